@@ -1,0 +1,113 @@
+"""What others may call on an actor: ``@action``, and the checking of arguments."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, overload
+
+from pydantic import (
+    ConfigDict,
+    PydanticSchemaGenerationError,
+    PydanticUndefinedAnnotation,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic.errors import PydanticUserError
+
+from agentq_nb.errors import ValidationFailed
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_MARK = "__agentq_action__"
+
+
+class Action:
+    """One action of an actor class: the function, and how it is called."""
+
+    def __init__(self, name: str, function: Callable[..., Any], *, thread: bool) -> None:
+        self.name = name
+        self.function = function
+        self.thread = thread
+        self._signature = inspect.signature(function)
+        self._adapters: dict[str, TypeAdapter[Any] | None] = {}
+
+    def bind(self, actor: object, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Callable[[], Any]:
+        """The call, its arguments checked against the signature. Raises ``actor.validation_error``."""
+        try:
+            bound = self._signature.bind(actor, *args, **kwargs)
+        except TypeError as error:
+            raise ValidationFailed(f"Action `{self.name}` cannot be called like that: {error}.") from None
+        for name, value in list(bound.arguments.items())[1:]:
+            adapter = self._adapter(name)
+            if adapter is not None:
+                bound.arguments[name] = self._validated(name, adapter, value)
+        return lambda: self.function(*bound.args, **bound.kwargs)
+
+    def _validated(self, name: str, adapter: TypeAdapter[Any], value: Any) -> Any:
+        try:
+            return adapter.validate_python(value)
+        except ValidationError as error:
+            detail = error.errors(include_url=False, include_context=False)[0]
+            where = ".".join(map(str, (name, *detail["loc"])))
+            raise ValidationFailed(f"Action `{self.name}`: argument {where}: {detail['msg']}.") from None
+
+    def _adapter(self, name: str) -> TypeAdapter[Any] | None:
+        """None for what has no annotation, or one that pydantic cannot check."""
+        if name not in self._adapters:
+            self._adapters[name] = _adapter_of(self._signature.parameters[name], self.function)
+        return self._adapters[name]
+
+
+def _adapter_of(parameter: inspect.Parameter, function: Callable[..., Any]) -> TypeAdapter[Any] | None:
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.annotation is parameter.empty:
+        return None
+    annotation = parameter.annotation
+    if isinstance(annotation, str):
+        try:
+            annotation = eval(annotation, getattr(function, "__globals__", {}))
+        except Exception:
+            return None
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError, TypeError):
+        pass
+    try:  # a model brings a config of its own and takes no other
+        return TypeAdapter(annotation)
+    except Exception:
+        return None
+
+
+@overload
+def action(function: Function) -> Function: ...
+@overload
+def action(*, thread: bool = False) -> Callable[[Function], Function]: ...
+def action(function: Any = None, *, thread: bool = False) -> Any:
+    """Mark a method of an actor that others may call through a handle.
+
+    Actions run side by side with each other and with ``run``. Arguments are checked against the annotations. What the
+    action changes in ``self.state`` is written when it returns, before the caller gets the result.
+
+    :param thread: call a plain function in a worker thread, so that it does not hold up the kernel's loop.
+    """
+    if function is None:
+        return lambda marked: action_mark(marked, thread)
+    return action_mark(function, thread)
+
+
+def action_mark(function: Function, thread: bool) -> Function:
+    if not callable(function):
+        raise TypeError("@action marks a method.")
+    if thread and inspect.iscoroutinefunction(function):
+        raise TypeError(f"@action(thread=True) is for plain functions; {function.__name__} is a coroutine.")
+    setattr(function, _MARK, thread)
+    return function
+
+
+def find_actions(cls: type) -> dict[str, Action]:
+    """The actions a class declares itself, not those it inherits."""
+    found: dict[str, Action] = {}
+    for name, value in vars(cls).items():
+        if inspect.isfunction(value) and hasattr(value, _MARK):
+            found[name] = Action(name, value, thread=getattr(value, _MARK))
+    return found

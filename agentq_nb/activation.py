@@ -1,0 +1,484 @@
+"""One actor's life: wake, run, take actions, be replaced, sleep, be destroyed. ``supervision`` keeps ``run`` going."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from agentq_nb.actions import Action
+from agentq_nb.actor import Actor, Records
+from agentq_nb.calls import Call, CallKind, current_call, current_receiver, offers
+from agentq_nb.clock import Clock
+from agentq_nb.declarations import Queue
+from agentq_nb.errors import (
+    Aborted,
+    ActionNotFound,
+    ActionTimedOut,
+    AgentqError,
+    InternalError,
+    LeaseLost,
+    Unavailable,
+    ValidationFailed,
+)
+from agentq_nb.idleness import Idleness
+from agentq_nb.mailboxes.protocol import Commit, Lease, Offer, Settlement
+from agentq_nb.messages import describe
+from agentq_nb.naming import ActorId, MessageId, actor_key, actor_name
+from agentq_nb.performing import Performance
+from agentq_nb.receiving import Mailbox, Receiver
+from agentq_nb.schedule import ActorSchedule
+from agentq_nb.settling import Interruption
+from agentq_nb.state import Committed
+from agentq_nb.supervision import Supervisor
+
+Returned = TypeVar("Returned")
+Reason: TypeAlias = Literal["going to sleep", "stopping", "being replaced", "being destroyed", "without its store"]
+
+GRACE = 10.0
+"""Seconds ``run`` may take to return once it was told to, and that a stop waits for what is in flight."""
+
+
+class Surroundings(Protocol):
+    """What an activation needs of its host."""
+
+    clock: Clock
+
+    @property
+    def workspaces(self) -> Path: ...
+    def client_for_actors(self) -> Any: ...
+    def records_of(self, actor: ActorId) -> Records: ...
+    def broadcast(self, actor: ActorId, event: str, payload: Any) -> None: ...
+    def note_failure(self, actor: ActorId, error: dict[str, Any]) -> None: ...
+    async def push(self, actor: ActorId, queue: str, body: Any, options: Mapping[str, Any]) -> Any: ...
+    async def cancel_message(self, message: MessageId) -> bool: ...
+
+
+class Activation:
+    """An actor that is awake, or on its way. All that runs for it is owned by :meth:`live`."""
+
+    def __init__(self, host: Surroundings, cls: type[Actor], lease: Lease) -> None:
+        self.host = host
+        self.cls = cls
+        self.lease = lease
+        self.clock = host.clock
+        self.actor_id = lease.actor
+        self.name = actor_name(lease.actor)
+        self.key = actor_key(lease.actor)
+        self.committed = Committed(cls.declared.state, self.actor_id, None)
+        self.mailbox = Mailbox(self)
+        self.schedule = ActorSchedule(self)
+        self.records = host.records_of(self.actor_id)
+        self.workspaces = host.workspaces
+        self.origin = "process"
+        self.log = logging.LoggerAdapter(logging.getLogger(f"agentq.{self.name}"), {"actor_id": self.actor_id})
+        self.closing: str | None = None
+        self.started = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.failure: BaseException | None = None
+        """Why it could not start."""
+        self.last_error: dict[str, Any] | None = None
+        self.supervisor = Supervisor(self)
+        self.performances: dict[Call, Performance] = {}
+        self._instance: Actor | None = None
+        self._kept_awake = 0
+        self._close_asked = asyncio.Event()
+        self._idleness = Idleness(self.clock, cls.declared.sleep_timeout, lambda: self.close("going to sleep"))
+        lease.cancelling = self._cancel_held
+
+    # --- its life -----------------------------------------------------------------------------------------------------
+
+    async def live(self, input: Any) -> None:
+        """From waking to the end. Never raises: what goes wrong is in ``failure`` and ``last_error``."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._watch_lease)
+                try:
+                    await self._wake(input)
+                    self.started.set()
+                    tasks.start_soon(self.supervisor.keep_running)
+                    tasks.start_soon(self.supervisor.call_scheduled)
+                    self.changed()
+                    await self._close_asked.wait()
+                    await self._wind_down()
+                except Exception as error:
+                    self.failure = _presentable(error, "waking", self.actor_id)
+                    self.last_error = describe(self.failure)
+                tasks.cancel_scope.cancel()
+        finally:
+            self.closing = self.closing or "stopping"
+            self.mailbox.close()
+            self._idleness.close()
+            for performance in list(self.performances.values()):
+                performance.stop()
+            with anyio.CancelScope(shield=True), suppress(LeaseLost, Unavailable):
+                await self.lease.release()
+            self.started.set()
+            self.ended.set()
+
+    async def _watch_lease(self) -> None:
+        await self.lease.lost.wait()
+        self.close("without its store")
+
+    async def _wake(self, input: Any) -> None:
+        encoded = self.lease.state
+        self._load_state(encoded)
+        instance = self._instance = object.__new__(self.cls)
+        instance.runtime = self
+        instance.__init__()
+        if encoded is None:
+            await self._create(instance, input)
+        await self._hook(instance.on_wake)
+
+    def _load_state(self, encoded: bytes | None) -> None:
+        schema = self.cls.declared.state
+        try:
+            self.committed = Committed(schema, self.actor_id, encoded)
+        except ValidationFailed as error:
+            self.committed = migrated(self.cls, self.actor_id, encoded or b"null", error)
+
+    async def _create(self, instance: Actor, input: Any) -> None:
+        first = copy.deepcopy(self.cls.declared.first_state)
+        if first is not None:
+            self.committed.replace(first)
+        self.committed.begin()
+        await self._hook(lambda: instance.on_create(input), creating=True)
+
+    async def _hook(self, function: Callable[[], Any], *, creating: bool = False) -> None:
+        """Call a hook and write what it changed. A failed creation writes nothing: it is tried again next time."""
+        call = Call(self.actor_id, "hook", getattr(function, "__name__", "on_create"))
+        performance = self.perform(call, function)
+        commit, error = self.conclude(call, await performance.finished)
+        if error is not None:
+            raise _presentable(error, f"hook {call.name}", self.actor_id)
+        if creating and commit.state is None:
+            commit = Commit(commit.settlements, b"null", commit.schedule)
+        await self.write(commit)
+        await call.end()
+
+    # --- its end ------------------------------------------------------------------------------------------------------
+
+    def close(self, reason: Reason) -> None:
+        """Take no more messages and end, as gently as the reason allows. The first reason stands, but for a stop."""
+        if self.closing is None or reason in ("stopping", "without its store"):
+            self.closing = reason
+        self.mailbox.close()
+        self._close_asked.set()
+        if reason == "without its store":
+            for performance in list(self.performances.values()):
+                performance.stop()
+
+    async def _wind_down(self) -> None:
+        if self.closing == "without its store":
+            await self._all_finished(GRACE)
+            return
+        await self._let_finish()
+        for receiver in self.mailbox.holders:
+            receiver.interrupted = receiver.interrupted or "stopped"
+        for performance in list(self.performances.values()):
+            performance.stop()
+        await self._all_finished(None)
+        instance = self._instance
+        if instance is None or self.closing == "without its store":
+            return
+        with suppress(Exception):
+            await self._hook(instance.on_destroy if self.closing == "being destroyed" else instance.on_sleep)
+        if self.closing == "being destroyed":
+            await self.lease.commit(Commit(destroy=True))
+
+    async def _let_finish(self) -> None:
+        """A stop waits its grace. Otherwise what is being done is done first, then ``run`` has its grace to return."""
+        waited = 0.0
+        while self.performances and self.closing not in ("without its store",):
+            patient = self.closing != "stopping" and (self.mailbox.holders or self._acting() or self._kept_awake)
+            if not patient and waited >= GRACE:
+                return
+            before = self.clock.time()
+            await self._all_finished(0.5 if patient else GRACE - waited)
+            waited = 0.0 if patient else waited + self.clock.time() - before
+
+    def _acting(self) -> bool:
+        return any(call.kind == "action" for call in self.performances)
+
+    async def _all_finished(self, timeout: float | None) -> None:
+        """Return when all that runs has ended, or something changed the reason to stop, or the time is up."""
+        finished = [performance.finished for performance in self.performances.values()]
+        if not finished:
+            return
+        expired: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        timer = None
+        if timeout is not None:
+            timer = self.clock.call_at(self.clock.time() + timeout, lambda: _expire(expired))
+        everything = asyncio.ensure_future(asyncio.wait(finished))
+        try:
+            await asyncio.wait([everything, expired], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.sleep(0)
+        finally:
+            everything.cancel()
+            if timer is not None:
+                timer.cancel()
+
+    # --- performing ---------------------------------------------------------------------------------------------------
+
+    def perform(self, call: Call, function: Callable[[], Any]) -> Performance:
+        """Begin a call in a task of its own; it counts as being done until it has ended or was given up."""
+        performance = Performance(call, function, self.clock)
+        self.performances[call] = performance
+        performance.finished.add_done_callback(lambda _: self._performed(call))
+        self.changed()
+        return performance
+
+    def _performed(self, call: Call) -> None:
+        self.performances.pop(call, None)
+        self.changed()
+
+    def conclude(self, call: Call, error: BaseException | None) -> tuple[Commit, BaseException | None]:
+        """What a call that is over leaves to be written: its messages' settlements, its state, what it scheduled.
+
+        An action or hook that failed leaves no state; one whose state does not fit its type has failed.
+        """
+        changes: dict[str, Any] = {}
+        if call.kind != "run" and error is None:
+            try:
+                changes = self.committed.unsaved()
+            except ValidationFailed as invalid:
+                error = invalid
+        settlements: list[Settlement] = []
+        scheduled: list[Offer] = []
+        state: bytes | None = None
+        for receiver in call.receivers:
+            if (commit := self.mailbox.end(receiver, error)) is not None:
+                settlements += commit.settlements
+                scheduled += commit.schedule
+                state = commit.state or state
+        if changes:
+            state = self.committed.take(changes, from_copy=False)
+        if error is None:
+            scheduled += offers(call.scheduled, self.clock.time())
+        elif call.state_before is not None:
+            self.committed.restore(call.state_before)
+        return Commit(settlements, state, scheduled), error
+
+    async def write(self, commit: Commit) -> None:
+        """Durable on return; nothing to do for an empty commit."""
+        if commit.settlements or commit.state is not None or commit.schedule:
+            await self.lease.commit(commit)
+
+    # --- actions ------------------------------------------------------------------------------------------------------
+
+    @property
+    def actions(self) -> Mapping[str, Action]:
+        return self.cls.declared.actions
+
+    @property
+    def queues(self) -> Mapping[str, Queue[Any, Any]]:
+        return self.cls.declared.queues
+
+    async def act(
+        self,
+        name: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        caller: Call | None = None,
+        behind: frozenset[Receiver] = frozenset(),
+    ) -> Any:
+        """Call an action and return its result, once what it changed is durable.
+
+        A caller inside an actor that is cancelled takes the action with it; a notebook's cell that is interrupted does
+        not. Raises ``actor.action_not_found``, ``actor.validation_error``, ``actor.action_timed_out``, what the action
+        raised (as ``actor.internal_error`` unless it is an AgentqError), ``actor.aborted``.
+        """
+        call, performance = self._begin_action(name, args, kwargs, caller, behind)
+        settled = asyncio.ensure_future(self._settle_action(call, performance))
+        try:
+            return await asyncio.shield(settled)
+        except asyncio.CancelledError:
+            if caller is not None:
+                performance.stop()
+            settled.add_done_callback(_retrieve)
+            raise
+
+    def _begin_action(
+        self,
+        name: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        caller: Call | None,
+        behind: frozenset[Receiver],
+    ) -> tuple[Call, Performance]:
+        action = self.actions.get(name)
+        if action is None:
+            raise ActionNotFound(self.name, name, list(self.actions))
+        bound = action.bind(self._instance, args, kwargs)
+        call = Call(self.actor_id, "action", name, caller, behind)
+        return call, self.perform(call, (lambda: self.in_thread(bound)) if action.thread else bound)
+
+    async def _settle_action(self, call: Call, performance: Performance) -> Any:
+        timed_out = self._limit(performance)
+        try:
+            error = await performance.finished
+            if timed_out.is_set() and error is not None:
+                error = ActionTimedOut(self.actor_id, call.name, self.cls.declared.action_timeout or 0.0)
+            elif isinstance(error, asyncio.CancelledError):
+                error = Aborted(self.actor_id, self.closing or "no longer waited for; the action was cancelled")
+            commit, error = self.conclude(call, error)
+            await self.write(commit)
+        finally:
+            await call.end()
+        if error is not None:
+            raise _presentable(error, f"action `{call.name}`", self.actor_id)
+        return performance.result
+
+    def _limit(self, performance: Performance) -> asyncio.Event:
+        """Stop the action when its time is up; the event tells that this was so."""
+        timed_out = asyncio.Event()
+        limit = self.cls.declared.action_timeout
+        if limit is not None:
+
+            def stop() -> None:
+                timed_out.set()
+                performance.stop()
+
+            timer = self.clock.call_at(self.clock.time() + limit, stop)
+            performance.finished.add_done_callback(lambda _: timer.cancel())
+        return timed_out
+
+    # --- being interrupted --------------------------------------------------------------------------------------------
+
+    def interrupt(self, receiver: Receiver, why: Interruption) -> None:
+        """Cancel the task that handles the receiver's messages; its whole call, if the task does not end."""
+        receiver.interrupted = why
+        performance = self.performances.get(receiver.call)
+        if performance is None:
+            return
+        if receiver.task is not None and receiver.task is not performance.task:
+            receiver.task.cancel()
+        performance.stop()
+
+    def _cancel_held(self, message: MessageId) -> None:
+        receiver = self.mailbox.find(message)
+        if receiver is not None:
+            self.interrupt(receiver, "cancelled")
+
+    def changed(self) -> None:
+        """Something began or ended: the actor may be idle now, or no longer."""
+        acting = self._acting() or any(call.kind == "hook" for call in self.performances)
+        self._idleness.note(not (acting or self._kept_awake or self.closing) and self.supervisor.is_idle())
+
+    # --- what the actor has (see agentq_nb.actor.Runtime) -------------------------------------------------------------
+
+    @property
+    def actors(self) -> Any:
+        return self.host.client_for_actors()
+
+    @property
+    def caller(self) -> Call | None:
+        call = current_call.get()
+        return None if call is None else call.caller
+
+    @property
+    def aborted(self) -> bool:
+        return self.closing is not None
+
+    def get_state(self) -> Any:
+        receiver = self._holding()
+        if receiver is not None:
+            return receiver.working_copy(self.committed).value
+        call = current_call.get()
+        if call is not None and call.kind != "run" and call.state_before is None and self.committed.present:
+            call.state_before = self.committed.fields_of(self.committed.shared)
+        return self.committed.shared
+
+    def set_state(self, value: Any) -> None:
+        receiver = self._holding()
+        if receiver is not None:
+            receiver.working_copy(self.committed).replace(value)
+        else:
+            self.committed.replace(value)
+
+    def _holding(self) -> Receiver | None:
+        receiver = current_receiver.get()
+        return receiver if receiver is not None and receiver.held and receiver.actor_id == self.actor_id else None
+
+    async def save_state(self) -> None:
+        changes = self.committed.unsaved()
+        if changes:
+            await self.lease.commit(Commit(state=self.committed.take(changes, from_copy=False)))
+
+    async def keep_awake(self, awaitable: Awaitable[Returned]) -> Returned:
+        self._kept_awake += 1
+        self.changed()
+        try:
+            return await awaitable
+        finally:
+            self._kept_awake -= 1
+            self.changed()
+
+    async def in_thread(self, function: Callable[..., Returned], *args: Any) -> Returned:
+        return await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
+
+    def broadcast(self, event: str, payload: Any) -> None:
+        self.host.broadcast(self.actor_id, event, payload)
+
+    def sleep(self) -> None:
+        self.close("going to sleep")
+
+    def destroy(self) -> None:
+        self.close("being destroyed")
+
+    async def push(self, queue: str, body: Any, options: Mapping[str, Any]) -> Any:
+        return await self.host.push(self.actor_id, queue, body, options)
+
+    async def cancel_message(self, message: MessageId) -> bool:
+        return await self.host.cancel_message(message)
+
+    def new_call(self, kind: CallKind, name: str) -> Call:
+        return Call(self.actor_id, kind, name)
+
+    def start_run(self, call: Call) -> Performance:
+        assert self._instance is not None
+        return self.perform(call, self._instance.run)
+
+    def bind(self, name: str, args: Sequence[Any]) -> tuple[Call, Performance]:
+        return self._begin_action(name, args, {}, None, frozenset())
+
+
+def migrated(cls: type[Actor], actor_id: ActorId, encoded: bytes, error: ValidationFailed) -> Committed:
+    """The state as ``migrate_state(old)`` of the class makes it. Raises ``error`` where there is none."""
+    migrate = getattr(cls, "migrate_state", None)
+    if migrate is None:
+        raise error
+    old = json.loads(encoded)
+    migrated = Committed(cls.declared.state, actor_id, json.dumps(migrate(old)).encode())
+    migrated.fields = old
+    return migrated
+
+
+def _presentable(error: BaseException, what: str, actor_id: ActorId) -> BaseException:
+    """AgentqErrors are for the caller as they are; anything else keeps its traceback as the cause."""
+    if isinstance(error, AgentqError):
+        return error
+    presented = InternalError(
+        f"The {what} of actor '{actor_id}' raised {type(error).__name__}: {error}",
+        metadata={"type": type(error).__name__, "actor": actor_id},
+    )
+    presented.__cause__ = error
+    return presented
+
+
+def _retrieve(settled: asyncio.Future[Any]) -> None:
+    if not settled.cancelled():
+        settled.exception()
+
+
+def _expire(expired: asyncio.Future[None]) -> None:
+    if not expired.done():
+        expired.set_result(None)

@@ -1,0 +1,315 @@
+"""What a user subclasses: an actor with its queues, actions, state and hooks."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from agentq_nb.actions import Action, action, find_actions
+from agentq_nb.calls import Call
+from agentq_nb.declarations import Queue
+from agentq_nb.naming import ActorId, MessageId
+from agentq_nb.receiving import Mailbox, QueueView
+from agentq_nb.schema import Schema
+
+__all__ = ["Actor", "Records", "Runtime", "Schedule", "action"]
+
+Returned = TypeVar("Returned")
+
+SLEEP_TIMEOUT = 30.0
+ACTION_TIMEOUT = 60.0
+
+HANDLE_NAMES = frozenset(
+    [
+        "actor_id",
+        "cancel",
+        "key",
+        "name",
+        "on",
+        "pause",
+        "purge",
+        "redeliver",
+        "resume",
+        "send",
+        "send_many",
+        "status",
+    ]  # names a handle has itself
+)
+_UNSET: Any = object()
+
+
+class Records(Protocol):
+    """The host's own log, for what an actor keeps besides messages and state: sessions and their transcripts."""
+
+    def append(self, kind: str, data: dict[str, Any], *, session_id: str | None = None) -> Awaitable[None]:
+        """Write a row with this actor's id. It goes out at once, in order; awaiting it returns when it is durable."""
+        ...
+
+    async def fetch(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Rows of a trusted query; all that was awaited before is in them."""
+        ...
+
+
+class Schedule(Protocol):
+    """``self.schedule``: actions of this actor to be called later, also after sleep and restart."""
+
+    async def after(self, seconds: float, action: str | Callable[..., Any], *args: Any) -> MessageId:
+        """Call the action ``seconds`` from now. See :meth:`at`."""
+        ...
+
+    async def at(self, when: float | datetime, action: str | Callable[..., Any], *args: Any) -> MessageId:
+        """Call the action at ``when`` (seconds since 1970, or a datetime; a naive one is local time).
+
+        Made outside a message it is durable on return. Made while a message is handled it is written when the message
+        settles, so that a failed attempt leaves none behind. Arguments must be JSON.
+        """
+        ...
+
+    async def cancel(self, scheduled: MessageId) -> bool:
+        """Drop a call that has not begun; whether there was one."""
+        ...
+
+
+class Runtime(Protocol):
+    """What an actor has around it while it is awake."""
+
+    actor_id: ActorId
+    name: str
+    key: tuple[str, ...]
+    mailbox: Mailbox
+    schedule: Schedule
+    records: Records
+    workspaces: Path
+    origin: str
+    log: logging.LoggerAdapter[logging.Logger]
+
+    @property
+    def actors(self) -> Any: ...
+    @property
+    def caller(self) -> Call | None: ...
+    @property
+    def aborted(self) -> bool: ...
+    def get_state(self) -> Any: ...
+    def set_state(self, value: Any) -> None: ...
+    async def save_state(self) -> None: ...
+    async def keep_awake(self, awaitable: Awaitable[Returned]) -> Returned: ...
+    async def in_thread(self, function: Callable[..., Returned], *args: Any) -> Returned: ...
+    def broadcast(self, event: str, payload: Any) -> None: ...
+    def sleep(self) -> None: ...
+    def destroy(self) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Declared:
+    """What an actor class declares, its bases included. Timeouts are in seconds; None: never."""
+
+    queues: Mapping[str, Queue[Any, Any]]
+    actions: Mapping[str, Action]
+    state: Schema[Any] | None = None
+    first_state: Any = None
+    sleep_timeout: float | None = SLEEP_TIMEOUT
+    action_timeout: float | None = ACTION_TIMEOUT
+
+
+class Actor:
+    """An actor: queues, actions, a state and a ``run`` loop, alive in the notebook's kernel.
+
+    Subclass it. ``class TaskRunner(Actor, sleep_timeout=300, action_timeout=60)`` sets, in seconds (None: never), how
+    long it may be idle before it sleeps, and how long an action may take. Queues, ``state`` and schedules survive sleep
+    and restart; plain attributes do not.
+
+    The state is declared by an annotation, ``state: Counter``, with a pydantic model or a dataclass.
+    """
+
+    declared: ClassVar[Declared] = Declared({}, {})
+
+    runtime: Runtime
+
+    def __init_subclass__(
+        cls, *, sleep_timeout: float | None = _UNSET, action_timeout: float | None = _UNSET, **others: Any
+    ) -> None:
+        super().__init_subclass__(**others)
+        before = cls.declared
+        queues: dict[str, Queue[Any, Any]] = {name: v for name, v in vars(cls).items() if isinstance(v, Queue)}
+        actions = find_actions(cls)
+        _refuse_clashes(cls, queues, actions)
+        state, first_state = _find_state(cls, sys._getframe(1).f_locals) or (before.state, before.first_state)
+        cls.declared = Declared(
+            queues={**before.queues, **queues},
+            actions={**before.actions, **actions},
+            state=state,
+            first_state=first_state,
+            sleep_timeout=_seconds(cls, "sleep_timeout", sleep_timeout, before.sleep_timeout),
+            action_timeout=_seconds(cls, "action_timeout", action_timeout, before.action_timeout),
+        )
+
+    # --- what it has --------------------------------------------------------------------------------------------------
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The parts of the key it was made with."""
+        return self.runtime.key
+
+    @property
+    def name(self) -> str:
+        """The name its class is registered under."""
+        return self.runtime.name
+
+    @property
+    def actor_id(self) -> ActorId:
+        """``name/part/part``: names it for ever, in the log too."""
+        return self.runtime.actor_id
+
+    @property
+    def queue(self) -> Mailbox:
+        """Its mailbox: ``self.queue.iter()``, ``.next()``, ``.push(…)``."""
+        return self.runtime.mailbox
+
+    @property
+    def actors(self) -> Any:
+        """A client to all actors of this host: ``self.actors.vm.get_or_create(["a"])``."""
+        return self.runtime.actors
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger named ``agentq.<actor name>`` that knows this actor's id."""
+        return self.runtime.log
+
+    @property
+    def aborted(self) -> bool:
+        """Whether it is asked to end: it sleeps, stops, is replaced or destroyed."""
+        return self.runtime.aborted
+
+    @property
+    def schedule(self) -> Schedule:
+        """Actions to be called later: ``await self.schedule.after(60, "remind", "Ada")``."""
+        return self.runtime.schedule
+
+    if TYPE_CHECKING:
+        state: Any
+    else:
+
+        @property
+        def state(self) -> Any:
+            """While a message is handled, a working copy that is written when the message settles.
+
+            Elsewhere the committed state: what an action or hook changes is written when it returns, what ``run``
+            changes outside a message by ``await self.save_state()``. Raises ``actor.state_missing``.
+            """
+            return self.runtime.get_state()
+
+        @state.setter
+        def state(self, value: Any) -> None:
+            self.runtime.set_state(value)
+
+    # --- what it can do -----------------------------------------------------------------------------------------------
+
+    async def save_state(self) -> None:
+        """Write what was changed in ``self.state`` outside a message; durable on return.
+
+        Raises ``actor.validation_error`` when it does not fit its type; nothing is written then. While a message is
+        handled its working copy is written when the message settles, and this does nothing to it.
+        """
+        await self.runtime.save_state()
+
+    async def keep_awake(self, awaitable: Awaitable[Returned]) -> Returned:
+        """Await it; the actor does not sleep meanwhile, and waits for it when it is stopped."""
+        return await self.runtime.keep_awake(awaitable)
+
+    async def in_thread(self, function: Callable[..., Returned], *args: Any) -> Returned:
+        """Call a plain function in a worker thread, so that it does not hold up the kernel's loop."""
+        return await self.runtime.in_thread(function, *args)
+
+    def broadcast(self, event: str, payload: Any = None) -> None:
+        """Tell everyone who listens with ``handle.on(event, callback)``. Events are not kept."""
+        self.runtime.broadcast(event, payload)
+
+    def sleep(self) -> None:
+        """Go to sleep as soon as what runs has ended. Work for it wakes it again."""
+        self.runtime.sleep()
+
+    def destroy(self) -> None:
+        """End for good as soon as what runs has ended: state, schedules and queued messages are dropped."""
+        self.runtime.destroy()
+
+    # --- what a subclass may define -----------------------------------------------------------------------------------
+
+    async def on_create(self, input: Any) -> None:
+        """Called once in the actor's life, with what ``create`` or ``get_or_create`` gave as ``input``."""
+
+    async def on_wake(self) -> None:
+        """Called each time it wakes, before ``run`` and before any action."""
+
+    async def on_sleep(self) -> None:
+        """Called before it sleeps or stops."""
+
+    async def on_destroy(self) -> None:
+        """Called before it is destroyed."""
+
+    async def run(self) -> None:
+        """The loop that handles messages. Started when the actor wakes, and again when it fails."""
+
+    def view_of(self, queue: Queue[Any, Any]) -> QueueView[Any, Any]:
+        """The mailbox seen through one declared queue: what ``self.tasks`` is."""
+        return QueueView(self.queue, queue)
+
+    def __repr__(self) -> str:
+        runtime = getattr(self, "runtime", None)
+        return f"<{type(self).__name__} {runtime.actor_id}>" if runtime else f"<{type(self).__name__}, not awake>"
+
+
+def has_run(cls: type[Actor]) -> bool:
+    """Whether the class has a loop of its own."""
+    return cls.run is not Actor.run
+
+
+def _refuse_clashes(cls: type[Actor], queues: dict[str, Queue[Any, Any]], actions: dict[str, Action]) -> None:
+    kinds = {**dict.fromkeys(queues, "queue"), **dict.fromkeys(actions, "action")}
+    for name, kind in kinds.items():
+        if name.startswith("_"):
+            raise TypeError(
+                f"{cls.__name__}.{name}: names that start with _ are private; the {kind} needs another name."
+            )
+        if hasattr(Actor, name) or name in Actor.__annotations__ or name in HANDLE_NAMES:
+            raise TypeError(
+                f"{cls.__name__}.{name}: every actor or its handle has a '{name}' already; rename the {kind}."
+            )
+        inherited = cls.declared.actions if kind == "queue" else cls.declared.queues
+        if name in inherited:
+            raise TypeError(f"{cls.__name__}.{name}: a base class has that name for something else; rename the {kind}.")
+
+
+def _seconds(cls: type[Actor], option: str, value: float | None, inherited: float | None) -> float | None:
+    if value is _UNSET:
+        return inherited
+    if value is not None and not value > 0:
+        raise TypeError(f"{cls.__name__}: {option} is in seconds, more than 0, or None for never.")
+    return value
+
+
+def _find_state(cls: type[Actor], local_names: dict[str, Any]) -> tuple[Schema[Any], Any] | None:
+    """The type of ``state`` and the value it is given in the class, if the class declares one itself."""
+    annotation: Any = inspect.get_annotations(cls).get("state")
+    if annotation is None:
+        return None
+    if isinstance(annotation, str):
+        module = sys.modules.get(cls.__module__)
+        try:
+            annotation = eval(annotation, {**(vars(module) if module else {}), **local_names})
+        except Exception as error:
+            raise TypeError(f"{cls.__name__}: the type of state, {annotation}, cannot be found: {error}") from None
+    is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    if not is_model and not (isinstance(annotation, type) and dataclasses.is_dataclass(annotation)):
+        raise TypeError(f"{cls.__name__}: annotate state with a pydantic model or a dataclass, not {annotation!r}.")
+    first_state = vars(cls).get("state")
+    if first_state is not None:
+        del cls.state
+    return Schema(annotation), first_state

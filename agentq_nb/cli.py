@@ -1,0 +1,144 @@
+"""The shell command ``agentq``: what makes sense outside a kernel, on a file that nobody else holds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agentq_nb.commands.demonstrating import Demo
+from agentq_nb.commands.doctor import Diagnosis, Doctor
+from agentq_nb.commands.explaining import Help
+from agentq_nb.commands.scene import Command
+from agentq_nb.commands.sheets import as_text
+from agentq_nb.commands.showing import sheet_of
+from agentq_nb.commands.table import read_arguments
+from agentq_nb.commands.words import BadWords
+from agentq_nb.errors import AgentqError, NoHost, StoreError
+from agentq_nb.places import SUFFIX, VARIABLE
+
+if TYPE_CHECKING:
+    from agentq_nb.registry import Registry
+
+_FAILED, _BAD_WORDS, _INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and print what it gives.
+
+    Returns 0, 1 when it failed or doctor found a problem, 2 for words that make no command, 130 when interrupted.
+    """
+    try:
+        store, words = _store(list(sys.argv[1:] if arguments is None else arguments))
+        command = read_arguments(words)
+        if isinstance(command, Demo):
+            return command.show()
+        return asyncio.run(_run(command, store))
+    except BadWords as error:
+        return _complain(str(error), _BAD_WORDS)
+    except AgentqError as error:
+        return _complain(str(error), _FAILED)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has had enough; the interpreter would complain when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _FAILED
+
+
+class FileScene:
+    """A file that is opened for one command. No actor class is registered, so no work starts."""
+
+    in_kernel = False
+
+    def __init__(self, store: str | None) -> None:
+        self._store = store
+        self._registry: Registry | None = None
+
+    def registry(self) -> Registry | None:
+        """What has the file open."""
+        return self._registry
+
+    def host(self) -> Registry:
+        """The same. Raises NoHost before ``start``."""
+        if self._registry is None:
+            raise NoHost
+        return self._registry
+
+    async def start(self, store: str | None, accept_loss: bool = False) -> Registry:
+        """Open the file. Raises StoreError when there is none, and what ``Registry.start`` raises."""
+        from agentq_nb.registry import setup
+
+        registry = setup(store=existing_store(store or self._store))
+        await registry.start(accept_loss=accept_loss)
+        self._registry = registry
+        return registry
+
+    async def stop(self) -> None:
+        """Close the file."""
+        if self._registry is not None:
+            await self._registry.stop()
+
+
+def existing_store(asked: str | None, folder: Path | None = None) -> Path:
+    """The file that is meant: the one asked for, that of the variable, or the only one in the folder."""
+    folder = folder or Path.cwd()
+    named = asked or os.environ.get(VARIABLE)
+    if named:
+        path = Path(named).expanduser().absolute()
+        if not path.is_file():
+            raise StoreError(f"There is no file {path}.", code="missing")
+        return path
+    found = sorted(folder.glob(f"*{SUFFIX}"))
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(path.name for path in found)
+    said = f"There are several files here: {names}" if found else f"There is no *{SUFFIX} in {folder}"
+    raise StoreError(f"{said}. Say which one: --store PATH", code="missing")
+
+
+async def _run(command: Command, store: str | None) -> int:
+    scene = FileScene(store)
+    try:
+        if not isinstance(command, (Help, Doctor)):
+            await scene.start(None)
+        value = await command.run(scene)
+    finally:
+        await scene.stop()
+    sheet = sheet_of(value)
+    _print(as_text(sheet) if sheet is not None else str(value))
+    return _FAILED if isinstance(value, Diagnosis) and not value.healthy else 0
+
+
+def _store(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """``--store PATH``, wherever it stands, and the other arguments. Raises BadWords."""
+    for index, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == "--store":
+            if not equals and index + 1 == len(arguments):
+                raise BadWords("--store needs a path: --store PATH")
+            return (
+                (value, arguments[:index] + arguments[index + 1 :])
+                if equals
+                else (
+                    arguments[index + 1],
+                    arguments[:index] + arguments[index + 2 :],
+                )
+            )
+    return None, arguments
+
+
+def _print(text: str) -> None:
+    print(text.encode(sys.stdout.encoding or "utf-8", "replace").decode(sys.stdout.encoding or "utf-8"), flush=True)
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"agentq: {' '.join(text.split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

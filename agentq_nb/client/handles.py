@@ -1,0 +1,198 @@
+"""A handle to one actor: send to its queues, call its actions, ask how it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal, overload
+
+from agentq_nb.client.desk import LocalDesk
+from agentq_nb.declarations import Body, Queue, Reply
+from agentq_nb.errors import ActorUnknown, MessageTooLarge, QueueUnknown
+from agentq_nb.host import Host, Listener
+from agentq_nb.mailboxes.protocol import Cancel, Offer, Purge, Redeliver
+from agentq_nb.naming import ActorId, Key, MessageId, actor_id, key_parts, mint_id
+from agentq_nb.receipts import Receipt, Result, result_of
+from agentq_nb.standing import ActorStatus
+
+
+class ActorKind:
+    """The actors registered under one name."""
+
+    def __init__(self, host: Callable[[], Host], name: str) -> None:
+        self._host = host
+        self._name = name
+
+    def get_or_create(self, key: Key = (), input: Any = None) -> ActorHandle:
+        """A handle; the actor is made when it is first used. ``input`` is for its ``on_create``."""
+        return ActorHandle(self._host, self._name, key, input=input)
+
+    def get(self, key: Key = ()) -> ActorHandle:
+        """A handle that raises ``actor.not_found`` when it is used and the actor was never made."""
+        return ActorHandle(self._host, self._name, key, must_exist=True)
+
+    async def create(self, key: Key = (), input: Any = None) -> ActorHandle:
+        """Make it now. Raises ``actor.duplicate_key`` when it exists, and what its ``on_create`` raises."""
+        host = self._host()
+        await host.enter(host.create, actor_id(self._name, key), input)
+        return ActorHandle(self._host, self._name, key)
+
+    def __repr__(self) -> str:
+        return f"<actors {self._name}>"
+
+
+class ActorHandle:
+    """One actor, seen from outside. Making a handle does nothing; using it wakes the actor.
+
+    Actions are methods: ``await handle.ingest_issue("title", "body")``. See :meth:`Activation.act` for their errors.
+    """
+
+    def __init__(
+        self, host: Callable[[], Host], name: str, key: Key, *, input: Any = None, must_exist: bool = False
+    ) -> None:
+        self._host = host
+        self._input = input
+        self._must_exist = must_exist
+        self.name = name
+        self.key = key_parts(key)
+        self.actor_id: ActorId = actor_id(name, key)
+
+    # --- sending ------------------------------------------------------------------------------------------------------
+
+    @overload
+    async def send(
+        self,
+        queue: Queue[Body, Reply],
+        body: Body | dict[str, Any],
+        *,
+        wait: Literal[False] = False,
+        idempotency_key: str | None = None,
+    ) -> Receipt[Reply]: ...
+    @overload
+    async def send(
+        self,
+        queue: Queue[Body, Reply],
+        body: Body | dict[str, Any],
+        *,
+        wait: Literal[True],
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Result[Reply]: ...
+    @overload
+    async def send(
+        self, queue: str, body: Any, *, wait: Literal[False] = False, idempotency_key: str | None = None
+    ) -> Receipt[Any]: ...
+    @overload
+    async def send(
+        self,
+        queue: str,
+        body: Any,
+        *,
+        wait: Literal[True],
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Result[Any]: ...
+    async def send(
+        self,
+        queue: Any,
+        body: Any,
+        *,
+        wait: bool = False,
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Receipt[Any] | Result[Any]:
+        """Put a message into a queue: on disk when this returns, and then never lost.
+
+        :param queue: its name, or the declaration: ``TaskRunner.tasks``.
+        :param body: the body; checked against the queue's type before anything is written.
+        :param wait: wait for the result, at most ``timeout`` seconds (None: for ever). The work goes on when the wait
+            ends, and the result can be had later from ``client.receipt(result.message_id)``.
+        :param idempotency_key: names the message while it is live or completed: sending again gives its receipt back.
+
+        Raises ``queue.unknown``, ``actor.unknown``, ``actor.validation_error``, ``queue.message_too_large``,
+        ``queue.full``, ``queue.idempotency_conflict`` (nothing was written), and ``queue.wait_would_deadlock``.
+        """
+        if timeout is not None and not wait:
+            raise TypeError("timeout is for waiting: send(..., wait=True, timeout=...).")
+        host = self._host()
+        declared = self._declared(host, queue)
+        offer = Offer(
+            id=mint_id(),
+            actor=self.actor_id,
+            queue=declared.name,
+            body=self._encoded(declared, body),
+            idempotency_key=idempotency_key,
+            max_size=declared.max_size,
+        )
+        if self._must_exist or self._input is not None:
+            await self._prepare(host)
+        if not wait:
+            return Receipt(await host.enter(host.offer, offer), LocalDesk(self._host))
+        return result_of(await host.enter(host.offer_and_wait, offer, timeout), declared.reply)
+
+    def _declared(self, host: Host, queue: str | Queue[Any, Any]) -> Queue[Any, Any]:
+        name = queue.name if isinstance(queue, Queue) else queue
+        cls = host.classes.get(self.name)
+        if cls is None:
+            raise ActorUnknown(self.name, list(host.classes))
+        declared = cls.declared.queues.get(name)
+        if declared is None:
+            raise QueueUnknown(self.name, name, list(cls.declared.queues))
+        return declared
+
+    def _encoded(self, queue: Queue[Any, Any], body: Any) -> bytes:
+        encoded = queue.body.dump(body, f"Body for queue '{queue.name}' of actor '{self.name}'")
+        if len(encoded) > queue.max_message_bytes:
+            raise MessageTooLarge(self.actor_id, queue.name, len(encoded), queue.max_message_bytes)
+        return encoded
+
+    async def _prepare(self, host: Host) -> None:
+        if self._must_exist:
+            await host.enter(host.require, self.actor_id)
+        elif not await host.enter(host.exists, self.actor_id):
+            await host.enter(host.awake, self.actor_id, self._input)
+
+    # --- changing what was sent ---------------------------------------------------------------------------------------
+
+    async def cancel(self, message_id: MessageId) -> bool:
+        """Settle a message as cancelled; a handler that is at it is stopped. False when it was settled already."""
+        host = self._host()
+        return await host.enter(host.change, self.actor_id, Cancel(message_id)) > 0
+
+    async def redeliver(self, message_id: MessageId) -> bool:
+        """Put a dead letter, or a cancelled message, back into its queue; its attempts count anew."""
+        host = self._host()
+        return await host.enter(host.change, self.actor_id, Redeliver(message_id)) > 0
+
+    async def purge(self, queue: str | Queue[Any, Any]) -> int:
+        """Cancel every message of the queue that nobody handles just now; how many there were."""
+        host = self._host()
+        name = queue.name if isinstance(queue, Queue) else queue
+        return await host.enter(host.change, self.actor_id, Purge(name))
+
+    # --- asking -------------------------------------------------------------------------------------------------------
+
+    async def status(self) -> ActorStatus:
+        """Its state, its queues and its last failure. Does not wake it."""
+        host = self._host()
+        return await host.enter(host.status_of, self.actor_id)
+
+    def on(self, event: str, callback: Listener) -> Callable[[], None]:
+        """Call ``callback(payload)`` for each event the actor broadcasts from now on; calling the result ends it."""
+        return self._host().listen(self.actor_id, event, callback)
+
+    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+        if name.startswith("_"):  # IPython and copy probe for these: never an action
+            raise AttributeError(name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            host = self._host()
+            if self._must_exist:
+                await host.enter(host.require, self.actor_id)
+            return await host.enter(host.act, self.actor_id, name, args, kwargs, self._input)
+
+        call.__name__ = name
+        call.__qualname__ = f"{self.name}.{name}"
+        return call
+
+    def __repr__(self) -> str:
+        return f"<ActorHandle {self.actor_id}>"

@@ -1,0 +1,141 @@
+"""What users declare about a queue: its types, its limits, how often to try again. Pure decisions about time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, overload
+
+from typing_extensions import TypeForm, TypeVar
+
+from agentq_nb.schema import Schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agentq_nb.receiving import QueueView
+
+Body = TypeVar("Body")
+Reply = TypeVar("Reply", default=Any)
+
+MAX_SIZE = 100_000
+MAX_MESSAGE_BYTES = 65_536
+
+
+def exponential(failures: int) -> float:
+    """1, 2, 4, … seconds, at most five minutes."""
+    return min(2.0 ** (failures - 1), 300.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How failed attempts are repeated.
+
+    :param attempts: failed attempts after which a message becomes a dead letter.
+    :param backoff: seconds before the next attempt: a number, or a function of the failures so far (1, 2, …).
+    :param in_order: the queue's other messages do not overtake one that waits for its next attempt.
+    :param crashes: deaths of the kernel while handling the message, in a row, after which it becomes a dead letter.
+    """
+
+    attempts: int = 3
+    backoff: float | Callable[[int], float] = exponential
+    in_order: bool = False
+    crashes: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("attempts", "crashes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Retry({name}=...) must be 1 or more.")
+        if not callable(self.backoff) and not 0 <= self.backoff < float("inf"):
+            raise ValueError("Retry(backoff=...) must be 0 seconds or more, or a function of the number of failures.")
+
+    def delay(self, failures: int) -> float:
+        """Seconds until the attempt after the ``failures``-th failure. A backoff function that misbehaves waits 1 s."""
+        if not callable(self.backoff):
+            return self.backoff
+        try:
+            delay = float(self.backoff(failures))
+        except Exception:
+            return 1.0
+        return delay if 0 <= delay < float("inf") else 1.0
+
+
+class SeesOneQueue(Protocol):
+    """An actor as a queue declaration sees it."""
+
+    def view_of(self, queue: Queue[Any, Any]) -> Any: ...
+
+
+class Queue(Generic[Body, Reply]):
+    """A queue that an actor class declares: ``tasks = Queue(Task, reply=Review)``.
+
+    :param body: type of the messages: anything pydantic can validate; ``Any`` is any JSON.
+    :param reply: type of what ``message.complete(...)`` gives; None: any JSON.
+    :param max_size: messages that are not settled (dead letters aside) before a send is refused with ``queue.full``.
+    :param max_message_bytes: largest body, and largest reply, as JSON.
+    :param retry: how failed attempts are repeated.
+    :param handler_timeout: seconds one attempt may take before its handler is cancelled and the attempt fails.
+
+    Declarations are code, not stored: after a restart the cell that holds them is run again. Messages are stored.
+    """
+
+    name: str
+
+    @overload
+    def __init__(
+        self,
+        body: TypeForm[Body],
+        reply: None = None,
+        *,
+        max_size: int = ...,
+        max_message_bytes: int = ...,
+        retry: Retry | None = ...,
+        handler_timeout: float | None = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        body: TypeForm[Body],
+        reply: TypeForm[Reply],
+        *,
+        max_size: int = ...,
+        max_message_bytes: int = ...,
+        retry: Retry | None = ...,
+        handler_timeout: float | None = ...,
+    ) -> None: ...
+    def __init__(
+        self,
+        body: Any,
+        reply: Any = None,
+        *,
+        max_size: int = MAX_SIZE,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        retry: Retry | None = None,
+        handler_timeout: float | None = None,
+    ) -> None:
+        if max_size < 1:
+            raise ValueError("Queue(max_size=...) must be 1 or more.")
+        if max_message_bytes < 1:
+            raise ValueError("Queue(max_message_bytes=...) must be 1 or more.")
+        if handler_timeout is not None and not handler_timeout > 0:
+            raise ValueError("Queue(handler_timeout=...) must be more than 0 seconds, or None.")
+        self.body: Schema[Body] = Schema(body)
+        self.reply: Schema[Reply] = Schema(Any if reply is None else reply)
+        self.max_size = max_size
+        self.max_message_bytes = max_message_bytes
+        self.retry = retry or Retry()
+        self.handler_timeout = handler_timeout
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: SeesOneQueue, owner: type) -> QueueView[Body, Reply]: ...
+    def __get__(self, instance: SeesOneQueue | None, owner: type) -> Any:
+        """On the class the declaration itself; on an instance the actor's mailbox seen through this queue."""
+        return self if instance is None else instance.view_of(self)
+
+    def __repr__(self) -> str:
+        body = getattr(self.body.declared, "__name__", str(self.body.declared))
+        return f"<Queue {getattr(self, 'name', '?')}: {body}>"

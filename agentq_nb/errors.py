@@ -1,0 +1,457 @@
+"""Every error agentq_nb raises: its group, its code, what happened and what to do.
+
+Groups and codes are those of RivetKit where it has the same error, so a program that knows one system knows the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+class AgentqError(Exception):
+    """The base of all errors: ``group.code``, a message that says what to do, and ``metadata`` (JSON-able)."""
+
+    group: str = "agentq"
+    code: str = "error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        group: str | None = None,
+        code: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.group = group or type(self).group
+        self.code = code or type(self).code
+        self.metadata: dict[str, Any] = dict(metadata or {})
+
+    @property
+    def full_code(self) -> str:
+        """``"queue.full"`` and the like: what programs compare."""
+        return f"{self.group}.{self.code}"
+
+    def __str__(self) -> str:
+        return f"{self.message} [{self.full_code}]"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.message, self.group, self.code, self.metadata))
+
+
+def _rebuild(kind: type[AgentqError], message: str, group: str, code: str, metadata: dict[str, Any]) -> AgentqError:
+    """Errors with a constructor of their own still pickle and copy: the text is already made."""
+    error = kind.__new__(kind)
+    AgentqError.__init__(error, message, group=group, code=code, metadata=metadata)
+    return error
+
+
+class UserError(AgentqError):
+    """Raise it in an action to give the caller a message, a code and metadata of your own."""
+
+    group = "user"
+    code = "user_error"
+
+
+# --- queues -----------------------------------------------------------------------------------------------------------
+
+
+class QueueError(AgentqError):
+    """Something about one queue or one message of it."""
+
+    group = "queue"
+
+
+class QueueFull(QueueError):
+    """The queue holds ``max_size`` messages that are not settled; nothing was written."""
+
+    code = "full"
+
+    def __init__(self, actor_id: str, queue: str, limit: int) -> None:
+        super().__init__(
+            f"Queue is full. Limit is {limit} messages. Queue '{queue}' of actor '{actor_id}' takes more once some are "
+            f"handled; raise max_size in its Queue(...) if it should hold more.",
+            metadata={"limit": limit, "queue": queue, "actor": actor_id},
+        )
+
+
+class MessageTooLarge(QueueError):
+    """The message's JSON is larger than ``max_message_bytes``; nothing was written."""
+
+    code = "message_too_large"
+
+    def __init__(self, actor_id: str, queue: str, size: int, limit: int, what: str = "message") -> None:
+        super().__init__(
+            f"Queue {what} too large ({size} bytes). Limit is {limit} bytes. For queue '{queue}' of actor '{actor_id}': "
+            f"put large data in a file and send its path, or raise max_message_bytes.",
+            metadata={"size": size, "limit": limit, "queue": queue, "actor": actor_id},
+        )
+
+
+class QueueUnknown(QueueError):
+    """The actor declares no such queue; nothing was written."""
+
+    code = "unknown"
+
+    def __init__(self, actor_name: str, queue: str, known: Sequence[str]) -> None:
+        has = f"It has: {', '.join(known)}." if known else "It declares no queues."
+        super().__init__(
+            f"Actor '{actor_name}' has no queue '{queue}'. {has}",
+            metadata={"queue": queue, "actor": actor_name, "known": list(known)},
+        )
+
+
+class PreviousMessageNotCompleted(QueueError):
+    """A receiver asked for the next message while it still holds a completable one."""
+
+    code = "previous_message_not_completed"
+
+    def __init__(self, message_id: str, queue: str) -> None:
+        super().__init__(
+            f"Message {message_id} of queue '{queue}' was not completed before the next one was asked for. "
+            f"Call await message.complete(...), .fail(...) or .retry() first.",
+            metadata={"message_id": message_id, "queue": queue},
+        )
+
+
+class AlreadyCompleted(QueueError):
+    """The message was settled before."""
+
+    code = "already_completed"
+
+    def __init__(self, message_id: str, how: str) -> None:
+        super().__init__(
+            f"Message {message_id} is settled already ({how}): it can be settled only once.",
+            metadata={"message_id": message_id, "status": how},
+        )
+
+
+class CompleteNotConfigured(QueueError):
+    """The message was received without ``completable=True``: it settles by itself."""
+
+    code = "complete_not_configured"
+
+    def __init__(self, message_id: str) -> None:
+        super().__init__(
+            f"Message {message_id} was received without completable=True, so it settles by itself when the next one is "
+            f"asked for. Receive it with iter(completable=True) or next(completable=True) to settle it yourself.",
+            metadata={"message_id": message_id},
+        )
+
+
+class IdempotencyConflict(QueueError):
+    """The idempotency key already names a message with another body; nothing was written."""
+
+    code = "idempotency_conflict"
+
+    def __init__(self, key: str, message_id: str) -> None:
+        super().__init__(
+            f"Idempotency key {key!r} already names message {message_id}, which has another body. "
+            f"Use another key, or send the same body.",
+            metadata={"idempotency_key": key, "message_id": message_id},
+        )
+
+
+class MessageUnknown(QueueError):
+    """No message has this id, or its history was pruned."""
+
+    code = "message_unknown"
+
+    def __init__(self, message_id: str) -> None:
+        super().__init__(
+            f"No message {message_id} is known here. It may belong to another file, or its history was pruned.",
+            metadata={"message_id": message_id},
+        )
+
+
+class WaitWouldDeadlock(QueueError):
+    """The wait could never end: what is waited for can move only after the waiting message settles."""
+
+    code = "wait_would_deadlock"
+
+    def __init__(self, message_id: str, chain: Sequence[str]) -> None:
+        super().__init__(
+            f"Waiting for message {message_id} would never end: {' → '.join(chain)}. "
+            f"Settle the message first, send without wait, or wait in an action or another actor.",
+            metadata={"message_id": message_id, "chain": list(chain)},
+        )
+
+
+class MessageFailed(QueueError):
+    """``Result.unwrap()`` of work that failed for good."""
+
+    code = "failed"
+
+
+class MessageCancelled(QueueError):
+    """``Result.unwrap()`` of work that was cancelled."""
+
+    code = "cancelled"
+
+
+class MessageExpired(QueueError):
+    """``Result.unwrap()`` of work that was not started in time."""
+
+    code = "expired"
+
+
+class WaitTimedOut(QueueError):
+    """``Result.unwrap()`` of a wait that ended before the work did: the work goes on."""
+
+    code = "timed_out"
+
+
+class HandlerTimedOut(QueueError):
+    """A handler took longer than its queue's ``handler_timeout``: the attempt failed."""
+
+    code = "handler_timed_out"
+
+    def __init__(self, message_id: str, queue: str, seconds: float) -> None:
+        super().__init__(
+            f"Message {message_id} of queue '{queue}' was handled for more than handler_timeout={seconds:g} s.",
+            metadata={"message_id": message_id, "queue": queue, "handler_timeout": seconds},
+        )
+
+
+# --- actors -----------------------------------------------------------------------------------------------------------
+
+
+class ActorError(AgentqError):
+    """Something about one actor."""
+
+    group = "actor"
+
+
+class ValidationFailed(ActorError):
+    """A body, reply, argument or state does not fit its declared type; nothing was written."""
+
+    code = "validation_error"
+
+
+class StateConflict(ActorError):
+    """An action changed a field of the state that the message's handler changed too: the attempt failed."""
+
+    code = "state_conflict"
+
+    def __init__(self, actor_id: str, fields: Sequence[str]) -> None:
+        super().__init__(
+            f"State of actor '{actor_id}' changed meanwhile in {', '.join(fields)}: an action committed there while the "
+            f"message was handled. Let actions and the handler write different fields.",
+            metadata={"actor": actor_id, "fields": list(fields)},
+        )
+
+
+class Aborted(ActorError):
+    """The actor is stopping, sleeping, being replaced or destroyed."""
+
+    code = "aborted"
+
+    def __init__(self, actor_id: str, reason: str) -> None:
+        super().__init__(f"Actor '{actor_id}' is {reason}.", metadata={"actor": actor_id, "reason": reason})
+
+
+class ActorNotFound(ActorError):
+    """No actor with this key was created."""
+
+    code = "not_found"
+
+    def __init__(self, actor_id: str) -> None:
+        super().__init__(
+            f"Actor '{actor_id}' does not exist or was destroyed. Use get_or_create(...) to make it when it is missing.",
+            metadata={"actor": actor_id},
+        )
+
+
+class ActorDuplicate(ActorError):
+    """``create`` of an actor that exists."""
+
+    code = "duplicate_key"
+
+    def __init__(self, actor_id: str) -> None:
+        super().__init__(
+            f"Actor '{actor_id}' exists already. Use get(...) or get_or_create(...).", metadata={"actor": actor_id}
+        )
+
+
+class ActorUnknown(ActorError):
+    """No actor class is registered under this name."""
+
+    code = "unknown"
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        has = f"Registered: {', '.join(sorted(known))}." if known else "None is registered yet."
+        super().__init__(
+            f"No actor class is registered as '{name}'. {has} Run the cell that defines it, or pass it to setup(use=...).",
+            metadata={"name": name, "known": sorted(known)},
+        )
+
+
+class ActionNotFound(ActorError):
+    """The actor has no such action."""
+
+    code = "action_not_found"
+
+    def __init__(self, name: str, action: str, known: Sequence[str]) -> None:
+        has = f"It has: {', '.join(known)}." if known else "It has none; mark methods with @action."
+        super().__init__(
+            f"Action `{action}` was not found on actor '{name}'. {has}",
+            metadata={"action": action, "actor": name, "known": list(known)},
+        )
+
+
+class ActionTimedOut(ActorError):
+    """The action took longer than the actor's ``action_timeout``."""
+
+    code = "action_timed_out"
+
+    def __init__(self, actor_id: str, action: str, seconds: float) -> None:
+        super().__init__(
+            f"Action timed out: `{action}` of actor '{actor_id}' took more than {seconds:g} s. Give the class a larger "
+            f"action_timeout, or None.",
+            metadata={"action": action, "actor": actor_id, "action_timeout": seconds},
+        )
+
+
+class InternalError(ActorError):
+    """An action or hook raised something that is not an AgentqError; the original is the ``__cause__``."""
+
+    code = "internal_error"
+
+
+class StateMissing(ActorError):
+    """The actor declares no state, or gave it no first value."""
+
+    code = "state_missing"
+
+
+# --- the host and its store -------------------------------------------------------------------------------------------
+
+
+class NoHost(AgentqError):
+    """No host runs in this process."""
+
+    group = "host"
+    code = "none"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No host runs in this kernel. Start one first: %agentq start, or await setup(use={...}).start()."
+        )
+
+
+class Unavailable(AgentqError):
+    """The keeper of the queues could not answer: whether it was written is unknown. Repeat with the same ids."""
+
+    group = "host"
+    code = "unavailable"
+
+
+class LeaseLost(AgentqError):
+    """Another host runs this actor now, or the keeper gave up on us: nothing was written."""
+
+    group = "host"
+    code = "lease_lost"
+
+
+class StoreError(AgentqError):
+    """Something about the file that holds the queues. Nothing on disk was changed."""
+
+    group = "store"
+    code = "error"
+
+
+class StoreInUse(StoreError):
+    """Another process has the file."""
+
+    code = "in_use"
+
+
+class StoreDamaged(StoreError):
+    """Rows that were written are missing or unreadable. Nothing was changed; both files stay as they are."""
+
+    code = "damaged"
+    expected: int
+    found: int
+
+    def __init__(self, message: str, *, expected: int, found: int, metadata: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message, metadata={"expected": expected, "found": found, **(metadata or {})})
+        self.expected = expected
+        self.found = found
+
+
+class StoreTooNew(StoreError):
+    """A newer version wrote the file."""
+
+    code = "too_new"
+
+
+class StoreNotOurs(StoreError):
+    """The file is no DuckDB database, or not one of ours."""
+
+    code = "not_ours"
+
+
+class StoreReadOnly(StoreError):
+    """The folder or file cannot be written."""
+
+    code = "read_only"
+
+
+class StoreWriteFailed(StoreError, Unavailable):
+    """A write did not reach the disk (full, removed, broken). What was being written is not acknowledged."""
+
+    group = "store"
+    code = "write_failed"
+
+
+class SqlRefused(StoreError):
+    """Only reads are accepted."""
+
+    code = "sql_refused"
+
+
+class Forked(StoreError):
+    """A forked child used its parent's host."""
+
+    code = "forked"
+
+
+# --- agents -----------------------------------------------------------------------------------------------------------
+
+
+class AgentError(AgentqError):
+    """Something about an agent, its session or its workspace."""
+
+    group = "agent"
+
+
+class AgentUnknown(AgentError):
+    """The VM was not given this agent."""
+
+    code = "unknown"
+
+
+class SessionUnknown(AgentError):
+    """No such session in this VM."""
+
+    code = "session_unknown"
+
+
+class PromptFailed(AgentError):
+    """The agent did not finish its turn."""
+
+    code = "prompt_failed"
+
+
+class WorkspaceError(AgentError):
+    """A path leaves the workspace, or the file action failed."""
+
+    code = "workspace"
+
+
+class IsolationUnavailable(AgentError):
+    """The isolation asked for cannot be had on this machine."""
+
+    code = "isolation_unavailable"

@@ -1,0 +1,418 @@
+"""The host: one long-lived task in one event loop that owns every actor, and the one door to them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextvars import Context
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+from agentq_nb.activation import Activation, migrated
+from agentq_nb.actor import Actor, Records, has_run
+from agentq_nb.calls import current_call, holding_here
+from agentq_nb.clock import Clock, SystemClock
+from agentq_nb.errors import (
+    ActorDuplicate,
+    ActorNotFound,
+    ActorUnknown,
+    AgentqError,
+    NoHost,
+    Unavailable,
+    ValidationFailed,
+)
+from agentq_nb.mailboxes.protocol import Cancel, Change, Mailboxes, Offer, QueueStatus, StoredResult
+from agentq_nb.messages import SCHEDULE_QUEUE, describe
+from agentq_nb.naming import ActorId, MessageId, actor_name, mint_id
+from agentq_nb.receiving import Receiver
+from agentq_nb.records import ActorRecords
+from agentq_nb.stall import StallWatch
+from agentq_nb.standing import ActorState, ActorStatus, HostStatus
+from agentq_nb.state import Committed
+from agentq_nb.store import EventLog
+from agentq_nb.waits import Waits
+
+Arguments = ParamSpec("Arguments")
+Returned = TypeVar("Returned")
+Listener = Callable[[Any], None]
+
+_LONGEST_PAUSE = 60.0
+
+
+class Host:
+    """Runs actors over a keeper of mailboxes. Started and stopped once.
+
+    :param log: gives this host's own log, where sessions and failures are recorded.
+    :param companions: coroutines that run for as long as the host does.
+    """
+
+    def __init__(
+        self,
+        mailboxes: Mailboxes,
+        log: Callable[[], EventLog],
+        workspaces: Path,
+        *,
+        clock: Clock | None = None,
+        companions: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
+    ) -> None:
+        self.clock = clock or SystemClock()
+        self.mailboxes = mailboxes
+        self.log = log
+        self.workspaces = workspaces
+        self.identity = mint_id()
+        self.classes: dict[str, type[Actor]] = {}
+        self.client: Any = None
+        """What actors get as ``self.actors``; set by whoever makes clients."""
+        self.waits = Waits(self._holders)
+        self._companions = companions
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._tasks: TaskGroup | None = None
+        self._stop_asked = asyncio.Event()
+        self._activations: dict[ActorId, Activation] = {}
+        self._waking: dict[ActorId, asyncio.Lock] = {}
+        self._rousing: set[ActorId] = set()
+        self._failures: dict[ActorId, tuple[int, dict[str, Any]]] = {}
+        self._listeners: dict[tuple[ActorId, str], list[Listener]] = {}
+        self._following: anyio.CancelScope | None = None
+        self._stalls: StallWatch | None = None
+        self._started_at = 0.0
+
+    # --- start and stop -----------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin: actors with due work wake."""
+        self._loop = asyncio.get_running_loop()
+        self._started_at = self.clock.time()
+        self._stalls = StallWatch()
+        ready = asyncio.Event()
+        self._main = self._loop.create_task(self._live(ready), name="agentq host", context=Context())
+        await ready.wait()
+
+    async def _live(self, ready: asyncio.Event) -> None:
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                tasks.start_soon(self._follow_hints)
+                for companion in self._companions:
+                    tasks.start_soon(companion)
+                ready.set()
+                await self._stop_asked.wait()
+                await self._stop_actors()
+                tasks.cancel_scope.cancel()
+        finally:
+            self._tasks = None
+            ready.set()
+
+    async def _stop_actors(self) -> None:
+        for activation in list(self._activations.values()):
+            activation.close("stopping")
+        for activation in list(self._activations.values()):
+            await activation.ended.wait()
+
+    async def stop(self) -> None:
+        """End every actor (10 s for what is in flight, then it is released uncounted) and close the mailboxes."""
+        self._stop_asked.set()
+        if self._main is not None:
+            await asyncio.shield(self._main)
+        if self._stalls is not None:
+            self._stalls.close()
+        await self.mailboxes.close()
+
+    @property
+    def running(self) -> bool:
+        return self._tasks is not None and not self._stop_asked.is_set()
+
+    def _check_running(self) -> None:
+        if not self.running:
+            raise NoHost()
+
+    async def enter(
+        self,
+        function: Callable[Arguments, Coroutine[Any, Any, Returned]],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Returned:
+        """The one door: the call happens in the host's loop, whichever loop or thread asks. Raises NoHost."""
+        self._check_running()
+        loop = self._loop
+        assert loop is not None
+        if asyncio.get_running_loop() is loop:
+            return await function(*args, **kwargs)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(function(*args, **kwargs), loop))
+
+    def _spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
+        """In the host's task group, and in an empty context: nothing belongs to the cell that caused it."""
+        assert self._tasks is not None
+        Context().run(self._tasks.start_soon, function, *args)
+
+    # --- waking -------------------------------------------------------------------------------------------------------
+
+    async def _follow_hints(self) -> None:
+        while True:
+            with anyio.CancelScope() as self._following:
+                async for actor in self.mailboxes.wakeful(list(self.classes)):
+                    if actor not in self._rousing and await self._has_use_for(actor):
+                        self._rousing.add(actor)
+                        self._spawn(self._rouse, actor)
+
+    def _follow_anew(self) -> None:
+        """The classes have changed: ask for their actors' hints from the beginning."""
+        if self._following is not None:
+            self._following.cancel()
+
+    async def _has_use_for(self, actor: ActorId) -> bool:
+        """Waking a class without ``run`` helps only scheduled calls: its messages are taken by actions."""
+        cls = self.classes.get(actor_name(actor))
+        if cls is None:
+            return False
+        if has_run(cls):
+            return True
+        return any(queue.queue == SCHEDULE_QUEUE and queue.ready for queue in await self.mailboxes.status(actor))
+
+    async def _rouse(self, actor: ActorId) -> None:
+        """Wake an actor because of its work. One that cannot start is tried again, ever more seldom."""
+        try:
+            while self.running:
+                if failed := self._failures.get(actor):
+                    await self.clock.sleep(min(2.0 ** (failed[0] - 1), _LONGEST_PAUSE))
+                try:
+                    await self.awake(actor)
+                except AgentqError:
+                    if actor in self._failures:
+                        continue
+                return  # awake; or it cannot be had just now, and its hint comes again
+        finally:
+            self._rousing.discard(actor)
+
+    async def awake(self, actor: ActorId, input: Any = None) -> Activation:
+        """The actor, awake. Raises ActorUnknown, what waking it raised, Unavailable when another host has it."""
+        while True:
+            self._check_running()
+            activation = self._activations.get(actor)
+            if activation is None:
+                async with self._waking.setdefault(actor, asyncio.Lock()):
+                    activation = self._activations.get(actor) or await self._activate(actor, input)
+                self._waking.pop(actor, None)
+            await activation.started.wait()
+            if activation.failure is not None:
+                raise activation.failure
+            if activation.closing is None:
+                return activation
+            await activation.ended.wait()
+
+    async def _activate(self, actor: ActorId, input: Any) -> Activation:
+        name = actor_name(actor)
+        cls = self.classes.get(name)
+        if cls is None:
+            raise ActorUnknown(name, list(self.classes))
+        lease = await self.mailboxes.claim(actor, self.identity)
+        if lease is None:
+            raise Unavailable(f"Another host runs actor '{actor}' just now. Try again.")
+        activation = self._activations[actor] = Activation(self, cls, lease)
+        self._spawn(self._live_activation, activation, input)
+        return activation
+
+    async def _live_activation(self, activation: Activation, input: Any) -> None:
+        try:
+            await activation.live(input)
+        finally:
+            actor = activation.actor_id
+            if self._activations.get(actor) is activation:
+                del self._activations[actor]
+            if activation.failure is None:
+                self._failures.pop(actor, None)
+            else:
+                count = self._failures.get(actor, (0, {}))[0] + 1
+                self._failures[actor] = (count, describe(activation.failure))
+
+    # --- deploying ----------------------------------------------------------------------------------------------------
+
+    async def deploy(self, name: str, cls: type[Actor]) -> None:
+        """Make ``cls`` the class of this name. Actors that are awake end their message, then begin again with it.
+
+        Raises ``actor.validation_error`` when the state of one that is awake does not fit; the old class stays then.
+        """
+        if self.classes.get(name) is cls:
+            return
+        awake = [activation for activation in self._activations.values() if activation.name == name]
+        for activation in awake:
+            _check_state_fits(cls, activation)
+        self.classes[name] = cls
+        for actor in [actor for actor in self._failures if actor_name(actor) == name]:
+            del self._failures[actor]
+        for activation in awake:
+            activation.close("being replaced")
+            self._spawn(self._replace, activation)
+        self._follow_anew()
+
+    async def _replace(self, activation: Activation) -> None:
+        await activation.ended.wait()
+        await self._rouse(activation.actor_id)
+
+    # --- what clients do ----------------------------------------------------------------------------------------------
+
+    async def offer(self, offer: Offer) -> MessageId:
+        """Send one message; durable on return. The id is another's when the idempotency key was known."""
+        self._check_running()
+        accepted = await self.mailboxes.offer((offer,))
+        return accepted[0].id
+
+    async def wait(self, message: MessageId, timeout: float | None) -> StoredResult:
+        """How a message ended, or how it stands after ``timeout`` seconds. Raises WaitWouldDeadlock, MessageUnknown."""
+        self._check_running()
+        standing = await self.mailboxes.wait(message, 0)
+        if standing.status in ("completed", "failed", "cancelled", "expired") or timeout == 0:
+            return standing
+        with self.waits.waiting(message, standing.actor, standing.queue):
+            return await self.mailboxes.wait(message, timeout)
+
+    async def offer_and_wait(self, offer: Offer, timeout: float | None) -> StoredResult:
+        """Send and wait. A wait that could never end is refused before anything is written."""
+        self._check_running()
+        with self.waits.waiting(offer.id, offer.actor, offer.queue):
+            message = await self.offer(offer)
+            return await self.mailboxes.wait(message, timeout)
+
+    async def change(self, actor: ActorId, change: Change) -> int:
+        self._check_running()
+        return await self.mailboxes.change(actor, change)
+
+    async def exists(self, actor: ActorId) -> bool:
+        self._check_running()
+        return actor in self._activations or await self.mailboxes.exists(actor)
+
+    async def require(self, actor: ActorId) -> None:
+        """Raises ActorNotFound when the actor was never created."""
+        if not await self.exists(actor):
+            raise ActorNotFound(actor)
+
+    async def create(self, actor: ActorId, input: Any) -> None:
+        """Wake it for the first time. Raises ActorDuplicate."""
+        if await self.exists(actor):
+            raise ActorDuplicate(actor)
+        await self.awake(actor, input)
+
+    async def act(
+        self, actor: ActorId, action: str, args: Sequence[Any], kwargs: Mapping[str, Any], input: Any = None
+    ) -> Any:
+        """Call an action; see :meth:`Activation.act`."""
+        caller, behind = current_call.get(), holding_here()
+        activation = await self.awake(actor, input)
+        return await activation.act(action, args, kwargs, caller, behind)
+
+    def listen(self, actor: ActorId, event: str, listener: Listener) -> Callable[[], None]:
+        """Call ``listener(payload)`` for each event that the actor broadcasts; the result ends it."""
+        listeners = self._listeners.setdefault((actor, event), [])
+        listeners.append(listener)
+
+        def end() -> None:
+            if listener in listeners:
+                listeners.remove(listener)
+
+        return end
+
+    # --- what activations need ----------------------------------------------------------------------------------------
+
+    def client_for_actors(self) -> Any:
+        return self.client
+
+    def records_of(self, actor: ActorId) -> Records:
+        return ActorRecords(self.log, actor)
+
+    def note_failure(self, actor: ActorId, error: dict[str, Any]) -> None:
+        self.records_of(actor).append("run.failed", {"error": error})
+
+    def broadcast(self, actor: ActorId, event: str, payload: Any) -> None:
+        for listener in list(self._listeners.get((actor, event), ())):
+            try:
+                listener(payload)
+            except Exception:
+                logging.getLogger("agentq").exception("a listener of %s of %s failed", event, actor)
+
+    async def push(self, actor: ActorId, queue: str, body: Any, options: Mapping[str, Any]) -> Any:
+        return await self.client.handle_of(actor).send(queue, body, **options)
+
+    async def cancel_message(self, message: MessageId) -> bool:
+        standing = await self.mailboxes.wait(message, 0)
+        return await self.mailboxes.change(standing.actor, Cancel(message)) > 0
+
+    def _holders(self, actor: ActorId, queue: str) -> list[Receiver]:
+        activation = self._activations.get(actor)
+        return [] if activation is None else activation.mailbox.holders_of(queue)
+
+    # --- status -------------------------------------------------------------------------------------------------------
+
+    async def status(self, notices: Sequence[str] = (), trouble: str | None = None) -> HostStatus:
+        """How everything stands, from memory."""
+        self._check_running()
+        queues: dict[ActorId, list[QueueStatus]] = {}
+        for queue in await self.mailboxes.status():
+            queues.setdefault(queue.actor, []).append(queue)
+        actors = sorted({*queues, *self._activations, *self._failures})
+        return HostStatus(
+            running=True,
+            store=self.log().path,
+            uptime=self.clock.time() - self._started_at,
+            notices=[*notices, *self.log().notices],
+            actors=[self._status_of(actor, queues.get(actor, [])) for actor in actors],
+            waiting_for=sorted(
+                {actor_name(a) for a, q in queues.items() if any(s.live for s in q)} - set(self.classes)
+            ),
+            trouble=trouble,
+            stall=None if self._stalls is None else self._stalls.last,
+        )
+
+    async def status_of(self, actor: ActorId) -> ActorStatus:
+        self._check_running()
+        return self._status_of(actor, await self.mailboxes.status(actor))
+
+    def _status_of(self, actor: ActorId, queues: Sequence[QueueStatus]) -> ActorStatus:
+        name = actor_name(actor)
+        activation = self._activations.get(actor)
+        cls = self.classes.get(name)
+        failed = self._failures.get(actor)
+        visible = [queue for queue in queues if queue.queue != SCHEDULE_QUEUE or queue.live or queue.dead]
+        declared = {SCHEDULE_QUEUE, *(cls.declared.queues if cls is not None else ())}
+        return ActorStatus(
+            actor_id=actor,
+            name=name,
+            state=_state_of(activation, cls, failed is not None),
+            run="none" if activation is None else activation.supervisor.run_state,
+            restarts_at=None if activation is None else activation.supervisor.restarts_at,
+            last_error=activation.last_error if activation is not None else failed[1] if failed else None,
+            closing=None if activation is None else activation.closing,
+            queues=visible,
+            orphaned=[q.queue for q in visible if cls is not None and q.queue not in declared and q.live],
+        )
+
+
+def _state_of(activation: Activation | None, cls: type[Actor] | None, failed: bool) -> ActorState:
+    if cls is None:
+        return "waiting for its class"
+    if activation is None:
+        return "failed to start" if failed else "asleep"
+    if activation.closing is not None:
+        return "closing"
+    return "awake" if activation.started.is_set() else "waking"
+
+
+def _check_state_fits(cls: type[Actor], activation: Activation) -> None:
+    if cls.declared.state is None or not activation.committed.fields:
+        return
+    encoded = json.dumps(activation.committed.fields).encode()
+    try:
+        Committed(cls.declared.state, activation.actor_id, encoded)
+    except ValidationFailed as error:
+        try:
+            migrated(cls, activation.actor_id, encoded, error)
+        except Exception as reason:
+            raise ValidationFailed(
+                f"{cls.__name__} was not deployed; the old code goes on. {getattr(reason, 'message', reason)} "
+                f"Give new fields defaults, or define migrate_state(old: dict) -> dict in the class."
+            ) from None

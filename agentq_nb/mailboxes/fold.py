@@ -1,0 +1,89 @@
+"""The log read back: what was live when it ended, as the memory of the local keeper."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentq_nb.mailboxes.memory import Box, Entry
+from agentq_nb.naming import ActorId, MessageId
+from agentq_nb.store import EventLog
+
+
+@dataclass(slots=True)
+class Memory:
+    """Everything that is live: boxes by actor, messages by id, and what was in flight when the log ended."""
+
+    boxes: dict[ActorId, Box] = field(default_factory=dict[ActorId, Box])
+    entries: dict[MessageId, Entry] = field(default_factory=dict[MessageId, Entry])
+    in_flight: list[Entry] = field(default_factory=list[Entry])
+    keys: dict[tuple[ActorId, str, str], MessageId] = field(default_factory=dict[tuple[ActorId, str, str], MessageId])
+
+    def box(self, actor: ActorId) -> Box:
+        box = self.boxes.get(actor)
+        if box is None:
+            box = self.boxes[actor] = Box(actor)
+        return box
+
+
+def recall(log: EventLog) -> Memory:
+    """Fold the log. Blocking. Messages in flight are in ``in_flight`` and not yet on a shelf: the keeper decides."""
+    memory = Memory()
+    for actor, _input, state in log.actor_rows():
+        memory.box(actor).state = (state or "null").encode()
+    for actor, queue, message in log.dead_counts():
+        memory.box(actor).shelf(queue).dead[message] = None
+    replay(memory.entries, log.live_rows())
+    for entry in memory.entries.values():
+        entry.old = True
+        shelf = memory.box(entry.actor).shelf(entry.queue)
+        shelf.live += 1
+        if entry.key is not None:
+            memory.keys[entry.actor, entry.queue, entry.key] = entry.id
+        if entry.running:
+            memory.in_flight.append(entry)
+    return memory
+
+
+def replay(entries: dict[MessageId, Entry], rows: Iterable[tuple[Any, ...]]) -> None:
+    """Apply rows of live messages, in order, to ``entries``."""
+    for order, time, kind, actor, message, data in rows:
+        if kind == "message.queued":
+            entries[message] = _queued(order, time, actor, message, json.loads(data))
+        elif (entry := entries.get(message)) is not None:
+            _change(entry, kind, data)
+
+
+def _queued(order: int, time: float, actor: ActorId, message: MessageId, facts: dict[str, Any]) -> Entry:
+    return Entry(
+        id=message,
+        actor=actor,
+        queue=facts["queue"],
+        body=json.dumps(facts["body"], ensure_ascii=False, separators=(",", ":")).encode(),
+        order=order,
+        created_at=time,
+        priority=facts.get("priority", 0),
+        due=facts.get("due", 0.0),
+        key=facts.get("key"),
+    )
+
+
+def _change(entry: Entry, kind: str, data: str) -> None:
+    if kind == "message.started":
+        entry.running = True
+    elif kind == "message.retried":
+        facts = json.loads(data)
+        entry.running, entry.failures, entry.crashes = False, entry.failures + 1, 0
+        entry.due, entry.front, entry.in_order = facts["due"], facts["front"], facts["in_order"]
+    elif kind == "message.released":
+        entry.running, entry.front, entry.due = False, True, 0.0
+    elif kind == "message.crashed":
+        entry.running, entry.front, entry.due, entry.crashes = False, True, 0.0, entry.crashes + 1
+    elif kind == "message.cancel_requested":
+        entry.cancelling = True
+    elif kind == "message.redelivered":
+        entry.running = entry.cancelling = entry.front = entry.in_order = False
+        entry.failures = entry.crashes = 0
+        entry.due = 0.0

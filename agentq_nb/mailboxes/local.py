@@ -1,0 +1,670 @@
+"""The keeper in this process: memory over the log.
+
+What is live is in memory (``memory``) and is folded from the log when it is opened (``fold``); every change is a row
+(``rows``) that is durable before anybody is told. When a write fails, all that was not durable is as if it had not
+happened: leases are lost, and :meth:`LocalMailboxes.renew` begins again from the file, as after a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import json
+import os
+import weakref
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from agentq_nb.clock import Clock, SystemClock, Timer
+from agentq_nb.errors import (
+    IdempotencyConflict,
+    LeaseLost,
+    MessageUnknown,
+    QueueFull,
+    StoreError,
+    StoreWriteFailed,
+    Unavailable,
+)
+from agentq_nb.mailboxes import fold, results, rows
+from agentq_nb.mailboxes.keys import Keys, digest
+from agentq_nb.mailboxes.lease import LocalLease
+from agentq_nb.mailboxes.memory import Box, Entry, Shelf
+from agentq_nb.mailboxes.protocol import (
+    Accepted,
+    Cancel,
+    Change,
+    Commit,
+    FinalStatus,
+    MessageStatus,
+    Offer,
+    Purge,
+    QueueStatus,
+    Settlement,
+    StoredResult,
+)
+from agentq_nb.mailboxes.results import Results
+from agentq_nb.mailboxes.wakeful import Wakeful
+from agentq_nb.naming import ActorId, MessageId, mint_id
+from agentq_nb.store import EventLog, Row
+
+
+class LocalMailboxes:
+    """See :class:`agentq_nb.mailboxes.protocol.Mailboxes`. Make it with :meth:`open`; all calls from one event loop."""
+
+    log: EventLog
+    clock: Clock
+    broken: asyncio.Event
+    """Set when a write failed: nothing is handed out or accepted until :meth:`renew`."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or SystemClock()
+        self.broken = asyncio.Event()
+        self.failure: StoreError | None = None
+        self._facts: Mapping[str, Any] = {}
+        self._boxes: dict[ActorId, Box] = {}
+        self._entries: dict[MessageId, Entry] = {}
+        self._settling: dict[MessageId, StoredResult] = {}
+        self._results = Results()
+        self._keys = Keys()
+        self._subscriptions: weakref.WeakSet[Wakeful] = weakref.WeakSet()
+        self._due: list[tuple[float, int, Entry]] = []
+        self._timer: Timer | None = None
+        self._timer_at = float("inf")
+        self._order = 0
+        self._opened: MessageId = ""
+        self._queue_json: dict[str, str] = {}
+        self._careful = False
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls, log: EventLog, *, clock: Clock | None = None, facts: Mapping[str, Any] | None = None
+    ) -> LocalMailboxes:
+        """Keep the mailboxes of an open log. ``facts`` (JSON-able) are written beside the start of this host."""
+        keeper = cls(clock)
+        keeper._facts = facts or {}
+        await keeper._begin(log, crashed=True)
+        return keeper
+
+    async def renew(self, log: EventLog) -> None:
+        """Begin again from the file after a failed write. What was in flight comes again and counts no attempt."""
+        await self._begin(log, crashed=False)
+        for message in self._results.waited_for():
+            if message not in self._entries:
+                stored = await asyncio.to_thread(self._read, message)
+                if stored is None:
+                    self._results.give_up(
+                        message, Unavailable(f"Message {message} did not reach the disk: send it again.")
+                    )
+                else:
+                    self._results.publish(stored)
+
+    async def _begin(self, log: EventLog, *, crashed: bool) -> None:
+        memory = await asyncio.to_thread(fold.recall, log)
+        self.log = log
+        self.failure = None
+        self.broken.clear()
+        self._careful = not log.closed_cleanly()
+        self._order = log.last_seq
+        self._opened = mint_id()
+        self._boxes, self._entries, self._settling = memory.boxes, memory.entries, {}
+        self._due.clear()
+        self._keys = Keys()
+        for (actor, queue, key), message in memory.keys.items():
+            self._keys.name(actor, queue, key, message, memory.entries[message].body)
+        written = [rows.of_host("host.started", {"pid": os.getpid(), **self._facts})]
+        written += [self._recover(entry, crashed) for entry in memory.in_flight]
+        await self._write(written)
+        for entry in list(self._entries.values()):
+            self._place(entry)
+
+    def _recover(self, entry: Entry, crashed: bool) -> Row:
+        """What was in flight when the log ended comes again, first; one that was to be cancelled does not."""
+        entry.running = False
+        entry.front, entry.due = True, 0.0
+        if entry.cancelling:
+            self._drop(entry, "cancelled")
+            return rows.of_message("message.cancelled", entry)
+        if not crashed:
+            return rows.of_message("message.released", entry)
+        entry.crashes += 1
+        return rows.of_message("message.crashed", entry, {"crashes": entry.crashes})
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        if self._closed:
+            raise Unavailable("The host is stopped. Start it again: %agentq start, or await registry.start().")
+        if self.failure is not None:
+            raise StoreWriteFailed(f"Writing failed and is tried again: {self.failure.message}")
+
+    def _append(self, written: Sequence[Row], durable: Callable[[], None] | None = None) -> None:
+        """Write without waiting; ``durable`` is called once it is on disk."""
+
+        def done(error: StoreError | None) -> None:
+            if error is not None:
+                self._fail(error)
+            elif durable is not None:
+                durable()
+
+        self.log.append(written, done, self.clock.time())
+
+    def _write(self, written: Sequence[Row], durable: Callable[[], None] | None = None) -> asyncio.Future[None]:
+        """Write; the future is done once it is on disk, or raises StoreWriteFailed."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def done(error: StoreError | None) -> None:
+            if error is not None:
+                self._fail(error)
+                if not future.done():
+                    future.set_exception(error)
+                return
+            if durable is not None:
+                durable()
+            if not future.done():
+                future.set_result(None)
+
+        self.log.append(written, done, self.clock.time())
+        return future
+
+    def _fail(self, error: StoreError) -> None:
+        if self.failure is not None:
+            return
+        self.failure = error
+        for box in self._boxes.values():
+            if box.lease is not None:
+                box.lease.lose()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._timer_at = None, float("inf")
+        self.broken.set()
+
+    async def flushed(self) -> None:
+        """Return when all that was written so far is on disk."""
+        self._check()
+        await self.log.flushed()
+
+    # --- sending ------------------------------------------------------------------------------------------------------
+
+    async def offer(self, offers: Sequence[Offer]) -> Sequence[Accepted]:
+        self._check()
+        known = await self._known_before(offers)
+        accepted, entries = self._accept(offers, known)
+        if entries:
+            await self._write([self._queued_row(entry) for entry in entries], lambda: self._arrive(entries))
+        if len(entries) < len(offers):
+            await self.flushed()
+        return accepted
+
+    async def _known_before(self, offers: Sequence[Offer]) -> set[MessageId]:
+        """Which ids the log may hold though memory does not; and the keys of earlier runs, when a key is used."""
+        known: set[MessageId] = set()
+        for offer in offers:
+            if offer.id < self._opened and offer.id not in self._entries:
+                if await asyncio.to_thread(self._read, offer.id) is not None:
+                    known.add(offer.id)
+            elif self._results.get(offer.id) is not None:
+                known.add(offer.id)
+            if offer.idempotency_key is not None and not self._keys.complete:
+                self._keys.learn(await asyncio.to_thread(self.log.completed_keys))
+        return known
+
+    def _accept(self, offers: Sequence[Offer], known: set[MessageId]) -> tuple[list[Accepted], list[Entry]]:
+        """Decide on all before anything is changed: all or none."""
+        accepted: list[Accepted] = []
+        fresh: dict[MessageId, Offer] = {}
+        room: dict[tuple[ActorId, str], int] = {}
+        keyed: dict[tuple[ActorId, str, str], Offer] = {}
+        for offer in offers:
+            if offer.id in known or offer.id in self._entries or offer.id in self._settling or offer.id in fresh:
+                accepted.append(Accepted(offer.id, repeated=True))
+                continue
+            if offer.idempotency_key is not None and (named := self._named(offer, keyed)) is not None:
+                accepted.append(Accepted(named, repeated=True))
+                continue
+            self._find_room(offer, room)
+            fresh[offer.id] = offer
+            accepted.append(Accepted(offer.id))
+        return accepted, [self._enter(offer) for offer in fresh.values()]
+
+    def _named(self, offer: Offer, keyed: dict[tuple[ActorId, str, str], Offer]) -> MessageId | None:
+        key = offer.idempotency_key
+        assert key is not None
+        found = self._keys.find(offer.actor, offer.queue, key)
+        if found is None:
+            first = keyed.setdefault((offer.actor, offer.queue, key), offer)
+            if first is offer:
+                return None
+            found = (first.id, digest(first.body))
+        if found[1] != digest(offer.body):
+            raise IdempotencyConflict(key, found[0])
+        return found[0]
+
+    def _find_room(self, offer: Offer, room: dict[tuple[ActorId, str], int]) -> None:
+        if offer.max_size is None:
+            return
+        place = (offer.actor, offer.queue)
+        left = room.get(place)
+        if left is None:
+            box = self._boxes.get(offer.actor)
+            shelf = None if box is None else box.shelves.get(offer.queue)
+            left = offer.max_size - (0 if shelf is None else shelf.live)
+        if left <= 0:
+            raise QueueFull(offer.actor, offer.queue, offer.max_size)
+        room[place] = left - 1
+
+    def _enter(self, offer: Offer) -> Entry:
+        """Into memory, to be handed out once it is durable."""
+        now = self.clock.time()
+        self._order += 1
+        entry = Entry(
+            id=offer.id,
+            actor=offer.actor,
+            queue=offer.queue,
+            body=offer.body,
+            order=self._order,
+            created_at=now,
+            priority=offer.priority,
+            due=now + offer.delay if offer.delay else 0.0,
+            key=offer.idempotency_key,
+        )
+        self._entries[entry.id] = entry
+        self._shelf(entry).live += 1
+        if entry.key is not None:
+            self._keys.name(entry.actor, entry.queue, entry.key, entry.id, entry.body)
+        return entry
+
+    def _queued_row(self, entry: Entry) -> Row:
+        queue_json = self._queue_json.get(entry.queue)
+        if queue_json is None:
+            queue_json = self._queue_json[entry.queue] = json.dumps(entry.queue)
+        return rows.queued(entry, queue_json)
+
+    def _arrive(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            if not entry.gone:
+                self._place(entry)
+
+    # --- order and due times ------------------------------------------------------------------------------------------
+
+    def _box(self, actor: ActorId) -> Box:
+        box = self._boxes.get(actor)
+        if box is None:
+            box = self._boxes[actor] = Box(actor)
+        return box
+
+    def _shelf(self, entry: Entry) -> Shelf:
+        return self._box(entry.actor).shelf(entry.queue)
+
+    def _place(self, entry: Entry) -> None:
+        """Onto its shelf: ready, or delayed until it is due."""
+        box = self._box(entry.actor)
+        shelf = box.shelf(entry.queue)
+        if entry.due > self.clock.time():
+            shelf.delayed[entry.id] = entry
+            if entry.in_order:
+                shelf.blocker = entry
+            heapq.heappush(self._due, (entry.due, entry.order, entry))
+            self._arm()
+            return
+        shelf.add(entry)
+        self._announce(box, entry.queue)
+
+    def _announce(self, box: Box, queue: str) -> None:
+        if box.lease is not None:
+            box.wake(queue)
+        else:
+            for subscription in self._subscriptions:
+                subscription.hint(box.actor)
+
+    def _arm(self) -> None:
+        while self._due and (self._due[0][2].gone or self._due[0][2].due != self._due[0][0]):
+            heapq.heappop(self._due)
+        if self._due and self._due[0][0] < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = self._due[0][0]
+            self._timer = self.clock.call_at(self._timer_at, self._ring)
+
+    def _ring(self) -> None:
+        self._timer, self._timer_at = None, float("inf")
+        now = self.clock.time()
+        while self._due and self._due[0][0] <= now:
+            due, _, entry = heapq.heappop(self._due)
+            shelf = self._shelf(entry)
+            if entry.gone or entry.due != due or shelf.delayed.pop(entry.id, None) is None:
+                continue
+            if shelf.blocker is entry:
+                shelf.blocker = None
+            shelf.add(entry)
+            self._announce(self._box(entry.actor), entry.queue)
+        self._arm()
+
+    # --- leases -------------------------------------------------------------------------------------------------------
+
+    async def claim(self, actor: ActorId, host: str) -> LocalLease | None:
+        self._check()
+        box = self._box(actor)
+        if box.lease is not None:
+            return None
+        box.lease = LocalLease(self, box)
+        return box.lease
+
+    def start(self, entries: Sequence[Entry]) -> asyncio.Future[None] | None:
+        """Write that these were handed out. A future when that must be durable first.
+
+        After an unclean end that is so for all that was there before: a message that kills the kernel at once would
+        otherwise take its own start with it, and never be counted.
+        """
+        written = [rows.started(entry) for entry in entries]
+        if self._careful and any(entry.old for entry in entries):
+            return self._write(written)
+        self._append(written)
+        return None
+
+    def put_back(self, entries: Sequence[Entry]) -> None:
+        """Uncounted, first in their queues. Nothing to do when a failed write has taken everything back already."""
+        if self.failure is not None:
+            return
+        for entry in entries:
+            self._shelf(entry).running.pop(entry.id, None)
+            entry.running = False
+            if entry.cancelling:
+                self._settle_as(entry, "cancelled")
+                continue
+            entry.front, entry.due = True, 0.0
+            self._append([rows.of_message("message.released", entry)])
+            self._place(entry)
+
+    def release(self, box: Box) -> None:
+        box.lease = None
+        self.put_back([entry for shelf in box.shelves.values() for entry in list(shelf.running.values())])
+        if box.has_due():
+            self._announce(box, "")
+        for waiter in box.waiters:
+            waiter.wake()
+
+    async def apply(self, box: Box, commit: Commit) -> None:
+        self._check()
+        written, durable = self._take_in(box, commit)
+        if written:
+            try:
+                await self._write(written, durable)
+            except StoreError as error:
+                raise Unavailable(f"What '{box.actor}' settled did not reach the disk: {error.message}") from error
+
+    def apply_soon(self, box: Box, commit: Commit) -> None:
+        self._check()
+        written, durable = self._take_in(box, commit)
+        if written:
+            self._append(written, durable)
+
+    def _take_in(self, box: Box, commit: Commit) -> tuple[list[Row], Callable[[], None]]:
+        """Apply to memory at once. The rows go out in order, so nobody can learn of it before it is durable."""
+        held = [self._held(settlement) for settlement in commit.settlements]
+        written: list[Row] = []
+        finished: list[StoredResult] = []
+        for entry, settlement in zip(held, commit.settlements, strict=True):
+            self._settle(entry, settlement, written, finished)
+        if commit.state is not None:
+            if box.state is None:
+                written.append(rows.of_actor("actor.created", box.actor))
+            box.state = commit.state
+            written.append(rows.state(box.actor, commit.state))
+        arrivals = [self._enter(offer) for offer in commit.schedule if offer.id not in self._entries]
+        written += [self._queued_row(entry) for entry in arrivals]
+        if commit.destroy:
+            for entry in [entry for entry in self._entries.values() if entry.actor == box.actor]:
+                finished.append(self._drop(entry, "cancelled"))
+                written.append(rows.of_message("message.cancelled", entry))
+            box.state = None
+            written.append(rows.of_actor("actor.destroyed", box.actor))
+
+        def durable() -> None:
+            self._arrive(arrivals)
+            self._publish(finished)
+
+        return written, durable
+
+    def _held(self, settlement: Settlement) -> Entry:
+        delivery = settlement.delivery
+        entry = self._entries.get(delivery.id)
+        if entry is None or not entry.running or entry.starts != delivery.token:
+            raise LeaseLost(f"Message {delivery.id} is not held here any more: nothing was written.")
+        return entry
+
+    def _settle(self, entry: Entry, settlement: Settlement, written: list[Row], finished: list[StoredResult]) -> None:
+        del self._shelf(entry).running[entry.id]
+        entry.running = False
+        outcome = settlement.outcome
+        if outcome in ("again", "released") and entry.cancelling:
+            finished.append(self._drop(entry, "cancelled", handled=True))
+            written.append(rows.of_message("message.cancelled", entry))
+            return
+        due = self.clock.time() + settlement.delay if settlement.delay > 0 else 0.0
+        written.append(rows.settled(entry, settlement, due))
+        if outcome in ("again", "released"):
+            self._again(entry, settlement, due)
+        else:
+            status: FinalStatus = "completed" if outcome == "completed" else "failed"
+            finished.append(self._drop(entry, status, settlement.reply, settlement.error, handled=True))
+
+    def _again(self, entry: Entry, settlement: Settlement, due: float) -> None:
+        if settlement.outcome == "again":
+            entry.failures += 1
+            entry.crashes = 0
+            entry.front, entry.due, entry.in_order = settlement.front, due, settlement.in_order
+        else:
+            entry.front, entry.due = True, 0.0
+        self._place(entry)
+
+    def _drop(
+        self,
+        entry: Entry,
+        status: FinalStatus,
+        reply: bytes | None = None,
+        error: dict[str, Any] | None = None,
+        *,
+        handled: bool = False,
+    ) -> StoredResult:
+        """Out of memory. Until that is durable its result is in ``_settling``, where nobody can read it."""
+        entry.gone = True
+        del self._entries[entry.id]
+        shelf = self._shelf(entry)
+        shelf.live -= 1
+        shelf.delayed.pop(entry.id, None)
+        shelf.running.pop(entry.id, None)
+        if status == "failed":
+            shelf.dead[entry.id] = None
+        if entry.key is not None and status != "completed":
+            self._keys.free(entry.actor, entry.queue, entry.key, entry.id)
+        attempts = entry.failures + entry.crashes + (1 if handled else 0)
+        result = StoredResult(entry.id, entry.actor, entry.queue, status, attempts, reply, error)
+        self._settling[entry.id] = result
+        return result
+
+    def _publish(self, finished: Iterable[StoredResult]) -> None:
+        for result in finished:
+            self._settling.pop(result.message, None)
+            self._results.publish(result)
+
+    def _settle_as(self, entry: Entry, status: FinalStatus) -> asyncio.Future[None]:
+        result = self._drop(entry, status)
+        return self._write([rows.of_message(f"message.{status}", entry)], lambda: self._publish([result]))
+
+    # --- asking and changing ------------------------------------------------------------------------------------------
+
+    async def exists(self, actor: ActorId) -> bool:
+        self._check()
+        box = self._boxes.get(actor)
+        return box is not None and (box.state is not None or any(shelf.live for shelf in box.shelves.values()))
+
+    def wakeful(self, names: Collection[str]) -> Wakeful:
+        due = [box.actor for box in self._boxes.values() if box.lease is None and box.has_due()]
+        subscription = Wakeful(names, due)
+        self._subscriptions.add(subscription)
+        return subscription
+
+    async def wait(self, message: MessageId, timeout: float | None, waiter: ActorId | None = None) -> StoredResult:
+        if message not in self._entries and message not in self._settling:
+            stored = self._results.get(message) or await asyncio.to_thread(self._read, message)
+            if stored is None:
+                raise MessageUnknown(message)
+            if results.is_final(stored.status) and message not in self._entries:
+                return stored
+        if timeout is not None and timeout <= 0 and message not in self._settling:
+            return self._standing(message)
+        return await self._settled(message, timeout)
+
+    async def _settled(self, message: MessageId, timeout: float | None) -> StoredResult:
+        future = self._results.waiting(message)
+        timer: Timer | None = None
+        if timeout is not None:
+            timer = self.clock.call_at(self.clock.time() + timeout, lambda: _time_out(future))
+        try:
+            return await future
+        except TimeoutError:
+            return self._standing(message)
+        finally:
+            self._results.leave(message, future)
+            if timer is not None:
+                timer.cancel()
+
+    def _standing(self, message: MessageId) -> StoredResult:
+        entry = self._entries.get(message)
+        if entry is None:
+            settled = self._settling.get(message) or self._results.get(message)
+            if settled is None:
+                raise MessageUnknown(message)
+            return settled
+        status: MessageStatus = "queued"
+        if entry.running:
+            status = "running"
+        elif entry.due > self.clock.time():
+            status = "delayed"
+        attempts = entry.failures + entry.crashes + (1 if entry.running else 0)
+        return StoredResult(entry.id, entry.actor, entry.queue, status, attempts)
+
+    def _read(self, message: MessageId) -> StoredResult | None:
+        return results.read(message, self.log.message_rows(message))
+
+    async def change(self, actor: ActorId, change: Change) -> int:
+        self._check()
+        if isinstance(change, Cancel):
+            return await self._cancel(change.message)
+        if isinstance(change, Purge):
+            return await self._purge(actor, change.queue)
+        return await self._redeliver(change.message)
+
+    async def _cancel(self, message: MessageId) -> int:
+        entry = self._entries.get(message)
+        if entry is None:
+            await self.wait(message, 0)
+            return 0
+        if not entry.running:
+            await self._settle_as(entry, "cancelled")
+            return 1
+        if not entry.cancelling:
+            entry.cancelling = True
+            await self._write([rows.of_message("message.cancel_requested", entry)])
+        lease = self._box(entry.actor).lease
+        if entry.running and lease is not None and lease.cancelling is not None:
+            lease.cancelling(message)
+        return 1
+
+    async def _purge(self, actor: ActorId, queue: str) -> int:
+        box = self._boxes.get(actor)
+        shelf = None if box is None else box.shelves.get(queue)
+        entries = [entry for entry in self._entries.values() if entry.actor == actor and entry.queue == queue]
+        entries = [entry for entry in entries if not entry.running]
+        if shelf is None or not entries:
+            return 0
+        finished = [self._drop(entry, "cancelled") for entry in entries]
+        written = [rows.of_message("message.cancelled", entry) for entry in entries]
+        await self._write(written, lambda: self._publish(finished))
+        return len(entries)
+
+    async def _redeliver(self, message: MessageId) -> int:
+        if message in self._entries:
+            return 0
+        if message in self._settling:
+            await self.flushed()
+        read = await asyncio.to_thread(self.log.message_rows, message)
+        stored = results.read(message, read)
+        if stored is None:
+            raise MessageUnknown(message)
+        if stored.status not in ("failed", "cancelled", "expired") or message in self._entries:
+            return 0
+        revived: dict[MessageId, Entry] = {}
+        fold.replay(revived, [*read, (0, 0.0, "message.redelivered", stored.actor, message, "{}")])
+        entry = revived[message]
+        await self._reclaim_key(entry)
+        self._entries[message] = entry
+        self._results.forget(message)
+        shelf = self._shelf(entry)
+        shelf.live += 1
+        shelf.dead.pop(message, None)
+        await self._write([rows.of_message("message.redelivered", entry)], lambda: self._arrive([entry]))
+        return 1
+
+    async def _reclaim_key(self, entry: Entry) -> None:
+        """A message that failed has lost its key; it takes it again unless another message has it by now."""
+        if entry.key is None:
+            return
+        if not self._keys.complete:
+            self._keys.learn(await asyncio.to_thread(self.log.completed_keys))
+        if self._keys.find(entry.actor, entry.queue, entry.key) is None:
+            self._keys.name(entry.actor, entry.queue, entry.key, entry.id, entry.body)
+        else:
+            entry.key = None
+
+    async def status(self, actor: ActorId | None = None) -> Sequence[QueueStatus]:
+        boxes = list(self._boxes.values()) if actor is None else [self._box(actor)]
+        return [self._shelf_status(box, shelf) for box in boxes for shelf in box.shelves.values()]
+
+    def _shelf_status(self, box: Box, shelf: Shelf) -> QueueStatus:
+        head = shelf.head()
+        return QueueStatus(
+            actor=box.actor,
+            queue=shelf.name,
+            ready=shelf.count_ready(),
+            delayed=len(shelf.delayed),
+            running=len(shelf.running),
+            dead=len(shelf.dead),
+            oldest=None if head is None else max(0.0, self.clock.time() - head.created_at),
+            running_ids=tuple(shelf.running),
+        )
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._begin_end()
+        await asyncio.to_thread(self.log.close)
+
+    def close_now(self) -> None:
+        """The same without an event loop, for the end of the process. Blocking."""
+        if not self._closed:
+            self._begin_end()
+            self.log.close()
+
+    def _begin_end(self) -> None:
+        if self.failure is None:
+            in_flight = [entry for entry in self._entries.values() if entry.running]
+            self.log.append([rows.of_message("message.released", entry) for entry in in_flight])
+            self.log.append([rows.of_host("host.stopped")])
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for box in self._boxes.values():
+            if box.lease is not None:
+                box.lease.lose()
+        for subscription in list(self._subscriptions):
+            subscription.close()
+        self._results.close()
+
+
+def _time_out(future: asyncio.Future[StoredResult]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())

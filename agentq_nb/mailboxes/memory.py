@@ -1,0 +1,157 @@
+"""What is live, in memory: the messages of each queue in the order they will be handed out. No I/O."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from agentq_nb.naming import ActorId, MessageId
+
+if TYPE_CHECKING:
+    from agentq_nb.mailboxes.lease import LocalLease
+
+
+Rank: TypeAlias = tuple[bool, int, int]
+
+# A message that was cancelled and put back has the rank of its former self, which may still lie in the heap.
+_serial = itertools.count()
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One message that is not settled. ``order`` is that of sending; ``due`` is seconds since 1970, 0: at once."""
+
+    id: MessageId
+    actor: ActorId
+    queue: str
+    body: bytes
+    order: int
+    created_at: float
+    priority: int = 0
+    due: float = 0.0
+    front: bool = False
+    key: str | None = None
+    failures: int = 0
+    crashes: int = 0
+    running: bool = False
+    gone: bool = False
+    """Settled or cancelled: heaps drop it when they come to it."""
+    cancelling: bool = False
+    in_order: bool = False
+    starts: int = 0
+    """How often it was handed out: tells a late settlement from a current one."""
+    old: bool = False
+    """It was there when the file was opened."""
+
+    @property
+    def rank(self) -> Rank:
+        """Who is handed out first: what comes again first, then priority, then the order of sending."""
+        return (not self.front, -self.priority, self.order)
+
+
+@dataclass(slots=True, eq=False)
+class Shelf:
+    """One queue of one actor."""
+
+    name: str
+    ready: list[tuple[Rank, int, Entry]] = field(default_factory=list[tuple[Rank, int, Entry]])
+    running: dict[MessageId, Entry] = field(default_factory=dict[MessageId, Entry])
+    dead: dict[MessageId, None] = field(default_factory=dict[MessageId, None])
+    delayed: dict[MessageId, Entry] = field(default_factory=dict[MessageId, Entry])
+    blocker: Entry | None = None
+    """A message with ``in_order`` that waits for its next attempt: nothing overtakes it."""
+    live: int = 0
+    """Messages that are not settled, those being written included."""
+
+    def add(self, entry: Entry) -> None:
+        """Make it ready to be handed out."""
+        heapq.heappush(self.ready, (entry.rank, next(_serial), entry))
+
+    def head(self) -> Entry | None:
+        """The message that is next, if one may be handed out now."""
+        if self.blocker is not None and not self.blocker.gone:
+            return None
+        while self.ready and self.ready[0][2].gone:
+            heapq.heappop(self.ready)
+        return self.ready[0][2] if self.ready else None
+
+    def pop(self) -> Entry:
+        return heapq.heappop(self.ready)[2]
+
+    def waiting(self) -> Iterator[Entry]:
+        """Every message that nobody handles, in no particular order."""
+        yield from (entry for _, _, entry in self.ready if not entry.gone)
+        yield from list(self.delayed.values())
+
+    def count_ready(self) -> int:
+        return self.live - len(self.running) - len(self.delayed)
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """Somebody who waits for a message of these queues (None: all but the reserved ones)."""
+
+    queues: Collection[str] | None
+    woken: asyncio.Future[None]
+
+    def wants(self, queue: str) -> bool:
+        return wanted(queue, self.queues)
+
+    def wake(self) -> None:
+        if not self.woken.done():
+            self.woken.set_result(None)
+
+
+def wanted(queue: str, queues: Collection[str] | None) -> bool:
+    """Names that start with ``$`` are reserved and come only when asked for."""
+    return not queue.startswith("$") if queues is None else queue in queues
+
+
+@dataclass(slots=True, eq=False)
+class Box:
+    """One actor's queues, its state, and who runs it."""
+
+    actor: ActorId
+    shelves: dict[str, Shelf] = field(default_factory=dict[str, Shelf])
+    state: bytes | None = None
+    lease: LocalLease | None = None
+    waiters: list[Waiter] = field(default_factory=list[Waiter])
+
+    def shelf(self, queue: str) -> Shelf:
+        shelf = self.shelves.get(queue)
+        if shelf is None:
+            shelf = self.shelves[queue] = Shelf(queue)
+        return shelf
+
+    def next_shelf(self, queues: Collection[str] | None) -> Shelf | None:
+        """The shelf whose head is the first of all that are wanted."""
+        best: Shelf | None = None
+        best_rank: Rank | None = None
+        for shelf in self.shelves.values():
+            if wanted(shelf.name, queues) and (entry := shelf.head()) and (best_rank is None or entry.rank < best_rank):
+                best, best_rank = shelf, entry.rank
+        return best
+
+    def take(self, queues: Collection[str] | None, count: int) -> list[Entry]:
+        """Up to ``count`` due messages in order, marked as running."""
+        taken: list[Entry] = []
+        while len(taken) < count and (shelf := self.next_shelf(queues)) is not None:
+            entry = shelf.pop()
+            entry.running = True
+            entry.starts += 1
+            shelf.running[entry.id] = entry
+            taken.append(entry)
+        return taken
+
+    def wake(self, queue: str) -> None:
+        """Let all who wait for this queue have a look: the first to ask takes it."""
+        for waiter in self.waiters:
+            if waiter.wants(queue):
+                waiter.wake()
+
+    def has_due(self) -> bool:
+        return any(shelf.head() is not None for shelf in self.shelves.values())

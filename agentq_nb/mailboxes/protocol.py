@@ -1,0 +1,241 @@
+"""The seam between the programs and whoever keeps their queues.
+
+Everything above talks to :class:`Mailboxes` and :class:`Lease` only. Above the seam pure code decides (validation,
+retry, backoff, dead letter, what a result says); the keeper applies atomically, and owns order, uniqueness, capacity,
+leases, the clock and notification. Nothing here assumes that the keeper is in this process: ids are strings minted by
+the sender, so that an offer whose answer got lost can be repeated; settling can fail; there are no sequence numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
+
+from agentq_nb.naming import ActorId, MessageId
+
+Outcome: TypeAlias = Literal["completed", "failed", "again", "dead", "released"]
+"""How an attempt ended.
+
+``completed``: done. ``failed``: final, said by the handler. ``dead``: final, said by policy (attempts used up, too many
+crashes, body does not fit). ``again``: a failed attempt that counts, to be repeated. ``released``: put back uncounted.
+"""
+
+FinalStatus: TypeAlias = Literal["completed", "failed", "cancelled", "expired"]
+LiveStatus: TypeAlias = Literal["queued", "delayed", "running"]
+MessageStatus: TypeAlias = FinalStatus | LiveStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A message on its way into a queue. ``body`` is JSON; ``delay`` is seconds from now; ``max_size`` messages."""
+
+    id: MessageId
+    actor: ActorId
+    queue: str
+    body: bytes
+    priority: int = 0
+    delay: float | None = None
+    idempotency_key: str | None = None
+    max_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The durable message: ``id`` is another's than the offer's when the idempotency key (or the id) was known."""
+
+    id: MessageId
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One attempt at a message. ``token`` belongs to the keeper. ``created_at`` is seconds since 1970, UTC."""
+
+    id: MessageId
+    queue: str
+    body: bytes
+    failures: int
+    crashes: int
+    created_at: float
+    token: Any
+
+    @property
+    def attempt(self) -> int:
+        """1 on first delivery; failed attempts and crashes raise it."""
+        return 1 + self.failures + self.crashes
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How one delivery ended. ``error`` is a JSON object (see ``messages.describe``); ``delay`` is in seconds.
+
+    ``front`` puts the message before its queue's others once it is due; ``in_order`` keeps the queue's others from
+    overtaking it until then.
+    """
+
+    delivery: Delivery
+    outcome: Outcome
+    reply: bytes | None = None
+    error: dict[str, Any] | None = None
+    delay: float = 0.0
+    front: bool = False
+    in_order: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one lease writes at once, all or nothing. ``state`` is the actor's whole state as JSON; None leaves it.
+
+    ``schedule`` are offers to the leased actor itself; ``destroy`` ends it for good: its state and messages are dropped.
+    """
+
+    settlements: Sequence[Settlement] = ()
+    state: bytes | None = None
+    schedule: Sequence[Offer] = ()
+    destroy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """What is known of a message: ``reply`` is JSON, ``error`` a JSON object."""
+
+    message: MessageId
+    actor: ActorId
+    queue: str
+    status: MessageStatus
+    attempts: int = 0
+    reply: bytes | None = None
+    error: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Settle a message that is not settled; one being handled is settled once its handler was stopped."""
+
+    message: MessageId
+
+
+@dataclass(frozen=True, slots=True)
+class Redeliver:
+    """Put a dead letter, or a cancelled or expired message, back into its queue with its attempts counted anew."""
+
+    message: MessageId
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """Cancel every message of a queue that nobody handles just now."""
+
+    queue: str
+
+
+Change: TypeAlias = Cancel | Redeliver | Purge
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStatus:
+    """One queue as it stands: counts of messages, and the oldest ready one's age in seconds."""
+
+    actor: ActorId
+    queue: str
+    ready: int = 0
+    delayed: int = 0
+    running: int = 0
+    dead: int = 0
+    oldest: float | None = None
+    running_ids: Sequence[MessageId] = field(default=())
+
+    @property
+    def live(self) -> int:
+        """Messages that are not settled, dead letters aside."""
+        return self.ready + self.delayed + self.running
+
+
+class LostEvent(Protocol):
+    """Set once when a lease is lost; any of the event classes of asyncio and anyio does."""
+
+    def is_set(self) -> bool: ...
+    def wait(self) -> Awaitable[Any]: ...
+
+
+class Lease(Protocol):
+    """One actor running on one host. Ends by ``release``, or when the keeper says it is ``lost``."""
+
+    actor: ActorId
+    cancelling: Callable[[MessageId], None] | None
+    """Called when somebody cancels a message that is being handled under this lease; set by its holder."""
+
+    @property
+    def state(self) -> bytes | None:
+        """The actor's state when it was claimed; None: it has never been created."""
+        ...
+
+    @property
+    def lost(self) -> LostEvent: ...
+
+    async def receive(self, queues: Collection[str] | None, count: int, timeout: float | None) -> Sequence[Delivery]:
+        """Up to ``count`` due messages in order, waiting for the first one ``timeout`` seconds (None: for ever).
+
+        Empty after the timeout. ``queues`` None means all but those that start with ``$``. ``count`` 0 waits until
+        something is due and takes nothing. A cancelled receive has taken nothing. Raises LeaseLost, Unavailable.
+        """
+        ...
+
+    async def started(self, deliveries: Sequence[Delivery]) -> None:
+        """Return when the starts of these deliveries are durable. Raises LeaseLost, Unavailable."""
+        ...
+
+    async def commit(self, commit: Commit) -> None:
+        """Apply all of it, durable on return, or nothing. Raises LeaseLost (nothing written), Unavailable (unknown)."""
+        ...
+
+    def commit_soon(self, commit: Commit) -> None:
+        """The same without being waited for: it goes out before any later commit. Failure shows in ``lost``."""
+        ...
+
+    async def release(self) -> None:
+        """Sleep: what is in flight goes back uncounted, first in its queue, and another host may claim the actor."""
+        ...
+
+
+class Mailboxes(Protocol):
+    """Who keeps the queues."""
+
+    async def offer(self, offers: Sequence[Offer]) -> Sequence[Accepted]:
+        """Put messages into queues: all or none, durable on return.
+
+        Raises QueueFull, IdempotencyConflict (nothing written); Unavailable (unknown: repeat with the same ids).
+        """
+        ...
+
+    async def claim(self, actor: ActorId, host: str) -> Lease | None:
+        """Become the one host that runs the actor. None: another host runs it."""
+        ...
+
+    async def exists(self, actor: ActorId) -> bool:
+        """Whether the actor was created and not destroyed, or has messages that are not settled."""
+        ...
+
+    def wakeful(self, names: Collection[str]) -> AsyncIterator[ActorId]:
+        """Actors of these names with due work and no lease, as they turn up. Hints: they may repeat."""
+        ...
+
+    async def wait(self, message: MessageId, timeout: float | None, waiter: ActorId | None = None) -> StoredResult:
+        """The message's result once it is settled, or how it stands after ``timeout`` seconds (0: now; None: never).
+
+        Raises MessageUnknown, Unavailable.
+        """
+        ...
+
+    async def change(self, actor: ActorId, change: Change) -> int:
+        """Apply the change, durable on return; the number of messages it settled or moved. Raises MessageUnknown."""
+        ...
+
+    async def status(self, actor: ActorId | None = None) -> Sequence[QueueStatus]:
+        """Every queue that has messages or dead letters, of one actor or of all."""
+        ...
+
+    async def close(self) -> None:
+        """Stop keeping: pending waits end with Unavailable. What was acknowledged stays."""
+        ...

@@ -1,0 +1,69 @@
+"""What the local keeper writes: each thing that happens to a message or an actor as one row of the log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from agentq_nb.mailboxes.memory import Entry
+from agentq_nb.mailboxes.protocol import Settlement
+from agentq_nb.naming import ActorId, MessageId
+from agentq_nb.store import Row
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"))
+
+
+def queued(entry: Entry, queue_json: str) -> Row:
+    """A message as sent. The body is JSON already and goes in as it is."""
+    extra = ""
+    if entry.priority:
+        extra += f',"priority":{entry.priority}'
+    if entry.due:
+        extra += f',"due":{entry.due!r}'
+    if entry.key is not None:
+        extra += f',"key":{_json(entry.key)}'
+    data = f'{{"queue":{queue_json},"body":{entry.body.decode()}{extra}}}'
+    return Row("message.queued", entry.actor, entry.id, None, data)
+
+
+def started(entry: Entry) -> Row:
+    data = f'{{"attempt":{1 + entry.failures + entry.crashes}}}'
+    return Row("message.started", entry.actor, entry.id, None, data)
+
+
+def settled(entry: Entry, settlement: Settlement, due: float) -> Row:
+    """How an attempt ended, as the log tells it."""
+    outcome = settlement.outcome
+    if outcome == "completed":
+        data = "{}" if settlement.reply is None else f'{{"reply":{settlement.reply.decode()}}}'
+        return Row("message.completed", entry.actor, entry.id, None, data)
+    if outcome in ("failed", "dead"):
+        reason = "fail" if outcome == "failed" else "dead"
+        return of_message("message.failed", entry, {"error": settlement.error, "reason": reason})
+    if outcome == "again":
+        facts = {"error": settlement.error, "due": due, "front": settlement.front, "in_order": settlement.in_order}
+        return of_message("message.retried", entry, facts)
+    return of_message("message.released", entry)
+
+
+def of_message(kind: str, entry: Entry, facts: Mapping[str, Any] | None = None) -> Row:
+    return Row(kind, entry.actor, entry.id, None, _json(facts or {}))
+
+
+def of_id(kind: str, actor: ActorId, message: MessageId) -> Row:
+    return Row(kind, actor, message, None, "{}")
+
+
+def of_actor(kind: str, actor: ActorId, facts: Mapping[str, Any] | None = None) -> Row:
+    return Row(kind, actor, None, None, _json(facts or {}))
+
+
+def state(actor: ActorId, state: bytes) -> Row:
+    return Row("actor.state", actor, None, None, f'{{"state":{state.decode()}}}')
+
+
+def of_host(kind: str, facts: Mapping[str, Any] | None = None) -> Row:
+    return Row(kind, None, None, None, _json(facts or {}))

@@ -1,0 +1,106 @@
+"""A message as its handler sees it, and how failures are put into words.
+
+The life of a message: *queued* (or delayed) → *running*, each start an attempt → settled: *completed*, *failed* (a dead
+letter), *cancelled* or *expired*. An attempt that fails, or that is released, puts it back to *queued*.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any, Generic, Protocol
+
+from agentq_nb.declarations import Body, Reply
+from agentq_nb.errors import AgentqError
+from agentq_nb.naming import MessageId
+
+SCHEDULE_QUEUE = "$schedule"
+"""Scheduled actions wait here as messages: durable, retried and counted like any other."""
+
+_LONGEST_TRACEBACK = 20_000
+
+
+def describe(error: BaseException, *, with_traceback: bool = True) -> dict[str, Any]:
+    """An exception as a JSON object: ``group``, ``code``, ``message``, ``type``, and the text of its traceback."""
+    known = isinstance(error, AgentqError)
+    described: dict[str, Any] = {
+        "group": error.group if known else "user",
+        "code": error.code if known else "error",
+        "message": clean(error.message if known else str(error) or type(error).__name__),
+        "type": type(error).__name__,
+    }
+    if known and error.metadata:
+        described["metadata"] = error.metadata
+    if with_traceback and error.__traceback__ is not None:
+        text = clean("".join(traceback.format_exception(error)))
+        described["traceback"] = text if len(text) <= _LONGEST_TRACEBACK else text[-_LONGEST_TRACEBACK:]
+    return described
+
+
+def describe_text(message: str) -> dict[str, Any]:
+    """A failure that somebody put into words."""
+    return {"group": "user", "code": "failed", "message": clean(message), "type": "str"}
+
+
+def clean(text: str) -> str:
+    """Text that any file and any page can hold: lone surrogates and NUL are replaced."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+class Settler(Protocol):
+    """Whoever handed out a message and settles it."""
+
+    async def complete(self, message: Message[Any, Any], reply: Any) -> None: ...
+    async def fail(self, message: Message[Any, Any], error: BaseException | str) -> None: ...
+    async def retry(self, message: Message[Any, Any], after: float | None) -> None: ...
+
+
+class Message(Generic[Body, Reply]):
+    """One attempt at a message.
+
+    :ivar id: names the message for ever, across attempts and restarts.
+    :ivar queue: the queue it came from.
+    :ivar body: the body, as the queue's declared type.
+    :ivar attempt: 1 on first delivery; failed attempts and crashes raise it.
+    :ivar created_at: when it was sent, in seconds since 1970 (UTC).
+    """
+
+    __slots__ = ("_settler", "attempt", "body", "created_at", "id", "queue")
+
+    def __init__(
+        self, settler: Settler, *, id: MessageId, queue: str, body: Body, attempt: int, created_at: float
+    ) -> None:
+        self._settler = settler
+        self.id = id
+        self.queue = queue
+        self.body = body
+        self.attempt = attempt
+        self.created_at = created_at
+
+    async def complete(self, reply: Reply | None = None) -> None:
+        """Settle it as done; durable on return, together with what the handler changed in ``self.state``.
+
+        :param reply: what a waiting sender gets, and what ``client.receipt(id).result()`` gives ever after.
+
+        Raises ``queue.already_completed``, ``queue.complete_not_configured`` (received without ``completable=True``),
+        ``actor.validation_error`` or ``queue.message_too_large`` for the reply (nothing is written: try again), and
+        ``actor.state_conflict`` (the attempt has failed then, and comes again).
+        """
+        await self._settler.complete(self, reply)
+
+    async def fail(self, error: BaseException | str) -> None:
+        """Settle it for good as failed: a dead letter, with ``error`` as the reason. Durable on return.
+
+        The handler's changes to ``self.state`` are dropped. Raises like :meth:`complete`.
+        """
+        await self._settler.fail(self, error)
+
+    async def retry(self, after: float | None = None) -> None:
+        """End this attempt as failed, to come again after ``after`` seconds (None: the queue's backoff).
+
+        It counts as an attempt: after the last one the message becomes a dead letter. Durable on return. The handler's
+        changes to ``self.state`` are dropped. Raises like :meth:`complete`.
+        """
+        await self._settler.retry(self, after)
+
+    def __repr__(self) -> str:
+        return f"<Message {self.id} of {self.queue}, attempt {self.attempt}: {self.body!r}>"

@@ -1,0 +1,65 @@
+"""Where the files of a notebook go: its store and its workspaces, beside it. Pure decisions about paths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SUFFIX = ".agentq.duckdb"
+"""The store of ``analysis.ipynb`` is ``analysis.agentq.duckdb``."""
+
+DEFAULT_NAME = "agentq.duckdb"
+"""The store of a program or a notebook whose own path is not known, in the working directory."""
+
+VARIABLE = "AGENTQ_DB"
+"""The environment variable that names the store."""
+
+
+def store_path(
+    explicit: str | Path | None, environ: Mapping[str, str], notebook: Path | None
+) -> tuple[Path, str | None]:
+    """The absolute path of the store, and a notice for the user when it had to be guessed.
+
+    What was asked for comes first, then the variable ``AGENTQ_DB``, then a file beside the notebook, then
+    ``agentq.duckdb`` in the working directory.
+    """
+    asked = explicit or environ.get(VARIABLE)
+    if asked:
+        return _absolute(asked), None
+    if notebook is not None:
+        return _absolute(notebook.with_name(f"{notebook.stem}{SUFFIX}")), None
+    guessed = _absolute(DEFAULT_NAME)
+    return guessed, (
+        f"The notebook's own path is not known here, so its queues are kept in {guessed}. "
+        f"Give a path to keep them elsewhere: %agentq start --store PATH, or the variable {VARIABLE}."
+    )
+
+
+def workspaces_path(store: Path) -> Path:
+    """The folder of the workspaces that belong to a store: ``name.agentq`` beside ``name.agentq.duckdb``."""
+    name = store.name
+    for suffix in (SUFFIX, ".duckdb", ".db"):
+        if name.endswith(suffix) and name != suffix:
+            name = name.removesuffix(suffix)
+            break
+    return store.with_name(f"{name}.agentq")
+
+
+def notebook_path(environ: Mapping[str, str], user_namespace: Mapping[str, Any]) -> Path | None:
+    """The absolute path of the notebook that runs in this kernel, as far as its front end says.
+
+    VS Code says it in the namespace, JupyterLab and Notebook in the environment (there it keeps the old name after a
+    rename, until the kernel restarts). None elsewhere: nbconvert, papermill, Colab, a console.
+    """
+    said = user_namespace.get("__vsc_ipynb_file__") or environ.get("JPY_SESSION_NAME")
+    if not isinstance(said, str):
+        return None
+    path = Path(said)
+    # Jupytext opens .py and .md files as notebooks; a console's session has a name that is no file.
+    is_notebook = path.suffix == ".ipynb" or path.is_file()
+    return path if path.is_absolute() and path.parent.is_dir() and is_notebook else None
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(path).expanduser().absolute()

@@ -1,0 +1,132 @@
+"""What a sender holds: the receipt of a message, and the result of its work."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, Protocol, TypeAlias
+
+from typing_extensions import TypeVar
+
+from agentq_nb.errors import (
+    AgentqError,
+    MessageCancelled,
+    MessageExpired,
+    MessageFailed,
+    ValidationFailed,
+    WaitTimedOut,
+)
+from agentq_nb.mailboxes.protocol import MessageStatus, StoredResult
+from agentq_nb.naming import MessageId
+from agentq_nb.schema import Schema
+
+Reply = TypeVar("Reply", default=Any)
+
+ResultStatus: TypeAlias = Literal["completed", "timed_out", "failed", "cancelled", "expired"]
+
+
+class Desk(Protocol):
+    """Whoever knows the standing of messages."""
+
+    async def standing(self, message: MessageId, timeout: float | None) -> tuple[StoredResult, Schema[Any] | None]:
+        """The message's result, or how it stands after ``timeout`` seconds; and the type of its replies, if known."""
+        ...
+
+    async def cancel(self, message: MessageId) -> bool:
+        """Cancel it; False when it was settled already."""
+        ...
+
+
+@dataclass(frozen=True)
+class Result(Generic[Reply]):
+    """How work ended, or that it has not ended yet.
+
+    :ivar status: ``completed``; ``timed_out``: the wait ended, the work goes on; ``failed``: a dead letter;
+        ``cancelled``; ``expired``.
+    :ivar response: what the handler gave to ``message.complete(...)``.
+    :ivar error: why it failed: ``group``, ``code``, ``message``, ``type``, ``traceback``.
+    :ivar attempts: how often it was started.
+    """
+
+    status: ResultStatus
+    message_id: MessageId
+    response: Reply | None = None
+    error: Mapping[str, Any] | None = None
+    attempts: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether it completed."""
+        return self.status == "completed"
+
+    def unwrap(self) -> Reply | None:
+        """The reply. Raises ``queue.failed``, ``queue.timed_out``, ``queue.cancelled`` or ``queue.expired``."""
+        if self.status == "completed":
+            return self.response
+        raise _error_of(self)
+
+
+def _error_of(result: Result[Any]) -> AgentqError:
+    told = (result.error or {}).get("message", "no reason was given")
+    facts = {"message_id": result.message_id, "error": dict(result.error or {})}
+    if result.status == "failed":
+        return MessageFailed(f"Message {result.message_id} failed: {told}", metadata=facts)
+    if result.status == "cancelled":
+        return MessageCancelled(f"Message {result.message_id} was cancelled.", metadata=facts)
+    if result.status == "expired":
+        return MessageExpired(f"Message {result.message_id} expired before it was started.", metadata=facts)
+    return WaitTimedOut(
+        f"Message {result.message_id} is not done yet; the work goes on. Ask its receipt again later.", metadata=facts
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class Receipt(Generic[Reply]):
+    """A message that is on disk. ``client.receipt(id)`` makes it again at any time, after a restart too."""
+
+    id: MessageId
+    desk: Desk
+
+    async def status(self) -> MessageStatus:
+        """``queued``, ``delayed``, ``running``, ``completed``, ``failed``, ``cancelled`` or ``expired``."""
+        standing, _ = await self.desk.standing(self.id, 0)
+        return standing.status
+
+    async def result(self, timeout: float | None = None) -> Result[Reply]:
+        """Wait for the result, at most ``timeout`` seconds (None: for ever). The work goes on when the wait ends.
+
+        Raises ``queue.message_unknown``, ``queue.wait_would_deadlock``.
+        """
+        standing, replies = await self.desk.standing(self.id, timeout)
+        return result_of(standing, replies)
+
+    async def cancel(self) -> bool:
+        """Settle it as cancelled; a handler that is at it is stopped. False when it was settled already."""
+        return await self.desk.cancel(self.id)
+
+    def __repr__(self) -> str:
+        return f"<Receipt {self.id}>"
+
+
+def result_of(standing: StoredResult, replies: Schema[Any] | None) -> Result[Any]:
+    """What a sender sees of what the keeper knows."""
+    live = standing.status in ("queued", "delayed", "running")
+    return Result(
+        status="timed_out" if live else standing.status,  # type: ignore[arg-type]  # the live ones are sorted out
+        message_id=standing.message,
+        response=_response(standing, replies),
+        error=standing.error,
+        attempts=standing.attempts,
+    )
+
+
+def _response(standing: StoredResult, replies: Schema[Any] | None) -> Any:
+    if standing.reply is None:
+        return None
+    if replies is not None:
+        try:
+            return replies.load(standing.reply, f"Reply to message {standing.message}")
+        except ValidationFailed:
+            pass  # the type has changed since: better the plain JSON than nothing
+    return json.loads(standing.reply)

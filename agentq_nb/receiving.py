@@ -1,0 +1,431 @@
+"""What ``self.queue`` is: receivers, who holds what, and whose turn it is.
+
+A *receiver* is one iterator, or one ``run`` or action call that uses ``next``. While a receiver holds a message the
+mailbox hands out nothing else, except to receivers that named disjoint queues. How a message settles depends on its own
+receiver alone (``settling``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Generic, TypeAlias
+
+import anyio
+
+from agentq_nb import settling
+from agentq_nb.calls import Call, Planned, current_call, current_receiver
+from agentq_nb.clock import Timer
+from agentq_nb.declarations import Body, Queue, Reply
+from agentq_nb.errors import (
+    Aborted,
+    AgentqError,
+    AlreadyCompleted,
+    CompleteNotConfigured,
+    InternalError,
+    PreviousMessageNotCompleted,
+    QueueUnknown,
+    StateConflict,
+    ValidationFailed,
+    WaitWouldDeadlock,
+)
+from agentq_nb.mailboxes.protocol import Commit, Delivery, Settlement
+from agentq_nb.messages import Message, describe, describe_text
+from agentq_nb.naming import ActorId, MessageId
+from agentq_nb.settling import Interruption, Owner
+from agentq_nb.state import Committed, WorkingCopy
+
+Names: TypeAlias = str | Sequence[str] | None
+
+
+class Receiver:
+    """Who asked, and what it holds."""
+
+    def __init__(self, actor_id: ActorId, call: Call, *, iterates: bool) -> None:
+        self.actor_id = actor_id
+        self.call = call
+        self.iterates = iterates
+        self.names: frozenset[str] = frozenset()
+        self.completable = False
+        self.held: dict[MessageId, tuple[Message[Any, Any], Delivery]] = {}
+        self.copy: WorkingCopy | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self.timer: Timer | None = None
+        self.interrupted: Interruption | None = None
+        self.dropped = False
+        self.scheduled: list[Planned] = []
+        call.receivers.append(self)
+
+    def deliveries(self) -> list[Delivery]:
+        return [delivery for _, delivery in self.held.values()]
+
+    def working_copy(self, committed: Committed) -> WorkingCopy:
+        """The state as the handler of the held messages sees it."""
+        if self.copy is None:
+            self.copy = WorkingCopy(committed)
+        return self.copy
+
+
+class Mailbox:
+    """``self.queue``: the actor's queues. Everything for users is a coroutine, except ``iter``, which iterates."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._holders: list[Receiver] = []
+        self._taking = asyncio.Lock()
+        self._freed = asyncio.Event()
+        self._scopes: set[anyio.CancelScope] = set()
+        self.waiting = 0
+        """How many receivers wait for a message or for their turn."""
+        self.settled = 0
+        """How many messages were settled in this life of the actor: progress."""
+
+    # --- for users ----------------------------------------------------------------------------------------------------
+
+    async def push(self, name: str, body: Any, **options: Any) -> Any:
+        """Send to a queue of this actor; durable on return. Options and errors are those of ``handle.send``."""
+        return await self._owner.push(name, body, options)
+
+    def iter(self, names: Names = None, completable: bool = False) -> Iteration[Any, Any]:
+        """``async for message in self.queue.iter()``: one message at a time, for as long as the actor is awake.
+
+        :param names: the queues to take from; None: all.
+        :param completable: settle each message yourself, by ``complete``, ``fail`` or ``retry``. Without it a message
+            settles as done when the next one is asked for, or the call returns.
+
+        The loop ends quietly when the actor sleeps, stops or is replaced by newer code.
+        Raises ``queue.unknown`` at once, ``queue.previous_message_not_completed`` when the next message is asked for.
+        """
+        return Iteration(self, self._names(names), completable)
+
+    async def next(
+        self, names: Names = None, timeout: float | None = None, completable: bool = False
+    ) -> Message[Any, Any] | None:
+        """The next message, or None after ``timeout`` seconds. Raises ``actor.aborted`` when the actor goes."""
+        received = await self.next_batch(1, names, timeout, completable)
+        return received[0] if received else None
+
+    async def next_batch(
+        self, count: int, names: Names = None, timeout: float | None = None, completable: bool = False
+    ) -> list[Message[Any, Any]]:
+        """Up to ``count`` messages as one delivery; empty after ``timeout`` seconds. Waits for the first one only."""
+        return await self.receive(self._own_receiver(), self._names(names), count, timeout, completable)
+
+    async def try_next(self, names: Names = None, completable: bool = False) -> Message[Any, Any] | None:
+        """The next message if one is due and free to be taken; never waits for one."""
+        return await self.next(names, 0, completable)
+
+    async def try_next_batch(
+        self, count: int, names: Names = None, completable: bool = False
+    ) -> list[Message[Any, Any]]:
+        """Up to ``count`` messages that are due and free to be taken; never waits for one."""
+        return await self.next_batch(count, names, 0, completable)
+
+    def __repr__(self) -> str:
+        return f"<Mailbox of {self._owner.actor_id}: {', '.join(self._owner.queues) or 'no queues'}>"
+
+    # --- receiving ----------------------------------------------------------------------------------------------------
+
+    def _names(self, names: Names) -> frozenset[str]:
+        declared = self._owner.queues
+        asked = (names,) if isinstance(names, str) else tuple(names or ())
+        for name in asked:
+            if name not in declared:
+                raise QueueUnknown(self._owner.actor_id, name, list(declared))
+        return frozenset(asked or declared)
+
+    def new_receiver(self, *, iterates: bool) -> Receiver:
+        """A receiver of the present call. Raises ``actor.outside`` where no call of this actor runs."""
+        call = current_call.get()
+        if call is None or call.actor_id != self._owner.actor_id:
+            raise InternalError(
+                f"Messages of actor '{self._owner.actor_id}' can be received only inside its own run and actions.",
+                code="outside",
+            )
+        call.used_mailbox = True
+        return Receiver(self._owner.actor_id, call, iterates=iterates)
+
+    def _own_receiver(self) -> Receiver:
+        """The one that the present task's ``next`` calls share."""
+        call, task = current_call.get(), asyncio.current_task()
+        if call is not None and call.actor_id == self._owner.actor_id:
+            for receiver in call.receivers:
+                if receiver.task is task and not receiver.iterates:
+                    return receiver
+        return self.new_receiver(iterates=False)
+
+    async def receive(
+        self, receiver: Receiver, names: frozenset[str], count: int, timeout: float | None, completable: bool
+    ) -> list[Message[Any, Any]]:
+        """Settle what the receiver holds, then wait for its turn and take. Empty after ``timeout`` seconds."""
+        clock = self._owner.clock
+        receiver.task = asyncio.current_task()
+        self._settle_before_asking(receiver)
+        receiver.names, receiver.completable = names, completable
+        deadline = None if timeout is None else clock.time() + timeout
+        while True:
+            self.check_open()
+            if received := await self._take(receiver, max(1, count)):
+                current_receiver.set(receiver)
+                return received
+            left = None if deadline is None else deadline - clock.time()
+            if left is not None and left <= 0:
+                return []
+            await self._wait_for_turn(receiver, left)
+
+    def check_open(self) -> None:
+        """Raise ``actor.aborted`` when the actor takes no more messages."""
+        if self._owner.closing is not None:
+            raise Aborted(self._owner.actor_id, self._owner.closing)
+
+    def _settle_before_asking(self, receiver: Receiver) -> None:
+        same_task = [r for r in receiver.call.receivers if r is receiver or (r.dropped and r.task is receiver.task)]
+        for asking in same_task:
+            if not asking.held:
+                continue
+            if asking.completable and asking.interrupted is None:
+                message, _ = next(iter(asking.held.values()))
+                raise PreviousMessageNotCompleted(message.id, message.queue)
+            self.settle_soon(asking, settling.on_asking(self._owner, asking))
+
+    async def _take(self, receiver: Receiver, count: int) -> list[Message[Any, Any]]:
+        owner = self._owner
+        async with self._taking:
+            if self._blocker(receiver) is not None:
+                return []
+            self.check_open()
+            deliveries = await owner.lease.receive(receiver.names, count, 0)
+            received = [message for delivery in deliveries if (message := await self._open(receiver, delivery))]
+            if received:
+                self._hold(receiver)
+        return received
+
+    async def _open(self, receiver: Receiver, delivery: Delivery) -> Message[Any, Any] | None:
+        """The delivery as a message in the receiver's hands; None when it is a dead letter instead."""
+        queue = self._owner.queues[delivery.queue]
+        if delivery.crashes >= queue.retry.crashes:
+            reason = f"The kernel died {delivery.crashes} times in a row while this message was handled."
+            await self._bury(delivery, {**describe_text(reason), "group": "queue", "code": "crashed"})
+            return None
+        try:
+            body = queue.body.load(delivery.body, f"Message {delivery.id} of queue '{delivery.queue}'")
+        except ValidationFailed as error:
+            await self._bury(delivery, describe(error, with_traceback=False))
+            return None
+        message = Message[Any, Any](
+            self,
+            id=delivery.id,
+            queue=delivery.queue,
+            body=body,
+            attempt=delivery.attempt,
+            created_at=delivery.created_at,
+        )
+        receiver.held[message.id] = (message, delivery)
+        return message
+
+    async def _bury(self, delivery: Delivery, error: dict[str, Any]) -> None:
+        await self._owner.lease.commit(Commit([Settlement(delivery, "dead", error=error)]))
+
+    def _hold(self, receiver: Receiver) -> None:
+        owner = self._owner
+        self._holders.append(receiver)
+        receiver.interrupted = None
+        limits = [owner.queues[delivery.queue].handler_timeout for delivery in receiver.deliveries()]
+        shortest = min((limit for limit in limits if limit is not None), default=None)
+        if shortest is not None:
+            until = owner.clock.time() + shortest
+            receiver.timer = owner.clock.call_at(until, lambda: owner.interrupt(receiver, "timed_out"))
+        owner.changed()
+
+    def _blocker(self, receiver: Receiver) -> Receiver | None:
+        """Somebody else who holds a message, unless the two named disjoint queues."""
+        for holder in self._holders:
+            if holder is not receiver and not holder.names.isdisjoint(receiver.names):
+                return holder
+        return None
+
+    async def _wait_for_turn(self, receiver: Receiver, left: float | None) -> None:
+        """Return when a try is worth while, when the time is up, or when the mailbox closes."""
+        blocker = self._blocker(receiver)
+        if blocker is not None and blocker.task is receiver.task:
+            held = next(iter(blocker.held))
+            raise WaitWouldDeadlock(held, [f"'{self._owner.actor_id}'", f"holds message {held}", "asks for another"])
+        self.waiting += 1
+        self._owner.changed()
+        scope = anyio.CancelScope()
+        self._scopes.add(scope)
+        try:
+            with scope:
+                if blocker is None:
+                    await self._owner.lease.receive(receiver.names, 0, left)
+                else:
+                    await self._until_freed(left)
+        finally:
+            self._scopes.discard(scope)
+            self.waiting -= 1
+
+    async def _until_freed(self, left: float | None) -> None:
+        freed = self._freed
+        if left is None:
+            await freed.wait()
+            return
+        clock = self._owner.clock
+        timer = clock.call_at(clock.time() + left, freed.set)
+        try:
+            await freed.wait()
+        finally:
+            timer.cancel()
+
+    # --- who holds what -----------------------------------------------------------------------------------------------
+
+    def holders_of(self, queue: str) -> list[Receiver]:
+        """The receivers that keep this queue from moving."""
+        return [receiver for receiver in self._holders if queue in receiver.names]
+
+    @property
+    def holders(self) -> list[Receiver]:
+        return list(self._holders)
+
+    def find(self, message: MessageId) -> Receiver | None:
+        """The receiver that holds the message."""
+        return next((receiver for receiver in self._holders if message in receiver.held), None)
+
+    def close(self) -> None:
+        """End every wait for a message; the owner has said why in ``closing``."""
+        for scope in list(self._scopes):
+            scope.cancel()
+
+    def _let_go(self, receiver: Receiver, messages: Sequence[MessageId]) -> None:
+        for message in messages:
+            receiver.held.pop(message, None)
+        self.settled += len(messages)
+        if not receiver.held:
+            receiver.copy = None
+            receiver.scheduled = []
+            if receiver.timer is not None:
+                receiver.timer.cancel()
+                receiver.timer = None
+            if receiver in self._holders:
+                self._holders.remove(receiver)
+            self._freed.set()
+            self._freed = asyncio.Event()
+        self._owner.changed()
+
+    # --- settling -----------------------------------------------------------------------------------------------------
+
+    def settle_soon(self, receiver: Receiver, commit: Commit) -> None:
+        """Settle all that the receiver holds, without waiting for the disk."""
+        held = list(receiver.held)
+        self._let_go(receiver, held)
+        if current_receiver.get() is receiver:
+            current_receiver.set(None)
+        self._owner.lease.commit_soon(commit)
+
+    def end(self, receiver: Receiver, error: BaseException | None) -> Commit | None:
+        """The receiver's call is over: the commit that settles what it still holds."""
+        if not receiver.held:
+            return None
+        commit = settling.at_end(self._owner, receiver, error)
+        self._let_go(receiver, list(receiver.held))
+        return commit
+
+    def _holder(self, message: Message[Any, Any]) -> tuple[Receiver, Delivery]:
+        receiver = self.find(message.id)
+        if receiver is None or receiver.held[message.id][0] is not message:
+            raise AlreadyCompleted(message.id, "by its handler, or taken back from it")
+        if not receiver.completable:
+            raise CompleteNotConfigured(message.id)
+        return receiver, receiver.held[message.id][1]
+
+    async def complete(self, message: Message[Any, Any], reply: Any) -> None:
+        receiver, delivery = self._holder(message)
+        encoded = settling.encode_reply(self._owner, message, reply)
+        try:
+            commit = settling.completed(self._owner, receiver, [delivery], encoded)
+        except StateConflict as error:
+            receiver.copy = None
+            await self._settle(receiver, message, settling.failed(self._owner, [delivery], error))
+            raise
+        await self._settle(receiver, message, commit)
+
+    async def fail(self, message: Message[Any, Any], error: BaseException | str) -> None:
+        receiver, delivery = self._holder(message)
+        described = describe_text(error) if isinstance(error, str) else describe(error)
+        receiver.copy = None
+        await self._settle(receiver, message, Commit([Settlement(delivery, "failed", error=described)]))
+
+    async def retry(self, message: Message[Any, Any], after: float | None) -> None:
+        receiver, delivery = self._holder(message)
+        receiver.copy = None
+        asked = {**describe_text("The handler asked for another attempt."), "code": "retry"}
+        await self._settle(receiver, message, settling.failed(self._owner, [delivery], asked, after))
+
+    async def _settle(self, receiver: Receiver, message: Message[Any, Any], commit: Commit) -> None:
+        held = receiver.held[message.id]
+        del receiver.held[message.id]
+        try:
+            await self._owner.lease.commit(commit)
+        except AgentqError:
+            receiver.held[message.id] = held
+            raise
+        finally:
+            if message.id not in receiver.held:
+                self._let_go(receiver, [message.id])
+
+
+class Iteration(Generic[Body, Reply]):
+    """An iterator over messages. A class, because an exception in the loop's body never reaches a generator."""
+
+    def __init__(self, mailbox: Mailbox, names: frozenset[str], completable: bool) -> None:
+        self._mailbox = mailbox
+        self._names = names
+        self._completable = completable
+        self._receiver: Receiver | None = None
+
+    def __aiter__(self) -> Iteration[Body, Reply]:
+        return self
+
+    async def __anext__(self) -> Message[Body, Reply]:
+        if self._receiver is None:
+            self._receiver = self._mailbox.new_receiver(iterates=True)
+        try:
+            received = await self._mailbox.receive(self._receiver, self._names, 1, None, self._completable)
+        except Aborted:
+            raise StopAsyncIteration from None
+        return received[0]
+
+    def __del__(self) -> None:
+        # After `break` nobody can ask through this iterator again; what it holds settles when its task asks otherwise.
+        if self._receiver is not None:
+            self._receiver.dropped = True
+
+
+class QueueView(Generic[Body, Reply]):
+    """``self.tasks``: the mailbox seen through one declared queue, with its types. See :class:`Mailbox`."""
+
+    def __init__(self, mailbox: Mailbox, queue: Queue[Body, Reply]) -> None:
+        self._mailbox = mailbox
+        self._queue = queue
+
+    async def push(self, body: Body | dict[str, Any], **options: Any) -> Any:
+        return await self._mailbox.push(self._queue.name, body, **options)
+
+    def iter(self, completable: bool = False) -> Iteration[Body, Reply]:
+        return self._mailbox.iter(self._queue.name, completable)
+
+    async def next(self, timeout: float | None = None, completable: bool = False) -> Message[Body, Reply] | None:
+        return await self._mailbox.next(self._queue.name, timeout, completable)
+
+    async def next_batch(
+        self, count: int, timeout: float | None = None, completable: bool = False
+    ) -> list[Message[Body, Reply]]:
+        return await self._mailbox.next_batch(count, self._queue.name, timeout, completable)
+
+    async def try_next(self, completable: bool = False) -> Message[Body, Reply] | None:
+        return await self._mailbox.try_next(self._queue.name, completable)
+
+    async def try_next_batch(self, count: int, completable: bool = False) -> list[Message[Body, Reply]]:
+        return await self._mailbox.try_next_batch(count, self._queue.name, completable)
+
+    def __repr__(self) -> str:
+        return f"<queue {self._queue.name} of {self._mailbox!r}>"

@@ -1,0 +1,235 @@
+"""``setup``: which actors this process hosts, over which file; and starting and stopping the host."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from agentq_nb.actor import Actor
+from agentq_nb.client.local import Client
+from agentq_nb.errors import NoHost, ValidationFailed
+from agentq_nb.host import Host
+from agentq_nb.mailboxes.local import LocalMailboxes
+from agentq_nb.mailboxes.mending import Mender
+from agentq_nb.places import notebook_path, store_path, workspaces_path
+from agentq_nb.standing import HostStatus
+from agentq_nb.store import EventLog, Table
+
+_registries: dict[Path, Registry] = {}
+_latest: Registry | None = None
+
+
+class Registry:
+    """The actors of one file in this process. Made by :func:`setup`; also an async context manager."""
+
+    def __init__(self, store: Path, notices: list[str], notebook: Path | None) -> None:
+        self.store_path = store
+        self.notices = notices
+        """Sentences worth reading once, about where the file is and how it was opened."""
+        self._notebook = notebook
+        self._classes: dict[str, type[Actor]] = {}
+        self._undeployed: dict[str, type[Actor]] = {}
+        self._host: Host | None = None
+        self._keeper: LocalMailboxes | None = None
+        self._mender: Mender | None = None
+        self.pid = os.getpid()
+
+    @property
+    def classes(self) -> Mapping[str, type[Actor]]:
+        """The actor classes by the name they are registered under."""
+        return dict(self._classes | self._undeployed)
+
+    @property
+    def running(self) -> bool:
+        return self._host is not None and self._host.running and self.pid == os.getpid()
+
+    @property
+    def host(self) -> Host:
+        """The running host. Raises NoHost."""
+        if self._host is None or not self.running:
+            raise NoHost()
+        return self._host
+
+    async def start(self, *, accept_loss: bool = False) -> Registry:
+        """Open the file and let actors with due work begin. Does nothing but deploy when it runs already.
+
+        ``accept_loss`` goes on with a damaged file, keeping what was found. Raises the errors of the store:
+        ``store.in_use``, ``store.damaged``, ``store.too_new``, ``store.not_ours``, ``store.read_only``.
+        """
+        global _latest
+        if not self.running:
+            await self._start_host(accept_loss)
+            atexit.register(self._at_exit)
+        _latest = self
+        waiting, self._undeployed = self._undeployed, {}
+        for name, cls in waiting.items():
+            await self.deploy(name, cls)
+        return self
+
+    async def _start_host(self, accept_loss: bool) -> None:
+        holder = {"notebook": str(self._notebook)} if self._notebook else {}
+
+        def open_log() -> EventLog:
+            return EventLog.open(self.store_path, holder=holder, accept_loss=accept_loss)
+
+        log = await asyncio.to_thread(open_log)
+        try:
+            keeper = await LocalMailboxes.open(log, facts={"version": _version(), **holder})
+        except BaseException:
+            await asyncio.to_thread(log.close)
+            raise
+        mender = Mender(keeper, open_log)
+        host = Host(keeper, lambda: keeper.log, workspaces_path(self.store_path), companions=[mender.run])
+        host.classes.update(self._classes)
+        host.client = Client(lambda: host)
+        await host.start()
+        self._host, self._keeper, self._mender = host, keeper, mender
+
+    @property
+    def _log(self) -> EventLog:
+        """The open log. Raises NoHost."""
+        keeper = self._keeper
+        if keeper is None or not self.running:
+            raise NoHost()
+        return keeper.log
+
+    async def stop(self) -> None:
+        """End every actor and close the file. What is in flight has 10 s, then it is put back and counts no attempt."""
+        host, self._host = self._host, None
+        if host is not None and self.pid == os.getpid():
+            atexit.unregister(self._at_exit)
+            await host.stop()
+
+    def _at_exit(self) -> None:
+        """The kernel shuts down in an orderly way: what is in flight is put back instead of counting as a crash."""
+        if self._keeper is not None and self.running:
+            self._keeper.close_now()
+
+    async def deploy(self, name: str, cls: type[Actor]) -> None:
+        """Register ``cls`` under ``name``; actors that are awake go on with it after their present message.
+
+        Raises ``actor.validation_error`` when the state of one that is awake does not fit; the old class stays then.
+        """
+        check_name(name, cls)
+        if self.running:
+            host = self.host
+            await host.enter(host.deploy, name, cls)
+            self._classes[name] = cls
+        else:
+            self._classes[name] = cls
+
+    def claim(self, use: Mapping[str, type[Actor]]) -> None:
+        """Take these classes; they are deployed by the next ``start``."""
+        for name, cls in use.items():
+            check_name(name, cls)
+        self._undeployed.update({name: cls for name, cls in use.items() if self._classes.get(name) is not cls})
+        if not self.running:
+            self._classes.update(self._undeployed)
+            self._undeployed = {}
+
+    async def status(self) -> HostStatus:
+        """How everything stands, from memory. A registry that does not run says so."""
+        if not self.running:
+            return HostStatus(running=False, store=self.store_path, notices=self.notices)
+        host = self.host
+        return await host.enter(host.status, self.notices, None if self._mender is None else self._mender.trouble)
+
+    async def sql(self, query: str) -> Table:
+        """Rows of a read-only query over ``events`` and the views. Cancelling it interrupts the query.
+
+        Raises ``store.sql_refused`` for anything that is not a read.
+        """
+        return await self.host.enter(_sql, self._log, query)
+
+    async def export(self, target: str | Path) -> None:
+        """Write a copy for other programs: nobody else can open the file while the host runs."""
+        await self.host.enter(_export, self._log, Path(target))
+
+    async def prune(self, before: datetime | float) -> int:
+        """Drop the history of what was settled before then; the rows dropped. Dead letters and live work stay."""
+        return await self.host.enter(_prune, self._log, before)
+
+    async def __aenter__(self) -> Registry:
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    def __repr__(self) -> str:
+        state = "running" if self.running else "stopped"
+        return f"<Registry {state}, {', '.join(sorted(self.classes)) or 'no actors'}, in {self.store_path}>"
+
+
+async def _sql(log: EventLog, query: str) -> Table:
+    await log.flushed()
+    return await log.sql(query)
+
+
+async def _export(log: EventLog, target: Path) -> None:
+    await log.export(target)
+
+
+async def _prune(log: EventLog, before: datetime | float) -> int:
+    return await log.prune(before)
+
+
+def setup(use: Mapping[str, type[Actor]] | None = None, *, store: str | Path | None = None) -> Registry:
+    """The registry of this process for a file, with these actor classes: ``setup(use={"task_runner": TaskRunner})``.
+
+    :param use: actor classes by the name they are registered under.
+    :param store: the file; else the variable ``AGENTQ_DB``, else beside the notebook, else in the working directory.
+
+    The same file gives the same registry, and deploys into it: classes given again replace those of their name once
+    ``await registry.start()`` is reached, which starts no second host.
+    """
+    global _latest
+    main = sys.modules.get("__main__")
+    notebook = notebook_path(os.environ, vars(main) if main is not None else {})
+    path, notice = store_path(store, os.environ, notebook)
+    path = Path(os.path.realpath(path))
+    registry = _registries.get(path)
+    if registry is None or registry.pid != os.getpid():
+        registry = _registries[path] = Registry(path, [notice] if notice else [], notebook)
+    registry.claim(use or {})
+    _latest = registry
+    return registry
+
+
+def current_registry() -> Registry | None:
+    """The registry of this process that was set up or started last, or None."""
+    return _latest if _latest is not None and _latest.pid == os.getpid() else None
+
+
+def create_client() -> Client:
+    """A client to this process's host. Raises NoHost when nothing was set up here."""
+    if current_registry() is None:
+        raise NoHost()
+
+    def host() -> Host:
+        registry = current_registry()
+        if registry is None:
+            raise NoHost()
+        return registry.host
+
+    return Client(host)
+
+
+def check_name(name: str, cls: object) -> None:
+    """Raises ``actor.validation_error`` for names and classes that cannot be registered."""
+    if not name.isidentifier() or name.startswith("_"):
+        raise ValidationFailed(f"'{name}' cannot name actors: use a name like task_runner.")
+    if not (isinstance(cls, type) and issubclass(cls, Actor)) or cls is Actor:
+        raise ValidationFailed(f"'{name}' must name a subclass of Actor, not {cls!r}.")
+
+
+def _version() -> str:
+    try:
+        return version("agentq-nb")
+    except PackageNotFoundError:
+        return "unknown"

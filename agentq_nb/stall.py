@@ -1,0 +1,73 @@
+"""Noticing that the event loop stands still, and where."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+
+_LOOK_EVERY = 0.25
+STALL = 1.0
+"""Seconds of standing still that are worth a word."""
+
+
+@dataclass(frozen=True)
+class Stall:
+    """One time the loop stood still: for how many ``seconds``, when it began (since 1970), and the line it stood in."""
+
+    seconds: float
+    began: float
+    place: str
+
+
+class StallWatch:
+    """A thread that looks whether the loop still turns. While a cell blocks, actors stand still: this says so."""
+
+    def __init__(self) -> None:
+        self.last: Stall | None = None
+        """The latest stall over; None when there was none."""
+        self._turned = time.monotonic()
+        self._ended = threading.Event()
+        self._loop_thread = threading.get_ident()
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(_LOOK_EVERY, self._turn)
+        self._thread = threading.Thread(target=self._watch, name="agentq-stall-watch", daemon=True)
+        self._thread.start()
+
+    def _turn(self) -> None:
+        self._turned = time.monotonic()
+        self._timer = self._loop.call_later(_LOOK_EVERY, self._turn)
+
+    def _watch(self) -> None:
+        place = ""
+        began = 0.0
+        while not self._ended.wait(_LOOK_EVERY):
+            still = time.monotonic() - self._turned
+            if still > STALL:
+                if not place:
+                    place, began = self._where(), time.time() - still
+                self.last = Stall(still, began, place)
+            elif place and self.last is not None:
+                place = ""
+
+    def _where(self) -> str:
+        frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]  # there is no other way to another thread's stack
+        frame = frames.get(self._loop_thread)
+        if frame is None:
+            return "unknown"
+        stack = traceback.extract_stack(frame)
+        # The innermost line of a cell, or of anything that is not the standard library, says most.
+        for line in reversed(stack):
+            if "ipykernel" in line.filename and "site-packages" not in line.filename:
+                return f"cell line {line.lineno}: {line.line or line.name}"
+        for line in reversed(stack):
+            if "site-packages" not in line.filename and "/lib/python" not in line.filename:
+                return f"{line.filename}:{line.lineno} in {line.name}"
+        return f"{stack[-1].filename}:{stack[-1].lineno} in {stack[-1].name}"
+
+    def close(self) -> None:
+        self._ended.set()
+        self._timer.cancel()

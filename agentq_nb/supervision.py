@@ -1,0 +1,157 @@
+"""Keeping ``run`` going: what happens when it raises, returns or is interrupted; and the calls that are due."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from agentq_nb import schedule
+from agentq_nb.actor import has_run
+from agentq_nb.calls import Call
+from agentq_nb.declarations import Retry
+from agentq_nb.errors import ActionNotFound, AgentqError, LeaseLost, Unavailable, ValidationFailed
+from agentq_nb.mailboxes.protocol import Commit, Delivery, Settlement
+from agentq_nb.messages import SCHEDULE_QUEUE, describe
+from agentq_nb.performing import Performance
+
+if TYPE_CHECKING:
+    from agentq_nb.activation import Activation
+
+RunState: TypeAlias = Literal["none", "running", "returned", "restarting"]
+
+_SCHEDULED = Retry()
+
+
+def _pause(failures: int) -> float:
+    """Seconds before ``run`` is started again: at once after progress, then 1, 2, 4, … at most a minute."""
+    return 0.0 if failures == 0 else min(2.0 ** (failures - 1), 60.0)
+
+
+class Supervisor:
+    """Starts ``run``, settles what it leaves, and starts it again; calls scheduled actions when they are due."""
+
+    def __init__(self, activation: Activation) -> None:
+        self._activation = activation
+        self.run_state: RunState = "none"
+        self.restarts_at: float | None = None
+        """When ``run`` is started again, in seconds since 1970; None while it runs."""
+        self._call: Call | None = None
+
+    def is_idle(self) -> bool:
+        """Whether ``run`` does nothing but wait for messages."""
+        mailbox = self._activation.mailbox
+        if mailbox.holders:
+            return False
+        return self.run_state in ("none", "returned") or (self.run_state == "running" and mailbox.waiting > 0)
+
+    # --- run ----------------------------------------------------------------------------------------------------------
+
+    async def keep_running(self) -> None:
+        """Until the actor closes. A class without ``run`` has nothing to keep going."""
+        activation = self._activation
+        if not has_run(activation.cls):
+            return
+        failures = 0
+        while activation.closing is None:
+            settled_before = activation.mailbox.settled
+            call = self._call = activation.new_call("run", "run")
+            self.run_state, self.restarts_at = "running", None
+            performance = activation.start_run(call)
+            error = await performance.finished
+            interrupted = any(receiver.interrupted for receiver in call.receivers)
+            self._settle(call, error)
+            await call.end()
+            progress = activation.mailbox.settled > settled_before
+            if activation.closing is not None:
+                return
+            if error is None and not interrupted:
+                if not await self._returned(call):
+                    return
+                failures = 0 if progress else failures + 1
+            else:
+                failures = 0 if progress or interrupted else failures + 1
+                if error is not None and not interrupted:
+                    self._failed(error)
+            await self._wait_to_restart(_pause(failures))
+
+    def _settle(self, call: Call, error: BaseException | None) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            for receiver in call.receivers:
+                receiver.interrupted = receiver.interrupted or "stopped"
+        commit, _ = self._activation.conclude(call, error)
+        if commit.settlements:
+            try:
+                self._activation.lease.commit_soon(commit)
+            except (LeaseLost, Unavailable):
+                return  # it comes again wherever the actor runs next
+
+    async def _returned(self, call: Call) -> bool:
+        """``run`` returned by itself. If it is one that takes messages, it is started again when one is due."""
+        activation = self._activation
+        self.run_state = "returned"
+        activation.changed()
+        if not call.used_mailbox:
+            return False
+        try:
+            await activation.lease.receive(list(activation.queues), 0, None)
+        except (LeaseLost, Unavailable):
+            return False
+        return True
+
+    def _failed(self, error: BaseException) -> None:
+        activation = self._activation
+        activation.last_error = describe(error)
+        activation.log.warning("run failed: %s", error)
+        activation.host.note_failure(activation.actor_id, activation.last_error)
+
+    async def _wait_to_restart(self, seconds: float) -> None:
+        if seconds > 0:
+            activation = self._activation
+            self.run_state, self.restarts_at = "restarting", activation.clock.time() + seconds
+            activation.changed()
+            await activation.clock.sleep(seconds)
+
+    # --- scheduled calls ----------------------------------------------------------------------------------------------
+
+    async def call_scheduled(self) -> None:
+        """Call what is due, side by side, until the actor closes."""
+        activation = self._activation
+        while activation.closing is None:
+            try:
+                deliveries = await activation.lease.receive([SCHEDULE_QUEUE], 1, None)
+            except (LeaseLost, Unavailable):
+                return
+            for delivery in deliveries:
+                self._call_one(delivery)
+
+    def _call_one(self, delivery: Delivery) -> None:
+        name, arguments = schedule.read(delivery)
+        try:
+            call, performance = self._activation.bind(name, arguments)
+        except (ActionNotFound, ValidationFailed) as error:
+            self._write(self._ended(delivery, error))
+            return
+        performance.finished.add_done_callback(lambda _: self._settle_scheduled(delivery, call, performance))
+
+    def _settle_scheduled(self, delivery: Delivery, call: Call, performance: Performance) -> None:
+        commit, error = self._activation.conclude(call, performance.finished.result())
+        ended = self._ended(delivery, error)
+        self._write(Commit([*commit.settlements, ended.settlements[0]], commit.state, commit.schedule))
+
+    def _ended(self, delivery: Delivery, error: BaseException | None) -> Commit:
+        if error is None:
+            return Commit([Settlement(delivery, "completed")])
+        if isinstance(error, asyncio.CancelledError):
+            return Commit([Settlement(delivery, "released", front=True)])
+        described: dict[str, Any] = describe(error)
+        self._activation.last_error = described
+        failures = delivery.failures + delivery.crashes + 1
+        if failures >= _SCHEDULED.attempts or isinstance(error, ActionNotFound):
+            return Commit([Settlement(delivery, "dead", error=described)])
+        return Commit([Settlement(delivery, "again", error=described, delay=_SCHEDULED.delay(failures))])
+
+    def _write(self, commit: Commit) -> None:
+        try:
+            self._activation.lease.commit_soon(commit)
+        except AgentqError:
+            return  # the lease is lost: the call comes again
