@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar, overload
 
 from pydantic import (
@@ -90,12 +91,10 @@ def action(function: Any = None, *, thread: bool = False) -> Any:
 
     :param thread: call a plain function in a worker thread, so that it does not hold up the kernel's loop.
     """
-    if function is None:
-        return lambda marked: action_mark(marked, thread)
-    return action_mark(function, thread)
+    return partial(_mark, thread=thread) if function is None else _mark(function, thread=thread)
 
 
-def action_mark(function: Function, thread: bool) -> Function:
+def _mark(function: Function, *, thread: bool) -> Function:
     if not callable(function):
         raise TypeError("@action marks a method.")
     if thread and inspect.iscoroutinefunction(function):

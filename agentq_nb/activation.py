@@ -75,7 +75,7 @@ class Activation:
         self.key = actor_key(lease.actor)
         self.committed = Committed(cls.declared.state, self.actor_id, None)
         self.mailbox = Mailbox(self)
-        self.schedule = ActorSchedule(self)
+        self.schedule: ActorSchedule = ActorSchedule(self)
         self.records = host.records_of(self.actor_id)
         self.workspaces = host.workspaces
         self.origin = "process"
@@ -268,8 +268,8 @@ class Activation:
         return Commit(settlements, state, scheduled), error
 
     async def write(self, commit: Commit) -> None:
-        """Durable on return; nothing to do for an empty commit."""
-        if commit.settlements or commit.state is not None or commit.schedule:
+        """Durable on return. So is what the call saw of the state: another's return may have taken it along just now."""
+        if commit.settlements or commit.schedule or self.committed.schema is not None or commit.state is not None:
             await self.lease.commit(commit)
 
     # --- actions ------------------------------------------------------------------------------------------------------
@@ -370,6 +370,9 @@ class Activation:
 
     def changed(self) -> None:
         """Something began or ended: the actor may be idle now, or no longer."""
+        if self.mailbox.busy:
+            self._idleness.note(False)
+            return
         acting = self._acting() or any(call.kind == "hook" for call in self.performances)
         self._idleness.note(not (acting or self._kept_awake or self.closing) and self.supervisor.is_idle())
 
@@ -410,8 +413,8 @@ class Activation:
 
     async def save_state(self) -> None:
         changes = self.committed.unsaved()
-        if changes:
-            await self.lease.commit(Commit(state=self.committed.take(changes, from_copy=False)))
+        state = self.committed.take(changes, from_copy=False) if changes else None
+        await self.lease.commit(Commit(state=state))
 
     async def keep_awake(self, awaitable: Awaitable[Returned]) -> Returned:
         self._kept_awake += 1

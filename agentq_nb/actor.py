@@ -85,12 +85,13 @@ class Runtime(Protocol):
     name: str
     key: tuple[str, ...]
     mailbox: Mailbox
-    schedule: Schedule
     records: Records
     workspaces: Path
     origin: str
     log: logging.LoggerAdapter[logging.Logger]
 
+    @property
+    def schedule(self) -> Schedule: ...
     @property
     def actors(self) -> Any: ...
     @property
@@ -141,7 +142,7 @@ class Actor:
         queues: dict[str, Queue[Any, Any]] = {name: v for name, v in vars(cls).items() if isinstance(v, Queue)}
         actions = find_actions(cls)
         _refuse_clashes(cls, queues, actions)
-        state, first_state = _find_state(cls, sys._getframe(1).f_locals) or (before.state, before.first_state)
+        state, first_state = _find_state(cls, _names_around(2)) or (before.state, before.first_state)
         cls.declared = Declared(
             queues={**before.queues, **queues},
             actions={**before.actions, **actions},
@@ -285,6 +286,11 @@ def _refuse_clashes(cls: type[Actor], queues: dict[str, Queue[Any, Any]], action
         inherited = cls.declared.actions if kind == "queue" else cls.declared.queues
         if name in inherited:
             raise TypeError(f"{cls.__name__}.{name}: a base class has that name for something else; rename the {kind}.")
+
+
+def _names_around(depth: int) -> dict[str, Any]:
+    """The local names where the class is being defined: its state's type may be one of them."""
+    return sys._getframe(depth).f_locals  # pyright: ignore[reportPrivateUsage]  # inspect.currentframe is the same, slower
 
 
 def _seconds(cls: type[Actor], option: str, value: float | None, inherited: float | None) -> float | None:

@@ -68,11 +68,15 @@ class FileScene:
             raise NoHost
         return self._registry
 
+    def store(self) -> Path:
+        """The file that is meant. Raises StoreError where there is none, or more than one."""
+        return existing_store(self._store)
+
     async def start(self, store: str | None, accept_loss: bool = False) -> Registry:
         """Open the file. Raises StoreError when there is none, and what ``Registry.start`` raises."""
         from agentq_nb.registry import setup
 
-        registry = setup(store=existing_store(store or self._store))
+        registry = setup(store=existing_store(store) if store else self.store())
         await registry.start(accept_loss=accept_loss)
         self._registry = registry
         return registry
@@ -120,19 +124,14 @@ def _store(arguments: list[str]) -> tuple[str | None, list[str]]:
         if name == "--store":
             if not equals and index + 1 == len(arguments):
                 raise BadWords("--store needs a path: --store PATH")
-            return (
-                (value, arguments[:index] + arguments[index + 1 :])
-                if equals
-                else (
-                    arguments[index + 1],
-                    arguments[:index] + arguments[index + 2 :],
-                )
-            )
+            after = index + (1 if equals else 2)
+            return value if equals else arguments[index + 1], arguments[:index] + arguments[after:]
     return None, arguments
 
 
 def _print(text: str) -> None:
-    print(text.encode(sys.stdout.encoding or "utf-8", "replace").decode(sys.stdout.encoding or "utf-8"), flush=True)
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding), flush=True)
 
 
 def _complain(text: str, code: int) -> int:

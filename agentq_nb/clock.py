@@ -39,8 +39,7 @@ _LONGEST = 60.0
 class SystemClock:
     """The machine's clock and the running event loop's timers."""
 
-    def time(self) -> float:
-        return time.time()
+    time = staticmethod(time.time)
 
     def call_at(self, when: float, call: Callable[[], None]) -> Timer:
         return _WallTimer(when, call, asyncio.get_running_loop())

@@ -68,7 +68,7 @@ def main(folder: Path | None = None) -> int:
     notebook = _notebook_for(folder)
     began = time.monotonic()
     try:
-        asyncio.run(_execute(notebook, here, _Progress().heard))
+        _execute(notebook, here, _Progress().heard)
     except _Stopped as stopped:
         print(f"\nagentq demo: {stopped}\n{NAME}.ipynb shows how far it came.", file=sys.stderr)
         return stopped.exit_code
@@ -157,6 +157,17 @@ class _Listening(NotebookClient):
         super().__init__(notebook, self._manager, timeout=None, coalesce_streams=True, resources=resources)
         self._heard = heard
 
+    async def to_the_end(self, **options: Any) -> None:
+        """Execute. Raises CellExecutionError, RuntimeError when the kernel ended, CancelledError when interrupted."""
+        try:
+            await self.async_execute(**options)
+        except RuntimeError as error:
+            # The base class takes an interrupted cell for a kernel that died.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError from error
+            raise
+
     @asynccontextmanager
     async def async_setup_kernel(self, **kwargs: Any) -> AsyncGenerator[None, None]:
         """Start the kernel and end it. The base class does so too, but its signal handlers keep Ctrl-C from us."""
@@ -176,20 +187,24 @@ class _Listening(NotebookClient):
         return super().process_message(msg, cell, cell_index)
 
 
-async def _execute(notebook: nbformat.NotebookNode, here: Path, heard: Callable[[str], None]) -> None:
+def _execute(notebook: nbformat.NotebookNode, here: Path, heard: Callable[[str], None]) -> None:
     """Run all cells, their outputs going into the notebook. Raises _Stopped."""
     # What a kernel writes about itself goes here: nothing is left in, or needed from, the user's home.
-    with tempfile.TemporaryDirectory(prefix=f"{NAME}-", ignore_cleanup_errors=True) as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix=f"{NAME}-", ignore_cleanup_errors=True) as scratch,
+        Path(scratch, "stderr").open("w+b") as complaints,
+    ):
+        running = _Listening(notebook, here, scratch, heard)
         try:
-            await _Listening(notebook, here, scratch, heard).async_execute(env=_environment(here, scratch))
+            asyncio.run(running.to_the_end(env=_environment(here, scratch), stderr=complaints))
+        except KeyboardInterrupt as error:
+            raise _Stopped(f"interrupted. {_KEPT}", _INTERRUPTED) from error
         except CellExecutionError as error:
             raise _Stopped(f"a cell failed with {error.ename}: {error.evalue}") from error
-        except (RuntimeError, asyncio.CancelledError) as error:
-            # The client takes a cancelled cell for a kernel that died: only the task knows that it was interrupted.
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise _Stopped(f"interrupted. {_KEPT}", _INTERRUPTED) from error
-            raise _Stopped(f"the kernel ended: {error}. {_KEPT}") from error
+        except RuntimeError as error:
+            complaints.seek(0)
+            said = complaints.read().decode(errors="replace").strip()
+            raise _Stopped(f"the kernel ended: {error}. {_KEPT}\n{said}".rstrip()) from error
 
 
 def _environment(here: Path, scratch: str) -> dict[str, str]:

@@ -179,9 +179,8 @@ class Mailbox:
             raise Aborted(self._owner.actor_id, self._owner.closing)
 
     def _settle_before_asking(self, receiver: Receiver) -> None:
-        same_task = [r for r in receiver.call.receivers if r is receiver or (r.dropped and r.task is receiver.task)]
-        for asking in same_task:
-            if not asking.held:
+        for asking in receiver.call.receivers:
+            if not asking.held or (asking is not receiver and not (asking.dropped and asking.task is receiver.task)):
                 continue
             if asking.completable and asking.interrupted is None:
                 message, _ = next(iter(asking.held.values()))
@@ -212,7 +211,7 @@ class Mailbox:
         except ValidationFailed as error:
             await self._bury(delivery, describe(error, with_traceback=False))
             return None
-        message = Message[Any, Any](
+        message: Message[Any, Any] = Message(
             self,
             id=delivery.id,
             queue=delivery.queue,
@@ -230,8 +229,11 @@ class Mailbox:
         owner = self._owner
         self._holders.append(receiver)
         receiver.interrupted = None
-        limits = [owner.queues[delivery.queue].handler_timeout for delivery in receiver.deliveries()]
-        shortest = min((limit for limit in limits if limit is not None), default=None)
+        shortest: float | None = None
+        for _, delivery in receiver.held.values():
+            limit = owner.queues[delivery.queue].handler_timeout
+            if limit is not None and (shortest is None or limit < shortest):
+                shortest = limit
         if shortest is not None:
             until = owner.clock.time() + shortest
             receiver.timer = owner.clock.call_at(until, lambda: owner.interrupt(receiver, "timed_out"))
@@ -286,6 +288,11 @@ class Mailbox:
     def holders(self) -> list[Receiver]:
         return list(self._holders)
 
+    @property
+    def busy(self) -> bool:
+        """Whether any message is held."""
+        return bool(self._holders)
+
     def find(self, message: MessageId) -> Receiver | None:
         """The receiver that holds the message."""
         return next((receiver for receiver in self._holders if message in receiver.held), None)
@@ -307,8 +314,9 @@ class Mailbox:
                 receiver.timer = None
             if receiver in self._holders:
                 self._holders.remove(receiver)
-            self._freed.set()
-            self._freed = asyncio.Event()
+            if self.waiting:
+                self._freed.set()
+                self._freed = asyncio.Event()
         self._owner.changed()
 
     # --- settling -----------------------------------------------------------------------------------------------------

@@ -25,6 +25,18 @@ _registries: dict[Path, Registry] = {}
 _latest: Registry | None = None
 
 
+def _forget() -> None:
+    """In a forked child: the parent's hosts are not ours, and our ending must not end them."""
+    global _latest
+    for registry in _registries.values():
+        atexit.unregister(registry.at_exit)
+    _registries.clear()
+    _latest = None
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
 class Registry:
     """The actors of one file in this process. Made by :func:`setup`; also an async context manager."""
 
@@ -38,7 +50,6 @@ class Registry:
         self._host: Host | None = None
         self._keeper: LocalMailboxes | None = None
         self._mender: Mender | None = None
-        self.pid = os.getpid()
 
     @property
     def classes(self) -> Mapping[str, type[Actor]]:
@@ -47,14 +58,15 @@ class Registry:
 
     @property
     def running(self) -> bool:
-        return self._host is not None and self._host.running and self.pid == os.getpid()
+        return self._host is not None and self._host.running
 
     @property
     def host(self) -> Host:
         """The running host. Raises NoHost."""
-        if self._host is None or not self.running:
+        host = self._host
+        if host is None or not host.running:
             raise NoHost()
-        return self._host
+        return host
 
     async def start(self, *, accept_loss: bool = False) -> Registry:
         """Open the file and let actors with due work begin. Does nothing but deploy when it runs already.
@@ -65,7 +77,7 @@ class Registry:
         global _latest
         if not self.running:
             await self._start_host(accept_loss)
-            atexit.register(self._at_exit)
+            atexit.register(self.at_exit)
         _latest = self
         waiting, self._undeployed = self._undeployed, {}
         for name, cls in waiting.items():
@@ -102,11 +114,11 @@ class Registry:
     async def stop(self) -> None:
         """End every actor and close the file. What is in flight has 10 s, then it is put back and counts no attempt."""
         host, self._host = self._host, None
-        if host is not None and self.pid == os.getpid():
-            atexit.unregister(self._at_exit)
+        if host is not None:
+            atexit.unregister(self.at_exit)
             await host.stop()
 
-    def _at_exit(self) -> None:
+    def at_exit(self) -> None:
         """The kernel shuts down in an orderly way: what is in flight is put back instead of counting as a crash."""
         if self._keeper is not None and self.running:
             self._keeper.close_now()
@@ -194,7 +206,7 @@ def setup(use: Mapping[str, type[Actor]] | None = None, *, store: str | Path | N
     path, notice = store_path(store, os.environ, notebook)
     path = Path(os.path.realpath(path))
     registry = _registries.get(path)
-    if registry is None or registry.pid != os.getpid():
+    if registry is None:
         registry = _registries[path] = Registry(path, [notice] if notice else [], notebook)
     registry.claim(use or {})
     _latest = registry
@@ -203,7 +215,7 @@ def setup(use: Mapping[str, type[Actor]] | None = None, *, store: str | Path | N
 
 def current_registry() -> Registry | None:
     """The registry of this process that was set up or started last, or None."""
-    return _latest if _latest is not None and _latest.pid == os.getpid() else None
+    return _latest
 
 
 def create_client() -> Client:

@@ -12,7 +12,7 @@ import heapq
 import json
 import os
 import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from agentq_nb.clock import Clock, SystemClock, Timer
@@ -188,13 +188,20 @@ class LocalMailboxes:
 
     async def offer(self, offers: Sequence[Offer]) -> Sequence[Accepted]:
         self._check()
-        known = await self._known_before(offers)
+        known = await self._known_before(offers) if self._needs_the_log(offers) else frozenset[MessageId]()
         accepted, entries = self._accept(offers, known)
         if entries:
             await self._write([self._queued_row(entry) for entry in entries], lambda: self._arrive(entries))
         if len(entries) < len(offers):
             await self.flushed()
         return accepted
+
+    def _needs_the_log(self, offers: Sequence[Offer]) -> bool:
+        """An id minted before we began, or settled since, or a key: rare, and then memory is not enough."""
+        for offer in offers:
+            if offer.id < self._opened or offer.idempotency_key is not None or self._results.get(offer.id) is not None:
+                return True
+        return False
 
     async def _known_before(self, offers: Sequence[Offer]) -> set[MessageId]:
         """Which ids the log may hold though memory does not; and the keys of earlier runs, when a key is used."""
@@ -209,7 +216,7 @@ class LocalMailboxes:
                 self._keys.learn(await asyncio.to_thread(self.log.completed_keys))
         return known
 
-    def _accept(self, offers: Sequence[Offer], known: set[MessageId]) -> tuple[list[Accepted], list[Entry]]:
+    def _accept(self, offers: Sequence[Offer], known: Set[MessageId]) -> tuple[list[Accepted], list[Entry]]:
         """Decide on all before anything is changed: all or none."""
         accepted: list[Accepted] = []
         fresh: dict[MessageId, Offer] = {}
@@ -387,11 +394,13 @@ class LocalMailboxes:
     async def apply(self, box: Box, commit: Commit) -> None:
         self._check()
         written, durable = self._take_in(box, commit)
-        if written:
-            try:
+        try:
+            if written:
                 await self._write(written, durable)
-            except StoreError as error:
-                raise Unavailable(f"What '{box.actor}' settled did not reach the disk: {error.message}") from error
+            else:
+                await self.log.flushed()
+        except StoreError as error:
+            raise Unavailable(f"What '{box.actor}' settled did not reach the disk: {error.message}") from error
 
     def apply_soon(self, box: Box, commit: Commit) -> None:
         self._check()

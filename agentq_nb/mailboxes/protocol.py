@@ -187,7 +187,10 @@ class Lease(Protocol):
         ...
 
     async def commit(self, commit: Commit) -> None:
-        """Apply all of it, durable on return, or nothing. Raises LeaseLost (nothing written), Unavailable (unknown)."""
+        """Apply all of it, durable on return, or nothing. Raises LeaseLost (nothing written), Unavailable (unknown).
+
+        All that this lease committed before is durable then too: an empty commit waits for just that.
+        """
         ...
 
     def commit_soon(self, commit: Commit) -> None:

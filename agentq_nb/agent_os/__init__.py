@@ -1,0 +1,26 @@
+"""Agent OS: VMs as actors, each with a folder, isolated processes, and sessions with agents."""
+
+from agentq_nb.agent_os import agents
+from agentq_nb.agent_os.values import (
+    AgentCheck,
+    ExecResult,
+    FileInfo,
+    Isolation,
+    PromptResult,
+    SessionEvent,
+    SessionInfo,
+)
+from agentq_nb.agent_os.vm import VM, agent_os
+
+__all__ = [
+    "VM",
+    "AgentCheck",
+    "ExecResult",
+    "FileInfo",
+    "Isolation",
+    "PromptResult",
+    "SessionEvent",
+    "SessionInfo",
+    "agent_os",
+    "agents",
+]

@@ -1,0 +1,99 @@
+"""What an agent is to a VM: something with a name that answers prompts, telling what it does as it does it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
+
+from agentq_nb.agent_os.values import AgentCheck, ExecResult, Isolation, IsolationMode
+from agentq_nb.agent_os.workspace import FileName, Workspace
+
+AgentEventType: TypeAlias = Literal["text", "tool_call", "tool_result", "note", "result"]
+_TYPES = ("text", "tool_call", "tool_result", "note", "result")
+
+
+@dataclass(frozen=True)
+class AgentEvent:
+    """One thing an agent tells while it works; ``data`` must be JSON.
+
+    ``text`` is part of its answer, ``note`` a remark beside it. ``tool_call`` and ``tool_result`` say what it did.
+    ``result`` may end a turn with ``stop_reason`` and ``usage`` in its data.
+    """
+
+    type: AgentEventType
+    text: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @staticmethod
+    def of(given: object) -> AgentEvent:
+        """An event from what a Python agent may yield: an event, a str (text), or a dict with a ``type``."""
+        if isinstance(given, AgentEvent):
+            return given
+        if isinstance(given, str):
+            return AgentEvent("text", given)
+        if isinstance(given, Mapping):
+            data = dict(cast(Mapping[str, Any], given))
+            kind, text = data.pop("type", None), data.pop("text", None)
+            if kind in _TYPES and (text is None or isinstance(text, str)):
+                return AgentEvent(kind, text, data)
+        raise TypeError(
+            f"An agent gives str, or dicts with a type of {', '.join(_TYPES)} (and text as str), not {given!r:.200}"
+        )
+
+
+Emit: TypeAlias = Callable[[AgentEvent], Awaitable[None]]
+Execute: TypeAlias = Callable[..., Awaitable[ExecResult]]
+
+
+@dataclass(frozen=True)
+class AgentSession:
+    """What an agent is given with a prompt: its place in the VM, and what was said before."""
+
+    session_id: str
+    agent: str
+    root: Path
+    """The workspace's real folder, the agent's HOME; prompts call it ``/home/user``."""
+    cwd: Path
+    env: Mapping[str, str]
+    history: tuple[tuple[str, str], ...]
+    """Earlier prompts with the texts that answered them."""
+    workspace: Workspace = field(repr=False)
+    isolation_mode: IsolationMode = field(repr=False)
+    origin: str = field(repr=False)
+    """Where the prompt came in: ``"process"`` or ``"gateway"``."""
+    isolation: Callable[[], Awaitable[Isolation]] = field(repr=False)
+    exec: Execute = field(repr=False)
+    """``await session.exec(command, timeout=None)``: as the VM's action, with this session's ``cwd`` and ``env``."""
+    stopped: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the prompt was cancelled: a plain function, which nobody can stop from outside, should look."""
+        return self.stopped.is_set()
+
+    def read(self, name: FileName) -> bytes:
+        """Read a file of the workspace, called as in a prompt (``/home/user/…`` or relative). Blocks."""
+        return self.workspace.read(name)
+
+    def write(self, name: FileName, data: bytes | str) -> None:
+        """Write a file of the workspace at once, with the folders it needs. Blocks."""
+        self.workspace.write(name, data)
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """Anything ``agent_os(agents=[…])`` takes."""
+
+    @property
+    def name(self) -> str: ...
+
+    def check(self) -> AgentCheck:
+        """Say what is missing for it to work on this machine; true when nothing is."""
+        ...
+
+    async def prompt(self, session: AgentSession, text: str, emit: Emit) -> None:
+        """Answer one prompt, telling everything through ``emit``. What it raises fails the prompt."""
+        ...

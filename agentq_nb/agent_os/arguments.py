@@ -1,0 +1,45 @@
+"""What users give as a command or an environment, checked before anything is started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from types import EllipsisType
+
+from agentq_nb.errors import ValidationFailed
+
+
+def checked_command(command: str | Sequence[str]) -> list[str]:
+    """The words to run: a str is a shell command, a sequence a program with its arguments."""
+    if isinstance(command, str):
+        words = ["/bin/sh", "-c", command]
+    else:
+        # Through the shell, so that a program that is not there gives exit code 127 under any isolation.
+        words = ["/bin/sh", "-c", 'exec "$@"', "sh", *command]
+        if not command or not command[0]:
+            raise ValidationFailed("A command given as a list names at least the program.")
+    for word in words:
+        if not _plain(word):
+            raise ValidationFailed("A command is a str or a list of str, without NUL characters and lone surrogates.")
+    return words
+
+
+def checked_environment(env: Mapping[str, str] | EllipsisType | None) -> dict[str, str]:
+    """A copy of ``env``. What is wrong with it is told without its values."""
+    if env is None or env is ...:
+        return {}
+    for name, value in env.items():
+        if not _plain(name) or not name or "=" in name:
+            raise ValidationFailed(f"env has a name that no environment variable can have: {name!r:.100}.")
+        if not _plain(value):
+            raise ValidationFailed(f"env[{name!r}] must be a str without NUL characters, as every variable.")
+    return dict(env)
+
+
+def _plain(text: object) -> bool:
+    if not isinstance(text, str):
+        return False
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False

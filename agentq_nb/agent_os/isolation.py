@@ -1,0 +1,200 @@
+"""What an agent's processes may see and touch: bubblewrap, else Landlock, else nothing, found out by trying it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from agentq_nb.agent_os.process import Bubblewrap, Job, Landlock, run
+from agentq_nb.agent_os.values import ExecResult, Isolation, IsolationKind, IsolationMode
+from agentq_nb.agent_os.workspace import HOME
+from agentq_nb.errors import IsolationUnavailable
+
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt")
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx", "/dev/pts")
+_GET_BUBBLEWRAP = (
+    "install it: `apt install bubblewrap`, `dnf install bubblewrap`, or your system's package of this name"
+)
+
+_IN_THE_KERNEL = "agents made with agents.function run inside the kernel, with all that the notebook may do"
+_NETWORK = "the network: processes reach whatever this machine reaches"
+_SYSTEM_FILES = "reading system files: /usr, /etc, /opt and the Python that runs the notebook"
+
+_DESCRIPTIONS: dict[IsolationKind, Isolation] = {
+    "bubblewrap": Isolation(
+        "bubblewrap",
+        protects=(
+            "files outside the workspace: they cannot be written",
+            "your home folder and everything else that is not a system file: they cannot be seen",
+            "other processes: they cannot be seen or signalled, nor can their environments be read",
+            "the machine's /tmp: the one inside is private and goes with the command",
+        ),
+        does_not_protect=(_NETWORK, _SYSTEM_FILES, "memory, processor time and disk space", _IN_THE_KERNEL),
+    ),
+    "landlock": Isolation(
+        "landlock",
+        protects=(
+            "files outside the workspace: they cannot be written",
+            "your home folder and everything else that is not a system file: they cannot be read",
+            "other processes: their environments and memory cannot be read",
+        ),
+        does_not_protect=(
+            _NETWORK,
+            _SYSTEM_FILES,
+            "the list of processes with their command lines",
+            "local services that listen on a socket file, such as Docker's",
+            "signals to other processes of yours, where the kernel is older than 6.12",
+            "memory, processor time and disk space",
+            _IN_THE_KERNEL,
+        ),
+    ),
+    "none": Isolation(
+        "none",
+        protects=("the notebook's own environment variables: processes start with a clean environment",),
+        does_not_protect=(
+            "anything else: processes read, write and signal whatever you may",
+            "the workspace's boundary holds for file actions only",
+            _IN_THE_KERNEL,
+        ),
+    ),
+}
+
+_tried: dict[IsolationKind, str] = {}
+"""Why a kind cannot be had, or ``""`` where it works: found out once per process."""
+
+
+async def in_force(mode: IsolationMode) -> Isolation:
+    """The isolation that ``mode`` gives on this machine.
+
+    Raises :class:`~agentq_nb.errors.IsolationUnavailable` when it is ``"required"`` and there is none.
+    """
+    if mode == "off":
+        return replace(_DESCRIPTIONS["none"], refused={"bubblewrap": 'isolation="off"', "landlock": 'isolation="off"'})
+    refused: dict[str, str] = {}
+    kinds: tuple[IsolationKind, ...] = ("bubblewrap", "landlock")
+    for kind in kinds:
+        if kind not in _tried:
+            _tried[kind] = await why_not(kind)
+        if not _tried[kind]:
+            return replace(_DESCRIPTIONS[kind], refused=refused)
+        refused[kind] = _tried[kind]
+    if mode == "required":
+        reasons = "; ".join(f"{kind}: {reason}" for kind, reason in refused.items())
+        raise IsolationUnavailable(
+            f'isolation="required", but this machine offers none. {reasons}.', metadata={"refused": refused}
+        )
+    return replace(_DESCRIPTIONS["none"], refused=refused)
+
+
+async def why_not(kind: IsolationKind) -> str:
+    """Try ``kind`` for real: ``""`` when a command kept to its folder could not leave it, else why not."""
+    if not sys.platform.startswith("linux"):
+        return "it is a feature of Linux"
+    if kind == "bubblewrap" and shutil.which("bwrap") is None:
+        return f"bubblewrap (bwrap) is not installed; {_GET_BUBBLEWRAP}"
+    outside = Path(tempfile.mkdtemp(prefix="agentq-trial-"))
+    try:
+        root = outside / "root"
+        root.mkdir()
+        secret = outside / secrets.token_hex(8)
+        secret.write_text("secret")
+        trial = f"! cat {secret} && ! echo x > {secret} && echo inside > trial && ! cat /proc/{os.getpid()}/environ"
+        try:
+            result = await run(job(kind, root, (), ["/bin/sh", "-c", trial], {"PATH": os.defpath}), timeout=10)
+        except OSError as error:
+            return str(error)
+        return _verdict(result, (root / "trial").exists() and secret.read_text() == "secret")
+    finally:
+        shutil.rmtree(outside, ignore_errors=True)
+
+
+def _verdict(result: ExecResult, held: bool) -> str:
+    if result.exit_code == 0 and held:
+        return ""
+    said = result.stderr.strip().splitlines()
+    return f"it was tried and does not work here ({said[-1] if said else f'exit code {result.exit_code}'})"
+
+
+def job(
+    kind: IsolationKind,
+    root: Path,
+    directory: tuple[str, ...],
+    command: list[str],
+    environment: Mapping[str, str],
+) -> Job:
+    """Everything the launcher needs to run ``command`` in ``directory`` below ``root`` under ``kind``.
+
+    ``environment`` comes on top of a clean one, in which HOME is the root as the command sees it.
+    """
+    if kind == "bubblewrap":
+        home, temporary, there = HOME, None, "/"
+    else:
+        home, temporary, there = str(root), tempfile.mkdtemp(prefix="agentq-"), str(root.joinpath(*directory))
+    return Job(
+        command=command,
+        environment=_clean_environment(home, temporary or "/tmp") | dict(environment),
+        directory=there,
+        temporary=temporary,
+        bubblewrap=_bubblewrap(root, directory) if kind == "bubblewrap" else None,
+        landlock=_landlock(root, temporary) if kind == "landlock" and temporary else None,
+    )
+
+
+def _clean_environment(home: str, temporary: str) -> dict[str, str]:
+    programs = dict.fromkeys(
+        (os.path.dirname(sys.executable), "/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
+    )
+    return {
+        "HOME": home,
+        "LANG": "C.UTF-8",
+        "PATH": ":".join(programs),
+        "SHELL": "/bin/sh",
+        "TERM": "dumb",
+        "TMPDIR": temporary,
+    }
+
+
+def _interpreter() -> list[str]:
+    """Where the notebook's Python lives, unless showing it would show a whole home folder."""
+    home = str(Path.home())
+    found = dict.fromkeys(os.path.abspath(path) for path in (sys.prefix, sys.base_prefix, sysconfig.get_path("stdlib")))
+    return [
+        path
+        for path in found
+        if not (home + "/").startswith(path.rstrip("/") + "/")
+        and not any(path == system or path.startswith(system + "/") for system in _SYSTEM)
+    ]
+
+
+def _name_service() -> list[str]:
+    """``/etc/resolv.conf`` is often a link into /run."""
+    real = os.path.realpath("/etc/resolv.conf")
+    return [] if real.startswith("/etc/") or not os.path.exists(real) else [real]
+
+
+def _bubblewrap(root: Path, directory: tuple[str, ...]) -> Bubblewrap:
+    options = ["--die-with-parent", "--new-session", "--unshare-user", "--unshare-pid", "--unshare-ipc"]
+    options += ["--unshare-uts", "--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+    for path in _SYSTEM:
+        if os.path.islink(path):
+            options += ["--symlink", os.readlink(path), path]
+        else:
+            options += ["--ro-bind-try", path, path]
+    for path in (*_name_service(), *_interpreter()):
+        # Below /home/user the workspace is bound: a folder for the interpreter would be left behind in it.
+        if not path.startswith(HOME + "/"):
+            options += ["--ro-bind-try", path, path]
+    options += ["--bind", str(root), HOME, "--chdir", "/".join((HOME, *directory))]
+    return Bubblewrap(program=shutil.which("bwrap") or "bwrap", options=options)
+
+
+def _landlock(root: Path, temporary: str) -> Landlock:
+    read = [*_SYSTEM, "/proc", *_name_service(), *_interpreter()]
+    return Landlock(write=[*_DEVICES, temporary, str(root)], read=read)

@@ -1,0 +1,237 @@
+"""Starts one command, isolated if asked to, watches over it, and leaves nothing of it behind.
+
+It is run as a program of its own, ``python -I -S launcher.py PARENT_PID``, with the standard library only, and reads
+its job as JSON from stdin, so that neither the command nor its environment shows up in a process list, and nothing in
+that environment (a preloaded library, say) acts before the isolation does. It stands between the kernel and the
+command: at SIGTERM, or when the kernel dies, it asks everything it started to end, waits ``grace`` seconds, and kills
+the rest. It ends with the command's exit code, or 128 + the signal's number.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import signal
+import struct
+import sys
+import time
+from contextlib import suppress
+from typing import Any
+
+_SET_PARENT_DEATH_SIGNAL = 1
+_DROP_FROM_BOUNDING_SET = 24
+_SET_CHILD_SUBREAPER = 36
+_SET_NO_NEW_PRIVILEGES = 38
+_HIGHEST_CAPABILITY = 63
+_CAPSET = {"x86_64": 126, "aarch64": 91, "riscv64": 91, "loongarch64": 91, "ppc64le": 184, "s390x": 185}
+_CAPABILITY_VERSION_3 = 0x20080522
+
+_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIRECTORY = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+_TRUNCATE, _DEVICE_CONTROL = 1 << 14, 1 << 15
+_OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _DEVICE_CONTROL
+
+_KILL_FOR = 5.0  # seconds; a process stuck in the kernel cannot be killed, and must not hold us for ever
+
+
+def main() -> int:
+    linux = sys.platform.startswith("linux")
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, _heard)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    if linux:
+        _control(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+        _control(_SET_CHILD_SUBREAPER, 1)
+    if os.getppid() != int(sys.argv[1]):  # it died before we could ask to be told
+        return 1
+    job: dict[str, Any] = json.load(sys.stdin)
+    command = _start(job, linux)
+    for standard in (0, 1, 2):
+        os.dup2(os.open(os.devnull, os.O_RDWR), standard)
+    status = _watch(command, woken, job)
+    _kill_all(command, linux)
+    if job["temporary"]:
+        import shutil
+
+        shutil.rmtree(job["temporary"], ignore_errors=True)
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+_terminated = False
+
+
+def _heard(number: int, frame: object) -> None:
+    global _terminated
+    _terminated = _terminated or number == signal.SIGTERM
+
+
+def _watch(command: int, woken: int, job: dict[str, Any]) -> int:
+    """Wait for the command and pass on the wish to end; its wait status."""
+    deadline: float | None = None
+    while True:
+        with suppress(ChildProcessError):
+            while True:
+                ended, status = os.waitpid(-1, os.WNOHANG)
+                if ended == command:
+                    return status
+                if ended == 0:
+                    break
+        if _terminated and deadline is None:
+            deadline = time.monotonic() + job["grace"]
+            # bubblewrap itself would end at once and take everything with it: what runs inside gets its time first.
+            _signal_all(command, signal.SIGTERM, spared=command if job["bubblewrap"] else 0)
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            _signal_all(command, signal.SIGKILL)
+            left = 0.05
+        if select.select([woken], [], [], left)[0]:
+            os.read(woken, 4096)
+
+
+def _kill_all(command: int, linux: bool) -> None:
+    """End what the command left behind, also what moved to a session of its own: we are its foster parent."""
+    give_up = time.monotonic() + _KILL_FOR
+    with suppress(OSError):
+        os.killpg(command, signal.SIGKILL)
+    while linux and time.monotonic() < give_up:
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        if not _descendants():
+            return
+        _signal_all(command, signal.SIGKILL)
+        time.sleep(0.002)
+
+
+def _signal_all(command: int, number: int, spared: int = 0) -> None:
+    if not spared:
+        with suppress(OSError):
+            os.killpg(command, number)
+    for process in _descendants():
+        if process != spared:
+            with suppress(OSError):
+                os.kill(process, number)
+
+
+def _descendants() -> list[int]:
+    """Children, grandchildren and so on; none where there is no /proc."""
+    children: dict[int, list[int]] = {}
+    with suppress(OSError):
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                with suppress(OSError, IndexError, ValueError), open(f"/proc/{name}/stat", "rb") as file:
+                    # The name in parentheses may hold anything, so the fields are counted from its end.
+                    parent = int(file.read().rpartition(b")")[2].split()[1])
+                    children.setdefault(parent, []).append(int(name))
+    found = [os.getpid()]
+    for process in found:
+        found.extend(children.get(process, ()))
+    return found[1:]
+
+
+def _start(job: dict[str, Any], linux: bool) -> int:
+    command = os.fork()
+    if command:
+        return command
+    code = 126
+    try:
+        os.setsid()
+        if linux:
+            _control(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        _become(job)
+    except FileNotFoundError as error:
+        code = 127
+        _complain(error)
+    except BaseException as error:
+        _complain(error)
+    os._exit(code)
+
+
+def _complain(error: BaseException) -> None:
+    with suppress(OSError):
+        os.write(2, f"cannot start the command: {error}\n".encode("utf-8", "backslashreplace"))
+
+
+def _become(job: dict[str, Any]) -> None:
+    os.chdir(job["directory"])
+    if job["bubblewrap"]:
+        _become_bubblewrap(job)
+    if job["landlock"]:
+        restrict(job["landlock"]["write"], job["landlock"]["read"])
+    os.execvpe(job["command"][0], job["command"], job["environment"])
+
+
+def _become_bubblewrap(job: dict[str, Any]) -> None:
+    options: list[str] = [*job["bubblewrap"]["options"], "--clearenv"]
+    for name, value in job["environment"].items():
+        options += ["--setenv", name, value]
+    file = os.memfd_create("options", 0)  # inherited on purpose: bubblewrap reads it
+    with os.fdopen(os.dup(file), "wb") as writer:
+        writer.write(b"".join(os.fsencode(option) + b"\0" for option in options))
+    os.lseek(file, 0, os.SEEK_SET)
+    program = job["bubblewrap"]["program"]
+    os.execve(program, [program, "--args", str(file), "--", *job["command"]], {"PATH": os.defpath})
+
+
+def restrict(write: list[str], read: list[str]) -> None:
+    """Landlock: from here on, for this process and all it starts, only these paths. No way back."""
+    version = _call(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)
+    handled = (1 << 13) - 1
+    for since, right in ((2, 1 << 13), (3, _TRUNCATE), (5, _DEVICE_CONTROL)):
+        handled |= right if version >= since else 0
+    scoped = 3 if version >= 6 else 0  # no signals and no abstract sockets to the outside
+    rules = struct.pack("QQQ", handled, 0, scoped)[: 24 if version >= 6 else 16 if version >= 4 else 8]
+    ruleset = _call(_LANDLOCK_CREATE, rules, ctypes.c_size_t(len(rules)), 0)
+    for paths, rights in ((read, _EXECUTE | _READ_FILE | _READ_DIRECTORY), (write, handled)):
+        for path in paths:
+            _allow(ruleset, path, rights & handled)
+    if ctypes.CDLL(None).prctl(_SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0):
+        raise OSError("new privileges could not be ruled out")
+    drop_capabilities()
+    _call(_LANDLOCK_RESTRICT, ruleset, 0)
+
+
+def _allow(ruleset: int, path: str, rights: int) -> None:
+    try:
+        file = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:  # not on this machine, or not for us: nothing to allow
+        return
+    if not os.path.isdir(path):
+        rights &= _OF_FILES
+    _call(_LANDLOCK_ADD, ruleset, 1, struct.pack("=Qi", rights, file), 0)
+    os.close(file)
+
+
+def drop_capabilities() -> None:
+    """Give up what root may do more than others: reading any process's environment, for one."""
+    for capability in range(_HIGHEST_CAPABILITY + 1):
+        _control(_DROP_FROM_BOUNDING_SET, capability)
+    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    _call(_CAPSET[os.uname().machine], header, bytes(24))
+
+
+def _control(option: int, value: int) -> None:
+    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def _call(number: int, *arguments: Any) -> int:
+    library = ctypes.CDLL(None, use_errno=True)
+    result: int = library.syscall(number, *arguments)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""The sessions of one VM: which are open, what they hold in memory, and their rows in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from agentq_nb.agent_os.redaction import Redactor
+from agentq_nb.agent_os.transcript import Records, Transcript, as_mapping, in_utc, read_events
+from agentq_nb.agent_os.values import SessionEvent, SessionInfo
+from agentq_nb.errors import PromptFailed, SessionUnknown, ValidationFailed
+from agentq_nb.naming import mint_id
+
+_CLOSING = 5.0  # seconds that a cancelled prompt gets to end before its session is closed over it
+
+_CREATED = """
+SELECT created.session_id, created.time, created.data, closed.data
+FROM events AS created
+LEFT JOIN events AS closed ON closed.session_id = created.session_id AND closed.kind = 'session.closed'
+WHERE created.kind = 'session.created' AND created.actor_id = ?
+"""
+_LAST_INDEX = """
+SELECT max(CAST(data->>'index' AS BIGINT)) FROM events
+WHERE kind = 'session.event' AND actor_id = ? AND session_id = ?
+"""
+
+
+@dataclass(eq=False)
+class Session:
+    """An open session as this process holds it. All of it but ``environment`` can be rebuilt from the log."""
+
+    info: SessionInfo
+    transcript: Transcript
+    environment: dict[str, str]
+    history: list[tuple[str, str]] | None
+    """None: to be read from the log."""
+    turn: anyio.Lock = field(default_factory=anyio.Lock)
+    cancel: Callable[[], None] | None = None
+    """Ends the prompt that runs; None when none does."""
+
+    def missing(self) -> list[str]:
+        """Names of variables whose values were lost with the process that had them."""
+        return [name for name in self.info.env_names if name not in self.environment]
+
+
+class Sessions:
+    """Sessions of one VM. The object stays in the process while the VM sleeps, and with it the environments."""
+
+    def __init__(self, actor_id: str) -> None:
+        self.redactor = Redactor()
+        self._actor_id = actor_id
+        self._open: dict[str, Session] = {}
+        self._records: Records
+        self._show: Callable[[SessionEvent], None]
+
+    async def wake(self, records: Records, show: Callable[[SessionEvent], None]) -> None:
+        """Find the open sessions again. Those whose creator died with an earlier process are closed now."""
+        self._records = records
+        self._show = show
+        still_open = {
+            row[0]: row for row in await records.fetch(f"{_CREATED} AND closed.seq IS NULL", (self._actor_id,))
+        }
+        for session_id in self._open.keys() - still_open.keys():
+            del self._open[session_id]
+        for session_id in still_open.keys() - self._open.keys():
+            info = _info(*still_open[session_id])
+            if info.keep:
+                self._open[session_id] = await self._recalled(info)
+            else:
+                await self._append("session.closed", {"reason": "the kernel that created it ended"}, session_id)
+
+    async def create(
+        self, agent: str, environment: dict[str, str], public: Collection[str], cwd: str, keep: bool
+    ) -> SessionInfo:
+        """A new session; its row is on disk on return."""
+        info = SessionInfo(mint_id(), agent, "open", keep, cwd, tuple(environment), datetime.now(UTC))
+        self.redactor.add(environment, public)
+        row = {"agent": agent, "keep": keep, "cwd": cwd, "env_names": list(environment)}
+        await self._append("session.created", row, info.session_id)
+        self._open[info.session_id] = Session(info, self._transcript(info.session_id), environment, history=[])
+        return info
+
+    async def opened(self, session_id: str) -> Session:
+        """The open session of this id. Raises ``SessionUnknown`` if it is closed or never was."""
+        if session_id in self._open:
+            return self._open[session_id]
+        info = await self.get(session_id)
+        raise SessionUnknown(
+            f"Session {session_id} with agent '{info.agent}' is closed ({info.closed_reason}). Its transcript can "
+            f"still be read with session_events; create a new session to go on.",
+            metadata={"session_id": session_id},
+        )
+
+    async def restore(self, session_id: str, environment: Mapping[str, str], public: Collection[str]) -> SessionInfo:
+        """Give a session its environment again after a restart."""
+        session = await self.opened(session_id)
+        missing = [name for name in session.missing() if name not in environment]
+        if missing:
+            raise ValidationFailed(f"Session {session_id} was created with {', '.join(missing)} too: give it again.")
+        self.redactor.add(environment, public)
+        session.environment.update(environment)
+        return self._now(session)
+
+    async def ready(self, session_id: str) -> Session:
+        """The open session, able to take a prompt."""
+        session = await self.opened(session_id)
+        missing = session.missing()
+        if missing:
+            raise PromptFailed(
+                f"Session {session_id} needs {', '.join(missing)} again: environments live in memory only, and the "
+                f"kernel was restarted. Call resume_session({session_id!r}, env={{…}}) first.",
+                metadata={"session_id": session_id, "env_names": missing},
+            )
+        if session.history is None:
+            session.history = _history(await self.events(session_id))
+        return session
+
+    async def close(self, session_id: str, reason: str) -> None:
+        """Cancel its prompt if one runs, and close it; nothing happens if it is closed. The transcript stays."""
+        session = self._open.pop(session_id, None)
+        if session is None:
+            return
+        if session.cancel is not None:
+            session.cancel()
+            with anyio.move_on_after(_CLOSING):
+                async with session.turn:
+                    pass
+        await self._append("session.closed", {"reason": reason}, session_id)
+
+    async def close_all(self, reason: str) -> None:
+        """Close every open session."""
+        for session_id in list(self._open):
+            await self.close(session_id, reason)
+
+    async def get(self, session_id: str) -> SessionInfo:
+        """Facts about a session, open or closed. Raises ``SessionUnknown``."""
+        if session_id in self._open:
+            return self._now(self._open[session_id])
+        rows = await self._records.fetch(f"{_CREATED} AND created.session_id = ?", (self._actor_id, session_id))
+        if not rows:
+            raise SessionUnknown(
+                f"This VM has no session {session_id!r:.100}. list_sessions() shows those it has.",
+                metadata={"session_id": session_id},
+            )
+        return _info(*rows[0])
+
+    async def all(self, closed: bool) -> list[SessionInfo]:
+        """The open sessions, or all there ever were, oldest first."""
+        if not closed:
+            return [self._now(session) for session in self._open.values()]
+        rows = await self._records.fetch(f"{_CREATED} ORDER BY created.seq", (self._actor_id,))
+        return [self._now(self._open[row[0]]) if row[0] in self._open else _info(*row) for row in rows]
+
+    async def events(self, session_id: str, after: int = 0) -> list[SessionEvent]:
+        """The transcript from the log, what is still on its way included."""
+        if session_id in self._open:
+            await self._open[session_id].transcript.durable()
+        else:
+            await self.get(session_id)
+        return await read_events(self._records, self._actor_id, session_id, after)
+
+    async def _append(self, kind: str, data: dict[str, Any], session_id: str) -> None:
+        await self._records.append(kind, data, session_id=session_id)
+
+    async def _recalled(self, info: SessionInfo) -> Session:
+        rows = await self._records.fetch(_LAST_INDEX, (self._actor_id, info.session_id))
+        return Session(info, self._transcript(info.session_id, rows[0][0] or 0), environment={}, history=None)
+
+    def _transcript(self, session_id: str, last: int = 0) -> Transcript:
+        return Transcript(session_id, lambda: self._records, self.redactor, lambda event: self._show(event), last)
+
+    @staticmethod
+    def _now(session: Session) -> SessionInfo:
+        return replace(session.info, status="running" if session.cancel else "open")
+
+
+_remembered: dict[tuple[Path, str], Sessions] = {}
+
+
+def sessions_of(workspaces: Path, actor_id: str) -> Sessions:
+    """The sessions of a VM in this process: the same object before and after sleep."""
+    return _remembered.setdefault((workspaces, actor_id), Sessions(actor_id))
+
+
+def forget(workspaces: Path, actor_id: str) -> None:
+    """Drop what this process remembers of a VM, environments above all."""
+    _remembered.pop((workspaces, actor_id), None)
+
+
+def _info(session_id: str, created_at: datetime, created: Any, closed: Any) -> SessionInfo:
+    row = as_mapping(created)
+    return SessionInfo(
+        session_id,
+        row["agent"],
+        "open" if closed is None else "closed",
+        row["keep"],
+        row["cwd"],
+        tuple(row["env_names"]),
+        in_utc(created_at),
+        None if closed is None else as_mapping(closed)["reason"],
+    )
+
+
+def _history(events: list[SessionEvent]) -> list[tuple[str, str]]:
+    """Prompts that were answered to the end, with their answers."""
+    history: list[tuple[str, str]] = []
+    prompt, pieces = "", list[str]()
+    for event in events:
+        if event.type == "prompt":
+            prompt, pieces = event.text or "", []
+        elif event.type == "text":
+            pieces.append(event.text or "")
+        elif event.type == "result" and event.data.get("stop_reason") != "cancelled":
+            history.append((prompt, "".join(pieces)))
+    return history

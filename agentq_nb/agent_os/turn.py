@@ -1,0 +1,124 @@
+"""One prompt from its first row in the log to its result."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+
+from agentq_nb.agent_os.agents.agent import Agent, AgentEvent, AgentSession
+from agentq_nb.agent_os.redaction import Redactor
+from agentq_nb.agent_os.sessions import Session
+from agentq_nb.agent_os.transcript import Transcript, storable
+from agentq_nb.agent_os.values import PromptResult
+from agentq_nb.errors import AgentError, IsolationUnavailable, PromptFailed
+
+
+async def take_turn(
+    session: Session, agent: Agent, view: AgentSession, prompt: str, redactor: Redactor
+) -> PromptResult:
+    """Let ``agent`` answer ``prompt``. The prompt is on disk before the agent gets it.
+
+    A turn cancelled through ``session.cancel`` gives a result with the stop reason ``"cancelled"``; when the task
+    itself is cancelled, that goes on outwards. Raises ``PromptFailed`` with what the agent raised as its cause.
+    """
+    transcript = session.transcript
+    await transcript.write("prompt", prompt)
+    await transcript.durable()
+    told = _Told(transcript, redactor)
+    task = asyncio.current_task()
+    asked_to_stop = task.cancelling() if task else 0
+    failure: Exception | None = None
+    with anyio.CancelScope() as scope:
+        session.cancel = scope.cancel
+        try:
+            await agent.prompt(view, prompt, told.emit)
+        except Exception as error:
+            failure = error
+        except BaseException:
+            view.stopped.set()
+            if not scope.cancel_called:
+                await _record_end(transcript, told, "cancelled")
+            raise
+        finally:
+            session.cancel = None
+    # An agent that catches its cancellation and goes on as if nothing had happened was cancelled all the same.
+    swallowed = task is not None and task.cancelling() > asked_to_stop
+    if scope.cancel_called or swallowed:
+        await _record_end(transcript, told, "cancelled")
+        if swallowed:
+            raise asyncio.CancelledError
+        return told.result("cancelled")
+    if failure is not None:
+        raise await _failed(failure, agent, session, redactor)
+    await _record_end(transcript, told, told.stop_reason)
+    result = told.result(told.stop_reason)
+    if session.history is not None:
+        session.history.append((prompt, result.text))
+    return result
+
+
+class _Told:
+    """What an agent has told in this turn."""
+
+    def __init__(self, transcript: Transcript, redactor: Redactor) -> None:
+        self.stop_reason = "end_turn"
+        self.usage: Mapping[str, Any] | None = None
+        self.more: dict[str, Any] = {}
+        self._transcript = transcript
+        self._redactor = redactor
+        self._pieces: list[str] = []
+        self._tool_calls: list[Mapping[str, Any]] = []
+
+    async def emit(self, event: AgentEvent) -> None:
+        data: dict[str, Any] = storable(dict(event.data))
+        if event.type == "result":
+            self.stop_reason = str(data.pop("stop_reason", self.stop_reason))
+            self.usage = data.pop("usage", self.usage)
+            self.more |= data
+        elif event.type == "text":
+            await self.stream(event.text or "")
+        else:
+            if event.type == "tool_call":
+                self._tool_calls.append(self._redactor.data({"text": event.text, **data}))
+            await self._transcript.write(event.type, event.text, data)
+
+    async def stream(self, text: str) -> None:
+        self._pieces.append(text)
+        await self._transcript.stream(text)
+
+    def result(self, stop_reason: str) -> PromptResult:
+        text = self._redactor.text("".join(self._pieces))
+        return PromptResult(text, stop_reason, self._redactor.data(self.usage), tuple(self._tool_calls))
+
+
+async def _record_end(transcript: Transcript, told: _Told, stop_reason: str) -> None:
+    with anyio.CancelScope(shield=True):
+        await transcript.end_stream()
+        await transcript.write("result", data={**told.more, "stop_reason": stop_reason, "usage": told.usage})
+        await transcript.durable()
+
+
+async def _failed(error: Exception, agent: Agent, session: Session, redactor: Redactor) -> AgentError:
+    """Record the failure, and make the error that the caller gets."""
+    whole = "".join(traceback.format_exception(error))
+    shown = redactor.text(whole)
+    summary = redactor.text(f"{type(error).__name__}: {error}")
+    with anyio.CancelScope(shield=True):
+        await session.transcript.end_stream()
+        await session.transcript.write("error", summary, {"traceback": shown})
+        await session.transcript.durable()
+    # A cause shows up in every traceback: one that would give a secret away is left out, its redacted text is kept.
+    harmless = shown == whole
+    if harmless and isinstance(error, (PromptFailed, IsolationUnavailable)):
+        return error
+    failed = PromptFailed(
+        f"Agent '{agent.name}' failed in session {session.info.session_id}: {summary}",
+        metadata={"session_id": session.info.session_id, "agent": agent.name, "traceback": shown},
+    )
+    failed.__cause__ = error if harmless else None
+    failed.__suppress_context__ = True
+    return failed

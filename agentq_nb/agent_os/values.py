@@ -1,0 +1,95 @@
+"""What a VM's actions give back: frozen values that print well and can be sent as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+FileKind: TypeAlias = Literal["file", "directory", "link", "other"]
+IsolationKind: TypeAlias = Literal["bubblewrap", "landlock", "none"]
+IsolationMode: TypeAlias = Literal["auto", "required", "off"]
+EventType: TypeAlias = Literal["prompt", "text", "tool_call", "tool_result", "result", "error", "note"]
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """One name in a workspace. A link is described itself, never what it points to."""
+
+    name: str
+    kind: FileKind
+    size: int
+    """Bytes."""
+    modified: float
+    """Seconds since 1970, UTC."""
+
+
+@dataclass(frozen=True)
+class ExecResult:
+    """How a command ended. ``exit_code`` is 128 + the signal's number when a signal ended it, as in a shell."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    timed_out: bool = False
+    truncated: bool = False
+    """Whether the middle of the output was left out; its place is marked in the text."""
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """What stands between a VM's processes and the rest of the machine."""
+
+    kind: IsolationKind
+    protects: tuple[str, ...]
+    does_not_protect: tuple[str, ...]
+    refused: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The stronger kinds that were tried, and why each cannot be had here."""
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """A conversation with one agent. It outlives restarts in the log, whatever its ``status``."""
+
+    session_id: str
+    agent: str
+    status: Literal["open", "running", "closed"]
+    keep: bool
+    cwd: str
+    env_names: tuple[str, ...]
+    created_at: datetime
+    closed_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class SessionEvent:
+    """One row of a transcript. ``index`` counts from 1 within the session; ``data`` holds what its type adds."""
+
+    session_id: str
+    index: int
+    time: datetime
+    type: EventType
+    text: str | None
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PromptResult:
+    """One finished turn: all text the agent wrote, why it stopped, what it used (if it said so) and called."""
+
+    text: str
+    stop_reason: str
+    usage: Mapping[str, Any] | None
+    tool_calls: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class AgentCheck:
+    """Whether an agent can work here; ``missing`` says in sentences what is not there and how to get it."""
+
+    agent: str
+    missing: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return not self.missing

@@ -1,0 +1,82 @@
+"""Commands about the host: starting, stopping, and what it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from agentq_nb.commands.scene import Command, Scene, Where
+from agentq_nb.commands.sheets import Sheet
+from agentq_nb.commands.words import option
+
+if TYPE_CHECKING:
+    from agentq_nb.registry import Registry
+    from agentq_nb.standing import HostStatus
+    from agentq_nb.store import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start(Command):
+    """Start the host in this kernel; when it runs already, deploy what is new into it.
+
+    Actor classes of the notebook are registered under their snake_case name, those made by agent_os(...) under the
+    name of their variable. Work that waits in the file goes on at once.
+    """
+
+    name: ClassVar[str] = "start"
+    where: ClassVar[Where] = "kernel"
+
+    store: str | None = option("--store", "PATH", "the file that holds the queues (default: beside the notebook)")
+
+    async def run(self, scene: Scene) -> Registry:
+        return await scene.start(self.store)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stop(Command):
+    """Stop the host: messages in flight get 10 s to finish, then go back into their queues uncounted."""
+
+    name: ClassVar[str] = "stop"
+    where: ClassVar[Where] = "kernel"
+
+    async def run(self, scene: Scene) -> Registry:
+        registry = scene.host()
+        await registry.stop()
+        return registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status(Command):
+    """Show the host, its actors and their queues."""
+
+    name: ClassVar[str] = "status"
+    where: ClassVar[Where] = "both"
+
+    async def run(self, scene: Scene) -> HostStatus | Table | Sheet:
+        registry = scene.registry()
+        if not scene.in_kernel:
+            # Nothing runs on a file that was opened for looking at it only.
+            return await scene.host().sql("select * from queues order by actor_id, queue")
+        if registry is None:
+            return Sheet(notes=["No host runs in this kernel. Start one: %agentq start"])
+        return await registry.status()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Actors(Command):
+    """Show the actor classes that are registered, with their queues and actions."""
+
+    name: ClassVar[str] = "actors"
+    where: ClassVar[Where] = "kernel"
+
+    async def run(self, scene: Scene) -> Sheet:
+        classes = scene.host().classes
+        return Sheet(
+            title="Actor classes",
+            columns=("name", "class", "queues", "actions"),
+            rows=[
+                (name, actor.__qualname__, ", ".join(actor.declared.queues), ", ".join(actor.declared.actions))
+                for name, actor in sorted(classes.items())
+            ],
+            empty="No actor class is registered yet. Define one in a cell, or pass it to setup(use=...).",
+        )

@@ -1,0 +1,71 @@
+"""What a command can reach, in a kernel and in a shell."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
+
+from agentq_nb import naming
+from agentq_nb.naming import ActorId
+
+if TYPE_CHECKING:
+    from agentq_nb.client.handles import ActorHandle
+    from agentq_nb.registry import Registry
+
+Where: TypeAlias = Literal["kernel", "shell", "both"]
+
+
+class Scene(Protocol):
+    """Where a command runs: a notebook's kernel, or a shell with a file that nobody else holds."""
+
+    in_kernel: bool
+
+    def host(self) -> Registry:
+        """The registry that runs here. Raises NoHost."""
+        ...
+
+    def registry(self) -> Registry | None:
+        """The registry of this process, running or not."""
+        ...
+
+    def store(self) -> Path:
+        """The file that ``start`` opens where none is named. Raises StoreError where it cannot be told."""
+        ...
+
+    async def start(self, store: str | None, accept_loss: bool = False) -> Registry:
+        """Start the host, or deploy into the one that runs here. Raises the errors of ``Registry.start``."""
+        ...
+
+
+class Command(ABC):
+    """One command. Its fields say which words it takes, see :mod:`agentq_nb.commands.words`."""
+
+    name: ClassVar[str]
+    """What is typed first."""
+
+    where: ClassVar[Where]
+    """Where it makes sense: as ``%agentq NAME``, as ``agentq NAME`` in a shell, or both."""
+
+    only_waits: ClassVar[bool] = False
+    """Giving it up stops a wait or a read and nothing else. Others are carried through when the cell is interrupted."""
+
+    @abstractmethod
+    async def run(self, scene: Scene) -> object:
+        """Do it; what comes back is shown, and is what ``x = %agentq …`` gives."""
+
+
+def address(text: str) -> ActorId:
+    """``ACTOR/KEY`` as typed, checked. Raises ValueError saying what is expected."""
+    name, slash, rest = text.partition("/")
+    if not name.isidentifier() or (slash and not rest):
+        raise ValueError("an actor's name and key, like task_runner/main")
+    return naming.actor_id(name, naming.actor_key(text))
+
+
+def handle(scene: Scene, actor: ActorId) -> ActorHandle:
+    """The handle of an actor of this host, made when it is missing. Raises NoHost, ActorUnknown."""
+    from agentq_nb.registry import create_client
+
+    scene.host()
+    return create_client().handle_of(actor)

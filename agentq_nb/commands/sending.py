@@ -1,0 +1,130 @@
+"""Commands that put work into queues and take it out again."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from agentq_nb import naming
+from agentq_nb.commands.bodies import json_or_text, read_body
+from agentq_nb.commands.detaching import detachable
+from agentq_nb.commands.looking import literal
+from agentq_nb.commands.scene import Command, Scene, Where, address, handle
+from agentq_nb.commands.words import BadWords, flag, option, rest, seconds, word
+from agentq_nb.errors import AgentqError
+
+if TYPE_CHECKING:
+    from agentq_nb.receipts import Receipt, Result
+
+_REDELIVERABLE = ("failed", "cancelled", "expired")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Send(Command):
+    """Put a message into a queue and go on; gives its receipt.
+
+    BODY is JSON, or plain text where the queue takes text. In a notebook, %%agentq send takes the text of the cell as
+    the body. With --key the cell can be run again: the same key and body give the first message's receipt.
+    """
+
+    name: ClassVar[str] = "send"
+    where: ClassVar[Where] = "kernel"
+
+    actor: str = word("ACTOR/KEY", "which actor, like task_runner/main", convert=address, completes="actor")
+    queue: str = word("QUEUE", "which of its queues", completes="queue")
+    key: str | None = option("--key", "KEY", "an idempotency key: names this message in its queue")
+    body: str = rest("BODY", "JSON, or plain text")
+
+    async def run(self, scene: Scene) -> Receipt[Any]:
+        return await put(scene, self.actor, self.queue, self.body, self.key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask(Command):
+    """Put a message into a queue and wait for its result; fails when the work failed.
+
+    Interrupting the cell stops the waiting, never the work: the result can be had later with %agentq show.
+    """
+
+    name: ClassVar[str] = "ask"
+    where: ClassVar[Where] = "kernel"
+    only_waits: ClassVar[bool] = True
+
+    actor: str = word("ACTOR/KEY", "which actor, like reviewer/main", convert=address, completes="actor")
+    queue: str = word("QUEUE", "which of its queues", completes="queue")
+    timeout: float | None = option("--timeout", "SECONDS", "how long to wait; the work goes on", convert=seconds)
+    key: str | None = option("--key", "KEY", "an idempotency key: names this message in its queue")
+    no_check: bool = flag("--no-check", "give the result also when the work failed")
+    body: str = rest("BODY", "JSON, or plain text")
+
+    async def run(self, scene: Scene) -> Result[Any]:
+        receipt = await detachable(put(scene, self.actor, self.queue, self.body, self.key))
+        try:
+            result = await receipt.result(self.timeout)
+        except asyncio.CancelledError:
+            raise asyncio.CancelledError(
+                f"Stopped waiting for message {receipt.id}; the work goes on. Look at it: %agentq show {receipt.id}"
+            ) from None
+        if not self.no_check:
+            _check(result)
+        return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cancel(Command):
+    """Cancel a message: one that waits is settled, one that is handled is stopped first."""
+
+    name: ClassVar[str] = "cancel"
+    where: ClassVar[Where] = "kernel"
+
+    message: str = word("MESSAGE", "the message's id")
+
+    async def run(self, scene: Scene) -> Receipt[Any]:
+        receipt = receipt_of(scene, self.message)
+        if not await receipt.cancel() and (status := await receipt.status()) != "cancelled":
+            raise BadWords(f"Message {self.message} is {status} already: nothing is left to cancel.")
+        return receipt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry(Command):
+    """Put a dead letter back into its queue, its attempts counted anew."""
+
+    name: ClassVar[str] = "retry"
+    where: ClassVar[Where] = "kernel"
+
+    message: str = word("MESSAGE", "the id of a failed, cancelled or expired message")
+
+    async def run(self, scene: Scene) -> Receipt[Any]:
+        receipt = receipt_of(scene, self.message)
+        status = await receipt.status()
+        found = await scene.host().sql(f"select actor_id from messages where message_id = {literal(self.message)}")
+        if status not in _REDELIVERABLE or not await handle(scene, found.rows[0][0]).redeliver(self.message):
+            raise BadWords(f"Message {self.message} is {status}: only those that ended without a reply can be retried.")
+        return receipt
+
+
+def _check(result: Result[Any]) -> None:
+    try:
+        result.unwrap()
+    except AgentqError as error:
+        error.message = f"{error.message} All about it: %agentq show {result.message_id}"
+        raise
+
+
+def receipt_of(scene: Scene, message: str) -> Receipt[Any]:
+    """The receipt of any message of this host's file. Raises NoHost."""
+    from agentq_nb.registry import create_client
+
+    scene.host()
+    return create_client().receipt(message)
+
+
+async def put(scene: Scene, actor: str, queue: str, text: str, key: str | None) -> Receipt[Any]:
+    """Send a typed body. Raises BadWords where the text is neither JSON that fits the queue nor text it takes."""
+    target = handle(scene, actor)
+    actor_class = scene.host().classes.get(naming.actor_name(actor))
+    declared = actor_class.declared.queues.get(queue) if actor_class is not None else None
+    body = read_body(text, declared, queue) if declared is not None else json_or_text(text)
+    return await target.send(queue, body, idempotency_key=key)

@@ -1,0 +1,188 @@
+"""What is shown of an object: a sheet of a title, facts, a table and long texts. Notebooks and terminals draw it.
+
+Texts come from agents, messages and errors, so they may hold anything: :func:`safe` makes them showable.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeAlias
+
+Tone: TypeAlias = Literal["good", "bad", "busy", "quiet"]
+
+LONGEST_CELL = 300
+LONGEST_TEXT = 20_000
+
+_TERMINAL = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours and cursor movements
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # titles and links
+    r"|\x1b[@-Z\\-_]"
+)
+# Characters that reorder the text around them: shown by their number instead.
+_REORDERING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A text with a tone: how it should strike the eye."""
+
+    text: str
+    tone: Tone
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """What is shown of one object. ``facts`` are names and values, ``texts`` are headings and long texts."""
+
+    title: str = ""
+    facts: Sequence[tuple[str, Any]] = ()
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[Any]] = ()
+    texts: Sequence[tuple[str, str]] = ()
+    notes: Sequence[str] = ()
+    empty: str = "Nothing here."
+    """What stands instead of a table without rows."""
+    widest: int = 100
+    """Characters of a cell that a terminal shows."""
+
+
+def safe(value: Any, longest: int = LONGEST_CELL) -> str:
+    """``value`` as text that no terminal, page or font is confused by, and that is not too long to show."""
+    text = value if isinstance(value, str) else shown(value)
+    whole = len(text)
+    cut = text[: 4 * longest]
+    cut = _TERMINAL.sub("", cut)
+    cut = _REORDERING.sub(lambda found: f"\\u{ord(found[0]):04x}", cut)
+    cut = "".join(_printable(character) for character in cut)
+    if len(cut) <= longest and whole <= 4 * longest:
+        return cut
+    return f"{cut[:longest]}… ({whole:,} characters)"
+
+
+def shown(value: Any) -> str:
+    """A value as text: nothing for None, seconds for times, repr for what has no better form."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+        case datetime():
+            return value.isoformat(" ", "milliseconds")
+        case bytes():
+            return value.decode("utf-8", "replace")
+        case _:
+            return str(value)
+
+
+def tone(status: str) -> Cell:
+    """The status of a message, an actor or a check, with its tone."""
+    tones: dict[str, Tone] = {
+        "completed": "good",
+        "awake": "good",
+        "ok": "good",
+        "running": "busy",
+        "queued": "quiet",
+        "delayed": "quiet",
+        "asleep": "quiet",
+        "cancelled": "quiet",
+        "expired": "bad",
+        "failed": "bad",
+        "dead": "bad",
+        "timed_out": "busy",
+        "problem": "bad",
+        "notice": "busy",
+    }
+    return Cell(status, tones.get(status, "quiet"))
+
+
+def duration(seconds: float | None) -> str:
+    """``850 ms``, ``3.2 s``, ``4 min 10 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    for size, name, smaller, smaller_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            left = whole % size // smaller
+            return f"{whole // size} {name}" + (f" {left} {smaller_name}" if left else "")
+    return f"{whole} s"
+
+
+def moment_text(seconds: float) -> str:
+    """Seconds since 1970 as a time of day, UTC."""
+    return shown(datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None))
+
+
+def pretty(value: Any) -> str:
+    """A JSON value as people read it: text as it is, the rest indented."""
+    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def error_text(error: Mapping[str, Any]) -> str:
+    """A stored error: its message, and its traceback where there is one."""
+    told = f"{error.get('type', 'error')}: {error.get('message', '')}"
+    return f"{told}\n\n{error['traceback']}" if error.get("traceback") else told
+
+
+# --- plain text -------------------------------------------------------------------------------------------------------
+
+
+def as_text(sheet: Sheet) -> str:
+    """The sheet for a terminal, and for everything that cannot show HTML."""
+    blocks: list[str] = []
+    if sheet.title:
+        blocks.append(safe(sheet.title))
+    if sheet.facts:
+        width = max(len(name) for name, _ in sheet.facts)
+        blocks.append("\n".join(f"{name:<{width}}  {_one_line(value)}" for name, value in sheet.facts))
+    if sheet.columns:
+        blocks.append("\n".join(_aligned(sheet)) if sheet.rows else sheet.empty)
+    for heading, text in sheet.texts:
+        body = safe(text, LONGEST_TEXT)
+        blocks.append(f"{heading}:\n" + "\n".join(f"  {line}" for line in body.splitlines()))
+    blocks += [_one_line(note, LONGEST_TEXT) for note in sheet.notes]
+    return "\n\n".join(blocks)
+
+
+def _aligned(sheet: Sheet) -> Iterable[str]:
+    columns = range(len(sheet.columns))
+    lines = [[_one_line(cell, sheet.widest) for cell in row] for row in (sheet.columns, *sheet.rows)]
+    widths = [max(_width(line[index]) for line in lines) for index in columns]
+    numeric = [all(isinstance(row[index], (int, float)) for row in sheet.rows) for index in columns]
+    for number, line in enumerate(lines):
+        cells = [
+            " " * (width - _width(text)) + text if right else text + " " * (width - _width(text))
+            for text, width, right in zip(line, widths, numeric, strict=True)
+        ]
+        yield "  ".join(cells).rstrip()
+        if number == 0:
+            yield "  ".join("-" * width for width in widths)
+
+
+def _one_line(value: Any, longest: int = LONGEST_CELL) -> str:
+    text = value.text if isinstance(value, Cell) else value
+    return safe(text, longest).replace("\n", " ⏎ ").replace("\t", " ")
+
+
+def _width(text: str) -> int:
+    """Columns a terminal uses: wide characters take two, combining ones none."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _printable(character: str) -> str:
+    if character in "\n\t" or character.isprintable():
+        return character
+    category = unicodedata.category(character)
+    if category in ("Cc", "Cs", "Cn", "Co"):
+        return "" if character == "\r" else "\ufffd"
+    return " " if category in ("Zs", "Zl", "Zp") else character

@@ -1,0 +1,80 @@
+"""Sheets of what VMs and their agents give."""
+
+from __future__ import annotations
+
+from agentq_nb.agent_os import AgentCheck, ExecResult, FileInfo, Isolation, PromptResult, SessionEvent, SessionInfo
+from agentq_nb.commands.sheets import Cell, Sheet, moment_text, pretty, tone
+from agentq_nb.commands.showing.sheets_by_kind import shows
+
+
+@shows(SessionInfo)
+def _session(session: SessionInfo) -> Sheet:
+    return Sheet(
+        title=f"Session {session.session_id}",
+        facts=[
+            ("agent", session.agent),
+            ("status", tone(session.status)),
+            ("folder", session.cwd),
+            ("environment", ", ".join(session.env_names)),
+            ("created", session.created_at),
+            *([("closed because", session.closed_reason)] if session.closed_reason else []),
+        ],
+    )
+
+
+@shows(SessionEvent)
+def _event(event: SessionEvent) -> Sheet:
+    texts = [("Text", event.text)] if event.text else []
+    data = [("Data", pretty(dict(event.data)))] if event.data else []
+    return Sheet(title=f"{event.type} (event {event.index})", facts=[("time", event.time)], texts=[*texts, *data])
+
+
+@shows(PromptResult)
+def _prompt(result: PromptResult) -> Sheet:
+    return Sheet(
+        facts=[
+            ("stopped", result.stop_reason),
+            ("tool calls", len(result.tool_calls)),
+            *([("usage", pretty(dict(result.usage)))] if result.usage else []),
+        ],
+        texts=[("Text", result.text)],
+    )
+
+
+@shows(ExecResult)
+def _executed(result: ExecResult) -> Sheet:
+    said = Cell(f"{result.exit_code} (timed out)" if result.timed_out else str(result.exit_code), "bad")
+    texts = [(name, text) for name, text in (("Output", result.stdout), ("Errors", result.stderr)) if text]
+    return Sheet(
+        facts=[("exit code", said if result.exit_code or result.timed_out else Cell("0", "good"))], texts=texts
+    )
+
+
+@shows(FileInfo)
+def _file(file: FileInfo) -> Sheet:
+    return Sheet(
+        facts=[
+            ("name", file.name),
+            ("kind", file.kind),
+            ("bytes", f"{file.size:,}"),
+            ("modified", moment_text(file.modified)),
+        ]
+    )
+
+
+@shows(Isolation)
+def _isolation(isolation: Isolation) -> Sheet:
+    return Sheet(
+        title=f"Isolation: {isolation.kind}",
+        facts=[
+            *(("protects", text) for text in isolation.protects),
+            *(("does not protect", text) for text in isolation.does_not_protect),
+            *((f"not {kind}", reason) for kind, reason in isolation.refused.items()),
+        ],
+    )
+
+
+@shows(AgentCheck)
+def _check(check: AgentCheck) -> Sheet:
+    state = tone("ok") if check else tone("problem")
+    return Sheet(facts=[("agent", check.agent), ("state", state), *(("missing", text) for text in check.missing)])

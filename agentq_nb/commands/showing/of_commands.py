@@ -1,0 +1,45 @@
+"""Sheets of what commands give."""
+
+from __future__ import annotations
+
+from agentq_nb.commands.doctor import Diagnosis
+from agentq_nb.commands.looking import MessageDetails
+from agentq_nb.commands.sheets import LONGEST_CELL, Sheet, error_text, pretty, tone
+from agentq_nb.commands.showing.sheets_by_kind import shows
+
+
+@shows(Diagnosis)
+def _diagnosis(diagnosis: Diagnosis) -> Sheet:
+    return Sheet(
+        columns=("what", "state", "found", "what to do"),
+        rows=[(check.what, tone(check.state), check.found, check.advice) for check in diagnosis.checks],
+        widest=LONGEST_CELL,
+    )
+
+
+@shows(MessageDetails)
+def _message(message: MessageDetails) -> Sheet:
+    texts = [("Body", pretty(message.body))]
+    if message.status == "completed":
+        texts.append(("Reply", pretty(message.reply)))
+    if message.error:
+        texts.append(("Error", error_text(message.error)))
+    return Sheet(
+        title=f"Message {message.message_id}",
+        facts=[
+            ("status", tone(message.status)),
+            ("actor", message.actor_id),
+            ("queue", message.queue),
+            ("created", message.created_at),
+            ("started", message.started_at),
+            ("finished", message.finished_at),
+            *([("idempotency key", message.idempotency_key)] if message.idempotency_key else []),
+        ],
+        columns=("attempt", "started", "ended", "outcome", "error"),
+        rows=[
+            (a.attempt, a.started_at, a.ended_at, tone(a.outcome), (a.error or {}).get("message", ""))
+            for a in message.attempts
+        ],
+        empty="Not started yet.",
+        texts=texts,
+    )

@@ -1,0 +1,104 @@
+"""Sheets of hosts, actors, queues, and what the log answers."""
+
+from __future__ import annotations
+
+from agentq_nb.commands.sheets import Cell, Sheet, duration, error_text, moment_text, tone
+from agentq_nb.commands.showing.sheets_by_kind import shows
+from agentq_nb.mailboxes.protocol import QueueStatus
+from agentq_nb.registry import Registry
+from agentq_nb.standing import ActorStatus, HostStatus
+from agentq_nb.store import Table
+
+_MOST_ROWS = 200
+_QUEUE_COLUMNS = ("queue", "waiting", "delayed", "running", "dead", "oldest")
+
+
+@shows(Registry)
+def _registry(registry: Registry) -> Sheet:
+    return Sheet(
+        title="agentq host",
+        facts=[
+            ("state", tone("running") if registry.running else Cell("not running", "quiet")),
+            ("file", registry.store_path),
+            ("actor classes", ", ".join(sorted(registry.classes)) or "none yet"),
+        ],
+        notes=registry.notices,
+    )
+
+
+@shows(HostStatus)
+def _host(status: HostStatus) -> Sheet:
+    facts: list[tuple[str, object]] = [("file", status.store)]
+    if not status.running:
+        return Sheet(title="agentq host", facts=[("state", "not running; start it: %agentq start"), *facts])
+    facts.insert(0, ("running for", duration(status.uptime)))
+    if status.trouble:
+        facts.append(("trouble", Cell(status.trouble, "bad")))
+    if status.waiting_for:
+        names = ", ".join(status.waiting_for)
+        facts.append(("waiting work", Cell(f"for {names}: run the cells that define these actors", "busy")))
+    if status.stall:
+        stood = f"{duration(status.stall.seconds)} at {moment_text(status.stall.began)} UTC, {status.stall.place}"
+        facts.append(("stood still", Cell(stood, "busy")))
+    return Sheet(
+        title="agentq host",
+        facts=facts,
+        columns=("actor", "state", *_QUEUE_COLUMNS, "problem"),
+        rows=[row for actor in status.actors[:_MOST_ROWS] for row in _rows(actor)],
+        empty="No actor has been used yet.",
+        notes=[*status.notices, *_left_out(len(status.actors), "actors")],
+    )
+
+
+@shows(ActorStatus)
+def _actor(status: ActorStatus) -> Sheet:
+    facts: list[tuple[str, object]] = [("state", tone(status.state)), ("run", status.run)]
+    if status.restarts_at is not None:
+        facts.append(("starts again at", f"{moment_text(status.restarts_at)} UTC"))
+    if status.closing:
+        facts.append(("closing", status.closing))
+    return Sheet(
+        title=f"Actor {status.actor_id}",
+        facts=facts,
+        columns=_QUEUE_COLUMNS,
+        rows=[_queue_cells(queue, queue.queue in status.orphaned) for queue in status.queues],
+        empty="No messages.",
+        texts=[("Last error", error_text(status.last_error))] if status.last_error else (),
+    )
+
+
+@shows(QueueStatus)
+def _queue(status: QueueStatus) -> Sheet:
+    return Sheet(
+        columns=("actor", *_QUEUE_COLUMNS),
+        rows=[(status.actor, *_queue_cells(status))],
+        notes=[f"Running: {', '.join(status.running_ids)}"] if status.running_ids else (),
+    )
+
+
+@shows(Table)
+def _table(table: Table) -> Sheet:
+    return Sheet(
+        columns=table.columns,
+        rows=table.rows[:_MOST_ROWS],
+        empty="No rows.",
+        notes=_left_out(len(table.rows), "rows"),
+    )
+
+
+def _rows(actor: ActorStatus) -> list[tuple[object, ...]]:
+    problem = Cell(str(actor.last_error.get("message", "")), "bad") if actor.last_error else ""
+    queues = [_queue_cells(queue, queue.queue in actor.orphaned) for queue in actor.queues] or [("",) * 6]
+    first, *others = queues
+    state = tone(actor.state)
+    return [(actor.actor_id, state, *first, problem), *(("", "", *queue, "") for queue in others)]
+
+
+def _queue_cells(queue: QueueStatus, orphaned: bool = False) -> tuple[object, ...]:
+    name = Cell(f"{queue.queue} (not declared any more)", "busy") if orphaned else queue.queue
+    dead = Cell(str(queue.dead), "bad") if queue.dead else ""
+    return (name, queue.ready, queue.delayed, queue.running, dead, duration(queue.oldest))
+
+
+def _left_out(number: int, what: str) -> list[str]:
+    return [f"{number:,} {what}; the first {_MOST_ROWS} are shown."] if number > _MOST_ROWS else []

@@ -1,0 +1,78 @@
+"""The table of commands, and reading one from what was typed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Literal
+
+from agentq_nb.commands.demonstrating import Demo
+from agentq_nb.commands.doctor import Doctor
+from agentq_nb.commands.explaining import Help
+from agentq_nb.commands.hosting import Actors, Start, Status, Stop
+from agentq_nb.commands.looking import Dead, Results, Show
+from agentq_nb.commands.scene import Command
+from agentq_nb.commands.sending import Ask, Cancel, Retry, Send
+from agentq_nb.commands.storing import Export, Prune, Sql
+from agentq_nb.commands.words import Arguments, BadWords, Line, declared, parse
+
+COMMANDS: dict[str, type[Command]] = {
+    command.name: command
+    for command in (
+        Start,
+        Stop,
+        Status,
+        Actors,
+        Send,
+        Ask,
+        Results,
+        Show,
+        Dead,
+        Retry,
+        Cancel,
+        Sql,
+        Export,
+        Prune,
+        Doctor,
+        Demo,
+        Help,
+    )
+}
+"""By name, in the order help shows them."""
+
+
+def offered(place: Literal["kernel", "shell"]) -> dict[str, type[Command]]:
+    """The commands that make sense there."""
+    return {name: command for name, command in COMMANDS.items() if command.where in (place, "both")}
+
+
+def read_line(line: str, cell: str | None = None) -> Command:
+    """The command of a magic; no words at all mean ``status``. Raises BadWords."""
+    typed = Line(line, cell)
+    name = typed.take() or "status"
+    command = _known(name, "kernel")
+    if cell is not None and not any(field.kind == "rest" for field in declared(command).values()):
+        raise BadWords(f"{name} takes no text of a cell. Type it with one percent sign: %agentq {line.strip()}")
+    return parse(command, typed)
+
+
+def read_arguments(arguments: Sequence[str]) -> Command:
+    """The command of the shell's ``agentq``; no arguments mean ``help``. Raises BadWords."""
+    typed = Arguments(arguments)
+    name = typed.take() or "help"
+    return parse(_known("help" if name in ("-h", "--help") else name, "shell"), typed)
+
+
+def _known(name: str, place: Literal["kernel", "shell"]) -> type[Command]:
+    known = offered(place)
+    if name in known:
+        return known[name]
+    if name in COMMANDS and place == "shell":
+        raise BadWords(f"{name} works only in a notebook, as %agentq {name}. Here there are: {', '.join(known)}.")
+    if name in COMMANDS:
+        raise BadWords(f"{name} works only in a shell, as agentq {name}. Here there are: {', '.join(known)}.")
+    near = difflib.get_close_matches(name, known, 1)
+    raise BadWords(
+        f"There is no command {name!r}. "
+        + (f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}. Type help COMMAND for more.")
+    )

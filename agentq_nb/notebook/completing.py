@@ -1,0 +1,86 @@
+"""Completion of ``%agentq`` lines: commands, options, actors and queues."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from agentq_nb import naming
+from agentq_nb.commands.table import COMMANDS
+from agentq_nb.commands.words import declared
+
+if TYPE_CHECKING:
+    from IPython.core.completer import CompletionContext, SimpleMatcherResult
+
+    from agentq_nb.notebook.kernel_scene import KernelScene
+    from agentq_nb.notebook.shell import Shell
+
+
+class Completion:
+    """A matcher of IPython's completer. It reads memory only: it must answer while a key is held down."""
+
+    def __init__(self, shell: Shell, scene: KernelScene) -> None:
+        self._shell = shell
+        self._scene = scene
+
+    def install(self) -> None:
+        """Add the matcher to the shell's completer."""
+        from IPython.core.completer import SimpleCompletion
+
+        def agentq_matcher(context: CompletionContext) -> SimpleMatcherResult:
+            found = self.matches(context.line_with_cursor[: context.cursor_position])
+            return {
+                "completions": [SimpleCompletion(text=text, type="agentq") for text in found],
+                "matched_fragment": _fragment(context.line_with_cursor[: context.cursor_position]),
+                "suppress": bool(found),
+            }
+
+        agentq_matcher.matcher_api_version = 2  # type: ignore[attr-defined]  # what IPython's decorator would set
+        self._matcher = agentq_matcher
+        self._shell.Completer.custom_matchers.append(agentq_matcher)
+
+    def remove(self) -> None:
+        """Take the matcher out again."""
+        if self._matcher in self._shell.Completer.custom_matchers:
+            self._shell.Completer.custom_matchers.remove(self._matcher)
+
+    def matches(self, before: str) -> list[str]:
+        """What may stand at the end of ``before``, the line up to the cursor."""
+        _, magic, line = before.rpartition("%agentq")
+        if not magic or not line.startswith((" ", "\t")):
+            return []
+        words = line.split()
+        typed = "" if line[-1].isspace() else words.pop()
+        return sorted(offer for offer in set(self._offers(words, typed)) if offer.startswith(typed))
+
+    def _offers(self, words: list[str], typed: str) -> Iterable[str]:
+        if not words:
+            return COMMANDS
+        command = COMMANDS.get(words[0])
+        if command is None:
+            return ()
+        fields = declared(command).values()
+        if typed.startswith("--"):
+            return [field.label.split()[0] for field in fields if field.kind in ("option", "flag")]
+        given = [word for word in words[1:] if not word.startswith("--")]
+        places = [field for field in fields if field.kind == "word"]
+        if len(given) >= len(places):
+            return ()
+        return self._values(places[len(given)].completes, given)
+
+    def _values(self, kind: str, given: list[str]) -> Iterable[str]:
+        registry = self._scene.registry()
+        if kind == "command":
+            return COMMANDS
+        if registry is None or not registry.running:
+            return ()
+        if kind == "actor":
+            return [f"{name}/main" for name in registry.classes]
+        if kind == "queue" and given:
+            actor = registry.classes.get(naming.actor_name(given[0]))
+            return actor.declared.queues if actor is not None else ()
+        return ()
+
+
+def _fragment(before: str) -> str:
+    return "" if before[-1:].isspace() else before.split()[-1] if before.split() else ""

@@ -1,0 +1,71 @@
+"""A notebook's kernel as commands see it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agentq_nb.commands.words import BadWords
+from agentq_nb.errors import ActorUnknown, NoHost
+from agentq_nb.notebook.claims import claims
+from agentq_nb.places import notebook_path, store_path
+
+if TYPE_CHECKING:
+    from agentq_nb.notebook.deploying import Deployments
+    from agentq_nb.notebook.shell import Shell
+    from agentq_nb.registry import Registry
+
+
+class KernelScene:
+    """The host of this kernel; its actors are the classes of the user's namespace."""
+
+    in_kernel = True
+
+    def __init__(self, shell: Shell, deployments: Deployments) -> None:
+        self._shell = shell
+        self._deployments = deployments
+
+    def registry(self) -> Registry | None:
+        """The registry of this process, running or not."""
+        from agentq_nb.registry import current_registry
+
+        return current_registry()
+
+    def host(self) -> Registry:
+        """The registry that runs here. Raises NoHost."""
+        registry = self.registry()
+        if registry is None or not registry.running:
+            raise NoHost
+        return registry
+
+    def store(self) -> Path:
+        """The file of this kernel's registry, else the one that ``setup`` would choose."""
+        registry = self.registry()
+        if registry is not None:
+            return registry.store_path
+        return store_path(None, os.environ, notebook_path(os.environ, self._shell.user_ns))[0]
+
+    def explained(self, error: ActorUnknown) -> ActorUnknown:
+        """The same error; where this very cell defines the class, saying that it is registered when the cell ends."""
+        name = error.metadata["name"]
+        if name in claims(self._shell.user_ns):
+            error.message = (
+                f"'{name}' is not registered yet: classes are when their cell has ended. "
+                "Put this %agentq line into the next cell."
+            )
+        return error
+
+    async def start(self, store: str | None, accept_loss: bool = False) -> Registry:
+        """Start the host with the notebook's actor classes, or deploy them into the one that runs here."""
+        from agentq_nb.registry import setup
+
+        known = self.registry()
+        if store is not None and known is not None and known.running:
+            asked = Path(os.path.realpath(store_path(store, os.environ, None)[0]))
+            if asked != known.store_path:
+                raise BadWords(f"The host of this kernel runs on {known.store_path}. Stop it first: %agentq stop")
+        registry = setup(use=claims(self._shell.user_ns), store=store or (known.store_path if known else None))
+        await registry.start(accept_loss=accept_loss)
+        self._deployments.registers_new = True
+        return registry

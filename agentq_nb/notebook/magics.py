@@ -1,0 +1,83 @@
+"""``%agentq`` and ``%%agentq``: from a line to a command, from its errors to one line under the cell."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from IPython.core.error import UsageError
+from IPython.core.magic import no_var_expand as _no_var_expand  # pyright: ignore[reportUnknownVariableType]
+
+from agentq_nb.commands.detaching import detachable
+from agentq_nb.commands.scene import Command
+from agentq_nb.commands.table import read_line
+from agentq_nb.commands.words import BadWords
+from agentq_nb.errors import ActorUnknown, AgentqError
+from agentq_nb.notebook.waiting import AWAITED_MAGIC, MAGIC, on_one_line, run_nested, silent
+
+if TYPE_CHECKING:
+    from agentq_nb.notebook.kernel_scene import KernelScene
+    from agentq_nb.notebook.shell import Shell
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_STOPPED = "Stopped waiting; what was begun goes on."
+
+
+class Magics:
+    """The magic, once to be awaited and once to be called. Braces and dollar signs in a line stay as they are."""
+
+    def __init__(self, shell: Shell, scene: KernelScene) -> None:
+        self._shell = shell
+        self._scene = scene
+
+    def install(self) -> None:
+        """Make both known to the shell, as line and as cell magics."""
+
+        @_as_typed
+        def agentq(line: str, cell: str | None = None) -> object:
+            """Durable actor queues. Type %agentq help."""
+            return run_nested(self._run(_read(line, cell)))
+
+        @_as_typed
+        def awaited(line: str, cell: str | None = None) -> Coroutine[Any, Any, object]:
+            """The form of %agentq that a cell awaits."""
+            return self._run(_read(line, cell))
+
+        for kind in ("line", "cell"):
+            self._shell.magics_manager.register_function(agentq, kind, MAGIC)
+            self._shell.magics_manager.register_function(awaited, kind, AWAITED_MAGIC)
+
+    def remove(self) -> None:
+        """Undo ``install``."""
+        for known in self._shell.magics_manager.magics.values():
+            known.pop(MAGIC, None)
+            known.pop(AWAITED_MAGIC, None)
+
+    async def _run(self, command: Command) -> object:
+        work = command.run(self._scene)
+        try:
+            return await (work if command.only_waits else detachable(work))
+        except asyncio.CancelledError as stopped:
+            raise on_one_line(asyncio.CancelledError(*(stopped.args or (_STOPPED,)))) from None
+        except BadWords as error:
+            raise UsageError(str(error)) from None
+        except ActorUnknown as error:
+            raise on_one_line(self._scene.explained(error)) from None
+        except AgentqError as error:
+            raise on_one_line(error) from None
+
+
+def _read(line: str, cell: str | None) -> Command:
+    # A last semicolon means "show nothing", as everywhere in a notebook; the cell's rewriting has seen to it.
+    words = line.rstrip().removesuffix(";") if cell is None and silent(line) else line
+    try:
+        return read_line(words, cell)
+    except BadWords as error:
+        raise UsageError(str(error)) from None
+
+
+def _as_typed(function: Function) -> Function:
+    """Braces and dollar signs in the line stay as they are."""
+    return _no_var_expand(function)

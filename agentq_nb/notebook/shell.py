@@ -1,0 +1,60 @@
+"""What is used of IPython's shell, typed. IPython itself declares most of it without types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class Events(Protocol):
+    """The shell's events: ``pre_run_cell``, ``post_run_cell`` and more."""
+
+    def register(self, event: str, function: Callable[..., Any]) -> None: ...
+    def unregister(self, event: str, function: Callable[..., Any]) -> None: ...
+
+
+class MagicsManager(Protocol):
+    """All magics, by "line" or "cell" and name."""
+
+    magics: dict[str, dict[str, Any]]
+
+    def register_function(self, func: Callable[..., Any], magic_kind: str, magic_name: str) -> None: ...
+
+
+class Completer(Protocol):
+    """The shell's completer."""
+
+    custom_matchers: list[Callable[..., Any]]
+
+
+class Formatter(Protocol):
+    """Makes one MIME type's form of objects."""
+
+    def for_type(self, typ: type[Any], func: Callable[..., Any]) -> Any: ...
+    def pop(self, typ: type[Any], default: Any) -> Any: ...
+
+
+class DisplayFormatter(Protocol):
+    """The formatters by MIME type."""
+
+    formatters: dict[str, Formatter]
+
+
+class CellResult(Protocol):
+    """How a cell ended."""
+
+    @property
+    def success(self) -> bool: ...
+
+
+class Shell(Protocol):
+    """IPython's ``InteractiveShell``."""
+
+    user_ns: dict[str, Any]
+    autoawait: bool
+    loop_runner: Callable[..., Any]
+    input_transformers_post: list[Callable[[list[str]], list[str]]]
+    events: Events
+    magics_manager: MagicsManager
+    Completer: Completer
+    display_formatter: DisplayFormatter

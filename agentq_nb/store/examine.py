@@ -1,0 +1,208 @@
+"""Looking at a log without changing a byte of it: what is there, what is missing.
+
+DuckDB opens a file with rows missing, silently, when a length in its write-ahead log is damaged or that log is gone. So
+rows are numbered without gaps, and counted here. The file is attached read-only to a database in memory: the
+write-ahead log is replayed into memory, and nothing is written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from agentq_nb.errors import StoreInUse, StoreNotOurs
+from agentq_nb.store import schema
+
+# The hash makes DuckDB read every block there is, and so check each block's checksum.
+_EVERYTHING = """
+select
+    count(*),
+    coalesce(max(seq), 0),
+    count(*) + coalesce(sum(case when kind in ('store.pruned', 'store.loss_accepted')
+        then coalesce((data->>'$.rows')::bigint, (data->>'$.missing')::bigint) end), 0)::bigint,
+    bit_xor(hash(seq, time, kind, actor_id, message_id, session_id, data))
+from log.events
+"""
+_RANGE = _EVERYTHING + "where rowid >= ? and rowid < ?"
+_VECTOR = 2048
+_ROW_GROUP = 122_880
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a log holds. ``problem`` is what DuckDB says cannot be read; ``readable`` are then the ranges of rows left."""
+
+    schema_version: int = 0
+    store_id: str = ""
+    rows: int = 0
+    last: int = 0
+    """The highest sequence number."""
+    accounted: int = 0
+    """Rows that are there, and those pruned or given up before. Equal to ``last`` when there is no gap."""
+    problem: str | None = None
+    readable: tuple[tuple[int, int], ...] = ()
+    unreadable: int = 0
+    """Rows that stand where nothing can be read."""
+    wal_bytes: int | None = None
+    """How much of the write-ahead log can be replayed, when it is not all of it."""
+
+    def complete(self, mark: int | None) -> bool:
+        """Nothing is unreadable or missing, up to the guard's mark."""
+        return self.problem is None and self.accounted == self.last and self.last >= (mark or 0)
+
+
+def examine(path: Path) -> Finding:
+    """What the log at ``path`` holds. Raises StoreInUse, StoreNotOurs."""
+    with in_memory() as connection:
+        try:
+            return _look(connection, path)
+        except duckdb.Error as error:
+            if is_lock_conflict(error):
+                raise held_by_other(path, error) from None
+            problem = str(error).partition("\n")[0]
+        wal = schema.wal_of(path)
+        shortened = _with_less_wal(connection, path, wal, problem) if wal.exists() else None
+    return shortened or _by_ranges(path, problem)
+
+
+@contextmanager
+def in_memory() -> Generator[duckdb.DuckDBPyConnection]:
+    """A database in memory, to which others can be attached."""
+    with duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False}) as connection:
+        yield connection
+
+
+@contextmanager
+def attached(connection: duckdb.DuckDBPyConnection, path: Path) -> Generator[None]:
+    """See the database at ``path`` as ``log``, read-only."""
+    connection.execute(f"attach {quoted(path)} as log (read_only)")
+    try:
+        yield
+    finally:
+        with suppress(duckdb.Error):
+            connection.execute("detach log")
+
+
+def quoted(path: Path) -> str:
+    """The path as an SQL string."""
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def _look(connection: duckdb.DuckDBPyConnection, path: Path) -> Finding:
+    with attached(connection, path):
+        version, store_id = _identity(path, connection)
+        ((rows, last, accounted, _),) = connection.execute(_EVERYTHING).fetchall()
+    return Finding(version, store_id, rows, last, accounted)
+
+
+def _identity(path: Path, connection: duckdb.DuckDBPyConnection) -> tuple[int, str]:
+    tables = {
+        name
+        for (name,) in connection.execute(
+            "select table_name from duckdb_tables() where database_name = 'log'"
+        ).fetchall()
+    }
+    if not {"events", "store_facts"} <= tables:
+        raise not_ours(path)
+    found = connection.execute("select schema_version, store_id from log.store_facts").fetchall()
+    return found[0]
+
+
+def not_ours(path: Path) -> StoreNotOurs:
+    """What to raise for a file that somebody else made."""
+    return StoreNotOurs(
+        f"{path} is not a file that agentq_nb made; it was left as it is. Choose another file with store=PATH "
+        f"(%agentq start --store PATH).",
+        metadata={"path": str(path)},
+    )
+
+
+def is_lock_conflict(error: duckdb.Error) -> bool:
+    """DuckDB could not lock the file."""
+    return "Could not set lock" in str(error)
+
+
+def held_by_other(path: Path, error: duckdb.Error) -> StoreInUse:
+    """What to raise when a program that knows nothing of guards has the database open."""
+    found = re.search(r"PID (\d+)", str(error))
+    who = f"process {found[1]}" if found else "another program"
+    return StoreInUse(
+        f"{path} is open in {who}. Close it there first.",
+        metadata={"holder": {"pid": int(found[1])} if found else {}, "path": str(path)},
+    )
+
+
+def _with_less_wal(connection: duckdb.DuckDBPyConnection, path: Path, wal: Path, problem: str) -> Finding | None:
+    """The log with as much of its write-ahead log as can be replayed; None: that is not what is broken."""
+    content = wal.read_bytes()
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        trial = Path(folder) / "log.duckdb"
+        _link_or_copy(path, trial)
+
+        def replays(length: int) -> bool:
+            schema.wal_of(trial).write_bytes(content[:length])
+            with suppress(duckdb.Error), attached(connection, trial):
+                return True
+            return False
+
+        if replays(len(content)) or not replays(0):
+            return None
+        # A cut inside an entry drops that entry and is no error, so "it replays" holds up to the first broken entry.
+        good, bad = 0, len(content)
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            good, bad = (middle, bad) if replays(middle) else (good, middle)
+        replays(good)
+        try:
+            found = _look(connection, trial)
+        except duckdb.Error:
+            return None
+    return replace(found, problem=problem, wal_bytes=good)
+
+
+def _link_or_copy(path: Path, to: Path) -> None:
+    try:
+        os.link(path, to)
+    except OSError:
+        shutil.copyfile(path, to)
+
+
+def _by_ranges(path: Path, problem: str) -> Finding:
+    """What is left of a log with unreadable blocks, found by reading it piece by piece."""
+    try:
+        with in_memory() as connection, attached(connection, path):
+            version, store_id = _identity(path, connection)
+            ((end,),) = connection.execute("select coalesce(max(rowid), -1) + 1 from log.events").fetchall()
+    except (duckdb.Error, StoreNotOurs):
+        return Finding(problem=problem)
+    readable: list[tuple[int, int]] = []
+    rows = last = accounted = 0
+    pending = [(start, min(start + _ROW_GROUP, end)) for start in range(0, end, _ROW_GROUP)]
+    while pending:
+        start, stop = pending.pop(0)
+        found = _read_range(path, start, stop)
+        if found is not None:
+            readable.append((start, stop))
+            rows, last, accounted = rows + found[0], max(last, found[1]), accounted + found[2]
+        elif stop - start > _VECTOR:
+            middle = start + -(-(stop - start) // 2 // _VECTOR) * _VECTOR
+            pending[:0] = [(start, middle), (middle, stop)]
+    unreadable = end - sum(stop - start for start, stop in readable)
+    return Finding(version, store_id, rows, last, accounted, problem, tuple(readable), unreadable)
+
+
+def _read_range(path: Path, start: int, stop: int) -> tuple[int, int, int] | None:
+    # Each time anew: a checksum that does not fit can make DuckDB refuse everything else in the same database.
+    with suppress(duckdb.Error), in_memory() as connection, attached(connection, path):
+        found: Any = connection.execute(_RANGE, [start, stop]).fetchall()[0]
+        return found[0], found[1], found[2]
+    return None

@@ -1,0 +1,236 @@
+"""The log: one append-only table in one DuckDB file, opened by one process at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time as system_time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from agentq_nb.errors import Forked, StoreError
+from agentq_nb.store import recall, schema
+from agentq_nb.store.connecting import connect
+from agentq_nb.store.exporting import Copyist
+from agentq_nb.store.folders import warn_about
+from agentq_nb.store.forking import leak, watch_forks
+from agentq_nb.store.guard import Guard
+from agentq_nb.store.opening import describe_closed, prepare
+from agentq_nb.store.pruning import prune, shrink
+from agentq_nb.store.reading import Readers, Table, run_sql
+from agentq_nb.store.times import utc
+from agentq_nb.store.writer import Done, Row, Writer
+
+
+class EventLog:
+    """The open log. Made by :meth:`open`; used from one event loop, except where a method says otherwise."""
+
+    def __init__(self, path: Path, guard: Guard, connection: duckdb.DuckDBPyConnection, last: int) -> None:
+        self.path = path
+        self.notices: list[str] = []
+        """Plain sentences about how it was opened, for people."""
+        self._guard = guard
+        self._connection = connection
+        self._readers = Readers(connection)
+        self._writer = Writer(connection.cursor(), guard, path, last)
+        self._last_at_open = last
+        self._copyist = Copyist(path)
+        self._closed = False
+        self._forked = False
+        watch_forks(self)
+
+    @classmethod
+    def open(cls, path: Path, *, holder: Mapping[str, Any] | None = None, accept_loss: bool = False) -> EventLog:
+        """Open the log at ``path``, making it when it is missing. Blocks: call it in a worker thread.
+
+        ``holder`` is told to whoever finds the log in use (``notebook``, ``connect``). With ``accept_loss`` a damaged
+        log goes on without what is lost: the damaged files are kept under other names and the loss is written down.
+        Raises StoreInUse, StoreDamaged, StoreTooNew, StoreNotOurs, StoreReadOnly, StoreError; nothing on disk was
+        changed then.
+        """
+        path = Path(os.path.realpath(path))
+        if path.is_dir():
+            raise StoreError(f"{path} is a folder. Give the name of a file in it with store=PATH.")
+        guard = Guard.acquire(path)
+        try:
+            prepared = prepare(path, guard, accept_loss)
+            connection, last, notices = connect(path, guard, prepared)
+            try:
+                _sign_on(guard, last, holder or {})
+                log = cls(path, guard, connection, last)
+            except BaseException:
+                connection.close()
+                raise
+        except BaseException:
+            guard.withdraw()
+            raise
+        warning = warn_about(path.parent)
+        log.notices += [*notices, *([warning] if warning else [])]
+        return log
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    @property
+    def last_seq(self) -> int:
+        """The last durable sequence number."""
+        return self._writer.last
+
+    @property
+    def failed(self) -> StoreError | None:
+        """Set once a write did not reach the disk: every later append is answered with it. Close, and open again."""
+        return self._writer.failed
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Call back on this loop. Without it, the loop of the first append is taken."""
+        self._writer.loop = loop
+
+    def append(self, rows: Sequence[Row], done: Done | None = None, time: float | None = None) -> None:
+        """Add rows; they are in one commit, in order. To be called in the loop's thread.
+
+        ``done`` is called on the loop once the commit is durable, with None; or with the error. ``time`` is seconds
+        since 1970 (now, if None).
+        """
+        self._check()
+        now = system_time.time() if time is None else time
+        self._writer.append(utc(now), rows, done)
+
+    async def flushed(self) -> None:
+        """Return when everything appended so far is durable. Raises StoreWriteFailed."""
+        self._check()
+        if self._writer.idle():
+            if self.failed is not None:
+                raise self.failed
+            return
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def settle(error: StoreError | None) -> None:
+            if answer.done():
+                return
+            if error is None:
+                answer.set_result(None)
+            else:
+                answer.set_exception(error)
+
+        self.append([], settle)
+        await answer
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def fetch(self, query: str, parameters: Sequence[Any] = ()) -> recall.Rows:
+        """Our own reads. From any thread; blocks."""
+        self._check()
+        with self._readers.cursor() as cursor:
+            return cursor.execute(query, parameters).fetchall()
+
+    async def sql(self, query: str, parameters: Sequence[Any] = ()) -> Table:
+        """Answer a person's query, which may only read. In a thread; cancelling the caller interrupts it.
+
+        Raises SqlRefused.
+        """
+        self._check()
+        return await run_sql(self._readers, query, parameters)
+
+    def live_rows(self) -> recall.Rows:
+        """(seq, seconds since 1970, kind, actor id, message id, data) of all messages that are not settled, in order."""
+        return self.fetch(recall.LIVE_ROWS)
+
+    def actor_rows(self) -> recall.Rows:
+        """(actor id, input, state), JSON or None, of the actors that were not destroyed, oldest first."""
+        return self.fetch(recall.ACTOR_ROWS)
+
+    def dead_counts(self) -> recall.Rows:
+        """(actor id, queue, message id) of the dead letters, in the order of their sending."""
+        return self.fetch(recall.DEAD_COUNTS)
+
+    def completed_keys(self) -> recall.Rows:
+        """(actor id, queue, idempotency key, message id, body) of live and completed messages that have a key."""
+        return self.fetch(recall.COMPLETED_KEYS)
+
+    def message_rows(self, message_id: str) -> recall.Rows:
+        """(seq, seconds since 1970, kind, actor id, message id, data) of one message, in order."""
+        return self.fetch(recall.MESSAGE_ROWS, [message_id])
+
+    def closed_cleanly(self) -> bool:
+        """The host before this one said that it stopped, or there was none."""
+        ((kind,),) = self.fetch(recall.LAST_HOST_EVENT, [self._last_at_open])
+        return kind in (None, "host.stopped")
+
+    # --- keeping house ------------------------------------------------------------------------------------------------
+
+    async def prune(self, before: datetime | float) -> int:
+        """Drop the history of what was settled before then; dead letters and everything live stay.
+
+        ``before``: seconds since 1970, or a datetime (with a time zone, else UTC). Returns the number of rows dropped.
+        Appends wait meanwhile. A crash leaves the log as it was, or pruned.
+        """
+        self._check()
+        limit = utc(before)
+        return await asyncio.wrap_future(self._writer.submit(lambda: self._prune(limit)))
+
+    def _prune(self, before: datetime) -> int:
+        with self._writer.tables_to_itself() as connection:
+            dropped, last = prune(connection, self.last_seq, before, utc(system_time.time()))
+            self._writer.went_on_to(last)
+            if dropped:
+                # What is dropped is dropped; a file that stays large is no reason to fail.
+                with suppress(duckdb.Error):
+                    shrink(connection)
+        return dropped
+
+    async def export(self, target: Path) -> None:
+        """Write a copy, as it is now, that other programs can open. Never overwrites: raises StoreError then."""
+        self._check()
+        await asyncio.wrap_future(self._writer.submit(lambda: self._copyist.copy(self._writer.connection, target)))
+
+    def close(self) -> None:
+        """Write what was appended, tidy up and give the file free. Blocks. Nothing happens the second time."""
+        if self._closed or self._forked:
+            return
+        self._closed = True
+        self._readers.close()
+        self._writer.close()
+        with suppress(duckdb.Error):
+            self._writer.connection.execute("checkpoint")
+        self._writer.connection.close()
+        self._connection.close()
+        self._copyist.close()
+        with suppress(OSError):
+            self._sign_off()
+        self._guard.release()
+
+    def _sign_off(self) -> None:
+        facts = self._guard.identity
+        if self.failed is None and not schema.wal_of(self.path).exists():
+            self._guard.write_both_marks(self.last_seq)
+            facts["closed"] = describe_closed(self.path, self.last_seq)
+        self._guard.write_facts(facts)
+
+    def let_go(self) -> None:
+        """In a forked child: keep neither the parent's lock nor anything whose destructor would write to its file."""
+        self._forked = True
+        leak(self._connection)
+        leak(self._readers)
+        self._writer.let_go()
+        self._guard.release()
+
+    def _check(self) -> None:
+        if self._forked:
+            raise Forked(
+                "This process is a forked child of the one that has the queues open; it cannot use them. "
+                "Start it with multiprocessing's 'spawn' method, or send from the parent."
+            )
+        if self._closed:
+            raise StoreError("The log was closed.", code="closed")
+
+
+def _sign_on(guard: Guard, last: int, holder: Mapping[str, Any]) -> None:
+    """Say who has the log from now on. The guard no longer says that it was closed."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    guard.write_both_marks(last)
+    guard.write_facts(guard.identity | {"holder": {"pid": os.getpid(), "started": started, **holder}})
+    guard.claim()

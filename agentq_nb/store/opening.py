@@ -1,0 +1,178 @@
+"""Opening a log: nothing is written until it is certain that everything is there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from agentq_nb.errors import StoreDamaged, StoreError, StoreTooNew
+from agentq_nb.naming import mint_id
+from agentq_nb.store import schema
+from agentq_nb.store.examine import Finding, examine, not_ours
+from agentq_nb.store.guard import Guard, read_only
+from agentq_nb.store.salvage import Loss, give_up_what_is_lost
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A log that may be opened for writing."""
+
+    last: int | None
+    """The highest sequence number when it was looked at; None: it was not, since it is as it was closed."""
+    notices: tuple[str, ...] = ()
+    loss: Loss | None = None
+    kept: Path | None = None
+    """The copy of the write-ahead log, to be removed once all rows were seen again."""
+
+
+def prepare(path: Path, guard: Guard, accept_loss: bool) -> Prepared:
+    """Check the log at ``path``, or make a new one. Changes nothing where it raises.
+
+    Raises StoreDamaged, StoreTooNew, StoreNotOurs, StoreInUse, StoreReadOnly.
+    """
+    _refuse_newer(path, guard.facts.get("schema", 0))
+    size = path.stat().st_size if path.exists() else None
+    wal = schema.wal_of(path)
+    if size is None and not wal.exists() and not guard.mark:
+        return _create(path, guard)
+    if size == 0 and not wal.exists() and not guard.mark:
+        path.unlink()
+        made = _create(path, guard)
+        return made if guard.mark == 0 else replace(made, notices=(f"{path.name} was an empty file.",))
+    if is_as_closed(path, guard):
+        return Prepared(None)
+    finding = _examine(path, guard, size)
+    notices = _remarks(guard)
+    _refuse_newer(path, finding.schema_version)
+    _refuse_other(path, guard, finding)
+    if not finding.complete(guard.mark):
+        damage = _damaged(path, guard, finding)
+        if not accept_loss:
+            raise damage
+        loss = give_up_what_is_lost(path, guard, finding, damage)
+        return Prepared(None, notices, loss)
+    if not os.access(path, os.W_OK):
+        raise read_only(path, PermissionError(13, "the file cannot be written"))
+    return Prepared(finding.last, notices, kept=_keep_wal(wal))
+
+
+def describe_closed(path: Path, last: int) -> dict[str, Any]:
+    """How a cleanly closed log looks, for the guard. The database must be closed in this process."""
+    return {"last": last, "size": path.stat().st_size, "crc": _checksum(path)}
+
+
+def is_as_closed(path: Path, guard: Guard) -> bool:
+    """The file is, byte for byte, what the last clean close left. The database must be closed in this process."""
+    closed: dict[str, Any] | None = guard.facts.get("closed")
+    return (
+        closed is not None
+        and path.exists()
+        and not schema.wal_of(path).exists()
+        and closed["last"] == guard.mark
+        and closed["size"] == path.stat().st_size
+        and closed["crc"] == _checksum(path)
+    )
+
+
+def _checksum(path: Path) -> int:
+    checksum = 0
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(1 << 20):
+            checksum = zlib.crc32(piece, checksum)
+    return checksum
+
+
+def _create(path: Path, guard: Guard) -> Prepared:
+    store_id = mint_id()
+    guard.write_both_marks(0)
+    guard.write_facts({"schema": schema.version(), "store": store_id})
+    try:
+        schema.create(path, store_id)
+    except (duckdb.Error, OSError) as error:
+        schema.remove_unfinished(path)
+        raise StoreError(
+            f"{path} cannot be made: {str(error).partition(chr(10))[0]}. Make room, or choose another file with "
+            f"store=PATH (%agentq start --store PATH)."
+        ) from error
+    return Prepared(None)
+
+
+def _examine(path: Path, guard: Guard, size: int | None) -> Finding:
+    if size is None:
+        return Finding(problem="the file is gone")
+    if size == 0:
+        return Finding(problem="the file is empty")
+    if not guard.mark and not _is_duckdb(path):
+        raise not_ours(path)
+    return examine(path)
+
+
+def _is_duckdb(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(12)[8:] == b"DUCK"
+
+
+def _refuse_newer(path: Path, version: int) -> None:
+    if version > schema.version():
+        raise StoreTooNew(
+            f"{path} was written by a newer agentq_nb (schema {version}; this one knows {schema.version()}). It was left "
+            f"as it is. Upgrade agentq_nb, or choose another file with store=PATH (%agentq start --store PATH).",
+            metadata={"found": version, "known": schema.version()},
+        )
+
+
+def _refuse_other(path: Path, guard: Guard, finding: Finding) -> None:
+    ours = guard.facts.get("store")
+    if finding.store_id and ours and finding.store_id != ours:
+        raise StoreError(
+            f"{guard.path.name} belongs to another file than {path.name} beside it, so whether rows are missing cannot "
+            f"be told. Both were left as they are. Put back the file that belongs to it, or remove {guard.path.name} if "
+            f"{path.name} is meant to be here.",
+            code="other_guard",
+            metadata={"path": str(path)},
+        )
+
+
+def _remarks(guard: Guard) -> tuple[str, ...]:
+    if guard.mark is None:
+        return (f"Opened without {guard.path.name}: whether rows are missing at the end of the log cannot be told.",)
+    if not guard.readable:
+        return (f"{guard.path.name} was damaged and is written anew; all rows up to its mark are there.",)
+    return ()
+
+
+def _damaged(path: Path, guard: Guard, finding: Finding) -> StoreDamaged:
+    expected = max(guard.mark or 0, finding.last, finding.accounted + finding.unreadable)
+    missing = expected - finding.accounted
+    why = finding.problem or "rows are missing"
+    lost = f"{missing} of {expected} rows are gone"
+    if missing < 0:
+        why, lost = "rows are there twice", f"{finding.accounted} rows stand where {expected} were written"
+    elif not missing:
+        lost = f"All {expected} rows known to be written are there; whether later ones are gone cannot be told"
+    return StoreDamaged(
+        f"{path} is damaged: {why}. {lost}. Nothing was changed. Put back a copy of {path.name} with its "
+        f"{path.name}.wal, or go on without what is lost: %agentq doctor --accept-loss (the damaged files are kept).",
+        expected=expected,
+        found=finding.accounted,
+        metadata={"path": str(path), "reason": why},
+    )
+
+
+def _keep_wal(wal: Path) -> Path | None:
+    """A copy of the write-ahead log: opening for writing replays it, and the first write may cut it."""
+    if not wal.exists():
+        return None
+    kept = wal.with_name(wal.name + ".kept")
+    unfinished = kept.with_name(kept.name + ".new")
+    unfinished.unlink(missing_ok=True)
+    shutil.copyfile(wal, unfinished)
+    os.chmod(unfinished, 0o600)
+    os.replace(unfinished, kept)
+    return kept

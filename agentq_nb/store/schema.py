@@ -1,0 +1,130 @@
+"""The tables of the log, their version, and how an older file becomes a newer one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import duckdb
+
+TABLES = """
+create table events(
+    seq BIGINT, time TIMESTAMP, kind VARCHAR, actor_id VARCHAR, message_id VARCHAR, session_id VARCHAR, data JSON
+);
+create table store_facts(schema_version INTEGER, store_id VARCHAR, views VARCHAR);
+"""
+
+Migration: TypeAlias = Callable[[duckdb.DuckDBPyConnection], Any]
+
+MIGRATIONS: list[Migration] = []
+"""The first makes version 2 out of version 1, and so on. Each runs inside the one transaction of the whole migration."""
+
+_VIEWS = Path(__file__).with_name("views.sql")
+
+CONFIG: dict[str, Any] = {
+    # Fewer threads to wake make each commit about a tenth cheaper.
+    "threads": 1,
+    # What a crash leaves to be replayed is bounded in rows as well as in bytes.
+    "wal_autocheckpoint_entries": 10000,
+    # People's queries reach the log and nothing else; and they cannot undo these settings.
+    "enable_external_access": False,
+    "python_enable_replacements": False,
+    "autoinstall_known_extensions": False,
+    "lock_configuration": True,
+}
+
+
+def version() -> int:
+    """The schema version this code writes."""
+    return 1 + len(MIGRATIONS)
+
+
+def create(path: Path, store_id: str) -> None:
+    """Make a complete, empty log at ``path``, which must not exist. It appears whole or not at all."""
+    unfinished = remove_unfinished(path)
+    with duckdb.connect(str(unfinished), config=CONFIG) as connection:
+        os.chmod(unfinished, 0o600)
+        connection.begin()
+        connection.execute(TABLES)
+        connection.execute("insert into store_facts values (?, ?, '')", [version(), store_id])
+        _replace_views(connection)
+        connection.commit()
+        connection.execute("checkpoint")
+    move_into_place(unfinished, path)
+
+
+def remove_unfinished(path: Path) -> Path:
+    """Remove what an interrupted creation left behind. Returns the name it goes by."""
+    unfinished = path.with_name(path.name + ".new")
+    remove_database(unfinished)
+    return unfinished
+
+
+def move_into_place(finished: Path, path: Path) -> None:
+    """Give a closed database its real name, durably and atomically."""
+    sync_file(finished)
+    os.replace(finished, path)
+    sync_file(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Make a file, or the names in a folder, durable. Never for a database that is open (its lock would be lost)."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_database(path: Path) -> None:
+    """Remove a database that is not open, with its write-ahead log."""
+    path.unlink(missing_ok=True)
+    wal_of(path).unlink(missing_ok=True)
+
+
+def wal_of(path: Path) -> Path:
+    """DuckDB's write-ahead log of a database."""
+    return path.with_name(path.name + ".wal")
+
+
+def bring_up_to_date(connection: duckdb.DuckDBPyConnection) -> int | None:
+    """Migrate an older log, all or nothing, and renew its views when theirs are not ours.
+
+    Returns the version it had when it was migrated, else None.
+    """
+    found, views = connection.execute("select schema_version, views from store_facts").fetchall()[0]
+    if found == version() and views == _views_digest():
+        return None
+    connection.begin()
+    try:
+        pending: Sequence[Migration] = MIGRATIONS[found - 1 :]
+        if pending:
+            _drop_views(connection)
+        for migration in pending:
+            migration(connection)
+        connection.execute("update store_facts set schema_version = ?", [version()])
+        _replace_views(connection)
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+    connection.execute("checkpoint")
+    return None if found == version() else int(found)
+
+
+def _replace_views(connection: duckdb.DuckDBPyConnection) -> None:
+    _drop_views(connection)
+    connection.execute(_VIEWS.read_text(encoding="utf-8"))
+    connection.execute("update store_facts set views = ?", [_views_digest()])
+
+
+def _drop_views(connection: duckdb.DuckDBPyConnection) -> None:
+    for (name,) in connection.execute("select view_name from duckdb_views() where not internal").fetchall():
+        connection.execute(f'drop view "{name}"')
+
+
+def _views_digest() -> str:
+    return hashlib.sha256(_VIEWS.read_bytes()).hexdigest()[:16]

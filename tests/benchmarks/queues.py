@@ -1,0 +1,151 @@
+"""The queues: everything durable, a typed body of 200 bytes, validation on."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+import tracemalloc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from agentq_nb import Actor, Queue, create_client, setup
+
+
+class Task(BaseModel):
+    prompt: str
+
+
+TASK = {"prompt": "x" * 187}
+
+
+class Sink(Actor):
+    """Takes no messages: what is sent stays."""
+
+    tasks = Queue(Task, max_size=10_000_000)
+
+
+class Plain(Actor):
+    tasks = Queue(Task, max_size=10_000_000)
+
+    async def run(self) -> None:
+        async for message in self.queue.iter():
+            seen(message)
+
+
+class Completing(Actor):
+    tasks = Queue(Task, reply=str, max_size=10_000_000)
+
+    async def run(self) -> None:
+        async for message in self.queue.iter(completable=True):
+            seen(message)
+            await message.complete("done")
+
+
+handled = 0
+started_at = 0.0
+
+
+def seen(_: Any) -> None:
+    global handled, started_at
+    handled += 1
+    started_at = time.perf_counter()
+
+
+@asynccontextmanager
+async def hosting(folder: Path) -> AsyncIterator[Any]:
+    store = folder / f"queues-{time.time_ns()}.duckdb"
+    async with setup(use={"sink": Sink, "plain": Plain, "completing": Completing}, store=store):
+        yield create_client()
+
+
+async def sequential_rate(folder: Path, times: int = 300) -> float:
+    """Sends a second, one after the other."""
+    async with hosting(folder) as client:
+        handle = client.sink.get_or_create("a")
+        await handle.send("tasks", TASK)
+        begun = time.perf_counter()
+        for _ in range(times):
+            await handle.send("tasks", TASK)
+        return times / (time.perf_counter() - begun)
+
+
+async def _send_many(handle: Any, times: int) -> None:
+    for _ in range(times):
+        await handle.send("tasks", TASK)
+
+
+async def concurrent_rate(folder: Path, senders: int = 100, each: int = 100) -> float:
+    """Sends a second of 100 tasks at once."""
+    async with hosting(folder) as client:
+        handle = client.sink.get_or_create("a")
+        await handle.send("tasks", TASK)
+        begun = time.perf_counter()
+        await asyncio.gather(*(_send_many(handle, each) for _ in range(senders)))
+        return senders * each / (time.perf_counter() - begun)
+
+
+async def cycle_rate(folder: Path, name: str, senders: int = 100, each: int = 100) -> float:
+    """Messages a second from send to settled, all durable: 100 senders, one serial consumer."""
+    global handled
+    async with hosting(folder) as client:
+        handle = getattr(client, name).get_or_create("a")
+        await handle.send("tasks", TASK)
+        await asyncio.sleep(0.05)
+        handled = 0
+        begun = time.perf_counter()
+        await asyncio.gather(*(_send_many(handle, each) for _ in range(senders)))
+        while handled < senders * each:
+            await asyncio.sleep(0.001)
+        return senders * each / (time.perf_counter() - begun)
+
+
+async def reply_seconds(folder: Path, times: int = 200) -> list[float]:
+    """Seconds from send to reply, of each request."""
+    taken: list[float] = []
+    async with hosting(folder) as client:
+        handle = client.completing.get_or_create("a")
+        await handle.send("tasks", TASK, wait=True)
+        for _ in range(times):
+            begun = time.perf_counter()
+            result = await handle.send("tasks", TASK, wait=True)
+            taken.append(time.perf_counter() - begun)
+            assert result.response == "done"
+    return taken
+
+
+async def idle_start_seconds(folder: Path, times: int = 100) -> list[float]:
+    """Seconds from send until the handler of an idle actor begins."""
+    taken: list[float] = []
+    async with hosting(folder) as client:
+        handle = client.plain.get_or_create("a")
+        await handle.send("tasks", TASK)
+        await asyncio.sleep(0.05)
+        for _ in range(times):
+            before, begun = handled, time.perf_counter()
+            await handle.send("tasks", TASK)
+            while handled == before:
+                await asyncio.sleep(0)
+            taken.append(started_at - begun)
+            await asyncio.sleep(0.003)
+    return taken
+
+
+async def bytes_per_message(folder: Path, messages: int = 5000) -> float:
+    """Bytes of Python memory that one queued message of 200 bytes takes."""
+    async with hosting(folder) as client:
+        handle = client.sink.get_or_create("a")
+        await asyncio.gather(*(_send_many(handle, 1) for _ in range(100)))
+        gc.collect()
+        tracemalloc.start()
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(messages // 100):
+            await asyncio.gather(*(_send_many(handle, 1) for _ in range(100)))
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    return (after - before) / messages

@@ -1,0 +1,183 @@
+"""``kill -9`` of a real kernel: under load at random moments, by its own messages, and orderly restarts beside it.
+
+``AGENTQ_KILLS`` and ``AGENTQ_KILL_SEED`` set how many random kills there are, and repeat a choice of moments.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.accounts import Accounts, doubtful, read_journals
+from tests.kernel.driving import CellResult, Kernel, KernelDied
+
+KILLS = int(os.environ.get("AGENTQ_KILLS", "40"))
+
+
+def wait_for_fact(folder: Path, life: int, fact: str, cell: CellResult) -> None:
+    """Until the journal of this life tells of the fact."""
+    deadline = time.monotonic() + 60
+    while not any(found["fact"] == fact for found in read_journals(folder)[life : life + 1] for found in found):
+        assert time.monotonic() < deadline, f"no {fact} in life {life}: {cell.traceback}"
+        time.sleep(0.005)
+
+
+def kill_under_load(kernel: Kernel, life: int, chance: random.Random) -> None:
+    """Put the kernel under load and kill it: now and then while it still takes up what the last kill left."""
+    kernel.run("from tests.kernel import killing").check()
+    left = doubtful(read_journals(kernel.cwd))
+    cell = kernel.submit(f"await killing.begin({str(kernel.cwd)!r}, {life}, {left!r})")
+    if chance.random() < 0.25:
+        wait_for_fact(kernel.cwd, life, "opening", cell)
+        time.sleep(chance.uniform(0, 0.2))
+    else:
+        wait_for_fact(kernel.cwd, life, "loading", cell)
+        time.sleep(chance.uniform(0.05, 1.5))
+    kernel.kill()
+
+
+@pytest.mark.timeout(900)
+def test_random_kills_under_load_lose_nothing_and_repeat_only_what_was_in_flight(
+    kernel: Kernel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seed = int(os.environ.get("AGENTQ_KILL_SEED", random.randrange(2**32)))
+    chance = random.Random(seed)
+    for life in range(KILLS):
+        kill_under_load(kernel, life, chance)
+        kernel.restart()
+    lives = read_journals(kernel.cwd)
+    acknowledged = [fact["id"] for facts in lives for fact in facts if fact["fact"] in ("sent", "answered")]
+    (kernel.cwd / "acknowledged.py").write_text(f"ACKNOWLEDGED = {acknowledged!r}\n")
+    kernel.run("from tests.kernel import killing; from acknowledged import ACKNOWLEDGED").check()
+    kernel.run(f"await killing.finish({str(kernel.cwd)!r}, {KILLS}, ACKNOWLEDGED)", timeout=300).check()
+
+    accounts = Accounts.of(kernel.cwd)
+    with capsys.disabled():
+        print(f"\n{accounts.summary(KILLS)} (AGENTQ_KILL_SEED={seed})")
+    assert accounts.wrong == []
+    assert accounts.lost == 0
+    assert accounts.repeats > 0
+    assert len(accounts.acknowledged) > KILLS
+
+
+SETUP = """
+from agentq_nb import create_client, setup
+registry = setup(use={"worker": Worker})
+await registry.start()
+worker = create_client().worker.get_or_create("main")
+"""
+
+KILLING = """
+import asyncio, os
+from agentq_nb import Actor, Queue, Retry
+
+class Worker(Actor):
+    jobs = Queue(str, retry=Retry(crashes=3))
+
+    async def run(self):
+        RUN
+"""
+
+NOTHING = KILLING.replace("RUN", "return")
+"""Takes no message: what is sent to it waits for better code."""
+
+ONE_AFTER_THE_OTHER = KILLING.replace(
+    "RUN",
+    """async for message in self.queue.iter():
+            if message.body == "kill":
+                os.kill(os.getpid(), 9)""",
+)
+
+AFTER_AN_ORDINARY_ONE = KILLING.replace("jobs =", "ordinary = Queue(str)\n    jobs =").replace(
+    "RUN",
+    """while True:
+            await self.queue.next(["ordinary"])
+            message = await self.queue.next(["jobs"])
+            if message.body == "kill":
+                os.kill(os.getpid(), 9)""",
+)
+
+COUNT = "select kind, count(*) from events where message_id is not null group by kind"
+
+
+def send_while_nobody_works(kernel: Kernel, worker: str, bodies: list[str]) -> list[str]:
+    """Put messages into the queue of a worker that takes none yet, and restart the kernel. Their ids."""
+    kernel.run(worker).check()
+    kernel.run(SETUP).check()
+    sent = kernel.value(f"[(await worker.send('jobs', body)).id for body in {bodies!r}]")
+    kernel.restart()
+    return list(sent)
+
+
+def deaths_until_settled(kernel: Kernel, message: str, *cells: str) -> int:
+    """Run the cells in one kernel after the other until the message is settled; how often the kernel died."""
+    deaths = 0
+    while True:
+        try:
+            for code in (*cells, f"await create_client().receipt({message!r}).result()"):
+                kernel.run(code).check()
+        except KernelDied:
+            deaths += 1
+            assert deaths < 10, "the kernel is killed for ever"
+            kernel.restart()
+        else:
+            return deaths
+
+
+def results_of(kernel: Kernel, messages: list[str]) -> list[tuple[str, str | None]]:
+    """Status and error code of each message."""
+    kernel.run(f"results = [await create_client().receipt(id).result(60) for id in {messages!r}]").check()
+    return [(status, code) for status, code in kernel.value("[(r.status, r.error and r.error['code']) for r in results]")]
+
+
+def test_a_message_that_kills_the_kernel_each_time_becomes_a_dead_letter(kernel: Kernel) -> None:
+    """Its very first start may be lost with the kernel, and is not counted then: one death more than ``crashes``."""
+    sent = send_while_nobody_works(kernel, NOTHING, ["before", "kill", "after", "after that"])
+    assert deaths_until_settled(kernel, sent[-1], ONE_AFTER_THE_OTHER, SETUP) in (3, 4)
+    assert results_of(kernel, sent) == [("completed", None), ("failed", "crashed"), *[("completed", None)] * 2]
+    assert dict(kernel.value(f"(await registry.sql({COUNT!r})).rows"))["message.crashed"] >= 3
+
+
+def test_a_message_that_kills_right_after_another_was_settled_becomes_a_dead_letter(kernel: Kernel) -> None:
+    nothing = AFTER_AN_ORDINARY_ONE.replace("while True:", "while False:")
+    sent = send_while_nobody_works(kernel, nothing, ["kill", "after"])
+    ordinary = "for body in ('first', 'second'):\n    await worker.send('ordinary', body)"
+    assert deaths_until_settled(kernel, sent[-1], AFTER_AN_ORDINARY_ONE, SETUP, ordinary) in (3, 4)
+    assert results_of(kernel, sent) == [("failed", "crashed"), ("completed", None)]
+    kernel.run(ordinary).check()
+    unsettled = "select count(*) from messages where queue = 'ordinary' and status not in ('completed', 'running')"
+    kernel.run("await worker.send('jobs', 'last', wait=True)").check()
+    assert kernel.value(f"(await registry.sql({unsettled!r})).rows") == [[0]]
+
+
+SLOW = KILLING.replace("Queue(str,", "Queue(str, reply=int,").replace(
+    "RUN",
+    """async for message in self.queue.iter(completable=True):
+            await asyncio.sleep(SECONDS)
+            await message.complete(message.attempt)""",
+)
+
+
+@pytest.mark.parametrize("times", [1, 4])
+def test_an_orderly_restart_puts_back_what_is_in_flight_and_counts_nothing(kernel: Kernel, times: int) -> None:
+    kernel.run(SLOW.replace("SECONDS", "3600")).check()
+    kernel.run(SETUP).check()
+    sent = kernel.value("[(await worker.send('jobs', body)).id for body in ('first', 'second')]")
+    for _ in range(times):
+        while kernel.value(f"await create_client().receipt({sent[0]!r}).status()") != "running":
+            pass
+        kernel.restart()
+        kernel.run(SLOW.replace("SECONDS", "3600")).check()
+        kernel.run(SETUP).check()
+    kernel.run(SLOW.replace("SECONDS", "0")).check()
+    kernel.run("await registry.stop()").check()
+    kernel.run(SETUP).check()
+    kernel.run(f"results = [await create_client().receipt(id).result(60) for id in {sent!r}]").check()
+    assert kernel.value("[(r.status, r.response) for r in results]") == [["completed", 1], ["completed", 1]]
+    counts = dict(kernel.value(f"(await registry.sql({COUNT!r})).rows"))
+    assert counts["message.released"] == times + 1
+    assert "message.crashed" not in counts

@@ -1,0 +1,129 @@
+"""Cells that define actors, run and run again, in a real kernel."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kernel.driving import Kernel
+
+ACTOR = """
+from agentq_nb import Actor, Queue
+class Counter(Actor):
+    numbers = Queue(int, reply=str)
+    async def run(self):
+        async for message in self.queue.iter(completable=True):
+            await message.complete(f"{VERSION}: {{message.body}}")
+"""
+
+
+def version(name: str) -> str:
+    return ACTOR.replace("{VERSION}", name).replace("{{", "{").replace("}}", "}")
+
+
+@pytest.fixture
+def loaded(kernel: Kernel) -> Kernel:
+    kernel.run("%load_ext agentq_nb").check()
+    return kernel
+
+
+def ask(kernel: Kernel, number: int = 1) -> str:
+    return kernel.run(f"x = %agentq ask counter/main numbers {number}\nx.response").check().text
+
+
+def test_classes_defined_before_and_after_the_start_are_registered(loaded: Kernel) -> None:
+    loaded.run(version("one")).check()
+    loaded.run("%agentq start").check()
+    assert ask(loaded) == "'one: 1'"
+    loaded.run(version("two").replace("Counter", "OtherCounter")).check()
+    answer = loaded.run("x = %agentq ask other_counter/main numbers 5\nx.response").check()
+    assert answer.text == "'two: 5'"
+    shown = loaded.run("%agentq actors").check().text
+    assert "counter" in shown
+    assert "other_counter" in shown
+
+
+def test_running_a_cell_again_deploys_it(loaded: Kernel) -> None:
+    loaded.run(version("one")).check()
+    loaded.run("%agentq start").check()
+    assert ask(loaded) == "'one: 1'"
+    assert loaded.run(version("two")).check().silent
+    assert ask(loaded) == "'two: 1'"
+    loaded.run("%agentq start").check()
+    assert ask(loaded) == "'two: 1'"
+
+
+def test_a_cell_that_fails_deploys_nothing(loaded: Kernel) -> None:
+    loaded.run(version("one")).check()
+    loaded.run("%agentq start").check()
+    assert loaded.run(version("two") + "\n1 / 0").status == "error"
+    assert ask(loaded) == "'one: 1'"
+    loaded.run("1 + 1").check()
+    assert ask(loaded) == "'one: 1'"
+    loaded.run(version("two")).check()
+    assert ask(loaded) == "'two: 1'"
+
+
+def test_two_claims_to_one_name_are_one_line_under_the_cell(loaded: Kernel) -> None:
+    loaded.run(version("one")).check()
+    loaded.run("%agentq start").check()
+    cell = loaded.run("class COUNTER(Counter):\n    pass")
+    assert cell.status == "ok"
+    assert cell.stderr.count("\n") == 1
+    assert "Two actor classes claim the name 'counter'" in cell.stderr
+    assert ask(loaded) == "'one: 1'"
+
+
+def test_a_state_that_does_not_fit_keeps_the_old_code_and_the_cell_shows_one_line(loaded: Kernel) -> None:
+    stateful = """
+from pydantic import BaseModel
+from agentq_nb import Actor, action
+class Sum(BaseModel):
+    total: FIELD
+class Adder(Actor):
+    state: Sum
+    async def on_create(self, input):
+        self.state = Sum(total=FIRST)
+    @action
+    async def version(self) -> str:
+        return "VERSION"
+"""
+    first = stateful.replace("FIELD", "str").replace("FIRST", "'many'").replace("VERSION", "one")
+    second = stateful.replace("FIELD", "int").replace("FIRST", "0").replace("VERSION", "two")
+    loaded.run(first).check()
+    loaded.run("%agentq start").check()
+    loaded.run("from agentq_nb import create_client\nadder = create_client().adder.get_or_create('main')").check()
+    assert loaded.value("await adder.version()") == "one"
+    cell = loaded.run(second).check()
+    loaded.run("import asyncio; await asyncio.sleep(0.5)").check()
+    assert cell.stderr.count("\n") == 1
+    assert "adder" in cell.stderr
+    assert loaded.value("await adder.version()") == "one"
+
+
+def test_a_plain_setup_is_deployed_into_but_gets_no_new_names(loaded: Kernel) -> None:
+    loaded.run(version("one")).check()
+    loaded.run("from agentq_nb import setup\nregistry = setup(use={'mine': Counter})\nawait registry.start()").check()
+    ask_mine = "x = %agentq ask mine/main numbers 1\nx.response"
+    assert loaded.run(ask_mine).check().text == "'one: 1'"
+    loaded.run(version("two")).check()
+    assert loaded.run(ask_mine).check().text == "'two: 1'"
+    assert loaded.run(version("three") + "\n1 / 0").status == "error"
+    assert loaded.run(ask_mine).check().text == "'two: 1'"
+    loaded.run(version("four")).check()
+    assert loaded.run(ask_mine).check().text == "'four: 1'"
+    loaded.run("class Another(Counter):\n    pass").check()
+    assert loaded.value("sorted(registry.classes)") == ["mine"]
+
+
+def test_queued_work_survives_a_kill_and_waits_for_its_class(loaded: Kernel) -> None:
+    loaded.run(version("one").replace("async for", "return\n        async for")).check()
+    loaded.run("%agentq start").check()
+    message = loaded.run("x = %agentq send counter/main numbers 7\nx.id").check().text.strip("'")
+    loaded.kill()
+    loaded.restart()
+    loaded.run("%load_ext agentq_nb").check()
+    loaded.run("%agentq start").check()
+    assert "counter" in loaded.run("%agentq status").check().text
+    loaded.run(version("two")).check()
+    loaded.run("from agentq_nb import create_client").check()
+    assert loaded.value(f"(await create_client().receipt('{message}').result(30)).response") == "two: 7"

@@ -1,0 +1,201 @@
+"""What objects look like in a real notebook: HTML with a plain-text twin, and hostile text that is only shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.driving import CellResult, Kernel
+
+CELL = """
+from agentq_nb import Actor, Queue, create_client
+
+EVIL = "<script>alert(1)</script>" + "\\x1b[31mred\\x1b[0m" + chr(0x202e) + "gnp.exe" + chr(0x9b)
+
+class Echo(Actor):
+    words = Queue(str, reply=str)
+
+    async def run(self):
+        async for message in self.queue.iter(completable=True):
+            if message.body == "fail":
+                await message.fail(EVIL)
+            else:
+                await message.complete(EVIL)
+"""
+
+UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+@pytest.fixture(scope="module")
+def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    folder: Path = tmp_path_factory.mktemp("forms")
+    with Kernel(folder) as kernel:
+        kernel.run("%load_ext agentq_nb").check()
+        kernel.run(CELL).check()
+        kernel.run("%agentq start").check()
+        kernel.run("receipt = %agentq send echo/main words hello").check()
+        kernel.run("result = %agentq ask echo/main words hello").check()
+        kernel.run("failed = %agentq ask --no-check echo/main words fail").check()
+        kernel.run("echo = create_client().echo.get_or_create('main')").check()
+        yield kernel
+
+
+def both_forms(cell: CellResult) -> tuple[str, str]:
+    cell.check()
+    assert cell.text
+    assert cell.html
+    return cell.text, cell.html
+
+
+@pytest.mark.parametrize(
+    ("cell", "holds"),
+    [
+        ("receipt", "%agentq show"),
+        ("result", "completed"),
+        ("failed", "failed"),
+        ("echo", "echo/main"),
+        ("create_client()", "echo"),
+        ("Echo.words", "words"),
+        ("%agentq start", "agentq.duckdb"),
+        ("%agentq status", "echo/main"),
+        ("%agentq actors", "echo"),
+        ("%agentq results", "completed"),
+        ("%agentq results echo/main words --last 1", "failed"),
+        ("%agentq dead", "words"),
+        ("%agentq show {failed}", "failed"),
+        ("%agentq sql select 42 as answer, 'a' as letter", "answer"),
+        ("%%agentq sql\nselect queue, count(*) as messages\nfrom messages -- a {comment}\ngroup by queue", "messages"),
+        ("%agentq doctor", "ipykernel"),
+        ("%agentq help", "%agentq send"),
+        ("%agentq help send", "idempotency"),
+    ],
+)
+def test_every_object_has_both_forms_and_agents_text_is_only_shown(echo: Kernel, cell: str, holds: str) -> None:
+    if "{failed}" in cell:
+        cell = cell.replace("{failed}", echo.value("failed.message_id"))
+    for form in both_forms(echo.run(cell)):
+        assert holds in form
+        assert not UNSAFE.search(form)
+    assert "<script" not in echo.run(cell).html
+
+
+def test_a_message_as_a_handler_sees_it_has_both_forms(echo: Kernel) -> None:
+    echo.run(
+        "seen = []\n"
+        "class Seer(Actor):\n"
+        "    words = Queue(str)\n"
+        "    async def run(self):\n"
+        "        async for message in self.queue.iter():\n"
+        "            seen.append(message)\n"
+    ).check()
+    echo.run("%agentq ask seer/main words <b>bold</b>").check()
+    text, html = both_forms(echo.run("seen[0]"))
+    assert "<b>bold</b>" in text
+    assert "&lt;b&gt;bold&lt;/b&gt;" in html
+
+
+def test_very_long_lines_are_cut_in_both_forms(echo: Kernel) -> None:
+    echo.run("%%agentq send --key long echo/main words\n" + "x" * 60_000).check()
+    echo.run("sent = %agentq send --key long echo/main words " + "x" * 60_000).check()
+    for cell in (
+        "get_ipython().run_line_magic('agentq', 'show ' + sent.id)",
+        "%agentq results",
+        "%agentq sql from messages",
+    ):
+        for form in both_forms(echo.run(cell)):
+            assert len(form) < 100_000
+    assert "(60,000 characters)" in echo.run("get_ipython().run_line_magic('agentq', 'show ' + sent.id)").text
+
+
+def test_inside_a_list_objects_stay_short(echo: Kernel) -> None:
+    assert "\n" not in echo.run("[receipt]").check().text
+
+
+def test_a_result_says_what_its_parts_are(echo: Kernel) -> None:
+    assert echo.value("[result.status, result.response == EVIL, result.error is None]") == ["completed", True, True]
+    assert echo.value("failed.status") == "failed"
+
+
+def test_the_magic_gives_objects(echo: Kernel) -> None:
+    echo.run("table = %agentq sql select message_id, status from messages order by created_at").check()
+    assert echo.value("table.columns") == ["message_id", "status"]
+    assert echo.value("len(table.rows) >= 3") is True
+    echo.run("frame = table.frame()").check()
+    assert echo.value("list(frame.columns)") == ["message_id", "status"]
+    echo.run("shown = %agentq show " + echo.value("result.message_id")).check()
+    assert echo.value("[shown.status, shown.body, len(shown.attempts)]") == ["completed", "hello", 1]
+
+
+def test_a_last_semicolon_shows_nothing(echo: Kernel) -> None:
+    assert echo.run("%agentq status;").check().silent
+
+
+def test_bodies_stay_as_they_are(echo: Kernel) -> None:
+    echo.run("x = 'expanded'; HOME = 'expanded'").check()
+    echo.run("r = %agentq send echo/main words {x} $HOME $x {{x}} 'quoted' \"text\"").check()
+    shown = "(await create_client().receipt(r.id).result(10)).status"
+    assert echo.value(shown) == "completed"
+    echo.run("details = %agentq show " + echo.value("r.id")).check()
+    assert echo.value("details.body") == "{x} $HOME $x {{x}} 'quoted' \"text\""
+    echo.run("%%agentq send echo/main words --key cell\nfirst {x}\n  second $HOME").check()
+    echo.run("c = %agentq sql select body->>'$' as body from messages where idempotency_key = 'cell'").check()
+    assert echo.value("[list(row) for row in c.rows]") == [["first {x}\n  second $HOME"]]
+
+
+def test_a_key_makes_a_cell_that_can_be_run_again(echo: Kernel) -> None:
+    cell = "k = %agentq send --key once echo/main words hello\nk.id"
+    assert echo.run(cell).check().text == echo.run(cell).check().text
+    other = echo.run("%agentq send --key once echo/main words another")
+    assert other.error_name == "IdempotencyConflict"
+
+
+def test_a_dead_letter_can_be_retried(echo: Kernel) -> None:
+    dead = echo.value("failed.message_id")
+    echo.run(f"%agentq retry {dead}").check()
+    echo.run(f"await create_client().receipt('{dead}').result(10)").check()
+    echo.run(f"shown = %agentq show {dead}").check()
+    assert echo.value("[shown.status, len(shown.attempts)]") == ["failed", 2]
+
+
+def test_settled_messages_can_be_neither_cancelled_nor_retried(echo: Kernel) -> None:
+    done = echo.value("result.message_id")
+    assert f"Message {done} is completed already" in echo.run(f"%agentq cancel {done}").stderr
+    assert f"Message {done} is completed: only those" in echo.run(f"%agentq retry {done}").stderr
+
+
+def test_bodies_that_do_not_fit_are_told_in_one_line(echo: Kernel) -> None:
+    for line, says in (
+        ("send echo/main wrods hello", "has no queue 'wrods'"),
+        ("send nobody/main words hello", "nobody"),
+        ("sql delete from events", "sql_refused"),
+        ("show nothing", "No message nothing is known here"),
+    ):
+        cell = echo.run(f"%agentq {line}")
+        assert cell.status == "error"
+        assert says in (cell.error_value or "") + cell.stderr
+        assert len((cell.traceback or cell.stderr).strip().splitlines()) == 1
+
+
+def test_export_and_prune_and_stop(echo: Kernel) -> None:
+    echo.run("path = %agentq export copy.duckdb").check()
+    assert (echo.cwd / "copy.duckdb").stat().st_size > 0
+    assert "Dropped" in echo.run("%agentq prune 0s").check().text
+    echo.run("%agentq stop").check()
+    assert "not running; start it: %agentq start" in echo.run("%agentq status").check().text
+    echo.run("%agentq start").check()
+    assert echo.run("x = %agentq ask echo/main words again\nx.status").check().text == "'completed'"
+
+
+def test_completion_offers_commands_options_actors_and_queues(kernel: Kernel) -> None:
+    kernel.run("%load_ext agentq_nb").check()
+    assert "%agentq" in kernel.complete("%agen")
+    kernel.run(CELL).check()
+    kernel.run("%agentq start").check()
+    assert kernel.complete("%agentq st") == ["start", "status", "stop"]
+    assert kernel.complete("x = %agentq ask --") == ["--key", "--no-check", "--timeout"]
+    assert kernel.complete("%agentq send e") == ["echo/main"]
+    assert kernel.complete("%agentq send echo/main w") == ["words"]
+    assert kernel.complete("%agentq help re") == ["results", "retry"]

@@ -1,0 +1,259 @@
+"""The notebooks and ``agentq demo``, on real files, in real kernels."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from tests.kernel.driving import PROJECT, Kernel
+
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+FIRST, SECOND = PROJECT / "notebooks/01_first_queue.ipynb", PROJECT / "notebooks/02_request_response.ipynb"
+
+
+def code_of(notebook: Path) -> list[str]:
+    cells = nbformat.read(notebook, as_version=4).cells
+    return [cell.source for cell in cells if cell.cell_type == "code"]
+
+
+def run_all(kernel: Kernel, notebook: Path) -> str:
+    """Run every cell in order; everything they printed and showed."""
+    shown = []
+    for code in code_of(notebook):
+        cell = kernel.run(code, timeout=120).check()
+        shown += [cell.stdout, *(str(result["text/plain"]) for result in cell.results + cell.displays)]
+    return "\n".join(shown)
+
+
+def messages(kernel: Kernel) -> dict[str, Any]:
+    """How many messages the store has, how many attempts, and in which states they are."""
+    return dict(
+        kernel.value(
+            "(lambda rows: {'messages': len(rows), 'attempts': sum(r[0] for r in rows), "
+            "'statuses': sorted({r[1] for r in rows})})"
+            "((await registry.sql('select attempts, status from messages')).rows)"
+        )
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small project: good and bad Python, a text, an empty, a broken, a binary and a non-UTF-8 file."""
+    made = tmp_path / "project"
+    (made / "deep").mkdir(parents=True)
+    (made / "good.py").write_text('"""Good."""\n\nANSWER = 42\n')
+    (made / "deep" / "bad.py").write_text("def f(items=[]):\n    return items == None\n")
+    (made / 'it\'s "quoted" & <odd>.py').write_text("a = 1\n")
+    (made / "broken.py").write_text("def f(:\n")
+    (made / "empty.py").write_text("")
+    (made / "binary.c").write_bytes(b"\x00\x01\x02")
+    (made / "latin.txt").write_bytes(b"caf\xe9\n")
+    return made
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_stored_without_outputs(notebook: Path) -> None:
+    content = json.loads(notebook.read_text())
+    code = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+    assert code
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+
+
+# --- notebook 01 ---
+
+
+def test_the_first_notebook_reviews_every_file_once_also_after_a_restart(folder: Path, tmp_path: Path) -> None:
+    with Kernel(tmp_path, {"AGENTQ_DEMO_FOLDER": str(folder)}) as kernel:
+        shown = run_all(kernel, FIRST)
+        assert "7 of 7 reviewed" in shown
+        assert re.search(r"deep/bad\.py +completed +2 +2", shown)
+        assert "does not parse" in shown
+        assert messages(kernel) == {"messages": 7, "attempts": 7, "statuses": ["completed"]}
+        kernel.restart()
+        (folder / "good.py").write_text("changed = True\n")
+        assert "7 of 7 reviewed" in run_all(kernel, FIRST)
+        assert messages(kernel) == {"messages": 8, "attempts": 8, "statuses": ["completed"]}
+
+
+def test_the_first_notebook_goes_on_after_its_kernel_was_killed_at_work(tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(60):
+        (folder / f"file{number}.py").write_text(f"number = {number}\n")
+    cells = code_of(FIRST)
+    waiting = next(index for index, code in enumerate(cells) if "await receipt.result()" in code)
+    with Kernel(tmp_path, {"AGENTQ_DEMO_FOLDER": str(folder)}) as kernel:
+        for code in cells[:waiting]:
+            kernel.run(code).check()
+        kernel.kill()
+        kernel.restart()
+        assert "60 of 60 reviewed" in run_all(kernel, FIRST)
+        found = messages(kernel)
+        assert (found["messages"], found["statuses"]) == (60, ["completed"])
+        assert 60 <= found["attempts"] <= 61
+
+
+# --- notebook 02 ---
+
+
+def test_the_second_notebook_shows_an_answer_a_timeout_and_a_dead_letter_that_is_delivered_again(
+    tmp_path: Path,
+) -> None:
+    with Kernel(tmp_path) as kernel:
+        first = run_all(kernel, SECOND)
+        again = run_all(kernel, SECOND)
+    for shown in (first, again):
+        assert "Review: 2 problems: default value is shared by all calls" in shown
+        assert "'timed_out'" in shown
+        assert "later: 2 problems: default value is shared by all calls" in shown
+        assert len(re.findall(r"^ +[123] +(?:retried|failed) .*missing\.py", shown, re.MULTILINE)) == 3
+        assert "missing.py" in shown
+        assert "Nothing to remark." in shown
+
+
+# --- the demo ---
+
+
+def demo(here: Path, *words: str, home: Path, environment: Mapping[str, str] | None = None) -> Sequence[Any]:
+    """Run ``agentq demo`` in ``here`` with an empty home; its exit code, output and errors."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "agentq_nb.cli", "demo", *words],
+        cwd=here,
+        env=demo_environment(home) | dict(environment or {}),
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+def demo_environment(home: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "IPYTHON", "AGENTQ"))}
+    return kept | {"HOME": str(home), "PYTHONPATH": str(PROJECT)}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    made = tmp_path / "home"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    made = tmp_path / "here"
+    made.mkdir()
+    return made
+
+
+def test_the_demo_reviews_a_folder_and_leaves_a_notebook_and_a_page_that_loads_nothing(
+    folder: Path, here: Path, home: Path
+) -> None:
+    code, said, complained = demo(here, str(folder), home=home)
+    assert (code, complained) == (0, "")
+    assert "Reviewing 7 files" in said
+    assert re.findall(r"(\d) of 7 reviewed", said)[-1] == "7"
+    assert re.search(r"deep/bad\.py +completed +2 +2", said)
+    assert "jupyterlab agentq-demo.ipynb" in said
+    assert list(home.iterdir()) == []
+    notebook = nbformat.read(here / "agentq-demo.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    assert [cell for cell in notebook.cells if cell.cell_type == "code" and cell.execution_count is None] == []
+    page = (here / "agentq-demo.html").read_text(encoding="utf-8")
+    assert "deep/bad.py" in page
+    assert "<odd>" not in page
+    assert re.findall(r"<(?:script|img|iframe)[^>]*\bsrc=|<link[^>]*\bhref=|\bimport\s*\(?['\"]https?:", page) == []
+
+
+def test_the_demo_run_twice_finds_its_first_reviews_and_makes_only_what_changed(
+    folder: Path, here: Path, home: Path
+) -> None:
+    assert demo(here, str(folder), home=home)[0] == 0
+    (folder / "good.py").write_text("changed = True\n")
+    code, said, _ = demo(here, str(folder), home=home, environment={"AGENTQ_DB": str(here / "mine.duckdb")})
+    assert code == 0
+    assert re.findall(r"(\d) of 7 reviewed", said)[-1] == "7"
+    assert not (here / "mine.duckdb").exists()
+    counted = subprocess.run(
+        [sys.executable, "-m", "agentq_nb.cli", "sql", "select count(*) as messages, sum(attempts) from messages"],
+        cwd=here, env=demo_environment(home), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert counted.stdout.split()[-2:] == ["8", "8"]
+
+
+def test_the_demo_leaves_a_notebook_that_runs_again_on_the_same_folder(folder: Path, here: Path, home: Path) -> None:
+    assert demo(here, str(folder), home=home)[0] == 0
+    with Kernel(here, {"JPY_SESSION_NAME": str(here / "agentq-demo.ipynb")}) as kernel:
+        assert "7 of 7 reviewed" in run_all(kernel, here / "agentq-demo.ipynb")
+        assert messages(kernel)["messages"] == 7
+
+
+def test_an_interrupted_demo_says_so_and_the_next_one_goes_on(here: Path, home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(300):
+        (folder / f"file{number}.py").write_text(f"number = {number}\n")
+    command = [sys.executable, "-m", "agentq_nb.cli", "demo", str(folder)]
+    with subprocess.Popen(
+        command, cwd=here, env=demo_environment(home), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            if "of 300 reviewed" in line:
+                running.send_signal(signal.SIGINT)
+                break
+        _, complained = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "interrupted" in complained
+    code, said, _ = demo(here, str(folder), home=home)
+    assert code == 0
+    assert "300 of 300 reviewed" in said
+
+
+def test_bad_input_of_the_demo_is_one_line_and_exit_code_2(here: Path, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "photo.png").write_bytes(b"\x89PNG")
+    (tmp_path / "file.py").write_text("a = 1\n")
+    for name, complaint in [
+        ("missing", "there is no folder"),
+        ("file.py", "is a file"),
+        ("empty", "has no readable source files"),
+        ("pictures", "has no readable source files"),
+    ]:
+        code, said, complained = demo(here, str(tmp_path / name), home=home)
+        assert (code, said) == (2, "")
+        assert complaint in complained
+        assert complained.count("\n") == 1
+    assert list(here.iterdir()) == []
+
+
+def test_the_demo_in_a_folder_that_cannot_be_written_is_one_line_and_exit_code_2(
+    folder: Path, here: Path, home: Path
+) -> None:
+    # Permissions do not hold root back, /proc does.
+    unwritable = Path("/proc") if sys.platform == "linux" else here
+    here.chmod(0o500)
+    code, said, complained = demo(unwritable, str(folder), home=home)
+    assert (code, said) == (2, "")
+    assert "cannot be written" in complained
+    assert complained.count("\n") == 1
+
+
+def test_a_demo_whose_store_another_kernel_has_says_who_and_fails(folder: Path, here: Path, home: Path) -> None:
+    with Kernel(here, {"JPY_SESSION_NAME": str(here / "agentq-demo.ipynb")}) as kernel:
+        kernel.run("%load_ext agentq_nb\n%agentq start").check()
+        code, _, complained = demo(here, str(folder), home=home)
+        assert code == 1
+        assert str(kernel.pid) in complained
+        assert "Traceback" not in complained

@@ -1,0 +1,33 @@
+"""What the tests need of the machine. Where it is missing they are skipped loudly; in CI they fail and say how to get it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import NoReturn
+
+import pytest
+
+from agentq_nb.agent_os.isolation import why_not
+from agentq_nb.agent_os.values import IsolationKind
+
+_HOW = {
+    "bubblewrap": "Install it (apt install bubblewrap) and allow user namespaces (sysctl kernel.apparmor_restrict_unprivileged_userns=0).",
+    "landlock": "Run on Linux 5.13 or newer with Landlock switched on (lsm=landlock,… on the kernel's command line).",
+}
+
+
+def need(kind: IsolationKind) -> None:
+    """Go on only where this isolation works."""
+    if kind == "none":
+        return
+    reason = asyncio.run(why_not(kind))
+    if reason:
+        missing(f"{kind} cannot be tried here: {reason}. {_HOW[kind]}")
+
+
+def missing(sentence: str) -> NoReturn:
+    """Fail in CI, skip elsewhere."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(sentence)
+    pytest.skip(sentence)

@@ -1,0 +1,140 @@
+"""A host over a real file in a folder of the test's own: started, stopped, started again, and crashed."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import inspect
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from agentq_nb import Actor, Registry, create_client, setup
+from agentq_nb.client.local import Client
+from agentq_nb.mailboxes.protocol import QueueStatus
+from agentq_nb.standing import ActorStatus
+from tests.unit.fake_clock import FakeClock, settle
+
+
+class World:
+    """The registry under test. ``clock`` is None where the test runs on the machine's time."""
+
+    def __init__(self, folder: Path, clock: FakeClock | None = None) -> None:
+        self.folder = folder
+        self.clock = clock
+        self.store = folder / "first.agentq.duckdb"
+        self.lives = 0
+        self._used: list[Registry] = []
+
+    async def start(self, **use: type[Actor]) -> Client:
+        """A host of these classes, over what is in the file."""
+        self.registry = setup(use=use, store=self.store)
+        self._used.append(self.registry)
+        await self.registry.start()
+        return create_client()
+
+    async def deploy(self, **use: type[Actor]) -> Client:
+        return await self.start(**use)
+
+    async def restart(self, **use: type[Actor]) -> Client:
+        """Stop in an orderly way and start again."""
+        await self.registry.stop()
+        return await self.start(**(use or dict(self.registry.classes)))
+
+    async def crash(self, **use: type[Actor]) -> Client:
+        """Go on from the bytes that a killed kernel would leave: a copy of the files as they are just now."""
+        use = use or dict(self.registry.classes)
+        self.lives += 1
+        copied = self.folder / f"life{self.lives}.agentq.duckdb"
+        for file in self.folder.glob(f"{self.store.name}*"):
+            subprocess.run(["cp", str(file), str(copied) + file.name.removeprefix(self.store.name)], check=True)
+        abandoned = self.registry
+        self.store = copied
+        client = await self.start(**use)
+        await _abandon(abandoned)
+        return client
+
+    async def pass_by(self, seconds: float) -> None:
+        """Move the fake clock, giving what is woken on the way the time it needs for the disk."""
+        assert self.clock is not None
+        until_time = self.clock.time() + seconds
+        await breathe()
+        while (due := self.clock.next_due()) is not None and due <= until_time:
+            self.clock.advance(max(0.0, due - self.clock.time()))
+            await breathe()
+        self.clock.advance(max(0.0, until_time - self.clock.time()))
+        await breathe()
+
+    async def close(self) -> None:
+        for registry in self._used:
+            await _abandon(registry)
+
+
+async def breathe() -> None:
+    """Let tasks run and writes reach the disk."""
+    for _ in range(3):
+        await settle(10)
+        await asyncio.sleep(0.004)
+
+
+async def _abandon(registry: Registry) -> None:
+    """End a host without its grace, however its actors behave."""
+    host = registry._host
+    if host is None:
+        return
+    registry._host = None
+    atexit.unregister(registry._at_exit)
+    if host._main is not None:
+        host._main.cancel()
+        await asyncio.wait([host._main], timeout=2)
+    if host._stalls is not None:
+        host._stalls.close()
+    await host.mailboxes.close()
+
+
+async def until(condition: Callable[[], Any], seconds: float = 8.0) -> Any:
+    """Return once ``condition()`` (or what it awaits) is true; fails the test after ``seconds`` of real time."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while True:
+        met = condition()
+        if inspect.isawaitable(met):
+            met = await met
+        if met:
+            return met
+        if loop.time() > deadline:
+            raise AssertionError(f"did not come true within {seconds} s: {inspect.getsource(condition).strip()}")
+        await asyncio.sleep(0.002)
+
+
+async def queue_of(handle: Any, name: str) -> QueueStatus:
+    """How one queue of an actor stands."""
+    status: ActorStatus = await handle.status()
+    for queue in status.queues:
+        if queue.queue == name:
+            return queue
+    return QueueStatus(handle.actor_id, name)
+
+
+def state_of(handle: Any) -> Callable[[], Any]:
+    """Its ``state`` as ``status()`` tells it, to be waited for."""
+
+    async def ask() -> str:
+        return (await handle.status()).state
+
+    return ask
+
+
+async def until_state(handle: Any, *states: str) -> None:
+    async def reached() -> bool:
+        return (await handle.status()).state in states
+
+    await until(reached)
+
+
+async def until_status(receipt: Any, *statuses: str) -> None:
+    async def reached() -> bool:
+        return await receipt.status() in statuses
+
+    await until(reached)

@@ -1,0 +1,226 @@
+"""A second keeper of mailboxes: one host's connection to a ``Server``, over a ``Network`` that may be late or broken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from typing import TypeVar
+
+from agentq_nb.errors import LeaseLost, Unavailable
+from agentq_nb.mailboxes.protocol import Accepted, Change, Commit, Delivery, Offer, QueueStatus, StoredResult
+from agentq_nb.naming import ActorId, MessageId
+from tests.unit.fake_server import Epoch, Server
+from tests.unit.faults import Network
+
+T = TypeVar("T")
+
+LEASE = 20.0
+"""Seconds after which the server gives up on a host that it has not heard of."""
+
+POLL = 5.0
+"""Seconds between two looks for actors that nobody runs."""
+
+
+class FakeMailboxes:
+    """See :class:`agentq_nb.mailboxes.protocol.Mailboxes`."""
+
+    def __init__(self, server: Server, network: Network | None = None) -> None:
+        self.server = server
+        self.network = network or Network()
+        self.leases: list[FakeLease] = []
+        self._closed = False
+
+    async def call(self, apply: Callable[[], T]) -> T:
+        if self._closed:
+            raise Unavailable("The connection was closed.")
+        return await self.network.call(apply)
+
+    async def offer(self, offers: Sequence[Offer]) -> Sequence[Accepted]:
+        return await self.call(lambda: self.server.offer(offers))
+
+    async def claim(self, actor: ActorId, host: str) -> FakeLease | None:
+        lease = FakeLease(self, actor)
+        epoch = await self.call(lambda: self.server.claim(actor, host, lease.lost.set, lease.on_cancel))
+        if epoch is None:
+            return None
+        lease.epoch = epoch
+        self.leases.append(lease)
+        return lease
+
+    async def exists(self, actor: ActorId) -> bool:
+        return await self.call(lambda: actor in self.server.states or bool(self.server.live(actor)))
+
+    async def wakeful(self, names: Collection[str]) -> AsyncIterator[ActorId]:
+        while not self._closed:
+            for actor in await self.call(lambda: self.server.wakeful(names)):
+                yield actor
+            await self.server.change(self.server.clock.time() + POLL)
+
+    async def wait(self, message: MessageId, timeout: float | None, waiter: ActorId | None = None) -> StoredResult:
+        deadline = None if timeout is None else self.server.clock.time() + timeout
+        while True:
+            standing = await self.call(lambda: self.server.standing(message))
+            final = standing.status not in ("queued", "delayed", "running")
+            if final or (deadline is not None and self.server.clock.time() >= deadline):
+                return standing
+            await self.server.change(deadline)
+
+    async def change(self, actor: ActorId, change: Change) -> int:
+        return await self.call(lambda: self.server.apply(actor, change))
+
+    async def status(self, actor: ActorId | None = None) -> Sequence[QueueStatus]:
+        return await self.call(lambda: self.server.status(actor))
+
+    async def close(self) -> None:
+        self._end(crashed=False)
+
+    def crash(self) -> None:
+        """The host dies: the server notices, and hears nothing of it any more."""
+        self._end(crashed=True)
+
+    def _end(self, *, crashed: bool) -> None:
+        self._closed = True
+        for lease in self.leases:
+            self.server.end(lease.epoch, lost=True, crashed=crashed)
+        self.server.changed()
+
+
+class FakeLease:
+    """See :class:`agentq_nb.mailboxes.protocol.Lease`. Its calls reach the server in the order they were made."""
+
+    epoch: Epoch
+
+    def __init__(self, mailboxes: FakeMailboxes, actor: ActorId) -> None:
+        self.actor = actor
+        self.lost = asyncio.Event()
+        self.cancelling: Callable[[MessageId], None] | None = None
+        self._mailboxes = mailboxes
+        self._server = mailboxes.server
+        self._last: asyncio.Future[None] | None = None
+        self._released = False
+        self._writing: set[asyncio.Task[None]] = set()
+
+    @property
+    def state(self) -> bytes | None:
+        return self.epoch.state
+
+    def on_cancel(self, message: MessageId) -> None:
+        if self.cancelling is not None:
+            self.cancelling(message)
+
+    # --- one call after the other -------------------------------------------------------------------------------------
+
+    async def _call(self, apply: Callable[[], T], turn: Turn | None = None) -> T:
+        """What raises Unavailable here is unknown, so the lease is lost: its holder begins again from what is kept."""
+        async with turn or self._turn():
+            if self._mailboxes.network.loses_lease():
+                self._server.end(self.epoch, lost=True)
+            self._check()
+            try:
+                return await self._mailboxes.call(apply)
+            except LeaseLost:
+                self.lost.set()
+                raise
+            except Unavailable:
+                self.lost.set()
+                self._server.clock.call_at(self._server.clock.time() + LEASE, lambda: self._server.end(self.epoch))
+                raise
+
+    def _check(self) -> None:
+        if self.lost.is_set() or self._released:
+            raise LeaseLost(f"Actor '{self.actor}' is not run here any more: nothing was written.")
+
+    def _turn(self) -> Turn:
+        turn = Turn(self._last)
+        self._last = turn.over
+        return turn
+
+    # --- the protocol -------------------------------------------------------------------------------------------------
+
+    async def receive(self, queues: Collection[str] | None, count: int, timeout: float | None) -> Sequence[Delivery]:
+        clock = self._server.clock
+        deadline = None if timeout is None else clock.time() + timeout
+        while True:
+            taken = await self._take(queues, count)
+            if taken or (count == 0 and self._server.ready(self.actor, queues)):
+                return taken
+            if deadline is not None and clock.time() >= deadline:
+                return ()
+            await self._change(deadline)
+
+    async def _change(self, deadline: float | None) -> None:
+        news = [
+            asyncio.ensure_future(self._server.change(deadline)),
+            asyncio.ensure_future(self.lost.wait()),
+        ]
+        try:
+            await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for piece in news:
+                piece.cancel()
+
+    async def _take(self, queues: Collection[str] | None, count: int) -> Sequence[Delivery]:
+        taken: list[Delivery] = []
+
+        def take() -> None:
+            taken.extend(self._server.take(self.epoch, queues, count))
+
+        try:
+            await self._call(take)
+        except asyncio.CancelledError:
+            self._server.give_back(self.epoch, taken)
+            raise
+        return taken
+
+    async def started(self, deliveries: Sequence[Delivery]) -> None:
+        await self._call(lambda: self._server.check(self.epoch))
+
+    async def commit(self, commit: Commit) -> None:
+        await self._call(lambda: self._server.commit(self.epoch, commit))
+
+    def commit_soon(self, commit: Commit) -> None:
+        self._check()
+        task = asyncio.ensure_future(self._commit_in_turn(commit, self._turn()))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _commit_in_turn(self, commit: Commit, turn: Turn) -> None:
+        try:
+            await self._call(lambda: self._server.commit(self.epoch, commit), turn)
+        except (LeaseLost, Unavailable):
+            self.lost.set()
+
+    async def release(self) -> None:
+        if not self.lost.is_set() and not self._released:
+            await self._call(lambda: self._server.end(self.epoch))
+            self._released = True
+
+
+class Turn:
+    """Waits until the call before it is over."""
+
+    def __init__(self, before: asyncio.Future[None] | None) -> None:
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._before = before
+
+    async def __aenter__(self) -> None:
+        try:
+            if self._before is not None:
+                await asyncio.shield(self._before)
+        except BaseException:
+            self._end()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self._before is None or self._before.done():
+            _done(self.over)
+        else:
+            self._before.add_done_callback(lambda _: _done(self.over))
+
+
+def _done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

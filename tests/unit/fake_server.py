@@ -1,0 +1,330 @@
+"""What a second keeper's database server would be: it outlives the hosts, and every method is one transaction.
+
+As plain as can be: a dict of messages, looked through from the beginning each time. It shares no code with the local
+keeper, so the two can be held against each other. ``fake_keeper`` is a host's connection to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agentq_nb.errors import IdempotencyConflict, LeaseLost, MessageUnknown, QueueFull
+from agentq_nb.mailboxes.protocol import (
+    Accepted,
+    Cancel,
+    Change,
+    Commit,
+    Delivery,
+    FinalStatus,
+    MessageStatus,
+    Offer,
+    Purge,
+    QueueStatus,
+    Settlement,
+    StoredResult,
+)
+from agentq_nb.naming import ActorId, MessageId, actor_name
+from tests.unit.fake_clock import FakeClock
+
+@dataclass(eq=False)
+class Stored:
+    """One message, from sending to ever after."""
+
+    offer: Offer
+    order: int
+    created_at: float
+    due: float
+    status: FinalStatus | None = None
+    holder: Epoch | None = None
+    front: bool = False
+    in_order: bool = False
+    cancelling: bool = False
+    failures: int = 0
+    crashes: int = 0
+    starts: int = 0
+    attempts: int = 0
+    reply: bytes | None = None
+    error: dict[str, Any] | None = None
+
+    @property
+    def id(self) -> MessageId:
+        return self.offer.id
+
+    @property
+    def live(self) -> bool:
+        return self.status is None
+
+    @property
+    def rank(self) -> tuple[bool, int, int]:
+        return (not self.front, -self.offer.priority, self.order)
+
+
+@dataclass(eq=False)
+class Epoch:
+    """One claim of one actor: what a lease stands for at the server."""
+
+    actor: ActorId
+    host: str
+    state: bytes | None
+    on_lost: Callable[[], None]
+    on_cancel: Callable[[MessageId], None]
+
+
+class Server:
+    """Everything that is kept."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.messages: dict[MessageId, Stored] = {}
+        self.states: dict[ActorId, bytes] = {}
+        self.epochs: dict[ActorId, Epoch] = {}
+        self._orders = itertools.count(1)
+        self._watchers: set[asyncio.Future[None]] = set()
+
+    # --- notification -------------------------------------------------------------------------------------------------
+
+    def changed(self) -> None:
+        watchers, self._watchers = self._watchers, set()
+        for watcher in watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+
+    async def change(self, until: float | None = None) -> None:
+        """Return once something has changed, a message has fallen due, or it is ``until``."""
+        watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watchers.add(watcher)
+        now = self.clock.time()
+        moments = [m.due for m in self.messages.values() if m.live and m.due > now]
+        moments += [] if until is None else [until]
+        timer = self.clock.call_at(min(moments), self.changed) if moments else None
+        try:
+            await watcher
+        finally:
+            self._watchers.discard(watcher)
+            if timer is not None:
+                timer.cancel()
+
+    # --- sending ------------------------------------------------------------------------------------------------------
+
+    def offer(self, offers: Sequence[Offer]) -> list[Accepted]:
+        fresh: dict[MessageId, Offer] = {}
+        accepted: list[Accepted] = []
+        for offer in offers:
+            if offer.id in self.messages or offer.id in fresh:
+                accepted.append(Accepted(offer.id, repeated=True))
+            elif (namesake := self._namesake(offer, fresh)) is not None:
+                if json.loads(namesake.body) != json.loads(offer.body):
+                    raise IdempotencyConflict(offer.idempotency_key or "", namesake.id)
+                accepted.append(Accepted(namesake.id, repeated=True))
+            else:
+                before = sum(f.actor == offer.actor and f.queue == offer.queue for f in fresh.values())
+                if offer.max_size is not None and len(self.live(offer.actor, offer.queue)) + before >= offer.max_size:
+                    raise QueueFull(offer.actor, offer.queue, offer.max_size)
+                fresh[offer.id] = offer
+                accepted.append(Accepted(offer.id))
+        for offer in fresh.values():
+            self._store(offer)
+        self.changed()
+        return accepted
+
+    def _namesake(self, offer: Offer, fresh: dict[MessageId, Offer]) -> Offer | None:
+        """The message that has the offer's key while it is live or completed."""
+        named = [m.offer for m in self.messages.values() if m.live or m.status == "completed"]
+        for other in [*named, *fresh.values()]:
+            same = (other.actor, other.queue, other.idempotency_key)
+            if offer.idempotency_key is not None and same == (offer.actor, offer.queue, offer.idempotency_key):
+                return other
+        return None
+
+    def _store(self, offer: Offer) -> None:
+        now = self.clock.time()
+        self.messages[offer.id] = Stored(offer, next(self._orders), now, now + (offer.delay or 0.0))
+
+    def live(self, actor: ActorId, queue: str | None = None) -> list[Stored]:
+        everything = self.messages.values()
+        return [m for m in everything if m.live and m.offer.actor == actor and queue in (None, m.offer.queue)]
+
+    # --- handing out --------------------------------------------------------------------------------------------------
+
+    def ready(self, actor: ActorId, queues: Collection[str] | None) -> list[Stored]:
+        """What may be handed out now, in order."""
+        now = self.clock.time()
+        waiting = [m for m in self.live(actor) if m.holder is None]
+        blocked = {m.offer.queue for m in waiting if m.in_order and m.due > now}
+        due = [m for m in waiting if m.due <= now and m.offer.queue not in blocked]
+        return sorted((m for m in due if _wanted(m.offer.queue, queues)), key=lambda m: m.rank)
+
+    def take(self, epoch: Epoch, queues: Collection[str] | None, count: int) -> list[Delivery]:
+        self.check(epoch)
+        taken = self.ready(epoch.actor, queues)[:count]
+        for message in taken:
+            message.holder = epoch
+            message.starts += 1
+        return [
+            Delivery(m.id, m.offer.queue, m.offer.body, m.failures, m.crashes, m.created_at, m.starts) for m in taken
+        ]
+
+    def give_back(self, epoch: Epoch, deliveries: Sequence[Delivery]) -> None:
+        """Whoever asked did not live to get them: as if they had not been taken."""
+        for delivery in deliveries:
+            message = self.messages[delivery.id]
+            if message.holder is epoch and message.starts == delivery.token:
+                message.holder = None
+        self.changed()
+
+    def wakeful(self, names: Collection[str]) -> list[ActorId]:
+        actors = {m.offer.actor: None for m in self.messages.values() if m.live and m.holder is None}
+        idle = [actor for actor in actors if actor not in self.epochs and actor_name(actor) in names]
+        return [actor for actor in idle if self.ready(actor, {m.offer.queue for m in self.live(actor)})]
+
+    # --- leases -------------------------------------------------------------------------------------------------------
+
+    def claim(
+        self, actor: ActorId, host: str, on_lost: Callable[[], None], on_cancel: Callable[[MessageId], None]
+    ) -> Epoch | None:
+        """A host that claims again has lost its old lease: the answer to its first claim may not have reached it."""
+        before = self.epochs.get(actor)
+        if before is not None and before.host != host:
+            return None
+        if before is not None:
+            self.end(before, lost=True)
+        epoch = self.epochs[actor] = Epoch(actor, host, self.states.get(actor), on_lost, on_cancel)
+        return epoch
+
+    def check(self, epoch: Epoch) -> None:
+        if self.epochs.get(epoch.actor) is not epoch:
+            raise LeaseLost(f"Actor '{epoch.actor}' is not run here any more: nothing was written.")
+
+    def end(self, epoch: Epoch, *, lost: bool = False, crashed: bool = False) -> None:
+        """Released, taken away, or its host died: what it held goes back, first."""
+        if self.epochs.get(epoch.actor) is not epoch:
+            return
+        del self.epochs[epoch.actor]
+        for message in self.live(epoch.actor):
+            if message.holder is epoch:
+                message.holder, message.front, message.due = None, True, 0.0
+                message.crashes += crashed
+                if message.cancelling:
+                    self._finish(message, "cancelled", handled=False)
+        if lost:
+            epoch.on_lost()
+        self.changed()
+
+    def commit(self, epoch: Epoch, commit: Commit) -> None:
+        self.check(epoch)
+        for settlement in commit.settlements:
+            message = self.messages[settlement.delivery.id]
+            if not message.live or message.holder is not epoch or message.starts != settlement.delivery.token:
+                raise LeaseLost(f"Message {message.id} is not held here any more: nothing was written.")
+        for settlement in commit.settlements:
+            self._settle(self.messages[settlement.delivery.id], settlement)
+        if commit.state is not None:
+            self.states[epoch.actor] = epoch.state = commit.state
+        for offer in commit.schedule:
+            if offer.id not in self.messages:
+                self._store(offer)
+        if commit.destroy:
+            for message in self.live(epoch.actor):
+                self._finish(message, "cancelled", handled=False)
+            self.states.pop(epoch.actor, None)
+            epoch.state = None
+        self.changed()
+
+    def _settle(self, message: Stored, settlement: Settlement) -> None:
+        message.holder = None
+        outcome = settlement.outcome
+        if outcome in ("completed", "failed", "dead"):
+            message.reply, message.error = settlement.reply, settlement.error
+            self._finish(message, "completed" if outcome == "completed" else "failed", handled=True)
+        elif message.cancelling:
+            self._finish(message, "cancelled", handled=True)
+        elif outcome == "again":
+            message.failures, message.crashes = message.failures + 1, 0
+            message.due = self.clock.time() + settlement.delay
+            message.front, message.in_order = settlement.front, settlement.in_order
+        else:
+            message.front, message.due = True, 0.0
+
+    def _finish(self, message: Stored, status: FinalStatus, *, handled: bool) -> None:
+        message.holder = None
+        message.status = status
+        message.attempts = message.failures + message.crashes + handled
+
+    # --- asking and changing ------------------------------------------------------------------------------------------
+
+    def standing(self, message: MessageId) -> StoredResult:
+        stored = self.messages.get(message)
+        if stored is None:
+            raise MessageUnknown(message)
+        actor, queue = stored.offer.actor, stored.offer.queue
+        if stored.status is not None:
+            return StoredResult(
+                message, actor, queue, stored.status, stored.attempts, stored.reply, stored.error
+            )
+        status: MessageStatus = "delayed" if stored.due > self.clock.time() else "queued"
+        if stored.holder is not None:
+            status = "running"
+        return StoredResult(message, actor, queue, status, stored.failures + stored.crashes + (status == "running"))
+
+    def apply(self, actor: ActorId, change: Change) -> int:
+        if isinstance(change, Purge):
+            found = [message for message in self.live(actor, change.queue) if message.holder is None]
+            for message in found:
+                self._finish(message, "cancelled", handled=False)
+            self.changed()
+            return len(found)
+        stored = self.messages.get(change.message)
+        if stored is None:
+            raise MessageUnknown(change.message)
+        moved = self._cancel(stored) if isinstance(change, Cancel) else self._redeliver(stored)
+        self.changed()
+        return int(moved)
+
+    def _cancel(self, message: Stored) -> bool:
+        if not message.live:
+            return False
+        if message.holder is None:
+            self._finish(message, "cancelled", handled=False)
+        else:
+            message.cancelling = True
+            message.holder.on_cancel(message.id)
+        return True
+
+    def _redeliver(self, message: Stored) -> bool:
+        if message.status not in ("failed", "cancelled", "expired"):
+            return False
+        message.status = message.reply = message.error = None
+        message.failures = message.crashes = message.attempts = 0
+        message.front = message.in_order = message.cancelling = False
+        message.due, message.order = 0.0, next(self._orders)
+        return True
+
+    def status(self, actor: ActorId | None) -> list[QueueStatus]:
+        places = {(m.offer.actor, m.offer.queue): None for m in self.messages.values()}
+        return [self._status(*place) for place in places if actor in (None, place[0])]
+
+    def _status(self, actor: ActorId, queue: str) -> QueueStatus:
+        now, live = self.clock.time(), self.live(actor, queue)
+        running = [m.id for m in live if m.holder is not None]
+        delayed = [m for m in live if m.holder is None and m.due > now]
+        ready = self.ready(actor, {queue})
+        dead = [m for m in self.messages.values() if m.status == "failed"]
+        return QueueStatus(
+            actor=actor,
+            queue=queue,
+            ready=len(live) - len(running) - len(delayed),
+            delayed=len(delayed),
+            running=len(running),
+            dead=sum((m.offer.actor, m.offer.queue) == (actor, queue) for m in dead),
+            oldest=max(0.0, now - ready[0].created_at) if ready else None,
+            running_ids=tuple(running),
+        )
+
+
+def _wanted(queue: str, queues: Collection[str] | None) -> bool:
+    return not queue.startswith("$") if queues is None else queue in queues

@@ -1,0 +1,101 @@
+"""Keepers to be tested, each with the clock it goes by and a way to restart it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+from pathlib import Path
+from typing import Protocol
+
+from agentq_nb.mailboxes.local import LocalMailboxes
+from agentq_nb.mailboxes.protocol import Mailboxes
+from agentq_nb.store import EventLog
+from tests.unit.fake_clock import FakeClock
+from tests.unit.fake_keeper import FakeMailboxes
+from tests.unit.fake_server import Server
+from tests.unit.faults import Network
+
+
+class Setting(Protocol):
+    """A keeper under test. ``keeper`` is the one that is open now."""
+
+    clock: FakeClock
+
+    @property
+    def keeper(self) -> Mailboxes: ...
+
+    async def reopen(self) -> None:
+        """Close it in good order and open it again."""
+        ...
+
+    async def crash(self) -> None:
+        """Let it die with all that is in flight, and open what it has left behind."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class FakeSetting:
+    """The fake keeper: its server outlives it."""
+
+    def __init__(self, network: Network | None = None) -> None:
+        self.clock = FakeClock()
+        self.server = Server(self.clock)
+        self.network = network
+        self.keeper = FakeMailboxes(self.server, network)
+
+    async def reopen(self) -> None:
+        await self.keeper.close()
+        self.keeper = FakeMailboxes(self.server, self.network)
+
+    async def crash(self) -> None:
+        self.keeper.crash()
+        self.keeper = FakeMailboxes(self.server, self.network)
+
+    async def close(self) -> None:
+        await self.keeper.close()
+
+
+class LocalSetting:
+    """The local keeper on a real file."""
+
+    keeper: LocalMailboxes
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = FakeClock()
+        self._folder = folder
+        self._lives = itertools.count()
+        self._path = self._next_path()
+
+    @classmethod
+    async def open(cls, folder: Path) -> LocalSetting:
+        setting = cls(folder)
+        await setting._open()
+        return setting
+
+    def _next_path(self) -> Path:
+        folder = self._folder / f"life{next(self._lives)}"
+        folder.mkdir()
+        return folder / "work.agentq.duckdb"
+
+    async def _open(self) -> None:
+        log = await asyncio.to_thread(EventLog.open, self._path)
+        self.keeper = await LocalMailboxes.open(log, clock=self.clock)
+
+    async def reopen(self) -> None:
+        await self.keeper.close()
+        await self._open()
+
+    async def crash(self) -> None:
+        """What a dead process leaves behind is its files as they are: so a copy of them is what is opened next."""
+        await self.keeper.flushed()
+        before, self._path = self._path, self._next_path()
+        for file in before.parent.iterdir():
+            if file.is_file():
+                shutil.copy(file, self._path.parent / file.name)
+        await self.keeper.close()
+        await self._open()
+
+    async def close(self) -> None:
+        await self.keeper.close()

@@ -1,0 +1,76 @@
+"""The shell command: which file it means, what it says, and with which exit code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agentq_nb.cli import existing_store, main
+from agentq_nb.errors import StoreError
+
+
+@pytest.fixture(autouse=True)
+def _no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AGENTQ_DB", raising=False)
+
+
+def test_help_names_every_command_of_the_shell_and_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    told = capsys.readouterr().out
+    for name in ("demo", "doctor", "sql", "export", "prune", "status", "results", "dead", "show"):
+        assert f"agentq {name}" in told
+    assert "agentq send" not in told
+    assert "--store PATH" in told
+
+
+def test_help_of_one_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", "prune"]) == 0
+    assert "agentq prune BEFORE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["strat"], "There is no command 'strat'"),
+        (["start"], "start works only in a notebook, as %agentq start"),
+        (["sql"], "QUERY is missing. Type: sql QUERY"),
+        (["sql", "select 1", "--store"], "--store needs a path"),
+        (["prune", "soon"], "BEFORE is a time like 7d, 12h"),
+    ],
+)
+def test_bad_words_are_one_line_and_exit_code_2(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert says in told
+    assert told.count("\n") == 1
+
+
+def test_the_only_file_of_the_folder_is_meant(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="There is no"):
+        existing_store(None, tmp_path)
+    only = tmp_path / "one.agentq.duckdb"
+    only.touch()
+    assert existing_store(None, tmp_path) == only
+    (tmp_path / "two.agentq.duckdb").touch()
+    with pytest.raises(StoreError, match=r"several files here: one.agentq.duckdb, two.agentq.duckdb"):
+        existing_store(None, tmp_path)
+
+
+def test_a_file_that_is_not_there_is_never_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = tmp_path / "missing.duckdb"
+    assert main(["status", "--store", str(missing)]) == 1
+    assert f"There is no file {missing}" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_runs_as_a_module_and_stops_when_nobody_reads_on(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        f"{sys.executable} -m agentq_nb.cli help | head -1", shell=True, capture_output=True, text=True, check=True
+    )
+    assert "command" in ran.stdout
+    assert ran.stderr == ""

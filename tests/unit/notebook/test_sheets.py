@@ -1,0 +1,112 @@
+"""What agents write is shown, never obeyed: by no page, no terminal, no font."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from agentq_nb.commands.sheets import Cell, Sheet, as_text, duration, safe, tone
+from agentq_nb.notebook.html import as_html
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror='alert(1)'>",
+    "a\0b",
+    "lone \ud800 surrogate",
+    "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\",
+    "abc\u202egnp.exe",
+    "\u2066isolated",
+    "\x9b31m",
+    "\ue000\U0010ffff",
+]
+
+
+def sheet_of(text: str) -> Sheet:
+    return Sheet(text, [("fact", text)], ["a", "b"], [[text, 1], [Cell(text, "bad"), 2]], [("long", text)], [text])
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_shown_and_nothing_more(text: str) -> None:
+    for made in (as_html(sheet_of(text)), as_text(sheet_of(text))):
+        made.encode()
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", made)
+    page = as_html(sheet_of(text))
+    assert "<script" not in page
+    assert "<img" not in page
+
+
+def test_colours_of_a_terminal_are_taken_out_and_reordering_is_shown_by_number() -> None:
+    assert safe("\x1b[31mred\x1b[0m") == "red"
+    assert safe("abc\u202egnp.exe") == "abc\\u202egnp.exe"
+
+
+@pytest.mark.parametrize("text", ["x" * 1_000_000, "<" * 1_000_000, "\x1b[31m" * 200_000, "é\n" * 500_000])
+def test_long_text_is_cut_and_says_how_long_it_was(text: str) -> None:
+    page = as_html(sheet_of(text))
+    assert len(page) < 200_000
+    assert f"({len(text):,} characters)" in page
+    assert f"({len(text):,} characters)" in as_text(sheet_of(text))
+
+
+def test_ordinary_text_of_any_language_stays_as_it_is() -> None:
+    for text in ("Grüße, 世界", "שלום", "👩‍💻 done", "a\tb\nc"):
+        assert safe(text) == text
+
+
+def test_a_table_lines_up_in_a_terminal_also_with_wide_characters() -> None:
+    lines = as_text(Sheet(columns=["name", "n"], rows=[["世界", 1], ["ab", 100]])).splitlines()
+    assert lines == ["name    n", "----  ---", "世界    1", "ab    100"]
+
+
+def test_a_table_without_rows_says_so() -> None:
+    empty = Sheet(columns=["name"], empty="No dead letters.")
+    assert as_text(empty) == "No dead letters."
+    assert "No dead letters." in as_html(empty)
+
+
+def test_every_part_is_in_both_forms() -> None:
+    sheet = Sheet("Title", [("fact", 1.5)], ["column"], [[tone("failed")]], [("Traceback", "text")], ["note"])
+    for made in (as_text(sheet), as_html(sheet)):
+        for part in ("Title", "fact", "1.5", "column", "failed", "Traceback", "text", "note"):
+            assert part in made
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, ""),
+        (0.0421, "42 ms"),
+        (3.21, "3.2 s"),
+        (60, "1 min"),
+        (250, "4 min 10 s"),
+        (7500, "2 h 5 min"),
+        (273600, "3 d 4 h"),
+    ],
+)
+def test_durations_are_short(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+class Balance(HTMLParser):
+    """Fails where tags do not match."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert not any(name.startswith("on") for name, _ in attrs)
+        self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_the_html_is_well_formed_whatever_it_shows(text: str) -> None:
+    balance = Balance()
+    balance.feed(as_html(sheet_of(text)))
+    balance.close()
+    assert balance.open == []

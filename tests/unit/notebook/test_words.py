@@ -1,0 +1,122 @@
+"""Reading commands: words, quotes, options, bodies as they were typed, and one line for everything that is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from agentq_nb.commands.explaining import Help
+from agentq_nb.commands.hosting import Start, Status
+from agentq_nb.commands.looking import Results
+from agentq_nb.commands.sending import Ask, Send
+from agentq_nb.commands.sheets import as_text
+from agentq_nb.commands.table import COMMANDS, offered, read_arguments, read_line
+from agentq_nb.commands.words import BadWords, declared, summary, usage
+from agentq_nb.errors import NoHost
+
+
+class Place:
+    """Where nothing runs."""
+
+    def __init__(self, in_kernel: bool) -> None:
+        self.in_kernel = in_kernel
+
+    def host(self) -> NoReturn:
+        raise NoHost
+
+    def registry(self) -> None:
+        return None
+
+    def store(self) -> Path:
+        return Path("agentq.duckdb")
+
+    async def start(self, store: str | None, accept_loss: bool = False) -> NoReturn:
+        raise NoHost
+
+
+def test_no_words_show_the_status() -> None:
+    assert isinstance(read_line(""), Status)
+    assert isinstance(read_line("   "), Status)
+
+
+def test_a_body_stays_as_it_was_typed() -> None:
+    body = """{"prompt": "it's {x} $HOME --key 'a"}"""
+    assert read_line(f"send runner/main tasks {body}") == Send(actor="runner/main", queue="tasks", body=body)
+
+
+def test_options_stand_anywhere_before_the_body() -> None:
+    expected = Ask(actor="runner/main", queue="tasks", timeout=2.5, key="a b", no_check=True, body="go --key")
+    assert read_line("ask --timeout 2.5 runner/main --key 'a b' tasks --no-check go --key") == expected
+    assert read_line("ask runner/main tasks --timeout=2.5 --key='a b' --no-check go --key") == expected
+
+
+def test_two_dashes_end_the_options() -> None:
+    assert read_line("send runner/main tasks -- --help me").body == "--help me"  # type: ignore[attr-defined]
+
+
+def test_the_text_of_a_cell_is_the_body() -> None:
+    command = read_line("send --key k runner/main tasks", "two\nlines {x}\n")
+    assert command == Send(actor="runner/main", queue="tasks", key="k", body="two\nlines {x}")
+
+
+def test_quoted_words_keep_their_spaces_and_keys_are_escaped_like_actor_ids() -> None:
+    assert read_line("""send "runner/my key" tasks hi""").actor == "runner/my key"  # type: ignore[attr-defined]
+    assert read_line("send runner/a/b%2Fc tasks hi").actor == "runner/a/b%2Fc"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("strat", "Did you mean start?"),
+        ("fly", "There are: start, stop"),
+        ("send", "ACTOR/KEY is missing. Type: send ACTOR/KEY QUEUE [--key KEY] BODY"),
+        ("send runner/main", "QUEUE is missing"),
+        ("send runner/main tasks", "BODY is missing"),
+        ("send 'runner/main tasks hi", "A quote is not closed"),
+        ("send run-ner/main tasks hi", "ACTOR/KEY is an actor's name and key, like task_runner/main"),
+        ("send runner/ tasks hi", "ACTOR/KEY is an actor's name and key"),
+        ("send --kye x runner/main tasks hi", "Did you mean --key?"),
+        ("send --key", "--key needs a value"),
+        ("ask --no-check=1 runner/main tasks hi", "--no-check takes no value"),
+        ("ask --timeout soon runner/main tasks hi", "--timeout is a number of seconds, like 60 or 0.5, not soon"),
+        ("ask --timeout nan runner/main tasks hi", "--timeout is a number of seconds"),
+        ("status now", "Too many words: now. Type: status"),
+        ("start --store", "--store needs a value. Type: start [--store PATH]"),
+    ],
+)
+def test_bad_words_give_one_line_that_says_what_to_type(line: str, says: str) -> None:
+    with pytest.raises(BadWords) as caught:
+        read_line(line)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cell_under_a_command_without_a_body_is_refused() -> None:
+    with pytest.raises(BadWords, match="status takes no text of a cell"):
+        read_line("status", "text\n")
+    with pytest.raises(BadWords, match="The text of the cell is the body"):
+        read_line("send runner/main tasks hi", "text\n")
+
+
+def test_the_shell_has_its_own_commands_and_may_put_options_last() -> None:
+    assert read_arguments([]) == read_arguments(["--help"]) == Help()
+    assert read_arguments(["results", "runner/main", "--last", "5"]) == Results(actor="runner/main", last=5)
+    assert read_arguments(["sql", "--", "select", "1", "--x"]).query == "select 1 --x"  # type: ignore[attr-defined]
+    with pytest.raises(BadWords, match="start works only in a notebook, as %agentq start"):
+        read_arguments(["start"])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str) -> None:
+    sheet = asyncio.run(Help(command=name).run(Place(in_kernel=name in offered("kernel"))))
+    text = as_text(sheet)
+    assert usage(COMMANDS[name]) in text
+    assert all(field.label in text and field.help for field in declared(COMMANDS[name]).values())
+    assert summary(COMMANDS[name])[:60] in text
+
+
+def test_the_parser_needs_no_running_host() -> None:
+    assert read_line("start --store a.duckdb") == Start(store="a.duckdb")

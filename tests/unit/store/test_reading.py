@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from agentq_nb.errors import SqlRefused, StoreError
+from agentq_nb.store import EventLog, Row, Table
+from tests.unit.store.helpers import append, event, files, queued, with_log, write
+
+READS = [
+    "select * from messages",
+    "with x as (select 1 as a) from x",
+    "values (1)",
+    "from events",
+    "describe events",
+    "show tables",
+    "summarize messages",
+    "explain select * from results",
+    "explain analyze select 1",
+    "select 'drop table events; checkpoint()'",
+    "/* a comment */ select 1 -- another",
+]
+
+HOSTILE = [
+    "drop table events",
+    "delete from events",
+    "insert into events(seq) values (9)",
+    "update events set seq = 0",
+    "with gone as (delete from events returning *) select * from gone",
+    "select 1; delete from events",
+    "explain analyze delete from events",
+    "explain analyze insert into events(seq) values (9)",
+    "create table mine(i int)",
+    "create temp table mine(i int)",
+    "alter table events rename to gone",
+    "copy events to '{folder}/stolen.csv'",
+    "copy (select 1) to '{folder}/stolen.csv'",
+    "explain analyze copy events to '{folder}/stolen.csv'",
+    "export database '{folder}/stolen'",
+    "attach '{folder}/other.duckdb'",
+    "install httpfs",
+    "load httpfs",
+    "set threads = 9",
+    "pragma enable_profiling",
+    "reset threads",
+    "call force_checkpoint()",
+    "select * from force_checkpoint()",
+    "select * from checkpoint()",
+    'select * from "checkpoint" /* */ ()',
+    "select * from query('delete from events')",
+    "select * from (select * from query('select 1'))",
+    "select * from json_execute_serialized_sql(json_serialize_sql('select 1'))",
+    "select * from enable_logging()",
+    "select * from truncate_duckdb_logs()",
+    "select write_log('x')",
+    "select * from read_csv('/etc/passwd')",
+    "select * from read_text('/etc/passwd')",
+    "select * from '/etc/passwd'",
+    "select * from read_blob('{folder}/*')",
+    "select * from glob('/*')",
+    "select * from pandas_scan(1)",
+    "select * from arrow_scan_dumb(1, 2, 3)",
+    "select * from python_map_function(1, 2)",
+    "select * from seen",
+    "begin",
+    "commit",
+    "use memory",
+    "prepare x as delete from events",
+    "vacuum",
+    "selekt 1",
+    "",
+]
+
+
+def test_reads_are_answered_with_columns_and_rows(path: Path) -> None:
+    write(path, queued("a"))
+
+    async def use(log: EventLog) -> None:
+        for query in READS:
+            assert len(await log.sql(query)) > 0, query
+        assert await log.sql("select ? + 1 as sum", [41]) == Table(["sum"], [(42,)])
+        frame = (await log.sql("select message_id, 1 as one from events")).frame()
+        assert frame.to_dict("list") == {"message_id": ["a"], "one": [1]}
+
+    with_log(path, use)
+
+
+def test_nothing_but_reads_is_accepted_and_nothing_changes(path: Path) -> None:
+    write(path, queued("a"))
+    seen = [1]  # what a replacement scan would find
+
+    async def use(log: EventLog) -> None:
+        for query in HOSTILE:
+            with pytest.raises(SqlRefused):
+                await log.sql(query.format(folder=path.parent))
+        assert log.fetch("select seq, message_id from events") == [(1, "a")]
+        assert [name for (name,) in log.fetch("select table_name from duckdb_tables()")] == ["events", "store_facts"]
+        assert await append(log, queued("b")) is None
+
+    with_log(path, use)
+    assert seen == [1]
+    assert files(path.parent).keys() == {path.name, path.name + ".guard"}
+
+
+ENDLESS = "select count(*) from range(100000000) a, range(100000000) b where a.range + b.range = -1"
+
+
+def test_cancelling_interrupts_the_query_and_closing_does_too(path: Path) -> None:
+    async def use() -> None:
+        log = EventLog.open(path)
+        query = asyncio.create_task(log.sql(ENDLESS))
+        await asyncio.sleep(0.2)
+        query.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await query
+        query = asyncio.create_task(log.sql(ENDLESS))
+        await asyncio.sleep(0.2)
+        log.close()
+        with pytest.raises(StoreError, match="interrupted"):
+            await query
+
+    asyncio.run(asyncio.wait_for(use(), 30))
+
+
+def test_reading_goes_on_beside_writing(path: Path) -> None:
+    async def use(log: EventLog) -> None:
+        async def read() -> int:
+            counts = [(await log.sql("select count(*) from messages")).rows[0][0] for _ in range(20)]
+            assert counts == sorted(counts)
+            return counts[-1]
+
+        async def write_some() -> None:
+            for number in range(200):
+                assert await append(log, queued(f"m{number}")) is None
+
+        await asyncio.gather(read(), read(), write_some())
+        assert await read() == 200
+
+    with_log(path, use)
+
+
+def test_an_export_is_a_whole_copy_that_other_programs_open_while_the_log_goes_on(path: Path, tmp_path: Path) -> None:
+    async def use(log: EventLog) -> None:
+        await append(log, queued("a"), queued("b"))
+        reader = asyncio.create_task(log.sql(ENDLESS))
+        await asyncio.sleep(0.1)
+        await log.export(tmp_path / "copy.duckdb")
+        reader.cancel()
+        assert await append(log, queued("c")) is None
+        with pytest.raises(StoreError, match="exists already"):
+            await log.export(tmp_path / "copy.duckdb")
+        with pytest.raises(StoreError):
+            await log.export(tmp_path / "nowhere" / "copy.duckdb")
+        lock = "import duckdb, sys; duckdb.connect(sys.argv[1])"
+        command = [sys.executable, "-c", lock, str(path)]
+        other = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+        assert "Could not set lock" in other.stderr  # copying did not cost us DuckDB's own lock
+
+    with_log(path, use)
+    with duckdb.connect(str(tmp_path / "copy.duckdb"), read_only=True) as copy:
+        assert copy.execute("select message_id from messages order by 1").fetchall() == [("a",), ("b",)]
+    assert {file.name for file in tmp_path.iterdir() if file.is_file()} == {"copy.duckdb"}
+    assert (tmp_path / "copy.duckdb").stat().st_mode & 0o777 == 0o600
+
+
+def test_times_with_a_zone_are_refused_with_a_hint_where_they_cannot_be_shown(path: Path) -> None:
+    async def use(log: EventLog) -> None:
+        if importlib.util.find_spec("pytz") is None:
+            with pytest.raises(SqlRefused, match="::timestamp"):
+                await log.sql("select now()")
+        ((now, shown),) = (await log.sql("select epoch(now()), now()::timestamp")).rows
+        assert abs(now - time.time()) < 60
+        assert shown.tzinfo is None
+
+    with_log(path, use)
+
+
+def test_pruning_and_exporting_go_on_beside_a_reader_that_has_the_table_open(path: Path, tmp_path: Path) -> None:
+    endless = "select count(*) from events a, range(100000000) b, range(100000) c where a.seq + b.range + c.range = -1"
+
+    async def use(log: EventLog) -> None:
+        await append(log, *(row for number in range(500) for row in (queued(f"m{number}"), done(f"m{number}"))), time=1)
+        reader = asyncio.create_task(log.sql(endless))
+        await asyncio.sleep(0.2)
+        await append(log, queued("live"))
+        await log.export(tmp_path / "before.duckdb")
+        assert await log.prune(1000) == 1000
+        await log.export(tmp_path / "after.duckdb")
+        assert await append(log, queued("more")) is None
+        assert not reader.done()
+        reader.cancel()
+        assert log.fetch("select message_id from messages order by 1") == [("live",), ("more",)]
+
+    with_log(path, use)
+    EventLog.open(path).close()
+    for name, count in (("before", 501), ("after", 1)):
+        with duckdb.connect(str(tmp_path / f"{name}.duckdb"), read_only=True) as copy:
+            assert copy.execute("select count(*) from messages").fetchall() == [(count,)]
+
+
+def done(message: str) -> Row:
+    return event("message.completed", message)

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentq_nb.store import EventLog, Row
+from tests.unit.store.helpers import append, event, queued, with_log
+
+ERROR = {"group": "user", "code": "oops", "message": "No."}
+
+
+def view(path: Path, query: str, *histories: tuple[float, Row]) -> list[tuple[Any, ...]]:
+    """The rows of a query after these events at these seconds."""
+
+    async def use(log: EventLog) -> list[tuple[Any, ...]]:
+        for second, row in histories:
+            await append(log, row, time=1_800_000_000 + second)
+        return log.fetch(query)
+
+    return with_log(path, use)
+
+
+def message(kind: str, **data: Any) -> Row:
+    return event(f"message.{kind}", "m", **data)
+
+
+SOON = time.time() + 9999
+STATUSES = [
+    ([], "queued"),
+    ([message("started", attempt=1)], "running"),
+    ([message("started", attempt=1), message("cancel_requested")], "running"),
+    ([message("started", attempt=1), message("completed")], "completed"),
+    ([message("started", attempt=1), message("failed", error=ERROR)], "failed"),
+    ([message("started", attempt=1), message("retried", error=ERROR, due=1)], "queued"),
+    ([message("started", attempt=1), message("retried", error=ERROR, due=SOON)], "delayed"),
+    ([message("started", attempt=1), message("released")], "queued"),
+    ([message("started", attempt=1), message("crashed", crashes=1)], "queued"),
+    ([message("cancelled")], "cancelled"),
+    ([message("expired")], "expired"),
+    ([message("failed", error=ERROR), message("redelivered")], "queued"),
+]
+
+
+@pytest.mark.parametrize(("history", "status"), STATUSES)
+def test_the_status_of_a_message_is_what_happened_last(path: Path, history: list[Row], status: str) -> None:
+    rows = [(number, row) for number, row in enumerate([queued("m"), *history])]
+    assert view(path, "select status from messages", *rows) == [(status,)]
+
+
+def test_a_message_shows_its_times_attempts_reply_and_key(path: Path) -> None:
+    found = view(
+        path,
+        "select message_id, actor_id, actor, queue, status, attempts, waited_seconds, handled_seconds, priority,"
+        " idempotency_key, body, reply, error from messages",
+        (0, queued("m", body={"n": 1}, priority=5, key="k")),
+        (1, message("started", attempt=1)),
+        (2, message("retried", error=ERROR, due=1)),
+        (4, message("started", attempt=2)),
+        (7, message("completed", reply=[1, 2])),
+    )
+    assert found == [
+        ("m", "worker/main", "worker", "tasks", "completed", 2, 4.0, 3.0, 5, "k", '{"n":1}', "[1,2]", None)
+    ]
+
+
+def test_a_delayed_message_is_delayed_until_it_is_due(path: Path) -> None:
+    rows = [(0, queued("later", due=SOON)), (0, queued("now", due=1))]
+    assert view(path, "select message_id, status from messages order by 1", *rows) == [
+        ("later", "delayed"),
+        ("now", "queued"),
+    ]
+
+
+def test_queues_count_by_status_and_results_hold_what_is_settled(path: Path) -> None:
+    rows = [
+        (0, queued("m")),
+        (0, queued("n")),
+        (0, queued("o", queue="other")),
+        (0, queued("hidden", queue="$schedule")),
+        (1, message("started", attempt=1)),
+        (2, message("failed", error=ERROR, reason="dead")),
+    ]
+    assert view(path, "select actor_id, queue, queued, running, failed from queues order by 2", *rows) == [
+        ("worker/main", "other", 1, 0, 0),
+        ("worker/main", "tasks", 1, 0, 1),
+    ]
+    assert view(path, "select message_id, status, error->>'$.message' from results") == [("m", "failed", "No.")]
+
+
+def test_each_start_is_an_attempt_with_its_outcome(path: Path) -> None:
+    found = view(
+        path,
+        "select attempt, outcome, epoch(ended_at - started_at), error->>'$.code' from attempts order by started_at",
+        (0, queued("m")),
+        (0, queued("hidden", queue="$schedule")),
+        (0, event("message.started", "hidden", attempt=1)),
+        (1, message("started", attempt=1)),
+        (2, message("retried", error=ERROR, due=1)),
+        (3, message("started", attempt=2)),
+        (5, message("crashed", crashes=1)),
+        (6, message("started", attempt=3)),
+        (7, message("cancel_requested")),
+        (9, message("completed")),
+        (10, queued("n")),
+        (11, event("message.started", "n", attempt=1)),
+    )
+    assert found == [
+        (1, "retried", 1.0, "oops"),
+        (2, "crashed", 2.0, None),
+        (3, "completed", 3.0, None),
+        (1, "running", None, None),
+    ]
+
+
+def test_sessions_and_transcripts_are_told_from_their_events(path: Path) -> None:
+    def session(kind: str, name: str, **data: Any) -> Row:
+        return event(f"session.{kind}", session=name, actor="vm/a", **data)
+
+    rows = [
+        (0, session("created", "s", agent="pi", keep=False)),
+        (1, session("event", "s", index=1, type="prompt", text="Hello")),
+        (2, session("event", "s", index=2, type="text", text="Hi")),
+        (3, session("closed", "s")),
+        (4, session("created", "t", agent="shell", keep=True)),
+    ]
+    assert view(
+        path, "select session_id, actor_id, agent, status, events, prompts from sessions order by 1", *rows
+    ) == [
+        ("s", "vm/a", "pi", "closed", 2, 1),
+        ("t", "vm/a", "shell", "open", 0, 0),
+    ]
+    assert view(path, "select session_id, index, type, text from transcripts order by index") == [
+        ("s", 1, "prompt", "Hello"),
+        ("s", 2, "text", "Hi"),
+    ]
+
+
+def test_actors_show_their_latest_state_and_whether_they_were_destroyed(path: Path) -> None:
+    rows = [
+        (0, event("actor.created", actor="a/1", input=1)),
+        (1, event("actor.state", actor="a/1", state={"n": 1})),
+        (2, event("actor.state", actor="a/1", state={"n": 2})),
+        (3, event("actor.created", actor="b/1")),
+        (4, event("actor.state", actor="b/1", state={"n": 3})),
+        (5, event("actor.destroyed", actor="b/1")),
+    ]
+    assert view(path, "select actor_id, name, input, state, destroyed from actors order by 1", *rows) == [
+        ("a/1", "a", "1", '{"n":2}', False),
+        ("b/1", "b", None, None, True),
+    ]
