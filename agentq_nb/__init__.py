@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import Any
+
+if sys.platform == "win32":
+    raise ImportError("agentq_nb does not run on Windows: it needs POSIX file locks and process groups. Use it in WSL.")
 
 from agentq_nb.actor import Actor, action
+from agentq_nb.agent_os import agent_os, agents
 from agentq_nb.declarations import Queue, Retry
 from agentq_nb.errors import AgentqError, UserError, WaitWouldDeadlock
 from agentq_nb.messages import Message
 from agentq_nb.receipts import Receipt, Result
 from agentq_nb.registry import Registry, create_client, current_registry, setup
-
-if TYPE_CHECKING:
-    from agentq_nb.agent_os import agent_os, agents
 
 # What actors log is for whoever asks for it: without a handler of the user's, nothing prints into a notebook.
 logging.getLogger("agentq").addHandler(logging.NullHandler())
@@ -36,17 +38,6 @@ __all__ = [
     "current_registry",
     "setup",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """The agent OS is loaded when it is first used: queues alone need none of it."""
-    if name in ("agent_os", "agents"):
-        from importlib import import_module
-
-        value = getattr(import_module("agentq_nb.agent_os"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'agentq_nb' has no attribute '{name}'")
 
 
 def load_ipython_extension(ip: Any) -> None:

@@ -43,6 +43,8 @@ from agentq_nb.supervision import Supervisor
 Returned = TypeVar("Returned")
 Reason: TypeAlias = Literal["going to sleep", "stopping", "being replaced", "being destroyed", "without its store"]
 
+_STRENGTH: list[Any] = ["going to sleep", "being replaced", "being destroyed", "stopping", "without its store"]
+
 GRACE = 10.0
 """Seconds ``run`` may take to return once it was told to, and that a stop waits for what is in flight."""
 
@@ -89,7 +91,7 @@ class Activation:
         self.supervisor = Supervisor(self)
         self.performances: dict[Call, Performance] = {}
         self._instance: Actor | None = None
-        self._kept_awake = 0
+        self._kept_awake: set[asyncio.Future[None]] = set()
         self._close_asked = asyncio.Event()
         self._idleness = Idleness(self.clock, cls.declared.sleep_timeout, lambda: self.close("going to sleep"))
         lease.cancelling = self._cancel_held
@@ -156,6 +158,8 @@ class Activation:
         """Call a hook and write what it changed. A failed creation writes nothing: it is tried again next time."""
         call = Call(self.actor_id, "hook", getattr(function, "__name__", "on_create"))
         performance = self.perform(call, function)
+        if self.closing is not None:
+            self._stop_later(performance)
         commit, error = self.conclude(call, await performance.finished)
         if error is not None:
             raise _presentable(error, f"hook {call.name}", self.actor_id)
@@ -167,9 +171,12 @@ class Activation:
     # --- its end ------------------------------------------------------------------------------------------------------
 
     def close(self, reason: Reason) -> None:
-        """Take no more messages and end, as gently as the reason allows. The first reason stands, but for a stop."""
-        if self.closing is None or reason in ("stopping", "without its store"):
+        """Take no more messages and end, as gently as the reason allows. The stronger reason stands."""
+        if self.closing is None or _STRENGTH.index(reason) > _STRENGTH.index(self.closing):
             self.closing = reason
+        if not self.started.is_set():
+            for performance in self.performances.values():
+                self._stop_later(performance)
         self.mailbox.close()
         self._close_asked.set()
         if reason == "without its store":
@@ -194,10 +201,15 @@ class Activation:
         if self.closing == "being destroyed":
             await self.lease.commit(Commit(destroy=True))
 
+    def _stop_later(self, performance: Performance) -> None:
+        """A hook has the same grace as everything else when the actor ends."""
+        timer = self.clock.call_at(self.clock.time() + GRACE, performance.stop)
+        performance.finished.add_done_callback(lambda _: timer.cancel())
+
     async def _let_finish(self) -> None:
         """A stop waits its grace. Otherwise what is being done is done first, then ``run`` has its grace to return."""
         waited = 0.0
-        while self.performances and self.closing not in ("without its store",):
+        while (self.performances or self._kept_awake) and self.closing != "without its store":
             patient = self.closing != "stopping" and (self.mailbox.holders or self._acting() or self._kept_awake)
             if not patient and waited >= GRACE:
                 return
@@ -210,7 +222,9 @@ class Activation:
 
     async def _all_finished(self, timeout: float | None) -> None:
         """Return when all that runs has ended, or something changed the reason to stop, or the time is up."""
-        finished = [performance.finished for performance in self.performances.values()]
+        finished = [*(performance.finished for performance in self.performances.values())]
+        if timeout is not None:
+            finished += self._kept_awake
         if not finished:
             return
         expired: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -246,9 +260,12 @@ class Activation:
         An action or hook that failed leaves no state; one whose state does not fit its type has failed.
         """
         changes: dict[str, Any] = {}
-        if call.kind != "run" and error is None:
+        if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
+            for receiver in call.receivers:
+                receiver.interrupted = receiver.interrupted or "stopped"
+        if error is None:
             try:
-                changes = self.committed.unsaved()
+                changes = self._changed_by(call)
             except ValidationFailed as invalid:
                 error = invalid
         settlements: list[Settlement] = []
@@ -264,8 +281,17 @@ class Activation:
         if error is None:
             scheduled += offers(call.scheduled, self.clock.time())
         elif call.state_before is not None:
-            self.committed.restore(call.state_before)
+            others = [other.state_before for other in self.performances if other is not call]
+            self.committed.restore(call.state_before, [before for before in others if before is not None])
         return Commit(settlements, state, scheduled), error
+
+    def _changed_by(self, call: Call) -> dict[str, Any]:
+        """What the call leaves to be written: of an action what was changed since it first touched the state."""
+        if call.kind == "hook":
+            return self.committed.unsaved()
+        if call.kind == "run" or call.state_before is None:
+            return {}
+        return self.committed.unsaved(call.state_before)
 
     async def write(self, commit: Commit) -> None:
         """Durable on return. So is what the call saw of the state: another's return may have taken it along just now."""
@@ -319,49 +345,48 @@ class Activation:
             raise ActionNotFound(self.name, name, list(self.actions))
         bound = action.bind(self._instance, args, kwargs)
         call = Call(self.actor_id, "action", name, caller, behind)
-        return call, self.perform(call, (lambda: self.in_thread(bound)) if action.thread else bound)
+        performance = self.perform(call, (lambda: self.in_thread(bound)) if action.thread else bound)
+        self._limit(performance)
+        return call, performance
 
     async def _settle_action(self, call: Call, performance: Performance) -> Any:
-        timed_out = self._limit(performance)
         try:
-            error = await performance.finished
-            if timed_out.is_set() and error is not None:
-                error = ActionTimedOut(self.actor_id, call.name, self.cls.declared.action_timeout or 0.0)
-            elif isinstance(error, asyncio.CancelledError):
-                error = Aborted(self.actor_id, self.closing or "no longer waited for; the action was cancelled")
-            commit, error = self.conclude(call, error)
+            commit, error = self.conclude(call, await performance.finished)
             await self.write(commit)
         finally:
             await call.end()
+        if isinstance(error, asyncio.CancelledError):
+            error = Aborted(self.actor_id, self.closing or "no longer waited for; the action was cancelled")
         if error is not None:
             raise _presentable(error, f"action `{call.name}`", self.actor_id)
         return performance.result
 
-    def _limit(self, performance: Performance) -> asyncio.Event:
-        """Stop the action when its time is up; the event tells that this was so."""
-        timed_out = asyncio.Event()
+    def _limit(self, performance: Performance) -> None:
+        """Stop the action when its time is up."""
         limit = self.cls.declared.action_timeout
         if limit is not None:
-
-            def stop() -> None:
-                timed_out.set()
-                performance.stop()
-
-            timer = self.clock.call_at(self.clock.time() + limit, stop)
+            timed_out = ActionTimedOut(self.actor_id, performance.call.name, limit)
+            timer = self.clock.call_at(self.clock.time() + limit, lambda: performance.stop(timed_out))
             performance.finished.add_done_callback(lambda _: timer.cancel())
-        return timed_out
 
     # --- being interrupted --------------------------------------------------------------------------------------------
 
     def interrupt(self, receiver: Receiver, why: Interruption) -> None:
         """Cancel the task that handles the receiver's messages; its whole call, if the task does not end."""
-        receiver.interrupted = why
         performance = self.performances.get(receiver.call)
-        if performance is None:
+        if performance is None or not receiver.held:
             return
+        receiver.interrupted = why
         if receiver.task is not None and receiver.task is not performance.task:
             receiver.task.cancel()
         performance.stop()
+
+    def stand_down(self, receiver: Receiver) -> None:
+        """The handler was stopped because of a message that it has settled now, and goes on: let it."""
+        performance = self.performances.get(receiver.call)
+        if performance is not None and self.closing is None:
+            receiver.interrupted = None
+            performance.stand_down()
 
     def _cancel_held(self, message: MessageId) -> None:
         receiver = self.mailbox.find(message)
@@ -395,9 +420,7 @@ class Activation:
         receiver = self._holding()
         if receiver is not None:
             return receiver.working_copy(self.committed).value
-        call = current_call.get()
-        if call is not None and call.kind != "run" and call.state_before is None and self.committed.present:
-            call.state_before = self.committed.fields_of(self.committed.shared)
+        self._note_first_touch()
         return self.committed.shared
 
     def set_state(self, value: Any) -> None:
@@ -405,7 +428,14 @@ class Activation:
         if receiver is not None:
             receiver.working_copy(self.committed).replace(value)
         else:
+            self._note_first_touch()
             self.committed.replace(value)
+
+    def _note_first_touch(self) -> None:
+        call = current_call.get()
+        if call is not None and call.kind == "action" and call.state_before is None:
+            present = self.committed.present
+            call.state_before = self.committed.fields_of(self.committed.shared) if present else {}
 
     def _holding(self) -> Receiver | None:
         receiver = current_receiver.get()
@@ -417,12 +447,14 @@ class Activation:
         await self.lease.commit(Commit(state=state))
 
     async def keep_awake(self, awaitable: Awaitable[Returned]) -> Returned:
-        self._kept_awake += 1
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._kept_awake.add(done)
         self.changed()
         try:
             return await awaitable
         finally:
-            self._kept_awake -= 1
+            done.set_result(None)
+            self._kept_awake.discard(done)
             self.changed()
 
     async def in_thread(self, function: Callable[..., Returned], *args: Any) -> Returned:

@@ -57,19 +57,20 @@ class Call:
         self.scheduled: list[Planned] = []
         self.state_before: dict[str, Any] | None = None
         """The shared state when this call first touched it."""
-        self._ended = False
+        self.ended = False
+        """Whether it is over, or was given up: it receives nothing any more."""
         self._at_end: list[Callable[[], Awaitable[None]]] = []
 
     def at_end(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Await ``callback()`` when this call has ended, however it ends; at once if it has ended already."""
-        if self._ended:
+        if self.ended:
             asyncio.ensure_future(_await(callback))  # noqa: RUF006  # nothing else could own it: its owner is gone
         else:
             self._at_end.append(callback)
 
     async def end(self) -> None:
         """Run the callbacks. One that raises does not keep the others from running."""
-        self._ended = True
+        self.ended = True
         for callback in self._at_end:
             await _await(callback)
 

@@ -221,6 +221,9 @@ class Host:
     async def _live_activation(self, activation: Activation, input: Any) -> None:
         try:
             await activation.live(input)
+        except Exception as error:  # whatever it is, it must not end the other actors
+            logging.getLogger("agentq").exception("actor %s ended", activation.actor_id)
+            activation.failure = activation.failure or error
         finally:
             actor = activation.actor_id
             if self._activations.get(actor) is activation:
@@ -253,7 +256,8 @@ class Host:
 
     async def _replace(self, activation: Activation) -> None:
         await activation.ended.wait()
-        await self._rouse(activation.actor_id)
+        if activation.closing == "being replaced":
+            await self._rouse(activation.actor_id)
 
     # --- what clients do ----------------------------------------------------------------------------------------------
 
@@ -340,6 +344,8 @@ class Host:
 
     async def cancel_message(self, message: MessageId) -> bool:
         standing = await self.mailboxes.wait(message, 0)
+        if standing.status not in ("queued", "delayed"):
+            return False
         return await self.mailboxes.change(standing.actor, Cancel(message)) > 0
 
     def _holders(self, actor: ActorId, queue: str) -> list[Receiver]:

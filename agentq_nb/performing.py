@@ -10,6 +10,7 @@ from typing import Any
 
 from agentq_nb.calls import Call, current_call
 from agentq_nb.clock import Clock, Timer
+from agentq_nb.errors import InternalError
 
 GRACE_AFTER_CANCEL = 5.0
 """Seconds a cancelled call may take to end before nobody waits for it any longer."""
@@ -28,6 +29,8 @@ class Performance:
         """Done when the call ended or was given up: None when it returned, else what it raised."""
         self.result: Any = None
         self.stopped = False
+        self.because: BaseException | None = None
+        """Why it was stopped, where that is worth more than how it then ended."""
         self.abandoned = False
         self._clock = clock
         self._timer: Timer | None = None
@@ -41,25 +44,46 @@ class Performance:
             result = function()
             self.result = await result if inspect.isawaitable(result) else result
         except asyncio.CancelledError as cancelled:
-            error = cancelled
-        except Exception as raised:
+            error = cancelled if self.stopped else _cancelled_by_itself(self.call, cancelled)
+        except GeneratorExit:
+            raise
+        except BaseException as raised:  # an agent's sys.exit() must not end the kernel
             error = raised
         finally:
             if self._timer is not None:
                 self._timer.cancel()
             if not self.finished.done():
-                self.finished.set_result(error)
+                self.finished.set_result(self.because or error)
 
-    def stop(self) -> None:
-        """Cancel it. If it does not end within the grace, whoever waits for ``finished`` goes on without it."""
+    def stop(self, because: BaseException | None = None) -> None:
+        """Cancel it. If it does not end within the grace, whoever waits for ``finished`` goes on without it.
+
+        With ``because`` it has failed with that, even if it catches the cancellation and returns.
+        """
+        if self.finished.done():
+            return
         self.stopped = True
-        if self.task.done() or self._timer is not None:
+        self.because = self.because or because
+        if self._timer is not None:
             return
         self.task.cancel()
         self._timer = self._clock.call_at(self._clock.time() + GRACE_AFTER_CANCEL, self._abandon)
+
+    def stand_down(self) -> None:
+        """It was stopped because of a message, has let go of it and goes on: it is not to be given up."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.stopped = False
 
     def _abandon(self) -> None:
         self.abandoned = True
         self.task.cancel()
         if not self.finished.done():
-            self.finished.set_result(asyncio.CancelledError())
+            self.finished.set_result(self.because or asyncio.CancelledError())
+
+
+def _cancelled_by_itself(call: Call, cancelled: asyncio.CancelledError) -> InternalError:
+    error = InternalError(f"{call.name} of actor '{call.actor_id}' ended by a cancellation that the host did not ask for.")
+    error.__cause__ = cancelled
+    return error

@@ -37,6 +37,8 @@ from agentq_nb.state import Committed, WorkingCopy
 
 Names: TypeAlias = str | Sequence[str] | None
 
+_PAUSE_WHEN_REFUSED = 0.1
+
 
 class Receiver:
     """Who asked, and what it holds."""
@@ -75,10 +77,11 @@ class Mailbox:
         self._taking = asyncio.Lock()
         self._freed = asyncio.Event()
         self._scopes: set[anyio.CancelScope] = set()
+        self._refused = False
         self.waiting = 0
         """How many receivers wait for a message or for their turn."""
         self.settled = 0
-        """How many messages were settled in this life of the actor: progress."""
+        """How many messages were settled in this life of the actor, those put back aside: progress."""
 
     # --- for users ----------------------------------------------------------------------------------------------------
 
@@ -164,19 +167,25 @@ class Mailbox:
         receiver.names, receiver.completable = names, completable
         deadline = None if timeout is None else clock.time() + timeout
         while True:
-            self.check_open()
+            await self._check_open(receiver.call)
             if received := await self._take(receiver, max(1, count)):
                 current_receiver.set(receiver)
                 return received
             left = None if deadline is None else deadline - clock.time()
             if left is not None and left <= 0:
+                await asyncio.sleep(0)  # who asks again and again leaves the loop to others
                 return []
             await self._wait_for_turn(receiver, left)
 
-    def check_open(self) -> None:
-        """Raise ``actor.aborted`` when the actor takes no more messages."""
-        if self._owner.closing is not None:
-            raise Aborted(self._owner.actor_id, self._owner.closing)
+    async def _check_open(self, call: Call) -> None:
+        """Raise ``actor.aborted`` when the actor takes no more messages, or the call was given up."""
+        reason = "no longer waiting for this call" if call.ended else self._owner.closing
+        if reason is None:
+            return
+        if self._refused:  # a loop that catches the error and asks again must not hold up everything else
+            await asyncio.sleep(_PAUSE_WHEN_REFUSED)
+        self._refused = True
+        raise Aborted(self._owner.actor_id, reason)
 
     def _settle_before_asking(self, receiver: Receiver) -> None:
         for asking in receiver.call.receivers:
@@ -186,30 +195,33 @@ class Mailbox:
                 message, _ = next(iter(asking.held.values()))
                 raise PreviousMessageNotCompleted(message.id, message.queue)
             self.settle_soon(asking, settling.on_asking(self._owner, asking))
+            if asking.interrupted is not None:
+                self._owner.stand_down(asking)
 
     async def _take(self, receiver: Receiver, count: int) -> list[Message[Any, Any]]:
         owner = self._owner
         async with self._taking:
             if self._blocker(receiver) is not None:
                 return []
-            self.check_open()
-            deliveries = await owner.lease.receive(receiver.names, count, 0)
-            received = [message for delivery in deliveries if (message := await self._open(receiver, delivery))]
+            await self._check_open(receiver.call)
+            received: list[Message[Any, Any]] = []
+            while not received and (deliveries := await owner.lease.receive(receiver.names, count, 0)):
+                received = [message for delivery in deliveries if (message := self._open(receiver, delivery))]
             if received:
                 self._hold(receiver)
         return received
 
-    async def _open(self, receiver: Receiver, delivery: Delivery) -> Message[Any, Any] | None:
+    def _open(self, receiver: Receiver, delivery: Delivery) -> Message[Any, Any] | None:
         """The delivery as a message in the receiver's hands; None when it is a dead letter instead."""
         queue = self._owner.queues[delivery.queue]
         if delivery.crashes >= queue.retry.crashes:
             reason = f"The kernel died {delivery.crashes} times in a row while this message was handled."
-            await self._bury(delivery, {**describe_text(reason), "group": "queue", "code": "crashed"})
+            self._bury(delivery, {**describe_text(reason), "group": "queue", "code": "crashed"})
             return None
         try:
             body = queue.body.load(delivery.body, f"Message {delivery.id} of queue '{delivery.queue}'")
         except ValidationFailed as error:
-            await self._bury(delivery, describe(error, with_traceback=False))
+            self._bury(delivery, describe(error, with_traceback=False))
             return None
         message: Message[Any, Any] = Message(
             self,
@@ -222,12 +234,13 @@ class Mailbox:
         receiver.held[message.id] = (message, delivery)
         return message
 
-    async def _bury(self, delivery: Delivery, error: dict[str, Any]) -> None:
-        await self._owner.lease.commit(Commit([Settlement(delivery, "dead", error=error)]))
+    def _bury(self, delivery: Delivery, error: dict[str, Any]) -> None:
+        self._owner.lease.commit_soon(Commit([Settlement(delivery, "dead", error=error)]))
 
     def _hold(self, receiver: Receiver) -> None:
         owner = self._owner
-        self._holders.append(receiver)
+        if receiver not in self._holders:  # it may be settling its last message still
+            self._holders.append(receiver)
         receiver.interrupted = None
         shortest: float | None = None
         for _, delivery in receiver.held.values():
@@ -249,7 +262,7 @@ class Mailbox:
     async def _wait_for_turn(self, receiver: Receiver, left: float | None) -> None:
         """Return when a try is worth while, when the time is up, or when the mailbox closes."""
         blocker = self._blocker(receiver)
-        if blocker is not None and blocker.task is receiver.task:
+        if blocker is not None and blocker.task is receiver.task and blocker.held:
             held = next(iter(blocker.held))
             raise WaitWouldDeadlock(held, [f"'{self._owner.actor_id}'", f"holds message {held}", "asks for another"])
         self.waiting += 1
@@ -261,18 +274,18 @@ class Mailbox:
                 if blocker is None:
                     await self._owner.lease.receive(receiver.names, 0, left)
                 else:
-                    await self._until_freed(left)
+                    await self._until_freed(left, scope)
         finally:
             self._scopes.discard(scope)
             self.waiting -= 1
 
-    async def _until_freed(self, left: float | None) -> None:
+    async def _until_freed(self, left: float | None, scope: anyio.CancelScope) -> None:
         freed = self._freed
         if left is None:
             await freed.wait()
             return
         clock = self._owner.clock
-        timer = clock.call_at(clock.time() + left, freed.set)
+        timer = clock.call_at(clock.time() + left, scope.cancel)
         try:
             await freed.wait()
         finally:
@@ -305,7 +318,6 @@ class Mailbox:
     def _let_go(self, receiver: Receiver, messages: Sequence[MessageId]) -> None:
         for message in messages:
             receiver.held.pop(message, None)
-        self.settled += len(messages)
         if not receiver.held:
             receiver.copy = None
             receiver.scheduled = []
@@ -319,11 +331,15 @@ class Mailbox:
                 self._freed = asyncio.Event()
         self._owner.changed()
 
+    def _count(self, commit: Commit) -> None:
+        self.settled += sum(settlement.outcome != "released" for settlement in commit.settlements)
+
     # --- settling -----------------------------------------------------------------------------------------------------
 
     def settle_soon(self, receiver: Receiver, commit: Commit) -> None:
         """Settle all that the receiver holds, without waiting for the disk."""
         held = list(receiver.held)
+        self._count(commit)
         self._let_go(receiver, held)
         if current_receiver.get() is receiver:
             current_receiver.set(None)
@@ -334,6 +350,7 @@ class Mailbox:
         if not receiver.held:
             return None
         commit = settling.at_end(self._owner, receiver, error)
+        self._count(commit)
         self._let_go(receiver, list(receiver.held))
         return commit
 
@@ -378,7 +395,10 @@ class Mailbox:
             raise
         finally:
             if message.id not in receiver.held:
+                self._count(commit)
                 self._let_go(receiver, [message.id])
+                if receiver.interrupted is not None and not receiver.held:
+                    self._owner.stand_down(receiver)
 
 
 class Iteration(Generic[Body, Reply]):

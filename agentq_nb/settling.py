@@ -40,6 +40,10 @@ class Owner(Protocol):
         """Stop the handler that holds the receiver's messages."""
         ...
 
+    def stand_down(self, receiver: Receiver) -> None:
+        """The interrupted handler has let go of its messages and goes on."""
+        ...
+
     def changed(self) -> None:
         """Messages were taken or settled, or somebody waits: the actor may be idle now, or no longer."""
         ...

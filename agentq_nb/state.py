@@ -7,6 +7,7 @@ message work on. A message's handler works on a ``WorkingCopy``; settling merges
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from agentq_nb.errors import StateConflict, StateMissing, ValidationFailed
@@ -90,11 +91,12 @@ class Committed:
             raise ValidationFailed(f"{self.what} must be a model or dataclass that becomes a JSON object.")
         return fields  # type: ignore[return-value]
 
-    def unsaved(self) -> Fields:
-        """The shared object's fields that differ from what is committed."""
+    def unsaved(self, since: Fields | None = None) -> Fields:
+        """The shared object's fields that differ from what is committed, and from ``since`` if that is given."""
         if self._shared is None:
             return {}
-        return _changed(self.fields_of(self._shared), self.fields)
+        changed = _changed(self.fields_of(self._shared), self.fields)
+        return changed if since is None else _changed(changed, since)
 
     def take(self, changes: Fields, *, from_copy: bool) -> bytes:
         """Merge changed fields; the whole state as JSON, to be written. A copy's changes go into the shared object."""
@@ -110,17 +112,26 @@ class Committed:
                 self._shared = fresh
         return encoded
 
-    def restore(self, before: Fields) -> None:
-        """Take back what a failed action changed in the shared object: fields that differ from ``before``."""
+    def restore(self, before: Fields, others: Collection[Fields]) -> None:
+        """Take back what a failed action changed in the shared object and nobody has committed.
+
+        :param before: the fields when the action first touched them.
+        :param others: the same of the actions still at work: what they have changed since, or may have, stays.
+        """
         if self.schema is None or self._shared is None:
             return
-        earlier = self.schema.load(json.dumps(before).encode(), self.what)
+        if not self.fields:
+            self._shared = None
+            self.begin()
+            return
+        committed = self.copy()
         try:
             now = self.fields_of(self._shared)
-            for name in _changed(now, before):
-                setattr(self._shared, name, getattr(earlier, name))
+            for name in _changed(_changed(now, self.fields), before):
+                if all(name in other and other[name] == now[name] for other in others):
+                    setattr(self._shared, name, getattr(committed, name))
         except (ValidationFailed, AttributeError, ValueError, TypeError):
-            self._shared = earlier
+            self._shared = committed
 
 
 class WorkingCopy:

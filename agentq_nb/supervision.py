@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import anyio
+
 from agentq_nb import schedule
 from agentq_nb.actor import has_run
 from agentq_nb.calls import Call
@@ -12,7 +14,6 @@ from agentq_nb.declarations import Retry
 from agentq_nb.errors import ActionNotFound, AgentqError, LeaseLost, Unavailable, ValidationFailed
 from agentq_nb.mailboxes.protocol import Commit, Delivery, Settlement
 from agentq_nb.messages import SCHEDULE_QUEUE, describe
-from agentq_nb.performing import Performance
 
 if TYPE_CHECKING:
     from agentq_nb.activation import Activation
@@ -75,9 +76,6 @@ class Supervisor:
             await self._wait_to_restart(_pause(failures))
 
     def _settle(self, call: Call, error: BaseException | None) -> None:
-        if isinstance(error, asyncio.CancelledError):
-            for receiver in call.receivers:
-                receiver.interrupted = receiver.interrupted or "stopped"
         commit, _ = self._activation.conclude(call, error)
         if commit.settlements:
             try:
@@ -116,27 +114,26 @@ class Supervisor:
     async def call_scheduled(self) -> None:
         """Call what is due, side by side, until the actor closes."""
         activation = self._activation
-        while activation.closing is None:
-            try:
-                deliveries = await activation.lease.receive([SCHEDULE_QUEUE], 1, None)
-            except (LeaseLost, Unavailable):
-                return
-            for delivery in deliveries:
-                self._call_one(delivery)
+        async with anyio.create_task_group() as calls:
+            while activation.closing is None:
+                try:
+                    deliveries = await activation.lease.receive([SCHEDULE_QUEUE], 1, None)
+                except (LeaseLost, Unavailable):
+                    return
+                for delivery in deliveries:
+                    calls.start_soon(self._call_one, delivery)
 
-    def _call_one(self, delivery: Delivery) -> None:
+    async def _call_one(self, delivery: Delivery) -> None:
         name, arguments = schedule.read(delivery)
         try:
             call, performance = self._activation.bind(name, arguments)
         except (ActionNotFound, ValidationFailed) as error:
             self._write(self._ended(delivery, error))
             return
-        performance.finished.add_done_callback(lambda _: self._settle_scheduled(delivery, call, performance))
-
-    def _settle_scheduled(self, delivery: Delivery, call: Call, performance: Performance) -> None:
-        commit, error = self._activation.conclude(call, performance.finished.result())
+        commit, error = self._activation.conclude(call, await performance.finished)
         ended = self._ended(delivery, error)
         self._write(Commit([*commit.settlements, ended.settlements[0]], commit.state, commit.schedule))
+        await call.end()
 
     def _ended(self, delivery: Delivery, error: BaseException | None) -> Commit:
         if error is None:

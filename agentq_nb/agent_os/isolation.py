@@ -136,7 +136,7 @@ def job(
     if kind == "bubblewrap":
         home, temporary, there = HOME, None, "/"
     else:
-        home, temporary, there = str(root), tempfile.mkdtemp(prefix="agentq-"), str(root.joinpath(*directory))
+        home, temporary, there = str(root), tempfile.mkdtemp(prefix="agentq-command-"), str(root.joinpath(*directory))
     return Job(
         command=command,
         environment=_clean_environment(home, temporary or "/tmp") | dict(environment),

@@ -148,10 +148,8 @@ def test_a_message_that_kills_right_after_another_was_settled_becomes_a_dead_let
     ordinary = "for body in ('first', 'second'):\n    await worker.send('ordinary', body)"
     assert deaths_until_settled(kernel, sent[-1], AFTER_AN_ORDINARY_ONE, SETUP, ordinary) in (3, 4)
     assert results_of(kernel, sent) == [("failed", "crashed"), ("completed", None)]
-    kernel.run(ordinary).check()
-    unsettled = "select count(*) from messages where queue = 'ordinary' and status not in ('completed', 'running')"
-    kernel.run("await worker.send('jobs', 'last', wait=True)").check()
-    assert kernel.value(f"(await registry.sql({unsettled!r})).rows") == [[0]]
+    innocent = "select count(*) from messages where queue = 'ordinary' and status = 'failed'"
+    assert kernel.value(f"(await registry.sql({innocent!r})).rows") == [[0]]
 
 
 SLOW = KILLING.replace("Queue(str,", "Queue(str, reply=int,").replace(
@@ -162,22 +160,19 @@ SLOW = KILLING.replace("Queue(str,", "Queue(str, reply=int,").replace(
 )
 
 
-@pytest.mark.parametrize("times", [1, 4])
-def test_an_orderly_restart_puts_back_what_is_in_flight_and_counts_nothing(kernel: Kernel, times: int) -> None:
+@pytest.mark.parametrize("restarts", [1, 4])
+def test_an_orderly_restart_puts_back_what_is_in_flight_and_counts_nothing(kernel: Kernel, restarts: int) -> None:
     kernel.run(SLOW.replace("SECONDS", "3600")).check()
     kernel.run(SETUP).check()
     sent = kernel.value("[(await worker.send('jobs', body)).id for body in ('first', 'second')]")
-    for _ in range(times):
+    for left in reversed(range(restarts)):
         while kernel.value(f"await create_client().receipt({sent[0]!r}).status()") != "running":
-            pass
+            kernel.listen(0.05)
         kernel.restart()
-        kernel.run(SLOW.replace("SECONDS", "3600")).check()
+        kernel.run(SLOW.replace("SECONDS", "3600" if left else "0")).check()
         kernel.run(SETUP).check()
-    kernel.run(SLOW.replace("SECONDS", "0")).check()
-    kernel.run("await registry.stop()").check()
-    kernel.run(SETUP).check()
     kernel.run(f"results = [await create_client().receipt(id).result(60) for id in {sent!r}]").check()
     assert kernel.value("[(r.status, r.response) for r in results]") == [["completed", 1], ["completed", 1]]
     counts = dict(kernel.value(f"(await registry.sql({COUNT!r})).rows"))
-    assert counts["message.released"] == times + 1
+    assert counts["message.released"] == restarts
     assert "message.crashed" not in counts

@@ -121,6 +121,26 @@ def test_the_second_notebook_shows_an_answer_a_timeout_and_a_dead_letter_that_is
         assert "Nothing to remark." in shown
 
 
+# --- the README ---
+
+
+def test_the_program_in_the_readme_runs(tmp_path: Path) -> None:
+    programs = re.findall(r"^```python\n(.*?)^```$", (PROJECT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert len(programs) == 1
+    loading, rest = programs[0].split("\n", 1)
+    with Kernel(tmp_path) as kernel:
+        kernel.run(loading).check()
+        kernel.run(rest).check()
+        kernel.run("result = await (await runner.send('tasks', {'prompt': 'the last'})).result()").check()
+        assert kernel.value("result.status") == "completed"
+        kernel.run("import agentq_nb\nregistry = agentq_nb.current_registry()").check()
+        assert messages(kernel) == {"messages": 3, "attempts": 3, "statuses": ["completed"]}
+        kernel.run(
+            "texts = await registry.sql(\"select text from transcripts where type = 'text' order by time\")"
+        ).check()
+        assert kernel.value("[row[0] for row in texts.rows]") == ["3 words", "3 words", "2 words"]
+
+
 # --- the demo ---
 
 

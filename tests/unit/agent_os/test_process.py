@@ -75,8 +75,13 @@ def wait_for_file(path: Path) -> None:
         time.sleep(0.01)
 
 
-def temporary_folders() -> set[str]:
-    return {name for name in os.listdir(tempfile.gettempdir()) if name.startswith("agentq-")}
+@pytest.fixture
+def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files, which nobody else uses."""
+    folder = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
 
 
 @pytest.fixture(params=KINDS)
@@ -156,7 +161,7 @@ def test_cancelling_ends_the_whole_family(kind: IsolationKind, tmp_path: Path, n
     assert marked(mark) == []
 
 
-def test_cancelling_at_any_moment_leave_nothing(tmp_path: Path) -> None:
+def test_cancelling_at_any_moment_leaves_nothing(tmp_path: Path, temporary: Path) -> None:
     mark = f"97{secrets.randbelow(10**9):09d}"
 
     async def trials() -> None:
@@ -164,10 +169,9 @@ def test_cancelling_at_any_moment_leave_nothing(tmp_path: Path) -> None:
             with anyio.move_on_after(trial * 0.002):
                 await process.run(job("none", tmp_path, f"sleep {mark}"))
 
-    before = temporary_folders()
     asyncio.run(trials())
     assert wait_until_gone(mark, 5) == []
-    assert temporary_folders() <= before
+    assert os.listdir(temporary) == []
 
 
 KERNEL = """
@@ -179,18 +183,19 @@ asyncio.run(process.run(job))
 """
 
 
-def test_killing_the_kernel_leaves_no_process_and_no_temporary_folder(kind: IsolationKind, tmp_path: Path) -> None:
+def test_killing_the_kernel_leaves_no_process_and_no_temporary_folder(
+    kind: IsolationKind, tmp_path: Path, temporary: Path
+) -> None:
     script, mark = family()
-    before = temporary_folders()
     kernel = subprocess.Popen([sys.executable, "-c", KERNEL, kind, str(tmp_path), f"{script}\nwait"])
     wait_for(mark, 5)
     kernel.send_signal(signal.SIGKILL)
     kernel.wait()
     assert wait_until_gone(mark, 5) == []
     end = time.monotonic() + 5
-    while not temporary_folders() <= before and time.monotonic() < end:
+    while os.listdir(temporary) and time.monotonic() < end:
         time.sleep(0.02)
-    assert temporary_folders() <= before
+    assert os.listdir(temporary) == []
 
 
 def test_an_interrupt_of_the_kernel_does_not_reach_the_command(kind: IsolationKind, tmp_path: Path) -> None:

@@ -250,7 +250,7 @@ async def test_one_who_waits_for_his_turn_in_vain_does_not_make_others_spin(worl
     handle = client.worker.get_or_create("x")
     await handle.send("a", 1)
     await started.wait()
-    patient = asyncio.create_task(handle.take(1, ["a"], 30))
+    patient = asyncio.create_task(handle.take(1, ["a"], 5))
     assert await handle.take(1, ["a"], 0.03) == []
 
     async def turn() -> None:
@@ -262,9 +262,10 @@ async def test_one_who_waits_for_his_turn_in_vain_does_not_make_others_spin(worl
     turning = asyncio.create_task(turn())
     await until(lambda: turns > 20)
     assert not patient.done()
+    turning.cancel()
     await handle.send("a", 2)
     gate.set()
-    turning.cancel()
+    await patient
 
 
 async def test_asking_without_a_pause_leaves_the_loop_to_others(world: World) -> None:

@@ -84,7 +84,7 @@ async def _abandon(registry: Registry) -> None:
     if host is None:
         return
     registry._host = None
-    atexit.unregister(registry._at_exit)
+    atexit.unregister(registry.at_exit)
     if host._main is not None:
         host._main.cancel()
         await asyncio.wait([host._main], timeout=2)

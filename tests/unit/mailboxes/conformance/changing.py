@@ -1,0 +1,226 @@
+"""Cancelling, redelivering, purging; and how queues stand."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from agentq_nb.errors import MessageUnknown
+from agentq_nb.mailboxes.protocol import Cancel, Commit, Outcome, Purge, Redeliver
+from agentq_nb.naming import mint_id
+from tests.unit.mailboxes.conformance.words import (
+    ACTOR,
+    OTHER,
+    bodies,
+    claim,
+    counts,
+    drain,
+    offer_of,
+    rest,
+    send,
+    settle,
+    soon,
+    status_of,
+    take,
+    take_one,
+    until,
+)
+from tests.unit.mailboxes.settings import Setting
+
+
+class Changing:
+    @pytest.mark.parametrize("delay", [None, 60.0])
+    async def test_a_message_that_waits_is_cancelled_at_once(self, setting: Setting, delay: float | None) -> None:
+        message = await send(setting.keeper, delay=delay)
+        assert await setting.keeper.change(ACTOR, Cancel(message)) == 1
+        assert await status_of(setting.keeper, message) == "cancelled"
+        assert await setting.keeper.change(ACTOR, Cancel(message)) == 0
+        setting.clock.advance(60)
+        assert await take(await claim(setting)) == []
+        assert await counts(setting.keeper) == {}
+
+    async def test_cancelling_what_is_settled_does_nothing(self, setting: Setting) -> None:
+        message = await send(setting.keeper)
+        lease = await claim(setting)
+        await settle(lease, await take_one(lease), reply=b"1")
+        assert await setting.keeper.change(ACTOR, Cancel(message)) == 0
+        assert await status_of(setting.keeper, message) == "completed"
+
+    async def test_changes_of_an_unknown_message_say_so(self, setting: Setting) -> None:
+        for change in (Cancel(mint_id()), Redeliver(mint_id())):
+            with pytest.raises(MessageUnknown):
+                await setting.keeper.change(ACTOR, change)
+
+    @pytest.mark.parametrize("outcome", ["released", "again"])
+    async def test_a_running_message_is_cancelled_once_its_handler_was_stopped(
+        self, setting: Setting, outcome: Outcome
+    ) -> None:
+        message = await send(setting.keeper)
+        lease = await claim(setting)
+        told: list[str] = []
+        lease.cancelling = told.append
+        delivery = await take_one(lease)
+        assert await setting.keeper.change(ACTOR, Cancel(message)) == 1
+        await until(lambda: bool(told))
+        assert told[0] == message
+        assert await status_of(setting.keeper, message) == "running"
+        await settle(lease, delivery, outcome, error={"message": "stopped"}, front=True)
+        assert await status_of(setting.keeper, message) == "cancelled"
+        assert await take(lease) == []
+
+    async def test_a_handler_that_completes_before_it_is_stopped_has_completed(self, setting: Setting) -> None:
+        message = await send(setting.keeper)
+        lease = await claim(setting)
+        delivery = await take_one(lease)
+        await setting.keeper.change(ACTOR, Cancel(message))
+        await settle(lease, delivery, reply=b"1")
+        assert await status_of(setting.keeper, message) == "completed"
+
+    async def test_releasing_the_actor_settles_what_was_to_be_cancelled(self, setting: Setting) -> None:
+        message = await send(setting.keeper)
+        lease = await claim(setting)
+        await take_one(lease)
+        await setting.keeper.change(ACTOR, Cancel(message))
+        await lease.release()
+        assert (await soon(setting.keeper.wait(message, None))).status == "cancelled"
+        assert await take(await claim(setting)) == []
+
+    async def test_cancelling_what_waits_in_order_lets_the_others_go(self, setting: Setting) -> None:
+        first, _ = [await send(setting.keeper, body) for body in ("fails", "next")]
+        lease = await claim(setting)
+        await settle(lease, await take_one(lease), "again", delay=60.0, front=True, in_order=True)
+        waiting = asyncio.ensure_future(lease.receive(None, 1, None))
+        await rest()
+        assert not waiting.done()
+        await setting.keeper.change(ACTOR, Cancel(first))
+        assert bodies(await soon(waiting)) == ["next"]
+
+    # --- redelivering -------------------------------------------------------------------------------------------------
+
+    async def test_a_dead_letter_is_redelivered_with_its_attempts_counted_anew(self, setting: Setting) -> None:
+        message = await send(setting.keeper, "body", priority=3)
+        lease = await claim(setting)
+        await settle(lease, await take_one(lease), "again")
+        await settle(lease, await take_one(lease), "dead", error={"message": "no"})
+        assert await setting.keeper.change(ACTOR, Redeliver(message)) == 1
+        assert await counts(setting.keeper) == {(ACTOR, "tasks"): {"ready": 1}}
+        standing = await setting.keeper.wait(message, 0)
+        assert (standing.status, standing.error, standing.attempts) == ("queued", None, 0)
+        again = await take_one(lease)
+        assert (again.id, bodies([again]), again.attempt) == (message, ["body"], 1)
+        await settle(lease, again, reply=b"1")
+        result = await setting.keeper.wait(message, 0)
+        assert (result.status, result.reply, result.error) == ("completed", b"1", None)
+
+    async def test_a_cancelled_message_is_redelivered(self, setting: Setting) -> None:
+        message = await send(setting.keeper, "body")
+        await setting.keeper.change(ACTOR, Cancel(message))
+        assert await setting.keeper.change(ACTOR, Redeliver(message)) == 1
+        assert await drain(await claim(setting)) == ["body"]
+
+    async def test_a_message_cancelled_while_it_ran_is_not_cancelled_again_when_it_is_redelivered(
+        self, setting: Setting
+    ) -> None:
+        message = await send(setting.keeper, "body")
+        lease = await claim(setting)
+        delivery = await take_one(lease)
+        await setting.keeper.change(ACTOR, Cancel(message))
+        await settle(lease, delivery, "released", front=True)
+        await setting.keeper.change(ACTOR, Redeliver(message))
+        await settle(lease, await take_one(lease), "released", front=True)
+        assert await drain(lease) == ["body"]
+
+    async def test_what_is_live_or_completed_is_not_redelivered(self, setting: Setting) -> None:
+        message = await send(setting.keeper)
+        assert await setting.keeper.change(ACTOR, Redeliver(message)) == 0
+        lease = await claim(setting)
+        delivery = await take_one(lease)
+        assert await setting.keeper.change(ACTOR, Redeliver(message)) == 0
+        await settle(lease, delivery)
+        assert await setting.keeper.change(ACTOR, Redeliver(message)) == 0
+        assert await take(lease) == []
+
+    async def test_a_redelivered_message_goes_behind_what_was_sent_before(self, setting: Setting) -> None:
+        dead = await send(setting.keeper, "dead")
+        lease = await claim(setting)
+        await settle(lease, await take_one(lease), "dead", error={"message": "no"})
+        await setting.keeper.offer([offer_of("a"), offer_of("b")])
+        await setting.keeper.change(ACTOR, Redeliver(dead))
+        await send(setting.keeper, "c")
+        assert await drain(lease) == ["a", "b", "dead", "c"]
+
+    async def test_a_redelivered_message_has_its_key_again(self, setting: Setting) -> None:
+        message = await send(setting.keeper, "x", idempotency_key="k")
+        await setting.keeper.change(ACTOR, Cancel(message))
+        await setting.keeper.change(ACTOR, Redeliver(message))
+        assert await send(setting.keeper, "x", idempotency_key="k") == message
+
+    async def test_redelivering_twice_at_once_is_redelivering_once(self, setting: Setting) -> None:
+        message = await send(setting.keeper, "body")
+        await setting.keeper.change(ACTOR, Cancel(message))
+        change = setting.keeper.change
+        moved = await asyncio.gather(*(change(ACTOR, Redeliver(message)) for _ in range(3)))
+        assert sorted(moved) == [0, 0, 1]
+        assert await counts(setting.keeper) == {(ACTOR, "tasks"): {"ready": 1}}
+        assert await drain(await claim(setting)) == ["body"]
+
+    # --- purging ------------------------------------------------------------------------------------------------------
+
+    async def test_a_purge_cancels_what_nobody_handles(self, setting: Setting) -> None:
+        lease = await claim(setting)
+        running = await send(setting.keeper, "runs")
+        delivery = await take_one(lease)
+        purged = [await send(setting.keeper, n, delay=delay) for n, delay in ((1, None), (2, 60.0))]
+        kept = [await send(setting.keeper, queue="other"), await send(setting.keeper, actor=OTHER)]
+        assert await setting.keeper.change(ACTOR, Purge("tasks")) == 2
+        assert [await status_of(setting.keeper, message) for message in purged] == ["cancelled"] * 2
+        assert [await status_of(setting.keeper, message) for message in kept] == ["queued"] * 2
+        await settle(lease, delivery)
+        assert await status_of(setting.keeper, running) == "completed"
+        assert await setting.keeper.change(ACTOR, Purge("tasks")) == 0
+        assert await setting.keeper.change("nobody/here", Purge("tasks")) == 0
+
+    # --- status -------------------------------------------------------------------------------------------------------
+
+    async def test_status_counts_every_queue_of_one_actor_or_of_all(self, setting: Setting) -> None:
+        lease = await claim(setting)
+        for body in ("runs", "dies"):
+            await send(setting.keeper, body)
+        running, dying = await take(lease, 2)
+        await settle(lease, dying, "dead", error={"message": "no"})
+        await send(setting.keeper, "later", delay=9.0)
+        await send(setting.keeper, "ready")
+        await send(setting.keeper, "elsewhere", "other")
+        await send(setting.keeper, "theirs", actor=OTHER)
+        mine = {
+            (ACTOR, "tasks"): {"ready": 1, "delayed": 1, "running": 1, "dead": 1},
+            (ACTOR, "other"): {"ready": 1},
+        }
+        assert await counts(setting.keeper, ACTOR) == mine
+        assert await counts(setting.keeper) == {**mine, (OTHER, "tasks"): {"ready": 1}}
+        assert await counts(setting.keeper, "nobody/here") == {}
+        (tasks,) = [status for status in await setting.keeper.status(ACTOR) if status.queue == "tasks"]
+        assert tuple(tasks.running_ids) == (running.id,)
+
+    async def test_status_tells_the_age_of_the_oldest_ready_message(self, setting: Setting) -> None:
+        await send(setting.keeper, "first")
+        setting.clock.advance(3)
+        await send(setting.keeper, "second")
+        setting.clock.advance(4)
+        (status,) = await setting.keeper.status(ACTOR)
+        assert status.oldest == 7.0
+        await take(await claim(setting), 2)
+        (status,) = await setting.keeper.status(ACTOR)
+        assert status.oldest is None
+
+    async def test_an_actor_exists_once_it_was_created_or_while_it_has_messages(self, setting: Setting) -> None:
+        assert not await setting.keeper.exists(ACTOR)
+        message = await send(setting.keeper)
+        assert await setting.keeper.exists(ACTOR)
+        await setting.keeper.change(ACTOR, Cancel(message))
+        assert not await setting.keeper.exists(ACTOR)
+        lease = await claim(setting)
+        await lease.commit(Commit(state=b"null"))
+        await lease.release()
+        assert await setting.keeper.exists(ACTOR)

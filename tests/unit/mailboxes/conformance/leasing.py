@@ -1,0 +1,141 @@
+"""Who runs an actor: claims, releases, and hints to those who could."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from agentq_nb.errors import LeaseLost
+from agentq_nb.mailboxes.protocol import Commit
+from tests.unit.mailboxes.conformance.words import (
+    ACTOR,
+    HOST,
+    OTHER,
+    bodies,
+    claim,
+    counts,
+    drain,
+    offer_of,
+    rest,
+    send,
+    settle,
+    soon,
+    take,
+    take_one,
+)
+from tests.unit.mailboxes.settings import Setting
+
+
+class Leasing:
+    async def test_one_host_runs_an_actor(self, setting: Setting) -> None:
+        lease = await claim(setting)
+        assert await setting.keeper.claim(ACTOR, "host-2") is None
+        assert await setting.keeper.claim(OTHER, "host-2") is not None
+        await lease.release()
+        assert await setting.keeper.claim(ACTOR, "host-2") is not None
+
+    async def test_a_released_lease_hands_out_and_writes_nothing(self, setting: Setting) -> None:
+        await setting.keeper.offer([offer_of(1), offer_of(2)])
+        lease = await claim(setting)
+        delivery = await take_one(lease)
+        await lease.release()
+        await lease.release()
+        with pytest.raises(LeaseLost):
+            await take(lease)
+        with pytest.raises(LeaseLost):
+            await settle(lease, delivery)
+        with pytest.raises(LeaseLost):
+            lease.commit_soon(Commit(state=b'{"n":1}'))
+        lease = await claim(setting)
+        assert lease.state is None
+        assert await drain(lease) == [1, 2]
+
+    async def test_releasing_puts_back_what_is_in_flight_uncounted_and_first(self, setting: Setting) -> None:
+        await setting.keeper.offer([offer_of(n) for n in range(4)])
+        lease = await claim(setting)
+        await take(lease, 2)
+        await send(setting.keeper, "urgent", priority=9)
+        await lease.release()
+        assert await counts(setting.keeper) == {(ACTOR, "tasks"): {"ready": 5}}
+        lease = await claim(setting)
+        received = await take(lease, 5)
+        assert bodies(received) == [0, 1, "urgent", 2, 3]
+        assert {delivery.attempt for delivery in received} == {1}
+
+    async def test_releasing_ends_the_wait_for_a_message(self, setting: Setting) -> None:
+        lease = await claim(setting)
+        waiting = asyncio.ensure_future(lease.receive(None, 1, None))
+        await rest()
+        await lease.release()
+        with pytest.raises(LeaseLost):
+            await soon(waiting)
+
+    async def test_the_state_is_there_for_the_next_claim(self, setting: Setting) -> None:
+        lease = await claim(setting)
+        assert (lease.state, lease.actor) == (None, ACTOR)
+        state = {"text": "ünï 🎉", "numbers": [1, 2.5], "nothing": None}
+        await lease.commit(Commit(state=json.dumps(state, ensure_ascii=False).encode()))
+        await lease.release()
+        assert json.loads((await claim(setting)).state or b"") == state
+        assert (await claim(setting, OTHER)).state is None
+
+    # --- hints --------------------------------------------------------------------------------------------------------
+
+    async def test_actors_with_due_work_and_no_lease_are_hinted(self, setting: Setting) -> None:
+        await send(setting.keeper, actor="stranger/a")
+        await send(setting.keeper, actor="worker/before")
+        hints = setting.keeper.wakeful(["worker"])
+        assert await soon(anext(hints)) == "worker/before"
+        await claim(setting, "worker/before")
+        await send(setting.keeper, actor="stranger/b")
+        await send(setting.keeper, actor="worker/after")
+        assert await soon(anext(hints)) == "worker/after"
+
+    async def test_an_actor_that_is_run_is_not_hinted_until_it_is_released(self, setting: Setting) -> None:
+        lease = await claim(setting)
+        hints = setting.keeper.wakeful(["worker"])
+        hint = asyncio.ensure_future(anext(hints))
+        await send(setting.keeper)
+        await rest()
+        assert not hint.done()
+        await lease.release()
+        assert await soon(hint) == ACTOR
+
+    async def test_a_released_actor_without_due_work_is_not_hinted(self, setting: Setting) -> None:
+        lease = await claim(setting)
+        hints = setting.keeper.wakeful(["worker"])
+        hint = asyncio.ensure_future(anext(hints))
+        await send(setting.keeper, delay=60.0)
+        await lease.release()
+        await rest()
+        assert not hint.done()
+        await send(setting.keeper, actor=OTHER)
+        assert await soon(hint) == OTHER
+
+    async def test_an_actor_is_hinted_when_its_delayed_work_falls_due(self, setting: Setting) -> None:
+        hints = setting.keeper.wakeful(["worker"])
+        hint = asyncio.ensure_future(anext(hints))
+        await send(setting.keeper, delay=30.0)
+        await rest()
+        assert not hint.done()
+        setting.clock.advance(30)
+        assert await soon(hint) == ACTOR
+
+    async def test_scheduled_calls_are_work_too(self, setting: Setting) -> None:
+        await send(setting.keeper, queue="$schedule")
+        assert await soon(anext(setting.keeper.wakeful(["worker"]))) == ACTOR
+
+    async def test_two_who_ask_for_hints_both_get_them(self, setting: Setting) -> None:
+        both = [asyncio.ensure_future(anext(setting.keeper.wakeful(["worker"]))) for _ in range(2)]
+        await rest()
+        await send(setting.keeper)
+        assert [await soon(hint) for hint in both] == [ACTOR, ACTOR]
+
+    async def test_a_lease_hands_out_nothing_of_another_actor(self, setting: Setting) -> None:
+        await send(setting.keeper, "mine")
+        await send(setting.keeper, "theirs", actor=OTHER)
+        lease = await setting.keeper.claim(ACTOR, HOST)
+        assert lease is not None
+        assert await drain(lease) == ["mine"]

@@ -1,0 +1,162 @@
+"""Handing messages out."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from agentq_nb.mailboxes.protocol import Commit
+from tests.unit.mailboxes.conformance.words import (
+    ACTOR,
+    bodies,
+    claim,
+    counts,
+    drain,
+    offer_of,
+    rest,
+    send,
+    settle,
+    soon,
+    status_of,
+    take,
+    take_one,
+)
+from tests.unit.mailboxes.settings import Setting
+
+
+class Receiving:
+    async def test_messages_come_in_the_order_of_their_sending_across_queues(self, setting: Setting) -> None:
+        for number, queue in enumerate(["b", "a", "c", "a", "b"]):
+            await send(setting.keeper, number, queue)
+        assert await drain(await claim(setting)) == [0, 1, 2, 3, 4]
+
+    async def test_only_the_named_queues_are_looked_at(self, setting: Setting) -> None:
+        for number, queue in enumerate(["a", "b", "c"]):
+            await send(setting.keeper, number, queue)
+        lease = await claim(setting)
+        assert await drain(lease, ["c", "b"]) == [1, 2]
+        assert await take(lease, 1, ["nowhere"]) == []
+        assert await drain(lease, ["a"]) == [0]
+
+    async def test_reserved_queues_come_only_when_they_are_named(self, setting: Setting) -> None:
+        await send(setting.keeper, "reserved", "$schedule")
+        lease = await claim(setting)
+        assert await take(lease) == []
+        assert await drain(lease, ["$schedule"]) == ["reserved"]
+
+    async def test_up_to_count_messages_come_at_once_in_order(self, setting: Setting) -> None:
+        await setting.keeper.offer([offer_of(number) for number in range(5)])
+        lease = await claim(setting)
+        assert bodies(await take(lease, 3)) == [0, 1, 2]
+        assert bodies(await take(lease, 3)) == [3, 4]
+        assert await counts(setting.keeper) == {(ACTOR, "tasks"): {"running": 5}}
+
+    async def test_what_was_handed_out_is_not_handed_out_again(self, setting: Setting) -> None:
+        message = await send(setting.keeper)
+        lease = await claim(setting)
+        delivery = await take_one(lease)
+        assert delivery.id == message
+        assert await take(lease) == []
+        assert await status_of(setting.keeper, message) == "running"
+        await lease.started([delivery])
+
+    async def test_receive_waits_for_the_first_message_only(self, setting: Setting) -> None:
+        lease = await claim(setting)
+        waiting = asyncio.ensure_future(lease.receive(None, 10, None))
+        await rest()
+        assert not waiting.done()
+        await send(setting.keeper, "one")
+        assert bodies(await soon(waiting)) == ["one"]
+
+    async def test_receive_is_empty_after_its_timeout(self, setting: Setting) -> None:
+        lease = await claim(setting)
+        waiting = asyncio.ensure_future(lease.receive(None, 1, 5.0))
+        await rest()
+        setting.clock.advance(4.9)
+        await rest()
+        assert not waiting.done()
+        setting.clock.advance(0.1)
+        assert list(await soon(waiting)) == []
+
+    async def test_a_message_that_falls_due_ends_the_wait_for_it(self, setting: Setting) -> None:
+        lease = await claim(setting)
+        await send(setting.keeper, "later", delay=3.0)
+        waiting = asyncio.ensure_future(lease.receive(None, 1, None))
+        await rest()
+        assert not waiting.done()
+        setting.clock.advance(3)
+        assert bodies(await soon(waiting)) == ["later"]
+
+    async def test_a_message_of_another_queue_does_not_end_the_wait(self, setting: Setting) -> None:
+        lease = await claim(setting)
+        waiting = asyncio.ensure_future(lease.receive(["a"], 1, None))
+        await send(setting.keeper, "b", "b")
+        await rest()
+        assert not waiting.done()
+        await send(setting.keeper, "a", "a")
+        assert bodies(await soon(waiting)) == ["a"]
+
+    async def test_count_zero_waits_until_something_is_due_and_takes_nothing(self, setting: Setting) -> None:
+        lease = await claim(setting)
+        waiting = asyncio.ensure_future(lease.receive(["tasks"], 0, None))
+        await rest()
+        assert not waiting.done()
+        await send(setting.keeper, "there")
+        assert list(await soon(waiting)) == []
+        assert list(await soon(lease.receive(["tasks"], 0, None))) == []
+        assert await drain(lease) == ["there"]
+
+    async def test_a_cancelled_receive_has_taken_nothing(self, setting: Setting) -> None:
+        lease = await claim(setting)
+        waiting = asyncio.ensure_future(lease.receive(None, 1, None))
+        await rest()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await send(setting.keeper, "kept")
+        assert await drain(lease) == ["kept"]
+
+    @pytest.mark.parametrize("turns", range(6))
+    async def test_a_receive_cancelled_at_any_moment_loses_nothing(self, setting: Setting, turns: int) -> None:
+        """Cancelled while a message comes in: either it was handed out, or it still waits."""
+        lease = await claim(setting)
+        waiting = asyncio.ensure_future(lease.receive(None, 1, None))
+        await rest()
+        sending = asyncio.ensure_future(send(setting.keeper, "kept"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await sending
+        try:
+            received = bodies(await waiting)
+        except asyncio.CancelledError:
+            received = []
+        await rest()
+        assert received + await drain(lease) == ["kept"]
+
+    async def test_several_may_wait_and_each_message_goes_to_one_of_them(self, setting: Setting) -> None:
+        lease = await claim(setting)
+        waiting = [asyncio.ensure_future(lease.receive(None, 1, 60.0)) for _ in range(3)]
+        await rest()
+        await setting.keeper.offer([offer_of(number) for number in range(3)])
+        received = [bodies(await soon(one)) for one in waiting]
+        assert sorted(received) == [[0], [1], [2]]
+
+    async def test_what_is_scheduled_by_a_commit_is_a_message_like_any_other(self, setting: Setting) -> None:
+        lease = await claim(setting)
+        scheduled = offer_of("call", "$schedule", delay=30.0)
+        await lease.commit(Commit(schedule=[scheduled]))
+        assert await status_of(setting.keeper, scheduled.id) == "delayed"
+        waiting = asyncio.ensure_future(lease.receive(["$schedule"], 1, None))
+        await rest()
+        setting.clock.advance(30)
+        assert [delivery.id for delivery in await soon(waiting)] == [scheduled.id]
+
+    async def test_handing_out_again_after_settling_goes_on_in_order(self, setting: Setting) -> None:
+        await setting.keeper.offer([offer_of(number) for number in range(4)])
+        lease = await claim(setting)
+        first = await take_one(lease)
+        await settle(lease, first)
+        await send(setting.keeper, 4)
+        assert await drain(lease) == [1, 2, 3, 4]

@@ -1,0 +1,162 @@
+"""What survives: an orderly end, and a death with work in flight."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from agentq_nb.errors import IdempotencyConflict
+from agentq_nb.mailboxes.protocol import Cancel, Commit, Outcome, Redeliver
+from tests.unit.mailboxes.conformance.words import (
+    ACTOR,
+    bodies,
+    claim,
+    counts,
+    drain,
+    offer_of,
+    send,
+    settle,
+    soon,
+    status_of,
+    take,
+    take_one,
+)
+from tests.unit.mailboxes.settings import Setting
+
+
+async def restart(setting: Setting, how: str) -> None:
+    await (setting.reopen() if how == "reopened" else setting.crash())
+
+
+survives = pytest.mark.parametrize("how", ["reopened", "crashed"])
+
+
+class Restarting:
+    @survives
+    async def test_messages_keep_their_order_priority_and_due_time(self, setting: Setting, how: str) -> None:
+        for body, options in (("a", {}), ("urgent", {"priority": 2}), ("later", {"delay": 20.0}), ("b", {})):
+            await send(setting.keeper, body, **options)
+        setting.clock.advance(15)
+        await restart(setting, how)
+        lease = await claim(setting)
+        assert await drain(lease) == ["urgent", "a", "b"]
+        setting.clock.advance(5)
+        assert await drain(lease) == ["later"]
+
+    @survives
+    async def test_failed_attempts_keep_their_number_and_their_backoff(self, setting: Setting, how: str) -> None:
+        await setting.keeper.offer([offer_of("fails"), offer_of("b")])
+        lease = await claim(setting)
+        await settle(lease, await take_one(lease), "again", delay=10.0, front=True, in_order=True)
+        await restart(setting, how)
+        lease = await claim(setting)
+        assert await take(lease) == []
+        setting.clock.advance(10)
+        first = await take_one(lease)
+        assert (bodies([first]), first.failures) == (["fails"], 1)
+
+    @survives
+    async def test_results_state_and_dead_letters_are_there(self, setting: Setting, how: str) -> None:
+        done, dead = [await send(setting.keeper, n) for n in (1, 2)]
+        lease = await claim(setting)
+        await settle(lease, await take_one(lease), reply=b'{"ok":true}')
+        await settle(lease, await take_one(lease), "dead", error={"message": "no"})
+        await lease.commit(Commit(state=b'{"n":7}'))
+        await restart(setting, how)
+        result = await setting.keeper.wait(done, None)
+        assert (result.status, json.loads(result.reply or b""), result.attempts) == ("completed", {"ok": True}, 1)
+        failed = await setting.keeper.wait(dead, 0)
+        assert (failed.status, failed.error) == ("failed", {"message": "no"})
+        assert await counts(setting.keeper) == {(ACTOR, "tasks"): {"dead": 1}}
+        lease = await claim(setting)
+        assert json.loads(lease.state or b"") == {"n": 7}
+        assert await setting.keeper.change(ACTOR, Redeliver(dead)) == 1
+        assert await drain(lease) == [2]
+
+    @survives
+    @pytest.mark.parametrize("outcome", [None, "completed", "failed"])
+    async def test_keys_name_what_they_named(self, setting: Setting, how: str, outcome: Outcome | None) -> None:
+        message = await send(setting.keeper, "x", idempotency_key="k")
+        lease = await claim(setting)
+        if outcome is not None:
+            await settle(lease, await take_one(lease), outcome, error={"message": "no"})
+        await restart(setting, how)
+        if outcome != "failed":
+            with pytest.raises(IdempotencyConflict):
+                await send(setting.keeper, "y", idempotency_key="k")
+        again = await send(setting.keeper, "x", idempotency_key="k")
+        assert (again == message) == (outcome != "failed")
+
+    @survives
+    async def test_an_offer_is_known_by_its_id(self, setting: Setting, how: str) -> None:
+        waiting, settled = offer_of("waits", "a"), offer_of("settled", "b")
+        await setting.keeper.offer([waiting, settled])
+        lease = await claim(setting)
+        await settle(lease, await take_one(lease, ["b"]))
+        await restart(setting, how)
+        assert [one.repeated for one in await setting.keeper.offer([waiting, settled])] == [True, True]
+        assert await drain(await claim(setting)) == ["waits"]
+
+    @survives
+    async def test_actors_with_due_work_are_hinted(self, setting: Setting, how: str) -> None:
+        await send(setting.keeper)
+        await restart(setting, how)
+        assert await soon(anext(setting.keeper.wakeful(["worker"]))) == ACTOR
+
+    @survives
+    async def test_what_was_destroyed_stays_so(self, setting: Setting, how: str) -> None:
+        await send(setting.keeper)
+        lease = await claim(setting)
+        await lease.commit(Commit(state=b"{}"))
+        await lease.commit(Commit(destroy=True))
+        await restart(setting, how)
+        assert not await setting.keeper.exists(ACTOR)
+        lease = await claim(setting)
+        assert lease.state is None
+        assert await take(lease) == []
+
+    @survives
+    async def test_a_redelivered_message_keeps_its_new_place(self, setting: Setting, how: str) -> None:
+        dead = await send(setting.keeper, "dead")
+        await setting.keeper.change(ACTOR, Cancel(dead))
+        await send(setting.keeper, "a")
+        await setting.keeper.change(ACTOR, Redeliver(dead))
+        await restart(setting, how)
+        await send(setting.keeper, "b")
+        assert await drain(await claim(setting)) == ["a", "dead", "b"]
+
+    @survives
+    async def test_what_was_to_be_cancelled_is(self, setting: Setting, how: str) -> None:
+        message = await send(setting.keeper)
+        await take_one(await claim(setting))
+        await setting.keeper.change(ACTOR, Cancel(message))
+        await restart(setting, how)
+        assert await status_of(setting.keeper, message) == "cancelled"
+        assert await take(await claim(setting)) == []
+
+    async def test_what_was_in_flight_at_an_orderly_end_comes_first_and_uncounted(self, setting: Setting) -> None:
+        await setting.keeper.offer([offer_of(n) for n in range(3)])
+        await take(await claim(setting), 2)
+        await setting.reopen()
+        received = await take(await claim(setting), 3)
+        assert (bodies(received), {one.attempt for one in received}) == ([0, 1, 2], {1})
+
+    async def test_what_was_in_flight_at_a_death_comes_first_and_counts_a_crash(self, setting: Setting) -> None:
+        await setting.keeper.offer([offer_of(n) for n in range(3)])
+        await take(await claim(setting), 2)
+        await send(setting.keeper, "urgent", priority=9)
+        for crashes in (1, 2):
+            await setting.crash()
+            received = await take(await claim(setting), 2)
+            assert bodies(received) == [0, 1]
+            assert {(one.crashes, one.attempt) for one in received} == {(crashes, crashes + 1)}
+
+    async def test_a_failure_after_a_crash_ends_the_row_of_crashes(self, setting: Setting) -> None:
+        await send(setting.keeper)
+        await take_one(await claim(setting))
+        await setting.crash()
+        lease = await claim(setting)
+        await settle(lease, await take_one(lease), "again")
+        delivery = await take_one(lease)
+        assert (delivery.failures, delivery.crashes) == (1, 0)

@@ -1,0 +1,102 @@
+"""Short ways to say what the suite does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, TypeVar
+
+from agentq_nb.mailboxes.protocol import Commit, Delivery, Lease, Mailboxes, Offer, Outcome, QueueStatus, Settlement
+from agentq_nb.naming import ActorId, MessageId, mint_id
+from tests.unit.mailboxes.settings import Setting
+
+T = TypeVar("T")
+
+ACTOR = "worker/main"
+OTHER = "worker/other"
+HOST = "host-1"
+
+PATIENCE = 20.0
+"""Seconds of real time after which something that should have happened never will."""
+
+
+def offer_of(body: Any = 1, queue: str = "tasks", actor: ActorId = ACTOR, **options: Any) -> Offer:
+    options.setdefault("id", mint_id())
+    return Offer(actor=actor, queue=queue, body=json.dumps(body).encode(), **options)
+
+
+async def send(keeper: Mailboxes, body: Any = 1, queue: str = "tasks", actor: ActorId = ACTOR, **options: Any) -> str:
+    """Offer one message; the id it was accepted under."""
+    (accepted,) = await keeper.offer([offer_of(body, queue, actor, **options)])
+    return accepted.id
+
+
+async def claim(setting: Setting, actor: ActorId = ACTOR) -> Lease:
+    lease = await setting.keeper.claim(actor, HOST)
+    assert lease is not None
+    return lease
+
+
+async def take(lease: Lease, count: int = 1, queues: Collection[str] | None = None) -> list[Delivery]:
+    """What is handed out at once."""
+    return list(await lease.receive(queues, count, 0))
+
+
+async def take_one(lease: Lease, queues: Collection[str] | None = None) -> Delivery:
+    (delivery,) = await take(lease, 1, queues)
+    return delivery
+
+
+def bodies(deliveries: Collection[Delivery]) -> list[Any]:
+    return [json.loads(delivery.body) for delivery in deliveries]
+
+
+async def drain(lease: Lease, queues: Collection[str] | None = None) -> list[Any]:
+    """The bodies of all that is due, in the order it is handed out, each completed."""
+    seen: list[Any] = []
+    while delivered := await take(lease, 1, queues):
+        seen += bodies(delivered)
+        await settle(lease, delivered[0])
+    return seen
+
+
+async def settle(lease: Lease, delivery: Delivery, outcome: Outcome = "completed", **facts: Any) -> None:
+    await lease.commit(Commit([Settlement(delivery, outcome, **facts)]))
+
+
+async def counts(keeper: Mailboxes, actor: ActorId | None = None) -> dict[tuple[ActorId, str], dict[str, int]]:
+    """What each queue holds: only what is not zero."""
+    found = {(status.actor, status.queue): _numbers(status) for status in await keeper.status(actor)}
+    return {place: numbers for place, numbers in found.items() if numbers}
+
+
+def _numbers(status: QueueStatus) -> dict[str, int]:
+    names = ("ready", "delayed", "running", "dead")
+    return {name: number for name in names if (number := getattr(status, name))}
+
+
+async def status_of(keeper: Mailboxes, message: MessageId) -> str:
+    return (await keeper.wait(message, 0)).status
+
+
+async def soon(awaitable: Awaitable[T]) -> T:
+    """Its result; a keeper that never gives one fails the test instead of hanging."""
+    return await asyncio.wait_for(awaitable, PATIENCE)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Return once it is so."""
+
+    async def look() -> None:
+        while not true():
+            await asyncio.sleep(0.001)
+
+    await soon(look())
+
+
+async def rest() -> None:
+    """Give what waits the time to show that it would go on wrongly."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.005)

@@ -1,0 +1,27 @@
+"""The fake keeper does what every keeper must do, prompt or late: so what is tested above it stands on firm ground."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.unit.faults import LateNetwork
+from tests.unit.mailboxes.conformance import Conformance
+from tests.unit.mailboxes.settings import FakeSetting, Setting
+
+
+class TestFakeKeeper(Conformance):
+    @pytest.fixture
+    async def setting(self) -> AsyncIterator[Setting]:
+        setting = FakeSetting()
+        yield setting
+        await setting.close()
+
+
+class TestLateKeeper(Conformance):
+    @pytest.fixture(params=range(3))
+    async def setting(self, request: pytest.FixtureRequest) -> AsyncIterator[Setting]:
+        setting = FakeSetting(LateNetwork(request.param))
+        yield setting
+        await setting.close()
