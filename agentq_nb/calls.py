@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from agentq_nb.mailboxes.protocol import Offer
@@ -26,7 +25,7 @@ class Planned(NamedTuple):
 
 def offers(planned: list[Planned], now: float) -> list[Offer]:
     """What was planned, as offers of this moment."""
-    return [replace(offer, delay=max(0.0, due - now)) for due, offer in planned]
+    return [offer._replace(delay=max(0.0, due - now)) for due, offer in planned]
 
 
 class Call:

@@ -74,6 +74,7 @@ class Host:
         self._main: asyncio.Task[None] | None = None
         self._tasks: TaskGroup | None = None
         self._stop_asked = asyncio.Event()
+        self._end: asyncio.Future[None] | None = None
         self._activations: dict[ActorId, Activation] = {}
         self._waking: dict[ActorId, asyncio.Lock] = {}
         self._rousing: set[ActorId] = set()
@@ -118,8 +119,14 @@ class Host:
     async def stop(self) -> None:
         """End every actor (10 s for what is in flight, then it is released uncounted) and close the mailboxes."""
         self._stop_asked.set()
-        if self._main is not None:
-            await asyncio.shield(self._main)
+        if self._end is None:
+            self._end = asyncio.ensure_future(self._finish())
+        await asyncio.shield(self._end)
+
+    async def _finish(self) -> None:
+        """To the end, also when whoever asked for it no longer waits."""
+        if self._main is not None and not self._main.done():
+            await asyncio.wait([self._main])
         if self._stalls is not None:
             self._stalls.close()
         await self.mailboxes.close()
@@ -129,7 +136,8 @@ class Host:
         return self._tasks is not None and not self._stop_asked.is_set()
 
     def _check_running(self) -> None:
-        if not self.running:
+        """Raises NoHost. What an actor does while it is given the time to finish still counts as running."""
+        if not self.running and (self._tasks is None or current_call.get() is None):
             raise NoHost()
 
     async def enter(
@@ -193,7 +201,8 @@ class Host:
     async def awake(self, actor: ActorId, input: Any = None) -> Activation:
         """The actor, awake. Raises ActorUnknown, what waking it raised, Unavailable when another host has it."""
         while True:
-            self._check_running()
+            if not self.running:
+                raise NoHost()
             activation = self._activations.get(actor)
             if activation is None:
                 async with self._waking.setdefault(actor, asyncio.Lock()):

@@ -6,7 +6,9 @@ letter), *cancelled* or *expired*. An attempt that fails, or that is released, p
 
 from __future__ import annotations
 
+import json
 import traceback
+from collections.abc import Mapping
 from typing import Any, Generic, Protocol
 
 from agentq_nb.declarations import Body, Reply
@@ -23,17 +25,33 @@ def describe(error: BaseException, *, with_traceback: bool = True) -> dict[str, 
     """An exception as a JSON object: ``group``, ``code``, ``message``, ``type``, and the text of its traceback."""
     known = isinstance(error, AgentqError)
     described: dict[str, Any] = {
-        "group": error.group if known else "user",
-        "code": error.code if known else "error",
-        "message": clean(error.message if known else str(error) or type(error).__name__),
+        "group": _told(error.group) if known else "user",
+        "code": _told(error.code) if known else "error",
+        "message": _told(error.message if known else error) or type(error).__name__,
         "type": type(error).__name__,
     }
     if known and error.metadata:
-        described["metadata"] = error.metadata
+        described["metadata"] = _plain(error.metadata)
     if with_traceback and error.__traceback__ is not None:
         text = clean("".join(traceback.format_exception(error)))
         described["traceback"] = text if len(text) <= _LONGEST_TRACEBACK else text[-_LONGEST_TRACEBACK:]
     return described
+
+
+def _told(value: object) -> str:
+    """Its text. A user's exception may fail even at that."""
+    try:
+        return clean(str(value))
+    except Exception:
+        return f"(a {type(value).__name__} that cannot be shown as text)"
+
+
+def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata as JSON that can be written: what is not JSON becomes text."""
+    try:
+        return json.loads(clean(json.dumps(metadata, ensure_ascii=False, allow_nan=False, default=_told)))
+    except (TypeError, ValueError, RecursionError):
+        return {_told(name): _told(value) for name, value in metadata.items()}
 
 
 def describe_text(message: str) -> dict[str, Any]:

@@ -75,6 +75,11 @@ def mint_id() -> MessageId:
     return f"{milliseconds << 60 | int.from_bytes(os.urandom(8)) >> 4:025x}"
 
 
+def earliest_id() -> MessageId:
+    """An id that none minted from now on sorts before."""
+    return mint_id()[:10] + "0" * 15
+
+
 def snake_case(class_name: str) -> str:
     """``TaskRunner`` → ``task_runner``, ``HTTPServer`` → ``http_server``: the name a class is registered under."""
     words = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", class_name)

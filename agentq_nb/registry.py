@@ -13,7 +13,7 @@ from pathlib import Path
 
 from agentq_nb.actor import Actor
 from agentq_nb.client.local import Client
-from agentq_nb.errors import NoHost, ValidationFailed
+from agentq_nb.errors import AgentqError, NoHost, ValidationFailed
 from agentq_nb.host import Host
 from agentq_nb.mailboxes.local import LocalMailboxes
 from agentq_nb.mailboxes.mending import Mender
@@ -50,6 +50,7 @@ class Registry:
         self._host: Host | None = None
         self._keeper: LocalMailboxes | None = None
         self._mender: Mender | None = None
+        self._start: asyncio.Future[None] | None = None
 
     @property
     def classes(self) -> Mapping[str, type[Actor]]:
@@ -75,16 +76,33 @@ class Registry:
         ``store.in_use``, ``store.damaged``, ``store.too_new``, ``store.not_ours``, ``store.read_only``.
         """
         global _latest
-        if not self.running:
-            await self._start_host(accept_loss)
-            atexit.register(self.at_exit)
+        while not self.running:
+            await self._starting(accept_loss)
         _latest = self
         waiting, self._undeployed = self._undeployed, {}
+        refused: list[AgentqError] = []
         for name, cls in waiting.items():
-            await self.deploy(name, cls)
+            try:
+                await self.deploy(name, cls)
+            except AgentqError as error:
+                refused.append(error)
+        if refused:
+            raise refused[0]
         return self
 
+    async def _starting(self, accept_loss: bool) -> None:
+        """Start the host once, however many ask for it at the same time, and after a stop that was interrupted."""
+        if self._start is None:
+            self._start = asyncio.ensure_future(self._start_host(accept_loss))
+        start = self._start
+        try:
+            await asyncio.shield(start)
+        finally:
+            if start.done():
+                self._start = None
+
     async def _start_host(self, accept_loss: bool) -> None:
+        await self.stop()
         holder = {"notebook": str(self._notebook)} if self._notebook else {}
 
         def open_log() -> EventLog:
@@ -102,6 +120,7 @@ class Registry:
         host.client = Client(lambda: host)
         await host.start()
         self._host, self._keeper, self._mender = host, keeper, mender
+        atexit.register(self.at_exit)
 
     @property
     def _log(self) -> EventLog:
@@ -113,14 +132,15 @@ class Registry:
 
     async def stop(self) -> None:
         """End every actor and close the file. What is in flight has 10 s, then it is put back and counts no attempt."""
-        host, self._host = self._host, None
+        host = self._host
         if host is not None:
             atexit.unregister(self.at_exit)
             await host.stop()
+            self._host = None
 
     def at_exit(self) -> None:
         """The kernel shuts down in an orderly way: what is in flight is put back instead of counting as a crash."""
-        if self._keeper is not None and self.running:
+        if self._keeper is not None:
             self._keeper.close_now()
 
     async def deploy(self, name: str, cls: type[Actor]) -> None:

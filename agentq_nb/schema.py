@@ -10,11 +10,13 @@ import dataclasses
 from typing import Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, to_json
 
 from agentq_nb.errors import ValidationFailed
 
 T = TypeVar("T")
+
+_PLAIN = frozenset((str, int, float, bool, type(None)))
 
 
 class Schema(Generic[T]):
@@ -22,16 +24,21 @@ class Schema(Generic[T]):
 
     def __init__(self, declared: Any) -> None:
         self.declared = declared
-        self._adapter: TypeAdapter[T] = TypeAdapter(declared)
-        self._may_hold_bytes = _mentions_bytes(self._adapter)
+        adapter: TypeAdapter[T] = TypeAdapter(declared)
+        adapter.rebuild(raise_errors=True)
+        self._validator, self._serializer = adapter.validator, adapter.serializer
+        self._may_hold_bytes = _mentions_bytes(adapter)
 
     def validate(self, value: Any, what: str) -> T:
         """``value`` as the declared type. Raises ``actor.validation_error`` naming ``what``."""
         if not isinstance(value, BaseModel):
             _refuse_bytes(value, what)
         try:
-            return self._adapter.validate_python(value, by_alias=True, by_name=True)
+            return self._validator.validate_python(value, by_alias=True, by_name=True)
         except ValidationError as error:
+            if _meets_a_redefined_class(error):
+                _refuse_unwritable(value, what)
+                return self.load(to_json(value, serialize_as_any=True), what)
             raise _failed(what, error) from None
         except RecursionError:
             raise ValidationFailed(f"{what} is nested too deeply, or holds itself.") from None
@@ -39,11 +46,11 @@ class Schema(Generic[T]):
     def encode(self, value: T, what: str) -> bytes:
         """A validated value as JSON. Raises ``actor.validation_error`` for what JSON cannot carry."""
         try:
-            encoded = self._adapter.dump_json(value, warnings="error")
+            encoded = self._serializer.to_json(value, warnings="error")
         except (PydanticSerializationError, ValueError, RecursionError) as error:
             raise ValidationFailed(f"{what} cannot be written as JSON: {error}") from None
         if b"null" in encoded or self._may_hold_bytes:
-            _refuse_unwritable(self._adapter.dump_python(value), what)
+            _refuse_unwritable(self._serializer.to_python(value), what)
         return encoded
 
     def dump(self, value: Any, what: str) -> bytes:
@@ -53,9 +60,18 @@ class Schema(Generic[T]):
     def load(self, encoded: bytes, what: str) -> T:
         """The value of JSON written earlier, perhaps by an older type. Raises ``actor.validation_error``."""
         try:
-            return self._adapter.validate_json(encoded, by_alias=True, by_name=True)
+            return self._validator.validate_json(encoded, by_alias=True, by_name=True)
         except ValidationError as error:
             raise _failed(what, error) from None
+
+
+def _meets_a_redefined_class(error: ValidationError) -> bool:
+    """A cell that was run again has made another class of the same name. Its values mean the same: their JSON decides."""
+    return any(
+        detail["type"] in ("model_type", "dataclass_type", "dataclass_exact_type")
+        and detail.get("ctx", {}).get("class_name") == type(detail["input"]).__name__
+        for detail in error.errors(include_url=False)
+    )
 
 
 def _failed(what: str, error: ValidationError) -> ValidationFailed:
@@ -70,6 +86,8 @@ def _failed(what: str, error: ValidationError) -> ValidationFailed:
 
 def _refuse_bytes(value: Any, what: str) -> None:
     """pydantic would quietly decode bytes given for a str."""
+    if type(value) is dict and all(type(item) in _PLAIN for item in cast(dict[Any, Any], value).values()):
+        return
     pending: list[Any] = [value]
     seen = 0
     while pending:

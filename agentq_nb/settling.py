@@ -22,6 +22,9 @@ Interruption: TypeAlias = Literal["stopped", "cancelled", "timed_out"]
 
 _BY_DEFAULT = Retry()
 
+_BECAUSE_IT_ENDS = ("actor.aborted", "host.none", "host.unavailable")
+"""What a handler may meet only because its actor ends."""
+
 
 class Owner(Protocol):
     """The activation that a mailbox belongs to."""
@@ -119,7 +122,7 @@ def at_end(owner: Owner, receiver: Receiver, error: BaseException | None) -> Com
     """The receiver's call is over: it returned (``error`` None), raised, or was told to stop."""
     if receiver.interrupted is not None:
         return interrupted(owner, receiver)
-    if isinstance(error, AgentqError) and error.full_code == "actor.aborted" and owner.closing is not None:
+    if isinstance(error, AgentqError) and error.full_code in _BECAUSE_IT_ENDS and owner.closing is not None:
         return released(receiver.deliveries())
     if error is not None:
         return failed(owner, receiver.deliveries(), error)

@@ -54,6 +54,8 @@ def replay(entries: dict[MessageId, Entry], rows: Iterable[tuple[Any, ...]]) -> 
             entries[message] = _queued(order, time, actor, message, json.loads(data))
         elif (entry := entries.get(message)) is not None:
             _change(entry, kind, data)
+            if kind == "message.redelivered":
+                entry.order = order
 
 
 def _queued(order: int, time: float, actor: ActorId, message: MessageId, facts: dict[str, Any]) -> Entry:
@@ -76,14 +78,16 @@ def _change(entry: Entry, kind: str, data: str) -> None:
     elif kind == "message.retried":
         facts = json.loads(data)
         entry.running, entry.failures, entry.crashes = False, entry.failures + 1, 0
+        entry.ended += 1
         entry.due, entry.front, entry.in_order = facts["due"], facts["front"], facts["in_order"]
     elif kind == "message.released":
         entry.running, entry.front, entry.due = False, True, 0.0
     elif kind == "message.crashed":
         entry.running, entry.front, entry.due, entry.crashes = False, True, 0.0, entry.crashes + 1
+        entry.ended += 1
     elif kind == "message.cancel_requested":
         entry.cancelling = True
     elif kind == "message.redelivered":
         entry.running = entry.cancelling = entry.front = entry.in_order = False
-        entry.failures = entry.crashes = 0
+        entry.failures = entry.crashes = entry.ended = 0
         entry.due = 0.0

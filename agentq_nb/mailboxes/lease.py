@@ -69,6 +69,7 @@ class LocalLease:
                 raise
             except StoreError as error:
                 raise LeaseLost(str(error)) from error
+            self._keeper.put_back([entry for entry in entries if entry.cancelling])
         return [
             Delivery(
                 id=entry.id,
@@ -78,8 +79,10 @@ class LocalLease:
                 crashes=entry.crashes,
                 created_at=entry.created_at,
                 token=entry.starts,
+                attempt=1 + entry.ended,
             )
             for entry in entries
+            if entry.running
         ]
 
     async def started(self, deliveries: Sequence[Delivery]) -> None:

@@ -44,7 +44,7 @@ from agentq_nb.mailboxes.protocol import (
 )
 from agentq_nb.mailboxes.results import Results
 from agentq_nb.mailboxes.wakeful import Wakeful
-from agentq_nb.naming import ActorId, MessageId, mint_id
+from agentq_nb.naming import ActorId, MessageId, earliest_id
 from agentq_nb.store import EventLog, Row
 
 
@@ -106,7 +106,7 @@ class LocalMailboxes:
         self.broken.clear()
         self._careful = not log.closed_cleanly()
         self._order = log.last_seq
-        self._opened = mint_id()
+        self._opened = earliest_id()
         self._boxes, self._entries, self._settling = memory.boxes, memory.entries, {}
         self._due.clear()
         self._keys = Keys()
@@ -114,7 +114,7 @@ class LocalMailboxes:
             self._keys.name(actor, queue, key, message, memory.entries[message].body)
         written = [rows.of_host("host.started", {"pid": os.getpid(), **self._facts})]
         written += [self._recover(entry, crashed) for entry in memory.in_flight]
-        await self._write(written)
+        await self._write(written, lambda: self._publish(list(self._settling.values())))
         for entry in list(self._entries.values()):
             self._place(entry)
 
@@ -128,13 +128,17 @@ class LocalMailboxes:
         if not crashed:
             return rows.of_message("message.released", entry)
         entry.crashes += 1
+        entry.ended += 1
         return rows.of_message("message.crashed", entry, {"crashes": entry.crashes})
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
-    def _check(self) -> None:
+    def _check_open(self) -> None:
         if self._closed:
             raise Unavailable("The host is stopped. Start it again: %agentq start, or await registry.start().")
+
+    def _check(self) -> None:
+        self._check_open()
         if self.failure is not None:
             raise StoreWriteFailed(f"Writing failed and is tried again: {self.failure.message}")
 
@@ -310,7 +314,7 @@ class LocalMailboxes:
         if entry.due > self.clock.time():
             shelf.delayed[entry.id] = entry
             if entry.in_order:
-                shelf.blocker = entry
+                shelf.blockers.add(entry)
             heapq.heappush(self._due, (entry.due, entry.order, entry))
             self._arm()
             return
@@ -341,8 +345,7 @@ class LocalMailboxes:
             shelf = self._shelf(entry)
             if entry.gone or entry.due != due or shelf.delayed.pop(entry.id, None) is None:
                 continue
-            if shelf.blocker is entry:
-                shelf.blocker = None
+            shelf.blockers.discard(entry)
             shelf.add(entry)
             self._announce(self._box(entry.actor), entry.queue)
         self._arm()
@@ -461,6 +464,7 @@ class LocalMailboxes:
     def _again(self, entry: Entry, settlement: Settlement, due: float) -> None:
         if settlement.outcome == "again":
             entry.failures += 1
+            entry.ended += 1
             entry.crashes = 0
             entry.front, entry.due, entry.in_order = settlement.front, due, settlement.in_order
         else:
@@ -483,11 +487,14 @@ class LocalMailboxes:
         shelf.live -= 1
         shelf.delayed.pop(entry.id, None)
         shelf.running.pop(entry.id, None)
+        if entry in shelf.blockers:
+            shelf.blockers.remove(entry)
+            self._announce(self._box(entry.actor), entry.queue)
         if status == "failed":
             shelf.dead[entry.id] = None
         if entry.key is not None and status != "completed":
             self._keys.free(entry.actor, entry.queue, entry.key, entry.id)
-        attempts = entry.failures + entry.crashes + (1 if handled else 0)
+        attempts = entry.ended + (1 if handled else 0)
         result = StoredResult(entry.id, entry.actor, entry.queue, status, attempts, reply, error)
         self._settling[entry.id] = result
         return result
@@ -515,6 +522,7 @@ class LocalMailboxes:
         return subscription
 
     async def wait(self, message: MessageId, timeout: float | None, waiter: ActorId | None = None) -> StoredResult:
+        self._check_open()
         if message not in self._entries and message not in self._settling:
             stored = self._results.get(message) or await asyncio.to_thread(self._read, message)
             if stored is None:
@@ -542,8 +550,9 @@ class LocalMailboxes:
     def _standing(self, message: MessageId) -> StoredResult:
         entry = self._entries.get(message)
         if entry is None:
-            settled = self._settling.get(message) or self._results.get(message)
-            if settled is None:
+            if (settling := self._settling.get(message)) is not None:  # a crash may still undo it
+                return settling._replace(status="running", reply=None, error=None)
+            if (settled := self._results.get(message)) is None:
                 raise MessageUnknown(message)
             return settled
         status: MessageStatus = "queued"
@@ -551,7 +560,7 @@ class LocalMailboxes:
             status = "running"
         elif entry.due > self.clock.time():
             status = "delayed"
-        attempts = entry.failures + entry.crashes + (1 if entry.running else 0)
+        attempts = entry.ended + (1 if entry.running else 0)
         return StoredResult(entry.id, entry.actor, entry.queue, status, attempts)
 
     def _read(self, message: MessageId) -> StoredResult | None:
@@ -605,7 +614,8 @@ class LocalMailboxes:
         if stored.status not in ("failed", "cancelled", "expired") or message in self._entries:
             return 0
         revived: dict[MessageId, Entry] = {}
-        fold.replay(revived, [*read, (0, 0.0, "message.redelivered", stored.actor, message, "{}")])
+        self._order += 1
+        fold.replay(revived, [*read, (self._order, 0.0, "message.redelivered", stored.actor, message, "{}")])
         entry = revived[message]
         await self._reclaim_key(entry)
         self._entries[message] = entry
@@ -661,7 +671,8 @@ class LocalMailboxes:
     def _begin_end(self) -> None:
         if self.failure is None:
             in_flight = [entry for entry in self._entries.values() if entry.running]
-            self.log.append([rows.of_message("message.released", entry) for entry in in_flight])
+            kinds = ["message.cancelled" if entry.cancelling else "message.released" for entry in in_flight]
+            self.log.append([rows.of_message(kind, entry) for kind, entry in zip(kinds, in_flight, strict=True)])
             self.log.append([rows.of_host("host.stopped")])
         self._closed = True
         if self._timer is not None:

@@ -37,6 +37,9 @@ class Entry:
     key: str | None = None
     failures: int = 0
     crashes: int = 0
+    """Deaths of the kernel since the last failure."""
+    ended: int = 0
+    """Attempts that failed or crashed, all of them."""
     running: bool = False
     gone: bool = False
     """Settled or cancelled: heaps drop it when they come to it."""
@@ -62,8 +65,8 @@ class Shelf:
     running: dict[MessageId, Entry] = field(default_factory=dict[MessageId, Entry])
     dead: dict[MessageId, None] = field(default_factory=dict[MessageId, None])
     delayed: dict[MessageId, Entry] = field(default_factory=dict[MessageId, Entry])
-    blocker: Entry | None = None
-    """A message with ``in_order`` that waits for its next attempt: nothing overtakes it."""
+    blockers: set[Entry] = field(default_factory=set["Entry"])
+    """Messages with ``in_order`` that wait for their next attempt: nothing overtakes them."""
     live: int = 0
     """Messages that are not settled, those being written included."""
 
@@ -73,7 +76,7 @@ class Shelf:
 
     def head(self) -> Entry | None:
         """The message that is next, if one may be handed out now."""
-        if self.blocker is not None and not self.blocker.gone:
+        if self.blockers:
             return None
         while self.ready and self.ready[0][2].gone:
             heapq.heappop(self.ready)

@@ -9,8 +9,7 @@ the sender, so that an offer whose answer got lost can be repeated; settling can
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from agentq_nb.naming import ActorId, MessageId
 
@@ -26,8 +25,7 @@ LiveStatus: TypeAlias = Literal["queued", "delayed", "running"]
 MessageStatus: TypeAlias = FinalStatus | LiveStatus
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """A message on its way into a queue. ``body`` is JSON; ``delay`` is seconds from now; ``max_size`` messages."""
 
     id: MessageId
@@ -40,16 +38,14 @@ class Offer:
     max_size: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """The durable message: ``id`` is another's than the offer's when the idempotency key (or the id) was known."""
 
     id: MessageId
     repeated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """One attempt at a message. ``token`` belongs to the keeper. ``created_at`` is seconds since 1970, UTC."""
 
     id: MessageId
@@ -59,15 +55,11 @@ class Delivery:
     crashes: int
     created_at: float
     token: Any
-
-    @property
-    def attempt(self) -> int:
-        """1 on first delivery; failed attempts and crashes raise it."""
-        return 1 + self.failures + self.crashes
+    attempt: int
+    """1 on first delivery; failed attempts and crashes raise it. ``crashes`` counts those in a row only."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """How one delivery ended. ``error`` is a JSON object (see ``messages.describe``); ``delay`` is in seconds.
 
     ``front`` puts the message before its queue's others once it is due; ``in_order`` keeps the queue's others from
@@ -83,8 +75,7 @@ class Settlement:
     in_order: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(NamedTuple):
     """What one lease writes at once, all or nothing. ``state`` is the actor's whole state as JSON; None leaves it.
 
     ``schedule`` are offers to the leased actor itself; ``destroy`` ends it for good: its state and messages are dropped.
@@ -96,8 +87,7 @@ class Commit:
     destroy: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StoredResult:
+class StoredResult(NamedTuple):
     """What is known of a message: ``reply`` is JSON, ``error`` a JSON object."""
 
     message: MessageId
@@ -109,22 +99,19 @@ class StoredResult:
     error: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(NamedTuple):
     """Settle a message that is not settled; one being handled is settled once its handler was stopped."""
 
     message: MessageId
 
 
-@dataclass(frozen=True, slots=True)
-class Redeliver:
+class Redeliver(NamedTuple):
     """Put a dead letter, or a cancelled or expired message, back into its queue with its attempts counted anew."""
 
     message: MessageId
 
 
-@dataclass(frozen=True, slots=True)
-class Purge:
+class Purge(NamedTuple):
     """Cancel every message of a queue that nobody handles just now."""
 
     queue: str
@@ -133,8 +120,7 @@ class Purge:
 Change: TypeAlias = Cancel | Redeliver | Purge
 
 
-@dataclass(frozen=True, slots=True)
-class QueueStatus:
+class QueueStatus(NamedTuple):
     """One queue as it stands: counts of messages, and the oldest ready one's age in seconds."""
 
     actor: ActorId
@@ -144,7 +130,7 @@ class QueueStatus:
     running: int = 0
     dead: int = 0
     oldest: float | None = None
-    running_ids: Sequence[MessageId] = field(default=())
+    running_ids: Sequence[MessageId] = ()
 
     @property
     def live(self) -> int:

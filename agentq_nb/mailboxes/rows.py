@@ -30,7 +30,7 @@ def queued(entry: Entry, queue_json: str) -> Row:
 
 
 def started(entry: Entry) -> Row:
-    data = f'{{"attempt":{1 + entry.failures + entry.crashes}}}'
+    data = f'{{"attempt":{1 + entry.ended}}}'
     return Row("message.started", entry.actor, entry.id, None, data)
 
 

@@ -19,6 +19,7 @@ _TONES: dict[Tone, str] = {
 }
 _CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0;border:0;unicode-bidi:isolate"
 _NUMBER = "text-align:right;vertical-align:top;padding:2px 12px 2px 0;border:0;font-variant-numeric:tabular-nums"
+_SHORT = 40
 _WRAPPING = "white-space:pre-wrap;overflow-wrap:anywhere;max-width:60ch"
 
 
@@ -65,8 +66,12 @@ def _table(rows: Iterable[str]) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, Cell):
         return f'<td style="{_CELL};{_TONES[value.tone]}">{_text(value.text)}</td>'
-    style = _NUMBER if _is_number(value) else f"{_CELL};{_WRAPPING}"
-    return f'<td style="{style}">{_text(value)}</td>'
+    text = _text(value)
+    if _is_number(value):
+        style = _NUMBER
+    else:  # short words stay whole; what could not be broken at a space is broken anywhere
+        style = f"{_CELL};white-space:nowrap" if len(text) <= _SHORT else f"{_CELL};{_WRAPPING}"
+    return f'<td style="{style}">{text}</td>'
 
 
 def _is_number(value: Any) -> bool:

@@ -264,10 +264,20 @@ def test_a_cell_run_again_alone_while_tasks_are_handled_loses_nothing(notebook: 
     assert done.splitlines() == PROMPTS * 2
 
 
-def test_a_class_and_its_setup_run_again_while_a_review_is_waited_for(notebook: Kernel) -> None:
-    """The waiting cell holds the kernel, so the cells are run from a task beside it, as a front end's would be after it."""
+@pytest.mark.parametrize("seed", [1, 2])
+def test_cells_run_again_while_reviews_are_written_lose_none(notebook: Kernel, seed: int) -> None:
     run_cells(notebook, REQUEST)
-    again = [REVIEWER, REVIEW_SETUP, REVIEW_SENDING]
-    printed = "".join(cell.check().stdout for cell in notebook.run_all(again * 5, timeout=120))
-    assert printed == REVIEWED * 5
-    assert_all_completed_at_first_attempt(notebook, 6)
+    send_only = REVIEW_SENDING.partition("\n")[2].partition("\n")[0].replace(", wait=True, timeout=120", "")
+    cells = [send_only, send_only, REVIEWER, REVIEW_SETUP, REVIEWING_PI, MODELS]
+    sent = 1 + run_again_in_any_order(notebook, cells, send_only, seed)
+    assert_all_completed_at_first_attempt(notebook, sent)
+    notebook.run(REVIEW_SETUP).check()
+    assert notebook.run(REVIEW_SENDING).check().stdout == REVIEWED
+    assert notebook.value("[r.response.summary for r in results]") == ["2 lines, 2 uses of any"] * sent
+
+
+def test_with_the_extension_loaded_the_cells_alone_deploy_and_still_there_is_one_host(notebook: Kernel) -> None:
+    notebook.run("%load_ext agentq_nb").check()
+    run_cells(notebook, SERIALIZE)
+    sent = 1 + run_again_in_any_order(notebook, [*SERIALIZE, "%agentq start"], TASK_SENDING, 4)
+    assert_all_completed_at_first_attempt(notebook, 3 * sent)

@@ -25,9 +25,14 @@ class FakeTimer:
     def cancel(self) -> None:
         self.cancelled = True
 
+    def ring(self) -> None:
+        if not self.cancelled:
+            self.call()
+
 
 class FakeClock:
-    """See :class:`agentq_nb.clock.Clock`. Calls are made inside :meth:`advance`, in the order of their time."""
+    """See :class:`agentq_nb.clock.Clock`. Calls are made inside :meth:`advance`, in the order of their time; one whose
+    time has come already is made at the next turn of the loop."""
 
     def __init__(self, now: float = START) -> None:
         self._now = now
@@ -39,7 +44,10 @@ class FakeClock:
 
     def call_at(self, when: float, call: Callable[[], None]) -> FakeTimer:
         timer = FakeTimer(when, call)
-        heapq.heappush(self._timers, (when, next(self._count), timer))
+        if when <= self._now:
+            asyncio.get_running_loop().call_soon(timer.ring)
+        else:
+            heapq.heappush(self._timers, (when, next(self._count), timer))
         return timer
 
     async def sleep(self, seconds: float) -> None:
@@ -62,7 +70,7 @@ class FakeClock:
         while (due := self.next_due()) is not None and due <= until:
             timer = heapq.heappop(self._timers)[2]
             self._now = max(self._now, due)
-            timer.call()
+            timer.ring()
         self._now = until
 
     async def pass_by(self, seconds: float) -> None:

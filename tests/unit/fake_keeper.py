@@ -52,18 +52,20 @@ class FakeMailboxes:
 
     async def wakeful(self, names: Collection[str]) -> AsyncIterator[ActorId]:
         while not self._closed:
+            version = self.server.version
             for actor in await self.call(lambda: self.server.wakeful(names)):
                 yield actor
-            await self.server.change(self.server.clock.time() + POLL)
+            await self.server.change(version, self.server.clock.time() + POLL)
 
     async def wait(self, message: MessageId, timeout: float | None, waiter: ActorId | None = None) -> StoredResult:
         deadline = None if timeout is None else self.server.clock.time() + timeout
         while True:
+            version = self.server.version
             standing = await self.call(lambda: self.server.standing(message))
             final = standing.status not in ("queued", "delayed", "running")
             if final or (deadline is not None and self.server.clock.time() >= deadline):
                 return standing
-            await self.server.change(deadline)
+            await self.server.change(version, deadline)
 
     async def change(self, actor: ActorId, change: Change) -> int:
         return await self.call(lambda: self.server.apply(actor, change))
@@ -141,16 +143,17 @@ class FakeLease:
         clock = self._server.clock
         deadline = None if timeout is None else clock.time() + timeout
         while True:
+            version = self._server.version
             taken = await self._take(queues, count)
             if taken or (count == 0 and self._server.ready(self.actor, queues)):
                 return taken
             if deadline is not None and clock.time() >= deadline:
                 return ()
-            await self._change(deadline)
+            await self._change(version, deadline)
 
-    async def _change(self, deadline: float | None) -> None:
+    async def _change(self, version: int, deadline: float | None) -> None:
         news = [
-            asyncio.ensure_future(self._server.change(deadline)),
+            asyncio.ensure_future(self._server.change(version, deadline)),
             asyncio.ensure_future(self.lost.wait()),
         ]
         try:

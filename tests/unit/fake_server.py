@@ -46,6 +46,7 @@ class Stored:
     cancelling: bool = False
     failures: int = 0
     crashes: int = 0
+    ended: int = 0
     starts: int = 0
     attempts: int = 0
     reply: bytes | None = None
@@ -85,17 +86,22 @@ class Server:
         self.epochs: dict[ActorId, Epoch] = {}
         self._orders = itertools.count(1)
         self._watchers: set[asyncio.Future[None]] = set()
+        self.version = 0
+        """Grows with every change."""
 
     # --- notification -------------------------------------------------------------------------------------------------
 
     def changed(self) -> None:
+        self.version += 1
         watchers, self._watchers = self._watchers, set()
         for watcher in watchers:
             if not watcher.done():
                 watcher.set_result(None)
 
-    async def change(self, until: float | None = None) -> None:
-        """Return once something has changed, a message has fallen due, or it is ``until``."""
+    async def change(self, version: int, until: float | None = None) -> None:
+        """Return once something has changed since ``version``, a message has fallen due, or it is ``until``."""
+        if self.version != version:
+            return
         watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watchers.add(watcher)
         now = self.clock.time()
@@ -166,7 +172,8 @@ class Server:
             message.holder = epoch
             message.starts += 1
         return [
-            Delivery(m.id, m.offer.queue, m.offer.body, m.failures, m.crashes, m.created_at, m.starts) for m in taken
+            Delivery(m.id, m.offer.queue, m.offer.body, m.failures, m.crashes, m.created_at, m.starts, 1 + m.ended)
+            for m in taken
         ]
 
     def give_back(self, epoch: Epoch, deliveries: Sequence[Delivery]) -> None:
@@ -209,6 +216,7 @@ class Server:
             if message.holder is epoch:
                 message.holder, message.front, message.due = None, True, 0.0
                 message.crashes += crashed
+                message.ended += crashed
                 if message.cancelling:
                     self._finish(message, "cancelled", handled=False)
         if lost:
@@ -245,6 +253,7 @@ class Server:
             self._finish(message, "cancelled", handled=True)
         elif outcome == "again":
             message.failures, message.crashes = message.failures + 1, 0
+            message.ended += 1
             message.due = self.clock.time() + settlement.delay
             message.front, message.in_order = settlement.front, settlement.in_order
         else:
@@ -253,7 +262,7 @@ class Server:
     def _finish(self, message: Stored, status: FinalStatus, *, handled: bool) -> None:
         message.holder = None
         message.status = status
-        message.attempts = message.failures + message.crashes + handled
+        message.attempts = message.ended + handled
 
     # --- asking and changing ------------------------------------------------------------------------------------------
 
@@ -269,7 +278,7 @@ class Server:
         status: MessageStatus = "delayed" if stored.due > self.clock.time() else "queued"
         if stored.holder is not None:
             status = "running"
-        return StoredResult(message, actor, queue, status, stored.failures + stored.crashes + (status == "running"))
+        return StoredResult(message, actor, queue, status, stored.ended + (status == "running"))
 
     def apply(self, actor: ActorId, change: Change) -> int:
         if isinstance(change, Purge):
@@ -299,7 +308,7 @@ class Server:
         if message.status not in ("failed", "cancelled", "expired"):
             return False
         message.status = message.reply = message.error = None
-        message.failures = message.crashes = message.attempts = 0
+        message.failures = message.crashes = message.ended = message.attempts = 0
         message.front = message.in_order = message.cancelling = False
         message.due, message.order = 0.0, next(self._orders)
         return True

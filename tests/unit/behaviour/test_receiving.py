@@ -250,7 +250,7 @@ async def test_one_who_waits_for_his_turn_in_vain_does_not_make_others_spin(worl
     handle = client.worker.get_or_create("x")
     await handle.send("a", 1)
     await started.wait()
-    patient = asyncio.create_task(handle.take(1, ["a"], 5))
+    patient = asyncio.create_task(handle.take(1, ["a", "b"], 5))
     assert await handle.take(1, ["a"], 0.03) == []
 
     async def turn() -> None:
@@ -263,9 +263,9 @@ async def test_one_who_waits_for_his_turn_in_vain_does_not_make_others_spin(worl
     await until(lambda: turns > 20)
     assert not patient.done()
     turning.cancel()
-    await handle.send("a", 2)
+    await handle.send("b", 2)
     gate.set()
-    await patient
+    assert await patient == [("b", 2)]
 
 
 async def test_asking_without_a_pause_leaves_the_loop_to_others(world: World) -> None:

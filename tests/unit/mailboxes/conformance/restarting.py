@@ -159,4 +159,4 @@ class Restarting:
         lease = await claim(setting)
         await settle(lease, await take_one(lease), "again")
         delivery = await take_one(lease)
-        assert (delivery.failures, delivery.crashes) == (1, 0)
+        assert (delivery.failures, delivery.crashes, delivery.attempt) == (1, 0, 3)

@@ -17,7 +17,7 @@ ACTOR = "worker/main"
 OTHER = "worker/other"
 HOST = "host-1"
 
-PATIENCE = 20.0
+PATIENCE = 10.0
 """Seconds of real time after which something that should have happened never will."""
 
 
