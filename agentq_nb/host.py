@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from contextvars import Context
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -42,6 +43,8 @@ Returned = TypeVar("Returned")
 Listener = Callable[[Any], None]
 
 _LONGEST_PAUSE = 60.0
+_OFFER_AGAIN = (0.1, 0.2, 0.4, 0.8)
+_HINTS_AGAIN = 1.0
 
 
 class Host:
@@ -164,10 +167,15 @@ class Host:
     async def _follow_hints(self) -> None:
         while True:
             with anyio.CancelScope() as self._following:
-                async for actor in self.mailboxes.wakeful(list(self.classes)):
-                    if actor not in self._rousing and await self._has_use_for(actor):
-                        self._rousing.add(actor)
-                        self._spawn(self._rouse, actor)
+                with suppress(Unavailable):
+                    await self._rouse_hinted()
+                await self.clock.sleep(_HINTS_AGAIN)
+
+    async def _rouse_hinted(self) -> None:
+        async for actor in self.mailboxes.wakeful(list(self.classes)):
+            if actor not in self._rousing and await self._has_use_for(actor):
+                self._rousing.add(actor)
+                self._spawn(self._rouse, actor)
 
     def _follow_anew(self) -> None:
         """The classes have changed: ask for their actors' hints from the beginning."""
@@ -271,10 +279,19 @@ class Host:
     # --- what clients do ----------------------------------------------------------------------------------------------
 
     async def offer(self, offer: Offer) -> MessageId:
-        """Send one message; durable on return. The id is another's when the idempotency key was known."""
+        """Send one message; durable on return. The id is another's when the idempotency key was known.
+
+        Where the keeper is unavailable it is asked again, some 1.5 seconds long: the id makes that safe.
+        """
         self._check_running()
-        accepted = await self.mailboxes.offer((offer,))
-        return accepted[0].id
+        for pause in _OFFER_AGAIN:
+            try:
+                return (await self.mailboxes.offer((offer,)))[0].id
+            except Unavailable:
+                if not self.running:
+                    raise
+                await self.clock.sleep(pause)
+        return (await self.mailboxes.offer((offer,)))[0].id
 
     async def wait(self, message: MessageId, timeout: float | None) -> StoredResult:
         """How a message ended, or how it stands after ``timeout`` seconds. Raises WaitWouldDeadlock, MessageUnknown."""
@@ -298,7 +315,10 @@ class Host:
 
     async def exists(self, actor: ActorId) -> bool:
         self._check_running()
-        return actor in self._activations or await self.mailboxes.exists(actor)
+        activation = self._activations.get(actor)
+        if activation is not None:
+            return activation.closing != "being destroyed"
+        return await self.mailboxes.exists(actor)
 
     async def require(self, actor: ActorId) -> None:
         """Raises ActorNotFound when the actor was never created."""

@@ -256,6 +256,8 @@ def check_name(name: str, cls: object) -> None:
     """Raises ``actor.validation_error`` for names and classes that cannot be registered."""
     if not name.isidentifier() or name.startswith("_"):
         raise ValidationFailed(f"'{name}' cannot name actors: use a name like task_runner.")
+    if hasattr(Client, name):
+        raise ValidationFailed(f"'{name}' cannot name actors: every client has a '{name}' already. Use another name.")
     if not (isinstance(cls, type) and issubclass(cls, Actor)) or cls is Actor:
         raise ValidationFailed(f"'{name}' must name a subclass of Actor, not {cls!r}.")
 

@@ -99,7 +99,7 @@ class Supervisor:
     def _failed(self, error: BaseException) -> None:
         activation = self._activation
         activation.last_error = describe(error)
-        activation.log.warning("run failed: %s", error)
+        activation.log.warning("run failed: %s", activation.last_error["message"])
         activation.host.note_failure(activation.actor_id, activation.last_error)
 
     async def _wait_to_restart(self, seconds: float) -> None:

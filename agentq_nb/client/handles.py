@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 
 from agentq_nb.client.desk import LocalDesk
 from agentq_nb.declarations import Body, Queue, Reply
-from agentq_nb.errors import ActorUnknown, MessageTooLarge, QueueUnknown
+from agentq_nb.errors import ActorUnknown, MessageTooLarge, QueueUnknown, ValidationFailed
 from agentq_nb.host import Host, Listener
 from agentq_nb.mailboxes.protocol import Cancel, Offer, Purge, Redeliver
 from agentq_nb.naming import ActorId, Key, MessageId, actor_id, key_parts, mint_id
@@ -38,6 +38,15 @@ class ActorKind:
 
     def __repr__(self) -> str:
         return f"<actors {self._name}>"
+
+
+def _checked(key: object) -> str | None:
+    """An idempotency key. Raises ``actor.validation_error`` for what no file can hold."""
+    if key is None:
+        return None
+    if not isinstance(key, str) or key.encode("utf-8", "replace").decode() != key:
+        raise ValidationFailed(f"idempotency_key must be valid text, not {key!r}.")
+    return key
 
 
 class ActorHandle:
@@ -120,7 +129,7 @@ class ActorHandle:
             actor=self.actor_id,
             queue=declared.name,
             body=self._encoded(declared, body),
-            idempotency_key=idempotency_key,
+            idempotency_key=_checked(idempotency_key),
             max_size=declared.max_size,
         )
         if self._must_exist or self._input is not None:

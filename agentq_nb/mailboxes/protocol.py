@@ -146,7 +146,11 @@ class LostEvent(Protocol):
 
 
 class Lease(Protocol):
-    """One actor running on one host. Ends by ``release``, or when the keeper says it is ``lost``."""
+    """One actor running on one host. Ends by ``release``, or when the keeper says it is ``lost``.
+
+    A lease one of whose calls raised Unavailable is lost too: nobody knows what was done, so its holder ends, and
+    begins again from what is kept. What was in flight then comes again, uncounted.
+    """
 
     actor: ActorId
     cancelling: Callable[[MessageId], None] | None
@@ -199,7 +203,10 @@ class Mailboxes(Protocol):
         ...
 
     async def claim(self, actor: ActorId, host: str) -> Lease | None:
-        """Become the one host that runs the actor. None: another host runs it."""
+        """Become the one host that runs the actor. None: another host runs it.
+
+        Raises Unavailable (unknown: repeat with the same host, whose earlier claim is lost then).
+        """
         ...
 
     async def exists(self, actor: ActorId) -> bool:
@@ -207,7 +214,10 @@ class Mailboxes(Protocol):
         ...
 
     def wakeful(self, names: Collection[str]) -> AsyncIterator[ActorId]:
-        """Actors of these names with due work and no lease, as they turn up. Hints: they may repeat."""
+        """Actors of these names with due work and no lease, as they turn up. Hints: they may repeat.
+
+        One whose claim raised Unavailable is hinted again. Raises Unavailable: ask anew.
+        """
         ...
 
     async def wait(self, message: MessageId, timeout: float | None, waiter: ActorId | None = None) -> StoredResult:

@@ -5,30 +5,23 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from tests.kernel.killing import ACTORS, QUEUES, RESULTS, STORE, answer_to, is_refused
+from tests.kernel.killing import ACTORS, QUEUES, RESULTS, STORE, Fact, answer_to, is_refused, read_journal
 
-Fact = dict[str, Any]
 Place = tuple[str, str]
 """Actor id and queue."""
 
 _ENDS = ("message.completed", "message.failed", "message.cancelled", "message.expired")
 
 
-def read_journal(path: Path) -> list[Fact]:
-    """The facts of one life. A kill may cut the last line short: that fact was never told to anybody."""
-    *whole, _cut = path.read_bytes().split(b"\n")
-    return [json.loads(line) for line in whole]
-
-
 def read_journals(folder: Path) -> list[list[Fact]]:
     """The facts of each life, oldest first."""
-    return [read_journal(path) for path in sorted(folder.glob("journal-*.jsonl"))]
+    return [read_journal(folder, life) for life in range(len(list(folder.glob("journal-*"))))]
 
 
 def doubtful(lives: list[list[Fact]]) -> list[tuple[str, str, str, int]]:
@@ -36,9 +29,7 @@ def doubtful(lives: list[list[Fact]]) -> list[tuple[str, str, str, int]]:
     facts = [fact for life in lives for fact in life]
     sent = {fact["number"] for fact in facts if fact["fact"] == "sent"}
     asked = {fact["number"]: fact for fact in facts if fact["fact"] == "sending" and fact["keyed"]}
-    return [
-        (*fact["actor"].split("/"), fact["queue"], number) for number, fact in asked.items() if number not in sent
-    ]
+    return [(*fact["actor"].split("/"), fact["queue"], number) for number, fact in asked.items() if number not in sent]
 
 
 @dataclass
@@ -162,11 +153,7 @@ class Accounts:
         """The sequence numbers that each life wrote."""
         lives = {fact["pid"]: life for life, fact in self.facts("opening")}
         starts = [*self.log.hosts, (max(seq for seq, *_ in self.log.events) + 2, 0)]
-        return {
-            lives[pid]: range(seq, following)
-            for (seq, pid), (following, _) in zip(starts, starts[1:], strict=False)
-            if pid in lives
-        }
+        return {lives[pid]: range(seq, following) for (seq, pid), (following, _) in pairwise(starts) if pid in lives}
 
     def check_repeats(self) -> None:
         """A kill repeats the last ones begun: at most one that is to be completed, and no plain one before the last."""
@@ -202,7 +189,9 @@ class Accounts:
                 waiting[place].discard(message)
                 if data["attempt"] == 1 and waiting[place]:
                     self.wrong.append(f"{message} was started before {waiting[place]}, which was in flight in {place}")
-        self.wrong += [f"{left} of {place} was in flight and never came again" for place, left in waiting.items() if left]
+        self.wrong += [
+            f"{left} of {place} was in flight and never came again" for place, left in waiting.items() if left
+        ]
 
     # --- results and states -------------------------------------------------------------------------------------------
 
@@ -237,7 +226,9 @@ class Accounts:
                 if queue in QUEUES[actor] and not numbers:
                     self.wrong.append(f"{actor}/{key} completed nothing of {queue}")
                 if state[name] != {"count": len(numbers), "total": sum(numbers)}:
-                    self.wrong.append(f"{actor}/{key}: {name} is {state[name]}, not the fold of {len(numbers)} messages")
+                    self.wrong.append(
+                        f"{actor}/{key}: {name} is {state[name]}, not the fold of {len(numbers)} messages"
+                    )
             self._check_actions(f"{actor}/{key}", state["acted"])
 
     def _completed(self, actor: str, queue: str) -> list[int]:

@@ -26,11 +26,25 @@ PATIENT = Retry(attempts=1000, crashes=1000, backoff=0.005)
 """No message of the load becomes a dead letter by bad luck: what is counted is what is settled."""
 
 
+Fact = dict[str, Any]
+
+
+def journal_path(folder: Path, life: int) -> Path:
+    return folder / f"journal-{life:03}.jsonl"
+
+
+def read_journal(folder: Path, life: int) -> list[Fact]:
+    """The facts of one life. A kill may cut the last line short: that fact was never told to anybody."""
+    path = journal_path(folder, life)
+    *whole, _cut = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    return [json.loads(line) for line in whole]
+
+
 class Journal:
     """Facts as JSON lines, one file for each life of the kernel."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    def __init__(self, folder: Path, life: int) -> None:
+        self._file = os.open(journal_path(folder, life), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def note(self, fact: str, **values: Any) -> None:
         """Append one fact. It is in the page cache when this returns, where a kill does not reach it."""
@@ -160,7 +174,7 @@ class Load:
     """Senders and callers of one life of the kernel."""
 
     def __init__(self, folder: Path, life: int) -> None:
-        self.journal = Journal(folder / f"journal-{life:03}.jsonl")
+        self.journal = Journal(folder, life)
         self.life = life
         self._random = random.Random(os.urandom(8))
         self._tasks: set[asyncio.Task[None]] = set()
@@ -252,16 +266,15 @@ async def begin(folder: str, life: int, doubtful: Sequence[tuple[str, str, str, 
     load().begin(doubtful)
 
 
-async def finish(folder: str, life: int, acknowledged: Sequence[str]) -> None:
-    """Send nothing more, wait until all is settled, and write down what the receipts tell. Closes the file."""
+async def finish(folder: str, life: int) -> None:
+    """Send nothing more, wait for all, and write down what the receipts tell and the states are. Closes the file."""
     global _load
     _load = Load(Path(folder), life)
     load().journal.note("opening", pid=os.getpid())
     registry = await _open(Path(folder))
-    while any(queue.live for actor in (await registry.status()).actors for queue in actor.queues):
-        await asyncio.sleep(0.05)
     client = create_client()
-    results = {message: told(await client.receipt(message).result(timeout=60)) for message in acknowledged}
+    known = [row[0] for row in (await registry.sql("select message_id from messages")).rows]
+    results = {message: told(await client.receipt(message).result(timeout=120)) for message in known}
     states = {f"{actor}/{key}": await client.actor(actor).get_or_create([key]).ledger() for actor, key in ACTORS}
     await registry.stop()
     Path(folder, RESULTS).write_text(json.dumps({"results": results, "states": states}))

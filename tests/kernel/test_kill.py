@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.kernel.accounts import Accounts, doubtful, read_journals
 from tests.kernel.driving import CellResult, Kernel, KernelDied
+from tests.kernel.killing import read_journal
 
 KILLS = int(os.environ.get("AGENTQ_KILLS", "40"))
 
@@ -21,41 +25,47 @@ KILLS = int(os.environ.get("AGENTQ_KILLS", "40"))
 def wait_for_fact(folder: Path, life: int, fact: str, cell: CellResult) -> None:
     """Until the journal of this life tells of the fact."""
     deadline = time.monotonic() + 60
-    while not any(found["fact"] == fact for found in read_journals(folder)[life : life + 1] for found in found):
+    while not any(found["fact"] == fact for found in read_journal(folder, life)):
         assert time.monotonic() < deadline, f"no {fact} in life {life}: {cell.traceback}"
         time.sleep(0.005)
 
 
-def kill_under_load(kernel: Kernel, life: int, chance: random.Random) -> None:
-    """Put the kernel under load and kill it: now and then while it still takes up what the last kill left."""
-    kernel.run("from tests.kernel import killing").check()
+def kill_under_load(kernel: Kernel, life: int, chance: random.Random) -> threading.Timer:
+    """Put the kernel under load; the timer kills it, now and then while it still takes up what the last kill left."""
     left = doubtful(read_journals(kernel.cwd))
     cell = kernel.submit(f"await killing.begin({str(kernel.cwd)!r}, {life}, {left!r})")
-    if chance.random() < 0.25:
-        wait_for_fact(kernel.cwd, life, "opening", cell)
-        time.sleep(chance.uniform(0, 0.2))
-    else:
-        wait_for_fact(kernel.cwd, life, "loading", cell)
-        time.sleep(chance.uniform(0.05, 1.5))
-    kernel.kill()
+    early = chance.random() < 0.25
+    wait_for_fact(kernel.cwd, life, "opening" if early else "loading", cell)
+    seconds = chance.uniform(0, 0.2) if early else chance.uniform(0.05, 1.5)
+    timer = threading.Timer(seconds, os.kill, (kernel.pid, signal.SIGKILL))
+    timer.start()
+    return timer
 
 
 @pytest.mark.timeout(900)
 def test_random_kills_under_load_lose_nothing_and_repeat_only_what_was_in_flight(
-    kernel: Kernel, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seed = int(os.environ.get("AGENTQ_KILL_SEED", random.randrange(2**32)))
     chance = random.Random(seed)
-    for life in range(KILLS):
-        kill_under_load(kernel, life, chance)
-        kernel.restart()
-    lives = read_journals(kernel.cwd)
-    acknowledged = [fact["id"] for facts in lives for fact in facts if fact["fact"] in ("sent", "answered")]
-    (kernel.cwd / "acknowledged.py").write_text(f"ACKNOWLEDGED = {acknowledged!r}\n")
-    kernel.run("from tests.kernel import killing; from acknowledged import ACKNOWLEDGED").check()
-    kernel.run(f"await killing.finish({str(kernel.cwd)!r}, {KILLS}, ACKNOWLEDGED)", timeout=300).check()
+    with ExitStack() as kernels:
 
-    accounts = Accounts.of(kernel.cwd)
+        def begin() -> Kernel:
+            kernel = kernels.enter_context(Kernel(tmp_path))
+            kernel.run("from tests.kernel import killing").check()
+            return kernel
+
+        kernel = begin()
+        for life in range(KILLS):
+            timer = kill_under_load(kernel, life, chance)
+            following = begin()  # beside the load: it saves the time, and adds to the load
+            timer.join()
+            while kernel.alive:
+                time.sleep(0.01)
+            kernel = following
+        kernel.run(f"await killing.finish({str(tmp_path)!r}, {KILLS})", timeout=300).check()
+
+    accounts = Accounts.of(tmp_path)
     with capsys.disabled():
         print(f"\n{accounts.summary(KILLS)} (AGENTQ_KILL_SEED={seed})")
     assert accounts.wrong == []
@@ -131,7 +141,9 @@ def deaths_until_settled(kernel: Kernel, message: str, *cells: str) -> int:
 def results_of(kernel: Kernel, messages: list[str]) -> list[tuple[str, str | None]]:
     """Status and error code of each message."""
     kernel.run(f"results = [await create_client().receipt(id).result(60) for id in {messages!r}]").check()
-    return [(status, code) for status, code in kernel.value("[(r.status, r.error and r.error['code']) for r in results]")]
+    return [
+        (status, code) for status, code in kernel.value("[(r.status, r.error and r.error['code']) for r in results]")
+    ]
 
 
 def test_a_message_that_kills_the_kernel_each_time_becomes_a_dead_letter(kernel: Kernel) -> None:

@@ -40,12 +40,23 @@ class FakeMailboxes:
 
     async def claim(self, actor: ActorId, host: str) -> FakeLease | None:
         lease = FakeLease(self, actor)
-        epoch = await self.call(lambda: self.server.claim(actor, host, lease.lost.set, lease.on_cancel))
-        if epoch is None:
+        claimed: list[Epoch | None] = []
+        try:
+            await self.call(lambda: claimed.append(self.server.claim(actor, host, lease.lost.set, lease.on_cancel)))
+        except Unavailable:
+            for epoch in claimed:
+                self.expire(epoch)
+            raise
+        if claimed[0] is None:
             return None
-        lease.epoch = epoch
+        lease.epoch = claimed[0]
         self.leases.append(lease)
         return lease
+
+    def expire(self, epoch: Epoch | None) -> None:
+        """Nobody will use this lease: after a while the server notices."""
+        if epoch is not None:
+            self.server.clock.call_at(self.server.clock.time() + LEASE, lambda: self.server.end(epoch))
 
     async def exists(self, actor: ActorId) -> bool:
         return await self.call(lambda: actor in self.server.states or bool(self.server.live(actor)))
@@ -125,7 +136,7 @@ class FakeLease:
                 raise
             except Unavailable:
                 self.lost.set()
-                self._server.clock.call_at(self._server.clock.time() + LEASE, lambda: self._server.end(self.epoch))
+                self._mailboxes.expire(self.epoch)
                 raise
 
     def _check(self) -> None:

@@ -93,7 +93,7 @@ async def _abandon(registry: Registry) -> None:
     await host.mailboxes.close()
 
 
-async def until(condition: Callable[[], Any], seconds: float = 8.0) -> Any:
+async def until(condition: Callable[[], Any], seconds: float = 6.0) -> Any:
     """Return once ``condition()`` (or what it awaits) is true; fails the test after ``seconds`` of real time."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds

@@ -1,0 +1,29 @@
+"""Hosts for property tests: real actors over whichever keeper, on a clock that is moved by hand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from agentq_nb.actor import Actor
+from agentq_nb.client.local import Client
+from agentq_nb.clock import Clock
+from agentq_nb.host import Host
+from agentq_nb.mailboxes.protocol import Mailboxes
+from agentq_nb.store import EventLog
+
+
+@asynccontextmanager
+async def hosting(
+    mailboxes: Mailboxes, log: EventLog, clock: Clock, **classes: type[Actor]
+) -> AsyncIterator[Client]:
+    """A host of these classes, stopped at the end. ``log`` is the host's own, for failures and sessions."""
+    host = Host(mailboxes, lambda: log, Path("/nowhere"), clock=clock)
+    host.classes.update(classes)
+    host.client = client = Client(lambda: host)
+    await host.start()
+    try:
+        yield client
+    finally:
+        await host.stop()
