@@ -208,14 +208,17 @@ class Activation:
 
     async def _let_finish(self) -> None:
         """A stop waits its grace. Otherwise what is being done is done first, then ``run`` has its grace to return."""
-        waited = 0.0
+        until: float | None = None
         while (self.performances or self._kept_awake) and self.closing != "without its store":
-            patient = self.closing != "stopping" and (self.mailbox.holders or self._acting() or self._kept_awake)
-            if not patient and waited >= GRACE:
+            now = self.clock.time()
+            if self.closing != "stopping" and (self.mailbox.holders or self._acting() or self._kept_awake):
+                until = None
+                await self._all_finished(0.5)
+                continue
+            until = until or now + GRACE
+            if now >= until:
                 return
-            before = self.clock.time()
-            await self._all_finished(0.5 if patient else GRACE - waited)
-            waited = 0.0 if patient else waited + self.clock.time() - before
+            await self._all_finished(until - now)
 
     def _acting(self) -> bool:
         return any(call.kind == "action" for call in self.performances)

@@ -214,9 +214,8 @@ class Mailbox:
     def _open(self, receiver: Receiver, delivery: Delivery) -> Message[Any, Any] | None:
         """The delivery as a message in the receiver's hands; None when it is a dead letter instead."""
         queue = self._owner.queues[delivery.queue]
-        if delivery.crashes >= queue.retry.crashes:
-            reason = f"The kernel died {delivery.crashes} times in a row while this message was handled."
-            self._bury(delivery, {**describe_text(reason), "group": "queue", "code": "crashed"})
+        if (crashed := settling.too_many_crashes(delivery, queue.retry)) is not None:
+            self._bury(delivery, crashed)
             return None
         try:
             body = queue.body.load(delivery.body, f"Message {delivery.id} of queue '{delivery.queue}'")

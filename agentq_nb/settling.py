@@ -10,7 +10,7 @@ from agentq_nb.clock import Clock
 from agentq_nb.declarations import Queue, Retry
 from agentq_nb.errors import AgentqError, HandlerTimedOut, MessageTooLarge, StateConflict, ValidationFailed
 from agentq_nb.mailboxes.protocol import Commit, Delivery, Lease, Settlement
-from agentq_nb.messages import Message, describe
+from agentq_nb.messages import Message, describe, describe_text
 from agentq_nb.naming import ActorId
 from agentq_nb.state import Committed
 
@@ -91,6 +91,14 @@ def _failed(owner: Owner, delivery: Delivery, described: dict[str, Any], after: 
         return Settlement(delivery, "dead", error=described)
     delay = retry.delay(failures) if after is None else max(0.0, after)
     return Settlement(delivery, "again", error=described, delay=delay, front=True, in_order=retry.in_order)
+
+
+def too_many_crashes(delivery: Delivery, retry: Retry) -> dict[str, Any] | None:
+    """The error of a message that is not handed out again because the kernel died with it each time; else None."""
+    if delivery.crashes < retry.crashes:
+        return None
+    reason = f"The kernel died {delivery.crashes} times in a row while this message was handled."
+    return {**describe_text(reason), "group": "queue", "code": "crashed"}
 
 
 def released(deliveries: Iterable[Delivery]) -> Commit:

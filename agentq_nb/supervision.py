@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import anyio
 
-from agentq_nb import schedule
+from agentq_nb import schedule, settling
 from agentq_nb.actor import has_run
 from agentq_nb.calls import Call
 from agentq_nb.declarations import Retry
@@ -124,6 +124,9 @@ class Supervisor:
                     calls.start_soon(self._call_one, delivery)
 
     async def _call_one(self, delivery: Delivery) -> None:
+        if (crashed := settling.too_many_crashes(delivery, _SCHEDULED)) is not None:
+            self._write(Commit([Settlement(delivery, "dead", error=crashed)]))
+            return
         name, arguments = schedule.read(delivery)
         try:
             call, performance = self._activation.bind(name, arguments)
@@ -142,7 +145,7 @@ class Supervisor:
             return Commit([Settlement(delivery, "released", front=True)])
         described: dict[str, Any] = describe(error)
         self._activation.last_error = described
-        failures = delivery.failures + delivery.crashes + 1
+        failures = delivery.failures + 1
         if failures >= _SCHEDULED.attempts or isinstance(error, ActionNotFound):
             return Commit([Settlement(delivery, "dead", error=described)])
         return Commit([Settlement(delivery, "again", error=described, delay=_SCHEDULED.delay(failures))])

@@ -1,6 +1,6 @@
 """The keeper in this process: memory over the log.
 
-What is live is in memory (``memory``) and is folded from the log when it is opened (``fold``); every change is a row
+What is live is in memory (``stock``) and is folded from the log when it is opened (``fold``); every change is a row
 (``rows``) that is durable before anybody is told. When a write fails, all that was not durable is as if it had not
 happened: leases are lost, and :meth:`LocalMailboxes.renew` begins again from the file, as after a crash.
 """
@@ -8,34 +8,29 @@ happened: leases are lost, and :meth:`LocalMailboxes.renew` begins again from th
 from __future__ import annotations
 
 import asyncio
-import heapq
 import json
 import os
-import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from agentq_nb.clock import Clock, SystemClock, Timer
 from agentq_nb.errors import (
-    IdempotencyConflict,
     LeaseLost,
     MessageUnknown,
-    QueueFull,
     StoreError,
     StoreWriteFailed,
     Unavailable,
 )
 from agentq_nb.mailboxes import fold, results, rows
-from agentq_nb.mailboxes.keys import Keys, digest
+from agentq_nb.mailboxes.accepting import decide
 from agentq_nb.mailboxes.lease import LocalLease
-from agentq_nb.mailboxes.memory import Box, Entry, Shelf
+from agentq_nb.mailboxes.memory import Box, Entry
 from agentq_nb.mailboxes.protocol import (
     Accepted,
     Cancel,
     Change,
     Commit,
     FinalStatus,
-    MessageStatus,
     Offer,
     Purge,
     QueueStatus,
@@ -43,6 +38,7 @@ from agentq_nb.mailboxes.protocol import (
     StoredResult,
 )
 from agentq_nb.mailboxes.results import Results
+from agentq_nb.mailboxes.stock import Stock
 from agentq_nb.mailboxes.wakeful import Wakeful
 from agentq_nb.naming import ActorId, MessageId, earliest_id
 from agentq_nb.store import EventLog, Row
@@ -61,16 +57,9 @@ class LocalMailboxes:
         self.broken = asyncio.Event()
         self.failure: StoreError | None = None
         self._facts: Mapping[str, Any] = {}
-        self._boxes: dict[ActorId, Box] = {}
-        self._entries: dict[MessageId, Entry] = {}
+        self._stock = Stock(self.clock)
         self._settling: dict[MessageId, StoredResult] = {}
         self._results = Results()
-        self._keys = Keys()
-        self._subscriptions: weakref.WeakSet[Wakeful] = weakref.WeakSet()
-        self._due: list[tuple[float, int, Entry]] = []
-        self._timer: Timer | None = None
-        self._timer_at = float("inf")
-        self._order = 0
         self._opened: MessageId = ""
         self._queue_json: dict[str, str] = {}
         self._careful = False
@@ -90,7 +79,7 @@ class LocalMailboxes:
         """Begin again from the file after a failed write. What was in flight comes again and counts no attempt."""
         await self._begin(log, crashed=False)
         for message in self._results.waited_for():
-            if message not in self._entries:
+            if message not in self._stock.entries:
                 stored = await asyncio.to_thread(self._read, message)
                 if stored is None:
                     self._results.give_up(
@@ -105,18 +94,13 @@ class LocalMailboxes:
         self.failure = None
         self.broken.clear()
         self._careful = not log.closed_cleanly()
-        self._order = log.last_seq
         self._opened = earliest_id()
-        self._boxes, self._entries, self._settling = memory.boxes, memory.entries, {}
-        self._due.clear()
-        self._keys = Keys()
-        for (actor, queue, key), message in memory.keys.items():
-            self._keys.name(actor, queue, key, message, memory.entries[message].body)
+        self._stock.fill(memory, log.last_seq)
+        self._settling = {}
         written = [rows.of_host("host.started", {"pid": os.getpid(), **self._facts})]
         written += [self._recover(entry, crashed) for entry in memory.in_flight]
         await self._write(written, lambda: self._publish(list(self._settling.values())))
-        for entry in list(self._entries.values()):
-            self._place(entry)
+        self._stock.arrive(list(self._stock.entries.values()))
 
     def _recover(self, entry: Entry, crashed: bool) -> Row:
         """What was in flight when the log ended comes again, first; one that was to be cancelled does not."""
@@ -175,12 +159,7 @@ class LocalMailboxes:
         if self.failure is not None:
             return
         self.failure = error
-        for box in self._boxes.values():
-            if box.lease is not None:
-                box.lease.lose()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer, self._timer_at = None, float("inf")
+        self._stock.lose_leases()
         self.broken.set()
 
     async def flushed(self) -> None:
@@ -192,98 +171,41 @@ class LocalMailboxes:
 
     async def offer(self, offers: Sequence[Offer]) -> Sequence[Accepted]:
         self._check()
-        known = await self._known_before(offers) if self._needs_the_log(offers) else frozenset[MessageId]()
-        accepted, entries = self._accept(offers, known)
-        if entries:
-            await self._write([self._queued_row(entry) for entry in entries], lambda: self._arrive(entries))
-        if len(entries) < len(offers):
+        known = await self._known_before(offers) if self._needs_a_look(offers) else frozenset[MessageId]()
+        accepted, fresh = decide(self._stock, offers, known)
+        if fresh:
+            entries = [self._stock.enter(offer) for offer in fresh]
+            await self._write([self._queued_row(entry) for entry in entries], lambda: self._stock.arrive(entries))
+        if len(fresh) < len(offers):
             await self.flushed()
         return accepted
 
-    def _needs_the_log(self, offers: Sequence[Offer]) -> bool:
-        """An id minted before we began, or settled since, or a key: rare, and then memory is not enough."""
+    def _needs_a_look(self, offers: Sequence[Offer]) -> bool:
+        """An id minted before we began, or settled since, or a key: rare, and then the live ones do not say it all."""
         for offer in offers:
-            if offer.id < self._opened or offer.idempotency_key is not None or self._results.get(offer.id) is not None:
+            if offer.id < self._opened or offer.idempotency_key is not None or self._settled_lately(offer.id):
                 return True
         return False
+
+    def _settled_lately(self, message: MessageId) -> bool:
+        return message in self._settling or self._results.get(message) is not None
 
     async def _known_before(self, offers: Sequence[Offer]) -> set[MessageId]:
         """Which ids the log may hold though memory does not; and the keys of earlier runs, when a key is used."""
         known: set[MessageId] = set()
         for offer in offers:
-            if offer.id < self._opened and offer.id not in self._entries:
+            if offer.id < self._opened and offer.id not in self._stock.entries:
                 if await asyncio.to_thread(self._read, offer.id) is not None:
                     known.add(offer.id)
-            elif self._results.get(offer.id) is not None:
+            elif self._settled_lately(offer.id):
                 known.add(offer.id)
-            if offer.idempotency_key is not None and not self._keys.complete:
-                self._keys.learn(await asyncio.to_thread(self.log.completed_keys))
+            if offer.idempotency_key is not None:
+                await self._learn_keys()
         return known
 
-    def _accept(self, offers: Sequence[Offer], known: Set[MessageId]) -> tuple[list[Accepted], list[Entry]]:
-        """Decide on all before anything is changed: all or none."""
-        accepted: list[Accepted] = []
-        fresh: dict[MessageId, Offer] = {}
-        room: dict[tuple[ActorId, str], int] = {}
-        keyed: dict[tuple[ActorId, str, str], Offer] = {}
-        for offer in offers:
-            if offer.id in known or offer.id in self._entries or offer.id in self._settling or offer.id in fresh:
-                accepted.append(Accepted(offer.id, repeated=True))
-                continue
-            if offer.idempotency_key is not None and (named := self._named(offer, keyed)) is not None:
-                accepted.append(Accepted(named, repeated=True))
-                continue
-            self._find_room(offer, room)
-            fresh[offer.id] = offer
-            accepted.append(Accepted(offer.id))
-        return accepted, [self._enter(offer) for offer in fresh.values()]
-
-    def _named(self, offer: Offer, keyed: dict[tuple[ActorId, str, str], Offer]) -> MessageId | None:
-        key = offer.idempotency_key
-        assert key is not None
-        found = self._keys.find(offer.actor, offer.queue, key)
-        if found is None:
-            first = keyed.setdefault((offer.actor, offer.queue, key), offer)
-            if first is offer:
-                return None
-            found = (first.id, digest(first.body))
-        if found[1] != digest(offer.body):
-            raise IdempotencyConflict(key, found[0])
-        return found[0]
-
-    def _find_room(self, offer: Offer, room: dict[tuple[ActorId, str], int]) -> None:
-        if offer.max_size is None:
-            return
-        place = (offer.actor, offer.queue)
-        left = room.get(place)
-        if left is None:
-            box = self._boxes.get(offer.actor)
-            shelf = None if box is None else box.shelves.get(offer.queue)
-            left = offer.max_size - (0 if shelf is None else shelf.live)
-        if left <= 0:
-            raise QueueFull(offer.actor, offer.queue, offer.max_size)
-        room[place] = left - 1
-
-    def _enter(self, offer: Offer) -> Entry:
-        """Into memory, to be handed out once it is durable."""
-        now = self.clock.time()
-        self._order += 1
-        entry = Entry(
-            id=offer.id,
-            actor=offer.actor,
-            queue=offer.queue,
-            body=offer.body,
-            order=self._order,
-            created_at=now,
-            priority=offer.priority,
-            due=now + offer.delay if offer.delay else 0.0,
-            key=offer.idempotency_key,
-        )
-        self._entries[entry.id] = entry
-        self._shelf(entry).live += 1
-        if entry.key is not None:
-            self._keys.name(entry.actor, entry.queue, entry.key, entry.id, entry.body)
-        return entry
+    async def _learn_keys(self) -> None:
+        if not self._stock.keys.complete:
+            self._stock.keys.learn(await asyncio.to_thread(self.log.completed_keys))
 
     def _queued_row(self, entry: Entry) -> Row:
         queue_json = self._queue_json.get(entry.queue)
@@ -291,70 +213,11 @@ class LocalMailboxes:
             queue_json = self._queue_json[entry.queue] = json.dumps(entry.queue)
         return rows.queued(entry, queue_json)
 
-    def _arrive(self, entries: Iterable[Entry]) -> None:
-        for entry in entries:
-            if not entry.gone:
-                self._place(entry)
-
-    # --- order and due times ------------------------------------------------------------------------------------------
-
-    def _box(self, actor: ActorId) -> Box:
-        box = self._boxes.get(actor)
-        if box is None:
-            box = self._boxes[actor] = Box(actor)
-        return box
-
-    def _shelf(self, entry: Entry) -> Shelf:
-        return self._box(entry.actor).shelf(entry.queue)
-
-    def _place(self, entry: Entry) -> None:
-        """Onto its shelf: ready, or delayed until it is due."""
-        box = self._box(entry.actor)
-        shelf = box.shelf(entry.queue)
-        if entry.due > self.clock.time():
-            shelf.delayed[entry.id] = entry
-            if entry.in_order:
-                shelf.blockers.add(entry)
-            heapq.heappush(self._due, (entry.due, entry.order, entry))
-            self._arm()
-            return
-        shelf.add(entry)
-        self._announce(box, entry.queue)
-
-    def _announce(self, box: Box, queue: str) -> None:
-        if box.lease is not None:
-            box.wake(queue)
-        else:
-            for subscription in self._subscriptions:
-                subscription.hint(box.actor)
-
-    def _arm(self) -> None:
-        while self._due and (self._due[0][2].gone or self._due[0][2].due != self._due[0][0]):
-            heapq.heappop(self._due)
-        if self._due and self._due[0][0] < self._timer_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = self._due[0][0]
-            self._timer = self.clock.call_at(self._timer_at, self._ring)
-
-    def _ring(self) -> None:
-        self._timer, self._timer_at = None, float("inf")
-        now = self.clock.time()
-        while self._due and self._due[0][0] <= now:
-            due, _, entry = heapq.heappop(self._due)
-            shelf = self._shelf(entry)
-            if entry.gone or entry.due != due or shelf.delayed.pop(entry.id, None) is None:
-                continue
-            shelf.blockers.discard(entry)
-            shelf.add(entry)
-            self._announce(self._box(entry.actor), entry.queue)
-        self._arm()
-
     # --- leases -------------------------------------------------------------------------------------------------------
 
     async def claim(self, actor: ActorId, host: str) -> LocalLease | None:
         self._check()
-        box = self._box(actor)
+        box = self._stock.box(actor)
         if box.lease is not None:
             return None
         box.lease = LocalLease(self, box)
@@ -377,20 +240,19 @@ class LocalMailboxes:
         if self.failure is not None:
             return
         for entry in entries:
-            self._shelf(entry).running.pop(entry.id, None)
-            entry.running = False
+            self._stock.take_back(entry)
             if entry.cancelling:
                 self._settle_as(entry, "cancelled")
                 continue
             entry.front, entry.due = True, 0.0
             self._append([rows.of_message("message.released", entry)])
-            self._place(entry)
+            self._stock.place(entry)
 
     def release(self, box: Box) -> None:
         box.lease = None
         self.put_back([entry for shelf in box.shelves.values() for entry in list(shelf.running.values())])
         if box.has_due():
-            self._announce(box, "")
+            self._stock.announce(box, "")
         for waiter in box.waiters:
             waiter.wake()
 
@@ -423,31 +285,30 @@ class LocalMailboxes:
                 written.append(rows.of_actor("actor.created", box.actor))
             box.state = commit.state
             written.append(rows.state(box.actor, commit.state))
-        arrivals = [self._enter(offer) for offer in commit.schedule if offer.id not in self._entries]
+        arrivals = [self._stock.enter(offer) for offer in commit.schedule if offer.id not in self._stock.entries]
         written += [self._queued_row(entry) for entry in arrivals]
         if commit.destroy:
-            for entry in [entry for entry in self._entries.values() if entry.actor == box.actor]:
+            for entry in [entry for entry in self._stock.entries.values() if entry.actor == box.actor]:
                 finished.append(self._drop(entry, "cancelled"))
                 written.append(rows.of_message("message.cancelled", entry))
             box.state = None
             written.append(rows.of_actor("actor.destroyed", box.actor))
 
         def durable() -> None:
-            self._arrive(arrivals)
+            self._stock.arrive(arrivals)
             self._publish(finished)
 
         return written, durable
 
     def _held(self, settlement: Settlement) -> Entry:
         delivery = settlement.delivery
-        entry = self._entries.get(delivery.id)
+        entry = self._stock.entries.get(delivery.id)
         if entry is None or not entry.running or entry.starts != delivery.token:
             raise LeaseLost(f"Message {delivery.id} is not held here any more: nothing was written.")
         return entry
 
     def _settle(self, entry: Entry, settlement: Settlement, written: list[Row], finished: list[StoredResult]) -> None:
-        del self._shelf(entry).running[entry.id]
-        entry.running = False
+        self._stock.take_back(entry)
         outcome = settlement.outcome
         if outcome in ("again", "released") and entry.cancelling:
             finished.append(self._drop(entry, "cancelled", handled=True))
@@ -469,7 +330,7 @@ class LocalMailboxes:
             entry.front, entry.due, entry.in_order = settlement.front, due, settlement.in_order
         else:
             entry.front, entry.due = True, 0.0
-        self._place(entry)
+        self._stock.place(entry)
 
     def _drop(
         self,
@@ -481,19 +342,7 @@ class LocalMailboxes:
         handled: bool = False,
     ) -> StoredResult:
         """Out of memory. Until that is durable its result is in ``_settling``, where nobody can read it."""
-        entry.gone = True
-        del self._entries[entry.id]
-        shelf = self._shelf(entry)
-        shelf.live -= 1
-        shelf.delayed.pop(entry.id, None)
-        shelf.running.pop(entry.id, None)
-        if entry in shelf.blockers:
-            shelf.blockers.remove(entry)
-            self._announce(self._box(entry.actor), entry.queue)
-        if status == "failed":
-            shelf.dead[entry.id] = None
-        if entry.key is not None and status != "completed":
-            self._keys.free(entry.actor, entry.queue, entry.key, entry.id)
+        self._stock.remove(entry, status)
         attempts = entry.ended + (1 if handled else 0)
         result = StoredResult(entry.id, entry.actor, entry.queue, status, attempts, reply, error)
         self._settling[entry.id] = result
@@ -512,22 +361,18 @@ class LocalMailboxes:
 
     async def exists(self, actor: ActorId) -> bool:
         self._check()
-        box = self._boxes.get(actor)
-        return box is not None and (box.state is not None or any(shelf.live for shelf in box.shelves.values()))
+        return self._stock.exists(actor)
 
     def wakeful(self, names: Collection[str]) -> Wakeful:
-        due = [box.actor for box in self._boxes.values() if box.lease is None and box.has_due()]
-        subscription = Wakeful(names, due)
-        self._subscriptions.add(subscription)
-        return subscription
+        return self._stock.subscribe(names)
 
     async def wait(self, message: MessageId, timeout: float | None, waiter: ActorId | None = None) -> StoredResult:
         self._check_open()
-        if message not in self._entries and message not in self._settling:
+        if message not in self._stock.entries and message not in self._settling:
             stored = self._results.get(message) or await asyncio.to_thread(self._read, message)
             if stored is None:
                 raise MessageUnknown(message)
-            if results.is_final(stored.status) and message not in self._entries:
+            if results.is_final(stored.status) and message not in self._stock.entries:
                 return stored
         if timeout is not None and timeout <= 0 and message not in self._settling:
             return self._standing(message)
@@ -548,20 +393,14 @@ class LocalMailboxes:
                 timer.cancel()
 
     def _standing(self, message: MessageId) -> StoredResult:
-        entry = self._entries.get(message)
+        entry = self._stock.entries.get(message)
         if entry is None:
             if (settling := self._settling.get(message)) is not None:  # a crash may still undo it
                 return settling._replace(status="running", reply=None, error=None)
             if (settled := self._results.get(message)) is None:
                 raise MessageUnknown(message)
             return settled
-        status: MessageStatus = "queued"
-        if entry.running:
-            status = "running"
-        elif entry.due > self.clock.time():
-            status = "delayed"
-        attempts = entry.ended + (1 if entry.running else 0)
-        return StoredResult(entry.id, entry.actor, entry.queue, status, attempts)
+        return self._stock.standing(entry)
 
     def _read(self, message: MessageId) -> StoredResult | None:
         return results.read(message, self.log.message_rows(message))
@@ -575,7 +414,7 @@ class LocalMailboxes:
         return await self._redeliver(change.message)
 
     async def _cancel(self, message: MessageId) -> int:
-        entry = self._entries.get(message)
+        entry = self._stock.entries.get(message)
         if entry is None:
             await self.wait(message, 0)
             return 0
@@ -585,17 +424,15 @@ class LocalMailboxes:
         if not entry.cancelling:
             entry.cancelling = True
             await self._write([rows.of_message("message.cancel_requested", entry)])
-        lease = self._box(entry.actor).lease
+        lease = self._stock.box(entry.actor).lease
         if entry.running and lease is not None and lease.cancelling is not None:
             lease.cancelling(message)
         return 1
 
     async def _purge(self, actor: ActorId, queue: str) -> int:
-        box = self._boxes.get(actor)
-        shelf = None if box is None else box.shelves.get(queue)
-        entries = [entry for entry in self._entries.values() if entry.actor == actor and entry.queue == queue]
-        entries = [entry for entry in entries if not entry.running]
-        if shelf is None or not entries:
+        everywhere = self._stock.entries.values()
+        entries = [e for e in everywhere if e.actor == actor and e.queue == queue and not e.running]
+        if not entries:
             return 0
         finished = [self._drop(entry, "cancelled") for entry in entries]
         written = [rows.of_message("message.cancelled", entry) for entry in entries]
@@ -603,7 +440,7 @@ class LocalMailboxes:
         return len(entries)
 
     async def _redeliver(self, message: MessageId) -> int:
-        if message in self._entries:
+        if message in self._stock.entries:
             return 0
         if message in self._settling:
             await self.flushed()
@@ -611,48 +448,31 @@ class LocalMailboxes:
         stored = results.read(message, read)
         if stored is None:
             raise MessageUnknown(message)
-        if stored.status not in ("failed", "cancelled", "expired") or message in self._entries:
+        if stored.status not in ("failed", "cancelled", "expired") or message in self._stock.entries:
             return 0
         revived: dict[MessageId, Entry] = {}
-        self._order += 1
-        fold.replay(revived, [*read, (self._order, 0.0, "message.redelivered", stored.actor, message, "{}")])
+        order = self._stock.next_order()
+        fold.replay(revived, [*read, (order, 0.0, "message.redelivered", stored.actor, message, "{}")])
         entry = revived[message]
         await self._reclaim_key(entry)
-        self._entries[message] = entry
+        self._stock.hold(entry)
+        self._stock.shelf(entry).dead.pop(message, None)
         self._results.forget(message)
-        shelf = self._shelf(entry)
-        shelf.live += 1
-        shelf.dead.pop(message, None)
-        await self._write([rows.of_message("message.redelivered", entry)], lambda: self._arrive([entry]))
+        await self._write([rows.of_message("message.redelivered", entry)], lambda: self._stock.arrive([entry]))
         return 1
 
     async def _reclaim_key(self, entry: Entry) -> None:
         """A message that failed has lost its key; it takes it again unless another message has it by now."""
         if entry.key is None:
             return
-        if not self._keys.complete:
-            self._keys.learn(await asyncio.to_thread(self.log.completed_keys))
-        if self._keys.find(entry.actor, entry.queue, entry.key) is None:
-            self._keys.name(entry.actor, entry.queue, entry.key, entry.id, entry.body)
+        await self._learn_keys()
+        if self._stock.keys.find(entry.actor, entry.queue, entry.key) is None:
+            self._stock.keys.name(entry.actor, entry.queue, entry.key, entry.id, entry.body)
         else:
             entry.key = None
 
     async def status(self, actor: ActorId | None = None) -> Sequence[QueueStatus]:
-        boxes = list(self._boxes.values()) if actor is None else [self._box(actor)]
-        return [self._shelf_status(box, shelf) for box in boxes for shelf in box.shelves.values()]
-
-    def _shelf_status(self, box: Box, shelf: Shelf) -> QueueStatus:
-        head = shelf.head()
-        return QueueStatus(
-            actor=box.actor,
-            queue=shelf.name,
-            ready=shelf.count_ready(),
-            delayed=len(shelf.delayed),
-            running=len(shelf.running),
-            dead=len(shelf.dead),
-            oldest=None if head is None else max(0.0, self.clock.time() - head.created_at),
-            running_ids=tuple(shelf.running),
-        )
+        return self._stock.status(actor)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -670,18 +490,12 @@ class LocalMailboxes:
 
     def _begin_end(self) -> None:
         if self.failure is None:
-            in_flight = [entry for entry in self._entries.values() if entry.running]
+            in_flight = self._stock.running()
             kinds = ["message.cancelled" if entry.cancelling else "message.released" for entry in in_flight]
             self.log.append([rows.of_message(kind, entry) for kind, entry in zip(kinds, in_flight, strict=True)])
             self.log.append([rows.of_host("host.stopped")])
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        for box in self._boxes.values():
-            if box.lease is not None:
-                box.lease.lose()
-        for subscription in list(self._subscriptions):
-            subscription.close()
+        self._stock.close()
         self._results.close()
 
 

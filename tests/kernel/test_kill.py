@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import threading
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -48,7 +48,7 @@ def test_random_kills_under_load_lose_nothing_and_repeat_only_what_was_in_flight
 ) -> None:
     seed = int(os.environ.get("AGENTQ_KILL_SEED", random.randrange(2**32)))
     chance = random.Random(seed)
-    with ExitStack() as kernels:
+    with contextlib.ExitStack() as kernels:
 
         def begin() -> Kernel:
             kernel = kernels.enter_context(Kernel(tmp_path))
@@ -123,12 +123,12 @@ def send_while_nobody_works(kernel: Kernel, worker: str, bodies: list[str]) -> l
     return list(sent)
 
 
-def deaths_until_settled(kernel: Kernel, message: str, *cells: str) -> int:
-    """Run the cells in one kernel after the other until the message is settled; how often the kernel died."""
+def deaths_while_running(kernel: Kernel, *cells: str) -> int:
+    """Run the cells in one kernel after the other until one lives to the end of the last; how many died."""
     deaths = 0
     while True:
         try:
-            for code in (*cells, f"await create_client().receipt({message!r}).result()"):
+            for code in cells:
                 kernel.run(code).check()
         except KernelDied:
             deaths += 1
@@ -136,6 +136,11 @@ def deaths_until_settled(kernel: Kernel, message: str, *cells: str) -> int:
             kernel.restart()
         else:
             return deaths
+
+
+def settled(message: str) -> str:
+    """A cell that waits for the message."""
+    return f"await create_client().receipt({message!r}).result()"
 
 
 def results_of(kernel: Kernel, messages: list[str]) -> list[tuple[str, str | None]]:
@@ -149,7 +154,7 @@ def results_of(kernel: Kernel, messages: list[str]) -> list[tuple[str, str | Non
 def test_a_message_that_kills_the_kernel_each_time_becomes_a_dead_letter(kernel: Kernel) -> None:
     """Its very first start may be lost with the kernel, and is not counted then: one death more than ``crashes``."""
     sent = send_while_nobody_works(kernel, NOTHING, ["before", "kill", "after", "after that"])
-    assert deaths_until_settled(kernel, sent[-1], ONE_AFTER_THE_OTHER, SETUP) in (3, 4)
+    assert deaths_while_running(kernel, ONE_AFTER_THE_OTHER, SETUP, settled(sent[-1])) in (3, 4)
     assert results_of(kernel, sent) == [("completed", None), ("failed", "crashed"), *[("completed", None)] * 2]
     assert dict(kernel.value(f"(await registry.sql({COUNT!r})).rows"))["message.crashed"] >= 3
 
@@ -158,10 +163,39 @@ def test_a_message_that_kills_right_after_another_was_settled_becomes_a_dead_let
     nothing = AFTER_AN_ORDINARY_ONE.replace("while True:", "while False:")
     sent = send_while_nobody_works(kernel, nothing, ["kill", "after"])
     ordinary = "for body in ('first', 'second'):\n    await worker.send('ordinary', body)"
-    assert deaths_until_settled(kernel, sent[-1], AFTER_AN_ORDINARY_ONE, SETUP, ordinary) in (3, 4)
+    cells = [AFTER_AN_ORDINARY_ONE, SETUP, ordinary, settled(sent[-1])]
+    assert deaths_while_running(kernel, *cells) in (3, 4)
     assert results_of(kernel, sent) == [("failed", "crashed"), ("completed", None)]
     innocent = "select count(*) from messages where queue = 'ordinary' and status = 'failed'"
     assert kernel.value(f"(await registry.sql({innocent!r})).rows") == [[0]]
+
+
+DYING = """
+import asyncio, os
+from agentq_nb import Actor, action
+
+class Worker(Actor):
+    @action
+    async def plan(self):
+        await self.schedule.after(0, "die")
+
+    @action
+    async def die(self):
+        os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_scheduled_call_that_kills_the_kernel_each_time_becomes_a_dead_letter(kernel: Kernel) -> None:
+    with contextlib.suppress(KernelDied):
+        for cell in (DYING, SETUP, "await worker.plan()", "await asyncio.sleep(60)"):
+            kernel.run(cell).check()
+    kernel.restart()
+    dead = """
+while not (found := await registry.sql("select data->>'$.error.code' from events where kind = 'message.failed'")).rows:
+    await asyncio.sleep(0.05)
+"""
+    assert 1 + deaths_while_running(kernel, DYING, SETUP, dead) in (5, 6)
+    assert kernel.value("[list(row) for row in found.rows]") == [["crashed"]]
 
 
 SLOW = KILLING.replace("Queue(str,", "Queue(str, reply=int,").replace(

@@ -421,7 +421,7 @@ async def test_destroy_drops_state_and_messages_for_good_and_tells_who_waits(slo
         await client.recorder.get("x").touch()
     assert caught.value.full_code == "actor.not_found"
     assert "destroy" not in log, "run has its grace to return"
-    await slow_world.pass_by(10.1)
+    await slow_world.pass_by(11)
     assert (await waiting).status == "cancelled"
     await handle.touch()
     assert log.count("create None") == 2

@@ -1,0 +1,192 @@
+"""All that is live, in memory: what is in which queue, when it is due, which keys are taken, and who is to be told.
+
+No I/O: what is written, and what may be known before it is, is the keeper's affair.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Collection, Iterable, Sequence
+
+from agentq_nb.clock import Clock
+from agentq_nb.mailboxes.fold import Memory
+from agentq_nb.mailboxes.keys import Keys
+from agentq_nb.mailboxes.memory import Box, Entry, Shelf
+from agentq_nb.mailboxes.protocol import FinalStatus, MessageStatus, Offer, QueueStatus, StoredResult
+from agentq_nb.mailboxes.timetable import Timetable
+from agentq_nb.mailboxes.wakeful import Wakeful
+from agentq_nb.naming import ActorId, MessageId
+
+
+class Stock:
+    """The live messages of every actor."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.boxes: dict[ActorId, Box] = {}
+        self.entries: dict[MessageId, Entry] = {}
+        self.keys = Keys()
+        self._order = 0
+        self._timetable = Timetable(clock, self._fall_due)
+        self._subscriptions: weakref.WeakSet[Wakeful] = weakref.WeakSet()
+
+    def fill(self, memory: Memory, order: int) -> None:
+        """Begin with what the log held; nothing is ready before :meth:`arrive`. ``order`` is the last one given."""
+        self._timetable.clear()
+        self.boxes, self.entries, self._order = memory.boxes, memory.entries, order
+        self.keys = Keys()
+        for (actor, queue, key), message in memory.keys.items():
+            self.keys.name(actor, queue, key, message, memory.entries[message].body)
+
+    def box(self, actor: ActorId) -> Box:
+        box = self.boxes.get(actor)
+        if box is None:
+            box = self.boxes[actor] = Box(actor)
+        return box
+
+    def shelf(self, entry: Entry) -> Shelf:
+        return self.box(entry.actor).shelf(entry.queue)
+
+    def next_order(self) -> int:
+        self._order += 1
+        return self._order
+
+    # --- in -----------------------------------------------------------------------------------------------------------
+
+    def enter(self, offer: Offer) -> Entry:
+        """Take an offer in; it is handed out only after :meth:`arrive`."""
+        now = self._clock.time()
+        entry = Entry(
+            id=offer.id,
+            actor=offer.actor,
+            queue=offer.queue,
+            body=offer.body,
+            order=self.next_order(),
+            created_at=now,
+            priority=offer.priority,
+            due=now + offer.delay if offer.delay else 0.0,
+            key=offer.idempotency_key,
+        )
+        self.hold(entry)
+        if entry.key is not None:
+            self.keys.name(entry.actor, entry.queue, entry.key, entry.id, entry.body)
+        return entry
+
+    def hold(self, entry: Entry) -> None:
+        """Count an entry as live."""
+        self.entries[entry.id] = entry
+        self.shelf(entry).live += 1
+
+    def arrive(self, entries: Iterable[Entry]) -> None:
+        """They are durable: place those that are still there."""
+        for entry in entries:
+            if not entry.gone:
+                self.place(entry)
+
+    def place(self, entry: Entry) -> None:
+        """Onto its shelf: ready, or delayed until it is due."""
+        box = self.box(entry.actor)
+        shelf = box.shelf(entry.queue)
+        if entry.due and entry.due > self._clock.time():
+            shelf.delayed[entry.id] = entry
+            if entry.in_order:
+                shelf.blockers.add(entry)
+            self._timetable.add(entry)
+            return
+        shelf.add(entry)
+        self.announce(box, entry.queue)
+
+    def _fall_due(self, entry: Entry) -> None:
+        shelf = self.shelf(entry)
+        if shelf.delayed.pop(entry.id, None) is None:
+            return
+        shelf.blockers.discard(entry)
+        shelf.add(entry)
+        self.announce(self.box(entry.actor), entry.queue)
+
+    # --- out ----------------------------------------------------------------------------------------------------------
+
+    def take_back(self, entry: Entry) -> None:
+        """Nobody handles it any more."""
+        self.shelf(entry).running.pop(entry.id, None)
+        entry.running = False
+
+    def remove(self, entry: Entry, status: FinalStatus) -> None:
+        """It is settled: out of memory. A message that did not complete frees its idempotency key."""
+        entry.gone = True
+        del self.entries[entry.id]
+        shelf = self.shelf(entry)
+        shelf.live -= 1
+        shelf.delayed.pop(entry.id, None)
+        shelf.running.pop(entry.id, None)
+        if entry in shelf.blockers:
+            shelf.blockers.remove(entry)
+            self.announce(self.box(entry.actor), entry.queue)
+        if status == "failed":
+            shelf.dead[entry.id] = None
+        if entry.key is not None and status != "completed":
+            self.keys.free(entry.actor, entry.queue, entry.key, entry.id)
+
+    def running(self) -> list[Entry]:
+        return [entry for entry in self.entries.values() if entry.running]
+
+    # --- who is told --------------------------------------------------------------------------------------------------
+
+    def announce(self, box: Box, queue: str) -> None:
+        """Something may be due: tell whoever runs the actor, else those who look for work."""
+        if box.lease is not None:
+            box.wake(queue)
+        else:
+            for subscription in self._subscriptions:
+                subscription.hint(box.actor)
+
+    def subscribe(self, names: Collection[str]) -> Wakeful:
+        due = [box.actor for box in self.boxes.values() if box.lease is None and box.has_due()]
+        subscription = Wakeful(names, due)
+        self._subscriptions.add(subscription)
+        return subscription
+
+    def lose_leases(self) -> None:
+        """Nobody runs anything here any more, and nothing falls due."""
+        self._timetable.clear()
+        for box in self.boxes.values():
+            if box.lease is not None:
+                box.lease.lose()
+
+    def close(self) -> None:
+        self.lose_leases()
+        for subscription in list(self._subscriptions):
+            subscription.close()
+
+    # --- how things stand ---------------------------------------------------------------------------------------------
+
+    def standing(self, entry: Entry) -> StoredResult:
+        """What is known of a live message."""
+        status: MessageStatus = "queued"
+        if entry.running:
+            status = "running"
+        elif entry.due > self._clock.time():
+            status = "delayed"
+        attempts = entry.ended + (1 if entry.running else 0)
+        return StoredResult(entry.id, entry.actor, entry.queue, status, attempts)
+
+    def exists(self, actor: ActorId) -> bool:
+        box = self.boxes.get(actor)
+        return box is not None and (box.state is not None or any(shelf.live for shelf in box.shelves.values()))
+
+    def status(self, actor: ActorId | None) -> Sequence[QueueStatus]:
+        boxes = [box for box in self.boxes.values() if actor is None or box.actor == actor]
+        return [self._shelf_status(box, shelf) for box in boxes for shelf in box.shelves.values()]
+
+    def _shelf_status(self, box: Box, shelf: Shelf) -> QueueStatus:
+        head = shelf.head()
+        return QueueStatus(
+            actor=box.actor,
+            queue=shelf.name,
+            ready=shelf.count_ready(),
+            delayed=len(shelf.delayed),
+            running=len(shelf.running),
+            dead=len(shelf.dead),
+            oldest=None if head is None else max(0.0, self._clock.time() - head.created_at),
+            running_ids=tuple(shelf.running),
+        )

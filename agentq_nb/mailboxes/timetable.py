@@ -1,0 +1,52 @@
+"""When delayed messages become due: one timer for all of them."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+
+from agentq_nb.clock import Clock, Timer
+from agentq_nb.mailboxes.memory import Entry
+
+
+class Timetable:
+    """Calls ``ring(entry)`` once an entry's due time has come, unless it is gone or was given another time."""
+
+    def __init__(self, clock: Clock, ring: Callable[[Entry], None]) -> None:
+        self._clock = clock
+        self._call = ring
+        self._due: list[tuple[float, int, Entry]] = []
+        self._timer: Timer | None = None
+        self._timer_at = float("inf")
+
+    def add(self, entry: Entry) -> None:
+        """Ring for the entry at its ``due``."""
+        heapq.heappush(self._due, (entry.due, entry.order, entry))
+        self._arm()
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._due.clear()
+        self._disarm()
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at = None, float("inf")
+
+    def _arm(self) -> None:
+        while self._due and (self._due[0][2].gone or self._due[0][2].due != self._due[0][0]):
+            heapq.heappop(self._due)
+        if self._due and self._due[0][0] < self._timer_at:
+            self._disarm()
+            self._timer_at = self._due[0][0]
+            self._timer = self._clock.call_at(self._timer_at, self._ring)
+
+    def _ring(self) -> None:
+        self._timer, self._timer_at = None, float("inf")
+        now = self._clock.time()
+        while self._due and self._due[0][0] <= now:
+            due, _, entry = heapq.heappop(self._due)
+            if not entry.gone and entry.due == due:
+                self._call(entry)
+        self._arm()

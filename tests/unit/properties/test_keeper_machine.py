@@ -1,0 +1,308 @@
+"""The local keeper against the plain model: whatever is done to both, both say the same.
+
+The model is the fake keeper's server, which looks through a list each time; the local keeper runs on a real file, which
+is closed and opened, or left behind by a death, in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
+
+from agentq_nb.errors import AgentqError
+from agentq_nb.mailboxes.protocol import Cancel, Change, Commit, Delivery, Offer, Purge, Redeliver, Settlement
+from agentq_nb.naming import mint_id
+from tests.unit.fake_server import Epoch, Server
+from tests.unit.mailboxes.conformance.words import counts
+from tests.unit.mailboxes.settings import LocalSetting
+
+T = TypeVar("T")
+
+ACTORS = ["worker/a", "worker/b"]
+QUEUES = ["x", "y", "$schedule"]
+
+# Most of it happens in one queue, since what is rare in each of many is found in none of them.
+actors = st.sampled_from([*ACTORS[:1] * 4, *ACTORS])
+queues = st.sampled_from([*QUEUES[:1] * 4, *QUEUES])
+delays = st.sampled_from([0.0, 0.0, 0.0, 2.5, 10.0])
+
+
+class KeeperMachine(RuleBasedStateMachine):
+    held = Bundle("held")
+
+    @initialize()
+    def begin(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.folder = tempfile.TemporaryDirectory()
+        self.real = self.run(LocalSetting.open(Path(self.folder.name)))
+        self.model = Server(self.real.clock)
+        self.leases: dict[str, tuple[Any, Epoch]] = {}
+        for actor in ACTORS:
+            self.claim(actor)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(coroutine)
+
+    def tried(self, coroutine: Coroutine[Any, Any, T]) -> T | str:
+        """What it returns, or the code of what it raises."""
+        try:
+            return self.run(coroutine)
+        except AgentqError as error:
+            return error.full_code
+
+    def model_tried(self, apply: Any) -> Any:
+        try:
+            return apply()
+        except AgentqError as error:
+            return error.full_code
+
+    # --- sending ------------------------------------------------------------------------------------------------------
+
+    @rule(
+        actor=actors,
+        queue=queues,
+        bodies=st.lists(st.integers(0, 2), min_size=1, max_size=4),
+        priority=st.integers(-1, 1),
+        delay=delays,
+        key=st.sampled_from([None, None, "k", "l"]),
+        max_size=st.sampled_from([None, None, 4]),
+    )
+    def offer(
+        self,
+        actor: str,
+        queue: str,
+        bodies: list[int],
+        priority: int,
+        delay: float,
+        key: str | None,
+        max_size: int | None,
+    ) -> None:
+        offers = [
+            Offer(mint_id(), actor, queue, json.dumps(body).encode(), priority, delay, key, max_size) for body in bodies
+        ]
+        expected = self.model_tried(lambda: self.model.offer(offers))
+        assert self.tried(self.real.keeper.offer(offers)) == expected
+
+    def offer_again(self, data: st.DataObject) -> None:
+        message = data.draw(st.sampled_from(sorted(self.model.messages)))
+        offer = self.model.messages[message].offer
+        assert list(self.run(self.real.keeper.offer([offer]))) == self.model.offer([offer])
+
+    # --- leases -------------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.leases) < len(ACTORS))
+    @rule(actor=st.sampled_from(ACTORS))
+    def claim(self, actor: str) -> None:
+        if actor in self.leases:
+            assert self.run(self.real.keeper.claim(actor, "another")) is None
+            return
+        lease = self.run(self.real.keeper.claim(actor, "host"))
+        epoch = self.model.claim(actor, "host", lambda: None, lambda _: None)
+        assert lease is not None
+        assert epoch is not None
+        assert _loaded(lease.state) == _loaded(epoch.state)
+        self.leases[actor] = (lease, epoch)
+
+    def release(self, data: st.DataObject) -> None:
+        lease, epoch = self.leases.pop(data.draw(st.sampled_from(sorted(self.leases))))
+        self.run(lease.release())
+        self.model.end(epoch)
+
+    def takeable(self) -> list[str]:
+        return [actor for actor in sorted(self.leases) if self.model.live(actor)]
+
+    @precondition(takeable)
+    @rule(
+        target=held,
+        data=st.data(),
+        names=st.sampled_from([tuple(QUEUES), tuple(QUEUES), None, ("x",), ("y", "$schedule")]),
+        count=st.integers(1, 3),
+    )
+    def receive(self, data: st.DataObject, names: tuple[str, ...] | None, count: int) -> Any:
+        lease, epoch = self.leases[data.draw(st.sampled_from(self.takeable()))]
+        real: list[Delivery] = list(self.run(lease.receive(names, count, 0)))
+        model = self.model.take(epoch, names, count)
+        assert [_visible(delivery) for delivery in real] == [_visible(delivery) for delivery in model]
+        return multiple(*zip(real, model, strict=True))
+
+    @rule(
+        pair=consumes(held),
+        outcome=st.sampled_from(["completed", "completed", "failed", "dead", "again", "again", "released"]),
+        delay=delays,
+        front=st.booleans(),
+        in_order=st.booleans(),
+        state=st.sampled_from([None, b'{"n":1}', b'{"n":2}']),
+        schedules=st.booleans(),
+        soon=st.booleans(),
+    )
+    def settle(
+        self,
+        pair: tuple[Delivery, Delivery],
+        outcome: Any,
+        delay: float,
+        front: bool,
+        in_order: bool,
+        state: bytes | None,
+        schedules: bool,
+        soon: bool,
+    ) -> None:
+        """A delivery that is held no more (cancelled, released, from before a restart) is stale for both."""
+        reply, error = (b'{"r":1}', None) if outcome == "completed" else (None, {"message": "no"})
+        facts = (outcome, reply, error, delay, front or outcome == "released", in_order)
+        self.settle_pair(pair, facts, state, schedules, soon)
+
+    def settle_pair(
+        self,
+        pair: tuple[Delivery, Delivery],
+        facts: Any,
+        state: bytes | None = None,
+        schedules: bool = False,
+        soon: bool = False,
+    ) -> None:
+        real, model = pair
+        actor = self.model.messages[real.id].offer.actor
+        if actor not in self.leases:
+            return
+        lease, epoch = self.leases[actor]
+        offers = [Offer(mint_id(), actor, "$schedule", b"0", delay=facts[3])] if schedules else []
+        expected = self.model_tried(lambda: self.model.commit(epoch, Commit([Settlement(model, *facts)], state, offers)))
+        commit = Commit([Settlement(real, *facts)], state, offers)
+        if soon and expected is None:
+            lease.commit_soon(commit)
+        else:
+            assert self.tried(lease.commit(commit)) == expected
+
+    def destroy(self, data: st.DataObject) -> None:
+        lease, epoch = self.leases[data.draw(st.sampled_from(sorted(self.leases)))]
+        self.run(lease.commit(Commit(destroy=True)))
+        self.model.commit(epoch, Commit(destroy=True))
+
+    # --- changing -----------------------------------------------------------------------------------------------------
+
+    def change(self, actor: str, change: Change) -> None:
+        expected = self.model_tried(lambda: self.model.apply(actor, change))
+        assert self.tried(self.real.keeper.change(actor, change)) == expected
+
+    def cancel(self, data: st.DataObject) -> None:
+        message = data.draw(st.sampled_from(sorted(self.model.messages)))
+        self.change(self.model.messages[message].offer.actor, Cancel(message))
+
+    def redeliverable(self) -> list[str]:
+        return [m.id for m in self.model.messages.values() if m.status in ("failed", "cancelled")]
+
+    def redeliver(self, data: st.DataObject) -> None:
+        message = data.draw(st.sampled_from(self.redeliverable()))
+        offer = self.model.messages[message].offer
+        place = (offer.actor, offer.queue, offer.idempotency_key)
+        for other in self.model.messages.values():
+            same = place == (other.offer.actor, other.offer.queue, other.offer.idempotency_key)
+            if offer.idempotency_key and same and other.id != message and other.status in (None, "completed"):
+                return  # whose the key is then is nobody's business here
+        self.change(offer.actor, Redeliver(message))
+
+    def purge(self, data: st.DataObject) -> None:
+        self.change(data.draw(actors), Purge(data.draw(queues)))
+
+    @rule(seconds=st.sampled_from([0.5, 1.0, 2.5, 10.0]))
+    def pass_by(self, seconds: float) -> None:
+        self.run(self.real.keeper.flushed())
+        self.real.clock.advance(seconds)
+
+    @rule(data=st.data())
+    def something_seldom(self, data: st.DataObject) -> None:
+        """In one rule, so that most of what happens is sending, handing out and settling."""
+        possible = [self.purge, self.restart]
+        possible += [self.offer_again, self.cancel] if self.model.messages else []
+        possible += [self.release, self.destroy] if self.leases else []
+        possible += [self.redeliver] * 3 if self.redeliverable() else []
+        data.draw(st.sampled_from(possible))(data)
+
+    # --- the end of a life --------------------------------------------------------------------------------------------
+
+    def restart(self, data: st.DataObject) -> None:
+        dies = data.draw(st.booleans())
+        self.run(self.real.crash() if dies else self.real.reopen())
+        for _, epoch in self.leases.values():
+            self.model.end(epoch, crashed=dies)
+        self.leases.clear()
+
+    # --- what must be the same ----------------------------------------------------------------------------------------
+
+    @rule(pair=consumes(held), in_order=st.booleans())
+    def fail_an_attempt(self, pair: tuple[Delivery, Delivery], in_order: bool) -> None:
+        """The most frequent of all settlements where order is at stake."""
+        self.settle_pair(pair, ("again", None, {"message": "no"}, 2.5, True, in_order))
+
+    def compare(self, message: str) -> None:
+        real, model = self.run(self.real.keeper.wait(message, 0)), self.model.standing(message)
+        assert (real.actor, real.queue, real.status) == (model.actor, model.queue, model.status)
+        assert (_loaded(real.reply), real.error) == (_loaded(model.reply), model.error)
+
+    @invariant()
+    def queues_stand_alike(self) -> None:
+        if not hasattr(self, "real"):
+            return
+        self.run(self.real.keeper.flushed())
+        assert self.run(counts(self.real.keeper)) == self.run(counts(_Asked(self.model)))  # type: ignore[arg-type]
+        for actor in ACTORS:
+            exists = actor in self.model.states or bool(self.model.live(actor))
+            assert self.run(self.real.keeper.exists(actor)) == exists
+
+    def teardown(self) -> None:
+        if not hasattr(self, "real"):
+            return
+        try:
+            for message in self.model.messages:
+                self.compare(message)
+            self.run(self.real.reopen())
+            for message in self.model.messages:
+                if self.model.messages[message].holder is None:
+                    self.compare(message)
+        finally:
+            self.run(self.real.close())
+            self.loop.close()
+            self.folder.cleanup()
+
+
+class _Asked:
+    def __init__(self, model: Server) -> None:
+        self._model = model
+
+    async def status(self, actor: str | None = None) -> Any:
+        return self._model.status(actor)
+
+
+def _visible(delivery: Delivery) -> tuple[Any, ...]:
+    return (delivery.id, delivery.queue, _loaded(delivery.body), delivery.failures, delivery.crashes)
+
+
+def _loaded(encoded: bytes | None) -> Any:
+    return None if encoded is None else json.loads(encoded)
+
+
+KeeperMachine.TestCase.settings = settings(
+    max_examples=60,
+    stateful_step_count=50,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+TestKeeperMachine = pytest.mark.timeout(250)(KeeperMachine.TestCase)
