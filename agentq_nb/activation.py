@@ -225,7 +225,7 @@ class Activation:
 
     async def _all_finished(self, timeout: float | None) -> None:
         """Return when all that runs has ended, or something changed the reason to stop, or the time is up."""
-        finished = [*(performance.finished for performance in self.performances.values())]
+        finished: list[asyncio.Future[Any]] = [performance.finished for performance in self.performances.values()]
         if timeout is not None:
             finished += self._kept_awake
         if not finished:

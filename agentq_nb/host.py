@@ -82,6 +82,8 @@ class Host:
         self._waking: dict[ActorId, asyncio.Lock] = {}
         self._rousing: set[ActorId] = set()
         self._failures: dict[ActorId, tuple[int, dict[str, Any]]] = {}
+        self._idle_lives: dict[ActorId, tuple[int, float]] = {}
+        """Lives in a row in which an actor settled nothing, and when the last one ended."""
         self._listeners: dict[tuple[ActorId, str], list[Listener]] = {}
         self._following: anyio.CancelScope | None = None
         self._stalls: StallWatch | None = None
@@ -194,6 +196,7 @@ class Host:
     async def _rouse(self, actor: ActorId) -> None:
         """Wake an actor because of its work. One that cannot start is tried again, ever more seldom."""
         try:
+            await self._pause_after_idle_lives(actor)
             while self.running:
                 if failed := self._failures.get(actor):
                     await self.clock.sleep(min(2.0 ** (failed[0] - 1), _LONGEST_PAUSE))
@@ -205,6 +208,14 @@ class Host:
                 return  # awake; or it cannot be had just now, and its hint comes again
         finally:
             self._rousing.discard(actor)
+
+    async def _pause_after_idle_lives(self, actor: ActorId) -> None:
+        """One that goes to sleep again and again and leaves its due work lying must not be woken without a pause."""
+        lives, ended = self._idle_lives.get(actor, (0, 0.0))
+        if self.clock.time() - ended >= 1.0:
+            self._idle_lives.pop(actor, None)
+        elif lives > 1:
+            await self.clock.sleep(min(2.0 ** (lives - 2), _LONGEST_PAUSE))
 
     async def awake(self, actor: ActorId, input: Any = None) -> Activation:
         """The actor, awake. Raises ActorUnknown, what waking it raised, Unavailable when another host has it."""
@@ -245,6 +256,10 @@ class Host:
             actor = activation.actor_id
             if self._activations.get(actor) is activation:
                 del self._activations[actor]
+            if activation.closing == "going to sleep" and not activation.mailbox.settled:
+                self._idle_lives[actor] = (self._idle_lives.get(actor, (0, 0.0))[0] + 1, self.clock.time())
+            else:
+                self._idle_lives.pop(actor, None)
             if activation.failure is None:
                 self._failures.pop(actor, None)
             else:

@@ -84,6 +84,8 @@ class Performance:
 
 
 def _cancelled_by_itself(call: Call, cancelled: asyncio.CancelledError) -> InternalError:
-    error = InternalError(f"{call.name} of actor '{call.actor_id}' ended by a cancellation that the host did not ask for.")
+    error = InternalError(
+        f"{call.name} of actor '{call.actor_id}' ended by a cancellation that the host did not ask for."
+    )
     error.__cause__ = cancelled
     return error

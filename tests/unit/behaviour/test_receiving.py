@@ -37,6 +37,7 @@ class Taker(Actor):
     async def take_by_iterating(self, names: list[str] | None = None) -> Any:
         async for message in self.queue.iter(names):
             return message.body
+        return None
 
     @action
     async def take_through_view(self) -> Any:
@@ -302,7 +303,7 @@ async def test_a_batch_is_one_delivery_settled_together(world: World) -> None:
     receipts = [await handle.send("tasks", number) for number in range(3)]
     await until(lambda: batches)
     gate.set()
-    await until(lambda: sum(batches, []) == [0, 1, 2])
+    await until(lambda: [body for batch in batches for body in batch] == [0, 1, 2])
     assert [(await receipt.result(5)).status for receipt in receipts] == ["completed"] * 3
 
 

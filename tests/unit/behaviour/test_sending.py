@@ -260,11 +260,11 @@ async def test_cancelled_and_failed_messages_free_their_key(world: World) -> Non
 async def test_any_key_is_kept_or_refused_and_harms_nothing(world: World, key: str) -> None:
     client = await world.start(shop=Shop)
     handle = client.shop.get_or_create("x")
-    try:
+    if key == "\ud800":
+        assert (await refused(handle.send("anything", 1, idempotency_key=key))).full_code == "actor.validation_error"
+    else:
         first = await handle.send("anything", 1, idempotency_key=key)
         assert (await handle.send("anything", 1, idempotency_key=key)).id == first.id
-    except AgentqError as error:
-        assert error.full_code == "actor.validation_error"
     await handle.send("tasks", {"prompt": "goes on"})
     assert (await world.registry.status()).trouble is None
 

@@ -478,3 +478,30 @@ async def test_a_message_settled_by_destroy_says_cancelled_after_a_crash_too(wor
     await until_status(receipt, "cancelled")
     client = await world.crash()
     assert await client.receipt(receipt.id).status() == "cancelled"
+
+
+async def test_a_run_that_only_sleeps_beside_its_due_work_is_woken_ever_more_seldom(slow_world: World) -> None:
+    lives = 0
+
+    class Napping(Actor):
+        tasks = Queue(str)
+
+        async def run(self) -> None:
+            nonlocal lives
+            lives += 1
+            if lives > 4:
+                await self.queue.next()
+            self.sleep()
+
+    client = await slow_world.start(napping=Napping)
+    receipt = await client.napping.get_or_create("x").send("tasks", "a")
+    await until(lambda: lives == 2)
+    await breathe()
+    await breathe()
+    assert lives == 2
+    await slow_world.pass_by(1)
+    await until(lambda: lives == 3)
+    await slow_world.pass_by(2)
+    await until(lambda: lives == 4)
+    await slow_world.pass_by(4)
+    assert (await receipt.result(5)).attempts == 1

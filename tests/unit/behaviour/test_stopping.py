@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -320,3 +321,25 @@ async def test_uncommitted_starts_and_settlements_are_all_that_a_crash_repeats(w
     await until_status(client.receipt(receipts[-1].id), "completed")
     await breathe()
     assert sorted(handled) == list(range(10))
+
+
+def test_a_host_whose_event_loop_ended_without_a_stop_can_be_started_in_another(tmp_path: Path) -> None:
+    class Bare(Actor):
+        tasks = Queue(str)
+
+        async def run(self) -> None:
+            async for _ in self.queue.iter():
+                pass
+
+    async def send() -> str:
+        registry = setup(use={"bare": Bare}, store=tmp_path / "a.duckdb")
+        await registry.start()
+        return (await create_client().bare.get_or_create("x").send("tasks", "a", wait=True, timeout=5)).message_id
+
+    async def look(message: str) -> str:
+        registry = setup(use={"bare": Bare}, store=tmp_path / "a.duckdb")
+        async with registry:
+            return await create_client().receipt(message).status()
+
+    first, second = asyncio.run(send()), asyncio.run(send())
+    assert [asyncio.run(look(message)) for message in (first, second)] == ["completed", "completed"]

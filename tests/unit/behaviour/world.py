@@ -47,8 +47,10 @@ class World:
         use = use or dict(self.registry.classes)
         self.lives += 1
         copied = self.folder / f"life{self.lives}.agentq.duckdb"
-        for file in self.folder.glob(f"{self.store.name}*"):
-            subprocess.run(["cp", str(file), str(copied) + file.name.removeprefix(self.store.name)], check=True)
+        # The guard first: it may lag behind the log and never lead. The loop stands still meanwhile.
+        for file in sorted(self.folder.glob(f"{self.store.name}*"), key=lambda file: file.suffix != ".guard"):
+            target = str(copied) + file.name.removeprefix(self.store.name)
+            subprocess.run(["cp", str(file), target], check=True)  # noqa: ASYNC221
         abandoned = self.registry
         self.store = copied
         client = await self.start(**use)
