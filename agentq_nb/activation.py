@@ -4,43 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import json
-import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias
 
 import anyio
-import anyio.to_thread
 
+from agentq_nb.acting import presentable
 from agentq_nb.actions import Action
 from agentq_nb.actor import Actor, Records
-from agentq_nb.calls import Call, CallKind, current_call, current_receiver, offers
+from agentq_nb.calls import Call, offers
 from agentq_nb.clock import Clock
 from agentq_nb.declarations import Queue
-from agentq_nb.errors import (
-    Aborted,
-    ActionNotFound,
-    ActionTimedOut,
-    AgentqError,
-    InternalError,
-    LeaseLost,
-    Unavailable,
-    ValidationFailed,
-)
+from agentq_nb.errors import LeaseLost, Unavailable, ValidationFailed
 from agentq_nb.idleness import Idleness
 from agentq_nb.mailboxes.protocol import Commit, Lease, Offer, Settlement
 from agentq_nb.messages import describe
-from agentq_nb.naming import ActorId, MessageId, actor_key, actor_name
+from agentq_nb.naming import ActorId, MessageId, actor_name
 from agentq_nb.performing import Performance
 from agentq_nb.receiving import Mailbox, Receiver
-from agentq_nb.schedule import ActorSchedule
+from agentq_nb.runtime import ActorRuntime, logger_of
 from agentq_nb.settling import Interruption
-from agentq_nb.state import Committed
+from agentq_nb.state import Committed, load
 from agentq_nb.supervision import Supervisor
 
-Returned = TypeVar("Returned")
 Reason: TypeAlias = Literal["going to sleep", "stopping", "being replaced", "being destroyed", "without its store"]
 
 _STRENGTH: list[Any] = ["going to sleep", "being replaced", "being destroyed", "stopping", "without its store"]
@@ -74,14 +62,10 @@ class Activation:
         self.clock = host.clock
         self.actor_id = lease.actor
         self.name = actor_name(lease.actor)
-        self.key = actor_key(lease.actor)
         self.committed = Committed(cls.declared.state, self.actor_id, None)
         self.mailbox = Mailbox(self)
-        self.schedule: ActorSchedule = ActorSchedule(self)
-        self.records = host.records_of(self.actor_id)
-        self.workspaces = host.workspaces
-        self.origin = "process"
-        self.log = logging.LoggerAdapter(logging.getLogger(f"agentq.{self.name}"), {"actor_id": self.actor_id})
+        self.log = logger_of(self.actor_id)
+        self.runtime = ActorRuntime(self)
         self.closing: str | None = None
         self.started = asyncio.Event()
         self.ended = asyncio.Event()
@@ -90,8 +74,7 @@ class Activation:
         self.last_error: dict[str, Any] | None = None
         self.supervisor = Supervisor(self)
         self.performances: dict[Call, Performance] = {}
-        self._instance: Actor | None = None
-        self._kept_awake: set[asyncio.Future[None]] = set()
+        self.instance: Actor | None = None
         self._close_asked = asyncio.Event()
         self._idleness = Idleness(self.clock, cls.declared.sleep_timeout, lambda: self.close("going to sleep"))
         lease.cancelling = self._cancel_held
@@ -112,7 +95,7 @@ class Activation:
                     await self._close_asked.wait()
                     await self._wind_down()
                 except Exception as error:
-                    self.failure = _presentable(error, "waking", self.actor_id)
+                    self.failure = presentable(error, "waking", self.actor_id)
                     self.last_error = describe(self.failure)
                 tasks.cancel_scope.cancel()
         finally:
@@ -132,37 +115,31 @@ class Activation:
 
     async def _wake(self, input: Any) -> None:
         encoded = self.lease.state
-        self._load_state(encoded)
-        instance = self._instance = object.__new__(self.cls)
-        instance.runtime = self
+        migrate = getattr(self.cls, "migrate_state", None)
+        self.committed = load(self.cls.declared.state, self.actor_id, encoded, migrate)
+        instance = self.instance = object.__new__(self.cls)
+        instance.runtime = self.runtime
         instance.__init__()
         if encoded is None:
             await self._create(instance, input)
-        await self._hook(instance.on_wake)
-
-    def _load_state(self, encoded: bytes | None) -> None:
-        schema = self.cls.declared.state
-        try:
-            self.committed = Committed(schema, self.actor_id, encoded)
-        except ValidationFailed as error:
-            self.committed = migrated(self.cls, self.actor_id, encoded or b"null", error)
+        await self._hook("on_wake", instance.on_wake)
 
     async def _create(self, instance: Actor, input: Any) -> None:
         first = copy.deepcopy(self.cls.declared.first_state)
         if first is not None:
             self.committed.replace(first)
         self.committed.begin()
-        await self._hook(lambda: instance.on_create(input), creating=True)
+        await self._hook("on_create", lambda: instance.on_create(input), creating=True)
 
-    async def _hook(self, function: Callable[[], Any], *, creating: bool = False) -> None:
+    async def _hook(self, name: str, function: Callable[[], Any], *, creating: bool = False) -> None:
         """Call a hook and write what it changed. A failed creation writes nothing: it is tried again next time."""
-        call = Call(self.actor_id, "hook", getattr(function, "__name__", "on_create"))
+        call = Call(self.actor_id, "hook", name)
         performance = self.perform(call, function)
         if self.closing is not None:
             self._stop_later(performance)
         commit, error = self.conclude(call, await performance.finished)
         if error is not None:
-            raise _presentable(error, f"hook {call.name}", self.actor_id)
+            raise presentable(error, f"hook {call.name}", self.actor_id)
         if creating and commit.state is None:
             commit = Commit(commit.settlements, b"null", commit.schedule)
         await self.write(commit)
@@ -193,11 +170,14 @@ class Activation:
         for performance in list(self.performances.values()):
             performance.stop()
         await self._all_finished(None)
-        instance = self._instance
+        instance = self.instance
         if instance is None or self.closing == "without its store":
             return
         with suppress(Exception):
-            await self._hook(instance.on_destroy if self.closing == "being destroyed" else instance.on_sleep)
+            if self.closing == "being destroyed":
+                await self._hook("on_destroy", instance.on_destroy)
+            else:
+                await self._hook("on_sleep", instance.on_sleep)
         if self.closing == "being destroyed":
             await self.lease.commit(Commit(destroy=True))
 
@@ -209,9 +189,9 @@ class Activation:
     async def _let_finish(self) -> None:
         """A stop waits its grace. Otherwise what is being done is done first, then ``run`` has its grace to return."""
         until: float | None = None
-        while (self.performances or self._kept_awake) and self.closing != "without its store":
+        while (self.performances or self.runtime.kept_awake) and self.closing != "without its store":
             now = self.clock.time()
-            if self.closing != "stopping" and (self.mailbox.holders or self._acting() or self._kept_awake):
+            if self.closing != "stopping" and (self.mailbox.holders or self._acting() or self.runtime.kept_awake):
                 until = None
                 await self._all_finished(0.5)
                 continue
@@ -227,7 +207,7 @@ class Activation:
         """Return when all that runs has ended, or something changed the reason to stop, or the time is up."""
         finished: list[asyncio.Future[Any]] = [performance.finished for performance in self.performances.values()]
         if timeout is not None:
-            finished += self._kept_awake
+            finished += self.runtime.kept_awake
         if not finished:
             return
         expired: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -301,7 +281,7 @@ class Activation:
         if commit.settlements or commit.schedule or self.committed.schema is not None or commit.state is not None:
             await self.lease.commit(commit)
 
-    # --- actions ------------------------------------------------------------------------------------------------------
+    # --- what others need of it ---------------------------------------------------------------------------------------
 
     @property
     def actions(self) -> Mapping[str, Action]:
@@ -311,66 +291,15 @@ class Activation:
     def queues(self) -> Mapping[str, Queue[Any, Any]]:
         return self.cls.declared.queues
 
-    async def act(
-        self,
-        name: str,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        caller: Call | None = None,
-        behind: frozenset[Receiver] = frozenset(),
-    ) -> Any:
-        """Call an action and return its result, once what it changed is durable.
+    def run(self) -> Any:
+        assert self.instance is not None
+        return self.instance.run()
 
-        A caller inside an actor that is cancelled takes the action with it; a notebook's cell that is interrupted does
-        not. Raises ``actor.action_not_found``, ``actor.validation_error``, ``actor.action_timed_out``, what the action
-        raised (as ``actor.internal_error`` unless it is an AgentqError), ``actor.aborted``.
-        """
-        call, performance = self._begin_action(name, args, kwargs, caller, behind)
-        settled = asyncio.ensure_future(self._settle_action(call, performance))
-        try:
-            return await asyncio.shield(settled)
-        except asyncio.CancelledError:
-            if caller is not None:
-                performance.stop()
-            settled.add_done_callback(_retrieve)
-            raise
+    async def push(self, queue: str, body: Any, options: Mapping[str, Any]) -> Any:
+        return await self.host.push(self.actor_id, queue, body, options)
 
-    def _begin_action(
-        self,
-        name: str,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        caller: Call | None,
-        behind: frozenset[Receiver],
-    ) -> tuple[Call, Performance]:
-        action = self.actions.get(name)
-        if action is None:
-            raise ActionNotFound(self.name, name, list(self.actions))
-        bound = action.bind(self._instance, args, kwargs)
-        call = Call(self.actor_id, "action", name, caller, behind)
-        performance = self.perform(call, (lambda: self.in_thread(bound)) if action.thread else bound)
-        self._limit(performance)
-        return call, performance
-
-    async def _settle_action(self, call: Call, performance: Performance) -> Any:
-        try:
-            commit, error = self.conclude(call, await performance.finished)
-            await self.write(commit)
-        finally:
-            await call.end()
-        if isinstance(error, asyncio.CancelledError):
-            error = Aborted(self.actor_id, self.closing or "no longer waited for; the action was cancelled")
-        if error is not None:
-            raise _presentable(error, f"action `{call.name}`", self.actor_id)
-        return performance.result
-
-    def _limit(self, performance: Performance) -> None:
-        """Stop the action when its time is up."""
-        limit = self.cls.declared.action_timeout
-        if limit is not None:
-            timed_out = ActionTimedOut(self.actor_id, performance.call.name, limit)
-            timer = self.clock.call_at(self.clock.time() + limit, lambda: performance.stop(timed_out))
-            performance.finished.add_done_callback(lambda _: timer.cancel())
+    async def cancel_message(self, message: MessageId) -> bool:
+        return await self.host.cancel_message(message)
 
     # --- being interrupted --------------------------------------------------------------------------------------------
 
@@ -402,119 +331,7 @@ class Activation:
             self._idleness.note(False)
             return
         acting = self._acting() or any(call.kind == "hook" for call in self.performances)
-        self._idleness.note(not (acting or self._kept_awake or self.closing) and self.supervisor.is_idle())
-
-    # --- what the actor has (see agentq_nb.actor.Runtime) -------------------------------------------------------------
-
-    @property
-    def actors(self) -> Any:
-        return self.host.client_for_actors()
-
-    @property
-    def caller(self) -> Call | None:
-        call = current_call.get()
-        return None if call is None else call.caller
-
-    @property
-    def aborted(self) -> bool:
-        return self.closing is not None
-
-    def get_state(self) -> Any:
-        receiver = self._holding()
-        if receiver is not None:
-            return receiver.working_copy(self.committed).value
-        self._note_first_touch()
-        return self.committed.shared
-
-    def set_state(self, value: Any) -> None:
-        receiver = self._holding()
-        if receiver is not None:
-            receiver.working_copy(self.committed).replace(value)
-        else:
-            self._note_first_touch()
-            self.committed.replace(value)
-
-    def _note_first_touch(self) -> None:
-        call = current_call.get()
-        if call is not None and call.kind == "action" and call.state_before is None:
-            present = self.committed.present
-            call.state_before = self.committed.fields_of(self.committed.shared) if present else {}
-
-    def _holding(self) -> Receiver | None:
-        receiver = current_receiver.get()
-        return receiver if receiver is not None and receiver.held and receiver.actor_id == self.actor_id else None
-
-    async def save_state(self) -> None:
-        changes = self.committed.unsaved()
-        state = self.committed.take(changes, from_copy=False) if changes else None
-        await self.lease.commit(Commit(state=state))
-
-    async def keep_awake(self, awaitable: Awaitable[Returned]) -> Returned:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._kept_awake.add(done)
-        self.changed()
-        try:
-            return await awaitable
-        finally:
-            done.set_result(None)
-            self._kept_awake.discard(done)
-            self.changed()
-
-    async def in_thread(self, function: Callable[..., Returned], *args: Any) -> Returned:
-        return await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
-
-    def broadcast(self, event: str, payload: Any) -> None:
-        self.host.broadcast(self.actor_id, event, payload)
-
-    def sleep(self) -> None:
-        self.close("going to sleep")
-
-    def destroy(self) -> None:
-        self.close("being destroyed")
-
-    async def push(self, queue: str, body: Any, options: Mapping[str, Any]) -> Any:
-        return await self.host.push(self.actor_id, queue, body, options)
-
-    async def cancel_message(self, message: MessageId) -> bool:
-        return await self.host.cancel_message(message)
-
-    def new_call(self, kind: CallKind, name: str) -> Call:
-        return Call(self.actor_id, kind, name)
-
-    def start_run(self, call: Call) -> Performance:
-        assert self._instance is not None
-        return self.perform(call, self._instance.run)
-
-    def bind(self, name: str, args: Sequence[Any]) -> tuple[Call, Performance]:
-        return self._begin_action(name, args, {}, None, frozenset())
-
-
-def migrated(cls: type[Actor], actor_id: ActorId, encoded: bytes, error: ValidationFailed) -> Committed:
-    """The state as ``migrate_state(old)`` of the class makes it. Raises ``error`` where there is none."""
-    migrate = getattr(cls, "migrate_state", None)
-    if migrate is None:
-        raise error
-    old = json.loads(encoded)
-    migrated = Committed(cls.declared.state, actor_id, json.dumps(migrate(old)).encode())
-    migrated.fields = old
-    return migrated
-
-
-def _presentable(error: BaseException, what: str, actor_id: ActorId) -> BaseException:
-    """AgentqErrors are for the caller as they are; anything else keeps its traceback as the cause."""
-    if isinstance(error, AgentqError):
-        return error
-    presented = InternalError(
-        f"The {what} of actor '{actor_id}' raised {type(error).__name__}: {error}",
-        metadata={"type": type(error).__name__, "actor": actor_id},
-    )
-    presented.__cause__ = error
-    return presented
-
-
-def _retrieve(settled: asyncio.Future[Any]) -> None:
-    if not settled.cancelled():
-        settled.exception()
+        self._idleness.note(not (acting or self.runtime.kept_awake or self.closing) and self.supervisor.is_idle())
 
 
 def _expire(expired: asyncio.Future[None]) -> None:

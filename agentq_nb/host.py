@@ -14,7 +14,8 @@ from typing import Any, ParamSpec, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from agentq_nb.activation import Activation, migrated
+from agentq_nb import acting, state
+from agentq_nb.activation import Activation
 from agentq_nb.actor import Actor, Records, has_run
 from agentq_nb.calls import current_call, holding_here
 from agentq_nb.clock import Clock, SystemClock
@@ -34,7 +35,6 @@ from agentq_nb.receiving import Receiver
 from agentq_nb.records import ActorRecords
 from agentq_nb.stall import StallWatch
 from agentq_nb.standing import ActorState, ActorStatus, HostStatus
-from agentq_nb.state import Committed
 from agentq_nb.store import EventLog
 from agentq_nb.waits import Waits
 
@@ -349,10 +349,10 @@ class Host:
     async def act(
         self, actor: ActorId, action: str, args: Sequence[Any], kwargs: Mapping[str, Any], input: Any = None
     ) -> Any:
-        """Call an action; see :meth:`Activation.act`."""
+        """Call an action; see :func:`agentq_nb.acting.act`."""
         caller, behind = current_call.get(), holding_here()
         activation = await self.awake(actor, input)
-        return await activation.act(action, args, kwargs, caller, behind)
+        return await acting.act(activation, action, args, kwargs, caller, behind)
 
     def listen(self, actor: ActorId, event: str, listener: Listener) -> Callable[[], None]:
         """Call ``listener(payload)`` for each event that the actor broadcasts; the result ends it."""
@@ -457,12 +457,9 @@ def _check_state_fits(cls: type[Actor], activation: Activation) -> None:
         return
     encoded = json.dumps(activation.committed.fields).encode()
     try:
-        Committed(cls.declared.state, activation.actor_id, encoded)
-    except ValidationFailed as error:
-        try:
-            migrated(cls, activation.actor_id, encoded, error)
-        except Exception as reason:
-            raise ValidationFailed(
-                f"{cls.__name__} was not deployed; the old code goes on. {getattr(reason, 'message', reason)} "
-                f"Give new fields defaults, or define migrate_state(old: dict) -> dict in the class."
-            ) from None
+        state.load(cls.declared.state, activation.actor_id, encoded, getattr(cls, "migrate_state", None))
+    except Exception as reason:
+        raise ValidationFailed(
+            f"{cls.__name__} was not deployed; the old code goes on. {getattr(reason, 'message', reason)} "
+            f"Give new fields defaults, or define migrate_state(old: dict) -> dict in the class."
+        ) from None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import anyio
 
-from agentq_nb import schedule, settling
+from agentq_nb import acting, schedule, settling
 from agentq_nb.actor import has_run
 from agentq_nb.calls import Call
 from agentq_nb.declarations import Retry
@@ -36,7 +36,6 @@ class Supervisor:
         self.run_state: RunState = "none"
         self.restarts_at: float | None = None
         """When ``run`` is started again, in seconds since 1970; None while it runs."""
-        self._call: Call | None = None
 
     def is_idle(self) -> bool:
         """Whether ``run`` does nothing but wait for messages."""
@@ -55,9 +54,9 @@ class Supervisor:
         failures = 0
         while activation.closing is None:
             settled_before = activation.mailbox.settled
-            call = self._call = activation.new_call("run", "run")
+            call = Call(activation.actor_id, "run", "run")
             self.run_state, self.restarts_at = "running", None
-            performance = activation.start_run(call)
+            performance = activation.perform(call, activation.run)
             error = await performance.finished
             interrupted = any(receiver.interrupted for receiver in call.receivers)
             self._settle(call, error)
@@ -129,7 +128,7 @@ class Supervisor:
             return
         name, arguments = schedule.read(delivery)
         try:
-            call, performance = self._activation.bind(name, arguments)
+            call, performance = acting.begin(self._activation, name, arguments, {})
         except (ActionNotFound, ValidationFailed) as error:
             self._write(self._ended(delivery, error))
             return

@@ -52,7 +52,7 @@ def _checked(key: object) -> str | None:
 class ActorHandle:
     """One actor, seen from outside. Making a handle does nothing; using it wakes the actor.
 
-    Actions are methods: ``await handle.ingest_issue("title", "body")``. See :meth:`Activation.act` for their errors.
+    Actions are methods: ``await handle.ingest_issue("title", "body")``. See ``agentq_nb.acting.act`` for their errors.
     """
 
     def __init__(

@@ -31,6 +31,7 @@ from agentq_nb.mailboxes.protocol import (
 from agentq_nb.naming import ActorId, MessageId, actor_name
 from tests.unit.fake_clock import FakeClock
 
+
 @dataclass(eq=False)
 class Stored:
     """One message, from sending to ever after."""
@@ -272,9 +273,7 @@ class Server:
             raise MessageUnknown(message)
         actor, queue = stored.offer.actor, stored.offer.queue
         if stored.status is not None:
-            return StoredResult(
-                message, actor, queue, stored.status, stored.attempts, stored.reply, stored.error
-            )
+            return StoredResult(message, actor, queue, stored.status, stored.attempts, stored.reply, stored.error)
         status: MessageStatus = "delayed" if stored.due > self.clock.time() else "queued"
         if stored.holder is not None:
             status = "running"

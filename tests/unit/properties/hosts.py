@@ -15,9 +15,7 @@ from agentq_nb.store import EventLog
 
 
 @asynccontextmanager
-async def hosting(
-    mailboxes: Mailboxes, log: EventLog, clock: Clock, **classes: type[Actor]
-) -> AsyncIterator[Client]:
+async def hosting(mailboxes: Mailboxes, log: EventLog, clock: Clock, **classes: type[Actor]) -> AsyncIterator[Client]:
     """A host of these classes, stopped at the end. ``log`` is the host's own, for failures and sessions."""
     host = Host(mailboxes, lambda: log, Path("/nowhere"), clock=clock)
     host.classes.update(classes)

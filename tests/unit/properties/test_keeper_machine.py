@@ -183,7 +183,9 @@ class KeeperMachine(RuleBasedStateMachine):
             return
         lease, epoch = self.leases[actor]
         offers = [Offer(mint_id(), actor, "$schedule", b"0", delay=facts[3])] if schedules else []
-        expected = self.model_tried(lambda: self.model.commit(epoch, Commit([Settlement(model, *facts)], state, offers)))
+        expected = self.model_tried(
+            lambda: self.model.commit(epoch, Commit([Settlement(model, *facts)], state, offers))
+        )
         commit = Commit([Settlement(real, *facts)], state, offers)
         if soon and expected is None:
             lease.commit_soon(commit)

@@ -125,6 +125,9 @@ class ReceiverMachine(RuleBasedStateMachine):
         self.modelled: list[Modelled] = []
         self.held: Modelled | None = None
         self.clashed = False
+        self.progressed = False
+        self.fruitless = 0
+        self.restarts_at = 0.0
         self.trace: list[tuple[int, int, float]] = []
         self.book = Book()
         self.stack = AsyncExitStack()
@@ -147,9 +150,9 @@ class ReceiverMachine(RuleBasedStateMachine):
 
     def take_next(self) -> None:
         """If nobody is at work, the next message that is due is handed out."""
-        if self.held is not None:
-            return
         now = self.clock.time()
+        if self.held is not None or now < self.restarts_at:
+            return
         waiting = [one for one in self.modelled if one.status == "queued"]
         if self.in_order and any(one.due > now for one in waiting):
             return
@@ -165,8 +168,12 @@ class ReceiverMachine(RuleBasedStateMachine):
         step = held.job.steps[min(held.deliveries, len(held.job.steps) - 1)]
         held.deliveries += 1
         self.held = None
+        ends_the_run = step in ("return", "raise") or (step == "complete" and self.clashed and self.completable)
         if not self.completable and step in ("complete", "fail", "retry", "return"):
             step = "complete"  # asking for the next one, or returning, settles a plain message as done
+        self.progressed = self.progressed or step != "return"
+        if ends_the_run:
+            self.run_ends()
         if step == "return":
             held.front, held.due = True, 0.0
         elif step == "fail":
@@ -180,6 +187,13 @@ class ReceiverMachine(RuleBasedStateMachine):
             delay = AFTER if step == "retry" else backoff(held.failures)
             held.front, held.due = True, self.clock.time() + delay
             held.status = "failed" if held.failures >= ATTEMPTS else "queued"
+
+    def run_ends(self) -> None:
+        """``run`` is started again: at once after it settled something, else after 1, 2, 4, … seconds."""
+        self.fruitless = 0 if self.progressed else self.fruitless + 1
+        pause = min(2.0 ** (self.fruitless - 1), 60.0) if self.fruitless else 0.0
+        self.restarts_at = self.clock.time() + pause
+        self.progressed = False
 
     # --- what happens -------------------------------------------------------------------------------------------------
 
@@ -223,8 +237,8 @@ class ReceiverMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.5, 2.0, 4.0, 5.0]))
     def pass_by(self, seconds: float) -> None:
         until = self.clock.time() + seconds
-        dues = sorted({one.due for one in self.modelled if one.status == "queued" and one.due > self.clock.time()})
-        for due in [due for due in dues if due <= until]:
+        dues = {one.due for one in self.modelled if one.status == "queued"} | {self.restarts_at}
+        for due in sorted(due for due in dues if self.clock.time() < due <= until):
             self.run(self.clock.pass_by(due - self.clock.time()))
             self.take_next()
         self.run(self.clock.pass_by(until - self.clock.time()))
@@ -257,9 +271,8 @@ class ReceiverMachine(RuleBasedStateMachine):
         if not hasattr(self, "stage"):
             return
         try:
-            while self.held is not None:
+            while self.held is not None and self.stage.gate is not None and not self.stage.gate.done():
                 self.let_go()
-            self.handlers_ran_as_the_model_says()
             self.loop.run_until_complete(self._stop())
         finally:
             self.log.close()
@@ -272,7 +285,7 @@ class ReceiverMachine(RuleBasedStateMachine):
 
 
 ReceiverMachine.TestCase.settings = settings(
-    max_examples=40,
+    max_examples=60,
     stateful_step_count=30,
     deadline=None,
     derandomize=True,
