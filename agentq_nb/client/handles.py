@@ -59,6 +59,7 @@ class ActorHandle:
         self, host: Callable[[], Host], name: str, key: Key, *, input: Any = None, must_exist: bool = False
     ) -> None:
         self._host = host
+        self._desk = LocalDesk(host)
         self._input = input
         self._must_exist = must_exist
         self.name = name
@@ -135,7 +136,7 @@ class ActorHandle:
         if self._must_exist or self._input is not None:
             await self._prepare(host)
         if not wait:
-            return Receipt(await host.enter(host.offer, offer), LocalDesk(self._host))
+            return Receipt(await host.enter(host.offer, offer), self._desk)
         return result_of(await host.enter(host.offer_and_wait, offer, timeout), declared.reply)
 
     def _declared(self, host: Host, queue: str | Queue[Any, Any]) -> Queue[Any, Any]:

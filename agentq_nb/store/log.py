@@ -137,7 +137,8 @@ class EventLog:
 
     def live_rows(self) -> recall.Rows:
         """(seq, seconds since 1970, kind, actor id, message id, data) of all messages that are not settled, in order."""
-        return self.fetch(recall.LIVE_ROWS)
+        some_back = bool(self.fetch(recall.ANY_REDELIVERED))
+        return self.fetch(recall.live_rows(some_back=some_back))
 
     def actor_rows(self) -> recall.Rows:
         """(actor id, input, state), JSON or None, of the actors that were not destroyed, oldest first."""
@@ -145,7 +146,7 @@ class EventLog:
 
     def dead_counts(self) -> recall.Rows:
         """(actor id, queue, message id) of the dead letters, in the order of their sending."""
-        return self.fetch(recall.DEAD_COUNTS)
+        return self.fetch(recall.DEAD_COUNTS) if self.fetch(recall.ANY_FAILED) else []
 
     def completed_keys(self) -> recall.Rows:
         """(actor id, queue, idempotency key, message id, body) of live and completed messages that have a key."""

@@ -14,7 +14,7 @@ from tests.benchmarks.bare import BODY
 
 _FILL = """
 insert into events
-with m as (select range as n, '8' || lpad(range::varchar, 19, '0') as id from range(?))
+with m as (select range as n, printf('%010x', 700000000000 + range) || left(md5(range::varchar), 15) as id from range(?))
 select row_number() over (order by n, step) + ?, timestamp '2026-01-01' + interval (n) millisecond,
     ['message.queued', 'message.started', 'message.completed'][step], 'runner/a', id, null,
     case step when 1 then '{"queue":"tasks","body":' || ? || '}' when 2 then '{"attempt":1}' else '{"reply":"done"}' end

@@ -135,16 +135,19 @@ async def test_every_accepted_message_ends_as_the_model_says(
     network = FaultyNetwork(seed, clock, rate)
     tasks = tasks_of(seed)
     cls = type("Clerk", (kind,), {"handled": Counter[int]()})
-    async with clock.racing(), asyncio.timeout(PATIENCE):
-        async with hosting(FakeMailboxes(server, network), log, clock, clerk=cls) as client:
-            trouble = asyncio.create_task(lose_leases(server, clock, random.Random(seed))) if rate else None
-            receipts = await send_all(client, tasks)
-            assert len({receipt.id for receipt in receipts}) == MESSAGES
-            results: list[Result[Any]] = [await insist(receipt.result) for receipt in receipts]
-            if trouble is not None:
-                trouble.cancel()
-            books = [await insist(client.clerk.get_or_create([str(n)]).book) for n in range(ACTORS)]
-            states = {actor: server.states[actor] for actor in server.states}
+    async with (
+        clock.racing(),
+        asyncio.timeout(PATIENCE),
+        hosting(FakeMailboxes(server, network), log, clock, clerk=cls) as client,
+    ):
+        trouble = asyncio.create_task(lose_leases(server, clock, random.Random(seed))) if rate else None
+        receipts = await send_all(client, tasks)
+        assert len({receipt.id for receipt in receipts}) == MESSAGES
+        results: list[Result[Any]] = [await insist(receipt.result) for receipt in receipts]
+        if trouble is not None:
+            trouble.cancel()
+        books = [await insist(client.clerk.get_or_create([str(n)]).book) for n in range(ACTORS)]
+        states = {actor: server.states[actor] for actor in server.states}
     ended = [(result.status, result.response, result.attempts) for result in results]
     assert ended == [expected(task, reply=kind is Clerk) for task in tasks]
     done = sorted(number for book in books for number in book["done"])
@@ -166,26 +169,29 @@ async def test_actions_and_handlers_keep_each_others_changes(log: EventLog, seed
     tasks = tasks_of(seed)
     cls = type("Clerk", (Clerk,), {"handled": Counter[int]()})
     confirmed: list[int] = []
-    async with clock.racing(), asyncio.timeout(PATIENCE):
-        async with hosting(FakeMailboxes(server, FaultyNetwork(seed, clock, 0.05)), log, clock, clerk=cls) as client:
-            handle = client.clerk.get_or_create("0")
+    async with (
+        clock.racing(),
+        asyncio.timeout(PATIENCE),
+        hosting(FakeMailboxes(server, FaultyNetwork(seed, clock, 0.05)), log, clock, clerk=cls) as client,
+    ):
+        handle = client.clerk.get_or_create("0")
 
-            async def note(number: int) -> None:
-                try:
-                    await handle.note(number)
-                    confirmed.append(number)
-                except AgentqError:
-                    await clock.sleep(0.5)
+        async def note(number: int) -> None:
+            try:
+                await handle.note(number)
+                confirmed.append(number)
+            except AgentqError:
+                await clock.sleep(0.5)
 
-            receipts = [
-                await insist(lambda task=task: handle.send("tasks", task, idempotency_key=str(task.number)))
-                for task in tasks
-            ]
-            for number in range(40):
-                await note(number)
-            for receipt in receipts:
-                await insist(receipt.result)
-            book = await insist(handle.book)
+        receipts = [
+            await insist(lambda task=task: handle.send("tasks", task, idempotency_key=str(task.number)))
+            for task in tasks
+        ]
+        for number in range(40):
+            await note(number)
+        for receipt in receipts:
+            await insist(receipt.result)
+        book = await insist(handle.book)
     assert sorted(book["done"]) == [task.number for task in tasks if task.failures < ATTEMPTS]
     noted = book["noted"]
     assert len(noted) == len(set(noted))
@@ -240,14 +246,17 @@ async def test_a_refusal_is_not_repeated(log: EventLog) -> None:
     class Small(Actor):
         tasks = Queue(int, max_size=1)
 
-    async with clock.racing(), asyncio.timeout(PATIENCE):
-        async with hosting(FakeMailboxes(server), log, clock, small=Small) as client:
-            handle = client.small.get_or_create()
-            await handle.send("tasks", 1)
-            began = clock.time()
-            with pytest.raises(QueueFull):
-                await handle.send("tasks", 2)
-            assert clock.time() == began
+    async with (
+        clock.racing(),
+        asyncio.timeout(PATIENCE),
+        hosting(FakeMailboxes(server), log, clock, small=Small) as client,
+    ):
+        handle = client.small.get_or_create()
+        await handle.send("tasks", 1)
+        began = clock.time()
+        with pytest.raises(QueueFull):
+            await handle.send("tasks", 2)
+        assert clock.time() == began
 
 
 @pytest.mark.anyio

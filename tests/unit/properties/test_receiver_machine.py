@@ -77,10 +77,12 @@ def clerk(stage: Stage, clock: FakeClock, *, completable: bool, in_order: bool) 
                     raise ValueError("as the job says")
                 if step == "return":
                     return
-                if completable:
-                    await {"complete": message.complete, "retry": lambda: message.retry(AFTER)}.get(
-                        step, lambda: message.fail("as the job says")
-                    )()
+                if completable and step == "complete":
+                    await message.complete()
+                elif completable and step == "retry":
+                    await message.retry(AFTER)
+                elif completable:
+                    await message.fail("as the job says")
 
         @action
         async def note(self, number: int) -> None:

@@ -83,7 +83,7 @@ def test_what_a_failed_action_changed_is_taken_back(saved: dict[str, Any], faile
     before = committed.fields_of(committed.shared)
     change(committed.shared, failed)
     committed.shared.b.append(9)
-    committed.restore(before)
+    committed.restore(before, [])
     assert committed.shared.model_dump() == before
     assert committed.unsaved() == {}
 

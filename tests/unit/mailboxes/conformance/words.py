@@ -87,12 +87,9 @@ async def soon(awaitable: Awaitable[T]) -> T:
 
 async def until(true: Callable[[], bool]) -> None:
     """Return once it is so."""
-
-    async def look() -> None:
-        while not true():
+    async with asyncio.timeout(PATIENCE):
+        while not true():  # noqa: ASYNC110  # what is waited for has no event
             await asyncio.sleep(0.001)
-
-    await soon(look())
 
 
 async def rest() -> None:
