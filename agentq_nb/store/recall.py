@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 _FINAL = "('message.completed', 'message.failed', 'message.cancelled', 'message.expired')"
-_FINAL_OR_BACK = "('message.completed', 'message.failed', 'message.cancelled', 'message.expired', 'message.redelivered')"
+_FINAL_OR_BACK = (
+    "('message.completed', 'message.failed', 'message.cancelled', 'message.expired', 'message.redelivered')"
+)
 
 ANY_REDELIVERED = "select 1 from events where kind = 'message.redelivered' limit 1"
 

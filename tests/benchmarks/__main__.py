@@ -49,18 +49,18 @@ def queue_figures(table: Table, folder: Path) -> None:
     table.add("fdatasync of 300 bytes", median(syncs) * 1000, "ms")
     table.add("one plain DuckDB insert + commit", insert * 1000, "ms")
     row = table.add("sequential await send", sends, "/s")
-    table.aim(row, sends * insert, "× insert + commit", at_least=0.8)
+    table.aim(row, sends * insert, "x insert + commit", at_least=0.8)
     row = table.add("100 concurrent senders", median(concurrent), "/s")
-    table.aim(row, median(concurrent) / sends, "× sequential", at_least=25)
+    table.aim(row, median(concurrent) / sends, "x sequential", at_least=25)
     row = table.add("full cycle, plain", median(plain), "/s")
-    table.aim(row, median(plain) / sends, "× sequential", at_least=18)
+    table.aim(row, median(plain) / sends, "x sequential", at_least=18)
     row = table.add("full cycle, awaited complete", median(completing), "/s")
-    row.ratio = f"{median(completing) / sends:.2f} × sequential"
+    row.ratio = f"{median(completing) / sends:.2f} x sequential"
     row = table.add("request/reply p50", median(replies) * 1000, "ms")
-    table.aim(row, median(replies) / insert, "× insert + commit", at_most=3.2)
+    table.aim(row, median(replies) / insert, "x insert + commit", at_most=3.2)
     table.add("request/reply p99", percentile(replies, 99) * 1000, "ms")
     row = table.add("idle queue, send → handler starts, p50", median(starts) * 1000, "ms")
-    table.aim(row, median(starts) / insert, "× insert + commit", at_most=2)
+    table.aim(row, median(starts) / insert, "x insert + commit", at_most=2)
 
 
 def history_figures(table: Table, folder: Path) -> None:

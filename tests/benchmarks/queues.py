@@ -34,7 +34,7 @@ class Plain(Actor):
 
     async def run(self) -> None:
         async for message in self.queue.iter():
-            seen(message)
+            handlers.began(message)
 
 
 class Completing(Actor):
@@ -42,18 +42,32 @@ class Completing(Actor):
 
     async def run(self) -> None:
         async for message in self.queue.iter(completable=True):
-            seen(message)
+            handlers.began(message)
             await message.complete("done")
 
 
-handled = 0
-started_at = 0.0
+class Handlers:
+    """What the handlers tell the measurement: how many began, and when the last one did."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.last_at = 0.0
+        self._awaited = 0
+        self._reached = asyncio.Event()
+
+    def expect(self, count: int) -> asyncio.Event:
+        """Count anew; the event is set when ``count`` have begun."""
+        self.count, self._awaited, self._reached = 0, count, asyncio.Event()
+        return self._reached
+
+    def began(self, _: Any) -> None:
+        self.count += 1
+        if self.count == self._awaited:
+            self.last_at = time.perf_counter()
+            self._reached.set()
 
 
-def seen(_: Any) -> None:
-    global handled, started_at
-    handled += 1
-    started_at = time.perf_counter()
+handlers = Handlers()
 
 
 @asynccontextmanager
@@ -91,16 +105,14 @@ async def concurrent_rate(folder: Path, senders: int = 100, each: int = 100) -> 
 
 async def cycle_rate(folder: Path, name: str, senders: int = 100, each: int = 100) -> float:
     """Messages a second from send to settled, all durable: 100 senders, one serial consumer."""
-    global handled
     async with hosting(folder) as client:
         handle = getattr(client, name).get_or_create("a")
         await handle.send("tasks", TASK)
         await asyncio.sleep(0.05)
-        handled = 0
+        all_begun = handlers.expect(senders * each)
         begun = time.perf_counter()
         await asyncio.gather(*(_send_many(handle, each) for _ in range(senders)))
-        while handled < senders * each:
-            await asyncio.sleep(0.001)
+        await all_begun.wait()
         return senders * each / (time.perf_counter() - begun)
 
 
@@ -126,11 +138,11 @@ async def idle_start_seconds(folder: Path, times: int = 100) -> list[float]:
         await handle.send("tasks", TASK)
         await asyncio.sleep(0.05)
         for _ in range(times):
-            before, begun = handled, time.perf_counter()
+            one_begun = handlers.expect(1)
+            begun = time.perf_counter()
             await handle.send("tasks", TASK)
-            while handled == before:
-                await asyncio.sleep(0)
-            taken.append(started_at - begun)
+            await one_begun.wait()
+            taken.append(handlers.last_at - begun)
             await asyncio.sleep(0.003)
     return taken
 
