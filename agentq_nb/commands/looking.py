@@ -19,10 +19,9 @@ _MOST = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Results(Command):
-    """Show settled messages with their replies, the latest first; .frame() makes a DataFrame of them."""
+class _Listing(Command):
+    """What commands that list settled messages have in common."""
 
-    name: ClassVar[str] = "results"
     where: ClassVar[Where] = "both"
     only_waits: ClassVar[bool] = True
 
@@ -31,6 +30,13 @@ class Results(Command):
     )
     queue: str | None = word("QUEUE", "only those of this queue", optional=True, completes="queue")
     last: int = option("--last", "COUNT", f"how many (default {_MOST})", default=_MOST, convert=count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results(_Listing):
+    """Show settled messages with their replies, the latest first; .frame() makes a DataFrame of them."""
+
+    name: ClassVar[str] = "results"
 
     async def run(self, scene: Scene) -> Table:
         return await scene.host().sql(
@@ -40,18 +46,10 @@ class Results(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dead(Command):
+class Dead(_Listing):
     """Show the dead letters: messages that failed for good. %agentq retry MESSAGE puts one back."""
 
     name: ClassVar[str] = "dead"
-    where: ClassVar[Where] = "both"
-    only_waits: ClassVar[bool] = True
-
-    actor: str | None = word(
-        "ACTOR/KEY", "only those of this actor, like reviewer/main", convert=address, optional=True, completes="actor"
-    )
-    queue: str | None = word("QUEUE", "only those of this queue", optional=True, completes="queue")
-    last: int = option("--last", "COUNT", f"how many (default {_MOST})", default=_MOST, convert=count)
 
     async def run(self, scene: Scene) -> Table:
         return await scene.host().sql(

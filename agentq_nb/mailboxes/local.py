@@ -424,6 +424,8 @@ class LocalMailboxes:
         if not entry.cancelling:
             entry.cancelling = True
             await self._write([rows.of_message("message.cancel_requested", entry)])
+        else:
+            await self.flushed()
         lease = self._stock.box(entry.actor).lease
         if entry.running and lease is not None and lease.cancelling is not None:
             lease.cancelling(message)
@@ -433,6 +435,7 @@ class LocalMailboxes:
         everywhere = self._stock.entries.values()
         entries = [e for e in everywhere if e.actor == actor and e.queue == queue and not e.running]
         if not entries:
+            await self.flushed()
             return 0
         finished = [self._drop(entry, "cancelled") for entry in entries]
         written = [rows.of_message("message.cancelled", entry) for entry in entries]

@@ -45,8 +45,10 @@ class Timetable:
     def _ring(self) -> None:
         self._timer, self._timer_at = None, float("inf")
         now = self._clock.time()
-        while self._due and self._due[0][0] <= now:
-            due, _, entry = heapq.heappop(self._due)
-            if not entry.gone and entry.due == due:
-                self._call(entry)
-        self._arm()
+        try:
+            while self._due and self._due[0][0] <= now:
+                due, _, entry = heapq.heappop(self._due)
+                if not entry.gone and entry.due == due:
+                    self._call(entry)
+        finally:
+            self._arm()

@@ -70,3 +70,19 @@ def test_their_fields_are_still_checked() -> None:
 def test_a_class_of_another_name_does_not_fit_however_equal_its_fields() -> None:
     with pytest.raises(ValidationFailed, match="instance of Review"):
         Schema[Any](run_cell().review).dump(run_cell().other(summary="a"), "It")
+
+
+def test_they_may_be_put_into_a_state_that_was_there_before() -> None:
+    first, second = run_cell(), run_cell()
+    state = first.review(summary="a")
+    state.items.append(second.item(weight=1))
+    assert Schema[Any](first.review).encode(state, "State") == b'{"summary":"a","items":[{"weight":1.0}]}'
+
+
+@pytest.mark.parametrize("wrong", ["seven", "5", float("nan"), object()])
+def test_a_state_with_a_value_of_another_type_is_refused(wrong: object) -> None:
+    cell = run_cell()
+    item = cell.item(weight=1)
+    item.weight = wrong
+    with pytest.raises(ValidationFailed):
+        Schema[Any](cell.item).encode(item, "State")
