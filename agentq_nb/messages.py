@@ -7,8 +7,10 @@ letter), *cancelled* or *expired*. An attempt that fails, or that is released, p
 from __future__ import annotations
 
 import json
+import os
 import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Generic, Protocol
 
 from agentq_nb.declarations import Body, Reply
@@ -19,6 +21,7 @@ SCHEDULE_QUEUE = "$schedule"
 """Scheduled actions wait here as messages: durable, retried and counted like any other."""
 
 _LONGEST_TRACEBACK = 20_000
+_OURS = f"{Path(__file__).parent}{os.sep}"
 
 
 def describe(error: BaseException, *, with_traceback: bool = True) -> dict[str, Any]:
@@ -33,9 +36,24 @@ def describe(error: BaseException, *, with_traceback: bool = True) -> dict[str, 
     if known and error.metadata:
         described["metadata"] = _plain(error.metadata)
     if with_traceback and error.__traceback__ is not None:
-        text = clean("".join(traceback.format_exception(error)))
+        text = clean(_format(error))
         described["traceback"] = text if len(text) <= _LONGEST_TRACEBACK else text[-_LONGEST_TRACEBACK:]
     return described
+
+
+def _format(error: BaseException) -> str:
+    """Its traceback without the frames of this package that lie between the user's: they tell the user nothing."""
+    whole = traceback.TracebackException.from_exception(error)
+    pending = [whole]
+    while pending:
+        part = pending.pop()
+        theirs = [frame for frame in part.stack if not frame.filename.startswith(_OURS)]
+        if theirs:
+            part.stack = traceback.StackSummary.from_list(theirs)
+        pending += [
+            other for other in (part.__cause__, part.__context__, *(part.exceptions or ())) if other is not None
+        ]
+    return "".join(whole.format())
 
 
 def _told(value: object) -> str:

@@ -1,0 +1,57 @@
+"""Failures in words: what is written down about an exception."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from agentq_nb.errors import UserError, ValidationFailed
+from agentq_nb.messages import clean, describe
+from agentq_nb.naming import actor_id
+
+
+def test_a_traceback_shows_the_lines_of_the_user_and_not_those_of_the_package() -> None:
+    with pytest.raises(ValidationFailed) as caught:
+        actor_id("name", [3])  # type: ignore[list-item]
+    told = describe(caught.value)["traceback"]
+    assert "test_messages.py" in told
+    assert "naming.py" not in told
+    assert told.rstrip().endswith("[actor.validation_error]")
+
+
+def test_causes_and_groups_are_told_too() -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        try:
+            raise ValueError("first")
+        except ValueError as cause:
+            raise ExceptionGroup("both", [KeyError("inner")]) from cause
+    told = describe(caught.value)["traceback"]
+    assert all(text in told for text in ("first", "both", "inner"))
+
+
+@pytest.mark.parametrize("metadata", [{"x": float("nan")}, {"x": "\ud800"}, {"x": object()}, {"x": {1, 2}}])
+def test_metadata_that_is_not_json_is_told_as_text(metadata: dict[str, object]) -> None:
+    described = describe(UserError("no", metadata=metadata), with_traceback=False)
+    assert json.loads(json.dumps(described, allow_nan=False)) == described
+    assert "x" in described["metadata"]
+
+
+def test_text_that_no_file_can_hold_is_replaced() -> None:
+    assert clean("a\ud800b\0c") == "a?b\ufffdc"
+
+
+def test_an_endless_traceback_is_cut_at_its_beginning() -> None:
+    def deeper(level: int) -> None:
+        if level:
+            deeper(level - 1) if level % 2 else _other(level - 1)
+        raise ValueError("the end")
+
+    def _other(level: int) -> None:
+        deeper(level)
+
+    with pytest.raises(ValueError, match="the end") as caught:
+        deeper(400)
+    told = describe(caught.value)["traceback"]
+    assert len(told) <= 20_000
+    assert told.rstrip().endswith("the end")
