@@ -21,11 +21,10 @@ def test_a_traceback_shows_the_lines_of_the_user_and_not_those_of_the_package() 
 
 
 def test_causes_and_groups_are_told_too() -> None:
+    group = ExceptionGroup("both", [KeyError("inner")])
+    group.__cause__ = ValueError("first")
     with pytest.raises(ExceptionGroup) as caught:
-        try:
-            raise ValueError("first")
-        except ValueError as cause:
-            raise ExceptionGroup("both", [KeyError("inner")]) from cause
+        raise group
     told = describe(caught.value)["traceback"]
     assert all(text in told for text in ("first", "both", "inner"))
 
