@@ -7,7 +7,10 @@ import sys
 from typing import Any
 
 if sys.platform == "win32":
-    raise ImportError("agentq_nb does not run on Windows: it needs POSIX file locks and process groups. Use it in WSL.")
+    raise ImportError(
+        "agentq_nb does not support Windows: its promises about files and processes cannot be kept there. "
+        "Use it in WSL, in a container, or on Linux or macOS."
+    )
 
 from agentq_nb.actor import Actor, action
 from agentq_nb.agent_os import agent_os, agents

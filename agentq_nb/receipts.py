@@ -102,7 +102,10 @@ class Receipt(Generic[Reply]):
         return result_of(standing, replies)
 
     async def cancel(self) -> bool:
-        """Settle it as cancelled; a handler that is at it is stopped. False when it was settled already."""
+        """Settle it as cancelled; False when it was settled already.
+
+        A handler that is at it is stopped: it is asked to end when this returns, and :meth:`result` tells when it has.
+        """
         return await self.desk.cancel(self.id)
 
     def __repr__(self) -> str:

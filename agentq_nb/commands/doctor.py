@@ -66,9 +66,7 @@ class Doctor(Command):
 
 def _platform() -> Iterator[Check]:
     system = f"{platform.system()} {platform.release()} ({platform.machine()})"
-    if sys.platform == "win32":
-        yield Check("system", "problem", system, "Windows is not supported. Use WSL, a container, Linux or macOS.")
-    elif sys.platform == "darwin":
+    if sys.platform == "darwin":
         yield Check("system", "notice", system, "On macOS agents are not isolated, and their orphans are not ended.")
     else:
         yield Check("system", "ok", system)

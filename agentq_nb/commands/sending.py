@@ -71,6 +71,10 @@ class Ask(Command):
         return result
 
 
+_STOPS_WITHIN = 6.0
+"""Seconds after which a handler that is cancelled has ended, or is given up."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cancel(Command):
     """Cancel a message: one that waits is settled, one that is handled is stopped first."""
@@ -84,6 +88,7 @@ class Cancel(Command):
         receipt = receipt_of(scene, self.message)
         if not await receipt.cancel() and (status := await receipt.status()) != "cancelled":
             raise BadWords(f"Message {self.message} is {status} already: nothing is left to cancel.")
+        await receipt.result(_STOPS_WITHIN)
         return receipt
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from agentq_nb.notebook import forms
@@ -20,17 +19,9 @@ if TYPE_CHECKING:
 _loaded: dict[int, _Extension] = {}
 """By the shell's identity: a shell lives as long as its process."""
 
-UNSUPPORTED = (
-    "agentq_nb does not support Windows: its promises about files and processes cannot be kept there. "
-    "Use it in WSL, in a container, or on Linux or macOS."
-)
-
 
 def load(shell: Shell) -> None:
     """Install everything; loading again changes nothing."""
-    if sys.platform == "win32":
-        print(UNSUPPORTED, file=sys.stderr)
-        return
     if id(shell) not in _loaded:
         _loaded[id(shell)] = _Extension(shell)
         _loaded[id(shell)].install()

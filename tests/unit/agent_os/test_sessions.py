@@ -361,7 +361,7 @@ def test_destroying_a_vm_closes_its_sessions_and_keeps_transcripts_and_files(tmp
             await vm.send_prompt(session.session_id, "x")
             await vm.write_file("file", b"kept")
             activation = await vm.activation()
-            activation.destroy()
+            activation.runtime.destroy()
             await activation.ended.wait()
             await vm.restart()
             assert (await vm.get_session(session.session_id)).closed_reason == "the VM was destroyed"

@@ -20,7 +20,7 @@ def prompted(
 ) -> tuple[PromptResult, list[SessionEvent]]:
     async def program() -> tuple[PromptResult, list[SessionEvent]]:
         async with Machine(agent_os(agents=[agents.shell], isolation=mode), folder) as vm:
-            (await vm.activation()).origin = origin
+            (await vm.activation()).runtime.origin = origin
             session = await vm.create_session("shell", env=env)
             result: PromptResult | None = None
             for prompt in prompts:
