@@ -8,7 +8,7 @@ import shutil
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,10 +128,13 @@ def job(
     directory: tuple[str, ...],
     command: list[str],
     environment: Mapping[str, str],
+    programs: Sequence[str] = (),
+    readable: Sequence[str] = (),
 ) -> Job:
     """Everything the launcher needs to run ``command`` in ``directory`` below ``root`` under ``kind``.
 
-    ``environment`` comes on top of a clean one, in which HOME is the root as the command sees it.
+    ``environment`` comes on top of a clean one, in which HOME is the root as the command sees it. ``programs`` are
+    folders that come first on its PATH; ``readable`` ones may be read besides those of the system.
     """
     if kind == "bubblewrap":
         home, temporary, there = HOME, None, "/"
@@ -139,17 +142,27 @@ def job(
         home, temporary, there = str(root), tempfile.mkdtemp(prefix="agentq-command-"), str(root.joinpath(*directory))
     return Job(
         command=command,
-        environment=_clean_environment(home, temporary or "/tmp") | dict(environment),
+        environment=_clean_environment(home, temporary or "/tmp", programs) | dict(environment),
         directory=there,
         temporary=temporary,
-        bubblewrap=_bubblewrap(root, directory) if kind == "bubblewrap" else None,
-        landlock=_landlock(root, temporary) if kind == "landlock" and temporary else None,
+        bubblewrap=_bubblewrap(root, directory, readable) if kind == "bubblewrap" else None,
+        landlock=_landlock(root, temporary, readable) if kind == "landlock" and temporary else None,
+        input=None,
     )
 
 
-def _clean_environment(home: str, temporary: str) -> dict[str, str]:
+def _clean_environment(home: str, temporary: str, first: Sequence[str]) -> dict[str, str]:
     programs = dict.fromkeys(
-        (os.path.dirname(sys.executable), "/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
+        (
+            *first,
+            os.path.dirname(sys.executable),
+            "/usr/local/bin",
+            "/usr/bin",
+            "/bin",
+            "/usr/local/sbin",
+            "/usr/sbin",
+            "/sbin",
+        )
     )
     return {
         "HOME": home,
@@ -179,7 +192,7 @@ def _name_service() -> list[str]:
     return [] if real.startswith("/etc/") or not os.path.exists(real) else [real]
 
 
-def _bubblewrap(root: Path, directory: tuple[str, ...]) -> Bubblewrap:
+def _bubblewrap(root: Path, directory: tuple[str, ...], readable: Sequence[str]) -> Bubblewrap:
     options = ["--die-with-parent", "--new-session", "--unshare-user", "--unshare-pid", "--unshare-ipc"]
     options += ["--unshare-uts", "--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
     for path in _SYSTEM:
@@ -191,10 +204,13 @@ def _bubblewrap(root: Path, directory: tuple[str, ...]) -> Bubblewrap:
         # Below /home/user the workspace is bound: a folder for the interpreter would be left behind in it.
         if not path.startswith(HOME + "/"):
             options += ["--ro-bind-try", path, path]
-    options += ["--bind", str(root), HOME, "--chdir", "/".join((HOME, *directory))]
+    options += ["--bind", str(root), HOME]
+    for path in readable:
+        options += ["--ro-bind", path, path]
+    options += ["--chdir", "/".join((HOME, *directory))]
     return Bubblewrap(program=shutil.which("bwrap") or "bwrap", options=options)
 
 
-def _landlock(root: Path, temporary: str) -> Landlock:
-    read = [*_SYSTEM, "/proc", *_name_service(), *_interpreter()]
+def _landlock(root: Path, temporary: str, readable: Sequence[str]) -> Landlock:
+    read = [*_SYSTEM, "/proc", *_name_service(), *_interpreter(), *readable]
     return Landlock(write=[*_DEVICES, temporary, str(root)], read=read)

@@ -52,6 +52,8 @@ def main() -> int:
         return 1
     job: dict[str, Any] = json.load(sys.stdin)
     command = _start(job, linux)
+    if job["input"] is not None:
+        os.close(job["input"])  # the command alone reads it, so that its end is noticed
     for standard in (0, 1, 2):
         os.dup2(os.open(os.devnull, os.O_RDWR), standard)
     status = _watch(command, woken, job)
@@ -148,7 +150,9 @@ def _start(job: dict[str, Any], linux: bool) -> int:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(os.open(os.devnull, os.O_RDONLY) if job["input"] is None else job["input"], 0)
+        if job["input"] is not None:
+            os.close(job["input"])
         _become(job)
     except FileNotFoundError as error:
         code = 127

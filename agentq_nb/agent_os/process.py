@@ -42,6 +42,8 @@ class Job(TypedDict):
     """A folder that goes with the command."""
     bubblewrap: Bubblewrap | None
     landlock: Landlock | None
+    input: int | None
+    """An inherited file descriptor that becomes the command's stdin; None gives it an empty one."""
 
 
 LARGEST_OUTPUT = 1_000_000
@@ -159,9 +161,13 @@ async def _run(job: Job, timeout: float | None, stdout: TextFilter | None, stder
     return ExecResult(code if code >= 0 else 128 - code, *texts, timed_out=timed_out, truncated=truncated)
 
 
+def launcher_words() -> list[str]:
+    """How ``launcher.py`` is started by this process."""
+    return [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid())]
+
+
 async def _launch(job: Job) -> Process:
-    words = [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid())]
-    process = await anyio.open_process(words, env={}, cwd="/", start_new_session=True)
+    process = await anyio.open_process(launcher_words(), env={}, cwd="/", start_new_session=True)
     assert process.stdin is not None
     with suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError):  # its exit code will tell
         await process.stdin.send(json.dumps({**job, "grace": GRACE}).encode())

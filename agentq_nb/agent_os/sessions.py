@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 
+from agentq_nb.agent_os.agents.agent import Held
 from agentq_nb.agent_os.redaction import Redactor
 from agentq_nb.agent_os.transcript import Records, Transcript, as_mapping, in_utc, read_events
 from agentq_nb.agent_os.values import SessionEvent, SessionInfo
@@ -40,6 +41,7 @@ class Session:
     history: list[tuple[str, str]] | None
     """None: to be read from the log."""
     turn: anyio.Lock = field(default_factory=anyio.Lock)
+    held: Held = field(default_factory=Held)
     cancel: Callable[[], None] | None = None
     """Ends the prompt that runs; None when none does."""
 
@@ -130,12 +132,18 @@ class Sessions:
             with anyio.move_on_after(_CLOSING):
                 async with session.turn:
                     pass
+        await session.held.release()
         await self._append("session.closed", {"reason": reason}, session_id)
 
     async def close_all(self, reason: str) -> None:
         """Close every open session."""
         for session_id in list(self._open):
             await self.close(session_id, reason)
+
+    async def release_all(self) -> None:
+        """End the agents' processes; the sessions stay open."""
+        for session in list(self._open.values()):
+            await session.held.release()
 
     async def get(self, session_id: str) -> SessionInfo:
         """Facts about a session, open or closed. Raises ``SessionUnknown``."""

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 FileKind: TypeAlias = Literal["file", "directory", "link", "other"]
 IsolationKind: TypeAlias = Literal["bubblewrap", "landlock", "none"]
 IsolationMode: TypeAlias = Literal["auto", "required", "off"]
+Permission: TypeAlias = Literal["allow", "deny"]
 EventType: TypeAlias = Literal["prompt", "text", "tool_call", "tool_result", "result", "error", "note"]
 
 
@@ -85,11 +86,29 @@ class PromptResult:
 
 
 @dataclass(frozen=True)
+class PermissionRequest:
+    """What an agent asks before it does it."""
+
+    session_id: str
+    agent: str
+    title: str
+    """What it is about to do, in the agent's words."""
+    kind: str | None
+    """``"edit"``, ``"execute"``, ``"read"`` and the like, where the agent says so."""
+    tool_call: Mapping[str, Any]
+    """All that the agent tells about it, as it came."""
+
+
+@dataclass(frozen=True)
 class AgentCheck:
     """Whether an agent can work here; ``missing`` says in sentences what is not there and how to get it."""
 
     agent: str
     missing: tuple[str, ...] = ()
+    version: str | None = None
+    """Of the agent that was found, where it tells."""
+    path: str | None = None
+    """The program that would be started."""
 
     def __bool__(self) -> bool:
         return not self.missing

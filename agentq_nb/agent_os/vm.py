@@ -11,10 +11,12 @@ from typing import Any, ClassVar, TypeAlias, get_args
 import anyio
 
 from agentq_nb.actor import Actor, action
-from agentq_nb.agent_os.agents.agent import Agent, AgentSession
+from agentq_nb.agent_os.agents.agent import Agent, AgentSession, PersistentAgent
 from agentq_nb.agent_os.arguments import checked_command, checked_environment
 from agentq_nb.agent_os.isolation import in_force, job
-from agentq_nb.agent_os.process import run
+from agentq_nb.agent_os.open_process import OpenProcess, open_process
+from agentq_nb.agent_os.permissions import Permissions, Permits
+from agentq_nb.agent_os.process import Job, run
 from agentq_nb.agent_os.redaction import StreamRedactor
 from agentq_nb.agent_os.sessions import Session, Sessions, forget, sessions_of
 from agentq_nb.agent_os.turn import take_turn
@@ -23,6 +25,8 @@ from agentq_nb.agent_os.values import (
     FileInfo,
     Isolation,
     IsolationMode,
+    Permission,
+    PermissionRequest,
     PromptResult,
     SessionEvent,
     SessionInfo,
@@ -38,12 +42,15 @@ def agent_os(
     agents: Sequence[Agent] = (),
     isolation: IsolationMode = "auto",
     workspace: str | Path | None = None,
+    permissions: Permissions = "allow",
 ) -> type[VM]:
     """A new actor class whose actors are VMs: each has a folder, runs commands, and talks to ``agents``.
 
     ``isolation``: what stands between their processes and the machine. ``"auto"`` takes bubblewrap, else Landlock,
     else none; ``"required"`` refuses to run anything where there is none; ``"off"`` asks for none. ``workspace`` is
-    the folder that holds the VMs' folders, instead of ``<notebook>.agentq``. Files and transcripts survive a restart;
+    the folder that holds the VMs' folders, instead of ``<notebook>.agentq``. ``permissions`` answers agents that ask
+    before they do something: ``"allow"``, ``"deny"``, or a function of a ``PermissionRequest`` that returns one of them;
+    it is no boundary, since agents ask only when they like to: the isolation is. Files and transcripts survive a restart;
     processes and the values of ``env`` do not.
     """
     by_name: dict[str, Agent] = {}
@@ -56,9 +63,12 @@ def agent_os(
     if isolation not in get_args(IsolationMode):
         raise TypeError(f"isolation is one of {', '.join(map(repr, get_args(IsolationMode)))}, not {isolation!r}.")
 
+    permits = Permits(permissions)
+
     class MadeVM(VM, action_timeout=None):
         _agents = by_name
         _isolation_mode = isolation
+        _permits = permits
         _parent = None if workspace is None else Path(workspace).expanduser().absolute()
 
     MadeVM.__name__ = MadeVM.__qualname__ = "VM"
@@ -70,6 +80,7 @@ class VM(Actor, action_timeout=None):
 
     _agents: ClassVar[Mapping[str, Agent]] = {}
     _isolation_mode: ClassVar[IsolationMode] = "auto"
+    _permits: ClassVar[Permits] = Permits("allow")
     _parent: ClassVar[Path | None] = None
     _warned = False
 
@@ -81,6 +92,10 @@ class VM(Actor, action_timeout=None):
     async def on_wake(self) -> None:
         """Find this VM's sessions again."""
         await self._sessions.wake(self.runtime.records, self._show)
+
+    async def on_sleep(self) -> None:
+        """End the agents' processes. The next prompt of a session starts its agent again."""
+        await self._sessions.release_all()
 
     async def on_destroy(self) -> None:
         """Close the sessions. The files stay where they are, the transcripts in the log."""
@@ -171,9 +186,10 @@ class VM(Actor, action_timeout=None):
 
         It is closed when the ``run`` or action that created it ends, or the kernel; with ``keep`` it goes on until
         ``close_session``, also after a restart. Values of ``env`` live in memory only, and are redacted in all that
-        is stored or shown (8 characters or more, unless named in ``public_env``).
+        is stored or shown (8 characters or more, unless named in ``public_env``). A coding agent's process is started
+        here, and ends with the session; raises ``AgentError`` when it does not get ready.
         """
-        check = self._agent(agent).check()
+        check = await self.in_thread(self._agent(agent).check)
         if not check:
             raise AgentError(f"Agent '{agent}' cannot work here: {' '.join(check.missing)}", code="not_ready")
         environment = checked_environment(env)
@@ -183,6 +199,7 @@ class VM(Actor, action_timeout=None):
         info = await self._sessions.create(agent, environment, public_env, where, keep)
         if caller is not None and not keep:
             caller.at_end(functools.partial(self._sessions.close, info.session_id, "the call that created it ended"))
+        await self.keep_awake(self._begin(info.session_id))
         return info
 
     @action
@@ -252,41 +269,89 @@ class VM(Actor, action_timeout=None):
     async def _exec(
         self, command: str | Sequence[str], timeout: float | None, cwd: FileName, environment: Mapping[str, str]
     ) -> ExecResult:
-        words = checked_command(command)
-        directory = await self.in_thread(self._workspace.directory, cwd)
-        kind = (await in_force(self._isolation_mode)).kind
-        if kind == "none" and self._isolation_mode != "off" and not self._warned:
-            self._warned = True
-            self.log.warning("No isolation on this machine: commands may do whatever you may. See isolation().")
-        prepared = job(kind, self._workspace.root, directory, words, environment)
+        prepared = await self._job(command, cwd, environment)
         redactor = self._sessions.redactor
         try:
             return await run(prepared, timeout, StreamRedactor(redactor), StreamRedactor(redactor))
         except OSError as error:
             raise AgentError(f"The command could not be started: {error}.", code="not_started") from None
 
-    async def _prompt(self, session: Session, text: str, origin: str) -> PromptResult:
-        session_id = session.info.session_id
+    async def _job(
+        self,
+        command: str | Sequence[str],
+        cwd: FileName,
+        environment: Mapping[str, str],
+        programs: Sequence[str] = (),
+        readable: Sequence[str] = (),
+    ) -> Job:
+        words = checked_command(command)
+        directory = await self.in_thread(self._workspace.directory, cwd)
+        kind = (await in_force(self._isolation_mode)).kind
+        if kind == "none" and self._isolation_mode != "off" and not self._warned:
+            self._warned = True
+            self.log.warning("No isolation on this machine: commands may do whatever you may. See isolation().")
+        return job(kind, self._workspace.root, directory, words, environment, programs, readable)
+
+    async def _begin(self, session_id: str) -> None:
+        """Start what the agent of a new session keeps running; without it there is no session."""
+        session = await self._sessions.opened(session_id)
         agent = self._agent(session.info.agent)
+        if not isinstance(agent, PersistentAgent):
+            return
+        await anyio.to_thread.run_sync(self._workspace.ensure)
+        try:
+            await agent.begin(self._view(session, self.runtime.origin))
+        except BaseException as error:
+            with anyio.CancelScope(shield=True):
+                await self._sessions.close(session_id, "its agent did not start")
+            if isinstance(error, AgentError):
+                raise AgentError(self._sessions.redactor.text(error.message), code=error.code) from None
+            raise
+
+    async def _prompt(self, session: Session, text: str, origin: str) -> PromptResult:
         await anyio.to_thread.run_sync(self._workspace.ensure)
         async with session.turn:
-            session = await self._sessions.opened(session_id)  # it may have been closed while this prompt waited
-            view = AgentSession(
-                session_id,
-                agent.name,
-                root=self._workspace.root,
-                cwd=self._workspace.path(session.info.cwd),
-                env=dict(session.environment),
-                history=tuple(session.history or ()),
-                workspace=self._workspace,
-                isolation_mode=self._isolation_mode,
-                origin=origin,
-                isolation=functools.partial(in_force, self._isolation_mode),
-                exec=functools.partial(self._session_exec, session),
-            )
-            return await take_turn(session, agent, view, text, self._sessions.redactor)
+            session = await self._sessions.opened(session.info.session_id)  # closed, perhaps, while this prompt waited
+            agent = self._agent(session.info.agent)
+            return await take_turn(session, agent, self._view(session, origin), text, self._sessions.redactor)
+
+    def _view(self, session: Session, origin: str) -> AgentSession:
+        return AgentSession(
+            session.info.session_id,
+            session.info.agent,
+            root=self._workspace.root,
+            cwd=self._workspace.path(session.info.cwd),
+            env=dict(session.environment),
+            history=tuple(session.history or ()),
+            workspace=self._workspace,
+            isolation_mode=self._isolation_mode,
+            origin=origin,
+            isolation=functools.partial(in_force, self._isolation_mode),
+            exec=functools.partial(self._session_exec, session),
+            open=functools.partial(self._session_open, session),
+            permit=self._permit,
+            held=session.held,
+        )
 
     async def _session_exec(
         self, session: Session, command: str | Sequence[str], timeout: float | None = None
     ) -> ExecResult:
         return await self._exec(command, timeout, session.info.cwd, session.environment)
+
+    async def _session_open(
+        self,
+        session: Session,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        programs: Sequence[str] = (),
+        readable: Sequence[str] = (),
+    ) -> OpenProcess:
+        environment = {**env, **session.environment}
+        prepared = await self._job(command, session.info.cwd, environment, programs, readable)
+        try:
+            return await open_process(prepared)
+        except OSError as error:
+            raise AgentError(f"Its process could not be started: {error}.", code="not_started") from None
+
+    async def _permit(self, request: PermissionRequest) -> Permission:
+        return await self._permits.answer(request, self.log)

@@ -1,7 +1,22 @@
-"""The agents a VM can be given: ``agent_os(agents=[agents.function(f, name="reviewer"), agents.shell])``."""
+"""The agents a VM can be given: ``agent_os(agents=[agents.pi, agents.function(f, name="reviewer")])``."""
 
+from agentq_nb.agent_os.agents.acp_agent import AcpAgent, acp
 from agentq_nb.agent_os.agents.agent import Agent, AgentEvent, AgentSession
 from agentq_nb.agent_os.agents.function_agent import FunctionAgent, function
+from agentq_nb.agent_os.agents.presets import claude, codex, pi
 from agentq_nb.agent_os.agents.shell_agent import ShellAgent, shell
 
-__all__ = ["Agent", "AgentEvent", "AgentSession", "FunctionAgent", "ShellAgent", "function", "shell"]
+__all__ = [
+    "AcpAgent",
+    "Agent",
+    "AgentEvent",
+    "AgentSession",
+    "FunctionAgent",
+    "ShellAgent",
+    "acp",
+    "claude",
+    "codex",
+    "function",
+    "pi",
+    "shell",
+]

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
-from agentq_nb.agent_os.values import AgentCheck, ExecResult, Isolation, IsolationMode
+from agentq_nb.agent_os.open_process import OpenProcess
+from agentq_nb.agent_os.values import AgentCheck, ExecResult, Isolation, IsolationMode, Permission, PermissionRequest
 from agentq_nb.agent_os.workspace import FileName, Workspace
 
 AgentEventType: TypeAlias = Literal["text", "tool_call", "tool_result", "note", "result"]
@@ -46,6 +47,34 @@ class AgentEvent:
 
 Emit: TypeAlias = Callable[[AgentEvent], Awaitable[None]]
 Execute: TypeAlias = Callable[..., Awaitable[ExecResult]]
+Open: TypeAlias = Callable[..., Awaitable[OpenProcess]]
+Permit: TypeAlias = Callable[[PermissionRequest], Awaitable[Permission]]
+
+
+class Companion(Protocol):
+    """What an agent keeps alive between the prompts of a session: its process, above all."""
+
+    @property
+    def alive(self) -> bool: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Held:
+    """The place of one session's companion. It is released when the session is closed and when the VM sleeps."""
+
+    value: Any = None
+
+    @property
+    def alive(self) -> bool:
+        return self.value is not None and self.value.alive
+
+    async def release(self) -> None:
+        """End what is held, if anything is."""
+        companion: Companion | None = self.value
+        self.value = None
+        if companion is not None:
+            await companion.aclose()
 
 
 @dataclass(frozen=True)
@@ -67,6 +96,11 @@ class AgentSession:
     isolation: Callable[[], Awaitable[Isolation]] = field(repr=False)
     exec: Execute = field(repr=False)
     """``await session.exec(command, timeout=None)``: as the VM's action, with this session's ``cwd`` and ``env``."""
+    open: Open = field(repr=False)
+    """``await session.open(command, env, programs, readable)``: starts a process as ``exec`` does, and leaves it open."""
+    permit: Permit = field(repr=False)
+    """What the user lets agents do, asked for one request."""
+    held: Held = field(default_factory=Held, repr=False)
     stopped: threading.Event = field(default_factory=threading.Event, repr=False)
 
     @property
@@ -96,4 +130,13 @@ class Agent(Protocol):
 
     async def prompt(self, session: AgentSession, text: str, emit: Emit) -> None:
         """Answer one prompt, telling everything through ``emit``. What it raises fails the prompt."""
+        ...
+
+
+@runtime_checkable
+class PersistentAgent(Agent, Protocol):
+    """An agent with something to start before the first prompt, and to keep in ``session.held``."""
+
+    async def begin(self, session: AgentSession) -> None:
+        """Start it. What it raises fails ``create_session``."""
         ...

@@ -1,0 +1,115 @@
+"""Coding agents that speak ACP (Agent Client Protocol), as the programs they are."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import anyio.to_thread
+
+from agentq_nb.agent_os.agents.agent import AgentEvent, AgentSession, Emit
+from agentq_nb.agent_os.agents.installing import Found, find, find_node, why_no_node
+from agentq_nb.agent_os.values import AgentCheck
+from agentq_nb.agent_os.workspace import HOME
+from agentq_nb.errors import AgentError
+
+_REMEMBERED = 8000  # characters of what was said before, for an agent that had to be started again
+
+
+@dataclass(frozen=True)
+class AcpAgent:
+    """What :func:`acp` returns, and what the presets are."""
+
+    name: str
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    """Variables besides those of the session."""
+    readable: tuple[str, ...] = ()
+    """Folders it may read under isolation besides its own."""
+    packages: tuple[str, ...] = ()
+    """The npm packages it comes in."""
+    hint: str = ""
+    """What to look at when its language model refuses."""
+    silence_is_failure: bool = False
+    """It ends its turn as if all were well, but without a word, when its language model answers with an error."""
+
+    def check(self) -> AgentCheck:
+        """Whether its program is there, and a Node that is new enough where it needs one."""
+        missing: list[str] = []
+        program = self._program()
+        install = f"Install it: agentq agents install {self.name} (in a notebook: %agentq agents install {self.name})."
+        if program is None:
+            get = install if self.packages else "Install it, or give its full path."
+            missing.append(f"There is no {self.argv[0]} on the PATH. {get}")
+        if self.packages and find_node() is None:
+            missing.append(f"{why_no_node()} {install}")
+        return AgentCheck(self.name, tuple(missing), program and program.version, program and program.program)
+
+    async def begin(self, session: AgentSession) -> None:
+        """Start the agent's process for this session. Raises ``AgentError`` when it does not get ready."""
+        # Loading the protocol's library takes a while, and the loop has other things to do.
+        conversing = await anyio.to_thread.run_sync(
+            importlib.import_module, "agentq_nb.agent_os.agents.acp_conversation"
+        )
+        programs, readable, command = await anyio.to_thread.run_sync(self._prepared)
+        bound = (await session.isolation()).kind == "bubblewrap"
+        process = await session.open(
+            command, env=dict(self.environment), programs=programs, readable=(*readable, *self.readable)
+        )
+        below = session.cwd.relative_to(session.root).parts
+        cwd = "/".join((HOME if bound else str(session.root), *below))
+        session.held.value = await conversing.begin(process, cwd, session, self, _briefing(session, bound))
+
+    async def prompt(self, session: AgentSession, text: str, emit: Emit) -> None:
+        """Let it answer; its process is started again where it has ended meanwhile."""
+        if not session.held.alive:
+            await session.held.release()
+            if session.history:
+                told = "The agent's process was started anew; it was told how the conversation went so far."
+                await emit(AgentEvent("note", told))
+            await self.begin(session)
+        await session.held.value.prompt(text, emit)
+
+    def _program(self) -> Found | None:
+        return find(self.argv[0], self.name)
+
+    def _prepared(self) -> tuple[list[str], list[str], list[str]]:
+        """Folders for its PATH, folders to read, and the command."""
+        found = [self._program(), find_node() if self.packages else None]
+        program = found[0]
+        if program is None:
+            raise AgentError(" ".join(self.check().missing), code="not_ready")
+        present = [one for one in found if one is not None]
+        programs = [os.path.dirname(one.program) for one in present]
+        readable = dict.fromkeys(path for one in present for path in one.readable)
+        return programs, list(readable), [program.program, *self.argv[1:]]
+
+
+def acp(
+    name: str,
+    argv: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    readable: Sequence[str | os.PathLike[str]] = (),
+) -> AcpAgent:
+    """Any agent that speaks ACP on stdin and stdout: ``agents.acp("mine", ["my-agent", "--acp"])``.
+
+    ``argv`` is the program with its arguments. Under isolation it can read its own folder, the system's, and those in
+    ``readable``. ``env`` are settings: secrets belong into ``create_session(env=...)``, where they are redacted.
+    """
+    if isinstance(argv, str) or not argv or not all(isinstance(word, str) for word in argv):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
+        raise TypeError(f'agents.acp takes the command as a list, like ["my-agent", "--acp"], not {argv!r:.200}.')
+    folders = tuple(os.path.abspath(os.path.expanduser(path)) for path in readable)
+    return AcpAgent(name, tuple(argv), dict(env or {}), folders)
+
+
+def _briefing(session: AgentSession, bound: bool) -> str:
+    """What the agent is told beside its first prompt: how the folder is called, and what was said before."""
+    parts: list[str] = []
+    if not bound:
+        parts.append(f"Where a prompt says {HOME}, it means the folder {session.root}, which is also your HOME.")
+    if session.history:
+        said = "\n\n".join(f"User: {prompt}\n\nYou: {answer}" for prompt, answer in session.history)
+        parts.append(f"This continues an earlier conversation. Its end:\n\n{said[-_REMEMBERED:]}")
+    return "\n\n".join(parts)

@@ -1,0 +1,102 @@
+"""A command that runs until it is told to end, with its stdin and stdout open to us and the end of its stderr kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import socket
+from contextlib import suppress
+
+import anyio
+
+from agentq_nb.agent_os.process import GRACE, Job, launcher_words
+
+_LONGEST_LINE = 64 * 1024 * 1024  # bytes of one line of stdout
+_KEPT = 8192  # bytes of stderr
+_SHOWN = 12  # lines of them
+
+
+class OpenProcess:
+    """What :func:`open_process` returns."""
+
+    def __init__(self, process: asyncio.subprocess.Process, input: asyncio.StreamWriter, temporary: str | None) -> None:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self.input = input
+        self.output = process.stdout
+        """Lines of up to 64 MiB."""
+        self._process = process
+        self._temporary = temporary
+        self._errors = b""
+        self._draining = asyncio.create_task(self._drain(process.stderr), name="agentq stderr")
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; 128 + the signal's number when a signal ended it."""
+        code = self._process.returncode
+        return code if code is None or code >= 0 else 128 - code
+
+    async def wait(self, seconds: float) -> int | None:
+        """Give it this long to end: its exit code, or None."""
+        with anyio.move_on_after(seconds):
+            await self._process.wait()
+            await asyncio.wait({self._draining})
+        return self.exit_code
+
+    def last_words(self) -> str:
+        """The last whole lines it wrote to stderr. They may hold secrets."""
+        text = self._errors
+        if len(text) == _KEPT:
+            # The first line is cut, and with it a secret might be, which then could not be told.
+            text = text.partition(b"\n")[2]
+        return "\n".join(text.decode(errors="replace").strip().splitlines()[-_SHOWN:])
+
+    async def aclose(self) -> None:
+        """End it with all it started: asked to, and killed two seconds later."""
+        with anyio.CancelScope(shield=True):
+            self.input.close()
+            if self._process.returncode is None:
+                with suppress(ProcessLookupError):
+                    self._process.terminate()
+                if await self.wait(GRACE * 2 + 1) is None:
+                    self._process.kill()
+                    await self._process.wait()
+            self._draining.cancel()
+            await asyncio.wait({self._draining})
+            # The launcher removes it; only if it was killed itself is there something left to do.
+            if self._temporary:
+                shutil.rmtree(self._temporary, ignore_errors=True)
+
+    async def _drain(self, errors: asyncio.StreamReader) -> None:
+        while data := await errors.read(65536):
+            self._errors = (self._errors + data)[-_KEPT:]
+
+
+async def open_process(job: Job) -> OpenProcess:
+    """Start a job through the launcher, which ends it when we die. Raises ``OSError`` when that cannot be done."""
+    # A task cancelled in the middle of this would leave a launcher that nobody knows of.
+    started: OpenProcess | None = None
+    with anyio.CancelScope(shield=True):
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *launcher_words(),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={},
+                cwd="/",
+                start_new_session=True,
+                pass_fds=[theirs.fileno()],
+                limit=_LONGEST_LINE,
+            )
+            _, writer = await asyncio.open_connection(sock=ours)
+            assert process.stdin is not None
+            with suppress(BrokenPipeError, ConnectionResetError):  # its exit code will tell
+                process.stdin.write(json.dumps({**job, "grace": GRACE, "input": theirs.fileno()}).encode())
+                await process.stdin.drain()
+            process.stdin.close()
+        started = OpenProcess(process, writer, job["temporary"])
+    assert started is not None
+    return started

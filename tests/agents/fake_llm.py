@@ -1,0 +1,257 @@
+"""A language model on loopback that does what the prompt's lines say, for real agents that must need no key and no net.
+
+``@write PATH TEXT`` and ``@run COMMAND`` call the agent's own tools, one in each round; ``@say TEXT`` is the answer at the
+end, ``@slow SECONDS`` the pause between its words, ``@status CODE`` an HTTP error instead, once the tools have been called.
+It speaks Anthropic's Messages and OpenAI's Responses.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+_WRITERS = ("write", "Write", "write_file")
+_SHELLS = ("bash", "Bash", "exec_command", "shell_command", "shell")
+_NAMES = {"path": ("path", "file_path"), "text": ("content",), "command": ("command", "cmd")}
+
+
+@dataclass
+class Script:
+    """What a prompt asks for."""
+
+    calls: list[tuple[tuple[str, ...], dict[str, str]]] = field(default_factory=list)
+    say: str = "done"
+    slow: float = 0.0
+    status: int = 0
+
+    @staticmethod
+    def of(prompt: str) -> Script:
+        script = Script()
+        for verb, rest in re.findall(r"^\s*@(write|run|say|slow|status) (.*)$", prompt, re.MULTILINE):
+            if verb == "write":
+                path, _, text = rest.partition(" ")
+                script.calls.append((_WRITERS, {"path": path, "text": text}))
+            elif verb == "run":
+                script.calls.append((_SHELLS, {"command": rest}))
+            elif verb == "say":
+                script.say = rest
+            elif verb == "slow":
+                script.slow = float(rest)
+            else:
+                script.status = int(rest)
+        return script
+
+
+@dataclass
+class Answer:
+    """One round of the model."""
+
+    text: str
+    slow: float = 0.0
+    status: int = 0
+    call: tuple[str, dict[str, Any]] | None = None
+
+
+def decide(prompt: str, rounds: int, tools: dict[str, dict[str, Any]]) -> Answer:
+    """The answer in the round after ``rounds`` tool results; ``tools`` are the agent's, with their schemas."""
+    script = Script.of(prompt)
+    if tools and rounds < len(script.calls):
+        return Answer("I call a tool. ", call=_call(*script.calls[rounds], tools))
+    return Answer(script.say, script.slow, script.status)
+
+
+def _call(
+    programs: tuple[str, ...], words: dict[str, str], tools: dict[str, dict[str, Any]]
+) -> tuple[str, dict[str, Any]]:
+    name = next((program for program in programs if program in tools), None)
+    if name is None:  # an agent that writes files with its shell
+        return _call(_SHELLS, {"command": f"printf %s {shlex.quote(words['text'])} > {words['path']}"}, tools)
+    properties = tools[name].get("properties", {})
+    arguments: dict[str, Any] = {}
+    for word, value in words.items():
+        key = next(candidate for candidate in _NAMES[word] if candidate in properties)
+        arguments[key] = ["bash", "-c", value] if properties[key].get("type") == "array" else value
+    return name, arguments
+
+
+class FakeModel(ThreadingHTTPServer):
+    """The server; ``with serving() as model``."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.prompts: list[str] = []
+        """The prompt of each round, as it arrived."""
+        self.keys: set[str] = set()
+        """The keys that were sent."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+@contextmanager
+def serving() -> Iterator[FakeModel]:
+    """A running model on a free port."""
+    model = FakeModel()
+    thread = threading.Thread(target=model.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield model
+    finally:
+        model.shutdown()
+        model.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: FakeModel
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._json({"data": [], "models": []})
+
+    def do_HEAD(self) -> None:
+        self._json({})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
+        self.server.keys.add(self.headers.get("x-api-key") or self.headers.get("authorization", ""))
+        path = self.path.partition("?")[0]
+        try:
+            if path.endswith("/messages"):
+                self._messages(body)
+            elif path.endswith("/responses"):
+                self._responses(body)
+            else:
+                self._json({"input_tokens": 1})
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # whoever cancels hangs up
+
+    # --- Anthropic ---
+
+    def _messages(self, body: dict[str, Any]) -> None:
+        prompt, rounds = "", 0
+        for message in body["messages"]:
+            blocks = message["content"]
+            blocks = [{"type": "text", "text": blocks}] if isinstance(blocks, str) else blocks
+            if message["role"] != "user":
+                continue
+            text = "\n".join(block["text"] for block in blocks if block["type"] == "text")
+            if re.search(r"^\s*@\w+ ", text, re.MULTILINE):
+                prompt, rounds = text, 0
+            rounds += sum(block["type"] == "tool_result" for block in blocks)
+        tools = {tool["name"]: tool.get("input_schema", {}) for tool in body.get("tools", [])}
+        answer = decide(prompt, rounds, tools)
+        self.server.prompts.append(prompt)
+        if answer.status:
+            self._json({"type": "error", "error": {"type": "api_error", "message": "no such luck"}}, answer.status)
+            return
+        usage = {"input_tokens": 10, "output_tokens": 5}
+        stop = "tool_use" if answer.call else "end_turn"
+        content: list[dict[str, Any]] = [{"type": "text", "text": answer.text}]
+        if answer.call:
+            content.append({"type": "tool_use", "id": f"toolu_{rounds}_{time.time_ns()}", "name": answer.call[0]})
+            content[1]["input"] = answer.call[1]
+        whole = {"id": "msg_1", "type": "message", "role": "assistant", "model": body["model"], "usage": usage}
+        whole |= {"content": content, "stop_reason": stop, "stop_sequence": None}
+        if not body.get("stream"):
+            self._json(whole)
+            return
+        self._begin_stream()
+        self._event({"type": "message_start", "message": {**whole, "content": [], "stop_reason": None}})
+        for index, block in enumerate(content):
+            empty = {**block, "text": ""} if block["type"] == "text" else {**block, "input": {}}
+            self._event({"type": "content_block_start", "index": index, "content_block": empty})
+            for delta in self._deltas(block, answer.slow):
+                self._event({"type": "content_block_delta", "index": index, "delta": delta})
+            self._event({"type": "content_block_stop", "index": index})
+        ended = {"stop_reason": stop, "stop_sequence": None}
+        self._event({"type": "message_delta", "delta": ended, "usage": usage})
+        self._event({"type": "message_stop"})
+
+    def _deltas(self, block: dict[str, Any], slow: float) -> Iterator[dict[str, Any]]:
+        if block["type"] == "tool_use":
+            yield {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}
+            return
+        for word in _words(block["text"], slow):
+            yield {"type": "text_delta", "text": word}
+
+    # --- OpenAI ---
+
+    def _responses(self, body: dict[str, Any]) -> None:
+        prompt, rounds = "", 0
+        for item in body["input"]:
+            if item.get("role") == "user":
+                text = "\n".join(part.get("text", "") for part in item["content"])
+                if re.search(r"^\s*@\w+ ", text, re.MULTILINE):
+                    prompt, rounds = text, 0
+            rounds += str(item.get("type")).endswith("call_output")
+        tools = {tool["name"]: tool.get("parameters", {}) for tool in body.get("tools", []) if "parameters" in tool}
+        answer = decide(prompt, rounds, tools)
+        self.server.prompts.append(prompt)
+        if answer.status:
+            self._json({"error": {"message": "no such luck"}}, answer.status)
+            return
+        said = {"type": "output_text", "text": answer.text, "annotations": []}
+        output: list[dict[str, Any]] = [
+            {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [said]}
+        ]
+        if answer.call:
+            call = {"type": "function_call", "id": "fc_1", "call_id": f"call_{rounds}_{time.time_ns()}"}
+            output.append(call | {"name": answer.call[0], "arguments": json.dumps(answer.call[1])})
+        usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+        usage |= {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
+        whole = {"id": "resp_1", "object": "response", "created_at": 0, "model": body["model"], "output": []}
+        self._begin_stream()
+        self._event({"type": "response.created", "response": {**whole, "status": "in_progress"}})
+        for index, item in enumerate(output):
+            place = {"output_index": index, "item_id": item["id"]}
+            begun = {**item, "content": []} if item["type"] == "message" else {**item, "arguments": ""}
+            self._event({"type": "response.output_item.added", "output_index": index, "item": begun})
+            if item["type"] == "message":
+                for word in _words(answer.text, answer.slow):
+                    self._event({"type": "response.output_text.delta", **place, "content_index": 0, "delta": word})
+            self._event({"type": "response.output_item.done", "output_index": index, "item": item})
+        done = {**whole, "status": "completed", "output": output, "usage": usage}
+        self._event({"type": "response.completed", "response": done})
+
+    # --- both ---
+
+    def _json(self, value: dict[str, Any], status: int = 200) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def _begin_stream(self) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        self.close_connection = True
+
+    def _event(self, event: dict[str, Any]) -> None:
+        self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+        self.wfile.flush()
+
+
+def _words(text: str, slow: float) -> Iterator[str]:
+    for word in re.findall(r"\S+\s*", text):
+        yield word
+        time.sleep(slow)
