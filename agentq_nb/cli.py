@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from agentq_nb.commands.demonstrating import Demo
 from agentq_nb.commands.doctor import Diagnosis, Doctor
+from agentq_nb.commands.equipping import Agents
 from agentq_nb.commands.explaining import Help
 from agentq_nb.commands.scene import Command
 from agentq_nb.commands.sheets import as_text
@@ -107,7 +108,7 @@ def existing_store(asked: str | None, folder: Path | None = None) -> Path:
 async def _run(command: Command, store: str | None) -> int:
     scene = FileScene(store)
     try:
-        if not isinstance(command, (Help, Doctor)):
+        if not isinstance(command, (Help, Doctor, Agents)):
             await scene.start(None)
         value = await command.run(scene)
     finally:

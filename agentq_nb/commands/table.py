@@ -8,6 +8,7 @@ from typing import Literal
 
 from agentq_nb.commands.demonstrating import Demo
 from agentq_nb.commands.doctor import Doctor
+from agentq_nb.commands.equipping import Agents
 from agentq_nb.commands.explaining import Help
 from agentq_nb.commands.hosting import Actors, Start, Status, Stop
 from agentq_nb.commands.looking import Dead, Results, Show
@@ -33,6 +34,7 @@ COMMANDS: dict[str, type[Command]] = {
         Sql,
         Export,
         Prune,
+        Agents,
         Doctor,
         Demo,
         Help,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import anyio.to_thread
@@ -12,7 +12,7 @@ import anyio.to_thread
 from agentq_nb.agent_os.agents.agent import AgentEvent, AgentSession, Emit
 from agentq_nb.agent_os.agents.installing import Found, find, find_node, why_no_node
 from agentq_nb.agent_os.values import AgentCheck
-from agentq_nb.agent_os.workspace import HOME
+from agentq_nb.agent_os.workspace import HOME, Workspace
 from agentq_nb.errors import AgentError
 
 _REMEMBERED = 8000  # characters of what was said before, for an agent that had to be started again
@@ -24,6 +24,12 @@ class AcpAgent:
 
     name: str
     argv: tuple[str, ...]
+    helpers: tuple[str, ...] = ()
+    """Other programs that it calls."""
+    mode: str = ""
+    """The mode its sessions begin in, where that is not the agent's own choice."""
+    isolated: tuple[str, ...] = ()
+    """Arguments that switch its own sandbox off, which cannot work inside another: given where ours is in force."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     """Variables besides those of the session."""
     readable: tuple[str, ...] = ()
@@ -32,19 +38,20 @@ class AcpAgent:
     """The npm packages it comes in."""
     hint: str = ""
     """What to look at when its language model refuses."""
-    silence_is_failure: bool = False
-    """It ends its turn as if all were well, but without a word, when its language model answers with an error."""
+    hidden_error: Callable[[Workspace, str], str | None] | None = field(default=None, repr=False)
+    """For an agent that ends its turn as if all were well when its language model answers with an error: finds out what
+    happened in its session of this id. Such an agent must not end a turn without a word either."""
 
     def check(self) -> AgentCheck:
         """Whether its program is there, and a Node that is new enough where it needs one."""
-        missing: list[str] = []
-        program = self._program()
-        install = f"Install it: agentq agents install {self.name} (in a notebook: %agentq agents install {self.name})."
-        if program is None:
-            get = install if self.packages else "Install it, or give its full path."
-            missing.append(f"There is no {self.argv[0]} on the PATH. {get}")
+        found = self._programs()
+        missing = [f"There is no {name} on the PATH." for name, program in found.items() if program is None]
         if self.packages and find_node() is None:
-            missing.append(f"{why_no_node()} {install}")
+            missing.append(why_no_node())
+        if missing:
+            install = f"agentq agents install {self.name} (in a notebook: %agentq agents install {self.name})"
+            missing.append(f"Install it: {install if self.packages else 'or give its full path'}.")
+        program = found[self.argv[0]]
         return AgentCheck(self.name, tuple(missing), program and program.version, program and program.program)
 
     async def begin(self, session: AgentSession) -> None:
@@ -54,7 +61,9 @@ class AcpAgent:
             importlib.import_module, "agentq_nb.agent_os.agents.acp_conversation"
         )
         programs, readable, command = await anyio.to_thread.run_sync(self._prepared)
-        bound = (await session.isolation()).kind == "bubblewrap"
+        kind = (await session.isolation()).kind
+        bound = kind == "bubblewrap"
+        command += () if kind == "none" else self.isolated
         process = await session.open(
             command, env=dict(self.environment), programs=programs, readable=(*readable, *self.readable)
         )
@@ -72,19 +81,19 @@ class AcpAgent:
             await self.begin(session)
         await session.held.value.prompt(text, emit)
 
-    def _program(self) -> Found | None:
-        return find(self.argv[0], self.name)
+    def _programs(self) -> dict[str, Found | None]:
+        return {program: find(program, self.name) for program in (self.argv[0], *self.helpers)}
 
     def _prepared(self) -> tuple[list[str], list[str], list[str]]:
         """Folders for its PATH, folders to read, and the command."""
-        found = [self._program(), find_node() if self.packages else None]
-        program = found[0]
-        if program is None:
-            raise AgentError(" ".join(self.check().missing), code="not_ready")
+        check = self.check()
+        if check.path is None or not check:
+            raise AgentError(f"Agent '{self.name}' cannot work here: {' '.join(check.missing)}", code="not_ready")
+        found = [*self._programs().values(), find_node() if self.packages else None]
         present = [one for one in found if one is not None]
         programs = [os.path.dirname(one.program) for one in present]
         readable = dict.fromkeys(path for one in present for path in one.readable)
-        return programs, list(readable), [program.program, *self.argv[1:]]
+        return programs, list(readable), [check.path, *self.argv[1:]]
 
 
 def acp(
@@ -101,7 +110,7 @@ def acp(
     if isinstance(argv, str) or not argv or not all(isinstance(word, str) for word in argv):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
         raise TypeError(f'agents.acp takes the command as a list, like ["my-agent", "--acp"], not {argv!r:.200}.')
     folders = tuple(os.path.abspath(os.path.expanduser(path)) for path in readable)
-    return AcpAgent(name, tuple(argv), dict(env or {}), folders)
+    return AcpAgent(name, tuple(argv), environment=dict(env or {}), readable=folders)
 
 
 def _briefing(session: AgentSession, bound: bool) -> str:
@@ -112,4 +121,5 @@ def _briefing(session: AgentSession, bound: bool) -> str:
     if session.history:
         said = "\n\n".join(f"User: {prompt}\n\nYou: {answer}" for prompt, answer in session.history)
         parts.append(f"This continues an earlier conversation. Its end:\n\n{said[-_REMEMBERED:]}")
-    return "\n\n".join(parts)
+    # Some agents put it right behind the prompt, as if it were its last line.
+    return "".join(f"\n\n{part}" for part in parts)

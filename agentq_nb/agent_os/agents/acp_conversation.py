@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn, cast
 
 import anyio
+import anyio.to_thread
 from acp import PROTOCOL_VERSION, Client, RequestError, text_block
 from acp.client.connection import ClientSideConnection
 from acp.schema import (
@@ -28,6 +30,7 @@ from agentq_nb.agent_os.agents.acp_updates import Updates
 from agentq_nb.agent_os.agents.agent import AgentEvent, AgentSession, Emit
 from agentq_nb.agent_os.open_process import OpenProcess
 from agentq_nb.agent_os.values import PermissionRequest
+from agentq_nb.agent_os.workspace import Workspace
 from agentq_nb.errors import AgentError, PromptFailed
 
 _STARTING = 60.0  # seconds until a started agent must be ready
@@ -84,6 +87,8 @@ class Conversation:
         try:
             await self._connection.initialize(PROTOCOL_VERSION, client_capabilities=nothing, client_info=us)
             self._session_id = (await self._connection.new_session(cwd=cwd, mcp_servers=[])).session_id
+            if self._agent.mode:
+                await self._connection.set_session_mode(session_id=self._session_id, mode_id=self._agent.mode)
         except ConnectionError:
             await self._raise_ended("before it was ready")
         except RequestError as error:
@@ -140,16 +145,23 @@ class Conversation:
         return RequestPermissionResponse(outcome=AllowedOutcome(outcome="selected", option_id=option.option_id))
 
     async def _finish(self, response: PromptResponse, emit: Emit) -> None:
-        silent = response.stop_reason == "end_turn" and not self._updates.text_came
-        if silent and self._agent.silence_is_failure:
-            raise PromptFailed(
-                f"Agent '{self._agent.name}' ended its turn without a word, as it does when its language model answers "
-                f"with an error. {self._agent.hint}" + _appended(self._process.last_words())
-            )
+        if self._agent.hidden_error is not None and response.stop_reason == "end_turn":
+            await self._look_for_error(self._agent.hidden_error)
         data: dict[str, Any] = {"stop_reason": response.stop_reason}
         if response.usage is not None:
             data["usage"] = {"source": "agent", **response.usage.model_dump(mode="json", exclude_none=True)}
         await emit(AgentEvent("result", data=data))
+
+    async def _look_for_error(self, look: Callable[[Workspace, str], str | None]) -> None:
+        error = await anyio.to_thread.run_sync(look, self._session.workspace, self._session_id)
+        if error is not None:
+            failed = f"Agent '{self._agent.name}' got an error from its language model: {error}"
+            raise PromptFailed(f"{failed.rstrip('.')}. {self._agent.hint}")
+        if not self._updates.text_came:
+            silent = "ended its turn without a word, as it does when its language model answers with an error."
+            raise PromptFailed(
+                f"Agent '{self._agent.name}' {silent} {self._agent.hint}" + _appended(self._process.last_words())
+            )
 
     async def _cancel(self, request: asyncio.Task[PromptResponse]) -> None:
         """Ask for the end of the turn; an agent that goes on all the same is ended itself."""

@@ -77,4 +77,6 @@ def _isolation(isolation: Isolation) -> Sheet:
 @shows(AgentCheck)
 def _check(check: AgentCheck) -> Sheet:
     state = tone("ok") if check else tone("problem")
-    return Sheet(facts=[("agent", check.agent), ("state", state), *(("missing", text) for text in check.missing)])
+    found = [(name, value) for name, value in (("version", check.version), ("program", check.path)) if value]
+    missing = [("missing", text) for text in check.missing]
+    return Sheet(facts=[("agent", check.agent), ("state", state), *found, *missing])

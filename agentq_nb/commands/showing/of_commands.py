@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agentq_nb.commands.doctor import Diagnosis
+from agentq_nb.commands.equipping import AgentsHere
 from agentq_nb.commands.looking import MessageDetails
 from agentq_nb.commands.sheets import LONGEST_CELL, Sheet, error_text, pretty, tone
 from agentq_nb.commands.showing.sheets_by_kind import shows
@@ -13,6 +14,18 @@ def _diagnosis(diagnosis: Diagnosis) -> Sheet:
     return Sheet(
         columns=("what", "state", "found", "what to do"),
         rows=[(check.what, tone(check.state), check.found, check.advice) for check in diagnosis.checks],
+        widest=LONGEST_CELL,
+    )
+
+
+@shows(AgentsHere)
+def _agents(here: AgentsHere) -> Sheet:
+    return Sheet(
+        columns=("agent", "state", "version", "program", "what to do"),
+        rows=[
+            (check.agent, tone("ok" if check else "missing"), check.version, check.path, " ".join(check.missing))
+            for check in here.checks
+        ],
         widest=LONGEST_CELL,
     )
 

@@ -1,0 +1,44 @@
+"""What Pi writes down about its turns and does not say over ACP: that the language model answered with an error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, cast
+
+from agentq_nb.agent_os.workspace import Workspace
+from agentq_nb.errors import WorkspaceError
+
+_FOLDER = ".pi/agent/sessions"
+
+
+def error_of_last_turn(workspace: Workspace, session_id: str) -> str | None:
+    """The error that ended the last turn of Pi's session, as the model's provider gave it. Blocks."""
+    try:
+        for folder in workspace.list_dir(_FOLDER):
+            for file in workspace.list_dir(f"{_FOLDER}/{folder.name}") if folder.kind == "directory" else ():
+                if file.name.endswith(f"_{session_id}.jsonl"):
+                    return _error(workspace.read(f"{_FOLDER}/{folder.name}/{file.name}"))
+    except WorkspaceError:
+        pass  # it has not written anything yet, or the agent has put something else there
+    return None
+
+
+def _error(content: bytes) -> str | None:
+    for message in _messages_from_the_end(content):
+        if message.get("role") == "user":
+            return None
+        if message.get("role") == "assistant":
+            return str(message.get("errorMessage") or "no reason") if message.get("stopReason") == "error" else None
+    return None
+
+
+def _messages_from_the_end(content: bytes) -> Iterator[dict[str, Any]]:
+    for line in reversed(content.splitlines()):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        message = cast(dict[str, Any], entry).get("message") if isinstance(entry, dict) else None
+        if isinstance(message, dict):
+            yield cast(dict[str, Any], message)

@@ -1,0 +1,50 @@
+"""The command that shows which coding agents are here, and installs them when asked to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from agentq_nb.commands.scene import Command, Scene, Where
+from agentq_nb.commands.words import BadWords, rest, word
+
+if TYPE_CHECKING:
+    from agentq_nb.agent_os import AgentCheck
+
+
+@dataclass(frozen=True)
+class AgentsHere:
+    """What was found out about each of the agents."""
+
+    checks: tuple[AgentCheck, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agents(Command):
+    """Show which coding agents are here; `agents install pi claude` installs those named into your cache folder.
+
+    Installing takes their npm packages, and a Node where there is none that is new enough. Nothing is installed
+    without this command.
+    """
+
+    name: ClassVar[str] = "agents"
+    where: ClassVar[Where] = "both"
+    only_waits: ClassVar[bool] = True
+
+    verb: str | None = word("install", "install the agents that follow", optional=True)
+    names: str = rest("AGENT...", "names of agents, as the table shows them", optional=True)
+
+    async def run(self, scene: Scene) -> AgentsHere:
+        import anyio.to_thread
+
+        from agentq_nb.agent_os.agents.installing import install
+        from agentq_nb.agent_os.agents.presets import PRESETS
+
+        asked = list(dict.fromkeys(self.names.split()))
+        unknown = [name for name in asked if name not in PRESETS]
+        if self.verb not in (None, "install") or (self.verb and not asked) or unknown:
+            raise BadWords(f"Type: agents, or agents install AGENT... with some of: {', '.join(PRESETS)}.")
+        for name in asked:
+            await install(name, PRESETS[name].packages)
+        shown = [PRESETS[name] for name in asked] or list(PRESETS.values())
+        return AgentsHere(tuple([await anyio.to_thread.run_sync(agent.check) for agent in shown]))

@@ -1,0 +1,168 @@
+"""An agent that speaks ACP and misbehaves as its prompt says. A program of its own, with the standard library only."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+
+def send(**frame: Any) -> None:
+    sys.stdout.write(json.dumps({"jsonrpc": "2.0", **frame}) + "\n")
+    sys.stdout.flush()
+
+
+def update(**content: Any) -> None:
+    send(method="session/update", params={"sessionId": "one", "update": content})
+
+
+def say(text: str) -> None:
+    update(sessionUpdate="agent_message_chunk", content={"type": "text", "text": text})
+
+
+def receive() -> dict[str, Any]:
+    line = sys.stdin.readline()
+    if not line:
+        sys.exit(0)
+    return json.loads(line)
+
+
+def die(rest: str) -> None:
+    print("about to die", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def flood(rest: str) -> None:
+    sys.stderr.write("stderr, line after line\n" * 130_000)
+    sys.stderr.flush()
+    say("flooded")
+
+
+def long_line(rest: str) -> None:
+    say("x" * 3_000_000)
+
+
+def noise(rest: str) -> None:
+    print("Welcome to the agent!\n{bad json\n[1, 2]\n" + '{"a": NaN}', flush=True)
+    say("after the noise")
+
+
+def hang(rest: str) -> None:
+    say("hanging")
+    time.sleep(600)
+
+
+def count(rest: str) -> None:
+    for number in range(int(rest)):
+        say(f"{number} ")
+
+
+def tell(rest: str) -> None:
+    """A variable of its environment: in two pieces, in a tool's output, and on stderr."""
+    value = os.environ[rest]
+    say(f"it is {value[:7]}")
+    say(f"{value[7:]}.")
+    update(sessionUpdate="tool_call", toolCallId="1", title=f"cat {value}", rawInput={"command": f"echo {value}"})
+    update(sessionUpdate="tool_call_update", toolCallId="1", status="completed", rawOutput={value: [value]})
+    print(f"the key is {value}", file=sys.stderr, flush=True)
+
+
+def tell_and_die(rest: str) -> None:
+    print(f"the key is {os.environ[rest]}", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def child(rest: str) -> None:
+    """Start a process that wants to outlive everything."""
+    subprocess.Popen(["sh", "-c", "trap '' TERM; sleep 600 & wait; sleep 600"], start_new_session=True)
+    say("begun")
+
+
+def ask(rest: str) -> None:
+    options = [{"optionId": f"id-{kind}", "name": kind, "kind": kind} for kind in ("reject_once", "allow_once")]
+    call = {"toolCallId": "7", "title": "rm -rf /", "kind": "execute"}
+    parameters = {"sessionId": "one", "toolCall": call, "options": options}
+    send(id=99, method="session/request_permission", params=parameters)
+    say(json.dumps(receive()["result"]["outcome"]))
+
+
+def ask_for_file(rest: str) -> None:
+    """Something that was not offered."""
+    send(id=98, method="fs/read_text_file", params={"sessionId": "one", "path": "/etc/passwd"})
+    say(str(receive()["error"]["code"]))
+
+
+def look(rest: str) -> None:
+    """Say what an isolated process should and should not be able to do."""
+    try:
+        with open(rest) as file:
+            say(f"read {file.read()}")
+    except OSError:
+        say("cannot read it")
+    print(os.listdir("."), file=sys.stderr)
+
+
+def think(rest: str) -> None:
+    for word in ("I ", "think."):
+        update(sessionUpdate="agent_thought_chunk", content={"type": "text", "text": word})
+    update(sessionUpdate="plan", entries=[{"content": "first this"}])
+    update(sessionUpdate="something_new", value=1)
+    say("So I am.")
+
+
+BEHAVIOUR = {
+    function.__name__: function
+    for function in (
+        die,
+        flood,
+        long_line,
+        noise,
+        hang,
+        count,
+        tell,
+        tell_and_die,
+        child,
+        ask,
+        ask_for_file,
+        look,
+        think,
+    )
+}
+
+
+def main() -> None:
+    if "exit" in sys.argv:
+        sys.exit("I need a library that is not there")
+    if "mute" in sys.argv:
+        time.sleep(600)
+    while True:
+        frame = receive()
+        method, identity = frame.get("method"), frame.get("id")
+        if method == "initialize":
+            send(id=identity, result={"protocolVersion": 1, "agentCapabilities": {}})
+        elif method == "session/new":
+            say(f"before any prompt, in {frame['params']['cwd']}")
+            send(id=identity, result={"sessionId": "one"})
+        elif method == "session/prompt":
+            prompt(identity, [block["text"] for block in frame["params"]["prompt"]])
+
+
+def prompt(identity: int, blocks: list[str]) -> None:
+    verb, _, rest = blocks[0].partition(" ")
+    if verb == "refuse":
+        send(id=identity, error={"code": -32603, "message": "Internal error", "data": {"details": "429 too many"}})
+        return
+    if verb in BEHAVIOUR:
+        BEHAVIOUR[verb](rest)
+    else:
+        say(json.dumps(blocks))
+    usage = {"inputTokens": 3, "outputTokens": 2, "totalTokens": 5}
+    send(id=identity, result={"stopReason": "end_turn", "usage": usage})
+
+
+if __name__ == "__main__":
+    main()
