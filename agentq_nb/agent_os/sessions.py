@@ -68,7 +68,7 @@ class Sessions:
             row[0]: row for row in await records.fetch(f"{_CREATED} AND closed.seq IS NULL", (self._actor_id,))
         }
         for session_id in self._open.keys() - still_open.keys():
-            del self._open[session_id]
+            await self._open.pop(session_id).held.release()
         for session_id in still_open.keys() - self._open.keys():
             info = _info(*still_open[session_id])
             if info.keep:
@@ -142,8 +142,9 @@ class Sessions:
 
     async def release_all(self) -> None:
         """End the agents' processes; the sessions stay open."""
-        for session in list(self._open.values()):
-            await session.held.release()
+        async with anyio.create_task_group() as ending:
+            for session in self._open.values():
+                ending.start_soon(session.held.release)
 
     async def get(self, session_id: str) -> SessionInfo:
         """Facts about a session, open or closed. Raises ``SessionUnknown``."""

@@ -69,6 +69,7 @@ def both_forms(cell: CellResult) -> tuple[str, str]:
         ("%agentq sql select 42 as answer, 'a' as letter", "answer"),
         ("%%agentq sql\nselect queue, count(*) as messages\nfrom messages -- a {comment}\ngroup by queue", "messages"),
         ("%agentq doctor", "ipykernel"),
+        ("%agentq agents", "codex"),
         ("%agentq help", "%agentq send"),
         ("%agentq help send", "idempotency"),
     ],

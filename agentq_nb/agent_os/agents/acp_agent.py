@@ -29,7 +29,9 @@ class AcpAgent:
     mode: str = ""
     """The mode its sessions begin in, where that is not the agent's own choice."""
     isolated: tuple[str, ...] = ()
-    """Arguments that switch its own sandbox off, which cannot work inside another: given where ours is in force."""
+    """More arguments where our isolation is in force: they switch off a sandbox of its own, which cannot work inside."""
+    alone: tuple[str, ...] = ()
+    """More arguments where there is no isolation."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     """Variables besides those of the session."""
     readable: tuple[str, ...] = ()
@@ -63,7 +65,7 @@ class AcpAgent:
         programs, readable, command = await anyio.to_thread.run_sync(self._prepared)
         kind = (await session.isolation()).kind
         bound = kind == "bubblewrap"
-        command += () if kind == "none" else self.isolated
+        command += self.alone if kind == "none" else self.isolated
         process = await session.open(
             command, env=dict(self.environment), programs=programs, readable=(*readable, *self.readable)
         )

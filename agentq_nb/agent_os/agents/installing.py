@@ -43,18 +43,16 @@ def find(program: str, name: str) -> Found | None:
     if path is None:
         return None
     real = Path(os.path.realpath(path))
-    home = _package(real)
-    readable = {str(_topmost_modules(real)), str(Path(path).parent)}
-    return Found(os.path.abspath(path), home and _version(home), tuple(sorted(readable)))
+    package = _package(real)
+    return Found(os.path.abspath(path), package and _version(package), _readable(Path(path), real))
 
 
 def find_node() -> Found | None:
     """A Node that is new enough: that of the cache, else that of the PATH."""
     for path in (shutil.which("node", path=_binaries("node")), shutil.which("node")):
         if path is not None and (version := node_version(path)) is not None and version[0] >= OLDEST_NODE:
-            real = Path(os.path.realpath(path))
-            readable = {str(_topmost_modules(real)), str(Path(path).parent)}
-            return Found(os.path.abspath(path), ".".join(map(str, version)), tuple(sorted(readable)))
+            readable = _readable(Path(path), Path(os.path.realpath(path)))
+            return Found(os.path.abspath(path), ".".join(map(str, version)), readable)
     return None
 
 
@@ -124,12 +122,18 @@ def _version(package: Path) -> str | None:
     return version if isinstance(version, str) else None
 
 
-def _topmost_modules(program: Path) -> Path:
-    """The folder that holds a program with all its npm packages; else the one it lies in."""
-    parts = program.parts
-    if "node_modules" in parts:
-        return Path(*parts[: parts.index("node_modules") + 1])
-    return program.parent
+def _readable(path: Path, real: Path) -> tuple[str, ...]:
+    """What a program needs to read: the folder it is called from, and the one that holds it with all its packages.
+
+    Only the file itself where that folder is the user's home or above it, so that nothing else of it is shown.
+    """
+    parts = real.parts
+    modules = Path(*parts[: parts.index("node_modules") + 1]) if "node_modules" in parts else real.parent
+    shown = {
+        os.path.abspath(file if Path.home().is_relative_to(folder) else folder)
+        for folder, file in ((path.absolute().parent, path), (modules, real))
+    }
+    return tuple(sorted(shown))
 
 
 @lru_cache

@@ -37,6 +37,7 @@ codex = AcpAgent(
     "codex",
     ("codex-acp",),
     isolated=("-c", 'sandbox_mode="danger-full-access"'),
+    alone=("-c", 'sandbox_mode="workspace-write"'),
     environment={"NO_COLOR": "1"},
     packages=("@zed-industries/codex-acp@0.16.0",),
     hint="Check its key (OPENAI_API_KEY in env) and .codex/config.toml of the VM's folder.",

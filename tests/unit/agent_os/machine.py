@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -47,6 +48,17 @@ class Machine:
         """As in a new kernel: the process remembers nothing."""
         await self.__aexit__()
         await self.__aenter__()
+
+    def heard(self, type: str, word: str) -> asyncio.Event:
+        """Set once an event of this type has come whose text holds ``word``."""
+        event = asyncio.Event()
+
+        def listen(told: SessionEvent) -> None:
+            if told.type == type and word in (told.text or ""):
+                event.set()
+
+        self.registry.host.listen(self.actor_id, "session_event", listen)
+        return event
 
     def on_disk(self) -> list[dict[str, Any]]:
         """The rows about sessions that are durable at this moment, not a tick later."""

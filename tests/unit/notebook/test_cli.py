@@ -20,7 +20,7 @@ def _no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help_names_every_command_of_the_shell_and_no_other(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     told = capsys.readouterr().out
-    for name in ("demo", "doctor", "sql", "export", "prune", "status", "results", "dead", "show"):
+    for name in ("agents", "demo", "doctor", "sql", "export", "prune", "status", "results", "dead", "show"):
         assert f"agentq {name}" in told
     assert "agentq send" not in told
     assert "--store PATH" in told
@@ -38,6 +38,8 @@ def test_help_of_one_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["start"], "start works only in a notebook, as %agentq start"),
         (["sql"], "QUERY is missing. Type: sql QUERY"),
         (["sql", "select 1", "--store"], "--store needs a path"),
+        (["agents", "install", "emacs"], "with some of: pi, claude, codex"),
+        (["agents", "remove", "pi"], "agents install AGENT..."),
         (["prune", "soon"], "BEFORE is a time like 7d, 12h"),
     ],
 )
