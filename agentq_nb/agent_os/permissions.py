@@ -26,7 +26,7 @@ class Permits:
     async def answer(self, request: PermissionRequest, log: Logger | LoggerAdapter[Any]) -> Permission:
         """The answer to one request; a function that fails, or returns anything else, is a no."""
         if not callable(self._permissions):
-            return self._permissions
+            return "deny" if self._permissions == "deny" else "allow"
         try:
             answer = self._permissions(request)
             if inspect.isawaitable(answer):
