@@ -309,9 +309,10 @@ class VM(Actor, action_timeout=None):
             raise
 
     async def _prompt(self, session: Session, text: str, origin: str) -> PromptResult:
-        await anyio.to_thread.run_sync(self._workspace.ensure)
+        # Nothing is awaited before the lock, which keeps prompts in the order in which they came.
         async with session.turn:
             session = await self._sessions.opened(session.info.session_id)  # closed, perhaps, while this prompt waited
+            await anyio.to_thread.run_sync(self._workspace.ensure)
             agent = self._agent(session.info.agent)
             return await take_turn(session, agent, self._view(session, origin), text, self._sessions.redactor)
 
