@@ -7,7 +7,7 @@ import atexit
 import os
 import sys
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from agentq_nb.errors import AgentqError, NoHost, ValidationFailed
 from agentq_nb.host import Host
 from agentq_nb.mailboxes.local import LocalMailboxes
 from agentq_nb.mailboxes.mending import Mender
+from agentq_nb.mailboxes.retention import Retention
 from agentq_nb.places import notebook_path, store_path, workspaces_path
 from agentq_nb.standing import HostStatus
 from agentq_nb.store import EventLog, Table
@@ -44,6 +45,8 @@ class Registry:
         self.store_path = store
         self.notices = notices
         """Sentences worth reading once, about where the file is and how it was opened."""
+        self.retention: float | None = None
+        """Seconds after which settled history is dropped by itself; read when the host starts."""
         self._notebook = notebook
         self._classes: dict[str, type[Actor]] = {}
         self._undeployed: dict[str, type[Actor]] = {}
@@ -115,7 +118,10 @@ class Registry:
             await asyncio.to_thread(log.close)
             raise
         mender = Mender(keeper, open_log)
-        host = Host(keeper, lambda: keeper.log, workspaces_path(self.store_path), companions=[mender.run])
+        companions = [mender.run]
+        if self.retention is not None:
+            companions.append(Retention(keeper, self.retention).run)
+        host = Host(keeper, lambda: keeper.log, workspaces_path(self.store_path), companions=companions)
         host.classes.update(self._classes)
         host.client = Client(lambda: host)
         await host.start()
@@ -211,11 +217,18 @@ async def _prune(log: EventLog, before: datetime | float) -> int:
     return await log.prune(before)
 
 
-def setup(use: Mapping[str, type[Actor]] | None = None, *, store: str | Path | None = None) -> Registry:
+def setup(
+    use: Mapping[str, type[Actor]] | None = None,
+    *,
+    store: str | Path | None = None,
+    retention: float | timedelta | None = None,
+) -> Registry:
     """The registry of this process for a file, with these actor classes: ``setup(use={"task_runner": TaskRunner})``.
 
     :param use: actor classes by the name they are registered under.
     :param store: the file; else the variable ``AGENTQ_DB``, else beside the notebook, else in the working directory.
+    :param retention: seconds (or a timedelta) after which the history of settled work is dropped by itself, as
+        ``registry.prune`` does; looked at when the host starts and every hour. None keeps everything.
 
     The same file gives the same registry, and deploys into it: classes given again replace those of their name once
     ``await registry.start()`` is reached, which starts no second host.
@@ -229,6 +242,8 @@ def setup(use: Mapping[str, type[Actor]] | None = None, *, store: str | Path | N
     if registry is None:
         registry = _registries[path] = Registry(path, [notice] if notice else [], notebook)
     registry.claim(use or {})
+    if retention is not None:
+        registry.retention = _seconds(retention)
     _latest = registry
     return registry
 
@@ -250,6 +265,13 @@ def create_client() -> Client:
         return registry.host
 
     return Client(host)
+
+
+def _seconds(retention: float | timedelta) -> float:
+    seconds = retention.total_seconds() if isinstance(retention, timedelta) else float(retention)
+    if not 0 < seconds < float("inf"):
+        raise ValidationFailed(f"retention is in seconds, more than 0, or a timedelta; not {retention!r}.")
+    return seconds
 
 
 def check_name(name: str, cls: object) -> None:

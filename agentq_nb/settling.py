@@ -68,7 +68,10 @@ def encode_reply(owner: Owner, message: Message[Any, Any], reply: Any) -> bytes 
 
 
 def completed(owner: Owner, receiver: Receiver, deliveries: Iterable[Delivery], reply: bytes | None = None) -> Commit:
-    """Done, with the state as the handler left it and what it scheduled. Raises StateConflict and ValidationFailed; nothing is merged then."""
+    """Done, with the state as the handler left it and what it scheduled.
+
+    Raises StateConflict and ValidationFailed; nothing is merged then.
+    """
     state = receiver.copy.commit() if receiver.copy is not None else None
     scheduled = offers(receiver.scheduled, owner.clock.time())
     receiver.scheduled = []

@@ -105,6 +105,8 @@ class Writer:
         answer: Future[T] = Future()
 
         def work() -> None:
+            if not answer.set_running_or_notify_cancel():
+                return  # nobody waits for it any longer
             try:
                 answer.set_result(job())
             except BaseException as error:

@@ -130,3 +130,20 @@ def test_a_kill_while_pruning_leaves_all_that_should_stay(path: Path) -> None:
         acknowledged = live
         log.close()
     assert acknowledged >= 8
+
+
+def test_whoever_stops_waiting_for_a_prune_or_an_export_does_not_stop_the_writer(path: Path) -> None:
+    async def use(log: EventLog) -> None:
+        await append(log, *settled("done"), time=OLD)
+        for number in range(20):
+            jobs = [
+                asyncio.ensure_future(log.prune(LIMIT)),
+                asyncio.ensure_future(log.export(path.parent / f"{number}.db")),
+            ]
+            await asyncio.sleep(0.001 * (number % 5))
+            for job in jobs:
+                job.cancel()
+            await append(log, queued(f"sent {number}"))
+        assert len(log.live_rows()) == 20
+
+    with_log(path, use)

@@ -1,0 +1,77 @@
+"""Old history is dropped by itself, and nothing else is."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from agentq_nb import setup
+from agentq_nb.errors import ValidationFailed
+from agentq_nb.mailboxes.protocol import Commit, Offer, Settlement
+from agentq_nb.mailboxes.retention import Retention
+from agentq_nb.naming import mint_id
+from tests.unit.fake_clock import settle
+from tests.unit.mailboxes.settings import LocalSetting
+
+DAY = 24 * 3600.0
+
+
+async def send_and_settle(setting: LocalSetting, outcome: str) -> str:
+    offer = Offer(mint_id(), "actor/a", "tasks", b"1")
+    await setting.keeper.offer([offer])
+    lease = await setting.keeper.claim("actor/a", "host")
+    assert lease is not None
+    (delivery,) = await lease.receive(["tasks"], 1, 0)
+    if outcome != "none":
+        await lease.commit(Commit([Settlement(delivery, outcome, error={})]))  # type: ignore[arg-type]
+    await lease.release()
+    return offer.id
+
+
+async def messages(setting: LocalSetting) -> list[str]:
+    return [row[0] for row in (await setting.keeper.log.sql("select message_id from messages order by 1")).rows]
+
+
+@pytest.mark.anyio
+async def test_what_was_settled_long_ago_goes_and_dead_letters_and_live_work_stay(tmp_path: Path) -> None:
+    setting = await LocalSetting.open(tmp_path)
+    old, dead = await send_and_settle(setting, "completed"), await send_and_settle(setting, "dead")
+    setting.clock.advance(2 * DAY)
+    fresh, live = await send_and_settle(setting, "completed"), await send_and_settle(setting, "none")
+    running = asyncio.ensure_future(Retention(setting.keeper, DAY).run())
+    for _ in range(200):
+        await settle()
+        if old not in (left := await messages(setting)):
+            break
+    assert left == sorted([dead, fresh, live])
+    running.cancel()
+    await setting.close()
+
+
+@pytest.mark.anyio
+async def test_it_looks_again_every_hour(tmp_path: Path) -> None:
+    setting = await LocalSetting.open(tmp_path)
+    old = await send_and_settle(setting, "completed")
+    running = asyncio.ensure_future(Retention(setting.keeper, DAY).run())
+    hours = 0
+    while await messages(setting) == [old] and hours < 100:
+        hours += 1
+        await setting.clock.pass_by(3600)
+    assert DAY / 3600 < hours < 100
+    running.cancel()
+    await setting.close()
+
+
+@pytest.mark.anyio
+async def test_setup_takes_it_in_seconds_or_as_a_timedelta_and_prunes_at_the_start(tmp_path: Path) -> None:
+    store = tmp_path / "a.duckdb"
+    registry = setup(store=store, retention=timedelta(days=30))
+    assert registry.retention == 30 * DAY
+    async with registry:
+        assert (await registry.status()).running
+    for wrong in (0, -1, float("inf"), float("nan"), timedelta(0)):
+        with pytest.raises(ValidationFailed, match="retention is in seconds"):
+            setup(store=store, retention=wrong)
