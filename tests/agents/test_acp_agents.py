@@ -28,6 +28,14 @@ class Task(BaseModel):
     prompt: str
 
 
+class ReviewRequest(BaseModel):
+    file: str
+
+
+class Review(BaseModel):
+    summary: str
+
+
 def need_agent(agent: AcpAgent) -> None:
     """Go on only where this agent is installed."""
     check = agent.check()
@@ -154,6 +162,41 @@ def test_program_1_with_the_real_pi(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         asyncio.run(program(model))
     for path in tmp_path.rglob("*"):
         assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
+
+
+def test_program_2_with_the_real_pi(tmp_path: Path) -> None:
+    need_agent(agents.pi)
+
+    class Reviewer(Actor):
+        review = Queue(ReviewRequest, reply=Review)
+
+        async def run(self):
+            vm = self.actors.vm.get_or_create(["reviewer"])
+            session = await vm.create_session("pi", env={"ANTHROPIC_API_KEY": KEY})
+            async for message in self.queue.iter(completable=True):
+                source = (await vm.read_file(message.body.file)).decode()
+                await vm.send_prompt(
+                    session.session_id, f"Review this code and write a summary to /home/user/review.txt:\n\n{source}"
+                )
+                summary = (await vm.read_file("/home/user/review.txt")).decode()
+                await message.complete(Review(summary=summary))
+
+    async def program(model: FakeModel) -> None:
+        use = {"reviewer": Reviewer, "vm": agent_os(agents=[agents.pi])}
+        async with setup(use=use, store=tmp_path / "nb.agentq.duckdb"):
+            client = create_client()
+            vm = client.vm.get_or_create(["reviewer"])
+            await configure(vm, model)
+            for name in ("auth", "login"):
+                await vm.write_file(f"/home/user/src/{name}.ts", f"@write review.txt Looks good: {name}\n")
+                result = await client.reviewer.get_or_create(["main"]).send(
+                    "review", {"file": f"/home/user/src/{name}.ts"}, wait=True, timeout=120
+                )
+                assert result.status == "completed"
+                assert result.response.summary == f"Looks good: {name}"
+
+    with serving() as model:
+        asyncio.run(program(model))
 
 
 IN_ITS_WORDS = {("claude", 401): "Authentication required", ("codex", 500): "experiencing high demand"}
