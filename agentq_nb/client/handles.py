@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 from typing import Any, Literal, overload
 
 from agentq_nb.client.desk import LocalDesk
+from agentq_nb.client.pausing import end_of_pause
 from agentq_nb.declarations import Body, Queue, Reply
 from agentq_nb.errors import ActorUnknown, MessageTooLarge, QueueUnknown, ValidationFailed
 from agentq_nb.host import Host, Listener
-from agentq_nb.mailboxes.protocol import Cancel, Offer, Purge, Redeliver
+from agentq_nb.mailboxes.protocol import Cancel, Offer, Pause, Purge, Redeliver, Resume
 from agentq_nb.naming import ActorId, Key, MessageId, actor_id, key_parts, mint_id
 from agentq_nb.receipts import Receipt, Result, result_of
 from agentq_nb.standing import ActorStatus
@@ -178,6 +180,39 @@ class ActorHandle:
         host = self._host()
         name = queue.name if isinstance(queue, Queue) else queue
         return await host.enter(host.change, self.actor_id, Purge(name))
+
+    async def pause(self, queue: str | Queue[Any, Any], until: float | datetime | None = None) -> None:
+        """Hand out nothing of the queue until :meth:`resume`, or until a time; durable on return.
+
+        What is being handled goes on, and sending does too. A restart changes nothing of it; one that ends while no host
+        runs has ended when the next one starts.
+
+        :param until: seconds since 1970, or a datetime (a naive one is local time). It replaces that of an earlier pause.
+
+        Raises ``queue.unknown``, ``actor.unknown``, and ``actor.validation_error`` for a time that is not to come.
+        """
+        host = self._host()
+        name = await self._present(host, queue)
+        await host.enter(host.change, self.actor_id, Pause(name, end_of_pause(until, host.clock.time())))
+
+    async def resume(self, queue: str | Queue[Any, Any]) -> bool:
+        """Go on with a paused queue; durable on return. False when it was not paused.
+
+        Raises ``queue.unknown``, ``actor.unknown``.
+        """
+        host = self._host()
+        return await host.enter(host.change, self.actor_id, Resume(await self._present(host, queue))) > 0
+
+    async def _present(self, host: Host, queue: str | Queue[Any, Any]) -> str:
+        """The name of a queue that is declared, or that a class declared once and that holds messages or is paused."""
+        name = queue.name if isinstance(queue, Queue) else queue
+        try:
+            return self._declared(host, name).name
+        except (ActorUnknown, QueueUnknown):
+            standing = await host.enter(host.status_of, self.actor_id)
+            if not name.startswith("$") and any(q.queue == name and (q.live or q.paused) for q in standing.queues):
+                return name
+            raise
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
