@@ -6,10 +6,10 @@ from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Any, Literal, overload
 
+from agentq_nb.client import queues
 from agentq_nb.client.desk import LocalDesk
-from agentq_nb.client.pausing import end_of_pause
 from agentq_nb.declarations import Body, Queue, Reply
-from agentq_nb.errors import ActorUnknown, MessageTooLarge, QueueUnknown, ValidationFailed
+from agentq_nb.errors import MessageTooLarge, ValidationFailed
 from agentq_nb.host import Host, Listener
 from agentq_nb.mailboxes.protocol import Cancel, Offer, Pause, Purge, Redeliver, Resume
 from agentq_nb.naming import ActorId, Key, MessageId, actor_id, key_parts, mint_id
@@ -142,14 +142,7 @@ class ActorHandle:
         return result_of(await host.enter(host.offer_and_wait, offer, timeout), declared.reply)
 
     def _declared(self, host: Host, queue: str | Queue[Any, Any]) -> Queue[Any, Any]:
-        name = queue.name if isinstance(queue, Queue) else queue
-        cls = host.classes.get(self.name)
-        if cls is None:
-            raise ActorUnknown(self.name, list(host.classes))
-        declared = cls.declared.queues.get(name)
-        if declared is None:
-            raise QueueUnknown(self.name, name, list(cls.declared.queues))
-        return declared
+        return queues.declared(host, self.actor_id, queue.name if isinstance(queue, Queue) else queue)
 
     def _encoded(self, queue: Queue[Any, Any], body: Any) -> bytes:
         encoded = queue.body.dump(body, f"Body for queue '{queue.name}' of actor '{self.name}'")
@@ -176,10 +169,12 @@ class ActorHandle:
         return await host.enter(host.change, self.actor_id, Redeliver(message_id)) > 0
 
     async def purge(self, queue: str | Queue[Any, Any]) -> int:
-        """Cancel every message of the queue that nobody handles just now; how many there were."""
+        """Cancel every message of the queue that nobody handles just now; how many there were.
+
+        Raises ``queue.unknown``, ``actor.unknown``.
+        """
         host = self._host()
-        name = queue.name if isinstance(queue, Queue) else queue
-        return await host.enter(host.change, self.actor_id, Purge(name))
+        return await host.enter(host.change, self.actor_id, Purge(await self._present(host, queue)))
 
     async def pause(self, queue: str | Queue[Any, Any], until: float | datetime | None = None) -> None:
         """Hand out nothing of the queue until :meth:`resume`, or until a time; durable on return.
@@ -193,7 +188,7 @@ class ActorHandle:
         """
         host = self._host()
         name = await self._present(host, queue)
-        await host.enter(host.change, self.actor_id, Pause(name, end_of_pause(until, host.clock.time())))
+        await host.enter(host.change, self.actor_id, Pause(name, queues.end_of_pause(until, host.clock.time())))
 
     async def resume(self, queue: str | Queue[Any, Any]) -> bool:
         """Go on with a paused queue; durable on return. False when it was not paused.
@@ -204,15 +199,8 @@ class ActorHandle:
         return await host.enter(host.change, self.actor_id, Resume(await self._present(host, queue))) > 0
 
     async def _present(self, host: Host, queue: str | Queue[Any, Any]) -> str:
-        """The name of a queue that is declared, or that a class declared once and that holds messages or is paused."""
         name = queue.name if isinstance(queue, Queue) else queue
-        try:
-            return self._declared(host, name).name
-        except (ActorUnknown, QueueUnknown):
-            standing = await host.enter(host.status_of, self.actor_id)
-            if not name.startswith("$") and any(q.queue == name and (q.live or q.paused) for q in standing.queues):
-                return name
-            raise
+        return (await queues.standing(host, self.actor_id, name)).queue
 
     # --- asking -------------------------------------------------------------------------------------------------------
 

@@ -118,7 +118,7 @@ async def test_a_sleeping_actor_is_woken_when_its_queue_is_resumed(slow_world: W
 
 @pytest.mark.parametrize(
     "until_time",
-    [0, -1, 600, float("nan"), float("inf"), 1e300, True, "tomorrow", datetime(2001, 1, 1), object()],  # noqa: DTZ001
+    [0, -1, 600, float("nan"), float("inf"), 1e300, True, "tomorrow", datetime(2001, 1, 1), object()],
 )
 async def test_what_is_no_time_to_come_is_refused_and_nothing_is_paused(
     world: World, worker: type[Worker], until_time: Any
