@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
@@ -30,9 +29,9 @@ vm = agent_os(agents=[agents.function(answer, name="echo")], isolation="off")
 
 
 @pytest.fixture
-def loaded(kernel: Kernel) -> Iterator[Kernel]:
+def loaded(kernel: Kernel) -> Kernel:
     load(kernel)
-    yield kernel
+    return kernel
 
 
 def load(kernel: Kernel) -> None:
@@ -170,4 +169,8 @@ def test_completion_offers_the_queues_and_the_options(loaded: Kernel) -> None:
     assert loaded.complete("%agentq resume worker/main t") == ["tasks"]
     assert loaded.complete("%agentq purge worker/main --") == ["--yes"]
     assert loaded.complete("%agentq pause worker/main tasks --") == ["--for", "--until"]
+    assert loaded.complete("%agentq pause --for 10m w") == ["worker/main"]
+    assert loaded.complete("%agentq pause --for 10m worker/main t") == ["tasks"]
+    assert loaded.complete("%agentq pause --for=10m worker/main t") == ["tasks"]
+    assert "worker/main" not in loaded.complete("%agentq pause --for w")
     assert loaded.complete("%agentq tr") == ["transcript"]

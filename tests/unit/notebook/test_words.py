@@ -148,7 +148,7 @@ def test_lengths_of_time_and_times_to_come() -> None:
 
 def test_a_pause_has_one_end() -> None:
     pause = read_line("pause runner/main tasks --for 1h --until 2199-01-01")
-    with pytest.raises(BadWords, match="Give --for or --until, not both. Type: pause ACTOR/KEY QUEUE"):
+    with pytest.raises(BadWords, match="Give --for or --until, not both"):
         asyncio.run(pause.run(Place(in_kernel=True)))
 
 
