@@ -119,10 +119,9 @@ class Purge(NamedTuple):
 
 
 class Pause(NamedTuple):
-    """Hand out nothing of a queue, until a time (seconds since 1970; None: until it is resumed). It stays so across
-    restarts.
+    """Hand out nothing of a queue ``until`` a time (seconds since 1970; None: until it is resumed), across restarts.
 
-    What is being handled goes on, and messages are accepted. It replaces an earlier pause, whose ``until`` goes with it.
+    What is being handled goes on, and messages are accepted. It replaces an earlier pause and its ``until``.
     """
 
     queue: str
