@@ -191,7 +191,8 @@ class Host:
             return False
         if has_run(cls):
             return True
-        return any(queue.queue == SCHEDULE_QUEUE and queue.ready for queue in await self.mailboxes.status(actor))
+        standing = await self.mailboxes.status(actor)
+        return any(queue.queue == SCHEDULE_QUEUE and queue.ready and not queue.paused for queue in standing)
 
     async def _rouse(self, actor: ActorId) -> None:
         """Wake an actor because of its work. One that cannot start is tried again, ever more seldom."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 from typing import Any, Literal, overload
 
+from agentq_nb.client import queues
 from agentq_nb.client.desk import LocalDesk
 from agentq_nb.declarations import Body, Queue, Reply
-from agentq_nb.errors import ActorUnknown, MessageTooLarge, QueueUnknown, ValidationFailed
+from agentq_nb.errors import MessageTooLarge, ValidationFailed
 from agentq_nb.host import Host, Listener
-from agentq_nb.mailboxes.protocol import Cancel, Offer, Purge, Redeliver
+from agentq_nb.mailboxes.protocol import Cancel, Offer, Pause, Purge, Redeliver, Resume
 from agentq_nb.naming import ActorId, Key, MessageId, actor_id, key_parts, mint_id
 from agentq_nb.receipts import Receipt, Result, result_of
 from agentq_nb.standing import ActorStatus
@@ -140,14 +142,7 @@ class ActorHandle:
         return result_of(await host.enter(host.offer_and_wait, offer, timeout), declared.reply)
 
     def _declared(self, host: Host, queue: str | Queue[Any, Any]) -> Queue[Any, Any]:
-        name = queue.name if isinstance(queue, Queue) else queue
-        cls = host.classes.get(self.name)
-        if cls is None:
-            raise ActorUnknown(self.name, list(host.classes))
-        declared = cls.declared.queues.get(name)
-        if declared is None:
-            raise QueueUnknown(self.name, name, list(cls.declared.queues))
-        return declared
+        return queues.declared(host, self.actor_id, queue.name if isinstance(queue, Queue) else queue)
 
     def _encoded(self, queue: Queue[Any, Any], body: Any) -> bytes:
         encoded = queue.body.dump(body, f"Body for queue '{queue.name}' of actor '{self.name}'")
@@ -174,10 +169,38 @@ class ActorHandle:
         return await host.enter(host.change, self.actor_id, Redeliver(message_id)) > 0
 
     async def purge(self, queue: str | Queue[Any, Any]) -> int:
-        """Cancel every message of the queue that nobody handles just now; how many there were."""
+        """Cancel every message of the queue that nobody handles just now; how many there were.
+
+        Raises ``queue.unknown``, ``actor.unknown``.
+        """
         host = self._host()
+        return await host.enter(host.change, self.actor_id, Purge(await self._present(host, queue)))
+
+    async def pause(self, queue: str | Queue[Any, Any], until: float | datetime | None = None) -> None:
+        """Hand out nothing of the queue until :meth:`resume`, or until a time; durable on return.
+
+        What is being handled goes on, and sending does too. A restart changes nothing of it; one that ends while no host
+        runs has ended when the next one starts.
+
+        :param until: seconds since 1970, or a datetime (a naive one is local time). It replaces that of an earlier pause.
+
+        Raises ``queue.unknown``, ``actor.unknown``, and ``actor.validation_error`` for a time that is not to come.
+        """
+        host = self._host()
+        name = await self._present(host, queue)
+        await host.enter(host.change, self.actor_id, Pause(name, queues.end_of_pause(until, host.clock.time())))
+
+    async def resume(self, queue: str | Queue[Any, Any]) -> bool:
+        """Go on with a paused queue; durable on return. False when it was not paused.
+
+        Raises ``queue.unknown``, ``actor.unknown``.
+        """
+        host = self._host()
+        return await host.enter(host.change, self.actor_id, Resume(await self._present(host, queue))) > 0
+
+    async def _present(self, host: Host, queue: str | Queue[Any, Any]) -> str:
         name = queue.name if isinstance(queue, Queue) else queue
-        return await host.enter(host.change, self.actor_id, Purge(name))
+        return (await queues.standing(host, self.actor_id, name)).queue
 
     # --- asking -------------------------------------------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,19 +11,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 from agentq_nb.commands.scene import Command, Scene, Where
 from agentq_nb.commands.sheets import Sheet, moment_text
-from agentq_nb.commands.words import rest, word
+from agentq_nb.commands.words import rest, span, word
 
 if TYPE_CHECKING:
     from agentq_nb.store import Table
 
-_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-
 
 def moment(text: str) -> float:
     """``7d`` (ago), ``2026-11-01`` or ``2026-11-01T12:00`` as seconds since 1970. A bare time is the local one."""
-    ago = re.fullmatch(r"(\d+(?:\.\d+)?)(s|min|h|d|w)", text)
-    if ago:
-        return time.time() - float(ago[1]) * _UNITS[ago[2]]
+    with suppress(ValueError):
+        return time.time() - span(text)
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Sequence
 from typing import Literal
 
+from agentq_nb.commands.changing import Pause, Purge, Resume
+from agentq_nb.commands.conversing import Sessions, Transcript
 from agentq_nb.commands.demonstrating import Demo
 from agentq_nb.commands.doctor import Doctor
 from agentq_nb.commands.equipping import Agents
@@ -31,6 +33,11 @@ COMMANDS: dict[str, type[Command]] = {
         Dead,
         Retry,
         Cancel,
+        Pause,
+        Resume,
+        Purge,
+        Sessions,
+        Transcript,
         Sql,
         Export,
         Prune,

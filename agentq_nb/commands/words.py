@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,6 +16,8 @@ Convert = Callable[[str], Any]
 """Text to value; raises ValueError saying what is expected: "a number of seconds"."""
 
 Parsed = TypeVar("Parsed")
+
+_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 class BadWords(Exception):
@@ -68,6 +71,14 @@ def seconds(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise ValueError("a number of seconds, like 60 or 0.5")
     return value
+
+
+def span(text: str) -> float:
+    """A length of time in seconds: ``90s``, ``10m``, ``2h``, ``1.5d``."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)(s|m|min|h|d|w)", text, re.ASCII)
+    if found is None:
+        raise ValueError("a length of time, like 90s, 10m, 2h or 1d")
+    return float(found[1]) * _UNITS[found[2]]
 
 
 def count(text: str) -> int:

@@ -14,12 +14,15 @@ from agentq_nb.store import EventLog
 
 @dataclass(slots=True)
 class Memory:
-    """Everything that is live: boxes by actor, messages by id, and what was in flight when the log ended."""
+    """Everything that is live: boxes by actor, messages by id, what was in flight when the log ended, and the pauses
+    as (actor, queue, until), those that are over by now included.
+    """
 
     boxes: dict[ActorId, Box] = field(default_factory=dict[ActorId, Box])
     entries: dict[MessageId, Entry] = field(default_factory=dict[MessageId, Entry])
     in_flight: list[Entry] = field(default_factory=list[Entry])
     keys: dict[tuple[ActorId, str, str], MessageId] = field(default_factory=dict[tuple[ActorId, str, str], MessageId])
+    pauses: list[tuple[ActorId, str, float | None]] = field(default_factory=list[tuple[ActorId, str, float | None]])
 
     def box(self, actor: ActorId) -> Box:
         box = self.boxes.get(actor)
@@ -35,6 +38,7 @@ def recall(log: EventLog) -> Memory:
         memory.box(actor).state = (state or "null").encode()
     for actor, queue, message in log.dead_counts():
         memory.box(actor).shelf(queue).dead[message] = None
+    memory.pauses += [(actor, queue, until) for actor, queue, until in log.pauses()]
     replay(memory.entries, log.live_rows())
     for entry in memory.entries.values():
         entry.old = True

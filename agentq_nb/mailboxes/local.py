@@ -32,8 +32,10 @@ from agentq_nb.mailboxes.protocol import (
     Commit,
     FinalStatus,
     Offer,
+    Pause,
     Purge,
     QueueStatus,
+    Resume,
     Settlement,
     StoredResult,
 )
@@ -251,8 +253,7 @@ class LocalMailboxes:
     def release(self, box: Box) -> None:
         box.lease = None
         self.put_back([entry for shelf in box.shelves.values() for entry in list(shelf.running.values())])
-        if box.has_due():
-            self._stock.announce(box, "")
+        self._stock.announce(box, "")
         for waiter in box.waiters:
             waiter.wake()
 
@@ -293,8 +294,11 @@ class LocalMailboxes:
                 written.append(rows.of_message("message.cancelled", entry))
             box.state = None
             written.append(rows.of_actor("actor.destroyed", box.actor))
+        ended = [shelf.pause for shelf in box.shelves.values() if shelf.pause is not None] if commit.destroy else []
 
         def durable() -> None:
+            for pause in ended:
+                self._stock.end_pause(pause)
             self._stock.arrive(arrivals)
             self._publish(finished)
 
@@ -411,6 +415,10 @@ class LocalMailboxes:
             return await self._cancel(change.message)
         if isinstance(change, Purge):
             return await self._purge(actor, change.queue)
+        if isinstance(change, Pause):
+            return await self._pause(actor, change.queue, change.until)
+        if isinstance(change, Resume):
+            return await self._resume(actor, change.queue)
         return await self._redeliver(change.message)
 
     async def _cancel(self, message: MessageId) -> int:
@@ -441,6 +449,21 @@ class LocalMailboxes:
         written = [rows.of_message("message.cancelled", entry) for entry in entries]
         await self._write(written, lambda: self._publish(finished))
         return len(entries)
+
+    async def _pause(self, actor: ActorId, queue: str, until: float | None) -> int:
+        pause = self._stock.pause(actor, queue, until)
+        await self._write([rows.paused(actor, queue, until)], lambda: self._stock.expect_end(pause))
+        return 1
+
+    async def _resume(self, actor: ActorId, queue: str) -> int:
+        """Nothing is handed out before it is durable; a pause that is made meanwhile stays."""
+        pause = self._stock.paused(actor, queue)
+        if pause is None or pause.ending:
+            await self.flushed()
+            return 0
+        pause.ending = True
+        await self._write([rows.resumed(actor, queue)], lambda: self._stock.end_pause(pause))
+        return 1
 
     async def _redeliver(self, message: MessageId) -> int:
         if message in self._stock.entries:

@@ -57,6 +57,20 @@ class Entry:
 
 
 @dataclass(slots=True, eq=False)
+class Pausing:
+    """A pause of one queue. ``due`` is when it ends by itself, in seconds since 1970; infinite: it does not."""
+
+    actor: ActorId
+    queue: str
+    due: float
+    order: int
+    gone: bool = False
+    """Another has taken its place, or it has ended."""
+    ending: bool = False
+    """The queue was resumed, and that is being written."""
+
+
+@dataclass(slots=True, eq=False)
 class Shelf:
     """One queue of one actor."""
 
@@ -69,6 +83,7 @@ class Shelf:
     """Messages with ``in_order`` that wait for their next attempt: nothing overtakes them."""
     live: int = 0
     """Messages that are not settled, those being written included."""
+    pause: Pausing | None = None
 
     def add(self, entry: Entry) -> None:
         """Make it ready to be handed out."""
@@ -76,6 +91,10 @@ class Shelf:
 
     def head(self) -> Entry | None:
         """The message that is next, if one may be handed out now."""
+        return self.first() if self.pause is None else None
+
+    def first(self) -> Entry | None:
+        """The same, as if the queue were not paused."""
         if self.blockers:
             return None
         while self.ready and self.ready[0][2].gone:

@@ -78,7 +78,8 @@ class Settlement(NamedTuple):
 class Commit(NamedTuple):
     """What one lease writes at once, all or nothing. ``state`` is the actor's whole state as JSON; None leaves it.
 
-    ``schedule`` are offers to the leased actor itself; ``destroy`` ends it for good: its state and messages are dropped.
+    ``schedule`` are offers to the leased actor itself; ``destroy`` ends it for good: its state, its messages and the
+    pauses of its queues are dropped.
     """
 
     settlements: Sequence[Settlement] = ()
@@ -117,11 +118,30 @@ class Purge(NamedTuple):
     queue: str
 
 
-Change: TypeAlias = Cancel | Redeliver | Purge
+class Pause(NamedTuple):
+    """Hand out nothing of a queue ``until`` a time (seconds since 1970; None: until it is resumed), across restarts.
+
+    What is being handled goes on, and messages are accepted. It replaces an earlier pause and its ``until``.
+    """
+
+    queue: str
+    until: float | None = None
+
+
+class Resume(NamedTuple):
+    """End the pause of a queue."""
+
+    queue: str
+
+
+Change: TypeAlias = Pause | Resume | Cancel | Redeliver | Purge
 
 
 class QueueStatus(NamedTuple):
-    """One queue as it stands: counts of messages, and the oldest ready one's age in seconds."""
+    """One queue as it stands: counts of messages, and the oldest ready one's age in seconds.
+
+    Ready messages of a paused queue wait until it goes on, at ``paused_until`` (seconds since 1970; None: when resumed).
+    """
 
     actor: ActorId
     queue: str
@@ -131,6 +151,8 @@ class QueueStatus(NamedTuple):
     dead: int = 0
     oldest: float | None = None
     running_ids: Sequence[MessageId] = ()
+    paused: bool = False
+    paused_until: float | None = None
 
     @property
     def live(self) -> int:
@@ -216,7 +238,7 @@ class Mailboxes(Protocol):
     def wakeful(self, names: Collection[str]) -> AsyncIterator[ActorId]:
         """Actors of these names with due work and no lease, as they turn up. Hints: they may repeat.
 
-        One whose claim raised Unavailable is hinted again. Raises Unavailable: ask anew.
+        What a paused queue holds is not due. One whose claim raised Unavailable is hinted again. Raises Unavailable: ask anew.
         """
         ...
 
@@ -228,11 +250,14 @@ class Mailboxes(Protocol):
         ...
 
     async def change(self, actor: ActorId, change: Change) -> int:
-        """Apply the change, durable on return; the number of messages it settled or moved. Raises MessageUnknown."""
+        """Apply the change, durable on return. Raises MessageUnknown.
+
+        Returns the number of messages it settled or moved; of a pause 1, of a resumption whether there was a pause.
+        """
         ...
 
     async def status(self, actor: ActorId | None = None) -> Sequence[QueueStatus]:
-        """Every queue that has messages or dead letters, of one actor or of all."""
+        """Every queue that has messages or dead letters or is paused, of one actor or of all."""
         ...
 
     async def close(self) -> None:

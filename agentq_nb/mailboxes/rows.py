@@ -65,5 +65,13 @@ def state(actor: ActorId, state: bytes) -> Row:
     return Row("actor.state", actor, None, None, f'{{"state":{state.decode()}}}')
 
 
+def paused(actor: ActorId, queue: str, until: float | None) -> Row:
+    return of_actor("queue.paused", actor, {"queue": queue, "until": until})
+
+
+def resumed(actor: ActorId, queue: str) -> Row:
+    return of_actor("queue.resumed", actor, {"queue": queue})
+
+
 def of_host(kind: str, facts: Mapping[str, Any] | None = None) -> Row:
     return Row(kind, None, None, None, _json(facts or {}))

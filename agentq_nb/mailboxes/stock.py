@@ -5,13 +5,14 @@ No I/O: what is written, and what may be known before it is, is the keeper's aff
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Collection, Iterable, Sequence
 
 from agentq_nb.clock import Clock
 from agentq_nb.mailboxes.fold import Memory
 from agentq_nb.mailboxes.keys import Keys
-from agentq_nb.mailboxes.memory import Box, Entry, Shelf
+from agentq_nb.mailboxes.memory import Box, Entry, Pausing, Shelf
 from agentq_nb.mailboxes.protocol import FinalStatus, MessageStatus, Offer, QueueStatus, StoredResult
 from agentq_nb.mailboxes.timetable import Timetable
 from agentq_nb.mailboxes.wakeful import Wakeful
@@ -27,16 +28,20 @@ class Stock:
         self.entries: dict[MessageId, Entry] = {}
         self.keys = Keys()
         self._order = 0
-        self._timetable = Timetable(clock, self._fall_due)
+        self._timetable = Timetable[Entry](clock, self._fall_due)
+        self._pauses = Timetable[Pausing](clock, self.end_pause)
         self._subscriptions: weakref.WeakSet[Wakeful] = weakref.WeakSet()
 
     def fill(self, memory: Memory, order: int) -> None:
         """Begin with what the log held; nothing is ready before :meth:`arrive`. ``order`` is the last one given."""
-        self._timetable.clear()
+        self._forget_times()
         self.boxes, self.entries, self._order = memory.boxes, memory.entries, order
         self.keys = Keys()
         for (actor, queue, key), message in memory.keys.items():
             self.keys.name(actor, queue, key, message, memory.entries[message].body)
+        for actor, queue, until in memory.pauses:
+            if until is None or until > self._clock.time():
+                self.expect_end(self.pause(actor, queue, until))
 
     def box(self, actor: ActorId) -> Box:
         box = self.boxes.get(actor)
@@ -130,13 +135,43 @@ class Stock:
     def running(self) -> list[Entry]:
         return [entry for entry in self.entries.values() if entry.running]
 
+    # --- pauses -------------------------------------------------------------------------------------------------------
+
+    def pause(self, actor: ActorId, queue: str, until: float | None) -> Pausing:
+        """From now on; it ends by itself only after :meth:`expect_end`."""
+        shelf = self.box(actor).shelf(queue)
+        if shelf.pause is not None:
+            shelf.pause.gone = True
+        shelf.pause = Pausing(actor, queue, math.inf if until is None else until, self.next_order())
+        return shelf.pause
+
+    def paused(self, actor: ActorId, queue: str) -> Pausing | None:
+        """The queue's present pause."""
+        box = self.boxes.get(actor)
+        shelf = None if box is None else box.shelves.get(queue)
+        return None if shelf is None else shelf.pause
+
+    def expect_end(self, pause: Pausing) -> None:
+        """The pause is durable: end it when its time has come."""
+        if not pause.gone and pause.due < math.inf:
+            self._pauses.add(pause)
+
+    def end_pause(self, pause: Pausing) -> None:
+        """Go on with its queue, unless another pause has taken its place."""
+        if pause.gone:
+            return
+        pause.gone = True
+        box = self.box(pause.actor)
+        box.shelf(pause.queue).pause = None
+        self.announce(box, pause.queue)
+
     # --- who is told --------------------------------------------------------------------------------------------------
 
     def announce(self, box: Box, queue: str) -> None:
         """Something may be due: tell whoever runs the actor, else those who look for work."""
         if box.lease is not None:
             box.wake(queue)
-        else:
+        elif box.has_due():
             for subscription in self._subscriptions:
                 subscription.hint(box.actor)
 
@@ -148,10 +183,14 @@ class Stock:
 
     def lose_leases(self) -> None:
         """Nobody runs anything here any more, and nothing falls due."""
-        self._timetable.clear()
+        self._forget_times()
         for box in self.boxes.values():
             if box.lease is not None:
                 box.lease.lose()
+
+    def _forget_times(self) -> None:
+        self._timetable.clear()
+        self._pauses.clear()
 
     def close(self) -> None:
         self.lose_leases()
@@ -179,7 +218,7 @@ class Stock:
         return [self._shelf_status(box, shelf) for box in boxes for shelf in box.shelves.values()]
 
     def _shelf_status(self, box: Box, shelf: Shelf) -> QueueStatus:
-        head = shelf.head()
+        first, pause = shelf.first(), shelf.pause
         return QueueStatus(
             actor=box.actor,
             queue=shelf.name,
@@ -187,6 +226,8 @@ class Stock:
             delayed=len(shelf.delayed),
             running=len(shelf.running),
             dead=len(shelf.dead),
-            oldest=None if head is None else max(0.0, self._clock.time() - head.created_at),
+            oldest=None if first is None else max(0.0, self._clock.time() - first.created_at),
             running_ids=tuple(shelf.running),
+            paused=pause is not None,
+            paused_until=None if pause is None or pause.due == math.inf else pause.due,
         )

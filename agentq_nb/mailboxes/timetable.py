@@ -1,25 +1,36 @@
-"""When delayed messages become due: one timer for all of them."""
+"""When delayed messages become due, and when pauses end: one timer for all of a kind."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
 from agentq_nb.clock import Clock, Timer
-from agentq_nb.mailboxes.memory import Entry
 
 
-class Timetable:
+class Timed(Protocol):
+    """What has its time: ``due`` is seconds since 1970, ``order`` tells those of one time apart."""
+
+    due: float
+    order: int
+    gone: bool
+
+
+T = TypeVar("T", bound=Timed)
+
+
+class Timetable(Generic[T]):
     """Calls ``ring(entry)`` once an entry's due time has come, unless it is gone or was given another time."""
 
-    def __init__(self, clock: Clock, ring: Callable[[Entry], None]) -> None:
+    def __init__(self, clock: Clock, ring: Callable[[T], None]) -> None:
         self._clock = clock
         self._call = ring
-        self._due: list[tuple[float, int, Entry]] = []
+        self._due: list[tuple[float, int, T]] = []
         self._timer: Timer | None = None
         self._timer_at = float("inf")
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: T) -> None:
         """Ring for the entry at its ``due``."""
         heapq.heappush(self._due, (entry.due, entry.order, entry))
         self._arm()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from agentq_nb import naming
@@ -62,7 +63,10 @@ class Completion:
         fields = declared(command).values()
         if typed.startswith("--"):
             return [field.label.split()[0] for field in fields if field.kind in ("option", "flag")]
-        given = [word for word in words[1:] if not word.startswith("--")]
+        options = {field.label.split()[0] for field in fields if field.kind == "option"}
+        if words[-1] in options:
+            return ()
+        given = [word for before, word in pairwise(words) if not word.startswith("--") and before not in options]
         places = [field for field in fields if field.kind == "word"]
         if len(given) >= len(places):
             return ()

@@ -148,6 +148,10 @@ class EventLog:
         """(actor id, queue, message id) of the dead letters, in the order of their sending."""
         return self.fetch(recall.DEAD_COUNTS) if self.fetch(recall.ANY_FAILED) else []
 
+    def pauses(self) -> recall.Rows:
+        """(actor id, queue, until) of the queues paused last and not resumed since; ``until`` may be past by now."""
+        return self.fetch(recall.PAUSES)
+
     def completed_keys(self) -> recall.Rows:
         """(actor id, queue, idempotency key, message id, body) of live and completed messages that have a key."""
         return self.fetch(recall.COMPLETED_KEYS)

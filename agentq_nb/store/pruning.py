@@ -29,11 +29,19 @@ states as (
         from events where kind in ('actor.state', 'actor.destroyed')
     )
     where kind = 'actor.state' and later_kind is not null and time < $before
+),
+pauses as (
+    select seq from (
+        select seq, time, lead(seq) over (partition by actor_id, data->>'$.queue' order by seq) as later
+        from events where kind in ('queue.paused', 'queue.resumed')
+    )
+    where later is not null and time < $before
 )
 select seq from events
 where message_id in (select message_id from settled)
 or session_id in (select session_id from closed)
 or seq in (select seq from states)
+or seq in (select seq from pauses)
 """
 
 

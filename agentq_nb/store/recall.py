@@ -76,6 +76,22 @@ where kind = 'message.queued' and message_id in ({_DEAD})
 order by seq
 """
 
+PAUSES = """
+select actor_id, queue, (said->>'$.until')::double
+from (
+    select
+        actor_id, data->>'$.queue' as queue,
+        max(seq) as said_at, arg_max(kind, seq) as last_kind, arg_max(data, seq) as said
+    from events where kind in ('queue.paused', 'queue.resumed')
+    group by actor_id, queue
+)
+left join (
+    select actor_id, max(seq) as destroyed_at from events where kind = 'actor.destroyed' group by actor_id
+) using (actor_id)
+where last_kind = 'queue.paused' and said_at > coalesce(destroyed_at, 0)
+order by said_at
+"""
+
 # Messages with a key are few or many; the text is searched first because parsing JSON is what costs.
 COMPLETED_KEYS = """
 with keyed as (

@@ -69,6 +69,21 @@ from queued left join later using (message_id)
 where not starts_with(fields[1]->>'$', '$');
 
 create view queues as
+with paused as (
+    select actor_id, queue, (said->>'$.until')::double as until
+    from (
+        select
+            actor_id, data->>'$.queue' as queue,
+            max(seq) as said_at, arg_max(kind, seq) as last_kind, arg_max(data, seq) as said
+        from events where kind in ('queue.paused', 'queue.resumed')
+        group by actor_id, queue
+    )
+    left join (
+        select actor_id, max(seq) as destroyed_at from events where kind = 'actor.destroyed' group by actor_id
+    ) using (actor_id)
+    where last_kind = 'queue.paused' and said_at > coalesce(destroyed_at, 0)
+    and coalesce((said->>'$.until')::double > epoch(now()), true)
+)
 select
     actor_id,
     queue,
@@ -79,8 +94,10 @@ select
     count(*) filter (status = 'failed') as failed,
     count(*) filter (status = 'cancelled') as cancelled,
     count(*) filter (status = 'expired') as expired,
-    min(created_at) filter (status in ('queued', 'delayed')) as oldest_waiting
-from messages
+    min(created_at) filter (status in ('queued', 'delayed')) as oldest_waiting,
+    bool_or(paused.queue is not null) as paused,
+    make_timestamp(try_cast(max(paused.until) * 1e6 as bigint)) as paused_until
+from messages full join paused using (actor_id, queue)
 group by actor_id, queue;
 
 create view attempts as

@@ -199,4 +199,4 @@ def test_completion_offers_commands_options_actors_and_queues(kernel: Kernel) ->
     assert kernel.complete("x = %agentq ask --") == ["--key", "--no-check", "--timeout"]
     assert kernel.complete("%agentq send e") == ["echo/main"]
     assert kernel.complete("%agentq send echo/main w") == ["words"]
-    assert kernel.complete("%agentq help re") == ["results", "retry"]
+    assert kernel.complete("%agentq help re") == ["results", "resume", "retry"]

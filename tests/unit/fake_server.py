@@ -23,8 +23,10 @@ from agentq_nb.mailboxes.protocol import (
     FinalStatus,
     MessageStatus,
     Offer,
+    Pause,
     Purge,
     QueueStatus,
+    Resume,
     Settlement,
     StoredResult,
 )
@@ -85,6 +87,7 @@ class Server:
         self.messages: dict[MessageId, Stored] = {}
         self.states: dict[ActorId, bytes] = {}
         self.epochs: dict[ActorId, Epoch] = {}
+        self.pauses: dict[tuple[ActorId, str], float | None] = {}
         self._orders = itertools.count(1)
         self._watchers: set[asyncio.Future[None]] = set()
         self.version = 0
@@ -107,6 +110,7 @@ class Server:
         self._watchers.add(watcher)
         now = self.clock.time()
         moments = [m.due for m in self.messages.values() if m.live and m.due > now]
+        moments += [end for end in self.pauses.values() if end is not None and end > now]
         moments += [] if until is None else [until]
         timer = self.clock.call_at(min(moments), self.changed) if moments else None
         try:
@@ -160,6 +164,14 @@ class Server:
 
     def ready(self, actor: ActorId, queues: Collection[str] | None) -> list[Stored]:
         """What may be handed out now, in order."""
+        return [m for m in self.due(actor, queues) if not self.paused(actor, m.offer.queue)]
+
+    def paused(self, actor: ActorId, queue: str) -> bool:
+        until = self.pauses.get((actor, queue), 0.0)
+        return until is None or until > self.clock.time()
+
+    def due(self, actor: ActorId, queues: Collection[str] | None) -> list[Stored]:
+        """The same, as if no queue were paused."""
         now = self.clock.time()
         waiting = [m for m in self.live(actor) if m.holder is None]
         blocked = {m.offer.queue for m in waiting if m.in_order and m.due > now}
@@ -242,6 +254,7 @@ class Server:
                 self._finish(message, "cancelled", handled=False)
             self.states.pop(epoch.actor, None)
             epoch.state = None
+            self.pauses = {place: until for place, until in self.pauses.items() if place[0] != epoch.actor}
         self.changed()
 
     def _settle(self, message: Stored, settlement: Settlement) -> None:
@@ -286,6 +299,13 @@ class Server:
                 self._finish(message, "cancelled", handled=False)
             self.changed()
             return len(found)
+        if isinstance(change, (Pause, Resume)):
+            moved = isinstance(change, Pause) or self.paused(actor, change.queue)
+            self.pauses.pop((actor, change.queue), None)
+            if isinstance(change, Pause):
+                self.pauses[actor, change.queue] = change.until
+            self.changed()
+            return int(moved)
         stored = self.messages.get(change.message)
         if stored is None:
             raise MessageUnknown(change.message)
@@ -314,13 +334,14 @@ class Server:
 
     def status(self, actor: ActorId | None) -> list[QueueStatus]:
         places = {(m.offer.actor, m.offer.queue): None for m in self.messages.values()}
+        places |= {place: None for place in self.pauses if self.paused(*place)}
         return [self._status(*place) for place in places if actor in (None, place[0])]
 
     def _status(self, actor: ActorId, queue: str) -> QueueStatus:
         now, live = self.clock.time(), self.live(actor, queue)
         running = [m.id for m in live if m.holder is not None]
         delayed = [m for m in live if m.holder is None and m.due > now]
-        ready = self.ready(actor, {queue})
+        due, paused = self.due(actor, {queue}), self.paused(actor, queue)
         dead = [m for m in self.messages.values() if m.status == "failed"]
         return QueueStatus(
             actor=actor,
@@ -329,8 +350,10 @@ class Server:
             delayed=len(delayed),
             running=len(running),
             dead=sum((m.offer.actor, m.offer.queue) == (actor, queue) for m in dead),
-            oldest=max(0.0, now - ready[0].created_at) if ready else None,
+            oldest=max(0.0, now - due[0].created_at) if due else None,
             running_ids=tuple(running),
+            paused=paused,
+            paused_until=self.pauses[actor, queue] if paused else None,
         )
 
 

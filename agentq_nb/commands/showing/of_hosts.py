@@ -95,9 +95,14 @@ def _rows(actor: ActorStatus) -> list[tuple[object, ...]]:
 
 
 def _queue_cells(queue: QueueStatus, orphaned: bool = False) -> tuple[object, ...]:
-    name = Cell(f"{queue.queue} (not declared any more)", "busy") if orphaned else queue.queue
+    remarks = [*(["not declared any more"] if orphaned else []), *([_paused(queue)] if queue.paused else [])]
+    name = Cell(f"{queue.queue} ({', '.join(remarks)})", "busy") if remarks else queue.queue
     dead = Cell(str(queue.dead), "bad") if queue.dead else ""
     return (name, queue.ready, queue.delayed, queue.running, dead, duration(queue.oldest))
+
+
+def _paused(queue: QueueStatus) -> str:
+    return "paused" if queue.paused_until is None else f"paused until {moment_text(queue.paused_until)} UTC"
 
 
 def _left_out(number: int, what: str) -> list[str]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
+from agentq_nb.errors import StoreError, StoreWriteFailed
+from agentq_nb.mailboxes.protocol import Change, Pause, Resume
+from agentq_nb.store import EventLog
 from tests.unit.mailboxes.conformance import Conformance
+from tests.unit.mailboxes.conformance.words import ACTOR, claim, send, take
 from tests.unit.mailboxes.settings import LocalSetting, Setting
 
 
@@ -17,3 +22,37 @@ class TestLocalKeeper(Conformance):
         setting = await LocalSetting.open(tmp_path)
         yield setting
         await setting.close()
+
+    async def test_nothing_is_handed_out_before_a_resumption_is_on_disk(self, setting: Setting) -> None:
+        await setting.keeper.change(ACTOR, Pause("tasks"))
+        await send(setting.keeper)
+        lease = await claim(setting)
+        resuming = asyncio.ensure_future(setting.keeper.change(ACTOR, Resume("tasks")))
+        await asyncio.sleep(0)
+        assert not resuming.done()
+        assert await take(lease) == []
+        await resuming
+        assert len(await take(lease)) == 1
+
+    @pytest.mark.parametrize(("before", "fails"), [([], Pause("tasks")), ([Pause("tasks")], Resume("tasks"))])
+    async def test_what_did_not_reach_the_disk_has_neither_paused_nor_resumed_anything(
+        self, setting: LocalSetting, monkeypatch: pytest.MonkeyPatch, before: list[Change], fails: Change
+    ) -> None:
+        keeper = setting.keeper
+        await send(keeper)
+        for change in before:
+            await keeper.change(ACTOR, change)
+
+        def full(rows: object, done: Callable[[StoreError | None], None], time: float) -> None:
+            done(StoreWriteFailed("No space left on device"))
+
+        monkeypatch.setattr(keeper.log, "append", full)
+        with pytest.raises(StoreWriteFailed):
+            await keeper.change(ACTOR, fails)
+        monkeypatch.undo()
+        path = keeper.log.path
+        await asyncio.to_thread(keeper.log.close)
+        await keeper.renew(await asyncio.to_thread(EventLog.open, path))
+        (queue,) = await keeper.status(ACTOR)
+        assert queue.paused == bool(before)
+        assert len(await take(await claim(setting))) == (not before)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
+from agentq_nb.commands.changing import Pause, Purge, Resume, time_to_come
+from agentq_nb.commands.conversing import Transcript
 from agentq_nb.commands.explaining import Help
 from agentq_nb.commands.hosting import Start, Status
 from agentq_nb.commands.looking import Results
 from agentq_nb.commands.sending import Ask, Send
 from agentq_nb.commands.sheets import as_text
 from agentq_nb.commands.table import COMMANDS, offered, read_arguments, read_line
-from agentq_nb.commands.words import BadWords, declared, summary, usage
+from agentq_nb.commands.words import BadWords, declared, span, summary, usage
 from agentq_nb.errors import NoHost
 
 
@@ -84,6 +87,15 @@ def test_quoted_words_keep_their_spaces_and_keys_are_escaped_like_actor_ids() ->
         ("ask --timeout soon runner/main tasks hi", "--timeout is a number of seconds, like 60 or 0.5, not soon"),
         ("ask --timeout nan runner/main tasks hi", "--timeout is a number of seconds"),
         ("status now", "Too many words: now. Type: status"),
+        ("pause runner/main", "QUEUE is missing. Type: pause ACTOR/KEY QUEUE [--for TIME] [--until TIME]"),
+        ("pause runner/main tasks --for 10", "--for is a length of time, like 90s, 10m, 2h or 1d, not 10"),
+        ("pause runner/main tasks --for -1m", "--for is a length of time"),
+        ("pause runner/main tasks --until 2001-01-01", "--until is a time to come, like 18:30 or 2026-11-01T12:00"),
+        ("pause runner/main tasks --until 25:00", "--until is a time to come"),
+        ("pause runner/main tasks --until 0001-01-01", "--until is a time to come"),
+        ("pause runner/main tasks soon", "Too many words: soon"),
+        ("resume runner/main tasks --for 1m", "There is no option --for here"),
+        ("transcript", "SESSION is missing. Type: transcript SESSION [--last COUNT]"),
         ("start --store", "--store needs a value. Type: start [--store PATH]"),
     ],
 )
@@ -116,6 +128,28 @@ def test_every_command_explains_itself(name: str) -> None:
     assert usage(COMMANDS[name]) in text
     assert all(field.label in text and field.help for field in declared(COMMANDS[name]).values())
     assert summary(COMMANDS[name])[:60] in text
+
+
+def test_queues_are_paused_resumed_and_purged_by_the_same_words() -> None:
+    assert read_line("pause runner/main tasks") == Pause(actor="runner/main", queue="tasks")
+    assert read_line("pause --for=1.5h runner/main tasks") == Pause(actor="runner/main", queue="tasks", lasting=5400.0)
+    assert read_line("resume 'runner/my key' tasks") == Resume(actor="runner/my key", queue="tasks")
+    assert read_line("purge runner/main tasks --yes") == Purge(actor="runner/main", queue="tasks", yes=True)
+    assert read_arguments(["purge", "runner/main", "tasks"]) == Purge(actor="runner/main", queue="tasks")
+    assert read_line("transcript abc --last 5") == Transcript(session="abc", last=5)
+
+
+def test_lengths_of_time_and_times_to_come() -> None:
+    assert [span(text) for text in ("90s", "10m", "10min", "2h", "1.5d", "1w")] == [90, 600, 600, 7200, 129600, 604800]
+    now = time.time()
+    assert 0 < time_to_come("00:00") - now <= 25 * 3600, "the next midnight, in a day of daylight saving too"
+    assert time_to_come("2199-01-01T00:00+00:00") == 7226582400.0
+
+
+def test_a_pause_has_one_end() -> None:
+    pause = read_line("pause runner/main tasks --for 1h --until 2199-01-01")
+    with pytest.raises(BadWords, match="Give --for or --until, not both"):
+        asyncio.run(pause.run(Place(in_kernel=True)))
 
 
 def test_the_parser_needs_no_running_host() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +28,19 @@ from hypothesis.stateful import (
 )
 
 from agentq_nb.errors import AgentqError
-from agentq_nb.mailboxes.protocol import Cancel, Change, Commit, Delivery, Offer, Purge, Redeliver, Settlement
+from agentq_nb.mailboxes.protocol import (
+    Cancel,
+    Change,
+    Commit,
+    Delivery,
+    Offer,
+    Pause,
+    Purge,
+    QueueStatus,
+    Redeliver,
+    Resume,
+    Settlement,
+)
 from agentq_nb.naming import mint_id
 from tests.unit.fake_server import Epoch, Server
 from tests.unit.mailboxes.conformance.words import counts
@@ -137,7 +149,10 @@ class KeeperMachine(RuleBasedStateMachine):
         count=st.integers(1, 3),
     )
     def receive(self, data: st.DataObject, names: tuple[str, ...] | None, count: int) -> Any:
-        lease, epoch = self.leases[data.draw(st.sampled_from(self.takeable()))]
+        return self.handed_out(data.draw(st.sampled_from(self.takeable())), names, count)
+
+    def handed_out(self, actor: str, names: tuple[str, ...] | None, count: int) -> Any:
+        lease, epoch = self.leases[actor]
         real: list[Delivery] = list(self.run(lease.receive(names, count, 0)))
         model = self.model.take(epoch, names, count)
         assert [_visible(delivery) for delivery in real] == [_visible(delivery) for delivery in model]
@@ -223,6 +238,31 @@ class KeeperMachine(RuleBasedStateMachine):
     def purge(self, data: st.DataObject) -> None:
         self.change(data.draw(actors), Purge(data.draw(queues)))
 
+    @precondition(takeable)
+    @rule(target=held, data=st.data(), seconds=st.sampled_from([None, 1.0, 1.0, 10.0, -1.0]), others=st.booleans())
+    def pause_what_holds_messages_and_ask(self, data: st.DataObject, seconds: float | None, others: bool) -> Any:
+        actor = data.draw(st.sampled_from(self.takeable()))
+        queue = data.draw(st.sampled_from(sorted({m.offer.queue for m in self.model.live(actor)})))
+        self.change(actor, Pause(queue, None if seconds is None else self.real.clock.time() + seconds))
+        return self.handed_out(actor, tuple(QUEUES) if others else (queue,), 3)
+
+    @precondition(lambda self: bool(self.paused()))
+    @rule(target=held, data=st.data())
+    def resume_and_ask(self, data: st.DataObject) -> Any:
+        actor, queue = data.draw(st.sampled_from(self.paused()))
+        self.change(actor, Resume(queue))
+        return self.handed_out(actor, (queue,), 2) if actor in self.leases else multiple()
+
+    def resume_what_is_not_paused(self, data: st.DataObject) -> None:
+        self.change(data.draw(actors), Resume(data.draw(queues)))
+
+    def pause_again(self, data: st.DataObject) -> None:
+        actor, queue = data.draw(st.sampled_from(self.paused()))
+        self.change(actor, Pause(queue, self.real.clock.time() + data.draw(delays)))
+
+    def paused(self) -> list[tuple[str, str]]:
+        return [place for place in self.model.pauses if self.model.paused(*place)]
+
     @rule(seconds=st.sampled_from([0.5, 1.0, 2.5, 10.0]))
     def pass_by(self, seconds: float) -> None:
         self.run(self.real.keeper.flushed())
@@ -231,7 +271,8 @@ class KeeperMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def something_seldom(self, data: st.DataObject) -> None:
         """In one rule, so that most of what happens is sending, handing out and settling."""
-        possible = [self.purge, self.restart]
+        possible = [self.purge, self.restart, self.resume_what_is_not_paused]
+        possible += [self.pause_again] if self.paused() else []
         possible += [self.offer_again, self.cancel] if self.model.messages else []
         possible += [self.release, self.destroy] if self.leases else []
         possible += [self.redeliver] * 3 if self.redeliverable() else []
@@ -264,6 +305,7 @@ class KeeperMachine(RuleBasedStateMachine):
             return
         self.run(self.real.keeper.flushed())
         assert self.run(counts(self.real.keeper)) == self.run(counts(_Asked(self.model)))  # type: ignore[arg-type]
+        assert _pauses(self.run(self.real.keeper.status())) == _pauses(self.model.status(None))
         for actor in ACTORS:
             exists = actor in self.model.states or bool(self.model.live(actor))
             assert self.run(self.real.keeper.exists(actor)) == exists
@@ -290,6 +332,10 @@ class _Asked:
 
     async def status(self, actor: str | None = None) -> Any:
         return self._model.status(actor)
+
+
+def _pauses(standing: Sequence[QueueStatus]) -> dict[tuple[str, str], float | None]:
+    return {(queue.actor, queue.queue): queue.paused_until for queue in standing if queue.paused}
 
 
 def _visible(delivery: Delivery) -> tuple[Any, ...]:

@@ -69,6 +69,20 @@ def test_settled_history_goes_and_everything_that_is_needed_stays(path: Path) ->
     log.close()
 
 
+def test_of_the_pauses_of_a_queue_the_last_word_stays(path: Path) -> None:
+    async def use(log: EventLog) -> None:
+        said = [("paused", "tasks"), ("resumed", "tasks"), ("paused", "tasks"), ("paused", "done"), ("resumed", "done")]
+        await append(log, *(event(f"queue.{kind}", queue=queue, until=None) for kind, queue in said), time=OLD)
+        await append(log, event("queue.paused", actor="worker/other", queue="tasks", until=NEW), time=OLD)
+        await append(log, event("queue.paused", queue="tasks", until=NEW), time=NEW)
+        pauses = log.pauses()
+        assert pauses == [("worker/other", "tasks", NEW), ("worker/main", "tasks", NEW)]
+        assert await log.prune(LIMIT) == 4
+        assert log.pauses() == pauses
+
+    with_log(path, use)
+
+
 def test_pruning_gives_the_space_back(path: Path) -> None:
     async def use(log: EventLog) -> None:
         for part in range(20):

@@ -90,6 +90,32 @@ def test_queues_count_by_status_and_results_hold_what_is_settled(path: Path) -> 
     assert view(path, "select message_id, status, error->>'$.message' from results") == [("m", "failed", "No.")]
 
 
+def test_queues_show_the_pauses_that_are_in_force_also_without_messages(path: Path) -> None:
+    def paused(queue: str, until: float | None = None, actor: str = "worker/main") -> tuple[float, Row]:
+        return (0, event("queue.paused", actor=actor, queue=queue, until=until))
+
+    rows = [
+        (0, queued("m")),
+        (0, queued("n", queue="other")),
+        paused("tasks"),
+        paused("empty", SOON),
+        paused("over", 5.0),
+        paused("other"),
+        (0, event("queue.resumed", queue="other")),
+        paused("again", SOON),
+        paused("again"),
+        paused("tasks", actor="worker/ended"),
+        (0, event("actor.destroyed", actor="worker/ended")),
+    ]
+    shown = "select actor_id, queue, queued, running, paused, epoch(paused_until) from queues order by 2"
+    assert view(path, shown, *rows) == [
+        ("worker/main", "again", 0, 0, True, None),
+        ("worker/main", "empty", 0, 0, True, pytest.approx(SOON)),
+        ("worker/main", "other", 1, 0, False, None),
+        ("worker/main", "tasks", 1, 0, True, None),
+    ]
+
+
 def test_each_start_is_an_attempt_with_its_outcome(path: Path) -> None:
     found = view(
         path,

@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.mailboxes.conformance.changing import Changing
 from tests.unit.mailboxes.conformance.leasing import Leasing
+from tests.unit.mailboxes.conformance.pausing import Pausing
 from tests.unit.mailboxes.conformance.receiving import Receiving
 from tests.unit.mailboxes.conformance.restarting import Restarting
 from tests.unit.mailboxes.conformance.sending import Sending
@@ -17,5 +18,5 @@ from tests.unit.mailboxes.conformance.waiting import Waiting
 
 
 @pytest.mark.anyio
-class Conformance(Sending, Receiving, Settling, Changing, Leasing, Waiting, Restarting):
+class Conformance(Sending, Receiving, Settling, Changing, Pausing, Leasing, Waiting, Restarting):
     """All of it."""

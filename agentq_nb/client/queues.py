@@ -1,0 +1,58 @@
+"""Which queue of an actor is meant, and until when it is to stand still: what users give, checked."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Any
+
+from agentq_nb.declarations import Queue
+from agentq_nb.errors import ActorUnknown, QueueUnknown, ValidationFailed
+from agentq_nb.host import Host
+from agentq_nb.mailboxes.protocol import QueueStatus
+from agentq_nb.naming import ActorId, actor_name
+
+_LONGEST = 100 * 366 * 24 * 3600.0
+
+
+def declared(host: Host, actor: ActorId, queue: str) -> Queue[Any, Any]:
+    """What the actor's class says of the queue. Raises ActorUnknown, QueueUnknown."""
+    name = actor_name(actor)
+    cls = host.classes.get(name)
+    if cls is None:
+        raise ActorUnknown(name, list(host.classes))
+    found = cls.declared.queues.get(queue)
+    if found is None:
+        raise QueueUnknown(name, queue, list(cls.declared.queues))
+    return found
+
+
+async def standing(host: Host, actor: ActorId, queue: str) -> QueueStatus:
+    """How a queue stands that is declared, or that holds messages or is paused though no class declares it any more.
+
+    Raises ActorUnknown, QueueUnknown.
+    """
+    status = await host.enter(host.status_of, actor)
+    found = next((known for known in status.queues if known.queue == queue), QueueStatus(actor, queue))
+    if queue.startswith("$") or not (found.live or found.paused):
+        declared(host, actor, queue)
+    return found
+
+
+def end_of_pause(until: float | datetime | None, now: float) -> float | None:
+    """Seconds since 1970; None: never by itself. A naive datetime is local time.
+
+    Raises ``actor.validation_error`` for what is no time, or none to come: most likely a duration was meant.
+    """
+    if until is None:
+        return None
+    try:
+        moment = until.timestamp() if isinstance(until, datetime) else float(until)
+    except (TypeError, ValueError, OverflowError):
+        moment = math.nan
+    if not now < moment <= now + _LONGEST:
+        raise ValidationFailed(
+            f"pause takes as `until` a time within the next hundred years (seconds since 1970, or a datetime), not "
+            f"{until!r}. For a number of seconds from now: until=time.time() + seconds."
+        )
+    return moment

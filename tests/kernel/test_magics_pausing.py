@@ -1,0 +1,176 @@
+"""Pausing, resuming and purging queues, and reading what agents said, from a real notebook and a shell."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from tests.kernel.driving import CellResult, Kernel
+from tests.kernel.test_magics_files import agentq
+
+CELL = """
+from agentq_nb import Actor, Queue, agent_os, agents, create_client
+
+class Worker(Actor):
+    tasks = Queue(str, reply=str)
+    other = Queue(str)
+
+    async def run(self):
+        async for message in self.queue.iter(completable=True):
+            await message.complete(message.body.upper())
+
+async def answer(session, prompt):
+    for word in ("You said: ", "<b>", prompt, "</b>"):
+        yield word
+
+vm = agent_os(agents=[agents.function(answer, name="echo")], isolation="off")
+"""
+
+
+@pytest.fixture
+def loaded(kernel: Kernel) -> Kernel:
+    load(kernel)
+    return kernel
+
+
+def load(kernel: Kernel) -> None:
+    kernel.run("%load_ext agentq_nb").check()
+    kernel.run(CELL).check()
+    kernel.run("%agentq start").check()
+
+
+def shell(kernel: Kernel, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The shell command on the kernel's file, which the kernel must not have open."""
+    return agentq(kernel.cwd, *arguments, "--store", "agentq.duckdb")
+
+
+def forms(cell: CellResult) -> tuple[str, str]:
+    cell.check()
+    assert cell.html
+    return cell.text, cell.html
+
+
+def complaint(cell: CellResult) -> str:
+    """The one line that a command which failed says."""
+    assert cell.status == "error"
+    said = cell.error_value or cell.stderr
+    assert "\n" not in said.strip()
+    assert "Traceback" not in cell.stderr
+    return said
+
+
+def test_a_queue_is_paused_shown_as_such_and_resumed(loaded: Kernel) -> None:
+    for form in forms(loaded.run("%agentq pause worker/main tasks")):
+        assert "tasks (paused)" in form
+    loaded.run("receipt = %agentq send worker/main tasks hello").check()
+    loaded.run("%agentq send worker/main other beside").check()
+    assert loaded.value("(await receipt.result(0.2)).status") == "timed_out"
+    for form in forms(loaded.run("%agentq status")):
+        assert "tasks (paused)" in form
+    for form in forms(loaded.run("queue = %agentq resume worker/main tasks\nqueue")):
+        assert "tasks" in form
+        assert "(paused" not in form
+    assert loaded.value("(await receipt.result(20)).response") == "HELLO"
+    assert "(paused" not in loaded.run("%agentq status").check().text
+    loaded.run("%agentq resume worker/main tasks").check()
+
+
+def test_a_pause_has_an_end_that_is_shown_and_comes(loaded: Kernel) -> None:
+    for form in forms(loaded.run("%agentq pause worker/main tasks --until 2099-01-01T00:00+00:00")):
+        assert "tasks (paused until 2099-01-01 00:00:00.000 UTC)" in form
+    loaded.run("queue = %agentq pause worker/main tasks --for 1s").check()
+    assert loaded.value("[queue.paused, 0 < queue.paused_until - __import__('time').time() <= 1]")[0] is True
+    loaded.run("result = %agentq ask worker/main tasks later").check()
+    assert loaded.value("result.response") == "LATER"
+
+
+def test_a_pause_outlives_the_kernel_and_can_be_ended_from_a_shell(loaded: Kernel) -> None:
+    loaded.run("%agentq send worker/main tasks first").check()
+    loaded.run("%agentq pause worker/main tasks").check()
+    loaded.run("receipt = %agentq send worker/main tasks hello\nreceipt.id").check()
+    message = loaded.value("receipt.id")
+    loaded.kill()
+    shown = shell(loaded, "status")
+    assert "paused" in shown.stdout, shown.stderr
+    assert "yes" in shown.stdout
+    paused = shell(loaded, "pause", "worker/main", "tasks", "--for", "1h")
+    assert "tasks (paused until " in paused.stdout, paused.stderr
+    loaded.start()
+    load(loaded)
+    assert "tasks (paused until " in loaded.run("%agentq status").check().text
+    assert "queued" in loaded.run(f"%agentq show {message}").check().text
+    loaded.run("%agentq stop").check()
+    resumed = shell(loaded, "resume", "worker/main", "tasks")
+    assert "tasks" in resumed.stdout, resumed.stderr
+    empty = shell(loaded, "pause", "worker/main", "taks")
+    assert empty.returncode == 2
+    assert "holds no messages in this file" in empty.stderr
+    loaded.run("%agentq start").check()
+    assert loaded.value(f"(await create_client().receipt({message!r}).result(20)).response") == "HELLO"
+
+
+def test_purging_asks_first_and_says_what_it_did(loaded: Kernel) -> None:
+    loaded.run("%agentq pause worker/main tasks").check()
+    for body in ("one", "two"):
+        loaded.run(f"last = %agentq send worker/main tasks {body}").check()
+    said = complaint(loaded.run("%agentq purge worker/main tasks"))
+    assert "purge cancels what waits in queue 'tasks' of 'worker/main': 2 messages just now. Add --yes" in said
+    assert loaded.value("await last.status()") == "queued"
+    for form in forms(loaded.run("%agentq purge worker/main tasks --yes")):
+        assert "Cancelled 2 messages" in form
+    assert loaded.value("await last.status()") == "cancelled"
+    loaded.run("_ = %agentq retry {last.id}".replace("{last.id}", loaded.value("last.id"))).check()
+    loaded.run("%agentq resume worker/main tasks").check()
+    assert loaded.value("(await last.result(20)).response") == "TWO"
+
+
+@pytest.mark.parametrize("command", ["pause", "resume", "purge", "purge --yes"])
+def test_names_that_mean_nothing_are_one_line(loaded: Kernel, command: str) -> None:
+    assert "has no queue 'taks'. It has: tasks, other." in complaint(loaded.run(f"%agentq {command} worker/main taks"))
+    assert "No actor class is registered as 'nobody'" in complaint(loaded.run(f"%agentq {command} nobody/main tasks"))
+
+
+def test_sessions_and_their_transcripts(loaded: Kernel) -> None:
+    assert "No rows." in loaded.run("%agentq sessions").check().text
+    loaded.run(
+        "box = create_client().vm.get_or_create('main')\n"
+        "session = (await box.create_session('echo', keep=True)).session_id\n"
+        "for text in ('first', 'second'):\n"
+        "    await box.send_prompt(session, text)\n"
+    ).check()
+    session = loaded.value("session")
+    for cell in ("%agentq sessions", "%agentq sessions vm/main --last 1"):
+        for form in forms(loaded.run(cell)):
+            assert session in form
+            assert "echo" in form
+    assert "No rows." in loaded.run("%agentq sessions vm/other").check().text
+    cell = loaded.run(f"said = %agentq transcript {session}\nsaid")
+    text, html = forms(cell)
+    assert "You said: <b>first</b>" in text
+    assert "You said: &lt;b&gt;second&lt;/b&gt;" in html
+    assert loaded.value("[(e.type, e.text) for e in said.events if e.type in ('prompt', 'text')]") == [
+        ["prompt", "first"],
+        ["text", "You said: <b>first</b>"],
+        ["prompt", "second"],
+        ["text", "You said: <b>second</b>"],
+    ]
+    last = loaded.run(f"%agentq transcript {session} --last 1").check().text
+    assert "earlier events are left out" in last
+    assert "first" not in last
+    assert "No session 'nothing' is known here" in complaint(loaded.run("%agentq transcript nothing"))
+    loaded.run("%agentq stop").check()
+    assert "You said: <b>second</b>" in shell(loaded, "transcript", session).stdout
+    assert session in shell(loaded, "sessions").stdout
+
+
+def test_completion_offers_the_queues_and_the_options(loaded: Kernel) -> None:
+    assert loaded.complete("%agentq pause w") == ["worker/main"]
+    assert loaded.complete("%agentq resume worker/main t") == ["tasks"]
+    assert loaded.complete("%agentq purge worker/main --") == ["--yes"]
+    assert loaded.complete("%agentq pause worker/main tasks --") == ["--for", "--until"]
+    assert loaded.complete("%agentq pause --for 10m w") == ["worker/main"]
+    assert loaded.complete("%agentq pause --for 10m worker/main t") == ["tasks"]
+    assert loaded.complete("%agentq pause --for=10m worker/main t") == ["tasks"]
+    assert "worker/main" not in loaded.complete("%agentq pause --for w")
+    assert loaded.complete("%agentq tr") == ["transcript"]
