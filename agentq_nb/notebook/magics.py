@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.error import UsageError
-from IPython.core.magic import no_var_expand as _no_var_expand  # pyright: ignore[reportUnknownVariableType]
+from IPython.core.magic import no_var_expand as _no_var_expand  # pyright: ignore[reportUnknownVariableType]  # IPython has no types
 
 from agentq_nb.commands.detaching import detachable
 from agentq_nb.commands.scene import Command

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
 from typing import Any, TypeVar, cast
 
-from IPython.core.async_helpers import _asyncio_runner  # pyright: ignore[reportPrivateUsage]
+from IPython.core.async_helpers import _asyncio_runner  # pyright: ignore[reportPrivateUsage]  # what IPython itself compares with
 from IPython.core.error import UsageError
 
 from agentq_nb.commands.sheets import LONGEST_TEXT, safe
@@ -153,9 +153,9 @@ def run_nested(work: Coroutine[Any, Any, T]) -> T:
         work.close()
         raise UsageError(OLD_NEST_ASYNCIO)
     # Only now: it patches asyncio for the whole process.
-    import nest_asyncio2  # pyright: ignore[reportMissingTypeStubs]
+    import nest_asyncio2  # pyright: ignore[reportMissingTypeStubs]  # it has no types
 
-    nest_asyncio2.apply(loop)  # pyright: ignore[reportUnknownMemberType]
+    nest_asyncio2.apply(loop)  # pyright: ignore[reportUnknownMemberType]  # it has no types
     waiting = loop.create_task(work)
     with _Interruptible(loop, waiting):
         try:

@@ -184,7 +184,7 @@ def _read_facts(content: bytes) -> dict[str, Any] | None:
     if checksum != b"%08x" % zlib.crc32(text):
         return None
     facts: Any = json.loads(text)
-    return facts if isinstance(facts, dict) else None  # pyright: ignore[reportUnknownVariableType]
+    return facts if isinstance(facts, dict) else None  # pyright: ignore[reportUnknownVariableType]  # JSON
 
 
 def _mark_line(sequence: int) -> bytes:

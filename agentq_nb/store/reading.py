@@ -48,15 +48,15 @@ class Table:
     def frame(self) -> Any:
         """As a pandas DataFrame, else a polars one, else the list of rows, by what is installed."""
         try:
-            import pandas  # pyright: ignore[reportMissingTypeStubs]
+            import pandas  # pyright: ignore[reportMissingTypeStubs]  # it has no types, and need not be there
 
             return pandas.DataFrame(self.rows, columns=self.columns)
         except ImportError:
             pass
         try:
-            import polars  # type: ignore[import-not-found]
+            import polars  # type: ignore[import-not-found]  # it need not be there
 
-            return polars.DataFrame(self.rows, schema=self.columns, orient="row")  # pyright: ignore
+            return polars.DataFrame(self.rows, schema=self.columns, orient="row")  # pyright: ignore  # it need not be there
         except ImportError:
             return self.rows
 
@@ -128,7 +128,7 @@ def _functions(cursor: duckdb.DuckDBPyConnection, query: str) -> set[str]:
 
 def _names(node: Any) -> Iterator[str]:
     if isinstance(node, dict):
-        for key, value in node.items():  # pyright: ignore[reportUnknownVariableType]
+        for key, value in node.items():  # pyright: ignore[reportUnknownVariableType]  # JSON
             if key == "function_name" and isinstance(value, str):
                 yield value.lower()
             else:

@@ -247,7 +247,7 @@ def _option(options: list[PermissionOption], answer: str) -> PermissionOption | 
     """The option that says this, for this time if there is such a one."""
     word = "allow" if answer == "allow" else "reject"
     by_kind = {option.kind: option for option in reversed(options)}
-    return by_kind.get(f"{word}_once") or by_kind.get(f"{word}_always")  # pyright: ignore[reportArgumentType]
+    return by_kind.get(f"{word}_once") or by_kind.get(f"{word}_always")  # pyright: ignore[reportArgumentType]  # the kinds are a closed set of such words
 
 
 def _said(error: RequestError) -> str:
