@@ -138,10 +138,10 @@ class Actor:
         cls, *, sleep_timeout: float | None = _UNSET, action_timeout: float | None = _UNSET, **others: Any
     ) -> None:
         super().__init_subclass__(**others)
-        before = cls.declared
+        before = _inherited(cls)
         queues: dict[str, Queue[Any, Any]] = {name: v for name, v in vars(cls).items() if isinstance(v, Queue)}
         actions = find_actions(cls)
-        _refuse_clashes(cls, queues, actions)
+        _refuse_clashes(cls, before, queues, actions)
         state, first_state = _find_state(cls, _names_around(2)) or (before.state, before.first_state)
         cls.declared = Declared(
             queues={**before.queues, **queues},
@@ -272,7 +272,20 @@ def has_run(cls: type[Actor]) -> bool:
     return cls.run is not Actor.run
 
 
-def _refuse_clashes(cls: type[Actor], queues: dict[str, Queue[Any, Any]], actions: dict[str, Action]) -> None:
+def _inherited(cls: type[Actor]) -> Declared:
+    """What the bases declare, in Python's order of method resolution; state and options are those of the first base."""
+    queues: dict[str, Queue[Any, Any]] = {}
+    actions: dict[str, Action] = {}
+    for base in reversed([base for base in cls.__mro__[1:] if issubclass(base, Actor)]):
+        # Each has its bases' too, and only its own may win over what another base declares.
+        queues.update({name: queue for name, queue in base.declared.queues.items() if name in vars(base)})
+        actions.update({name: action for name, action in base.declared.actions.items() if name in vars(base)})
+    return dataclasses.replace(cls.declared, queues=queues, actions=actions)
+
+
+def _refuse_clashes(
+    cls: type[Actor], before: Declared, queues: dict[str, Queue[Any, Any]], actions: dict[str, Action]
+) -> None:
     kinds = {**dict.fromkeys(queues, "queue"), **dict.fromkeys(actions, "action")}
     for name, kind in kinds.items():
         if name.startswith("_"):
@@ -283,8 +296,7 @@ def _refuse_clashes(cls: type[Actor], queues: dict[str, Queue[Any, Any]], action
             raise TypeError(
                 f"{cls.__name__}.{name}: every actor or its handle has a '{name}' already; rename the {kind}."
             )
-        inherited = cls.declared.actions if kind == "queue" else cls.declared.queues
-        if name in inherited:
+        if name in (before.actions if kind == "queue" else before.queues):
             raise TypeError(f"{cls.__name__}.{name}: a base class has that name for something else; rename the {kind}.")
 
 

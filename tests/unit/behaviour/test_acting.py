@@ -307,6 +307,28 @@ def test_queues_and_actions_are_inherited() -> None:
     assert Derived.declared.sleep_timeout == 7
 
 
+def test_queues_and_actions_of_all_bases_are_inherited_and_the_nearer_one_wins() -> None:
+    class Floor(Actor):
+        @action
+        async def speak(self) -> str:
+            return "floor"
+
+    class Left(Floor):
+        left = Queue(str)
+
+    class Right(Floor):
+        right = Queue(str)
+
+        @action
+        async def speak(self) -> str:
+            return "right"
+
+    class Both(Left, Right): ...
+
+    assert set(Both.declared.queues) == {"left", "right"}
+    assert Both.declared.actions["speak"].function is Both.speak is Right.speak
+
+
 @pytest.mark.parametrize("name", ["_private", "not-a-name", "receipt", "actor"])
 async def test_names_that_could_not_be_reached_are_refused(world: World, name: str) -> None:
     with pytest.raises(AgentqError) as caught:

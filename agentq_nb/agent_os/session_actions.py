@@ -1,0 +1,178 @@
+"""The actions of a VM on its sessions with agents."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Mapping, Sequence
+
+import anyio
+
+from agentq_nb.actor import action
+from agentq_nb.agent_os.agents.agent import Agent, AgentSession, PersistentAgent
+from agentq_nb.agent_os.arguments import checked_environment
+from agentq_nb.agent_os.isolation import in_force
+from agentq_nb.agent_os.machine import Environment, Machine
+from agentq_nb.agent_os.open_process import OpenProcess, open_process
+from agentq_nb.agent_os.sessions import Session
+from agentq_nb.agent_os.turn import take_turn
+from agentq_nb.agent_os.values import (
+    ExecResult,
+    Permission,
+    PermissionRequest,
+    PromptResult,
+    SessionEvent,
+    SessionInfo,
+)
+from agentq_nb.agent_os.workspace import HOME, FileName
+from agentq_nb.errors import AgentError, AgentUnknown
+
+
+class SessionActions(Machine, action_timeout=None):
+    """A session is a conversation with one agent."""
+
+    @action
+    async def create_session(
+        self,
+        agent: str,
+        env: Environment = None,
+        cwd: FileName = ".",
+        keep: bool = False,
+        public_env: Collection[str] = (),
+    ) -> SessionInfo:
+        """Begin a conversation with one of the VM's agents. It is on disk on return.
+
+        It is closed when the ``run`` or action that created it ends, or the kernel; with ``keep`` it goes on until
+        ``close_session``, also after a restart. Values of ``env`` live in memory only, and are redacted in all that
+        is stored or shown (8 characters or more, unless named in ``public_env``). A coding agent's process is started
+        here, and ends with the session; raises ``AgentError`` when it does not get ready.
+        """
+        check = await self.in_thread(self._agent(agent).check)
+        if not check:
+            raise AgentError(f"Agent '{agent}' cannot work here: {' '.join(check.missing)}", code="not_ready")
+        environment = checked_environment(env)
+        directory = await self.in_thread(self._workspace.directory, cwd)
+        caller = self.runtime.caller
+        where = "/".join((HOME, *directory))
+        info = await self._sessions.create(agent, environment, public_env, where, keep)
+        if caller is not None and not keep:
+            caller.at_end(functools.partial(self._sessions.close, info.session_id, "the call that created it ended"))
+        await self.keep_awake(self._begin(info.session_id))
+        return info
+
+    @action
+    async def resume_session(
+        self, session_id: str, env: Environment = None, public_env: Collection[str] = ()
+    ) -> SessionInfo:
+        """Give a kept session the values of its variables again, which a restart of the kernel made it forget."""
+        return await self._sessions.restore(session_id, checked_environment(env), public_env)
+
+    @action
+    async def list_sessions(self, closed: bool = False) -> list[SessionInfo]:
+        """The open sessions, with ``closed`` all there ever were."""
+        return await self._sessions.all(closed)
+
+    @action
+    async def get_session(self, session_id: str) -> SessionInfo:
+        """Facts about a session, open or closed."""
+        return await self._sessions.get(session_id)
+
+    @action
+    async def close_session(self, session_id: str) -> None:
+        """End a session; a prompt in progress is cancelled. Its transcript stays."""
+        await self._sessions.get(session_id)
+        await self._sessions.close(session_id, "closed")
+
+    @action
+    async def send_prompt(self, session_id: str, text: str) -> PromptResult:
+        """Let the session's agent work on ``text``, and wait for its answer. Prompts of a session go one at a time.
+
+        The prompt is on disk before the agent gets it. Raises ``PromptFailed`` when the agent fails.
+        """
+        session = await self._sessions.ready(session_id)
+        return await self.keep_awake(self._prompt(session, text, self.runtime.origin))
+
+    @action
+    async def cancel_prompt(self, session_id: str) -> bool:
+        """Cancel the session's prompt; its result has the stop reason ``"cancelled"``. False if none was running."""
+        cancel = (await self._sessions.opened(session_id)).cancel
+        if cancel is not None:
+            cancel()
+        return cancel is not None
+
+    @action
+    async def session_events(self, session_id: str, after: int = 0) -> list[SessionEvent]:
+        """The transcript of a session, open or closed: events whose index is greater than ``after``."""
+        return await self._sessions.events(session_id, after)
+
+    # --- inside ---
+
+    def _agent(self, name: str) -> Agent:
+        if name not in self._agents:
+            has = f"It has: {', '.join(self._agents)}." if self._agents else "It has none."
+            raise AgentUnknown(f"VM '{self.actor_id}' has no agent '{name}'. {has} See agent_os(agents=[…]).")
+        return self._agents[name]
+
+    async def _begin(self, session_id: str) -> None:
+        """Start what the agent of a new session keeps running; without it there is no session."""
+        session = await self._sessions.opened(session_id)
+        agent = self._agent(session.info.agent)
+        if not isinstance(agent, PersistentAgent):
+            return
+        await anyio.to_thread.run_sync(self._workspace.ensure)
+        try:
+            await agent.begin(self._view(session, self.runtime.origin))
+        except BaseException as error:
+            with anyio.CancelScope(shield=True):
+                await self._sessions.close(session_id, "its agent did not start")
+            if isinstance(error, AgentError):
+                raise AgentError(self._sessions.redactor.text(error.message), code=error.code) from None
+            raise
+
+    async def _prompt(self, session: Session, text: str, origin: str) -> PromptResult:
+        # Nothing is awaited before the lock, which keeps prompts in the order in which they came.
+        async with session.turn:
+            session = await self._sessions.opened(session.info.session_id)  # closed, perhaps, while this prompt waited
+            await anyio.to_thread.run_sync(self._workspace.ensure)
+            agent = self._agent(session.info.agent)
+            return await take_turn(session, agent, self._view(session, origin), text, self._sessions.redactor)
+
+    def _view(self, session: Session, origin: str) -> AgentSession:
+        return AgentSession(
+            session.info.session_id,
+            session.info.agent,
+            root=self._workspace.root,
+            cwd=self._workspace.path(session.info.cwd),
+            env=dict(session.environment),
+            history=tuple(session.history or ()),
+            workspace=self._workspace,
+            isolation_mode=self._isolation_mode,
+            origin=origin,
+            isolation=functools.partial(in_force, self._isolation_mode),
+            exec=functools.partial(self._session_exec, session),
+            open=functools.partial(self._session_open, session),
+            permit=self._permit,
+            held=session.held,
+        )
+
+    async def _session_exec(
+        self, session: Session, command: str | Sequence[str], timeout: float | None = None
+    ) -> ExecResult:
+        return await self._exec(command, timeout, session.info.cwd, session.environment)
+
+    async def _session_open(
+        self,
+        session: Session,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        programs: Sequence[str] = (),
+        readable: Sequence[str] = (),
+    ) -> OpenProcess:
+        environment = {**env, **session.environment}
+        prepared = await self._job(command, session.info.cwd, environment, programs, readable)
+        try:
+            return await open_process(prepared)
+        except OSError as error:
+            raise AgentError(f"Its process could not be started: {error}.", code="not_started") from None
+
+    async def _permit(self, request: PermissionRequest) -> Permission:
+        return await self._permits.answer(request, self.log)
