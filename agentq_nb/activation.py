@@ -47,7 +47,7 @@ class Surroundings(Protocol):
     def client_for_actors(self) -> Any: ...
     def records_of(self, actor: ActorId) -> Records: ...
     def broadcast(self, actor: ActorId, event: str, payload: Any) -> None: ...
-    def note_failure(self, actor: ActorId, error: dict[str, Any]) -> None: ...
+    def note_failure(self, actor: ActorId, where: str, error: dict[str, Any]) -> None: ...
     async def push(self, actor: ActorId, queue: str, body: Any, options: Mapping[str, Any]) -> Any: ...
     async def cancel_message(self, message: MessageId) -> bool: ...
 
@@ -173,13 +173,25 @@ class Activation:
         instance = self.instance
         if instance is None or self.closing == "without its store":
             return
-        with suppress(Exception):
-            if self.closing == "being destroyed":
-                await self._hook("on_destroy", instance.on_destroy)
-            else:
-                await self._hook("on_sleep", instance.on_sleep)
+        await self._last_hook(instance)
         if self.closing == "being destroyed":
             await self.lease.commit(Commit(destroy=True))
+
+    async def _last_hook(self, instance: Actor) -> None:
+        """What goes wrong in it is told and holds nothing up. Without its store or its time it could not be done."""
+        name = "on_destroy" if self.closing == "being destroyed" else "on_sleep"
+        try:
+            await self._hook(name, getattr(instance, name))
+        except (LeaseLost, Unavailable):
+            return
+        except Exception as error:
+            self.failed(name, error)
+
+    def failed(self, where: str, error: BaseException) -> None:
+        """``run`` or a hook failed: in ``status()``, in the logger and in the log, for whoever looks."""
+        self.last_error = describe(error)
+        self.log.warning("%s failed: %s", where, self.last_error["message"])
+        self.host.note_failure(self.actor_id, where, self.last_error)
 
     def _stop_later(self, performance: Performance) -> None:
         """A hook has the same grace as everything else when the actor ends."""

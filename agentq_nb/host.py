@@ -29,7 +29,7 @@ from agentq_nb.errors import (
     ValidationFailed,
 )
 from agentq_nb.mailboxes.protocol import Cancel, Change, Mailboxes, Offer, QueueStatus, StoredResult
-from agentq_nb.messages import SCHEDULE_QUEUE, describe
+from agentq_nb.messages import SCHEDULE_QUEUE
 from agentq_nb.naming import ActorId, MessageId, actor_name, mint_id
 from agentq_nb.receiving import Receiver
 from agentq_nb.records import ActorRecords
@@ -81,7 +81,10 @@ class Host:
         self._activations: dict[ActorId, Activation] = {}
         self._waking: dict[ActorId, asyncio.Lock] = {}
         self._rousing: set[ActorId] = set()
-        self._failures: dict[ActorId, tuple[int, dict[str, Any]]] = {}
+        self._failures: dict[ActorId, int] = {}
+        """Times in a row that an actor could not start."""
+        self._last_errors: dict[ActorId, dict[str, Any]] = {}
+        """Of actors that are asleep: what went wrong last while they were awake."""
         self._idle_lives: dict[ActorId, tuple[int, float]] = {}
         """Lives in a row in which an actor settled nothing, and when the last one ended."""
         self._listeners: dict[tuple[ActorId, str], list[Listener]] = {}
@@ -200,7 +203,7 @@ class Host:
             await self._pause_after_idle_lives(actor)
             while self.running:
                 if failed := self._failures.get(actor):
-                    await self.clock.sleep(min(2.0 ** (failed[0] - 1), _LONGEST_PAUSE))
+                    await self.clock.sleep(min(2.0 ** (failed - 1), _LONGEST_PAUSE))
                 try:
                     await self.awake(actor)
                 except AgentqError:
@@ -261,11 +264,13 @@ class Host:
                 self._idle_lives[actor] = (self._idle_lives.get(actor, (0, 0.0))[0] + 1, self.clock.time())
             else:
                 self._idle_lives.pop(actor, None)
+            self._last_errors.pop(actor, None)
+            if activation.last_error is not None and activation.closing != "being destroyed":
+                self._last_errors[actor] = activation.last_error
             if activation.failure is None:
                 self._failures.pop(actor, None)
             else:
-                count = self._failures.get(actor, (0, {}))[0] + 1
-                self._failures[actor] = (count, describe(activation.failure))
+                self._failures[actor] = self._failures.get(actor, 0) + 1
 
     # --- deploying ----------------------------------------------------------------------------------------------------
 
@@ -280,8 +285,9 @@ class Host:
         for activation in awake:
             _check_state_fits(cls, activation)
         self.classes[name] = cls
-        for actor in [actor for actor in self._failures if actor_name(actor) == name]:
-            del self._failures[actor]
+        for known in (self._failures, self._last_errors):
+            for actor in [actor for actor in known if actor_name(actor) == name]:
+                del known[actor]
         for activation in awake:
             activation.close("being replaced")
             self._spawn(self._replace, activation)
@@ -374,8 +380,8 @@ class Host:
     def records_of(self, actor: ActorId) -> Records:
         return ActorRecords(self.log, actor)
 
-    def note_failure(self, actor: ActorId, error: dict[str, Any]) -> None:
-        self.records_of(actor).append("run.failed", {"error": error})
+    def note_failure(self, actor: ActorId, where: str, error: dict[str, Any]) -> None:
+        self.records_of(actor).append(f"{where}.failed", {"error": error})
 
     def broadcast(self, actor: ActorId, event: str, payload: Any) -> None:
         for listener in list(self._listeners.get((actor, event), ())):
@@ -405,7 +411,7 @@ class Host:
         queues: dict[ActorId, list[QueueStatus]] = {}
         for queue in await self.mailboxes.status():
             queues.setdefault(queue.actor, []).append(queue)
-        actors = sorted({*queues, *self._activations, *self._failures})
+        actors = sorted({*queues, *self._activations, *self._failures, *self._last_errors})
         return HostStatus(
             running=True,
             store=self.log().path,
@@ -427,16 +433,15 @@ class Host:
         name = actor_name(actor)
         activation = self._activations.get(actor)
         cls = self.classes.get(name)
-        failed = self._failures.get(actor)
         visible = [queue for queue in queues if queue.queue != SCHEDULE_QUEUE or queue.live or queue.dead]
         declared = {SCHEDULE_QUEUE, *(cls.declared.queues if cls is not None else ())}
         return ActorStatus(
             actor_id=actor,
             name=name,
-            state=_state_of(activation, cls, failed is not None),
+            state=_state_of(activation, cls, actor in self._failures),
             run="none" if activation is None else activation.supervisor.run_state,
             restarts_at=None if activation is None else activation.supervisor.restarts_at,
-            last_error=activation.last_error if activation is not None else failed[1] if failed else None,
+            last_error=self._last_errors.get(actor) if activation is None else activation.last_error,
             closing=None if activation is None else activation.closing,
             queues=visible,
             orphaned=[q.queue for q in visible if cls is not None and q.queue not in declared and q.live],

@@ -71,7 +71,7 @@ class Supervisor:
             else:
                 failures = 0 if progress or interrupted else failures + 1
                 if error is not None and not interrupted:
-                    self._failed(error)
+                    activation.failed("run", error)
             await self._wait_to_restart(_pause(failures))
 
     def _settle(self, call: Call, error: BaseException | None) -> None:
@@ -94,12 +94,6 @@ class Supervisor:
         except (LeaseLost, Unavailable):
             return False
         return True
-
-    def _failed(self, error: BaseException) -> None:
-        activation = self._activation
-        activation.last_error = describe(error)
-        activation.log.warning("run failed: %s", activation.last_error["message"])
-        activation.host.note_failure(activation.actor_id, activation.last_error)
 
     async def _wait_to_restart(self, seconds: float) -> None:
         if seconds > 0:

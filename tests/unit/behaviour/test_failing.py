@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agentq_nb import Actor, Queue, Retry, UserError, action
-from tests.unit.behaviour.world import World, breathe, queue_of, until, until_status
+from tests.unit.behaviour.world import World, breathe, queue_of, until, until_state, until_status
 
 pytestmark = pytest.mark.anyio
 
@@ -415,3 +415,58 @@ async def test_forgetting_to_complete_fails_the_attempt_visibly_and_does_not_end
     assert result.status == "failed"
     assert result.error is not None
     assert result.error["code"] == "previous_message_not_completed"
+
+
+@pytest.mark.parametrize("hook", ["on_sleep", "on_destroy"])
+async def test_a_last_hook_that_fails_is_told_in_the_log_and_holds_nothing_up(world: World, hook: str) -> None:
+    async def fail(self: Any) -> None:
+        raise RuntimeError("the last word went wrong")
+
+    class Ending(Actor):
+        @action
+        async def end(self) -> None:
+            self.sleep() if hook == "on_sleep" else self.destroy()
+
+    setattr(Ending, hook, fail)
+    client = await world.start(ending=Ending)
+    handle = client.ending.get_or_create("x")
+    await handle.end()
+    told = f"select data->>'$.error.message' from events where kind = '{hook}.failed'"
+
+    async def written() -> bool:
+        return bool((await world.registry.sql(told)).rows)
+
+    await until(written)
+    assert "the last word went wrong" in (await world.registry.sql(told)).rows[0][0]
+    if hook == "on_sleep":
+        await until_state(handle, "asleep")
+        assert "the last word went wrong" in (await handle.status()).last_error["message"]
+    await handle.end()  # it wakes, and is made anew, as if nothing had happened
+
+
+async def test_what_went_wrong_in_run_is_still_shown_when_the_actor_sleeps_and_gone_after_a_deploy(
+    slow_world: World,
+) -> None:
+    class Failing(Actor, sleep_timeout=5):
+        tasks = Queue(str)
+        failed = False
+
+        async def run(self) -> None:
+            if not type(self).failed:
+                type(self).failed = True
+                raise RuntimeError("a bad start")
+            await self.queue.next()
+
+    client = await slow_world.start(failing=Failing)
+    handle = client.failing.get_or_create("x")
+    await handle.send("tasks", "a")
+    await slow_world.pass_by(2)
+    await slow_world.pass_by(20)
+    await until_state(handle, "asleep")
+    assert "a bad start" in (await handle.status()).last_error["message"]
+
+    class Mended(Actor):
+        tasks = Queue(str)
+
+    await slow_world.deploy(failing=Mended)
+    assert (await handle.status()).last_error is None
