@@ -71,7 +71,8 @@ class Results:
 
     def close(self) -> None:
         for message in self.waited_for():
-            self.give_up(message, Unavailable("The host stopped. The work is kept: ask the receipt again later."))
+            text = f"The host stopped. The work is kept: ask again later, as create_client().receipt({message!r}).result()."
+            self.give_up(message, Unavailable(text, metadata={"message_id": message}))
 
 
 def read(message: MessageId, rows: Iterable[tuple[Any, ...]]) -> StoredResult | None:

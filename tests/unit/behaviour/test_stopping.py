@@ -344,3 +344,21 @@ def test_a_host_whose_event_loop_ended_without_a_stop_can_be_started_in_another(
 
     first, second = asyncio.run(send()), asyncio.run(send())
     assert [asyncio.run(look(message)) for message in (first, second)] == ["completed", "completed"]
+
+
+async def test_a_send_that_waits_while_the_host_stops_names_its_message_which_can_be_asked_for_later(
+    slow_world: World,
+) -> None:
+    seen: list[tuple[str, int]] = []
+    gate = asyncio.Event()
+    client = await slow_world.start(working=working(seen, gate))
+    waiting = asyncio.create_task(client.working.get_or_create("x").send("tasks", "a", wait=True))
+    await until(lambda: seen)
+    stopping = asyncio.create_task(slow_world.registry.stop())
+    await slow_world.pass_by(10.5)
+    await stopping
+    with pytest.raises(AgentqError, match=r"receipt\(") as caught:
+        await waiting
+    gate.set()
+    client = await slow_world.start(working=working(seen, gate))
+    assert (await client.receipt(caught.value.metadata["message_id"]).result(5)).status == "completed"
