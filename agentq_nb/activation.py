@@ -68,6 +68,7 @@ class Activation:
         self.runtime = ActorRuntime(self)
         self.closing: str | None = None
         self.started = asyncio.Event()
+        self.close_asked = asyncio.Event()
         self.ended = asyncio.Event()
         self.failure: BaseException | None = None
         """Why it could not start."""
@@ -75,7 +76,6 @@ class Activation:
         self.supervisor = Supervisor(self)
         self.performances: dict[Call, Performance] = {}
         self.instance: Actor | None = None
-        self._close_asked = asyncio.Event()
         self._idleness = Idleness(self.clock, cls.declared.sleep_timeout, lambda: self.close("going to sleep"))
         lease.cancelling = self._cancel_held
 
@@ -92,7 +92,7 @@ class Activation:
                     tasks.start_soon(self.supervisor.keep_running)
                     tasks.start_soon(self.supervisor.call_scheduled)
                     self.changed()
-                    await self._close_asked.wait()
+                    await self.close_asked.wait()
                     await self._wind_down()
                 except Exception as error:
                     self.failure = presentable(error, "waking", self.actor_id)
@@ -155,7 +155,7 @@ class Activation:
             for performance in self.performances.values():
                 self._stop_later(performance)
         self.mailbox.close()
-        self._close_asked.set()
+        self.close_asked.set()
         if reason == "without its store":
             for performance in list(self.performances.values()):
                 performance.stop()

@@ -439,6 +439,18 @@ class SessionUnknown(AgentError):
     code = "session_unknown"
 
 
+class PermissionRequestUnknown(AgentError):
+    """The session has asked nothing by this id."""
+
+    code = "permission_request_unknown"
+
+
+class PermissionAnswered(AgentError):
+    """The request has its answer already: a user's, or that nobody gave one in time."""
+
+    code = "permission_answered"
+
+
 class PromptFailed(AgentError):
     """The agent did not finish its turn."""
 

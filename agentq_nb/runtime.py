@@ -53,6 +53,10 @@ class ActorRuntime:
     def aborted(self) -> bool:
         return self._activation.closing is not None
 
+    async def until_closing(self) -> None:
+        """Return when the actor is asked to end. From then on its actions are not called any more."""
+        await self._activation.close_asked.wait()
+
     # --- state --------------------------------------------------------------------------------------------------------
 
     def get_state(self) -> Any:

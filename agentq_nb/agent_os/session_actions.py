@@ -11,14 +11,13 @@ from agentq_nb.actor import action
 from agentq_nb.agent_os.agents.agent import Agent, AgentSession, PersistentAgent
 from agentq_nb.agent_os.arguments import checked_environment
 from agentq_nb.agent_os.isolation import in_force
-from agentq_nb.agent_os.machine import Environment, Machine
+from agentq_nb.agent_os.machine import Environment
 from agentq_nb.agent_os.open_process import OpenProcess, open_process
+from agentq_nb.agent_os.permission_actions import PermissionActions
 from agentq_nb.agent_os.sessions import Session
 from agentq_nb.agent_os.turn import take_turn
 from agentq_nb.agent_os.values import (
     ExecResult,
-    Permission,
-    PermissionRequest,
     PromptResult,
     SessionEvent,
     SessionInfo,
@@ -27,7 +26,7 @@ from agentq_nb.agent_os.workspace import HOME, FileName
 from agentq_nb.errors import AgentError, AgentUnknown
 
 
-class SessionActions(Machine, action_timeout=None):
+class SessionActions(PermissionActions, action_timeout=None):
     """A session is a conversation with one agent."""
 
     @action
@@ -150,7 +149,7 @@ class SessionActions(Machine, action_timeout=None):
             isolation=functools.partial(in_force, self._isolation_mode),
             exec=functools.partial(self._session_exec, session),
             open=functools.partial(self._session_open, session),
-            permit=self._permit,
+            permit=functools.partial(self._permit, session),
             held=session.held,
         )
 
@@ -173,6 +172,3 @@ class SessionActions(Machine, action_timeout=None):
             return await open_process(prepared)
         except OSError as error:
             raise AgentError(f"Its process could not be started: {error}.", code="not_started") from None
-
-    async def _permit(self, request: PermissionRequest) -> Permission:
-        return await self._permits.answer(request, self.log)

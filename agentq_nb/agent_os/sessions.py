@@ -11,9 +11,11 @@ from typing import Any
 import anyio
 
 from agentq_nb.agent_os.agents.agent import Held
+from agentq_nb.agent_os.permission_requests import PermissionRequests, record
+from agentq_nb.agent_os.permissions import Decision
 from agentq_nb.agent_os.redaction import Redactor
 from agentq_nb.agent_os.transcript import Records, Transcript, as_mapping, in_utc, read_events
-from agentq_nb.agent_os.values import SessionEvent, SessionInfo
+from agentq_nb.agent_os.values import Permission, PermissionRequest, SessionEvent, SessionInfo
 from agentq_nb.errors import PromptFailed, SessionUnknown, ValidationFailed
 from agentq_nb.naming import mint_id
 
@@ -28,6 +30,12 @@ WHERE created.kind = 'session.created' AND created.actor_id = ?
 _LAST_INDEX = """
 SELECT max(CAST(data->>'index' AS BIGINT)) FROM events
 WHERE kind = 'session.event' AND actor_id = ? AND session_id = ?
+"""
+_PERMISSIONS = """
+SELECT session_id, data FROM events
+WHERE kind = 'session.event' AND actor_id = ? AND list_contains(CAST(? AS VARCHAR[]), session_id)
+    AND data->>'type' IN ('permission_request', 'permission_answer')
+ORDER BY seq
 """
 
 
@@ -44,6 +52,10 @@ class Session:
     held: Held = field(default_factory=Held)
     cancel: Callable[[], None] | None = None
     """Ends the prompt that runs; None when none does."""
+    requests: PermissionRequests = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.requests = PermissionRequests(self.transcript)
 
     def missing(self) -> list[str]:
         """Names of variables whose values were lost with the process that had them."""
@@ -69,8 +81,9 @@ class Sessions:
         }
         for session_id in self._open.keys() - still_open.keys():
             await self._open.pop(session_id).held.release()
-        for session_id in still_open.keys() - self._open.keys():
-            info = _info(*still_open[session_id])
+        lost = {session_id: _info(*row) for session_id, row in still_open.items() if session_id not in self._open}
+        await self._refuse_lost_requests(lost)
+        for session_id, info in lost.items():
             if info.keep:
                 self._open[session_id] = await self._recalled(info)
             else:
@@ -172,6 +185,33 @@ class Sessions:
         else:
             await self.get(session_id)
         return await read_events(self._records, self._actor_id, session_id, after)
+
+    def permission_requests(self) -> list[PermissionRequest]:
+        """What agents have asked and wait for an answer to."""
+        return [request for session in self._open.values() for request in session.requests.pending()]
+
+    async def answer(self, session_id: str, request_id: str, answer: Permission) -> bool:
+        """Answer a permission request. False if no such one waits for an answer."""
+        session = self._open.get(session_id)
+        return session is not None and await session.requests.answer(request_id, answer)
+
+    async def _refuse_lost_requests(self, lost: Mapping[str, SessionInfo]) -> None:
+        """Write down that what waited for an answer when an earlier process died got none."""
+        if not lost:
+            return
+        waiting: dict[str, dict[str, str]] = {}
+        for session_id, data in await self._records.fetch(_PERMISSIONS, (self._actor_id, list(lost))):
+            event = as_mapping(data)
+            requests = waiting.setdefault(session_id, {})
+            if event["type"] == "permission_request":
+                requests[event["request_id"]] = event["text"]
+            else:
+                requests.pop(event["request_id"], None)
+        refused = Decision("deny", "cancelled", "the kernel ended before it was answered")
+        for session_id, requests in waiting.items():
+            transcript = (await self._recalled(lost[session_id])).transcript
+            for request_id, title in requests.items():
+                await record(transcript, request_id, title, refused)
 
     async def _append(self, kind: str, data: dict[str, Any], session_id: str) -> None:
         await self._records.append(kind, data, session_id=session_id)

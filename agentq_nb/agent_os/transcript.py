@@ -65,6 +65,10 @@ class Transcript:
         if shown:
             self._append("text", shown, {})
 
+    def shown(self, value: Any) -> Any:
+        """JSON as it is stored here: without secrets. Raises ``TypeError`` for what is not JSON."""
+        return self._redactor.data(storable(value))
+
     async def durable(self) -> None:
         """Return when everything added so far is on disk."""
         pending, self._pending = self._pending, []

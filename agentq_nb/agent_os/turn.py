@@ -35,7 +35,7 @@ async def take_turn(
     with anyio.CancelScope() as scope:
         session.cancel = scope.cancel
         try:
-            await agent.prompt(view, prompt, told.emit)
+            await _work(session, agent, view, prompt, told)
         except Exception as error:
             failure = error
         except BaseException:
@@ -59,6 +59,14 @@ async def take_turn(
     if session.history is not None:
         session.history.append((prompt, result.text))
     return result
+
+
+async def _work(session: Session, agent: Agent, view: AgentSession, prompt: str, told: _Told) -> None:
+    try:
+        await agent.prompt(view, prompt, told.emit)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await session.requests.withdraw("the prompt ended")
 
 
 class _Told:

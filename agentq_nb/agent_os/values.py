@@ -7,11 +7,25 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
+from agentq_nb.naming import mint_id
+
 FileKind: TypeAlias = Literal["file", "directory", "link", "other"]
 IsolationKind: TypeAlias = Literal["bubblewrap", "landlock", "none"]
 IsolationMode: TypeAlias = Literal["auto", "required", "off"]
 Permission: TypeAlias = Literal["allow", "deny"]
-EventType: TypeAlias = Literal["prompt", "text", "tool_call", "tool_result", "result", "error", "note"]
+AnsweredBy: TypeAlias = Literal["setting", "function", "user", "timeout", "cancelled"]
+"""Who ended a permission request; ``setting`` is ``permissions="allow"`` or ``"deny"``."""
+EventType: TypeAlias = Literal[
+    "prompt",
+    "text",
+    "tool_call",
+    "tool_result",
+    "permission_request",
+    "permission_answer",
+    "result",
+    "error",
+    "note",
+]
 
 
 @dataclass(frozen=True)
@@ -97,6 +111,8 @@ class PermissionRequest:
     """``"edit"``, ``"execute"``, ``"read"`` and the like, where the agent says so."""
     tool_call: Mapping[str, Any]
     """All that the agent tells about it, as it came."""
+    request_id: str = field(default_factory=mint_id)
+    """What ``respond_permission`` takes."""
 
 
 @dataclass(frozen=True)

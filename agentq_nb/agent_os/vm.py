@@ -9,7 +9,7 @@ from typing import Any, get_args
 from agentq_nb.agent_os.agents.agent import Agent
 from agentq_nb.agent_os.file_actions import FileActions
 from agentq_nb.agent_os.isolation import in_force
-from agentq_nb.agent_os.permissions import Permissions, Permits
+from agentq_nb.agent_os.permissions import PERMISSION_TIMEOUT, Permissions, Permits
 from agentq_nb.agent_os.process_actions import ProcessActions
 from agentq_nb.agent_os.session_actions import SessionActions
 from agentq_nb.agent_os.sessions import forget
@@ -21,15 +21,18 @@ def agent_os(
     isolation: IsolationMode = "auto",
     workspace: str | Path | None = None,
     permissions: Permissions = "allow",
+    permission_timeout: float | None = PERMISSION_TIMEOUT,
 ) -> type[VM]:
     """A new actor class whose actors are VMs: each has a folder, runs commands, and talks to ``agents``.
 
     ``isolation``: what stands between their processes and the machine. ``"auto"`` takes bubblewrap, else Landlock,
     else none; ``"required"`` refuses to run anything where there is none; ``"off"`` asks for none. ``workspace`` is
     the folder that holds the VMs' folders, instead of ``<notebook>.agentq``. ``permissions`` answers agents that ask
-    before they do something: ``"allow"``, ``"deny"``, or a function of a ``PermissionRequest`` that returns one of them;
-    it is no boundary, since agents ask only when they like to: the isolation is. Files and transcripts survive a restart;
-    processes and the values of ``env`` do not.
+    before they do something: ``"allow"``, ``"deny"``, ``"ask"``, or a function of a ``PermissionRequest`` that returns
+    one of them; it is no boundary, since agents ask only when they like to: the isolation is. With ``"ask"`` the event
+    ``permission_request`` is broadcast and the agent waits for ``respond_permission``; after ``permission_timeout``
+    seconds (None: no limit) the answer is no, as it is when the prompt or the VM ends first. Files and transcripts
+    survive a restart; processes, requests that wait, and the values of ``env`` do not.
     """
     by_name: dict[str, Agent] = {}
     for agent in agents:
@@ -41,7 +44,7 @@ def agent_os(
     if isolation not in get_args(IsolationMode):
         raise TypeError(f"isolation is one of {', '.join(map(repr, get_args(IsolationMode)))}, not {isolation!r}.")
 
-    permits = Permits(permissions)
+    permits = Permits(permissions, permission_timeout)
 
     class MadeVM(VM, action_timeout=None):
         _agents = by_name

@@ -261,8 +261,9 @@ def test_claude_asks_and_keeps_to_the_answer(tmp_path: Path) -> None:
             session = await vm.create_session("claude", env={"ANTHROPIC_API_KEY": KEY})
             await vm.send_prompt(session.session_id, "@write hello.txt hello\n@say I was told no")
             assert not await vm.exists("hello.txt")
-            notes = [event.text for event in await vm.session_events(session.session_id) if event.type == "note"]
-            assert any("deny" in (note or "") for note in notes)
+            events = await vm.session_events(session.session_id)
+            answers = [event.data for event in events if event.type == "permission_answer"]
+            assert {(answer["answer"], answer["by"]) for answer in answers} == {("deny", "setting")}
 
     with serving() as model:
         asyncio.run(program(model))

@@ -294,8 +294,9 @@ def test_permissions_are_answered_as_the_user_said(permissions: str, option: str
             session = await vm.create_session("stub")
             result = await vm.send_prompt(session.session_id, "ask")
             assert json.loads(result.text) == {"outcome": "selected", "optionId": option}
-            notes = texts(await vm.session_events(session.session_id), "note")
-            assert notes == [f"permission for rm -rf /: {'allow' if 'allow' in option else 'deny'}"]
+            answers = texts(await vm.session_events(session.session_id), "permission_answer")
+            because = " (the function given as permissions failed)" if permissions == "broken" else ""
+            assert answers == [f"permission for rm -rf /: {'allow' if 'allow' in option else 'deny'}{because}"]
             if permissions == "function":
                 assert (asked[0].title, asked[0].kind, asked[0].agent) == ("rm -rf /", "execute", "stub")
                 assert asked[0].session_id == session.session_id
@@ -304,8 +305,11 @@ def test_permissions_are_answered_as_the_user_said(permissions: str, option: str
 
 
 def test_words_that_are_no_permissions_are_refused() -> None:
-    with pytest.raises(TypeError, match='"allow", "deny" or a function'):
-        agent_os(agents=[], permissions="ask")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match='"allow", "deny", "ask" or a function'):
+        agent_os(agents=[], permissions="always")  # type: ignore[arg-type]
+    for seconds in (0, -1, float("nan")):
+        with pytest.raises(TypeError, match="permission_timeout is in seconds"):
+            agent_os(agents=[], permissions="ask", permission_timeout=seconds)
 
 
 def test_a_command_that_is_no_list_is_refused() -> None:

@@ -67,6 +67,7 @@ class Conversation:
         self._emit: Emit | None = None
         self._updates = Updates()
         self._cancelled = False
+        self._asking: set[anyio.CancelScope] = set()
         self._noise = 0
         self._trouble: Exception | None = None
         self._frames = asyncio.StreamReader(limit=_LARGEST_FRAME)
@@ -133,13 +134,13 @@ class Conversation:
         """Answer the agent that asks whether it may."""
         given = tool_call.model_dump(mode="json", by_alias=True, exclude_none=True)
         title = tool_call.title or "a tool"
-        answer = "deny"
+        asked = PermissionRequest(self._session.session_id, self._agent.name, title, given.get("kind"), given)
+        option = None
         if self._emit is not None and not self._cancelled:
-            asked = PermissionRequest(self._session.session_id, self._agent.name, title, given.get("kind"), given)
-            answer = await self._session.permit(asked)
-        option = _option(options, answer)
-        if self._emit is not None:
-            await self._emit(AgentEvent("note", f"permission for {title}: {answer}", {"permission": answer}))
+            with anyio.CancelScope() as scope:
+                self._asking.add(scope)
+                option = _option(options, await self._session.permit(asked))
+            self._asking.discard(scope)
         if option is None or self._cancelled:
             return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
         return RequestPermissionResponse(outcome=AllowedOutcome(outcome="selected", option_id=option.option_id))
@@ -166,6 +167,8 @@ class Conversation:
     async def _cancel(self, request: asyncio.Task[PromptResponse]) -> None:
         """Ask for the end of the turn; an agent that goes on all the same is ended itself."""
         self._cancelled = True
+        for asking in self._asking:
+            asking.cancel()
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(_CANCELLING), suppress(Exception):
                 await self._connection.cancel(session_id=self._session_id)

@@ -99,7 +99,7 @@ class AgentSession:
     open: Open = field(repr=False)
     """``await session.open(command, env, programs, readable)``: starts a process as ``exec`` does, and leaves it open."""
     permit: Permit = field(repr=False)
-    """What the user lets agents do, asked for one request."""
+    """What the user lets agents do, asked for one request; :meth:`ask` is the short way."""
     held: Held = field(default_factory=Held, repr=False)
     stopped: threading.Event = field(default_factory=threading.Event, repr=False)
 
@@ -107,6 +107,16 @@ class AgentSession:
     def cancelled(self) -> bool:
         """Whether the prompt was cancelled: a plain function, which nobody can stop from outside, should look."""
         return self.stopped.is_set()
+
+    async def ask(self, title: str, kind: str | None = None, tool_call: Mapping[str, Any] | None = None) -> bool:
+        """Ask before doing something: whether ``permissions`` of the VM, or the user, lets this agent do it.
+
+        ``title`` says what it is about to do, ``kind`` is ``"edit"``, ``"execute"``, ``"read"`` or the like, and
+        ``tool_call`` may tell more, as JSON. A plain function, which runs in a thread, writes
+        ``anyio.from_thread.run(session.ask, "Delete it?")``.
+        """
+        request = PermissionRequest(self.session_id, self.agent, title, kind, tool_call or {})
+        return await self.permit(request) == "allow"
 
     def read(self, name: FileName) -> bytes:
         """Read a file of the workspace, called as in a prompt (``/home/user/…`` or relative). Blocks."""

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from agentq_nb.agent_os import AgentCheck, ExecResult, FileInfo, Isolation, PromptResult, SessionEvent, SessionInfo
+from agentq_nb.agent_os import (
+    AgentCheck,
+    ExecResult,
+    FileInfo,
+    Isolation,
+    PermissionRequest,
+    PromptResult,
+    SessionEvent,
+    SessionInfo,
+)
 from agentq_nb.commands.sheets import Cell, Sheet, moment_text, pretty, tone
 from agentq_nb.commands.showing.sheets_by_kind import shows
 
@@ -27,6 +36,20 @@ def _event(event: SessionEvent) -> Sheet:
     texts = [("Text", event.text)] if event.text else []
     data = [("Data", pretty(dict(event.data)))] if event.data else []
     return Sheet(title=f"{event.type} (event {event.index})", facts=[("time", event.time)], texts=[*texts, *data])
+
+
+@shows(PermissionRequest)
+def _request(request: PermissionRequest) -> Sheet:
+    return Sheet(
+        title=f"Agent '{request.agent}' asks: {request.title}",
+        facts=[
+            ("kind", request.kind),
+            ("session", request.session_id),
+            ("request", request.request_id),
+        ],
+        texts=[("Tool call", pretty(dict(request.tool_call)))] if request.tool_call else [],
+        notes=["It waits for respond_permission(session_id, request_id, answer) with the answer 'allow' or 'deny'."],
+    )
 
 
 @shows(PromptResult)

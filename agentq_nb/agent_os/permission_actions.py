@@ -1,0 +1,43 @@
+"""The actions of a VM on what its agents ask before they do it."""
+
+from __future__ import annotations
+
+from agentq_nb.actor import action
+from agentq_nb.agent_os.machine import Machine
+from agentq_nb.agent_os.sessions import Session
+from agentq_nb.agent_os.values import Permission, PermissionRequest
+from agentq_nb.errors import PermissionAnswered, PermissionRequestUnknown
+
+
+class PermissionActions(Machine, action_timeout=None):
+    """Requests that ``permissions`` leaves to the user wait here for an answer."""
+
+    @action
+    async def list_permission_requests(self) -> list[PermissionRequest]:
+        """The requests that wait for an answer, oldest first within each session."""
+        return self._sessions.permission_requests()
+
+    @action
+    async def respond_permission(self, session_id: str, request_id: str, answer: Permission) -> None:
+        """Answer a request: ``"allow"`` or ``"deny"``. It is on disk on return, and the agent goes on.
+
+        Raises ``PermissionAnswered`` when it has an answer already, be it that nobody gave one in time, and
+        ``PermissionRequestUnknown`` or ``SessionUnknown`` when there is none such.
+        """
+        if await self._sessions.answer(session_id, request_id, answer):
+            return
+        named = {"session_id": session_id, "request_id": request_id}
+        for event in await self._sessions.events(session_id):
+            if event.type == "permission_answer" and event.data["request_id"] == request_id:
+                raise PermissionAnswered(f"This request has its answer already: {event.text}.", metadata=named)
+        raise PermissionRequestUnknown(
+            f"Session {session_id} has no permission request {request_id!r:.100}. list_permission_requests() shows "
+            f"those that wait for an answer.",
+            metadata=named,
+        )
+
+    async def _permit(self, session: Session, request: PermissionRequest) -> Permission:
+        if session.cancel is None:
+            self.log.warning("Session %s asked for a permission outside its prompts: no.", session.info.session_id)
+            return "deny"
+        return await session.requests.ask(request, self._permits, self)
