@@ -2,7 +2,7 @@
 
 ``@write PATH TEXT`` and ``@run COMMAND`` call the agent's own tools, one in each round; ``@say TEXT`` is the answer at the
 end, ``@slow SECONDS`` the pause between its words, ``@status CODE`` an HTTP error instead, once the tools have been called.
-It speaks Anthropic's Messages and OpenAI's Responses.
+It speaks Anthropic's Messages, OpenAI's Responses and Gemini's generateContent.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 _WRITERS = ("write", "Write", "write_file")
-_SHELLS = ("bash", "Bash", "exec_command", "shell_command", "shell")
-_NAMES = {"path": ("path", "file_path"), "text": ("content",), "command": ("command", "cmd")}
+_SHELLS = ("bash", "Bash", "exec_command", "shell_command", "shell", "run_shell_command")
+_NAMES = {"path": ("path", "file_path", "filePath"), "text": ("content",), "command": ("command", "cmd")}
+
+REFUSALS = {401: "the key is not valid", 429: "too many requests", 500: "the model is out of order"}
+"""What the model says beside an HTTP status."""
 
 
 @dataclass
@@ -75,7 +78,8 @@ def _call(
     if name is None:  # an agent that writes files with its shell
         return _call(_SHELLS, {"command": f"printf %s {shlex.quote(words['text'])} > {words['path']}"}, tools)
     properties = tools[name].get("properties", {})
-    arguments: dict[str, Any] = {}
+    # What else a tool insists on is a word about what it is called for.
+    arguments: dict[str, Any] = dict.fromkeys(tools[name].get("required", ()), "as the test says")
     for word, value in words.items():
         key = next(candidate for candidate in _NAMES[word] if candidate in properties)
         arguments[key] = ["bash", "-c", value] if properties[key].get("type") == "array" else value
@@ -128,13 +132,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
-        self.server.keys.add(self.headers.get("x-api-key") or self.headers.get("authorization", ""))
+        key = self.headers.get("x-api-key") or self.headers.get("x-goog-api-key")
+        self.server.keys.add(key or self.headers.get("authorization", ""))
         path = self.path.partition("?")[0]
         try:
             if path.endswith("/messages"):
                 self._messages(body)
             elif path.endswith("/responses"):
                 self._responses(body)
+            elif path.endswith(("generateContent", "GenerateContent")):
+                self._generate_content(body, stream=":stream" in path)
             else:
                 self._json({"input_tokens": 1})
         except (BrokenPipeError, ConnectionResetError):
@@ -157,7 +164,9 @@ class _Handler(BaseHTTPRequestHandler):
         answer = decide(prompt, rounds, tools)
         self.server.prompts.append(prompt)
         if answer.status:
-            self._json({"type": "error", "error": {"type": "api_error", "message": "no such luck"}}, answer.status)
+            self._json(
+                {"type": "error", "error": {"type": "api_error", "message": REFUSALS[answer.status]}}, answer.status
+            )
             return
         usage = {"input_tokens": 10, "output_tokens": 5}
         stop = "tool_use" if answer.call else "end_turn"
@@ -203,7 +212,7 @@ class _Handler(BaseHTTPRequestHandler):
         answer = decide(prompt, rounds, tools)
         self.server.prompts.append(prompt)
         if answer.status:
-            self._json({"error": {"message": "no such luck"}}, answer.status)
+            self._json({"error": {"message": REFUSALS[answer.status]}}, answer.status)
             return
         said = {"type": "output_text", "text": answer.text, "annotations": []}
         output: list[dict[str, Any]] = [
@@ -228,7 +237,34 @@ class _Handler(BaseHTTPRequestHandler):
         done = {**whole, "status": "completed", "output": output, "usage": usage}
         self._event({"type": "response.completed", "response": done})
 
-    # --- both ---
+    # --- Gemini ---
+
+    def _generate_content(self, body: dict[str, Any], stream: bool) -> None:
+        prompt, rounds = "", 0
+        for content in body["contents"]:
+            if content.get("role") != "user":
+                continue
+            text = "\n".join(part.get("text", "") for part in content["parts"])
+            if re.search(r"^\s*@\w+ ", text, re.MULTILINE):
+                prompt, rounds = text, 0
+            rounds += sum("functionResponse" in part for part in content["parts"])
+        declared = [function for tool in body.get("tools", []) for function in tool.get("functionDeclarations", [])]
+        tools = {tool["name"]: tool.get("parametersJsonSchema", {}) for tool in declared}
+        answer = decide(prompt, rounds, tools)
+        self.server.prompts.append(prompt)
+        if answer.status:
+            self._json({"error": {"code": answer.status, "message": REFUSALS[answer.status]}}, answer.status)
+            return
+        call = [{"functionCall": {"name": answer.call[0], "args": answer.call[1]}}] if answer.call else []
+        if not stream:
+            self._json(_gemini([{"text": answer.text}, *call], "STOP"))
+            return
+        self._begin_stream()
+        for word in _words(answer.text, answer.slow):
+            self._data(_gemini([{"text": word}]))
+        self._data(_gemini(call or [{"text": ""}], "STOP"))
+
+    # --- all of them ---
 
     def _json(self, value: dict[str, Any], status: int = 200) -> None:
         data = json.dumps(value).encode()
@@ -247,8 +283,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _event(self, event: dict[str, Any]) -> None:
-        self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+        self.wfile.write(f"event: {event['type']}\n".encode())
+        self._data(event)
+
+    def _data(self, data: dict[str, Any]) -> None:
+        self.wfile.write(f"data: {json.dumps(data)}\n\n".encode())
         self.wfile.flush()
+
+
+def _gemini(parts: list[dict[str, Any]], reason: str | None = None) -> dict[str, Any]:
+    candidate = {"index": 0, "content": {"role": "model", "parts": parts}} | (
+        {"finishReason": reason} if reason else {}
+    )
+    usage = {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15}
+    return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "gemini-2.5-flash"}
 
 
 def _words(text: str, slow: float) -> Iterator[str]:

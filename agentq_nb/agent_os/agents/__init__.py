@@ -3,7 +3,7 @@
 from agentq_nb.agent_os.agents.acp_agent import AcpAgent, acp
 from agentq_nb.agent_os.agents.agent import Agent, AgentEvent, AgentSession
 from agentq_nb.agent_os.agents.function_agent import FunctionAgent, function
-from agentq_nb.agent_os.agents.presets import claude, codex, pi
+from agentq_nb.agent_os.agents.presets import claude, codex, gemini, opencode, pi
 from agentq_nb.agent_os.agents.shell_agent import ShellAgent, shell
 
 __all__ = [
@@ -17,6 +17,8 @@ __all__ = [
     "claude",
     "codex",
     "function",
+    "gemini",
+    "opencode",
     "pi",
     "shell",
 ]

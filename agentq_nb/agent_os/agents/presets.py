@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from agentq_nb.agent_os.agents.acp_agent import AcpAgent
 from agentq_nb.agent_os.agents.pi_sessions import error_of_last_turn
 
@@ -44,4 +46,30 @@ codex = AcpAgent(
 )
 """Codex."""
 
-PRESETS = {agent.name: agent for agent in (pi, claude, codex)}
+opencode = AcpAgent(
+    "opencode",
+    ("opencode", "acp"),
+    environment={
+        "NO_COLOR": "1",
+        "OPENCODE_CONFIG_CONTENT": json.dumps({"agent": {"build": {"permission": {"bash": "ask", "edit": "ask"}}}}),
+        "OPENCODE_DISABLE_AUTOUPDATE": "1",
+        "OPENCODE_DISABLE_CONFIG_DEP_INSTALL": "1",
+        "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
+        "OPENCODE_DISABLE_MODELS_FETCH": "1",
+    },
+    packages=("opencode-ai@1.18.33",),
+    hint="Check its key (such as ANTHROPIC_API_KEY in env) and .config/opencode/opencode.json of the VM's folder.",
+)
+"""OpenCode. It asks before it edits or runs something."""
+
+gemini = AcpAgent(
+    "gemini",
+    ("gemini", "--acp"),
+    environment={"GEMINI_CLI_TRUST_WORKSPACE": "true", "NO_COLOR": "1"},
+    packages=("@google/gemini-cli@0.61.0",),
+    hint="Check its key (GEMINI_API_KEY in env) and .gemini/settings.json of the VM's folder.",
+)
+"""Gemini CLI. It asks before it edits or runs something."""
+
+PRESETS = {agent.name: agent for agent in (pi, claude, codex, opencode, gemini)}
+"""All of these by name."""

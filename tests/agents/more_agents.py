@@ -1,0 +1,38 @@
+"""The real OpenCode and Gemini CLI, shown the same way as Pi, Claude Code and Codex.
+
+Together they are large and slow to install, so pytest collects this file only where it is named, and then it fails where
+they are missing:
+
+    agentq agents install opencode gemini && python -m pytest tests/agents/more_agents.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agentq_nb.agent_os import agents, isolation
+from agentq_nb.agent_os.agents import AcpAgent
+from tests.agents.real_agents import show_an_error_of_the_model, show_from_start_to_end
+
+AGENTS = [agents.opencode, agents.gemini]
+
+
+@pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.name)
+def test_it_is_installed(agent: AcpAgent) -> None:
+    assert agent.check().missing == ()
+
+
+@pytest.mark.parametrize("kind", ["bubblewrap", "landlock", "none"])
+@pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.name)
+def test_a_real_agent_from_start_to_end(
+    agent: AcpAgent, kind: isolation.IsolationKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show_from_start_to_end(agent, kind, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("status", [401, 429, 500])
+@pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.name)
+def test_an_error_of_the_model_fails_the_prompt(agent: AcpAgent, status: int, tmp_path: Path) -> None:
+    show_an_error_of_the_model(agent, status, tmp_path)

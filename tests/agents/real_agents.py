@@ -1,0 +1,139 @@
+"""What is shown with each real agent, against a model on loopback: a whole session, and what it makes of the model's errors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentq_nb import agent_os
+from agentq_nb.agent_os import isolation
+from agentq_nb.agent_os.agents import AcpAgent
+from agentq_nb.errors import PromptFailed
+from tests.agents.fake_llm import REFUSALS, FakeModel, serving
+from tests.agents.running import marked, new_mark
+from tests.unit.agent_os.machine import Machine
+from tests.unit.agent_os.needs import missing, need
+
+KEY = "sk-ant-not-a-real-key"
+KEYS = dict.fromkeys(("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY"), KEY)
+
+IN_ITS_WORDS = {
+    ("claude", 401): "Authentication required",
+    ("codex", 500): "experiencing high demand",
+}
+"""What an agent says instead of the number or what came with it."""
+
+
+def need_agent(agent: AcpAgent) -> None:
+    """Go on only where this agent is installed."""
+    check = agent.check()
+    if not check:
+        missing(f"The real {agent.name} cannot be driven here: {' '.join(check.missing)}")
+
+
+async def configure(vm: Any, model: FakeModel) -> None:
+    """Where the agents find their model, in their own configuration files."""
+    await vm.write_file(".pi/agent/models.json", json.dumps({"providers": {"anthropic": {"baseUrl": model.url}}}))
+    chosen = {"defaultProvider": "anthropic", "defaultModel": "claude-sonnet-4-5", "retry": {"enabled": False}}
+    await vm.write_file(".pi/agent/settings.json", json.dumps(chosen))
+    await vm.write_file(".claude/settings.json", json.dumps({"env": {"ANTHROPIC_BASE_URL": model.url}}))
+    await vm.write_file(
+        ".codex/config.toml",
+        f"""
+        model = "gpt-5"
+        model_provider = "local"
+        check_for_update_on_startup = false
+        [analytics]
+        enabled = false
+        [model_providers.local]
+        name = "local"
+        base_url = "{model.url}/v1"
+        env_key = "OPENAI_API_KEY"
+        wire_api = "responses"
+        request_max_retries = 0
+        stream_max_retries = 0
+        supports_websockets = false
+        """,
+    )
+    named = "anthropic/claude-sonnet-4-5"
+    provider = {"anthropic": {"options": {"baseURL": f"{model.url}/v1"}}}
+    opencode = {"autoupdate": False, "share": "disabled", "model": named, "small_model": named, "provider": provider}
+    await vm.write_file(".config/opencode/opencode.json", json.dumps(opencode))
+    gemini = {
+        "general": {"enableAutoUpdate": False, "maxAttempts": 1},
+        "model": {"name": "gemini-2.5-flash"},
+        "privacy": {"usageStatisticsEnabled": False},
+        "security": {"auth": {"selectedType": "gemini-api-key"}},
+    }
+    await vm.write_file(".gemini/settings.json", json.dumps(gemini))
+    await vm.write_file(".gemini/.env", f"GOOGLE_GEMINI_BASE_URL={model.url}\n")
+
+
+def show_from_start_to_end(
+    agent: AcpAgent, kind: isolation.IsolationKind, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It starts, writes a file, runs a command, answers again, is cancelled, still answers, and leaves no process."""
+    need(kind)
+    if kind == "landlock":
+        monkeypatch.setitem(isolation._tried, "bubblewrap", "not in this test")
+    mark = new_mark()
+
+    async def program(model: FakeModel) -> None:
+        mode = "off" if kind == "none" else "required"
+        async with Machine(agent_os(agents=[agent], isolation=mode), folder) as vm:
+            assert (await vm.isolation()).kind == kind
+            await configure(vm, model)
+            session = await vm.create_session(agent.name, env=KEYS | mark)
+            assert marked(mark)
+            first = await vm.send_prompt(
+                session.session_id, "@write hello.txt hello\n@run expr 40 + 2 > ran.txt\n@say both are there"
+            )
+            assert first.text.endswith("both are there")
+            assert first.stop_reason == "end_turn"
+            assert len(first.tool_calls) == 2
+            assert (await vm.read_file("hello.txt")).decode().strip() == "hello"
+            assert (await vm.read_file("ran.txt")).decode() == "42\n"
+            assert (await vm.send_prompt(session.session_id, "@say the second")).text.endswith("the second")
+
+            begun = vm.heard("text", "begin")
+            words = " ".join(str(number) for number in range(100))
+            prompt = asyncio.create_task(
+                vm.send_prompt(session.session_id, f"@slow 0.3\n@say begin {words} at_the_end")
+            )
+            await begun.wait()
+            assert await vm.cancel_prompt(session.session_id)
+            result = await prompt
+            assert result.stop_reason == "cancelled"
+            assert "at_the_end" not in result.text
+            assert (await vm.send_prompt(session.session_id, "@say still alive")).text.endswith("still alive")
+            # It did not have to be started again for that.
+            assert not any("anew" in (event.text or "") for event in vm.events)
+            await vm.close_session(session.session_id)
+            assert marked(mark) == []
+        assert any(KEY in key for key in model.keys)
+
+    with serving() as model:
+        asyncio.run(program(model))
+    for path in folder.glob("nb.agentq.duckdb*"):
+        assert KEY.encode() not in path.read_bytes(), path
+
+
+def show_an_error_of_the_model(agent: AcpAgent, status: int, folder: Path) -> None:
+    """The prompt fails with what the model said, even where the agent hides it; the next one is answered."""
+
+    async def program(model: FakeModel) -> None:
+        async with Machine(agent_os(agents=[agent]), folder) as vm:
+            await configure(vm, model)
+            env = KEYS | {"CLAUDE_CODE_MAX_RETRIES": "0"}
+            session = await vm.create_session(agent.name, env=env, public_env=["CLAUDE_CODE_MAX_RETRIES"])
+            says = IN_ITS_WORDS.get((agent.name, status), f"({status}|{REFUSALS[status]})")
+            with pytest.raises(PromptFailed, match=rf"Agent '{agent.name}' .*{says}.*Check its key"):
+                await vm.send_prompt(session.session_id, f"@run true\n@status {status}")
+            assert (await vm.send_prompt(session.session_id, "@say well again")).text.endswith("well again")
+
+    with serving() as model:
+        asyncio.run(program(model))
