@@ -78,8 +78,8 @@ def _call(
     if name is None:  # an agent that writes files with its shell
         return _call(_SHELLS, {"command": f"printf %s {shlex.quote(words['text'])} > {words['path']}"}, tools)
     properties = tools[name].get("properties", {})
-    # What else a tool insists on is a word about what it is called for.
-    arguments: dict[str, Any] = dict.fromkeys(tools[name].get("required", ()), "as the test says")
+    # Some tools insist on a word about what they are called for.
+    arguments: dict[str, Any] = {"description": "as the test says"} if "description" in properties else {}
     for word, value in words.items():
         key = next(candidate for candidate in _NAMES[word] if candidate in properties)
         arguments[key] = ["bash", "-c", value] if properties[key].get("type") == "array" else value
