@@ -73,8 +73,8 @@ class FileScene:
         """The file that is meant. Raises StoreError where there is none, or more than one."""
         return existing_store(self._store)
 
-    async def start(self, store: str | None, accept_loss: bool = False) -> Registry:
-        """Open the file. Raises StoreError when there is none, and what ``Registry.start`` raises."""
+    async def start(self, store: str | None, accept_loss: bool = False, background: bool = False) -> Registry:
+        """Open the file; nothing lives in it that would mind where. Raises StoreError when there is none, and what ``Registry.start`` raises."""
         from agentq_nb.registry import setup
 
         registry = setup(store=existing_store(store) if store else self.store())

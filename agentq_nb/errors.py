@@ -341,6 +341,33 @@ class NoHost(AgentqError):
         )
 
 
+class HostElsewhere(AgentqError):
+    """The host runs already, and in another loop than is asked for now."""
+
+    group = "host"
+    code = "elsewhere"
+
+    def __init__(self, *, background: bool) -> None:
+        where = "in the background, in a thread of its own" if background else "in the kernel's own event loop"
+        super().__init__(
+            f"The host of this kernel runs {where}. To start it elsewhere, stop it first: %agentq stop, or await "
+            f"registry.stop()."
+        )
+
+
+class WouldBlockHost(AgentqError):
+    """Code blocked to wait for the host in the very thread that the host needs: it would never end."""
+
+    group = "host"
+    code = "would_block"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "registry.run() blocks this thread, and the host needs it to go on. Write await here; or let the host have "
+            "a thread of its own: %agentq start --background, or setup(background=True)."
+        )
+
+
 class Unavailable(AgentqError):
     """The keeper of the queues could not answer: whether it was written is unknown. Repeat with the same ids."""
 
@@ -416,6 +443,12 @@ class Forked(StoreError):
     """A forked child used its parent's host."""
 
     code = "forked"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This process is a forked child of the one that has the queues open; it cannot use them. "
+            "Start it with multiprocessing's 'spawn' method, or send from the parent."
+        )
 
 
 # --- agents -----------------------------------------------------------------------------------------------------------

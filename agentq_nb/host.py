@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -19,6 +19,7 @@ from agentq_nb.activation import Activation
 from agentq_nb.actor import Actor, Records, has_run
 from agentq_nb.calls import current_call, holding_here
 from agentq_nb.clock import Clock, SystemClock
+from agentq_nb.door import Arguments, Door, Returned
 from agentq_nb.errors import (
     ActorDuplicate,
     ActorNotFound,
@@ -28,6 +29,7 @@ from agentq_nb.errors import (
     Unavailable,
     ValidationFailed,
 )
+from agentq_nb.listening import Listener, Listeners
 from agentq_nb.mailboxes.protocol import Cancel, Change, Mailboxes, Offer, QueueStatus, StoredResult
 from agentq_nb.messages import SCHEDULE_QUEUE
 from agentq_nb.naming import ActorId, MessageId, actor_name, mint_id
@@ -38,19 +40,18 @@ from agentq_nb.standing import ActorState, ActorStatus, HostStatus
 from agentq_nb.store import EventLog
 from agentq_nb.waits import Waits
 
-Arguments = ParamSpec("Arguments")
-Returned = TypeVar("Returned")
-Listener = Callable[[Any], None]
-
 _LONGEST_PAUSE = 60.0
 _OFFER_AGAIN = (0.1, 0.2, 0.4, 0.8)
 _HINTS_AGAIN = 1.0
 
 
 class Host:
-    """Runs actors over a keeper of mailboxes. Started and stopped once.
+    """Runs actors over a keeper of mailboxes, in the event loop in which it is made. Started and stopped once.
+
+    All of it belongs to that loop. From elsewhere, its methods are called through :meth:`enter` only.
 
     :param log: gives this host's own log, where sessions and failures are recorded.
+    :param door: the door of this loop, where there is one already.
     :param companions: coroutines that run for as long as the host does.
     """
 
@@ -61,9 +62,12 @@ class Host:
         workspaces: Path,
         *,
         clock: Clock | None = None,
+        door: Door | None = None,
         companions: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
     ) -> None:
         self.clock = clock or SystemClock()
+        self.door = door or Door(asyncio.get_running_loop())
+        self.listeners = Listeners(self.door.loop)
         self.mailboxes = mailboxes
         self.log = log
         self.workspaces = workspaces
@@ -73,7 +77,6 @@ class Host:
         """What actors get as ``self.actors``; set by whoever makes clients."""
         self.waits = Waits(self._holders)
         self._companions = companions
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
         self._tasks: TaskGroup | None = None
         self._stop_asked = asyncio.Event()
@@ -87,7 +90,6 @@ class Host:
         """Of actors that are asleep: what went wrong last while they were awake."""
         self._idle_lives: dict[ActorId, tuple[int, float]] = {}
         """Lives in a row in which an actor settled nothing, and when the last one ended."""
-        self._listeners: dict[tuple[ActorId, str], list[Listener]] = {}
         self._following: anyio.CancelScope | None = None
         self._stalls: StallWatch | None = None
         self._started_at = 0.0
@@ -96,11 +98,10 @@ class Host:
 
     async def start(self) -> None:
         """Begin: actors with due work wake."""
-        self._loop = asyncio.get_running_loop()
         self._started_at = self.clock.time()
         self._stalls = StallWatch()
         ready = asyncio.Event()
-        self._main = self._loop.create_task(self._live(ready), name="agentq host", context=Context())
+        self._main = self.door.loop.create_task(self._live(ready), name="agentq host", context=Context())
         await ready.wait()
 
     async def _live(self, ready: asyncio.Event) -> None:
@@ -135,13 +136,20 @@ class Host:
         """To the end, also when whoever asked for it no longer waits."""
         if self._main is not None and not self._main.done():
             await asyncio.wait([self._main])
+        try:
+            await self.bury()
+        finally:
+            self.door.close()
+
+    async def bury(self) -> None:
+        """Close the mailboxes of a host of which nothing runs any more, be it since its loop has ended without it."""
         if self._stalls is not None:
             self._stalls.close()
         await self.mailboxes.close()
 
     @property
     def running(self) -> bool:
-        return self._tasks is not None and not self._stop_asked.is_set()
+        return self._tasks is not None and not self._stop_asked.is_set() and self.door.open
 
     def _check_running(self) -> None:
         """Raises NoHost. What an actor does while it is given the time to finish still counts as running."""
@@ -156,11 +164,7 @@ class Host:
     ) -> Returned:
         """The one door: the call happens in the host's loop, whichever loop or thread asks. Raises NoHost."""
         self._check_running()
-        loop = self._loop
-        assert loop is not None
-        if asyncio.get_running_loop() is loop:
-            return await function(*args, **kwargs)
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(function(*args, **kwargs), loop))
+        return await self.door.enter(function, *args, **kwargs)
 
     def _spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
         """In the host's task group, and in an empty context: nothing belongs to the cell that caused it."""
@@ -362,15 +366,8 @@ class Host:
         return await acting.act(activation, action, args, kwargs, caller, behind)
 
     def listen(self, actor: ActorId, event: str, listener: Listener) -> Callable[[], None]:
-        """Call ``listener(payload)`` for each event that the actor broadcasts; the result ends it."""
-        listeners = self._listeners.setdefault((actor, event), [])
-        listeners.append(listener)
-
-        def end() -> None:
-            if listener in listeners:
-                listeners.remove(listener)
-
-        return end
+        """See :class:`agentq_nb.listening.Listeners`. From any loop or thread."""
+        return self.listeners.add(actor, event, listener)
 
     # --- what activations need ----------------------------------------------------------------------------------------
 
@@ -384,11 +381,7 @@ class Host:
         self.records_of(actor).append(f"{where}.failed", {"error": error})
 
     def broadcast(self, actor: ActorId, event: str, payload: Any) -> None:
-        for listener in list(self._listeners.get((actor, event), ())):
-            try:
-                listener(payload)
-            except Exception:
-                logging.getLogger("agentq").exception("a listener of %s of %s failed", event, actor)
+        self.listeners.tell(actor, event, payload)
 
     async def push(self, actor: ActorId, queue: str, body: Any, options: Mapping[str, Any]) -> Any:
         return await self.client.handle_of(actor).send(queue, body, **options)
@@ -415,6 +408,7 @@ class Host:
         return HostStatus(
             running=True,
             store=self.log().path,
+            background=self.door.apart,
             uptime=self.clock.time() - self._started_at,
             notices=[*notices, *self.log().notices],
             actors=[self._status_of(actor, queues.get(actor, [])) for actor in actors],

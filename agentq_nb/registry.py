@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import atexit
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from datetime import datetime, timedelta
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, TypeVar
 
 from agentq_nb.actor import Actor
+from agentq_nb.beside import wait_beside
 from agentq_nb.client.local import Client
-from agentq_nb.errors import AgentqError, NoHost, ValidationFailed
+from agentq_nb.errors import AgentqError, NoHost, ValidationFailed, WouldBlockHost
+from agentq_nb.home import Home
 from agentq_nb.host import Host
-from agentq_nb.mailboxes.local import LocalMailboxes
-from agentq_nb.mailboxes.mending import Mender
-from agentq_nb.mailboxes.retention import Retention
-from agentq_nb.places import notebook_path, store_path, workspaces_path
+from agentq_nb.places import notebook_path, store_path
 from agentq_nb.standing import HostStatus
 from agentq_nb.store import EventLog, Table
+
+Returned = TypeVar("Returned")
 
 _registries: dict[Path, Registry] = {}
 _latest: Registry | None = None
@@ -30,7 +29,7 @@ def _forget() -> None:
     """In a forked child: the parent's hosts are not ours, and our ending must not end them."""
     global _latest
     for registry in _registries.values():
-        atexit.unregister(registry.at_exit)
+        registry.home.forget()
     _registries.clear()
     _latest = None
 
@@ -45,15 +44,9 @@ class Registry:
         self.store_path = store
         self.notices = notices
         """Sentences worth reading once, about where the file is and how it was opened."""
-        self.retention: float | None = None
-        """Seconds after which settled history is dropped by itself; read when the host starts."""
-        self._notebook = notebook
         self._classes: dict[str, type[Actor]] = {}
         self._undeployed: dict[str, type[Actor]] = {}
-        self._host: Host | None = None
-        self._keeper: LocalMailboxes | None = None
-        self._mender: Mender | None = None
-        self._start: asyncio.Future[None] | None = None
+        self.home = Home(store, notebook, self._classes)
 
     @property
     def classes(self) -> Mapping[str, type[Actor]]:
@@ -62,25 +55,34 @@ class Registry:
 
     @property
     def running(self) -> bool:
-        return self._host is not None and self._host.running
+        return self.home.running
+
+    @property
+    def background(self) -> bool:
+        """Whether the host has an event loop and a thread of its own, or will have when it is started."""
+        return self.home.in_background
+
+    @property
+    def retention(self) -> float | None:
+        """Seconds after which settled history is dropped by itself; read when the host starts."""
+        return self.home.retention
 
     @property
     def host(self) -> Host:
         """The running host. Raises NoHost."""
-        host = self._host
-        if host is None or not host.running:
-            raise NoHost()
-        return host
+        return self.home.host
 
-    async def start(self, *, accept_loss: bool = False) -> Registry:
+    async def start(self, *, accept_loss: bool = False, background: bool | None = None) -> Registry:
         """Open the file and let actors with due work begin. Does nothing but deploy when it runs already.
 
-        ``accept_loss`` goes on with a damaged file, keeping what was found. Raises the errors of the store:
-        ``store.in_use``, ``store.damaged``, ``store.too_new``, ``store.not_ours``, ``store.read_only``.
+        :param accept_loss: go on with a damaged file, keeping what was found.
+        :param background: where the host is to live, as in :func:`setup`; None: as it was said there.
+
+        Raises ``host.elsewhere``, and the errors of the store: ``store.in_use``, ``store.damaged``, ``store.too_new``,
+        ``store.not_ours``, ``store.read_only``.
         """
         global _latest
-        while not self.running:
-            await self._starting(accept_loss)
+        await self.home.start(accept_loss, background)
         _latest = self
         waiting, self._undeployed = self._undeployed, {}
         refused: list[AgentqError] = []
@@ -93,61 +95,9 @@ class Registry:
             raise refused[0]
         return self
 
-    async def _starting(self, accept_loss: bool) -> None:
-        """Start the host once, however many ask for it at the same time, and after a stop that was interrupted."""
-        if self._start is None:
-            self._start = asyncio.ensure_future(self._start_host(accept_loss))
-        start = self._start
-        try:
-            await asyncio.shield(start)
-        finally:
-            if start.done():
-                self._start = None
-
-    async def _start_host(self, accept_loss: bool) -> None:
-        await self.stop()
-        holder = {"notebook": str(self._notebook)} if self._notebook else {}
-
-        def open_log() -> EventLog:
-            return EventLog.open(self.store_path, holder=holder, accept_loss=accept_loss)
-
-        log = await asyncio.to_thread(open_log)
-        try:
-            keeper = await LocalMailboxes.open(log, facts={"version": _version(), **holder})
-        except BaseException:
-            await asyncio.to_thread(log.close)
-            raise
-        mender = Mender(keeper, open_log)
-        companions = [mender.run]
-        if self.retention is not None:
-            companions.append(Retention(keeper, self.retention).run)
-        host = Host(keeper, lambda: keeper.log, workspaces_path(self.store_path), companions=companions)
-        host.classes.update(self._classes)
-        host.client = Client(lambda: host)
-        await host.start()
-        self._host, self._keeper, self._mender = host, keeper, mender
-        atexit.register(self.at_exit)
-
-    @property
-    def _log(self) -> EventLog:
-        """The open log. Raises NoHost."""
-        keeper = self._keeper
-        if keeper is None or not self.running:
-            raise NoHost()
-        return keeper.log
-
     async def stop(self) -> None:
         """End every actor and close the file. What is in flight has 10 s, then it is put back and counts no attempt."""
-        host = self._host
-        if host is not None:
-            atexit.unregister(self.at_exit)
-            await host.stop()
-            self._host = None
-
-    def at_exit(self) -> None:
-        """The kernel shuts down in an orderly way: what is in flight is put back instead of counting as a crash."""
-        if self._keeper is not None:
-            self._keeper.close_now()
+        await self.home.stop()
 
     async def deploy(self, name: str, cls: type[Actor]) -> None:
         """Register ``cls`` under ``name``; actors that are awake go on with it after their present message.
@@ -173,25 +123,39 @@ class Registry:
 
     async def status(self) -> HostStatus:
         """How everything stands, from memory. A registry that does not run says so."""
+        trouble = self.home.trouble
         if not self.running:
-            return HostStatus(running=False, store=self.store_path, notices=self.notices)
+            return HostStatus(running=False, store=self.store_path, notices=self.notices, trouble=trouble)
         host = self.host
-        return await host.enter(host.status, self.notices, None if self._mender is None else self._mender.trouble)
+        return await host.enter(host.status, self.notices, trouble)
 
     async def sql(self, query: str) -> Table:
         """Rows of a read-only query over ``events`` and the views. Cancelling it interrupts the query.
 
         Raises ``store.sql_refused`` for anything that is not a read.
         """
-        return await self.host.enter(_sql, self._log, query)
+        return await self.host.enter(_sql, self.home.log, query)
 
     async def export(self, target: str | Path) -> None:
         """Write a copy for other programs: nobody else can open the file while the host runs."""
-        await self.host.enter(_export, self._log, Path(target))
+        await self.host.enter(_export, self.home.log, Path(target))
 
     async def prune(self, before: datetime | float) -> int:
         """Drop the history of what was settled before then; the rows dropped. Dead letters and live work stay."""
-        return await self.host.enter(_prune, self._log, before)
+        return await self.host.enter(_prune, self.home.log, before)
+
+    def run(self, work: Coroutine[Any, Any, Returned]) -> Returned:
+        """Wait in plain synchronous code: ``registry.run(handle.send("tasks", ...))``. Returns or raises what it does.
+
+        This thread blocks meanwhile, so the host must have another one: one of its own (``setup(background=True)``), or
+        that of the kernel, seen from elsewhere. Raises ``host.would_block`` where it has not; write ``await`` there. An
+        interrupt stops the waiting, never the work.
+        """
+        in_the_way = self.host.door.inside if self.running else not self.background
+        if in_the_way:
+            work.close()
+            raise WouldBlockHost()
+        return wait_beside(work)
 
     async def __aenter__(self) -> Registry:
         return await self.start()
@@ -222,6 +186,7 @@ def setup(
     *,
     store: str | Path | None = None,
     retention: float | timedelta | None = None,
+    background: bool | None = None,
 ) -> Registry:
     """The registry of this process for a file, with these actor classes: ``setup(use={"task_runner": TaskRunner})``.
 
@@ -229,9 +194,16 @@ def setup(
     :param store: the file; else the variable ``AGENTQ_DB``, else beside the notebook, else in the working directory.
     :param retention: seconds (or a timedelta) after which the history of settled work is dropped by itself, as
         ``registry.prune`` does; looked at when the host starts and every hour. None keeps everything.
+    :param background: True: when it is started, the host gets an event loop in a thread of its own, so that actors go on
+        while a cell blocks. Their code may use the notebook's variables, as any thread may, but nothing that is bound to
+        the kernel's event loop (tasks, locks and clients made in a cell). False, as at first: it lives in the event loop
+        in which it is started. None leaves that as it is. All else works the same: handles, receipts and the registry
+        can be used in any event loop and thread, as in ``asyncio.run(handle.send(...))``, and ``registry.run`` waits in
+        plain synchronous code.
 
     The same file gives the same registry, and deploys into it: classes given again replace those of their name once
-    ``await registry.start()`` is reached, which starts no second host.
+    ``await registry.start()`` is reached, which starts no second host. Raises ``host.elsewhere`` for a host that runs
+    already, and not where ``background`` says.
     """
     global _latest
     main = sys.modules.get("__main__")
@@ -241,9 +213,12 @@ def setup(
     registry = _registries.get(path)
     if registry is None:
         registry = _registries[path] = Registry(path, [notice] if notice else [], notebook)
+    registry.home.check(background)
     registry.claim(use or {})
     if retention is not None:
-        registry.retention = _seconds(retention)
+        registry.home.retention = _seconds(retention)
+    if background is not None:
+        registry.home.background = background
     _latest = registry
     return registry
 
@@ -282,10 +257,3 @@ def check_name(name: str, cls: object) -> None:
         raise ValidationFailed(f"'{name}' cannot name actors: every client has a '{name}' already. Use another name.")
     if not (isinstance(cls, type) and issubclass(cls, Actor)) or cls is Actor:
         raise ValidationFailed(f"'{name}' must name a subclass of Actor, not {cls!r}.")
-
-
-def _version() -> str:
-    try:
-        return version("agentq-nb")
-    except PackageNotFoundError:
-        return "unknown"

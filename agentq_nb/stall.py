@@ -23,8 +23,15 @@ class Stall:
     place: str
 
 
+def advice(background: bool) -> str:
+    """What to do about code that blocks the loop of a host, which has a thread of its own or not."""
+    if background:
+        return "An actor's code blocks all actors: await in it, or put what takes long into self.in_thread(...)."
+    return "Cells that block stop all actors, unless the host has a thread of its own: %agentq start --background"
+
+
 class StallWatch:
-    """A thread that looks whether the loop still turns. While a cell blocks, actors stand still: this says so."""
+    """A thread that looks whether the loop still turns. What blocks it makes actors stand still: this says so."""
 
     def __init__(self) -> None:
         self.last: Stall | None = None

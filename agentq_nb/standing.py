@@ -39,15 +39,17 @@ class ActorStatus:
 class HostStatus:
     """The whole host.
 
+    :ivar background: whether it has an event loop and a thread of its own, so that blocking cells do not hold it up.
     :ivar uptime: seconds since it was started.
     :ivar notices: sentences worth reading once: how the file was opened, and the like.
     :ivar waiting_for: actor names that have work but no class yet.
-    :ivar trouble: why nothing can be written just now; None when all is well.
+    :ivar trouble: why nothing can be written just now, or why it ended by itself; None when all is well.
     :ivar stall: the last time the loop stood still for over a second.
     """
 
     running: bool
     store: Path
+    background: bool = False
     uptime: float = 0.0
     notices: Sequence[str] = ()
     actors: Sequence[ActorStatus] = ()

@@ -10,7 +10,8 @@ from agentq_nb.client import queues
 from agentq_nb.client.desk import LocalDesk
 from agentq_nb.declarations import Body, Queue, Reply
 from agentq_nb.errors import MessageTooLarge, ValidationFailed
-from agentq_nb.host import Host, Listener
+from agentq_nb.host import Host
+from agentq_nb.listening import Listener
 from agentq_nb.mailboxes.protocol import Cancel, Offer, Pause, Purge, Redeliver, Resume
 from agentq_nb.naming import ActorId, Key, MessageId, actor_id, key_parts, mint_id
 from agentq_nb.receipts import Receipt, Result, result_of
@@ -210,7 +211,12 @@ class ActorHandle:
         return await host.enter(host.status_of, self.actor_id)
 
     def on(self, event: str, callback: Listener) -> Callable[[], None]:
-        """Call ``callback(payload)`` for each event the actor broadcasts from now on; calling the result ends it."""
+        """Call ``callback(payload)`` for each event the actor broadcasts from now on; calling the result ends it.
+
+        It is called in the event loop that runs where ``on`` is called (a notebook's cell: the kernel's), also when the
+        host has a thread of its own; where none runs, in the loop of the host. It must not block, nor change what it is
+        given. A stop of the host ends it.
+        """
         return self._host().listen(self.actor_id, event, callback)
 
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:

@@ -33,7 +33,7 @@ class Client:
         if isinstance(cls, str):
             return ActorKind(self._host, cls)
         classes = self._host().classes
-        for name, registered in classes.items():
+        for name, registered in list(classes.items()):
             if registered is cls or _same_definition(registered, cls):
                 return ActorKind(self._host, name)
         raise ActorUnknown(cls.__name__, list(classes))

@@ -14,6 +14,7 @@ from agentq_nb.commands.scene import Command, Scene, Where
 from agentq_nb.commands.sheets import duration
 from agentq_nb.commands.words import flag
 from agentq_nb.errors import AgentqError, StoreError
+from agentq_nb.stall import advice
 
 if TYPE_CHECKING:
     from agentq_nb.registry import Registry
@@ -121,10 +122,11 @@ async def _host(scene: Scene) -> list[Check]:
         checks.append(Check("writing", "problem", status.trouble, "What was not acknowledged was not written."))
     if not scene.in_kernel:
         return checks
-    checks.append(Check("host", "ok", f"running for {duration(status.uptime)}"))
+    place = "in the background" if status.background else "in the kernel's event loop"
+    checks.append(Check("host", "ok", f"running for {duration(status.uptime)}, {place}"))
     if status.stall:
         stood = f"{duration(status.stall.seconds)} in {status.stall.place}"
-        checks.append(Check("event loop", "notice", f"it stood still for {stood}", "Blocking code stops all actors."))
+        checks.append(Check("event loop", "notice", f"it stood still for {stood}", advice(status.background)))
     if status.waiting_for:
         names = ", ".join(status.waiting_for)
         checks.append(Check("waiting work", "notice", f"for {names}", "Run the cells that define these actors."))

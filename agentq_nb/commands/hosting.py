@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from agentq_nb.commands.scene import Command, Scene, Where
 from agentq_nb.commands.sheets import Sheet
-from agentq_nb.commands.words import option
+from agentq_nb.commands.words import flag, option
 
 if TYPE_CHECKING:
     from agentq_nb.registry import Registry
@@ -21,6 +21,10 @@ class Start(Command):
 
     Actor classes of the notebook are registered under their snake_case name, those made by agent_os(...) under the
     name of their variable. Work that waits in the file goes on at once.
+
+    With --background the host gets an event loop in a thread of its own, so that actors go on while a cell blocks, be it
+    for ten minutes. Their code may then use the notebook's variables as any thread may, but nothing that is bound to the
+    kernel's event loop, like tasks, locks and clients made in a cell. Sending, waiting and all else stay as they are.
     """
 
     name: ClassVar[str] = "start"
@@ -28,8 +32,10 @@ class Start(Command):
 
     store: str | None = option("--store", "PATH", "the file that holds the queues (default: beside the notebook)")
 
+    background: bool = flag("--background", "in a thread of its own, so that actors go on while cells block")
+
     async def run(self, scene: Scene) -> Registry:
-        return await scene.start(self.store)
+        return await scene.start(self.store, background=self.background)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,8 +33,11 @@ class Scene(Protocol):
         """The file that ``start`` opens where none is named. Raises StoreError where it cannot be told."""
         ...
 
-    async def start(self, store: str | None, accept_loss: bool = False) -> Registry:
-        """Start the host, or deploy into the one that runs here. Raises the errors of ``Registry.start``."""
+    async def start(self, store: str | None, accept_loss: bool = False, background: bool = False) -> Registry:
+        """Start the host, or deploy into the one that runs here. Raises the errors of ``Registry.start``.
+
+        With ``background`` it must live, or go on living, in a thread of its own; without, wherever it is said to.
+        """
         ...
 
 

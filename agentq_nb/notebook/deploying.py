@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import sys
 import types
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from agentq_nb.beside import Beside
 from agentq_nb.commands.sheets import LONGEST_TEXT, safe
 from agentq_nb.errors import AgentqError
 from agentq_nb.notebook.claims import changed, claims
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from agentq_nb.actor import Actor
     from agentq_nb.notebook.shell import CellResult
     from agentq_nb.registry import Registry
+
+
+_PATIENCE = 2.0
+"""Seconds that a cell waits for a host in another thread to take its classes. One that an actor blocks takes longer."""
 
 
 class Deployments:
@@ -60,6 +66,10 @@ class Deployments:
 
     def _deploy(self, registry: Registry, name: str, actor: type[Actor]) -> None:
         work = _deployed(registry, name, actor)
+        if registry.background:
+            with suppress(TimeoutError):
+                Beside(work).wait(_PATIENCE)
+            return
         try:
             # Its checks need no waiting: done at once, an error line still belongs to the cell for every front end.
             waits_for = work.send(None)

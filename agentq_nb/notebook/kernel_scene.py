@@ -6,12 +6,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agentq_nb.commands.hosting import Start
 from agentq_nb.commands.words import BadWords
 from agentq_nb.errors import ActorUnknown, NoHost
 from agentq_nb.notebook.claims import claims
 from agentq_nb.places import notebook_path, store_path
 
 if TYPE_CHECKING:
+    from agentq_nb.commands.scene import Command
     from agentq_nb.notebook.deploying import Deployments
     from agentq_nb.notebook.shell import Shell
     from agentq_nb.registry import Registry
@@ -56,7 +58,15 @@ class KernelScene:
             )
         return error
 
-    async def start(self, store: str | None, accept_loss: bool = False) -> Registry:
+    def may_block(self, command: Command) -> bool:
+        """Whether this thread may stand still while ``command`` runs beside it: the host needs another one."""
+        registry = self.registry()
+        if registry is not None and registry.running:
+            return registry.background and not registry.host.door.inside
+        starts = isinstance(command, Start) and command.background
+        return starts or (registry is not None and registry.background)
+
+    async def start(self, store: str | None, accept_loss: bool = False, background: bool = False) -> Registry:
         """Start the host with the notebook's actor classes, or deploy them into the one that runs here."""
         from agentq_nb.registry import setup
 
@@ -66,6 +76,6 @@ class KernelScene:
             if asked != known.store_path:
                 raise BadWords(f"The host of this kernel runs on {known.store_path}. Stop it first: %agentq stop")
         registry = setup(use=claims(self._shell.user_ns), store=store or (known.store_path if known else None))
-        await registry.start(accept_loss=accept_loss)
+        await registry.start(accept_loss=accept_loss, background=background or None)
         self._deployments.registers_new = True
         return registry

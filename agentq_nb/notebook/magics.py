@@ -14,7 +14,7 @@ from agentq_nb.commands.scene import Command
 from agentq_nb.commands.table import read_line
 from agentq_nb.commands.words import BadWords
 from agentq_nb.errors import ActorUnknown, AgentqError
-from agentq_nb.notebook.waiting import AWAITED_MAGIC, MAGIC, on_one_line, run_nested, silent
+from agentq_nb.notebook.waiting import AWAITED_MAGIC, MAGIC, on_one_line, run_beside, run_nested, silent
 
 if TYPE_CHECKING:
     from agentq_nb.notebook.kernel_scene import KernelScene
@@ -38,7 +38,9 @@ class Magics:
         @_as_typed
         def agentq(line: str, cell: str | None = None) -> object:
             """Durable actor queues. Type %agentq help."""
-            return run_nested(self._run(_read(line, cell)))
+            command = _read(line, cell)
+            wait = run_beside if self._scene.may_block(command) else run_nested
+            return wait(self._run(command))
 
         @_as_typed
         def awaited(line: str, cell: str | None = None) -> Coroutine[Any, Any, object]:

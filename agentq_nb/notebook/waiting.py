@@ -1,4 +1,5 @@
-"""Waiting inside a cell: a real ``await`` where one can stand, a nested run of the event loop where none can.
+"""Waiting inside a cell: a real ``await`` where one can stand. Where none can, the thread blocks when the host has one of
+its own, and else the event loop is run nested.
 
 IPython cannot await a magic. So a cell's ``%agentq …`` lines, which IPython has turned into calls by the time an input
 transformer sees them, become ``(await …)`` of a second magic that gives an awaitable.
@@ -10,13 +11,15 @@ import ast
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar, cast
 
 from IPython.core.async_helpers import _asyncio_runner  # pyright: ignore[reportPrivateUsage]  # what IPython itself compares with
 from IPython.core.error import UsageError
 
+from agentq_nb.beside import wait_beside
 from agentq_nb.commands.sheets import LONGEST_TEXT, safe
 from agentq_nb.notebook.shell import Shell
 
@@ -157,11 +160,23 @@ def run_nested(work: Coroutine[Any, Any, T]) -> T:
 
     nest_asyncio2.apply(loop)  # pyright: ignore[reportUnknownMemberType]  # it has no types
     waiting = loop.create_task(work)
-    with _Interruptible(loop, waiting):
-        try:
-            return loop.run_until_complete(waiting)
-        except asyncio.CancelledError as stopped:
-            raise on_one_line(KeyboardInterrupt(*stopped.args)) from None
+    with _Interruptible(loop, waiting), _as_interrupt():
+        return loop.run_until_complete(waiting)
+
+
+def run_beside(work: Coroutine[Any, Any, T]) -> T:
+    """Wait where ``await`` cannot stand and the host does not need this thread: it blocks, and may be interrupted."""
+    with _as_interrupt():
+        return wait_beside(work)
+
+
+@contextmanager
+def _as_interrupt() -> Generator[None]:
+    """Plain synchronous code was interrupted, not cancelled."""
+    try:
+        yield
+    except asyncio.CancelledError as stopped:
+        raise on_one_line(KeyboardInterrupt(*stopped.args)) from None
 
 
 OLD_NEST_ASYNCIO = (

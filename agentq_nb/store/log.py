@@ -225,10 +225,7 @@ class EventLog:
 
     def _check(self) -> None:
         if self._forked:
-            raise Forked(
-                "This process is a forked child of the one that has the queues open; it cannot use them. "
-                "Start it with multiprocessing's 'spawn' method, or send from the parent."
-            )
+            raise Forked()
         if self._closed:
             raise StoreError("The log was closed.", code="closed")
 

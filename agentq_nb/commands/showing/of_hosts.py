@@ -6,6 +6,7 @@ from agentq_nb.commands.sheets import Cell, Sheet, duration, error_text, moment_
 from agentq_nb.commands.showing.sheets_by_kind import shows
 from agentq_nb.mailboxes.protocol import QueueStatus
 from agentq_nb.registry import Registry
+from agentq_nb.stall import advice
 from agentq_nb.standing import ActorStatus, HostStatus
 from agentq_nb.store import Table
 
@@ -19,6 +20,7 @@ def _registry(registry: Registry) -> Sheet:
         title="agentq host",
         facts=[
             ("state", tone("running") if registry.running else Cell("not running", "quiet")),
+            *([("runs in", _place(registry.background))] if registry.running else []),
             ("file", registry.store_path),
             ("actor classes", ", ".join(sorted(registry.classes)) or "none yet"),
         ],
@@ -29,17 +31,17 @@ def _registry(registry: Registry) -> Sheet:
 @shows(HostStatus)
 def _host(status: HostStatus) -> Sheet:
     facts: list[tuple[str, object]] = [("file", status.store)]
-    if not status.running:
-        return Sheet(title="agentq host", facts=[("state", "not running; start it: %agentq start"), *facts])
-    facts.insert(0, ("running for", duration(status.uptime)))
     if status.trouble:
         facts.append(("trouble", Cell(status.trouble, "bad")))
+    if not status.running:
+        return Sheet(title="agentq host", facts=[("state", "not running; start it: %agentq start"), *facts])
+    facts[:0] = [("running for", duration(status.uptime)), ("runs in", _place(status.background))]
     if status.waiting_for:
         names = ", ".join(status.waiting_for)
         facts.append(("waiting work", Cell(f"for {names}: run the cells that define these actors", "busy")))
     if status.stall:
         stood = f"{duration(status.stall.seconds)} at {moment_text(status.stall.began)} UTC, {status.stall.place}"
-        facts.append(("stood still", Cell(stood, "busy")))
+        facts.append(("stood still", Cell(f"{stood}. {advice(status.background)}", "busy")))
     return Sheet(
         title="agentq host",
         facts=facts,
@@ -84,6 +86,10 @@ def _table(table: Table) -> Sheet:
         empty="No rows.",
         notes=_left_out(len(table.rows), "rows"),
     )
+
+
+def _place(background: bool) -> str:
+    return "the background, in a thread of its own" if background else "the kernel's event loop"
 
 
 def _rows(actor: ActorStatus) -> list[tuple[object, ...]]:

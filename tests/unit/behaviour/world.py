@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import inspect
 import subprocess
 from collections.abc import Callable
@@ -82,11 +81,11 @@ async def breathe() -> None:
 
 async def _abandon(registry: Registry) -> None:
     """End a host without its grace, however its actors behave."""
-    host = registry._host
+    host = registry.home._host
     if host is None:
         return
-    registry._host = None
-    atexit.unregister(registry.at_exit)
+    registry.home._host = None
+    registry.home.forget()
     if host._main is not None:
         host._main.cancel()
         await asyncio.wait([host._main], timeout=2)

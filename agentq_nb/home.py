@@ -1,0 +1,192 @@
+"""Where the host of a registry lives: its file is opened, its event loop chosen, and both are left again."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from agentq_nb.actor import Actor
+from agentq_nb.client.local import Client
+from agentq_nb.door import Door
+from agentq_nb.errors import HostElsewhere, NoHost
+from agentq_nb.host import Host
+from agentq_nb.loop_thread import LoopThread
+from agentq_nb.mailboxes.local import LocalMailboxes
+from agentq_nb.mailboxes.mending import Mender
+from agentq_nb.mailboxes.retention import Retention
+from agentq_nb.places import workspaces_path
+from agentq_nb.store import EventLog
+
+
+class Home:
+    """At most one host at a time, over one file: in the event loop in which it is started, or in one of its own.
+
+    To be used from any loop and thread.
+
+    :param classes: those the host begins with, read when it is started.
+    """
+
+    def __init__(self, store: Path, notebook: Path | None, classes: Mapping[str, type[Actor]]) -> None:
+        self.background = False
+        """Where the next host is to live: in the background, or in the loop in which it is started."""
+        self.retention: float | None = None
+        """Seconds, see :func:`agentq_nb.registry.setup`."""
+        self._store = store
+        self._holder = {"notebook": str(notebook)} if notebook else {}
+        self._classes = classes
+        self._host: Host | None = None
+        self._thread: LoopThread | None = None
+        """That of the host, when it has one of its own."""
+        self._keeper: LocalMailboxes | None = None
+        self._mender: Mender | None = None
+        self._start: Future[None] | None = None
+        self._start_lock = threading.Lock()
+        self._chosen = False
+        """Where the host lives that was started last."""
+
+    @property
+    def running(self) -> bool:
+        return self._host is not None and self._host.running
+
+    @property
+    def host(self) -> Host:
+        """The running host. Raises NoHost."""
+        host = self._host
+        if host is None or not host.running:
+            raise NoHost()
+        return host
+
+    @property
+    def log(self) -> EventLog:
+        """The open log of the running host. Raises NoHost."""
+        keeper = self._keeper
+        if keeper is None or not self.running:
+            raise NoHost()
+        return keeper.log
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be written just now, or why the host has ended by itself; None when all is well."""
+        if self.running:
+            return None if self._mender is None else self._mender.trouble
+        return None if self._host is None else self._host.door.failure
+
+    @property
+    def in_background(self) -> bool:
+        """Whether the host has an event loop and a thread of its own, or will have when it is started."""
+        return self._chosen if self._occupied else self.background
+
+    @property
+    def _occupied(self) -> bool:
+        return self.running or (self._start is not None and not self._start.done())
+
+    def check(self, background: bool | None) -> None:
+        """Raises HostElsewhere when a host runs, or is being started, and lives in another place than this."""
+        if background is not None and self._occupied and background != self._chosen:
+            raise HostElsewhere(background=self._chosen)
+
+    # --- moving in ----------------------------------------------------------------------------------------------------
+
+    async def start(self, accept_loss: bool, background: bool | None) -> None:
+        """Start a host unless one runs. Raises HostElsewhere, and the errors of the store."""
+        self.check(background)
+        while not self.running:
+            await self._starting(accept_loss, self.background if background is None else background)
+            self.check(background)
+
+    async def _starting(self, accept_loss: bool, background: bool) -> None:
+        """Start the host once, however many ask for it at the same time, and after a stop that was interrupted."""
+        with self._start_lock:
+            start = self._start = self._start or self._begin(accept_loss, background)
+        try:
+            await asyncio.shield(asyncio.wrap_future(start))
+        finally:
+            with self._start_lock:
+                if self._start is start and start.done():
+                    self._start = None
+
+    def _begin(self, accept_loss: bool, background: bool) -> Future[None]:
+        self._chosen = background
+        if background:
+            thread = LoopThread("agentq host")
+            return thread.door.submit(self._move_in, accept_loss, thread.door, thread)
+        door = Door(asyncio.get_running_loop())
+        return door.submit(self._move_in, accept_loss, door, None)
+
+    async def _move_in(self, accept_loss: bool, door: Door, thread: LoopThread | None) -> None:
+        try:
+            await self.stop()
+            self._host = await self._opened(accept_loss, door)
+        except BaseException:
+            door.close()
+            raise
+        self._thread = thread
+        if thread is None:
+            atexit.register(self.at_exit)
+        else:
+            thread.at_exit = self.at_exit
+
+    async def _opened(self, accept_loss: bool, door: Door) -> Host:
+        """A running host over the open file."""
+
+        def open_log() -> EventLog:
+            return EventLog.open(self._store, holder=self._holder, accept_loss=accept_loss)
+
+        log = await asyncio.to_thread(open_log)
+        try:
+            keeper = await LocalMailboxes.open(log, facts={"version": _version(), **self._holder})
+        except BaseException:
+            await asyncio.to_thread(log.close)
+            raise
+        mender = Mender(keeper, open_log)
+        companions = [mender.run]
+        if self.retention is not None:
+            companions.append(Retention(keeper, self.retention).run)
+        host = Host(keeper, lambda: keeper.log, workspaces_path(self._store), door=door, companions=companions)
+        host.classes.update(self._classes)
+        host.client = Client(lambda: host)
+        await host.start()
+        self._keeper, self._mender = keeper, mender
+        return host
+
+    # --- moving out ---------------------------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """End the host, its thread and the file, if there is one."""
+        host, thread = self._host, self._thread
+        if host is None:
+            return
+        atexit.unregister(self.at_exit)
+        if host.door.open:
+            await host.door.enter(host.stop)
+        else:
+            await host.bury()
+        if thread is not None and not host.door.inside:
+            await asyncio.wrap_future(thread.gone)
+        if self._host is host:
+            self._host = self._thread = None
+
+    def at_exit(self) -> None:
+        """The process ends in an orderly way: what is in flight is put back instead of counting as a crash."""
+        if self._keeper is None:
+            return
+        if self._thread is None:
+            self._keeper.close_now()
+        else:
+            self._thread.end_with(self._keeper.close_now)
+
+    def forget(self) -> None:
+        """In a forked child: the parent's host is not ours, and our ending must not end it."""
+        atexit.unregister(self.at_exit)
+
+
+def _version() -> str:
+    try:
+        return version("agentq-nb")
+    except PackageNotFoundError:
+        return "unknown"
