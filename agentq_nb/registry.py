@@ -6,11 +6,13 @@ import asyncio
 import atexit
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+from agentq_nb import history
 from agentq_nb.actor import Actor
 from agentq_nb.client.local import Client
 from agentq_nb.errors import AgentqError, NoHost, ValidationFailed
@@ -183,7 +185,50 @@ class Registry:
 
         Raises ``store.sql_refused`` for anything that is not a read.
         """
-        return await self.host.enter(_sql, self._log, query)
+        return await self.host.enter(_sql, self._log, query, ())
+
+    async def messages(
+        self,
+        actor: str | None = None,
+        queue: str | None = None,
+        status: str | Sequence[str] | None = None,
+        since: history.Since | None = None,
+    ) -> Any:
+        """All messages as a DataFrame, in the order of their sending: bodies, replies and errors as Python objects.
+
+        :param actor: only those of one actor (``"reviewer/main"``), or of all of a name (``"reviewer"``).
+        :param status: one or some of queued, delayed, running, completed, failed, cancelled, expired.
+        :param since: only those sent since then: a datetime (a naive one is local time), seconds since 1970, or a
+            timedelta (how long ago).
+
+        Needs pandas or polars; without them it is a :class:`Table`. Times are UTC, lengths of time seconds.
+        """
+        return await self._frame(history.messages(actor, queue, status, since))
+
+    async def results(
+        self,
+        actor: str | None = None,
+        queue: str | None = None,
+        status: str | Sequence[str] | None = None,
+        since: history.Since | None = None,
+    ) -> Any:
+        """What came of the settled messages, as a DataFrame, in the order of their ending. See :meth:`messages`."""
+        return await self._frame(history.results(actor, queue, status, since))
+
+    async def transcripts(
+        self, session: str | None = None, actor: str | None = None, since: history.Since | None = None
+    ) -> Any:
+        """What was said in sessions with agents, as a DataFrame: a row for each prompt, whole answer, tool call and end.
+
+        ``data`` holds what an event tells besides its text; that of a ``result`` has ``usage`` where the agent says so.
+        See :meth:`messages`.
+        """
+        return await self._frame(history.transcripts(session, actor, since))
+
+    async def _frame(self, asked: history.Question) -> Any:
+        table = await self.host.enter(_sql, self._log, asked.query, asked.parameters)
+        # The first time, a DataFrame library takes its time to be imported.
+        return await asyncio.to_thread(table.frame)
 
     async def export(self, target: str | Path) -> None:
         """Write a copy for other programs: nobody else can open the file while the host runs."""
@@ -204,9 +249,9 @@ class Registry:
         return f"<Registry {state}, {', '.join(sorted(self.classes)) or 'no actors'}, in {self.store_path}>"
 
 
-async def _sql(log: EventLog, query: str) -> Table:
+async def _sql(log: EventLog, query: str, parameters: Sequence[Any]) -> Table:
     await log.flushed()
-    return await log.sql(query)
+    return await log.sql(query, parameters)
 
 
 async def _export(log: EventLog, target: Path) -> None:

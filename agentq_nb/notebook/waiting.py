@@ -17,8 +17,8 @@ from typing import Any, TypeVar, cast
 from IPython.core.async_helpers import _asyncio_runner  # pyright: ignore[reportPrivateUsage]  # what IPython itself compares with
 from IPython.core.error import UsageError
 
-from agentq_nb.commands.sheets import LONGEST_TEXT, safe
 from agentq_nb.notebook.shell import Shell
+from agentq_nb.showable import LONGEST_TEXT, safe
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ import pytest
 from tests.kernel.driving import CellResult, Kernel
 
 CELL = """
-from agentq_nb import Actor, Queue, create_client
+from agentq_nb import Actor, Queue, create_client, current_registry
 
 EVIL = "<script>alert(1)</script>" + "\\x1b[31mred\\x1b[0m" + chr(0x202e) + "gnp.exe" + chr(0x9b)
 
@@ -122,10 +122,12 @@ def test_a_result_says_what_its_parts_are(echo: Kernel) -> None:
 
 def test_the_magic_gives_objects(echo: Kernel) -> None:
     echo.run("table = %agentq sql select message_id, status from messages order by created_at").check()
-    assert echo.value("table.columns") == ["message_id", "status"]
-    assert echo.value("len(table.rows) >= 3") is True
-    echo.run("frame = table.frame()").check()
-    assert echo.value("list(frame.columns)") == ["message_id", "status"]
+    assert echo.value("type(table).__name__") == "DataFrame"
+    assert echo.value("list(table.columns)") == ["message_id", "status"]
+    assert echo.value("len(table) >= 3") is True
+    echo.run("results = %agentq results").check()
+    assert echo.value("[len(results.rows) >= 3, type(results.frame()).__name__]") == [True, "DataFrame"]
+    assert echo.value("list((await current_registry().messages(status='failed'))['actor_id'])") == ["echo/main"]
     echo.run("shown = %agentq show " + echo.value("result.message_id")).check()
     assert echo.value("[shown.status, shown.body, len(shown.attempts)]") == ["completed", "hello", 1]
 
@@ -143,7 +145,7 @@ def test_bodies_stay_as_they_are(echo: Kernel) -> None:
     assert echo.value("details.body") == "{x} $HOME $x {{x}} 'quoted' \"text\""
     echo.run("%%agentq send echo/main words --key cell\nfirst {x}\n  second $HOME").check()
     echo.run("c = %agentq sql select body->>'$' as body from messages where idempotency_key = 'cell'").check()
-    assert echo.value("[list(row) for row in c.rows]") == [["first {x}\n  second $HOME"]]
+    assert echo.value("list(c['body'])") == ["first {x}\n  second $HOME"]
 
 
 def test_a_key_makes_a_cell_that_can_be_run_again(echo: Kernel) -> None:
