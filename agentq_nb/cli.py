@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from agentq_nb.commands.demonstrating import Demo
 from agentq_nb.commands.doctor import Diagnosis, Doctor
@@ -54,6 +55,7 @@ class FileScene:
     """A file that is opened for one command. No actor class is registered, so no work starts."""
 
     in_kernel = False
+    variables: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, store: str | None) -> None:
         self._store = store

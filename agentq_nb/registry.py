@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agentq_nb import history
 from agentq_nb.actor import Actor
 from agentq_nb.beside import wait_beside
 from agentq_nb.client.local import Client
@@ -134,7 +136,50 @@ class Registry:
 
         Raises ``store.sql_refused`` for anything that is not a read.
         """
-        return await self.host.enter(_sql, self.home.log, query)
+        return await self.host.enter(_sql, self.home.log, query, ())
+
+    async def messages(
+        self,
+        actor: str | None = None,
+        queue: str | None = None,
+        status: str | Sequence[str] | None = None,
+        since: history.Since | None = None,
+    ) -> Any:
+        """All messages as a DataFrame, in the order of their sending: bodies, replies and errors as Python objects.
+
+        :param actor: only those of one actor (``"reviewer/main"``), or of all of a name (``"reviewer"``).
+        :param status: one or some of queued, delayed, running, completed, failed, cancelled, expired.
+        :param since: only those sent since then: a datetime (a naive one is local time), seconds since 1970, or a
+            timedelta (how long ago).
+
+        Needs pandas or polars; without them it is a :class:`Table`. Times are UTC, lengths of time seconds.
+        """
+        return await self._frame(history.messages(actor, queue, status, since))
+
+    async def results(
+        self,
+        actor: str | None = None,
+        queue: str | None = None,
+        status: str | Sequence[str] | None = None,
+        since: history.Since | None = None,
+    ) -> Any:
+        """What came of the settled messages, as a DataFrame, in the order of their ending. See :meth:`messages`."""
+        return await self._frame(history.results(actor, queue, status, since))
+
+    async def transcripts(
+        self, session: str | None = None, actor: str | None = None, since: history.Since | None = None
+    ) -> Any:
+        """What was said in sessions with agents, as a DataFrame: a row for each prompt, whole answer, tool call and end.
+
+        ``data`` holds what an event tells besides its text; that of a ``result`` has ``usage`` where the agent says so.
+        See :meth:`messages`.
+        """
+        return await self._frame(history.transcripts(session, actor, since))
+
+    async def _frame(self, asked: history.Question) -> Any:
+        table = await self.host.enter(_sql, self.home.log, asked.query, asked.parameters)
+        # The first time, a DataFrame library takes its time to be imported.
+        return await asyncio.to_thread(table.frame)
 
     async def export(self, target: str | Path) -> None:
         """Write a copy for other programs: nobody else can open the file while the host runs."""
@@ -168,9 +213,9 @@ class Registry:
         return f"<Registry {state}, {', '.join(sorted(self.classes)) or 'no actors'}, in {self.store_path}>"
 
 
-async def _sql(log: EventLog, query: str) -> Table:
+async def _sql(log: EventLog, query: str, parameters: Sequence[Any]) -> Table:
     await log.flushed()
-    return await log.sql(query)
+    return await log.sql(query, parameters)
 
 
 async def _export(log: EventLog, target: Path) -> None:

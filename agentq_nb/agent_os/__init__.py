@@ -1,6 +1,7 @@
 """Agent OS: VMs as actors, each with a folder, isolated processes, and sessions with agents."""
 
 from agentq_nb.agent_os import agents
+from agentq_nb.agent_os.transcript_view import TranscriptView
 from agentq_nb.agent_os.values import (
     AgentCheck,
     ExecResult,
@@ -23,6 +24,7 @@ __all__ = [
     "PromptResult",
     "SessionEvent",
     "SessionInfo",
+    "TranscriptView",
     "agent_os",
     "agents",
 ]

@@ -15,6 +15,7 @@ from agentq_nb.agent_os.machine import Environment
 from agentq_nb.agent_os.open_process import OpenProcess, open_process
 from agentq_nb.agent_os.permission_actions import PermissionActions
 from agentq_nb.agent_os.sessions import Session
+from agentq_nb.agent_os.transcript_view import TranscriptView
 from agentq_nb.agent_os.turn import take_turn
 from agentq_nb.agent_os.values import (
     ExecResult,
@@ -102,6 +103,14 @@ class SessionActions(PermissionActions, action_timeout=None):
     async def session_events(self, session_id: str, after: int = 0) -> list[SessionEvent]:
         """The transcript of a session, open or closed: events whose index is greater than ``after``."""
         return await self._sessions.events(session_id, after)
+
+    @action
+    async def transcript(self, session_id: str, last: int | None = None) -> TranscriptView:
+        """What was said in a session, open or closed, to be read; of the ``last`` events only, if told.
+
+        It prints as text, notebooks show it; ``.markdown()`` and ``.frame()`` are the same as Markdown and DataFrame.
+        """
+        return await self._sessions.transcript(session_id, last)
 
     # --- inside ---
 

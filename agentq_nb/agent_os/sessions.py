@@ -15,6 +15,7 @@ from agentq_nb.agent_os.permission_requests import PermissionRequests, record
 from agentq_nb.agent_os.permissions import Decision
 from agentq_nb.agent_os.redaction import Redactor
 from agentq_nb.agent_os.transcript import Records, Transcript, as_mapping, in_utc, read_events
+from agentq_nb.agent_os.transcript_view import TranscriptView, read_transcript
 from agentq_nb.agent_os.values import Permission, PermissionRequest, SessionEvent, SessionInfo
 from agentq_nb.errors import PromptFailed, SessionUnknown, ValidationFailed
 from agentq_nb.naming import mint_id
@@ -180,11 +181,19 @@ class Sessions:
 
     async def events(self, session_id: str, after: int = 0) -> list[SessionEvent]:
         """The transcript from the log, what is still on its way included."""
+        await self.get(session_id)
+        await self._durable(session_id)
+        return await read_events(self._records, self._actor_id, session_id, after)
+
+    async def transcript(self, session_id: str, last: int | None) -> TranscriptView:
+        """The same to be read."""
+        info = await self.get(session_id)
+        await self._durable(session_id)
+        return await read_transcript(self._records, session_id, self._actor_id, info.agent, info.status, last)
+
+    async def _durable(self, session_id: str) -> None:
         if session_id in self._open:
             await self._open[session_id].transcript.durable()
-        else:
-            await self.get(session_id)
-        return await read_events(self._records, self._actor_id, session_id, after)
 
     def permission_requests(self) -> list[PermissionRequest]:
         """What agents have asked and wait for an answer to."""

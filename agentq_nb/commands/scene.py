@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
 from agentq_nb import naming
 from agentq_nb.naming import ActorId
@@ -20,6 +21,11 @@ class Scene(Protocol):
     """Where a command runs: a notebook's kernel, or a shell with a file that nobody else holds."""
 
     in_kernel: bool
+
+    @property
+    def variables(self) -> Mapping[str, Any]:
+        """The variables that a command's text may name."""
+        ...
 
     def host(self) -> Registry:
         """The registry that runs here. Raises NoHost."""

@@ -11,6 +11,7 @@ from agentq_nb.commands.bodies import json_or_text, read_body
 from agentq_nb.commands.detaching import detachable
 from agentq_nb.commands.looking import literal
 from agentq_nb.commands.scene import Command, Scene, Where, address, handle
+from agentq_nb.commands.variables import filled
 from agentq_nb.commands.words import BadWords, flag, option, rest, seconds, word
 from agentq_nb.errors import AgentqError
 
@@ -26,6 +27,9 @@ class Send(Command):
 
     BODY is JSON, or plain text where the queue takes text. In a notebook, %%agentq send takes the text of the cell as
     the body. With --key the cell can be run again: the same key and body give the first message's receipt.
+
+    {{name}} in BODY or KEY puts a variable in, also {{name.attribute}} and {{name[0]}}: where BODY is JSON as JSON, like
+    {"file": {{path}}}, inside its texts and elsewhere as text, like Review {{path}}. {{{{ stands for two braces.
     """
 
     name: ClassVar[str] = "send"
@@ -44,7 +48,7 @@ class Send(Command):
 class Ask(Command):
     """Put a message into a queue and wait for its result; fails when the work failed.
 
-    Interrupting the cell stops the waiting, never the work: the result can be had later with %agentq show.
+    BODY is as for send, {{name}} included. Interrupting the cell stops the waiting, never the work: the result can be had later with %agentq show.
     """
 
     name: ClassVar[str] = "ask"
@@ -131,5 +135,6 @@ async def put(scene: Scene, actor: str, queue: str, text: str, key: str | None) 
     target = handle(scene, actor)
     actor_class = scene.host().classes.get(naming.actor_name(actor))
     declared = actor_class.declared.queues.get(queue) if actor_class is not None else None
-    body = read_body(text, declared, queue) if declared is not None else json_or_text(text)
-    return await target.send(queue, body, idempotency_key=key)
+    whole = filled(text, scene.variables)
+    body = read_body(whole, declared, queue) if declared is not None else json_or_text(whole)
+    return await target.send(queue, body, idempotency_key=key and filled(key, scene.variables))

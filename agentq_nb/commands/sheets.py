@@ -1,30 +1,19 @@
 """What is shown of an object: a sheet of a title, facts, a table and long texts. Notebooks and terminals draw it.
 
-Texts come from agents, messages and errors, so they may hold anything: :func:`safe` makes them showable.
+Texts come from agents, messages and errors, so they may hold anything: they go through :func:`~agentq_nb.showable.safe`.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
+from agentq_nb.showable import LONGEST_CELL, LONGEST_TEXT, safe, shown
+
 Tone: TypeAlias = Literal["good", "bad", "busy", "quiet"]
-
-LONGEST_CELL = 300
-LONGEST_TEXT = 20_000
-
-_TERMINAL = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours and cursor movements
-    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # titles and links
-    r"|\x1b[@-Z\\-_]"
-)
-# Characters that reorder the text around them: shown by their number instead.
-_REORDERING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,36 +38,6 @@ class Sheet:
     """What stands instead of a table without rows."""
     widest: int = 100
     """Characters of a cell that a terminal shows."""
-
-
-def safe(value: Any, longest: int = LONGEST_CELL) -> str:
-    """``value`` as text that no terminal, page or font is confused by, and that is not too long to show."""
-    text = value if isinstance(value, str) else shown(value)
-    whole = len(text)
-    cut = text[: 4 * longest]
-    cut = _TERMINAL.sub("", cut)
-    cut = _REORDERING.sub(lambda found: f"\\u{ord(found[0]):04x}", cut)
-    cut = "".join(_printable(character) for character in cut)
-    if len(cut) <= longest and whole <= 4 * longest:
-        return cut
-    return f"{cut[:longest]}… ({whole:,} characters)"
-
-
-def shown(value: Any) -> str:
-    """A value as text: nothing for None, seconds for times, repr for what has no better form."""
-    match value:
-        case None:
-            return ""
-        case bool():
-            return "yes" if value else "no"
-        case float():
-            return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-        case datetime():
-            return value.isoformat(" ", "milliseconds")
-        case bytes():
-            return value.decode("utf-8", "replace")
-        case _:
-            return str(value)
 
 
 def tone(status: str) -> Cell:
@@ -121,11 +80,6 @@ def duration(seconds: float | None) -> str:
 def moment_text(seconds: float) -> str:
     """Seconds since 1970 as a time of day, UTC."""
     return shown(datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None))
-
-
-def pretty(value: Any) -> str:
-    """A JSON value as people read it: text as it is, the rest indented."""
-    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False, default=str)
 
 
 def error_text(error: Mapping[str, Any]) -> str:
@@ -177,12 +131,3 @@ def _one_line(value: Any, longest: int = LONGEST_CELL) -> str:
 def _width(text: str) -> int:
     """Columns a terminal uses: wide characters take two, combining ones none."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def _printable(character: str) -> str:
-    if character in "\n\t" or character.isprintable():
-        return character
-    category = unicodedata.category(character)
-    if category in ("Cc", "Cs", "Cn", "Co"):
-        return "" if character == "\r" else "\ufffd"
-    return " " if category in ("Zs", "Zl", "Zp") else character

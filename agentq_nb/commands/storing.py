@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from agentq_nb.commands.scene import Command, Scene, Where
 from agentq_nb.commands.sheets import Sheet, moment_text
 from agentq_nb.commands.words import rest, span, word
-
-if TYPE_CHECKING:
-    from agentq_nb.store import Table
 
 
 def moment(text: str) -> float:
@@ -29,10 +27,10 @@ def moment(text: str) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Sql(Command):
-    """Read the file with a query; .frame() makes a DataFrame of the answer.
+    """Read the file with a query. In a notebook the answer is a DataFrame, where pandas or polars is installed.
 
     Tables and views: events, actors, messages, queues, attempts, sessions, transcripts, results. Only reads are
-    accepted. In a notebook, %%agentq sql takes the text of the cell as the query.
+    accepted. %%agentq sql takes the text of the cell as the query.
     """
 
     name: ClassVar[str] = "sql"
@@ -41,8 +39,9 @@ class Sql(Command):
 
     query: str = rest("QUERY", "what DuckDB understands as a read")
 
-    async def run(self, scene: Scene) -> Table:
-        return await scene.host().sql(self.query)
+    async def run(self, scene: Scene) -> Any:
+        table = await scene.host().sql(self.query)
+        return await asyncio.to_thread(table.frame) if scene.in_kernel else table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from agentq_nb.beside import Beside
-from agentq_nb.commands.sheets import LONGEST_TEXT, safe
 from agentq_nb.errors import AgentqError
 from agentq_nb.notebook.claims import changed, claims
+from agentq_nb.showable import LONGEST_TEXT, safe
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator, Mapping

@@ -6,7 +6,8 @@ import html
 from collections.abc import Iterable
 from typing import Any
 
-from agentq_nb.commands.sheets import LONGEST_TEXT, Cell, Sheet, Tone, safe
+from agentq_nb.commands.sheets import Cell, Sheet, Tone
+from agentq_nb.showable import LONGEST_TEXT, safe
 
 # Every colour has a fallback that is readable on white and on black, for viewers without JupyterLab's variables.
 _QUIET = "color:var(--jp-ui-font-color2,GrayText)"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
+from collections import ChainMap
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentq_nb.commands.hosting import Start
 from agentq_nb.commands.words import BadWords
@@ -27,6 +30,18 @@ class KernelScene:
     def __init__(self, shell: Shell, deployments: Deployments) -> None:
         self._shell = shell
         self._deployments = deployments
+        self._local: Mapping[str, Any] = {}
+
+    def seeing(self, local: Mapping[str, Any]) -> KernelScene:
+        """The same for a command that was typed inside a function, whose variables it may name."""
+        scene = copy.copy(self)
+        scene._local = local
+        return scene
+
+    @property
+    def variables(self) -> Mapping[str, Any]:
+        """Those of the function around the command, if any, then those of the notebook."""
+        return ChainMap(dict(self._local), self._shell.user_ns)
 
     def registry(self) -> Registry | None:
         """The registry of this process, running or not."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from IPython.core.error import UsageError
+from IPython.core.magic import needs_local_scope  # pyright: ignore[reportUnknownVariableType]  # IPython has no types
 from IPython.core.magic import no_var_expand as _no_var_expand  # pyright: ignore[reportUnknownVariableType]  # IPython has no types
 
 from agentq_nb.commands.detaching import detachable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from agentq_nb.notebook.kernel_scene import KernelScene
     from agentq_nb.notebook.shell import Shell
 
+Variables: TypeAlias = Mapping[str, Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _STOPPED = "Stopped waiting; what was begun goes on."
@@ -36,16 +38,18 @@ class Magics:
         """Make both known to the shell, as line and as cell magics."""
 
         @_as_typed
-        def agentq(line: str, cell: str | None = None) -> object:
+        def agentq(line: str, cell: str | None = None, local_ns: Variables | None = None) -> object:
             """Durable actor queues. Type %agentq help."""
             command = _read(line, cell)
             wait = run_beside if self._scene.may_block(command) else run_nested
-            return wait(self._run(command))
+            return wait(self._run(command, local_ns))
 
         @_as_typed
-        def awaited(line: str, cell: str | None = None) -> Coroutine[Any, Any, object]:
+        def awaited(
+            line: str, cell: str | None = None, local_ns: Variables | None = None
+        ) -> Coroutine[Any, Any, object]:
             """The form of %agentq that a cell awaits."""
-            return self._run(_read(line, cell))
+            return self._run(_read(line, cell), local_ns)
 
         for kind in ("line", "cell"):
             self._shell.magics_manager.register_function(agentq, kind, MAGIC)
@@ -57,8 +61,8 @@ class Magics:
             known.pop(MAGIC, None)
             known.pop(AWAITED_MAGIC, None)
 
-    async def _run(self, command: Command) -> object:
-        work = command.run(self._scene)
+    async def _run(self, command: Command, local: Variables | None) -> object:
+        work = command.run(self._scene.seeing(local or {}))
         try:
             return await (work if command.only_waits else detachable(work))
         except asyncio.CancelledError as stopped:
@@ -81,5 +85,5 @@ def _read(line: str, cell: str | None) -> Command:
 
 
 def _as_typed(function: Function) -> Function:
-    """Braces and dollar signs in the line stay as they are."""
-    return _no_var_expand(function)
+    """Braces and dollar signs in the line stay as they are; the variables around it are told."""
+    return needs_local_scope(_no_var_expand(function))

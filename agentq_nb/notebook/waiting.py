@@ -20,8 +20,8 @@ from IPython.core.async_helpers import _asyncio_runner  # pyright: ignore[report
 from IPython.core.error import UsageError
 
 from agentq_nb.beside import wait_beside
-from agentq_nb.commands.sheets import LONGEST_TEXT, safe
 from agentq_nb.notebook.shell import Shell
+from agentq_nb.showable import LONGEST_TEXT, safe
 
 T = TypeVar("T")
 

@@ -12,12 +12,12 @@ import json
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 
 from agentq_nb.errors import SqlRefused, StoreError
+from agentq_nb.tables import Table
 
 _READS = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
@@ -36,32 +36,6 @@ _REFUSED_FUNCTIONS = {
     "truncate_duckdb_logs",
     "write_log",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """The answer to a query: the columns' names, and the rows."""
-
-    columns: list[str]
-    rows: list[tuple[Any, ...]]
-
-    def frame(self) -> Any:
-        """As a pandas DataFrame, else a polars one, else the list of rows, by what is installed."""
-        try:
-            import pandas  # pyright: ignore[reportMissingTypeStubs]  # it has no types, and need not be there
-
-            return pandas.DataFrame(self.rows, columns=self.columns)
-        except ImportError:
-            pass
-        try:
-            import polars  # type: ignore[import-not-found]  # it need not be there
-
-            return polars.DataFrame(self.rows, schema=self.columns, orient="row")  # pyright: ignore  # it need not be there
-        except ImportError:
-            return self.rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
 
 class Readers:
@@ -159,7 +133,10 @@ def _run(readers: Readers, query: str, parameters: Sequence[Any], begun: list[du
         cursor.execute("begin transaction read only")
         try:
             cursor.execute(query, parameters)
-            return Table([column[0] for column in cursor.description or ()], cursor.fetchall())
+            described = cursor.description or ()
+            return Table(
+                [column[0] for column in described], cursor.fetchall(), [str(column[1]) for column in described]
+            )
         except duckdb.InterruptException:
             raise StoreError("The query was interrupted.", code="interrupted") from None
         except duckdb.Error as error:

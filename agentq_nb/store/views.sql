@@ -146,16 +146,34 @@ from events
 where kind in ('session.created', 'session.event', 'session.closed')
 group by session_id;
 
+-- An agent's answer is stored in pieces as it streams: pieces with nothing between them are one row here.
 create view transcripts as
+with pieces as (
+    select
+        session_id,
+        actor_id,
+        (data->>'$.index')::bigint as piece,
+        time,
+        data->>'$.type' as type,
+        data->>'$.text' as text,
+        json_merge_patch(data, '{"index": null, "type": null, "text": null}') as data
+    from events
+    where kind = 'session.event'
+),
+numbered as (
+    select *, count_if(type <> 'text') over (partition by session_id order by piece) as others_so_far
+    from pieces
+)
 select
     session_id,
-    (data->>'$.index')::bigint as index,
-    time,
-    data->>'$.type' as type,
-    data->>'$.text' as text,
-    data
-from events
-where kind = 'session.event';
+    any_value(actor_id) as actor_id,
+    min(piece) as index,
+    min(time) as time,
+    any_value(type) as type,
+    string_agg(text, '' order by piece) as text,
+    any_value(data) as data
+from numbered
+group by session_id, others_so_far, type = 'text';
 
 create view results as
 select message_id, actor_id, actor, queue, status, attempts, reply, error, finished_at

@@ -11,7 +11,7 @@ import pytest
 from tests.kernel.driving import CellResult, Kernel
 
 CELL = """
-from agentq_nb import Actor, Queue, create_client
+from agentq_nb import Actor, Queue, create_client, current_registry
 
 EVIL = "<script>alert(1)</script>" + "\\x1b[31mred\\x1b[0m" + chr(0x202e) + "gnp.exe" + chr(0x9b)
 
@@ -122,10 +122,12 @@ def test_a_result_says_what_its_parts_are(echo: Kernel) -> None:
 
 def test_the_magic_gives_objects(echo: Kernel) -> None:
     echo.run("table = %agentq sql select message_id, status from messages order by created_at").check()
-    assert echo.value("table.columns") == ["message_id", "status"]
-    assert echo.value("len(table.rows) >= 3") is True
-    echo.run("frame = table.frame()").check()
-    assert echo.value("list(frame.columns)") == ["message_id", "status"]
+    assert echo.value("type(table).__name__") == "DataFrame"
+    assert echo.value("list(table.columns)") == ["message_id", "status"]
+    assert echo.value("len(table) >= 3") is True
+    echo.run("results = %agentq results").check()
+    assert echo.value("[len(results.rows) >= 3, type(results.frame()).__name__]") == [True, "DataFrame"]
+    assert echo.value("list((await current_registry().messages(status='failed'))['actor_id'])") == ["echo/main"]
     echo.run("shown = %agentq show " + echo.value("result.message_id")).check()
     assert echo.value("[shown.status, shown.body, len(shown.attempts)]") == ["completed", "hello", 1]
 
@@ -134,16 +136,57 @@ def test_a_last_semicolon_shows_nothing(echo: Kernel) -> None:
     assert echo.run("%agentq status;").check().silent
 
 
+def body_of(echo: Kernel, receipt: str) -> object:
+    echo.run("details = %agentq show " + echo.value(f"{receipt}.id")).check()
+    return echo.value("details.body")
+
+
 def test_bodies_stay_as_they_are(echo: Kernel) -> None:
     echo.run("x = 'expanded'; HOME = 'expanded'").check()
-    echo.run("r = %agentq send echo/main words {x} $HOME $x {{x}} 'quoted' \"text\"").check()
+    echo.run("r = %agentq send echo/main words {x} $HOME $x {{{{x}} 'quoted' \"text\"").check()
     shown = "(await create_client().receipt(r.id).result(10)).status"
     assert echo.value(shown) == "completed"
-    echo.run("details = %agentq show " + echo.value("r.id")).check()
-    assert echo.value("details.body") == "{x} $HOME $x {{x}} 'quoted' \"text\""
+    assert body_of(echo, "r") == "{x} $HOME $x {{x}} 'quoted' \"text\""
     echo.run("%%agentq send echo/main words --key cell\nfirst {x}\n  second $HOME").check()
     echo.run("c = %agentq sql select body->>'$' as body from messages where idempotency_key = 'cell'").check()
-    assert echo.value("[list(row) for row in c.rows]") == [["first {x}\n  second $HOME"]]
+    assert echo.value("list(c['body'])") == ["first {x}\n  second $HOME"]
+
+
+def test_variables_are_put_into_bodies_and_keys(echo: Kernel) -> None:
+    echo.run("path = 'a {b}'; files = [path, 'c']").check()
+    echo.run("r = %agentq send echo/main words Review {{path}} and {{files[1]}}").check()
+    assert body_of(echo, "r") == "Review a {b} and c"
+    echo.run("for path in files:\n    %agentq ask --key file-{{path}} echo/main words {{path}}").check()
+    found = echo.value(
+        "[list(row) for row in (await current_registry().sql(\"select idempotency_key, body->>'$' from messages "
+        "where starts_with(idempotency_key, 'file-') order by created_at\")).rows]"
+    )
+    assert found == [["file-a {b}", "a {b}"], ["file-c", "c"]]
+    echo.run("%%agentq send --key cell-variable echo/main words\nfirst {{path}}\nsecond {path}").check()
+    echo.run("c = %agentq sql select body->>'$' as body from messages where idempotency_key = 'cell-variable'").check()
+    assert echo.value("list(c['body'])") == ["first c\nsecond {path}"]
+
+
+def test_a_function_puts_its_own_variables_into_bodies(echo: Kernel) -> None:
+    echo.run(
+        "path = 'of the notebook'\n"
+        "def send(path):\n"
+        "    receipt = %agentq send echo/main words {{path}}\n"
+        "    return receipt\n"
+        "r = send('of the function')"
+    ).check()
+    assert body_of(echo, "r") == "of the function"
+
+
+def test_an_unknown_variable_is_one_line_and_nothing_is_sent(echo: Kernel) -> None:
+    count = "(await current_registry().sql('select count(*) from messages')).rows[0][0]"
+    before = echo.value(count)
+    for line in ("send echo/main words {{pth}}", "ask echo/main words {{pth}}", "send --key {{pth}} echo/main words x"):
+        cell = echo.run(f"%agentq {line}")
+        assert cell.status == "error"
+        assert "There is no variable 'pth' here" in cell.stderr
+        assert len(cell.stderr.strip().splitlines()) == 1
+    assert echo.value(count) == before
 
 
 def test_a_key_makes_a_cell_that_can_be_run_again(echo: Kernel) -> None:

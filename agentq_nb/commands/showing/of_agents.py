@@ -11,9 +11,14 @@ from agentq_nb.agent_os import (
     PromptResult,
     SessionEvent,
     SessionInfo,
+    TranscriptView,
 )
-from agentq_nb.commands.sheets import Cell, Sheet, moment_text, pretty, tone
+from agentq_nb.agent_os.transcript_view import clock
+from agentq_nb.commands.sheets import Cell, Sheet, moment_text, tone
 from agentq_nb.commands.showing.sheets_by_kind import shows
+from agentq_nb.showable import pretty
+
+_MOST_PARTS = 200
 
 
 @shows(SessionInfo)
@@ -49,6 +54,20 @@ def _request(request: PermissionRequest) -> Sheet:
         ],
         texts=[("Tool call", pretty(dict(request.tool_call)))] if request.tool_call else [],
         notes=["It waits for respond_permission(session_id, request_id, answer) with the answer 'allow' or 'deny'."],
+    )
+
+
+@shows(TranscriptView)
+def _transcript(view: TranscriptView) -> Sheet:
+    parts = view.parts()
+    left_out = (
+        f"{len(parts):,} events; the last {_MOST_PARTS} are shown. All of them: print(...), .markdown(), .frame()."
+    )
+    return Sheet(
+        title=f"Session {view.session_id}",
+        facts=[("agent", view.agent), ("actor", view.actor_id), ("status", tone(view.status))],
+        texts=[(f"{part.heading}, {clock(part.time)}", part.text) for part in parts[-_MOST_PARTS:]],
+        notes=[*view.remarks(), *([left_out] if len(parts) > _MOST_PARTS else [])],
     )
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from agentq_nb.commands.conversing import SessionTranscript
 from agentq_nb.commands.doctor import Diagnosis
 from agentq_nb.commands.equipping import AgentsHere
 from agentq_nb.commands.looking import MessageDetails
-from agentq_nb.commands.sheets import LONGEST_CELL, Sheet, error_text, pretty, shown, tone
+from agentq_nb.commands.sheets import Sheet, error_text, tone
 from agentq_nb.commands.showing.sheets_by_kind import shows
+from agentq_nb.showable import LONGEST_CELL, pretty
 
 
 @shows(Diagnosis)
@@ -60,21 +57,3 @@ def _message(message: MessageDetails) -> Sheet:
         empty="Not started yet.",
         texts=texts,
     )
-
-
-@shows(SessionTranscript)
-def _transcript(transcript: SessionTranscript) -> Sheet:
-    left_out = f"{transcript.left_out:,} earlier events are left out: --last COUNT shows more."
-    return Sheet(
-        title=f"Session {transcript.session_id}",
-        facts=[("agent", transcript.agent), ("actor", transcript.actor_id), ("status", tone(transcript.status))],
-        texts=[
-            (f"{event.type}, {shown(event.time.replace(tzinfo=None))} UTC", _said(event.text, event.data))
-            for event in transcript.events
-        ],
-        notes=[left_out] if transcript.left_out else ([] if transcript.events else ["Nothing was said yet."]),
-    )
-
-
-def _said(text: str | None, data: Mapping[str, Any]) -> str:
-    return "\n".join([*([text] if text else []), *([pretty(dict(data))] if data else [])])

@@ -7,8 +7,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from agentq_nb.commands.sheets import Cell, Sheet, as_text, duration, safe, tone
+from agentq_nb.commands.sheets import Cell, Sheet, as_text, duration, tone
 from agentq_nb.notebook.html import as_html
+from agentq_nb.showable import safe
 
 HOSTILE = [
     "<script>alert(1)</script>",

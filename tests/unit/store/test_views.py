@@ -148,19 +148,22 @@ def test_sessions_and_transcripts_are_told_from_their_events(path: Path) -> None
     rows = [
         (0, session("created", "s", agent="pi", keep=False)),
         (1, session("event", "s", index=1, type="prompt", text="Hello")),
-        (2, session("event", "s", index=2, type="text", text="Hi")),
+        (2, session("event", "s", index=2, type="text", text="H")),
+        (2, session("event", "s", index=3, type="text", text="i")),
+        (2, session("event", "s", index=4, type="result", stop_reason="end_turn")),
         (3, session("closed", "s")),
         (4, session("created", "t", agent="shell", keep=True)),
     ]
     assert view(
         path, "select session_id, actor_id, agent, status, events, prompts from sessions order by 1", *rows
     ) == [
-        ("s", "vm/a", "pi", "closed", 2, 1),
+        ("s", "vm/a", "pi", "closed", 4, 1),
         ("t", "vm/a", "shell", "open", 0, 0),
     ]
-    assert view(path, "select session_id, index, type, text from transcripts order by index") == [
-        ("s", 1, "prompt", "Hello"),
-        ("s", 2, "text", "Hi"),
+    assert view(path, "select session_id, actor_id, index, type, text, data from transcripts order by index") == [
+        ("s", "vm/a", 1, "prompt", "Hello", "{}"),
+        ("s", "vm/a", 2, "text", "Hi", "{}"),
+        ("s", "vm/a", 4, "result", None, '{"stop_reason":"end_turn"}'),
     ]
 
 

@@ -1,0 +1,115 @@
+"""What the log tells of messages and sessions, by what is asked: queries with their parameters. Pure functions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+
+from agentq_nb import naming
+from agentq_nb.errors import ValidationFailed
+from agentq_nb.store.times import utc
+
+STATUSES = ("queued", "delayed", "running", "completed", "failed", "cancelled", "expired")
+
+Since: TypeAlias = datetime | timedelta | float
+"""A datetime (a naive one is local time), seconds since 1970, or how long ago."""
+
+
+@dataclass
+class Question:
+    """A query on one of the log's views, and what narrows it down."""
+
+    select: str
+    order: str
+    conditions: list[str] = field(default_factory=list[str])
+    parameters: list[Any] = field(default_factory=list[Any])
+
+    def where(self, condition: str, value: Any) -> None:
+        """Only rows of which this holds; no value means no condition."""
+        if value is not None:
+            self.conditions.append(condition)
+            self.parameters.append(value)
+
+    def of_actor(self, actor: str | None) -> None:
+        """Only rows of one actor (``reviewer/main``), or of all of a name (``reviewer``)."""
+        if actor is None:
+            return
+        name, slash, _ = actor.partition("/")
+        if slash:
+            self.where("actor_id = ?", naming.actor_id(name, naming.actor_key(actor)))
+        else:
+            self.where("split_part(actor_id, '/', 1) = ?", name)
+
+    @property
+    def query(self) -> str:
+        narrowed = f" where {' and '.join(self.conditions)}" if self.conditions else ""
+        return f"{self.select}{narrowed} order by {self.order}"
+
+
+def messages(actor: str | None, queue: str | None, status: str | Sequence[str] | None, since: Since | None) -> Question:
+    """Messages in the order of their sending; ``since`` is about when they were sent."""
+    return _messages(
+        Question("select * from messages", "created_at, message_id"), "created_at", actor, queue, status, since
+    )
+
+
+def results(actor: str | None, queue: str | None, status: str | Sequence[str] | None, since: Since | None) -> Question:
+    """Settled messages in the order of their ending; ``since`` is about when they ended."""
+    return _messages(
+        Question("select * from results", "finished_at, message_id"), "finished_at", actor, queue, status, since
+    )
+
+
+def transcripts(session: str | None, actor: str | None, since: Since | None) -> Question:
+    """What was said in sessions, in order."""
+    asked = Question(
+        "select session_id, actor_id, agent, index, time, type, text, data from transcripts"
+        " left join (select session_id, agent from sessions) using (session_id)",
+        "session_id, index",
+    )
+    asked.where("session_id = ?", session)
+    asked.of_actor(actor)
+    asked.where("time >= ?", _moment(since))
+    return asked
+
+
+def _messages(
+    asked: Question,
+    time_column: str,
+    actor: str | None,
+    queue: str | None,
+    status: str | Sequence[str] | None,
+    since: Since | None,
+) -> Question:
+    asked.of_actor(actor)
+    asked.where("queue = ?", queue)
+    asked.where("list_contains(?::varchar[], status)", _checked(status))
+    asked.where(f"{time_column} >= ?", _moment(since))
+    return asked
+
+
+def _checked(status: str | Sequence[str] | None) -> list[str] | None:
+    if status is None:
+        return None
+    wanted = [status] if isinstance(status, str) else list(status)
+    unknown = [name for name in wanted if name not in STATUSES]
+    if unknown:
+        raise ValidationFailed(f"No message has status {unknown[0]!r:.100}. There are: {', '.join(STATUSES)}.")
+    return wanted
+
+
+def _moment(since: Since | None) -> datetime | None:
+    """As the log stores times. Raises ``actor.validation_error``."""
+    if since is None:
+        return None
+    try:
+        if isinstance(since, timedelta):
+            return utc(time.time() - since.total_seconds())
+        return utc(since.timestamp() if isinstance(since, datetime) else since)
+    except (TypeError, ValueError, OverflowError):
+        raise ValidationFailed(
+            f"since is a datetime, a timedelta (how long ago) or seconds since 1970, not {since!r:.100}."
+        ) from None

@@ -1,0 +1,115 @@
+"""The answer to a query: rows under named, typed columns, and the DataFrame that is made of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_WHOLE = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
+_LARGEST = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Columns and rows as the database gives them: JSON is text, times are UTC without saying so."""
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+    types: Sequence[str] = field(default=(), repr=False, compare=False)
+    """The SQL type of each column; empty when it is not known."""
+
+    def frame(self) -> Any:
+        """A DataFrame of pandas, else of polars, else this table itself, by what is installed.
+
+        Times in it are UTC and say so, JSON is Python objects, and columns of numbers are numbers even where some are
+        missing.
+        """
+        make = _with_pandas() or _with_polars()
+        return self if make is None else make(self)
+
+    def typed(self) -> Iterator[tuple[str, str, list[Any]]]:
+        """Each column: a name that no other has, its SQL type (empty when not known), its values with JSON parsed."""
+        taken: set[str] = set()
+        for index, column in enumerate(self.columns):
+            name, number = column, 0
+            while name in taken:
+                number += 1
+                name = f"{column}_{number}"
+            taken.add(name)
+            kind = self.types[index] if self.types else ""
+            values = [row[index] for row in self.rows]
+            yield name, kind, [_parsed(value) for value in values] if kind == "JSON" else values
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def _fits_int64(kind: str, values: list[Any]) -> bool:
+    return kind in _WHOLE and all(value is None or -_LARGEST <= value < _LARGEST for value in values)
+
+
+def _parsed(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+# Neither library needs to be there, and the one that is has no types that pyright knows.
+# pyright: reportMissingImports=false, reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+
+def _with_pandas() -> Callable[[Table], Any] | None:
+    try:
+        import pandas
+    except ImportError:
+        return None
+
+    def series(kind: str, values: list[Any]) -> Any:
+        dtype = _pandas_type(kind, values)
+        return pandas.Series(values) if dtype is None else pandas.Series(values, dtype=dtype)
+
+    def make(table: Table) -> Any:
+        return pandas.DataFrame({name: series(kind, values) for name, kind, values in table.typed()})
+
+    return make
+
+
+def _pandas_type(kind: str, values: list[Any]) -> str | None:
+    """What pandas calls a column of this kind; None: let it look at the values."""
+    gaps = any(value is None for value in values)
+    if kind.startswith("TIMESTAMP"):
+        return "datetime64[us, UTC]"
+    if _fits_int64(kind, values):
+        return "Int64" if gaps else "int64"
+    if kind in ("FLOAT", "DOUBLE") or kind.startswith("DECIMAL"):
+        return "float64"
+    if kind == "BOOLEAN":
+        return "boolean" if gaps else "bool"
+    return "object" if kind == "JSON" else None
+
+
+def _with_polars() -> Callable[[Table], Any] | None:
+    try:
+        import polars
+    except ImportError:
+        return None
+
+    def series(name: str, kind: str, values: list[Any]) -> Any:
+        if kind.startswith("TIMESTAMP"):
+            return polars.Series(name, values, polars.Datetime("us")).dt.replace_time_zone("UTC")
+        if kind == "JSON":
+            return polars.Series(name, values, polars.Object)
+        if kind.startswith("DECIMAL"):
+            return polars.Series(name, [None if value is None else float(value) for value in values], polars.Float64)
+        if _fits_int64(kind, values):
+            return polars.Series(name, values, polars.Int64)
+        return polars.Series(name, values, polars.String if kind == "VARCHAR" else None)
+
+    def make(table: Table) -> Any:
+        return polars.DataFrame([series(*column) for column in table.typed()])
+
+    return make
