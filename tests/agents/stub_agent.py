@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -87,7 +88,14 @@ def ask(rest: str) -> None:
     call = {"toolCallId": "7", "title": "rm -rf /", "kind": "execute"}
     parameters = {"sessionId": "one", "toolCall": call, "options": options}
     send(id=99, method="session/request_permission", params=parameters)
-    say(json.dumps(receive()["result"]["outcome"]))
+    while "result" not in (answer := receive()):  # the news that the turn is cancelled may come first
+        pass
+    say(json.dumps(answer["result"]["outcome"]))
+
+
+def ask_and_die(rest: str) -> None:
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    ask(rest)
 
 
 def ask_for_file(rest: str) -> None:
@@ -127,6 +135,7 @@ BEHAVIOUR = {
         tell_and_die,
         child,
         ask,
+        ask_and_die,
         ask_for_file,
         look,
         think,
