@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import EllipsisType
-from typing import ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from agentq_nb.actor import Actor
 from agentq_nb.agent_os.agents.agent import Agent
@@ -16,9 +16,13 @@ from agentq_nb.agent_os.permissions import Permits
 from agentq_nb.agent_os.process import Job, run
 from agentq_nb.agent_os.redaction import StreamRedactor
 from agentq_nb.agent_os.sessions import Sessions, sessions_of
+from agentq_nb.agent_os.tools import ToolServer
 from agentq_nb.agent_os.values import ExecResult, IsolationMode
 from agentq_nb.agent_os.workspace import FileName, Workspace, root_folder
 from agentq_nb.errors import AgentError
+
+if TYPE_CHECKING:
+    from agentq_nb.agent_os.tools.describing import HostTool
 
 Environment: TypeAlias = Mapping[str, str] | EllipsisType | None
 """Variables for an agent or a command; ``None`` and ``...`` are none."""
@@ -31,11 +35,16 @@ class Machine(Actor, action_timeout=None):
     _isolation_mode: ClassVar[IsolationMode] = "auto"
     _permits: ClassVar[Permits] = Permits("allow")
     _parent: ClassVar[Path | None] = None
+    _tools: ClassVar[Mapping[str, HostTool]] = {}
     _warned = False
 
     @property
     def _sessions(self) -> Sessions:
         return sessions_of(self.runtime.workspaces, self.actor_id)
+
+    @functools.cached_property
+    def _tool_server(self) -> ToolServer:
+        return ToolServer()
 
     @functools.cached_property
     def _workspace(self) -> Workspace:

@@ -15,6 +15,7 @@ from agentq_nb.agent_os.machine import Environment
 from agentq_nb.agent_os.open_process import OpenProcess, open_process
 from agentq_nb.agent_os.permission_actions import PermissionActions
 from agentq_nb.agent_os.sessions import Session
+from agentq_nb.agent_os.tools import Calls, Door
 from agentq_nb.agent_os.transcript_view import TranscriptView
 from agentq_nb.agent_os.turn import take_turn
 from agentq_nb.agent_os.values import (
@@ -145,6 +146,7 @@ class SessionActions(PermissionActions, action_timeout=None):
             return await take_turn(session, agent, self._view(session, origin), text, self._sessions.redactor)
 
     def _view(self, session: Session, origin: str) -> AgentSession:
+        calls = Calls(self._tools, session.transcript, self._sessions.redactor)
         return AgentSession(
             session.info.session_id,
             session.info.agent,
@@ -160,7 +162,16 @@ class SessionActions(PermissionActions, action_timeout=None):
             open=functools.partial(self._session_open, session),
             permit=functools.partial(self._permit, session),
             held=session.held,
+            tools=calls.functions(),
+            open_tools=functools.partial(self._open_tools, calls),
         )
+
+    async def _open_tools(self, calls: Calls) -> Door | None:
+        if not calls.tools:
+            return None
+        door = await self._tool_server.open(calls)
+        self._sessions.redactor.add({"AGENTQ_TOOLS_TOKEN": door.token})
+        return door
 
     async def _session_exec(
         self, session: Session, command: str | Sequence[str], timeout: float | None = None

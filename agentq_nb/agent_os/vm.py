@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from agentq_nb.agent_os.agents.agent import Agent
 from agentq_nb.agent_os.file_actions import FileActions
@@ -15,11 +15,15 @@ from agentq_nb.agent_os.session_actions import SessionActions
 from agentq_nb.agent_os.sessions import forget
 from agentq_nb.agent_os.values import IsolationMode, SessionEvent
 
+if TYPE_CHECKING:
+    from agentq_nb.agent_os.tools.describing import HostTool
+
 
 def agent_os(
     agents: Sequence[Agent] = (),
     isolation: IsolationMode = "auto",
     workspace: str | Path | None = None,
+    tools: Iterable[Callable[..., Any]] = (),
     permissions: Permissions = "allow",
     permission_timeout: float | None = PERMISSION_TIMEOUT,
 ) -> type[VM]:
@@ -33,6 +37,12 @@ def agent_os(
     ``permission_request`` is broadcast and the agent waits for ``respond_permission``; after ``permission_timeout``
     seconds (None: no limit) the answer is no, as it is when the prompt or the VM ends first. Files and transcripts
     survive a restart; processes, requests that wait, and the values of ``env`` do not.
+
+    ``tools`` are functions of the notebook that the agents may call: name, annotations and docstring are what an agent
+    is told of one. A call runs in the loop that the host runs in, with the notebook's variables: nothing else there moves
+    while a plain function works, so what takes long is an ``async def`` that awaits (``await asyncio.to_thread(...)``).
+    Coding agents are served them over MCP on loopback, with a token for that session alone. What a call returns, or the
+    text of what it raises, goes to the agent and, with its arguments, into the transcript.
     """
     by_name: dict[str, Agent] = {}
     for agent in agents:
@@ -45,15 +55,26 @@ def agent_os(
         raise TypeError(f"isolation is one of {', '.join(map(repr, get_args(IsolationMode)))}, not {isolation!r}.")
 
     permits = Permits(permissions, permission_timeout)
+    tools_by_name = _host_tools(tools)
 
     class MadeVM(VM, action_timeout=None):
         _agents = by_name
         _isolation_mode = isolation
         _permits = permits
+        _tools = tools_by_name
         _parent = None if workspace is None else Path(workspace).expanduser().absolute()
 
     MadeVM.__name__ = MadeVM.__qualname__ = "VM"
     return MadeVM
+
+
+def _host_tools(tools: Iterable[Callable[..., Any]]) -> Mapping[str, HostTool]:
+    if tools == ():
+        return {}
+    # What describes them takes a while to load, which only those wait for who have tools.
+    from agentq_nb.agent_os.tools.describing import host_tools
+
+    return host_tools(tools)
 
 
 class VM(FileActions, ProcessActions, SessionActions, action_timeout=None):

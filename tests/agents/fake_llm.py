@@ -1,7 +1,8 @@
 """A language model on loopback that does what the prompt's lines say, for real agents that must need no key and no net.
 
-``@write PATH TEXT`` and ``@run COMMAND`` call the agent's own tools, one in each round; ``@say TEXT`` is the answer at the
-end, ``@slow SECONDS`` the pause between its words, ``@status CODE`` an HTTP error instead, once the tools have been called.
+``@write PATH TEXT`` and ``@run COMMAND`` call the agent's own tools, one in each round, and ``@call NAME ARGUMENTS`` (JSON)
+the one whose name ends like this; ``@say TEXT`` is the answer at the end, ``@slow SECONDS`` the pause between its words,
+``@status CODE`` an HTTP error instead, once the tools have been called.
 It speaks Anthropic's Messages, OpenAI's Responses and Gemini's generateContent.
 """
 
@@ -38,12 +39,15 @@ class Script:
     @staticmethod
     def of(prompt: str) -> Script:
         script = Script()
-        for verb, rest in re.findall(r"^\s*@(write|run|say|slow|status) (.*)$", prompt, re.MULTILINE):
+        for verb, rest in re.findall(r"^\s*@(write|run|call|say|slow|status) (.*)$", prompt, re.MULTILINE):
             if verb == "write":
                 path, _, text = rest.partition(" ")
                 script.calls.append((_WRITERS, {"path": path, "text": text}))
             elif verb == "run":
                 script.calls.append((_SHELLS, {"command": rest}))
+            elif verb == "call":
+                name, _, arguments = rest.partition(" ")
+                script.calls.append(((f"*{name}",), json.loads(arguments)))
             elif verb == "say":
                 script.say = rest
             elif verb == "slow":
@@ -74,6 +78,8 @@ def decide(prompt: str, rounds: int, tools: dict[str, dict[str, Any]]) -> Answer
 def _call(
     programs: tuple[str, ...], words: dict[str, str], tools: dict[str, dict[str, Any]]
 ) -> tuple[str, dict[str, Any]]:
+    if programs[0].startswith("*"):
+        return next((name for name in tools if name.endswith(programs[0][1:])), programs[0][1:]), dict(words)
     name = next((program for program in programs if program in tools), None)
     if name is None:  # an agent that writes files with its shell
         return _call(_SHELLS, {"command": f"printf %s {shlex.quote(words['text'])} > {words['path']}"}, tools)
@@ -95,6 +101,8 @@ class FakeModel(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.prompts: list[str] = []
         """The prompt of each round, as it arrived."""
+        self.results: list[str] = []
+        """What tools gave, as the agent passed it on."""
         self.keys: set[str] = set()
         """The keys that were sent."""
 
@@ -159,7 +167,9 @@ class _Handler(BaseHTTPRequestHandler):
             text = "\n".join(block["text"] for block in blocks if block["type"] == "text")
             if re.search(r"^\s*@\w+ ", text, re.MULTILINE):
                 prompt, rounds = text, 0
-            rounds += sum(block["type"] == "tool_result" for block in blocks)
+            given = [block for block in blocks if block["type"] == "tool_result"]
+            rounds += len(given)
+            self.server.results = [_flat(block.get("content")) for block in given] or self.server.results
         tools = {tool["name"]: tool.get("input_schema", {}) for tool in body.get("tools", [])}
         answer = decide(prompt, rounds, tools)
         self.server.prompts.append(prompt)
@@ -174,7 +184,14 @@ class _Handler(BaseHTTPRequestHandler):
         if answer.call:
             content.append({"type": "tool_use", "id": f"toolu_{rounds}_{time.time_ns()}", "name": answer.call[0]})
             content[1]["input"] = answer.call[1]
-        whole = {"id": "msg_1", "type": "message", "role": "assistant", "model": body["model"], "usage": usage}
+        # Claude Code takes answers of one id for parts of one answer.
+        whole = {
+            "id": f"msg_{time.time_ns()}",
+            "type": "message",
+            "role": "assistant",
+            "model": body["model"],
+            "usage": usage,
+        }
         whole |= {"content": content, "stop_reason": stop, "stop_sequence": None}
         if not body.get("stream"):
             self._json(whole)
@@ -207,8 +224,16 @@ class _Handler(BaseHTTPRequestHandler):
                 text = "\n".join(part.get("text", "") for part in item["content"])
                 if re.search(r"^\s*@\w+ ", text, re.MULTILINE):
                     prompt, rounds = text, 0
-            rounds += str(item.get("type")).endswith("call_output")
+            if str(item.get("type")).endswith("call_output"):
+                rounds += 1
+                self.server.results = [_flat(item.get("output"))]
         tools = {tool["name"]: tool.get("parameters", {}) for tool in body.get("tools", []) if "parameters" in tool}
+        spaces = {
+            f"{space['name']}__{tool['name']}": {"name": tool["name"], "namespace": space["name"]}
+            for space in body.get("tools", [])
+            for tool in space.get("tools", [])
+        }
+        tools |= {name: {} for name in spaces}
         answer = decide(prompt, rounds, tools)
         self.server.prompts.append(prompt)
         if answer.status:
@@ -220,7 +245,8 @@ class _Handler(BaseHTTPRequestHandler):
         ]
         if answer.call:
             call = {"type": "function_call", "id": "fc_1", "call_id": f"call_{rounds}_{time.time_ns()}"}
-            output.append(call | {"name": answer.call[0], "arguments": json.dumps(answer.call[1])})
+            named = spaces.get(answer.call[0], {"name": answer.call[0]})
+            output.append(call | named | {"arguments": json.dumps(answer.call[1])})
         usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
         usage |= {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
         whole = {"id": "resp_1", "object": "response", "created_at": 0, "model": body["model"], "output": []}
@@ -297,6 +323,13 @@ def _gemini(parts: list[dict[str, Any]], reason: str | None = None) -> dict[str,
     )
     usage = {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15}
     return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "gemini-2.5-flash"}
+
+
+def _flat(content: Any) -> str:
+    """The text of a tool's result."""
+    if isinstance(content, str):
+        return content
+    return "\n".join(block.get("text", "") for block in content or [])
 
 
 def _words(text: str, slow: float) -> Iterator[str]:

@@ -11,6 +11,7 @@ import anyio.to_thread
 
 from agentq_nb.agent_os.agents.agent import AgentEvent, AgentSession, Emit
 from agentq_nb.agent_os.agents.installing import Found, find, find_node, why_no_node
+from agentq_nb.agent_os.tools import Door
 from agentq_nb.agent_os.values import AgentCheck
 from agentq_nb.agent_os.workspace import HOME, Workspace
 from agentq_nb.errors import AgentError
@@ -40,6 +41,9 @@ class AcpAgent:
     """The npm packages it comes in."""
     hint: str = ""
     """What to look at when its language model refuses."""
+    bridge: Callable[[Workspace, Door], Mapping[str, str]] | None = field(default=None, repr=False)
+    """For an agent that knows no MCP: prepares the workspace so that it can call the notebook's tools all the same, and
+    returns more variables for its process."""
     hidden_error: Callable[[Workspace, str], str | None] | None = field(default=None, repr=False)
     """For an agent that ends its turn as if all were well when its language model answers with an error: finds out what
     happened in its session of this id. Such an agent must not end a turn without a word either."""
@@ -66,12 +70,21 @@ class AcpAgent:
         kind = (await session.isolation()).kind
         bound = kind == "bubblewrap"
         command += self.alone if kind == "none" else self.isolated
-        process = await session.open(
-            command, env=dict(self.environment), programs=programs, readable=(*readable, *self.readable)
-        )
+        door = await session.open_tools()
+        try:
+            environment = dict(self.environment)
+            if door is not None and self.bridge is not None:
+                environment |= await anyio.to_thread.run_sync(self.bridge, session.workspace, door)
+            process = await session.open(
+                command, env=environment, programs=programs, readable=(*readable, *self.readable)
+            )
+        except BaseException:
+            if door is not None:
+                await door.aclose()
+            raise
         below = session.cwd.relative_to(session.root).parts
         cwd = "/".join((HOME if bound else str(session.root), *below))
-        session.held.value = await conversing.begin(process, cwd, session, self, _briefing(session, bound))
+        session.held.value = await conversing.begin(process, cwd, session, self, _briefing(session, bound), door)
 
     async def prompt(self, session: AgentSession, text: str, emit: Emit) -> None:
         """Let it answer; its process is started again where it has ended meanwhile."""

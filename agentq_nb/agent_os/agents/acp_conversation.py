@@ -7,21 +7,27 @@ import contextvars
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeAlias, cast
 
 import anyio
 import anyio.to_thread
 from acp import PROTOCOL_VERSION, Client, RequestError, text_block
 from acp.client.connection import ClientSideConnection
 from acp.schema import (
+    AcpMcpServer,
     AllowedOutcome,
     ClientCapabilities,
     DeniedOutcome,
     FileSystemCapabilities,
+    HttpHeader,
+    HttpMcpServer,
     Implementation,
+    InitializeResponse,
+    McpServerStdio,
     PermissionOption,
     PromptResponse,
     RequestPermissionResponse,
+    SseMcpServer,
     ToolCallUpdate,
 )
 
@@ -29,6 +35,7 @@ from agentq_nb.agent_os.agents.acp_agent import AcpAgent
 from agentq_nb.agent_os.agents.acp_updates import Updates
 from agentq_nb.agent_os.agents.agent import AgentEvent, AgentSession, Emit
 from agentq_nb.agent_os.open_process import OpenProcess
+from agentq_nb.agent_os.tools import NAME, Door
 from agentq_nb.agent_os.values import PermissionRequest
 from agentq_nb.agent_os.workspace import Workspace
 from agentq_nb.errors import AgentError, PromptFailed
@@ -36,12 +43,15 @@ from agentq_nb.errors import AgentError, PromptFailed
 _STARTING = 60.0  # seconds until a started agent must be ready
 _CANCELLING = 2.0  # seconds for a cancelled agent to end its turn; then its process is ended
 _DYING = 2.0  # seconds to learn how a process ended whose pipes are closed
+McpServer: TypeAlias = HttpMcpServer | SseMcpServer | AcpMcpServer | McpServerStdio
 _LARGEST_FRAME = 64 * 1024 * 1024  # bytes
 
 
-async def begin(process: OpenProcess, cwd: str, session: AgentSession, agent: AcpAgent, briefing: str) -> Conversation:
-    """Greet the agent and open a session with it; ``process`` is ended if that fails. Raises ``AgentError``."""
-    conversation = Conversation(process, session, agent, briefing)
+async def begin(
+    process: OpenProcess, cwd: str, session: AgentSession, agent: AcpAgent, briefing: str, door: Door | None
+) -> Conversation:
+    """Greet the agent and open a session with it. Raises ``AgentError``; ``process`` is ended then, and ``door`` shut."""
+    conversation = Conversation(process, session, agent, briefing, door)
     try:
         with anyio.fail_after(_STARTING):
             await conversation.greet(cwd)
@@ -58,11 +68,15 @@ async def begin(process: OpenProcess, cwd: str, session: AgentSession, agent: Ac
 class Conversation:
     """An agent that runs. What it tells reaches the transcript in the order in which it was told."""
 
-    def __init__(self, process: OpenProcess, session: AgentSession, agent: AcpAgent, briefing: str) -> None:
+    def __init__(
+        self, process: OpenProcess, session: AgentSession, agent: AcpAgent, briefing: str, door: Door | None
+    ) -> None:
         self._process = process
         self._session = session
         self._agent = agent
         self._briefing = briefing
+        self._door = door
+        self._remark = ""
         self._session_id = ""
         self._emit: Emit | None = None
         self._updates = Updates()
@@ -86,8 +100,9 @@ class Conversation:
         nothing = ClientCapabilities(fs=FileSystemCapabilities(read_text_file=False, write_text_file=False))
         us = Implementation(name="agentq-nb", version="0.1.0")
         try:
-            await self._connection.initialize(PROTOCOL_VERSION, client_capabilities=nothing, client_info=us)
-            self._session_id = (await self._connection.new_session(cwd=cwd, mcp_servers=[])).session_id
+            it = await self._connection.initialize(PROTOCOL_VERSION, client_capabilities=nothing, client_info=us)
+            opened = await self._connection.new_session(cwd=cwd, mcp_servers=self._host_tools(it))
+            self._session_id = opened.session_id
             if self._agent.mode:
                 await self._connection.set_session_mode(session_id=self._session_id, mode_id=self._agent.mode)
         except ConnectionError:
@@ -101,6 +116,9 @@ class Conversation:
     async def prompt(self, text: str, emit: Emit) -> None:
         """One turn. Raises ``PromptFailed``; when cancelled, the agent is told, and has ended its turn on return."""
         self._emit, self._updates, self._cancelled, self._noise = emit, Updates(), False, 0
+        if self._remark:
+            await emit(AgentEvent("note", self._remark))
+            self._remark = ""
         # Beside the prompt, whose text stays as it is.
         blocks = [text_block(part) for part in (text, self._briefing) if part]
         request = asyncio.create_task(self._connection.prompt(session_id=self._session_id, prompt=list(blocks)))
@@ -125,6 +143,8 @@ class Conversation:
         """End the agent with all it started."""
         with anyio.CancelScope(shield=True):
             self._reading.cancel()
+            if self._door is not None:
+                await self._door.aclose()
             with suppress(Exception):
                 await self._connection.close()
             await self._process.aclose()
@@ -144,6 +164,17 @@ class Conversation:
         if option is None or self._cancelled:
             return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
         return RequestPermissionResponse(outcome=AllowedOutcome(outcome="selected", option_id=option.option_id))
+
+    def _host_tools(self, it: InitializeResponse) -> list[McpServer]:
+        """How the agent reaches the notebook's tools, where there are any and it can."""
+        if self._door is None or self._agent.bridge is not None:
+            return []
+        able = it.agent_capabilities and it.agent_capabilities.mcp_capabilities
+        if not (able and able.http):
+            self._remark = f"The tools of the notebook were not offered: {self._agent.name} takes none over HTTP."
+            return []
+        token = HttpHeader(name="Authorization", value=f"Bearer {self._door.token}")
+        return [HttpMcpServer(type="http", name=NAME, url=self._door.url, headers=[token])]
 
     async def _finish(self, response: PromptResponse, emit: Emit) -> None:
         if self._agent.hidden_error is not None and response.stop_reason == "end_turn":
@@ -172,6 +203,8 @@ class Conversation:
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(_CANCELLING), suppress(Exception):
                 await self._connection.cancel(session_id=self._session_id)
+                if self._door is not None:
+                    self._door.calls.cancel()
                 await asyncio.wait({request})
             if request.done():
                 with suppress(Exception):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 from agentq_nb.agent_os.open_process import OpenProcess
+from agentq_nb.agent_os.tools import Door
 from agentq_nb.agent_os.values import AgentCheck, ExecResult, Isolation, IsolationMode, Permission, PermissionRequest
 from agentq_nb.agent_os.workspace import FileName, Workspace
 
@@ -48,6 +49,7 @@ class AgentEvent:
 Emit: TypeAlias = Callable[[AgentEvent], Awaitable[None]]
 Execute: TypeAlias = Callable[..., Awaitable[ExecResult]]
 Open: TypeAlias = Callable[..., Awaitable[OpenProcess]]
+OpenTools: TypeAlias = Callable[[], Awaitable[Door | None]]
 Permit: TypeAlias = Callable[[PermissionRequest], Awaitable[Permission]]
 
 
@@ -77,6 +79,10 @@ class Held:
             await companion.aclose()
 
 
+async def _no_tools() -> Door | None:
+    return None
+
+
 @dataclass(frozen=True)
 class AgentSession:
     """What an agent is given with a prompt: its place in the VM, and what was said before."""
@@ -101,6 +107,11 @@ class AgentSession:
     permit: Permit = field(repr=False)
     """What the user lets agents do, asked for one request; :meth:`ask` is the short way."""
     held: Held = field(default_factory=Held, repr=False)
+    tools: Mapping[str, Callable[..., Any]] = field(default_factory=dict[str, Callable[..., Any]], repr=False)
+    """The functions given as ``agent_os(tools=[…])``, by name: ``await session.tools["f"](1)``. In a plain function,
+    which runs in a thread, they are called without ``await``. Each call is part of the transcript."""
+    open_tools: OpenTools = field(default=_no_tools, repr=False)
+    """Lets a process of the agent's call them over MCP, until the door that is returned is closed. None: no tools."""
     stopped: threading.Event = field(default_factory=threading.Event, repr=False)
 
     @property

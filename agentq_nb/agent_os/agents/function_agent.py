@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any, cast
 
+import anyio.from_thread
 import anyio.to_thread
 
 from agentq_nb.agent_os.agents.agent import AgentEvent, AgentSession, Emit
@@ -49,7 +52,9 @@ class FunctionAgent:
     async def prompt(self, session: AgentSession, text: str, emit: Emit) -> None:
         try:
             if self._in_thread:
-                given = await anyio.to_thread.run_sync(self._function, session, text, abandon_on_cancel=True)
+                given = await anyio.to_thread.run_sync(
+                    self._function, _in_thread(session), text, abandon_on_cancel=True
+                )
             else:
                 given = self._function(session, text)
             if inspect.isasyncgen(given):
@@ -62,6 +67,19 @@ class FunctionAgent:
         except BaseException:
             session.stopped.set()
             raise
+
+
+def _in_thread(session: AgentSession) -> AgentSession:
+    """The session for a plain function: its tools are called without ``await``, and still run in the loop."""
+    return dataclasses.replace(session, tools={name: _blocking(tool) for name, tool in session.tools.items()})
+
+
+def _blocking(tool: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(tool)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return anyio.from_thread.run(functools.partial(tool, *args, **kwargs))
+
+    return call
 
 
 async def _tell(events: AsyncIterator[Any], emit: Emit) -> None:

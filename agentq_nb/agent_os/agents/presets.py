@@ -6,6 +6,7 @@ import json
 
 from agentq_nb.agent_os.agents.acp_agent import AcpAgent
 from agentq_nb.agent_os.agents.pi_sessions import error_of_last_turn
+from agentq_nb.agent_os.agents.pi_tools import offer_tools
 
 pi = AcpAgent(
     "pi",
@@ -14,6 +15,7 @@ pi = AcpAgent(
     environment={"PI_OFFLINE": "1", "PI_SKIP_VERSION_CHECK": "1", "PI_TELEMETRY": "0", "NO_COLOR": "1"},
     packages=("pi-acp@0.0.34", "@earendil-works/pi-coding-agent@0.87.1"),
     hint="Check its key (ANTHROPIC_API_KEY in env) and the model in .pi/agent/settings.json of the VM's folder.",
+    bridge=offer_tools,
     hidden_error=error_of_last_turn,
 )
 """Pi. It never asks for permission."""

@@ -1,0 +1,116 @@
+"""The HTTP server through which agents in processes of their own reach the tools: on loopback, and by token."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import hmac
+import importlib
+import secrets
+import socket
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+
+from agentq_nb.agent_os.tools.calling import Calls
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+NAME = "notebook"
+"""What agents know the server as: to most of them, a tool ``f`` is ``mcp__notebook__f``."""
+
+_PATH = "/mcp"
+
+
+class Door:
+    """One session's way in, good until it is closed and for nobody else."""
+
+    def __init__(self, server: ToolServer, calls: Calls, url: str) -> None:
+        self.url = url
+        self.token = secrets.token_urlsafe(32)
+        self.calls = calls
+        self._server = server
+
+    def __repr__(self) -> str:
+        return f"Door({self.url})"
+
+    def fits(self, authorization: bytes) -> bool:
+        """Whether a request with this header may come in."""
+        return hmac.compare_digest(authorization, f"Bearer {self.token}".encode())
+
+    async def aclose(self) -> None:
+        """From here on its token is worth nothing; calls that run are cancelled."""
+        await self._server.shut(self)
+
+
+class ToolServer:
+    """Serves the tools of one VM. It listens on a free port of 127.0.0.1 while at least one door is open."""
+
+    def __init__(self) -> None:
+        self._doors: dict[Door, tuple[ASGIApp, _Service]] = {}
+        self._listening: _Service | None = None
+        self._url = ""
+        self._changing = anyio.Lock()
+
+    async def open(self, calls: Calls) -> Door:
+        """A door for one session."""
+        # Loading the protocol's library takes half a second, and the loop has other things to do.
+        mcp_server = await anyio.to_thread.run_sync(importlib.import_module, "agentq_nb.agent_os.tools.mcp_server")
+        async with self._changing:
+            if self._listening is None:
+                listener = socket.create_server(("127.0.0.1", 0))
+                self._url = f"http://127.0.0.1:{listener.getsockname()[1]}{_PATH}"
+                self._listening = _Service(lambda closing: mcp_server.listen(self._answer, listener, closing))
+            door = Door(self, calls, self._url)
+            ready: asyncio.Future[ASGIApp] = asyncio.get_running_loop().create_future()
+            speaking = _Service(lambda closing: mcp_server.speak(calls, self._url, ready, closing))
+            self._doors[door] = (await ready, speaking)
+            return door
+
+    async def shut(self, door: Door) -> None:
+        """Close one door; behind the last one the server ends."""
+        if door not in self._doors:
+            return
+        _, speaking = self._doors.pop(door)
+        door.calls.cancel()
+        with anyio.CancelScope(shield=True):
+            await speaking.aclose()
+            async with self._changing:
+                if not self._doors and self._listening is not None:
+                    listening, self._listening = self._listening, None
+                    await listening.aclose()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lead a request to the session whose token it carries. Nothing is read of one that has none."""
+        headers = dict(scope["headers"])
+        for door, (answer, _) in self._doors.items():
+            if door.fits(headers.get(b"authorization", b"")):
+                if scope["path"] != _PATH:
+                    await _refuse(send, 404, f"The tools are at {_PATH}.")
+                else:
+                    await answer(scope, receive, send)
+                return
+        await _refuse(send, 401, "This needs the token of a session that is open.", (b"www-authenticate", b"Bearer"))
+
+
+class _Service:
+    """A task that goes on until it is closed."""
+
+    def __init__(self, serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+        self._closing = asyncio.Event()
+        # A context of its own: it is not part of the call that happened to need it first.
+        starting = asyncio.get_running_loop().create_task
+        self._task = starting(serve(self._closing), name="agentq host tools", context=contextvars.Context())
+
+    async def aclose(self) -> None:
+        self._closing.set()
+        await asyncio.wait({self._task})
+
+
+async def _refuse(send: Send, status: int, reason: str, *headers: tuple[bytes, bytes]) -> None:
+    told = [(b"content-type", b"text/plain"), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": told})
+    await send({"type": "http.response.body", "body": reason.encode()})
