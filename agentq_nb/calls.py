@@ -93,15 +93,19 @@ current_receiver: ContextVar[Receiver | None] = ContextVar("agentq_current_recei
 """The receiver that last handed a message to the present code."""
 
 
+waiting_task: ContextVar[asyncio.Task[Any] | None] = ContextVar("agentq_waiting_task", default=None)
+"""In a worker thread, and in what is called from there: the task that stands still until the thread is done."""
+
+
 def holding_here() -> frozenset[Receiver]:
     """The receivers whose messages cannot settle before the present task goes on.
 
-    Seen is what this task itself holds, and what the callers of its action hold; a task that a handler started beside
-    itself holds nothing.
+    Seen is what this task itself holds, also while it waits for a thread that is meant here, and what the callers of its
+    action hold; a task that a handler started beside itself holds nothing.
     """
     call = current_call.get()
     if call is None:
         return frozenset()
-    task = asyncio.current_task()
+    task = waiting_task.get() or asyncio.current_task()
     mine: list[Receiver] = [receiver for receiver in call.receivers if receiver.held and receiver.task is task]
     return frozenset(mine).union(call.behind if call.task is task else ())

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 
 from agentq_nb.errors import Forked, NoHost, Unavailable
@@ -17,6 +17,30 @@ Returned = TypeVar("Returned")
 
 _LAST_ANSWERS = 5.0
 """Seconds that calls which are inside when the door is closed get to return."""
+
+
+_TURN = 0.2
+"""Seconds after which an interrupt is noticed at the latest."""
+
+
+@contextmanager
+def turning() -> Generator[None]:
+    """Keep the present event loop turning while it waits for another thread.
+
+    ipykernel cancels an interrupted cell from a signal handler, of which a loop that sleeps until something happens
+    would not hear.
+    """
+    loop = asyncio.get_running_loop()
+
+    def turn() -> None:
+        nonlocal timer
+        timer = loop.call_later(_TURN, turn)
+
+    timer = loop.call_later(_TURN, turn)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Door:
@@ -61,7 +85,8 @@ class Door:
         """Make the call inside; at once and without a hop when this is inside. Raises NoHost, Forked, Unavailable."""
         if asyncio.get_running_loop() is self.loop:
             return await function(*args, **kwargs)
-        return await asyncio.wrap_future(self.submit(function, *args, **kwargs))
+        with turning():
+            return await asyncio.wrap_future(self.submit(function, *args, **kwargs))
 
     def submit(
         self,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agentq_nb.actor import Actor
 from agentq_nb.client.local import Client
-from agentq_nb.door import Door
+from agentq_nb.door import Door, turning
 from agentq_nb.errors import HostElsewhere, NoHost
 from agentq_nb.host import Host
 from agentq_nb.loop_thread import LoopThread
@@ -104,7 +104,8 @@ class Home:
         with self._start_lock:
             start = self._start = self._start or self._begin(accept_loss, background)
         try:
-            await asyncio.shield(asyncio.wrap_future(start))
+            with turning():
+                await asyncio.shield(asyncio.wrap_future(start))
         finally:
             with self._start_lock:
                 if self._start is start and start.done():
@@ -167,7 +168,8 @@ class Home:
         else:
             await host.bury()
         if thread is not None and not host.door.inside:
-            await asyncio.wrap_future(thread.gone)
+            with turning():
+                await asyncio.wrap_future(thread.gone)
         if self._host is host:
             self._host = self._thread = None
 

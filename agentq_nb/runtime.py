@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio.to_thread
 
 from agentq_nb.actor import Records
-from agentq_nb.calls import Call, current_call, current_receiver
+from agentq_nb.calls import Call, current_call, current_receiver, waiting_task
 from agentq_nb.mailboxes.protocol import Commit
 from agentq_nb.naming import actor_key, actor_name
 from agentq_nb.receiving import Mailbox, Receiver
@@ -106,7 +106,11 @@ class ActorRuntime:
             self._activation.changed()
 
     async def in_thread(self, function: Callable[..., Returned], *args: Any) -> Returned:
-        return await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
+        here = waiting_task.set(asyncio.current_task())
+        try:
+            return await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
+        finally:
+            waiting_task.reset(here)
 
     def broadcast(self, event: str, payload: Any) -> None:
         self._activation.host.broadcast(self.actor_id, event, payload)

@@ -79,14 +79,25 @@ class CellResult:
         return self
 
 
+def in_background(code: str) -> str:
+    """A cell that starts its host in the background, made of one that starts it in the kernel's event loop."""
+    return code.replace("%agentq start", "%agentq start --background").replace(
+        "setup(use=", "setup(background=True, use="
+    )
+
+
 class Kernel:
     """A real ipykernel in a process of its own, working in the folder ``cwd``. Use it in a ``with`` statement.
 
-    ``environment`` is added to this process's environment; a value of None removes the name.
+    :param environment: added to this process's environment; a value of None removes the name.
+    :param background: every host that a cell sets up or starts is one in the background: the cells say so.
     """
 
-    def __init__(self, cwd: Path, environment: Mapping[str, str | None] | None = None) -> None:
+    def __init__(
+        self, cwd: Path, environment: Mapping[str, str | None] | None = None, *, background: bool = False
+    ) -> None:
         self.cwd = Path(cwd)
+        self.background = background
         self._environment = dict(environment or {})
         self._manager: KernelManager | None = None
         self._client: BlockingKernelClient | None = None
@@ -158,6 +169,7 @@ class Kernel:
     def submit(self, code: str) -> CellResult:
         """Queue one cell and return at once; ``wait`` fills the result."""
         assert self._client is not None
+        code = in_background(code) if self.background else code
         identity = self._client.execute(code, allow_stdin=False, stop_on_error=True)
         self._cells[identity] = CellResult(code)
         return self._cells[identity]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.kernel.conftest import IN_BOTH_PLACES
 from tests.kernel.driving import Kernel
+
+pytestmark = IN_BOTH_PLACES
 
 ACTOR = """
 from agentq_nb import Actor, Queue

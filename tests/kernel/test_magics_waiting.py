@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel.conftest import IN_BOTH_PLACES
 from tests.kernel.driving import Kernel
 
 ECHO = """
@@ -30,11 +31,11 @@ class Echo(Actor):
 """
 
 
-@pytest.fixture(scope="module")
-def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+@pytest.fixture(scope="module", params=[False, True], ids=["in the kernel's loop", "in the background"])
+def echo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     """A kernel with a host and one actor."""
     folder: Path = tmp_path_factory.mktemp("waiting")
-    with Kernel(folder) as kernel:
+    with Kernel(folder, background=request.param) as kernel:
         kernel.run("%load_ext agentq_nb").check()
         kernel.run(ECHO).check()
         kernel.run("%agentq start").check()
@@ -163,6 +164,7 @@ def test_the_magic_works_in_other_threads(echo: Kernel) -> None:
     assert echo.run(cell).check().text == "'THREAD'"
 
 
+@IN_BOTH_PLACES
 def test_starting_and_stopping_in_nested_cells(kernel: Kernel) -> None:
     kernel.run("%load_ext agentq_nb").check()
     kernel.run(ECHO).check()

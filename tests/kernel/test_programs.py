@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel.conftest import IN_BOTH_PLACES
 from tests.kernel.driving import Kernel
 
 IMPORTS = """
@@ -156,16 +157,21 @@ MESSAGES = "[[row[0], row[1], row[2]] for row in (await registry.sql('select mes
 """Of every message: id, status and attempts, by SQL."""
 
 HOSTS = """[
-    sum(task.get_name() == "agentq host" for task in asyncio.all_tasks()),
+    sum(task.get_name() == "agentq host" for loop in {asyncio.get_running_loop(), registry.host.door.loop}
+        for task in asyncio.all_tasks(loop)),
     sum(thread.name == "agentq log writer" for thread in __import__("threading").enumerate()),
     (await registry.sql("select count(*) from events where kind = 'host.started'")).rows[0][0],
 ]"""
 """Hosts by their tasks, by the threads that write, and by what the log tells."""
 
 
+SEEDS = [(1, False), (2, True), (3, False), (4, True)]
+"""Orders in which cells are run again, and whether the host is in the background."""
+
+
 @pytest.fixture
-def notebook(tmp_path: Path) -> Iterator[Kernel]:
-    with Kernel(tmp_path, {"ANTHROPIC_API_KEY": "a key that is never written"}) as kernel:
+def notebook(tmp_path: Path, background: bool) -> Iterator[Kernel]:
+    with Kernel(tmp_path, {"ANTHROPIC_API_KEY": "a key that is never written"}, background=background) as kernel:
         yield kernel
 
 
@@ -195,6 +201,7 @@ def run_again_in_any_order(kernel: Kernel, cells: list[str], sending: str, seed:
     return order.count(sending)
 
 
+@IN_BOTH_PLACES
 def test_one_agent_works_through_its_tasks_in_order(notebook: Kernel) -> None:
     run_cells(notebook, SERIALIZE)
     assert_all_completed_at_first_attempt(notebook, 3)
@@ -209,6 +216,7 @@ def notebook_bytes(kernel: Kernel) -> bytes:
     return b"".join(path.read_bytes() for path in kernel.cwd.glob("agentq.duckdb*"))
 
 
+@IN_BOTH_PLACES
 def test_a_review_comes_back_as_the_typed_reply(notebook: Kernel) -> None:
     assert run_cells(notebook, REQUEST) == REVIEWED
     assert_all_completed_at_first_attempt(notebook, 1)
@@ -218,6 +226,7 @@ def test_a_review_comes_back_as_the_typed_reply(notebook: Kernel) -> None:
     }
 
 
+@IN_BOTH_PLACES
 def test_an_ingested_issue_waits_until_its_worker_is_written(notebook: Kernel) -> None:
     """The program as it stands has a ``run`` that does nothing: what came in waits for the cell to be run again."""
     run_cells(notebook, [IMPORTS, ISSUE, ISSUE_WORKER, ISSUE_SETUP, INGESTING])
@@ -228,7 +237,7 @@ def test_an_ingested_issue_waits_until_its_worker_is_written(notebook: Kernel) -
     assert notebook.value("worked") == ["Login redirect broken"] * 2
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(("seed", "background"), SEEDS, indirect=["background"])
 def test_cells_of_the_task_runner_in_any_order_lose_nothing(notebook: Kernel, seed: int) -> None:
     run_cells(notebook, SERIALIZE)
     sent = 1 + run_again_in_any_order(notebook, SERIALIZE, TASK_SENDING, seed)
@@ -237,14 +246,14 @@ def test_cells_of_the_task_runner_in_any_order_lose_nothing(notebook: Kernel, se
     assert done.splitlines() == PROMPTS * sent
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(("seed", "background"), SEEDS, indirect=["background"])
 def test_cells_of_the_reviewer_in_any_order_lose_nothing(notebook: Kernel, seed: int) -> None:
     run_cells(notebook, REQUEST)
     sent = 1 + run_again_in_any_order(notebook, REQUEST, REVIEW_SENDING, seed)
     assert_all_completed_at_first_attempt(notebook, sent)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(("seed", "background"), SEEDS, indirect=["background"])
 def test_cells_of_the_issue_worker_in_any_order_lose_nothing(notebook: Kernel, seed: int) -> None:
     notebook.run("worked = []").check()
     run_cells(notebook, INGEST)
@@ -253,6 +262,7 @@ def test_cells_of_the_issue_worker_in_any_order_lose_nothing(notebook: Kernel, s
     assert notebook.value("worked") == ["Login redirect broken"] * sent
 
 
+@IN_BOTH_PLACES
 @pytest.mark.parametrize("alone", [TASK_RUNNER, TASK_SETUP], ids=["class", "setup"])
 def test_a_cell_run_again_alone_while_tasks_are_handled_loses_nothing(notebook: Kernel, alone: str) -> None:
     run_cells(notebook, [*SERIALIZE, TASK_SENDING])
@@ -264,7 +274,7 @@ def test_a_cell_run_again_alone_while_tasks_are_handled_loses_nothing(notebook: 
     assert done.splitlines() == PROMPTS * 2
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("seed", "background"), SEEDS[:2], indirect=["background"])
 def test_cells_run_again_while_reviews_are_written_lose_none(notebook: Kernel, seed: int) -> None:
     run_cells(notebook, REQUEST)
     send_only = REVIEW_SENDING.partition("\n")[2].partition("\n")[0].replace(", wait=True, timeout=120", "")
@@ -276,6 +286,7 @@ def test_cells_run_again_while_reviews_are_written_lose_none(notebook: Kernel, s
     assert notebook.value("[r.response.summary for r in results]") == ["2 lines, 2 uses of any"] * sent
 
 
+@IN_BOTH_PLACES
 def test_with_the_extension_loaded_the_cells_alone_deploy_and_still_there_is_one_host(notebook: Kernel) -> None:
     notebook.run("%load_ext agentq_nb").check()
     run_cells(notebook, SERIALIZE)

@@ -33,3 +33,11 @@ async def slow_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     made = World(tmp_path, clock)
     yield made
     await made.close()
+
+
+@pytest.fixture
+async def background_world(tmp_path: Path) -> AsyncIterator[World]:
+    """On the machine's clock, its host in a thread of its own."""
+    made = World(tmp_path, background=True)
+    yield made
+    await made.close()

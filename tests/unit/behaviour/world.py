@@ -11,24 +11,29 @@ from typing import Any
 
 from agentq_nb import Actor, Registry, create_client, setup
 from agentq_nb.client.local import Client
+from agentq_nb.host import Host
 from agentq_nb.mailboxes.protocol import QueueStatus
 from agentq_nb.standing import ActorStatus
 from tests.unit.fake_clock import FakeClock, settle
 
 
 class World:
-    """The registry under test. ``clock`` is None where the test runs on the machine's time."""
+    """The registry under test. ``clock`` is None where the test runs on the machine's time.
 
-    def __init__(self, folder: Path, clock: FakeClock | None = None) -> None:
+    ``background``: whether the host gets a thread of its own; then nothing of asyncio's may be shared with its actors.
+    """
+
+    def __init__(self, folder: Path, clock: FakeClock | None = None, *, background: bool = False) -> None:
         self.folder = folder
         self.clock = clock
+        self.background = background
         self.store = folder / "first.agentq.duckdb"
         self.lives = 0
         self._used: list[Registry] = []
 
     async def start(self, **use: type[Actor]) -> Client:
         """A host of these classes, over what is in the file."""
-        self.registry = setup(use=use, store=self.store)
+        self.registry = setup(use=use, store=self.store, background=self.background)
         self._used.append(self.registry)
         await self.registry.start()
         return create_client()
@@ -86,12 +91,15 @@ async def _abandon(registry: Registry) -> None:
         return
     registry.home._host = None
     registry.home.forget()
+    await (host.door.enter(_end, host) if host.door.open else host.bury())
+
+
+async def _end(host: Host) -> None:
     if host._main is not None:
         host._main.cancel()
         await asyncio.wait([host._main], timeout=2)
-    if host._stalls is not None:
-        host._stalls.close()
-    await host.mailboxes.close()
+    await host.bury()
+    host.door.close()
 
 
 async def until(condition: Callable[[], Any], seconds: float = 6.0) -> Any:
