@@ -106,6 +106,11 @@ def look(rest: str) -> None:
     print(os.listdir("."), file=sys.stderr)
 
 
+def run(rest: str) -> None:
+    """Run a command, and say what it printed."""
+    say(subprocess.run(["/bin/sh", "-c", rest], stdout=subprocess.PIPE).stdout.decode(errors="replace"))
+
+
 def think(rest: str) -> None:
     for word in ("I ", "think."):
         update(sessionUpdate="agent_thought_chunk", content={"type": "text", "text": word})
@@ -129,6 +134,7 @@ BEHAVIOUR = {
         ask,
         ask_for_file,
         look,
+        run,
         think,
     )
 }
