@@ -14,11 +14,11 @@ from agentq_nb.agent_os.arguments import checked_command
 from agentq_nb.agent_os.isolation import in_force, job
 from agentq_nb.agent_os.permissions import Permits
 from agentq_nb.agent_os.process import Job, run
-from agentq_nb.agent_os.redaction import StreamRedactor
 from agentq_nb.agent_os.sessions import Sessions, sessions_of
 from agentq_nb.agent_os.values import ExecResult, IsolationMode
 from agentq_nb.agent_os.workspace import FileName, Workspace, root_folder
 from agentq_nb.errors import AgentError
+from agentq_nb.redaction import StreamRedactor
 
 Environment: TypeAlias = Mapping[str, str] | EllipsisType | None
 """Variables for an agent or a command; ``None`` and ``...`` are none."""

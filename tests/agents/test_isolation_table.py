@@ -16,7 +16,7 @@ from agentq_nb.agent_os.values import IsolationKind
 from tests.agents.attacks import ATTACKS, FILE_ATTACKS, Place
 from tests.agents.fake_llm import FakeModel, serving
 from tests.agents.isolation_table import KEY, PROJECT, Row, compare, render, tried
-from tests.agents.test_acp_agents import configure, need_agent
+from tests.agents.real_agents import configure, need_agent
 from tests.agents.test_acp_faults import SECRET
 from tests.unit.agent_os.machine import Machine
 from tests.unit.agent_os.needs import need

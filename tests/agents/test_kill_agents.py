@@ -15,8 +15,8 @@ import pytest
 from agentq_nb import agents
 from agentq_nb.agent_os.values import IsolationKind
 from tests.agents.fake_llm import serving
+from tests.agents.real_agents import need_agent
 from tests.agents.running import marked, new_mark
-from tests.agents.test_acp_agents import need_agent
 from tests.kernel.driving import Kernel
 from tests.unit.agent_os.needs import need
 
@@ -29,7 +29,7 @@ START = """
 import asyncio, types
 from agentq_nb import agent_os, agents, create_client, setup
 from agentq_nb.agent_os import isolation
-from tests.agents.test_acp_agents import configure
+from tests.agents.real_agents import configure
 
 if {kind!r} == "landlock":
     isolation._tried["bubblewrap"] = "not in this test"
