@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol
 from agentq_nb.declarations import Body, Reply
 from agentq_nb.errors import AgentqError
 from agentq_nb.naming import MessageId
+from agentq_nb.redaction import without_secrets
 
 SCHEDULE_QUEUE = "$schedule"
 """Scheduled actions wait here as messages: durable, retried and counted like any other."""
@@ -25,7 +26,11 @@ _OURS = f"{Path(__file__).parent}{os.sep}"
 
 
 def describe(error: BaseException, *, with_traceback: bool = True) -> dict[str, Any]:
-    """An exception as a JSON object: ``group``, ``code``, ``message``, ``type``, and the text of its traceback."""
+    """An exception as a JSON object: ``group``, ``code``, ``message``, ``type``, and the text of its traceback.
+
+    Secrets that this process knows of are taken out: some libraries quote a key that was refused, and a traceback quotes
+    the line where it was given.
+    """
     known = isinstance(error, AgentqError)
     described: dict[str, Any] = {
         "group": _told(error.group) if known else "user",
@@ -38,7 +43,7 @@ def describe(error: BaseException, *, with_traceback: bool = True) -> dict[str, 
     if with_traceback and error.__traceback__ is not None:
         text = clean(_format(error))
         described["traceback"] = text if len(text) <= _LONGEST_TRACEBACK else text[-_LONGEST_TRACEBACK:]
-    return described
+    return without_secrets(described)
 
 
 def _format(error: BaseException) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from agentq_nb.agent_os import promises
+from agentq_nb.agent_os.launcher import landlock_version
 from agentq_nb.agent_os.process import Bubblewrap, Job, Landlock, run
 from agentq_nb.agent_os.values import ExecResult, Isolation, IsolationKind, IsolationMode
 from agentq_nb.agent_os.workspace import HOME
@@ -23,49 +25,6 @@ _GET_BUBBLEWRAP = (
     "install it: `apt install bubblewrap`, `dnf install bubblewrap`, or your system's package of this name"
 )
 
-_IN_THE_KERNEL = "agents made with agents.function run inside the kernel, with all that the notebook may do"
-_NETWORK = "the network: processes reach whatever this machine reaches"
-_SYSTEM_FILES = "reading system files: /usr, /etc, /opt and the Python that runs the notebook"
-
-_DESCRIPTIONS: dict[IsolationKind, Isolation] = {
-    "bubblewrap": Isolation(
-        "bubblewrap",
-        protects=(
-            "files outside the workspace: they cannot be written",
-            "your home folder and everything else that is not a system file: they cannot be seen",
-            "other processes: they cannot be seen or signalled, nor can their environments be read",
-            "the machine's /tmp: the one inside is private and goes with the command",
-        ),
-        does_not_protect=(_NETWORK, _SYSTEM_FILES, "memory, processor time and disk space", _IN_THE_KERNEL),
-    ),
-    "landlock": Isolation(
-        "landlock",
-        protects=(
-            "files outside the workspace: they cannot be written",
-            "your home folder and everything else that is not a system file: they cannot be read",
-            "other processes: their environments and memory cannot be read",
-        ),
-        does_not_protect=(
-            _NETWORK,
-            _SYSTEM_FILES,
-            "the list of processes with their command lines",
-            "local services that listen on a socket file, such as Docker's",
-            "signals to other processes of yours, where the kernel is older than 6.12",
-            "memory, processor time and disk space",
-            _IN_THE_KERNEL,
-        ),
-    ),
-    "none": Isolation(
-        "none",
-        protects=("the notebook's own environment variables: processes start with a clean environment",),
-        does_not_protect=(
-            "anything else: processes read, write and signal whatever you may",
-            "the workspace's boundary holds for file actions only",
-            _IN_THE_KERNEL,
-        ),
-    ),
-}
-
 _tried: dict[IsolationKind, str] = {}
 """Why a kind cannot be had, or ``""`` where it works: found out once per process."""
 
@@ -76,21 +35,22 @@ async def in_force(mode: IsolationMode) -> Isolation:
     Raises :class:`~agentq_nb.errors.IsolationUnavailable` when it is ``"required"`` and there is none.
     """
     if mode == "off":
-        return replace(_DESCRIPTIONS["none"], refused={"bubblewrap": 'isolation="off"', "landlock": 'isolation="off"'})
+        return replace(promises.NONE, refused={"bubblewrap": 'isolation="off"', "landlock": 'isolation="off"'})
     refused: dict[str, str] = {}
     kinds: tuple[IsolationKind, ...] = ("bubblewrap", "landlock")
     for kind in kinds:
         if kind not in _tried:
             _tried[kind] = await why_not(kind)
         if not _tried[kind]:
-            return replace(_DESCRIPTIONS[kind], refused=refused)
+            promised = promises.BUBBLEWRAP if kind == "bubblewrap" else promises.landlock(landlock_version())
+            return replace(promised, refused=refused)
         refused[kind] = _tried[kind]
     if mode == "required":
         reasons = "; ".join(f"{kind}: {reason}" for kind, reason in refused.items())
         raise IsolationUnavailable(
             f'isolation="required", but this machine offers none. {reasons}.', metadata={"refused": refused}
         )
-    return replace(_DESCRIPTIONS["none"], refused=refused)
+    return replace(promises.NONE, refused=refused)
 
 
 async def why_not(kind: IsolationKind) -> str:
@@ -207,7 +167,8 @@ def _bubblewrap(root: Path, directory: tuple[str, ...], readable: Sequence[str])
     options += ["--bind", str(root), HOME]
     for path in readable:
         options += ["--ro-bind", path, path]
-    options += ["--chdir", "/".join((HOME, *directory))]
+    # What is written beside the workspace fails, instead of going into memory and getting lost without a word.
+    options += ["--remount-ro", "/", "--chdir", "/".join((HOME, *directory))]
     return Bubblewrap(program=shutil.which("bwrap") or "bwrap", options=options)
 
 

@@ -188,9 +188,14 @@ def _become_bubblewrap(job: dict[str, Any]) -> None:
     os.execve(program, [program, "--args", str(file), "--", *job["command"]], {"PATH": os.defpath})
 
 
+def landlock_version() -> int:
+    """The version of its interface. Raises ``OSError`` where there is none."""
+    return _call(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)
+
+
 def restrict(write: list[str], read: list[str]) -> None:
     """Landlock: from here on, for this process and all it starts, only these paths. No way back."""
-    version = _call(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)
+    version = landlock_version()
     handled = (1 << 13) - 1
     for since, right in ((2, 1 << 13), (3, _TRUNCATE), (5, _DEVICE_CONTROL)):
         handled |= right if version >= since else 0

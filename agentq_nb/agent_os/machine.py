@@ -14,12 +14,12 @@ from agentq_nb.agent_os.arguments import checked_command
 from agentq_nb.agent_os.isolation import in_force, job
 from agentq_nb.agent_os.permissions import Permits
 from agentq_nb.agent_os.process import Job, run
-from agentq_nb.agent_os.redaction import StreamRedactor
 from agentq_nb.agent_os.sessions import Sessions, sessions_of
 from agentq_nb.agent_os.tools import ToolServer
 from agentq_nb.agent_os.values import ExecResult, IsolationMode
 from agentq_nb.agent_os.workspace import FileName, Workspace, root_folder
 from agentq_nb.errors import AgentError
+from agentq_nb.redaction import StreamRedactor
 
 if TYPE_CHECKING:
     from agentq_nb.agent_os.tools.describing import HostTool

@@ -48,7 +48,9 @@ class PermissionRequests:
         self._waiting[request.request_id] = waiting
         try:
             with waiting.scope:
-                decision = await permits.decide(request, vm.log) or await self._put_to_user(waiting, permits, vm)
+                decision = await permits.decide(waiting.request, vm.log) or await self._put_to_user(
+                    waiting, permits, vm
+                )
                 waiting.decision = waiting.decision or decision
         finally:
             waiting.decision = waiting.decision or Decision("deny", "cancelled", "the prompt was cancelled")

@@ -33,6 +33,7 @@ class ProcessActions(Machine, action_timeout=None):
         """
         environment = checked_environment(env)
         self._sessions.redactor.add(environment, public_env)
+        self._sessions.redactor.add_own()
         return await self.keep_awake(self._exec(command, timeout, cwd, environment))
 
     @action

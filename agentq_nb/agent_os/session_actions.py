@@ -133,8 +133,14 @@ class SessionActions(PermissionActions, action_timeout=None):
         except BaseException as error:
             with anyio.CancelScope(shield=True):
                 await self._sessions.close(session_id, "its agent did not start")
+            shown = self._sessions.redactor.text
             if isinstance(error, AgentError):
-                raise AgentError(self._sessions.redactor.text(error.message), code=error.code) from None
+                raise AgentError(shown(error.message), code=error.code) from None
+            if isinstance(error, Exception):
+                said = shown(f"{type(error).__name__}: {error}")
+                raise AgentError(
+                    f"Agent '{session.info.agent}' could not be started: {said}", code="not_ready"
+                ) from None
             raise
 
     async def _prompt(self, session: Session, text: str, origin: str) -> PromptResult:

@@ -13,12 +13,12 @@ import anyio
 from agentq_nb.agent_os.agents.agent import Held
 from agentq_nb.agent_os.permission_requests import PermissionRequests, record
 from agentq_nb.agent_os.permissions import Decision
-from agentq_nb.agent_os.redaction import Redactor
 from agentq_nb.agent_os.transcript import Records, Transcript, as_mapping, in_utc, read_events
 from agentq_nb.agent_os.transcript_view import TranscriptView, read_transcript
 from agentq_nb.agent_os.values import Permission, PermissionRequest, SessionEvent, SessionInfo
 from agentq_nb.errors import PromptFailed, SessionUnknown, ValidationFailed
 from agentq_nb.naming import mint_id
+from agentq_nb.redaction import Redactor
 
 _CLOSING = 5.0  # seconds that a cancelled prompt gets to end before its session is closed over it
 
@@ -46,7 +46,7 @@ class Session:
 
     info: SessionInfo
     transcript: Transcript
-    environment: dict[str, str]
+    environment: dict[str, str] = field(repr=False)
     history: list[tuple[str, str]] | None
     """None: to be read from the log."""
     turn: anyio.Lock = field(default_factory=anyio.Lock)
@@ -96,6 +96,7 @@ class Sessions:
         """A new session; its row is on disk on return."""
         info = SessionInfo(mint_id(), agent, "open", keep, cwd, tuple(environment), datetime.now(UTC))
         self.redactor.add(environment, public)
+        self.redactor.add_own()
         row = {"agent": agent, "keep": keep, "cwd": cwd, "env_names": list(environment)}
         await self._append("session.created", row, info.session_id)
         self._open[info.session_id] = Session(info, self._transcript(info.session_id), environment, history=[])
@@ -132,6 +133,7 @@ class Sessions:
                 f"kernel was restarted. Call resume_session({session_id!r}, env={{…}}) first.",
                 metadata={"session_id": session_id, "env_names": missing},
             )
+        self.redactor.add_own()
         if session.history is None:
             session.history = _history(await self.events(session_id))
         return session

@@ -77,6 +77,22 @@ def tell_and_die(rest: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def key() -> str:
+    return os.environ["API_KEY"]
+
+
+def answer_with_key(rest: str) -> None:
+    """An answer that is none, with a key in it."""
+    send(id=int(rest), result={"stopReason": {"the key is": key()}})
+
+
+def ask_with_key(rest: str) -> None:
+    options = [{"optionId": "id", "name": "Allow", "kind": "allow_once"}]
+    call = {"toolCallId": "8", "title": f"curl -H {key()}", "rawInput": {"command": key()}}
+    send(id=97, method="session/request_permission", params={"sessionId": "one", "toolCall": call, "options": options})
+    say(json.dumps(receive()["result"]["outcome"]))
+
+
 def child(rest: str) -> None:
     """Start a process that wants to outlive everything."""
     subprocess.Popen(["sh", "-c", "trap '' TERM; sleep 600 & wait; sleep 600"], start_new_session=True)
@@ -114,6 +130,11 @@ def look(rest: str) -> None:
     print(os.listdir("."), file=sys.stderr)
 
 
+def run(rest: str) -> None:
+    """Run a command, and say what it printed."""
+    say(subprocess.run(["/bin/sh", "-c", rest], stdout=subprocess.PIPE).stdout.decode(errors="replace"))
+
+
 def think(rest: str) -> None:
     for word in ("I ", "think."):
         update(sessionUpdate="agent_thought_chunk", content={"type": "text", "text": word})
@@ -133,11 +154,14 @@ BEHAVIOUR = {
         count,
         tell,
         tell_and_die,
+        answer_with_key,
+        ask_with_key,
         child,
         ask,
         ask_and_die,
         ask_for_file,
         look,
+        run,
         think,
     )
 }
@@ -151,7 +175,9 @@ def main() -> None:
     while True:
         frame = receive()
         method, identity = frame.get("method"), frame.get("id")
-        if method == "initialize":
+        if method == "initialize" and "babble" in sys.argv:
+            send(id=identity, result={"protocolVersion": {"the key is": key()}})
+        elif method == "initialize":
             send(id=identity, result={"protocolVersion": 1, "agentCapabilities": {}})
         elif method == "session/new":
             say(f"before any prompt, in {frame['params']['cwd']}")
@@ -162,6 +188,11 @@ def main() -> None:
 
 def prompt(identity: int, blocks: list[str]) -> None:
     verb, _, rest = blocks[0].partition(" ")
+    if verb == "refuse_with_key":
+        send(id=identity, error={"code": -32603, "message": "Internal error", "data": {"details": f"401 {key()}"}})
+        return
+    if verb == "answer_with_key":
+        rest = str(identity)
     if verb == "refuse":
         send(id=identity, error={"code": -32603, "message": "Internal error", "data": {"details": "429 too many"}})
         return

@@ -92,7 +92,7 @@ class AgentSession:
     root: Path
     """The workspace's real folder, the agent's HOME; prompts call it ``/home/user``."""
     cwd: Path
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
     history: tuple[tuple[str, str], ...]
     """Earlier prompts with the texts that answered them."""
     workspace: Workspace = field(repr=False)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 SHORTEST_SECRET = 8
 """Characters; what is shorter is too likely to be an ordinary word."""
+
+
+_SECRET_NAMES = {"APIKEY", "KEY", "PASSPHRASE", "PASSWD", "PASSWORD", "PAT", "SECRET", "TOKEN"}
+"""Parts of a variable's name that make it one of a secret."""
 
 
 class Redactor:
@@ -19,23 +24,29 @@ class Redactor:
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
-        self._pattern: re.Pattern[str] | None = None
+        self._public: set[str] = set()
+        self._ready: re.Pattern[str] | None = None
 
     def add(self, environment: Mapping[str, str], public: Collection[str] = ()) -> None:
         """Take the values of these variables for secrets, but not the ``public`` ones and not those too short."""
-        for name, value in environment.items():
-            if name not in public:
-                for form in _forms(value):
-                    self._names.setdefault(form, name)
-        # The longest first, so that a secret that begins like another one is taken out whole.
-        ordered = sorted(self._names, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        self._public.update(public)
+        new = {name: value for name, value in environment.items() if name not in public and not self._knows(value)}
+        if new:
+            # A new dictionary, since another thread may be reading the old one.
+            self._names = {form: name for name, value in new.items() for form in _forms(value)} | self._names
+            self._ready = None
+        if self is not _given:
+            _given.add(environment, public)
+
+    def add_own(self) -> None:
+        """Take the secrets among this process's own variables too: what runs inside it can read them."""
+        own = {name: value for name, value in os.environ.items() if _SECRET_NAMES.intersection(name.upper().split("_"))}
+        self.add({name: value for name, value in own.items() if name not in self._public})
 
     def text(self, text: str) -> str:
         """``text`` without secrets."""
-        if self._pattern is None:
-            return text
-        return self._pattern.sub(lambda found: f"[redacted {self._names[found[0]]}]", text)
+        pattern = self._pattern()
+        return text if pattern is None else pattern.sub(lambda found: f"[redacted {self._names[found[0]]}]", text)
 
     def data(self, value: Any) -> Any:
         """JSON-like data without secrets, in keys neither."""
@@ -58,11 +69,31 @@ class Redactor:
             if any(len(secret) > len(end) and secret.startswith(end) for secret in self._names):
                 cut = start
                 break
-        if self._pattern is not None:
-            for found in self._pattern.finditer(text):
-                if found.start() < cut < found.end():
-                    return found.start()
+        pattern = self._pattern()
+        for found in pattern.finditer(text) if pattern is not None else ():
+            if found.start() < cut < found.end():
+                return found.start()
         return cut
+
+    def _knows(self, value: str) -> bool:
+        return len(value) < SHORTEST_SECRET or value in self._names
+
+    def _pattern(self) -> re.Pattern[str] | None:
+        if self._ready is None and self._names:
+            # The longest first, so that a secret that begins like another one is taken out whole.
+            ordered = sorted(self._names, key=len, reverse=True)
+            self._ready = re.compile("|".join(map(re.escape, ordered)))
+        return self._ready
+
+
+_given = Redactor()
+"""Every secret that this process was given, by whomever."""
+
+
+def without_secrets(data: Any) -> Any:
+    """JSON-like data without any secret that this process was given or was started with: errors that are stored."""
+    _given.add_own()
+    return _given.data(data)
 
 
 class StreamRedactor:

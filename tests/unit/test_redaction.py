@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentq_nb.agent_os.process import Kept
-from agentq_nb.agent_os.redaction import Redactor, StreamRedactor
+from agentq_nb.redaction import Redactor, StreamRedactor
 
 
 def made(**environment: str) -> Redactor:

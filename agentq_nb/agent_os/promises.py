@@ -1,0 +1,60 @@
+"""What each kind of isolation keeps processes from, and what it does not: the sentences that users are shown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from agentq_nb.agent_os.values import Isolation
+
+FILE_ACTIONS = (
+    "files outside the workspace, from file actions (read_file and the like): no path and no link leads there"
+)
+GIVEN_ENVIRONMENT = "what processes are started with: a clean environment, without the notebook's variables"
+WRITING = "files outside the workspace: they cannot be written"
+SEEING = "your home folder and everything else that is not a system file: they cannot be seen"
+READING = "your home folder and everything else that is not a system file: they cannot be read"
+PROCESSES = "other processes: they cannot be seen or signalled, nor can their environments and memory be read"
+MEMORY_OF_OTHERS = "other processes: their environments and memory cannot be read"
+SIGNALS = "other processes: they cannot be signalled, nor reached by abstract sockets"
+PRIVATE_TMP = "the machine's /tmp: the one inside is private and goes with the command"
+
+NETWORK = "the network: processes reach whatever this machine reaches"
+ABSTRACT_SOCKETS = "local services that listen on an abstract socket"
+SOCKET_FILES = "local services that listen on a socket file, such as Docker's"
+SYSTEM_FILES = "reading system files: /usr, /etc, /opt and the Python that runs the notebook"
+PROCESS_LIST = "the list of processes with their command lines"
+ATTRIBUTES = "permissions, owners and times of your other files: they can be changed, and which files exist can be seen"
+TRUNCATING = "your other files can be emptied, though not written: this system's Linux is older than 6.2"
+SIGNALS_ON_OLD_LINUX = (
+    "signals and abstract sockets to other processes of yours: this system's Linux is older than 6.12"
+)
+RESOURCES = "memory, processor time and disk space"
+ANYTHING = (
+    "anything else: processes read, write and signal whatever you may, and find the notebook's variables in /proc"
+)
+IN_THE_KERNEL = "agents made with agents.function run inside the kernel, with all that the notebook may do"
+
+_TRUNCATING_SINCE, _SIGNALS_SINCE = 3, 6  # versions of Landlock
+
+NONE = Isolation(
+    "none", protects=(FILE_ACTIONS, GIVEN_ENVIRONMENT), does_not_protect=(ANYTHING, RESOURCES, IN_THE_KERNEL)
+)
+BUBBLEWRAP = Isolation(
+    "bubblewrap",
+    protects=(FILE_ACTIONS, GIVEN_ENVIRONMENT, WRITING, SEEING, PROCESSES, PRIVATE_TMP),
+    does_not_protect=(NETWORK, ABSTRACT_SOCKETS, SYSTEM_FILES, RESOURCES, IN_THE_KERNEL),
+)
+_LANDLOCK = Isolation(
+    "landlock",
+    protects=(FILE_ACTIONS, GIVEN_ENVIRONMENT, WRITING, READING, MEMORY_OF_OTHERS),
+    does_not_protect=(NETWORK, SOCKET_FILES, SYSTEM_FILES, PROCESS_LIST, ATTRIBUTES, RESOURCES, IN_THE_KERNEL),
+)
+
+
+def landlock(version: int) -> Isolation:
+    """What Landlock of this version (of its interface, as the running Linux has it) gives."""
+    more = [SIGNALS] if version >= _SIGNALS_SINCE else []
+    less = [TRUNCATING] if version < _TRUNCATING_SINCE else []
+    less += [] if version >= _SIGNALS_SINCE else [SIGNALS_ON_OLD_LINUX]
+    protects, does_not_protect = (*_LANDLOCK.protects, *more), (*less, *_LANDLOCK.does_not_protect)
+    return replace(_LANDLOCK, protects=protects, does_not_protect=does_not_protect)

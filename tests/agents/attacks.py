@@ -1,0 +1,258 @@
+"""What a process in a VM may try against the machine, and how to see whether it got through."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import subprocess
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agentq_nb.agent_os import promises
+from agentq_nb.agent_os.workspace import root_folder
+
+MARK = "NOTEBOOK_MARK"
+"""A variable that the process of the host was started with."""
+
+CONTENT = "what the user keeps there"
+"""Of every file that is attacked."""
+
+
+class Place:
+    """A folder with a VM's workspace in it, and around that what its processes should not get at."""
+
+    def __init__(self, folder: Path, key: tuple[str, ...]) -> None:
+        self.store = folder / "nb.agentq.duckdb"
+        self.root = root_folder(folder / "nb.agentq", "vm", key)
+        self.other_vm = root_folder(folder / "nb.agentq", "vm", ("another",))
+        self.outside = folder / "outside"
+        self.precious = self.outside / "precious"
+        self.new = self.outside / "new"
+        self.unique = uuid.uuid4().hex
+        self.in_home = Path.home() / f".agentq-attacked-{self.unique}"
+        self.in_tmp = Path("/tmp") / f"agentq-attacked-{self.unique}"
+        self.port = 0
+        self._exit = ExitStack()
+        self._neighbour: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Place:
+        self._exit.callback(self._clean)
+        for folder in (self.outside, self.root, self.other_vm):
+            folder.mkdir(parents=True)
+        self.port = self._listen(socket.AF_INET, ("127.0.0.1", 0)).getsockname()[1]
+        self._listen(socket.AF_UNIX, f"\0{self.unique}")
+        self._listen(socket.AF_UNIX, str(self.outside / "socket"))
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        self._exit.close()
+
+    @property
+    def neighbour(self) -> subprocess.Popen[bytes]:
+        """A process of the same user, with a mark in its environment and another in its command line."""
+        assert self._neighbour is not None
+        return self._neighbour
+
+    def reset(self) -> None:
+        """Make everything as it is before an attack."""
+        for folder in (self.outside, self.root):
+            for path in folder.iterdir():
+                if path.is_file() or path.is_symlink():
+                    path.unlink()
+        (self.root / "link").symlink_to(self.outside)
+        self.in_tmp.unlink(missing_ok=True)
+        for path in (self.precious, self.in_home, self.other_vm / "file"):
+            path.write_text(CONTENT)
+            path.chmod(0o600)
+        if self._neighbour is None or self._neighbour.poll() is not None:
+            self._end_neighbour()
+            words = ["/bin/sh", "-c", "read line", f"word-{self.unique}"]
+            environment = {"TOKEN": f"token-{self.unique}"}
+            self._neighbour = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+
+    def _listen(self, family: int, address: Any) -> socket.socket:
+        server = socket.socket(family, socket.SOCK_STREAM)
+        self._exit.callback(server.close)
+        server.bind(address)
+        server.listen()
+        return server
+
+    def _clean(self) -> None:
+        self.in_home.unlink(missing_ok=True)
+        self.in_tmp.unlink(missing_ok=True)
+        self._end_neighbour()
+
+    def _end_neighbour(self) -> None:
+        if self._neighbour is not None:
+            self._neighbour.kill()
+            self._neighbour.communicate()
+
+
+GotThrough = Callable[[Place, str], bool]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A shell command in one line, and whether it got through: seen on the machine afterwards, or in its output.
+
+    ``about`` are the sentences of ``isolation()`` that speak of it: the first that is said there counts.
+    """
+
+    name: str
+    about: tuple[str, ...]
+    command: Callable[[Place], str]
+    got_through: GotThrough
+
+
+def shows(text: Callable[[Place], str]) -> GotThrough:
+    return lambda at, output: text(at) in output
+
+
+def shows_content(at: Place, output: str) -> bool:
+    return CONTENT in output
+
+
+def is_new(at: Place, output: str) -> bool:
+    return at.new.exists()
+
+
+def has_changed(at: Place, output: str) -> bool:
+    return not at.precious.exists() or at.precious.read_text() != CONTENT
+
+
+def was_killed(at: Place, output: str) -> bool:
+    with suppress(subprocess.TimeoutExpired):
+        at.neighbour.wait(0.5)
+    return at.neighbour.poll() is not None
+
+
+def shows_mark(at: Place, output: str) -> bool:
+    return os.environ[MARK] in output
+
+
+def succeeds(command: Callable[[Place], str]) -> tuple[Callable[[Place], str], GotThrough]:
+    """For what leaves no trace: the command says so."""
+    return lambda at: f"{command(at)} && echo got''through", shows(lambda at: "gotthrough")
+
+
+def connects(family: str, address: str) -> str:
+    code = f"import socket; socket.socket(socket.{family}).connect({address})"
+    return f"python3 -c {shlex.quote(code)}"
+
+
+_ENVIRONMENTS_OF_ANCESTORS = (
+    "process=$PPID; while [ ${process:-0} -gt 0 ]; do tr '\\0' '\\n' < /proc/$process/environ; "
+    "process=$(grep PPid /proc/$process/status | tr -cd 0-9); done"
+)
+
+_WRITING = (promises.WRITING, promises.ANYTHING)
+_READING = (promises.SEEING, promises.READING, promises.ANYTHING)
+_MEMORY = (promises.PROCESSES, promises.MEMORY_OF_OTHERS, promises.ANYTHING)
+_SIGNALS = (promises.SIGNALS, promises.SIGNALS_ON_OLD_LINUX, promises.PROCESSES, promises.ANYTHING)
+_ABSTRACT = (promises.SIGNALS, promises.SIGNALS_ON_OLD_LINUX, promises.ABSTRACT_SOCKETS, promises.ANYTHING)
+_ATTRIBUTES = (promises.ATTRIBUTES, *_WRITING)
+_TRUNCATING = (promises.TRUNCATING, *_WRITING)
+
+ATTACKS = [
+    Attack("write by absolute path", _WRITING, lambda at: f"echo x > {at.new}", is_new),
+    Attack("write by ..", _WRITING, lambda at: "echo x > ../../../outside/new", is_new),
+    Attack("write by a link", _WRITING, lambda at: "echo x > link/new", is_new),
+    Attack("write by a new link", _WRITING, lambda at: f"ln -s {at.outside} fresh; echo x > fresh/new", is_new),
+    Attack("write by /proc", _WRITING, lambda at: f"echo x > /proc/self/root{at.new}", is_new),
+    Attack("overwrite", _WRITING, lambda at: f"echo x > {at.precious}", has_changed),
+    Attack("append", _WRITING, lambda at: f"echo x >> {at.precious}", has_changed),
+    Attack("truncate", _TRUNCATING, lambda at: f"truncate -s 0 {at.precious}", has_changed),
+    Attack("delete", _WRITING, lambda at: f"rm -f {at.precious}", has_changed),
+    Attack("rename", _WRITING, lambda at: f"mv {at.precious} {at.precious}2", has_changed),
+    Attack("move into the workspace", _WRITING, lambda at: f"mv {at.precious} moved", has_changed),
+    Attack("write by a hard link", _WRITING, lambda at: f"ln {at.precious} hard && echo x > hard", has_changed),
+    Attack("change who may read", _ATTRIBUTES, lambda at: f"chmod 644 {at.precious}",
+           lambda at, output: at.precious.stat().st_mode & 0o077 != 0),
+    Attack("change a time", _ATTRIBUTES, lambda at: f"touch -d 2001-01-01 {at.precious}",
+           lambda at, output: at.precious.stat().st_mtime < 1e9),
+    Attack("write to another VM", _WRITING, lambda at: f"echo x > {at.other_vm}/file",
+           lambda at, output: (at.other_vm / "file").read_text() != CONTENT),
+    Attack("write to the home folder", _WRITING, lambda at: f"echo x > {at.in_home}",
+           lambda at, output: at.in_home.read_text() != CONTENT),
+    Attack("write to the store", _WRITING, *succeeds(lambda at: f"(: >> {at.store})")),
+    Attack("write to the guard", _WRITING, *succeeds(lambda at: f"(: >> {at.store}.guard)")),
+    Attack("write to /tmp", (promises.PRIVATE_TMP, *_WRITING), lambda at: f"echo x > {at.in_tmp}",
+           lambda at, output: at.in_tmp.exists()),
+    Attack("read by absolute path", _READING, lambda at: f"cat {at.precious}", shows_content),
+    Attack("read by ..", _READING, lambda at: "cat ../../../outside/precious", shows_content),
+    Attack("read by a link", _READING, lambda at: "cat link/precious", shows_content),
+    Attack("read by a hard link", _READING, lambda at: f"ln {at.precious} hard && cat hard", shows_content),
+    Attack("read by /proc", _READING, lambda at: f"cat /proc/self/root{at.precious}", shows_content),
+    Attack("read by /proc of the kernel", _READING, lambda at: f"cat /proc/{os.getpid()}/root{at.precious}", shows_content),
+    Attack("read the home folder", _READING, lambda at: f"cat {at.in_home}", shows_content),
+    Attack("list the home folder", _READING, lambda at: f"ls -A {at.in_home.parent}", shows(lambda at: at.in_home.name)),
+    Attack("read another VM", _READING, lambda at: f"cat {at.other_vm}/file", shows_content),
+    Attack("read the store", _READING, lambda at: f"head -c 12 {at.store}", shows(lambda at: "DUCK")),
+    Attack("see whether a file exists", (promises.ATTRIBUTES, *_READING), *succeeds(lambda at: f"test -e {at.precious}")),
+    Attack("read a system file", (promises.SYSTEM_FILES, promises.ANYTHING), lambda at: "cat /etc/passwd",
+           shows(lambda at: "root:")),
+    Attack("own environment", (promises.GIVEN_ENVIRONMENT,), lambda at: "env; tr '\\0' '\\n' < /proc/self/environ",
+           shows_mark),
+    Attack("environment of the kernel", _MEMORY, lambda at: f"tr '\\0' '\\n' < /proc/{os.getpid()}/environ", shows_mark),
+    Attack("environments of its ancestors", _MEMORY, lambda at: _ENVIRONMENTS_OF_ANCESTORS, shows_mark),
+    Attack("environment of a neighbour", _MEMORY, lambda at: f"tr '\\0' '\\n' < /proc/{at.neighbour.pid}/environ",
+           shows(lambda at: f"token-{at.unique}")),
+    Attack("all environments", _MEMORY, lambda at: "cat /proc/[0-9]*/environ | tr '\\0' '\\n'",
+           shows(lambda at: f"token-{at.unique}")),
+    Attack("memory of a neighbour", _MEMORY, lambda at: f"cat /proc/{at.neighbour.pid}/maps", shows(lambda at: "[stack]")),
+    Attack("open files of the kernel", _MEMORY, lambda at: f"ls -l /proc/{os.getpid()}/fd",
+           shows(lambda at: str(at.store))),
+    Attack("list processes", (promises.PROCESS_LIST, promises.PROCESSES, promises.ANYTHING),
+           lambda at: "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n'", shows(lambda at: f"word-{at.unique}")),
+    Attack("signal the kernel", _SIGNALS, *succeeds(lambda at: f"kill -CONT {os.getpid()}")),
+    Attack("kill a neighbour", _SIGNALS, lambda at: f"kill -9 {at.neighbour.pid}", was_killed),
+    Attack("the network", (promises.NETWORK, promises.ANYTHING),
+           *succeeds(lambda at: connects("AF_INET", f"('127.0.0.1', {at.port})"))),
+    Attack("an abstract socket", _ABSTRACT, *succeeds(lambda at: connects("AF_UNIX", f"chr(0) + '{at.unique}'"))),
+    Attack("a socket file", (promises.SOCKET_FILES, *_READING),
+           *succeeds(lambda at: connects("AF_UNIX", f"'{at.outside}/socket'"))),
+    Attack("200 MB of memory and 20 of disk", (promises.RESOURCES,),
+           *succeeds(lambda at: "python3 -c 'bytes(200 << 20)' && head -c 20000000 /dev/zero > big")),
+]  # fmt: skip
+"""By ``exec`` and by agents."""
+
+
+@dataclass(frozen=True)
+class FileAttack:
+    """The same by file actions: a call, which may raise, and gives what was read."""
+
+    name: str
+    call: Callable[[Any, Place], Any]
+    got_through: GotThrough
+
+
+FILE_ATTACKS = [
+    FileAttack("write by absolute path", lambda vm, at: vm.write_file(str(at.new), "x"), is_new),
+    FileAttack("write by ..", lambda vm, at: vm.write_file("../../../outside/new", "x"), is_new),
+    FileAttack("write by .. in /home/user", lambda vm, at: vm.write_file(f"/home/user/../..{at.new}", "x"), is_new),
+    FileAttack("write by a link", lambda vm, at: vm.write_file("link/new", "x"), is_new),
+    FileAttack("overwrite by a link", lambda vm, at: vm.write_file("link/precious", "x"), has_changed),
+    FileAttack("make a folder by a link", lambda vm, at: vm.make_dir("link/new"), is_new),
+    FileAttack("delete by a link", lambda vm, at: vm.delete("link/precious"), has_changed),
+    FileAttack("delete a folder by a link", lambda vm, at: vm.delete("link/.", recursive=True), has_changed),
+    FileAttack("move out", lambda vm, at: vm.move("own", "link/new"), is_new),
+    FileAttack("move in", lambda vm, at: vm.move("link/precious", "moved"), has_changed),
+    FileAttack("write to another VM", lambda vm, at: vm.write_file(f"../{at.other_vm.name}/file", "x"),
+               lambda at, output: (at.other_vm / "file").read_text() != CONTENT),
+    FileAttack("read by absolute path", lambda vm, at: vm.read_file(str(at.precious)), shows_content),
+    FileAttack("read by ..", lambda vm, at: vm.read_file("../../../outside/precious"), shows_content),
+    FileAttack("read by a link", lambda vm, at: vm.read_file("link/precious"), shows_content),
+    FileAttack("read another VM", lambda vm, at: vm.read_file(f"../{at.other_vm.name}/file"), shows_content),
+    FileAttack("read the home folder", lambda vm, at: vm.read_file(str(at.in_home)), shows_content),
+    FileAttack("read the store", lambda vm, at: vm.read_file("../../../nb.agentq.duckdb"), shows(lambda at: "DUCK")),
+    FileAttack("list by a link", lambda vm, at: vm.list_dir("link"), shows(lambda at: "precious")),
+    FileAttack("look at by a link", lambda vm, at: vm.stat("link/precious"), shows(lambda at: "size")),
+    FileAttack("environment of the kernel", lambda vm, at: vm.read_file("environment"), shows_mark),
+    FileAttack("work in a folder by a link", lambda vm, at: vm.exec("pwd", cwd="link"), shows(lambda at: "outside")),
+]  # fmt: skip
+"""In the workspace there are a file ``own``, ``link`` to the outside, and ``environment``, a link into /proc."""

@@ -1,0 +1,187 @@
+"""``python -m tests.agents.isolation_table``: what each isolation says it keeps out, beside what it kept out.
+
+For each kind a host of its own is started, with a mark in its environment; the attacks go by file actions, ``exec``, an
+agent over ACP, and an agent that is a Python function. A row is wrong where an attack got through that ``isolation()``
+says cannot, or the other way round, or where it says nothing about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from agentq_nb import agent_os, agents
+from agentq_nb.agent_os import isolation, promises
+from agentq_nb.agent_os.values import IsolationKind
+from agentq_nb.errors import AgentqError
+from tests.agents.attacks import ATTACKS, CONTENT, FILE_ATTACKS, MARK, Place
+from tests.agents.test_acp_faults import stub
+from tests.unit.agent_os.machine import Machine
+
+PROJECT = Path(__file__).resolve().parents[2]
+KEY = ("attacked",)
+
+Run = Callable[[str], Awaitable[str]]
+"""Runs a shell command by one of the routes; what it printed."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One attack by one route: the sentence that speaks of it, and what happened."""
+
+    kind: str
+    route: str
+    attack: str
+    sentence: str | None
+    promised: bool | None
+    """Whether that sentence says it is kept out; None: there is no sentence."""
+    kept_out: bool
+
+    @property
+    def true(self) -> bool:
+        return self.promised is self.kept_out
+
+
+def compare(told: Any, route: str, attack: str, about: Sequence[str], got_through: bool) -> Row:
+    """Look up what ``isolation()`` said about an attack."""
+    said = [sentence for sentence in about if sentence in (*told.protects, *told.does_not_protect)]
+    sentence = said[0] if said else None
+    promised = None if sentence is None else sentence in told.protects
+    return Row(told.kind, route, attack, sentence, promised, not got_through)
+
+
+async def attacked_by_files(vm: Machine, at: Place, told: Any) -> list[Row]:
+    rows: list[Row] = []
+    for attack in FILE_ATTACKS:
+        at.reset()
+        (at.root / "own").write_text("own")
+        (at.root / "environment").symlink_to("/proc/self/environ")
+        output = ""
+        with suppress(AgentqError):  # what counts is what happened
+            output = repr(await attack.call(vm, at))
+        through = attack.got_through(at, output)
+        rows.append(compare(told, "files", attack.name, [promises.FILE_ACTIONS], through))
+    return [*rows, await attacked_by_swapping(vm, at, told)]
+
+
+async def attacked_by_swapping(vm: Machine, at: Place, told: Any) -> Row:
+    """While files are written and read, a process of the VM makes one of the folders on the way a link to the outside."""
+    at.reset()
+    (at.root / "real").mkdir()
+    swap = f"mv real swapped; mv swapped real; ln -s {at.outside} swapped; rm swapped"
+    swapping = asyncio.create_task(vm.exec(f"while [ ! -e stop ]; do {swap}; done"))
+    output = ""
+    for _ in range(300):
+        with suppress(AgentqError):
+            await vm.write_file("swapped/new", "x")
+            output += repr(await vm.read_file("swapped/precious"))
+    await vm.write_file("stop", "")
+    await swapping
+    through = at.new.exists() or CONTENT in output
+    return compare(told, "files", "swap a folder for a link meanwhile", [promises.FILE_ACTIONS], through)
+
+
+async def attacked_by(route: str, run: Run, at: Place, told: Any) -> list[Row]:
+    rows: list[Row] = []
+    for attack in ATTACKS:
+        at.reset()
+        output = await run(attack.command(at))
+        about = [promises.IN_THE_KERNEL] if route == "function" else attack.about
+        rows.append(compare(told, route, attack.name, about, attack.got_through(at, output)))
+    return rows
+
+
+async def in_the_kernel(session: Any, prompt: str) -> str:
+    """The function agent: what the notebook may, it may."""
+    words = ["/bin/sh", "-c", prompt]
+    done = await asyncio.to_thread(subprocess.run, words, cwd=session.root, capture_output=True, check=False)
+    return done.stdout.decode(errors="replace")
+
+
+@asynccontextmanager
+async def routes(vm: Machine) -> AsyncIterator[dict[str, Run]]:
+    """Every way in which a command gets into the VM."""
+
+    async def by_exec(command: str) -> str:
+        return (await vm.exec(command, timeout=30)).stdout
+
+    def by(session_id: str, verb: str) -> Run:
+        async def prompt(command: str) -> str:
+            return (await vm.send_prompt(session_id, verb + command)).text
+
+        return prompt
+
+    stub_session, function_session = [await vm.create_session(name) for name in ("stub", "in_the_kernel")]
+    yield {
+        "exec": by_exec,
+        "agent": by(stub_session.session_id, "run "),
+        "function": by(function_session.session_id, ""),
+    }
+
+
+async def attack(kind: IsolationKind) -> list[Row]:
+    """All attacks under one kind, in this process."""
+    if kind == "landlock":
+        isolation._tried["bubblewrap"] = "not in this table"
+    mode = "off" if kind == "none" else "required"
+    cls = agent_os(agents=[stub(), agents.function(in_the_kernel)], isolation=mode)
+    with tempfile.TemporaryDirectory(dir=Path.home()) as name, Place(Path(name), KEY) as at:
+        async with Machine(cls, Path(name), KEY) as vm, routes(vm) as ways:
+            told = await vm.isolation()
+            rows = await attacked_by_files(vm, at, told)
+            for route, run in ways.items():
+                rows += await attacked_by(route, run, at, told)
+            spoken = {row.sentence for row in rows}
+            for sentence in (*told.protects, *told.does_not_protect):
+                assert sentence in spoken, f"No attack tries whether this is true: {sentence}"
+    return rows
+
+
+def tried(kind: IsolationKind) -> list[Row]:
+    """The same in a process that was started with a mark in its environment."""
+    words = [sys.executable, "-m", "tests.agents.isolation_table", kind]
+    environment = os.environ | {MARK: f"mark-{os.urandom(8).hex()}"}
+    ran = subprocess.run(words, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise AssertionError(ran.stderr)
+    return [Row(**row) for row in json.loads(ran.stdout)]
+
+
+def render(rows: Sequence[Row]) -> str:
+    """A line for each attack by each route, a column for each kind; ``!`` marks what is not as it was said."""
+    kinds = list(dict.fromkeys(row.kind for row in rows))
+    found = {(row.route, row.attack, row.kind): row for row in rows}
+    attacks = list(dict.fromkeys((row.route, row.attack) for row in rows))
+    lines = [f"{'by':9}{'attack':36}" + "".join(f"{kind:14}" for kind in kinds)]
+    for route, attack in attacks:
+        cells = [found[route, attack, kind] for kind in kinds]
+        words = ["kept out" if row.kept_out else "gets through" for row in cells]
+        marks = ["" if row.true else " !" for row in cells]
+        lines.append(
+            f"{route:9}{attack:36}" + "".join(f"{w + m:14}" for w, m in zip(words, marks, strict=True)).rstrip()
+        )
+    return "\n".join(lines)
+
+
+def main(words: Sequence[str]) -> int:
+    if words:
+        print(json.dumps([asdict(row) for row in asyncio.run(attack(words[0]))]))  # type: ignore[arg-type]
+        return 0
+    rows = [row for kind in reversed(get_args(IsolationKind)) for row in tried(kind)]
+    print(render(rows))
+    wrong = [row for row in rows if not row.true]
+    print(f"\n{len(rows)} attacks, {len(wrong)} of them not as isolation() says")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
