@@ -88,6 +88,22 @@ def error_text(error: Mapping[str, Any]) -> str:
     return f"{told}\n\n{error['traceback']}" if error.get("traceback") else told
 
 
+def is_number(value: Any) -> bool:
+    """Whether a cell of a table is aligned at the right."""
+    if isinstance(value, Cell):
+        return value.text.isdecimal()
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def numeric_columns(sheet: Sheet) -> list[bool]:
+    """For each column, whether it holds numbers, and nothing else but empty cells."""
+    columns = [[row[index] for row in sheet.rows] for index in range(len(sheet.columns))]
+    return [
+        any(map(is_number, column)) and all(is_number(value) or value in ("", None) for value in column)
+        for column in columns
+    ]
+
+
 # --- plain text -------------------------------------------------------------------------------------------------------
 
 
@@ -109,10 +125,9 @@ def as_text(sheet: Sheet) -> str:
 
 
 def _aligned(sheet: Sheet) -> Iterable[str]:
-    columns = range(len(sheet.columns))
+    numeric = numeric_columns(sheet)
     lines = [[_one_line(cell, sheet.widest) for cell in row] for row in (sheet.columns, *sheet.rows)]
-    widths = [max(_width(line[index]) for line in lines) for index in columns]
-    numeric = [all(isinstance(row[index], (int, float)) for row in sheet.rows) for index in columns]
+    widths = [max(_width(line[index]) for line in lines) for index in range(len(numeric))]
     for number, line in enumerate(lines):
         cells = [
             " " * (width - _width(text)) + text if right else text + " " * (width - _width(text))

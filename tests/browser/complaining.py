@@ -7,8 +7,13 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import ConsoleMessage, Dialog, Page
 
-# JupyterLab says this of its own requests whenever a kernel ends or a page is left.
-_OF_JUPYTERLAB = re.compile(r"Canceled future for \w+ message before replies were done")
+_OF_JUPYTER = re.compile(
+    r"Canceled future for \w+ message before replies were done"  # when a kernel ends or a page is left
+    r"|reading 'kernel'\)[^$]*/@jupyter-widgets/jupyterlab-manager/"  # in a notebook opened without a kernel
+    r"|reading 'schema'\)[^$]*/static/notebook/notebook_core"  # now and then, when Notebook 7 starts
+)
+"""What Jupyter's own pages complain of without any doing of ours."""
+
 _LOCAL_SCHEMES = ("data", "blob", "about", "file")
 
 
@@ -17,10 +22,11 @@ def complaints_of(page: Page) -> list[str]:
     complaints: list[str] = []
 
     def complain(kind: str, text: str) -> None:
-        complaints.append(f"{kind}: {text[:500]}")
+        if not _OF_JUPYTER.search(text):
+            complaints.append(f"{kind}: {text[:500]}")
 
     def said(message: ConsoleMessage) -> None:
-        if message.type == "error" and not _OF_JUPYTERLAB.search(message.text):
+        if message.type == "error":
             complain("console", message.text)
 
     def asked(dialog: Dialog) -> None:
@@ -36,7 +42,7 @@ def complaints_of(page: Page) -> list[str]:
             complain("request", url)
 
     page.on("console", said)
-    page.on("pageerror", lambda error: complain("uncaught", str(error)))
+    page.on("pageerror", lambda error: complain("uncaught", error.stack or str(error)))
     page.on("dialog", asked)
     page.on("popup", lambda other: complain("another window", other.url))
     page.on("request", lambda request: fetched(request.url))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.browser.driving import WIDE, Lab
+from tests.browser.driving import HEIGHT, WIDE, Lab
 from tests.browser.serving import JupyterServer
 from tests.unit.agent_os.needs import missing
 
@@ -67,7 +67,7 @@ def lab(chromium: Browser, server: JupyterServer) -> Iterator[Lab]:
 def window(chromium: Browser, server: JupyterServer) -> Iterator[Lab]:
     """A window onto ``server``, whose kernels end with it. It checks that the page did not complain."""
     server.reset_settings()
-    context = chromium.new_context(viewport={"width": WIDE, "height": 1000}, reduced_motion="reduce")
+    context = chromium.new_context(viewport={"width": WIDE, "height": HEIGHT}, reduced_motion="reduce")
     try:
         opened = Lab(context.new_page(), server)
         yield opened

@@ -5,6 +5,7 @@ Playwright runs its own event loop on this thread, so tests here are plain funct
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -24,12 +25,11 @@ from tests.browser.serving import PROJECT, JupyterServer
 SCREENSHOTS = Path(os.environ.get("AGENTQ_SCREENSHOTS") or PROJECT / ".screenshots")
 """Where pictures go, for people to look at."""
 
-WIDE, NARROW = 1400, 640
-"""Widths of the window in pixels."""
+WIDE, NARROW, HEIGHT = 1400, 640, 1400
+"""Sizes of the window in pixels."""
 
-_HEIGHT = 1000
-_TALLEST = 12_000
 _PANEL = "window.jupyterapp.shell.currentWidget"
+_SCROLLER = f"{_PANEL}.content.node.querySelector('.jp-WindowedPanel-outer')"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -220,24 +220,29 @@ class Lab:
         self.page.wait_for_selector(f"body[data-jp-theme-light='{str(theme == 'light').lower()}']", state="attached")
 
     def set_width(self, pixels: int) -> None:
-        """The width of the window: ``WIDE`` or ``NARROW``."""
-        self.page.set_viewport_size({"width": pixels, "height": _HEIGHT})
+        """The width of the window: ``WIDE``, or ``NARROW``, where the side bar is closed to make room."""
+        self.page.set_viewport_size({"width": pixels, "height": HEIGHT})
+        if self.page.evaluate("() => !window.jupyterapp.shell.leftCollapsed") == (pixels <= NARROW):
+            self.command("application:toggle-left-area")
 
-    def screenshot(self, name: str, *, whole: bool = False) -> Path:
-        """A picture of the window; ``whole`` makes it so tall for the moment that the whole notebook is seen."""
+    def screenshot(self, name: str) -> Path:
+        """A picture of the window, for people to look at."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         file = SCREENSHOTS / f"{name}.png"
-        size = self.page.viewport_size
-        if whole and size:
-            tall = self.page.evaluate(
-                "() => Math.max(...[...document.querySelectorAll('.jp-WindowedPanel-outer')].map(e => e.scrollHeight))"
-            )
-            self.page.set_viewport_size({**size, "height": min(_TALLEST, int(tall) + 200)})
-        self.page.wait_for_timeout(300)  # what moves into place has moved
+        self.page.wait_for_timeout(150)  # what moves into place has moved
         self.page.screenshot(path=file)
-        if whole and size:
-            self.page.set_viewport_size(size)
         return file
+
+    def screenshots(self, name: str) -> None:
+        """Pictures of the whole notebook from its first cell to its last: ``name-1``, ``name-2``, …"""
+        height = self.page.evaluate(f"() => {_SCROLLER}.clientHeight")
+        end = self.page.evaluate(
+            f"""() => {_PANEL}.content.widgets.at(-1).node.getBoundingClientRect().bottom
+                - {_SCROLLER}.getBoundingClientRect().top + {_SCROLLER}.scrollTop"""
+        )
+        for number in range(math.ceil(end / height)):
+            self.page.evaluate(f"top => {{ {_SCROLLER}.scrollTop = top; }}", number * height)
+            self.screenshot(f"{name}-{number + 1}")
 
     # --- inside ---
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from agentq_nb.commands.sheets import Cell, Sheet, duration, error_text, moment_text, tone
 from agentq_nb.commands.showing.sheets_by_kind import shows
 from agentq_nb.mailboxes.protocol import QueueStatus
@@ -11,6 +14,7 @@ from agentq_nb.standing import ActorStatus, HostStatus
 from agentq_nb.store import Table
 
 _MOST_ROWS = 200
+_TONED_COLUMNS = ("status", "outcome")
 _QUEUE_COLUMNS = ("queue", "waiting", "delayed", "running", "dead", "oldest")
 
 
@@ -82,7 +86,7 @@ def _queue(status: QueueStatus) -> Sheet:
 def _table(table: Table) -> Sheet:
     return Sheet(
         columns=table.columns,
-        rows=table.rows[:_MOST_ROWS],
+        rows=[_toned(table.columns, row) for row in table.rows[:_MOST_ROWS]],
         empty="No rows.",
         notes=_left_out(len(table.rows), "rows"),
     )
@@ -90,6 +94,14 @@ def _table(table: Table) -> Sheet:
 
 def _place(background: bool) -> str:
     return "the background, in a thread of its own" if background else "the kernel's event loop"
+
+
+def _toned(columns: Sequence[str], row: Sequence[Any]) -> list[Any]:
+    """A row of a query, in which the status of a message strikes the eye as it does everywhere else."""
+    return [
+        tone(value) if column in _TONED_COLUMNS and isinstance(value, str) else value
+        for column, value in zip(columns, row, strict=True)
+    ]
 
 
 def _rows(actor: ActorStatus) -> list[tuple[object, ...]]:

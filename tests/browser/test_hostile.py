@@ -1,0 +1,76 @@
+"""Text that would do harm as HTML, script, Markdown, TeX or terminal codes is shown as text, wherever notebooks go."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+from playwright.sync_api import Page
+
+from tests.browser.complaining import complaints_of
+from tests.browser.driving import Lab
+from tests.browser.hostile import ACTORS, PAYLOAD, REFUSED, SHOWN
+
+UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+ALIVE = "script, iframe, img, svg, style, object, embed, form, a, mjx-container, .MathJax, [onload], [onerror]"
+"""What no form has, unless text came alive."""
+
+
+def assert_only_shown(page: Page, forms: int) -> None:
+    """Every form is there, holds nothing but text, and nothing happened: not by itself, and not by a click."""
+    shown = page.locator(".agentq")
+    assert shown.count() == forms
+    for number in range(forms):
+        text = shown.nth(number).inner_text()
+        assert text.strip()
+        assert not UNSAFE.search(text)
+    assert page.locator(".agentq").locator(ALIVE).count() == 0
+    texts = "\n".join(shown.all_inner_texts())
+    assert texts.count("<script>window.harmed = true") > 10
+    assert texts.count("[Markdown link](javascript:window.harmed = true)") > 10
+    assert "[0m" not in texts
+    address = page.url
+    for words in ("HTML link", "[Markdown link](", "TeX link"):
+        page.locator(".agentq", has_text=words).first.get_by_text(words).first.click()
+    page.wait_for_timeout(500)
+    assert page.url == address
+    assert [frame.evaluate("() => window.harmed") for frame in page.frames] == [None] * len(page.frames)
+    scripts = page.locator("a[href]").evaluate_all(
+        "all => all.map(a => a.href).filter(href => /^(java|vb)script:/i.test(href))"
+    )
+    assert scripts == []
+
+
+def test_hostile_text_is_shown_as_text_in_jupyterlab_untrusted_and_on_a_page_of_nbconvert(
+    lab: Lab, folder: Path
+) -> None:
+    notebook = folder / "hostile.ipynb"
+    lab.open_cells(notebook, ["%load_ext agentq_nb", PAYLOAD, ACTORS, *SHOWN.values()])
+    cells = lab.run_all()[3:]
+    for refused in REFUSED.values():
+        assert lab.run(refused).failed or "UsageError" in lab.cells[-1].text
+    assert_only_shown(lab.page, len(SHOWN))
+    for name, cell in zip(SHOWN, cells, strict=True):
+        assert not UNSAFE.search(cell.text), name
+    lab.screenshots("hostile")
+    lab.save()
+
+    # A notebook that was changed by another program is not trusted.
+    content = nbformat.read(notebook, as_version=4)
+    content.metadata["changed"] = True
+    untrusted = folder / "untrusted.ipynb"
+    nbformat.write(content, untrusted)
+    lab.open(untrusted, kernel=False)
+    assert_only_shown(lab.page, len(SHOWN))
+    lab.screenshot("hostile-untrusted")
+
+    subprocess.run([sys.executable, "-m", "nbconvert", "--to", "html", notebook], check=True, capture_output=True)
+    page = lab.page.context.new_page()
+    complaints = complaints_of(page)
+    page.goto(notebook.with_suffix(".html").as_uri(), wait_until="load")
+    assert_only_shown(page, len(SHOWN))
+    # The page itself asks other machines for scripts, which are out of reach here.
+    assert [told for told in complaints if not told.startswith(("request", "console"))] == []

@@ -1,0 +1,65 @@
+"""Run All on every notebook of the project, in JupyterLab; the first in Notebook 7 too; and what a reader sees later."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from playwright.sync_api import Browser
+
+from tests.browser.conftest import window
+from tests.browser.driving import NARROW, WIDE, Lab
+from tests.browser.serving import PROJECT, JupyterServer
+
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture
+def notebook7(chromium: Browser, tmp_path: Path) -> Iterator[Lab]:
+    """A window of Notebook 7."""
+    (root := tmp_path / "notebooks").mkdir()
+    (home := tmp_path / "home").mkdir()
+    with JupyterServer(root, home, "notebook") as server, window(chromium, server) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_notebook_runs_in_jupyterlab_and_is_readable_afterwards_without_a_kernel(
+    lab: Lab, folder: Path, notebook: Path
+) -> None:
+    copy = Path(shutil.copy(notebook, folder))
+    lab.open(copy)
+    lab.run_all(timeout=240)
+    lab.screenshots(f"{notebook.stem}-light-wide")
+    lab.set_theme("dark")
+    lab.set_width(NARROW)
+    lab.screenshots(f"{notebook.stem}-dark-narrow")
+    forms = lab.notebook.locator(".agentq").all_inner_texts()
+    assert forms
+    lab.save()
+    for reader in (copy, untrusted(copy)):
+        lab.server.shut_down_kernels()
+        lab.open(reader, kernel=False)
+        assert lab.notebook.locator(".agentq").all_inner_texts() == forms
+        assert lab.notebook.get_by_text("Error displaying widget").count() == 0
+    lab.set_width(WIDE)
+    lab.screenshots(f"{notebook.stem}-dark-untrusted")
+
+
+def test_the_first_notebook_runs_in_notebook_7(notebook7: Lab) -> None:
+    copy = Path(shutil.copy(NOTEBOOKS[0], notebook7.server.root))
+    notebook7.open(copy)
+    notebook7.run_all(timeout=240)
+    notebook7.screenshots(f"{copy.stem}-notebook7")
+
+
+def untrusted(notebook: Path) -> Path:
+    """A copy that another program changed, so that its signature does not hold and its output is not trusted."""
+    content = nbformat.read(notebook, as_version=4)
+    content.metadata["changed"] = True
+    copy = notebook.with_stem(f"{notebook.stem}-untrusted")
+    nbformat.write(content, copy)
+    return copy

@@ -1,0 +1,107 @@
+"""Waits in the cells of a real JupyterLab: Run All ends in order, and nothing that arrives meanwhile is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.browser.driving import Lab
+
+SETUP = """
+%load_ext agentq_nb
+import asyncio
+import ipywidgets
+from pathlib import Path
+from agentq_nb import Actor, Queue, create_client
+
+ended, clicks, handled = [], [], []
+
+class Echo(Actor):
+    words = Queue(str, reply=str)
+
+    async def run(self):
+        async for message in self.queue.iter(completable=True):
+            if message.body.startswith("until"):
+                while not Path("release").exists():
+                    await asyncio.sleep(0.02)
+            handled.append(message.body)
+            await message.complete(message.body.upper())
+
+button = ipywidgets.Button(description="Click me")
+button.on_click(lambda _: clicks.append(len(clicks) + 1))
+button
+"""
+
+AWAITED = "x = %agentq ask echo/main words until awaited\nended.append(x.response)"
+NESTED = "%%time\nx = %agentq ask echo/main words until nested\nended.append(x.response)"
+IN_A_FUNCTION = "def ask():\n    x = %agentq ask echo/main words until inner\n    ended.append(x.response)\nask()"
+
+
+KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+
+
+def ask_for_completions(lab: Lab, code: str) -> None:
+    """Ask as the Tab key does, without waiting for the answer."""
+    lab.page.evaluate(
+        f"code => {{ window.completions = {KERNEL}.requestComplete({{ code, cursor_pos: code.length }}); }}", code
+    )
+
+
+def completions(lab: Lab) -> list[str]:
+    """The answer."""
+    return list(lab.page.evaluate("async () => (await window.completions).content.matches"))
+
+
+def test_run_all_with_waits_in_several_cells_ends_in_order(lab: Lab, folder: Path) -> None:
+    asks = [
+        "x = %agentq ask echo/main words one\nended.append(x.response)",
+        "%%time\nx = %agentq ask echo/main words two\nended.append(x.response)",
+        "%%capture\nx = %agentq ask echo/main words three\nended.append(x.response)",
+        "for word in ['four']:\n    x = %agentq ask echo/main words four\n    ended.append(x.response)",
+        "def ask():\n    x = %agentq ask echo/main words five\n    ended.append(x.response)\nask()",
+        "ended.append(await create_client().echo.get_or_create('main').send('words', 'six', wait=True))",
+    ]
+    lab.open_cells(folder / "order.ipynb", [SETUP, "%agentq start", *asks, "[*ended[:-1], ended[-1].response]"])
+    cells = lab.run_all()
+    assert cells[-1].text == "['ONE', 'TWO', 'THREE', 'FOUR', 'FIVE', 'SIX']"
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+
+
+@pytest.mark.parametrize("waiting", [AWAITED, NESTED, IN_A_FUNCTION], ids=["awaited", "nested", "in-a-function"])
+def test_clicks_completions_and_queued_cells_that_arrive_during_a_wait_are_not_lost(
+    lab: Lab, folder: Path, waiting: str
+) -> None:
+    lab.open_cells(folder / "meanwhile.ipynb", [SETUP, "%agentq start"])
+    lab.run_all()
+    lab.start(waiting)
+    lab.until(lambda: lab.cells[-1].running)
+    for number in range(3):
+        lab.start(f"ended.append({number})")
+    for _ in range(5):
+        lab.notebook.get_by_role("button", name="Click me").click()
+    ask_for_completions(lab, "ended.app")
+    assert sum(cell.running for cell in lab.cells) == 4
+    (folder / "release").touch()
+    lab.wait_until_done()
+    assert not any(cell.failed for cell in lab.cells)
+    assert lab.value("ended[1:]") == "[0, 1, 2]"
+    assert lab.value("ended[0].startswith('UNTIL')") == "True"
+    lab.until(lambda: lab.value("clicks") == "[1, 2, 3, 4, 5]")
+    assert completions(lab) == ["append"]
+
+
+@pytest.mark.parametrize("waiting", [AWAITED, NESTED], ids=["awaited", "nested"])
+def test_the_stop_button_stops_the_waiting_and_never_the_work(lab: Lab, folder: Path, waiting: str) -> None:
+    lab.open_cells(folder / "stop.ipynb", [SETUP, "%agentq start"])
+    lab.run_all()
+    lab.start(waiting)
+    lab.until(lambda: lab.cells[-1].running)
+    lab.page.wait_for_timeout(500)
+    lab.interrupt()
+    lab.wait_until_done()
+    assert "Stopped waiting for message" in lab.cells[-1].text
+    assert lab.value("(handled, ended)") == "([], [])"
+    (folder / "release").touch()
+    assert lab.run("x = %agentq ask echo/main words after\nx.response").text == "'AFTER'"
+    assert lab.value("[handled[0].split()[0], handled[1]]") == "['until', 'after']"
