@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from agentq_nb.agent_os.redaction import Redactor
 from agentq_nb.agent_os.tools.showing import as_json, bounded, shown
 from agentq_nb.agent_os.transcript import Transcript
 from agentq_nb.errors import AgentqError
 from agentq_nb.messages import describe
 from agentq_nb.naming import mint_id
+from agentq_nb.redaction import Redactor
 
 if TYPE_CHECKING:
     from agentq_nb.agent_os.tools.describing import HostTool
