@@ -490,6 +490,12 @@ class PromptFailed(AgentError):
     code = "prompt_failed"
 
 
+class ProcessUnknown(AgentError):
+    """The VM has no such process."""
+
+    code = "process_unknown"
+
+
 class WorkspaceError(AgentError):
     """A path leaves the workspace, or the file action failed."""
 

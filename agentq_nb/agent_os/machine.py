@@ -13,13 +13,12 @@ from agentq_nb.agent_os.agents.agent import Agent
 from agentq_nb.agent_os.arguments import checked_command
 from agentq_nb.agent_os.isolation import in_force, job
 from agentq_nb.agent_os.permissions import Permits
-from agentq_nb.agent_os.process import Job, run
+from agentq_nb.agent_os.process import Job
+from agentq_nb.agent_os.processes import Processes
 from agentq_nb.agent_os.sessions import Sessions, sessions_of
 from agentq_nb.agent_os.tools import ToolServer
 from agentq_nb.agent_os.values import ExecResult, IsolationMode
 from agentq_nb.agent_os.workspace import FileName, Workspace, root_folder
-from agentq_nb.errors import AgentError
-from agentq_nb.redaction import StreamRedactor
 
 if TYPE_CHECKING:
     from agentq_nb.agent_os.tools.describing import HostTool
@@ -50,15 +49,14 @@ class Machine(Actor, action_timeout=None):
     def _workspace(self) -> Workspace:
         return Workspace(root_folder(self._parent or self.runtime.workspaces, self.name, self.key))
 
+    @functools.cached_property
+    def _processes(self) -> Processes:
+        return Processes(self, self._sessions.redactor)
+
     async def _exec(
         self, command: str | Sequence[str], timeout: float | None, cwd: FileName, environment: Mapping[str, str]
     ) -> ExecResult:
-        prepared = await self._job(command, cwd, environment)
-        redactor = self._sessions.redactor
-        try:
-            return await run(prepared, timeout, StreamRedactor(redactor), StreamRedactor(redactor))
-        except OSError as error:
-            raise AgentError(f"The command could not be started: {error}.", code="not_started") from None
+        return await self._processes.run(await self._job(command, cwd, environment), command, timeout)
 
     async def _job(
         self,

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import os
 import shutil
 import sys
-from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, TypedDict
+from typing import TypedDict
 
 import anyio
 from anyio.abc import ByteReceiveStream, Process
 
+from agentq_nb.agent_os.output import Output
 from agentq_nb.agent_os.values import ExecResult
 
 
@@ -56,109 +55,76 @@ _LAUNCHER = Path(__file__).with_name("launcher.py")
 _LAST_WORDS = 2.0  # seconds to read what is still in the pipes once everything has ended
 
 
-class TextFilter(Protocol):
-    """Text goes in as it comes, and comes out with secrets taken out."""
+class Execution:
+    """One command that runs. Made by :meth:`start`; :meth:`finish` has to be awaited then."""
 
-    def feed(self, text: str) -> str: ...
-    def finish(self) -> str: ...
+    def __init__(self, job: Job, process: Process, stdout: Output, stderr: Output) -> None:
+        self.stdout = stdout
+        self.stderr = stderr
+        self._job = job
+        self._process = process
+        self._running = anyio.CancelScope()
 
+    @classmethod
+    async def start(cls, job: Job, stdout: Output | None = None, stderr: Output | None = None) -> Execution:
+        """Start a job. Raises ``OSError`` when that cannot be done."""
+        process: Process | None = None
+        try:
+            # Cancelled in the middle of this, there would be a launcher that nobody knows of.
+            with anyio.CancelScope(shield=True):
+                process = await _launch(job)
+        except BaseException:
+            _remove_temporary(job)
+            raise
+        assert process is not None
+        return cls(job, process, stdout or Output(LARGEST_OUTPUT), stderr or Output(LARGEST_OUTPUT))
 
-class _Unchanged:
-    def feed(self, text: str) -> str:
-        return text
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; 128 + the signal's number when a signal ended it."""
+        code = self._process.returncode
+        return code if code is None or code >= 0 else 128 - code
 
-    def finish(self) -> str:
-        return ""
+    def end(self) -> None:
+        """Ask its processes to end, and kill them a little later. :meth:`finish` returns then."""
+        self._running.cancel()
 
+    async def finish(self, timeout: float | None = None) -> ExecResult:
+        """Wait for its end. After ``timeout`` seconds, or when cancelled, all its processes are ended.
 
-class Kept:
-    """The first and the last half of a text that may be endless."""
-
-    def __init__(self, limit: int, through: TextFilter | None = None) -> None:
-        self._half = limit // 2
-        self._through = through or _Unchanged()
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._head = ""
-        self._tail: deque[str] = deque()
-        self._tail_length = 0
-        self.left_out = 0
-
-    def feed(self, data: bytes) -> None:
-        self._add(self._through.feed(self._decoder.decode(data)))
-
-    def text(self) -> str:
-        """Everything kept; ends the text."""
-        self._add(self._through.feed(self._decoder.decode(b"", True)) + self._through.finish())
-        tail = "".join(self._tail)
-        if not self.left_out:
-            return self._head + tail
-        surplus = max(0, len(tail) - self._half)
-        self.left_out += surplus
-        return f"{self._head}\n[… {self.left_out} characters left out …]\n{tail[surplus:]}"
-
-    def _add(self, text: str) -> None:
-        room = self._half - len(self._head)
-        if room > 0:
-            self._head += text[:room]
-            text = text[room:]
-        if not text:
-            return
-        self._tail.append(text)
-        self._tail_length += len(text)
-        while self._tail_length - len(self._tail[0]) >= self._half:
-            gone = len(self._tail.popleft())
-            self._tail_length -= gone
-            self.left_out += gone
-
-
-async def run(
-    job: Job,
-    timeout: float | None = None,
-    stdout: TextFilter | None = None,
-    stderr: TextFilter | None = None,
-) -> ExecResult:
-    """Run a job and wait for it. After ``timeout`` seconds, or when cancelled, all its processes are ended.
-
-    Processes that the command left running are ended with it. Raises ``OSError`` when it cannot be started.
-    """
-    try:
-        return await _run(job, timeout, stdout, stderr)
-    finally:
-        # The launcher removes it, also when we are dead; only if it was killed itself is there something left to do.
-        if job["temporary"] and os.path.exists(job["temporary"]):
-            shutil.rmtree(job["temporary"], ignore_errors=True)
+        Processes that the command left running are ended with it.
+        """
+        process, timed_out = self._process, False
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            async with anyio.create_task_group() as readers:
+                readers.start_soon(_drain, process.stdout, self.stdout)
+                readers.start_soon(_drain, process.stderr, self.stderr)
+                try:
+                    with self._running, anyio.move_on_after(timeout) as limit:
+                        await process.wait()
+                    timed_out = limit.cancelled_caught
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await _end(process)
+                readers.cancel_scope.deadline = anyio.current_time() + _LAST_WORDS
+        finally:
+            with anyio.CancelScope(shield=True):
+                await process.aclose()
+            _remove_temporary(self._job)
+            self.stdout.finish()
+            self.stderr.finish()
+        code = self.exit_code
+        assert code is not None
+        truncated = bool(self.stdout.left_out or self.stderr.left_out)
+        texts = self.stdout.text(), self.stderr.text()
+        return ExecResult(code, *texts, timed_out=timed_out, truncated=truncated)
 
 
-async def _run(job: Job, timeout: float | None, stdout: TextFilter | None, stderr: TextFilter | None) -> ExecResult:
-    kept = Kept(LARGEST_OUTPUT, stdout), Kept(LARGEST_OUTPUT, stderr)
-    timed_out = False
-    process: Process | None = None
-    # Cancelled in the middle of this, there would be a launcher that nobody knows of.
-    with anyio.CancelScope(shield=True):
-        process = await _launch(job)
-    assert process is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    try:
-        async with anyio.create_task_group() as readers:
-            readers.start_soon(_drain, process.stdout, kept[0])
-            readers.start_soon(_drain, process.stderr, kept[1])
-            try:
-                with anyio.move_on_after(timeout) as limit:
-                    await process.wait()
-                timed_out = limit.cancelled_caught
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await _end(process)
-            readers.cancel_scope.deadline = anyio.current_time() + _LAST_WORDS
-    finally:
-        with anyio.CancelScope(shield=True):
-            await process.aclose()
-    texts = kept[0].text(), kept[1].text()
-    code = process.returncode
-    assert code is not None
-    truncated = bool(kept[0].left_out or kept[1].left_out)
-    return ExecResult(code if code >= 0 else 128 - code, *texts, timed_out=timed_out, truncated=truncated)
+async def run(job: Job, timeout: float | None = None) -> ExecResult:
+    """Start a job and wait for its end, as :class:`Execution` does. Raises ``OSError`` when it cannot be started."""
+    return await (await Execution.start(job)).finish(timeout)
 
 
 def launcher_words() -> list[str]:
@@ -175,9 +141,15 @@ async def _launch(job: Job) -> Process:
     return process
 
 
-async def _drain(pipe: ByteReceiveStream, into: Kept) -> None:
+async def _drain(pipe: ByteReceiveStream, into: Output) -> None:
     async for data in pipe:
         into.feed(data)
+
+
+def _remove_temporary(job: Job) -> None:
+    """The launcher removes it, also when we are dead; only if it was killed itself is there something left to do."""
+    if job["temporary"] and os.path.exists(job["temporary"]):
+        shutil.rmtree(job["temporary"], ignore_errors=True)
 
 
 async def _end(process: Process) -> None:

@@ -8,7 +8,7 @@ from agentq_nb.actor import action
 from agentq_nb.agent_os.arguments import checked_environment
 from agentq_nb.agent_os.isolation import in_force
 from agentq_nb.agent_os.machine import Environment, Machine
-from agentq_nb.agent_os.values import ExecResult, Isolation
+from agentq_nb.agent_os.values import ExecResult, Isolation, OutputSoFar, ProcessInfo
 from agentq_nb.agent_os.workspace import FileName
 
 
@@ -29,12 +29,53 @@ class ProcessActions(Machine, action_timeout=None):
         After ``timeout`` seconds, when the call is cancelled, and when the kernel dies, it is ended with all it
         started; what it leaves running when it ends by itself is ended too. Output is kept up to 1 MB each for stdout
         and stderr, first and last half. Values of ``env`` are redacted in it, as are those of the VM's sessions,
-        if they have 8 characters or more and are not named in ``public_env``.
+        if they have 8 characters or more and are not named in ``public_env``. While it runs its output is told by the
+        event ``process_output``, and it can be listed and killed.
         """
         environment = checked_environment(env)
         self._sessions.redactor.add(environment, public_env)
         self._sessions.redactor.add_own()
         return await self.keep_awake(self._exec(command, timeout, cwd, environment))
+
+    @action
+    async def spawn(
+        self,
+        command: str | Sequence[str],
+        cwd: FileName = ".",
+        env: Environment = None,
+        public_env: Collection[str] = (),
+    ) -> ProcessInfo:
+        """Start a command and let it run on, such as a server; see :meth:`exec` for what it is given.
+
+        Its output is told by the event ``process_output`` (:class:`ProcessOutput`; ten times a second at most, and cut
+        in the middle where more comes), its end by ``process_exit`` (:class:`ProcessInfo`). It belongs to the VM, not to
+        the call that made it: it ends by itself, by :meth:`kill`, or when the VM is told to sleep, is replaced or
+        destroyed, and when the host stops or the kernel dies. A VM does not go to sleep by itself while one runs.
+        """
+        environment = checked_environment(env)
+        self._sessions.redactor.add(environment, public_env)
+        return await self._processes.spawn(await self._job(command, cwd, environment), command)
+
+    @action
+    async def kill(self, process_id: str) -> ProcessInfo:
+        """End a process and all it started: asked to, and killed two seconds later. How it ended.
+
+        Nothing happens to one that has ended. Raises ``ProcessUnknown``.
+        """
+        return await self._processes.kill(process_id)
+
+    @action
+    async def list_processes(self) -> list[ProcessInfo]:
+        """The processes that run, those of ``exec`` too, and the last 20 spawned ones that ended since the VM woke."""
+        return self._processes.all()
+
+    @action
+    async def process_output(self, process_id: str) -> OutputSoFar:
+        """What a listed process has written by now: of each output up to 1 MB, first and last half.
+
+        Raises ``ProcessUnknown``.
+        """
+        return self._processes.output(process_id)
 
     @action
     async def isolation(self) -> Isolation:

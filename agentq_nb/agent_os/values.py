@@ -12,6 +12,7 @@ from agentq_nb.naming import mint_id
 FileKind: TypeAlias = Literal["file", "directory", "link", "other"]
 IsolationKind: TypeAlias = Literal["bubblewrap", "landlock", "none"]
 IsolationMode: TypeAlias = Literal["auto", "required", "off"]
+OutputStream: TypeAlias = Literal["stdout", "stderr"]
 Permission: TypeAlias = Literal["allow", "deny"]
 AnsweredBy: TypeAlias = Literal["setting", "function", "user", "timeout", "cancelled"]
 """Who ended a permission request; ``setting`` is ``permissions="allow"`` or ``"deny"``."""
@@ -50,6 +51,38 @@ class ExecResult:
     timed_out: bool = False
     truncated: bool = False
     """Whether the middle of the output was left out; its place is marked in the text."""
+
+
+@dataclass(frozen=True)
+class ProcessInfo:
+    """A process of a VM, as it stands now; it is known until the VM sleeps."""
+
+    process_id: str
+    command: str
+    """As it was given, a list as a shell would write it."""
+    status: Literal["running", "ended"]
+    started_at: datetime
+    ended_at: datetime | None = None
+    exit_code: int | None = None
+    """128 + the signal's number when a signal ended it, as in a shell."""
+
+
+@dataclass(frozen=True)
+class ProcessOutput:
+    """What the event ``process_output`` tells: a piece of what a process wrote. What was left out of it is marked."""
+
+    process_id: str
+    stream: OutputStream
+    text: str
+
+
+@dataclass(frozen=True)
+class OutputSoFar:
+    """What a process has written by now, as :class:`ExecResult` keeps it."""
+
+    stdout: str
+    stderr: str
+    truncated: bool
 
 
 @dataclass(frozen=True)

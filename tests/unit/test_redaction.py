@@ -8,7 +8,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentq_nb.agent_os.process import Kept
+from agentq_nb.agent_os.output import Output
 from agentq_nb.redaction import Redactor, StreamRedactor
 
 
@@ -74,7 +74,7 @@ def test_a_secret_cut_off_at_the_end_of_the_text_is_not_shown_in_part() -> None:
 
 
 def test_endless_output_keeps_its_first_and_last_half() -> None:
-    kept = Kept(1000)
+    kept = Output(1000)
     for number in range(100_000):
         kept.feed(f"{number}\n".encode())
     text = kept.text()
@@ -86,7 +86,7 @@ def test_endless_output_keeps_its_first_and_last_half() -> None:
 
 
 def test_characters_cut_between_reads_come_out_whole() -> None:
-    kept = Kept(1000)
+    kept = Output(1000)
     for byte in "naïve — 日本".encode() + b"\xff":
         kept.feed(bytes([byte]))
     assert kept.text() == "naïve — 日本\ufffd"

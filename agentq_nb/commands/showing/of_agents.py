@@ -7,7 +7,10 @@ from agentq_nb.agent_os import (
     ExecResult,
     FileInfo,
     Isolation,
+    OutputSoFar,
     PermissionRequest,
+    ProcessInfo,
+    ProcessOutput,
     PromptResult,
     SessionEvent,
     SessionInfo,
@@ -90,6 +93,31 @@ def _executed(result: ExecResult) -> Sheet:
     return Sheet(
         facts=[("exit code", said if result.exit_code or result.timed_out else Cell("0", "good"))], texts=texts
     )
+
+
+@shows(ProcessInfo)
+def _process(process: ProcessInfo) -> Sheet:
+    ended = [("exit code", Cell(str(process.exit_code), "bad" if process.exit_code else "good"))]
+    return Sheet(
+        title=f"Process {process.process_id}",
+        facts=[
+            ("command", process.command),
+            ("status", tone(process.status)),
+            ("started", process.started_at),
+            *([("ended", process.ended_at), *ended] if process.status == "ended" else []),
+        ],
+    )
+
+
+@shows(ProcessOutput)
+def _output(output: ProcessOutput) -> Sheet:
+    return Sheet(title=f"{output.stream} of process {output.process_id}", texts=[("Text", output.text)])
+
+
+@shows(OutputSoFar)
+def _output_so_far(output: OutputSoFar) -> Sheet:
+    texts = [(name, text) for name, text in (("Output", output.stdout), ("Errors", output.stderr)) if text]
+    return Sheet(texts=texts, notes=[] if texts else ["Nothing was written yet."])
 
 
 @shows(FileInfo)
