@@ -102,7 +102,7 @@ class FakeModel(ThreadingHTTPServer):
         self.prompts: list[str] = []
         """The prompt of each round, as it arrived."""
         self.results: list[str] = []
-        """What tools gave, as the agent passed it on."""
+        """What tools gave since the conversation began, as the agent told it last."""
         self.keys: set[str] = set()
         """The keys that were sent."""
 
@@ -159,18 +159,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _messages(self, body: dict[str, Any]) -> None:
         prompt, rounds = "", 0
+        results: list[str] = []
         for message in body["messages"]:
             blocks = message["content"]
             blocks = [{"type": "text", "text": blocks}] if isinstance(blocks, str) else blocks
             if message["role"] != "user":
                 continue
+            given = [block for block in blocks if block["type"] == "tool_result"]
+            rounds += len(given)
+            results += [_flat(block.get("content")) for block in given]
+            # The result of a cancelled call comes in one message with the next prompt.
             text = "\n".join(block["text"] for block in blocks if block["type"] == "text")
             if re.search(r"^\s*@\w+ ", text, re.MULTILINE):
                 prompt, rounds = text, 0
-            given = [block for block in blocks if block["type"] == "tool_result"]
-            rounds += len(given)
-            self.server.results = [_flat(block.get("content")) for block in given] or self.server.results
         tools = {tool["name"]: tool.get("input_schema", {}) for tool in body.get("tools", [])}
+        self.server.results = results or self.server.results
         answer = decide(prompt, rounds, tools)
         self.server.prompts.append(prompt)
         if answer.status:
@@ -219,6 +222,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _responses(self, body: dict[str, Any]) -> None:
         prompt, rounds = "", 0
+        results: list[str] = []
         for item in body["input"]:
             if item.get("role") == "user":
                 text = "\n".join(part.get("text", "") for part in item["content"])
@@ -226,7 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
                     prompt, rounds = text, 0
             if str(item.get("type")).endswith("call_output"):
                 rounds += 1
-                self.server.results = [_flat(item.get("output"))]
+                results.append(_flat(item.get("output")))
         tools = {tool["name"]: tool.get("parameters", {}) for tool in body.get("tools", []) if "parameters" in tool}
         spaces = {
             f"{space['name']}__{tool['name']}": {"name": tool["name"], "namespace": space["name"]}
@@ -234,6 +238,7 @@ class _Handler(BaseHTTPRequestHandler):
             for tool in space.get("tools", [])
         }
         tools |= {name: {} for name in spaces}
+        self.server.results = results or self.server.results
         answer = decide(prompt, rounds, tools)
         self.server.prompts.append(prompt)
         if answer.status:

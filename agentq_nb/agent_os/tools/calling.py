@@ -82,11 +82,12 @@ class Calls:
     async def _call(self, tool: HostTool, arguments: Mapping[str, Any]) -> tuple[Any, str]:
         """The value and its text. What is about to happen is on disk before it happens."""
         about: dict[str, Any] = {"id": mint_id(), "tool": tool.name, "host_tool": True}
-        await self._transcript.write("tool_call", tool.name, {**about, "input": as_json(dict(arguments))})
-        await self._transcript.durable()
+        call = {**about, "input": as_json(dict(arguments))}
         about["status"], text = "cancelled", None
         begun = time.monotonic()
         try:
+            await self._transcript.write("tool_call", tool.name, call)
+            await self._transcript.durable()
             value = await tool.call(arguments)
             text = shown(value)
             about["status"] = "completed"

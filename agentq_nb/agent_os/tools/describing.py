@@ -39,8 +39,8 @@ class HostTool:
         return f"HostTool({self.name}{self._signature})"
 
     def bound(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Arguments given as in Python, by their names. Raises ``TypeError`` as the function itself would."""
-        return self._signature.bind(*args, **kwargs).arguments
+        """Arguments given as in Python, by their names. Raises ``TypeError`` for those that it does not have."""
+        return self._signature.bind_partial(*args, **kwargs).arguments
 
     def validated(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """``arguments`` as the function's annotations want them. Raises ``ValidationFailed``, readable for an agent."""
@@ -101,21 +101,33 @@ def _name(function: Callable[..., Any]) -> str:
 
 
 def _signature(function: Callable[..., Any], name: str) -> inspect.Signature:
+    """The arguments with their types. What the function returns is nobody's business before it does."""
     try:
-        signature = inspect.signature(function, eval_str=True)
-    except NameError as error:
-        raise TypeError(
-            f"The annotations of tool '{name}' cannot be read: {error}. Define that name at the top level, not inside "
-            f"another function."
-        ) from None
+        signature = inspect.signature(function)
     except ValueError as error:
         raise TypeError(f"Tool '{name}' does not tell its arguments ({error}): wrap it in a `def` that does.") from None
+    known = getattr(inspect.unwrap(function), "__globals__", {})
+    parameters: list[inspect.Parameter] = []
     for parameter in signature.parameters.values():
         if parameter.kind in _NOT_BY_NAME:
             raise TypeError(
                 f"Tool '{name}' {_NOT_BY_NAME[parameter.kind]}, but agents give arguments by name: name each of them."
             )
-    return signature
+        parameters.append(parameter.replace(annotation=_evaluated(parameter.annotation, known, name)))
+    return inspect.Signature(parameters)
+
+
+def _evaluated(annotation: Any, known: dict[str, Any], name: str) -> Any:
+    """An annotation that was written as text (``from __future__ import annotations``) as what it means."""
+    if not isinstance(annotation, str):
+        return annotation
+    try:
+        return eval(annotation, known)
+    except Exception as error:
+        raise TypeError(
+            f"The annotation {annotation!r} of tool '{name}' cannot be read: {error}. Define what it names at the top "
+            f"level, not inside another function."
+        ) from None
 
 
 def _arguments(signature: inspect.Signature, name: str) -> type[BaseModel]:
