@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from agentq_nb.beside import Beside
+from agentq_nb.commands.detaching import detachable
 from agentq_nb.errors import AgentqError
 from agentq_nb.notebook.claims import changed, claims
 from agentq_nb.showable import LONGEST_TEXT, safe
@@ -51,10 +52,14 @@ class Deployments:
         except AgentqError as error:
             _tell(error)
             return
-        for name, actor in found.items():
-            for target in self._names(registry, name, actor):
-                if registry.classes.get(target) is not actor:
-                    self._deploy(registry, target, actor)
+        redefined = {
+            target: actor
+            for name, actor in found.items()
+            for target in self._names(registry, name, actor)
+            if registry.classes.get(target) is not actor
+        }
+        if redefined:
+            self._deploy(registry, redefined)
 
     def _names(self, registry: Registry, name: str, actor: type[Actor]) -> list[str]:
         """Where a redefined class goes: wherever an earlier self is registered, else to its own name."""
@@ -64,11 +69,11 @@ class Deployments:
         ]
         return registered or ([name] if self.registers_new or name in registry.classes else [])
 
-    def _deploy(self, registry: Registry, name: str, actor: type[Actor]) -> None:
-        work = _deployed(registry, name, actor)
+    def _deploy(self, registry: Registry, classes: Mapping[str, type[Actor]]) -> None:
+        work = _deployed(registry, classes)
         if registry.background:
-            with suppress(TimeoutError):
-                Beside(work).wait(_PATIENCE)
+            with suppress(TimeoutError, asyncio.CancelledError):
+                Beside(detachable(work)).wait(_PATIENCE)
             return
         try:
             # Its checks need no waiting: done at once, an error line still belongs to the cell for every front end.
@@ -91,11 +96,12 @@ async def _carried_on(work: Coroutine[Any, None, None], waits_for: Any) -> None:
     await rest()
 
 
-async def _deployed(registry: Registry, name: str, actor: type[Actor]) -> None:
-    try:
-        await registry.deploy(name, actor)
-    except Exception as error:
-        _tell(error)
+async def _deployed(registry: Registry, classes: Mapping[str, type[Actor]]) -> None:
+    for name, actor in classes.items():
+        try:
+            await registry.deploy(name, actor)
+        except Exception as error:
+            _tell(error)
 
 
 def _same(earlier: type[Actor], later: type[Actor]) -> bool:

@@ -89,7 +89,8 @@ def test_program_1_with_the_real_pi(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
 
 
-def test_program_2_with_the_real_pi(tmp_path: Path) -> None:
+@pytest.mark.parametrize("background", [False, True], ids=["in this loop", "in the background"])
+def test_program_2_with_the_real_pi(tmp_path: Path, background: bool) -> None:
     need_agent(agents.pi)
 
     class Reviewer(Actor):
@@ -108,7 +109,7 @@ def test_program_2_with_the_real_pi(tmp_path: Path) -> None:
 
     async def program(model: FakeModel) -> None:
         use = {"reviewer": Reviewer, "vm": agent_os(agents=[agents.pi])}
-        async with setup(use=use, store=tmp_path / "nb.agentq.duckdb"):
+        async with setup(use=use, store=tmp_path / "nb.agentq.duckdb", background=background):
             client = create_client()
             vm = client.vm.get_or_create(["reviewer"])
             await configure(vm, model)

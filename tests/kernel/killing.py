@@ -252,16 +252,16 @@ def load() -> Load:
     return _load
 
 
-async def _open(folder: Path) -> Registry:
-    return await setup(use=CLASSES, store=folder / STORE).start()
+async def _open(folder: Path, background: bool = False) -> Registry:
+    return await setup(use=CLASSES, store=folder / STORE, background=background).start()
 
 
-async def begin(folder: str, life: int, doubtful: Sequence[tuple[str, str, str, int]] = ()) -> None:
+async def begin(folder: str, life: int, doubtful: Sequence[tuple[str, str, str, int]], background: bool) -> None:
     """Open the file and put it under load: work of earlier lives comes again while new work is sent."""
     global _load
     _load = Load(Path(folder), life)
     load().journal.note("opening", pid=os.getpid())
-    await _open(Path(folder))
+    await _open(Path(folder), background)
     load().journal.note("loading")
     load().begin(doubtful)
 

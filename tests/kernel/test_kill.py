@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.accounts import Accounts, doubtful, read_journals
+from tests.kernel.conftest import IN_BOTH_PLACES
 from tests.kernel.driving import CellResult, Kernel, KernelDied
 from tests.kernel.killing import read_journal
 
@@ -31,9 +32,13 @@ def wait_for_fact(folder: Path, life: int, fact: str, cell: CellResult) -> None:
 
 
 def kill_under_load(kernel: Kernel, life: int, chance: random.Random) -> threading.Timer:
-    """Put the kernel under load; the timer kills it, now and then while it still takes up what the last kill left."""
+    """Put the kernel under load; the timer kills it, now and then while it still takes up what the last kill left.
+
+    Every second host lives in the background.
+    """
     left = doubtful(read_journals(kernel.cwd))
-    cell = kernel.submit(f"await killing.begin({str(kernel.cwd)!r}, {life}, {left!r})")
+    in_background = life % 2 == 1
+    cell = kernel.submit(f"await killing.begin({str(kernel.cwd)!r}, {life}, {left!r}, {in_background})")
     early = chance.random() < 0.25
     wait_for_fact(kernel.cwd, life, "opening" if early else "loading", cell)
     seconds = chance.uniform(0, 0.2) if early else chance.uniform(0.05, 1.5)
@@ -151,6 +156,7 @@ def results_of(kernel: Kernel, messages: list[str]) -> list[tuple[str, str | Non
     ]
 
 
+@IN_BOTH_PLACES
 def test_a_message_that_kills_the_kernel_each_time_becomes_a_dead_letter(kernel: Kernel) -> None:
     """Its very first start may be lost with the kernel, and is not counted then: one death more than ``crashes``."""
     sent = send_while_nobody_works(kernel, NOTHING, ["before", "kill", "after", "after that"])
@@ -159,6 +165,7 @@ def test_a_message_that_kills_the_kernel_each_time_becomes_a_dead_letter(kernel:
     assert dict(kernel.value(f"(await registry.sql({COUNT!r})).rows"))["message.crashed"] >= 3
 
 
+@IN_BOTH_PLACES
 def test_a_message_that_kills_right_after_another_was_settled_becomes_a_dead_letter(kernel: Kernel) -> None:
     nothing = AFTER_AN_ORDINARY_ONE.replace("while True:", "while False:")
     sent = send_while_nobody_works(kernel, nothing, ["kill", "after"])
@@ -185,6 +192,7 @@ class Worker(Actor):
 """
 
 
+@IN_BOTH_PLACES
 def test_a_scheduled_call_that_kills_the_kernel_each_time_becomes_a_dead_letter(kernel: Kernel) -> None:
     with contextlib.suppress(KernelDied):
         for cell in (DYING, SETUP, "await worker.plan()", "await asyncio.sleep(60)"):
@@ -206,7 +214,7 @@ SLOW = KILLING.replace("Queue(str,", "Queue(str, reply=int,").replace(
 )
 
 
-@pytest.mark.parametrize("restarts", [1, 4])
+@pytest.mark.parametrize(("restarts", "background"), [(1, False), (1, True), (4, True)], indirect=["background"])
 def test_an_orderly_restart_puts_back_what_is_in_flight_and_counts_nothing(kernel: Kernel, restarts: int) -> None:
     kernel.run(SLOW.replace("SECONDS", "3600")).check()
     kernel.run(SETUP).check()
