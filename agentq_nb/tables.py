@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 _WHOLE = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
@@ -72,10 +73,23 @@ def _with_pandas() -> Callable[[Table], Any] | None:
         dtype = _pandas_type(kind, values)
         return pandas.Series(values) if dtype is None else pandas.Series(values, dtype=dtype)
 
+    _show_frames_without_tex()
+
     def make(table: Table) -> Any:
         return pandas.DataFrame({name: series(kind, values) for name, kind, values in table.typed()})
 
     return make
+
+
+@cache
+def _show_frames_without_tex() -> None:
+    """In a notebook TeX in what an agent said could become a link that runs a script.
+
+    Once, so that who wants TeX in frames can switch it on again.
+    """
+    import pandas
+
+    pandas.set_option("display.html.use_mathjax", False)
 
 
 def _pandas_type(kind: str, values: list[Any]) -> str | None:

@@ -157,5 +157,14 @@ def _code(text: str) -> str:
 
 
 def _inert(text: str) -> str:
-    """One line without anything that means something in Markdown or HTML: it is written by number."""
-    return "".join(f"&#{ord(c)};" if c in "\\`*_{}[]()<>#+!|~&$\"'" else c for c in " ".join(text.split()))
+    """One line without anything that means something in Markdown, HTML or TeX: it is written by number.
+
+    MathJax sees what the numbers became, but leaves code alone; TeX begins with a dollar or a backslash.
+    """
+    return "".join(_inert_character(character) for character in " ".join(text.split()))
+
+
+def _inert_character(character: str) -> str:
+    if character in "$\\":
+        return f"<code>&#{ord(character)};</code>"
+    return f"&#{ord(character)};" if character in "`*_{}[]()<>#+!|~&\"'" else character

@@ -5,7 +5,7 @@ from __future__ import annotations
 PAYLOAD = r"""
 HARM = "window.harmed = true"
 EVIL = "".join((
-    f"$\\href{{javascript:{HARM}}}{{TeX link}}$ $$x^2$$",
+    f"$\\href{{javascript:{HARM}}}{{TeX link}}$ $$x^2$$ \\(\\href{{javascript:{HARM}}}{{x}}\\)",
     "</pre></td></table></details></div>",
     f"<script>{HARM}</script>",
     f"<img src=x onerror='{HARM}'>",
@@ -55,7 +55,7 @@ class Raiser(Actor):
 """
 
 # Each ends in an expression whose form is shown.
-SHOWN = {
+FORMS = {
     "the host": "%agentq start",
     "a receipt": "client = create_client()\necho = client.echo.get_or_create([EVIL, '<b>key</b>'])\nreceipt = await echo.send('words', EVIL)\nreceipt",
     "a result": "await receipt.result()",
@@ -71,7 +71,6 @@ SHOWN = {
     "a message": "get_ipython().run_line_magic('agentq', f'show {receipt.id}')",
     "a failed message": "get_ipython().run_line_magic('agentq', f'show {failed.message_id}')",
     "a long message": "get_ipython().run_line_magic('agentq', f'show {long.message_id}')",
-    "a query": "%agentq sql select * exclude (time, seq) from events order by seq",
     "columns with bad names": "registry = __import__('agentq_nb').current_registry()\nawait registry.sql('select 1 as \"' + '<img src=x onerror=\\'window.harmed=true\\'>' + '\"')",
     "a session": "machine = client.vm.get_or_create([EVIL])\nsession = await machine.create_session('evil', keep=True)\nsession",
     "an agent's answer": "await machine.send_prompt(session.session_id, EVIL)",
@@ -83,6 +82,14 @@ SHOWN = {
     "output of a command": "await machine.exec(['printf', '%s', EVIL.replace('\\0', '')])",
     "a file": "NAME = EVIL.replace('\\0', '').replace('/', '\\u2215')[:60] + '\\u202e<img src=x onerror=window.harmed=true>'\nawait machine.write_file(NAME, b'')\nawait machine.stat(NAME)",
     "a file with a name that is no Unicode": "await machine.exec(['sh', '-c', 'touch \"$(printf \"<b>\\\\377\")\"'])\n[file for file in await machine.list_dir('.') if file.name.startswith('<b>')][0]",
+}
+
+# What other libraries draw: Markdown that a transcript makes of itself, and DataFrames.
+DRAWN_BY_OTHERS = {
+    "Markdown": "from IPython.display import Markdown\ntranscript = await machine.transcript(session.session_id)\nMarkdown(transcript.markdown())",
+    "a query": "%agentq sql select * exclude (time, seq) from events order by seq",
+    "TeX in a cell": "%agentq sql select '$' || chr(92) || 'href{javascript:harmed=1}{TeX link}$' as \"$x$\", '<svg onload=harmed=1>' as html",
+    "a transcript": "transcript.frame()",
 }
 
 # Each ends with an error; what it says is shown.

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -30,12 +31,21 @@ _QUIET_SETTINGS = {
 class JupyterServer:
     """JupyterLab or Notebook 7 over the folder ``root``. Use it in a ``with`` statement.
 
-    ``home`` becomes its HOME and holds everything that Jupyter writes beside the notebooks.
+    ``home`` becomes its HOME and holds everything that Jupyter writes beside the notebooks. ``launcher`` ends in
+    another Python than this one, which then imports what is installed there instead of the checkout.
     """
 
-    def __init__(self, root: Path, home: Path, application: Literal["lab", "notebook"] = "lab") -> None:
+    def __init__(
+        self,
+        root: Path,
+        home: Path,
+        application: Literal["lab", "notebook"] = "lab",
+        launcher: Sequence[str] = (),
+    ) -> None:
         self.root = root
         self.application = application
+        self._launcher = launcher or (sys.executable,)
+        self._imports = "" if launcher else os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])
         self.token = secrets.token_hex(16)
         self._home = home
         self._port = _free_port()
@@ -56,7 +66,7 @@ class JupyterServer:
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "jupyter", self.application, "--no-browser", "--allow-root"),
+                    *(*self._launcher, "-m", "jupyter", self.application, "--no-browser", "--allow-root"),
                     *(f"--port={self._port}", "--ip=127.0.0.1", f"--IdentityProvider.token={self.token}"),
                     f"--ServerApp.root_dir={self.root}",
                     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
@@ -127,7 +137,8 @@ class JupyterServer:
         }
         return kept | {
             "HOME": str(self._home),
-            "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
+            "PATH": os.pathsep.join([str(Path(self._launcher[-1]).parent), os.environ.get("PATH", "")]),
+            "PYTHONPATH": self._imports.rstrip(os.pathsep),
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
             "JUPYTER_CONFIG_DIR": str(self._home / "config"),
             "JUPYTER_DATA_DIR": str(self._home / "data"),

@@ -12,22 +12,26 @@ from playwright.sync_api import Page
 
 from tests.browser.complaining import complaints_of
 from tests.browser.driving import Lab
-from tests.browser.hostile import ACTORS, PAYLOAD, REFUSED, SHOWN
+from tests.browser.hostile import ACTORS, DRAWN_BY_OTHERS, FORMS, PAYLOAD, REFUSED
 
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-ALIVE = "script, iframe, img, svg, style, object, embed, form, a, mjx-container, .MathJax, [onload], [onerror]"
-"""What no form has, unless text came alive."""
+ALIVE = (
+    "script, iframe, img, svg, object, embed, form, a:not([href^='#']), mjx-container, .MathJax, [onload], [onerror]"
+)
+"""What is in no output, unless text came alive."""
+DRAWN = ".jp-OutputArea-output:has(.agentq, .dataframe), .jp-OutputArea-output.jp-RenderedMarkdown"
 
 
-def assert_only_shown(page: Page, forms: int) -> None:
+def assert_only_shown(page: Page) -> None:
     """Every form is there, holds nothing but text, and nothing happened: not by itself, and not by a click."""
     shown = page.locator(".agentq")
-    assert shown.count() == forms
-    for number in range(forms):
+    assert shown.count() == len(FORMS)
+    for number in range(len(FORMS)):
         text = shown.nth(number).inner_text()
         assert text.strip()
         assert not UNSAFE.search(text)
-    assert page.locator(".agentq").locator(ALIVE).count() == 0
+    assert page.locator(DRAWN).count() == len(FORMS) + len(DRAWN_BY_OTHERS)
+    assert page.locator(DRAWN).locator(ALIVE).evaluate_all("all => all.map(one => one.outerHTML.slice(0, 200))") == []
     texts = "\n".join(shown.all_inner_texts())
     assert texts.count("<script>window.harmed = true") > 10
     assert texts.count("[Markdown link](javascript:window.harmed = true)") > 10
@@ -48,12 +52,12 @@ def test_hostile_text_is_shown_as_text_in_jupyterlab_untrusted_and_on_a_page_of_
     lab: Lab, folder: Path
 ) -> None:
     notebook = folder / "hostile.ipynb"
-    lab.open_cells(notebook, ["%load_ext agentq_nb", PAYLOAD, ACTORS, *SHOWN.values()])
+    lab.open_cells(notebook, ["%load_ext agentq_nb", PAYLOAD, ACTORS, *FORMS.values(), *DRAWN_BY_OTHERS.values()])
     cells = lab.run_all()[3:]
     for refused in REFUSED.values():
         assert lab.run(refused).failed or "UsageError" in lab.cells[-1].text
-    assert_only_shown(lab.page, len(SHOWN))
-    for name, cell in zip(SHOWN, cells, strict=True):
+    assert_only_shown(lab.page)
+    for name, cell in zip(FORMS, cells, strict=False):
         assert not UNSAFE.search(cell.text), name
     lab.screenshots("hostile")
     lab.save()
@@ -64,13 +68,13 @@ def test_hostile_text_is_shown_as_text_in_jupyterlab_untrusted_and_on_a_page_of_
     untrusted = folder / "untrusted.ipynb"
     nbformat.write(content, untrusted)
     lab.open(untrusted, kernel=False)
-    assert_only_shown(lab.page, len(SHOWN))
+    assert_only_shown(lab.page)
     lab.screenshot("hostile-untrusted")
 
     subprocess.run([sys.executable, "-m", "nbconvert", "--to", "html", notebook], check=True, capture_output=True)
     page = lab.page.context.new_page()
     complaints = complaints_of(page)
     page.goto(notebook.with_suffix(".html").as_uri(), wait_until="load")
-    assert_only_shown(page, len(SHOWN))
+    assert_only_shown(page)
     # The page itself asks other machines for scripts, which are out of reach here.
     assert [told for told in complaints if not told.startswith(("request", "console"))] == []
