@@ -1052,8 +1052,89 @@ class Dashboard extends View {
   }
 }
 
+// A receipt: where its message is on its way, and what came of it.
+class MessageCard extends View {
+  constructor(model, el) {
+    super(model, el, "message", "Message");
+    this.root.classList.add("aq-card");
+    this.status = make("span", { class: "aq-status" });
+    this.where = bdi("aq-clip");
+    this.time = make("span", { class: "aq-quiet aq-nowrap" });
+    this.outcome = make("pre", { class: "aq-outcome", tabindex: "0" });
+    const deed = (name) => (event) => act(this, event.currentTarget, { deed: name, message: this.mirror.it("message").id });
+    this.cancel = button("Cancel", "Cancel this message", deed("cancel"));
+    this.root.append(
+      make("div", { class: "aq-head" }, this.status, this.where, this.time, this.cancel, this.heart),
+      this.outcome,
+    );
+    this.begin();
+  }
+
+  parts() {
+    return { message: [this] };
+  }
+
+  ticking() {
+    return [this];
+  }
+
+  ended() {
+    return "";
+  }
+
+  update() {
+    const row = this.mirror.it("message");
+    if (!row) return;
+    setText(this.status, row.status);
+    setAttribute(this.status, "data-status", row.status);
+    setText(this.where, `${row.queue} of ${row.actor}`);
+    setAttribute(this.where, "title", `Message ${row.id}`);
+    const tries = row.attempts > 1 ? `, attempt ${row.attempts}` : "";
+    const ahead = row.ahead ? `, ${number(row.ahead)} before it` : "";
+    setText(this.time, duration((row.settled_at ?? this.mirror.now) - row.since) + ahead + tries);
+    show(this.cancel, LIVE.includes(row.status));
+    setText(this.outcome, row.error || row.reply);
+    setAttribute(this.outcome, "class", row.error ? "aq-outcome aq-bad" : "aq-outcome");
+    show(this.outcome, row.error || row.reply);
+  }
+}
+
+// A session with an agent: its transcript as it streams.
+class SessionCard extends View {
+  constructor(model, el) {
+    super(model, el, "session", "Session");
+    this.root.classList.add("aq-card");
+    this.status = make("span", { class: "aq-dot", role: "img" });
+    this.title = bdi("aq-strong aq-clip");
+    this.transcript = new Transcript(this);
+    this.stop = button("Cancel prompt", "Cancel the prompt that runs in this session", (event) => {
+      const { id, at } = this.mirror.it("session");
+      act(this, event.currentTarget, { deed: "stop", session: id, actor: at });
+    });
+    this.root.append(make("div", { class: "aq-head" }, this.status, this.title, this.stop, this.heart), this.transcript.node);
+    this.begin();
+  }
+
+  parts() {
+    return { session: [this], blocks: [this.transcript], transcript: [this.transcript] };
+  }
+
+  ended() {
+    return "closed";
+  }
+
+  update() {
+    const row = this.mirror.it("session");
+    if (!row) return;
+    setAttribute(this.status, "data-status", row.status);
+    setAttribute(this.status, "aria-label", row.status);
+    setText(this.title, `${row.agent} in ${row.actor}`);
+    show(this.stop, row.status === "running");
+  }
+}
+
 function render({ model, el }) {
-  const views = { dashboard: Dashboard };
+  const views = { dashboard: Dashboard, message: MessageCard, session: SessionCard };
   const view = new views[model.get("kind")](model, el);
   return () => view.close();
 }

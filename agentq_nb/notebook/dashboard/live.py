@@ -19,6 +19,7 @@ from agentq_nb.notebook.dashboard.widget import LiveWidget
 from agentq_nb.registry import Registry
 
 Draw = Callable[[Sections, float], Sequence[Sheet]]
+"""Makes sheets of the last state and the time of it."""
 
 
 class Live:
@@ -39,13 +40,20 @@ class Live:
         self._places: list[str] = []
         self._settled = False
         shown.add(self.widget.identity, self)
-        registry.on_stop.append(self.settle)
+        registry.on_stop.append(self._host_stopped)
         # In an empty context: what it sends belongs to no cell.
         self._task = self._loop.create_task(self._run(), context=Context())
 
     def _heard(self, message: dict[str, Any]) -> None:
         """Front ends may send over a subshell, whose messages come in a thread of its own."""
         self._loop.call_soon_threadsafe(self._feed.heard, message)
+
+    def _host_stopped(self) -> None:
+        """At once where the kernel's own code stopped it: the cell that did ends with the pictures in place."""
+        if asyncio.get_running_loop() is self._loop:
+            self.settle()
+        else:
+            self._loop.call_soon_threadsafe(self.settle)
 
     async def _run(self) -> None:
         await self._feed.run()
@@ -66,7 +74,7 @@ class Live:
             return
         self._settled = True
         shown.forget(self.widget.identity)
-        self._registry.on_stop.remove(self.settle)
+        self._registry.on_stop.remove(self._host_stopped)
         self._feed.last_word()
         self._task.cancel()
         for place in self._places:

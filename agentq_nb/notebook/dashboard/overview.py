@@ -9,7 +9,7 @@ from typing import Any
 
 from agentq_nb.clock import Clock
 from agentq_nb.commands.looking import MessageDetails, details_of
-from agentq_nb.commands.sheets import LONGEST_TEXT, error_text, pretty, safe
+from agentq_nb.commands.sheets import LONGEST_TEXT, error_text, safe
 from agentq_nb.errors import AgentqError, SessionUnknown, ValidationFailed
 from agentq_nb.host import Host
 from agentq_nb.notebook.dashboard import messages
@@ -19,6 +19,7 @@ from agentq_nb.notebook.dashboard.feed import Message
 from agentq_nb.notebook.dashboard.gathering import Gatherer
 from agentq_nb.notebook.dashboard.watch import watch_of
 from agentq_nb.registry import Registry
+from agentq_nb.showable import pretty
 
 _RARELY = 10.0
 """The table is read again after ten times as long as reading it took, so that it never costs more than a tenth."""

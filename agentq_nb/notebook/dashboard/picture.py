@@ -42,6 +42,28 @@ def of_dashboard(sections: Sections, at: float) -> list[Sheet]:
     return sheets
 
 
+def of_message(sections: Sections, at: float) -> list[Sheet]:
+    """One message as its receipt shows it."""
+    row = sections.get("message", {}).get("it")
+    if row is None:
+        return []
+    facts = [("status", tone(row["status"])), ("queue", f"{row['queue']} of {row['actor']}"), ("message", row["id"])]
+    texts = [(name, row[key]) for name, key in (("Reply", "reply"), ("Error", "error")) if row[key]]
+    return [Sheet(facts=facts, texts=texts, notes=[f"All about it: %agentq show {row['id']}"])]
+
+
+def of_session(sections: Sections, at: float) -> list[Sheet]:
+    """One session with the end of its transcript."""
+    row = sections.get("session", {}).get("it")
+    if row is None:
+        return []
+    said = [(block["type"].replace("_", " "), block["text"] or block["data"]) for block in _rows(sections, "blocks")]
+    facts = [("agent", row["agent"]), ("status", tone(row["status"])), ("VM", row["actor"])]
+    return [
+        Sheet(title=f"Session {row['id']}", facts=facts, columns=("", "said"), rows=said, empty="Nothing was said.")
+    ]
+
+
 def _head(host: Row, sections: Sections, at: float) -> Sheet:
     facts: list[tuple[str, Any]] = [("file", host["store"]), ("as of", f"{_clock(at)} UTC")]
     if host["trouble"]:
