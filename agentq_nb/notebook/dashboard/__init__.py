@@ -50,10 +50,11 @@ def _show(kind: str, subject: Any, draw: Draw, registry: Registry, value: object
 
 def _hosting() -> Registry:
     """The registry that runs here. Raises NotImplementedError, at which IPython takes the plain forms."""
+    from agentq_nb.notebook.dashboard.shown import room
     from agentq_nb.registry import current_registry
 
     registry = current_registry()
-    if registry is None or not registry.running:
+    if registry is None or not registry.running or not room():
         raise NotImplementedError
     try:
         asyncio.get_running_loop()

@@ -133,7 +133,8 @@ class Feed:
         """A page said something. To be called in the feed's loop."""
         if message.get("type") == "watch":
             self._watched_until = self._clock.time() + WATCHED
-            self._whole_wanted = self._whole_wanted or message.get("have") != self._number
+            new = message.get("have") in (0, None) or message["have"] != self._number
+            self._whole_wanted = self._whole_wanted or new
             self._awake.set()
             return
         task = asyncio.get_running_loop().create_task(self._answer(message), context=Context())

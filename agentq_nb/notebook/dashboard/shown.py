@@ -17,14 +17,18 @@ class Settling(Protocol):
 _shown: dict[str, Settling] = {}
 
 
+MOST = 60
+"""More than this many live views at once would tell nobody anything, and keep the kernel busy."""
+
+
+def room() -> bool:
+    """Whether one more may be live."""
+    return len(_shown) < MOST
+
+
 def add(identity: str, live: Settling) -> None:
     """It is live from now on."""
     _shown[identity] = live
-
-
-def find(identity: str) -> Settling | None:
-    """What is live under this identity."""
-    return _shown.get(identity)
 
 
 def forget(identity: str) -> None:
