@@ -39,8 +39,19 @@ __all__ = [
     "agents",
     "create_client",
     "current_registry",
+    "dashboard",
     "setup",
 ]
+
+
+def dashboard() -> Any:
+    """A live view of this kernel's host: an ``anywidget``, to be made in a cell. See ``agentq_nb.notebook.dashboard``.
+
+    Raises ``NoHost``.
+    """
+    from agentq_nb.notebook.dashboard import dashboard
+
+    return dashboard()
 
 
 def load_ipython_extension(ip: Any) -> None:

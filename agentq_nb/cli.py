@@ -75,6 +75,10 @@ class FileScene:
         """The file that is meant. Raises StoreError where there is none, or more than one."""
         return existing_store(self._store)
 
+    def dashboard(self) -> object:
+        """Raises NoHost: nothing runs on a file that was opened for one command."""
+        raise NoHost
+
     async def start(self, store: str | None, accept_loss: bool = False, background: bool = False) -> Registry:
         """Open the file; nothing lives in it that would mind where. Raises StoreError when there is none, and what ``Registry.start`` raises."""
         from agentq_nb.registry import setup

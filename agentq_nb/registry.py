@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,6 +46,8 @@ class Registry:
         self.store_path = store
         self.notices = notices
         """Sentences worth reading once, about where the file is and how it was opened."""
+        self.on_stop: list[Callable[[], None]] = []
+        """Called when the host has stopped, before :meth:`stop` returns, in the loop of whoever stopped it."""
         self._classes: dict[str, type[Actor]] = {}
         self._undeployed: dict[str, type[Actor]] = {}
         self.home = Home(store, notebook, self._classes)
@@ -100,6 +102,8 @@ class Registry:
     async def stop(self) -> None:
         """End every actor and close the file. What is in flight has 10 s, then it is put back and counts no attempt."""
         await self.home.stop()
+        for call in list(self.on_stop):
+            call()
 
     async def deploy(self, name: str, cls: type[Actor]) -> None:
         """Register ``cls`` under ``name``; actors that are awake go on with it after their present message.

@@ -177,9 +177,13 @@ class Sessions:
     async def all(self, closed: bool) -> list[SessionInfo]:
         """The open sessions, or all there ever were, oldest first."""
         if not closed:
-            return [self._now(session) for session in self._open.values()]
+            return self.now_open()
         rows = await self._records.fetch(f"{_CREATED} ORDER BY created.seq", (self._actor_id,))
         return [self._now(self._open[row[0]]) if row[0] in self._open else _info(*row) for row in rows]
+
+    def now_open(self) -> list[SessionInfo]:
+        """The open sessions, from memory."""
+        return [self._now(session) for session in self._open.values()]
 
     async def events(self, session_id: str, after: int = 0) -> list[SessionEvent]:
         """The transcript from the log, what is still on its way included."""
@@ -245,6 +249,11 @@ _remembered: dict[tuple[Path, str], Sessions] = {}
 def sessions_of(workspaces: Path, actor_id: str) -> Sessions:
     """The sessions of a VM in this process: the same object before and after sleep."""
     return _remembered.setdefault((workspaces, actor_id), Sessions(actor_id))
+
+
+def remembered(workspaces: Path) -> list[tuple[str, Sessions]]:
+    """The VMs of a host that this process knows, asleep or not, with their sessions. Nothing wakes."""
+    return [(actor, sessions) for (folder, actor), sessions in _remembered.items() if folder == workspaces]
 
 
 def forget(workspaces: Path, actor_id: str) -> None:

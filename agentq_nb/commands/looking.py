@@ -13,6 +13,7 @@ from agentq_nb.commands.words import count, option, word
 from agentq_nb.errors import MessageUnknown
 
 if TYPE_CHECKING:
+    from agentq_nb.registry import Registry
     from agentq_nb.store import Table
 
 _MOST = 1000
@@ -98,35 +99,40 @@ class Show(Command):
     message: str = word("MESSAGE", "the message's id")
 
     async def run(self, scene: Scene) -> MessageDetails:
-        wanted = f"where message_id = {literal(self.message)}"
-        found = await scene.host().sql(
-            "select message_id, actor_id, queue, status, created_at, started_at, finished_at, idempotency_key,"
-            f" body::varchar, reply::varchar, error::varchar from messages {wanted}"
-        )
-        if not found.rows:
-            raise MessageUnknown(self.message)
-        attempts = await scene.host().sql(
-            f"select attempt, started_at, ended_at, outcome, error::varchar from attempts {wanted} order by started_at"
-        )
-        *known, body, reply, error = found.rows[0]
-        message_id, actor_id, queue, status, created_at, started_at, finished_at, idempotency_key = known
-        return MessageDetails(
-            message_id=message_id,
-            actor_id=actor_id,
-            queue=queue,
-            status=status,
-            attempts=[
-                Attempt(attempt, began, ended, outcome, _value(failure))
-                for attempt, began, ended, outcome, failure in attempts.rows
-            ],
-            created_at=created_at,
-            started_at=started_at,
-            finished_at=finished_at,
-            idempotency_key=idempotency_key,
-            body=_value(body),
-            reply=_value(reply),
-            error=_value(error),
-        )
+        return await details_of(scene.host(), self.message)
+
+
+async def details_of(registry: Registry, message: str) -> MessageDetails:
+    """What the log knows of a message. Raises MessageUnknown."""
+    wanted = f"where message_id = {literal(message)}"
+    found = await registry.sql(
+        "select message_id, actor_id, queue, status, created_at, started_at, finished_at, idempotency_key,"
+        f" body::varchar, reply::varchar, error::varchar from messages {wanted}"
+    )
+    if not found.rows:
+        raise MessageUnknown(message)
+    attempts = await registry.sql(
+        f"select attempt, started_at, ended_at, outcome, error::varchar from attempts {wanted} order by started_at"
+    )
+    *known, body, reply, error = found.rows[0]
+    message_id, actor_id, queue, status, created_at, started_at, finished_at, idempotency_key = known
+    return MessageDetails(
+        message_id=message_id,
+        actor_id=actor_id,
+        queue=queue,
+        status=status,
+        attempts=[
+            Attempt(attempt, began, ended, outcome, _value(failure))
+            for attempt, began, ended, outcome, failure in attempts.rows
+        ],
+        created_at=created_at,
+        started_at=started_at,
+        finished_at=finished_at,
+        idempotency_key=idempotency_key,
+        body=_value(body),
+        reply=_value(reply),
+        error=_value(error),
+    )
 
 
 def literal(text: str) -> str:

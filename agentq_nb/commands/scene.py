@@ -46,6 +46,10 @@ class Scene(Protocol):
         """
         ...
 
+    def dashboard(self) -> object:
+        """A live view of the host. Raises NoHost."""
+        ...
+
 
 class Command(ABC):
     """One command. Its fields say which words it takes, see :mod:`agentq_nb.commands.words`."""

@@ -84,7 +84,9 @@ def moment_text(seconds: float) -> str:
 
 def error_text(error: Mapping[str, Any]) -> str:
     """A stored error: its message, and its traceback where there is one."""
-    told = f"{error.get('type', 'error')}: {error.get('message', '')}"
+    told = str(error.get("message", ""))
+    if error.get("type") != "str":  # of an exception, not of what a handler put into words
+        told = f"{error.get('type', 'error')}: {told}"
     return f"{told}\n\n{error['traceback']}" if error.get("traceback") else told
 
 

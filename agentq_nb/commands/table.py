@@ -8,6 +8,7 @@ from typing import Literal
 
 from agentq_nb.commands.changing import Pause, Purge, Resume
 from agentq_nb.commands.conversing import Sessions, Transcript
+from agentq_nb.commands.dashboarding import Dashboard
 from agentq_nb.commands.demonstrating import Demo
 from agentq_nb.commands.doctor import Doctor
 from agentq_nb.commands.equipping import Agents
@@ -26,6 +27,7 @@ COMMANDS: dict[str, type[Command]] = {
         Stop,
         Status,
         Actors,
+        Dashboard,
         Send,
         Ask,
         Results,

@@ -84,6 +84,8 @@ class Shelf:
     live: int = 0
     """Messages that are not settled, those being written included."""
     pause: Pausing | None = None
+    handled: int = 0
+    """How many completed or failed for good since this memory began."""
 
     def add(self, entry: Entry) -> None:
         """Make it ready to be handed out."""

@@ -141,6 +141,7 @@ class QueueStatus(NamedTuple):
     """One queue as it stands: counts of messages, and the oldest ready one's age in seconds.
 
     Ready messages of a paused queue wait until it goes on, at ``paused_until`` (seconds since 1970; None: when resumed).
+    ``handled`` counts those that completed or failed for good since the keeper began; it may begin again from 0.
     """
 
     actor: ActorId
@@ -153,6 +154,7 @@ class QueueStatus(NamedTuple):
     running_ids: Sequence[MessageId] = ()
     paused: bool = False
     paused_until: float | None = None
+    handled: int = 0
 
     @property
     def live(self) -> int:

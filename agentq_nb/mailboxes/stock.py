@@ -122,6 +122,7 @@ class Stock:
         del self.entries[entry.id]
         shelf = self.shelf(entry)
         shelf.live -= 1
+        shelf.handled += status in ("completed", "failed")
         shelf.delayed.pop(entry.id, None)
         shelf.running.pop(entry.id, None)
         if entry in shelf.blockers:
@@ -230,4 +231,5 @@ class Stock:
             running_ids=tuple(shelf.running),
             paused=pause is not None,
             paused_until=None if pause is None or pause.due == math.inf else pause.due,
+            handled=shelf.handled,
         )

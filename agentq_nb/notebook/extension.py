@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentq_nb.notebook import forms
 from agentq_nb.notebook.completing import Completion
+from agentq_nb.notebook.dashboard.shown import settle_all
 from agentq_nb.notebook.deploying import Deployments
 from agentq_nb.notebook.kernel_scene import KernelScene
 from agentq_nb.notebook.magics import Magics
@@ -65,3 +66,4 @@ class _Extension:
             self._shell.events.unregister(event, call)
         self._completion.remove()
         forms.remove(self._shell)
+        settle_all()

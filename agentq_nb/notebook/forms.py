@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from agentq_nb.agent_os import SessionInfo
 from agentq_nb.commands.sheets import as_text
 from agentq_nb.commands.showing import kinds, sheet_of
+from agentq_nb.notebook.dashboard import show_receipt, show_session
 from agentq_nb.notebook.html import as_html
+from agentq_nb.receipts import Receipt
 
 if TYPE_CHECKING:
     from agentq_nb.notebook.shell import Shell
@@ -24,12 +28,19 @@ def plain(value: object, printer: Any, cycle: bool) -> None:
     printer.text(repr(value) if sheet is None or cycle or printer.stack[:-1] else as_text(sheet))
 
 
+_LIVE: dict[type[Any], Callable[[Any], None]] = {Receipt: show_receipt, SessionInfo: show_session}
+"""What is shown live at the end of a cell. It displays itself, since only a named display can become a picture later."""
+
+
 def install(shell: Shell) -> None:
     """Register the forms."""
     formatters = shell.display_formatter.formatters
     for kind in kinds():
         formatters["text/html"].for_type(kind, html)
         formatters["text/plain"].for_type(kind, plain)
+    if getattr(shell, "kernel", None) is not None:
+        for kind, show in _LIVE.items():
+            shell.display_formatter.ipython_display_formatter.for_type(kind, show)
 
 
 def remove(shell: Shell) -> None:
@@ -38,3 +49,5 @@ def remove(shell: Shell) -> None:
     for kind in kinds():
         formatters["text/html"].pop(kind, None)
         formatters["text/plain"].pop(kind, None)
+    for kind in _LIVE:
+        shell.display_formatter.ipython_display_formatter.pop(kind, None)

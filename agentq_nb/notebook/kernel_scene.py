@@ -94,3 +94,9 @@ class KernelScene:
         await registry.start(accept_loss=accept_loss, background=background or None)
         self._deployments.registers_new = True
         return registry
+
+    def dashboard(self) -> object:
+        """A live view of the host. Raises NoHost."""
+        from agentq_nb.notebook.dashboard import dashboard
+
+        return dashboard()

@@ -38,6 +38,8 @@ class DisplayFormatter(Protocol):
     """The formatters by MIME type."""
 
     formatters: dict[str, Formatter]
+    ipython_display_formatter: Formatter
+    """Shows objects that display themselves instead of giving forms."""
 
 
 class CellResult(Protocol):
@@ -58,3 +60,5 @@ class Shell(Protocol):
     magics_manager: MagicsManager
     Completer: Completer
     display_formatter: DisplayFormatter
+    kernel: Any
+    """None where there is no front end with widgets, as in a terminal."""

@@ -1,0 +1,162 @@
+"""One widget's conversation with its page: what is sent when, and how it begins again.
+
+The page says ``watch`` when it opens and every half minute, with the number of the last message it has. Only then is
+anything sent: nothing piles up in the server while no page is open. From then on
+
+- a ``whole`` state goes out when the page has another number than ours: it is new, was reloaded, or missed something;
+- ``changes`` go out when something changed, at most ten times a second, numbered one by one;
+- a ``beat`` goes out each second in which nothing else did, so that the page knows a quiet kernel from a busy or dead one.
+  The kernel beats rather than answering pings: each ping would make the front end show the kernel as busy, and they would
+  queue up behind a cell that blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextvars import Context
+from typing import Any, Protocol
+
+from agentq_nb.clock import Clock, SystemClock
+from agentq_nb.commands.sheets import safe
+from agentq_nb.errors import AgentqError
+from agentq_nb.notebook.dashboard.deltas import Sections, difference
+
+TICK = 0.1
+_UNWATCHED_TICK = 1.0
+_BEAT = 1.0
+WATCHED = 75.0
+"""Seconds for which one ``watch`` counts: a page that is hidden may be late with the next."""
+
+Message = dict[str, Any]
+
+
+class Subject(Protocol):
+    """What is shown."""
+
+    settled: bool
+    """Nothing of it will change any more."""
+
+    async def look(self) -> Sections:
+        """How it stands now. The same objects as before where nothing changed, for speed."""
+        ...
+
+    async def extras(self) -> Mapping[str, Any]:
+        """What a page needs once, beside the whole state."""
+        ...
+
+    async def answer(self, asked: Message) -> Message:
+        """Do what a page asks; what comes back is sent to it. Raises AgentqError, which is shown as one line."""
+        ...
+
+    async def close(self) -> None:
+        """Nobody looks any more."""
+        ...
+
+
+class Feed:
+    """Keeps one widget's pages up to date. All of it in the loop it was started in."""
+
+    def __init__(self, subject: Subject, send: Callable[[Message], None], clock: Clock | None = None) -> None:
+        self.latest: Sections = {}
+        """What was seen last, sent or not."""
+        self.subject = subject
+        self._send = send
+        self._clock = clock or SystemClock()
+        self._sent: Sections = {}
+        self._number = 0
+        self._sent_at = 0.0
+        self._watched_until = 0.0
+        self._whole_wanted = False
+        self._awake = asyncio.Event()
+        self._answers: set[asyncio.Task[None]] = set()
+
+    @property
+    def watched(self) -> bool:
+        """Whether a page is open, as far as we know."""
+        return self._clock.time() < self._watched_until
+
+    async def run(self) -> None:
+        """Until the subject is settled and its last state was sent."""
+        try:
+            while True:
+                await self.step()
+                if self.subject.settled:
+                    return
+                await self._clock.sleep(TICK)
+                if not self.watched:
+                    await self._rest()
+        finally:
+            await self.subject.close()
+
+    async def _rest(self) -> None:
+        """Look less often while nobody watches; a page that opens is served at once."""
+        self._awake.clear()
+        sleeping = asyncio.ensure_future(self._clock.sleep(_UNWATCHED_TICK - TICK))
+        opening = asyncio.ensure_future(self._awake.wait())
+        try:
+            await asyncio.wait([sleeping, opening], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            opening.cancel()
+
+    async def step(self) -> None:
+        """Look once, and send what is to be sent."""
+        try:
+            self.latest = await self.subject.look()
+        except Exception:
+            if not self.subject.settled:
+                logging.getLogger("agentq").exception("what is shown could not be brought up to date")
+        if not self.watched:
+            return
+        now = self._clock.time()
+        if self._whole_wanted:
+            self._whole_wanted = False
+            self._number += 1
+            self._sent = self.latest
+            self._tell("whole", now, sections=self.latest, settled=self.subject.settled, **await self.subject.extras())
+        elif changes := difference(self._sent, self.latest):
+            self._number += 1
+            self._sent = self.latest
+            self._tell("changes", now, settled=self.subject.settled, **changes)
+        elif now - self._sent_at >= _BEAT or self.subject.settled:
+            self._tell("beat", now, **({"settled": True} if self.subject.settled else {}))
+
+    def _tell(self, type: str, now: float, **more: Any) -> None:
+        self._sent_at = now
+        self._send({"type": type, "number": self._number, "time": round(now, 3), **more})
+
+    # --- what pages say -----------------------------------------------------------------------------------------------
+
+    def heard(self, message: Message) -> None:
+        """A page said something. To be called in the feed's loop."""
+        if message.get("type") == "watch":
+            self._watched_until = self._clock.time() + WATCHED
+            new = message.get("have") in (0, None) or message["have"] != self._number
+            self._whole_wanted = self._whole_wanted or new
+            self._awake.set()
+            return
+        task = asyncio.get_running_loop().create_task(self._answer(message), context=Context())
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
+
+    async def _answer(self, message: Message) -> None:
+        told: Message = {}
+        try:
+            told = await self.subject.answer(message)
+        except AgentqError as error:
+            told = {"error": one_line(error.message)}
+        except Exception as error:
+            told = {"error": one_line(f"{type(error).__name__}: {error}")}
+        self._send({"type": "answer", "request": message.get("request"), **told})
+
+    def last_word(self) -> None:
+        """The subject ended: tell pages that nothing more comes."""
+        if self.watched:
+            self._tell("beat", self._clock.time(), settled=True)
+
+
+def one_line(text: str) -> str:
+    """An error as it stands in the widget's one line."""
+    return " ".join(safe(text).split())

@@ -1,0 +1,177 @@
+"""What is shown of a host, as sections of rows: from memory only, so that it costs the same however long the log is.
+
+Times are seconds since 1970, never ages: a row changes when something happened, not because time passes. Texts come from
+users and agents, and are made safe to show here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentq_nb.agent_os import PermissionRequest
+from agentq_nb.agent_os.sessions import remembered
+from agentq_nb.commands.sheets import safe
+from agentq_nb.mailboxes.protocol import QueueStatus
+from agentq_nb.messages import SCHEDULE_QUEUE
+from agentq_nb.notebook.dashboard.deltas import Row
+from agentq_nb.notebook.dashboard.watch import Watch, key_of
+from agentq_nb.registry import Registry
+from agentq_nb.standing import ActorStatus, HostStatus
+
+MOST_QUEUES = 400
+MOST_SESSIONS = 200
+_RUNNING_NAMED = 5
+_TELLING = 0.5
+"""Seconds by which the age of the oldest message may differ between two looks at the same message."""
+
+Gathered = dict[str, dict[str, dict[str, Any]]]
+
+
+class Gatherer:
+    """Looks at a host again and again. One for each host that is shown; used in the host's loop."""
+
+    def __init__(self, registry: Registry, watch: Watch) -> None:
+        self._registry = registry
+        self._watch = watch
+        self._oldest: dict[str, float] = {}
+        self._ended: dict[str, dict[str, Any]] = {}
+        """Sessions that were open at an earlier look and are not any more."""
+        self._open: dict[str, dict[str, Any]] = {}
+
+    async def gather(self) -> Gathered:
+        """The host, its queues, actors in trouble, sessions, and what agents ask."""
+        status = await self._registry.status()
+        now = self._watch.host.clock.time()
+        queues = [queue for queue in status.queues if queue.queue != SCHEDULE_QUEUE or queue.live or queue.dead]
+        self._watch.sample(queues, now)
+        shown = sorted(queues, key=lambda queue: not (queue.live or queue.dead or queue.paused))[:MOST_QUEUES]
+        orphaned = {f"{actor.actor_id} {queue}" for actor in status.actors for queue in actor.orphaned}
+        return {
+            "host": {"it": _host(status, now, len(queues) - len(shown))},
+            "queues": {key_of(queue): self._queue(queue, now, orphaned) for queue in shown},
+            "actors": {actor.actor_id: _actor(actor) for actor in status.actors if _in_trouble(actor)},
+            "sessions": self._sessions(),
+            "requests": self._requests(),
+        }
+
+    def _queue(self, queue: QueueStatus, now: float, orphaned: set[str]) -> dict[str, Any]:
+        key = key_of(queue)
+        return {
+            "actor": safe(queue.actor),
+            "queue": "scheduled" if queue.queue == SCHEDULE_QUEUE else safe(queue.queue),
+            "internal": queue.queue == SCHEDULE_QUEUE,
+            "ready": queue.ready,
+            "delayed": queue.delayed,
+            "running": queue.running,
+            "running_ids": list(queue.running_ids[:_RUNNING_NAMED]),
+            "dead": queue.dead,
+            "handled": queue.handled,
+            "oldest_at": self._oldest_at(key, queue, now),
+            "paused": queue.paused,
+            "paused_until": queue.paused_until,
+            "orphaned": key in orphaned,
+        }
+
+    def _oldest_at(self, key: str, queue: QueueStatus, now: float) -> float | None:
+        if queue.oldest is None:
+            self._oldest.pop(key, None)
+            return None
+        at = now - queue.oldest
+        if abs(self._oldest.get(key, 0.0) - at) > _TELLING:
+            self._oldest[key] = round(at, 1)
+        return self._oldest[key]
+
+    def _sessions(self) -> dict[str, dict[str, Any]]:
+        present = {
+            info.session_id: {
+                "actor": safe(actor),
+                "at": actor,
+                "agent": safe(info.agent),
+                "status": info.status,
+                "created_at": info.created_at.timestamp(),
+            }
+            for actor, sessions in remembered(self._watch.host.workspaces)
+            for info in sessions.now_open()
+        }
+        for session in self._open.keys() - present.keys():
+            self._ended[session] = {**self._open[session], "status": "closed"}
+        for session in present.keys() & self._ended.keys():
+            del self._ended[session]
+        self._open = present
+        newest = sorted(self._ended.items(), key=lambda item: item[1]["created_at"], reverse=True)
+        self._ended = dict(newest[: max(0, MOST_SESSIONS - len(present))])
+        shown = [*list(present.items())[:MOST_SESSIONS], *self._ended.items()]
+        return {session: {**row, **self._activity(session, row)} for session, row in shown}
+
+    def _requests(self) -> dict[str, dict[str, Any]]:
+        """Ids sort by their time."""
+        pending = {
+            request.request_id: _request(actor, request)
+            for actor, sessions in remembered(self._watch.host.workspaces)
+            for request in sessions.permission_requests()
+        }
+        return dict(sorted(pending.items()))
+
+    def _activity(self, session: str, row: Row) -> dict[str, Any]:
+        activity = self._watch.activity.get(session)
+        if activity is None:
+            return {"last_at": row["created_at"], "events": None, "said": ""}
+        return {"last_at": round(activity.at, 1), "events": activity.events, "said": activity.said}
+
+    def session(self, session: str) -> dict[str, Any] | None:
+        """A session that is shown."""
+        return self._open.get(session) or self._ended.get(session)
+
+    def remember(self, session: str, row: dict[str, Any]) -> None:
+        """A session of earlier that the log told of."""
+        if session not in self._open:
+            self._ended.setdefault(session, row)
+
+
+def _host(status: HostStatus, now: float, left_out: int) -> dict[str, Any]:
+    stall = status.stall
+    return {
+        "running": status.running,
+        "store": safe(status.store.name),
+        "path": safe(status.store),
+        "started_at": round(now - status.uptime),
+        "awake": sum(actor.state == "awake" for actor in status.actors),
+        "actors": len(status.actors),
+        "waiting_for": [safe(name) for name in status.waiting_for],
+        "trouble": status.trouble and safe(status.trouble),
+        "stall": stall and f"{stall.seconds:.1f} s {safe(stall.place)}",
+        "stall_at": stall and round(stall.began),
+        "notices": [safe(notice) for notice in status.notices],
+        "left_out": left_out,
+    }
+
+
+def _in_trouble(actor: ActorStatus) -> bool:
+    return actor.state in ("waiting for its class", "failed to start") or actor.last_error is not None
+
+
+def _actor(actor: ActorStatus) -> dict[str, Any]:
+    error = actor.last_error or {}
+    return {
+        "actor": safe(actor.actor_id),
+        "name": safe(actor.name),
+        "state": actor.state,
+        "run": actor.run,
+        "error": safe(_one_line(f"{error.get('type', 'Error')}: {error.get('message', '')}")) if error else None,
+        "restarts_at": actor.restarts_at,
+    }
+
+
+def _request(actor: str, request: PermissionRequest) -> dict[str, Any]:
+    return {
+        "actor": safe(actor),
+        "at": actor,
+        "session": request.session_id,
+        "agent": safe(request.agent),
+        "title": safe(_one_line(request.title)),
+        "kind": None if request.kind is None else safe(request.kind),
+    }
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text[:4000].split())

@@ -1,0 +1,85 @@
+"""One live view: a widget with its feed, and the places it is shown in, which become pictures at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from typing import Any
+
+from IPython.display import display  # pyright: ignore[reportUnknownVariableType]  # IPython has no types
+
+from agentq_nb.clock import Clock, SystemClock
+from agentq_nb.commands.sheets import Sheet
+from agentq_nb.notebook.dashboard import picture, shown
+from agentq_nb.notebook.dashboard.deltas import Sections
+from agentq_nb.notebook.dashboard.feed import Feed, Subject
+from agentq_nb.notebook.dashboard.widget import LiveWidget
+from agentq_nb.registry import Registry
+
+Draw = Callable[[Sections, float], Sequence[Sheet]]
+"""Makes sheets of the last state and the time of it."""
+
+
+class Live:
+    """Kept up to date until its subject is settled or the host stops. To be made in a cell, in the kernel's loop.
+
+    All it does is done in that loop, also where the host has a loop and a thread of its own: a widget's messages may be
+    sent from one thread only.
+    """
+
+    def __init__(self, kind: str, subject: Subject, draw: Draw, registry: Registry, clock: Clock | None = None) -> None:
+        self.clock = clock or SystemClock()
+        self.widget = LiveWidget(kind, self._heard, self.show)
+        self._kind = kind
+        self._draw = draw
+        self._registry = registry
+        self._loop = asyncio.get_running_loop()
+        self._feed = Feed(subject, self.widget.tell, self.clock)
+        self._places: list[str] = []
+        self._settled = False
+        shown.add(self.widget.identity, self)
+        registry.on_stop.append(self._host_stopped)
+        # In an empty context: what it sends belongs to no cell.
+        self._task = self._loop.create_task(self._run(), context=Context())
+
+    def _heard(self, message: dict[str, Any]) -> None:
+        """Front ends may send over a subshell, whose messages come in a thread of its own."""
+        self._loop.call_soon_threadsafe(self._feed.heard, message)
+
+    def _host_stopped(self) -> None:
+        """At once where the kernel's own code stopped it: the cell that did ends with the pictures in place."""
+        if asyncio.get_running_loop() is self._loop:
+            self.settle()
+        else:
+            self._loop.call_soon_threadsafe(self.settle)
+
+    async def _run(self) -> None:
+        await self._feed.run()
+        self.settle()
+
+    def show(self) -> None:
+        """Show the widget here, with the forms that other viewers can draw. One that has ended is shown as it ended."""
+        if self._settled:
+            display(self._forms(), raw=True)
+            return
+        place = f"agentq-{uuid.uuid4().hex}"
+        self._places.append(place)
+        display({**self.widget.view(), **self._forms()}, raw=True, display_id=place)
+
+    def settle(self) -> None:
+        """Nothing of it changes any more: each place where it is shown gets a picture that needs no kernel."""
+        if self._settled:
+            return
+        self._settled = True
+        shown.forget(self.widget.identity)
+        self._registry.on_stop.remove(self._host_stopped)
+        self._feed.last_word()
+        self._task.cancel()
+        for place in self._places:
+            display(self._forms(), raw=True, display_id=place, update=True)
+
+    def _forms(self) -> dict[str, str]:
+        sheets = self._draw(self._feed.latest, self.clock.time())
+        return {"text/html": picture.as_page(sheets, self._kind), "text/plain": picture.as_plain(sheets)}

@@ -1,0 +1,49 @@
+"""The widget itself: two traits, one module of JavaScript and one style sheet for whatever is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+_HERE = Path(__file__).parent
+
+
+class LiveWidget(anywidget.AnyWidget):
+    """A view that is kept up to date by messages of :mod:`agentq_nb.notebook.dashboard.feed`; all else is in the page.
+
+    ``kind`` says what is shown. ``saved`` is never sent by the kernel: the page keeps its last state there, where a front
+    end that saves widgets with the notebook finds it.
+    """
+
+    # As text, read once: a path would be watched by a thread for each widget.
+    _esm = (_HERE / "dashboard.js").read_text(encoding="utf-8")
+    _css = (_HERE / "dashboard.css").read_text(encoding="utf-8")
+    kind = traitlets.Unicode().tag(sync=True)
+    saved = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, kind: str, heard: Callable[[dict[str, Any]], None], show: Callable[[], None]) -> None:
+        super().__init__(kind=kind)
+        self._heard = heard
+        self._show = show
+        self.identity: str = self.model_id
+        self.on_msg(self._receive)  # pyright: ignore[reportUnknownMemberType]  # ipywidgets has no types
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send a message to every page that shows it."""
+        self.send(message)  # pyright: ignore[reportUnknownMemberType]  # ipywidgets has no types
+
+    def view(self) -> dict[str, Any]:
+        """What makes a front end draw the widget, by MIME type."""
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.identity}
+        return {"application/vnd.jupyter.widget-view+json": view}
+
+    def _receive(self, _widget: object, content: Any, _buffers: object) -> None:
+        if isinstance(content, dict):
+            self._heard(content)  # pyright: ignore[reportUnknownArgumentType]  # JSON from the page
+
+    def _ipython_display_(self) -> None:
+        self._show()

@@ -1,0 +1,195 @@
+"""The dashboard in a real kernel, spoken to as a page does: over the widget's comm. No page draws anything here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kernel.driving import Kernel
+
+ACTORS = """
+import asyncio
+from agentq_nb import Actor, Queue, create_client
+
+class Worker(Actor):
+    jobs = Queue(str, reply=str)
+
+    async def run(self):
+        async for message in self.queue.iter(completable=True):
+            if message.body == "bad":
+                await message.fail("it was bad")
+            else:
+                await message.complete(f"did {message.body}")
+"""
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+class Page(Kernel):
+    """A kernel, and what it sends to widgets."""
+
+    def __init__(self, cwd: Path) -> None:
+        super().__init__(cwd)
+        self.told: dict[str, list[dict[str, Any]]] = {}
+        """The custom messages of each widget."""
+        self.states: dict[str, dict[str, Any]] = {}
+        self.updates: list[dict[str, Any]] = []
+        """What outputs that were shown earlier are replaced with."""
+
+    def _published(self, message: dict[str, Any]) -> None:
+        content = message["content"]
+        if message["msg_type"] == "comm_open":
+            self.states[content["comm_id"]] = content["data"]["state"]
+        elif message["msg_type"] == "comm_msg" and content["data"].get("method") == "custom":
+            self.told.setdefault(content["comm_id"], []).append(content["data"]["content"])
+        elif message["msg_type"] == "update_display_data":
+            self.updates.append(content["data"])
+        super()._published(message)
+
+    def say(self, widget: str, **content: Any) -> None:
+        """What the page's side of a widget sends."""
+        assert self._client is not None
+        data = {"method": "custom", "content": content}
+        message = self._client.session.msg("comm_msg", {"comm_id": widget, "data": data})
+        self._client.shell_channel.send(message)
+
+    def hear(self, widget: str, wanted: Callable[[dict[str, Any]], object], seconds: float = 30) -> dict[str, Any]:
+        """The first message of a widget like that; those before it are dropped."""
+        deadline = time.monotonic() + seconds
+        while True:
+            heard = self.told.setdefault(widget, [])
+            while heard:
+                if wanted(message := heard.pop(0)):
+                    return message
+            assert time.monotonic() < deadline, "the widget never said it"
+            self.listen(0.1)
+
+
+@pytest.fixture(params=["start", "start --background"])
+def page(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Page]:
+    with Page(tmp_path) as kernel:
+        kernel.run("%load_ext agentq_nb").check()
+        kernel.run(ACTORS).check()
+        kernel.run(f"%agentq {request.param}").check()
+        yield kernel
+
+
+def opened(page: Page) -> str:
+    """A dashboard that a page has opened; its widget's id."""
+    cell = page.run("%agentq dashboard").check()
+    (shown,) = cell.displays
+    assert set(shown) == {WIDGET, "text/html", "text/plain"}
+    widget = shown[WIDGET]["model_id"]
+    page.say(widget, type="watch", have=0)
+    whole = page.hear(widget, lambda message: message["type"] == "whole")
+    assert whole["sections"]["host"]["it"]["running"] is True
+    return str(widget)
+
+
+def waiting(message: dict[str, Any]) -> object:
+    return message.get("set", {}).get("queues", {}).get("worker/main jobs", {}).get("handled")
+
+
+def test_changes_come_by_themselves_and_clicks_while_a_cell_awaits_are_answered(page: Page) -> None:
+    widget = opened(page)
+    page.run(
+        "worker = create_client().worker.get_or_create('main')\nawait worker.send('jobs', 'one', wait=True)"
+    ).check()
+    changed = page.hear(widget, waiting)
+    assert changed["set"]["queues"]["worker/main jobs"]["handled"] == 1
+    cell = page.submit(
+        "async def paused():\n    return (await worker.status()).queues[0].paused\nwhile not await paused():\n    await asyncio.sleep(0.05)"
+    )
+    page.say(widget, type="do", deed="pause", key="worker/main jobs", request=7)
+    told = page.hear(widget, lambda message: message.get("request") == 7)
+    assert told["note"] == "Paused jobs: what is being handled is finished."
+    page.wait(cell).check()
+    page.say(widget, type="do", deed="resume", key="worker/main nothing", request=8)
+    told = page.hear(widget, lambda message: message.get("request") == 8)
+    assert "nothing" in told["error"]
+    assert "\n" not in told["error"]
+
+
+def test_nothing_but_beats_is_sent_when_nothing_changes(page: Page) -> None:
+    widget = opened(page)
+    page.listen(2)
+    page.told[widget].clear()
+    page.listen(4)
+    assert {message["type"] for message in page.told[widget]} == {"beat"}
+    assert len(page.told[widget]) <= 5
+
+
+def test_a_reloaded_page_gets_the_whole_state_again(page: Page) -> None:
+    widget = opened(page)
+    page.run("await create_client().worker.get_or_create('main').send('jobs', 'bad', wait=True)").check()
+    page.hear(widget, lambda message: message.get("set", {}).get("table"))
+    page.say(widget, type="watch", have=0)
+    whole = page.hear(widget, lambda message: message["type"] == "whole")
+    assert whole["sections"]["queues"]["worker/main jobs"]["dead"] == 1
+    assert [row["outcome"] for row in whole["sections"]["messages"].values()] == ["it was bad"]
+    assert whole["history"]["worker/main jobs"][-1][2] == 1
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "%agentq stop",
+        "from agentq_nb import current_registry\nawait current_registry().stop()",
+        "%unload_ext agentq_nb",
+    ],
+)
+def test_at_its_end_the_output_becomes_a_picture_of_the_last_state(page: Page, end: str) -> None:
+    widget = opened(page)
+    page.run("await create_client().worker.get_or_create('main').send('jobs', 'bad', wait=True)").check()
+    page.hear(widget, lambda message: message.get("set", {}).get("table"))
+    page.updates.clear()
+    page.run(end).check()
+    (update,) = page.updates
+    assert set(update) == {"text/html", "text/plain"}
+    assert "it was bad" in update["text/plain"]
+    page.listen(1.5)
+    page.told[widget].clear()
+    page.listen(2)
+    assert page.told[widget] == []
+
+
+def test_the_kernel_leaves_pictures_when_it_is_shut_down(page: Page) -> None:
+    opened(page)
+    assert page._manager is not None
+    assert page._client is not None
+    page.updates.clear()
+    page._client.shutdown()
+    deadline = time.monotonic() + 20
+    while not page.updates and time.monotonic() < deadline:
+        page._read(0.2)
+    assert set(page.updates[0]) == {"text/html", "text/plain"}
+
+
+def test_a_receipt_at_the_end_of_a_cell_becomes_its_result(page: Page) -> None:
+    cell = page.run("await create_client().worker.get_or_create('main').send('jobs', 'one')").check()
+    (shown,) = cell.displays
+    assert set(shown) == {WIDGET, "text/html", "text/plain"}
+    deadline = time.monotonic() + 30
+    while not any("did one" in update["text/plain"] for update in page.updates):
+        assert time.monotonic() < deadline
+        page.listen(0.1)
+    assert WIDGET not in page.updates[-1]
+    assert page.run("[await create_client().worker.get_or_create('main').send('jobs', 'two')]").check().results
+
+
+def test_it_composes_like_any_widget_and_is_loaded_only_when_asked_for(page: Page) -> None:
+    assert page.value("'anywidget' in __import__('sys').modules") is False
+    page.run("import agentq_nb, ipywidgets\nshown = agentq_nb.dashboard()\nbox = ipywidgets.VBox([shown])").check()
+    assert WIDGET in page.run("box").check().results[0]
+    assert page.value("shown.kind") == "dashboard"
+
+
+def test_without_a_host_it_says_what_to_type(page: Page) -> None:
+    page.run("%agentq stop").check()
+    cell = page.run("%agentq dashboard")
+    assert cell.error_name == "NoHost"
+    assert "%agentq start" in str(cell.error_value)
+    assert "\n" not in cell.traceback.strip()

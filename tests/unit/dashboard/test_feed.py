@@ -1,0 +1,182 @@
+"""When something is sent to a page, and what: on a clock that stands still until it is moved."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from agentq_nb.errors import AgentqError
+from agentq_nb.notebook.dashboard.feed import WATCHED, Feed, Message
+from tests.unit.fake_clock import FakeClock, settle
+
+pytestmark = pytest.mark.anyio
+
+
+class Counter:
+    """A subject that counts its looks, and whose one row the test changes."""
+
+    def __init__(self) -> None:
+        self.settled = False
+        self.closed = False
+        self.looks = 0
+        self.changing = False
+        self.value = 0
+
+    async def look(self) -> dict[str, dict[str, dict[str, Any]]]:
+        self.looks += 1
+        self.value += self.changing
+        return {"figures": {"it": {"value": self.value}}}
+
+    async def extras(self) -> Mapping[str, Any]:
+        return {"history": {}}
+
+    async def answer(self, asked: Message) -> Message:
+        if asked["type"] == "wrong":
+            raise AgentqError("It cannot\nbe done: \x1b[31mno\x1b[0m.")
+        if asked["type"] == "broken":
+            raise ZeroDivisionError("by zero")
+        return {"note": "done"}
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Running:
+    """A feed at work, and what it has sent."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.subject = Counter()
+        self.sent: list[Message] = []
+        self.feed = Feed(self.subject, self.sent.append, self.clock)
+
+    def types(self) -> list[str]:
+        return [message["type"] for message in self.sent]
+
+    async def opened(self) -> None:
+        """A page was opened and has its whole state."""
+        self.feed.heard({"type": "watch", "have": 0})
+        await self.clock.pass_by(0.3)
+        assert self.types() == ["whole"]
+        self.sent.clear()
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Running]:
+    made = Running()
+    task = asyncio.create_task(made.feed.run())
+    try:
+        yield made
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        assert made.subject.closed
+
+
+async def test_nothing_is_sent_while_nobody_watches() -> None:
+    async with running() as at:
+        at.subject.changing = True
+        await at.clock.pass_by(60)
+        assert at.sent == []
+        assert at.subject.looks < 80
+
+
+async def test_a_page_that_opens_gets_the_whole_state_at_once() -> None:
+    async with running() as at:
+        await at.clock.pass_by(10)
+        at.feed.heard({"type": "watch", "have": 0})
+        await at.clock.pass_by(0.15)
+        (whole,) = at.sent
+        assert whole["sections"] == {"figures": {"it": {"value": 0}}}
+        assert whole["history"] == {}
+
+
+async def test_nothing_but_a_beat_each_second_is_sent_when_nothing_changes() -> None:
+    async with running() as at:
+        await at.opened()
+        await at.clock.pass_by(30)
+        assert set(at.types()) == {"beat"}
+        assert 25 <= len(at.sent) <= 31
+        assert all(set(beat) == {"type", "number", "time"} for beat in at.sent)
+
+
+async def test_at_most_ten_updates_a_second_are_sent_numbered_one_by_one() -> None:
+    async with running() as at:
+        await at.opened()
+        at.subject.changing = True
+        await at.clock.pass_by(10)
+        assert 90 <= len(at.sent) <= 100
+        assert [message["number"] for message in at.sent] == list(range(2, len(at.sent) + 2))
+        assert at.sent[-1]["set"] == {"figures": {"it": {"value": at.subject.value}}}
+
+
+@pytest.mark.parametrize("have", [0, 1, 7])
+async def test_a_page_that_missed_something_gets_the_whole_state_again(have: int) -> None:
+    async with running() as at:
+        await at.opened()
+        at.subject.value = 5
+        await at.clock.pass_by(0.2)
+        assert at.types() == ["changes"]
+        at.feed.heard({"type": "watch", "have": have})
+        await at.clock.pass_by(0.2)
+        assert at.types()[1:] == ["whole"]
+        assert at.sent[-1]["number"] == 3
+
+
+async def test_a_page_that_has_everything_gets_nothing_again() -> None:
+    async with running() as at:
+        await at.opened()
+        at.feed.heard({"type": "watch", "have": 1})
+        await at.clock.pass_by(0.5)
+        assert at.sent == []
+
+
+async def test_a_page_that_is_closed_is_forgotten() -> None:
+    async with running() as at:
+        await at.opened()
+        await at.clock.pass_by(WATCHED + 1)
+        at.sent.clear()
+        at.subject.changing = True
+        await at.clock.pass_by(60)
+        assert at.sent == []
+
+
+async def test_what_was_never_sent_because_nobody_watched_is_in_the_next_whole_state() -> None:
+    async with running() as at:
+        await at.opened()
+        await at.clock.pass_by(WATCHED + 1)
+        at.subject.value = 9
+        await at.clock.pass_by(5)
+        at.sent.clear()
+        at.feed.heard({"type": "watch", "have": 1})
+        await at.clock.pass_by(0.9)
+        assert [message.get("set") for message in at.sent] == [{"figures": {"it": {"value": 9}}}]
+
+
+async def test_a_settled_subject_is_told_once_more_and_never_again() -> None:
+    async with running() as at:
+        await at.opened()
+        at.subject.value, at.subject.settled = 3, True
+        await at.clock.pass_by(20)
+        (last,) = at.sent
+        assert last["settled"] is True
+        assert last["set"] == {"figures": {"it": {"value": 3}}}
+        looks = at.subject.looks
+        await at.clock.pass_by(20)
+        assert at.subject.looks == looks
+
+
+async def test_what_a_page_asks_is_answered_and_an_error_is_one_safe_line() -> None:
+    async with running() as at:
+        for request, kind in enumerate(("right", "wrong", "broken")):
+            at.feed.heard({"type": kind, "request": request})
+            await settle()
+        assert at.sent == [
+            {"type": "answer", "request": 0, "note": "done"},
+            {"type": "answer", "request": 1, "error": "It cannot be done: no."},
+            {"type": "answer", "request": 2, "error": "ZeroDivisionError: by zero"},
+        ]

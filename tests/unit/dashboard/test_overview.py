@@ -1,0 +1,279 @@
+"""What the dashboard shows of a real host, and what its buttons do there."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from agentq_nb import Actor, Queue, Retry, agent_os, agents
+from agentq_nb.clock import SystemClock
+from agentq_nb.errors import AgentqError
+from agentq_nb.notebook.dashboard.deltas import difference
+from agentq_nb.notebook.dashboard.overview import Overview
+from agentq_nb.notebook.dashboard.small import OneMessage
+from tests.unit.behaviour.world import World, until
+from tests.unit.dashboard.test_pictures import HOSTILE, UNSAFE
+
+pytestmark = pytest.mark.anyio
+
+
+class Worker(Actor):
+    jobs = Queue(str, reply=str, retry=Retry(attempts=1))
+
+    async def run(self) -> None:
+        async for message in self.queue.iter(completable=True):
+            if message.body == "slow":
+                await asyncio.sleep(60)
+            if message.body.startswith("bad"):
+                raise ValueError(message.body)
+            await message.complete(f"did {message.body}")
+
+
+class Unfit(Actor):
+    jobs = Queue(str)
+
+    async def on_wake(self) -> None:
+        raise RuntimeError("no database")
+
+    async def run(self) -> None:
+        async for _ in self.queue.iter():
+            pass
+
+
+async def asker(session: Any, prompt: str) -> AsyncIterator[Any]:
+    yield "thinking. "
+    yield "allowed" if await session.ask("Run: make", kind="execute") else "refused"
+
+
+MACHINE = agent_os(agents=[agents.function(asker)], permissions="ask")
+
+
+def overview(world: World) -> Overview:
+    return Overview(world.registry, SystemClock())
+
+
+async def test_queues_are_shown_with_their_figures_and_history(world: World) -> None:
+    client = await world.start(worker=Worker)
+    worker = client.worker.get_or_create("main")
+    shown = overview(world)
+    await shown.look()
+    await worker.send("jobs", "one", wait=True)
+    await worker.send("jobs", "bad luck", wait=True)
+    await worker.pause("jobs", until=time.time() + 90)
+    await worker.send("jobs", "later")
+    row = (await shown.look())["queues"]["worker/main jobs"]
+    assert (row["ready"], row["running"], row["dead"], row["handled"]) == (1, 0, 1, 2)
+    assert row["paused"]
+    assert row["paused_until"] > time.time() + 80
+    assert abs(row["oldest_at"] - time.time()) < 20
+    points = (await shown.extras())["history"]["worker/main jobs"]
+    assert points[-1][1:] == (1, 2)
+
+
+async def test_looking_twice_at_a_quiet_host_finds_no_change(world: World) -> None:
+    client = await world.start(worker=Worker)
+    worker = client.worker.get_or_create("main")
+    await worker.pause("jobs")
+    await worker.send("jobs", "waits")
+    shown = overview(world)
+    await shown.look()
+    await until(lambda: shown._table)
+    await until(lambda: shown._reading is None)
+    before = await shown.look()
+    for _ in range(20):
+        await asyncio.sleep(0.03)
+        assert difference(before, await shown.look()) == {}
+
+
+async def test_actors_that_wait_for_a_class_or_fail_to_start_are_shown_with_the_reason(world: World) -> None:
+    client = await world.start(worker=Worker, unfit=Unfit)
+    await client.worker.get_or_create("main").pause("jobs")
+    await client.worker.get_or_create("main").send("jobs", "one")
+    await client.unfit.get_or_create("x").send("jobs", "one")
+    shown = overview(world)
+
+    async def failed() -> bool:
+        actors = (await shown.look())["actors"]
+        return "no database" in str(actors.get("unfit/x", {}).get("error"))
+
+    await until(failed)
+    await world.registry.stop()
+    world.registry._classes.clear()
+    await world.registry.start()
+    again = await overview(world).look()
+    assert "worker" in again["host"]["it"]["waiting_for"]
+    assert again["actors"]["worker/main"]["state"] == "waiting for its class"
+
+
+async def test_the_table_can_be_filtered_and_searched_and_a_message_shown_whole(world: World) -> None:
+    client = await world.start(worker=Worker)
+    worker = client.worker.get_or_create("main")
+    for body in ("plain", "bad luck", 'a "quoted" word', "100% sure"):
+        await worker.send("jobs", body, wait=True)
+    shown = overview(world)
+    for status, search, bodies in (
+        ("all", "", 4),
+        ("failed", "", 1),
+        ("completed", "", 3),
+        ("all", "QUOTED", 1),
+        ("all", '"quoted"', 1),
+        ("all", "100%", 1),
+        ("all", "worker/main did plain", 1),
+        ("all", "'; drop table events; --", 0),
+        ("waiting", "", 0),
+    ):
+        await shown.answer({"type": "page", "status": status, "search": search, "offset": 0})
+        assert len((await shown.look())["messages"]) == bodies, (status, search)
+    await shown.answer({"type": "page", "status": "failed"})
+    ((message, row),) = (await shown.look())["messages"].items()
+    assert row["bad"]
+    assert "bad luck" in row["outcome"]
+    told = (await shown.answer({"type": "show", "message": message}))["shown"]
+    assert told["body"] == "bad luck"
+    assert "ValueError" in told["error"]
+    with pytest.raises(AgentqError, match="no such page"):
+        await shown.answer({"type": "page", "status": "x' or true"})
+
+
+async def test_buttons_pause_resume_purge_cancel_and_retry(world: World) -> None:
+    client = await world.start(worker=Worker)
+    worker = client.worker.get_or_create("main")
+    shown = overview(world)
+    key = "worker/main jobs"
+
+    async def press(**asked: Any) -> str:
+        return (await shown.answer({"type": "do", **asked}))["note"]
+
+    dead = await worker.send("jobs", "bad", wait=True)
+    await press(deed="pause", key=key)
+    assert (await shown.look())["queues"][key]["paused"]
+    receipts = [await worker.send("jobs", str(number)) for number in range(3)]
+    assert await press(deed="cancel", message=receipts[0].id) == "Cancelled."
+    assert await receipts[0].status() == "cancelled"
+    assert await press(deed="cancel", message=receipts[0].id) == "It was cancelled already."
+    assert await press(deed="purge", key=key) == "Cancelled 2 messages of jobs."
+    assert await press(deed="retry", message=dead.message_id) == "Back in its queue."
+    await press(deed="resume", key=key)
+    assert (await client.receipt(dead.message_id).result(timeout=20)).status == "failed"
+    slow = await worker.send("jobs", "slow")
+    await until(lambda: shown_running(shown, key))
+    await press(deed="cancel", message=slow.id)
+    assert (await slow.result(timeout=20)).status == "cancelled"
+
+
+async def shown_running(shown: Overview, key: str) -> bool:
+    return (await shown.look())["queues"][key]["running"] == 1
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"deed": "pause", "key": "nobody/main jobs"},
+        {"deed": "purge", "key": "worker/main nothing"},
+        {"deed": "cancel", "message": "never"},
+        {"deed": "answer", "actor": "worker/main"},
+        {"deed": "format the disk"},
+        {},
+    ],
+)
+async def test_a_button_that_cannot_do_its_deed_says_why(world: World, asked: dict[str, Any]) -> None:
+    await world.start(worker=Worker)
+    with pytest.raises(AgentqError):
+        await overview(world).answer({"type": "do", **asked})
+
+
+async def test_allowing_what_an_agent_asks_lets_it_go_on_and_its_transcript_is_followed(world: World) -> None:
+    client = await world.start(vm=MACHINE)
+    vm = client.vm.get_or_create("main")
+    session = await vm.create_session("asker", keep=True)
+    shown = overview(world)
+    await shown.look()
+    prompt = asyncio.create_task(vm.send_prompt(session.session_id, "build it"))
+    await until(lambda: asked_in(shown))
+    seen = await shown.look()
+    ((ask, request),) = seen["requests"].items()
+    assert (request["title"], request["kind"], request["agent"]) == ("Run: make", "execute", "asker")
+    assert seen["sessions"][session.session_id]["status"] == "running"
+    await shown.answer({"type": "choose", "session": session.session_id})
+    deed = {"deed": "answer", "actor": request["at"], "session": request["session"], "ask": ask, "allow": True}
+    assert (await shown.answer({"type": "do", **deed}))["note"] == "Allowed."
+    assert (await prompt).text == "thinking. allowed"
+    seen = await shown.look()
+    assert seen["requests"] == {}
+    blocks = [(block["type"], block["text"]) for block in seen["blocks"].values()]
+    assert blocks[:2] == [("prompt", "build it"), ("text", "thinking. ")]
+    assert ("text", "allowed") in blocks
+    await vm.close_session(session.session_id)
+    assert (await shown.look())["sessions"][session.session_id]["status"] == "closed"
+    with pytest.raises(AgentqError):
+        await shown.answer({"type": "do", **deed})
+
+
+async def asked_in(shown: Overview) -> bool:
+    return bool((await shown.look())["requests"])
+
+
+async def test_hostile_text_is_safe_before_it_is_sent(world: World) -> None:
+    async def hostile(session: Any, prompt: str) -> AsyncIterator[Any]:
+        yield HOSTILE
+
+    client = await world.start(worker=Worker, vm=agent_os(agents=[agents.function(hostile, name="<b>&\u202e")]))
+    evil = HOSTILE[:300].encode("utf-8", "replace").decode()
+    await client.worker.get_or_create(evil[:100]).send("jobs", "bad " + evil, wait=True)
+    vm = client.vm.get_or_create("main")
+    session = await vm.create_session("<b>&\u202e", keep=True)
+    await vm.send_prompt(session.session_id, evil)
+    shown = overview(world)
+    await shown.look()
+    await shown.answer({"type": "choose", "session": session.session_id})
+    await shown.answer({"type": "page", "status": "all"})
+    seen = await shown.look()
+    texts = [value for section in seen.values() for row in section.values() for value in row.values()]
+    (message,) = seen["messages"]
+    texts += (await shown.answer({"type": "show", "message": message}))["shown"].values()
+    for text in texts:
+        if isinstance(text, str) and text != seen["sessions"][session.session_id]["at"]:
+            assert not UNSAFE.search(text.replace("\n", ""))
+            assert len(text) < 25_000
+
+
+async def test_after_a_restart_the_sessions_and_messages_of_before_are_shown(world: World) -> None:
+    client = await world.start(worker=Worker, vm=MACHINE)
+    await client.worker.get_or_create("main").send("jobs", "one", wait=True)
+    session = await client.vm.get_or_create("main").create_session("asker", keep=True)
+    await world.crash(worker=Worker, vm=MACHINE)
+    shown = overview(world)
+    seen = await shown.look()
+    assert session.session_id in seen["sessions"]
+    await shown.answer({"type": "choose", "session": session.session_id})
+    await shown.answer({"type": "page"})
+    assert [row["outcome"] for row in (await shown.look())["messages"].values()] == ['"did one"']
+
+
+async def test_a_receipt_is_followed_until_its_message_is_settled(world: World) -> None:
+    client = await world.start(worker=Worker)
+    worker = client.worker.get_or_create("main")
+    await worker.pause("jobs")
+    await worker.send("jobs", "first")
+    receipt = await worker.send("jobs", "second")
+    shown = OneMessage(world.registry, receipt.id)
+    row = (await shown.look())["message"]["it"]
+    assert (row["status"], row["ahead"], shown.settled) == ("queued", 1, False)
+    await worker.resume("jobs")
+    await receipt.result(timeout=20)
+    row = (await shown.look())["message"]["it"]
+    assert (row["status"], row["reply"], shown.settled) == ("completed", "did second", True)
+
+
+async def test_when_the_host_stops_everything_shown_of_it_is_settled(world: World) -> None:
+    await world.start(worker=Worker)
+    shown = overview(world)
+    await shown.look()
+    await world.registry.stop()
+    with pytest.raises(AgentqError):
+        await shown.look()
+    assert shown.settled

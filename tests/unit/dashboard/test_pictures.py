@@ -1,0 +1,79 @@
+"""The picture that stays in a notebook: whatever it shows, it holds no script and nothing that is not escaped."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+from agentq_nb.commands.sheets import safe
+from agentq_nb.notebook.dashboard import picture
+
+HOSTILE = (
+    "<script>alert(1)</script><img src=x onerror=alert(2)> [x](javascript:alert(3)) \x1b[31mred\x1b[0m "
+    "\u202egnp.exe \0 \ud800 " + "long" * 300_000
+)
+UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class Tags(HTMLParser):
+    """The tags of a page, and their attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+        self.attributes: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+
+def sections(text: str = HOSTILE) -> dict[str, dict[str, dict[str, Any]]]:
+    bad = safe(text)
+    queue = {"actor": bad, "queue": bad, "ready": 1, "delayed": 2, "running": 0, "dead": 3, "handled": 4}
+    return {
+        "host": {"it": {"store": bad, "trouble": bad}},
+        "queues": {"a": {**queue, "oldest_at": 5.0, "paused": True}},
+        "actors": {"a": {"actor": bad, "error": bad, "state": "failed to start"}},
+        "requests": {"r": {"title": bad}},
+        "sessions": {"s": {"agent": bad, "actor": bad, "status": "running", "said": bad}},
+        "messages": {
+            "m": {
+                "created_at": 5.0,
+                "actor": bad,
+                "queue": bad,
+                "status": "failed",
+                "body": bad,
+                "outcome": bad,
+                "bad": True,
+            }
+        },
+        "message": {"it": {"id": "m", "actor": bad, "queue": bad, "status": "failed", "reply": bad, "error": bad}},
+        "session": {"it": {"id": "s", "actor": bad, "agent": bad, "status": "closed"}},
+        "blocks": {"1": {"type": "text", "text": bad, "data": bad}},
+    }
+
+
+def test_pictures_hold_no_script_and_everything_is_escaped() -> None:
+    for draw in (picture.of_dashboard, picture.of_message, picture.of_session):
+        sheets = draw(sections(), 10.0)
+        page, plain = picture.as_page(sheets, "dashboard"), picture.as_plain(sheets)
+        tags = Tags()
+        tags.feed(page)
+        assert tags.found <= {"div", "table", "tr", "th", "td", "details", "summary", "pre"}
+        assert tags.attributes <= {"style", "class", "data-agentq-picture", "open"}
+        assert "&lt;script&gt;" in page
+        assert not UNSAFE.search(page + plain)
+        assert len(page) < 60_000
+
+
+def test_a_picture_says_what_was_seen_last() -> None:
+    plain = picture.as_plain(picture.of_dashboard(sections("jobs"), 10.0))
+    assert "as of" in plain
+    assert "1970-01-01 00:00:10 UTC" in plain
+    assert "(paused)" in plain
+
+
+def test_before_the_first_look_there_is_a_picture_too() -> None:
+    assert "agentq dashboard" in picture.as_plain(picture.of_dashboard({}, 10.0))
