@@ -79,12 +79,14 @@ class FileScene:
         """Raises NoHost: nothing runs on a file that was opened for one command."""
         raise NoHost
 
-    async def start(self, store: str | None, accept_loss: bool = False, background: bool = False) -> Registry:
-        """Open the file; nothing lives in it that would mind where. Raises StoreError when there is none, and what ``Registry.start`` raises."""
+    async def start(
+        self, store: str | None, accept_loss: bool = False, background: bool = False, new: bool = False
+    ) -> Registry:
+        """Open the file; no work starts in it. Raises StoreError when there is none, and what ``Registry.start`` raises."""
         from agentq_nb.registry import setup
 
         registry = setup(store=existing_store(store) if store else self.store())
-        await registry.start(accept_loss=accept_loss)
+        await registry.start(accept_loss=accept_loss, new=new)
         self._registry = registry
         return registry
 

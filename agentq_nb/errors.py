@@ -426,6 +426,12 @@ class StoreReadOnly(StoreError):
     code = "read_only"
 
 
+class StoreLeftBehind(StoreError):
+    """A new file was to be begun, and beside it lies unfinished work of a notebook that is gone: renamed, perhaps."""
+
+    code = "left_behind"
+
+
 class StoreWriteFailed(StoreError, Unavailable):
     """A write did not reach the disk (full, removed, broken). What was being written is not acknowledged."""
 

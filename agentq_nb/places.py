@@ -12,6 +12,9 @@ SUFFIX = ".agentq.duckdb"
 DEFAULT_NAME = "agentq.duckdb"
 """The store of a program or a notebook whose own path is not known, in the working directory."""
 
+_NOTEBOOKS = (".ipynb", ".py", ".md", ".Rmd", ".qmd", ".R", ".jl")
+"""What notebooks are kept in: Jupytext opens texts as notebooks."""
+
 VARIABLE = "AGENTQ_DB"
 """The environment variable that names the store."""
 
@@ -28,12 +31,24 @@ def store_path(
     if asked:
         return _absolute(asked), None
     if notebook is not None:
-        return _absolute(notebook.with_name(f"{notebook.stem}{SUFFIX}")), None
+        return _absolute(store_beside(notebook)), None
     guessed = _absolute(DEFAULT_NAME)
     return guessed, (
         f"The notebook's own path is not known here, so its queues are kept in {guessed}. "
         f"Give a path to keep them elsewhere: %agentq start --store PATH, or the variable {VARIABLE}."
     )
+
+
+def store_beside(notebook: Path) -> Path:
+    """The store that belongs to a notebook."""
+    return notebook.with_name(f"{notebook.stem}{SUFFIX}")
+
+
+def notebook_of(store: Path) -> Path | None:
+    """The notebook that a store belongs to by its name, where there is one: an ``.ipynb``, or a text that is one."""
+    stem = store.name.removesuffix(SUFFIX)
+    candidates = (store.with_name(f"{stem}{suffix}") for suffix in _NOTEBOOKS)
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def workspaces_path(store: Path) -> Path:

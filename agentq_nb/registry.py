@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from agentq_nb import history
 from agentq_nb.actor import Actor
+from agentq_nb.adoption import check_before_begun
 from agentq_nb.beside import wait_beside
 from agentq_nb.client.local import Client
 from agentq_nb.errors import AgentqError, NoHost, ValidationFailed, WouldBlockHost
@@ -44,6 +45,8 @@ class Registry:
 
     def __init__(self, store: Path, notices: list[str], notebook: Path | None) -> None:
         self.store_path = store
+        self._notebook = notebook
+        self._said_of_place = notices
         self.notices = notices
         """Sentences worth reading once, about where the file is and how it was opened."""
         self.on_stop: list[Callable[[], None]] = []
@@ -76,16 +79,20 @@ class Registry:
         """The running host. Raises NoHost."""
         return self.home.host
 
-    async def start(self, *, accept_loss: bool = False, background: bool | None = None) -> Registry:
+    async def start(self, *, accept_loss: bool = False, background: bool | None = None, new: bool = False) -> Registry:
         """Open the file and let actors with due work begin. Does nothing but deploy when it runs already.
 
         :param accept_loss: go on with a damaged file, keeping what was found.
         :param background: where the host is to live, as in :func:`setup`; None: as it was said there.
+        :param new: begin a notebook's file although that of a notebook that is gone, with unfinished work, lies beside it.
 
         Raises ``host.elsewhere``, and the errors of the store: ``store.in_use``, ``store.damaged``, ``store.too_new``,
-        ``store.not_ours``, ``store.read_only``.
+        ``store.not_ours``, ``store.read_only``, ``store.left_behind``.
         """
         global _latest
+        if not self.running and not new:
+            found = await asyncio.to_thread(check_before_begun, self.store_path, self._notebook)
+            self.notices = [*self._said_of_place, *found]
         await self.home.start(accept_loss, background)
         _latest = self
         waiting, self._undeployed = self._undeployed, {}

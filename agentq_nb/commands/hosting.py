@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from agentq_nb.commands.scene import Command, Scene, Where
 from agentq_nb.commands.sheets import Sheet
-from agentq_nb.commands.words import flag, option
+from agentq_nb.commands.words import BadWords, flag, option
 
 if TYPE_CHECKING:
     from agentq_nb.registry import Registry
@@ -25,6 +27,9 @@ class Start(Command):
     With --background the host gets an event loop in a thread of its own, so that actors go on while a cell blocks, be it
     for ten minutes. Their code may then use the notebook's variables as any thread may, but nothing that is bound to the
     kernel's event loop, like tasks, locks and clients made in a cell. Sending, waiting and all else stay as they are.
+
+    The file has the notebook's name. After the notebook was renamed, --adopt gives its old file, named in the message
+    you then get, the new name.
     """
 
     name: ClassVar[str] = "start"
@@ -33,9 +38,28 @@ class Start(Command):
     store: str | None = option("--store", "PATH", "the file that holds the queues (default: beside the notebook)")
 
     background: bool = flag("--background", "in a thread of its own, so that actors go on while cells block")
+    adopt: str | None = option(
+        "--adopt", "FILE", "the notebook was renamed: go on with its old file, under its new name"
+    )
+    new: bool = flag("--new", "begin a new file, although one of a notebook that is gone lies beside it")
 
     async def run(self, scene: Scene) -> Registry:
-        return await scene.start(self.store, background=self.background)
+        if self.adopt is not None:
+            await self._take_over(scene, self.adopt)
+        return await scene.start(self.store, background=self.background, new=self.new)
+
+    async def _take_over(self, scene: Scene, file: str) -> None:
+        from agentq_nb.adoption import adopt
+
+        registry = scene.registry()
+        if self.store is not None:
+            raise BadWords(
+                "--adopt gives a file this notebook's name, --store uses it under its own. Take one of them."
+            )
+        if registry is not None and registry.running:
+            raise BadWords(f"The host of this kernel runs on {registry.store_path}. Stop it first: %agentq stop")
+        store = scene.store()
+        await asyncio.to_thread(adopt, store.parent / Path(file).expanduser(), store)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,10 +39,13 @@ class Scene(Protocol):
         """The file that ``start`` opens where none is named. Raises StoreError where it cannot be told."""
         ...
 
-    async def start(self, store: str | None, accept_loss: bool = False, background: bool = False) -> Registry:
+    async def start(
+        self, store: str | None, accept_loss: bool = False, background: bool = False, new: bool = False
+    ) -> Registry:
         """Start the host, or deploy into the one that runs here. Raises the errors of ``Registry.start``.
 
-        With ``background`` it must live, or go on living, in a thread of its own; without, wherever it is said to.
+        With ``background`` it must live, or go on living, in a thread of its own; without, wherever it is said to. ``new``
+        begins a file although one that may be meant lies beside it.
         """
         ...
 

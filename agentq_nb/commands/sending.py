@@ -11,7 +11,7 @@ from agentq_nb.commands.bodies import json_or_text, read_body
 from agentq_nb.commands.detaching import detachable
 from agentq_nb.commands.looking import literal
 from agentq_nb.commands.scene import Command, Scene, Where, address, handle
-from agentq_nb.commands.variables import filled
+from agentq_nb.commands.variables import filled_body
 from agentq_nb.commands.words import BadWords, flag, option, rest, seconds, word
 from agentq_nb.errors import AgentqError
 
@@ -28,7 +28,7 @@ class Send(Command):
     BODY is JSON, or plain text where the queue takes text. In a notebook, %%agentq send takes the text of the cell as
     the body. With --key the cell can be run again: the same key and body give the first message's receipt.
 
-    {{name}} in BODY or KEY puts a variable in, also {{name.attribute}} and {{name[0]}}: where BODY is JSON as JSON, like
+    {{name}} puts a variable in, also {{name.attribute}} and {{name[0]}}: where BODY is JSON as JSON, like
     {"file": {{path}}}, inside its texts and elsewhere as text, like Review {{path}}. {{{{ stands for two braces.
     """
 
@@ -135,6 +135,6 @@ async def put(scene: Scene, actor: str, queue: str, text: str, key: str | None) 
     target = handle(scene, actor)
     actor_class = scene.host().classes.get(naming.actor_name(actor))
     declared = actor_class.declared.queues.get(queue) if actor_class is not None else None
-    whole = filled(text, scene.variables)
+    whole = filled_body(text, scene.variables)
     body = read_body(whole, declared, queue) if declared is not None else json_or_text(whole)
-    return await target.send(queue, body, idempotency_key=key and filled(key, scene.variables))
+    return await target.send(queue, body, idempotency_key=key)

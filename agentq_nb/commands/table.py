@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from agentq_nb.commands.changing import Pause, Purge, Resume
 from agentq_nb.commands.conversing import Sessions, Transcript
@@ -18,6 +18,7 @@ from agentq_nb.commands.looking import Dead, Results, Show
 from agentq_nb.commands.scene import Command
 from agentq_nb.commands.sending import Ask, Cancel, Retry, Send
 from agentq_nb.commands.storing import Export, Prune, Sql
+from agentq_nb.commands.variables import filled_word
 from agentq_nb.commands.words import Arguments, BadWords, Line, declared, parse
 
 COMMANDS: dict[str, type[Command]] = {
@@ -57,9 +58,9 @@ def offered(place: Literal["kernel", "shell"]) -> dict[str, type[Command]]:
     return {name: command for name, command in COMMANDS.items() if command.where in (place, "both")}
 
 
-def read_line(line: str, cell: str | None = None) -> Command:
-    """The command of a magic; no words at all mean ``status``. Raises BadWords."""
-    typed = Line(line, cell)
+def read_line(line: str, cell: str | None = None, variables: Mapping[str, Any] | None = None) -> Command:
+    """The command of a magic, its words filled with ``variables``; no words mean ``status``. Raises BadWords."""
+    typed = Line(line, cell, lambda word: filled_word(word, variables or {}))
     name = typed.take() or "status"
     command = _known(name, "kernel")
     if cell is not None and not any(field.kind == "rest" for field in declared(command).values()):

@@ -1,4 +1,4 @@
-"""``{{name}}`` in a typed body: the notebook's variable in its place. Pure functions.
+"""``{{name}}`` in what is typed: the notebook's variable in its place. Pure functions.
 
 Only names, their attributes and items are taken, never expressions: a body may be anything, and runs nothing.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ class _Place:
     value: Any
 
 
-def filled(template: str, variables: Mapping[str, Any]) -> str:
+def filled_body(template: str, variables: Mapping[str, Any]) -> str:
     """``template`` with each ``{{name}}`` replaced, also ``{{name.attribute}}`` and ``{{name[0]}}``.
 
     A body that is JSON then gets JSON: ``{"file": {{path}}}``, and inside a text ``{"prompt": "Review {{path}}"}`` the
@@ -36,16 +36,23 @@ def filled(template: str, variables: Mapping[str, Any]) -> str:
     is not there.
     """
     pieces = list(_pieces(template, variables))
-    if all(isinstance(piece, str) for piece in pieces):
-        return "".join(map(str, pieces))
     as_json, unfit = _as_json(pieces)
-    if _is_json(as_json):
+    if len(pieces) > 1 and _is_json(as_json):
         if unfit is not None:
             raise BadWords(
                 f"{{{{{unfit.named}}}}} is of type {type(unfit.value).__name__}, which JSON has no form for. "
                 f"Put what is meant of it into a variable, as text, number, list or dict."
             )
         return as_json
+    return _as_text(pieces)
+
+
+def filled_word(template: str, variables: Mapping[str, Any]) -> str:
+    """A word of a command, not its body, with each ``{{name}}`` replaced by the value's text. Raises BadWords."""
+    return _as_text(_pieces(template, variables))
+
+
+def _as_text(pieces: Iterable[str | _Place]) -> str:
     return "".join(piece if isinstance(piece, str) else str(piece.value) for piece in pieces)
 
 

@@ -17,6 +17,8 @@ Convert = Callable[[str], Any]
 
 Parsed = TypeVar("Parsed")
 
+_NAMED = re.compile(r"\{\{[^{}\n]*\}\}")
+
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -92,21 +94,25 @@ def count(text: str) -> int:
 
 
 class Line:
-    """A line of a magic. Words may be quoted as in a shell; the rest is taken as it is, quotes, braces and all."""
+    """A line of a magic. Words may be quoted as in a shell; the rest is taken as it is, quotes, braces and all.
+
+    :param fill: what becomes of a word before it is read: where ``{{name}}`` gets its value.
+    """
 
     options_ended = False
     """``--`` was typed: what follows is no option even when it looks like one."""
 
-    def __init__(self, text: str, cell: str | None = None) -> None:
+    def __init__(self, text: str, cell: str | None = None, fill: Callable[[str], str] = str) -> None:
         self._left: str = text.strip()
         self._cell = cell
+        self._fill = fill
 
     def take(self) -> str | None:
         """The next word without its quotes; None at the end. Raises BadWords for a quote that is never closed."""
         if not self._left:
             return None
         taken, self._left = _first_word(self._left)
-        return taken
+        return self._fill(taken)
 
     def peek(self) -> str:
         """How the next word begins, up to white space."""
@@ -152,20 +158,26 @@ class Arguments:
 
 
 def _first_word(text: str) -> tuple[str, str]:
-    """The first word, quoted as in a shell, and what follows it. A backslash means itself."""
-    word, quote = "", ""
-    for position, character in enumerate(text):
+    """The first word, quoted as in a shell, and what follows it. A backslash means itself, ``{{…}}`` stays whole."""
+    word, quote, position = "", "", 0
+    while position < len(text):
+        character = text[position]
         if quote:
             if character == quote:
                 quote = ""
             else:
                 word += character
+        elif braces := _NAMED.match(text, position):
+            word += braces[0]
+            position = braces.end()
+            continue
         elif character in "'\"":
             quote = character
         elif character.isspace():
             return word, text[position:].lstrip()
         else:
             word += character
+        position += 1
     if quote:
         raise BadWords(f"A quote is not closed: {_short(text)}")
     return word, ""

@@ -81,7 +81,9 @@ class KernelScene:
         starts = isinstance(command, Start) and command.background
         return starts or (registry is not None and registry.background)
 
-    async def start(self, store: str | None, accept_loss: bool = False, background: bool = False) -> Registry:
+    async def start(
+        self, store: str | None, accept_loss: bool = False, background: bool = False, new: bool = False
+    ) -> Registry:
         """Start the host with the notebook's actor classes, or deploy them into the one that runs here."""
         from agentq_nb.registry import setup
 
@@ -91,7 +93,7 @@ class KernelScene:
             if asked != known.store_path:
                 raise BadWords(f"The host of this kernel runs on {known.store_path}. Stop it first: %agentq stop")
         registry = setup(use=claims(self._shell.user_ns), store=store or (known.store_path if known else None))
-        await registry.start(accept_loss=accept_loss, background=background or None)
+        await registry.start(accept_loss=accept_loss, background=background or None, new=new)
         self._deployments.registers_new = True
         return registry
 

@@ -40,16 +40,18 @@ class Magics:
         @_as_typed
         def agentq(line: str, cell: str | None = None, local_ns: Variables | None = None) -> object:
             """Durable actor queues. Type %agentq help."""
-            command = _read(line, cell)
-            wait = run_beside if self._scene.may_block(command) else run_nested
-            return wait(self._run(command, local_ns))
+            scene = self._scene.seeing(local_ns or {})
+            command = _read(line, cell, scene)
+            wait = run_beside if scene.may_block(command) else run_nested
+            return wait(self._run(command, scene))
 
         @_as_typed
         def awaited(
             line: str, cell: str | None = None, local_ns: Variables | None = None
         ) -> Coroutine[Any, Any, object]:
             """The form of %agentq that a cell awaits."""
-            return self._run(_read(line, cell), local_ns)
+            scene = self._scene.seeing(local_ns or {})
+            return self._run(_read(line, cell, scene), scene)
 
         for kind in ("line", "cell"):
             self._shell.magics_manager.register_function(agentq, kind, MAGIC)
@@ -61,8 +63,8 @@ class Magics:
             known.pop(MAGIC, None)
             known.pop(AWAITED_MAGIC, None)
 
-    async def _run(self, command: Command, local: Variables | None) -> object:
-        work = command.run(self._scene.seeing(local or {}))
+    async def _run(self, command: Command, scene: KernelScene) -> object:
+        work = command.run(scene)
         try:
             return await (work if command.only_waits else detachable(work))
         except asyncio.CancelledError as stopped:
@@ -70,16 +72,16 @@ class Magics:
         except BadWords as error:
             raise UsageError(str(error)) from None
         except ActorUnknown as error:
-            raise on_one_line(self._scene.explained(error)) from None
+            raise on_one_line(scene.explained(error)) from None
         except AgentqError as error:
             raise on_one_line(error) from None
 
 
-def _read(line: str, cell: str | None) -> Command:
+def _read(line: str, cell: str | None, scene: KernelScene) -> Command:
     # A last semicolon means "show nothing", as everywhere in a notebook; the cell's rewriting has seen to it.
     words = line.rstrip().removesuffix(";") if cell is None and silent(line) else line
     try:
-        return read_line(words, cell)
+        return read_line(words, cell, scene.variables)
     except BadWords as error:
         raise UsageError(str(error)) from None
 

@@ -39,18 +39,16 @@ def prepare(path: Path, guard: Guard, accept_loss: bool) -> Prepared:
     _refuse_newer(path, guard.facts.get("schema", 0))
     size = path.stat().st_size if path.exists() else None
     wal = schema.wal_of(path)
-    if size is None and not wal.exists() and not guard.mark:
-        return _create(path, guard)
-    if size == 0 and not wal.exists() and not guard.mark:
+    if _is_to_be_made(path, guard, size):
+        if size is None:
+            return _create(path, guard)
         path.unlink()
         made = _create(path, guard)
         return made if guard.mark == 0 else replace(made, notices=(f"{path.name} was an empty file.",))
     if is_as_closed(path, guard):
         return Prepared(None)
-    finding = _examine(path, guard, size)
+    finding = _sound(path, guard, size)
     notices = _remarks(guard)
-    _refuse_newer(path, finding.schema_version)
-    _refuse_other(path, guard, finding)
     if not finding.complete(guard.mark):
         damage = _damaged(path, guard, finding)
         if not accept_loss:
@@ -60,6 +58,24 @@ def prepare(path: Path, guard: Guard, accept_loss: bool) -> Prepared:
     if not os.access(path, os.W_OK):
         raise read_only(path, PermissionError(13, "the file cannot be written"))
     return Prepared(finding.last, notices, kept=_keep_wal(wal))
+
+
+def check_log(path: Path) -> None:
+    """Raise what opening the log would, and change nothing. One that is not there is fine.
+
+    Raises StoreInUse, StoreDamaged, StoreTooNew, StoreNotOurs, StoreError.
+    """
+    guard = Guard.acquire(path)
+    try:
+        _refuse_newer(path, guard.facts.get("schema", 0))
+        size = path.stat().st_size if path.exists() else None
+        if _is_to_be_made(path, guard, size) or is_as_closed(path, guard):
+            return
+        finding = _sound(path, guard, size)
+        if not finding.complete(guard.mark):
+            raise _damaged(path, guard, finding)
+    finally:
+        guard.withdraw()
 
 
 def describe_closed(path: Path, last: int) -> dict[str, Any]:
@@ -111,6 +127,18 @@ def _examine(path: Path, guard: Guard, size: int | None) -> Finding:
     if not guard.mark and not _is_duckdb(path):
         raise not_ours(path)
     return examine(path)
+
+
+def _sound(path: Path, guard: Guard, size: int | None) -> Finding:
+    """What is found in a log that this code understands and whose guard is its own. Rows may be missing."""
+    finding = _examine(path, guard, size)
+    _refuse_newer(path, finding.schema_version)
+    _refuse_other(path, guard, finding)
+    return finding
+
+
+def _is_to_be_made(path: Path, guard: Guard, size: int | None) -> bool:
+    return not size and not schema.wal_of(path).exists() and not guard.mark
 
 
 def _is_duckdb(path: Path) -> bool:

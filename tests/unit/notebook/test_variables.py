@@ -14,7 +14,12 @@ from hypothesis import strategies as some
 from pydantic import BaseModel
 
 from agentq_nb.commands.bodies import read_body
-from agentq_nb.commands.variables import filled
+from agentq_nb.commands.looking import Results, Show
+from agentq_nb.commands.scene import Command
+from agentq_nb.commands.sending import Send
+from agentq_nb.commands.storing import Sql
+from agentq_nb.commands.table import read_line
+from agentq_nb.commands.variables import filled_body, filled_word
 from agentq_nb.commands.words import BadWords
 from agentq_nb.declarations import Queue
 
@@ -56,7 +61,7 @@ VARIABLES: dict[str, Any] = {
     ],
 )
 def test_text_gets_the_values_text(template: str, body: str) -> None:
-    assert filled(template, VARIABLES) == body
+    assert filled_body(template, VARIABLES) == body
 
 
 @pytest.mark.parametrize(
@@ -75,7 +80,7 @@ def test_text_gets_the_values_text(template: str, body: str) -> None:
     ],
 )
 def test_json_gets_json(template: str, body: Any) -> None:
-    assert json.loads(filled(template, VARIABLES)) == body
+    assert json.loads(filled_body(template, VARIABLES)) == body
 
 
 @pytest.mark.parametrize(
@@ -92,7 +97,7 @@ def test_json_gets_json(template: str, body: Any) -> None:
     ],
 )
 def test_what_names_nothing_stays_as_typed(text: str) -> None:
-    assert filled(text, VARIABLES) == text
+    assert filled_body(text, VARIABLES) == text
 
 
 @pytest.mark.parametrize(
@@ -106,7 +111,7 @@ def test_what_names_nothing_stays_as_typed(text: str) -> None:
     ],
 )
 def test_four_braces_stand_for_two(template: str, text: str) -> None:
-    assert filled(template, VARIABLES) == text
+    assert filled_body(template, VARIABLES) == text
 
 
 @pytest.mark.parametrize(
@@ -129,7 +134,7 @@ def test_four_braces_stand_for_two(template: str, text: str) -> None:
 )
 def test_what_cannot_be_put_in_is_told_in_one_line(template: str, says: str) -> None:
     with pytest.raises(BadWords) as told:
-        filled(template, VARIABLES)
+        filled_body(template, VARIABLES)
     assert says in str(told.value)
     assert "\n" not in str(told.value)
 
@@ -145,27 +150,53 @@ class Spy:
 
 def test_nothing_is_called() -> None:
     with pytest.raises(BadWords):
-        filled("{{spy()}}", {"spy": Spy()})
+        filled_body("{{spy()}}", {"spy": Spy()})
     assert not Spy.called
 
 
 def test_a_value_is_never_read_again() -> None:
-    assert filled("see {{a}}", {"a": "{{b}} {{{{ }}}}"}) == "see {{b}} {{{{ }}}}"
-    assert json.loads(filled('{"a": "{{a}}"}', {"a": '", "b": "'})) == {"a": '", "b": "'}
+    assert filled_body("see {{a}}", {"a": "{{b}} {{{{ }}}}"}) == "see {{b}} {{{{ }}}}"
+    assert json.loads(filled_body('{"a": "{{a}}"}', {"a": '", "b": "'})) == {"a": '", "b": "'}
 
 
 @given(some.recursive(some.none() | some.booleans() | some.integers() | some.text(), lambda inner: some.lists(inner)))
 def test_any_json_value_arrives_as_it_is(value: Any) -> None:
-    assert json.loads(filled('{"x": {{value}}, "y": 1}', {"value": value})) == {"x": value, "y": 1}
+    assert json.loads(filled_body('{"x": {{value}}, "y": 1}', {"value": value})) == {"x": value, "y": 1}
 
 
 @given(some.text())
 def test_any_text_arrives_as_it_is_inside_a_text_of_json_and_in_plain_text(value: str) -> None:
-    assert json.loads(filled('{"x": "a {{value}} b"}', {"value": value})) == {"x": f"a {value} b"}
-    assert filled("a {{value}} b", {"value": value}) == f"a {value} b"
+    assert json.loads(filled_body('{"x": "a {{value}} b"}', {"value": value})) == {"x": f"a {value} b"}
+    assert filled_body("a {{value}} b", {"value": value}) == f"a {value} b"
 
 
 def test_a_lone_variable_is_the_body_itself() -> None:
-    assert read_body(filled("{{task}}", VARIABLES), Queue(Task), "tasks") == VARIABLES["task"]
-    assert read_body(filled("{{path}}", VARIABLES), Queue(str), "tasks") == VARIABLES["path"]
-    assert read_body(filled("{{count}}", VARIABLES), Queue(str), "tasks") == "3"
+    assert read_body(filled_body("{{task}}", VARIABLES), Queue(Task), "tasks") == VARIABLES["task"]
+    assert read_body(filled_body("{{path}}", VARIABLES), Queue(str), "tasks") == VARIABLES["path"]
+    assert read_body(filled_body("{{count}}", VARIABLES), Queue(str), "tasks") == "3"
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("show {{config['name']}}", Show(message="main")),
+        ("show {{ path }}", Show(message='src/"a".py')),
+        ("results worker/{{self.runner.name}} --last {{count}}", Results(actor="worker/deep", last=3)),
+        (
+            "send --key={{path}}-{{count}} w/a q {{path}}",
+            Send(actor="w/a", queue="q", key='src/"a".py-3', body="{{path}}"),
+        ),
+        ("sql select '{{path}}'", Sql(query="select '{{path}}'")),
+        ("show {{{{x}}", Show(message="{{x}}")),
+    ],
+)
+def test_words_of_a_command_get_the_values_text_and_the_rest_is_left_to_the_command(
+    line: str, command: Command
+) -> None:
+    assert read_line(line, None, VARIABLES) == command
+
+
+def test_a_word_that_is_one_variable_is_its_text_never_json() -> None:
+    assert filled_word("{{path}}", VARIABLES) == VARIABLES["path"]
+    with pytest.raises(BadWords, match="There is no variable 'gone'"):
+        read_line("show {{gone}}", None, VARIABLES)

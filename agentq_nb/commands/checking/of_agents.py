@@ -1,0 +1,49 @@
+"""What agents need: Node, their own programs, and something that shuts them in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from agentq_nb.commands.checking.check import Check
+
+
+async def checks() -> list[Check]:
+    """Isolation, Node, and each coding agent that is known by name."""
+    return [await _isolation(), *await asyncio.to_thread(lambda: list(_programs()))]
+
+
+async def _isolation() -> Check:
+    from agentq_nb.agent_os.isolation import in_force
+
+    found = await in_force("auto")
+    if found.kind != "none":
+        return Check("isolation", "ok", found.kind)
+    reasons = "; ".join(f"{kind}: {reason}" for kind, reason in found.refused.items())
+    return Check(
+        "isolation",
+        "notice",
+        f"none, so agents' processes may do all you may ({reasons})",
+        "Install bubblewrap (apt install bubblewrap), or use a Linux of 5.13 or newer. agent_os(isolation='required') "
+        "refuses to run without.",
+    )
+
+
+def _programs() -> Iterator[Check]:
+    from agentq_nb.agent_os.agents.installing import find_node, why_no_node
+    from agentq_nb.agent_os.agents.presets import PRESETS
+
+    node = find_node()
+    if node is None:
+        missing = why_no_node().replace("It needs", "Most coding agents need")
+        yield Check(
+            "Node", "notice", missing, "agentq agents install NAME gets a Node for them, or see https://nodejs.org"
+        )
+    else:
+        yield Check("Node", "ok", f"{node.version} ({node.program})")
+    for name, agent in PRESETS.items():
+        check = agent.check()
+        if check:
+            yield Check(f"agent {name}", "ok", " ".join(filter(None, (check.version, check.path))))
+        else:
+            yield Check(f"agent {name}", "notice", "not here; needed only where you use it", " ".join(check.missing))
