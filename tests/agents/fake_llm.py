@@ -2,7 +2,8 @@
 
 ``@write PATH TEXT`` and ``@run COMMAND`` call the agent's own tools, one in each round, and ``@call NAME ARGUMENTS`` (JSON)
 the one whose name ends like this; ``@say TEXT`` is the answer at the end, ``@slow SECONDS`` the pause between its words,
-``@status CODE`` an HTTP error instead, once the tools have been called.
+``@status CODE`` an HTTP error instead, once the tools have been called. ``{key}`` in an answer is the key
+that the model was called with, which comes in pieces; its errors quote it too.
 It speaks Anthropic's Messages, OpenAI's Responses and Gemini's generateContent.
 """
 
@@ -15,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -140,8 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
-        key = self.headers.get("x-api-key") or self.headers.get("x-goog-api-key")
-        self.server.keys.add(key or self.headers.get("authorization", ""))
+        self.server.keys.add(self._key())
         path = self.path.partition("?")[0]
         try:
             if path.endswith("/messages"):
@@ -174,11 +174,12 @@ class _Handler(BaseHTTPRequestHandler):
                 prompt, rounds = text, 0
         tools = {tool["name"]: tool.get("input_schema", {}) for tool in body.get("tools", [])}
         self.server.results = results or self.server.results
-        answer = decide(prompt, rounds, tools)
+        answer = self._decide(prompt, rounds, tools)
         self.server.prompts.append(prompt)
         if answer.status:
             self._json(
-                {"type": "error", "error": {"type": "api_error", "message": REFUSALS[answer.status]}}, answer.status
+                {"type": "error", "error": {"type": "api_error", "message": self._refusal(answer.status)}},
+                answer.status,
             )
             return
         usage = {"input_tokens": 10, "output_tokens": 5}
@@ -239,10 +240,10 @@ class _Handler(BaseHTTPRequestHandler):
         }
         tools |= {name: {} for name in spaces}
         self.server.results = results or self.server.results
-        answer = decide(prompt, rounds, tools)
+        answer = self._decide(prompt, rounds, tools)
         self.server.prompts.append(prompt)
         if answer.status:
-            self._json({"error": {"message": REFUSALS[answer.status]}}, answer.status)
+            self._json({"error": {"message": self._refusal(answer.status)}}, answer.status)
             return
         said = {"type": "output_text", "text": answer.text, "annotations": []}
         output: list[dict[str, Any]] = [
@@ -281,10 +282,10 @@ class _Handler(BaseHTTPRequestHandler):
             rounds += sum("functionResponse" in part for part in content["parts"])
         declared = [function for tool in body.get("tools", []) for function in tool.get("functionDeclarations", [])]
         tools = {tool["name"]: tool.get("parametersJsonSchema", {}) for tool in declared}
-        answer = decide(prompt, rounds, tools)
+        answer = self._decide(prompt, rounds, tools)
         self.server.prompts.append(prompt)
         if answer.status:
-            self._json({"error": {"code": answer.status, "message": REFUSALS[answer.status]}}, answer.status)
+            self._json({"error": {"code": answer.status, "message": self._refusal(answer.status)}}, answer.status)
             return
         call = [{"functionCall": {"name": answer.call[0], "args": answer.call[1]}}] if answer.call else []
         if not stream:
@@ -296,6 +297,17 @@ class _Handler(BaseHTTPRequestHandler):
         self._data(_gemini(call or [{"text": ""}], "STOP"))
 
     # --- all of them ---
+
+    def _key(self) -> str:
+        key = self.headers.get("x-api-key") or self.headers.get("x-goog-api-key")
+        return key or self.headers.get("authorization", "").removeprefix("Bearer ")
+
+    def _refusal(self, status: int) -> str:
+        return f"{REFUSALS[status]} (it was called with {self._key()})"
+
+    def _decide(self, prompt: str, rounds: int, tools: dict[str, dict[str, Any]]) -> Answer:
+        answer = decide(prompt, rounds, tools)
+        return replace(answer, text=answer.text.replace("{key}", self._key()))
 
     def _json(self, value: dict[str, Any], status: int = 200) -> None:
         data = json.dumps(value).encode()
@@ -338,6 +350,6 @@ def _flat(content: Any) -> str:
 
 
 def _words(text: str, slow: float) -> Iterator[str]:
-    for word in re.findall(r"\S+\s*", text):
+    for word in re.findall(r"\S{1,12}\s*", text):
         yield word
         time.sleep(slow)

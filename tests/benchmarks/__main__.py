@@ -1,4 +1,7 @@
-"""``python -m tests.benchmarks``: one table, all figures of one run, targets as ratios within it."""
+"""``python -m tests.benchmarks``: one table, all figures of one run, targets as ratios within it.
+
+A word after it chooses a part: ``queues`` or ``agents``.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.benchmarks import bare, opening, queues
+from tests.benchmarks import agents, bare, opening, queues
 from tests.benchmarks.figures import Table, median, percentile
 
 ROUNDS = 3
@@ -79,18 +83,35 @@ def history_figures(table: Table, folder: Path) -> None:
     table.aim(table.add(f"messages view at {events:,} events", seconds, "s"), seconds, "s", at_most=1)
 
 
-def main() -> None:
-    folder = Path(tempfile.mkdtemp(prefix="agentq-benchmarks-"))
-    table = Table()
-    try:
-        queue_figures(table, folder)
-        history_figures(table, folder)
-        memory = asyncio.run(queues.bytes_per_message(folder))
-        table.aim(table.add("memory per queued 200-byte message", memory, "bytes"), memory / 1000, "kB", at_most=2)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def memory_figures(table: Table, folder: Path) -> None:
+    memory = asyncio.run(queues.bytes_per_message(folder))
+    table.aim(table.add("memory per queued 200-byte message", memory, "bytes"), memory / 1000, "kB", at_most=2)
+
+
+def import_figures(table: Table, folder: Path) -> None:
     base, ours = import_seconds("import pydantic, duckdb"), import_seconds("import agentq_nb")
     table.aim(table.add("import agentq_nb", ours, "s"), ours - base, "s more than pydantic, duckdb", at_most=0.3)
+
+
+def agents_figures(table: Table, folder: Path) -> None:
+    agents.agent_figures(table, folder, ROUNDS)
+
+
+PARTS: dict[str, Sequence[Callable[[Table, Path], None]]] = {
+    "queues": (queue_figures, history_figures, memory_figures, import_figures),
+    "agents": (agents_figures,),
+}
+
+
+def main(words: Sequence[str]) -> None:
+    table = Table()
+    chosen = words or list(PARTS)
+    for measure in [measure for part in chosen for measure in PARTS[part]]:
+        folder = Path(tempfile.mkdtemp(prefix="agentq-benchmarks-"))
+        try:
+            measure(table, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     print(
         f"Python {platform.python_version()}, {platform.system()}, {os.cpu_count()} cores; medians of {ROUNDS} rounds"
     )
@@ -98,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

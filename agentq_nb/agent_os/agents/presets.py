@@ -39,7 +39,8 @@ claude = AcpAgent(
 
 codex = AcpAgent(
     "codex",
-    ("codex-acp",),
+    # Its snapshots of the shell are files with every variable in them, keys too, for other sessions to read.
+    ("codex-acp", "-c", "features.shell_snapshot=false"),
     isolated=("-c", 'sandbox_mode="danger-full-access"'),
     alone=("-c", 'sandbox_mode="workspace-write"'),
     environment={"NO_COLOR": "1"},
