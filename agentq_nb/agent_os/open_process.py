@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import anyio
 
-from agentq_nb.agent_os.process import GRACE, Job, launcher_words
+from agentq_nb.agent_os.process import GRACE, Job, launcher_words, whole
 
 _LONGEST_LINE = 64 * 1024 * 1024  # bytes of one line of stdout
 _KEPT = 8192  # bytes of stderr
@@ -75,28 +75,27 @@ class OpenProcess:
 
 async def open_process(job: Job) -> OpenProcess:
     """Start a job through the launcher, which ends it when we die. Raises ``OSError`` when that cannot be done."""
-    # A task cancelled in the middle of this would leave a launcher that nobody knows of.
-    started: OpenProcess | None = None
-    with anyio.CancelScope(shield=True):
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *launcher_words(),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env={},
-                cwd="/",
-                start_new_session=True,
-                pass_fds=[theirs.fileno()],
-                limit=_LONGEST_LINE,
-            )
-            _, writer = await asyncio.open_connection(sock=ours)
-            assert process.stdin is not None
-            with suppress(BrokenPipeError, ConnectionResetError):  # its exit code will tell
-                process.stdin.write(json.dumps({**job, "grace": GRACE, "input": theirs.fileno()}).encode())
-                await process.stdin.drain()
-            process.stdin.close()
-        started = OpenProcess(process, writer, job["temporary"])
-    assert started is not None
-    return started
+    return await whole(_open(job), OpenProcess.aclose)
+
+
+async def _open(job: Job) -> OpenProcess:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = await asyncio.create_subprocess_exec(
+            *launcher_words(),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={},
+            cwd="/",
+            start_new_session=True,
+            pass_fds=[theirs.fileno()],
+            limit=_LONGEST_LINE,
+        )
+        _, writer = await asyncio.open_connection(sock=ours)
+        assert process.stdin is not None
+        with suppress(BrokenPipeError, ConnectionResetError):  # its exit code will tell
+            process.stdin.write(json.dumps({**job, "grace": GRACE, "input": theirs.fileno()}).encode())
+            await process.stdin.drain()
+        process.stdin.close()
+    return OpenProcess(process, writer, job["temporary"])

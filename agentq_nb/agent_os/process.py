@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
 import sys
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import anyio
 from anyio.abc import ByteReceiveStream, Process
 
 from agentq_nb.agent_os.output import Output
 from agentq_nb.agent_os.values import ExecResult
+
+Started = TypeVar("Started")
 
 
 class Bubblewrap(TypedDict):
@@ -68,15 +72,11 @@ class Execution:
     @classmethod
     async def start(cls, job: Job, stdout: Output | None = None, stderr: Output | None = None) -> Execution:
         """Start a job. Raises ``OSError`` when that cannot be done."""
-        process: Process | None = None
         try:
-            # Cancelled in the middle of this, there would be a launcher that nobody knows of.
-            with anyio.CancelScope(shield=True):
-                process = await _launch(job)
+            process = await whole(_launch(job), _end)
         except BaseException:
             _remove_temporary(job)
             raise
-        assert process is not None
         return cls(job, process, stdout or Output(LARGEST_OUTPUT), stderr or Output(LARGEST_OUTPUT))
 
     @property
@@ -125,6 +125,25 @@ class Execution:
 async def run(job: Job, timeout: float | None = None) -> ExecResult:
     """Start a job and wait for its end, as :class:`Execution` does. Raises ``OSError`` when it cannot be started."""
     return await (await Execution.start(job)).finish(timeout)
+
+
+async def whole(
+    starting: Coroutine[Any, Any, Started], ending: Callable[[Started], Coroutine[Any, Any, None]]
+) -> Started:
+    """Start something to the end, also when cancelled meanwhile: then what was started is ended again.
+
+    Left in the middle there would be a launcher that nobody knows of. Whoever cancels may do it as anyio does or as
+    asyncio does, which knows no shielded scopes.
+    """
+    task = asyncio.ensure_future(starting)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait({task})
+            if task.exception() is None:
+                await ending(task.result())
+        raise
 
 
 def launcher_words() -> list[str]:

@@ -32,9 +32,7 @@ class ProcessActions(Machine, action_timeout=None):
         if they have 8 characters or more and are not named in ``public_env``. While it runs its output is told by the
         event ``process_output``, and it can be listed and killed.
         """
-        environment = checked_environment(env)
-        self._sessions.redactor.add(environment, public_env)
-        self._sessions.redactor.add_own()
+        environment = self._environment(env, public_env)
         return await self.keep_awake(self._exec(command, timeout, cwd, environment))
 
     @action
@@ -52,8 +50,7 @@ class ProcessActions(Machine, action_timeout=None):
         the call that made it: it ends by itself, by :meth:`kill`, or when the VM is told to sleep, is replaced or
         destroyed, and when the host stops or the kernel dies. A VM does not go to sleep by itself while one runs.
         """
-        environment = checked_environment(env)
-        self._sessions.redactor.add(environment, public_env)
+        environment = self._environment(env, public_env)
         return await self._processes.spawn(await self._job(command, cwd, environment), command)
 
     @action
@@ -81,3 +78,10 @@ class ProcessActions(Machine, action_timeout=None):
     async def isolation(self) -> Isolation:
         """What stands between this VM's processes and the machine, and what does not."""
         return await in_force(self._isolation_mode)
+
+    def _environment(self, env: Environment, public_env: Collection[str]) -> dict[str, str]:
+        """The variables of a command; their values are secrets from now on."""
+        environment = checked_environment(env)
+        self._sessions.redactor.add(environment, public_env)
+        self._sessions.redactor.add_own()
+        return environment

@@ -8,7 +8,6 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentq_nb.agent_os.output import Output
 from agentq_nb.redaction import Redactor, StreamRedactor
 
 
@@ -71,22 +70,3 @@ def test_text_without_secrets_comes_out_as_it_went_in(text: str, cuts: list[int]
 def test_a_secret_cut_off_at_the_end_of_the_text_is_not_shown_in_part() -> None:
     stream = StreamRedactor(made(KEY="sk-0123456789abcdef"))
     assert stream.feed("key: sk-0123456789ab") + stream.finish() == "key: [redacted]"
-
-
-def test_endless_output_keeps_its_first_and_last_half() -> None:
-    kept = Output(1000)
-    for number in range(100_000):
-        kept.feed(f"{number}\n".encode())
-    text = kept.text()
-    assert text.startswith("0\n1\n2\n")
-    assert text.endswith("99998\n99999\n")
-    assert kept.left_out == 588_890 - 1000
-    assert f"{kept.left_out} characters left out" in text
-    assert len(text) < 1100
-
-
-def test_characters_cut_between_reads_come_out_whole() -> None:
-    kept = Output(1000)
-    for byte in "naïve — 日本".encode() + b"\xff":
-        kept.feed(bytes([byte]))
-    assert kept.text() == "naïve — 日本\ufffd"

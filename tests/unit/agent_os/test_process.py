@@ -16,7 +16,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from agentq_nb.agent_os import isolation, process
+from agentq_nb.agent_os import isolation, open_process, process
 from agentq_nb.agent_os.values import ExecResult, IsolationKind
 from tests.unit.agent_os.needs import need
 
@@ -161,16 +161,39 @@ def test_cancelling_ends_the_whole_family(kind: IsolationKind, tmp_path: Path, n
     assert marked(mark) == []
 
 
-def test_cancelling_at_any_moment_leaves_nothing(tmp_path: Path, temporary: Path) -> None:
+@pytest.mark.parametrize("native", [True, False])
+def test_cancelling_at_any_moment_leaves_nothing(tmp_path: Path, temporary: Path, native: bool) -> None:
     mark = f"97{secrets.randbelow(10**9):09d}"
 
     async def trials() -> None:
-        for trial in range(40):
-            with anyio.move_on_after(trial * 0.002):
-                await process.run(job("none", tmp_path, f"sleep {mark}"))
+        for trial in range(1, 40):
+            running = process.run(job("none", tmp_path, f"sleep {mark}"))
+            if native:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(running, trial * 0.002)
+            else:
+                with anyio.move_on_after(trial * 0.002):
+                    await running
 
     asyncio.run(trials())
     assert wait_until_gone(mark, 5) == []
+    assert os.listdir(temporary) == []
+
+
+def test_cancelling_the_opening_of_a_process_leaves_nothing(tmp_path: Path, temporary: Path) -> None:
+    mark = f"97{secrets.randbelow(10**9):09d}"
+
+    async def trials() -> None:
+        for trial in range(1, 30):
+            opening = asyncio.ensure_future(open_process.open_process(job("none", tmp_path, f"sleep {mark}")))
+            await asyncio.wait({opening}, timeout=trial * 0.0005)
+            if opening.cancel():
+                await asyncio.wait({opening})
+            else:
+                await opening.result().aclose()
+        assert marked(mark) == []
+
+    asyncio.run(trials())
     assert os.listdir(temporary) == []
 
 
