@@ -179,7 +179,6 @@ def test_a_saved_notebook_opened_without_a_kernel_shows_the_last_state(lab: Lab,
     expect(shown.locator(".aq-messages")).to_contain_text("last.py is fine", timeout=30_000)
     lab.run("%agentq stop")
     lab.save()
-    lab.page.goto("about:blank")  # with the page open, JupyterLab's own widget manager stumbles over a lost session
     lab.server.shut_down_kernels()
     lab.open(folder / "work.ipynb", kernel=False)
     pictures = lab.notebook.locator("[data-agentq-picture=dashboard], .agentq")
