@@ -51,9 +51,9 @@ lone = create_client().worker.get_or_create("lone")
     "%agentq dashboard",
 ]
 WATCHING = """() => {
-    window.longest = 0; window.tasks = 0; window.seen = [];
+    window.tasks = []; window.seen = [];
     new PerformanceObserver(list => { for (const task of list.getEntries()) {
-        window.longest = Math.max(window.longest, task.duration); window.tasks += task.duration > 100; }
+        window.tasks.push(task.duration); }
     }).observe({ entryTypes: ['longtask'] });
     new MutationObserver(() => window.seen.push(Date.now() / 1000)).observe(
         document.querySelector('[data-tile=waiting] .aq-figure'), { childList: true, characterData: true, subtree: true });
@@ -67,7 +67,7 @@ for _ in range(40):
     await lone.send("jobs", "seen?")
 """
 MOVING = f"""
-ends = time.time() + {MINUTE}
+ends = time.time() + {MINUTE + 4}
 await lone.resume("jobs")
 while time.time() < ends:
     await lone.send("jobs", "on and on")
@@ -106,15 +106,20 @@ def measure(lab: Lab, wire: Wire, notebook: Path, table: Table) -> None:
     table.aim(table.add("event → visible change, p50", median(waits) * 1000, "ms"), median(waits), "s", at_most=0.2)
     table.add("event → visible change, p95", percentile(waits, 95) * 1000, "ms")
     wire.sizes[b"changes"].clear()
-    lab.page.evaluate("window.longest = window.tasks = 0")
-    lab.run(MOVING, timeout=MINUTE * 3)
+    lab.start(MOVING)
+    lab.page.wait_for_timeout(3000)  # what JupyterLab does to add a cell is not ours
+    lab.page.evaluate("window.tasks = []")
+    lab.page.wait_for_timeout(MINUTE * 1000)
+    tasks = lab.page.evaluate("window.tasks")
+    lab.wait_until_done()
     sizes = wire.sizes[b"changes"]
     table.add("updates a second, during a minute", len(sizes) / MINUTE, "/s")
     table.add("bytes an update, Jupyter's envelope included, p50", median(sizes), "bytes")
     table.add("bytes a second", sum(sizes) / MINUTE, "bytes")
-    longest = lab.page.evaluate("window.longest")
+    longest = max(tasks, default=0)
     row = table.add("longest task of the page's main thread in that minute", longest, "ms")
     table.aim(row, longest, "ms", at_most=100)
+    table.add("tasks over 50 ms in that minute", len(tasks), "")
     nodes = shown.evaluate("root => root.querySelectorAll('*').length")
     table.aim(table.add("elements in the dashboard", nodes, ""), nodes, "", at_most=2000)
     lab.run(
