@@ -13,6 +13,7 @@ from agentq_nb.commands.sheets import LONGEST_TEXT, safe
 MOST_BLOCKS = 120
 _LONGEST_BLOCK = 8_000
 _LONGEST_DATA = 2_000
+_SAYING = {"prompt": "prompt: ", "tool_call": "tool: ", "error": "error: ", "permission_request": "asks: "}
 _OF_NO_INTEREST = ("thought", "request_id", "id")
 
 
@@ -82,4 +83,4 @@ def snippet(event: SessionEvent) -> str:
     if event.type == "result":
         return str(event.data.get("stop_reason", "")).replace("_", " ")
     line = " ".join((event.text or "")[-400:].split())
-    return f"{'' if event.type == 'text' else event.type + ': '}{safe(line[-120:], 120)}"
+    return f"{_SAYING.get(event.type, '')}{safe(line[-120:], 120)}"

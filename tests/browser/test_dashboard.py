@@ -1,0 +1,239 @@
+"""The dashboard as a person sees it: in JupyterLab, in Chromium, while a real kernel works."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tests.browser.driving import NARROW, WIDE, Lab
+from tests.unit.dashboard.test_pictures import HOSTILE
+
+ACTORS = """
+%load_ext agentq_nb
+import asyncio
+from agentq_nb import Actor, Queue, Retry, agent_os, agents, create_client
+
+class Reviewer(Actor):
+    review = Queue(str, reply=str, retry=Retry(attempts=1))
+
+    async def run(self):
+        async for message in self.queue.iter(completable=True):
+            await asyncio.sleep(60 if "slow" in message.body else 0.1)
+            if message.body.startswith("missing"):
+                raise FileNotFoundError(message.body)
+            await message.complete(f"{message.body} is fine")
+
+async def writer(session, prompt):
+    yield {"type": "tool_call", "text": "read auth.py"}
+    for number in range(400):
+        yield f"word{number} "
+        await asyncio.sleep(0.05)
+
+async def cleaner(session, prompt):
+    yield "It was cleaned." if await session.ask("Run: make clean", kind="execute") else "It was left as it is."
+
+vm = agent_os(agents=[agents.function(writer), agents.function(cleaner)], permissions="ask")
+"""
+CELLS = [
+    ACTORS,
+    "%agentq start",
+    "%agentq dashboard",
+    "reviewer = create_client().reviewer.get_or_create('main')\nbox = create_client().vm.get_or_create('box')",
+]
+
+
+def dashboard(lab: Lab) -> Locator:
+    """The latest dashboard, live."""
+    shown = lab.notebook.locator("[data-agentq=dashboard]").last
+    expect(shown).to_have_attribute("data-state", "live", timeout=30_000)
+    return shown
+
+
+def opened(lab: Lab, folder: Path, cells: list[str] = CELLS) -> Locator:
+    lab.open_cells(folder / "work.ipynb", cells)
+    lab.run_all()
+    return dashboard(lab)
+
+
+def button(shown: Locator, name: str) -> Locator:
+    return shown.get_by_role("button", name=name, exact=False)
+
+
+def test_it_moves_while_agents_work_in_every_theme_and_width(lab: Lab, folder: Path) -> None:
+    shown = opened(lab, folder)
+    lab.run(
+        "for number in range(30): await reviewer.send('review', f'module_{number}.py')\n"
+        "await reviewer.send('review', 'missing.py')\n"
+        "session = await box.create_session('writer', keep=True)\n"
+        "prompt = asyncio.create_task(box.send_prompt(session.session_id, 'Fix the flaky test.'))"
+    )
+    shown.get_by_role("button", name="writer").click()
+    log = shown.get_by_role("log")
+    expect(log).to_contain_text("word3", timeout=30_000)
+    expect(shown.locator("[data-tile=dead]")).to_contain_text("1", timeout=30_000)
+    expect(shown.locator(".aq-messages")).to_contain_text("module_29.py is fine", timeout=30_000)
+    expect(shown.locator(".aq-queues .aq-line").first).to_have_attribute("d", re.compile("M.*H"))
+    for theme, width in (("light", WIDE), ("dark", WIDE), ("dark", NARROW), ("light", NARROW)):
+        lab.set_theme(theme)  # type: ignore[arg-type]  # one of the two
+        lab.set_width(width)
+        lab.page.wait_for_timeout(300)
+        lab.screenshot(f"dashboard-{theme}-{width}")
+        assert shown.evaluate("root => root.scrollWidth <= root.clientWidth + 1"), "it is wider than its place"
+    lab.set_width(WIDE)
+    button(shown, "Cancel the prompt").click()
+    expect(log).to_contain_text("cancelled")
+    assert shown.evaluate("root => root.querySelectorAll('*').length") < 2000
+
+
+def test_allow_lets_the_agent_go_on_and_refuse_does_not(lab: Lab, folder: Path) -> None:
+    shown = opened(lab, folder)
+    lab.run("session = await box.create_session('cleaner', keep=True)")
+    for name, answer in (("Allow", "It was cleaned."), ("Refuse", "It was left as it is.")):
+        lab.start("(await box.send_prompt(session.session_id, 'Clean up.')).text")
+        expect(shown.locator(".aq-request")).to_contain_text("Run: make clean", timeout=30_000)
+        button(shown, name).click()
+        lab.wait_until_done()
+        assert answer in lab.cells[-1].text
+        expect(shown.locator(".aq-request")).to_have_count(0)
+
+
+def test_pause_resume_purge_cancel_and_retry(lab: Lab, folder: Path) -> None:
+    shown = opened(lab, folder)
+    lab.run("failed = await reviewer.send('review', 'missing.py', wait=True)")
+    button(shown, "Pause queue review").click()
+    expect(button(shown, "Resume queue review")).to_be_visible()
+    lab.run("receipts = [await reviewer.send('review', f'{number}.py') for number in range(3)]")
+    shown.get_by_role("button", name="waiting", exact=True).click()
+    expect(shown.locator(".aq-messages")).to_contain_text("2.py")
+    button(shown, f"Cancel message {lab.value('receipts[0].id')[1:-1]}").click()
+    lab.until(lambda: lab.run("await receipts[0].status()").text == "'cancelled'")
+    button(shown, "Purge queue review").click()
+    expect(shown.locator(".aq-question:visible")).to_have_text("Cancel 2 messages?")
+    lab.page.keyboard.press("Enter")  # the way back has the focus
+    expect(shown.locator(".aq-question:visible")).to_have_count(0)
+    button(shown, "Purge queue review").click()
+    button(shown, "Yes, cancel").click()
+    expect(shown.get_by_role("status")).to_have_text("Cancelled 2 messages of review.")
+    shown.get_by_role("button", name="failed", exact=True).click()
+    message = lab.value("failed.message_id")[1:-1]
+    shown.get_by_role("button", name=f"failed, message {message}").click()
+    expect(shown.locator(".aq-detail")).to_contain_text("FileNotFoundError")
+    lab.run("Reviewer.run")
+    button(shown, f"Put message {message} back").click()
+    expect(shown.get_by_role("status")).to_have_text("Back in its queue.")
+    button(shown, "Resume queue review").click()
+    expect(button(shown, "Pause queue review")).to_be_visible()
+    lab.run("slow = await reviewer.send('review', 'slow.py')")
+    shown.get_by_role("button", name="running", exact=True).click()
+    button(shown, "Cancel message").click()
+    lab.until(lambda: lab.run("await slow.status()").text == "'cancelled'")
+    lab.screenshot("dashboard-buttons")
+
+
+def test_the_table_is_searched(lab: Lab, folder: Path) -> None:
+    shown = opened(lab, folder)
+    lab.run("for name in ('auth.py', 'missing.py', 'mail.py'): await reviewer.send('review', name, wait=True)")
+    shown.get_by_label("Search messages").fill("mail")
+    expect(shown.locator(".aq-messages tbody tr:not(.aq-detail)")).to_have_count(1)
+    expect(shown.locator(".aq-messages")).to_contain_text("mail.py is fine")
+
+
+def test_a_page_reloaded_in_mid_work_shows_the_live_state_again(lab: Lab, folder: Path) -> None:
+    opened(lab, folder)
+    lab.run("for number in range(200): await reviewer.send('review', f'{number}.py')")
+    lab.save()
+    lab.reload()
+    shown = dashboard(lab)
+    expect(shown.locator(".aq-messages")).to_contain_text("199.py is fine", timeout=60_000)
+
+
+def test_a_cell_that_blocks_is_told_and_caught_up_with(lab: Lab, folder: Path) -> None:
+    shown = opened(lab, folder)
+    lab.start("await reviewer.send('review', 'before.py')\nimport time; time.sleep(8)")
+    expect(shown).to_have_attribute("data-state", "busy", timeout=15_000)
+    expect(shown.locator(".aq-heart")).to_contain_text("kernel busy for")
+    lab.screenshot("dashboard-busy")
+    button(shown, "Pause queue review").click(force=True)
+    expect(shown).to_have_attribute("data-state", "live", timeout=30_000)
+    expect(button(shown, "Resume queue review")).to_be_visible()  # the click was not lost
+
+
+def test_after_a_restart_in_mid_work_the_old_one_says_so_and_a_new_one_shows_the_work_going_on(
+    lab: Lab, folder: Path
+) -> None:
+    shown = opened(lab, folder)
+    lab.run("for number in range(100): await reviewer.send('review', f'{number}.py')")
+    lab.restart_kernel()
+    expect(shown).to_have_attribute("data-state", "gone", timeout=30_000)
+    for cell in CELLS:
+        lab.run(cell)
+    shown = dashboard(lab)
+    expect(shown.locator(".aq-messages")).to_contain_text("99.py is fine", timeout=60_000)
+
+
+def test_a_saved_notebook_opened_without_a_kernel_shows_the_last_state(lab: Lab, folder: Path) -> None:
+    shown = opened(lab, folder, [*CELLS, "await reviewer.send('review', 'last.py')"])
+    expect(shown.locator(".aq-messages")).to_contain_text("last.py is fine", timeout=30_000)
+    lab.run("%agentq stop")
+    lab.save()
+    lab.server.shut_down_kernels()
+    lab.open(folder / "work.ipynb", kernel=False)
+    pictures = lab.notebook.locator("[data-agentq-picture=dashboard], .agentq")
+    expect(pictures.filter(has_text="last.py is fine").first).to_be_visible(timeout=30_000)
+    expect(lab.notebook.get_by_text("Error displaying widget")).to_have_count(0)
+    lab.screenshot("dashboard-saved")
+
+
+def test_hostile_text_is_shown_and_executed_nowhere(lab: Lab, folder: Path) -> None:
+    evil = HOSTILE[:220]
+    shown = opened(
+        lab,
+        folder,
+        [
+            *CELLS,
+            f"evil = {evil!r}.encode('utf-8', 'replace').decode()\n"
+            "async def hostile(session, prompt):\n"
+            "    yield evil\n"
+            "    yield 'long' * 250_000\n"
+            "    await session.ask(evil, kind=evil)\n"
+            "bad = agent_os(agents=[agents.function(hostile, name='<img src=x onerror=alert(4)>')], permissions='ask')",
+            "await create_client().reviewer.get_or_create(evil[:60]).send('review', 'missing' + evil, wait=True)",
+            "nest = create_client().bad.get_or_create('<script>alert(5)</script>')\n"
+            "session = await nest.create_session('<img src=x onerror=alert(4)>', keep=True)\n"
+            "prompt = asyncio.create_task(nest.send_prompt(session.session_id, evil))",
+            "session",
+        ],
+    )
+    expect(shown.locator(".aq-request")).to_contain_text("<script>", timeout=30_000)
+    shown.locator(".aq-session").first.click()
+    expect(shown.get_by_role("log")).to_contain_text("longlong")
+    shown.locator(".aq-toggle").first.click()
+    expect(shown.locator(".aq-detail pre").first).to_contain_text("<script>alert(1)</script>")
+    lab.screenshot("dashboard-hostile")
+    assert shown.evaluate("root => root.querySelectorAll('script, img, a, iframe').length") == 0
+    assert shown.evaluate("root => root.scrollWidth <= root.clientWidth + 1")
+    button(shown, "Refuse").click()
+    lab.run("await prompt")
+    lab.run("%agentq stop")
+    expect(lab.notebook.locator("[data-agentq-picture=dashboard]")).to_contain_text("<script>")
+    lab.page.wait_for_timeout(500)  # whatever would run has run; the window's end checks for dialogs
+
+
+@pytest.mark.parametrize("key", ["Enter", "Space"])
+def test_everything_can_be_reached_with_the_keyboard_and_has_a_name(lab: Lab, folder: Path, key: str) -> None:
+    shown = opened(lab, folder)
+    lab.run("await reviewer.pause('review')\nawait reviewer.send('review', 'a.py')")
+    resume = button(shown, "Resume queue review")
+    expect(resume).to_be_visible()
+    resume.focus()
+    lab.page.keyboard.press(key)
+    expect(button(shown, "Pause queue review")).to_be_visible()
+    unnamed = shown.evaluate(
+        "root => [...root.querySelectorAll('button, input')].filter(e => !(e.ariaLabel || e.textContent.trim())).length"
+    )
+    assert unnamed == 0
+    expect(shown).to_have_attribute("role", "region")
+    expect(shown.get_by_role("table", name="Queues")).to_be_visible()
