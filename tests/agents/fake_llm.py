@@ -103,6 +103,10 @@ class FakeModel(ThreadingHTTPServer):
         """The prompt of each round, as it arrived."""
         self.results: list[str] = []
         """What tools gave since the conversation began, as the agent told it last."""
+        self.models: list[str] = []
+        """The model that was asked in each round."""
+        self.bodies: list[str] = []
+        """What was asked in each round, as JSON."""
         self.keys: set[str] = set()
         """The keys that were sent."""
 
@@ -140,6 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
+        self.server.bodies.append(json.dumps(body))
         key = self.headers.get("x-api-key") or self.headers.get("x-goog-api-key")
         self.server.keys.add(key or self.headers.get("authorization", ""))
         path = self.path.partition("?")[0]
@@ -176,6 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.results = results or self.server.results
         answer = decide(prompt, rounds, tools)
         self.server.prompts.append(prompt)
+        self.server.models.append(body["model"])
         if answer.status:
             self._json(
                 {"type": "error", "error": {"type": "api_error", "message": REFUSALS[answer.status]}}, answer.status
@@ -231,7 +237,9 @@ class _Handler(BaseHTTPRequestHandler):
             if str(item.get("type")).endswith("call_output"):
                 rounds += 1
                 results.append(_flat(item.get("output")))
-        tools = {tool["name"]: tool.get("parameters", {}) for tool in body.get("tools", []) if "parameters" in tool}
+        tools = {
+            tool["name"]: tool["parameters"] for tool in body.get("tools", []) if {"name", "parameters"} <= tool.keys()
+        }
         spaces = {
             f"{space['name']}__{tool['name']}": {"name": tool["name"], "namespace": space["name"]}
             for space in body.get("tools", [])
@@ -241,6 +249,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.results = results or self.server.results
         answer = decide(prompt, rounds, tools)
         self.server.prompts.append(prompt)
+        self.server.models.append(body["model"])
         if answer.status:
             self._json({"error": {"message": REFUSALS[answer.status]}}, answer.status)
             return
@@ -283,6 +292,7 @@ class _Handler(BaseHTTPRequestHandler):
         tools = {tool["name"]: tool.get("parametersJsonSchema", {}) for tool in declared}
         answer = decide(prompt, rounds, tools)
         self.server.prompts.append(prompt)
+        self.server.models.append(self.path.partition("/models/")[2].partition(":")[0])
         if answer.status:
             self._json({"error": {"code": answer.status, "message": REFUSALS[answer.status]}}, answer.status)
             return

@@ -131,7 +131,8 @@ def show_an_error_of_the_model(agent: AcpAgent, status: int, folder: Path) -> No
             env = KEYS | {"CLAUDE_CODE_MAX_RETRIES": "0"}
             session = await vm.create_session(agent.name, env=env, public_env=["CLAUDE_CODE_MAX_RETRIES"])
             says = IN_ITS_WORDS.get((agent.name, status), f"({status}|{REFUSALS[status]})")
-            with pytest.raises(PromptFailed, match=rf"Agent '{agent.name}' .*{says}.*Check its key"):
+            advice = "It was asked too often" if status == 429 else "Check its key"
+            with pytest.raises(PromptFailed, match=rf"Agent '{agent.name}' .*{says}.*{advice}"):
                 await vm.send_prompt(session.session_id, f"@run true\n@status {status}")
             assert (await vm.send_prompt(session.session_id, "@say well again")).text.endswith("well again")
 
