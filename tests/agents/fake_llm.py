@@ -39,7 +39,8 @@ class Script:
     @staticmethod
     def of(prompt: str) -> Script:
         script = Script()
-        for verb, rest in re.findall(r"^\s*@(write|run|call|say|slow|status) (.*)$", prompt, re.MULTILINE):
+        asked = prompt.partition("This continues an earlier conversation")[0]  # what was asked there is done
+        for verb, rest in re.findall(r"^\s*@(write|run|call|say|slow|status) (.*)$", asked, re.MULTILINE):
             if verb == "write":
                 path, _, text = rest.partition(" ")
                 script.calls.append((_WRITERS, {"path": path, "text": text}))

@@ -13,7 +13,7 @@ from agentq_nb import agent_os, agents
 from agentq_nb.agent_os.agents import AcpAgent
 from agentq_nb.errors import AgentError, PromptFailed, SessionUnknown, ValidationFailed
 from tests.agents.fake_llm import FakeModel, serving
-from tests.agents.real_agents import KEYS, configure, need_agent
+from tests.agents.real_agents import KEYS, configure, need_agent, show_the_chosen_mode, show_the_chosen_model
 from tests.agents.test_acp_resuming import ask, keeper, machine, notes
 from tests.unit.agent_os.machine import Machine
 
@@ -245,27 +245,7 @@ def test_servers_that_the_agent_cannot_reach_are_refused(tmp_path: Path) -> None
 def test_a_real_agent_tells_its_models_and_uses_the_one_that_was_chosen(agent: AcpAgent, tmp_path: Path) -> None:
     need_agent(agent)
     wanted = {"pi": "anthropic/claude-opus-4-5", "claude": "haiku", "codex": "gpt-5.2"}[agent.name]
-    called = {"claude": "haiku"}.get(agent.name, wanted.rpartition("/")[2])
-
-    async def program(model: FakeModel) -> None:
-        async with Machine(agent_os(agents=[agent]), tmp_path) as vm:
-            await configure(vm, model)
-            session = await vm.create_session(agent.name, env=KEYS)
-            assert wanted in session.models
-            assert session.model not in (None, wanted)
-            with pytest.raises(AgentError, match=rf"no model 'nonsense'\. It has: .*{wanted}"):
-                await vm.set_model(session.session_id, "nonsense")
-            assert (await vm.set_model(session.session_id, wanted)).model == wanted
-            assert (await vm.send_prompt(session.session_id, "@say hello")).text.endswith("hello")
-            await vm.sleep()
-            assert (await vm.send_prompt(session.session_id, "@say again")).text.endswith("again")
-            assert (await vm.get_session(session.session_id)).model == wanted
-        asked = [name for name, prompt in zip(model.models, model.prompts, strict=True) if prompt.startswith("@say")]
-        assert len(asked) >= 2
-        assert all(called in name for name in asked)
-
-    with serving() as model:
-        asyncio.run(program(model))
+    show_the_chosen_model(agent, wanted, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -273,21 +253,9 @@ def test_a_real_agent_tells_its_models_and_uses_the_one_that_was_chosen(agent: A
 )
 def test_a_real_agent_works_in_the_mode_that_was_chosen(agent: AcpAgent, mode: str, tmp_path: Path) -> None:
     need_agent(agent)
-
-    async def program(model: FakeModel) -> None:
-        # Codex has modes only where it is not isolated.
-        isolation = "auto" if agent is agents.claude else "off"
-        async with Machine(agent_os(agents=[agent], permissions="deny", isolation=isolation), tmp_path) as vm:
-            await configure(vm, model)
-            session = await vm.create_session(agent.name, env=KEYS, mode=mode)
-            assert session.mode == mode
-            assert mode in session.modes
-            await vm.send_prompt(session.session_id, "@write hello.txt hello\n@say did it")
-            # Claude asks nobody for it then; Codex asks, and was told no.
-            assert await vm.exists("hello.txt") is (mode == "acceptEdits")
-
-    with serving() as model:
-        asyncio.run(program(model))
+    # Claude asks nobody for it then. Codex has modes only where it is not isolated; it asks, and is told no.
+    isolation = "off" if agent is agents.codex else "auto"
+    show_the_chosen_mode(agent, mode, tmp_path, writes=mode == "acceptEdits", isolation=isolation)
 
 
 def test_pi_takes_no_servers_and_says_so(tmp_path: Path) -> None:

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
-import signal
-import subprocess
-import sys
-import textwrap
-import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agentq_nb import Actor, Queue, Retry, agent_os, agents, create_client, setup
-from agentq_nb.agent_os.agents import AcpAgent
-from tests.agents.fake_llm import serving
-from tests.agents.real_agents import need_agent
-from tests.agents.running import all_gone, marked, new_mark
-from tests.agents.test_acp_faults import PROJECT, stub
+from tests.agents.running import all_gone, new_mark
+from tests.agents.test_acp_faults import stub
 
 SILENT = replace(stub(), hidden_error=lambda workspace, session_id: None)
 
@@ -78,49 +68,3 @@ def test_each_fault_is_a_failed_attempt_retried_as_the_queue_says_while_others_w
     asyncio.run(program())
     assert attempts == [1, 2]
     assert all_gone(mark)
-
-
-KERNEL = """
-import asyncio, json, sys
-from pathlib import Path
-from agentq_nb import agent_os, agents
-from tests.agents.real_agents import KEYS, configure
-from tests.unit.agent_os.machine import Machine
-
-class Model:
-    url = sys.argv[4]
-
-async def program():
-    name = sys.argv[2]
-    async with Machine(agent_os(agents=[getattr(agents, name)]), Path(sys.argv[1])) as vm:
-        await configure(vm, Model)
-        session = await vm.create_session(name, env=KEYS | json.loads(sys.argv[3]))
-        await vm.send_prompt(session.session_id, "@run tail -f /dev/null")
-
-asyncio.run(program())
-"""
-
-
-def commands(mark: dict[str, str]) -> list[bytes]:
-    """The command lines of the processes that carry the mark."""
-    lines: list[bytes] = []
-    for process in marked(mark):
-        with suppress(OSError):
-            lines.append(Path(f"/proc/{process}/cmdline").read_bytes())
-    return lines
-
-
-@pytest.mark.parametrize("agent", [agents.pi, agents.claude, agents.codex], ids=lambda agent: agent.name)
-def test_a_kernel_that_is_killed_leaves_no_real_agent_and_none_of_its_commands(agent: AcpAgent, tmp_path: Path) -> None:
-    need_agent(agent)
-    mark = new_mark()
-    with serving() as model:
-        words = [sys.executable, "-c", textwrap.dedent(KERNEL), str(tmp_path), agent.name, json.dumps(mark), model.url]
-        with subprocess.Popen(words, cwd=PROJECT) as kernel:
-            until = time.monotonic() + 120
-            while not any(line.startswith(b"tail\0") for line in commands(mark)):
-                assert kernel.poll() is None
-                assert time.monotonic() < until
-                time.sleep(0.05)
-            kernel.send_signal(signal.SIGKILL)
-        assert all_gone(mark)

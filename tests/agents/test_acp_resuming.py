@@ -13,8 +13,7 @@ import pytest
 from agentq_nb import agent_os, agents
 from agentq_nb.agent_os.agents import AcpAgent, acp_conversation
 from agentq_nb.errors import AgentError, PromptFailed, SessionUnknown, ValidationFailed
-from tests.agents.fake_llm import FakeModel, serving
-from tests.agents.real_agents import KEYS, configure, need_agent
+from tests.agents.real_agents import need_agent, show_it_goes_on_after_a_restart
 from tests.agents.running import all_gone, marked, new_mark
 from tests.unit.agent_os.machine import Machine
 
@@ -202,26 +201,4 @@ def test_an_agent_that_does_not_start_again_leaves_the_session_open(tmp_path: Pa
 @pytest.mark.parametrize("agent", [agents.pi, agents.claude, agents.codex], ids=lambda agent: agent.name)
 def test_a_real_agent_loads_its_session_after_a_restart(agent: AcpAgent, tmp_path: Path) -> None:
     need_agent(agent)
-
-    async def program(model: FakeModel) -> None:
-        async with Machine(agent_os(agents=[agent]), tmp_path) as vm:
-            await configure(vm, model)
-            session = await vm.create_session(agent.name, env=KEYS, keep=True)
-            await vm.send_prompt(session.session_id, "@run true\n@say the first answer")
-            await vm.restart()
-            with pytest.raises(PromptFailed, match="needs ANTHROPIC_API_KEY"):
-                await vm.send_prompt(session.session_id, "@say too early")
-            assert (await vm.resume_session(session.session_id, env=KEYS)).resumed == "loaded"
-            result = await vm.send_prompt(session.session_id, "@say the second answer")
-            assert result.text.endswith("the second answer")
-            assert "the first answer" not in result.text
-            events = await vm.session_events(session.session_id)
-            told = "".join(event.text or "" for event in events if event.type == "text")
-            assert told.count("the first answer") == told.count("the second answer") == 1
-            assert sum(event.type == "tool_call" for event in events) == 1
-            assert len(notes(events)) == 1
-        # It has told its model what was said before.
-        assert any("the first answer" in body and "@say the second answer" in body for body in model.bodies)
-
-    with serving() as model:
-        asyncio.run(program(model))
+    assert show_it_goes_on_after_a_restart(agent, tmp_path) == "loaded"
