@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agentq_nb.actor import action
 from agentq_nb.agent_os.machine import Machine
-from agentq_nb.agent_os.sessions import Session
+from agentq_nb.agent_os.session import Session
 from agentq_nb.agent_os.values import Permission, PermissionRequest
 from agentq_nb.errors import PermissionAnswered, PermissionRequestUnknown
 

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Mapping, Sequence
+from typing import TypeAlias
 
 import anyio
 
 from agentq_nb.actor import action
-from agentq_nb.agent_os.agents.agent import Agent, AgentSession, PersistentAgent
+from agentq_nb.agent_os.agents.agent import Agent, AgentSession, ChoosingAgent, PersistentAgent
 from agentq_nb.agent_os.arguments import checked_environment
 from agentq_nb.agent_os.isolation import in_force
 from agentq_nb.agent_os.machine import Environment
+from agentq_nb.agent_os.mcp_servers import checked_servers
 from agentq_nb.agent_os.open_process import OpenProcess, open_process
 from agentq_nb.agent_os.permission_actions import PermissionActions
-from agentq_nb.agent_os.sessions import Session
+from agentq_nb.agent_os.session import Session
 from agentq_nb.agent_os.tools import Calls, Door
 from agentq_nb.agent_os.transcript_view import TranscriptView
 from agentq_nb.agent_os.turn import take_turn
 from agentq_nb.agent_os.values import (
+    ChoiceKind,
     ExecResult,
+    McpServer,
     PromptResult,
     SessionEvent,
     SessionInfo,
 )
 from agentq_nb.agent_os.workspace import HOME, FileName
 from agentq_nb.errors import AgentError, AgentUnknown
+
+McpServers: TypeAlias = Sequence[McpServer] | None
 
 
 class SessionActions(PermissionActions, action_timeout=None):
@@ -37,6 +43,9 @@ class SessionActions(PermissionActions, action_timeout=None):
         agent: str,
         env: Environment = None,
         cwd: FileName = ".",
+        mode: str | None = None,
+        model: str | None = None,
+        mcp_servers: McpServers = None,
         keep: bool = False,
         public_env: Collection[str] = (),
     ) -> SessionInfo:
@@ -46,7 +55,16 @@ class SessionActions(PermissionActions, action_timeout=None):
         ``close_session``, also after a restart. Values of ``env`` live in memory only, and are redacted in all that
         is stored or shown (8 characters or more, unless named in ``public_env``). A coding agent's process is started
         here, and ends with the session; raises ``AgentError`` when it does not get ready.
+
+        ``mode`` and ``model`` are names that the agent has for them; with another one, ``AgentError`` tells which there
+        are. ``mcp_servers`` are more servers that the agent shall use, as ACP (the Agent Client Protocol) describes them:
+        ``{"name": "docs", "url": "https://…", "headers": {"Authorization": "Bearer …"}}``, or with ``command``, ``args``
+        and ``env``. They live in memory only, and the values of their headers and variables are redacted.
         """
+        chosen = _given(mode=mode, model=model)
+        if chosen:
+            self._choosing(agent)
+        servers = checked_servers(mcp_servers)
         check = await self.in_thread(self._agent(agent).check)
         if not check:
             raise AgentError(f"Agent '{agent}' cannot work here: {' '.join(check.missing)}", code="not_ready")
@@ -54,18 +72,44 @@ class SessionActions(PermissionActions, action_timeout=None):
         directory = await self.in_thread(self._workspace.directory, cwd)
         caller = self.runtime.caller
         where = "/".join((HOME, *directory))
-        info = await self._sessions.create(agent, environment, public_env, where, keep)
+        info = await self._sessions.create(agent, environment, public_env, where, keep, chosen, servers)
         if caller is not None and not keep:
             caller.at_end(functools.partial(self._sessions.close, info.session_id, "the call that created it ended"))
         await self.keep_awake(self._begin(info.session_id))
-        return info
+        return await self._sessions.get(info.session_id)
 
     @action
     async def resume_session(
-        self, session_id: str, env: Environment = None, public_env: Collection[str] = ()
+        self,
+        session_id: str,
+        env: Environment = None,
+        mcp_servers: McpServers = None,
+        public_env: Collection[str] = (),
     ) -> SessionInfo:
-        """Give a kept session the values of its variables again, which a restart of the kernel made it forget."""
-        return await self._sessions.restore(session_id, checked_environment(env), public_env)
+        """Go on with a session whose agent's process has ended: with a restart of the kernel, sleep, or by itself.
+
+        After a restart it needs the values of its variables and its MCP servers again, which lived in memory only. In
+        ``resumed`` the answer says whether the agent ``"loaded"`` the conversation by itself or was ``"told"`` how it
+        ended. A session that runs is left alone, and the next prompt of one that only slept resumes it by itself.
+        """
+        environment, servers = checked_environment(env), checked_servers(mcp_servers)
+        await self._sessions.restore(session_id, environment, public_env, servers)
+        await self.keep_awake(self._running(session_id))
+        return await self._sessions.get(session_id)
+
+    @action
+    async def set_mode(self, session_id: str, mode: str) -> SessionInfo:
+        """Let the session's agent work more or less freely, in one of the ``modes`` of its ``SessionInfo``.
+
+        It holds from now on, also in the prompt that runs, and after sleep and restart. Raises ``AgentError`` that tells
+        which modes there are.
+        """
+        return await self._choose(session_id, "mode", mode)
+
+    @action
+    async def set_model(self, session_id: str, model: str) -> SessionInfo:
+        """Let the session's agent use another of the ``models`` of its ``SessionInfo``; otherwise as ``set_mode``."""
+        return await self._choose(session_id, "model", model)
 
     @action
     async def list_sessions(self, closed: bool = False) -> list[SessionInfo]:
@@ -121,27 +165,50 @@ class SessionActions(PermissionActions, action_timeout=None):
             raise AgentUnknown(f"VM '{self.actor_id}' has no agent '{name}'. {has} See agent_os(agents=[…]).")
         return self._agents[name]
 
+    def _choosing(self, name: str) -> ChoosingAgent:
+        agent = self._agent(name)
+        if not isinstance(agent, ChoosingAgent):
+            raise AgentError(f"Agent '{name}' has no modes and models to choose from.", code="nothing_to_choose")
+        return agent
+
+    async def _choose(self, session_id: str, kind: ChoiceKind, value: str) -> SessionInfo:
+        session = await self._sessions.ready(session_id)
+        agent = self._choosing(session.info.agent)
+        await self.keep_awake(self._running(session_id))
+        await agent.choose(self._view(session, self.runtime.origin), kind, value)
+        return await self._sessions.get(session_id)
+
     async def _begin(self, session_id: str) -> None:
         """Start what the agent of a new session keeps running; without it there is no session."""
-        session = await self._sessions.opened(session_id)
-        agent = self._agent(session.info.agent)
-        if not isinstance(agent, PersistentAgent):
-            return
-        await anyio.to_thread.run_sync(self._workspace.ensure)
         try:
-            await agent.begin(self._view(session, self.runtime.origin))
-        except BaseException as error:
+            await self._running(session_id)
+        except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._sessions.close(session_id, "its agent did not start")
-            shown = self._sessions.redactor.text
-            if isinstance(error, AgentError):
-                raise AgentError(shown(error.message), code=error.code) from None
-            if isinstance(error, Exception):
-                said = shown(f"{type(error).__name__}: {error}")
-                raise AgentError(
-                    f"Agent '{session.info.agent}' could not be started: {said}", code="not_ready"
-                ) from None
             raise
+
+    async def _running(self, session_id: str) -> None:
+        """See to it that what the session's agent keeps running does run."""
+        session = await self._sessions.ready(session_id)
+        agent = self._agent(session.info.agent)
+        if not isinstance(agent, PersistentAgent) or session.held.alive:
+            return
+        async with session.turn:
+            await self._sessions.opened(session_id)  # closed, perhaps, while this waited
+            if session.held.alive:
+                return
+            await session.held.release()
+            await anyio.to_thread.run_sync(self._workspace.ensure)
+            try:
+                await agent.begin(self._view(session, self.runtime.origin))
+                await self._sessions.opened(session_id)
+            except Exception as error:
+                await session.held.release()
+                shown = self._sessions.redactor.text
+                if isinstance(error, AgentError):
+                    raise type(error)(shown(error.message), code=error.code, metadata=error.metadata) from None
+                said = shown(f"{type(error).__name__}: {error}")
+                raise AgentError(f"Agent '{agent.name}' could not be started: {said}", code="not_ready") from None
 
     async def _prompt(self, session: Session, text: str, origin: str) -> PromptResult:
         # Nothing is awaited before the lock, which keeps prompts in the order in which they came.
@@ -167,6 +234,11 @@ class SessionActions(PermissionActions, action_timeout=None):
             exec=functools.partial(self._session_exec, session),
             open=functools.partial(self._session_open, session),
             permit=functools.partial(self._permit, session),
+            learn=functools.partial(self._sessions.learn, session),
+            note=functools.partial(session.transcript.write, "note"),
+            agent_session_id=session.info.agent_session_id,
+            chosen=dict(session.chosen),
+            mcp_servers=session.mcp_servers,
             held=session.held,
             tools=calls.functions(),
             open_tools=functools.partial(self._open_tools, calls),
@@ -198,3 +270,8 @@ class SessionActions(PermissionActions, action_timeout=None):
             return await open_process(prepared)
         except OSError as error:
             raise AgentError(f"Its process could not be started: {error}.", code="not_started") from None
+
+
+def _given(mode: str | None, model: str | None) -> dict[ChoiceKind, str]:
+    chosen: dict[ChoiceKind, str | None] = {"mode": mode, "model": model}
+    return {kind: value for kind, value in chosen.items() if value is not None}

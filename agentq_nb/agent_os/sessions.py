@@ -2,65 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import anyio
 
-from agentq_nb.agent_os.agents.agent import Held
-from agentq_nb.agent_os.permission_requests import PermissionRequests, record
+from agentq_nb.agent_os.mcp_servers import secrets_of
+from agentq_nb.agent_os.permission_requests import record
 from agentq_nb.agent_os.permissions import Decision
-from agentq_nb.agent_os.transcript import Records, Transcript, as_mapping, in_utc, read_events
+from agentq_nb.agent_os.session import Session, missing
+from agentq_nb.agent_os.session_rows import Recorded, history_of, last_index, recorded
+from agentq_nb.agent_os.transcript import Records, Transcript, as_mapping, read_events
 from agentq_nb.agent_os.transcript_view import TranscriptView, read_transcript
-from agentq_nb.agent_os.values import Permission, PermissionRequest, SessionEvent, SessionInfo
+from agentq_nb.agent_os.values import (
+    ChoiceKind,
+    McpServer,
+    Permission,
+    PermissionRequest,
+    SessionEvent,
+    SessionInfo,
+)
 from agentq_nb.errors import PromptFailed, SessionUnknown, ValidationFailed
 from agentq_nb.naming import mint_id
 from agentq_nb.redaction import Redactor
 
 _CLOSING = 5.0  # seconds that a cancelled prompt gets to end before its session is closed over it
 
-_CREATED = """
-SELECT created.session_id, created.time, created.data, closed.data
-FROM events AS created
-LEFT JOIN events AS closed ON closed.session_id = created.session_id AND closed.kind = 'session.closed'
-WHERE created.kind = 'session.created' AND created.actor_id = ?
-"""
-_LAST_INDEX = """
-SELECT max(CAST(data->>'index' AS BIGINT)) FROM events
-WHERE kind = 'session.event' AND actor_id = ? AND session_id = ?
-"""
 _PERMISSIONS = """
 SELECT session_id, data FROM events
 WHERE kind = 'session.event' AND actor_id = ? AND list_contains(CAST(? AS VARCHAR[]), session_id)
     AND data->>'type' IN ('permission_request', 'permission_answer')
 ORDER BY seq
 """
-
-
-@dataclass(eq=False)
-class Session:
-    """An open session as this process holds it. All of it but ``environment`` can be rebuilt from the log."""
-
-    info: SessionInfo
-    transcript: Transcript
-    environment: dict[str, str] = field(repr=False)
-    history: list[tuple[str, str]] | None
-    """None: to be read from the log."""
-    turn: anyio.Lock = field(default_factory=anyio.Lock)
-    held: Held = field(default_factory=Held)
-    cancel: Callable[[], None] | None = None
-    """Ends the prompt that runs; None when none does."""
-    requests: PermissionRequests = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.requests = PermissionRequests(self.transcript)
-
-    def missing(self) -> list[str]:
-        """Names of variables whose values were lost with the process that had them."""
-        return [name for name in self.info.env_names if name not in self.environment]
 
 
 class Sessions:
@@ -78,29 +55,69 @@ class Sessions:
         self._records = records
         self._show = show
         still_open = {
-            row[0]: row for row in await records.fetch(f"{_CREATED} AND closed.seq IS NULL", (self._actor_id,))
+            found.info.session_id: found for found in await recorded(records, self._actor_id, "closed.seq IS NULL")
         }
         for session_id in self._open.keys() - still_open.keys():
             await self._open.pop(session_id).held.release()
-        lost = {session_id: _info(*row) for session_id, row in still_open.items() if session_id not in self._open}
+        lost = {session_id: found for session_id, found in still_open.items() if session_id not in self._open}
         await self._refuse_lost_requests(lost)
-        for session_id, info in lost.items():
-            if info.keep:
-                self._open[session_id] = await self._recalled(info)
+        for session_id, found in lost.items():
+            if found.info.keep:
+                self._open[session_id] = await self._recalled(found)
             else:
                 await self._append("session.closed", {"reason": "the kernel that created it ended"}, session_id)
 
     async def create(
-        self, agent: str, environment: dict[str, str], public: Collection[str], cwd: str, keep: bool
+        self,
+        agent: str,
+        environment: dict[str, str],
+        public: Collection[str],
+        cwd: str,
+        keep: bool,
+        chosen: Mapping[ChoiceKind, str] = MappingProxyType({}),
+        mcp_servers: Sequence[McpServer] = (),
     ) -> SessionInfo:
         """A new session; its row is on disk on return."""
-        info = SessionInfo(mint_id(), agent, "open", keep, cwd, tuple(environment), datetime.now(UTC))
-        self.redactor.add(environment, public)
-        self.redactor.add_own()
+        info = SessionInfo(
+            mint_id(),
+            agent,
+            "open",
+            keep,
+            cwd,
+            tuple(environment),
+            datetime.now(UTC),
+            mode=chosen.get("mode"),
+            model=chosen.get("model"),
+            mcp_servers=tuple(server["name"] for server in mcp_servers),
+        )
+        self._hide(environment, public, mcp_servers)
         row = {"agent": agent, "keep": keep, "cwd": cwd, "env_names": list(environment)}
+        row |= {"chosen": dict(chosen), "mcp_servers": list(info.mcp_servers)}
         await self._append("session.created", row, info.session_id)
-        self._open[info.session_id] = Session(info, self._transcript(info.session_id), environment, history=[])
+        transcript = self._transcript(info.session_id)
+        session = Session(info, transcript, environment, [], dict(chosen), tuple(mcp_servers))
+        self._open[info.session_id] = session
         return info
+
+    async def learn(
+        self, session: Session, chosen: Mapping[ChoiceKind, str] = MappingProxyType({}), **facts: Any
+    ) -> None:
+        """Take up what an agent tells: ``facts`` are fields of its ``SessionInfo``, ``chosen`` is what was chosen now.
+
+        What has to outlive the process is on disk on return; a choice is told in the transcript too.
+        """
+        session.info = replace(session.info, **facts)
+        news: dict[ChoiceKind, str] = {
+            kind: value for kind, value in chosen.items() if session.chosen.get(kind) != value
+        }
+        session.chosen |= news
+        for kind, value in news.items():
+            await session.transcript.write("note", f"{kind}: {value}", {kind: value})
+        row: dict[str, Any] = {"chosen": news} if news else {}
+        if "agent_session_id" in facts:
+            row["agent_session_id"] = facts["agent_session_id"]
+        if row:
+            await self._append("session.changed", row, session.info.session_id)
 
     async def opened(self, session_id: str) -> Session:
         """The open session of this id. Raises ``SessionUnknown`` if it is closed or never was."""
@@ -113,29 +130,36 @@ class Sessions:
             metadata={"session_id": session_id},
         )
 
-    async def restore(self, session_id: str, environment: Mapping[str, str], public: Collection[str]) -> SessionInfo:
-        """Give a session its environment again after a restart."""
+    async def restore(
+        self,
+        session_id: str,
+        environment: Mapping[str, str],
+        public: Collection[str],
+        mcp_servers: Sequence[McpServer] = (),
+    ) -> None:
+        """Give a session its environment and its MCP servers again after a restart."""
         session = await self.opened(session_id)
-        missing = [name for name in session.missing() if name not in environment]
-        if missing:
-            raise ValidationFailed(f"Session {session_id} was created with {', '.join(missing)} too: give it again.")
-        self.redactor.add(environment, public)
-        session.environment.update(environment)
-        return self._now(session)
+        variables = {**session.environment, **environment}
+        servers = {server["name"]: server for server in (*session.mcp_servers, *mcp_servers)}
+        if lost := missing(session.info, variables, servers.values()):
+            raise ValidationFailed(f"Session {session_id} was created with {', '.join(lost)} too: give it again.")
+        self._hide(environment, public, mcp_servers)
+        session.environment, session.mcp_servers = variables, tuple(servers.values())
+        session.info = replace(session.info, mcp_servers=tuple(servers))
 
     async def ready(self, session_id: str) -> Session:
         """The open session, able to take a prompt."""
         session = await self.opened(session_id)
-        missing = session.missing()
-        if missing:
+        if lost := session.missing():
             raise PromptFailed(
-                f"Session {session_id} needs {', '.join(missing)} again: environments live in memory only, and the "
-                f"kernel was restarted. Call resume_session({session_id!r}, env={{…}}) first.",
-                metadata={"session_id": session_id, "env_names": missing},
+                f"Session {session_id} needs {', '.join(lost)} again: such things live in memory only, and the "
+                f"kernel was restarted. Call resume_session({session_id!r}, env={{…}}) first"
+                f"{', with mcp_servers=[…]' if session.info.mcp_servers else ''}.",
+                metadata={"session_id": session_id, "env_names": lost},
             )
         self.redactor.add_own()
         if session.history is None:
-            session.history = _history(await self.events(session_id))
+            session.history = history_of(await self.events(session_id))
         return session
 
     async def close(self, session_id: str, reason: str) -> None:
@@ -166,20 +190,20 @@ class Sessions:
         """Facts about a session, open or closed. Raises ``SessionUnknown``."""
         if session_id in self._open:
             return self._now(self._open[session_id])
-        rows = await self._records.fetch(f"{_CREATED} AND created.session_id = ?", (self._actor_id, session_id))
-        if not rows:
+        found = await recorded(self._records, self._actor_id, "created.session_id = ?", session_id)
+        if not found:
             raise SessionUnknown(
                 f"This VM has no session {session_id!r:.100}. list_sessions() shows those it has.",
                 metadata={"session_id": session_id},
             )
-        return _info(*rows[0])
+        return found[0].info
 
     async def all(self, closed: bool) -> list[SessionInfo]:
         """The open sessions, or all there ever were, oldest first."""
         if not closed:
             return self.now_open()
-        rows = await self._records.fetch(f"{_CREATED} ORDER BY created.seq", (self._actor_id,))
-        return [self._now(self._open[row[0]]) if row[0] in self._open else _info(*row) for row in rows]
+        ever = [found.info for found in await recorded(self._records, self._actor_id)]
+        return [self._now(self._open[info.session_id]) if info.session_id in self._open else info for info in ever]
 
     def now_open(self) -> list[SessionInfo]:
         """The open sessions, from memory."""
@@ -210,7 +234,7 @@ class Sessions:
         session = self._open.get(session_id)
         return session is not None and await session.requests.answer(request_id, answer)
 
-    async def _refuse_lost_requests(self, lost: Mapping[str, SessionInfo]) -> None:
+    async def _refuse_lost_requests(self, lost: Mapping[str, Recorded]) -> None:
         """Write down that what waited for an answer when an earlier process died got none."""
         if not lost:
             return
@@ -231,9 +255,16 @@ class Sessions:
     async def _append(self, kind: str, data: dict[str, Any], session_id: str) -> None:
         await self._records.append(kind, data, session_id=session_id)
 
-    async def _recalled(self, info: SessionInfo) -> Session:
-        rows = await self._records.fetch(_LAST_INDEX, (self._actor_id, info.session_id))
-        return Session(info, self._transcript(info.session_id, rows[0][0] or 0), environment={}, history=None)
+    async def _recalled(self, found: Recorded) -> Session:
+        session_id = found.info.session_id
+        last = await last_index(self._records, self._actor_id, session_id)
+        return Session(found.info, self._transcript(session_id, last), {}, history=None, chosen=found.chosen)
+
+    def _hide(self, environment: Mapping[str, str], public: Collection[str], servers: Sequence[McpServer]) -> None:
+        self.redactor.add(environment, public)
+        self.redactor.add_own()
+        for server in servers:
+            self.redactor.add(secrets_of(server))
 
     def _transcript(self, session_id: str, last: int = 0) -> Transcript:
         return Transcript(session_id, lambda: self._records, self.redactor, lambda event: self._show(event), last)
@@ -259,31 +290,3 @@ def remembered(workspaces: Path) -> list[tuple[str, Sessions]]:
 def forget(workspaces: Path, actor_id: str) -> None:
     """Drop what this process remembers of a VM, environments above all."""
     _remembered.pop((workspaces, actor_id), None)
-
-
-def _info(session_id: str, created_at: datetime, created: Any, closed: Any) -> SessionInfo:
-    row = as_mapping(created)
-    return SessionInfo(
-        session_id,
-        row["agent"],
-        "open" if closed is None else "closed",
-        row["keep"],
-        row["cwd"],
-        tuple(row["env_names"]),
-        in_utc(created_at),
-        None if closed is None else as_mapping(closed)["reason"],
-    )
-
-
-def _history(events: list[SessionEvent]) -> list[tuple[str, str]]:
-    """Prompts that were answered to the end, with their answers."""
-    history: list[tuple[str, str]] = []
-    prompt, pieces = "", list[str]()
-    for event in events:
-        if event.type == "prompt":
-            prompt, pieces = event.text or "", []
-        elif event.type == "text":
-            pieces.append(event.text or "")
-        elif event.type == "result" and event.data.get("stop_reason") != "cancelled":
-            history.append((prompt, "".join(pieces)))
-    return history

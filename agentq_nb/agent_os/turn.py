@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from agentq_nb.agent_os.agents.agent import Agent, AgentEvent, AgentSession
-from agentq_nb.agent_os.sessions import Session
+from agentq_nb.agent_os.session import Session
 from agentq_nb.agent_os.transcript import Transcript, storable
 from agentq_nb.agent_os.values import PromptResult
 from agentq_nb.errors import AgentError, IsolationUnavailable, PromptFailed

@@ -9,9 +9,12 @@ from typing import Any, Literal, TypeAlias
 
 from agentq_nb.naming import mint_id
 
+ChoiceKind: TypeAlias = Literal["mode", "model"]
 FileKind: TypeAlias = Literal["file", "directory", "link", "other"]
 IsolationKind: TypeAlias = Literal["bubblewrap", "landlock", "none"]
 IsolationMode: TypeAlias = Literal["auto", "required", "off"]
+McpServer: TypeAlias = Mapping[str, Any]
+"""An MCP server as ACP describes it: ``name`` with ``url`` and ``headers``, or with ``command``, ``args`` and ``env``."""
 OutputStream: TypeAlias = Literal["stdout", "stderr"]
 Permission: TypeAlias = Literal["allow", "deny"]
 AnsweredBy: TypeAlias = Literal["setting", "function", "user", "timeout", "cancelled"]
@@ -108,6 +111,21 @@ class SessionInfo:
     env_names: tuple[str, ...]
     created_at: datetime
     closed_reason: str | None = None
+    mode: str | None = None
+    """How freely the agent may work, in its own words; None where it has no modes, or has not said yet."""
+    model: str | None = None
+    """The language model it uses; None where it does not say."""
+    modes: tuple[str, ...] = field(default=(), repr=False)
+    """The modes it has. Known once it has run since the kernel was started, as are the ``models``."""
+    models: tuple[str, ...] = field(default=(), repr=False)
+    """The models it has."""
+    mcp_servers: tuple[str, ...] = ()
+    """The names of the MCP servers that were given to it."""
+    agent_session_id: str | None = None
+    """What the agent itself calls the conversation, once something was said in it."""
+    resumed: Literal["loaded", "told"] | None = None
+    """How its agent took the conversation up again when it was last started anew: it ``"loaded"`` it by itself and knows
+    all of it, or was ``"told"`` how it ended. None when that never was necessary since the kernel was started."""
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ class Agents(Command):
     where: ClassVar[Where] = "both"
     only_waits: ClassVar[bool] = True
 
-    verb: str | None = word("install", "install the agents that follow", optional=True)
-    names: str = rest("AGENT...", "names of agents, as the table shows them", optional=True)
+    verb: str | None = word("install", "install the agents that follow", optional=True, completes="label")
+    names: str = rest("AGENT...", "names of agents, as the table shows them", optional=True, completes="agent")
 
     async def run(self, scene: Scene) -> AgentsHere:
         import anyio.to_thread

@@ -36,7 +36,7 @@ class Declared:
     convert: Convert = str
     optional: bool = False
     completes: str = ""
-    """What completion offers here: "actor", "queue", "command", or nothing."""
+    """What completion offers here: "actor", "queue", "command", "agent", "label" (the label itself), or nothing."""
 
 
 def word(label: str, help: str, *, convert: Convert = str, optional: bool = False, completes: str = "") -> Any:
@@ -46,12 +46,14 @@ def word(label: str, help: str, *, convert: Convert = str, optional: bool = Fals
     )
 
 
-def rest(label: str, help: str, *, optional: bool = False) -> Any:
+def rest(label: str, help: str, *, optional: bool = False, completes: str = "") -> Any:
     """Everything after the words before it, as it was typed; "" when optional and left out.
 
     In a cell magic it may be the text of the cell.
     """
-    return _field(Declared("rest", label, help, optional=optional), "" if optional else dataclasses.MISSING)
+    return _field(
+        Declared("rest", label, help, optional=optional, completes=completes), "" if optional else dataclasses.MISSING
+    )
 
 
 def option(name: str, label: str, help: str, *, default: Any = None, convert: Convert = str) -> Any:

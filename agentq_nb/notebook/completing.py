@@ -1,4 +1,4 @@
-"""Completion of ``%agentq`` lines: commands, options, actors and queues."""
+"""Completion of ``%agentq`` lines: commands, options, actors, queues and agents."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from agentq_nb import naming
+from agentq_nb.agent_os.agents.presets import PRESETS
 from agentq_nb.commands.table import COMMANDS
-from agentq_nb.commands.words import declared
+from agentq_nb.commands.words import Declared, declared
 
 if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
@@ -68,14 +69,17 @@ class Completion:
             return ()
         given = [word for before, word in pairwise(words) if not word.startswith("--") and before not in options]
         places = [field for field in fields if field.kind == "word"]
-        if len(given) >= len(places):
-            return ()
-        return self._values(places[len(given)].completes, given)
+        places += [field for field in fields if field.kind == "rest"] * (len(given) + 1)
+        return self._values(places[len(given)], given) if len(given) < len(places) else ()
 
-    def _values(self, kind: str, given: list[str]) -> Iterable[str]:
-        registry = self._scene.registry()
+    def _values(self, place: Declared, given: list[str]) -> Iterable[str]:
+        registry, kind = self._scene.registry(), place.completes
         if kind == "command":
             return COMMANDS
+        if kind == "label":
+            return [place.label]
+        if kind == "agent":
+            return PRESETS.keys() - given
         if registry is None or not registry.running:
             return ()
         if kind == "actor":

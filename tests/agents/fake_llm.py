@@ -40,7 +40,8 @@ class Script:
     @staticmethod
     def of(prompt: str) -> Script:
         script = Script()
-        for verb, rest in re.findall(r"^\s*@(write|run|call|say|slow|status) (.*)$", prompt, re.MULTILINE):
+        asked = prompt.partition("This continues an earlier conversation")[0]  # what was asked there is done
+        for verb, rest in re.findall(r"^\s*@(write|run|call|say|slow|status) (.*)$", asked, re.MULTILINE):
             if verb == "write":
                 path, _, text = rest.partition(" ")
                 script.calls.append((_WRITERS, {"path": path, "text": text}))
@@ -104,6 +105,10 @@ class FakeModel(ThreadingHTTPServer):
         """The prompt of each round, as it arrived."""
         self.results: list[str] = []
         """What tools gave since the conversation began, as the agent told it last."""
+        self.models: list[str] = []
+        """The model that was asked in each round."""
+        self.bodies: list[str] = []
+        """What was asked in each round, as JSON."""
         self.keys: set[str] = set()
         """The keys that were sent."""
 
@@ -142,6 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
         self.server.keys.add(self._key())
+        self.server.bodies.append(json.dumps(body))
         path = self.path.partition("?")[0]
         try:
             if path.endswith("/messages"):
@@ -176,6 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.results = results or self.server.results
         answer = self._decide(prompt, rounds, tools)
         self.server.prompts.append(prompt)
+        self.server.models.append(body["model"])
         if answer.status:
             self._json(
                 {"type": "error", "error": {"type": "api_error", "message": self._refusal(answer.status)}},
@@ -232,7 +239,9 @@ class _Handler(BaseHTTPRequestHandler):
             if str(item.get("type")).endswith("call_output"):
                 rounds += 1
                 results.append(_flat(item.get("output")))
-        tools = {tool["name"]: tool.get("parameters", {}) for tool in body.get("tools", []) if "parameters" in tool}
+        tools = {
+            tool["name"]: tool["parameters"] for tool in body.get("tools", []) if {"name", "parameters"} <= tool.keys()
+        }
         spaces = {
             f"{space['name']}__{tool['name']}": {"name": tool["name"], "namespace": space["name"]}
             for space in body.get("tools", [])
@@ -242,6 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.results = results or self.server.results
         answer = self._decide(prompt, rounds, tools)
         self.server.prompts.append(prompt)
+        self.server.models.append(body["model"])
         if answer.status:
             self._json({"error": {"message": self._refusal(answer.status)}}, answer.status)
             return
@@ -284,6 +294,7 @@ class _Handler(BaseHTTPRequestHandler):
         tools = {tool["name"]: tool.get("parametersJsonSchema", {}) for tool in declared}
         answer = self._decide(prompt, rounds, tools)
         self.server.prompts.append(prompt)
+        self.server.models.append(self.path.partition("/models/")[2].partition(":")[0])
         if answer.status:
             self._json({"error": {"code": answer.status, "message": self._refusal(answer.status)}}, answer.status)
             return

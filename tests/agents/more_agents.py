@@ -14,7 +14,14 @@ import pytest
 
 from agentq_nb.agent_os import agents, isolation
 from agentq_nb.agent_os.agents import AcpAgent
-from tests.agents.real_agents import show_an_error_of_the_model, show_from_start_to_end
+from tests.agents.real_agents import (
+    show_an_error_of_the_model,
+    show_from_start_to_end,
+    show_it_dies_with_the_kernel,
+    show_it_goes_on_after_a_restart,
+    show_the_chosen_mode,
+    show_the_chosen_model,
+)
 
 AGENTS = [agents.opencode, agents.gemini]
 
@@ -36,3 +43,25 @@ def test_a_real_agent_from_start_to_end(
 @pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.name)
 def test_an_error_of_the_model_fails_the_prompt(agent: AcpAgent, status: int, tmp_path: Path) -> None:
     show_an_error_of_the_model(agent, status, tmp_path)
+
+
+@pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.name)
+def test_it_goes_on_after_a_restart(agent: AcpAgent, tmp_path: Path) -> None:
+    resumed = show_it_goes_on_after_a_restart(agent, tmp_path)
+    # Gemini loses a session that it is to load in the very minute in which it began it, and is told then.
+    assert resumed == "loaded" or agent is agents.gemini
+
+
+@pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.name)
+def test_it_uses_the_model_that_was_chosen(agent: AcpAgent, tmp_path: Path) -> None:
+    show_the_chosen_model(agent, {"opencode": "anthropic/claude-opus-4-5"}.get(agent.name, "gemini-2.5-pro"), tmp_path)
+
+
+@pytest.mark.parametrize(("agent", "mode"), [(agents.opencode, "plan"), (agents.gemini, "autoEdit")])
+def test_it_has_modes(agent: AcpAgent, mode: str, tmp_path: Path) -> None:
+    show_the_chosen_mode(agent, mode, tmp_path, writes=mode == "autoEdit")
+
+
+@pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.name)
+def test_a_kernel_that_is_killed_leaves_it_no_process(agent: AcpAgent, tmp_path: Path) -> None:
+    show_it_dies_with_the_kernel(agent, tmp_path)

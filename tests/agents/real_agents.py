@@ -1,9 +1,14 @@
-"""What is shown with each real agent, against a model on loopback: a whole session, and what it makes of the model's errors."""
+"""What is shown with each real agent, against a model on loopback: a session, its model, its ends."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +17,37 @@ import pytest
 from agentq_nb import agent_os
 from agentq_nb.agent_os import isolation
 from agentq_nb.agent_os.agents import AcpAgent
-from agentq_nb.errors import PromptFailed
+from agentq_nb.agent_os.values import IsolationMode
+from agentq_nb.errors import AgentError, PromptFailed
 from tests.agents.fake_llm import REFUSALS, FakeModel, serving
-from tests.agents.running import marked, new_mark
+from tests.agents.running import all_gone, marked, new_mark
 from tests.unit.agent_os.machine import Machine
 from tests.unit.agent_os.needs import missing, need
 
+PROJECT = Path(__file__).resolve().parents[2]
 KEY = "sk-ant-not-a-real-key"
 KEYS = dict.fromkeys(("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY"), KEY)
+
+KERNEL = """
+import asyncio, json, sys
+from pathlib import Path
+from agentq_nb import agent_os, agents
+from tests.agents.real_agents import KEYS, configure
+from tests.unit.agent_os.machine import Machine
+
+class Model:
+    url = sys.argv[4]
+
+async def program():
+    name = sys.argv[2]
+    async with Machine(agent_os(agents=[getattr(agents, name)]), Path(sys.argv[1])) as vm:
+        await configure(vm, Model)
+        session = await vm.create_session(name, env=KEYS | json.loads(sys.argv[3]))
+        await vm.send_prompt(session.session_id, "@run tail -f /dev/null")
+
+asyncio.run(program())
+"""
+"""Its words: a folder, the agent's name, a mark as JSON, and the model's address."""
 
 IN_ITS_WORDS = {
     ("claude", 401): "Authentication required",
@@ -131,9 +159,104 @@ def show_an_error_of_the_model(agent: AcpAgent, status: int, folder: Path) -> No
             env = KEYS | {"CLAUDE_CODE_MAX_RETRIES": "0"}
             session = await vm.create_session(agent.name, env=env, public_env=["CLAUDE_CODE_MAX_RETRIES"])
             says = IN_ITS_WORDS.get((agent.name, status), f"({status}|{REFUSALS[status]})")
-            with pytest.raises(PromptFailed, match=rf"Agent '{agent.name}' .*{says}.*Check its key"):
+            advice = "It was asked too often" if status == 429 else "Check its key"
+            with pytest.raises(PromptFailed, match=rf"Agent '{agent.name}' .*{says}.*{advice}"):
                 await vm.send_prompt(session.session_id, f"@run true\n@status {status}")
             assert (await vm.send_prompt(session.session_id, "@say well again")).text.endswith("well again")
 
     with serving() as model:
         asyncio.run(program(model))
+
+
+def show_it_goes_on_after_a_restart(agent: AcpAgent, folder: Path) -> str | None:
+    """It knows what was said before a restart, and tells it no second time. Gives how it took the session up again."""
+    resumed: list[str | None] = []
+
+    async def program(model: FakeModel) -> None:
+        async with Machine(agent_os(agents=[agent]), folder) as vm:
+            await configure(vm, model)
+            session = await vm.create_session(agent.name, env=KEYS, keep=True)
+            await vm.send_prompt(session.session_id, "@run true\n@say the first answer")
+            await vm.restart()
+            with pytest.raises(PromptFailed, match="needs ANTHROPIC_API_KEY"):
+                await vm.send_prompt(session.session_id, "@say too early")
+            resumed.append((await vm.resume_session(session.session_id, env=KEYS)).resumed)
+            result = await vm.send_prompt(session.session_id, "@say the second answer")
+            assert result.text.endswith("the second answer")
+            assert "the first answer" not in result.text
+            events = await vm.session_events(session.session_id)
+            told = "".join(event.text or "" for event in events if event.type == "text")
+            assert told.count("the first answer") == told.count("the second answer") == 1
+            assert sum(event.type == "tool_call" for event in events) == 1
+            assert sum("anew" in (event.text or "") for event in events if event.type == "note") == 1
+        assert any("the first answer" in body and "@say the second answer" in body for body in model.bodies)
+
+    with serving() as model:
+        asyncio.run(program(model))
+    return resumed[0]
+
+
+def show_the_chosen_model(agent: AcpAgent, wanted: str, folder: Path) -> None:
+    """It tells which models it has, and asks the one that was chosen, in a later process too."""
+
+    async def program(model: FakeModel) -> None:
+        async with Machine(agent_os(agents=[agent]), folder) as vm:
+            await configure(vm, model)
+            session = await vm.create_session(agent.name, env=KEYS)
+            assert wanted in session.models
+            assert session.model not in (None, wanted)
+            with pytest.raises(AgentError, match=rf"no model 'nonsense'\. It has: .*{wanted}"):
+                await vm.set_model(session.session_id, "nonsense")
+            assert (await vm.set_model(session.session_id, wanted)).model == wanted
+            assert (await vm.send_prompt(session.session_id, "@say hello")).text.endswith("hello")
+            await vm.sleep()
+            assert (await vm.send_prompt(session.session_id, "@say again")).text.endswith("again")
+            assert (await vm.get_session(session.session_id)).model == wanted
+        rounds = list(zip(model.models, model.prompts, strict=True))
+        for said in ("@say hello", "@say again"):
+            assert any(wanted.rpartition("/")[2] in name and said in prompt for name, prompt in rounds)
+
+    with serving() as model:
+        asyncio.run(program(model))
+
+
+def show_the_chosen_mode(
+    agent: AcpAgent, mode: str, folder: Path, writes: bool, isolation: IsolationMode = "auto"
+) -> None:
+    """It works in the mode that was chosen: whether it ``writes`` a file where it would have to ask, and be told no."""
+
+    async def program(model: FakeModel) -> None:
+        async with Machine(agent_os(agents=[agent], permissions="deny", isolation=isolation), folder) as vm:
+            await configure(vm, model)
+            session = await vm.create_session(agent.name, env=KEYS, mode=mode)
+            assert session.mode == mode
+            assert mode in session.modes
+            await vm.send_prompt(session.session_id, "@write hello.txt hello\n@say did it")
+            assert await vm.exists("hello.txt") is writes
+
+    with serving() as model:
+        asyncio.run(program(model))
+
+
+def show_it_dies_with_the_kernel(agent: AcpAgent, folder: Path) -> None:
+    """A kernel that is killed while a command of it runs leaves neither."""
+    mark = new_mark()
+    with serving() as model:
+        words = [sys.executable, "-c", KERNEL, str(folder), agent.name, json.dumps(mark), model.url]
+        with subprocess.Popen(words, cwd=PROJECT) as kernel:
+            until = time.monotonic() + 120
+            while not any(line.startswith(b"tail\0") for line in commands(mark)):
+                assert kernel.poll() is None
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            kernel.send_signal(signal.SIGKILL)
+        assert all_gone(mark)
+
+
+def commands(mark: dict[str, str]) -> list[bytes]:
+    """The command lines of the processes that carry the mark."""
+    lines: list[bytes] = []
+    for process in marked(mark):
+        with suppress(OSError):
+            lines.append(Path(f"/proc/{process}/cmdline").read_bytes())
+    return lines

@@ -24,6 +24,7 @@ from tests.unit.agent_os.needs import need
 PROJECT = Path(__file__).resolve().parents[2]
 STUB = Path(__file__).with_name("stub_agent.py")
 SECRET = "sk-ant-0123456789abcdef"
+TOLD = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
 
 
 def stub(*words: str) -> AcpAgent:
@@ -44,7 +45,7 @@ def test_a_turn_with_text_thoughts_plan_and_usage(tmp_path: Path) -> None:
             session = await vm.create_session("stub")
             result = await vm.send_prompt(session.session_id, "think")
             assert (result.text, result.stop_reason) == ("So I am.", "end_turn")
-            assert result.usage == {"source": "agent", "input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
+            assert result.usage == {"source": "agent", "covers": None, **TOLD}
             events = await vm.session_events(session.session_id)
             assert [event.type for event in events] == ["prompt", "note", "note", "note", "text", "result"]
             assert events[1].text == "I think."

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agentq_nb.agent_os.agents.presets import PRESETS
 from tests.kernel.driving import CellResult, Kernel
 
 CELL = """
@@ -231,6 +232,14 @@ def test_export_and_prune_and_stop(echo: Kernel) -> None:
     assert "not running; start it: %agentq start" in echo.run("%agentq status").check().text
     echo.run("%agentq start").check()
     assert echo.run("x = %agentq ask echo/main words again\nx.status").check().text == "'completed'"
+
+
+def test_completion_offers_the_agents_that_can_be_installed(kernel: Kernel) -> None:
+    kernel.run("%load_ext agentq_nb").check()
+    assert kernel.complete("%agentq agents ") == ["install"]
+    assert kernel.complete("%agentq agents install ") == sorted(PRESETS)
+    assert kernel.complete("%agentq agents install pi c") == ["claude", "codex"]
+    assert kernel.complete("%agentq agents install claude c") == ["codex"]
 
 
 def test_completion_offers_commands_options_actors_and_queues(kernel: Kernel) -> None:

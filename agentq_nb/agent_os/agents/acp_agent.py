@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from agentq_nb.agent_os.agents.agent import AgentEvent, AgentSession, Emit
+from agentq_nb.agent_os.agents.agent import AgentSession, Emit
 from agentq_nb.agent_os.agents.installing import Found, find, find_node, why_no_node
 from agentq_nb.agent_os.tools import Door
-from agentq_nb.agent_os.values import AgentCheck
+from agentq_nb.agent_os.values import AgentCheck, ChoiceKind
 from agentq_nb.agent_os.workspace import HOME, Workspace
 from agentq_nb.errors import AgentError
 
+if TYPE_CHECKING:
+    from agentq_nb.agent_os.agents.acp_conversation import Conversation
+
+_TOO_MANY = re.compile(r"\b429\b|too many requests|rate.?limit", re.IGNORECASE)
+_SLOW_DOWN = (
+    "It was asked too often: send it less at a time, or let the queue wait longer between attempts "
+    "(retry=Retry(backoff=...))."
+)
 _REMEMBERED = 8000  # characters of what was said before, for an agent that had to be started again
 
 
@@ -39,6 +49,10 @@ class AcpAgent:
     """Folders it may read under isolation besides its own."""
     packages: tuple[str, ...] = ()
     """The npm packages it comes in."""
+    takes_servers: bool = True
+    """Whether it can be given MCP servers at all."""
+    usage_covers: str | None = None
+    """What the usage that it tells is of, where that is known: ``"turn"`` or ``"last call"``."""
     hint: str = ""
     """What to look at when its language model refuses."""
     bridge: Callable[[Workspace, Door], Mapping[str, str]] | None = field(default=None, repr=False)
@@ -61,7 +75,44 @@ class AcpAgent:
         return AgentCheck(self.name, tuple(missing), program and program.version, program and program.program)
 
     async def begin(self, session: AgentSession) -> None:
-        """Start the agent's process for this session. Raises ``AgentError`` when it does not get ready."""
+        """Start the agent's process for this session. Raises ``AgentError`` when it does not get ready.
+
+        A conversation that was begun before is taken up again: the agent loads it itself where it can (ACP's
+        ``session/load``), else a new one is told how the old one ended. A note and ``SessionInfo.resumed`` say which.
+        """
+        conversation, why_not = None, ""
+        if session.agent_session_id is not None:
+            try:
+                conversation = await self._converse(session, session.agent_session_id)
+            except AgentError as error:
+                why_not = f" It could not load it itself: {error.message}"
+        if conversation is None:
+            conversation = await self._converse(session, None)
+        session.held.value = conversation
+        if conversation.loaded:
+            await session.learn(resumed="loaded")
+            await session.note("The agent's process was started anew and has loaded the conversation.")
+        elif session.history or session.agent_session_id is not None:
+            await session.learn(resumed="told")
+            told = "The agent's process was started anew; it was told how the conversation went so far."
+            await session.note(told + why_not)
+
+    async def prompt(self, session: AgentSession, text: str, emit: Emit) -> None:
+        """Let it answer; its process is started again where it has ended meanwhile."""
+        if not session.held.alive:
+            await session.held.release()
+            await self.begin(session)
+        await session.held.value.prompt(text, emit)
+
+    async def choose(self, session: AgentSession, kind: ChoiceKind, value: str) -> None:
+        """Change the mode or model of a session whose process runs. Raises ``AgentError`` that tells what there is."""
+        await session.held.value.choose(kind, value)
+
+    def refused(self, what: str, why: str) -> str:
+        """What to say when it, or its language model, refuses."""
+        return f"Agent '{self.name}' {what}: {why.rstrip('.')}. {_SLOW_DOWN if _TOO_MANY.search(why) else self.hint}".rstrip()
+
+    async def _converse(self, session: AgentSession, load: str | None) -> Conversation:
         # Loading the protocol's library takes a while, and the loop has other things to do.
         conversing = await anyio.to_thread.run_sync(
             importlib.import_module, "agentq_nb.agent_os.agents.acp_conversation"
@@ -84,17 +135,9 @@ class AcpAgent:
             raise
         below = session.cwd.relative_to(session.root).parts
         cwd = "/".join((HOME if bound else str(session.root), *below))
-        session.held.value = await conversing.begin(process, cwd, session, self, _briefing(session, bound), door)
-
-    async def prompt(self, session: AgentSession, text: str, emit: Emit) -> None:
-        """Let it answer; its process is started again where it has ended meanwhile."""
-        if not session.held.alive:
-            await session.held.release()
-            if session.history:
-                told = "The agent's process was started anew; it was told how the conversation went so far."
-                await emit(AgentEvent("note", told))
-            await self.begin(session)
-        await session.held.value.prompt(text, emit)
+        conversation: Conversation = await conversing.begin(process, cwd, session, self, load, door)
+        conversation.briefing = _briefing(session, bound, conversation.loaded)
+        return conversation
 
     def _programs(self) -> dict[str, Found | None]:
         return {program: find(program, self.name) for program in (self.argv[0], *self.helpers)}
@@ -128,12 +171,12 @@ def acp(
     return AcpAgent(name, tuple(argv), environment=dict(env or {}), readable=folders)
 
 
-def _briefing(session: AgentSession, bound: bool) -> str:
+def _briefing(session: AgentSession, bound: bool, loaded: bool) -> str:
     """What the agent is told beside its first prompt: how the folder is called, and what was said before."""
     parts: list[str] = []
     if not bound:
         parts.append(f"Where a prompt says {HOME}, it means the folder {session.root}, which is also your HOME.")
-    if session.history:
+    if session.history and not loaded:
         said = "\n\n".join(f"User: {prompt}\n\nYou: {answer}" for prompt, answer in session.history)
         parts.append(f"This continues an earlier conversation. Its end:\n\n{said[-_REMEMBERED:]}")
     # Some agents put it right behind the prompt, as if it were its last line.

@@ -1,64 +1,69 @@
-"""One agent's process and what is said to and fro on its stdin and stdout. Imported when an agent is started."""
+"""A session with an agent that runs: how it is opened, what is chosen for it, and its turns. Imported when one starts."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, NoReturn, TypeAlias, cast
+from typing import Any, cast
 
 import anyio
 import anyio.to_thread
-from acp import PROTOCOL_VERSION, Client, RequestError, text_block
-from acp.client.connection import ClientSideConnection
+from acp import PROTOCOL_VERSION, RequestError
 from acp.schema import (
-    AcpMcpServer,
     AllowedOutcome,
-    ClientCapabilities,
     DeniedOutcome,
-    FileSystemCapabilities,
-    HttpHeader,
-    HttpMcpServer,
-    Implementation,
-    InitializeResponse,
-    McpServerStdio,
     PermissionOption,
     PromptResponse,
     RequestPermissionResponse,
-    SseMcpServer,
     ToolCallUpdate,
 )
 
 from agentq_nb.agent_os.agents.acp_agent import AcpAgent
+from agentq_nb.agent_os.agents.acp_choices import Choices
 from agentq_nb.agent_os.agents.acp_updates import Updates
+from agentq_nb.agent_os.agents.acp_wire import Wire
 from agentq_nb.agent_os.agents.agent import AgentEvent, AgentSession, Emit
 from agentq_nb.agent_os.open_process import OpenProcess
 from agentq_nb.agent_os.tools import NAME, Door
-from agentq_nb.agent_os.values import PermissionRequest
+from agentq_nb.agent_os.values import ChoiceKind, McpServer, PermissionRequest
 from agentq_nb.agent_os.workspace import Workspace
 from agentq_nb.errors import AgentError, PromptFailed
 
 _STARTING = 60.0  # seconds until a started agent must be ready
+_CHOOSING = 30.0  # seconds for a change of its mode or model
 _CANCELLING = 2.0  # seconds for a cancelled agent to end its turn; then its process is ended
-_DYING = 2.0  # seconds to learn how a process ended whose pipes are closed
-McpServer: TypeAlias = HttpMcpServer | SseMcpServer | AcpMcpServer | McpServerStdio
-_LARGEST_FRAME = 64 * 1024 * 1024  # bytes
+
+_GREETING: Mapping[str, Any] = {
+    "protocolVersion": PROTOCOL_VERSION,
+    # It has files and a shell of its own, so it is offered none.
+    "clientCapabilities": {"fs": {"readTextFile": False, "writeTextFile": False}, "terminal": False},
+    "clientInfo": {"name": "agentq-nb", "version": "0.1.0"},
+}
 
 
 async def begin(
-    process: OpenProcess, cwd: str, session: AgentSession, agent: AcpAgent, briefing: str, door: Door | None
+    process: OpenProcess,
+    cwd: str,
+    session: AgentSession,
+    agent: AcpAgent,
+    load: str | None,
+    door: Door | None,
 ) -> Conversation:
-    """Greet the agent and open a session with it. Raises ``AgentError``; ``process`` is ended then, and ``door`` shut."""
-    conversation = Conversation(process, session, agent, briefing, door)
+    """Greet the agent and open a session with it, with ``cwd`` as it sees it.
+
+    ``load`` is the agent's own id of an earlier session, to be taken up again where it can do that; ``door`` leads to
+    the tools of the notebook. Raises ``AgentError``; ``process`` is ended then, and ``door`` shut.
+    """
+    conversation = Conversation(process, session, agent, door)
     try:
         with anyio.fail_after(_STARTING):
-            await conversation.greet(cwd)
+            await conversation.open(cwd, load)
     except TimeoutError:
         await conversation.aclose()
         silent = f"Agent '{agent.name}' did not get ready within {_STARTING:g} s."
-        raise AgentError(silent + _appended(process.last_words()), code="not_ready") from None
+        raise AgentError(silent + conversation.last_words(), code="not_ready") from None
     except BaseException:
         await conversation.aclose()
         raise
@@ -68,73 +73,83 @@ async def begin(
 class Conversation:
     """An agent that runs. What it tells reaches the transcript in the order in which it was told."""
 
-    def __init__(
-        self, process: OpenProcess, session: AgentSession, agent: AcpAgent, briefing: str, door: Door | None
-    ) -> None:
-        self._process = process
+    def __init__(self, process: OpenProcess, session: AgentSession, agent: AcpAgent, door: Door | None) -> None:
+        self.briefing = ""
+        """What the agent is to be told beside its next prompt."""
+        self.loaded = False
+        """Whether it took up an earlier session."""
         self._session = session
         self._agent = agent
-        self._briefing = briefing
         self._door = door
-        self._remark = ""
+        self._wire = Wire(process, _Answers(self), self._tell, self._note_noise)
         self._session_id = ""
+        """What the agent calls the session; empty until it is open."""
+        self._known_as = session.agent_session_id
+        self._choices = Choices({})
         self._emit: Emit | None = None
         self._updates = Updates()
         self._cancelled = False
         self._asking: set[anyio.CancelScope] = set()
         self._noise = 0
-        self._trouble: Exception | None = None
-        self._frames = asyncio.StreamReader(limit=_LARGEST_FRAME)
-        self._connection = ClientSideConnection(cast(Client, _Answers(self)), process.input, self._frames)
-        # A context of its own: this goes on after the call that started it.
-        reading = asyncio.get_running_loop().create_task
-        self._reading = reading(self._read(), name="agentq agent output", context=contextvars.Context())
 
     @property
     def alive(self) -> bool:
         """Whether it can take a prompt."""
-        return self._process.exit_code is None and not self._reading.done()
+        return self._wire.alive
 
-    async def greet(self, cwd: str) -> None:
-        """Make the agent ready, with ``cwd`` as it sees it. Raises ``AgentError``."""
-        nothing = ClientCapabilities(fs=FileSystemCapabilities(read_text_file=False, write_text_file=False))
-        us = Implementation(name="agentq-nb", version="0.1.0")
-        try:
-            it = await self._connection.initialize(PROTOCOL_VERSION, client_capabilities=nothing, client_info=us)
-            opened = await self._connection.new_session(cwd=cwd, mcp_servers=self._host_tools(it))
-            self._session_id = opened.session_id
-            if self._agent.mode:
-                await self._connection.set_session_mode(session_id=self._session_id, mode_id=self._agent.mode)
-        except ConnectionError:
-            await self._raise_ended("before it was ready")
-        except RequestError as error:
-            raise AgentError(
-                f"Agent '{self._agent.name}' could not open a session: {_said(error)}. {self._agent.hint}".rstrip(),
-                code="not_ready",
-            ) from None
+    def last_words(self) -> str:
+        """The end of what it wrote to stderr, as something to append. May hold secrets."""
+        return self._wire.last_words()
+
+    async def open(self, cwd: str, load: str | None) -> None:
+        """Make the agent ready. Raises ``AgentError``."""
+        greeted = await self._opening("initialize", **_GREETING)
+        able = cast(Mapping[str, Any], greeted.get("agentCapabilities") or {})
+        takes = cast(Mapping[str, Any], able.get("mcpCapabilities") or {})
+        self._check_servers(takes)
+        servers = [*self._session.mcp_servers, *await self._host_tools(takes)]
+        opened: dict[str, Any] = {"cwd": cwd, "mcpServers": servers}
+        if load is not None and able.get("loadSession"):
+            told = await self._opening("session/load", **opened, sessionId=load)
+            # It tells once more what was said, some agents after their answer too; until then nothing is taken down.
+            await self._wire.quiet()
+            self._session_id, self.loaded = load, True
+        else:
+            told = await self._opening("session/new", **opened)
+            self._session_id = told.get("sessionId") or ""
+            if not isinstance(told.get("sessionId"), str):
+                raise AgentError(f"Agent '{self._agent.name}' gave its session no id.", code="not_ready")
+        self._choices = Choices(told)
+        await self._choose_again()
+
+    async def choose(self, kind: ChoiceKind, value: str) -> None:
+        """Change the session's mode or model, also in the middle of a prompt. Raises ``AgentError``."""
+        await self._set(kind, value)
+        await self._session.learn({kind: value}, **self._offers())
 
     async def prompt(self, text: str, emit: Emit) -> None:
         """One turn. Raises ``PromptFailed``; when cancelled, the agent is told, and has ended its turn on return."""
+        if self._known_as != self._session_id:
+            await self._session.learn(agent_session_id=self._session_id)
+            self._known_as = self._session_id
         self._emit, self._updates, self._cancelled, self._noise = emit, Updates(), False, 0
-        if self._remark:
-            await emit(AgentEvent("note", self._remark))
-            self._remark = ""
         # Beside the prompt, whose text stays as it is.
-        blocks = [text_block(part) for part in (text, self._briefing) if part]
-        request = asyncio.create_task(self._connection.prompt(session_id=self._session_id, prompt=list(blocks)))
+        blocks = [{"type": "text", "text": part} for part in (text, self.briefing) if part]
+        prompting = self._wire.request("session/prompt", sessionId=self._session_id, prompt=blocks)
+        request = asyncio.create_task(prompting)
         try:
-            response = await asyncio.shield(request)
+            response = PromptResponse.model_validate(await asyncio.shield(request))
         except asyncio.CancelledError:
             await self._cancel(request)
             raise
         except ConnectionError:
-            await self._raise_ended("in the middle of a prompt")
+            ended = await self._wire.how_it_ended(self._agent.name, "in the middle of a prompt")
+            raise PromptFailed(ended) from None
         except RequestError as error:
-            failed = f"Agent '{self._agent.name}' could not answer: {_said(error)}. {self._agent.hint}"
-            raise PromptFailed(failed.rstrip()) from None
+            raise PromptFailed(self._agent.refused("could not answer", _said(error))) from None
         finally:
             self._emit = None
-        self._briefing = ""
+        self.briefing = ""
         for event in self._updates.finish():
             await emit(event)
         await self._finish(response, emit)
@@ -142,13 +157,9 @@ class Conversation:
     async def aclose(self) -> None:
         """End the agent with all it started."""
         with anyio.CancelScope(shield=True):
-            self._reading.cancel()
             if self._door is not None:
                 await self._door.aclose()
-            with suppress(Exception):
-                await self._connection.close()
-            await self._process.aclose()
-            await asyncio.wait({self._reading})
+            await self._wire.aclose()
 
     async def permission(self, options: list[PermissionOption], tool_call: ToolCallUpdate) -> RequestPermissionResponse:
         """Answer the agent that asks whether it may."""
@@ -165,44 +176,103 @@ class Conversation:
             return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
         return RequestPermissionResponse(outcome=AllowedOutcome(outcome="selected", option_id=option.option_id))
 
-    def _host_tools(self, it: InitializeResponse) -> list[McpServer]:
+    async def _opening(self, method: str, **parameters: Any) -> dict[str, Any]:
+        try:
+            return await self._wire.request(method, **parameters)
+        except ConnectionError:
+            ended = await self._wire.how_it_ended(self._agent.name, "before it was ready")
+            raise AgentError(ended, code="not_ready") from None
+        except RequestError as error:
+            raise AgentError(self._agent.refused("could not open a session", _said(error)), code="not_ready") from None
+
+    def _check_servers(self, takes: Mapping[str, Any]) -> None:
+        """Refuse MCP servers that the agent would not talk to."""
+        for server in self._session.mcp_servers:
+            kind = server.get("type", "stdio")
+            if not self._agent.takes_servers or (kind != "stdio" and not takes.get(kind)):
+                what = f"MCP servers over {kind}" if self._agent.takes_servers else "MCP servers"
+                refused = f"Agent '{self._agent.name}' takes no {what}: leave '{server['name']}' out."
+                raise AgentError(refused, code="mcp_not_supported")
+
+    async def _host_tools(self, takes: Mapping[str, Any]) -> list[McpServer]:
         """How the agent reaches the notebook's tools, where there are any and it can."""
         if self._door is None or self._agent.bridge is not None:
             return []
-        able = it.agent_capabilities and it.agent_capabilities.mcp_capabilities
-        if not (able and able.http):
-            self._remark = f"The tools of the notebook were not offered: {self._agent.name} takes none over HTTP."
+        if not takes.get("http"):
+            await self._session.note(
+                f"The tools of the notebook were not offered: {self._agent.name} takes none over HTTP."
+            )
             return []
-        token = HttpHeader(name="Authorization", value=f"Bearer {self._door.token}")
-        return [HttpMcpServer(type="http", name=NAME, url=self._door.url, headers=[token])]
+        token = {"name": "Authorization", "value": f"Bearer {self._door.token}"}
+        return [{"type": "http", "name": NAME, "url": self._door.url, "headers": [token]}]
+
+    async def _choose_again(self) -> None:
+        """What was chosen before is chosen in this process too, as far as there still is such a thing."""
+        chosen = dict(self._session.chosen)
+        if self._agent.mode:
+            chosen.setdefault("mode", self._agent.mode)
+        for kind, value in chosen.items():
+            try:
+                await self._set(kind, value)
+            except AgentError as error:
+                if self._session.agent_session_id is None:
+                    raise
+                await self._session.note(f"It goes on in its own {kind}. {error.message}")
+        await self._session.learn(**self._offers())
+
+    async def _set(self, kind: ChoiceKind, value: str) -> None:
+        name, current, available = self._agent.name, self._choices[kind].current, self._choices[kind].available
+        if value not in available:
+            has = f"It has: {', '.join(available)}." if available else f"It lets nobody choose a {kind}."
+            raise AgentError(
+                f"Agent '{name}' has no {kind} {value!r:.100}. {has}",
+                code=f"{kind}_unknown",
+                metadata={"available": list(available)},
+            )
+        if value == current:
+            return
+        # At once, so that what the agent tells about it meanwhile is no news.
+        self._choices.chosen(kind, value)
+        method, parameters = self._choices.request(kind, value)
+        try:
+            with anyio.fail_after(_CHOOSING):
+                answer = await self._wire.request(method, sessionId=self._session_id, **parameters)
+        except (RequestError, ConnectionError, TimeoutError) as error:
+            self._choices.chosen(kind, current)
+            why = _said(error) if isinstance(error, RequestError) else str(error) or "it did not answer"
+            raise AgentError(f"Agent '{name}' did not change its {kind} to {value!r}: {why}.") from None
+        self._choices.update(answer)
+
+    def _offers(self) -> dict[str, Any]:
+        """What can be told about the session's choices."""
+        mode, model = self._choices["mode"], self._choices["model"]
+        return {"mode": mode.current, "modes": mode.available, "model": model.current, "models": model.available}
 
     async def _finish(self, response: PromptResponse, emit: Emit) -> None:
         if self._agent.hidden_error is not None and response.stop_reason == "end_turn":
             await self._look_for_error(self._agent.hidden_error)
         data: dict[str, Any] = {"stop_reason": response.stop_reason}
         if response.usage is not None:
-            data["usage"] = {"source": "agent", **response.usage.model_dump(mode="json", exclude_none=True)}
+            told = response.usage.model_dump(mode="json", exclude_none=True)
+            data["usage"] = {"source": "agent", "covers": self._agent.usage_covers, **told}
         await emit(AgentEvent("result", data=data))
 
     async def _look_for_error(self, look: Callable[[Workspace, str], str | None]) -> None:
         error = await anyio.to_thread.run_sync(look, self._session.workspace, self._session_id)
         if error is not None:
-            failed = f"Agent '{self._agent.name}' got an error from its language model: {error}"
-            raise PromptFailed(f"{failed.rstrip('.')}. {self._agent.hint}")
+            raise PromptFailed(self._agent.refused("got an error from its language model", error))
         if not self._updates.text_came:
-            silent = "ended its turn without a word, as it does when its language model answers with an error."
-            raise PromptFailed(
-                f"Agent '{self._agent.name}' {silent} {self._agent.hint}" + _appended(self._process.last_words())
-            )
+            silent = "ended its turn without a word, as it does when its language model answers with an error"
+            raise PromptFailed(f"Agent '{self._agent.name}' {silent}. {self._agent.hint}{self._wire.last_words()}")
 
-    async def _cancel(self, request: asyncio.Task[PromptResponse]) -> None:
+    async def _cancel(self, request: asyncio.Task[dict[str, Any]]) -> None:
         """Ask for the end of the turn; an agent that goes on all the same is ended itself."""
         self._cancelled = True
         for asking in self._asking:
             asking.cancel()
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(_CANCELLING), suppress(Exception):
-                await self._connection.cancel(session_id=self._session_id)
+                await self._wire.notify("session/cancel", sessionId=self._session_id)
                 if self._door is not None:
                     self._door.calls.cancel()
                 await asyncio.wait({request})
@@ -213,29 +283,17 @@ class Conversation:
             request.cancel()
             await self.aclose()
 
-    async def _read(self) -> None:
-        """Pass on what the agent writes. Updates are told here, so that none overtakes another or the answer."""
-        try:
-            while line := await self._process.output.readline():
-                frame = _frame(line)
-                if frame is None:
-                    await self._note_noise(len(line))
-                elif frame.get("method") == "session/update":
-                    await self._tell(frame)
-                else:
-                    self._frames.feed_data(line)
-        except Exception as error:
-            self._trouble = error
-        finally:
-            self._frames.feed_eof()
-
-    async def _tell(self, frame: dict[str, Any]) -> None:
-        parameters = frame.get("params")
-        update = cast(dict[str, Any], parameters).get("update") if isinstance(parameters, dict) else None
-        if self._emit is None or not isinstance(update, dict):
-            return
-        for event in self._updates.events(cast(dict[str, Any], update)):
-            await self._emit(event)
+    async def _tell(self, update: Mapping[str, Any]) -> None:
+        before = self._offers()
+        self._choices.update(update)
+        after = self._offers()
+        kinds: tuple[ChoiceKind, ...] = ("mode", "model")
+        changed: dict[ChoiceKind, str] = {kind: after[kind] for kind in kinds if after[kind] != before[kind]}
+        if changed and self._session_id:
+            await self._session.learn(changed, **after)
+        if self._emit is not None:
+            for event in self._updates.events(update):
+                await self._emit(event)
 
     async def _note_noise(self, size: int) -> None:
         """Say once a turn that there was something, but not what: nobody knows what is in it."""
@@ -243,16 +301,6 @@ class Conversation:
         if self._emit is not None and self._noise == 1:
             text = f"The agent wrote a line of {size} bytes that is no frame of the protocol; it was left out."
             await self._emit(AgentEvent("note", text))
-
-    async def _raise_ended(self, when: str) -> NoReturn:
-        code = await self._process.wait(_DYING)
-        if self._trouble is not None:
-            failed = f"What agent '{self._agent.name}' wrote could not be taken {when}: {self._trouble}."
-        elif code is None:
-            failed = f"Agent '{self._agent.name}' closed its output {when}."
-        else:
-            failed = f"Agent '{self._agent.name}' ended {when} (exit code {code})."
-        raise PromptFailed(failed + _appended(self._process.last_words())) from None
 
 
 class _Answers:
@@ -265,18 +313,6 @@ class _Answers:
         self, session_id: str, tool_call: ToolCallUpdate, options: list[PermissionOption], **kwargs: Any
     ) -> RequestPermissionResponse:
         return await self._conversation.permission(options, tool_call)
-
-
-def _frame(line: bytes) -> dict[str, Any] | None:
-    try:
-        frame = json.loads(line, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return None
-    return cast(dict[str, Any], frame) if isinstance(frame, dict) else None
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def _option(options: list[PermissionOption], answer: str) -> PermissionOption | None:
@@ -292,7 +328,3 @@ def _said(error: RequestError) -> str:
         mapping = cast(dict[str, Any], details)
         details = mapping.get("details") or mapping.get("message") or json.dumps(mapping)
     return f"{error} ({details})" if details else str(error)
-
-
-def _appended(words: str) -> str:
-    return f" Its last words:\n{words}" if words else ""

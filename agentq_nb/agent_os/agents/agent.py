@@ -10,7 +10,16 @@ from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 from agentq_nb.agent_os.open_process import OpenProcess
 from agentq_nb.agent_os.tools import Door
-from agentq_nb.agent_os.values import AgentCheck, ExecResult, Isolation, IsolationMode, Permission, PermissionRequest
+from agentq_nb.agent_os.values import (
+    AgentCheck,
+    ChoiceKind,
+    ExecResult,
+    Isolation,
+    IsolationMode,
+    McpServer,
+    Permission,
+    PermissionRequest,
+)
 from agentq_nb.agent_os.workspace import FileName, Workspace
 
 AgentEventType: TypeAlias = Literal["text", "tool_call", "tool_result", "note", "result"]
@@ -50,6 +59,8 @@ Emit: TypeAlias = Callable[[AgentEvent], Awaitable[None]]
 Execute: TypeAlias = Callable[..., Awaitable[ExecResult]]
 Open: TypeAlias = Callable[..., Awaitable[OpenProcess]]
 OpenTools: TypeAlias = Callable[[], Awaitable[Door | None]]
+Learn: TypeAlias = Callable[..., Awaitable[None]]
+Note: TypeAlias = Callable[[str], Awaitable[None]]
 Permit: TypeAlias = Callable[[PermissionRequest], Awaitable[Permission]]
 
 
@@ -106,6 +117,16 @@ class AgentSession:
     """``await session.open(command, env, programs, readable)``: starts a process as ``exec`` does, and leaves it open."""
     permit: Permit = field(repr=False)
     """What the user lets agents do, asked for one request; :meth:`ask` is the short way."""
+    learn: Learn = field(repr=False)
+    """``await session.learn(chosen, **facts)``: see :meth:`agentq_nb.agent_os.sessions.Sessions.learn`."""
+    note: Note = field(repr=False)
+    """``await session.note(text)``: a remark in the transcript, also when no prompt runs."""
+    agent_session_id: str | None = None
+    """What an earlier process of the agent called this conversation, if anything was said in it."""
+    chosen: Mapping[ChoiceKind, str] = field(default_factory=dict[ChoiceKind, str])
+    """The mode and the model that were chosen for this session; the agent chooses what is missing."""
+    mcp_servers: tuple[McpServer, ...] = field(default=(), repr=False)
+    """MCP servers it shall use besides its own, as ACP describes them. They hold secrets."""
     held: Held = field(default_factory=Held, repr=False)
     tools: Mapping[str, Callable[..., Any]] = field(default_factory=dict[str, Callable[..., Any]], repr=False)
     """The functions given as ``agent_os(tools=[…])``, by name: ``await session.tools["f"](1)``. In a plain function,
@@ -160,4 +181,13 @@ class PersistentAgent(Agent, Protocol):
 
     async def begin(self, session: AgentSession) -> None:
         """Start it. What it raises fails ``create_session``."""
+        ...
+
+
+@runtime_checkable
+class ChoosingAgent(PersistentAgent, Protocol):
+    """An agent whose sessions have a mode and a model that can be changed."""
+
+    async def choose(self, session: AgentSession, kind: ChoiceKind, value: str) -> None:
+        """Change it, in what is running. Raises ``AgentError`` that tells what there is to choose from."""
         ...

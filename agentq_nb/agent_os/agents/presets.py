@@ -14,6 +14,7 @@ pi = AcpAgent(
     helpers=("pi",),
     environment={"PI_OFFLINE": "1", "PI_SKIP_VERSION_CHECK": "1", "PI_TELEMETRY": "0", "NO_COLOR": "1"},
     packages=("pi-acp@0.0.34", "@earendil-works/pi-coding-agent@0.87.1"),
+    takes_servers=False,
     hint="Check its key (ANTHROPIC_API_KEY in env) and the model in .pi/agent/settings.json of the VM's folder.",
     bridge=offer_tools,
     hidden_error=error_of_last_turn,
@@ -33,6 +34,7 @@ claude = AcpAgent(
         "NO_COLOR": "1",
     },
     packages=("@agentclientprotocol/claude-agent-acp@0.101.0",),
+    usage_covers="turn",
     hint="Check its key (ANTHROPIC_API_KEY in env).",
 )
 """Claude Code. It asks before it edits or runs something."""
@@ -47,7 +49,7 @@ codex = AcpAgent(
     packages=("@zed-industries/codex-acp@0.16.0",),
     hint="Check its key (OPENAI_API_KEY in env) and .codex/config.toml of the VM's folder.",
 )
-"""Codex."""
+"""Codex. Its modes are sandboxes of its own, which cannot work inside ours: it has them only where there is none."""
 
 opencode = AcpAgent(
     "opencode",
@@ -61,6 +63,7 @@ opencode = AcpAgent(
         "OPENCODE_DISABLE_MODELS_FETCH": "1",
     },
     packages=("opencode-ai@1.18.33",),
+    usage_covers="last call",
     hint="Check its key (such as ANTHROPIC_API_KEY in env) and .config/opencode/opencode.json of the VM's folder.",
 )
 """OpenCode. It asks before it edits or runs something."""

@@ -428,7 +428,7 @@ def test_a_turn_whose_task_is_cancelled_ends_so_even_if_the_agent_swallows_it(na
         await sessions.wake(InMemory(), lambda event: None)
         info = await sessions.create("swallows", {}, (), "/home/user", keep=False)
         session = await sessions.ready(info.session_id)
-        view = AgentSession(info.session_id, "swallows", Path(), Path(), {}, (), *[None] * 7)  # type: ignore[arg-type]
+        view = AgentSession(info.session_id, "swallows", Path(), Path(), {}, (), *[None] * 9)  # type: ignore[arg-type]
 
         async def turn() -> None:
             await take_turn(session, agents.function(swallows), view, "go", sessions.redactor)

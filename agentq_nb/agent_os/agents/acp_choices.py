@@ -1,0 +1,111 @@
+"""What an agent lets its user choose for a session, its mode and its model, and how each is chosen over ACP.
+
+Agents say it in one of two ways: as ``configOptions``, which the protocol prefers, or in a list of each kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, cast
+
+from agentq_nb.agent_os.values import ChoiceKind
+
+Json: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _OwnList:
+    """Where a kind of choice stands when it has a list of its own, and how it is made."""
+
+    holder: str
+    available: str
+    identity: str
+    current: str
+    method: str
+
+
+_LISTS: Mapping[ChoiceKind, _OwnList] = {
+    "mode": _OwnList("modes", "availableModes", "modeId", "currentModeId", "session/set_mode"),
+    "model": _OwnList("models", "availableModels", "modelId", "currentModelId", "session/set_model"),
+}
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What there is to choose from, and what is chosen now."""
+
+    current: str | None = None
+    available: tuple[str, ...] = ()
+    option: str | None = None
+    """The configuration option that it is; None where it has a list of its own."""
+
+
+class Choices:
+    """The choices of one session, as the agent told them last."""
+
+    def __init__(self, opened: Json) -> None:
+        """``opened`` is the agent's answer to ``session/new`` or ``session/load``."""
+        self._offers: dict[ChoiceKind, Offer] = {kind: _own_list(opened, kind) for kind in _LISTS}
+        self._take_options(opened)
+
+    def __getitem__(self, kind: ChoiceKind) -> Offer:
+        return self._offers[kind]
+
+    def request(self, kind: ChoiceKind, value: str) -> tuple[str, dict[str, Any]]:
+        """The method that chooses ``value``, and its parameters besides the session's id."""
+        option = self._offers[kind].option
+        if option is not None:
+            return "session/set_config_option", {"configId": option, "value": value}
+        return _LISTS[kind].method, {_LISTS[kind].identity: value}
+
+    def chosen(self, kind: ChoiceKind, value: str | None) -> None:
+        """``value`` is the one that is in force."""
+        self._offers[kind] = replace(self._offers[kind], current=value)
+
+    def update(self, told: Json) -> None:
+        """Take up what the agent tells, in an update or when one choice, which may change the others, was made."""
+        if isinstance(mode := told.get("currentModeId"), str):
+            self.chosen("mode", mode)
+        self._take_options(told)
+
+    def _take_options(self, told: Json) -> None:
+        for option in _mappings(told.get("configOptions")):
+            for kind in _LISTS:
+                identity, current = option.get("id"), option.get("currentValue")
+                if kind == (option.get("category") or identity) and option.get("type", "select") == "select":
+                    values = tuple(_strings(_flat(option.get("options")), "value"))
+                    self._offers[kind] = Offer(_text(current), values, _text(identity))
+
+
+def _own_list(opened: Json, kind: ChoiceKind) -> Offer:
+    at = _LISTS[kind]
+    told = _mapping(opened.get(at.holder))
+    identity = "id" if kind == "mode" else at.identity
+    return Offer(_text(told.get(at.current)), tuple(_strings(_mappings(told.get(at.available)), identity)))
+
+
+def _flat(options: Any) -> Iterator[Json]:
+    """Options may stand in groups."""
+    for option in _mappings(options):
+        if "value" in option:
+            yield option
+        else:
+            yield from _mappings(option.get("options"))
+
+
+def _strings(mappings: Iterator[Json], name: str) -> Iterator[str]:
+    return (value for mapping in mappings if isinstance(value := mapping.get(name), str))
+
+
+def _mappings(value: Any) -> Iterator[Json]:
+    items = cast(list[Any], value) if isinstance(value, list) else []
+    return (cast(Json, item) for item in items if isinstance(item, Mapping))
+
+
+def _mapping(value: Any) -> Json:
+    return cast(Json, value) if isinstance(value, Mapping) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,127 @@
+"""The frames that go to and fro on the stdin and stdout of an agent's process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any, NoReturn, cast
+
+import anyio
+from acp import Client
+from acp.client.router import build_client_router
+from acp.connection import Connection
+
+from agentq_nb.agent_os.open_process import OpenProcess
+
+_DYING = 2.0  # seconds to learn how a process ended whose pipes are closed
+_QUIET = 0.25  # seconds without an update, after which no more are taken to belong to what was before
+_LARGEST_FRAME = 64 * 1024 * 1024  # bytes
+
+
+class Wire:
+    """A process that speaks JSON-RPC, a frame a line. Closing it ends the process."""
+
+    def __init__(
+        self,
+        process: OpenProcess,
+        answers: object,
+        update: Callable[[Mapping[str, Any]], Awaitable[None]],
+        noise: Callable[[int], Awaitable[None]],
+    ) -> None:
+        """``answers`` has a method for each request that the agent may make. ``update`` gets what the agent tells, and
+        ``noise`` the bytes of each line that is no frame; both are awaited before the next line is read."""
+        self._process = process
+        self._update = update
+        self._noise = noise
+        self._updated = asyncio.Event()
+        self._trouble: Exception | None = None
+        self._frames = asyncio.StreamReader(limit=_LARGEST_FRAME)
+        self._connection = Connection(build_client_router(cast(Client, answers)), process.input, self._frames)
+        # A context of its own: this goes on after the call that started it.
+        reading = asyncio.get_running_loop().create_task
+        self._reading = reading(self._read(), name="agentq agent output", context=contextvars.Context())
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take a request."""
+        return self._process.exit_code is None and not self._reading.done()
+
+    async def request(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Ask the agent, in the protocol's own words. Raises ``RequestError``, or ``ConnectionError`` when it ended."""
+        answer = await self._connection.send_request(method, parameters)
+        return cast(dict[str, Any], answer) if isinstance(answer, dict) else {}
+
+    async def notify(self, method: str, **parameters: Any) -> None:
+        """Tell the agent something."""
+        await self._connection.send_notification(method, parameters)
+
+    async def quiet(self) -> None:
+        """Return when no update has come for a moment."""
+        while not self._reading.done():
+            self._updated.clear()
+            with anyio.move_on_after(_QUIET):
+                await self._updated.wait()
+            if not self._updated.is_set():
+                return
+
+    async def how_it_ended(self, agent: str, when: str) -> str:
+        """What to say of an agent that hung up."""
+        code = await self._process.wait(_DYING)
+        if self._trouble is not None:
+            said = f"What agent '{agent}' wrote could not be taken {when}: {self._trouble}."
+        elif code is None:
+            said = f"Agent '{agent}' closed its output {when}."
+        else:
+            said = f"Agent '{agent}' ended {when} (exit code {code})."
+        return said + self.last_words()
+
+    def last_words(self) -> str:
+        """The end of what it wrote to stderr, as something to append. May hold secrets."""
+        words = self._process.last_words()
+        return f" Its last words:\n{words}" if words else ""
+
+    async def aclose(self) -> None:
+        """End the agent with all it started."""
+        with anyio.CancelScope(shield=True):
+            self._reading.cancel()
+            with suppress(Exception):
+                await self._connection.close()
+            await self._process.aclose()
+            await asyncio.wait({self._reading})
+
+    async def _read(self) -> None:
+        """Pass on what the agent writes. Updates are told here, so that none overtakes another or the answer."""
+        try:
+            while line := await self._process.output.readline():
+                frame = _frame(line)
+                if frame is None:
+                    await self._noise(len(line))
+                elif frame.get("method") == "session/update":
+                    self._updated.set()
+                    await self._tell(frame.get("params"))
+                else:
+                    self._frames.feed_data(line)
+        except Exception as error:
+            self._trouble = error
+        finally:
+            self._frames.feed_eof()
+
+    async def _tell(self, parameters: Any) -> None:
+        update = cast(dict[str, Any], parameters).get("update") if isinstance(parameters, dict) else None
+        if isinstance(update, dict):
+            await self._update(cast(dict[str, Any], update))
+
+
+def _frame(line: bytes) -> dict[str, Any] | None:
+    try:
+        frame = json.loads(line, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    return cast(dict[str, Any], frame) if isinstance(frame, dict) else None
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")

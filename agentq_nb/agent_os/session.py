@@ -1,0 +1,48 @@
+"""One open session as this process holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import anyio
+
+from agentq_nb.agent_os.agents.agent import Held
+from agentq_nb.agent_os.permission_requests import PermissionRequests
+from agentq_nb.agent_os.transcript import Transcript
+from agentq_nb.agent_os.values import ChoiceKind, McpServer, SessionInfo
+
+
+@dataclass(eq=False)
+class Session:
+    """An open session as this process holds it. The log has all of it but ``environment`` and ``mcp_servers``."""
+
+    info: SessionInfo
+    transcript: Transcript
+    environment: dict[str, str] = field(repr=False)
+    history: list[tuple[str, str]] | None
+    """None: to be read from the log."""
+    chosen: dict[ChoiceKind, str] = field(default_factory=dict[ChoiceKind, str])
+    """The mode and the model that each of its agent's processes begins with."""
+    mcp_servers: tuple[McpServer, ...] = field(default=(), repr=False)
+    turn: anyio.Lock = field(default_factory=anyio.Lock)
+    held: Held = field(default_factory=Held)
+    cancel: Callable[[], None] | None = None
+    """Ends the prompt that runs; None when none does."""
+    requests: PermissionRequests = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.requests = PermissionRequests(self.transcript)
+
+    def missing(self) -> list[str]:
+        """Names of variables and MCP servers that were lost with the process that had them."""
+        return missing(self.info, self.environment, self.mcp_servers)
+
+
+def missing(info: SessionInfo, environment: Mapping[str, str], servers: Iterable[McpServer]) -> list[str]:
+    """What ``info`` tells of that is not there."""
+    names = {server["name"] for server in servers}
+    return [
+        *(name for name in info.env_names if name not in environment),
+        *(f"the MCP server '{name}'" for name in info.mcp_servers if name not in names),
+    ]
