@@ -76,7 +76,7 @@ FINISHED_DURING = """[
 def test_fifty_tasks_finish_during_one_blocking_cell(kernel: Kernel, blocking: str) -> None:
     kernel.run("%agentq pause worker/main tasks").check()
     kernel.run(SENDING).check()
-    cell = f"%agentq resume worker/main tasks\nbegan = time.time()\n{blocking}\nended = time.time()\ntasks = list(done)"
+    cell = f"began = time.time()\n%agentq resume worker/main tasks\n{blocking}\nended = time.time()\ntasks = list(done)"
     kernel.run(cell, timeout=120).check()
     assert kernel.value("tasks") == list(range(50))
     assert kernel.value(FINISHED_DURING) == [50, True]
