@@ -148,15 +148,15 @@ class Host:
         if not self.running and (self._tasks is None or current_call.get() is None):
             raise NoHost()
 
-    async def enter(
+    def enter(
         self,
         function: Callable[Arguments, Coroutine[Any, Any, Returned]],
         *args: Arguments.args,
         **kwargs: Arguments.kwargs,
-    ) -> Returned:
-        """The one door: the call happens in the host's loop, whichever loop or thread asks. Raises NoHost."""
+    ) -> Coroutine[Any, Any, Returned]:
+        """The one door: the call happens in the host's loop, whichever loop or thread awaits it. Raises NoHost."""
         self._check_running()
-        return await self.door.enter(function, *args, **kwargs)
+        return self.door.enter(function, *args, **kwargs)
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
         """In the host's task group, and in an empty context: nothing belongs to the cell that caused it."""
