@@ -206,6 +206,14 @@ def test_a_shutdown_does_not_wait_for_an_actor_that_blocks(kernel: Kernel) -> No
     ) == [[1]]
 
 
+def test_a_dashboard_made_in_synchronous_code_lives_in_the_kernels_loop(kernel: Kernel) -> None:
+    kernel.run("before = {thread.name for thread in threading.enumerate()}").check()
+    shown = kernel.run("%%time\n%agentq dashboard").check()
+    assert "application/vnd.jupyter.widget-view+json" in shown.displays[-1]
+    assert kernel.value("[t.name for t in threading.enumerate() if t.name == 'agentq beside']") == []
+    assert kernel.run("x = %agentq ask worker/main tasks 3\nx.response").check().text == "6"
+
+
 def test_unloading_leaves_the_host_at_work_and_loading_finds_it_again(kernel: Kernel) -> None:
     kernel.run("%unload_ext agentq_nb").check()
     kernel.run("result = await worker().send('tasks', 4, wait=True)").check()
