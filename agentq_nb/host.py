@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
 from contextvars import Context
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from anyio.abc import TaskGroup
 
 from agentq_nb import acting, state
 from agentq_nb.activation import Activation
-from agentq_nb.actor import Actor, Records, has_run
+from agentq_nb.actor import Actor, Records
 from agentq_nb.calls import current_call, holding_here
 from agentq_nb.clock import Clock, SystemClock
 from agentq_nb.door import Arguments, Door, Returned
@@ -24,25 +23,24 @@ from agentq_nb.errors import (
     ActorDuplicate,
     ActorNotFound,
     ActorUnknown,
-    AgentqError,
     NoHost,
     Unavailable,
     ValidationFailed,
 )
 from agentq_nb.listening import Listener, Listeners
+from agentq_nb.lives import Lives
 from agentq_nb.mailboxes.protocol import Cancel, Change, Mailboxes, Offer, QueueStatus, StoredResult
-from agentq_nb.messages import SCHEDULE_QUEUE
 from agentq_nb.naming import ActorId, MessageId, actor_name, mint_id
+from agentq_nb.overview import actor_status, names_without_class
 from agentq_nb.receiving import Receiver
 from agentq_nb.records import ActorRecords
+from agentq_nb.rousing import Rouser
 from agentq_nb.stall import StallWatch
-from agentq_nb.standing import ActorState, ActorStatus, HostStatus
+from agentq_nb.standing import ActorStatus, HostStatus
 from agentq_nb.store import EventLog
 from agentq_nb.waits import Waits
 
-_LONGEST_PAUSE = 60.0
 _OFFER_AGAIN = (0.1, 0.2, 0.4, 0.8)
-_HINTS_AGAIN = 1.0
 
 
 class Host:
@@ -76,6 +74,8 @@ class Host:
         self.client: Any = None
         """What actors get as ``self.actors``; set by whoever makes clients."""
         self.waits = Waits(self._holders)
+        self.lives = Lives(self.clock)
+        self._rouser = Rouser(self)
         self._companions = companions
         self._main: asyncio.Task[None] | None = None
         self._tasks: TaskGroup | None = None
@@ -83,14 +83,6 @@ class Host:
         self._end: asyncio.Future[None] | None = None
         self._activations: dict[ActorId, Activation] = {}
         self._waking: dict[ActorId, asyncio.Lock] = {}
-        self._rousing: set[ActorId] = set()
-        self._failures: dict[ActorId, int] = {}
-        """Times in a row that an actor could not start."""
-        self._last_errors: dict[ActorId, dict[str, Any]] = {}
-        """Of actors that are asleep: what went wrong last while they were awake."""
-        self._idle_lives: dict[ActorId, tuple[int, float]] = {}
-        """Lives in a row in which an actor settled nothing, and when the last one ended."""
-        self._following: anyio.CancelScope | None = None
         self._stalls: StallWatch | None = None
         self._started_at = 0.0
 
@@ -108,7 +100,7 @@ class Host:
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
-                tasks.start_soon(self._follow_hints)
+                tasks.start_soon(self._rouser.follow_hints)
                 for companion in self._companions:
                     tasks.start_soon(companion)
                 ready.set()
@@ -156,74 +148,22 @@ class Host:
         if not self.running and (self._tasks is None or current_call.get() is None):
             raise NoHost()
 
-    async def enter(
+    def enter(
         self,
         function: Callable[Arguments, Coroutine[Any, Any, Returned]],
         *args: Arguments.args,
         **kwargs: Arguments.kwargs,
-    ) -> Returned:
-        """The one door: the call happens in the host's loop, whichever loop or thread asks. Raises NoHost."""
+    ) -> Coroutine[Any, Any, Returned]:
+        """The one door: the call happens in the host's loop, whichever loop or thread awaits it. Raises NoHost."""
         self._check_running()
-        return await self.door.enter(function, *args, **kwargs)
+        return self.door.enter(function, *args, **kwargs)
 
-    def _spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
+    def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
         """In the host's task group, and in an empty context: nothing belongs to the cell that caused it."""
         assert self._tasks is not None
         Context().run(self._tasks.start_soon, function, *args)
 
     # --- waking -------------------------------------------------------------------------------------------------------
-
-    async def _follow_hints(self) -> None:
-        while True:
-            with anyio.CancelScope() as self._following:
-                with suppress(Unavailable):
-                    await self._rouse_hinted()
-                await self.clock.sleep(_HINTS_AGAIN)
-
-    async def _rouse_hinted(self) -> None:
-        async for actor in self.mailboxes.wakeful(list(self.classes)):
-            if actor not in self._rousing and await self._has_use_for(actor):
-                self._rousing.add(actor)
-                self._spawn(self._rouse, actor)
-
-    def _follow_anew(self) -> None:
-        """The classes have changed: ask for their actors' hints from the beginning."""
-        if self._following is not None:
-            self._following.cancel()
-
-    async def _has_use_for(self, actor: ActorId) -> bool:
-        """Waking a class without ``run`` helps only scheduled calls: its messages are taken by actions."""
-        cls = self.classes.get(actor_name(actor))
-        if cls is None:
-            return False
-        if has_run(cls):
-            return True
-        standing = await self.mailboxes.status(actor)
-        return any(queue.queue == SCHEDULE_QUEUE and queue.ready and not queue.paused for queue in standing)
-
-    async def _rouse(self, actor: ActorId) -> None:
-        """Wake an actor because of its work. One that cannot start is tried again, ever more seldom."""
-        try:
-            await self._pause_after_idle_lives(actor)
-            while self.running:
-                if failed := self._failures.get(actor):
-                    await self.clock.sleep(min(2.0 ** (failed - 1), _LONGEST_PAUSE))
-                try:
-                    await self.awake(actor)
-                except AgentqError:
-                    if actor in self._failures:
-                        continue
-                return  # awake; or it cannot be had just now, and its hint comes again
-        finally:
-            self._rousing.discard(actor)
-
-    async def _pause_after_idle_lives(self, actor: ActorId) -> None:
-        """One that goes to sleep again and again and leaves its due work lying must not be woken without a pause."""
-        lives, ended = self._idle_lives.get(actor, (0, 0.0))
-        if self.clock.time() - ended >= 1.0:
-            self._idle_lives.pop(actor, None)
-        elif lives > 1:
-            await self.clock.sleep(min(2.0 ** (lives - 2), _LONGEST_PAUSE))
 
     async def awake(self, actor: ActorId, input: Any = None) -> Activation:
         """The actor, awake. Raises ActorUnknown, what waking it raised, Unavailable when another host has it."""
@@ -251,7 +191,7 @@ class Host:
         if lease is None:
             raise Unavailable(f"Another host runs actor '{actor}' just now. Try again.")
         activation = self._activations[actor] = Activation(self, cls, lease)
-        self._spawn(self._live_activation, activation, input)
+        self.spawn(self._live_activation, activation, input)
         return activation
 
     async def _live_activation(self, activation: Activation, input: Any) -> None:
@@ -264,17 +204,7 @@ class Host:
             actor = activation.actor_id
             if self._activations.get(actor) is activation:
                 del self._activations[actor]
-            if activation.closing == "going to sleep" and not activation.mailbox.settled:
-                self._idle_lives[actor] = (self._idle_lives.get(actor, (0, 0.0))[0] + 1, self.clock.time())
-            else:
-                self._idle_lives.pop(actor, None)
-            self._last_errors.pop(actor, None)
-            if activation.last_error is not None and activation.closing != "being destroyed":
-                self._last_errors[actor] = activation.last_error
-            if activation.failure is None:
-                self._failures.pop(actor, None)
-            else:
-                self._failures[actor] = self._failures.get(actor, 0) + 1
+            self.lives.note_end(activation)
 
     # --- deploying ----------------------------------------------------------------------------------------------------
 
@@ -289,18 +219,16 @@ class Host:
         for activation in awake:
             _check_state_fits(cls, activation)
         self.classes[name] = cls
-        for known in (self._failures, self._last_errors):
-            for actor in [actor for actor in known if actor_name(actor) == name]:
-                del known[actor]
+        self.lives.forget(name)
         for activation in awake:
             activation.close("being replaced")
-            self._spawn(self._replace, activation)
-        self._follow_anew()
+            self.spawn(self._replace, activation)
+        self._rouser.follow_anew()
 
     async def _replace(self, activation: Activation) -> None:
         await activation.ended.wait()
         if activation.closing == "being replaced":
-            await self._rouse(activation.actor_id)
+            await self._rouser.rouse(activation.actor_id)
 
     # --- what clients do ----------------------------------------------------------------------------------------------
 
@@ -401,10 +329,11 @@ class Host:
     async def status(self, notices: Sequence[str] = (), trouble: str | None = None) -> HostStatus:
         """How everything stands, from memory."""
         self._check_running()
+        standing = await self.mailboxes.status()
         queues: dict[ActorId, list[QueueStatus]] = {}
-        for queue in await self.mailboxes.status():
+        for queue in standing:
             queues.setdefault(queue.actor, []).append(queue)
-        actors = sorted({*queues, *self._activations, *self._failures, *self._last_errors})
+        actors = sorted({*queues, *self._activations, *self.lives.actors})
         return HostStatus(
             running=True,
             store=self.log().path,
@@ -412,9 +341,7 @@ class Host:
             uptime=self.clock.time() - self._started_at,
             notices=[*notices, *self.log().notices],
             actors=[self._status_of(actor, queues.get(actor, [])) for actor in actors],
-            waiting_for=sorted(
-                {actor_name(a) for a, q in queues.items() if any(s.live for s in q)} - set(self.classes)
-            ),
+            waiting_for=names_without_class(standing, list(self.classes)),
             trouble=trouble,
             stall=None if self._stalls is None else self._stalls.last,
         )
@@ -424,32 +351,8 @@ class Host:
         return self._status_of(actor, await self.mailboxes.status(actor))
 
     def _status_of(self, actor: ActorId, queues: Sequence[QueueStatus]) -> ActorStatus:
-        name = actor_name(actor)
-        activation = self._activations.get(actor)
-        cls = self.classes.get(name)
-        visible = [queue for queue in queues if queue.queue != SCHEDULE_QUEUE or queue.live or queue.dead]
-        declared = {SCHEDULE_QUEUE, *(cls.declared.queues if cls is not None else ())}
-        return ActorStatus(
-            actor_id=actor,
-            name=name,
-            state=_state_of(activation, cls, actor in self._failures),
-            run="none" if activation is None else activation.supervisor.run_state,
-            restarts_at=None if activation is None else activation.supervisor.restarts_at,
-            last_error=self._last_errors.get(actor) if activation is None else activation.last_error,
-            closing=None if activation is None else activation.closing,
-            queues=visible,
-            orphaned=[q.queue for q in visible if cls is not None and q.queue not in declared and q.live],
-        )
-
-
-def _state_of(activation: Activation | None, cls: type[Actor] | None, failed: bool) -> ActorState:
-    if cls is None:
-        return "waiting for its class"
-    if activation is None:
-        return "failed to start" if failed else "asleep"
-    if activation.closing is not None:
-        return "closing"
-    return "awake" if activation.started.is_set() else "waking"
+        cls = self.classes.get(actor_name(actor))
+        return actor_status(actor, cls, self._activations.get(actor), self.lives, queues)
 
 
 def _check_state_fits(cls: type[Actor], activation: Activation) -> None:

@@ -266,9 +266,9 @@ def setup(
     notebook = notebook_path(os.environ, vars(main) if main is not None else {})
     path, notice = store_path(store, os.environ, notebook)
     path = Path(os.path.realpath(path))
-    registry = _registries.get(path)
-    if registry is None:
-        registry = _registries[path] = Registry(path, [notice] if notice else [], notebook)
+    registry = _registries.setdefault(
+        path, Registry(path, [notice] if notice else [], notebook)
+    )  # whichever thread asks
     registry.home.check(background)
     registry.claim(use or {})
     if retention is not None:

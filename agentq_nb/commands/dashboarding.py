@@ -17,6 +17,7 @@ class Dashboard(Command):
 
     name: ClassVar[str] = "dashboard"
     where: ClassVar[Where] = "kernel"
+    makes_widgets: ClassVar[bool] = True
 
     async def run(self, scene: Scene) -> object:
         return scene.dashboard()

@@ -66,6 +66,9 @@ class Command(ABC):
     only_waits: ClassVar[bool] = False
     """Giving it up stops a wait or a read and nothing else. Others are carried through when the cell is interrupted."""
 
+    makes_widgets: ClassVar[bool] = False
+    """It makes what belongs to the kernel's own event loop, so it is run there and nowhere beside it."""
+
     @abstractmethod
     async def run(self, scene: Scene) -> object:
         """Do it; what comes back is shown, and is what ``x = %agentq …`` gives."""

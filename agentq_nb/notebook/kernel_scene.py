@@ -76,6 +76,8 @@ class KernelScene:
     def may_block(self, command: Command) -> bool:
         """Whether this thread may stand still while ``command`` runs beside it: the host needs another one."""
         registry = self.registry()
+        if command.makes_widgets:
+            return False
         if registry is not None and registry.running:
             return registry.background and not registry.host.door.inside
         starts = isinstance(command, Start) and command.background

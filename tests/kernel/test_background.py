@@ -76,7 +76,7 @@ FINISHED_DURING = """[
 def test_fifty_tasks_finish_during_one_blocking_cell(kernel: Kernel, blocking: str) -> None:
     kernel.run("%agentq pause worker/main tasks").check()
     kernel.run(SENDING).check()
-    cell = f"%agentq resume worker/main tasks\nbegan = time.time()\n{blocking}\nended = time.time()\ntasks = list(done)"
+    cell = f"began = time.time()\n%agentq resume worker/main tasks\n{blocking}\nended = time.time()\ntasks = list(done)"
     kernel.run(cell, timeout=120).check()
     assert kernel.value("tasks") == list(range(50))
     assert kernel.value(FINISHED_DURING) == [50, True]
@@ -204,6 +204,14 @@ def test_a_shutdown_does_not_wait_for_an_actor_that_blocks(kernel: Kernel) -> No
     assert kernel.value(
         "(await current_registry().sql(\"select count(*) from events where kind = 'host.stopped'\")).rows"
     ) == [[1]]
+
+
+def test_a_dashboard_made_in_synchronous_code_lives_in_the_kernels_loop(kernel: Kernel) -> None:
+    kernel.run("before = {thread.name for thread in threading.enumerate()}").check()
+    shown = kernel.run("%%time\n%agentq dashboard").check()
+    assert "application/vnd.jupyter.widget-view+json" in shown.displays[-1]
+    assert kernel.value("[t.name for t in threading.enumerate() if t.name == 'agentq beside']") == []
+    assert kernel.run("x = %agentq ask worker/main tasks 3\nx.response").check().text == "6"
 
 
 def test_unloading_leaves_the_host_at_work_and_loading_finds_it_again(kernel: Kernel) -> None:

@@ -157,8 +157,8 @@ async def test_fifty_tasks_finish_while_this_thread_computes(background_world: W
     handle = await worker(background_world)
     await handle.pause("slow")
     sent = [await handle.send("slow", 0.01) for _ in range(50)]
-    await handle.resume("slow")
     blocked_from = time.time()
+    await handle.resume("slow")
     while Worker.slept < 50 and time.time() < blocked_from + 60:  # never lets go of this loop
         sum(range(1000))
     blocked_until = time.time()

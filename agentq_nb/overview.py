@@ -1,0 +1,51 @@
+"""From what a host knows of an actor to what ``status()`` says of it. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agentq_nb.activation import Activation
+from agentq_nb.actor import Actor
+from agentq_nb.lives import Lives
+from agentq_nb.mailboxes.protocol import QueueStatus
+from agentq_nb.messages import SCHEDULE_QUEUE
+from agentq_nb.naming import ActorId, actor_name
+from agentq_nb.standing import ActorState, ActorStatus
+
+
+def actor_status(
+    actor: ActorId,
+    cls: type[Actor] | None,
+    activation: Activation | None,
+    lives: Lives,
+    queues: Sequence[QueueStatus],
+) -> ActorStatus:
+    """How one actor stands: ``cls`` and ``activation`` are None where it has none."""
+    visible = [queue for queue in queues if queue.queue != SCHEDULE_QUEUE or queue.live or queue.dead]
+    declared = {SCHEDULE_QUEUE, *(cls.declared.queues if cls is not None else ())}
+    return ActorStatus(
+        actor_id=actor,
+        name=actor_name(actor),
+        state=_state(cls, activation, lives.failed(actor)),
+        run="none" if activation is None else activation.supervisor.run_state,
+        restarts_at=None if activation is None else activation.supervisor.restarts_at,
+        last_error=lives.last_error(actor) if activation is None else activation.last_error,
+        closing=None if activation is None else activation.closing,
+        queues=visible,
+        orphaned=[q.queue for q in visible if cls is not None and q.queue not in declared and q.live],
+    )
+
+
+def _state(cls: type[Actor] | None, activation: Activation | None, failed: bool) -> ActorState:
+    if cls is None:
+        return "waiting for its class"
+    if activation is None:
+        return "failed to start" if failed else "asleep"
+    if activation.closing is not None:
+        return "closing"
+    return "awake" if activation.started.is_set() else "waking"
+
+
+def names_without_class(queues: Sequence[QueueStatus], known: Sequence[str]) -> list[str]:
+    """The actor names that have work but no class yet."""
+    return sorted({actor_name(queue.actor) for queue in queues if queue.live} - set(known))

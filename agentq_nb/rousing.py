@@ -1,0 +1,88 @@
+"""Waking actors because of their work: as the keeper's hints say, and again after they could not be woken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from typing import Any, Protocol
+
+import anyio
+
+from agentq_nb.actor import Actor, has_run
+from agentq_nb.clock import Clock
+from agentq_nb.errors import AgentqError, Unavailable
+from agentq_nb.lives import Lives
+from agentq_nb.mailboxes.protocol import Mailboxes
+from agentq_nb.messages import SCHEDULE_QUEUE
+from agentq_nb.naming import ActorId, actor_name
+
+_HINTS_AGAIN = 1.0
+
+
+class Wakeable(Protocol):
+    """The host, as far as waking needs it."""
+
+    clock: Clock
+    mailboxes: Mailboxes
+    lives: Lives
+
+    @property
+    def classes(self) -> Mapping[str, type[Actor]]: ...
+    @property
+    def running(self) -> bool: ...
+    def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None: ...
+    async def awake(self, actor: ActorId) -> Any: ...
+
+
+class Rouser:
+    """Wakes the actors of one host that have due work."""
+
+    def __init__(self, host: Wakeable) -> None:
+        self._host = host
+        self._rousing: set[ActorId] = set()
+        self._following: anyio.CancelScope | None = None
+
+    async def follow_hints(self) -> None:
+        """Wake whomever the keeper names, until cancelled."""
+        while True:
+            with anyio.CancelScope() as self._following:
+                with suppress(Unavailable):
+                    await self._rouse_hinted()
+                await self._host.clock.sleep(_HINTS_AGAIN)
+
+    def follow_anew(self) -> None:
+        """The classes have changed: ask for their actors' hints from the beginning."""
+        if self._following is not None:
+            self._following.cancel()
+
+    async def _rouse_hinted(self) -> None:
+        async for actor in self._host.mailboxes.wakeful(list(self._host.classes)):
+            if actor not in self._rousing and await self._has_use_for(actor):
+                self._rousing.add(actor)
+                self._host.spawn(self.rouse, actor)
+
+    async def _has_use_for(self, actor: ActorId) -> bool:
+        """Waking a class without ``run`` helps only scheduled calls: its messages are taken by actions."""
+        cls = self._host.classes.get(actor_name(actor))
+        if cls is None:
+            return False
+        if has_run(cls):
+            return True
+        standing = await self._host.mailboxes.status(actor)
+        return any(queue.queue == SCHEDULE_QUEUE and queue.ready and not queue.paused for queue in standing)
+
+    async def rouse(self, actor: ActorId) -> None:
+        """Wake an actor because of its work, and try it again when it cannot start."""
+        lives = self._host.lives
+        try:
+            await lives.pause_after_idle_ones(actor)
+            while self._host.running:
+                await lives.pause_after_failures(actor)
+                try:
+                    await self._host.awake(actor)
+                except AgentqError:
+                    if lives.failed(actor):
+                        continue
+                return  # awake; or it cannot be had just now, and its hint comes again
+        finally:
+            self._rousing.discard(actor)
