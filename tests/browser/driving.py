@@ -22,7 +22,7 @@ from playwright.sync_api import Locator, Page
 from tests.browser.complaining import complaints_of
 from tests.browser.serving import PROJECT, JupyterServer
 
-SCREENSHOTS = Path(os.environ.get("AGENTQ_SCREENSHOTS") or PROJECT / ".screenshots")
+SCREENSHOTS = Path(os.environ.get("AGENTQ_SCREENSHOTS") or PROJECT / "artefacts" / "screenshots")
 """Where pictures go, for people to look at."""
 
 WIDE, NARROW, HEIGHT = 1400, 640, 1400

@@ -44,9 +44,8 @@ CELLS = [
     "get_ipython().run_line_magic('agentq', 'show ' + failed.message_id)",
     "%agentq sessions",
     "sessions = %agentq sql select session_id from sessions\n"
-    "get_ipython().run_line_magic('agentq', 'transcript ' + sessions.rows[0][0])",
+    "get_ipython().run_line_magic('agentq', 'transcript ' + sessions['session_id'][0])",
     "await create_client().vm.get_or_create('desk').isolation()",
-    "%agentq sql from messages",
     "%agentq doctor",
     "%agentq agents",
     "%agentq help",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
+from tests.browser.conftest import window
 from tests.browser.driving import Lab
+from tests.browser.serving import JupyterServer
 
 SETUP = """
 %load_ext agentq_nb
@@ -23,6 +27,7 @@ class Echo(Actor):
     async def run(self):
         async for message in self.queue.iter(completable=True):
             if message.body.startswith("until"):
+                Path("begun").touch()
                 while not Path("release").exists():
                     await asyncio.sleep(0.02)
             handled.append(message.body)
@@ -39,6 +44,35 @@ IN_A_FUNCTION = "def ask():\n    x = %agentq ask echo/main words until inner\n  
 
 
 KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+
+
+@pytest.fixture(scope="module")
+def one_window(chromium: Browser, server: JupyterServer) -> Iterator[Lab]:
+    """A window with a host and one actor, for all tests that add cells of their own."""
+    (server.root / "waiting").mkdir()
+    with window(chromium, server) as opened:
+        opened.open_cells(server.root / "waiting" / "waiting.ipynb", [SETUP, "%agentq start"])
+        opened.run_all()
+        yield opened
+
+
+@pytest.fixture
+def started(one_window: Lab) -> Lab:
+    """That window, with all that was counted forgotten. The actor works until there is a file of the name release."""
+    one_window.value(
+        "[counted.clear() for counted in (ended, clicks, handled)], Path('release').unlink(missing_ok=True)"
+    )
+    return one_window
+
+
+def wait_until_begun(lab: Lab) -> None:
+    """The actor has the message, and works until it is released."""
+    lab.until((lab.server.root / "waiting" / "begun").exists)
+    lab.page.wait_for_timeout(200)  # it may begin a moment before the cell waits
+
+
+def release(lab: Lab) -> None:
+    (lab.server.root / "waiting" / "release").touch()
 
 
 def ask_for_completions(lab: Lab, code: str) -> None:
@@ -69,20 +103,17 @@ def test_run_all_with_waits_in_several_cells_ends_in_order(lab: Lab, folder: Pat
 
 
 @pytest.mark.parametrize("waiting", [AWAITED, NESTED, IN_A_FUNCTION], ids=["awaited", "nested", "in-a-function"])
-def test_clicks_completions_and_queued_cells_that_arrive_during_a_wait_are_not_lost(
-    lab: Lab, folder: Path, waiting: str
-) -> None:
-    lab.open_cells(folder / "meanwhile.ipynb", [SETUP, "%agentq start"])
-    lab.run_all()
+def test_clicks_completions_and_queued_cells_that_arrive_during_a_wait_are_not_lost(started: Lab, waiting: str) -> None:
+    lab = started
     lab.start(waiting)
-    lab.until(lambda: lab.cells[-1].running)
+    wait_until_begun(lab)
     for number in range(3):
         lab.start(f"ended.append({number})")
     for _ in range(5):
         lab.notebook.get_by_role("button", name="Click me").click()
     ask_for_completions(lab, "ended.app")
     assert sum(cell.running for cell in lab.cells) == 4
-    (folder / "release").touch()
+    release(lab)
     lab.wait_until_done()
     assert not any(cell.failed for cell in lab.cells)
     assert lab.value("ended[1:]") == "[0, 1, 2]"
@@ -92,16 +123,14 @@ def test_clicks_completions_and_queued_cells_that_arrive_during_a_wait_are_not_l
 
 
 @pytest.mark.parametrize("waiting", [AWAITED, NESTED], ids=["awaited", "nested"])
-def test_the_stop_button_stops_the_waiting_and_never_the_work(lab: Lab, folder: Path, waiting: str) -> None:
-    lab.open_cells(folder / "stop.ipynb", [SETUP, "%agentq start"])
-    lab.run_all()
+def test_the_stop_button_stops_the_waiting_and_never_the_work(started: Lab, waiting: str) -> None:
+    lab = started
     lab.start(waiting)
-    lab.until(lambda: lab.cells[-1].running)
-    lab.page.wait_for_timeout(500)
+    wait_until_begun(lab)
     lab.interrupt()
     lab.wait_until_done()
     assert "Stopped waiting for message" in lab.cells[-1].text
     assert lab.value("(handled, ended)") == "([], [])"
-    (folder / "release").touch()
+    release(lab)
     assert lab.run("x = %agentq ask echo/main words after\nx.response").text == "'AFTER'"
     assert lab.value("[handled[0].split()[0], handled[1]]") == "['until', 'after']"
