@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from agentq_nb.agent_os.transcript import Records, as_mapping, event_of, in_utc
 from agentq_nb.agent_os.values import SessionEvent
@@ -138,8 +138,11 @@ def _part(event: SessionEvent) -> Part:
     elif event.type == "note" and told.pop("thought", False):
         heading = "Thought"
     elif event.type == "result":
-        told = {name: value for name, value in told.items() if value is not None}
-        return Part(heading, _joined(told.pop("stop_reason", None), told), event.time)
+        usage = told.pop("usage", None)
+        if isinstance(usage, Mapping):
+            told |= cast(Mapping[str, Any], usage)
+        ended = ", ".join(f"{name}: {value}" for name, value in told.items() if name != "stop_reason")
+        return Part(heading, "\n".join(filter(None, (str(told.get("stop_reason") or ""), ended))), event.time)
     elif event.type == "error":
         return Part(heading, told.get("traceback") or event.text or "", event.time)
     if told.get("tool") == event.text:

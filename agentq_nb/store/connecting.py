@@ -19,7 +19,7 @@ from agentq_nb.store.times import utc
 def connect(path: Path, guard: Guard, prepared: Prepared) -> tuple[duckdb.DuckDBPyConnection, int, list[str]]:
     """Open for writing what was checked, and see that all of it is there still."""
     try:
-        connection = duckdb.connect(str(path), config=schema.CONFIG)
+        connection = schema.open_database(path)
     except duckdb.Error as error:
         raise _cannot_open(path, error) from error
     try:

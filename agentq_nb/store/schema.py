@@ -29,11 +29,10 @@ CONFIG: dict[str, Any] = {
     "threads": 1,
     # What a crash leaves to be replayed is bounded in rows as well as in bytes.
     "wal_autocheckpoint_entries": 10000,
-    # People's queries reach the log and nothing else; and they cannot undo these settings.
+    # People's queries reach the log and nothing else.
     "enable_external_access": False,
     "python_enable_replacements": False,
     "autoinstall_known_extensions": False,
-    "lock_configuration": True,
 }
 
 
@@ -42,10 +41,23 @@ def version() -> int:
     return 1 + len(MIGRATIONS)
 
 
+def open_database(path: Path) -> duckdb.DuckDBPyConnection:
+    """A connection whose settings nobody can undo. ``now()`` is UTC in its queries, as all times of the log are."""
+    connection = duckdb.connect(str(path), config=CONFIG)
+    try:
+        # It belongs to an extension that is not loaded before there is a connection.
+        connection.execute("set global TimeZone = 'UTC'")
+        connection.execute("set lock_configuration = true")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 def create(path: Path, store_id: str) -> None:
     """Make a complete, empty log at ``path``, which must not exist. It appears whole or not at all."""
     unfinished = remove_unfinished(path)
-    with duckdb.connect(str(unfinished), config=CONFIG) as connection:
+    with open_database(unfinished) as connection:
         os.chmod(unfinished, 0o600)
         connection.begin()
         connection.execute(TABLES)

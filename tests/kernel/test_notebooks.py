@@ -19,6 +19,7 @@ from tests.kernel.driving import PROJECT, Kernel
 
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 FIRST, SECOND = PROJECT / "notebooks/01_first_queue.ipynb", PROJECT / "notebooks/02_request_response.ipynb"
+FIFTH = PROJECT / "notebooks/05_looking_at_the_work.ipynb"
 
 
 def code_of(notebook: Path) -> list[str]:
@@ -139,6 +140,31 @@ def test_the_program_in_the_readme_runs(tmp_path: Path) -> None:
             "texts = await registry.sql(\"select text from transcripts where type = 'text' order by time\")"
         ).check()
         assert kernel.value("[row[0] for row in texts.rows]") == ["3 words", "3 words", "2 words"]
+
+
+# --- notebook 05 ---
+
+
+def test_the_fifth_notebook_shows_plots_failures_tokens_and_a_transcript_also_when_run_again(tmp_path: Path) -> None:
+    with Kernel(tmp_path) as kernel:
+        for _ in range(2):
+            cells = [kernel.run(code, timeout=120).check() for code in code_of(FIFTH)]
+            shown = [result for cell in cells for result in cell.results + cell.displays]
+            assert sum("image/png" in result for result in shown) == 4
+            text = "\n".join(str(result["text/plain"]) for result in shown)
+            for words in (
+                "No such file or directory: 'missing.py'",
+                "input_tokens",
+                "thorough",
+                "Tool call",
+                "end_turn",
+            ):
+                assert words in text, words
+            assert kernel.value("sorted(set(statuses))") == ["completed", "failed"]
+            assert kernel.value("statuses.count('failed')") == 4
+            assert kernel.value("int(messages['attempts'].max())") == 3
+            assert kernel.value("int((messages['attempts'] == 2).sum()) > 0") is True
+            assert kernel.value("bool((tokens.loc['thorough'] > tokens.loc['quick']).all())") is True
 
 
 # --- the demo ---

@@ -137,7 +137,7 @@ def test_each_kind_of_event_has_words_of_its_own() -> None:
         ("End of turn", "end_turn"),
         ("End of turn", "cancelled"),
     ]
-    assert '"output_tokens": 3' in view.parts()[8].text
+    assert view.parts()[8].text == "end_turn\noutput_tokens: 3"
     assert view.parts()[9].text == "cancelled"
     assert str(view).startswith("Session s1 with pi\n\nvm/main, open\n\nPrompt, 2026-11-05 10:00:01 UTC\n  Do it\n\n")
     assert view.markdown().startswith(

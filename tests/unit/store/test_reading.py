@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 import subprocess
 import sys
 import time
@@ -207,3 +208,20 @@ def test_pruning_and_exporting_go_on_beside_a_reader_that_has_the_table_open(pat
 
 def done(message: str) -> Row:
     return event("message.completed", message)
+
+
+def test_now_in_a_query_is_utc_as_the_times_of_the_log_are(path: Path) -> None:
+    code = (
+        "from pathlib import Path\n"
+        "from tests.unit.store.helpers import queued, with_log, write\n"
+        f"path = Path({str(path)!r})\n"
+        "write(path, queued('m'))\n"
+        "query = \"select count(*) from messages where created_at between now() - interval '1 hour' and now()\"\n"
+        "print(with_log(path, lambda log: log.sql(query)).rows)\n"
+    )
+    for zone in ("America/New_York", "Asia/Tokyo"):
+        environment = {**os.environ, "TZ": zone}
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+        assert ran.stdout.strip() == "[(1,)]"
+        for file in path.parent.glob(f"{path.name}*"):
+            file.unlink()
