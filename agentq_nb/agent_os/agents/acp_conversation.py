@@ -104,6 +104,10 @@ class Conversation:
     async def open(self, cwd: str, load: str | None) -> None:
         """Make the agent ready. Raises ``AgentError``."""
         greeted = await self._opening("initialize", **_GREETING)
+        version = greeted.get("protocolVersion")
+        if version != PROTOCOL_VERSION:
+            unlike = f"Agent '{self._agent.name}' speaks version {version!r} of ACP, not {PROTOCOL_VERSION}."
+            raise AgentError(f"{unlike} Install one that does.", code="not_ready")
         able = cast(Mapping[str, Any], greeted.get("agentCapabilities") or {})
         takes = cast(Mapping[str, Any], able.get("mcpCapabilities") or {})
         self._check_servers(takes)
