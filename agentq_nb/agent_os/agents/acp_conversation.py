@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, cast
@@ -21,9 +20,9 @@ from acp.schema import (
 )
 
 from agentq_nb.agent_os.agents.acp_agent import AcpAgent
-from agentq_nb.agent_os.agents.acp_choices import Choices
+from agentq_nb.agent_os.agents.acp_choosing import Choosing
 from agentq_nb.agent_os.agents.acp_updates import Updates
-from agentq_nb.agent_os.agents.acp_wire import Wire
+from agentq_nb.agent_os.agents.acp_wire import Wire, what_it_said
 from agentq_nb.agent_os.agents.agent import AgentEvent, AgentSession, Emit
 from agentq_nb.agent_os.open_process import OpenProcess
 from agentq_nb.agent_os.tools import NAME, Door
@@ -32,7 +31,6 @@ from agentq_nb.agent_os.workspace import Workspace
 from agentq_nb.errors import AgentError, PromptFailed
 
 _STARTING = 60.0  # seconds until a started agent must be ready
-_CHOOSING = 30.0  # seconds for a change of its mode or model
 _CANCELLING = 2.0  # seconds for a cancelled agent to end its turn; then its process is ended
 
 _GREETING: Mapping[str, Any] = {
@@ -83,9 +81,9 @@ class Conversation:
         self._door = door
         self._wire = Wire(process, _Answers(self), self._tell, self._note_noise)
         self._session_id = ""
-        """What the agent calls the session; empty until it is open."""
+        """What the agent calls the session; empty until it is open and what it was before has been replayed."""
         self._known_as = session.agent_session_id
-        self._choices = Choices({})
+        self._choosing = Choosing(self._wire, session, agent)
         self._emit: Emit | None = None
         self._updates = Updates()
         self._cancelled = False
@@ -104,6 +102,10 @@ class Conversation:
     async def open(self, cwd: str, load: str | None) -> None:
         """Make the agent ready. Raises ``AgentError``."""
         greeted = await self._opening("initialize", **_GREETING)
+        version = greeted.get("protocolVersion")
+        if version != PROTOCOL_VERSION:
+            unlike = f"Agent '{self._agent.name}' speaks version {version!r} of ACP, not {PROTOCOL_VERSION}."
+            raise AgentError(f"{unlike} Install one that does.", code="not_ready")
         able = cast(Mapping[str, Any], greeted.get("agentCapabilities") or {})
         takes = cast(Mapping[str, Any], able.get("mcpCapabilities") or {})
         self._check_servers(takes)
@@ -119,13 +121,11 @@ class Conversation:
             self._session_id = told.get("sessionId") or ""
             if not isinstance(told.get("sessionId"), str):
                 raise AgentError(f"Agent '{self._agent.name}' gave its session no id.", code="not_ready")
-        self._choices = Choices(told)
-        await self._choose_again()
+        await self._choosing.begin(self._session_id, told)
 
     async def choose(self, kind: ChoiceKind, value: str) -> None:
         """Change the session's mode or model, also in the middle of a prompt. Raises ``AgentError``."""
-        await self._set(kind, value)
-        await self._session.learn({kind: value}, **self._offers())
+        await self._choosing.choose(kind, value)
 
     async def prompt(self, text: str, emit: Emit) -> None:
         """One turn. Raises ``PromptFailed``; when cancelled, the agent is told, and has ended its turn on return."""
@@ -146,7 +146,7 @@ class Conversation:
             ended = await self._wire.how_it_ended(self._agent.name, "in the middle of a prompt")
             raise PromptFailed(ended) from None
         except RequestError as error:
-            raise PromptFailed(self._agent.refused("could not answer", _said(error))) from None
+            raise PromptFailed(self._agent.refused("could not answer", what_it_said(error))) from None
         finally:
             self._emit = None
         self.briefing = ""
@@ -183,7 +183,9 @@ class Conversation:
             ended = await self._wire.how_it_ended(self._agent.name, "before it was ready")
             raise AgentError(ended, code="not_ready") from None
         except RequestError as error:
-            raise AgentError(self._agent.refused("could not open a session", _said(error)), code="not_ready") from None
+            raise AgentError(
+                self._agent.refused("could not open a session", what_it_said(error)), code="not_ready"
+            ) from None
 
     def _check_servers(self, takes: Mapping[str, Any]) -> None:
         """Refuse MCP servers that the agent would not talk to."""
@@ -205,48 +207,6 @@ class Conversation:
             return []
         token = {"name": "Authorization", "value": f"Bearer {self._door.token}"}
         return [{"type": "http", "name": NAME, "url": self._door.url, "headers": [token]}]
-
-    async def _choose_again(self) -> None:
-        """What was chosen before is chosen in this process too, as far as there still is such a thing."""
-        chosen = dict(self._session.chosen)
-        if self._agent.mode:
-            chosen.setdefault("mode", self._agent.mode)
-        for kind, value in chosen.items():
-            try:
-                await self._set(kind, value)
-            except AgentError as error:
-                if self._session.agent_session_id is None:
-                    raise
-                await self._session.note(f"It goes on in its own {kind}. {error.message}")
-        await self._session.learn(**self._offers())
-
-    async def _set(self, kind: ChoiceKind, value: str) -> None:
-        name, current, available = self._agent.name, self._choices[kind].current, self._choices[kind].available
-        if value not in available:
-            has = f"It has: {', '.join(available)}." if available else f"It lets nobody choose a {kind}."
-            raise AgentError(
-                f"Agent '{name}' has no {kind} {value!r:.100}. {has}",
-                code=f"{kind}_unknown",
-                metadata={"available": list(available)},
-            )
-        if value == current:
-            return
-        # At once, so that what the agent tells about it meanwhile is no news.
-        self._choices.chosen(kind, value)
-        method, parameters = self._choices.request(kind, value)
-        try:
-            with anyio.fail_after(_CHOOSING):
-                answer = await self._wire.request(method, sessionId=self._session_id, **parameters)
-        except (RequestError, ConnectionError, TimeoutError) as error:
-            self._choices.chosen(kind, current)
-            why = _said(error) if isinstance(error, RequestError) else str(error) or "it did not answer"
-            raise AgentError(f"Agent '{name}' did not change its {kind} to {value!r}: {why}.") from None
-        self._choices.update(answer)
-
-    def _offers(self) -> dict[str, Any]:
-        """What can be told about the session's choices."""
-        mode, model = self._choices["mode"], self._choices["model"]
-        return {"mode": mode.current, "modes": mode.available, "model": model.current, "models": model.available}
 
     async def _finish(self, response: PromptResponse, emit: Emit) -> None:
         if self._agent.hidden_error is not None and response.stop_reason == "end_turn":
@@ -284,13 +244,8 @@ class Conversation:
             await self.aclose()
 
     async def _tell(self, update: Mapping[str, Any]) -> None:
-        before = self._offers()
-        self._choices.update(update)
-        after = self._offers()
-        kinds: tuple[ChoiceKind, ...] = ("mode", "model")
-        changed: dict[ChoiceKind, str] = {kind: after[kind] for kind in kinds if after[kind] != before[kind]}
-        if changed and self._session_id:
-            await self._session.learn(changed, **after)
+        if self._session_id:
+            await self._choosing.update(update)
         if self._emit is not None:
             for event in self._updates.events(update):
                 await self._emit(event)
@@ -320,11 +275,3 @@ def _option(options: list[PermissionOption], answer: str) -> PermissionOption | 
     word = "allow" if answer == "allow" else "reject"
     by_kind = {option.kind: option for option in reversed(options)}
     return by_kind.get(f"{word}_once") or by_kind.get(f"{word}_always")  # pyright: ignore[reportArgumentType]  # the kinds are a closed set of such words
-
-
-def _said(error: RequestError) -> str:
-    details: Any = getattr(error, "data", None)
-    if isinstance(details, dict):
-        mapping = cast(dict[str, Any], details)
-        details = mapping.get("details") or mapping.get("message") or json.dumps(mapping)
-    return f"{error} ({details})" if details else str(error)

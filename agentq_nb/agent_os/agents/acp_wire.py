@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, NoReturn, cast
 
 import anyio
-from acp import Client
+from acp import Client, RequestError
 from acp.client.router import build_client_router
 from acp.connection import Connection
 
@@ -125,3 +125,12 @@ def _frame(line: bytes) -> dict[str, Any] | None:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
+
+
+def what_it_said(error: RequestError) -> str:
+    """The agent's reason for refusing a request."""
+    details: Any = getattr(error, "data", None)
+    if isinstance(details, dict):
+        mapping = cast(dict[str, Any], details)
+        details = mapping.get("details") or mapping.get("message") or json.dumps(mapping)
+    return f"{error} ({details})" if details else str(error)
