@@ -84,7 +84,7 @@ class Overview:
         try:
             self._table = await messages.read(self._registry, self._page)
             self._read_of = queues
-        except AgentqError:
+        except Exception:
             self._read_of = None  # the host ends, or its file cannot be read just now: tried again
         finally:
             now = self._clock.time()
