@@ -76,6 +76,8 @@ def check_reads_only(cursor: duckdb.DuckDBPyConnection, query: str) -> None:
     """Raise SqlRefused unless ``query`` is one statement that only reads."""
     try:
         statements = cursor.extract_statements(query)
+    except duckdb.InterruptException:
+        raise
     except duckdb.Error as error:
         raise SqlRefused(f"This is not SQL that DuckDB understands: {error}") from None
     if len(statements) != 1:
@@ -129,9 +131,9 @@ async def run_sql(readers: Readers, query: str, parameters: Sequence[Any]) -> Ta
 def _run(readers: Readers, query: str, parameters: Sequence[Any], begun: list[duckdb.DuckDBPyConnection]) -> Table:
     with readers.cursor() as cursor:
         begun.append(cursor)
-        check_reads_only(cursor, query)
-        cursor.execute("begin transaction read only")
         try:
+            check_reads_only(cursor, query)
+            cursor.execute("begin transaction read only")
             cursor.execute(query, parameters)
             described = cursor.description or ()
             return Table(

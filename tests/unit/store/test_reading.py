@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from agentq_nb.errors import SqlRefused, StoreError
-from agentq_nb.store import EventLog, Row, Table
+from agentq_nb.store import EventLog, Row, Table, reading
 from tests.unit.store.helpers import append, event, files, queued, with_log, write
 
 READS = [
@@ -128,6 +128,32 @@ def test_cancelling_interrupts_the_query_and_closing_does_too(path: Path) -> Non
             await query
 
     asyncio.run(asyncio.wait_for(use(), 30))
+
+
+def test_an_interrupt_at_any_moment_of_a_query_is_told_as_one(path: Path) -> None:
+    told = 0
+
+    async def use(log: EventLog) -> None:
+        nonlocal told
+        begun: list[duckdb.DuckDBPyConnection] = []
+
+        async def interrupt() -> None:
+            while True:
+                for cursor in list(begun):
+                    cursor.interrupt()
+                await asyncio.sleep(0)
+
+        interrupting = asyncio.create_task(interrupt())
+        for _ in range(300):
+            try:
+                await asyncio.to_thread(reading._run, log._readers, "select count(*) from messages", (), begun)
+            except StoreError as error:
+                assert error.code == "interrupted"
+                told += 1
+        interrupting.cancel()
+
+    with_log(path, use)
+    assert told
 
 
 def test_reading_goes_on_beside_writing(path: Path) -> None:
