@@ -111,6 +111,8 @@ class FakeModel(ThreadingHTTPServer):
         """What was asked in each round, as JSON."""
         self.scripts: dict[str, str] = {}
         """For prompts that hold no script: a phrase in them, and the script that it stands for."""
+        self.home = "/home/user"
+        """What an agent was told that this means."""
         self.keys: set[str] = set()
         """The keys that were sent."""
 
@@ -317,6 +319,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _script(self, text: str) -> str | None:
         """What a message of the user's tells the model to do, if it does."""
+        if told := re.search(r"/home/user, it means the folder (\S+),", text):
+            self.server.home = told[1]
         found = [script for phrase, script in self.server.scripts.items() if phrase in text]
         return found[0] if found else text if re.search(r"^\s*@\w+ ", text, re.MULTILINE) else None
 
@@ -324,7 +328,7 @@ class _Handler(BaseHTTPRequestHandler):
         return f"{REFUSALS[status]} (it was called with {self._key()})"
 
     def _decide(self, prompt: str, rounds: int, tools: dict[str, dict[str, Any]]) -> Answer:
-        answer = decide(prompt, rounds, tools)
+        answer = decide(prompt.replace("/home/user", self.server.home), rounds, tools)
         return replace(answer, text=answer.text.replace("{key}", self._key()))
 
     def _json(self, value: dict[str, Any], status: int = 200) -> None:
