@@ -109,6 +109,10 @@ class FakeModel(ThreadingHTTPServer):
         """The model that was asked in each round."""
         self.bodies: list[str] = []
         """What was asked in each round, as JSON."""
+        self.scripts: dict[str, str] = {}
+        """For prompts that hold no script: a phrase in them, and the script that it stands for."""
+        self.home = "/home/user"
+        """What an agent was told that this means."""
         self.keys: set[str] = set()
         """The keys that were sent."""
 
@@ -176,8 +180,8 @@ class _Handler(BaseHTTPRequestHandler):
             results += [_flat(block.get("content")) for block in given]
             # The result of a cancelled call comes in one message with the next prompt.
             text = "\n".join(block["text"] for block in blocks if block["type"] == "text")
-            if re.search(r"^\s*@\w+ ", text, re.MULTILINE):
-                prompt, rounds = text, 0
+            if script := self._script(text):
+                prompt, rounds = script, 0
         tools = {tool["name"]: tool.get("input_schema", {}) for tool in body.get("tools", [])}
         self.server.results = results or self.server.results
         answer = self._decide(prompt, rounds, tools)
@@ -234,8 +238,8 @@ class _Handler(BaseHTTPRequestHandler):
         for item in body["input"]:
             if item.get("role") == "user":
                 text = "\n".join(part.get("text", "") for part in item["content"])
-                if re.search(r"^\s*@\w+ ", text, re.MULTILINE):
-                    prompt, rounds = text, 0
+                if script := self._script(text):
+                    prompt, rounds = script, 0
             if str(item.get("type")).endswith("call_output"):
                 rounds += 1
                 results.append(_flat(item.get("output")))
@@ -287,8 +291,8 @@ class _Handler(BaseHTTPRequestHandler):
             if content.get("role") != "user":
                 continue
             text = "\n".join(part.get("text", "") for part in content["parts"])
-            if re.search(r"^\s*@\w+ ", text, re.MULTILINE):
-                prompt, rounds = text, 0
+            if script := self._script(text):
+                prompt, rounds = script, 0
             rounds += sum("functionResponse" in part for part in content["parts"])
         declared = [function for tool in body.get("tools", []) for function in tool.get("functionDeclarations", [])]
         tools = {tool["name"]: tool.get("parametersJsonSchema", {}) for tool in declared}
@@ -313,11 +317,18 @@ class _Handler(BaseHTTPRequestHandler):
         key = self.headers.get("x-api-key") or self.headers.get("x-goog-api-key")
         return key or self.headers.get("authorization", "").removeprefix("Bearer ")
 
+    def _script(self, text: str) -> str | None:
+        """What a message of the user's tells the model to do, if it does."""
+        if told := re.search(r"/home/user, it means the folder (\S+),", text):
+            self.server.home = told[1]
+        found = [script for phrase, script in self.server.scripts.items() if phrase in text]
+        return found[0] if found else text if re.search(r"^\s*@\w+ ", text, re.MULTILINE) else None
+
     def _refusal(self, status: int) -> str:
         return f"{REFUSALS[status]} (it was called with {self._key()})"
 
     def _decide(self, prompt: str, rounds: int, tools: dict[str, dict[str, Any]]) -> Answer:
-        answer = decide(prompt, rounds, tools)
+        answer = decide(prompt.replace("/home/user", self.server.home), rounds, tools)
         return replace(answer, text=answer.text.replace("{key}", self._key()))
 
     def _json(self, value: dict[str, Any], status: int = 200) -> None:

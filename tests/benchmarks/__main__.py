@@ -94,6 +94,9 @@ def import_figures(table: Table, folder: Path) -> None:
 
 
 def agents_figures(table: Table, folder: Path) -> None:
+    protocol = import_seconds("import agentq_nb, agentq_nb.agent_os.agents.acp_conversation")
+    more = protocol - import_seconds("import agentq_nb")
+    table.add("first session of a kernel: loading the protocol's library, once", more, "s")
     agents.agent_figures(table, folder, ROUNDS)
 
 

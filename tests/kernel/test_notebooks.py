@@ -19,6 +19,7 @@ from tests.kernel.driving import PROJECT, Kernel
 
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 FIRST, SECOND = PROJECT / "notebooks/01_first_queue.ipynb", PROJECT / "notebooks/02_request_response.ipynb"
+FOURTH = PROJECT / "notebooks/04_real_agents.ipynb"
 FIFTH = PROJECT / "notebooks/05_looking_at_the_work.ipynb"
 
 
@@ -120,6 +121,27 @@ def test_the_second_notebook_shows_an_answer_a_timeout_and_a_dead_letter_that_is
         assert len(re.findall(r"^ +[123] +(?:retried|failed) .*missing\.py", shown, re.MULTILINE)) == 3
         assert "missing.py" in shown
         assert "Nothing to remark." in shown
+
+
+# --- notebook 04 ---
+
+
+def test_the_fourth_notebook_works_offline_and_again_after_a_restart(tmp_path: Path) -> None:
+    shown: list[str] = []
+    with Kernel(tmp_path) as kernel:
+        shown += [run_all(kernel, FOURTH), run_all(kernel, FOURTH)]
+        kernel.restart()
+        shown.append(run_all(kernel, FOURTH))
+        assert messages(kernel) == {"messages": 9, "attempts": 9, "statuses": ["completed"]}
+    for text in shown:
+        assert "Review: 2 problems: default value is shared by all calls" in text
+        assert "The file is empty." in text
+        assert "What I found is in review.txt, in 34 words." in text
+        assert re.search(r"Isolation: (bubblewrap|landlock|none)", text)
+        assert "leaves the workspace" in text
+        assert "It asks: Edit src/auth.py" in text
+        assert "def login(user, password, tried=()):" in text
+        assert "2 incidents, the last one: 2024-09" in text
 
 
 # --- the README ---
