@@ -150,7 +150,7 @@ def test_a_library_works_on_the_files_of_a_vm_and_streams_its_answer(library: An
 
     with serving() as model:
         asyncio.run(program(model.url))
-    assert model.keys == {f"Bearer {KEY}"}
+    assert model.keys == {KEY}
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
 
