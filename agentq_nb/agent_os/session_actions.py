@@ -17,7 +17,7 @@ from agentq_nb.agent_os.mcp_servers import checked_servers
 from agentq_nb.agent_os.open_process import OpenProcess, open_process
 from agentq_nb.agent_os.permission_actions import PermissionActions
 from agentq_nb.agent_os.session import Session
-from agentq_nb.agent_os.tools import Calls, Door
+from agentq_nb.agent_os.tools import TOKEN_MARK, Calls, ToolAccess
 from agentq_nb.agent_os.transcript_view import TranscriptView
 from agentq_nb.agent_os.turn import take_turn
 from agentq_nb.agent_os.values import (
@@ -244,12 +244,11 @@ class SessionActions(PermissionActions, action_timeout=None):
             open_tools=functools.partial(self._open_tools, calls),
         )
 
-    async def _open_tools(self, calls: Calls) -> Door | None:
+    async def _open_tools(self, calls: Calls) -> ToolAccess | None:
         if not calls.tools:
             return None
-        door = await self._tool_server.open(calls)
-        self._sessions.redactor.add({"AGENTQ_TOOLS_TOKEN": door.token})
-        return door
+        self._sessions.redactor.add({"AGENTQ_TOOLS_TOKEN": TOKEN_MARK})
+        return await self._tool_server.open(calls)
 
     async def _session_exec(
         self, session: Session, command: str | Sequence[str], timeout: float | None = None

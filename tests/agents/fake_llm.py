@@ -237,7 +237,7 @@ class _Handler(BaseHTTPRequestHandler):
         results: list[str] = []
         for item in body["input"]:
             if item.get("role") == "user":
-                text = "\n".join(part.get("text", "") for part in item["content"])
+                text = _flat(item["content"])
                 if script := self._script(text):
                     prompt, rounds = script, 0
             if str(item.get("type")).endswith("call_output"):

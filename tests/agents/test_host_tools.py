@@ -14,6 +14,7 @@ import pytest
 from agentq_nb import agent_os, agents
 from agentq_nb.agent_os import PermissionRequest, PromptResult, SessionEvent, isolation
 from agentq_nb.agent_os.agents import AcpAgent, AgentSession
+from agentq_nb.agent_os.tools import TOKEN_MARK
 from agentq_nb.errors import PromptFailed, ValidationFailed
 from tests.agents.fake_llm import FakeModel, serving
 from tests.agents.test_acp_agents import KEY, configure, need_agent
@@ -76,13 +77,14 @@ CELLS = [
 ]
 
 
-def test_the_real_claude_looks_at_a_variable_of_a_real_kernel(tmp_path: Path) -> None:
+@pytest.mark.parametrize("background", [False, True], ids=["in the kernel's loop", "in the background"])
+def test_the_real_claude_looks_at_a_variable_of_a_real_kernel(tmp_path: Path, background: bool) -> None:
     need_agent(agents.claude)
     prompt = (
         '@call largest {"column": "people"}\n@call preview {"rows": 1}\n@call largest {"column": "size"}\n@say seen'
     )
     told = "[[event.type, event.text, event.data] for event in await vm.session_events(session.session_id)]"
-    with serving() as model, Kernel(tmp_path, {"AGENTQ_DB": "nb.agentq.duckdb"}) as kernel:
+    with serving() as model, Kernel(tmp_path, {"AGENTQ_DB": "nb.agentq.duckdb"}, background=background) as kernel:
         settings = json.dumps({"env": {"ANTHROPIC_BASE_URL": model.url}})
         kernel.run(f"SETTINGS, KEY, PROMPT = {settings!r}, {KEY!r}, {prompt!r}").check()
         for cell in CELLS:
@@ -177,6 +179,26 @@ def test_an_agent_that_was_started_again_has_its_tools_again(tmp_path: Path) -> 
 
     with serving() as model:
         asyncio.run(program(model))
+
+
+def test_the_token_that_pi_has_in_its_environment_is_told_to_nobody(tmp_path: Path) -> None:
+    need_agent(agents.pi)
+
+    async def program(model: FakeModel) -> None:
+        async with Machine(agent_os(agents=[agents.pi], tools=[total]), tmp_path) as vm:
+            await configure(vm, model)
+            session = await vm.create_session("pi", env=KEYS)
+            await vm.send_prompt(session.session_id, "@run echo $AGENTQ_TOOLS_TOKEN | tee token.txt\n@say it is out")
+            token = (await vm.read_file("token.txt")).decode().strip()
+            assert len(token) > 80
+            assert token not in repr(await vm.session_events(session.session_id))
+            assert TOKEN_MARK not in repr(await vm.session_events(session.session_id))
+            assert (await vm.exec("cat token.txt")).stdout.startswith("[redacted AGENTQ_TOOLS_TOKEN]-")
+
+    with serving() as model:
+        asyncio.run(program(model))
+    for path in tmp_path.glob("nb.agentq.duckdb*"):
+        assert TOKEN_MARK.encode() not in path.read_bytes(), path
 
 
 def test_claude_asks_before_it_calls_a_tool_and_keeps_to_the_answer(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from mcp.client.streamable_http import streamable_http_client
 from agentq_nb import agent_os, agents
 from agentq_nb.agent_os import SessionEvent
 from agentq_nb.agent_os.agents import AgentSession
-from agentq_nb.agent_os.tools import Door
+from agentq_nb.agent_os.tools import ToolAccess
 from agentq_nb.agent_os.tools.showing import LARGEST
 from tests.unit.agent_os.machine import Machine
 
@@ -38,22 +38,22 @@ def total(of: list[str], plus: int = 0) -> int:
 
 
 class Opened:
-    """A VM with tools, one session, and the door that its agent would be given."""
+    """A VM with tools, one session, and the access that its agent would be given."""
 
-    def __init__(self, vm: Machine, session_id: str, doors: dict[str, Door]) -> None:
+    def __init__(self, vm: Machine, session_id: str, accesses: dict[str, ToolAccess]) -> None:
         self.vm = vm
         self.session_id = session_id
-        self.doors = doors
+        self.accesses = accesses
 
     @property
-    def door(self) -> Door:
-        return self.doors[self.session_id]
+    def access(self) -> ToolAccess:
+        return self.accesses[self.session_id]
 
-    async def another(self) -> Door:
-        """The door of a second session."""
+    async def another(self) -> ToolAccess:
+        """The access of a second session."""
         session = await self.vm.create_session("keeper")
         await self.vm.send_prompt(session.session_id, "open")
-        return self.doors[session.session_id]
+        return self.accesses[session.session_id]
 
     async def host_events(self) -> list[SessionEvent]:
         """What the transcript tells about calls of host tools."""
@@ -61,38 +61,38 @@ class Opened:
 
 
 class Kept:
-    """A door as the companion of a session, as a coding agent keeps it."""
+    """Access as the companion of a session, as a coding agent keeps it."""
 
     alive = True
 
-    def __init__(self, door: Door) -> None:
-        self.aclose = door.aclose
+    def __init__(self, access: ToolAccess) -> None:
+        self.aclose = access.aclose
 
 
 @asynccontextmanager
 async def opened(tools: list[Callable[..., Any]], folder: Path, **env: str) -> AsyncIterator[Opened]:
-    doors: dict[str, Door] = {}
+    accesses: dict[str, ToolAccess] = {}
 
     async def keeper(session: AgentSession, prompt: str) -> str:
-        door = await session.open_tools()
-        assert door is not None
-        doors[session.session_id] = door
-        session.held.value = Kept(door)
+        access = await session.open_tools()
+        assert access is not None
+        accesses[session.session_id] = access
+        session.held.value = Kept(access)
         return "kept"
 
     async with Machine(agent_os(agents=[agents.function(keeper)], tools=tools), folder) as vm:
         session = await vm.create_session("keeper", env=env)
         await vm.send_prompt(session.session_id, "open")
-        yield Opened(vm, session.session_id, doors)
+        yield Opened(vm, session.session_id, accesses)
 
 
 @asynccontextmanager
-async def connected(door: Door, mode: str = "auto") -> AsyncIterator[Client]:
+async def connected(access: ToolAccess, mode: str = "auto") -> AsyncIterator[Client]:
     """An MCP client that has been let in."""
-    headers = {"Authorization": f"Bearer {door.token}"}
+    headers = {"Authorization": f"Bearer {access.token}"}
     async with (
         httpx2.AsyncClient(headers=headers, timeout=60) as http,
-        Client(streamable_http_client(door.url, http_client=http), mode=mode) as client,
+        Client(streamable_http_client(access.url, http_client=http), mode=mode) as client,
     ):
         yield client
 
@@ -103,24 +103,24 @@ async def text_of(client: Client, name: str, **arguments: Any) -> tuple[str, boo
     return result.content[0].text, result.is_error
 
 
-async def knock(door: Door, body: Any = INITIALIZE, path: str | None = None, **headers: str) -> httpx2.Response:
+async def knock(access: ToolAccess, body: Any = INITIALIZE, path: str | None = None, **headers: str) -> httpx2.Response:
     """A request as anyone on this machine may make it."""
     accepted = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    url = door.url if path is None else f"http://{urlsplit(door.url).netloc}{path}"
+    url = access.url if path is None else f"http://{urlsplit(access.url).netloc}{path}"
     async with httpx2.AsyncClient(timeout=60) as http:
         return await http.post(url, content=json.dumps(body), headers=accepted | named)
 
 
-def listens(door: Door) -> bool:
+def listens(access: ToolAccess) -> bool:
     with socket.socket() as attempt:
-        return attempt.connect_ex(("127.0.0.1", urlsplit(door.url).port)) == 0
+        return attempt.connect_ex(("127.0.0.1", urlsplit(access.url).port)) == 0
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 def test_a_client_sees_the_tools_and_calls_them(mode: str, tmp_path: Path) -> None:
     async def program() -> None:
-        async with opened([total], tmp_path) as world, connected(world.door, mode) as client:
+        async with opened([total], tmp_path) as world, connected(world.access, mode) as client:
             tool = (await client.list_tools()).tools[0]
             assert (tool.name, tool.description) == ("total", "What they cost together.")
             assert tool.input_schema["required"] == ["of"]
@@ -162,7 +162,7 @@ def test_what_goes_wrong_is_told_to_the_agent(tmp_path: Path) -> None:
 
     async def program() -> None:
         tools = [total, fails, leaves, cancels, cannot_say, cannot_show]
-        async with opened(tools, tmp_path) as world, connected(world.door) as client:
+        async with opened(tools, tmp_path) as world, connected(world.access) as client:
             assert await text_of(client, "fails") == ("KeyError: 'no such column'", True)
             assert await text_of(client, "leaves") == ("SystemExit: I am off", True)
             assert await text_of(client, "cancels") == ("cancels was cancelled by what it called.", True)
@@ -191,24 +191,24 @@ def test_what_goes_wrong_is_told_to_the_agent(tmp_path: Path) -> None:
 def test_nobody_comes_in_without_the_token_of_a_session_that_is_open(tmp_path: Path) -> None:
     async def program() -> None:
         async with opened([total], tmp_path) as world:
-            door = world.door
+            access = world.access
             for attempt in (
                 {},
                 {"Authorization": ""},
                 {"Authorization": "Bearer"},
-                {"Authorization": f"Bearer {door.token[:-1]}"},
-                {"Authorization": f"Bearer {door.token}x"},
-                {"Authorization": f"Basic {door.token}"},
-                {"Authorization": door.token},
-                {"Cookie": f"Authorization=Bearer {door.token}"},
+                {"Authorization": f"Bearer {access.token[:-1]}"},
+                {"Authorization": f"Bearer {access.token}x"},
+                {"Authorization": f"Basic {access.token}"},
+                {"Authorization": access.token},
+                {"Cookie": f"Authorization=Bearer {access.token}"},
             ):
-                refused = await knock(door, **attempt)
+                refused = await knock(access, **attempt)
                 assert refused.status_code == 401, attempt
                 assert refused.headers["WWW-Authenticate"] == "Bearer"
-                assert door.token not in refused.text
-            assert (await knock(door, path=f"/mcp?token={door.token}")).status_code == 401
-            assert (await knock(door, path="/", Authorization=f"Bearer {door.token}")).status_code == 404
-            assert (await knock(door, Authorization=f"Bearer {door.token}")).status_code == 200
+                assert access.token not in refused.text
+            assert (await knock(access, path=f"/mcp?token={access.token}")).status_code == 401
+            assert (await knock(access, path="/", Authorization=f"Bearer {access.token}")).status_code == 404
+            assert (await knock(access, Authorization=f"Bearer {access.token}")).status_code == 200
 
     asyncio.run(program())
 
@@ -216,8 +216,8 @@ def test_nobody_comes_in_without_the_token_of_a_session_that_is_open(tmp_path: P
 def test_a_page_in_a_browser_cannot_come_in_under_another_name(tmp_path: Path) -> None:
     async def program() -> None:
         async with opened([total], tmp_path) as world:
-            key = {"Authorization": f"Bearer {world.door.token}"}
-            port = urlsplit(world.door.url).port
+            key = {"Authorization": f"Bearer {world.access.token}"}
+            port = urlsplit(world.access.url).port
             for host in (
                 "evil.example",
                 f"evil.example:{port}",
@@ -225,14 +225,14 @@ def test_a_page_in_a_browser_cannot_come_in_under_another_name(tmp_path: Path) -
                 "127.0.0.1",
                 f"127.0.0.1:{port}0",
             ):
-                assert (await knock(world.door, Host=host, **key)).status_code == 421, host
+                assert (await knock(world.access, Host=host, **key)).status_code == 421, host
             for origin in ("http://evil.example", f"http://evil.example:{port}", f"http://localhost:{port}", "null"):
-                assert (await knock(world.door, Origin=origin, **key)).status_code == 403, origin
+                assert (await knock(world.access, Origin=origin, **key)).status_code == 403, origin
             # The same for the protocol that knows no sessions.
             newest = {"MCP_Protocol_Version": "2026-07-28", "Mcp_Method": "tools/list"} | key
-            assert (await knock(world.door, Host="evil.example", **newest)).status_code == 421
-            assert (await knock(world.door, Origin="http://evil.example", **newest)).status_code == 403
-            assert (await knock(world.door, Content_Type="text/plain", **key)).status_code == 400
+            assert (await knock(world.access, Host="evil.example", **newest)).status_code == 421
+            assert (await knock(world.access, Origin="http://evil.example", **newest)).status_code == 403
+            assert (await knock(world.access, Content_Type="text/plain", **key)).status_code == 400
 
     asyncio.run(program())
 
@@ -240,7 +240,7 @@ def test_a_page_in_a_browser_cannot_come_in_under_another_name(tmp_path: Path) -
 def test_it_listens_on_loopback_only(tmp_path: Path) -> None:
     async def program() -> None:
         async with opened([total], tmp_path) as world:
-            port = f"{urlsplit(world.door.url).port:04X}"
+            port = f"{urlsplit(world.access.url).port:04X}"
             listening = [
                 line.split()[1]
                 for file in ("/proc/net/tcp", "/proc/net/tcp6")
@@ -255,12 +255,12 @@ def test_it_listens_on_loopback_only(tmp_path: Path) -> None:
 def test_a_request_that_is_too_large_is_refused_and_nothing_breaks(tmp_path: Path) -> None:
     async def program() -> None:
         async with opened([total], tmp_path) as world:
-            key = {"Authorization": f"Bearer {world.door.token}"}
+            key = {"Authorization": f"Bearer {world.access.token}"}
             large = {**INITIALIZE, "padding": "x" * 2_000_000}
-            assert (await knock(world.door, large, **key)).status_code == 413
+            assert (await knock(world.access, large, **key)).status_code == 413
             for rubbish in (None, [], "text", {"jsonrpc": "2.0"}, {**INITIALIZE, "params": 3}):
-                assert 400 <= (await knock(world.door, rubbish, **key)).status_code < 500
-            assert (await knock(world.door, **key)).status_code == 200
+                assert 400 <= (await knock(world.access, rubbish, **key)).status_code < 500
+            assert (await knock(world.access, **key)).status_code == 200
 
     asyncio.run(program())
 
@@ -269,18 +269,18 @@ def test_each_session_has_its_own_token_and_transcript(tmp_path: Path) -> None:
     async def program() -> None:
         async with opened([total], tmp_path) as world:
             second = await world.another()
-            assert second.url == world.door.url
-            assert second.token != world.door.token
+            assert second.url == world.access.url
+            assert second.token != world.access.token
             async with connected(second) as client:
                 assert await text_of(client, "total", of=["tea"]) == ("3", False)
             assert await world.host_events() == []
             # What one session's client has begun is not there for another's.
-            first = await knock(world.door, Authorization=f"Bearer {world.door.token}")
+            first = await knock(world.access, Authorization=f"Bearer {world.access.token}")
             begun = {"Mcp_Session_Id": first.headers["mcp-session-id"], "MCP_Protocol_Version": "2025-11-25"}
             listing = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
-            stolen = await knock(world.door, listing, Authorization=f"Bearer {second.token}", **begun)
+            stolen = await knock(world.access, listing, Authorization=f"Bearer {second.token}", **begun)
             assert stolen.status_code == 404
-            own = await knock(world.door, listing, Authorization=f"Bearer {world.door.token}", **begun)
+            own = await knock(world.access, listing, Authorization=f"Bearer {world.access.token}", **begun)
             assert own.status_code == 200
 
     asyncio.run(program())
@@ -303,17 +303,17 @@ def test_closing_a_session_ends_its_token_its_calls_and_at_last_the_server(tmp_p
             async with connected(second) as client:
                 calling = asyncio.create_task(client.call_tool("endless", {}))
                 await asyncio.wait_for(started.wait(), 30)
-                await world.vm.close_session(next(name for name, door in world.doors.items() if door is second))
+                await world.vm.close_session(next(name for name, access in world.accesses.items() if access is second))
                 assert ended == ["endless"]
                 assert (await knock(second, Authorization=f"Bearer {second.token}")).status_code == 401
                 # The one that is still open does not notice.
-                async with connected(world.door) as other:
+                async with connected(world.access) as other:
                     assert await text_of(other, "total", of=[]) == ("0", False)
                 calling.cancel()
                 await asyncio.wait({calling})
-            assert listens(world.door)
+            assert listens(world.access)
             await world.vm.close_session(world.session_id)
-            assert not listens(world.door)
+            assert not listens(world.access)
             # A new session gets a new server.
             third = await world.another()
             async with connected(third) as client:
@@ -327,12 +327,12 @@ def test_closing_a_session_ends_its_token_its_calls_and_at_last_the_server(tmp_p
 def test_a_vm_that_sleeps_listens_no_more_and_serves_again_after_the_next_prompt(tmp_path: Path) -> None:
     async def program() -> None:
         async with opened([total], tmp_path) as world:
-            before = world.door
+            before = world.access
             await world.vm.sleep()
             assert not listens(before)
             await world.vm.send_prompt(world.session_id, "open")
-            assert world.door is not before
-            async with connected(world.door) as client:
+            assert world.access is not before
+            async with connected(world.access) as client:
                 assert await text_of(client, "total", of=["tea"]) == ("3", False)
 
     asyncio.run(program())
@@ -346,7 +346,7 @@ def test_fifty_calls_at_once_run_side_by_side_and_are_all_told(tmp_path: Path) -
             await together.wait()  # passed only when all fifty are here
             return number * number
 
-        async with opened([meet], tmp_path) as world, connected(world.door) as client:
+        async with opened([meet], tmp_path) as world, connected(world.access) as client:
             answers = await asyncio.gather(*(text_of(client, "meet", number=number) for number in range(50)))
             assert answers == [(str(number * number), False) for number in range(50)]
             events = await world.host_events()
@@ -363,7 +363,7 @@ def test_a_huge_result_is_cut_for_the_agent_and_in_the_transcript(tmp_path: Path
         return list(range(1_000_000))
 
     async def program() -> None:
-        async with opened([everything], tmp_path) as world, connected(world.door) as client:
+        async with opened([everything], tmp_path) as world, connected(world.access) as client:
             text, failed = await text_of(client, "everything")
             assert not failed
             assert text.startswith("[0,1,2,")
@@ -386,7 +386,7 @@ def test_a_client_that_gives_up_a_call_cancels_the_tool(mode: str, tmp_path: Pat
             finally:
                 ended.set()
 
-        async with opened([endless], tmp_path) as world, connected(world.door, mode) as client:
+        async with opened([endless], tmp_path) as world, connected(world.access, mode) as client:
             calling = asyncio.create_task(client.call_tool("endless", {}))
             await asyncio.wait_for(started.wait(), 30)
             told = world.vm.heard("tool_result", "")
@@ -406,7 +406,7 @@ def test_secrets_reach_neither_the_agent_nor_the_disk(tmp_path: Path) -> None:
         raise ValueError(f"bad key {SECRET}")
 
     async def program() -> str:
-        async with opened([leaks, fails], tmp_path, API_KEY=SECRET) as world, connected(world.door) as client:
+        async with opened([leaks, fails], tmp_path, API_KEY=SECRET) as world, connected(world.access) as client:
             assert await text_of(client, "leaks") == ('{"key":"[redacted API_KEY]"}', False)
             assert await text_of(client, "fails", with_secret=SECRET) == (
                 "ValueError: bad key [redacted API_KEY]",
@@ -415,8 +415,8 @@ def test_secrets_reach_neither_the_agent_nor_the_disk(tmp_path: Path) -> None:
             text, _ = await text_of(client, "fails", other=SECRET)
             assert SECRET not in text
             assert SECRET not in repr(await world.host_events())
-            assert world.door.token not in repr(world.door)
-            return world.door.token
+            assert world.access.token not in repr(world.access)
+            return world.access.token
 
     token = asyncio.run(program())
     for path in tmp_path.rglob("*"):
@@ -428,14 +428,14 @@ def test_secrets_reach_neither_the_agent_nor_the_disk(tmp_path: Path) -> None:
 def test_what_a_bad_client_does_shows_up_in_nobodys_cell(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     async def program() -> None:
         async with opened([total], tmp_path) as world:
-            port = urlsplit(world.door.url).port
+            port = urlsplit(world.access.url).port
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"this is no HTTP\r\n\r\n")
             assert await asyncio.wait_for(reader.read(), 30)
             writer.close()
-            await knock(world.door, Host="evil.example", Authorization=f"Bearer {world.door.token}")
-            await knock(world.door, "rubbish", Authorization=f"Bearer {world.door.token}")
-            async with connected(world.door, "legacy") as client:
+            await knock(world.access, Host="evil.example", Authorization=f"Bearer {world.access.token}")
+            await knock(world.access, "rubbish", Authorization=f"Bearer {world.access.token}")
+            async with connected(world.access, "legacy") as client:
                 await text_of(client, "total", of=["coffee"])
 
     root = logging.getLogger()
@@ -453,7 +453,7 @@ def test_signals_stay_the_kernels(tmp_path: Path) -> None:
 
     async def program() -> None:
         before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-        async with opened([total], tmp_path) as world, connected(world.door) as client:
+        async with opened([total], tmp_path) as world, connected(world.access) as client:
             await text_of(client, "total", of=[])
             assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 

@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from agentq_nb.agent_os.agents.agent import AgentSession, Emit
 from agentq_nb.agent_os.agents.installing import Found, find, find_node, why_no_node
-from agentq_nb.agent_os.tools import Door
+from agentq_nb.agent_os.tools import ToolAccess
 from agentq_nb.agent_os.values import AgentCheck, ChoiceKind
 from agentq_nb.agent_os.workspace import HOME, Workspace
 from agentq_nb.errors import AgentError
@@ -55,7 +55,7 @@ class AcpAgent:
     """What the usage that it tells is of, where that is known: ``"turn"`` or ``"last call"``."""
     hint: str = ""
     """What to look at when its language model refuses."""
-    bridge: Callable[[Workspace, Door], Mapping[str, str]] | None = field(default=None, repr=False)
+    bridge: Callable[[Workspace, ToolAccess], Mapping[str, str]] | None = field(default=None, repr=False)
     """For an agent that knows no MCP: prepares the workspace so that it can call the notebook's tools all the same, and
     returns more variables for its process."""
     hidden_error: Callable[[Workspace, str], str | None] | None = field(default=None, repr=False)
@@ -121,21 +121,21 @@ class AcpAgent:
         kind = (await session.isolation()).kind
         bound = kind == "bubblewrap"
         command += self.alone if kind == "none" else self.isolated
-        door = await session.open_tools()
+        access = await session.open_tools()
         try:
             environment = dict(self.environment)
-            if door is not None and self.bridge is not None:
-                environment |= await anyio.to_thread.run_sync(self.bridge, session.workspace, door)
+            if access is not None and self.bridge is not None:
+                environment |= await anyio.to_thread.run_sync(self.bridge, session.workspace, access)
             process = await session.open(
                 command, env=environment, programs=programs, readable=(*readable, *self.readable)
             )
         except BaseException:
-            if door is not None:
-                await door.aclose()
+            if access is not None:
+                await access.aclose()
             raise
         below = session.cwd.relative_to(session.root).parts
         cwd = "/".join((HOME if bound else str(session.root), *below))
-        conversation: Conversation = await conversing.begin(process, cwd, session, self, load, door)
+        conversation: Conversation = await conversing.begin(process, cwd, session, self, load, access)
         conversation.briefing = _briefing(session, bound, conversation.loaded)
         return conversation
 

@@ -25,7 +25,7 @@ from agentq_nb.agent_os.agents.acp_updates import Updates
 from agentq_nb.agent_os.agents.acp_wire import Wire, what_it_said
 from agentq_nb.agent_os.agents.agent import AgentEvent, AgentSession, Emit
 from agentq_nb.agent_os.open_process import OpenProcess
-from agentq_nb.agent_os.tools import NAME, Door
+from agentq_nb.agent_os.tools import NAME, ToolAccess
 from agentq_nb.agent_os.values import ChoiceKind, McpServer, PermissionRequest
 from agentq_nb.agent_os.workspace import Workspace
 from agentq_nb.errors import AgentError, PromptFailed
@@ -47,14 +47,14 @@ async def begin(
     session: AgentSession,
     agent: AcpAgent,
     load: str | None,
-    door: Door | None,
+    access: ToolAccess | None,
 ) -> Conversation:
     """Greet the agent and open a session with it, with ``cwd`` as it sees it.
 
-    ``load`` is the agent's own id of an earlier session, to be taken up again where it can do that; ``door`` leads to
-    the tools of the notebook. Raises ``AgentError``; ``process`` is ended then, and ``door`` shut.
+    ``load`` is the agent's own id of an earlier session, to be taken up again where it can do that; ``access`` is that to
+    the tools of the notebook. Raises ``AgentError``; ``process`` is ended then, and ``access`` too.
     """
-    conversation = Conversation(process, session, agent, door)
+    conversation = Conversation(process, session, agent, access)
     try:
         with anyio.fail_after(_STARTING):
             await conversation.open(cwd, load)
@@ -71,14 +71,14 @@ async def begin(
 class Conversation:
     """An agent that runs. What it tells reaches the transcript in the order in which it was told."""
 
-    def __init__(self, process: OpenProcess, session: AgentSession, agent: AcpAgent, door: Door | None) -> None:
+    def __init__(self, process: OpenProcess, session: AgentSession, agent: AcpAgent, access: ToolAccess | None) -> None:
         self.briefing = ""
         """What the agent is to be told beside its next prompt."""
         self.loaded = False
         """Whether it took up an earlier session."""
         self._session = session
         self._agent = agent
-        self._door = door
+        self._tools = access
         self._wire = Wire(process, _Answers(self), self._tell, self._note_noise)
         self._session_id = ""
         """What the agent calls the session; empty until it is open and what it was before has been replayed."""
@@ -157,8 +157,8 @@ class Conversation:
     async def aclose(self) -> None:
         """End the agent with all it started."""
         with anyio.CancelScope(shield=True):
-            if self._door is not None:
-                await self._door.aclose()
+            if self._tools is not None:
+                await self._tools.aclose()
             await self._wire.aclose()
 
     async def permission(self, options: list[PermissionOption], tool_call: ToolCallUpdate) -> RequestPermissionResponse:
@@ -198,15 +198,15 @@ class Conversation:
 
     async def _host_tools(self, takes: Mapping[str, Any]) -> list[McpServer]:
         """How the agent reaches the notebook's tools, where there are any and it can."""
-        if self._door is None or self._agent.bridge is not None:
+        if self._tools is None or self._agent.bridge is not None:
             return []
         if not takes.get("http"):
             await self._session.note(
                 f"The tools of the notebook were not offered: {self._agent.name} takes none over HTTP."
             )
             return []
-        token = {"name": "Authorization", "value": f"Bearer {self._door.token}"}
-        return [{"type": "http", "name": NAME, "url": self._door.url, "headers": [token]}]
+        token = {"name": "Authorization", "value": f"Bearer {self._tools.token}"}
+        return [{"type": "http", "name": NAME, "url": self._tools.url, "headers": [token]}]
 
     async def _finish(self, response: PromptResponse, emit: Emit) -> None:
         if self._agent.hidden_error is not None and response.stop_reason == "end_turn":
@@ -233,8 +233,8 @@ class Conversation:
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(_CANCELLING), suppress(Exception):
                 await self._wire.notify("session/cancel", sessionId=self._session_id)
-                if self._door is not None:
-                    self._door.calls.cancel()
+                if self._tools is not None:
+                    self._tools.calls.cancel()
                 await asyncio.wait({request})
             if request.done():
                 with suppress(Exception):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 from agentq_nb.agent_os.open_process import OpenProcess
-from agentq_nb.agent_os.tools import Door
+from agentq_nb.agent_os.tools import ToolAccess
 from agentq_nb.agent_os.values import (
     AgentCheck,
     ChoiceKind,
@@ -58,7 +58,7 @@ class AgentEvent:
 Emit: TypeAlias = Callable[[AgentEvent], Awaitable[None]]
 Execute: TypeAlias = Callable[..., Awaitable[ExecResult]]
 Open: TypeAlias = Callable[..., Awaitable[OpenProcess]]
-OpenTools: TypeAlias = Callable[[], Awaitable[Door | None]]
+OpenTools: TypeAlias = Callable[[], Awaitable[ToolAccess | None]]
 Learn: TypeAlias = Callable[..., Awaitable[None]]
 Note: TypeAlias = Callable[[str], Awaitable[None]]
 Permit: TypeAlias = Callable[[PermissionRequest], Awaitable[Permission]]
@@ -90,7 +90,7 @@ class Held:
             await companion.aclose()
 
 
-async def _no_tools() -> Door | None:
+async def _no_tools() -> ToolAccess | None:
     return None
 
 
@@ -132,7 +132,7 @@ class AgentSession:
     """The functions given as ``agent_os(tools=[…])``, by name: ``await session.tools["f"](1)``. In a plain function,
     which runs in a thread, they are called without ``await``. Each call is part of the transcript."""
     open_tools: OpenTools = field(default=_no_tools, repr=False)
-    """Lets a process of the agent's call them over MCP, until the door that is returned is closed. None: no tools."""
+    """Lets a process of the agent's call them over MCP, until what is returned is closed. None: there are no tools."""
     stopped: threading.Event = field(default_factory=threading.Event, repr=False)
 
     @property

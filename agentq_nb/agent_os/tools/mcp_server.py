@@ -38,18 +38,21 @@ for _library in ("mcp", "uvicorn", "sse_starlette"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
 
-async def speak(calls: Calls, url: str, ready: asyncio.Future[ASGIApp], closing: asyncio.Event) -> None:
-    """Serve one session's tools until ``closing``; ``ready`` gets what answers the requests for them."""
+def requests_for(calls: Calls, url: str) -> StreamableHTTPSessionManager:
+    """What answers the requests for one session's tools, while it is served."""
     host = urlsplit(url).netloc
-    manager = StreamableHTTPSessionManager(
+    return StreamableHTTPSessionManager(
         _server(calls),
         # A page in a browser that was led here under another name, or from another origin, is none of ours.
         security_settings=TransportSecuritySettings(allowed_hosts=[host], allowed_origins=[f"http://{host}"]),
         session_idle_timeout=None,
         max_request_body_size=_LARGEST_REQUEST,
     )
-    async with manager.run():
-        ready.set_result(manager.handle_request)
+
+
+async def serve(requests: StreamableHTTPSessionManager, closing: asyncio.Event) -> None:
+    """Serve one session's tools until ``closing``; what runs then is cancelled."""
+    async with requests.run():
         await closing.wait()
 
 

@@ -22,20 +22,23 @@ if TYPE_CHECKING:
 NAME = "notebook"
 """What agents know the server as: to most of them, a tool ``f`` is ``mcp__notebook__f``."""
 
+TOKEN_MARK = secrets.token_urlsafe(32)
+"""The beginning of every token of this process: whoever takes this out of a text has taken out all of them."""
+
 _PATH = "/mcp"
 
 
-class Door:
-    """One session's way in, good until it is closed and for nobody else."""
+class ToolAccess:
+    """One session's way to its tools, good until it is closed and for nobody else."""
 
     def __init__(self, server: ToolServer, calls: Calls, url: str) -> None:
         self.url = url
-        self.token = secrets.token_urlsafe(32)
+        self.token = f"{TOKEN_MARK}-{secrets.token_urlsafe(32)}"
         self.calls = calls
         self._server = server
 
     def __repr__(self) -> str:
-        return f"Door({self.url})"
+        return f"ToolAccess({self.url})"
 
     def fits(self, authorization: bytes) -> bool:
         """Whether a request with this header may come in."""
@@ -47,47 +50,43 @@ class Door:
 
 
 class ToolServer:
-    """Serves the tools of one VM. It listens on a free port of 127.0.0.1 while at least one door is open."""
+    """Serves the tools of one VM. It listens on a free port of 127.0.0.1 while at least one session has access."""
 
     def __init__(self) -> None:
-        self._doors: dict[Door, tuple[ASGIApp, _Service]] = {}
+        self._open: dict[ToolAccess, tuple[ASGIApp, _Service]] = {}
         self._listening: _Service | None = None
         self._url = ""
-        self._changing = anyio.Lock()
 
-    async def open(self, calls: Calls) -> Door:
-        """A door for one session."""
+    async def open(self, calls: Calls) -> ToolAccess:
+        """Access for one session."""
         # Loading the protocol's library takes half a second, and the loop has other things to do.
         mcp_server = await anyio.to_thread.run_sync(importlib.import_module, "agentq_nb.agent_os.tools.mcp_server")
-        async with self._changing:
-            if self._listening is None:
-                listener = socket.create_server(("127.0.0.1", 0))
-                self._url = f"http://127.0.0.1:{listener.getsockname()[1]}{_PATH}"
-                self._listening = _Service(lambda closing: mcp_server.listen(self._answer, listener, closing))
-            door = Door(self, calls, self._url)
-            ready: asyncio.Future[ASGIApp] = asyncio.get_running_loop().create_future()
-            speaking = _Service(lambda closing: mcp_server.speak(calls, self._url, ready, closing))
-            self._doors[door] = (await ready, speaking)
-            return door
+        if self._listening is None:
+            listener = socket.create_server(("127.0.0.1", 0))
+            self._url = f"http://127.0.0.1:{listener.getsockname()[1]}{_PATH}"
+            self._listening = _Service(lambda closing: mcp_server.listen(self._answer, listener, closing))
+        access = ToolAccess(self, calls, self._url)
+        requests = mcp_server.requests_for(calls, self._url)
+        self._open[access] = (requests.handle_request, _Service(lambda closing: mcp_server.serve(requests, closing)))
+        return access
 
-    async def shut(self, door: Door) -> None:
-        """Close one door; behind the last one the server ends."""
-        if door not in self._doors:
+    async def shut(self, access: ToolAccess) -> None:
+        """End one session's access; with the last one the server ends."""
+        if access not in self._open:
             return
-        _, speaking = self._doors.pop(door)
-        door.calls.cancel()
+        _, serving = self._open.pop(access)
+        access.calls.cancel()
         with anyio.CancelScope(shield=True):
-            await speaking.aclose()
-            async with self._changing:
-                if not self._doors and self._listening is not None:
-                    listening, self._listening = self._listening, None
-                    await listening.aclose()
+            await serving.aclose()
+            if not self._open and self._listening is not None:
+                listening, self._listening = self._listening, None
+                await listening.aclose()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lead a request to the session whose token it carries. Nothing is read of one that has none."""
         headers = dict(scope["headers"])
-        for door, (answer, _) in self._doors.items():
-            if door.fits(headers.get(b"authorization", b"")):
+        for access, (answer, _) in self._open.items():
+            if access.fits(headers.get(b"authorization", b"")):
                 if scope["path"] != _PATH:
                     await _refuse(send, 404, f"The tools are at {_PATH}.")
                 else:
