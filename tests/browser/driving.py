@@ -28,6 +28,7 @@ SCREENSHOTS = Path(os.environ.get("AGENTQ_SCREENSHOTS") or PROJECT / "artefacts"
 WIDE, NARROW, HEIGHT = 1400, 640, 1400
 """Sizes of the window in pixels."""
 
+_MOST_PICTURES = 12
 _PANEL = "window.jupyterapp.shell.currentWidget"
 _SCROLLER = f"{_PANEL}.content.node.querySelector('.jp-WindowedPanel-outer')"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -234,13 +235,13 @@ class Lab:
         return file
 
     def screenshots(self, name: str) -> None:
-        """Pictures of the whole notebook from its first cell to its last: ``name-1``, ``name-2``, …"""
+        """Pictures of the notebook from its first cell on, as far as they go: ``name-1``, ``name-2``, …"""
         height = self.page.evaluate(f"() => {_SCROLLER}.clientHeight")
         end = self.page.evaluate(
             f"""() => {_PANEL}.content.widgets.at(-1).node.getBoundingClientRect().bottom
                 - {_SCROLLER}.getBoundingClientRect().top + {_SCROLLER}.scrollTop"""
         )
-        for number in range(math.ceil(end / height)):
+        for number in range(min(_MOST_PICTURES, math.ceil(end / height))):
             self.page.evaluate(f"top => {{ {_SCROLLER}.scrollTop = top; }}", number * height)
             self.screenshot(f"{name}-{number + 1}")
 

@@ -86,7 +86,7 @@ FORMS = {
 
 # What other libraries draw: Markdown that a transcript makes of itself, and DataFrames.
 DRAWN_BY_OTHERS = {
-    "Markdown": "from IPython.display import Markdown\ntranscript = await machine.transcript(session.session_id)\nMarkdown(transcript.markdown())",
+    "Markdown": "from IPython.display import Markdown\ntranscript = await machine.transcript(session.session_id, 3)\nMarkdown(transcript.markdown())",
     "a query": "%agentq sql select * exclude (time, seq) from events order by seq",
     "TeX in a cell": "%agentq sql select '$' || chr(92) || 'href{javascript:harmed=1}{TeX link}$' as \"$x$\", '<svg onload=harmed=1>' as html",
     "a transcript": "transcript.frame()",

@@ -37,6 +37,7 @@ def test_every_notebook_runs_in_jupyterlab_and_is_readable_afterwards_without_a_
     lab.set_theme("dark")
     lab.set_width(NARROW)
     lab.screenshots(f"{notebook.stem}-dark-narrow")
+    lab.run("%agentq stop;")  # what was shown live is a picture from here on
     forms = lab.notebook.locator(".agentq").all_inner_texts()
     assert forms
     lab.save()
