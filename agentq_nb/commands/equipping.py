@@ -38,13 +38,13 @@ class Agents(Command):
         import anyio.to_thread
 
         from agentq_nb.agent_os.agents.installing import install
-        from agentq_nb.agent_os.agents.presets import PRESETS
+        from agentq_nb.agent_os.agents.presets import AS_OF, PRESETS
 
         asked = list(dict.fromkeys(self.names.split()))
         unknown = [name for name in asked if name not in PRESETS]
         if self.verb not in (None, "install") or (self.verb and not asked) or unknown:
             raise BadWords(f"Type: agents, or agents install AGENT... with some of: {', '.join(PRESETS)}.")
         for name in asked:
-            await install(name, PRESETS[name].packages)
+            await install(name, PRESETS[name].packages, AS_OF)
         shown = [PRESETS[name] for name in asked] or list(PRESETS.values())
         return AgentsHere(tuple([await anyio.to_thread.run_sync(agent.check) for agent in shown]))

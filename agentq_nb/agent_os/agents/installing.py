@@ -69,17 +69,17 @@ def node_version(path: str) -> tuple[int, ...] | None:
     return _asked_version(path, os.stat(path).st_mtime_ns)
 
 
-async def install(name: str, packages: Sequence[str]) -> Path:
+async def install(name: str, packages: Sequence[str], as_of: str) -> Path:
     """Put an agent's npm packages into the cache, and a Node where none is new enough. The folder.
 
-    What was there before is replaced once the new one is whole. Raises ``AgentError``.
+    What they depend on is taken as it was on the day ``as_of`` (like ``2026-11-09``). What was there before is replaced once the new one is whole. Raises ``AgentError``.
     """
     if find_node() is None:
         await _npm_install("node", [_NODE_PACKAGE])
-    return await _npm_install(name, packages)
+    return await _npm_install(name, [f"--before={as_of}", *packages])
 
 
-async def _npm_install(name: str, packages: Sequence[str]) -> Path:
+async def _npm_install(name: str, words: Sequence[str]) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise AgentError(f"{_GET_NPM}.", code="not_installed")
@@ -90,11 +90,11 @@ async def _npm_install(name: str, packages: Sequence[str]) -> Path:
         # With a package.json of its own, npm does not look for one further up.
         (fresh / "package.json").write_text("{}")
         quiet = ["--no-audit", "--no-fund", "--loglevel=error"]
-        words = [npm, "install", "--prefix", str(fresh), *quiet, *packages]
-        done = await anyio.run_process(words, check=False, stderr=subprocess.STDOUT, cwd=fresh)
+        command = [npm, "install", "--prefix", str(fresh), *quiet, *words]
+        done = await anyio.run_process(command, check=False, stderr=subprocess.STDOUT, cwd=fresh)
         if done.returncode:
             said = done.stdout.decode(errors="replace").strip()[-2000:]
-            raise AgentError(f"npm could not install {' '.join(packages)}: {said}", code="not_installed")
+            raise AgentError(f"npm could not install {' '.join(words)}: {said}", code="not_installed")
         await anyio.to_thread.run_sync(shutil.rmtree, target, True)
         fresh.rename(target)
     finally:

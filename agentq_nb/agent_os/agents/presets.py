@@ -8,6 +8,10 @@ from agentq_nb.agent_os.agents.acp_agent import AcpAgent
 from agentq_nb.agent_os.agents.pi_sessions import error_of_last_turn
 from agentq_nb.agent_os.agents.pi_tools import offer_tools
 
+AS_OF = "2026-11-09"
+"""The day on which the versions below were tried. What they depend on is installed as it was then: these programs name
+ranges, and a dependency that is published later may break them, or not be whole for a while."""
+
 pi = AcpAgent(
     "pi",
     ("pi-acp",),

@@ -10,6 +10,7 @@ import pytest
 
 from agentq_nb import agents
 from agentq_nb.agent_os.agents import installing
+from agentq_nb.agent_os.agents.presets import AS_OF
 from agentq_nb.cli import main
 from agentq_nb.errors import AgentError
 
@@ -78,7 +79,9 @@ def test_installing_gets_the_packages_and_a_node_where_the_one_here_is_old(
 ) -> None:
     assert main(["agents", "install", "pi"]) == 0
     assert "1.2.3" in capsys.readouterr().out
-    assert [call.split()[-1] for call in npm_calls(machine)] == ["node@22", agents.pi.packages[-1]]
+    of_node, of_pi = npm_calls(machine)
+    assert (of_node.split()[-1], of_pi.split()[-1]) == ("node@22", agents.pi.packages[-1])
+    assert f"--before={AS_OF}" in of_pi, "a dependency published since was never tried with this version"
     check = agents.pi.check()
     assert check
     assert (check.version, check.path) == ("1.2.3", str(installing.cache() / "pi/node_modules/.bin/pi-acp"))
@@ -104,7 +107,7 @@ def test_a_failed_installation_says_why_and_leaves_what_was_there(
 def test_without_npm_installing_says_how_to_get_it(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(machine))
     with pytest.raises(AgentError, match=r"npm is not on the PATH: install Node\.js"):
-        asyncio.run(installing.install("pi", ["pi-acp"]))
+        asyncio.run(installing.install("pi", ["pi-acp"], AS_OF))
 
 
 def test_a_program_in_the_home_folder_does_not_show_all_of_it(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
