@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from agentq_nb import agent_os, agents
 from agentq_nb.agent_os import PermissionRequest, PromptResult, SessionEvent, isolation
 from agentq_nb.agent_os.agents import AcpAgent, AgentSession
 from agentq_nb.agent_os.tools import TOKEN_MARK
-from agentq_nb.errors import PromptFailed, ValidationFailed
+from agentq_nb.errors import AgentError, PromptFailed, ValidationFailed
 from tests.agents.fake_llm import FakeModel, serving
 from tests.agents.test_acp_agents import KEY, configure, need_agent
 from tests.kernel.driving import Kernel
@@ -222,8 +223,6 @@ def test_claude_asks_before_it_calls_a_tool_and_keeps_to_the_answer(tmp_path: Pa
 
 
 def test_an_agent_that_takes_no_tools_says_so_in_the_transcript(tmp_path: Path) -> None:
-    import sys
-
     stub = agents.acp("stub", [sys.executable, str(Path(__file__).with_name("stub_agent.py"))], readable=[sys.prefix])
 
     async def program() -> None:
@@ -233,6 +232,8 @@ def test_an_agent_that_takes_no_tools_says_so_in_the_transcript(tmp_path: Path) 
                 await vm.send_prompt(session.session_id, "count 1")
             notes = [event.text for event in await vm.session_events(session.session_id) if event.type == "note"]
             assert notes == ["The tools of the notebook were not offered: stub takes none over HTTP."]
+            with pytest.raises(AgentError, match="The name 'notebook' is that of the notebook's own tools"):
+                await vm.create_session("stub", mcp_servers=[{"name": "notebook", "command": "true"}])
 
     asyncio.run(program())
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import logging
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -449,8 +450,6 @@ def test_what_a_bad_client_does_shows_up_in_nobodys_cell(tmp_path: Path, capfd: 
 
 
 def test_signals_stay_the_kernels(tmp_path: Path) -> None:
-    import signal
-
     async def program() -> None:
         before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
         async with opened([total], tmp_path) as world, connected(world.access) as client:

@@ -188,8 +188,11 @@ class Conversation:
             ) from None
 
     def _check_servers(self, takes: Mapping[str, Any]) -> None:
-        """Refuse MCP servers that the agent would not talk to."""
+        """Refuse MCP servers that the agent would not talk to, or would take for the notebook's tools."""
         for server in self._session.mcp_servers:
+            if self._tools is not None and server["name"] == NAME:
+                taken = f"The name '{NAME}' is that of the notebook's own tools: give the MCP server another."
+                raise AgentError(taken, code="mcp_name_taken")
             kind = server.get("type", "stdio")
             if not self._agent.takes_servers or (kind != "stdio" and not takes.get(kind)):
                 what = f"MCP servers over {kind}" if self._agent.takes_servers else "MCP servers"
