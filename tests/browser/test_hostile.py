@@ -36,11 +36,11 @@ def assert_only_shown(page: Page) -> None:
     assert texts.count("<script>window.harmed = true") > 10
     assert texts.count("[Markdown link](javascript:window.harmed = true)") > 10
     assert "[0m" not in texts
-    address = page.url
+    address = page.url.partition("?")[0]  # JupyterLab itself drops what follows
     for words in ("HTML link", "[Markdown link](", "TeX link"):
         page.locator(".agentq", has_text=words).first.get_by_text(words).first.click()
     page.wait_for_timeout(500)
-    assert page.url == address
+    assert page.url.partition("?")[0] == address
     assert [frame.evaluate("() => window.harmed") for frame in page.frames] == [None] * len(page.frames)
     scripts = page.locator("a[href]").evaluate_all(
         "all => all.map(a => a.href).filter(href => /^(java|vb)script:/i.test(href))"
