@@ -204,10 +204,11 @@ class SessionActions(PermissionActions, action_timeout=None):
                 await self._sessions.opened(session_id)
             except Exception as error:
                 await session.held.release()
-                shown = self._sessions.redactor.text
+                redactor = self._sessions.redactor
                 if isinstance(error, AgentError):
-                    raise type(error)(shown(error.message), code=error.code, metadata=error.metadata) from None
-                said = shown(f"{type(error).__name__}: {error}")
+                    metadata = redactor.data(error.metadata)
+                    raise type(error)(redactor.text(error.message), code=error.code, metadata=metadata) from None
+                said = redactor.text(f"{type(error).__name__}: {error}")
                 raise AgentError(f"Agent '{agent.name}' could not be started: {said}", code="not_ready") from None
 
     async def _prompt(self, session: Session, text: str, origin: str) -> PromptResult:

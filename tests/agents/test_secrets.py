@@ -7,7 +7,9 @@ character a line), the files that an agent writes itself, and bodies and replies
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import traceback
 from collections.abc import Awaitable
 from pathlib import Path
@@ -72,8 +74,6 @@ def test_an_agent_that_quotes_its_key_instead_of_getting_ready(
 def test_a_function_that_fails_with_a_key_it_was_given_or_found(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import os
-
     def careless(session: Any, prompt: str) -> str:
         if prompt == "given":
             raise RuntimeError(f"401 for {session.env['API_KEY']} of {session}")
@@ -96,8 +96,6 @@ def test_a_function_that_fails_with_a_key_it_was_given_or_found(
 
 
 def test_a_handler_that_fails_with_a_key_or_on_the_line_that_has_it(tmp_path: Path) -> None:
-    import os
-
     class Worker(Actor):
         tasks = Queue(str, retry=Retry(attempts=1))
 
@@ -143,6 +141,33 @@ def test_a_request_for_permission_reaches_nobody_with_its_key(tmp_path: Path, ca
     assert_not_stored([SECRET], tmp_path)
 
 
+def test_a_tool_of_the_notebook_that_quotes_a_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    def lookup(what: str) -> str:
+        """Look something up."""
+        if what == "error":
+            raise RuntimeError(f"401 for {os.environ['SOME_API_KEY']}")
+        return f"{what}: {os.environ['SOME_API_KEY']}"
+
+    async def asking(session: Any, prompt: str) -> Any:
+        yield str(await session.tools["lookup"](what=session.env["API_KEY"]))
+        with contextlib.suppress(Exception):
+            await session.tools["lookup"](what="error")
+
+    async def program() -> str:
+        async with Machine(agent_os(agents=[agents.function(asking)], tools=[lookup]), tmp_path) as vm:
+            session = await vm.create_session("asking", env={"API_KEY": SECRET})
+            told = await vm.send_prompt(session.session_id, "go")
+            assert told.text == "[redacted API_KEY]: [redacted SOME_API_KEY]"
+            return repr(told) + repr(vm.events)
+
+    shown = asyncio.run(program())
+    assert "401 for [redacted SOME_API_KEY]" in shown
+    assert_nowhere([SECRET, KERNELS], shown + caplog.text)
+    assert_not_stored([SECRET, KERNELS], tmp_path)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -154,6 +179,13 @@ def test_a_request_for_permission_reaches_nobody_with_its_key(tmp_path: Path, ca
         {"environment": {"API_KEY": SECRET}},
         {"env": {"API_KEY": SECRET}, "cwd": "missing"},
         {"env": {"API_KEY": SECRET}, "keep": "perhaps"},
+        {"env": {"API_KEY": SECRET}, "mode": "unheard of"},
+        {
+            "mcp_servers": [
+                {"name": "far", "url": "http://127.0.0.1:1/", "headers": {"Authorization": f"Bearer {SECRET}"}}
+            ]
+        },
+        {"mcp_servers": [{"name": "near", "command": "no-such", "env": {"API_KEY": SECRET}, "cwd": SECRET}]},
     ],
     ids=str,
 )
