@@ -14,6 +14,7 @@ from agentq_nb.notebook.dashboard.deltas import Row, Sections
 from agentq_nb.notebook.html import as_html
 
 _MOST_ROWS = 50
+_MOST_SESSIONS, _MOST_MESSAGES = 8, 10  # a picture is there to be scrolled past
 
 
 def as_page(sheets: Sequence[Sheet], kind: str) -> str:
@@ -35,8 +36,7 @@ def of_dashboard(sections: Sections, at: float) -> list[Sheet]:
     if queues := _rows(sections, "queues"):
         sheets.append(_queues(queues, at))
     if sessions := _rows(sections, "sessions"):
-        rows = [(row["agent"], row["actor"], tone(row["status"]), row["said"]) for row in sessions]
-        sheets.append(Sheet(title="Sessions", columns=("agent", "VM", "status", "said last"), rows=rows))
+        sheets.append(_sessions(sessions))
     if messages := _rows(sections, "messages"):
         sheets.append(_messages(messages))
     return sheets
@@ -94,9 +94,21 @@ def _queues(queues: Sequence[Row], at: float) -> Sheet:
     )
 
 
+def _sessions(sessions: Sequence[Row]) -> Sheet:
+    """Those that were open come first."""
+    shown = sorted(sessions, key=lambda row: row["status"] == "closed")[:_MOST_SESSIONS]
+    return Sheet(
+        title="Sessions",
+        columns=("agent", "VM", "status", "said last"),
+        rows=[(row["agent"], row["actor"], tone(row["status"]), row["said"]) for row in shown],
+        notes=["There are more: %agentq sessions"] if len(sessions) > len(shown) else [],
+    )
+
+
 def _messages(messages: Sequence[Row]) -> Sheet:
     return Sheet(
         title="Messages",
+        notes=["There are more: %agentq results"] if len(messages) > _MOST_MESSAGES else [],
         columns=("sent (UTC)", "queue", "status", "body", "reply or error"),
         rows=[
             (
@@ -106,7 +118,7 @@ def _messages(messages: Sequence[Row]) -> Sheet:
                 row["body"],
                 Cell(row["outcome"], "bad") if row["bad"] else row["outcome"],
             )
-            for row in messages
+            for row in messages[:_MOST_MESSAGES]
         ],
     )
 

@@ -77,3 +77,17 @@ def test_a_picture_says_what_was_seen_last() -> None:
 
 def test_before_the_first_look_there_is_a_picture_too() -> None:
     assert "agentq dashboard" in picture.as_plain(picture.of_dashboard({}, 10.0))
+
+
+def test_a_picture_is_short_and_says_where_the_rest_is() -> None:
+    many = sections("jobs")
+    for name in ("sessions", "messages"):
+        (row,) = many[name].values()
+        many[name] = {str(number): {**row, "status": "completed"} for number in range(40)}
+    closed = {str(number): {**row, "status": "closed"} for number, row in enumerate(many["sessions"].values())}
+    many["sessions"] = {**closed, "open": {**closed["0"], "status": "running", "said": "still at it"}}
+    plain = picture.as_plain(picture.of_dashboard(many, 10.0))
+    assert "still at it" in plain
+    assert len(plain.splitlines()) < 50
+    assert "%agentq sessions" in plain
+    assert "%agentq results" in plain
