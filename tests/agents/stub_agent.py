@@ -11,6 +11,8 @@ import threading
 import time
 from typing import Any
 
+GREETING = "stub v1, at your service"
+
 
 def send(**frame: Any) -> None:
     sys.stdout.write(json.dumps({"jsonrpc": "2.0", **frame}) + "\n")
@@ -181,12 +183,14 @@ def main() -> None:
             send(id=identity, result={"protocolVersion": 1, "agentCapabilities": {}})
         elif method == "session/new":
             say(f"before any prompt, in {frame['params']['cwd']}")
-            send(id=identity, result={"sessionId": "one"})
+            send(id=identity, result={"sessionId": "one", "_meta": {"piAcp": {"startupInfo": GREETING}}})
         elif method == "session/prompt":
             prompt(identity, [block["text"] for block in frame["params"]["prompt"]])
 
 
 def prompt(identity: int, blocks: list[str]) -> None:
+    if "greet" in sys.argv:
+        say(GREETING)
     verb, _, rest = blocks[0].partition(" ")
     if verb == "refuse_with_key":
         send(id=identity, error={"code": -32603, "message": "Internal error", "data": {"details": f"401 {key()}"}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from agentq_nb.agent_os import PermissionRequest, isolation
 from agentq_nb.agent_os.agents import AcpAgent, acp_conversation
 from agentq_nb.errors import AgentError, PromptFailed
 from tests.agents.running import all_gone, marked, new_mark
+from tests.agents.stub_agent import GREETING
 from tests.unit.agent_os.machine import Machine
 from tests.unit.agent_os.needs import need
 
@@ -52,6 +54,19 @@ def test_a_turn_with_text_thoughts_plan_and_usage(tmp_path: Path) -> None:
             assert events[2].data == {"plan": [{"content": "first this"}]}
             assert events[3].data == {"update": {"sessionUpdate": "something_new", "value": 1}}
             assert [event.index for event in vm.events] == [event.index for event in events]
+
+    asyncio.run(program())
+
+
+@pytest.mark.parametrize("greeting", [agents.pi.greeting, None], ids=["told apart", "not told apart"])
+def test_a_greeting_that_comes_late_is_no_part_of_the_answer(greeting: Any, tmp_path: Path) -> None:
+    async def program() -> None:
+        greeter = dataclasses.replace(stub("greet"), greeting=greeting)
+        async with Machine(agent_os(agents=[greeter]), tmp_path) as vm:
+            session = await vm.create_session("stub")
+            answers = [(await vm.send_prompt(session.session_id, "think")).text for _ in range(2)]
+            said_twice = f"{GREETING}So I am."
+            assert answers == ["So I am." if greeting else said_twice, said_twice]
 
     asyncio.run(program())
 

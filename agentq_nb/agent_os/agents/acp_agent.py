@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
@@ -58,6 +58,9 @@ class AcpAgent:
     bridge: Callable[[Workspace, ToolAccess], Mapping[str, str]] | None = field(default=None, repr=False)
     """For an agent that knows no MCP: prepares the workspace so that it can call the notebook's tools all the same, and
     returns more variables for its process."""
+    greeting: Callable[[Mapping[str, Any]], str | None] | None = field(default=None, repr=False)
+    """For an agent that greets its user as if that were an answer, sooner or later: finds that text in what it told when
+    the session was opened, so that it can be left out."""
     hidden_error: Callable[[Workspace, str], str | None] | None = field(default=None, repr=False)
     """For an agent that ends its turn as if all were well when its language model answers with an error: finds out what
     happened in its session of this id. Such an agent must not end a turn without a word either."""

@@ -85,6 +85,8 @@ class Conversation:
         self._known_as = session.agent_session_id
         self._choosing = Choosing(self._wire, session, agent)
         self._emit: Emit | None = None
+        self._greeting: str | None = None
+        """What it is going to say that is no answer."""
         self._updates = Updates()
         self._cancelled = False
         self._asking: set[anyio.CancelScope] = set()
@@ -121,6 +123,8 @@ class Conversation:
             self._session_id = told.get("sessionId") or ""
             if not isinstance(told.get("sessionId"), str):
                 raise AgentError(f"Agent '{self._agent.name}' gave its session no id.", code="not_ready")
+        if self._agent.greeting is not None:
+            self._greeting = self._agent.greeting(told)
         await self._choosing.begin(self._session_id, told)
 
     async def choose(self, kind: ChoiceKind, value: str) -> None:
@@ -249,6 +253,9 @@ class Conversation:
     async def _tell(self, update: Mapping[str, Any]) -> None:
         if self._session_id:
             await self._choosing.update(update)
+        if self._greeting is not None and update.get("content") == {"type": "text", "text": self._greeting}:
+            self._greeting = None
+            return
         if self._emit is not None:
             for event in self._updates.events(update):
                 await self._emit(event)

@@ -1,9 +1,9 @@
-"""What Pi writes down about its turns and does not say over ACP: that the language model answered with an error."""
+"""What only Pi does: it hides an error of its language model in a file of its own, and greets its user in an answer."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from agentq_nb.agent_os.workspace import Workspace
@@ -22,6 +22,14 @@ def error_of_last_turn(workspace: Workspace, session_id: str) -> str | None:
     except WorkspaceError:
         pass  # it has not written anything yet, or the agent has put something else there
     return None
+
+
+def greeting(opened: Mapping[str, Any]) -> str | None:
+    """What Pi's adapter is going to say by itself, as it tells in the session that it has opened."""
+    told: Any = opened
+    for name in ("_meta", "piAcp", "startupInfo"):
+        told = cast(Mapping[str, Any], told).get(name) if isinstance(told, Mapping) else None
+    return told if isinstance(told, str) else None
 
 
 def _error(content: bytes) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from agentq_nb.agent_os.agents.acp_agent import AcpAgent
-from agentq_nb.agent_os.agents.pi_sessions import error_of_last_turn
+from agentq_nb.agent_os.agents.pi_sessions import error_of_last_turn, greeting
 from agentq_nb.agent_os.agents.pi_tools import offer_tools
 
 AS_OF = "2026-11-09"
@@ -21,6 +21,7 @@ pi = AcpAgent(
     takes_servers=False,
     hint="Check its key (ANTHROPIC_API_KEY in env) and the model in .pi/agent/settings.json of the VM's folder.",
     bridge=offer_tools,
+    greeting=greeting,
     hidden_error=error_of_last_turn,
 )
 """Pi. It never asks for permission."""
