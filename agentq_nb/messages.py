@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,9 @@ SCHEDULE_QUEUE = "$schedule"
 """Scheduled actions wait here as messages: durable, retried and counted like any other."""
 
 _LONGEST_TRACEBACK = 20_000
+# To mark the part of a line that failed, it is parsed. In Python 3.11 two threads that parse at the same time may both
+# fail with SystemError when garbage is collected meanwhile; and the kernel's own thread parses cells.
+_MAY_PARSE = sys.version_info >= (3, 12)
 _OURS = f"{Path(__file__).parent}{os.sep}"
 
 
@@ -55,6 +59,9 @@ def _format(error: BaseException) -> str:
         theirs = [frame for frame in part.stack if not frame.filename.startswith(_OURS)]
         if theirs:
             part.stack = traceback.StackSummary.from_list(theirs)
+        if not _MAY_PARSE:
+            for frame in part.stack:
+                frame.colno = None
         pending += [
             other for other in (part.__cause__, part.__context__, *(part.exceptions or ())) if other is not None
         ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import sys
 
 import pytest
 
@@ -27,6 +29,16 @@ def test_causes_and_groups_are_told_too() -> None:
         raise group
     told = describe(caught.value)["traceback"]
     assert all(text in told for text in ("first", "both", "inner"))
+
+
+def test_lines_are_parsed_only_where_threads_may_do_so_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    parse = ast.parse
+    monkeypatch.setattr(ast, "parse", lambda source, *others: [parsed.append(source), parse(source, *others)][1])
+    with pytest.raises(ZeroDivisionError) as caught:
+        print(1 / 0, "rest of the line")
+    assert "1 / 0" in describe(caught.value)["traceback"]
+    assert bool(parsed) == (sys.version_info >= (3, 12))
 
 
 @pytest.mark.parametrize("metadata", [{"x": float("nan")}, {"x": "\ud800"}, {"x": object()}, {"x": {1, 2}}])
