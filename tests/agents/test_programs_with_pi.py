@@ -74,6 +74,9 @@ def test_program_1_works_through_its_tasks_in_order_and_one_at_a_time(notebook: 
     assert_all_completed_at_first_attempt(notebook, 3)
     done = notebook.value('(await create_client().vm.get_or_create(["task-agent"]).read_file("tasks.txt")).decode()')
     assert done.splitlines() == PROMPTS
+    # What Node has compiled is kept for the next session: without it each would start a second later.
+    compiled = '(await create_client().vm.get_or_create(["task-agent"]).list_dir(".cache/node-compile-cache"))'
+    assert notebook.value(f"len({compiled})") > 0
 
     steps = notebook.value(FROM_START_TO_END.strip())
     assert [kind for kind, _ in steps] == ["session.created", "session.closed"] * 3

@@ -27,6 +27,9 @@ _SLOW_DOWN = (
     "(retry=Retry(backoff=...))."
 )
 _REMEMBERED = 8000  # characters of what was said before, for an agent that had to be started again
+_COMPILED = ".cache/node-compile-cache"
+"""Where Node keeps what it has compiled: beside the agent's files, since its folder for temporary files is new each time
+and Pi, for one, would start a second later."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +128,9 @@ class AcpAgent:
         bound = kind == "bubblewrap"
         command += self.alone if kind == "none" else self.isolated
         access = await session.open_tools()
+        home = HOME if bound else str(session.root)
         try:
-            environment = dict(self.environment)
+            environment = {"NODE_COMPILE_CACHE": f"{home}/{_COMPILED}", **self.environment}
             if access is not None and self.bridge is not None:
                 environment |= await anyio.to_thread.run_sync(self.bridge, session.workspace, access)
             process = await session.open(
@@ -137,7 +141,7 @@ class AcpAgent:
                 await access.aclose()
             raise
         below = session.cwd.relative_to(session.root).parts
-        cwd = "/".join((HOME if bound else str(session.root), *below))
+        cwd = "/".join((home, *below))
         conversation: Conversation = await conversing.begin(process, cwd, session, self, load, access)
         conversation.briefing = _briefing(session, bound, conversation.loaded)
         return conversation
