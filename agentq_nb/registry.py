@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import anyio
+
 from agentq_nb import history
 from agentq_nb.actor import Actor
 from agentq_nb.adoption import check_before_begun
@@ -23,6 +25,8 @@ from agentq_nb.standing import HostStatus
 from agentq_nb.store import EventLog, Table
 
 Returned = TypeVar("Returned")
+
+_LAST_LOOKS = 1.0  # seconds that what is shown gets to look at the end
 
 _registries: dict[Path, Registry] = {}
 _latest: Registry | None = None
@@ -49,6 +53,8 @@ class Registry:
         self._said_of_place = notices
         self.notices = notices
         """Sentences worth reading once, about where the file is and how it was opened."""
+        self.before_stop: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        """Called and waited for at most a second when the host is about to be stopped, by whoever stops it."""
         self.on_stop: list[Callable[[], None]] = []
         """Called when the host has stopped, before :meth:`stop` returns, in the loop of whoever stopped it."""
         self._classes: dict[str, type[Actor]] = {}
@@ -108,6 +114,10 @@ class Registry:
 
     async def stop(self) -> None:
         """End every actor and close the file. What is in flight has 10 s, then it is put back and counts no attempt."""
+        if self.running:
+            with anyio.move_on_after(_LAST_LOOKS):
+                for last_look in list(self.before_stop):
+                    await last_look()
         await self.home.stop()
         for call in list(self.on_stop):
             call()

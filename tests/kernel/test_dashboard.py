@@ -156,6 +156,20 @@ def test_at_its_end_the_output_becomes_a_picture_of_the_last_state(page: Page, e
     assert page.told[widget] == []
 
 
+def test_a_picture_shows_the_end_also_where_no_page_was_open(page: Page) -> None:
+    page.run("%agentq dashboard").check()
+    page.updates.clear()
+    page.run(
+        "handle = create_client().worker.get_or_create('main')\n"
+        "for number in range(30): await handle.send('jobs', f'job {number}')\n"
+        "await handle.send('jobs', 'bad', wait=True)\n"
+        "%agentq stop"
+    ).check()
+    (update,) = page.updates
+    assert "it was bad" in update["text/plain"]
+    assert "queued" not in update["text/plain"]
+
+
 def test_the_kernel_leaves_pictures_when_it_is_shut_down(page: Page) -> None:
     opened(page)
     assert page._manager is not None

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import Context
 from typing import Any, Protocol
 
@@ -38,8 +39,11 @@ class Subject(Protocol):
     settled: bool
     """Nothing of it will change any more."""
 
-    async def look(self) -> Sections:
-        """How it stands now. The same objects as before where nothing changed, for speed."""
+    async def look(self, *, anew: bool = False) -> Sections:
+        """How it stands now. The same objects as before where nothing changed, for speed.
+
+        ``anew``: also what costs more to look at, and may be as it was a while ago otherwise.
+        """
         ...
 
     async def extras(self) -> Mapping[str, Any]:
@@ -150,6 +154,11 @@ class Feed:
         except Exception as error:
             told = {"error": one_line(f"{type(error).__name__}: {error}")}
         self._send({"type": "answer", "request": message.get("request"), **told})
+
+    async def look_anew(self) -> None:
+        """Look at all of it, since it may be the last time. What cannot be seen any more stays as it was."""
+        with suppress(Exception):
+            self.latest = await self.subject.look(anew=True)
 
     def last_word(self) -> None:
         """The subject ended: tell pages that nothing more comes."""

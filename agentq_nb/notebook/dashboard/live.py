@@ -40,6 +40,7 @@ class Live:
         self._places: list[str] = []
         self._settled = False
         shown.add(self.widget.identity, self)
+        registry.before_stop.append(self._host_stops)
         registry.on_stop.append(self._host_stopped)
         # In an empty context: what it sends belongs to no cell.
         self._task = self._loop.create_task(self._run(), context=Context())
@@ -47,6 +48,11 @@ class Live:
     def _heard(self, message: dict[str, Any]) -> None:
         """Front ends may send over a subshell, whose messages come in a thread of its own."""
         self._loop.call_soon_threadsafe(self._feed.heard, message)
+
+    async def _host_stops(self) -> None:
+        """The picture is to show how it ended, not how it was when a page looked last."""
+        if asyncio.get_running_loop() is self._loop:
+            await self._feed.look_anew()
 
     def _host_stopped(self) -> None:
         """At once where the kernel's own code stopped it: the cell that did ends with the pictures in place."""
@@ -74,6 +80,7 @@ class Live:
             return
         self._settled = True
         shown.forget(self.widget.identity)
+        self._registry.before_stop.remove(self._host_stops)
         self._registry.on_stop.remove(self._host_stopped)
         self._feed.last_word()
         self._task.cancel()

@@ -46,12 +46,15 @@ class Overview:
         self._reading: asyncio.Task[None] | None = None
         self._chosen: tuple[str, str] | None = None
 
-    async def look(self) -> Sections:
+    async def look(self, *, anew: bool = False) -> Sections:
         if not self._host.running:
             self.settled = True
             raise AgentqError("The host was stopped.")
         seen = await self._host.enter(self._seen)
-        self._read_when_due(seen["queues"])
+        if anew:
+            await self._read_anew()
+        else:
+            self._read_when_due(seen["queues"])
         return {**seen, **self._table}
 
     async def _seen(self) -> dict[str, Any]:
@@ -78,6 +81,12 @@ class Overview:
         if self._reading is not None or self._read_of == queues or self._clock.time() < self._next_read:
             return
         self._reading = asyncio.get_running_loop().create_task(self._read(queues), context=Context())
+
+    async def _read_anew(self) -> None:
+        while self._reading is not None:
+            await asyncio.wait([self._reading])
+        self._reading = asyncio.get_running_loop().create_task(self._read(None), context=Context())
+        await asyncio.wait([self._reading])
 
     async def _read(self, queues: object) -> None:
         began = self._clock.time()
@@ -116,10 +125,7 @@ class Overview:
             self._page = messages.page_of(asked)
         except ValueError:
             raise ValidationFailed("There is no such page of messages.") from None
-        while self._reading is not None:
-            await asyncio.wait([self._reading])
-        self._reading = asyncio.get_running_loop().create_task(self._read(None), context=Context())
-        await asyncio.wait([self._reading])
+        await self._read_anew()
 
     async def _choose(self, asked: Message) -> None:
         before, self._chosen = self._chosen, None

@@ -32,7 +32,7 @@ class _Small:
         self.registry = registry
         self.host: Host = registry.host
 
-    async def look(self) -> Sections:
+    async def look(self, *, anew: bool = False) -> Sections:
         if not self.host.running:
             self.settled = True
             raise NoHost

@@ -26,7 +26,7 @@ class Counter:
         self.changing = False
         self.value = 0
 
-    async def look(self) -> dict[str, dict[str, dict[str, Any]]]:
+    async def look(self, *, anew: bool = False) -> dict[str, dict[str, dict[str, Any]]]:
         self.looks += 1
         self.value += self.changing
         return {"figures": {"it": {"value": self.value}}}
