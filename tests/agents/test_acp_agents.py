@@ -1,9 +1,8 @@
-"""The real Pi, Claude Code and Codex, against a model on loopback: program 1, a whole session, and what they hide."""
+"""The real Pi, Claude Code and Codex, against a model on loopback: a whole session, a program, and what they hide."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
 import pytest
@@ -44,49 +43,6 @@ def test_a_real_agent_from_start_to_end(
 ) -> None:
     need_agent(agent)
     show_from_start_to_end(agent, kind, tmp_path, monkeypatch)
-
-
-def test_program_1_with_the_real_pi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    need_agent(agents.pi)
-    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-
-    class TaskRunner(Actor):
-        tasks = Queue(Task)
-
-        async def run(self):
-            vm = self.actors.vm.get_or_create(["task-agent"])
-            async for message in self.queue.iter():  # one task at a time
-                session = await vm.create_session("pi", env={"ANTHROPIC_API_KEY": os.environ["ANTHROPIC_API_KEY"]})
-                await vm.send_prompt(session.session_id, message.body.prompt)
-                await vm.close_session(session.session_id)
-
-    async def program(model: FakeModel) -> None:
-        registry = setup(
-            use={"task_runner": TaskRunner, "vm": agent_os(agents=[agents.pi])}, store=tmp_path / "nb.agentq.duckdb"
-        )
-        async with registry:
-            vm = create_client().vm.get_or_create(["task-agent"])
-            await configure(vm, model)
-            runner = create_client().task_runner.get_or_create(["main"])
-            for task in ("Review PR #123", "Fix the flaky test in auth.test.ts", "Update the README"):
-                last = await runner.send("tasks", {"prompt": f"{task}\n@run echo '{task}' >> tasks.txt\n@say did it"})
-            assert (await last.result(timeout=60)).status == "completed"
-            assert (await vm.read_file("tasks.txt")).decode().splitlines() == [
-                "Review PR #123",
-                "Fix the flaky test in auth.test.ts",
-                "Update the README",
-            ]
-            sessions = await vm.list_sessions(closed=True)
-            assert [session.closed_reason for session in sessions] == ["closed"] * 3
-            for session in sessions:
-                events = await vm.session_events(session.session_id)
-                assert events[0].type == "prompt"
-                assert "".join(event.text or "" for event in events if event.type == "text").endswith("did it")
-
-    with serving() as model:
-        asyncio.run(program(model))
-    for path in tmp_path.rglob("*"):
-        assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
 
 
 @pytest.mark.parametrize("background", [False, True], ids=["in this loop", "in the background"])
