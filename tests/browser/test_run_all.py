@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import window
 from tests.browser.driving import NARROW, WIDE, Lab
@@ -54,6 +54,7 @@ def test_the_first_notebook_runs_in_notebook_7(notebook7: Lab) -> None:
     copy = Path(shutil.copy(NOTEBOOKS[0], notebook7.server.root))
     notebook7.open(copy)
     notebook7.run_all(timeout=240)
+    expect(notebook7.notebook.locator("[data-agentq-picture=dashboard]")).to_contain_text("task_runner/main")
     notebook7.screenshots(f"{copy.stem}-notebook7")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ from agentq_nb.showable import pretty
 _FINAL = ("completed", "failed", "cancelled", "expired")
 
 
-class _Small:
+class _Small(ABC):
     """What both have in common. See :class:`agentq_nb.notebook.dashboard.feed.Subject`."""
 
     def __init__(self, registry: Registry) -> None:
@@ -38,9 +39,9 @@ class _Small:
             raise NoHost
         return await self.host.enter(self.seen)
 
+    @abstractmethod
     async def seen(self) -> Sections:
-        """In the host's loop."""
-        raise NotImplementedError
+        """How it stands. Called in the host's loop."""
 
     async def extras(self) -> Mapping[str, Any]:
         return {}
@@ -48,8 +49,9 @@ class _Small:
     async def answer(self, asked: Message) -> Message:
         return {"note": await perform(self.host, asked)}
 
+    @abstractmethod
     async def close(self) -> None:
-        """Nothing was begun."""
+        """Nobody looks any more."""
 
 
 class OneMessage(_Small):
@@ -81,6 +83,9 @@ class OneMessage(_Small):
             **_outcome(standing),
         }
         return {"message": {"it": row}}
+
+    async def close(self) -> None:
+        """Nothing was begun."""
 
 
 def _outcome(standing: StoredResult) -> dict[str, Any]:
