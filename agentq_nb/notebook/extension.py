@@ -10,6 +10,7 @@ from agentq_nb.notebook.dashboard.shown import settle_all
 from agentq_nb.notebook.deploying import Deployments
 from agentq_nb.notebook.kernel_scene import KernelScene
 from agentq_nb.notebook.magics import Magics
+from agentq_nb.notebook.parents import Parents
 from agentq_nb.notebook.waiting import Rewriter
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class _Extension:
         scene = KernelScene(shell, self._deployments)
         self._magics = Magics(shell, scene)
         self._completion = Completion(shell, scene)
+        self._parents = Parents(getattr(shell, "kernel", None))
         self._events: list[tuple[str, Callable[..., Any]]] = [
             ("pre_run_cell", self._rewriter.cell_begins),
             ("post_run_cell", self._rewriter.cell_ends),
@@ -57,6 +59,7 @@ class _Extension:
             self._shell.events.register(event, call)
         self._completion.install()
         forms.install(self._shell)
+        self._parents.install()
 
     def remove(self) -> None:
         self._magics.remove()
@@ -66,4 +69,5 @@ class _Extension:
             self._shell.events.unregister(event, call)
         self._completion.remove()
         forms.remove(self._shell)
+        self._parents.remove()
         settle_all()

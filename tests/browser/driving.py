@@ -163,7 +163,16 @@ class Lab:
 
     def wait_until_done(self, timeout: float = 60) -> None:
         """Wait until no cell runs or is queued."""
-        self.until(lambda: not any(cell.running for cell in self.cells), timeout, "a cell is still at [*]")
+        deadline = time.monotonic() + timeout
+        while waiting := [number for number, cell in enumerate(self.cells) if cell.running]:
+            if time.monotonic() > deadline:
+                cell = self.cells[waiting[0]]
+                status = self.page.evaluate(f"() => {_PANEL}.sessionContext.session?.kernel?.status")
+                raise AssertionError(
+                    f"after {timeout:g} s cells {waiting} are still at [*], and the page calls the kernel {status}. "
+                    f"The first:\n{cell.source}\n--- shown\n{cell.text}"
+                )
+            self.page.wait_for_timeout(50)
 
     # --- the kernel ---
 
