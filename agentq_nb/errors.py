@@ -8,9 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agentq_nb.showable import LONGEST_TEXT, safe
+
 
 class AgentqError(Exception):
-    """The base of all errors: ``group.code``, a message that says what to do, and ``metadata`` (JSON-able)."""
+    """The base of all errors: ``group.code``, a message that says what to do, and ``metadata`` (JSON-able).
+
+    ``message`` and ``metadata`` hold what others wrote exactly as it was; ``str(error)`` is for people, and no terminal or
+    page is confused by it.
+    """
 
     group: str = "agentq"
     code: str = "error"
@@ -35,7 +41,7 @@ class AgentqError(Exception):
         return f"{self.group}.{self.code}"
 
     def __str__(self) -> str:
-        return f"{self.message} [{self.full_code}]"
+        return f"{safe(self.message, LONGEST_TEXT)} [{safe(self.full_code)}]"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), self.message, self.group, self.code, self.metadata))

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from agentq_nb.showable import LONGEST_TEXT, safe
+
 Convert = Callable[[str], Any]
 """Text to value; raises ValueError saying what is expected: "a number of seconds"."""
 
@@ -23,7 +25,13 @@ _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 class BadWords(Exception):
-    """What was typed makes no command; the message is one line that says what to type instead."""
+    """What was typed makes no command; the message is one line that says what to type instead.
+
+    It quotes words that may be a variable's value, from wherever that came.
+    """
+
+    def __str__(self) -> str:
+        return safe(super().__str__(), LONGEST_TEXT)
 
 
 @dataclass(frozen=True)

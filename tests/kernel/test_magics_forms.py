@@ -252,3 +252,14 @@ def test_completion_offers_commands_options_actors_and_queues(kernel: Kernel) ->
     assert kernel.complete("%agentq send e") == ["echo/main"]
     assert kernel.complete("%agentq send echo/main w") == ["words"]
     assert kernel.complete("%agentq help re") == ["results", "resume", "retry"]
+
+
+@pytest.mark.parametrize(
+    "cell", ["failed.unwrap()", "%agentq ask echo/main words fail", "%agentq results --last {{EVIL}}"]
+)
+def test_a_cell_that_fails_shows_no_text_that_drives_the_terminal_or_turns_the_line(echo: Kernel, cell: str) -> None:
+    ended = echo.run(cell)
+    assert ended.status == "error"
+    for shown in (ended.error_value or "", ended.traceback, ended.stderr):
+        assert not UNSAFE.search(shown)
+    assert "gnp.exe" in ended.traceback + ended.stderr
