@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Protocol
+
+
+def timestamp(when: datetime | float) -> float:
+    """Seconds since 1970 of a time as users give it: those, or a datetime, of which a naive one is local time."""
+    return when.timestamp() if isinstance(when, datetime) else float(when)
 
 
 class Timer(Protocol):

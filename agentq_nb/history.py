@@ -9,12 +9,13 @@ from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from agentq_nb import naming
+from agentq_nb.clock import timestamp
 from agentq_nb.errors import ValidationFailed
 from agentq_nb.store.times import utc
 
 STATUSES = ("queued", "delayed", "running", "completed", "failed", "cancelled", "expired")
 
-Since: TypeAlias = datetime | timedelta | float
+Moment: TypeAlias = datetime | timedelta | float
 """A datetime (a naive one is local time), seconds since 1970, or how long ago."""
 
 
@@ -49,21 +50,23 @@ class Question:
         return f"{self.select}{narrowed} order by {self.order}"
 
 
-def messages(actor: str | None, queue: str | None, status: str | Sequence[str] | None, since: Since | None) -> Question:
+def messages(
+    actor: str | None, queue: str | None, status: str | Sequence[str] | None, since: Moment | None
+) -> Question:
     """Messages in the order of their sending; ``since`` is about when they were sent."""
     return _messages(
         Question("select * from messages", "created_at, message_id"), "created_at", actor, queue, status, since
     )
 
 
-def results(actor: str | None, queue: str | None, status: str | Sequence[str] | None, since: Since | None) -> Question:
+def results(actor: str | None, queue: str | None, status: str | Sequence[str] | None, since: Moment | None) -> Question:
     """Settled messages in the order of their ending; ``since`` is about when they ended."""
     return _messages(
         Question("select * from results", "finished_at, message_id"), "finished_at", actor, queue, status, since
     )
 
 
-def transcripts(session: str | None, actor: str | None, since: Since | None) -> Question:
+def transcripts(session: str | None, actor: str | None, since: Moment | None) -> Question:
     """What was said in sessions, in order."""
     asked = Question(
         "select session_id, actor_id, agent, index, time, type, text, data from transcripts"
@@ -72,7 +75,7 @@ def transcripts(session: str | None, actor: str | None, since: Since | None) -> 
     )
     asked.where("session_id = ?", session)
     asked.of_actor(actor)
-    asked.where("time >= ?", _moment(since))
+    asked.where("time >= ?", _as_stored(since))
     return asked
 
 
@@ -82,12 +85,12 @@ def _messages(
     actor: str | None,
     queue: str | None,
     status: str | Sequence[str] | None,
-    since: Since | None,
+    since: Moment | None,
 ) -> Question:
     asked.of_actor(actor)
     asked.where("queue = ?", queue)
     asked.where("list_contains(?::varchar[], status)", _checked(status))
-    asked.where(f"{time_column} >= ?", _moment(since))
+    asked.where(f"{time_column} >= ?", _as_stored(since))
     return asked
 
 
@@ -101,15 +104,17 @@ def _checked(status: str | Sequence[str] | None) -> list[str] | None:
     return wanted
 
 
-def _moment(since: Since | None) -> datetime | None:
-    """As the log stores times. Raises ``actor.validation_error``."""
-    if since is None:
-        return None
+def _as_stored(since: Moment | None) -> datetime | None:
+    return None if since is None else utc(moment("since", since))
+
+
+def moment(name: str, when: Moment) -> float:
+    """Seconds since 1970 of what was given as ``name``. Raises ``actor.validation_error``."""
     try:
-        if isinstance(since, timedelta):
-            return utc(time.time() - since.total_seconds())
-        return utc(since.timestamp() if isinstance(since, datetime) else since)
+        seconds = time.time() - when.total_seconds() if isinstance(when, timedelta) else timestamp(when)
+        utc(seconds)  # the log must be able to say it
     except (TypeError, ValueError, OverflowError):
         raise ValidationFailed(
-            f"since is a datetime, a timedelta (how long ago) or seconds since 1970, not {since!r:.100}."
+            f"{name} is a datetime, a timedelta (how long ago) or seconds since 1970, not {when!r:.100}."
         ) from None
+    return seconds

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -164,7 +164,7 @@ class Registry:
         actor: str | None = None,
         queue: str | None = None,
         status: str | Sequence[str] | None = None,
-        since: history.Since | None = None,
+        since: history.Moment | None = None,
     ) -> Any:
         """All messages as a DataFrame, in the order of their sending: bodies, replies and errors as Python objects.
 
@@ -182,13 +182,13 @@ class Registry:
         actor: str | None = None,
         queue: str | None = None,
         status: str | Sequence[str] | None = None,
-        since: history.Since | None = None,
+        since: history.Moment | None = None,
     ) -> Any:
         """What came of the settled messages, as a DataFrame, in the order of their ending. See :meth:`messages`."""
         return await self._frame(history.results(actor, queue, status, since))
 
     async def transcripts(
-        self, session: str | None = None, actor: str | None = None, since: history.Since | None = None
+        self, session: str | None = None, actor: str | None = None, since: history.Moment | None = None
     ) -> Any:
         """What was said in sessions with agents, as a DataFrame: a row for each prompt, whole answer, tool call and end.
 
@@ -206,9 +206,12 @@ class Registry:
         """Write a copy for other programs: nobody else can open the file while the host runs."""
         await self.host.enter(_export, self.home.log, Path(target))
 
-    async def prune(self, before: datetime | float) -> int:
-        """Drop the history of what was settled before then; the rows dropped. Dead letters and live work stay."""
-        return await self.host.enter(_prune, self.home.log, before)
+    async def prune(self, before: history.Moment) -> int:
+        """Drop the history of what was settled before then; the rows dropped. Dead letters and live work stay.
+
+        :param before: a datetime (a naive one is local time), seconds since 1970, or a timedelta (how long ago).
+        """
+        return await self.host.enter(_prune, self.home.log, history.moment("before", before))
 
     def run(self, work: Coroutine[Any, Any, Returned]) -> Returned:
         """Wait in plain synchronous code: ``registry.run(handle.send("tasks", ...))``. Returns or raises what it does.
@@ -243,7 +246,7 @@ async def _export(log: EventLog, target: Path) -> None:
     await log.export(target)
 
 
-async def _prune(log: EventLog, before: datetime | float) -> int:
+async def _prune(log: EventLog, before: float) -> int:
     return await log.prune(before)
 
 

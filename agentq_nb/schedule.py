@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from agentq_nb.actions import Action
 from agentq_nb.calls import Planned, current_call, current_receiver
-from agentq_nb.clock import Clock
+from agentq_nb.clock import Clock, timestamp
 from agentq_nb.errors import ActionNotFound, ValidationFailed
 from agentq_nb.mailboxes.protocol import Commit, Delivery, Lease, Offer
 from agentq_nb.messages import SCHEDULE_QUEUE
@@ -48,7 +48,7 @@ class ActorSchedule:
         return await self._plan(self._planner.clock.time() + seconds, action, args)
 
     async def at(self, when: float | datetime, action: str | Callable[..., Any], *args: Any) -> MessageId:
-        moment = when.timestamp() if isinstance(when, datetime) else float(when)
+        moment = timestamp(when)
         if not moment <= self._planner.clock.time() + _LONGEST:
             raise ValidationFailed(f"schedule.at takes a time within the next hundred years, not {when!r}.")
         return await self._plan(moment, action, args)

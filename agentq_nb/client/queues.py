@@ -6,6 +6,7 @@ import math
 from datetime import datetime
 from typing import Any
 
+from agentq_nb.clock import timestamp
 from agentq_nb.declarations import Queue
 from agentq_nb.errors import ActorUnknown, QueueUnknown, ValidationFailed
 from agentq_nb.host import Host
@@ -47,7 +48,7 @@ def end_of_pause(until: float | datetime | None, now: float) -> float | None:
     if until is None:
         return None
     try:
-        moment = until.timestamp() if isinstance(until, datetime) else float(until)
+        moment = timestamp(until)
     except (TypeError, ValueError, OverflowError):
         moment = math.nan
     if not now < moment <= now + _LONGEST:

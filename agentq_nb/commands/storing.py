@@ -66,7 +66,7 @@ class Prune(Command):
     name: ClassVar[str] = "prune"
     where: ClassVar[Where] = "both"
 
-    before: float = word("BEFORE", "a time, like 7d (seven days ago), 12h or 2026-11-01", convert=moment)
+    before: float = word("BEFORE", "a time, like 7d (seven days ago), 12h or 2026-11-01 (local time)", convert=moment)
 
     async def run(self, scene: Scene) -> Sheet:
         dropped = await scene.host().prune(self.before)

@@ -167,10 +167,10 @@ class EventLog:
 
     # --- keeping house ------------------------------------------------------------------------------------------------
 
-    async def prune(self, before: datetime | float) -> int:
+    async def prune(self, before: float) -> int:
         """Drop the history of what was settled before then; dead letters and everything live stay.
 
-        ``before``: seconds since 1970, or a datetime (with a time zone, else UTC). Returns the number of rows dropped.
+        ``before``: seconds since 1970. Returns the number of rows dropped.
         Appends wait meanwhile. A crash leaves the log as it was, or pruned.
         """
         self._check()

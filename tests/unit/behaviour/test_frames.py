@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -81,12 +82,34 @@ async def test_messages_are_narrowed_down_by_actor_queue_status_and_time(registr
     assert await count(queue="' or true --") == 0
 
 
+async def test_a_naive_datetime_is_local_time_everywhere(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        now = datetime.now()
+        assert len(await registry.messages(since=now - timedelta(minutes=1))) == 6
+        assert len(await registry.messages(since=now + timedelta(minutes=1))) == 0
+        assert await registry.prune(now - timedelta(minutes=1)) == 0
+        assert await registry.prune(datetime.now(UTC) - timedelta(minutes=1)) == 0
+        assert await registry.prune(now + timedelta(minutes=1)) > 0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+async def test_what_was_settled_long_enough_ago_is_dropped(registry: Registry) -> None:
+    assert await registry.prune(timedelta(hours=1)) == 0
+    assert await registry.prune(timedelta(0)) > 0
+
+
 async def test_what_cannot_be_asked_is_told(registry: Registry) -> None:
     with pytest.raises(ValidationFailed, match="No message has status 'done'"):
         await registry.messages(status="done")
     for since in ("yesterday", float("nan"), 1e30):
         with pytest.raises(ValidationFailed, match="since is a datetime"):
             await registry.messages(since=since)  # pyright: ignore[reportArgumentType]  # that is the test
+        with pytest.raises(ValidationFailed, match="before is a datetime"):
+            await registry.prune(since)  # pyright: ignore[reportArgumentType]  # that is the test
 
 
 async def test_results_are_the_settled_messages_in_the_order_of_their_ending(registry: Registry) -> None:
