@@ -19,8 +19,8 @@ from agentq_nb.commands.sheets import as_text
 from agentq_nb.commands.showing import sheet_of
 from agentq_nb.commands.table import read_arguments
 from agentq_nb.commands.words import BadWords
-from agentq_nb.errors import AgentqError, NoHost, StoreError
-from agentq_nb.places import SUFFIX, VARIABLE
+from agentq_nb.errors import AgentqError, NoHost, StoreError, StoreNotBegun
+from agentq_nb.places import DEFAULT_NAME, SUFFIX, VARIABLE
 
 if TYPE_CHECKING:
     from agentq_nb.registry import Registry
@@ -97,20 +97,29 @@ class FileScene:
 
 
 def existing_store(asked: str | None, folder: Path | None = None) -> Path:
-    """The file that is meant: the one asked for, that of the variable, or the only one in the folder."""
+    """The file that is meant: the one asked for, that of the variable, or the only one in the folder.
+
+    Raises StoreNotBegun when nobody has made it yet, and StoreError for a wrong path and for several files.
+    """
     folder = folder or Path.cwd()
     named = asked or os.environ.get(VARIABLE)
     if named:
         path = Path(named).expanduser().absolute()
-        if not path.is_file():
+        if path.is_file():
+            return path
+        if asked:
             raise StoreError(f"There is no file {path}.", code="missing")
-        return path
-    found = sorted(folder.glob(f"*{SUFFIX}"))
+        raise StoreNotBegun(f"There is no {path} yet, which {VARIABLE} names. %agentq start makes it.")
+    found = sorted({*folder.glob(f"*{SUFFIX}"), *folder.glob(DEFAULT_NAME)})
     if len(found) == 1:
         return found[0]
-    names = ", ".join(path.name for path in found)
-    said = f"There are several files here: {names}" if found else f"There is no *{SUFFIX} in {folder}"
-    raise StoreError(f"{said}. Say which one: --store PATH", code="missing")
+    if found:
+        names = ", ".join(path.name for path in found)
+        raise StoreError(f"There are several files here: {names}. Say which one: --store PATH", code="missing")
+    raise StoreNotBegun(
+        f"There is no *{SUFFIX} in {folder} yet. %agentq start in a notebook makes one beside it. "
+        f"For one that is elsewhere: --store PATH"
+    )
 
 
 async def _run(command: Command, store: str | None) -> int:

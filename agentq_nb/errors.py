@@ -414,6 +414,12 @@ class StoreDamaged(StoreError):
         self.found = found
 
 
+class StoreNotBegun(StoreError):
+    """There is no file yet, and none had to be: whatever starts a host makes one."""
+
+    code = "missing"
+
+
 class StoreTooNew(StoreError):
     """A newer version wrote the file."""
 

@@ -11,7 +11,7 @@ from agentq_nb.commands.checking import of_agents, of_files, of_front_end, of_ho
 from agentq_nb.commands.checking.check import Check
 from agentq_nb.commands.scene import Command, Scene, Where
 from agentq_nb.commands.words import flag
-from agentq_nb.errors import AgentqError
+from agentq_nb.errors import AgentqError, StoreNotBegun
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,11 @@ async def _host(scene: Scene) -> list[Check]:
 async def _file(scene: Scene) -> list[Check]:
     registry = scene.registry()
     running = registry is not None and registry.running
-    checks = await asyncio.to_thread(lambda: list(of_files.checks(scene.store(), running)))
+    try:
+        store = scene.store()
+    except StoreNotBegun as none_yet:
+        return [Check("file", "ok", none_yet.message)]
+    checks = await asyncio.to_thread(lambda: list(of_files.checks(store, running)))
     if registry is not None and running and not scene.in_kernel:
         checks += of_hosts.troubles(await registry.status())
     return checks

@@ -335,6 +335,20 @@ def test_a_look_that_fails_does_not_hide_the_others(notebook: Path, site: Path) 
         assert {"notebook", "file", "isolation"} <= rows.keys()
 
 
+def test_in_a_shell_a_folder_without_a_file_is_no_problem_and_told_how_one_comes_to_be(
+    tmp_path: Path, bare: dict[str, str]
+) -> None:
+    folder = tmp_path / "new"
+    folder.mkdir()
+    code, said = in_shell(folder, environment=bare)
+    assert f"file ok There is no *.agentq.duckdb in {folder} yet. %agentq start in a notebook makes one" in said
+    assert code == 0
+    code, said = in_shell(folder, environment={**bare, "AGENTQ_DB": "later.duckdb"})
+    assert f"file ok There is no {folder}/later.duckdb yet, which AGENTQ_DB names. %agentq start makes it." in said
+    assert code == 0
+    assert list(folder.iterdir()) == []
+
+
 def test_in_a_shell_the_exit_code_tells_of_problems(tmp_path: Path) -> None:
     code, said = in_shell(tmp_path, "--store", "missing.duckdb")
     assert (code, "There is no file" in said) == (1, True)

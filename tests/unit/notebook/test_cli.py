@@ -55,6 +55,10 @@ def test_bad_words_are_one_line_and_exit_code_2(
 def test_the_only_file_of_the_folder_is_meant(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="There is no"):
         existing_store(None, tmp_path)
+    by_a_program = tmp_path / "agentq.duckdb"
+    by_a_program.touch()
+    assert existing_store(None, tmp_path) == by_a_program
+    by_a_program.unlink()
     only = tmp_path / "one.agentq.duckdb"
     only.touch()
     assert existing_store(None, tmp_path) == only
