@@ -18,6 +18,7 @@ from agentq_nb.calls import Call, offers
 from agentq_nb.clock import Clock
 from agentq_nb.declarations import Queue
 from agentq_nb.errors import LeaseLost, Unavailable, ValidationFailed
+from agentq_nb.fitting import load_state
 from agentq_nb.idleness import Idleness
 from agentq_nb.mailboxes.protocol import Commit, Lease, Offer, Settlement
 from agentq_nb.messages import describe
@@ -26,7 +27,7 @@ from agentq_nb.performing import Performance
 from agentq_nb.receiving import Mailbox, Receiver
 from agentq_nb.runtime import ActorRuntime, logger_of
 from agentq_nb.settling import Interruption
-from agentq_nb.state import Committed, load
+from agentq_nb.state import Committed
 from agentq_nb.supervision import Supervisor
 
 Reason: TypeAlias = Literal["going to sleep", "stopping", "being replaced", "being destroyed", "without its store"]
@@ -115,8 +116,7 @@ class Activation:
 
     async def _wake(self, input: Any) -> None:
         encoded = self.lease.state
-        migrate = getattr(self.cls, "migrate_state", None)
-        self.committed = load(self.cls.declared.state, self.actor_id, encoded, migrate)
+        self.committed = load_state(self.cls, self.actor_id, encoded)
         instance = self.instance = object.__new__(self.cls)
         instance.runtime = self.runtime
         instance.__init__()

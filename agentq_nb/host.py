@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from contextvars import Context
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from agentq_nb import acting, state
+from agentq_nb import acting
 from agentq_nb.activation import Activation
 from agentq_nb.actor import Actor, Records
 from agentq_nb.calls import current_call, holding_here
@@ -25,8 +25,8 @@ from agentq_nb.errors import (
     ActorUnknown,
     NoHost,
     Unavailable,
-    ValidationFailed,
 )
+from agentq_nb.fitting import check_deployment
 from agentq_nb.listening import Listener, Listeners
 from agentq_nb.lives import Lives
 from agentq_nb.mailboxes.protocol import Cancel, Change, Mailboxes, Offer, QueueStatus, StoredResult
@@ -211,16 +211,17 @@ class Host:
     async def deploy(self, name: str, cls: type[Actor]) -> None:
         """Make ``cls`` the class of this name. Actors that are awake end their message, then begin again with it.
 
-        Raises ``actor.validation_error`` when the state of one that is awake does not fit; the old class stays then.
+        Raises ``actor.validation_error`` when the state of one, awake or asleep, fits the old class and not this one; the
+        old class stays then.
         """
-        if self.classes.get(name) is cls:
+        old = self.classes.get(name)
+        if old is cls:
             return
-        awake = [activation for activation in self._activations.values() if activation.name == name]
-        for activation in awake:
-            _check_state_fits(cls, activation)
+        with suppress(Unavailable):  # then it shows when they wake
+            check_deployment(cls, old, await self.mailboxes.states(name))
         self.classes[name] = cls
         self.lives.forget(name)
-        for activation in awake:
+        for activation in [activation for activation in self._activations.values() if activation.name == name]:
             activation.close("being replaced")
             self.spawn(self._replace, activation)
         self._rouser.follow_anew()
@@ -353,16 +354,3 @@ class Host:
     def _status_of(self, actor: ActorId, queues: Sequence[QueueStatus]) -> ActorStatus:
         cls = self.classes.get(actor_name(actor))
         return actor_status(actor, cls, self._activations.get(actor), self.lives, queues)
-
-
-def _check_state_fits(cls: type[Actor], activation: Activation) -> None:
-    if cls.declared.state is None or not activation.committed.fields:
-        return
-    encoded = json.dumps(activation.committed.fields).encode()
-    try:
-        state.load(cls.declared.state, activation.actor_id, encoded, getattr(cls, "migrate_state", None))
-    except Exception as reason:
-        raise ValidationFailed(
-            f"{cls.__name__} was not deployed; the old code goes on. {getattr(reason, 'message', reason)} "
-            f"Give new fields defaults, or define migrate_state(old: dict) -> dict in the class."
-        ) from None

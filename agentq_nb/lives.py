@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import anyio
+
 from agentq_nb.activation import Activation
 from agentq_nb.clock import Clock
 from agentq_nb.naming import ActorId, actor_name
@@ -19,6 +21,8 @@ class Lives:
         self._clock = clock
         self._failures: dict[ActorId, int] = {}
         """Times in a row that an actor could not start."""
+        self._pauses: dict[ActorId, anyio.CancelScope] = {}
+        """Those that wait to be tried again."""
         self._last_errors: dict[ActorId, dict[str, Any]] = {}
         """What went wrong last while they were awake."""
         self._idle: dict[ActorId, tuple[int, float]] = {}
@@ -56,11 +60,16 @@ class Lives:
         for known in (self._failures, self._last_errors):
             for actor in [actor for actor in known if actor_name(actor) == name]:
                 del known[actor]
+        for actor, pause in self._pauses.items():
+            if actor_name(actor) == name:
+                pause.cancel()
 
     async def pause_after_failures(self, actor: ActorId) -> None:
         """One that cannot start is tried again, ever more seldom."""
         if failed := self._failures.get(actor):
-            await self._clock.sleep(min(2.0 ** (failed - 1), _LONGEST_PAUSE))
+            with anyio.CancelScope() as self._pauses[actor]:
+                await self._clock.sleep(min(2.0 ** (failed - 1), _LONGEST_PAUSE))
+            self._pauses.pop(actor, None)
 
     async def pause_after_idle_ones(self, actor: ActorId) -> None:
         """One that goes to sleep again and again and leaves its due work lying must not be woken without a pause."""

@@ -125,7 +125,8 @@ class Registry:
     async def deploy(self, name: str, cls: type[Actor]) -> None:
         """Register ``cls`` under ``name``; actors that are awake go on with it after their present message.
 
-        Raises ``actor.validation_error`` when the state of one that is awake does not fit; the old class stays then.
+        Raises ``actor.validation_error`` when the state of one, awake or asleep, fits the old class and not this one; the
+        old class stays then.
         """
         check_name(name, cls)
         if self.running:

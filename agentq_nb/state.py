@@ -7,7 +7,7 @@ message work on. A message's handler works on a ``WorkingCopy``; settling merges
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 from agentq_nb.errors import StateConflict, StateMissing, ValidationFailed
@@ -165,21 +165,6 @@ class WorkingCopy:
         encoded = self._committed.take(changes, from_copy=True)
         self._base = dict(self._committed.fields)
         return encoded
-
-
-def load(
-    schema: Schema[Any] | None, actor_id: str, encoded: bytes | None, migrate: Callable[[Fields], Fields] | None
-) -> Committed:
-    """The state as written, or as ``migrate(old)`` makes it when it does not fit. Raises ``actor.validation_error``."""
-    try:
-        return Committed(schema, actor_id, encoded)
-    except ValidationFailed:
-        if migrate is None:
-            raise
-    old = json.loads(encoded or b"null")
-    migrated = Committed(schema, actor_id, json.dumps(migrate(old)).encode())
-    migrated.fields = old
-    return migrated
 
 
 def _changed(fields: Fields, base: Fields) -> Fields:

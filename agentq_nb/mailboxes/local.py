@@ -367,6 +367,10 @@ class LocalMailboxes:
         self._check()
         return self._stock.exists(actor)
 
+    async def states(self, name: str) -> Mapping[ActorId, bytes]:
+        self._check()
+        return self._stock.states(name)
+
     def wakeful(self, names: Collection[str]) -> Wakeful:
         return self._stock.subscribe(names)
 

@@ -8,7 +8,7 @@ the sender, so that an offer whose answer got lost can be repeated; settling can
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from agentq_nb.naming import ActorId, MessageId
@@ -235,6 +235,10 @@ class Mailboxes(Protocol):
 
     async def exists(self, actor: ActorId) -> bool:
         """Whether the actor was created and not destroyed, or has messages that are not settled."""
+        ...
+
+    async def states(self, name: str) -> Mapping[ActorId, bytes]:
+        """The state, as JSON, of every actor of this name that was created, whoever runs it. Raises Unavailable."""
         ...
 
     def wakeful(self, names: Collection[str]) -> AsyncIterator[ActorId]:

@@ -16,7 +16,7 @@ from agentq_nb.mailboxes.memory import Box, Entry, Pausing, Shelf
 from agentq_nb.mailboxes.protocol import FinalStatus, MessageStatus, Offer, QueueStatus, StoredResult
 from agentq_nb.mailboxes.timetable import Timetable
 from agentq_nb.mailboxes.wakeful import Wakeful
-from agentq_nb.naming import ActorId, MessageId
+from agentq_nb.naming import ActorId, MessageId, actor_name
 
 
 class Stock:
@@ -213,6 +213,11 @@ class Stock:
     def exists(self, actor: ActorId) -> bool:
         box = self.boxes.get(actor)
         return box is not None and (box.state is not None or any(shelf.live for shelf in box.shelves.values()))
+
+    def states(self, name: str) -> dict[ActorId, bytes]:
+        """Of the actors of this name that were created."""
+        boxes = [box for box in self.boxes.values() if actor_name(box.actor) == name]
+        return {box.actor: box.state for box in boxes if box.state is not None}
 
     def status(self, actor: ActorId | None) -> Sequence[QueueStatus]:
         boxes = [box for box in self.boxes.values() if actor is None or box.actor == actor]

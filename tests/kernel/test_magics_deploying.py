@@ -76,10 +76,9 @@ def test_two_claims_to_one_name_are_one_line_under_the_cell(loaded: Kernel) -> N
     assert ask(loaded) == "'one: 1'"
 
 
-def test_a_state_that_does_not_fit_keeps_the_old_code_and_the_cell_shows_one_line(loaded: Kernel) -> None:
-    stateful = """
+STATEFUL = """
 from pydantic import BaseModel
-from agentq_nb import Actor, action
+from agentq_nb import Actor, action, create_client
 class Sum(BaseModel):
     total: FIELD
 class Adder(Actor):
@@ -90,17 +89,27 @@ class Adder(Actor):
     async def version(self) -> str:
         return "VERSION"
 """
-    first = stateful.replace("FIELD", "str").replace("FIRST", "'many'").replace("VERSION", "one")
-    second = stateful.replace("FIELD", "int").replace("FIRST", "0").replace("VERSION", "two")
-    loaded.run(first).check()
+FIRST = STATEFUL.replace("FIELD", "str").replace("FIRST", "'many'").replace("VERSION", "one")
+SECOND = STATEFUL.replace("FIELD", "int").replace("FIRST", "0").replace("VERSION", "two")
+
+
+@pytest.mark.parametrize("asleep", [False, True], ids=["awake", "asleep"])
+def test_a_state_that_does_not_fit_keeps_the_old_code_and_the_cell_shows_one_line(loaded: Kernel, asleep: bool) -> None:
+    loaded.run(FIRST).check()
     loaded.run("%agentq start").check()
-    loaded.run("from agentq_nb import create_client\nadder = create_client().adder.get_or_create('main')").check()
-    assert loaded.value("await adder.version()") == "one"
-    cell = loaded.run(second).check()
+    assert loaded.value("await create_client().adder.get_or_create('main').version()") == "one"
+    if asleep:
+        loaded.run("%agentq stop").check()
+        loaded.run("%agentq start").check()
+    cell = loaded.run(SECOND).check()
     loaded.run("import asyncio; await asyncio.sleep(0.5)").check()
     assert cell.stderr.count("\n") == 1
-    assert "adder" in cell.stderr
-    assert loaded.value("await adder.version()") == "one"
+    assert "adder/main" in cell.stderr
+    assert loaded.value("await create_client().adder.get('main').version()") == "one"
+    assert (
+        loaded.run(SECOND + "    def migrate_state(old):\n        return {'total': len(old['total'])}").check().silent
+    )
+    assert loaded.value("await create_client().adder.get('main').version()") == "two"
 
 
 def test_a_plain_setup_is_deployed_into_but_gets_no_new_names(loaded: Kernel) -> None:

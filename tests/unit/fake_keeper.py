@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from agentq_nb.errors import LeaseLost, Unavailable
@@ -60,6 +60,9 @@ class FakeMailboxes:
 
     async def exists(self, actor: ActorId) -> bool:
         return await self.call(lambda: actor in self.server.states or bool(self.server.live(actor)))
+
+    async def states(self, name: str) -> Mapping[ActorId, bytes]:
+        return await self.call(lambda: self.server.states_of(name))
 
     async def wakeful(self, names: Collection[str]) -> AsyncIterator[ActorId]:
         while not self._closed:

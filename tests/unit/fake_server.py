@@ -292,6 +292,9 @@ class Server:
             status = "running"
         return StoredResult(message, actor, queue, status, stored.ended + (status == "running"))
 
+    def states_of(self, name: str) -> dict[ActorId, bytes]:
+        return {actor: state for actor, state in self.states.items() if actor_name(actor) == name}
+
     def apply(self, actor: ActorId, change: Change) -> int:
         if isinstance(change, Purge):
             found = [message for message in self.live(actor, change.queue) if message.holder is None]

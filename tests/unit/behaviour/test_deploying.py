@@ -224,6 +224,79 @@ async def test_a_state_that_does_not_fit_keeps_the_old_code_and_says_why(world: 
     assert (await other.add())[0] == "new other", "the others are deployed all the same"
 
 
+async def test_a_state_that_a_sleeping_actor_left_keeps_the_old_code_too(world: World) -> None:
+    client = await world.start(worker=stateful(Old, "old"))
+    await client.worker.get_or_create("x").add()
+    client = await world.restart()
+    with pytest.raises(AgentqError) as caught:
+        await world.deploy(worker=stateful(New, "new"))
+    assert caught.value.full_code == "actor.validation_error"
+    assert "State of actor 'worker/x' does not fit its type: label" in caught.value.message
+    assert "migrate_state" in caught.value.message
+    assert (await client.worker.get("x").status()).state == "asleep"
+    assert await client.worker.get("x").add() == ["old", {"count": 2}]
+
+
+async def test_actors_without_a_state_and_those_of_other_names_hold_no_deployment_up(world: World) -> None:
+    client = await world.start(worker=version("old", []), work=stateful(Old, "other"))
+    await client.worker.get_or_create("x").who()
+    await client.work.get_or_create("x").add()
+    client = await world.restart()
+    await world.deploy(worker=stateful(New, "new"))
+    with pytest.raises(AgentqError, match="no first value"):
+        await client.worker.get("x").add()
+
+
+async def test_an_actor_whose_state_does_not_fit_says_why_and_its_messages_wait_for_the_cure(slow_world: World) -> None:
+    def migrate_state(old: dict[str, Any]) -> dict[str, Any]:
+        return {**old, "label": "cured"}
+
+    async def run(self: Any) -> None:
+        async for message in self.queue.iter():
+            self.state.count += message.body
+
+    queued = {"numbers": Queue(int), "run": run}
+    client = await slow_world.start(worker=stateful(Old, "old", numbers=Queue(int)))
+    await client.worker.get_or_create("x").add()
+    await slow_world.restart(worker=stateful(New, "unfit", **queued))
+    handle = client.worker.get("x")
+    receipt = await handle.send("numbers", 5)
+    with pytest.raises(AgentqError) as caught:
+        await handle.add()
+    assert "State of actor 'worker/x' does not fit its type: label" in caught.value.message
+    assert "migrate_state" in caught.value.message
+    await slow_world.pass_by(100)  # it is tried again ever more seldom: the next time would be a minute away
+    status = await handle.status()
+    assert (status.state, status.queues[0].ready) == ("failed to start", 1)
+    assert status.last_error is not None
+    assert status.last_error["message"] == caught.value.message
+    await slow_world.deploy(worker=stateful(New, "new", migrate_state=staticmethod(migrate_state), **queued))
+    await breathe()
+    assert (await receipt.result(0)).attempts == 1
+    assert await handle.add() == ["new", {"count": 7, "label": "cured"}]
+
+
+async def test_a_state_that_fitted_nothing_before_does_not_hold_up_what_cures_the_others(world: World) -> None:
+    def migrate_state(old: dict[str, Any]) -> dict[str, Any]:
+        return {**old, "label": {1: "one"}[old["count"]]}
+
+    client = await world.start(worker=stateful(Old, "old"))
+    for key in ("once", "twice", "twice"):
+        await client.worker.get_or_create(key).add()
+    client = await world.restart(worker=stateful(New, "unfit"))
+    await world.deploy(worker=stateful(New, "new", migrate_state=staticmethod(migrate_state)))
+    assert await client.worker.get("once").add() == ["new", {"count": 2, "label": "one"}]
+    with pytest.raises(AgentqError, match=r"State of actor 'worker/twice' does not fit its type.*raised KeyError: 2"):
+        await client.worker.get("twice").add()
+
+
+async def test_what_a_migration_made_that_does_not_fit_either_is_told(world: World) -> None:
+    client = await world.start(worker=stateful(Old, "old"))
+    await client.worker.get_or_create("x").add()
+    with pytest.raises(AgentqError, match="What migrate_state made does not fit its type either"):
+        await world.deploy(worker=stateful(New, "new", migrate_state=staticmethod(dict)))
+
+
 async def test_migrate_state_makes_an_old_state_fit_and_what_it_made_is_written(world: World) -> None:
     def migrate_state(old: dict[str, Any]) -> dict[str, Any]:
         return {**old, "label": f"was {old['count']}"}

@@ -214,6 +214,27 @@ class Changing:
         (status,) = await setting.keeper.status(ACTOR)
         assert status.oldest is None
 
+    async def test_the_states_of_all_actors_of_a_name_can_be_looked_at(self, setting: Setting) -> None:
+        for actor, state in (
+            ("worker/a", b'{"n":1}'),
+            ("worker/b", b'{"n":2}'),
+            ("work/c", b"{}"),
+            ("worker/d", b"null"),
+        ):
+            lease = await claim(setting, actor)
+            await lease.commit(Commit(state=state))
+            await lease.release()
+        lease = await claim(setting, "worker/b")
+        await lease.commit(Commit(state=b'{"n":3}'))
+        await setting.keeper.offer([offer_of(1, actor="worker/e")])
+        assert await setting.keeper.states("worker") == {
+            "worker/a": b'{"n":1}',
+            "worker/b": b'{"n":3}',
+            "worker/d": b"null",
+        }
+        await lease.commit(Commit(destroy=True))
+        assert await setting.keeper.states("worker") == {"worker/a": b'{"n":1}', "worker/d": b"null"}
+
     async def test_an_actor_exists_once_it_was_created_or_while_it_has_messages(self, setting: Setting) -> None:
         assert not await setting.keeper.exists(ACTOR)
         message = await send(setting.keeper)
