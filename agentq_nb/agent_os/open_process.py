@@ -68,6 +68,11 @@ class OpenProcess:
             if self._temporary:
                 shutil.rmtree(self._temporary, ignore_errors=True)
 
+    def abandon(self) -> None:
+        """Ask it to end and wait for nothing: for when its event loop has ended. The launcher sees to the rest."""
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+
     async def _drain(self, errors: asyncio.StreamReader) -> None:
         while data := await errors.read(65536):
             self._errors = (self._errors + data)[-_KEPT:]

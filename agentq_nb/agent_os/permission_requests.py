@@ -77,6 +77,12 @@ class PermissionRequests:
             waiting.decide(Decision("deny", "cancelled", reason))
             await waiting.recorded.wait()
 
+    async def give_up(self, reason: str) -> None:
+        """Write down that those of a host that has ended were refused; nobody is left who waits."""
+        waiting, self._waiting = self._waiting, {}
+        for request in (left.request for left in waiting.values() if left.announced):
+            await record(self._transcript, request.request_id, request.title, Decision("deny", "cancelled", reason))
+
     async def _put_to_user(self, waiting: _Waiting, permits: Permits, vm: Actor) -> Decision:
         request = waiting.request
         waiting.announced = True

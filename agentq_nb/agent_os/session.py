@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -25,6 +26,8 @@ class Session:
     chosen: dict[ChoiceKind, str] = field(default_factory=dict[ChoiceKind, str])
     """The mode and the model that each of its agent's processes begins with."""
     mcp_servers: tuple[McpServer, ...] = field(default=(), repr=False)
+    owned_in: asyncio.AbstractEventLoop | None = None
+    """The event loop of the call that closes it at its end; None where no call does."""
     turn: anyio.Lock = field(default_factory=anyio.Lock)
     held: Held = field(default_factory=Held)
     cancel: Callable[[], None] | None = None
@@ -33,6 +36,18 @@ class Session:
 
     def __post_init__(self) -> None:
         self.requests = PermissionRequests(self.transcript)
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether the call that should close it never will: its loop has ended in the middle of it."""
+        return self.owned_in not in (None, asyncio.get_running_loop())
+
+    async def take_up(self) -> None:
+        """Be ready for the VM's next life, whatever the last one left in the middle: nobody ends that any more."""
+        self.held.abandon()
+        self.held, self.turn, self.cancel = Held(), anyio.Lock(), None
+        await self.transcript.take_up()
+        await self.requests.give_up("the host ended before it was answered")
 
     def missing(self) -> list[str]:
         """Names of variables and MCP servers that were lost with the process that had them."""

@@ -70,11 +70,12 @@ class SessionActions(PermissionActions, action_timeout=None):
             raise AgentError(f"Agent '{agent}' cannot work here: {' '.join(check.missing)}", code="not_ready")
         environment = checked_environment(env)
         directory = await self.in_thread(self._workspace.directory, cwd)
-        caller = self.runtime.caller
         where = "/".join((HOME, *directory))
-        info = await self._sessions.create(agent, environment, public_env, where, keep, chosen, servers)
-        if caller is not None and not keep:
-            caller.at_end(functools.partial(self._sessions.close, info.session_id, "the call that created it ended"))
+        owner = None if keep else self.runtime.caller
+        owned = owner is not None
+        info = await self._sessions.create(agent, environment, public_env, where, keep, chosen, servers, owned)
+        if owner is not None:
+            owner.at_end(functools.partial(self._sessions.close, info.session_id, "the call that created it ended"))
         await self.keep_awake(self._begin(info.session_id))
         return await self._sessions.get(info.session_id)
 

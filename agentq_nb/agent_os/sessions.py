@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -51,15 +52,20 @@ class Sessions:
         self._show: Callable[[SessionEvent], None]
 
     async def wake(self, records: Records, show: Callable[[SessionEvent], None]) -> None:
-        """Find the open sessions again. Those whose creator died with an earlier process are closed now."""
+        """Find the open sessions again. Those whose creator died, with an earlier process or host, are closed now."""
         self._records = records
         self._show = show
         still_open = {
             found.info.session_id: found for found in await recorded(records, self._actor_id, "closed.seq IS NULL")
         }
-        for session_id in self._open.keys() - still_open.keys():
-            await self._open.pop(session_id).held.release()
-        lost = {session_id: found for session_id, found in still_open.items() if session_id not in self._open}
+        known = set(self._open)
+        for session_id in known - still_open.keys():
+            self._open.pop(session_id).held.abandon()
+        for session in list(self._open.values()):
+            await session.take_up()
+            if session.orphaned:
+                await self.close(session.info.session_id, "the host in which it was created ended")
+        lost = {session_id: found for session_id, found in still_open.items() if session_id not in known}
         await self._refuse_lost_requests(lost)
         for session_id, found in lost.items():
             if found.info.keep:
@@ -76,8 +82,9 @@ class Sessions:
         keep: bool,
         chosen: Mapping[ChoiceKind, str] = MappingProxyType({}),
         mcp_servers: Sequence[McpServer] = (),
+        owned: bool = False,
     ) -> SessionInfo:
-        """A new session; its row is on disk on return."""
+        """A new session; its row is on disk on return. ``owned``: a call of an actor closes it at its end."""
         info = SessionInfo(
             mint_id(),
             agent,
@@ -95,7 +102,8 @@ class Sessions:
         row |= {"chosen": dict(chosen), "mcp_servers": list(info.mcp_servers)}
         await self._append("session.created", row, info.session_id)
         transcript = self._transcript(info.session_id)
-        session = Session(info, transcript, environment, [], dict(chosen), tuple(mcp_servers))
+        loop = asyncio.get_running_loop() if owned else None
+        session = Session(info, transcript, environment, [], dict(chosen), tuple(mcp_servers), loop)
         self._open[info.session_id] = session
         return info
 

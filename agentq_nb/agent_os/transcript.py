@@ -65,6 +65,11 @@ class Transcript:
         if shown:
             self._append("text", shown, {})
 
+    async def take_up(self) -> None:
+        """Go on after a host that may have ended in the middle of an answer: what it did not write is lost."""
+        self._pending = []
+        await self.end_stream()
+
     def shown(self, value: Any) -> Any:
         """JSON as it is stored here: without secrets. Raises ``TypeError`` for what is not JSON."""
         return self._redactor.data(storable(value))

@@ -287,15 +287,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _generate_content(self, body: dict[str, Any], stream: bool) -> None:
         prompt, rounds = "", 0
+        results: list[str] = []
         for content in body["contents"]:
             if content.get("role") != "user":
                 continue
             text = "\n".join(part.get("text", "") for part in content["parts"])
             if script := self._script(text):
                 prompt, rounds = script, 0
-            rounds += sum("functionResponse" in part for part in content["parts"])
+            given = [part["functionResponse"]["response"] for part in content["parts"] if "functionResponse" in part]
+            rounds += len(given)
+            results += [str(response.get("output") or response) for response in given]
         declared = [function for tool in body.get("tools", []) for function in tool.get("functionDeclarations", [])]
         tools = {tool["name"]: tool.get("parametersJsonSchema", {}) for tool in declared}
+        self.server.results = results or self.server.results
         answer = self._decide(prompt, rounds, tools)
         self.server.prompts.append(prompt)
         self.server.models.append(self.path.partition("/models/")[2].partition(":")[0])

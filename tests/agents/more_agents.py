@@ -14,6 +14,7 @@ import pytest
 
 from agentq_nb.agent_os import agents, isolation
 from agentq_nb.agent_os.agents import AcpAgent
+from tests.agents.calling_tools import show_it_calls_tools
 from tests.agents.real_agents import (
     show_an_error_of_the_model,
     show_from_start_to_end,
@@ -37,6 +38,13 @@ def test_a_real_agent_from_start_to_end(
     agent: AcpAgent, kind: isolation.IsolationKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     show_from_start_to_end(agent, kind, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.name)
+def test_it_calls_functions_of_the_notebook_and_is_told_what_went_wrong(
+    agent: AcpAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show_it_calls_tools(agent, "bubblewrap", tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("status", [401, 429, 500])

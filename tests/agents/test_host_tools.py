@@ -17,11 +17,11 @@ from agentq_nb.agent_os import PermissionRequest, PromptResult, SessionEvent, is
 from agentq_nb.agent_os.agents import AcpAgent, AgentSession
 from agentq_nb.agent_os.tools import TOKEN_MARK
 from agentq_nb.errors import AgentError, PromptFailed, ValidationFailed
+from tests.agents.calling_tools import fails, host_events, show_it_calls_tools, total
 from tests.agents.fake_llm import FakeModel, serving
-from tests.agents.test_acp_agents import KEY, configure, need_agent
+from tests.agents.real_agents import KEY, KEYS, configure, need_agent
 from tests.kernel.driving import Kernel
 from tests.unit.agent_os.machine import Machine
-from tests.unit.agent_os.needs import need
 
 PLACES = [
     (agents.pi, "bubblewrap"),
@@ -30,22 +30,6 @@ PLACES = [
     (agents.claude, "none"),
     (agents.codex, "bubblewrap"),
 ]
-KEYS = {"ANTHROPIC_API_KEY": KEY, "OPENAI_API_KEY": KEY}
-prices = {"tea": 39, "milk": 3}
-
-
-def total(of: list[str], plus: int = 0) -> str:
-    """What they cost together."""
-    return f"{' and '.join(of)} cost {sum(prices[name] for name in of) + plus}"
-
-
-def fails(why: str) -> None:
-    """Fails."""
-    raise LookupError(f"no such column: {why}")
-
-
-def host_events(events: list[SessionEvent]) -> list[SessionEvent]:
-    return [event for event in events if event.data.get("host_tool")]
 
 
 CELLS = [
@@ -111,58 +95,7 @@ def test_a_real_agent_calls_tools_and_is_told_what_went_wrong(
     agent: AcpAgent, kind: isolation.IsolationKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need_agent(agent)
-    need(kind)
-    if kind == "landlock":
-        monkeypatch.setitem(isolation._tried, "bubblewrap", "not in this test")
-    running, ended = asyncio.Event(), asyncio.Event()
-
-    async def endless() -> None:
-        """Never ends."""
-        running.set()
-        try:
-            await asyncio.sleep(600)
-        finally:
-            ended.set()
-
-    async def program(model: FakeModel) -> None:
-        mode = "off" if kind == "none" else "required"
-        vm_class = agent_os(agents=[agent], isolation=mode, tools=[total, fails, endless])
-        async with Machine(vm_class, tmp_path) as vm:
-            await configure(vm, model)
-            session = await vm.create_session(agent.name, env=KEYS)
-            prompt = (
-                '@call total {"of": ["tea", "milk"]}\n@call fails {"why": "size"}\n@call total {"plus": "x"}\n@say ok'
-            )
-            result = await vm.send_prompt(session.session_id, prompt)
-            assert result.text.endswith("ok")
-            # Each call once, in the agent's own words.
-            assert len(result.tool_calls) == 3
-            assert "tea and milk cost 42" in model.results[0]
-            assert "LookupError: no such column: size" in model.results[1]
-            assert "of" in model.results[2]
-            assert "integer" in model.results[2]
-            events = host_events(await vm.session_events(session.session_id))
-            assert [event.text for event in events[:4]] == [
-                "total",
-                "tea and milk cost 42",
-                "fails",
-                "LookupError: no such column: size",
-            ]
-
-            calling = asyncio.create_task(vm.send_prompt(session.session_id, "@call endless {}\n@say no"))
-            await asyncio.wait_for(running.wait(), 60)
-            assert await vm.cancel_prompt(session.session_id)
-            assert (await calling).stop_reason == "cancelled"
-            assert ended.is_set()
-            # It is the same agent still, and its tools are there.
-            again = await vm.send_prompt(session.session_id, '@call total {"of": ["tea"], "plus": 1}\n@say again')
-            assert again.text.endswith("again")
-            assert "tea cost 40" in model.results[-1]
-            assert not any("anew" in (event.text or "") for event in vm.events)
-            await vm.close_session(session.session_id)
-
-    with serving() as model:
-        asyncio.run(program(model))
+    show_it_calls_tools(agent, kind, tmp_path, monkeypatch)
 
 
 def test_an_agent_that_was_started_again_has_its_tools_again(tmp_path: Path) -> None:

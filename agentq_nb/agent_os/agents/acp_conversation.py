@@ -165,6 +165,10 @@ class Conversation:
                 await self._tools.aclose()
             await self._wire.aclose()
 
+    def abandon(self) -> None:
+        """Have it end without its event loop, which may have ended."""
+        self._wire.abandon()
+
     async def permission(self, options: list[PermissionOption], tool_call: ToolCallUpdate) -> RequestPermissionResponse:
         """Answer the agent that asks whether it may."""
         given = tool_call.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -92,6 +92,10 @@ class Wire:
             await self._process.aclose()
             await asyncio.wait({self._reading})
 
+    def abandon(self) -> None:
+        """Have the agent end without its event loop."""
+        self._process.abandon()
+
     async def _read(self) -> None:
         """Pass on what the agent writes. Updates are told here, so that none overtakes another or the answer."""
         try:

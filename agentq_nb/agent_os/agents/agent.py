@@ -72,6 +72,10 @@ class Companion(Protocol):
 
     async def aclose(self) -> None: ...
 
+    def abandon(self) -> None:
+        """Have it end without waiting for that. The event loop that it lived in may have ended."""
+        ...
+
 
 class Held:
     """The place of one session's companion. It is released when the session is closed and when the VM sleeps."""
@@ -88,6 +92,13 @@ class Held:
         self.value = None
         if companion is not None:
             await companion.aclose()
+
+    def abandon(self) -> None:
+        """Have what is held end, without its event loop."""
+        companion: Companion | None = self.value
+        self.value = None
+        if companion is not None:
+            companion.abandon()
 
 
 async def _no_tools() -> ToolAccess | None:
