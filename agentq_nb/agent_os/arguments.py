@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import EllipsisType
 
 from agentq_nb.errors import ValidationFailed
@@ -34,6 +34,20 @@ def checked_environment(env: Mapping[str, str] | EllipsisType | None) -> dict[st
         if not _plain(value):
             raise ValidationFailed(f"env[{name!r}] must be a str without NUL characters, as every variable.")
     return dict(env)
+
+
+def checked_public(public_env: Collection[str]) -> Collection[str]:
+    """The names in ``public_env``. A single str is refused: any name that is a part of it would count as public."""
+    if isinstance(public_env, (str, bytes)):
+        raise ValidationFailed(f"public_env is a list of names, like [{public_env!r:.100}].")
+    return public_env
+
+
+def checked_timeout(timeout: float | None) -> float | None:
+    """Seconds, or None for no limit."""
+    if timeout is not None and not timeout > 0:
+        raise ValidationFailed(f"timeout is in seconds, more than 0, or None for no limit; not {timeout!r}.")
+    return timeout
 
 
 def _plain(text: object) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from agentq_nb.actor import action
-from agentq_nb.agent_os.arguments import checked_environment
+from agentq_nb.agent_os.arguments import checked_environment, checked_public, checked_timeout
 from agentq_nb.agent_os.isolation import in_force
 from agentq_nb.agent_os.machine import Environment, Machine
 from agentq_nb.agent_os.values import ExecResult, Isolation, OutputSoFar, ProcessInfo
@@ -33,7 +33,7 @@ class ProcessActions(Machine, action_timeout=None):
         event ``process_output``, and it can be listed and killed.
         """
         environment = self._environment(env, public_env)
-        return await self.keep_awake(self._exec(command, timeout, cwd, environment))
+        return await self.keep_awake(self._exec(command, checked_timeout(timeout), cwd, environment))
 
     @action
     async def spawn(
@@ -82,6 +82,6 @@ class ProcessActions(Machine, action_timeout=None):
     def _environment(self, env: Environment, public_env: Collection[str]) -> dict[str, str]:
         """The variables of a command; their values are secrets from now on."""
         environment = checked_environment(env)
-        self._sessions.redactor.add(environment, public_env)
+        self._sessions.redactor.add(environment, checked_public(public_env))
         self._sessions.redactor.add_own()
         return environment

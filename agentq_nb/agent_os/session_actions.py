@@ -10,7 +10,7 @@ import anyio
 
 from agentq_nb.actor import action
 from agentq_nb.agent_os.agents.agent import Agent, AgentSession, ChoosingAgent, PersistentAgent
-from agentq_nb.agent_os.arguments import checked_environment
+from agentq_nb.agent_os.arguments import checked_environment, checked_public, checked_timeout
 from agentq_nb.agent_os.isolation import in_force
 from agentq_nb.agent_os.machine import Environment
 from agentq_nb.agent_os.mcp_servers import checked_servers
@@ -68,12 +68,12 @@ class SessionActions(PermissionActions, action_timeout=None):
         check = await self.in_thread(self._agent(agent).check)
         if not check:
             raise AgentError(f"Agent '{agent}' cannot work here: {' '.join(check.missing)}", code="not_ready")
-        environment = checked_environment(env)
+        environment, public = checked_environment(env), checked_public(public_env)
         directory = await self.in_thread(self._workspace.directory, cwd)
         where = "/".join((HOME, *directory))
         owner = None if keep else self.runtime.caller
         owned = owner is not None
-        info = await self._sessions.create(agent, environment, public_env, where, keep, chosen, servers, owned)
+        info = await self._sessions.create(agent, environment, public, where, keep, chosen, servers, owned)
         if owner is not None:
             owner.at_end(functools.partial(self._sessions.close, info.session_id, "the call that created it ended"))
         await self.keep_awake(self._begin(info.session_id))
@@ -94,7 +94,7 @@ class SessionActions(PermissionActions, action_timeout=None):
         ended. A session that runs is left alone, and the next prompt of one that only slept resumes it by itself.
         """
         environment, servers = checked_environment(env), checked_servers(mcp_servers)
-        await self._sessions.restore(session_id, environment, public_env, servers)
+        await self._sessions.restore(session_id, environment, checked_public(public_env), servers)
         await self.keep_awake(self._running(session_id))
         return await self._sessions.get(session_id)
 
@@ -255,7 +255,7 @@ class SessionActions(PermissionActions, action_timeout=None):
     async def _session_exec(
         self, session: Session, command: str | Sequence[str], timeout: float | None = None
     ) -> ExecResult:
-        return await self._exec(command, timeout, session.info.cwd, session.environment)
+        return await self._exec(command, checked_timeout(timeout), session.info.cwd, session.environment)
 
     async def _session_open(
         self,

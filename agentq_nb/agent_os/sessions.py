@@ -17,7 +17,7 @@ from agentq_nb.agent_os.permission_requests import record
 from agentq_nb.agent_os.permissions import Decision
 from agentq_nb.agent_os.session import Session, missing
 from agentq_nb.agent_os.session_rows import Recorded, history_of, last_index, recorded
-from agentq_nb.agent_os.transcript import Records, Transcript, as_mapping, read_events
+from agentq_nb.agent_os.transcript import Records, Transcript, as_mapping, read_events, storable
 from agentq_nb.agent_os.transcript_view import TranscriptView, read_transcript
 from agentq_nb.agent_os.values import (
     ChoiceKind,
@@ -198,7 +198,7 @@ class Sessions:
         """Facts about a session, open or closed. Raises ``SessionUnknown``."""
         if session_id in self._open:
             return self._now(self._open[session_id])
-        found = await recorded(self._records, self._actor_id, "created.session_id = ?", session_id)
+        found = await recorded(self._records, self._actor_id, "created.session_id = ?", storable(session_id))
         if not found:
             raise SessionUnknown(
                 f"This VM has no session {session_id!r:.100}. list_sessions() shows those it has.",

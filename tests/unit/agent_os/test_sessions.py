@@ -317,6 +317,26 @@ def test_no_secret_is_anywhere_in_what_is_stored_or_shown(tmp_path: Path) -> Non
         assert SECRET.encode() not in path.read_bytes(), path
 
 
+@pytest.mark.parametrize("names", ["MY_TOKEN_NAME", b"MY_TOKEN_NAME"])
+def test_one_name_for_public_env_makes_no_secret_public_that_is_called_like_a_part_of_it(
+    names: Any, tmp_path: Path
+) -> None:
+    async def program() -> None:
+        async with Machine(agent_os(agents=[ECHO]), tmp_path) as vm:
+            env = {"MY_TOKEN_NAME": "no secret", "TOKEN": SECRET}
+            session = await vm.create_session("echo")
+            for call in (
+                vm.create_session("echo", env=env, public_env=names),
+                vm.resume_session(session.session_id, env=env, public_env=names),
+                vm.exec("true", env=env, public_env=names),
+                vm.spawn("true", env=env, public_env=names),
+            ):
+                with pytest.raises(ValidationFailed, match="public_env is a list of names"):
+                    await call
+
+    asyncio.run(program())
+
+
 def test_written_bytes_are_never_logged(tmp_path: Path) -> None:
     async def program() -> None:
         async with Machine(agent_os(agents=[ECHO]), tmp_path) as vm:
@@ -342,8 +362,9 @@ def test_mistakes_are_told_and_leave_nothing(tmp_path: Path) -> None:
                     await vm.create_session("echo", env=env)
                 assert SECRET not in str(refused.value)
             for action in ("get_session", "close_session", "cancel_prompt", "session_events"):
-                with pytest.raises(SessionUnknown, match="no session 'nope'"):
-                    await getattr(vm, action)("nope")
+                for unknown in ("nope", "\ud800", "\0"):
+                    with pytest.raises(SessionUnknown, match="no session '"):
+                        await getattr(vm, action)(unknown)
             with pytest.raises(SessionUnknown):
                 await vm.send_prompt("nope", "x")
             session = await vm.create_session("echo", env=...)
