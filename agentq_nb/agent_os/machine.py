@@ -15,7 +15,8 @@ from agentq_nb.agent_os.isolation import in_force, job
 from agentq_nb.agent_os.permissions import Permits
 from agentq_nb.agent_os.process import Job
 from agentq_nb.agent_os.processes import Processes
-from agentq_nb.agent_os.sessions import Sessions, sessions_of
+from agentq_nb.agent_os.remembered import sessions_of
+from agentq_nb.agent_os.sessions import Sessions
 from agentq_nb.agent_os.tools import ToolServer
 from agentq_nb.agent_os.values import ExecResult, IsolationMode
 from agentq_nb.agent_os.workspace import FileName, Workspace, root_folder

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -48,6 +47,8 @@ class Sessions:
         self.redactor = Redactor()
         self._actor_id = actor_id
         self._open: dict[str, Session] = {}
+        self._closing: dict[str, SessionInfo] = {}
+        """Those that are being closed: they are closed for everybody, though their prompts and processes may still end."""
         self._records: Records
         self._show: Callable[[SessionEvent], None]
 
@@ -175,13 +176,17 @@ class Sessions:
         session = self._open.pop(session_id, None)
         if session is None:
             return
-        if session.cancel is not None:
-            session.cancel()
-            with anyio.move_on_after(_CLOSING):
-                async with session.turn:
-                    pass
-        await session.held.release()
-        await self._append("session.closed", {"reason": reason}, session_id)
+        self._closing[session_id] = replace(session.info, status="closed", closed_reason=reason)
+        try:
+            if session.cancel is not None:
+                session.cancel()
+                with anyio.move_on_after(_CLOSING):
+                    async with session.turn:
+                        pass
+            await session.held.release()
+            await self._append("session.closed", {"reason": reason}, session_id)
+        finally:
+            del self._closing[session_id]
 
     async def close_all(self, reason: str) -> None:
         """Close every open session."""
@@ -196,8 +201,8 @@ class Sessions:
 
     async def get(self, session_id: str) -> SessionInfo:
         """Facts about a session, open or closed. Raises ``SessionUnknown``."""
-        if session_id in self._open:
-            return self._now(self._open[session_id])
+        if (info := self._in_memory(session_id)) is not None:
+            return info
         found = await recorded(self._records, self._actor_id, "created.session_id = ?", storable(session_id))
         if not found:
             raise SessionUnknown(
@@ -211,7 +216,7 @@ class Sessions:
         if not closed:
             return self.now_open()
         ever = [found.info for found in await recorded(self._records, self._actor_id)]
-        return [self._now(self._open[info.session_id]) if info.session_id in self._open else info for info in ever]
+        return [self._in_memory(info.session_id) or info for info in ever]
 
     def now_open(self) -> list[SessionInfo]:
         """The open sessions, from memory."""
@@ -277,24 +282,10 @@ class Sessions:
     def _transcript(self, session_id: str, last: int = 0) -> Transcript:
         return Transcript(session_id, lambda: self._records, self.redactor, lambda event: self._show(event), last)
 
+    def _in_memory(self, session_id: str) -> SessionInfo | None:
+        session = self._open.get(session_id)
+        return self._closing.get(session_id) if session is None else self._now(session)
+
     @staticmethod
     def _now(session: Session) -> SessionInfo:
         return replace(session.info, status="running" if session.cancel else "open")
-
-
-_remembered: dict[tuple[Path, str], Sessions] = {}
-
-
-def sessions_of(workspaces: Path, actor_id: str) -> Sessions:
-    """The sessions of a VM in this process: the same object before and after sleep."""
-    return _remembered.setdefault((workspaces, actor_id), Sessions(actor_id))
-
-
-def remembered(workspaces: Path) -> list[tuple[str, Sessions]]:
-    """The VMs of a host that this process knows, asleep or not, with their sessions. Nothing wakes."""
-    return [(actor, sessions) for (folder, actor), sessions in _remembered.items() if folder == workspaces]
-
-
-def forget(workspaces: Path, actor_id: str) -> None:
-    """Drop what this process remembers of a VM, environments above all."""
-    _remembered.pop((workspaces, actor_id), None)

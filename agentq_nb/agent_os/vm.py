@@ -11,8 +11,8 @@ from agentq_nb.agent_os.file_actions import FileActions
 from agentq_nb.agent_os.isolation import in_force
 from agentq_nb.agent_os.permissions import PERMISSION_TIMEOUT, Permissions, Permits
 from agentq_nb.agent_os.process_actions import ProcessActions
+from agentq_nb.agent_os.remembered import forget
 from agentq_nb.agent_os.session_actions import SessionActions
-from agentq_nb.agent_os.sessions import forget
 from agentq_nb.agent_os.values import IsolationMode, SessionEvent
 
 if TYPE_CHECKING:

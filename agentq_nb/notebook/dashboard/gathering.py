@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from agentq_nb.agent_os import PermissionRequest
-from agentq_nb.agent_os.sessions import remembered
+from agentq_nb.agent_os.remembered import remembered
 from agentq_nb.commands.sheets import safe
 from agentq_nb.mailboxes.protocol import QueueStatus
 from agentq_nb.messages import SCHEDULE_QUEUE

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentq_nb.agent_os import SessionInfo
-from agentq_nb.agent_os.sessions import remembered
+from agentq_nb.agent_os.remembered import remembered
 from agentq_nb.commands.looking import literal
 from agentq_nb.commands.sheets import LONGEST_TEXT, safe
 from agentq_nb.errors import AgentqError, NoHost

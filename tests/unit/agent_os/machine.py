@@ -11,7 +11,7 @@ from typing import Any
 from agentq_nb import Actor, setup
 from agentq_nb.activation import Activation
 from agentq_nb.agent_os import VM, SessionEvent
-from agentq_nb.agent_os.sessions import forget
+from agentq_nb.agent_os.remembered import forget
 from agentq_nb.naming import actor_id
 
 

@@ -200,6 +200,36 @@ def test_closing_cancels_the_prompt_that_runs_and_refuses_those_that_wait(tmp_pa
     asyncio.run(program())
 
 
+def test_a_session_is_closed_for_everybody_while_its_prompt_still_ends(tmp_path: Path) -> None:
+    async def program() -> None:
+        begun, cancelled, may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def slow_to_end(session: AgentSession, prompt: str) -> None:
+            begun.set()
+            try:
+                await asyncio.sleep(600)
+            finally:
+                cancelled.set()
+                with anyio.CancelScope(shield=True):
+                    await may_end.wait()
+
+        async with Machine(agent_os(agents=[agents.function(slow_to_end)]), tmp_path) as vm:
+            session_id = (await vm.create_session("slow_to_end")).session_id
+            prompt = asyncio.create_task(vm.send_prompt(session_id, "1"))
+            await begun.wait()
+            closing = asyncio.create_task(vm.close_session(session_id))
+            await cancelled.wait()
+            seen = [await vm.get_session(session_id), *await vm.list_sessions(closed=True)]
+            assert [(info.status, info.closed_reason) for info in seen] == [("closed", "closed")] * 2
+            with pytest.raises(SessionUnknown, match=r"is closed \(closed\)"):
+                await vm.send_prompt(session_id, "2")
+            may_end.set()
+            await closing
+            assert (await prompt).stop_reason == "cancelled"
+
+    asyncio.run(program())
+
+
 def test_sessions_end_with_the_call_that_created_them_even_while_the_vm_sleeps(tmp_path: Path) -> None:
     async def program() -> None:
         made, may_end = asyncio.Event(), asyncio.Event()
