@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import json
 import os
-import queue
 import re
 import signal
 import time
@@ -16,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import zmq
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
@@ -229,10 +228,12 @@ class Kernel:
 
     def _read(self, seconds: float) -> None:
         assert self._client is not None
-        with contextlib.suppress(queue.Empty):
-            self._published(self._client.get_iopub_msg(timeout=seconds))
-        while self._client.shell_channel.msg_ready():
-            self._answered(self._client.get_shell_msg(timeout=1))
+        published, answered = self._client.iopub_channel, self._client.shell_channel
+        zmq.select([published.socket, answered.socket], [], [], timeout=seconds)
+        if published.msg_ready():
+            self._published(published.get_msg())
+        while answered.msg_ready():
+            self._answered(answered.get_msg())
 
     def _answered(self, message: dict[str, Any]) -> None:
         identity = str(message["parent_header"].get("msg_id"))
