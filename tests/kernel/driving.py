@@ -121,8 +121,8 @@ class Kernel:
         self._manager = KernelManager(kernel_name="python3")
         self._manager.start_kernel(cwd=str(self.cwd), env=self._environment_of_kernel())
         self._client = self._manager.blocking_client()
-        self._client.start_channels()
-        self._client.wait_for_ready(timeout=60)
+        self._client.start_channels(hb=False)  # the process itself is looked at instead
+        self._wait_until_heard()
         self._cells, self._replied, self._idle, self._ended = {}, set(), set(), 0
 
     @property
@@ -201,6 +201,17 @@ class Kernel:
         return [str(match) for match in reply["content"]["matches"]]
 
     # --- inside ---
+
+    def _wait_until_heard(self, timeout: float = 60) -> None:
+        """Ask until something is published: what a kernel publishes before this end has subscribed is lost."""
+        assert self._client is not None
+        deadline = time.monotonic() + timeout
+        while not self._client.iopub_channel.msg_ready():
+            if not self.alive:
+                raise KernelDied("at its start")
+            assert time.monotonic() < deadline, f"the kernel did not answer within {timeout:g} s"
+            self._client.kernel_info()
+            zmq.select([self._client.iopub_channel.socket], [], [], timeout=_POLL)
 
     def _environment_of_kernel(self) -> dict[str, str]:
         merged: dict[str, str | None] = {
