@@ -24,9 +24,11 @@ _FINAL: dict[str, MessageStatus] = {
 
 
 class Results:
-    """Durable results on their way to those who wait, and a bounded memory of the latest."""
+    """Results on their way to the disk, durable ones on their way to those who wait, a bounded memory of the latest."""
 
     def __init__(self) -> None:
+        self.settling: dict[MessageId, StoredResult] = {}
+        """Settled, and being written: a crash may still undo it, so nobody is told."""
         self._remembered: OrderedDict[MessageId, StoredResult] = OrderedDict()
         self._waiting: dict[MessageId, list[asyncio.Future[StoredResult]]] = {}
 
@@ -37,15 +39,24 @@ class Results:
         """The message is live again."""
         self._remembered.pop(message, None)
 
-    def publish(self, result: StoredResult) -> None:
-        """The result is durable: tell those who wait."""
+    def knows(self, message: MessageId) -> bool:
+        """Whether it was settled lately."""
+        return message in self.settling or message in self._remembered
+
+    def publish(self, results: Iterable[StoredResult]) -> None:
+        """The results are durable: tell those who wait."""
+        for result in results:
+            self.settling.pop(result.message, None)
+            self._remember(result)
+            for future in self._waiting.pop(result.message, ()):
+                if not future.done():
+                    future.set_result(result)
+
+    def _remember(self, result: StoredResult) -> None:
         if len(result.reply or b"") <= _LARGEST_REMEMBERED_BYTES:
             self._remembered[result.message] = result
             if len(self._remembered) > _REMEMBERED:
                 self._remembered.popitem(last=False)
-        for future in self._waiting.pop(result.message, ()):
-            if not future.done():
-                future.set_result(result)
 
     def waiting(self, message: MessageId) -> asyncio.Future[StoredResult]:
         """A future of the result; hand it back with :meth:`leave` when the wait ends early."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from agentq_nb.mailboxes.memory import Entry
@@ -16,7 +17,12 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"))
 
 
-def queued(entry: Entry, queue_json: str) -> Row:
+@lru_cache(maxsize=1024)
+def _json_of_queue(queue: str) -> str:
+    return json.dumps(queue)
+
+
+def queued(entry: Entry) -> Row:
     """A message as sent. The body is JSON already and goes in as it is."""
     extra = ""
     if entry.priority:
@@ -25,7 +31,7 @@ def queued(entry: Entry, queue_json: str) -> Row:
         extra += f',"due":{entry.due!r}'
     if entry.key is not None:
         extra += f',"key":{_json(entry.key)}'
-    data = f'{{"queue":{queue_json},"body":{entry.body.decode()}{extra}}}'
+    data = f'{{"queue":{_json_of_queue(entry.queue)},"body":{entry.body.decode()}{extra}}}'
     return Row("message.queued", entry.actor, entry.id, None, data)
 
 

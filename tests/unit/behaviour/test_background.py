@@ -177,11 +177,11 @@ async def test_a_cancelled_wait_stops_and_the_work_goes_on(background_world: Wor
     handle = await worker(background_world)
     waiting = asyncio.create_task(handle.send("slow", 0.5, wait=True))
     host = background_world.registry.host
-    await until(lambda: host.mailboxes._results.waited_for())
+    await until(lambda: host.mailboxes._ledger.results.waited_for())
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    await until(lambda: not host.mailboxes._results.waited_for())
+    await until(lambda: not host.mailboxes._ledger.results.waited_for())
     rows = (await background_world.registry.sql("select message_id from messages")).rows
     assert (await create_client().receipt(rows[0][0]).result(10)).status == "completed"
 
@@ -201,7 +201,7 @@ async def test_who_waits_while_the_host_stops_is_told_and_not_cancelled(backgrou
     handle = await worker(background_world)
     await handle.pause("slow")
     waiting = [asyncio.create_task(handle.send("slow", 0.0, wait=True)) for _ in range(3)]
-    await until(lambda: len(background_world.registry.host.mailboxes._results.waited_for()) == 3)
+    await until(lambda: len(background_world.registry.host.mailboxes._ledger.results.waited_for()) == 3)
     await background_world.registry.stop()
     for task in waiting:
         with pytest.raises(Unavailable, match="The host stopped"):

@@ -1,0 +1,160 @@
+"""Memory and log in step: what changed in memory is written as rows, and nobody is told before those are on disk.
+
+The rooms of the local keeper share it: who is let in (``accepting``), what a lease hands out and writes (``lease``,
+``committing``), what becomes of a message (``waiting``), and what people change (``changing``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from agentq_nb.clock import Clock
+from agentq_nb.errors import StoreError, StoreWriteFailed, Unavailable
+from agentq_nb.mailboxes import results, rows
+from agentq_nb.mailboxes.fold import Memory
+from agentq_nb.mailboxes.memory import Entry
+from agentq_nb.mailboxes.protocol import FinalStatus, StoredResult
+from agentq_nb.mailboxes.results import Results
+from agentq_nb.mailboxes.stock import Stock
+from agentq_nb.naming import MessageId, earliest_id
+from agentq_nb.store import EventLog, Row
+
+Settled: TypeAlias = tuple[Row, StoredResult]
+"""A message that is out of memory: the row that says so, still to be written, and what is to be told after that."""
+
+
+class Ledger:
+    """All calls from one event loop. After a failed write nothing is written until it begins again."""
+
+    log: EventLog
+    opened: MessageId
+    """Messages whose ids are below it may be in the log though not in memory."""
+    careful: bool
+    """The log ended in disorder: what was there before is handed out only once its start is durable."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.stock = Stock(clock)
+        self.results = Results()
+        self.failure: StoreError | None = None
+        self.broken = asyncio.Event()
+        """Set when a write failed."""
+        self.closed = False
+
+    def begin(self, log: EventLog, memory: Memory) -> None:
+        """Go on from what this log held."""
+        self.log = log
+        self.failure = None
+        self.broken.clear()
+        self.careful = not log.closed_cleanly()
+        self.opened = earliest_id()
+        self.stock.fill(memory, log.last_seq)
+        self.results.settling.clear()
+
+    def check_open(self) -> None:
+        """Raises Unavailable when the host is stopped."""
+        if self.closed:
+            raise Unavailable("The host is stopped. Start it again: %agentq start, or await registry.start().")
+
+    def check(self) -> None:
+        """Raises Unavailable when the host is stopped, StoreWriteFailed after a failed write."""
+        self.check_open()
+        if self.failure is not None:
+            raise StoreWriteFailed(f"Writing failed and is tried again: {self.failure.message}")
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def append(self, written: Sequence[Row], durable: Callable[[], None] | None = None) -> None:
+        """Write without waiting; ``durable`` is called once it is on disk."""
+
+        def done(error: StoreError | None) -> None:
+            if error is not None:
+                self._fail(error)
+            elif durable is not None:
+                durable()
+
+        self.log.append(written, done, self.clock.time())
+
+    def write(self, written: Sequence[Row], durable: Callable[[], None] | None = None) -> asyncio.Future[None]:
+        """Write; the future is done once it is on disk, or raises StoreWriteFailed."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def done(error: StoreError | None) -> None:
+            if error is not None:
+                self._fail(error)
+                if not future.done():
+                    future.set_exception(error)
+                return
+            if durable is not None:
+                durable()
+            if not future.done():
+                future.set_result(None)
+
+        self.log.append(written, done, self.clock.time())
+        return future
+
+    def _fail(self, error: StoreError) -> None:
+        if self.failure is not None:
+            return
+        self.failure = error
+        self.stock.lose_leases()
+        self.broken.set()
+
+    async def flushed(self) -> None:
+        """Return when all that was written so far is on disk."""
+        self.check()
+        await self.log.flushed()
+
+    # --- settling -----------------------------------------------------------------------------------------------------
+
+    def settle(
+        self,
+        entry: Entry,
+        status: FinalStatus,
+        reply: bytes | None = None,
+        error: dict[str, Any] | None = None,
+        *,
+        handled: bool = False,
+    ) -> StoredResult:
+        """Out of memory. Nobody can read the result before it is published. ``handled``: it was an attempt more."""
+        self.stock.remove(entry, status)
+        attempts = entry.ended + (1 if handled else 0)
+        result = StoredResult(entry.id, entry.actor, entry.queue, status, attempts, reply, error)
+        self.results.settling[entry.id] = result
+        return result
+
+    def cancel(self, entry: Entry, *, handled: bool = False) -> Settled:
+        """Out of memory, as cancelled."""
+        result = self.settle(entry, "cancelled", handled=handled)
+        return rows.of_message("message.cancelled", entry), result
+
+    def write_settled(self, settled: Sequence[Settled]) -> asyncio.Future[None]:
+        """Write what was settled, one message or more, then tell of it."""
+        written, finished = zip(*settled, strict=True)
+        return self.write(written, lambda: self.results.publish(finished))
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    async def read(self, message: MessageId) -> StoredResult | None:
+        """What the log says of a message; None when it says nothing."""
+        return results.read(message, await asyncio.to_thread(self.log.message_rows, message))
+
+    async def learn_keys(self) -> None:
+        """Know the idempotency keys of earlier runs too."""
+        if not self.stock.keys.complete:
+            self.stock.keys.learn(await asyncio.to_thread(self.log.completed_keys))
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """Put back what is in flight, and take nothing more. What is written still has to reach the disk."""
+        if self.failure is None:
+            in_flight = self.stock.running()
+            kinds = ["message.cancelled" if entry.cancelling else "message.released" for entry in in_flight]
+            self.log.append([rows.of_message(kind, entry) for kind, entry in zip(kinds, in_flight, strict=True)])
+            self.log.append([rows.of_host("host.stopped")])
+        self.closed = True
+        self.stock.close()
+        self.results.close()

@@ -1,0 +1,58 @@
+"""Waiting for what becomes of a message, and how it stands until then."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agentq_nb.clock import Timer
+from agentq_nb.errors import MessageUnknown
+from agentq_nb.mailboxes.ledger import Ledger
+from agentq_nb.mailboxes.protocol import StoredResult
+from agentq_nb.mailboxes.results import is_final
+from agentq_nb.naming import MessageId
+
+
+async def wait(ledger: Ledger, message: MessageId, timeout: float | None) -> StoredResult:
+    """See :meth:`agentq_nb.mailboxes.protocol.Mailboxes.wait`. Raises MessageUnknown, Unavailable."""
+    ledger.check_open()
+    live, settling = ledger.stock.entries, ledger.results.settling
+    if message not in live and message not in settling:
+        stored = ledger.results.get(message) or await ledger.read(message)
+        if stored is None:
+            raise MessageUnknown(message)
+        if is_final(stored.status) and message not in ledger.stock.entries:
+            return stored
+    if timeout is not None and timeout <= 0 and message not in ledger.results.settling:
+        return _standing(ledger, message)
+    return await _settled(ledger, message, timeout)
+
+
+async def _settled(ledger: Ledger, message: MessageId, timeout: float | None) -> StoredResult:
+    future = ledger.results.waiting(message)
+    timer: Timer | None = None
+    if timeout is not None:
+        timer = ledger.clock.call_at(ledger.clock.time() + timeout, lambda: _time_out(future))
+    try:
+        return await future
+    except TimeoutError:
+        return _standing(ledger, message)
+    finally:
+        ledger.results.leave(message, future)
+        if timer is not None:
+            timer.cancel()
+
+
+def _time_out(future: asyncio.Future[StoredResult]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())
+
+
+def _standing(ledger: Ledger, message: MessageId) -> StoredResult:
+    entry = ledger.stock.entries.get(message)
+    if entry is None:
+        if (settling := ledger.results.settling.get(message)) is not None:  # a crash may still undo it
+            return settling._replace(status="running", reply=None, error=None)
+        if (settled := ledger.results.get(message)) is None:
+            raise MessageUnknown(message)
+        return settled
+    return ledger.stock.standing(entry)
