@@ -112,8 +112,8 @@ class LocalMailboxes:
         return self._ledger.stock.exists(actor)
 
     async def states(self, name: str) -> Mapping[ActorId, bytes]:
-        self._check()
-        return self._stock.states(name)
+        self._ledger.check()
+        return self._ledger.stock.states(name)
 
     def wakeful(self, names: Collection[str]) -> Wakeful:
         return self._ledger.stock.subscribe(names)
