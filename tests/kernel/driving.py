@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -100,6 +101,7 @@ class Kernel:
         self._environment = dict(environment or {})
         self._manager: KernelManager | None = None
         self._client: BlockingKernelClient | None = None
+        self._sockets: tempfile.TemporaryDirectory[str] | None = None
         self._cells: dict[str, CellResult] = {}
         self._replied: set[str] = set()
         self._idle: set[str] = set()
@@ -118,7 +120,14 @@ class Kernel:
 
     def start(self) -> None:
         """Start the process and wait until it answers."""
-        self._manager = KernelManager(kernel_name="python3")
+        # Sockets in a folder of their own: two kernels that start at once may be given the same port.
+        self._sockets = tempfile.TemporaryDirectory(prefix="kernel-", ignore_cleanup_errors=True)
+        self._manager = KernelManager(
+            kernel_name="python3",
+            connection_file=f"{self._sockets.name}/kernel.json",
+            transport="ipc",
+            ip=f"{self._sockets.name}/kernel",
+        )
         self._manager.start_kernel(cwd=str(self.cwd), env=self._environment_of_kernel())
         self._client = self._manager.blocking_client()
         self._client.start_channels(hb=False)  # the process itself is looked at instead
@@ -232,6 +241,9 @@ class Kernel:
         if self._manager is not None:
             self._manager.shutdown_kernel(now=not self.alive)
             self._manager = None
+        if self._sockets is not None:
+            self._sockets.cleanup()
+            self._sockets = None
 
     def _settled(self, cell: CellResult) -> bool:
         identity = next(identity for identity, known in self._cells.items() if known is cell)
