@@ -45,7 +45,7 @@ def agent_os(
     text of what it raises, goes to the agent and, with its arguments, into the transcript.
     """
     by_name: dict[str, Agent] = {}
-    for agent in agents:
+    for agent in _listed(agents):
         if not isinstance(agent, Agent):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
             raise TypeError(f"agents takes agents, such as agents.function(f, name=...), not {agent!r:.200}.")
         if agent.name in by_name:
@@ -66,6 +66,12 @@ def agent_os(
 
     MadeVM.__name__ = MadeVM.__qualname__ = "VM"
     return MadeVM
+
+
+def _listed(agents: Sequence[Agent]) -> Sequence[Agent]:
+    if isinstance(agents, Agent) or not isinstance(agents, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
+        raise TypeError(f"agents takes a list of agents, as in agents=[agents.pi], not {agents!r:.200}.")
+    return agents
 
 
 def _host_tools(tools: Iterable[Callable[..., Any]]) -> Mapping[str, HostTool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,8 @@ def show_it_calls_tools(
             assert "tea and milk cost 42" in model.results[0]
             assert "LookupError: no such column: size" in model.results[1]
             assert "of" in model.results[2]
-            assert "integer" in model.results[2]
+            # Gemini looks at the arguments itself.
+            assert re.search("integer|required property", model.results[2])
             events = host_events(await vm.session_events(session.session_id))
             assert [event.text for event in events[:4]] == [
                 "total",

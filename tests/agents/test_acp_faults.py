@@ -331,6 +331,9 @@ def test_words_that_are_no_permissions_are_refused() -> None:
 def test_a_command_that_is_no_list_is_refused() -> None:
     with pytest.raises(TypeError, match="as a list"):
         agents.acp("mine", "my-agent --acp")
+    # Taken letter by letter it would show the agent all of "/".
+    with pytest.raises(TypeError, match="readable folders as a list"):
+        agents.acp("mine", ["my-agent"], readable="/opt/mine")
 
 
 def test_a_secret_is_nowhere_however_the_agent_tells_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,7 +8,7 @@ import datetime
 import enum
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import pandas
@@ -73,6 +73,17 @@ def test_the_signature_and_the_docstring_are_what_an_agent_is_told() -> None:
 
 def test_arguments_arrive_as_the_annotations_say() -> None:
     assert called(plot, points=[{"x": "1"}], colour="red", kind="bar") == "[(1.0, 0.0)] Colour.RED 1.0 bar"
+
+
+def test_an_argument_may_be_a_dataclass_which_holds_others() -> None:
+    def greet(who: Named, others: Sequence[Named] = ()) -> str:
+        return f"{who} {others}"
+
+    assert HostTool(greet).schema["$defs"]["Named"]["required"] == ["name", "at"]
+    ada = {"name": "Ada", "at": {"x": 1}}
+    assert called(greet, who=ada, others=[ada]) == f"{Named('Ada', Point(x=1))} [{Named('Ada', Point(x=1))}]"
+    with pytest.raises(ValidationFailed, match=r"who\.at\.x: Field required"):
+        called(greet, who={"name": "Ada", "at": {}})
 
 
 def test_a_function_without_annotations_or_docstring_is_a_tool_too() -> None:
@@ -220,6 +231,9 @@ def test_what_cannot_be_a_tool_is_refused_when_the_vm_is_made(given: Any, says: 
         (b"\xff", "b'\\xff'"),
         ([b"\xff"], '["_w=="]'),
         (Point, repr(Point)),
+        (pandas.Series([1, 2]).sum(), "3"),
+        (pandas.Series([1.5]).max(), "1.5"),
+        ((pandas.Series([1, 2]) > 1).any(), "true"),
         (3 + 4j, "(3+4j)"),
     ],
 )

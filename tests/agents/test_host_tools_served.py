@@ -161,8 +161,11 @@ def test_what_goes_wrong_is_told_to_the_agent(tmp_path: Path) -> None:
     def cannot_show() -> Unshowable:
         return Unshowable()
 
+    def half_a_character() -> str:
+        return "\ud83d"
+
     async def program() -> None:
-        tools = [total, fails, leaves, cancels, cannot_say, cannot_show]
+        tools = [total, fails, leaves, cancels, cannot_say, cannot_show, half_a_character]
         async with opened(tools, tmp_path) as world, connected(world.access) as client:
             assert await text_of(client, "fails") == ("KeyError: 'no such column'", True)
             assert await text_of(client, "leaves") == ("SystemExit: I am off", True)
@@ -171,11 +174,13 @@ def test_what_goes_wrong_is_told_to_the_agent(tmp_path: Path) -> None:
             assert text.startswith("Unspeakable: ")
             assert failed
             assert await text_of(client, "cannot_show") == ("RuntimeError: I have no face", True)
+            assert await text_of(client, "half_a_character") == ("?", False)
             text, failed = await text_of(client, "total", plus="many")
             assert "- of: Field required\n- plus: Input should be a valid integer" in text
             assert failed
             assert await text_of(client, "sum") == (
-                "There is no tool 'sum'. There are: total, fails, leaves, cancels, cannot_say, cannot_show.",
+                "There is no tool 'sum'. There are: total, fails, leaves, cancels, cannot_say, cannot_show, "
+                "half_a_character.",
                 True,
             )
             # And all is well afterwards.

@@ -174,6 +174,8 @@ def acp(
     """
     if isinstance(argv, str) or not argv or not all(isinstance(word, str) for word in argv):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
         raise TypeError(f'agents.acp takes the command as a list, like ["my-agent", "--acp"], not {argv!r:.200}.')
+    if isinstance(readable, (str, os.PathLike)):
+        raise TypeError(f'agents.acp takes readable folders as a list, like ["/opt/my-agent"], not {readable!r:.200}.')
     folders = tuple(os.path.abspath(os.path.expanduser(path)) for path in readable)
     return AcpAgent(name, tuple(argv), environment=dict(env or {}), readable=folders)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from agentq_nb.agent_os.tools.showing import as_json, bounded, shown
-from agentq_nb.agent_os.transcript import Transcript
+from agentq_nb.agent_os.transcript import Transcript, storable
 from agentq_nb.errors import AgentqError
 from agentq_nb.messages import describe
 from agentq_nb.naming import mint_id
@@ -55,9 +55,9 @@ class Calls:
             self._running.add(scope)
             try:
                 _, text = await self._call(self.tools[name], arguments)
-                return Answer(self._redactor.text(text))
+                return Answer(self._shown(text))
             except FAILURES as error:
-                return Answer(self._redactor.text(_told(error)), failed=True)
+                return Answer(self._shown(_told(error)), failed=True)
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if scope.cancel_called or (task and task.cancelling()):
@@ -66,6 +66,10 @@ class Calls:
             finally:
                 self._running.discard(scope)
         return Answer(f"{name} was cancelled.", failed=True)
+
+    def _shown(self, text: str) -> str:
+        """Without secrets, and without halves of characters, which no message can carry."""
+        return storable(self._redactor.text(text))
 
     def functions(self) -> dict[str, Callable[..., Awaitable[Any]]]:
         """The tools for an agent in this process: coroutine functions with the signatures of the notebook's."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
@@ -137,10 +137,11 @@ def _arguments(signature: inspect.Signature, name: str) -> type[BaseModel]:
     for field, argument in names.items():
         parameter = signature.parameters[argument]
         annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
-        fields[field] = (annotation, ... if parameter.default is parameter.empty else parameter.default)
-    settings = ConfigDict(alias_generator=names.__getitem__, extra="forbid")
+        # Not by a generator of aliases in the settings, which would be asked for the fields of dataclasses too.
+        named = Annotated[annotation, Field(alias=argument)]
+        fields[field] = (named, ... if parameter.default is parameter.empty else parameter.default)
     try:
-        return create_model(name, __config__=settings, **fields)
+        return create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
     except PydanticUserError as error:
         raise _not_json(name, error) from None
 

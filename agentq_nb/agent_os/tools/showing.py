@@ -19,6 +19,7 @@ def shown(value: Any) -> str:
     """A str as it is, ``None`` as "done", a table of pandas as text, data as JSON, anything else by its ``repr``."""
     if value is None:
         return "done"
+    value = _number(value)
     return bounded(value if isinstance(value, str) else _table(value) or _json(value) or repr(value))
 
 
@@ -50,9 +51,13 @@ def _json(value: Any) -> str | None:
 
 def _inner(value: Any) -> Any:
     """Something inside a list or dict that is not JSON: a number of numpy's is one, a table is its text."""
-    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
-        return value.item()
-    return _table(value) or repr(value)
+    number = _number(value)
+    return number if number is not value else _table(value) or repr(value)
+
+
+def _number(value: Any) -> Any:
+    """A number of numpy's, such as the sum of a column, as one of Python's; anything else as it is."""
+    return value.item() if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0 else value
 
 
 def _table(value: Any) -> str | None:
