@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 from pydantic import (
     ConfigDict,
@@ -23,13 +23,21 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _MARK = "__agentq_action__"
 
 
+class Marked(NamedTuple):
+    """How an action was marked."""
+
+    thread: bool
+    while_ending: bool
+
+
 class Action:
     """One action of an actor class: the function, and how it is called."""
 
-    def __init__(self, name: str, function: Callable[..., Any], *, thread: bool) -> None:
+    def __init__(self, name: str, function: Callable[..., Any], marked: Marked) -> None:
         self.name = name
         self.function = function
-        self.thread = thread
+        self.thread = marked.thread
+        self.while_ending = marked.while_ending
         self._signature = inspect.signature(function)
         self._adapters: dict[str, TypeAdapter[Any] | None] = {}
 
@@ -82,24 +90,27 @@ def _adapter_of(parameter: inspect.Parameter, function: Callable[..., Any]) -> T
 @overload
 def action(function: Function) -> Function: ...
 @overload
-def action(*, thread: bool = False) -> Callable[[Function], Function]: ...
-def action(function: Any = None, *, thread: bool = False) -> Any:
+def action(*, thread: bool = False, while_ending: bool = False) -> Callable[[Function], Function]: ...
+def action(function: Any = None, *, thread: bool = False, while_ending: bool = False) -> Any:
     """Mark a method of an actor that others may call through a handle.
 
     Actions run side by side with each other and with ``run``. Arguments are checked against the annotations. What the
     action changes in ``self.state`` is written when it returns, before the caller gets the result.
 
     :param thread: call a plain function in a worker thread, so that it does not hold up the kernel's loop.
+    :param while_ending: call it also while the actor is asked to end (to sleep, to be replaced) and has a message or
+        what keeps it awake to finish first: for actions that look at that, or end it. Others wait for its next life.
     """
-    return partial(_mark, thread=thread) if function is None else _mark(function, thread=thread)
+    marked = Marked(thread, while_ending)
+    return partial(_mark, marked=marked) if function is None else _mark(function, marked)
 
 
-def _mark(function: Function, *, thread: bool) -> Function:
+def _mark(function: Function, marked: Marked) -> Function:
     if not callable(function):
         raise TypeError("@action marks a method.")
-    if thread and inspect.iscoroutinefunction(function):
+    if marked.thread and inspect.iscoroutinefunction(function):
         raise TypeError(f"@action(thread=True) is for plain functions; {function.__name__} is a coroutine.")
-    setattr(function, _MARK, thread)
+    setattr(function, _MARK, marked)
     return function
 
 
@@ -108,5 +119,5 @@ def find_actions(cls: type) -> dict[str, Action]:
     found: dict[str, Action] = {}
     for name, value in vars(cls).items():
         if inspect.isfunction(value) and hasattr(value, _MARK):
-            found[name] = Action(name, value, thread=getattr(value, _MARK))
+            found[name] = Action(name, value, getattr(value, _MARK))
     return found

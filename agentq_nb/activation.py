@@ -300,6 +300,11 @@ class Activation:
         return self.cls.declared.actions
 
     @property
+    def finishing(self) -> bool:
+        """Whether it is asked to end and has a message, or what keeps it awake, to finish first."""
+        return self.closing is not None and bool(self.mailbox.holders or self.runtime.kept_awake)
+
+    @property
     def queues(self) -> Mapping[str, Queue[Any, Any]]:
         return self.cls.declared.queues
 

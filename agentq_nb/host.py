@@ -291,8 +291,16 @@ class Host:
     ) -> Any:
         """Call an action; see :func:`agentq_nb.acting.act`."""
         caller, behind = current_call.get(), holding_here()
-        activation = await self.awake(actor, input)
+        activation = self._ending(actor, action) or await self.awake(actor, input)
         return await acting.act(activation, action, args, kwargs, caller, behind)
+
+    def _ending(self, actor: ActorId, action: str) -> Activation | None:
+        """The actor that is asked to end, where the action may be called while it still has something to do."""
+        activation = self._activations.get(actor)
+        if activation is None or not activation.finishing:
+            return None
+        found = activation.actions.get(action)
+        return activation if found is not None and found.while_ending else None
 
     def listen(self, actor: ActorId, event: str, listener: Listener) -> Callable[[], None]:
         """See :class:`agentq_nb.listening.Listeners`. From any loop or thread."""

@@ -12,12 +12,12 @@ from agentq_nb.errors import PermissionAnswered, PermissionRequestUnknown
 class PermissionActions(Machine, action_timeout=None):
     """Requests that ``permissions`` leaves to the user wait here for an answer."""
 
-    @action
+    @action(while_ending=True)
     async def list_permission_requests(self) -> list[PermissionRequest]:
         """The requests that wait for an answer, oldest first within each session."""
         return self._sessions.permission_requests()
 
-    @action
+    @action(while_ending=True)
     async def respond_permission(self, session_id: str, request_id: str, answer: Permission) -> None:
         """Answer a request: ``"allow"`` or ``"deny"``. It is on disk on return, and the agent goes on.
 

@@ -53,7 +53,7 @@ class ProcessActions(Machine, action_timeout=None):
         environment = self._environment(env, public_env)
         return await self._processes.spawn(await self._job(command, cwd, environment), command)
 
-    @action
+    @action(while_ending=True)
     async def kill(self, process_id: str) -> ProcessInfo:
         """End a process and all it started: asked to, and killed two seconds later. How it ended.
 
@@ -61,12 +61,12 @@ class ProcessActions(Machine, action_timeout=None):
         """
         return await self._processes.kill(process_id)
 
-    @action
+    @action(while_ending=True)
     async def list_processes(self) -> list[ProcessInfo]:
         """The processes that run, those of ``exec`` too, and the last 20 spawned ones that ended since the VM woke."""
         return self._processes.all()
 
-    @action
+    @action(while_ending=True)
     async def process_output(self, process_id: str) -> OutputSoFar:
         """What a listed process has written by now: of each output up to 1 MB, first and last half.
 
@@ -74,7 +74,7 @@ class ProcessActions(Machine, action_timeout=None):
         """
         return self._processes.output(process_id)
 
-    @action
+    @action(while_ending=True)
     async def isolation(self) -> Isolation:
         """What stands between this VM's processes and the machine, and what does not."""
         return await in_force(self._isolation_mode)

@@ -112,17 +112,17 @@ class SessionActions(PermissionActions, action_timeout=None):
         """Let the session's agent use another of the ``models`` of its ``SessionInfo``; otherwise as ``set_mode``."""
         return await self._choose(session_id, "model", model)
 
-    @action
+    @action(while_ending=True)
     async def list_sessions(self, closed: bool = False) -> list[SessionInfo]:
         """The open sessions, with ``closed`` all there ever were."""
         return await self._sessions.all(closed)
 
-    @action
+    @action(while_ending=True)
     async def get_session(self, session_id: str) -> SessionInfo:
         """Facts about a session, open or closed."""
         return await self._sessions.get(session_id)
 
-    @action
+    @action(while_ending=True)
     async def close_session(self, session_id: str) -> None:
         """End a session; a prompt in progress is cancelled. Its transcript stays."""
         await self._sessions.get(session_id)
@@ -137,7 +137,7 @@ class SessionActions(PermissionActions, action_timeout=None):
         session = await self._sessions.ready(session_id)
         return await self.keep_awake(self._prompt(session, text, self.runtime.origin))
 
-    @action
+    @action(while_ending=True)
     async def cancel_prompt(self, session_id: str) -> bool:
         """Cancel the session's prompt; its result has the stop reason ``"cancelled"``. False if none was running."""
         cancel = (await self._sessions.opened(session_id)).cancel
@@ -145,12 +145,12 @@ class SessionActions(PermissionActions, action_timeout=None):
             cancel()
         return cancel is not None
 
-    @action
+    @action(while_ending=True)
     async def session_events(self, session_id: str, after: int = 0) -> list[SessionEvent]:
         """The transcript of a session, open or closed: events whose index is greater than ``after``."""
         return await self._sessions.events(session_id, after)
 
-    @action
+    @action(while_ending=True)
     async def transcript(self, session_id: str, last: int | None = None) -> TranscriptView:
         """What was said in a session, open or closed, to be read; of the ``last`` events only, if told.
 

@@ -26,8 +26,6 @@ async def take_turn(
     itself is cancelled, that goes on outwards. Raises ``PromptFailed`` with what the agent raised as its cause.
     """
     transcript = session.transcript
-    await transcript.write("prompt", prompt)
-    await transcript.durable()
     told = _Told(transcript, redactor)
     task = asyncio.current_task()
     asked_to_stop = task.cancelling() if task else 0
@@ -62,6 +60,8 @@ async def take_turn(
 
 
 async def _work(session: Session, agent: Agent, view: AgentSession, prompt: str, told: _Told) -> None:
+    await session.transcript.write("prompt", prompt)
+    await session.transcript.durable()
     try:
         await agent.prompt(view, prompt, told.emit)
     finally:

@@ -135,6 +135,24 @@ def test_cancelling_a_prompt_gives_its_sender_a_result_and_leaves_the_session_us
     asyncio.run(program())
 
 
+def test_a_prompt_can_be_cancelled_as_soon_as_it_is_told_of(tmp_path: Path) -> None:
+    async def program() -> None:
+        async def forever(session: AgentSession, prompt: str) -> None:
+            await asyncio.sleep(600)
+
+        async with Machine(agent_os(agents=[agents.function(forever)]), tmp_path) as vm:
+            session_id = (await vm.create_session("forever")).session_id
+            told = vm.heard("prompt", "never")
+            prompt = asyncio.create_task(vm.send_prompt(session_id, "never"))
+            await told.wait()
+            assert (await vm.get_session(session_id)).status == "running"
+            assert await vm.cancel_prompt(session_id)
+            assert (await prompt).stop_reason == "cancelled"
+            assert kinds(await vm.session_events(session_id)) == ["prompt", "result"]
+
+    asyncio.run(program())
+
+
 @pytest.mark.parametrize("swallows", [True, False])
 def test_a_cancelled_message_takes_the_prompt_of_its_handler_with_it(tmp_path: Path, swallows: bool) -> None:
     went_on: list[object] = []

@@ -289,6 +289,7 @@ async def test_a_vm_that_ends_ends_its_processes(way: str, kind: IsolationKind, 
             await vm.sleep()
         elif way == "deploy":
             await vm.registry.deploy("vm", agent_os(isolation="off"))
+            await vm.activation()  # of the VM that comes
             assert await vm.list_processes() == []
         else:
             await vm.registry.stop()

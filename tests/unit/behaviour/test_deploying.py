@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from agentq_nb import Actor, AgentqError, Queue, Retry, action
-from tests.unit.behaviour.world import World, breathe, until
+from tests.unit.behaviour.world import World, breathe, until, until_status
 
 pytestmark = pytest.mark.anyio
 
@@ -407,3 +407,36 @@ async def test_a_failing_handler_of_the_old_code_still_counts_by_the_old_retry(w
     gate.set()
     result = await receipt.result(5)
     assert (result.status, result.attempts) == ("failed", 1)
+
+
+async def test_an_action_that_is_marked_so_reaches_an_actor_that_finishes_its_message(world: World) -> None:
+    gate = asyncio.Event()
+
+    def made(name: str) -> type[Actor]:
+        class Named(Actor):
+            tasks = Queue(str)
+
+            async def run(self) -> None:
+                async for _ in self.queue.iter():
+                    await gate.wait()
+
+            @action(while_ending=True)
+            async def let_go(self) -> str:
+                gate.set()
+                return name
+
+            @action
+            async def who(self) -> str:
+                return name
+
+        return Named
+
+    client = await world.start(worker=made("old"))
+    handle = client.worker.get_or_create("x")
+    sent = await handle.send("tasks", "a")
+    await until_status(sent, "running")
+    await world.deploy(worker=made("new"))
+    asked = asyncio.ensure_future(handle.who())
+    assert await handle.let_go() == "old"
+    assert await asked == "new"
+    assert await handle.let_go() == "new"

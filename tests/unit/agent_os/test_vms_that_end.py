@@ -1,0 +1,82 @@
+"""A VM that is replaced or told to sleep while a prompt runs: it waits for that, and can be spoken to meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentq_nb.agent_os import agent_os, agents
+from agentq_nb.agent_os.agents import AgentSession
+from tests.unit.agent_os.machine import Machine
+
+SOON = 30  # seconds, for what would otherwise wait for ever
+
+
+async def waits(session: AgentSession, prompt: str) -> str:
+    """Waits, or calls its tool once there is the file that it waits for."""
+    if prompt == "wait":
+        await asyncio.sleep(600)
+    if prompt == "tool":
+        await session.exec("until [ -e go.txt ]; do sleep 0.02; done")
+    return str(await session.tools["files"]()) if prompt == "tool" else prompt
+
+
+async def replace(vm: Machine, tools: list[Callable[..., Any]]) -> None:
+    await vm.registry.deploy("vm", agent_os(agents=[agents.function(waits)], tools=tools))
+
+
+async def put_to_sleep(vm: Machine, tools: list[Callable[..., Any]]) -> None:
+    (await vm.activation()).close("going to sleep")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("end", [replace, put_to_sleep])
+async def test_a_vm_that_waits_for_its_prompts_can_be_looked_at_and_told_to_cancel_them(
+    end: Callable[..., Any], tmp_path: Path
+) -> None:
+    machines: list[Machine] = []
+
+    async def files() -> list[str]:
+        """The names of the files in the workspace."""
+        return [info.name for info in await machines[0].list_dir(".")]
+
+    async with Machine(agent_os(agents=[agents.function(waits)], tools=[files]), tmp_path) as vm:
+        machines.append(vm)
+        sessions = [await vm.create_session("waits") for _ in range(2)]
+        begun = [vm.heard("prompt", "wait"), vm.heard("prompt", "tool")]
+        waiting, tool = [
+            asyncio.create_task(vm.send_prompt(session.session_id, prompt))
+            for session, prompt in zip(sessions, ["wait", "tool"], strict=True)
+        ]
+        for event in begun:
+            await event.wait()
+        await end(vm, [files])
+        later = asyncio.create_task(vm.send_prompt(sessions[1].session_id, "later"))
+        async with asyncio.timeout(SOON):
+            assert [session.status for session in await vm.list_sessions()] == ["running", "running"]
+            # What an agent calls in a prompt that the VM waits for may need the VM itself.
+            await vm.write_file("go.txt", "go")
+            assert (await tool).text == "['go.txt']"
+            assert not later.done()
+            assert await vm.cancel_prompt(sessions[0].session_id)
+            assert (await waiting).stop_reason == "cancelled"
+            assert (await later).text == "later"
+
+
+@pytest.mark.anyio
+async def test_what_asks_for_new_work_waits_for_the_vm_that_comes(tmp_path: Path) -> None:
+    async with Machine(agent_os(agents=[agents.function(waits)]), tmp_path) as vm:
+        session = await vm.create_session("waits")
+        begun = vm.heard("prompt", "wait")
+        waiting = asyncio.create_task(vm.send_prompt(session.session_id, "wait"))
+        await begun.wait()
+        other = agents.function(waits, name="other")
+        await vm.registry.deploy("vm", agent_os(agents=[agents.function(waits), other]))
+        created = asyncio.create_task(vm.create_session("other"))
+        assert await vm.cancel_prompt(session.session_id)
+        assert (await waiting).stop_reason == "cancelled"
+        assert (await asyncio.wait_for(created, SOON)).agent == "other"
