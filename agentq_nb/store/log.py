@@ -203,6 +203,8 @@ class EventLog:
             self._writer.connection.execute("checkpoint")
         self._writer.connection.close()
         self._connection.close()
+        # Whoever still holds this log when the process ends must not hold anything of DuckDB's, which would complain.
+        del self._connection, self._writer.connection
         self._copyist.close()
         with suppress(OSError):
             self._sign_off()
@@ -217,6 +219,8 @@ class EventLog:
 
     def let_go(self) -> None:
         """In a forked child: keep neither the parent's lock nor anything whose destructor would write to its file."""
+        if self._closed:
+            return
         self._forked = True
         leak(self._connection)
         leak(self._readers)

@@ -70,6 +70,7 @@ class Readers:
             for cursor in self._active:
                 cursor.interrupt()
             self._changed.wait_for(lambda: not self._active, timeout=10)
+        del self._connection
 
 
 def check_reads_only(cursor: duckdb.DuckDBPyConnection, query: str) -> None:

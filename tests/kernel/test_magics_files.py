@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel.conftest import IN_BOTH_PLACES
 from tests.kernel.driving import PROJECT, Kernel
 
 CELL = """
@@ -161,3 +162,18 @@ def test_the_shell_command_says_who_holds_the_file(kernel: Kernel) -> None:
         assert ran.returncode == 1
         assert f"process {kernel.pid}" in ran.stdout + ran.stderr
     assert kernel.run("x = %agentq ask worker/main tasks 4\nx.response").check().text == "8"
+
+
+@IN_BOTH_PLACES
+@pytest.mark.parametrize("end", ["%agentq stop", "pass"], ids=["stopped", "running"])
+def test_a_kernel_that_ends_says_nothing_in_its_servers_log(
+    tmp_path: Path, background: bool, end: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Kernel(tmp_path, background=background) as kernel:
+        started(kernel)
+        kernel.run("x = %agentq ask worker/main tasks 4").check()
+        kernel.run("from agentq_nb import current_registry\nregistry = current_registry()").check()
+        kernel.run("table = %agentq sql select * from messages").check()
+        kernel.run("%agentq sql select * from nothing")
+        kernel.run(end).check()
+    assert "leaked" not in capfd.readouterr().err

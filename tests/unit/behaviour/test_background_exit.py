@@ -100,6 +100,17 @@ def test_after_a_stop_nothing_is_left_that_would_hold_up_the_end(tmp_path: Path)
     assert "Traceback" not in ended.stderr
 
 
+def test_a_child_that_is_forked_after_a_stop_closes_nothing_twice(tmp_path: Path) -> None:
+    end = (
+        "registry.run(receipt.result(30)); registry.run(registry.stop())\n"
+        "import os; files = [open('exit.duckdb.guard') for _ in range(9)]; child = os.fork()\n"
+        "if child == 0: print(len([file.read(1) for file in files])); sys.exit(0)\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
+    )
+    ended = run(tmp_path, "pass", end)
+    assert (ended.returncode, ended.stdout.split(), ended.stderr) == (0, ["9"], "")
+
+
 def test_a_forked_child_that_ends_does_not_end_its_parents_host(tmp_path: Path) -> None:
     end = (
         "import os; child = os.fork()\n"
