@@ -96,15 +96,17 @@ def test_where_all_is_well_nothing_is_a_problem(notebook: Path) -> None:
 
 
 def test_an_old_ipykernel_a_missing_package_and_one_that_was_upgraded_meanwhile(notebook: Path, site: Path) -> None:
-    installed(site, "ipykernel", "6.29.5")
+    installed(site, "ipykernel", "7.3.0")
     installed(site, "pydantic", "2.99.0")
-    installed(site, "agentq-nb", "1.0", ["ipykernel>=7", "pydantic>=2.11", "no-such-package>=3", 'other; extra == "x"'])
+    installed(
+        site, "agentq-nb", "1.0", ["ipykernel>=7.4", "pydantic>=2.11", "no-such-package>=3", 'other; extra == "x"']
+    )
     with kernel_of(notebook, site) as kernel:
         rows = diagnosed(kernel)
         assert rows["ipykernel"] == (
             "problem",
-            "6.29.5, and >=7 is needed",
-            'pip install "ipykernel>=7", then restart the kernel.',
+            "7.3.0, and >=7.4 is needed: with older ones a cell that awaits may hang when a widget is on the page",
+            'pip install "ipykernel>=7.4", then restart the kernel.',
         )
         assert rows["no-such-package"][:2] == ("problem", "not installed")
         assert rows["pydantic"][0] == "problem"

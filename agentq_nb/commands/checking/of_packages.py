@@ -16,6 +16,8 @@ from agentq_nb.commands.checking.check import Check
 _NAME = "agentq-nb"
 _SHOWN = ("ipykernel", "duckdb", "pydantic", "ipywidgets", "anywidget")
 
+_WHY_NOT_OLDER = {"ipykernel": "with older ones a cell that awaits may hang when a widget is on the page"}
+
 
 def checks() -> Iterator[Check]:
     """The system, Python, and each package that is missing, too old, or newer on disk than in this kernel."""
@@ -67,9 +69,9 @@ def _trouble(requirement: Requirement) -> Check | None:
     except importlib.metadata.PackageNotFoundError:
         return Check(name, "problem", "not installed", f"{wanted}, then restart the kernel.")
     if not requirement.specifier.contains(found, prereleases=True):
-        return Check(
-            name, "problem", f"{found}, and {requirement.specifier} is needed", f"{wanted}, then restart the kernel."
-        )
+        why = f": {_WHY_NOT_OLDER[name]}" if name in _WHY_NOT_OLDER else ""
+        told = f"{found}, and {requirement.specifier} is needed{why}"
+        return Check(name, "problem", told, f"{wanted}, then restart the kernel.")
     loaded = getattr(sys.modules.get(name.replace("-", "_")), "__version__", found)
     if _differ(loaded, found):
         return Check(name, "problem", f"{loaded} is loaded, {found} is installed", "Restart the kernel.")
