@@ -97,7 +97,9 @@ UNWRITABLE = [
 ]
 
 
-@pytest.mark.parametrize("value", [one for one in UNWRITABLE if not isinstance(one, set)], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value", [one for one in UNWRITABLE if not isinstance(one, set)], ids=lambda value: type(value).__name__
+)
 def test_what_json_cannot_carry_is_refused_for_any(value: Any) -> None:
     with pytest.raises(ValidationFailed):
         Schema[Any](Any).dump(value, "it")
