@@ -9,9 +9,11 @@ import pytest
 
 from tests.kernel.driving import Kernel
 
-IN_BOTH_PLACES = pytest.mark.parametrize(
-    "background", [False, True], ids=["in the kernel's loop", "in the background"], indirect=True
-)
+PLACES = (False, True)
+NAMES_OF_PLACES = ("in the kernel's loop", "in the background")
+"""For fixtures of a module: ``@pytest.fixture(scope="module", params=PLACES, ids=NAMES_OF_PLACES)``."""
+
+IN_BOTH_PLACES = pytest.mark.parametrize("background", PLACES, ids=NAMES_OF_PLACES, indirect=True)
 """Marks tests that are run twice: with hosts in the kernel's event loop, and with hosts in the background."""
 
 

@@ -76,9 +76,10 @@ def test_a_guessed_place_is_told(kernel: Kernel) -> None:
     assert "The notebook's own path is not known here" in kernel.run("%agentq start").check().text
 
 
+@IN_BOTH_PLACES
 def test_a_second_kernel_is_told_who_holds_the_file(kernel: Kernel) -> None:
     started(kernel)
-    with Kernel(kernel.cwd) as second:
+    with Kernel(kernel.cwd, background=kernel.background) as second:
         second.run("%load_ext agentq_nb").check()
         cell = second.run("%agentq start")
         assert cell.error_name == "StoreInUse"
@@ -88,6 +89,7 @@ def test_a_second_kernel_is_told_who_holds_the_file(kernel: Kernel) -> None:
     assert kernel.run("x = %agentq ask worker/main tasks 4\nx.response").check().text == "8"
 
 
+@IN_BOTH_PLACES
 def test_a_damaged_file_opens_only_when_the_loss_is_accepted(kernel: Kernel) -> None:
     started(kernel)
     for number in range(5):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agentq_nb.agent_os.agents.presets import PRESETS
+from tests.kernel.conftest import IN_BOTH_PLACES, NAMES_OF_PLACES, PLACES
 from tests.kernel.driving import CellResult, Kernel
 
 CELL = """
@@ -30,10 +31,10 @@ class Echo(Actor):
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
-@pytest.fixture(scope="module")
-def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+@pytest.fixture(scope="module", params=PLACES, ids=NAMES_OF_PLACES)
+def echo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     folder: Path = tmp_path_factory.mktemp("forms")
-    with Kernel(folder) as kernel:
+    with Kernel(folder, background=request.param) as kernel:
         kernel.run("%load_ext agentq_nb").check()
         kernel.run(CELL).check()
         kernel.run("%agentq start").check()
@@ -242,6 +243,7 @@ def test_completion_offers_the_agents_that_can_be_installed(kernel: Kernel) -> N
     assert kernel.complete("%agentq agents install claude c") == ["codex"]
 
 
+@IN_BOTH_PLACES
 def test_completion_offers_commands_options_actors_and_queues(kernel: Kernel) -> None:
     kernel.run("%load_ext agentq_nb").check()
     assert "%agentq" in kernel.complete("%agen")

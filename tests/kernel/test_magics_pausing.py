@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.kernel.conftest import IN_BOTH_PLACES, NAMES_OF_PLACES, PLACES
 from tests.kernel.driving import CellResult, Kernel
 from tests.kernel.test_magics_files import agentq
 
@@ -28,8 +31,17 @@ vm = agent_os(agents=[agents.function(answer, name="echo")], isolation="off")
 """
 
 
+@pytest.fixture(scope="module", params=PLACES, ids=NAMES_OF_PLACES)
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    """A kernel for all tests that leave no queue paused and nothing in it."""
+    folder: Path = tmp_path_factory.mktemp("pausing")
+    with Kernel(folder, background=request.param) as kernel:
+        load(kernel)
+        yield kernel
+
+
 @pytest.fixture
-def loaded(kernel: Kernel) -> Kernel:
+def alone(kernel: Kernel) -> Kernel:
     load(kernel)
     return kernel
 
@@ -85,29 +97,30 @@ def test_a_pause_has_an_end_that_is_shown_and_comes(loaded: Kernel) -> None:
     assert loaded.value("result.response") == "LATER"
 
 
-def test_a_pause_outlives_the_kernel_and_can_be_ended_from_a_shell(loaded: Kernel) -> None:
-    loaded.run("%agentq send worker/main tasks first").check()
-    loaded.run("%agentq pause worker/main tasks").check()
-    loaded.run("receipt = %agentq send worker/main tasks hello\nreceipt.id").check()
-    message = loaded.value("receipt.id")
-    loaded.kill()
-    shown = shell(loaded, "status")
+@IN_BOTH_PLACES
+def test_a_pause_outlives_the_kernel_and_can_be_ended_from_a_shell(alone: Kernel) -> None:
+    alone.run("%agentq send worker/main tasks first").check()
+    alone.run("%agentq pause worker/main tasks").check()
+    alone.run("receipt = %agentq send worker/main tasks hello\nreceipt.id").check()
+    message = alone.value("receipt.id")
+    alone.kill()
+    shown = shell(alone, "status")
     assert "paused" in shown.stdout, shown.stderr
     assert "yes" in shown.stdout
-    paused = shell(loaded, "pause", "worker/main", "tasks", "--for", "1h")
+    paused = shell(alone, "pause", "worker/main", "tasks", "--for", "1h")
     assert "tasks (paused until " in paused.stdout, paused.stderr
-    loaded.start()
-    load(loaded)
-    assert "tasks (paused until " in loaded.run("%agentq status").check().text
-    assert "queued" in loaded.run(f"%agentq show {message}").check().text
-    loaded.run("%agentq stop").check()
-    resumed = shell(loaded, "resume", "worker/main", "tasks")
+    alone.start()
+    load(alone)
+    assert "tasks (paused until " in alone.run("%agentq status").check().text
+    assert "queued" in alone.run(f"%agentq show {message}").check().text
+    alone.run("%agentq stop").check()
+    resumed = shell(alone, "resume", "worker/main", "tasks")
     assert "tasks" in resumed.stdout, resumed.stderr
-    empty = shell(loaded, "pause", "worker/main", "taks")
+    empty = shell(alone, "pause", "worker/main", "taks")
     assert empty.returncode == 2
     assert "holds no messages in this file" in empty.stderr
-    loaded.run("%agentq start").check()
-    assert loaded.value(f"(await create_client().receipt({message!r}).result(20)).response") == "HELLO"
+    alone.run("%agentq start").check()
+    assert alone.value(f"(await create_client().receipt({message!r}).result(20)).response") == "HELLO"
 
 
 def test_purging_asks_first_and_says_what_it_did(loaded: Kernel) -> None:
@@ -131,37 +144,38 @@ def test_names_that_mean_nothing_are_one_line(loaded: Kernel, command: str) -> N
     assert "No actor class is registered as 'nobody'" in complaint(loaded.run(f"%agentq {command} nobody/main tasks"))
 
 
-def test_sessions_and_their_transcripts(loaded: Kernel) -> None:
-    assert "No rows." in loaded.run("%agentq sessions").check().text
-    loaded.run(
+@IN_BOTH_PLACES
+def test_sessions_and_their_transcripts(alone: Kernel) -> None:
+    assert "No rows." in alone.run("%agentq sessions").check().text
+    alone.run(
         "box = create_client().vm.get_or_create('main')\n"
         "session = (await box.create_session('echo', keep=True)).session_id\n"
         "for text in ('first', 'second'):\n"
         "    await box.send_prompt(session, text)\n"
     ).check()
-    session = loaded.value("session")
+    session = alone.value("session")
     for cell in ("%agentq sessions", "%agentq sessions vm/main --last 1"):
-        for form in forms(loaded.run(cell)):
+        for form in forms(alone.run(cell)):
             assert session in form
             assert "echo" in form
-    assert "No rows." in loaded.run("%agentq sessions vm/other").check().text
-    cell = loaded.run(f"said = %agentq transcript {session}\nsaid")
+    assert "No rows." in alone.run("%agentq sessions vm/other").check().text
+    cell = alone.run(f"said = %agentq transcript {session}\nsaid")
     text, html = forms(cell)
     assert "You said: <b>first</b>" in text
     assert "You said: &lt;b&gt;second&lt;/b&gt;" in html
-    assert loaded.value("[(e.type, e.text) for e in said.events if e.type in ('prompt', 'text')]") == [
+    assert alone.value("[(e.type, e.text) for e in said.events if e.type in ('prompt', 'text')]") == [
         ["prompt", "first"],
         ["text", "You said: <b>first</b>"],
         ["prompt", "second"],
         ["text", "You said: <b>second</b>"],
     ]
-    last = loaded.run(f"%agentq transcript {session} --last 1").check().text
+    last = alone.run(f"%agentq transcript {session} --last 1").check().text
     assert "earlier events are left out" in last
     assert "first" not in last
-    assert "No session 'nothing' is known here" in complaint(loaded.run("%agentq transcript nothing"))
-    loaded.run("%agentq stop").check()
-    assert "You said: <b>second</b>" in shell(loaded, "transcript", session).stdout
-    assert session in shell(loaded, "sessions").stdout
+    assert "No session 'nothing' is known here" in complaint(alone.run("%agentq transcript nothing"))
+    alone.run("%agentq stop").check()
+    assert "You said: <b>second</b>" in shell(alone, "transcript", session).stdout
+    assert session in shell(alone, "sessions").stdout
 
 
 def test_completion_offers_the_queues_and_the_options(loaded: Kernel) -> None:

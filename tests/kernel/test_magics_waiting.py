@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.conftest import IN_BOTH_PLACES
+from tests.kernel.conftest import IN_BOTH_PLACES, NAMES_OF_PLACES, PLACES
 from tests.kernel.driving import Kernel
 
 ECHO = """
@@ -31,7 +31,7 @@ class Echo(Actor):
 """
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["in the kernel's loop", "in the background"])
+@pytest.fixture(scope="module", params=PLACES, ids=NAMES_OF_PLACES)
 def echo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     """A kernel with a host and one actor."""
     folder: Path = tmp_path_factory.mktemp("waiting")
