@@ -36,6 +36,18 @@ def checked_environment(env: Mapping[str, str] | EllipsisType | None) -> dict[st
     return dict(env)
 
 
+def checked_prompt(text: str) -> str:
+    """A prompt. Half a character is refused: it cannot be written down, and some agents never answer a frame with one."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValidationFailed(
+            f"The prompt has a lone surrogate (half a character) at position {error.start}: nothing was sent. Text that "
+            f"was decoded with errors='surrogateescape' has them, for one."
+        ) from None
+    return text
+
+
 def checked_public(public_env: Collection[str]) -> Collection[str]:
     """The names in ``public_env``. A single str is refused: any name that is a part of it would count as public."""
     if isinstance(public_env, (str, bytes)):

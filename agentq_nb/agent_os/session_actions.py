@@ -10,7 +10,7 @@ import anyio
 
 from agentq_nb.actor import action
 from agentq_nb.agent_os.agents.agent import Agent, AgentSession, ChoosingAgent, PersistentAgent
-from agentq_nb.agent_os.arguments import checked_environment, checked_public, checked_timeout
+from agentq_nb.agent_os.arguments import checked_environment, checked_prompt, checked_public, checked_timeout
 from agentq_nb.agent_os.isolation import in_force
 from agentq_nb.agent_os.machine import Environment
 from agentq_nb.agent_os.mcp_servers import checked_servers
@@ -135,7 +135,7 @@ class SessionActions(PermissionActions, action_timeout=None):
         The prompt is on disk before the agent gets it. Raises ``PromptFailed`` when the agent fails.
         """
         session = await self._sessions.ready(session_id)
-        return await self.keep_awake(self._prompt(session, text, self.runtime.origin))
+        return await self.keep_awake(self._prompt(session, checked_prompt(text), self.runtime.origin))
 
     @action(while_ending=True)
     async def cancel_prompt(self, session_id: str) -> bool:

@@ -418,6 +418,8 @@ def test_mistakes_are_told_and_leave_nothing(tmp_path: Path) -> None:
             session = await vm.create_session("echo", env=...)
             with pytest.raises(ValidationFailed):
                 await vm.send_prompt(session.session_id, 5)
+            with pytest.raises(ValidationFailed, match=r"lone surrogate .* at position 3"):
+                await vm.send_prompt(session.session_id, "why\udcff")
             assert [row["kind"] for row in vm.on_disk()] == ["session.created"]
 
     asyncio.run(program())
