@@ -12,7 +12,7 @@ import anyio
 from agentq_nb.agent_os.agents.agent import Agent, AgentEvent, AgentSession
 from agentq_nb.agent_os.session import Session
 from agentq_nb.agent_os.transcript import Transcript, storable
-from agentq_nb.agent_os.values import PromptResult
+from agentq_nb.agent_os.values import FAILURES, PromptResult
 from agentq_nb.errors import AgentError, IsolationUnavailable, PromptFailed
 from agentq_nb.redaction import Redactor
 
@@ -29,12 +29,12 @@ async def take_turn(
     told = _Told(transcript, redactor)
     task = asyncio.current_task()
     asked_to_stop = task.cancelling() if task else 0
-    failure: Exception | None = None
+    failure: BaseException | None = None
     with anyio.CancelScope() as scope:
         session.cancel = scope.cancel
         try:
             await _work(session, agent, view, prompt, told)
-        except Exception as error:
+        except FAILURES as error:
             failure = error
         except BaseException:
             view.stopped.set()
@@ -110,7 +110,7 @@ async def _record_end(transcript: Transcript, told: _Told, stop_reason: str) -> 
         await transcript.durable()
 
 
-async def _failed(error: Exception, agent: Agent, session: Session, redactor: Redactor) -> AgentError:
+async def _failed(error: BaseException, agent: Agent, session: Session, redactor: Redactor) -> AgentError:
     """Record the failure, and make the error that the caller gets."""
     whole = "".join(traceback.format_exception(error))
     shown = redactor.text(whole)

@@ -32,6 +32,10 @@ EventType: TypeAlias = Literal[
 ]
 
 
+FAILURES = (Exception, SystemExit, KeyboardInterrupt)
+"""How an agent or a tool fails: also by sys.exit(), or interrupted in a busy loop. The kernel's loop goes on."""
+
+
 @dataclass(frozen=True)
 class FileInfo:
     """One name in a workspace. A link is described itself, never what it points to."""

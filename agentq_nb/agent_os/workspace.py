@@ -95,7 +95,7 @@ class Workspace:
         Missing parent folders are created. A link is not written through, and not replaced.
         """
         parts = self._leaf(name)
-        content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else bytes(data)
+        content = _encoded(name, data) if isinstance(data, str) else bytes(data)
         with _told(name, "could not be written"), self._made(parts[:-1]) as parent:
             mode = _mode_to_keep(name, parent, parts[-1])
             temporary = f".agentq-{secrets.token_hex(8)}.tmp"
@@ -212,6 +212,14 @@ class Workspace:
                 os.mkdir(part, 0o755, dir_fd=parent)
         with self._opened(parts, DIRECTORY) as folder:
             yield folder
+
+
+def _encoded(name: FileName, text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        what = f"could not be written: the text has half a character at position {error.start}; give bytes"
+        raise _refusal(name, what) from None
 
 
 def _mode_to_keep(name: FileName, parent: int, leaf: str) -> int | None:

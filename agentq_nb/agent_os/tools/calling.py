@@ -13,6 +13,7 @@ import anyio
 
 from agentq_nb.agent_os.tools.showing import as_json, bounded, shown
 from agentq_nb.agent_os.transcript import Transcript, storable
+from agentq_nb.agent_os.values import FAILURES
 from agentq_nb.errors import AgentqError
 from agentq_nb.messages import describe
 from agentq_nb.naming import mint_id
@@ -20,9 +21,6 @@ from agentq_nb.redaction import Redactor
 
 if TYPE_CHECKING:
     from agentq_nb.agent_os.tools.describing import HostTool
-
-# A tool that says sys.exit(), or is interrupted in a busy loop, has failed; the kernel's loop goes on.
-FAILURES = (Exception, SystemExit, KeyboardInterrupt)
 
 
 @dataclass(frozen=True)

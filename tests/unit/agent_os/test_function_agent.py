@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,26 @@ def test_an_agent_that_raises_fails_the_prompt_with_its_cause_and_the_session_go
             assert (error.type, error.text) == ("error", "LookupError: no such model")
             assert "Traceback" in error.data["traceback"]
             assert (await vm.get_session(session.session_id)).status == "open"
+
+    asyncio.run(program())
+
+
+async def leaves(session: AgentSession, prompt: str) -> str:
+    sys.exit("I am off")
+
+
+def leaves_its_thread(session: AgentSession, prompt: str) -> str:
+    sys.exit("I am off")
+
+
+@pytest.mark.parametrize("f", [leaves, leaves_its_thread])
+def test_an_agent_that_exits_has_failed_like_any_other(f: Any, tmp_path: Path) -> None:
+    async def program() -> None:
+        async with Machine(agent_os(agents=[agents.function(f, name="pi")]), tmp_path) as vm:
+            session = await vm.create_session("pi")
+            with pytest.raises(PromptFailed, match=r"'pi' failed in session .* SystemExit: I am off"):
+                await vm.send_prompt(session.session_id, "go")
+            assert [event.type for event in await vm.session_events(session.session_id)] == ["prompt", "error"]
 
     asyncio.run(program())
 

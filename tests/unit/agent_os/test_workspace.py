@@ -139,6 +139,13 @@ def test_odd_but_possible_names_work(workspace: Workspace, name: str) -> None:
     assert workspace.list_dir() == []
 
 
+def test_text_that_is_none_is_refused_and_leaves_the_old_file(workspace: Workspace) -> None:
+    workspace.write("a.txt", "old")
+    with pytest.raises(WorkspaceError, match="half a character at position 4; give bytes"):
+        workspace.write("a.txt", "half\ud83d")
+    assert workspace.read("a.txt") == b"old"
+
+
 @pytest.mark.parametrize("name", ["x" * 256, "/".join(["y" * 200] * 25)])
 def test_names_that_are_too_long_are_told_so_in_short(workspace: Workspace, name: str) -> None:
     with pytest.raises(WorkspaceError) as told:
