@@ -49,12 +49,19 @@ class Page(Kernel):
             self.updates.append(content["data"])
         super()._published(message)
 
-    def say(self, widget: str, **content: Any) -> None:
+    def say(self, widget: str, subshell: str | None = None, **content: Any) -> None:
         """What the page's side of a widget sends."""
         assert self._client is not None
         data = {"method": "custom", "content": content}
         message = self._client.session.msg("comm_msg", {"comm_id": widget, "data": data})
+        message["header"]["subshell_id"] = subshell
         self._client.shell_channel.send(message)
+
+    def control(self, kind: str, **content: Any) -> dict[str, Any]:
+        """Ask on the kernel's second channel."""
+        assert self._client is not None
+        self._client.control_channel.send(self._client.session.msg(kind, content))
+        return self._client.get_control_msg(timeout=30)["content"]
 
     def hear(self, widget: str, wanted: Callable[[dict[str, Any]], object], seconds: float = 30) -> dict[str, Any]:
         """The first message of a widget like that; those before it are dropped."""
@@ -75,6 +82,17 @@ def page(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Page]:
         kernel.run(ACTORS).check()
         kernel.run(f"%agentq {request.param}").check()
         yield kernel
+
+
+def test_a_page_is_heard_when_the_subshell_that_another_talked_over_is_gone(page: Page) -> None:
+    widget = opened(page)
+    subshell = page.control("create_subshell_request")["subshell_id"]
+    page.say(widget, subshell, type="watch", have=0)
+    page.hear(widget, lambda message: message["type"] == "whole")
+    page.control("delete_subshell_request", subshell_id=subshell)
+    page.hear(widget, lambda message: message["type"] == "beat")
+    page.say(widget, type="watch", have=0)
+    page.hear(widget, lambda message: message["type"] == "whole", seconds=10)
 
 
 def opened(page: Page) -> str:

@@ -12,6 +12,14 @@ import traitlets
 _HERE = Path(__file__).parent
 
 
+_ROUTE = "_reply_subshell_for"
+
+
+def _as_addressed(_data: object, subshell: str | None) -> str | None:
+    """The subshell to which the page sent it."""
+    return subshell
+
+
 class LiveWidget(anywidget.AnyWidget):
     """A view that is kept up to date by messages of :mod:`agentq_nb.notebook.dashboard.feed`; all else is in the page.
 
@@ -30,6 +38,9 @@ class LiveWidget(anywidget.AnyWidget):
         self._heard = heard
         self._show = show
         self.identity: str = self.model_id
+        # Since version 7.4, ipykernel hands what a page says to the subshell that seemed to be at work when the widget
+        # spoke last, and drops it once that is gone. After a reload of the page it often is: nothing was heard any more.
+        setattr(self.comm, _ROUTE, _as_addressed)
         self.on_msg(self._receive)  # pyright: ignore[reportUnknownMemberType]  # ipywidgets has no types
 
     def tell(self, message: dict[str, Any]) -> None:
