@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from agentq_nb.commands.scene import Command, Scene, Where, address, handle
 from agentq_nb.commands.sheets import Sheet
-from agentq_nb.commands.words import BadWords, flag, option, span, usage, word
+from agentq_nb.commands.words import BadWords, flag, option, span, word
 from agentq_nb.errors import ActorUnknown
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Pause(_OfQueue):
 
     async def run(self, scene: Scene) -> QueueStatus:
         if self.lasting is not None and self.until is not None:
-            raise BadWords(f"Give --for or --until, not both. Type: {usage(Pause)}")
+            raise BadWords("Give --for or --until, not both.")
         until = self.until if self.lasting is None else time.time() + self.lasting
         with self.target(scene) as actor:
             await actor.pause(self.queue, until)

@@ -58,10 +58,15 @@ def offered(place: Literal["kernel", "shell"]) -> dict[str, type[Command]]:
     return {name: command for name, command in COMMANDS.items() if command.where in (place, "both")}
 
 
+_HELP = ("-h", "--help")
+
+
 def read_line(line: str, cell: str | None = None, variables: Mapping[str, Any] | None = None) -> Command:
     """The command of a magic, its words filled with ``variables``; no words mean ``status``. Raises BadWords."""
     typed = Line(line, cell, lambda word: filled_word(word, variables or {}))
     name = typed.take() or "status"
+    if name in _HELP or typed.peek() in _HELP:
+        return _help(name)
     command = _known(name, "kernel")
     if cell is not None and not any(field.kind == "rest" for field in declared(command).values()):
         raise BadWords(f"{name} takes no text of a cell. Type it with one percent sign: %agentq {line.strip()}")
@@ -72,7 +77,14 @@ def read_arguments(arguments: Sequence[str]) -> Command:
     """The command of the shell's ``agentq``; no arguments mean ``help``. Raises BadWords."""
     typed = Arguments(arguments)
     name = typed.take() or "help"
-    return parse(_known("help" if name in ("-h", "--help") else name, "shell"), typed)
+    if name in _HELP or typed.peek() in _HELP:
+        return _help(name)
+    return parse(_known(name, "shell"), typed)
+
+
+def _help(name: str) -> Command:
+    """What those get who ask for help as they do elsewhere."""
+    return Help(command=None if name in _HELP else name)
 
 
 def _known(name: str, place: Literal["kernel", "shell"]) -> type[Command]:

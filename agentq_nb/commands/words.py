@@ -109,6 +109,8 @@ class Line:
     :param fill: what becomes of a word before it is read: where ``{{name}}`` gets its value.
     """
 
+    begin = "%agentq"
+    """What a command is typed after."""
     options_ended = False
     """``--`` was typed: what follows is no option even when it looks like one."""
 
@@ -146,6 +148,7 @@ class Line:
 class Arguments:
     """The arguments of a shell command: the shell has dealt with the quotes. Options may follow the rest."""
 
+    begin = "agentq"
     options_ended = False
 
     def __init__(self, arguments: Sequence[str]) -> None:
@@ -204,12 +207,12 @@ def parse(command: type[Parsed], typed: Line | Arguments) -> Parsed:
         _take_options(command, typed, options, fields, values)
         text = typed.rest() if shown.kind == "rest" else typed.take()
         if text:
-            values[name] = _converted(command, shown, shown.label, text)
+            values[name] = _converted(command, typed, shown, shown.label, text)
         elif not shown.optional:
-            raise BadWords(f"{shown.label} is missing. Type: {usage(command)}")
+            raise BadWords(f"{shown.label} is missing. {_advice(command, typed)}")
     _take_options(command, typed, options, fields, values)
     if left := typed.leftover():
-        raise BadWords(f"Too many words: {_short(left)}. Type: {usage(command)}")
+        raise BadWords(f"Too many words: {_short(left)}. {_advice(command, typed)}")
     return command(**values)
 
 
@@ -227,25 +230,29 @@ def _take_options(
             return
         if name not in options:
             near = difflib.get_close_matches(name, options, 1)
-            known = f"Did you mean {near[0]}?" if near else f"Type: {usage(command)}"
+            known = f"Did you mean {near[0]}?" if near else _advice(command, typed)
             raise BadWords(f"There is no option {name} here. {known}")
         shown = fields[options[name]]
         if shown.kind == "flag":
             if equals:
-                raise BadWords(f"{name} takes no value. Type: {usage(command)}")
+                raise BadWords(f"{name} takes no value. {_advice(command, typed)}")
             values[options[name]] = True
             continue
         value = text if equals else typed.take()
         if not value:
-            raise BadWords(f"{name} needs a value. Type: {usage(command)}")
-        values[options[name]] = _converted(command, shown, name, value)
+            raise BadWords(f"{name} needs a value. {_advice(command, typed)}")
+        values[options[name]] = _converted(command, typed, shown, name, value)
 
 
-def _converted(command: type[Any], shown: Declared, name: str, text: str) -> Any:
+def _converted(command: type[Any], typed: Line | Arguments, shown: Declared, name: str, text: str) -> Any:
     try:
         return shown.convert(text)
     except ValueError as error:
-        raise BadWords(f"{name} is {error}, not {_short(text)}. Type: {usage(command)}") from None
+        raise BadWords(f"{name} is {error}, not {_short(text)}. {_advice(command, typed)}") from None
+
+
+def _advice(command: type[Any], typed: Line | Arguments) -> str:
+    return f"Type: {typed.begin} {usage(command)}"
 
 
 def _short(text: str) -> str:

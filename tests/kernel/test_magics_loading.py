@@ -58,7 +58,7 @@ def test_bad_words_give_one_line_and_no_traceback(kernel: Kernel) -> None:
     kernel.run("%load_ext agentq_nb").check()
     for line, says in (
         ("%agentq strat", "Did you mean start?"),
-        ("%agentq send", "ACTOR/KEY is missing. Type: send"),
+        ("%agentq send", "ACTOR/KEY is missing. Type: %agentq send"),
         ("x = %agentq help nothing", "There is no command 'nothing'"),
         ("%%agentq status\ntext", "takes no text of a cell"),
         ("def f():\n    %agentq strat\nf()", "Did you mean start?"),

@@ -36,7 +36,7 @@ def test_help_of_one_command(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["strat"], "There is no command 'strat'"),
         (["start"], "start works only in a notebook, as %agentq start"),
-        (["sql"], "QUERY is missing. Type: sql QUERY"),
+        (["sql"], "QUERY is missing. Type: agentq sql QUERY"),
         (["sql", "select 1", "--store"], "--store needs a path"),
         (["agents", "install", "emacs"], "with some of: pi, claude, codex"),
         (["agents", "remove", "pi"], "agents install AGENT..."),

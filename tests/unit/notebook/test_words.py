@@ -75,7 +75,7 @@ def test_quoted_words_keep_their_spaces_and_keys_are_escaped_like_actor_ids() ->
     [
         ("strat", "Did you mean start?"),
         ("fly", "There are: start, stop"),
-        ("send", "ACTOR/KEY is missing. Type: send ACTOR/KEY QUEUE [--key KEY] BODY"),
+        ("send", "ACTOR/KEY is missing. Type: %agentq send ACTOR/KEY QUEUE [--key KEY] BODY"),
         ("send runner/main", "QUEUE is missing"),
         ("send runner/main tasks", "BODY is missing"),
         ("send 'runner/main tasks hi", "A quote is not closed"),
@@ -86,8 +86,8 @@ def test_quoted_words_keep_their_spaces_and_keys_are_escaped_like_actor_ids() ->
         ("ask --no-check=1 runner/main tasks hi", "--no-check takes no value"),
         ("ask --timeout soon runner/main tasks hi", "--timeout is a number of seconds, like 60 or 0.5, not soon"),
         ("ask --timeout nan runner/main tasks hi", "--timeout is a number of seconds"),
-        ("status now", "Too many words: now. Type: status"),
-        ("pause runner/main", "QUEUE is missing. Type: pause ACTOR/KEY QUEUE [--for TIME] [--until TIME]"),
+        ("status now", "Too many words: now. Type: %agentq status"),
+        ("pause runner/main", "QUEUE is missing. Type: %agentq pause ACTOR/KEY QUEUE [--for TIME] [--until TIME]"),
         ("pause runner/main tasks --for 10", "--for is a length of time, like 90s, 10m, 2h or 1d, not 10"),
         ("pause runner/main tasks --for -1m", "--for is a length of time"),
         ("pause runner/main tasks --until 2001-01-01", "--until is a time to come, like 18:30 or 2026-11-01T12:00"),
@@ -95,8 +95,8 @@ def test_quoted_words_keep_their_spaces_and_keys_are_escaped_like_actor_ids() ->
         ("pause runner/main tasks --until 0001-01-01", "--until is a time to come"),
         ("pause runner/main tasks soon", "Too many words: soon"),
         ("resume runner/main tasks --for 1m", "There is no option --for here"),
-        ("transcript", "SESSION is missing. Type: transcript SESSION [--last COUNT]"),
-        ("start --store", "--store needs a value. Type: start [--store PATH]"),
+        ("transcript", "SESSION is missing. Type: %agentq transcript SESSION [--last COUNT]"),
+        ("start --store", "--store needs a value. Type: %agentq start [--store PATH]"),
     ],
 )
 def test_bad_words_give_one_line_that_says_what_to_type(line: str, says: str) -> None:
@@ -104,6 +104,12 @@ def test_bad_words_give_one_line_that_says_what_to_type(line: str, says: str) ->
         read_line(line)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("asked", ["--help", "-h"])
+def test_help_is_given_to_those_who_ask_as_they_do_elsewhere(asked: str) -> None:
+    assert read_line(asked) == read_arguments([asked]) == Help()
+    assert read_line(f"results {asked}") == read_arguments(["results", asked]) == Help(command="results")
 
 
 def test_a_cell_under_a_command_without_a_body_is_refused() -> None:
