@@ -89,6 +89,12 @@ def describe_text(message: str) -> dict[str, Any]:
     return {"group": "user", "code": "failed", "message": clean(message), "type": "str"}
 
 
+def headline(error: Mapping[str, Any]) -> str:
+    """A described failure in short: many messages, such as that of ``KeyError``, say nothing without their type."""
+    message, kind = str(error.get("message", "")), str(error.get("type", "error"))
+    return message if kind in ("str", message) else f"{kind}: {message}"
+
+
 def clean(text: str) -> str:
     """Text that any file and any page can hold: lone surrogates and NUL are replaced."""
     return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")

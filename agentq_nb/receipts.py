@@ -18,6 +18,7 @@ from agentq_nb.errors import (
     WaitTimedOut,
 )
 from agentq_nb.mailboxes.protocol import MessageStatus, StoredResult
+from agentq_nb.messages import headline
 from agentq_nb.naming import MessageId
 from agentq_nb.schema import Schema
 
@@ -68,7 +69,7 @@ class Result(Generic[Reply]):
 
 
 def _error_of(result: Result[Any]) -> AgentqError:
-    told = (result.error or {}).get("message", "no reason was given")
+    told = headline(result.error) if result.error else "no reason was given"
     facts = {"message_id": result.message_id, "error": dict(result.error or {})}
     if result.status == "failed":
         return MessageFailed(f"Message {result.message_id} failed: {told}", metadata=facts)

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from agentq_nb.registry import Registry
     from agentq_nb.store import Table
 
+HEADLINE = """
+    if(error is null, null, concat_ws(': ', nullif(nullif(error->>'$.type', 'str'), error->>'$.message'), error->>'$.message'))
+"""
+"""In SQL what :func:`agentq_nb.messages.headline` makes of a stored error."""
+
 _MOST = 1000
 
 
@@ -41,7 +46,7 @@ class Results(_Listing):
 
     async def run(self, scene: Scene) -> Table:
         return await scene.host().sql(
-            "select message_id, actor_id, queue, status, attempts, finished_at, reply, error->>'$.message' as error"
+            f"select message_id, actor_id, queue, status, attempts, finished_at, reply, {HEADLINE} as error"
             f" from results {_only(self.actor, self.queue)} order by finished_at desc limit {self.last}"
         )
 
@@ -54,7 +59,7 @@ class Dead(_Listing):
 
     async def run(self, scene: Scene) -> Table:
         return await scene.host().sql(
-            "select message_id, actor_id, queue, attempts, finished_at, error->>'$.message' as error, body"
+            f"select message_id, actor_id, queue, attempts, finished_at, {HEADLINE} as error, body"
             f" from messages {_only(self.actor, self.queue, 'failed')} order by finished_at desc limit {self.last}"
         )
 

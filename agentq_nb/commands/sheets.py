@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
+from agentq_nb.messages import headline
 from agentq_nb.showable import LONGEST_CELL, LONGEST_TEXT, safe, shown
 
 Tone: TypeAlias = Literal["good", "bad", "busy", "quiet"]
@@ -83,10 +84,8 @@ def moment_text(seconds: float) -> str:
 
 
 def error_text(error: Mapping[str, Any]) -> str:
-    """A stored error: its message, and its traceback where there is one."""
-    told = str(error.get("message", ""))
-    if error.get("type") != "str":  # of an exception, not of what a handler put into words
-        told = f"{error.get('type', 'error')}: {told}"
+    """A stored error: what went wrong, and its traceback where there is one."""
+    told = headline(error)
     return f"{told}\n\n{error['traceback']}" if error.get("traceback") else told
 
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from agentq_nb.errors import UserError, ValidationFailed
-from agentq_nb.messages import clean, describe
+from agentq_nb.messages import clean, describe, describe_text, headline
 from agentq_nb.naming import actor_id
 
 
@@ -66,3 +66,9 @@ def test_an_endless_traceback_is_cut_at_its_beginning() -> None:
     told = describe(caught.value)["traceback"]
     assert len(told) <= 20_000
     assert told.rstrip().endswith("the end")
+
+
+def test_a_headline_names_the_type_of_an_exception_and_nothing_beside_words_of_a_handler() -> None:
+    assert headline(describe(KeyError("auth.py"))) == "KeyError: 'auth.py'"
+    assert headline(describe(ValueError())) == "ValueError"
+    assert headline(describe_text("the file is empty")) == "the file is empty"

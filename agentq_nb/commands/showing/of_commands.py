@@ -7,6 +7,7 @@ from agentq_nb.commands.equipping import AgentsHere
 from agentq_nb.commands.looking import MessageDetails
 from agentq_nb.commands.sheets import Sheet, error_text, tone
 from agentq_nb.commands.showing.sheets_by_kind import shows
+from agentq_nb.messages import headline
 from agentq_nb.showable import LONGEST_CELL, pretty
 
 
@@ -51,7 +52,7 @@ def _message(message: MessageDetails) -> Sheet:
         ],
         columns=("attempt", "started", "ended", "outcome", "error"),
         rows=[
-            (a.attempt, a.started_at, a.ended_at, tone(a.outcome), (a.error or {}).get("message", ""))
+            (a.attempt, a.started_at, a.ended_at, tone(a.outcome), headline(a.error) if a.error else "")
             for a in message.attempts
         ],
         empty="Not started yet.",

@@ -8,6 +8,7 @@ from typing import Any
 from agentq_nb.commands.sheets import Cell, Sheet, duration, error_text, moment_text, tone
 from agentq_nb.commands.showing.sheets_by_kind import shows
 from agentq_nb.mailboxes.protocol import QueueStatus
+from agentq_nb.messages import headline
 from agentq_nb.registry import Registry
 from agentq_nb.stall import advice
 from agentq_nb.standing import ActorStatus, HostStatus
@@ -23,7 +24,7 @@ def _registry(registry: Registry) -> Sheet:
     return Sheet(
         title="agentq host",
         facts=[
-            ("state", tone("running") if registry.running else Cell("not running", "quiet")),
+            ("state", Cell("running", "good") if registry.running else Cell("not running", "quiet")),
             *([("runs in", _place(registry.background))] if registry.running else []),
             ("file", registry.store_path),
             ("actor classes", ", ".join(sorted(registry.classes)) or "none yet"),
@@ -105,7 +106,7 @@ def _toned(columns: Sequence[str], row: Sequence[Any]) -> list[Any]:
 
 
 def _rows(actor: ActorStatus) -> list[tuple[object, ...]]:
-    problem = Cell(str(actor.last_error.get("message", "")), "bad") if actor.last_error else ""
+    problem = Cell(headline(actor.last_error), "bad") if actor.last_error else ""
     queues = [_queue_cells(queue, queue.queue in actor.orphaned) for queue in actor.queues] or [("",) * 6]
     first, *others = queues
     state = tone(actor.state)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agentq_nb.commands.looking import literal
+from agentq_nb.commands.looking import HEADLINE, literal
 from agentq_nb.commands.sheets import safe
 from agentq_nb.registry import Registry
 
@@ -29,7 +29,7 @@ _STATUSES = {
 _QUERY = f"""
 select
     message_id, actor_id, queue, status, attempts, epoch(created_at), epoch(started_at), epoch(finished_at),
-    left(body::varchar, {_PREVIEW}), left(reply::varchar, {_PREVIEW}), left(error->>'$.message', {_PREVIEW})
+    left(body::varchar, {_PREVIEW}), left(reply::varchar, {_PREVIEW}), left({HEADLINE}, {_PREVIEW})
 from messages {{where}} order by created_at desc, message_id desc limit {PAGE + 1} offset {{offset}}
 """
 

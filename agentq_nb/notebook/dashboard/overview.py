@@ -12,6 +12,7 @@ from agentq_nb.commands.looking import MessageDetails, details_of
 from agentq_nb.commands.sheets import LONGEST_TEXT, error_text, safe
 from agentq_nb.errors import AgentqError, SessionUnknown, ValidationFailed
 from agentq_nb.host import Host
+from agentq_nb.messages import headline
 from agentq_nb.notebook.dashboard import messages
 from agentq_nb.notebook.dashboard.deeds import perform
 from agentq_nb.notebook.dashboard.deltas import Sections
@@ -179,7 +180,7 @@ def _shown(details: MessageDetails) -> dict[str, Any]:
     """All about one message, as texts."""
     attempts = [
         f"{attempt.attempt}. {attempt.started_at:%H:%M:%S} {attempt.outcome}"
-        + (f": {attempt.error.get('message', '')}" if attempt.error else "")
+        + (f": {headline(attempt.error)}" if attempt.error else "")
         for attempt in details.attempts
     ]
     texts = {
