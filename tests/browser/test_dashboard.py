@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.browser.driving import NARROW, WIDE, Lab
+from tests.browser.test_looks import FAINT
 from tests.unit.dashboard.test_pictures import HOSTILE
 
 ACTORS = """
@@ -33,7 +34,8 @@ async def writer(session, prompt):
         await asyncio.sleep(0.05)
 
 async def cleaner(session, prompt):
-    yield "It was cleaned." if await session.ask("Run: make clean", kind="execute") else "It was left as it is."
+    command = f"Run: make clean && {'cd build/and/so/on && ' * 20} rm -rf the_end"
+    yield "It was cleaned." if await session.ask(command, kind="execute") else "It was left as it is."
 
 vm = agent_os(agents=[agents.function(writer), agents.function(cleaner)], permissions="ask")
 """
@@ -43,6 +45,14 @@ CELLS = [
     "%agentq dashboard",
     "reviewer = create_client().reviewer.get_or_create('main')\nbox = create_client().vm.get_or_create('box')",
 ]
+
+
+# Whether an element has text outside its own box, or outside that of one around it.
+CUT = """element => {
+    for (let around = element; around.dataset.agentq !== 'dashboard'; around = around.parentElement)
+        if (around.scrollWidth > around.clientWidth + 1 && getComputedStyle(around).display !== 'inline') return true;
+    return element.scrollHeight > element.clientHeight + 1 && getComputedStyle(element).overflowY === 'hidden';
+}"""
 
 
 def dashboard(lab: Lab) -> Locator:
@@ -80,10 +90,11 @@ def test_it_moves_while_agents_work_in_every_theme_and_width(lab: Lab, folder: P
         lab.set_theme(theme)  # type: ignore[arg-type]  # one of the two
         lab.set_width(width)
         lab.page.wait_for_timeout(300)
+        assert lab.page.evaluate(FAINT) == []
         lab.screenshot(f"dashboard-{theme}-{width}")
         assert shown.evaluate("root => root.scrollWidth <= root.clientWidth + 1"), "it is wider than its place"
     lab.set_width(WIDE)
-    button(shown, "Cancel the prompt").click()
+    button(shown, "Cancel prompt").click()
     expect(log).to_contain_text("cancelled")
     assert shown.evaluate("root => root.querySelectorAll('*').length") < 2000
 
@@ -93,7 +104,12 @@ def test_allow_lets_the_agent_go_on_and_refuse_does_not(lab: Lab, folder: Path) 
     lab.run("session = await box.create_session('cleaner', keep=True)")
     for name, answer in (("Allow", "It was cleaned."), ("Refuse", "It was left as it is.")):
         lab.start("(await box.send_prompt(session.session_id, 'Clean up.')).text")
-        expect(shown.locator(".aq-request")).to_contain_text("Run: make clean", timeout=30_000)
+        asked = shown.locator(".aq-asked")
+        expect(asked).to_contain_text("rm -rf the_end", timeout=30_000)
+        for width in (WIDE, NARROW):
+            lab.set_width(width)
+            assert asked.evaluate(CUT) is False, "who allows it does not see all of it"
+        lab.set_width(WIDE)
         button(shown, name).click()
         lab.wait_until_done()
         assert answer in lab.cells[-1].text
@@ -114,15 +130,20 @@ def test_pause_resume_purge_cancel_and_retry(lab: Lab, folder: Path) -> None:
     expect(shown.locator(".aq-question:visible")).to_have_text("Cancel 2 messages?")
     lab.page.keyboard.press("Enter")  # the way back has the focus
     expect(shown.locator(".aq-question:visible")).to_have_count(0)
+    expect(button(shown, "Purge queue review")).to_be_focused()
+    lab.page.keyboard.press("Enter")
+    lab.page.keyboard.press("Escape")
+    expect(shown.locator(".aq-question:visible")).to_have_count(0)
+    expect(button(shown, "Purge queue review")).to_be_focused()
     button(shown, "Purge queue review").click()
-    button(shown, "Yes, cancel").click()
+    button(shown, "Cancel them").click()
     expect(shown.get_by_role("status")).to_have_text("Cancelled 2 messages of review.")
     shown.get_by_role("button", name="failed", exact=True).click()
     message = lab.value("failed.message_id")[1:-1]
     shown.get_by_role("button", name=f"failed, message {message}").click()
     expect(shown.locator(".aq-detail")).to_contain_text("FileNotFoundError")
     lab.run("Reviewer.run")
-    button(shown, f"Put message {message} back").click()
+    button(shown, f"Retry message {message}").click()
     expect(shown.get_by_role("status")).to_have_text("Back in its queue.")
     button(shown, "Resume queue review").click()
     expect(button(shown, "Pause queue review")).to_be_visible()
@@ -231,6 +252,7 @@ def test_everything_can_be_reached_with_the_keyboard_and_has_a_name(lab: Lab, fo
     resume.focus()
     lab.page.keyboard.press(key)
     expect(button(shown, "Pause queue review")).to_be_visible()
+    expect(button(shown, "Pause queue review")).to_be_focused()  # the same button: it can be pressed again
     unnamed = shown.evaluate(
         "root => [...root.querySelectorAll('button, input')].filter(e => !(e.ariaLabel || e.textContent.trim())).length"
     )

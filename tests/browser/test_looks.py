@@ -72,7 +72,8 @@ FAINT = """() => {
         return 0.2126 * r + 0.7152 * g + 0.0722 * b;
     };
     const faint = [];
-    for (const element of document.querySelectorAll('.agentq *')) {
+    for (const element of document.querySelectorAll('.agentq *, .aq *')) {
+        if (element.closest(':disabled, [hidden]')) continue;
         const text = [...element.childNodes].filter(n => n.nodeType === 3).map(n => n.data).join('').trim();
         if (!text) continue;
         const back = behind(element);

@@ -178,6 +178,12 @@ function button(label, name, act, kind = "") {
   return make("button", { type: "button", class: `aq-button ${kind}`, "aria-label": name, title: name, onclick: act }, label);
 }
 
+// Who is at the keyboard stays in the view when what had the focus goes away: the page around has keys of its own.
+function keepFocus(...leaving) {
+  const focused = document.activeElement;
+  if (leaving.some((node) => node?.contains(focused))) focused.closest(".aq").focus({ preventScroll: true });
+}
+
 // Children by key: made once, updated when their row changed, put into the order of the keys.
 class Keyed {
   constructor(parent, makeItem) {
@@ -190,6 +196,7 @@ class Keyed {
     const wanted = new Set(keys);
     for (const [key, item] of this.items)
       if (!wanted.has(key)) {
+        keepFocus(item.node, item.below);
         item.node.remove();
         item.below?.remove();
         this.items.delete(key);
@@ -220,6 +227,9 @@ class Pager {
 
   update(text, hasBack, hasNext) {
     setText(this.text, text);
+    if (!(hasBack || hasNext)) keepFocus(this.node);
+    else if (!hasBack && document.activeElement === this.back) this.next.focus();
+    else if (!hasNext && document.activeElement === this.next) this.back.focus();
     this.back.disabled = !hasBack;
     this.next.disabled = !hasNext;
     show(this.node, hasBack || hasNext);
@@ -280,11 +290,12 @@ class Sparkline {
 
 // --- what is shown of a host -----------------------------------------------------------------------------------------
 
-// Runs one of the kernel's deeds from a button, and says how it went.
+// Runs one of the kernel's deeds from a button, and says how it went. A button that is disabled would lose the focus.
 async function act(view, pressed, message) {
-  pressed.disabled = true;
+  if (pressed.getAttribute("aria-disabled")) return false;
+  setAttribute(pressed, "aria-disabled", "true");
   const told = await view.mirror.ask({ type: "do", ...message });
-  pressed.disabled = false;
+  setAttribute(pressed, "aria-disabled", null);
   view.say(told.error ?? told.note ?? "", Boolean(told.error));
   return !told.error;
 }
@@ -376,7 +387,7 @@ class Requests {
 
   item(key) {
     const who = bdi("aq-quiet");
-    const what = bdi("aq-strong aq-clip");
+    const what = bdi("aq-strong aq-asked");
     const kind = bdi("aq-tag");
     let row = {};
     const answer = (allow) => (event) =>
@@ -400,7 +411,6 @@ class Requests {
         row = next;
         setText(who, `${row.agent} in ${row.actor} asks`);
         setText(what, row.title || "something without a title");
-        setAttribute(what, "title", row.title);
         setText(kind, row.kind);
         show(kind, row.kind);
       },
@@ -416,6 +426,7 @@ class Requests {
 }
 
 const QUEUES_SHOWN = 10;
+const byName = new Intl.Collator("en", { numeric: true });
 
 class Queues {
   constructor(view) {
@@ -464,17 +475,23 @@ class Queues {
     const yes = button("Cancel them", "", async (event) => {
       await act(view, event.currentTarget, { deed: "purge", key });
       confirm(false);
-      purge.focus();
+      pause.focus();
     }, "aq-danger");
-    const no = button("Keep", "Keep the messages", () => {
+    const keep = () => {
       confirm(false);
       purge.focus();
-    });
+    };
+    const no = button("Keep", "Keep the messages", keep);
     const purge = button("Purge", "", () => {
       confirm(true);
       no.focus();
     });
     const confirming = make("div", { class: "aq-confirm", role: "group", hidden: true }, question, yes, no);
+    confirming.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      event.stopPropagation();
+      keep();
+    });
     const buttons = make("div", { class: "aq-buttons" }, pause, purge);
     const confirm = (asked) => {
       show(confirming, asked);
@@ -516,7 +533,8 @@ class Queues {
       setAttribute(purge, "aria-label", `Purge ${what}`);
       setAttribute(purge, "title", `Cancel what waits in ${what}`);
       setText(question, `Cancel ${messages(count)}?`);
-      setAttribute(yes, "aria-label", `Yes, cancel ${messages(count)} of ${what}`);
+      setAttribute(confirming, "aria-label", `Cancel ${messages(count)} of ${what}?`);
+      setAttribute(yes, "aria-label", `Cancel them: ${messages(count)} of ${what}`);
       purge.disabled = count === 0;
       show(pause, !row.internal);
       show(purge, !row.internal);
@@ -534,7 +552,7 @@ class Queues {
 
   update() {
     const rows = this.view.mirror.rows("queues");
-    const keys = Object.keys(rows).sort();
+    const keys = Object.keys(rows).sort(byName.compare);
     const last = Math.max(0, Math.ceil(keys.length / QUEUES_SHOWN) - 1);
     this.page = Math.min(Math.max(0, this.page), last);
     const from = this.page * QUEUES_SHOWN;
@@ -653,7 +671,7 @@ class Sessions {
       this.update();
     });
     this.transcript = new Transcript(view);
-    this.stop = button("Cancel prompt", "Cancel the prompt that runs in this session", (event) => {
+    this.stop = button("Cancel prompt", "Cancel prompt: stop what runs in this session", (event) => {
       const session = this.chosen();
       act(view, event.currentTarget, { deed: "stop", session, actor: view.mirror.rows("sessions")[session]?.at });
     });
@@ -822,7 +840,7 @@ class Messages {
     let row = {};
     const toggle = make("button", { type: "button", class: "aq-link aq-toggle", "aria-expanded": "false", onclick: () => unfold(!open) }, status, " ", attempts);
     const cancel = button("Cancel", `Cancel message ${key}`, (event) => act(view, event.currentTarget, { deed: "cancel", message: key }));
-    const retry = button("Retry", `Put message ${key} back into its queue`, (event) => act(view, event.currentTarget, { deed: "retry", message: key }));
+    const retry = button("Retry", `Retry message ${key}: put it back into its queue`, (event) => act(view, event.currentTarget, { deed: "retry", message: key }));
     const detail = make("td", { colspan: "6" });
     const below = make("tr", { class: "aq-detail", hidden: true }, detail);
     const unfold = async (wanted) => {
@@ -884,7 +902,9 @@ class Messages {
     this.pager.update(`${table.offset + 1}–${table.offset + known.length}`, table.offset > 0, table.more);
     show(this.empty, !known.length);
     show(this.table, known.length);
-    setText(this.empty, table.search || table.status !== "all" ? "No message is like that." : "No messages yet.");
+    const narrowed = table.search || table.status !== "all";
+    setText(this.empty, narrowed ? "No message is like that." : "No messages yet.");
+    show(this.node, known.length || narrowed || Object.keys(mirror.rows("queues")).length);
   }
 }
 
@@ -916,7 +936,7 @@ class View {
     this.dirty = new Set();
     this.heart = make("span", { class: "aq-heart" });
     this.line = make("div", { class: "aq-line-of-status", role: "status", "aria-live": "polite" });
-    this.root = make("div", { class: "aq", role: "region", "aria-label": name, "data-agentq": kind, "data-state": "opening" });
+    this.root = make("div", { class: "aq", role: "region", "aria-label": name, tabindex: "-1", "data-agentq": kind, "data-state": "opening" });
     el.append(this.root);
     this.timer = setInterval(() => this.beat(), 500);
   }
@@ -982,6 +1002,7 @@ class View {
     else if (mirror.silent > SILENT) [state, text] = ["busy", `kernel busy for ${duration(mirror.silent)}`];
     else if (!mirror.number) [state, text] = ["opening", "connecting"];
     setAttribute(this.root, "data-state", state);
+    setAttribute(this.root, "data-blank", Object.keys(mirror.sections).length ? null : ""); // nothing to show yet
     setText(this.heart, text);
   }
 
@@ -1090,8 +1111,8 @@ class MessageCard extends View {
     setText(this.where, `${row.queue} of ${row.actor}`);
     setAttribute(this.where, "title", `Message ${row.id}`);
     const tries = row.attempts > 1 ? `, attempt ${row.attempts}` : "";
-    const ahead = row.ahead ? `, ${number(row.ahead)} before it` : "";
-    setText(this.time, duration((row.settled_at ?? this.mirror.now) - row.since) + ahead + tries);
+    const others = row.others ? `, ${number(row.others)} other${row.others === 1 ? "" : "s"} in its queue` : "";
+    setText(this.time, duration((row.settled_at ?? this.mirror.now) - row.since) + others + tries);
     show(this.cancel, LIVE.includes(row.status));
     setText(this.outcome, row.error || row.reply);
     setAttribute(this.outcome, "class", row.error ? "aq-outcome aq-bad" : "aq-outcome");
@@ -1106,17 +1127,18 @@ class SessionCard extends View {
     this.root.classList.add("aq-card");
     this.status = make("span", { class: "aq-dot", role: "img" });
     this.title = bdi("aq-strong aq-clip");
+    this.requests = new Requests(this);
     this.transcript = new Transcript(this);
-    this.stop = button("Cancel prompt", "Cancel the prompt that runs in this session", (event) => {
+    this.stop = button("Cancel prompt", "Cancel prompt: stop what runs in this session", (event) => {
       const { id, at } = this.mirror.it("session");
       act(this, event.currentTarget, { deed: "stop", session: id, actor: at });
     });
-    this.root.append(make("div", { class: "aq-head" }, this.status, this.title, this.stop, this.heart), this.transcript.node);
+    this.root.append(make("div", { class: "aq-head" }, this.status, this.title, this.stop, this.heart), this.requests.node, this.transcript.node);
     this.begin();
   }
 
   parts() {
-    return { session: [this], blocks: [this.transcript], transcript: [this.transcript] };
+    return { session: [this], requests: [this.requests], blocks: [this.transcript], transcript: [this.transcript] };
   }
 
   ended() {

@@ -11,8 +11,9 @@ from typing import Any
 from agentq_nb.agent_os import PermissionRequest
 from agentq_nb.agent_os.remembered import remembered
 from agentq_nb.commands.sheets import safe
+from agentq_nb.host import Host
 from agentq_nb.mailboxes.protocol import QueueStatus
-from agentq_nb.messages import SCHEDULE_QUEUE
+from agentq_nb.messages import SCHEDULE_QUEUE, headline
 from agentq_nb.notebook.dashboard.deltas import Row
 from agentq_nb.notebook.dashboard.watch import Watch, key_of
 from agentq_nb.registry import Registry
@@ -21,6 +22,8 @@ from agentq_nb.standing import ActorStatus, HostStatus
 MOST_QUEUES = 400
 MOST_SESSIONS = 200
 _RUNNING_NAMED = 5
+_LONGEST_TITLE = 4_000
+"""Characters of what an agent asks: whoever allows it is to see all of it."""
 _TELLING = 0.5
 """Seconds by which the age of the oldest message may differ between two looks at the same message."""
 
@@ -51,7 +54,7 @@ class Gatherer:
             "queues": {key_of(queue): self._queue(queue, now, orphaned) for queue in shown},
             "actors": {actor.actor_id: _actor(actor) for actor in status.actors if _in_trouble(actor)},
             "sessions": self._sessions(),
-            "requests": self._requests(),
+            "requests": requests(self._watch.host),
         }
 
     def _queue(self, queue: QueueStatus, now: float, orphaned: set[str]) -> dict[str, Any]:
@@ -103,15 +106,6 @@ class Gatherer:
         shown = [*list(present.items())[:MOST_SESSIONS], *self._ended.items()]
         return {session: {**row, **self._activity(session, row)} for session, row in shown}
 
-    def _requests(self) -> dict[str, dict[str, Any]]:
-        """Ids sort by their time."""
-        pending = {
-            request.request_id: _request(actor, request)
-            for actor, sessions in remembered(self._watch.host.workspaces)
-            for request in sessions.permission_requests()
-        }
-        return dict(sorted(pending.items()))
-
     def _activity(self, session: str, row: Row) -> dict[str, Any]:
         activity = self._watch.activity.get(session)
         if activity is None:
@@ -126,6 +120,16 @@ class Gatherer:
         """A session of earlier that the log told of."""
         if session not in self._open:
             self._ended.setdefault(session, row)
+
+
+def requests(host: Host) -> dict[str, dict[str, Any]]:
+    """What agents ask, by id: ids sort by their time. To be called in the host's loop."""
+    pending = {
+        request.request_id: _request(actor, request)
+        for actor, sessions in remembered(host.workspaces)
+        for request in sessions.permission_requests()
+    }
+    return dict(sorted(pending.items()))
 
 
 def _host(status: HostStatus, now: float, left_out: int) -> dict[str, Any]:
@@ -157,7 +161,7 @@ def _actor(actor: ActorStatus) -> dict[str, Any]:
         "name": safe(actor.name),
         "state": actor.state,
         "run": actor.run,
-        "error": safe(_one_line(f"{error.get('type', 'Error')}: {error.get('message', '')}")) if error else None,
+        "error": safe(_one_line(headline(error))) if error else None,
         "restarts_at": actor.restarts_at,
     }
 
@@ -168,7 +172,7 @@ def _request(actor: str, request: PermissionRequest) -> dict[str, Any]:
         "at": actor,
         "session": request.session_id,
         "agent": safe(request.agent),
-        "title": safe(_one_line(request.title)),
+        "title": safe(request.title.strip(), _LONGEST_TITLE),
         "kind": None if request.kind is None else safe(request.kind),
     }
 

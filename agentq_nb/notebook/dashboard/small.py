@@ -14,10 +14,12 @@ from agentq_nb.commands.sheets import LONGEST_TEXT, safe
 from agentq_nb.errors import AgentqError, NoHost
 from agentq_nb.host import Host
 from agentq_nb.mailboxes.protocol import StoredResult
+from agentq_nb.messages import headline
 from agentq_nb.naming import MessageId
 from agentq_nb.notebook.dashboard.deeds import perform
 from agentq_nb.notebook.dashboard.deltas import Sections
 from agentq_nb.notebook.dashboard.feed import Message, one_line
+from agentq_nb.notebook.dashboard.gathering import requests
 from agentq_nb.notebook.dashboard.watch import watch_of
 from agentq_nb.registry import Registry
 from agentq_nb.showable import pretty
@@ -65,10 +67,10 @@ class OneMessage(_Small):
 
     async def seen(self) -> Sections:
         standing = await self.host.wait(self._message, 0)
-        ahead = 0
+        others = 0
         if standing.status in ("queued", "delayed"):
             queues = await self.host.mailboxes.status(standing.actor)
-            ahead = sum(queue.ready + queue.running for queue in queues if queue.queue == standing.queue) - 1
+            others = sum(queue.ready + queue.running for queue in queues if queue.queue == standing.queue) - 1
         self.settled = standing.status in _FINAL
         now = round(self.host.clock.time(), 1)
         row = {
@@ -77,7 +79,7 @@ class OneMessage(_Small):
             "queue": safe(standing.queue),
             "status": standing.status,
             "attempts": standing.attempts,
-            "ahead": max(0, ahead),
+            "others": max(0, others),
             "since": round(self._first_seen, 1),
             "settled_at": now if self.settled else None,
             **_outcome(standing),
@@ -90,7 +92,7 @@ class OneMessage(_Small):
 
 def _outcome(standing: StoredResult) -> dict[str, Any]:
     reply = "" if standing.reply is None else safe(pretty(json.loads(standing.reply)), LONGEST_TEXT)
-    error = one_line(str(standing.error.get("message", ""))) if standing.error else ""
+    error = one_line(headline(standing.error)) if standing.error else ""
     return {"reply": reply, "error": error}
 
 
@@ -134,6 +136,7 @@ class OneSession(_Small):
             "session": {"it": row},
             "transcript": {"it": {"session": session, "first": blocks.first}},
             "blocks": blocks.section(),
+            "requests": {key: asked for key, asked in requests(self.host).items() if asked["session"] == session},
         }
 
     async def answer(self, asked: Message) -> Message:

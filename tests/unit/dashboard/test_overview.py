@@ -14,7 +14,7 @@ from agentq_nb.clock import SystemClock
 from agentq_nb.errors import AgentqError
 from agentq_nb.notebook.dashboard.deltas import difference
 from agentq_nb.notebook.dashboard.overview import Overview
-from agentq_nb.notebook.dashboard.small import OneMessage
+from agentq_nb.notebook.dashboard.small import OneMessage, OneSession
 from tests.unit.behaviour.world import World, until
 from tests.unit.dashboard.test_pictures import HOSTILE, UNSAFE
 
@@ -46,7 +46,7 @@ class Unfit(Actor):
 
 async def asker(session: Any, prompt: str) -> AsyncIterator[Any]:
     yield "thinking. "
-    yield "allowed" if await session.ask("Run: make", kind="execute") else "refused"
+    yield "allowed" if await session.ask(f"Run: {prompt}", kind="execute") else "refused"
 
 
 MACHINE = agent_os(agents=[agents.function(asker)], permissions="ask")
@@ -194,7 +194,7 @@ async def test_allowing_what_an_agent_asks_lets_it_go_on_and_its_transcript_is_f
     session = await vm.create_session("asker", keep=True)
     shown = overview(world)
     await shown.look()
-    prompt = asyncio.create_task(vm.send_prompt(session.session_id, "build it"))
+    prompt = asyncio.create_task(vm.send_prompt(session.session_id, "make"))
     await until(lambda: asked_in(shown))
     seen = await shown.look()
     ((ask, request),) = seen["requests"].items()
@@ -207,12 +207,44 @@ async def test_allowing_what_an_agent_asks_lets_it_go_on_and_its_transcript_is_f
     seen = await shown.look()
     assert seen["requests"] == {}
     blocks = [(block["type"], block["text"]) for block in seen["blocks"].values()]
-    assert blocks[:2] == [("prompt", "build it"), ("text", "thinking. ")]
+    assert blocks[:2] == [("prompt", "make"), ("text", "thinking. ")]
     assert ("text", "allowed") in blocks
     await vm.close_session(session.session_id)
     assert (await shown.look())["sessions"][session.session_id]["status"] == "closed"
     with pytest.raises(AgentqError):
         await shown.answer({"type": "do", **deed})
+
+
+async def test_all_of_what_an_agent_asks_is_shown_in_the_dashboard_and_where_its_session_is_shown(world: World) -> None:
+    client = await world.start(vm=MACHINE)
+    vm = client.vm.get_or_create("main")
+    session, other = [await vm.create_session("asker", keep=True) for _ in range(2)]
+    script = "make clean\n" + "echo done; " * 100 + "rm -rf build"
+    shown, small, elsewhere = overview(world), OneSession(world.registry, session), OneSession(world.registry, other)
+    prompt = asyncio.create_task(vm.send_prompt(session.session_id, script))
+    await until(lambda: asked_in(shown))
+    for view in (shown, small):
+        ((ask, request),) = (await view.look())["requests"].items()
+        assert request["title"] == f"Run: {script}"
+    assert (await elsewhere.look())["requests"] == {}
+    deed = {"deed": "answer", "actor": request["at"], "session": request["session"], "ask": ask, "allow": True}
+    assert await small.answer({"type": "do", **deed}) == {"note": "Allowed."}
+    assert (await prompt).text.endswith("allowed")
+    for view in (small, elsewhere):
+        await view.close()
+
+
+async def test_an_error_is_shown_with_its_type(world: World) -> None:
+    client = await world.start(worker=Worker)
+    failed = await client.worker.get_or_create("main").send("jobs", "bad luck", wait=True)
+    shown = overview(world)
+    await shown.answer({"type": "page"})
+    (row,) = (await shown.look())["messages"].values()
+    assert (row["outcome"], row["bad"]) == ("ValueError: bad luck", True)
+    told = (await shown.answer({"type": "show", "message": failed.message_id}))["shown"]
+    assert told["attempts"].endswith("failed: ValueError: bad luck")
+    card = OneMessage(world.registry, failed.message_id)
+    assert (await card.look())["message"]["it"]["error"] == "ValueError: bad luck"
 
 
 async def asked_in(shown: Overview) -> bool:
@@ -264,7 +296,7 @@ async def test_a_receipt_is_followed_until_its_message_is_settled(world: World) 
     receipt = await worker.send("jobs", "second")
     shown = OneMessage(world.registry, receipt.id)
     row = (await shown.look())["message"]["it"]
-    assert (row["status"], row["ahead"], shown.settled) == ("queued", 1, False)
+    assert (row["status"], row["others"], shown.settled) == ("queued", 1, False)
     await worker.resume("jobs")
     await receipt.result(timeout=20)
     row = (await shown.look())["message"]["it"]
