@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from agentq_nb.calls import Call
 from agentq_nb.errors import Aborted, ActionNotFound, ActionTimedOut, AgentqError, InternalError
+from agentq_nb.holding import Receiver
 from agentq_nb.naming import ActorId
 from agentq_nb.performing import Performance
-from agentq_nb.receiving import Receiver
 
 if TYPE_CHECKING:
     from agentq_nb.activation import Activation

@@ -19,12 +19,13 @@ from agentq_nb.clock import Clock
 from agentq_nb.declarations import Queue
 from agentq_nb.errors import LeaseLost, Unavailable, ValidationFailed
 from agentq_nb.fitting import load_state
+from agentq_nb.holding import Holdings, Receiver
 from agentq_nb.idleness import Idleness
 from agentq_nb.mailboxes.protocol import Commit, Lease, Offer, Settlement
 from agentq_nb.messages import describe
 from agentq_nb.naming import ActorId, MessageId, actor_name
 from agentq_nb.performing import Performance
-from agentq_nb.receiving import Mailbox, Receiver
+from agentq_nb.receiving import Mailbox
 from agentq_nb.runtime import ActorRuntime, logger_of
 from agentq_nb.settling import Interruption
 from agentq_nb.state import Committed
@@ -64,7 +65,8 @@ class Activation:
         self.actor_id = lease.actor
         self.name = actor_name(lease.actor)
         self.committed = Committed(cls.declared.state, self.actor_id, None)
-        self.mailbox = Mailbox(self)
+        self.holdings = Holdings(self)
+        self.mailbox = Mailbox(self, self.holdings)
         self.log = logger_of(self.actor_id)
         self.runtime = ActorRuntime(self)
         self.closing: str | None = None
@@ -165,7 +167,7 @@ class Activation:
             await self._all_finished(GRACE)
             return
         await self._let_finish()
-        for receiver in self.mailbox.holders:
+        for receiver in self.holdings.receivers:
             receiver.interrupted = receiver.interrupted or "stopped"
         for performance in list(self.performances.values()):
             performance.stop()
@@ -203,7 +205,7 @@ class Activation:
         until: float | None = None
         while (self.performances or self.runtime.kept_awake) and self.closing != "without its store":
             now = self.clock.time()
-            if self.closing != "stopping" and (self.mailbox.holders or self._acting() or self.runtime.kept_awake):
+            if self.closing != "stopping" and (self.holdings.busy or self._acting() or self.runtime.kept_awake):
                 until = None
                 await self._all_finished(0.5)
                 continue
@@ -267,7 +269,7 @@ class Activation:
         scheduled: list[Offer] = []
         state: bytes | None = None
         for receiver in call.receivers:
-            if (commit := self.mailbox.end(receiver, error)) is not None:
+            if (commit := self.holdings.end(receiver, error)) is not None:
                 settlements += commit.settlements
                 scheduled += commit.schedule
                 state = commit.state or state
@@ -302,7 +304,7 @@ class Activation:
     @property
     def finishing(self) -> bool:
         """Whether it is asked to end and has a message, or what keeps it awake, to finish first."""
-        return self.closing is not None and bool(self.mailbox.holders or self.runtime.kept_awake)
+        return self.closing is not None and bool(self.holdings.busy or self.runtime.kept_awake)
 
     @property
     def queues(self) -> Mapping[str, Queue[Any, Any]]:
@@ -338,13 +340,13 @@ class Activation:
             performance.stand_down()
 
     def _cancel_held(self, message: MessageId) -> None:
-        receiver = self.mailbox.find(message)
+        receiver = self.holdings.find(message)
         if receiver is not None:
             self.interrupt(receiver, "cancelled")
 
     def changed(self) -> None:
         """Something began or ended: the actor may be idle now, or no longer."""
-        if self.mailbox.busy:
+        if self.holdings.busy:
             self._idleness.note(False)
             return
         acting = self._acting() or any(call.kind == "hook" for call in self.performances)

@@ -17,7 +17,8 @@ from agentq_nb.actions import Action, action, find_actions
 from agentq_nb.calls import Call
 from agentq_nb.declarations import Queue
 from agentq_nb.naming import ActorId, MessageId
-from agentq_nb.receiving import Mailbox, QueueView
+from agentq_nb.queue_view import QueueView
+from agentq_nb.receiving import Mailbox
 from agentq_nb.schema import Schema
 
 __all__ = ["Actor", "Records", "Runtime", "Schedule", "action"]

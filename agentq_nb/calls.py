@@ -11,7 +11,7 @@ from agentq_nb.mailboxes.protocol import Offer
 from agentq_nb.naming import ActorId, mint_id
 
 if TYPE_CHECKING:
-    from agentq_nb.receiving import Receiver
+    from agentq_nb.holding import Receiver
 
 CallKind: TypeAlias = Literal["run", "action", "hook"]
 

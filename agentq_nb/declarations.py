@@ -12,7 +12,7 @@ from agentq_nb.schema import Schema
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agentq_nb.receiving import QueueView
+    from agentq_nb.queue_view import QueueView
 
 Body = TypeVar("Body")
 Reply = TypeVar("Reply", default=Any)

@@ -27,12 +27,12 @@ from agentq_nb.errors import (
     Unavailable,
 )
 from agentq_nb.fitting import check_deployment
+from agentq_nb.holding import Receiver
 from agentq_nb.listening import Listener, Listeners
 from agentq_nb.lives import Lives
 from agentq_nb.mailboxes.protocol import Cancel, Change, Mailboxes, Offer, QueueStatus, StoredResult
 from agentq_nb.naming import ActorId, MessageId, actor_name, mint_id
 from agentq_nb.overview import actor_status, names_without_class
-from agentq_nb.receiving import Receiver
 from agentq_nb.records import ActorRecords
 from agentq_nb.rousing import Rouser
 from agentq_nb.stall import StallWatch
@@ -331,7 +331,7 @@ class Host:
 
     def _holders(self, actor: ActorId, queue: str) -> list[Receiver]:
         activation = self._activations.get(actor)
-        return [] if activation is None else activation.mailbox.holders_of(queue)
+        return [] if activation is None else activation.holdings.of(queue)
 
     # --- status -------------------------------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ class Lives:
     def note_end(self, activation: Activation) -> None:
         """One more life is over."""
         actor = activation.actor_id
-        if activation.closing == "going to sleep" and not activation.mailbox.settled:
+        if activation.closing == "going to sleep" and not activation.holdings.settled:
             self._idle[actor] = (self._idle.get(actor, (0, 0.0))[0] + 1, self._clock.time())
         else:
             self._idle.pop(actor, None)

@@ -1,8 +1,7 @@
-"""What ``self.queue`` is: receivers, who holds what, and whose turn it is.
+"""What ``self.queue`` is: taking messages, and whose turn it is.
 
-A *receiver* is one iterator, or one ``run`` or action call that uses ``next``. While a receiver holds a message the
-mailbox hands out nothing else, except to receivers that named disjoint queues. How a message settles depends on its own
-receiver alone (``settling``).
+While a receiver holds a message (``holding``) the mailbox hands out nothing else, except to receivers that named
+disjoint queues.
 """
 
 from __future__ import annotations
@@ -14,74 +13,37 @@ from typing import Any, Generic, TypeAlias
 import anyio
 
 from agentq_nb import settling
-from agentq_nb.calls import Call, Planned, current_call, current_receiver
-from agentq_nb.clock import Timer
-from agentq_nb.declarations import Body, Queue, Reply
+from agentq_nb.calls import Call, current_call, current_receiver
+from agentq_nb.declarations import Body, Reply
 from agentq_nb.errors import (
     Aborted,
-    AgentqError,
-    AlreadyCompleted,
-    CompleteNotConfigured,
     InternalError,
     PreviousMessageNotCompleted,
     QueueUnknown,
-    StateConflict,
     ValidationFailed,
     WaitWouldDeadlock,
 )
+from agentq_nb.holding import Holdings, Receiver
 from agentq_nb.mailboxes.protocol import Commit, Delivery, Settlement
-from agentq_nb.messages import Message, describe, describe_text
-from agentq_nb.naming import ActorId, MessageId
-from agentq_nb.settling import Interruption, Owner
-from agentq_nb.state import Committed, WorkingCopy
+from agentq_nb.messages import Message, describe
+from agentq_nb.settling import Owner
 
 Names: TypeAlias = str | Sequence[str] | None
 
 _PAUSE_WHEN_REFUSED = 0.1
 
 
-class Receiver:
-    """Who asked, and what it holds."""
-
-    def __init__(self, actor_id: ActorId, call: Call, *, iterates: bool) -> None:
-        self.actor_id = actor_id
-        self.call = call
-        self.iterates = iterates
-        self.names: frozenset[str] = frozenset()
-        self.completable = False
-        self.held: dict[MessageId, tuple[Message[Any, Any], Delivery]] = {}
-        self.copy: WorkingCopy | None = None
-        self.task: asyncio.Task[Any] | None = None
-        self.timer: Timer | None = None
-        self.interrupted: Interruption | None = None
-        self.dropped = False
-        self.scheduled: list[Planned] = []
-        call.receivers.append(self)
-
-    def deliveries(self) -> list[Delivery]:
-        return [delivery for _, delivery in self.held.values()]
-
-    def working_copy(self, committed: Committed) -> WorkingCopy:
-        """The state as the handler of the held messages sees it."""
-        if self.copy is None:
-            self.copy = WorkingCopy(committed)
-        return self.copy
-
-
 class Mailbox:
     """``self.queue``: the actor's queues. Everything for users is a coroutine, except ``iter``, which iterates."""
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, holdings: Holdings) -> None:
         self._owner = owner
-        self._holders: list[Receiver] = []
+        self._holdings = holdings
         self._taking = asyncio.Lock()
-        self._freed = asyncio.Event()
         self._scopes: set[anyio.CancelScope] = set()
         self._refused = False
         self.waiting = 0
         """How many receivers wait for a message or for their turn."""
-        self.settled = 0
-        """How many messages were settled in this life of the actor, those put back aside: progress."""
 
     # --- for users ----------------------------------------------------------------------------------------------------
 
@@ -195,21 +157,21 @@ class Mailbox:
             if asking.completable and asking.interrupted is None:
                 message, _ = next(iter(asking.held.values()))
                 raise PreviousMessageNotCompleted(message.id, message.queue)
-            self.settle_soon(asking, settling.on_asking(self._owner, asking))
+            self._holdings.settle_soon(asking, settling.on_asking(self._owner, asking))
             if asking.interrupted is not None:
                 self._owner.stand_down(asking)
 
     async def _take(self, receiver: Receiver, count: int) -> list[Message[Any, Any]]:
         owner = self._owner
         async with self._taking:
-            if self._blocker(receiver) is not None:
+            if self._holdings.blocker(receiver) is not None:
                 return []
             await self._check_open(receiver.call)
             received: list[Message[Any, Any]] = []
             while not received and (deliveries := await owner.lease.receive(receiver.names, count, 0)):
                 received = [message for delivery in deliveries if (message := self._open(receiver, delivery))]
             if received:
-                self._hold(receiver)
+                self._holdings.hold(receiver)
         return received
 
     def _open(self, receiver: Receiver, delivery: Delivery) -> Message[Any, Any] | None:
@@ -224,7 +186,7 @@ class Mailbox:
             self._bury(delivery, describe(error, with_traceback=False))
             return None
         message: Message[Any, Any] = Message(
-            self,
+            self._holdings,
             id=delivery.id,
             queue=delivery.queue,
             body=body,
@@ -237,31 +199,9 @@ class Mailbox:
     def _bury(self, delivery: Delivery, error: dict[str, Any]) -> None:
         self._owner.lease.commit_soon(Commit([Settlement(delivery, "dead", error=error)]))
 
-    def _hold(self, receiver: Receiver) -> None:
-        owner = self._owner
-        if receiver not in self._holders:  # it may be settling its last message still
-            self._holders.append(receiver)
-        receiver.interrupted = None
-        shortest: float | None = None
-        for _, delivery in receiver.held.values():
-            limit = owner.queues[delivery.queue].handler_timeout
-            if limit is not None and (shortest is None or limit < shortest):
-                shortest = limit
-        if shortest is not None:
-            until = owner.clock.time() + shortest
-            receiver.timer = owner.clock.call_at(until, lambda: owner.interrupt(receiver, "timed_out"))
-        owner.changed()
-
-    def _blocker(self, receiver: Receiver) -> Receiver | None:
-        """Somebody else who holds a message, unless the two named disjoint queues."""
-        for holder in self._holders:
-            if holder is not receiver and not holder.names.isdisjoint(receiver.names):
-                return holder
-        return None
-
     async def _wait_for_turn(self, receiver: Receiver, left: float | None) -> None:
         """Return when a try is worth while, when the time is up, or when the mailbox closes."""
-        blocker = self._blocker(receiver)
+        blocker = self._holdings.blocker(receiver)
         if blocker is not None and blocker.task is receiver.task and blocker.held:
             held = next(iter(blocker.held))
             raise WaitWouldDeadlock(held, [f"'{self._owner.actor_id}'", f"holds message {held}", "asks for another"])
@@ -280,125 +220,20 @@ class Mailbox:
             self.waiting -= 1
 
     async def _until_freed(self, left: float | None, scope: anyio.CancelScope) -> None:
-        freed = self._freed
         if left is None:
-            await freed.wait()
+            await self._holdings.until_freed()
             return
         clock = self._owner.clock
         timer = clock.call_at(clock.time() + left, scope.cancel)
         try:
-            await freed.wait()
+            await self._holdings.until_freed()
         finally:
             timer.cancel()
-
-    # --- who holds what -----------------------------------------------------------------------------------------------
-
-    def holders_of(self, queue: str) -> list[Receiver]:
-        """The receivers that keep this queue from moving."""
-        return [receiver for receiver in self._holders if queue in receiver.names]
-
-    @property
-    def holders(self) -> list[Receiver]:
-        return list(self._holders)
-
-    @property
-    def busy(self) -> bool:
-        """Whether any message is held."""
-        return bool(self._holders)
-
-    def find(self, message: MessageId) -> Receiver | None:
-        """The receiver that holds the message."""
-        return next((receiver for receiver in self._holders if message in receiver.held), None)
 
     def close(self) -> None:
         """End every wait for a message; the owner has said why in ``closing``."""
         for scope in list(self._scopes):
             scope.cancel()
-
-    def _let_go(self, receiver: Receiver, messages: Sequence[MessageId]) -> None:
-        for message in messages:
-            receiver.held.pop(message, None)
-        if not receiver.held:
-            receiver.copy = None
-            receiver.scheduled = []
-            if receiver.timer is not None:
-                receiver.timer.cancel()
-                receiver.timer = None
-            if receiver in self._holders:
-                self._holders.remove(receiver)
-            if self.waiting:
-                self._freed.set()
-                self._freed = asyncio.Event()
-        self._owner.changed()
-
-    def _count(self, commit: Commit) -> None:
-        self.settled += sum(settlement.outcome != "released" for settlement in commit.settlements)
-
-    # --- settling -----------------------------------------------------------------------------------------------------
-
-    def settle_soon(self, receiver: Receiver, commit: Commit) -> None:
-        """Settle all that the receiver holds, without waiting for the disk."""
-        held = list(receiver.held)
-        self._count(commit)
-        self._let_go(receiver, held)
-        if current_receiver.get() is receiver:
-            current_receiver.set(None)
-        self._owner.lease.commit_soon(commit)
-
-    def end(self, receiver: Receiver, error: BaseException | None) -> Commit | None:
-        """The receiver's call is over: the commit that settles what it still holds."""
-        if not receiver.held:
-            return None
-        commit = settling.at_end(self._owner, receiver, error)
-        self._count(commit)
-        self._let_go(receiver, list(receiver.held))
-        return commit
-
-    def _holder(self, message: Message[Any, Any]) -> tuple[Receiver, Delivery]:
-        receiver = self.find(message.id)
-        if receiver is None or receiver.held[message.id][0] is not message:
-            raise AlreadyCompleted(message.id, "by its handler, or taken back from it")
-        if not receiver.completable:
-            raise CompleteNotConfigured(message.id)
-        return receiver, receiver.held[message.id][1]
-
-    async def complete(self, message: Message[Any, Any], reply: Any) -> None:
-        receiver, delivery = self._holder(message)
-        encoded = settling.encode_reply(self._owner, message, reply)
-        try:
-            commit = settling.completed(self._owner, receiver, [delivery], encoded)
-        except StateConflict as error:
-            receiver.copy = None
-            await self._settle(receiver, message, settling.failed(self._owner, [delivery], error))
-            raise
-        await self._settle(receiver, message, commit)
-
-    async def fail(self, message: Message[Any, Any], error: BaseException | str) -> None:
-        receiver, delivery = self._holder(message)
-        described = describe_text(error) if isinstance(error, str) else describe(error)
-        receiver.copy = None
-        await self._settle(receiver, message, Commit([Settlement(delivery, "failed", error=described)]))
-
-    async def retry(self, message: Message[Any, Any], after: float | None) -> None:
-        receiver, delivery = self._holder(message)
-        receiver.copy = None
-        asked = {**describe_text("The handler asked for another attempt."), "code": "retry"}
-        await self._settle(receiver, message, settling.failed(self._owner, [delivery], asked, after))
-
-    async def _settle(self, receiver: Receiver, message: Message[Any, Any], commit: Commit) -> None:
-        held = receiver.held[message.id]
-        del receiver.held[message.id]
-        try:
-            await self._owner.lease.commit(commit)
-        except AgentqError:
-            receiver.held[message.id] = held
-            raise
-        finally:
-            if message.id not in receiver.held:
-                self._count(commit)
-                self._let_go(receiver, [message.id])
-                if receiver.interrupted is not None and not receiver.held:
-                    self._owner.stand_down(receiver)
 
 
 class Iteration(Generic[Body, Reply]):
@@ -426,40 +261,3 @@ class Iteration(Generic[Body, Reply]):
         # After `break` nobody can ask through this iterator again; what it holds settles when its task asks otherwise.
         if self._receiver is not None:
             self._receiver.dropped = True
-
-
-class QueueView(Generic[Body, Reply]):
-    """``self.tasks``: the mailbox seen through one declared queue, with its types. See :class:`Mailbox`."""
-
-    def __init__(self, mailbox: Mailbox, queue: Queue[Body, Reply]) -> None:
-        self._mailbox = mailbox
-        self._queue = queue
-
-    async def push(self, body: Body | dict[str, Any], **options: Any) -> Any:
-        """Send to this queue; durable on return."""
-        return await self._mailbox.push(self._queue.name, body, **options)
-
-    def iter(self, completable: bool = False) -> Iteration[Body, Reply]:
-        """One message after the other: see :meth:`Mailbox.iter`."""
-        return self._mailbox.iter(self._queue.name, completable)
-
-    async def next(self, timeout: float | None = None, completable: bool = False) -> Message[Body, Reply] | None:
-        """The next message, or None after ``timeout`` seconds: see :meth:`Mailbox.next`."""
-        return await self._mailbox.next(self._queue.name, timeout, completable)
-
-    async def next_batch(
-        self, count: int, timeout: float | None = None, completable: bool = False
-    ) -> list[Message[Body, Reply]]:
-        """Up to ``count`` messages as one delivery: see :meth:`Mailbox.next_batch`."""
-        return await self._mailbox.next_batch(count, self._queue.name, timeout, completable)
-
-    async def try_next(self, completable: bool = False) -> Message[Body, Reply] | None:
-        """The next message if one is due and free: see :meth:`Mailbox.try_next`."""
-        return await self._mailbox.try_next(self._queue.name, completable)
-
-    async def try_next_batch(self, count: int, completable: bool = False) -> list[Message[Body, Reply]]:
-        """Up to ``count`` messages that are due and free: see :meth:`Mailbox.try_next_batch`."""
-        return await self._mailbox.try_next_batch(count, self._queue.name, completable)
-
-    def __repr__(self) -> str:
-        return f"<queue {self._queue.name} of {self._mailbox!r}>"

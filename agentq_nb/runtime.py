@@ -12,9 +12,10 @@ import anyio.to_thread
 
 from agentq_nb.actor import Records
 from agentq_nb.calls import Call, current_call, current_receiver, waiting_task
+from agentq_nb.holding import Receiver
 from agentq_nb.mailboxes.protocol import Commit
 from agentq_nb.naming import actor_key, actor_name
-from agentq_nb.receiving import Mailbox, Receiver
+from agentq_nb.receiving import Mailbox
 from agentq_nb.schedule import ActorSchedule
 
 if TYPE_CHECKING:

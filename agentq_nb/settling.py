@@ -15,7 +15,7 @@ from agentq_nb.naming import ActorId
 from agentq_nb.state import Committed
 
 if TYPE_CHECKING:
-    from agentq_nb.receiving import Receiver
+    from agentq_nb.holding import Receiver
 
 Interruption: TypeAlias = Literal["stopped", "cancelled", "timed_out"]
 """Why a handler was stopped: by the host (uncounted), by a cancel of its message, or by its ``handler_timeout``."""

@@ -39,10 +39,10 @@ class Supervisor:
 
     def is_idle(self) -> bool:
         """Whether ``run`` does nothing but wait for messages."""
-        mailbox = self._activation.mailbox
-        if mailbox.holders:
+        if self._activation.holdings.busy:
             return False
-        return self.run_state in ("none", "returned") or (self.run_state == "running" and mailbox.waiting > 0)
+        waits = self.run_state == "running" and self._activation.mailbox.waiting > 0
+        return waits or self.run_state in ("none", "returned")
 
     # --- run ----------------------------------------------------------------------------------------------------------
 
@@ -53,7 +53,7 @@ class Supervisor:
             return
         failures = 0
         while activation.closing is None:
-            settled_before = activation.mailbox.settled
+            settled_before = activation.holdings.settled
             call = Call(activation.actor_id, "run", "run")
             self.run_state, self.restarts_at = "running", None
             performance = activation.perform(call, activation.run)
@@ -61,7 +61,7 @@ class Supervisor:
             interrupted = any(receiver.interrupted for receiver in call.receivers)
             self._settle(call, error)
             await call.end()
-            progress = activation.mailbox.settled > settled_before
+            progress = activation.holdings.settled > settled_before
             if activation.closing is not None:
                 return
             if error is None and not interrupted:

@@ -11,7 +11,7 @@ from agentq_nb.errors import WaitWouldDeadlock
 from agentq_nb.naming import ActorId, MessageId
 
 if TYPE_CHECKING:
-    from agentq_nb.receiving import Receiver
+    from agentq_nb.holding import Receiver
 
 Holders = Callable[[ActorId, str], "list[Receiver]"]
 """The receivers that keep a queue of an actor from moving just now."""
