@@ -13,12 +13,13 @@ import anyio
 
 from agentq_nb.acting import presentable
 from agentq_nb.actions import Action
-from agentq_nb.actor import Actor, Records
+from agentq_nb.actor import Actor
 from agentq_nb.calls import Call, offers
 from agentq_nb.clock import Clock
 from agentq_nb.declarations import Queue
 from agentq_nb.errors import LeaseLost, Unavailable, ValidationFailed
 from agentq_nb.fitting import load_state
+from agentq_nb.facilities import Records
 from agentq_nb.holding import Holdings, Receiver
 from agentq_nb.idleness import Idleness
 from agentq_nb.mailboxes.protocol import Commit, Lease, Offer, Settlement

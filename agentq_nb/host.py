@@ -15,7 +15,7 @@ from anyio.abc import TaskGroup
 
 from agentq_nb import acting
 from agentq_nb.activation import Activation
-from agentq_nb.actor import Actor, Records
+from agentq_nb.actor import Actor
 from agentq_nb.calls import current_call, holding_here
 from agentq_nb.clock import Clock, SystemClock
 from agentq_nb.door import Arguments, Door, Returned
@@ -27,6 +27,7 @@ from agentq_nb.errors import (
     Unavailable,
 )
 from agentq_nb.fitting import check_deployment
+from agentq_nb.facilities import Records
 from agentq_nb.holding import Receiver
 from agentq_nb.listening import Listener, Listeners
 from agentq_nb.lives import Lives

@@ -13,7 +13,7 @@ from agentq_nb.store import EventLog, Row
 
 
 class ActorRecords:
-    """See :class:`agentq_nb.actor.Records`. ``log`` gives the log that is open now: a failed one is replaced."""
+    """See :class:`agentq_nb.facilities.Records`. ``log`` gives the log that is open now: a failed one is replaced."""
 
     def __init__(self, log: Callable[[], EventLog], actor: ActorId) -> None:
         self._log = log

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio.to_thread
 
-from agentq_nb.actor import Records
 from agentq_nb.calls import Call, current_call, current_receiver, waiting_task
+from agentq_nb.facilities import Records
 from agentq_nb.holding import Receiver
 from agentq_nb.mailboxes.protocol import Commit
 from agentq_nb.naming import actor_key, actor_name
@@ -25,7 +25,7 @@ Returned = TypeVar("Returned")
 
 
 class ActorRuntime:
-    """See :class:`agentq_nb.actor.Runtime`. One for each time the actor is awake."""
+    """See :class:`agentq_nb.facilities.Runtime`. One for each time the actor is awake."""
 
     def __init__(self, activation: Activation) -> None:
         self._activation = activation

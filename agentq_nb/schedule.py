@@ -37,7 +37,7 @@ class Planner(Protocol):
 
 
 class ActorSchedule:
-    """See :class:`agentq_nb.actor.Schedule`."""
+    """See :class:`agentq_nb.facilities.Schedule`."""
 
     def __init__(self, planner: Planner) -> None:
         self._planner = planner
