@@ -17,6 +17,7 @@ from agentq_nb.actor import Actor
 from agentq_nb.calls import Call, offers
 from agentq_nb.clock import Clock
 from agentq_nb.declarations import Queue
+from agentq_nb.ending import stop_later, wind_down
 from agentq_nb.errors import LeaseLost, Unavailable, ValidationFailed
 from agentq_nb.fitting import load_state
 from agentq_nb.facilities import Records
@@ -35,9 +36,6 @@ from agentq_nb.supervision import Supervisor
 Reason: TypeAlias = Literal["going to sleep", "stopping", "being replaced", "being destroyed", "without its store"]
 
 _STRENGTH: list[Any] = ["going to sleep", "being replaced", "being destroyed", "stopping", "without its store"]
-
-GRACE = 10.0
-"""Seconds ``run`` may take to return once it was told to, and that a stop waits for what is in flight."""
 
 
 class Surroundings(Protocol):
@@ -97,7 +95,7 @@ class Activation:
                     tasks.start_soon(self.supervisor.call_scheduled)
                     self.changed()
                     await self.close_asked.wait()
-                    await self._wind_down()
+                    await wind_down(self)
                 except Exception as error:
                     self.failure = presentable(error, "waking", self.actor_id)
                     self.last_error = describe(self.failure)
@@ -125,21 +123,21 @@ class Activation:
         instance.__init__()
         if encoded is None:
             await self._create(instance, input)
-        await self._hook("on_wake", instance.on_wake)
+        await self.hook("on_wake", instance.on_wake)
 
     async def _create(self, instance: Actor, input: Any) -> None:
         first = copy.deepcopy(self.cls.declared.first_state)
         if first is not None:
             self.committed.replace(first)
         self.committed.begin()
-        await self._hook("on_create", lambda: instance.on_create(input), creating=True)
+        await self.hook("on_create", lambda: instance.on_create(input), creating=True)
 
-    async def _hook(self, name: str, function: Callable[[], Any], *, creating: bool = False) -> None:
+    async def hook(self, name: str, function: Callable[[], Any], *, creating: bool = False) -> None:
         """Call a hook and write what it changed. A failed creation writes nothing: it is tried again next time."""
         call = Call(self.actor_id, "hook", name)
         performance = self.perform(call, function)
         if self.closing is not None:
-            self._stop_later(performance)
+            stop_later(performance, self.clock)
         commit, error = self.conclude(call, await performance.finished)
         if error is not None:
             raise presentable(error, f"hook {call.name}", self.actor_id)
@@ -156,87 +154,18 @@ class Activation:
             self.closing = reason
         if not self.started.is_set():
             for performance in self.performances.values():
-                self._stop_later(performance)
+                stop_later(performance, self.clock)
         self.mailbox.close()
         self.close_asked.set()
         if reason == "without its store":
             for performance in list(self.performances.values()):
                 performance.stop()
 
-    async def _wind_down(self) -> None:
-        if self.closing == "without its store":
-            await self._all_finished(GRACE)
-            return
-        await self._let_finish()
-        for receiver in self.holdings.receivers:
-            receiver.interrupted = receiver.interrupted or "stopped"
-        for performance in list(self.performances.values()):
-            performance.stop()
-        await self._all_finished(None)
-        instance = self.instance
-        if instance is None or self.closing == "without its store":
-            return
-        await self._last_hook(instance)
-        if self.closing == "being destroyed":
-            await self.lease.commit(Commit(destroy=True))
-
-    async def _last_hook(self, instance: Actor) -> None:
-        """What goes wrong in it is told and holds nothing up. Without its store or its time it could not be done."""
-        name = "on_destroy" if self.closing == "being destroyed" else "on_sleep"
-        try:
-            await self._hook(name, getattr(instance, name))
-        except (LeaseLost, Unavailable):
-            return
-        except Exception as error:
-            self.failed(name, error)
-
     def failed(self, where: str, error: BaseException) -> None:
         """``run`` or a hook failed: in ``status()``, in the logger and in the log, for whoever looks."""
         self.last_error = describe(error)
         self.log.warning("%s failed: %s", where, self.last_error["message"])
         self.host.note_failure(self.actor_id, where, self.last_error)
-
-    def _stop_later(self, performance: Performance) -> None:
-        """A hook has the same grace as everything else when the actor ends."""
-        timer = self.clock.call_at(self.clock.time() + GRACE, performance.stop)
-        performance.finished.add_done_callback(lambda _: timer.cancel())
-
-    async def _let_finish(self) -> None:
-        """A stop waits its grace. Otherwise what is being done is done first, then ``run`` has its grace to return."""
-        until: float | None = None
-        while (self.performances or self.runtime.kept_awake) and self.closing != "without its store":
-            now = self.clock.time()
-            if self.closing != "stopping" and (self.holdings.busy or self._acting() or self.runtime.kept_awake):
-                until = None
-                await self._all_finished(0.5)
-                continue
-            until = until or now + GRACE
-            if now >= until:
-                return
-            await self._all_finished(until - now)
-
-    def _acting(self) -> bool:
-        return any(call.kind == "action" for call in self.performances)
-
-    async def _all_finished(self, timeout: float | None) -> None:
-        """Return when all that runs has ended, or something changed the reason to stop, or the time is up."""
-        finished: list[asyncio.Future[Any]] = [performance.finished for performance in self.performances.values()]
-        if timeout is not None:
-            finished += self.runtime.kept_awake
-        if not finished:
-            return
-        expired: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        timer = None
-        if timeout is not None:
-            timer = self.clock.call_at(self.clock.time() + timeout, lambda: _expire(expired))
-        everything = asyncio.ensure_future(asyncio.wait(finished))
-        try:
-            await asyncio.wait([everything, expired], return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.sleep(0)
-        finally:
-            everything.cancel()
-            if timer is not None:
-                timer.cancel()
 
     # --- performing ---------------------------------------------------------------------------------------------------
 
@@ -251,6 +180,11 @@ class Activation:
     def _performed(self, call: Call) -> None:
         self.performances.pop(call, None)
         self.changed()
+
+    @property
+    def acting(self) -> bool:
+        """Whether an action is being performed."""
+        return any(call.kind == "action" for call in self.performances)
 
     def conclude(self, call: Call, error: BaseException | None) -> tuple[Commit, BaseException | None]:
         """What a call that is over leaves to be written: its messages' settlements, its state, what it scheduled.
@@ -350,10 +284,7 @@ class Activation:
         if self.holdings.busy:
             self._idleness.note(False)
             return
-        acting = self._acting() or any(call.kind == "hook" for call in self.performances)
-        self._idleness.note(not (acting or self.runtime.kept_awake or self.closing) and self.supervisor.is_idle())
-
-
-def _expire(expired: asyncio.Future[None]) -> None:
-    if not expired.done():
-        expired.set_result(None)
+        in_hook = any(call.kind == "hook" for call in self.performances)
+        self._idleness.note(
+            not (self.acting or in_hook or self.runtime.kept_awake or self.closing) and self.supervisor.is_idle()
+        )

@@ -1,0 +1,97 @@
+"""The end of an actor's life: what runs gets its time to finish, is stopped, and the last hook is called."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from agentq_nb.actor import Actor
+from agentq_nb.clock import Clock
+from agentq_nb.errors import LeaseLost, Unavailable
+from agentq_nb.mailboxes.protocol import Commit
+from agentq_nb.performing import Performance
+
+if TYPE_CHECKING:
+    from agentq_nb.activation import Activation
+
+GRACE = 10.0
+"""Seconds ``run`` may take to return once it was told to, and that a stop waits for what is in flight."""
+
+
+async def wind_down(activation: Activation) -> None:
+    """End what runs, as gently as the reason allows, then call the last hook. The reason may change meanwhile."""
+    if activation.closing == "without its store":
+        await _all_finished(activation, GRACE)
+        return
+    await _let_finish(activation)
+    for receiver in activation.holdings.receivers:
+        receiver.interrupted = receiver.interrupted or "stopped"
+    for performance in list(activation.performances.values()):
+        performance.stop()
+    await _all_finished(activation, None)
+    instance = activation.instance
+    if instance is None or activation.closing == "without its store":
+        return
+    await _last_hook(activation, instance)
+    if activation.closing == "being destroyed":
+        await activation.lease.commit(Commit(destroy=True))
+
+
+async def _let_finish(activation: Activation) -> None:
+    """A stop waits its grace. Otherwise what is being done is done first, then ``run`` has its grace to return."""
+    runtime = activation.runtime
+    until: float | None = None
+    while (activation.performances or runtime.kept_awake) and activation.closing != "without its store":
+        now = activation.clock.time()
+        busy = activation.holdings.busy or activation.acting or runtime.kept_awake
+        if busy and activation.closing != "stopping":
+            until = None
+            await _all_finished(activation, 0.5)
+            continue
+        until = until or now + GRACE
+        if now >= until:
+            return
+        await _all_finished(activation, until - now)
+
+
+async def _all_finished(activation: Activation, timeout: float | None) -> None:
+    """Return when all that runs has ended, or something changed the reason to stop, or the time is up."""
+    finished: list[asyncio.Future[Any]] = [performance.finished for performance in activation.performances.values()]
+    if timeout is not None:
+        finished += activation.runtime.kept_awake
+    if not finished:
+        return
+    expired: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    timer = None
+    if timeout is not None:
+        timer = activation.clock.call_at(activation.clock.time() + timeout, lambda: _expire(expired))
+    everything = asyncio.ensure_future(asyncio.wait(finished))
+    try:
+        await asyncio.wait([everything, expired], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(0)
+    finally:
+        everything.cancel()
+        if timer is not None:
+            timer.cancel()
+
+
+def _expire(expired: asyncio.Future[None]) -> None:
+    if not expired.done():
+        expired.set_result(None)
+
+
+async def _last_hook(activation: Activation, instance: Actor) -> None:
+    """What goes wrong in it is told and holds nothing up. Without its store or its time it could not be done."""
+    name = "on_destroy" if activation.closing == "being destroyed" else "on_sleep"
+    try:
+        await activation.hook(name, getattr(instance, name))
+    except (LeaseLost, Unavailable):
+        return
+    except Exception as error:
+        activation.failed(name, error)
+
+
+def stop_later(performance: Performance, clock: Clock) -> None:
+    """A hook has the same grace as everything else when the actor ends."""
+    timer = clock.call_at(clock.time() + GRACE, performance.stop)
+    performance.finished.add_done_callback(lambda _: timer.cancel())
