@@ -19,8 +19,8 @@ from agentq_nb.clock import Clock
 from agentq_nb.declarations import Queue
 from agentq_nb.ending import stop_later, wind_down
 from agentq_nb.errors import LeaseLost, Unavailable, ValidationFailed
-from agentq_nb.fitting import load_state
 from agentq_nb.facilities import Records
+from agentq_nb.fitting import load_state
 from agentq_nb.holding import Holdings, Receiver
 from agentq_nb.idleness import Idleness
 from agentq_nb.mailboxes.protocol import Commit, Lease, Offer, Settlement

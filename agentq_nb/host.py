@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context
@@ -19,15 +18,9 @@ from agentq_nb.actor import Actor
 from agentq_nb.calls import current_call, holding_here
 from agentq_nb.clock import Clock, SystemClock
 from agentq_nb.door import Arguments, Door, Returned
-from agentq_nb.errors import (
-    ActorDuplicate,
-    ActorNotFound,
-    ActorUnknown,
-    NoHost,
-    Unavailable,
-)
-from agentq_nb.fitting import check_deployment
+from agentq_nb.errors import ActorDuplicate, ActorNotFound, NoHost, Unavailable
 from agentq_nb.facilities import Records
+from agentq_nb.fitting import check_deployment
 from agentq_nb.holding import Receiver
 from agentq_nb.listening import Listener, Listeners
 from agentq_nb.lives import Lives
@@ -35,6 +28,7 @@ from agentq_nb.mailboxes.protocol import Cancel, Change, Mailboxes, Offer, Queue
 from agentq_nb.naming import ActorId, MessageId, actor_name, mint_id
 from agentq_nb.overview import actor_status, names_without_class
 from agentq_nb.records import ActorRecords
+from agentq_nb.roster import Roster
 from agentq_nb.rousing import Rouser
 from agentq_nb.stall import StallWatch
 from agentq_nb.standing import ActorStatus, HostStatus
@@ -76,14 +70,13 @@ class Host:
         """What actors get as ``self.actors``; set by whoever makes clients."""
         self.waits = Waits(self._holders)
         self.lives = Lives(self.clock)
+        self.roster = Roster(self)
         self._rouser = Rouser(self)
         self._companions = companions
         self._main: asyncio.Task[None] | None = None
         self._tasks: TaskGroup | None = None
         self._stop_asked = asyncio.Event()
         self._end: asyncio.Future[None] | None = None
-        self._activations: dict[ActorId, Activation] = {}
-        self._waking: dict[ActorId, asyncio.Lock] = {}
         self._stalls: StallWatch | None = None
         self._started_at = 0.0
 
@@ -106,17 +99,11 @@ class Host:
                     tasks.start_soon(companion)
                 ready.set()
                 await self._stop_asked.wait()
-                await self._stop_actors()
+                await self.roster.stop()
                 tasks.cancel_scope.cancel()
         finally:
             self._tasks = None
             ready.set()
-
-    async def _stop_actors(self) -> None:
-        for activation in list(self._activations.values()):
-            activation.close("stopping")
-        for activation in list(self._activations.values()):
-            await activation.ended.wait()
 
     async def stop(self) -> None:
         """End every actor (10 s for what is in flight, then it is released uncounted) and close the mailboxes."""
@@ -164,50 +151,11 @@ class Host:
         assert self._tasks is not None
         Context().run(self._tasks.start_soon, function, *args)
 
-    # --- waking -------------------------------------------------------------------------------------------------------
+    # --- actors -------------------------------------------------------------------------------------------------------
 
     async def awake(self, actor: ActorId, input: Any = None) -> Activation:
         """The actor, awake. Raises ActorUnknown, what waking it raised, Unavailable when another host has it."""
-        while True:
-            if not self.running:
-                raise NoHost()
-            activation = self._activations.get(actor)
-            if activation is None:
-                async with self._waking.setdefault(actor, asyncio.Lock()):
-                    activation = self._activations.get(actor) or await self._activate(actor, input)
-                self._waking.pop(actor, None)
-            await activation.started.wait()
-            if activation.failure is not None:
-                raise activation.failure
-            if activation.closing is None:
-                return activation
-            await activation.ended.wait()
-
-    async def _activate(self, actor: ActorId, input: Any) -> Activation:
-        name = actor_name(actor)
-        cls = self.classes.get(name)
-        if cls is None:
-            raise ActorUnknown(name, list(self.classes))
-        lease = await self.mailboxes.claim(actor, self.identity)
-        if lease is None:
-            raise Unavailable(f"Another host runs actor '{actor}' just now. Try again.")
-        activation = self._activations[actor] = Activation(self, cls, lease)
-        self.spawn(self._live_activation, activation, input)
-        return activation
-
-    async def _live_activation(self, activation: Activation, input: Any) -> None:
-        try:
-            await activation.live(input)
-        except Exception as error:  # whatever it is, it must not end the other actors
-            logging.getLogger("agentq").exception("actor %s ended", activation.actor_id)
-            activation.failure = activation.failure or error
-        finally:
-            actor = activation.actor_id
-            if self._activations.get(actor) is activation:
-                del self._activations[actor]
-            self.lives.note_end(activation)
-
-    # --- deploying ----------------------------------------------------------------------------------------------------
+        return await self.roster.wake(actor, input)
 
     async def deploy(self, name: str, cls: type[Actor]) -> None:
         """Make ``cls`` the class of this name. Actors that are awake end their message, then begin again with it.
@@ -222,15 +170,8 @@ class Host:
             check_deployment(cls, old, await self.mailboxes.states(name))
         self.classes[name] = cls
         self.lives.forget(name)
-        for activation in [activation for activation in self._activations.values() if activation.name == name]:
-            activation.close("being replaced")
-            self.spawn(self._replace, activation)
+        self.roster.replace(name, self._rouser.rouse)
         self._rouser.follow_anew()
-
-    async def _replace(self, activation: Activation) -> None:
-        await activation.ended.wait()
-        if activation.closing == "being replaced":
-            await self._rouser.rouse(activation.actor_id)
 
     # --- what clients do ----------------------------------------------------------------------------------------------
 
@@ -271,7 +212,7 @@ class Host:
 
     async def exists(self, actor: ActorId) -> bool:
         self._check_running()
-        activation = self._activations.get(actor)
+        activation = self.roster.find(actor)
         if activation is not None:
             return activation.closing != "being destroyed"
         return await self.mailboxes.exists(actor)
@@ -292,16 +233,8 @@ class Host:
     ) -> Any:
         """Call an action; see :func:`agentq_nb.acting.act`."""
         caller, behind = current_call.get(), holding_here()
-        activation = self._ending(actor, action) or await self.awake(actor, input)
+        activation = self.roster.ending(actor, action) or await self.awake(actor, input)
         return await acting.act(activation, action, args, kwargs, caller, behind)
-
-    def _ending(self, actor: ActorId, action: str) -> Activation | None:
-        """The actor that is asked to end, where the action may be called while it still has something to do."""
-        activation = self._activations.get(actor)
-        if activation is None or not activation.finishing:
-            return None
-        found = activation.actions.get(action)
-        return activation if found is not None and found.while_ending else None
 
     def listen(self, actor: ActorId, event: str, listener: Listener) -> Callable[[], None]:
         """See :class:`agentq_nb.listening.Listeners`. From any loop or thread."""
@@ -331,7 +264,7 @@ class Host:
         return await self.mailboxes.change(standing.actor, Cancel(message)) > 0
 
     def _holders(self, actor: ActorId, queue: str) -> list[Receiver]:
-        activation = self._activations.get(actor)
+        activation = self.roster.find(actor)
         return [] if activation is None else activation.holdings.of(queue)
 
     # --- status -------------------------------------------------------------------------------------------------------
@@ -343,7 +276,7 @@ class Host:
         queues: dict[ActorId, list[QueueStatus]] = {}
         for queue in standing:
             queues.setdefault(queue.actor, []).append(queue)
-        actors = sorted({*queues, *self._activations, *self.lives.actors})
+        actors = sorted({*queues, *self.roster.actors, *self.lives.actors})
         return HostStatus(
             running=True,
             store=self.log().path,
@@ -362,4 +295,4 @@ class Host:
 
     def _status_of(self, actor: ActorId, queues: Sequence[QueueStatus]) -> ActorStatus:
         cls = self.classes.get(actor_name(actor))
-        return actor_status(actor, cls, self._activations.get(actor), self.lives, queues)
+        return actor_status(actor, cls, self.roster.find(actor), self.lives, queues)

@@ -190,7 +190,7 @@ async def test_an_action_goes_on_when_its_caller_outside_is_cancelled(background
     handle = await worker(background_world)
     calling = asyncio.create_task(handle.doze(0.3))
     host = background_world.registry.host
-    await until(lambda: any(activation.performances for activation in host._activations.values()))
+    await until(lambda: (awake := host.roster.find(handle.actor_id)) and awake.performances)
     calling.cancel()
     with pytest.raises(asyncio.CancelledError):
         await calling
