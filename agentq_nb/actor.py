@@ -76,7 +76,9 @@ class Actor:
     ) -> None:
         super().__init_subclass__(**others)
         before = _inherited(cls)
-        queues: dict[str, Queue[Any, Any]] = {name: v for name, v in vars(cls).items() if isinstance(v, Queue)}
+        queues: dict[str, Queue[Any, Any]] = {
+            name: declared for name, declared in vars(cls).items() if isinstance(declared, Queue)
+        }
         actions = find_actions(cls)
         _refuse_clashes(cls, before, queues, actions)
         state, first_state = _find_state(cls, _names_around(2)) or (before.state, before.first_state)

@@ -32,7 +32,7 @@ def actor_status(
         last_error=lives.last_error(actor) if activation is None else activation.last_error,
         closing=None if activation is None else activation.closing,
         queues=visible,
-        orphaned=[q.queue for q in visible if cls is not None and q.queue not in declared and q.live],
+        orphaned=[queue.queue for queue in visible if cls is not None and queue.queue not in declared and queue.live],
     )
 
 

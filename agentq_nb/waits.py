@@ -29,7 +29,8 @@ class Waits:
         """Note a wait by the present task for as long as it lasts. Raises WaitWouldDeadlock if it could never end."""
         held_up = holding_here()
         if held_up and (chain := self._cycle(held_up, actor, queue)):
-            raise WaitWouldDeadlock(message, [*(sorted(f"'{r.actor_id}'" for r in held_up)), *chain])
+            waiting = sorted(f"'{receiver.actor_id}'" for receiver in held_up)
+            raise WaitWouldDeadlock(message, [*waiting, *chain])
         for receiver in held_up:
             self._edges.setdefault(receiver, []).append((actor, queue))
         try:

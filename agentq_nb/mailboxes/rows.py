@@ -9,7 +9,7 @@ from typing import Any
 
 from agentq_nb.mailboxes.memory import Entry
 from agentq_nb.mailboxes.protocol import Settlement
-from agentq_nb.naming import ActorId, MessageId
+from agentq_nb.naming import ActorId
 from agentq_nb.store import Row
 
 
@@ -57,10 +57,6 @@ def settled(entry: Entry, settlement: Settlement, due: float) -> Row:
 
 def of_message(kind: str, entry: Entry, facts: Mapping[str, Any] | None = None) -> Row:
     return Row(kind, entry.actor, entry.id, None, _json(facts or {}))
-
-
-def of_id(kind: str, actor: ActorId, message: MessageId) -> Row:
-    return Row(kind, actor, message, None, "{}")
 
 
 def of_actor(kind: str, actor: ActorId, facts: Mapping[str, Any] | None = None) -> Row:

@@ -35,7 +35,7 @@ def connect(path: Path, guard: Guard, prepared: Prepared) -> tuple[duckdb.DuckDB
             last = accept(connection, prepared.loss, utc(time.time()))
             lost = prepared.loss.expected - prepared.loss.found
             notices.append(
-                f"{lost} rows were given up; the damaged files are kept: {', '.join(f.name for f in prepared.loss.kept)}."
+                f"{lost} rows were given up; the damaged files are kept: {', '.join(file.name for file in prepared.loss.kept)}."
             )
         migrated = schema.bring_up_to_date(connection)
         if migrated is not None:

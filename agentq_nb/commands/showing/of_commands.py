@@ -52,8 +52,14 @@ def _message(message: MessageDetails) -> Sheet:
         ],
         columns=("attempt", "started", "ended", "outcome", "error"),
         rows=[
-            (a.attempt, a.started_at, a.ended_at, tone(a.outcome), headline(a.error) if a.error else "")
-            for a in message.attempts
+            (
+                attempt.attempt,
+                attempt.started_at,
+                attempt.ended_at,
+                tone(attempt.outcome),
+                headline(attempt.error) if attempt.error else "",
+            )
+            for attempt in message.attempts
         ],
         empty="Not started yet.",
         texts=texts,
