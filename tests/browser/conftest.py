@@ -1,4 +1,4 @@
-"""One JupyterLab server and one Chromium for all tests here; a fresh window and folder for each."""
+"""One server of JupyterLab, one of Notebook 7 and one Chromium for all tests here; a fresh window and folder for each."""
 
 from __future__ import annotations
 
@@ -60,6 +60,21 @@ def folder(server: JupyterServer, request: pytest.FixtureRequest) -> Path:
 def lab(chromium: Browser, server: JupyterServer) -> Iterator[Lab]:
     """A window of JupyterLab. At its end there must have been no complaint."""
     with window(chromium, server) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="package")
+def server7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
+    """Notebook 7."""
+    made = tmp_path_factory.mktemp("notebooks7"), tmp_path_factory.mktemp("home7")
+    with JupyterServer(*made, "notebook") as running:
+        yield running
+
+
+@pytest.fixture
+def notebook7(chromium: Browser, server7: JupyterServer) -> Iterator[Lab]:
+    """A window of Notebook 7."""
+    with window(chromium, server7) as opened:
         yield opened
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import window
 from tests.browser.driving import Lab
@@ -134,3 +135,42 @@ def test_the_stop_button_stops_the_waiting_and_never_the_work(started: Lab, wait
     release(lab)
     assert lab.run("x = %agentq ask echo/main words after\nx.response").text == "'AFTER'"
     assert lab.value("[handled[0].split()[0], handled[1]]") == "['until', 'after']"
+
+
+TWO_QUEUES = """
+%load_ext agentq_nb
+import asyncio
+from agentq_nb import Actor, Queue
+
+class Echo(Actor):
+    words = Queue(str, reply=str)
+    other = Queue(str)
+
+    async def run(self):
+        async for message in self.queue.iter(["words"], completable=True):
+            await asyncio.sleep(0.3)
+            await message.complete(message.body.upper())
+"""
+
+
+@pytest.mark.parametrize("application", ["lab", "notebook7"])
+def test_clicks_on_the_dashboard_while_many_cells_wait_are_heard_and_each_cell_keeps_its_output(
+    request: pytest.FixtureRequest, application: str
+) -> None:
+    lab: Lab = request.getfixturevalue(application)
+    cells = [TWO_QUEUES, "%agentq start", "%agentq send echo/main other x;", "%agentq dashboard"]
+    lab.open_cells(lab.server.root / "clicks" / "clicks.ipynb", cells)
+    lab.run_all()
+    asks = [f"x = %agentq ask echo/main words word{number}\nprint({number})\nx.response" for number in range(50)]
+    shown = lab.notebook.locator("[data-agentq=dashboard]")
+    while_waiting = 0
+    for ask, label in zip(asks, itertools.cycle(("Pause", "Resume"))):
+        lab.start(ask)
+        while_waiting += any(cell.running for cell in lab.cells)
+        shown.get_by_role("button", name=f"{label} queue other").click(timeout=15_000)  # there once the last was heard
+    expect(shown.get_by_role("button", name="Pause queue other")).to_be_visible(timeout=15_000)
+    assert while_waiting > 10
+    lab.wait_until_done()
+    ended = lab.cells[len(cells) :]
+    assert [cell.source for cell in ended] == asks
+    assert [cell.text for cell in ended] == [f"{number}\n\n'WORD{number}'" for number in range(50)]
