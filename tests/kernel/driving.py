@@ -120,6 +120,7 @@ class Kernel:
 
     def start(self) -> None:
         """Start the process and wait until it answers."""
+        assert self._client is None, "it was started before, and may be started anew: restart()"
         # Sockets in a folder of their own: two kernels that start at once may be given the same port.
         self._sockets = tempfile.TemporaryDirectory(prefix="kernel-", ignore_cleanup_errors=True)
         self._manager = KernelManager(
@@ -131,7 +132,11 @@ class Kernel:
         self._manager.start_kernel(cwd=str(self.cwd), env=self._environment_of_kernel())
         self._client = self._manager.blocking_client()
         self._client.start_channels(hb=False)  # the process itself is looked at instead
-        self._wait_until_heard()
+        try:
+            self._wait_until_heard()
+        except BaseException:
+            self._close()  # sockets that are left to be collected hold up this process, once nobody answers them
+            raise
         self._cells, self._replied, self._idle, self._ended = {}, set(), set(), 0
 
     @property

@@ -109,7 +109,7 @@ def test_a_pause_outlives_the_kernel_and_can_be_ended_from_a_shell(alone: Kernel
     assert "yes" in shown.stdout
     paused = shell(alone, "pause", "worker/main", "tasks", "--for", "1h")
     assert "tasks (paused until " in paused.stdout, paused.stderr
-    alone.start()
+    alone.restart()
     load(alone)
     assert "tasks (paused until " in alone.run("%agentq status").check().text
     assert "queued" in alone.run(f"%agentq show {message}").check().text
