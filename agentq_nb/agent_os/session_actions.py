@@ -51,8 +51,8 @@ class SessionActions(PermissionActions, action_timeout=None):
     ) -> SessionInfo:
         """Begin a conversation with one of the VM's agents. It is on disk on return.
 
-        It is closed when the ``run`` or action that created it ends, or the kernel; with ``keep`` it goes on until
-        ``close_session``, also after a restart. Values of ``env`` live in memory only, and are redacted in all that
+        It is closed when the ``run`` or action of an actor that created it ends, or the kernel while that is at work.
+        With ``keep``, and when it was created in a cell, it goes on until ``close_session``, also after a restart. Values of ``env`` live in memory only, and are redacted in all that
         is stored or shown (8 characters or more, unless named in ``public_env``). A coding agent's process is started
         here, and ends with the session; raises ``AgentError`` when it does not get ready.
 
@@ -72,8 +72,7 @@ class SessionActions(PermissionActions, action_timeout=None):
         directory = await self.in_thread(self._workspace.directory, cwd)
         where = "/".join((HOME, *directory))
         owner = None if keep else self.runtime.caller
-        owned = owner is not None
-        info = await self._sessions.create(agent, environment, public, where, keep, chosen, servers, owned)
+        info = await self._sessions.create(agent, environment, public, where, owner is None, chosen, servers)
         if owner is not None:
             owner.at_end(functools.partial(self._sessions.close, info.session_id, "the call that created it ended"))
         await self.keep_awake(self._begin(info.session_id))

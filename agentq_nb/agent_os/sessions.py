@@ -83,9 +83,8 @@ class Sessions:
         keep: bool,
         chosen: Mapping[ChoiceKind, str] = MappingProxyType({}),
         mcp_servers: Sequence[McpServer] = (),
-        owned: bool = False,
     ) -> SessionInfo:
-        """A new session; its row is on disk on return. ``owned``: a call of an actor closes it at its end."""
+        """A new session; its row is on disk on return. Without ``keep`` a call of an actor closes it at its end."""
         info = SessionInfo(
             mint_id(),
             agent,
@@ -103,7 +102,7 @@ class Sessions:
         row |= {"chosen": dict(chosen), "mcp_servers": list(info.mcp_servers)}
         await self._append("session.created", row, info.session_id)
         transcript = self._transcript(info.session_id)
-        loop = asyncio.get_running_loop() if owned else None
+        loop = None if keep else asyncio.get_running_loop()
         session = Session(info, transcript, environment, [], dict(chosen), tuple(mcp_servers), loop)
         self._open[info.session_id] = session
         return info

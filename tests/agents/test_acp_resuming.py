@@ -172,6 +172,7 @@ def test_what_cannot_be_resumed_says_so(tmp_path: Path) -> None:
             with pytest.raises(SessionUnknown, match="no session 'nonsense'"):
                 await vm.resume_session("nonsense")
             session = await vm.create_session("keeper")
+            await vm.close_session(session.session_id)
             await vm.restart()
             with pytest.raises(SessionUnknown, match="is closed"):
                 await vm.resume_session(session.session_id)

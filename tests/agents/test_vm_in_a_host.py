@@ -256,20 +256,30 @@ def test_stopping_the_host_ends_prompts_and_processes_and_starting_it_again_goes
 KERNEL = """
     import asyncio, sys
     from pathlib import Path
-    from agentq_nb import agent_os, agents, create_client, setup
+    from agentq_nb import Actor, action, agent_os, agents, create_client, setup
 
     async def pi(session, prompt):
         yield "before the end "
         await session.exec("echo started > started; sleep 987654; echo never")
         yield "never"
 
-    async def main():
-        async with setup(use={"vm": agent_os(agents=[agents.function(pi)])}, store=sys.argv[1]):
-            vm = create_client().vm.get_or_create(["v"])
+    class Owner(Actor):
+        @action
+        async def begin(self):
+            pass
+
+        async def run(self):
+            vm = self.actors.vm.get_or_create(["v"])
             for keep in (True, False):
                 session = await vm.create_session("pi", keep=keep, env={"TOKEN": "top-secret-value"})
                 print(session.session_id, flush=True)
             await vm.send_prompt(session.session_id, "work with top-secret-value")
+
+    async def main():
+        use = {"vm": agent_os(agents=[agents.function(pi)]), "owner": Owner}
+        async with setup(use=use, store=sys.argv[1]):
+            await create_client().owner.get_or_create("main").begin()
+            await asyncio.sleep(1000)
 
     asyncio.run(main())
 """
