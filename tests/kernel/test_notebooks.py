@@ -279,8 +279,10 @@ def test_an_interrupted_demo_says_so_and_the_next_one_goes_on(here: Path, home: 
         (folder / f"file{number}.py").write_text(f"number = {number}\n")
     command = [sys.executable, "-m", "agentq_nb.cli", "demo", str(folder)]
     with subprocess.Popen(
-        command, cwd=here, env=demo_environment(home), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as running:
+        command, cwd=here, env=demo_environment(home), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # What a shell runs in its background ignores Ctrl-C, and so would all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as running:  # fmt: skip
         assert running.stdout is not None
         for line in running.stdout:
             if "of 300 reviewed" in line:
