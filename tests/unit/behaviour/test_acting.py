@@ -54,10 +54,12 @@ class Acting(Actor, action_timeout=5):
 
     @action
     async def hang(self) -> None:
+        self.broadcast("hangs")
         await asyncio.Event().wait()
 
     @action
     async def hang_politely(self) -> str:
+        self.broadcast("hangs")
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -181,9 +183,12 @@ async def test_an_action_that_takes_too_long_is_stopped_by_its_class_option(slow
     class Patient(Acting, action_timeout=None): ...
 
     client = await slow_world.start(acting=Acting, patient=Patient)
+    begun: list[None] = []
+    client.acting.get_or_create("x").on("hangs", begun.append)
     hanging = asyncio.create_task(client.acting.get_or_create("x").hang())
     polite = asyncio.create_task(client.acting.get_or_create("x").hang_politely())
     patient = asyncio.create_task(client.patient.get_or_create("x").hang())
+    await until(lambda: len(begun) == 2)
     await slow_world.pass_by(4.9)
     assert not hanging.done()
     await slow_world.pass_by(0.2)
