@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agentq_nb import Actor, Registry, create_client, setup
+from agentq_nb import Actor, Registry, create_client, current_registry, setup
 from agentq_nb.client.local import Client
 from agentq_nb.host import Host
 from agentq_nb.mailboxes.protocol import QueueStatus
@@ -78,10 +79,18 @@ class World:
 
 
 async def breathe() -> None:
-    """Let tasks run and writes reach the disk."""
+    """Let tasks run and writes reach the disk, also on a busy machine. Writes that a test holds up are left."""
     for _ in range(3):
         await settle(10)
         await asyncio.sleep(0.004)
+        patience = time.monotonic() + 2
+        while _writing() and time.monotonic() < patience:
+            await asyncio.sleep(0.002)
+
+
+def _writing() -> bool:
+    registry = current_registry()
+    return registry is not None and registry.home.running and not registry.home.log._writer.idle()
 
 
 async def _abandon(registry: Registry) -> None:
