@@ -75,6 +75,7 @@ class Activation:
         self.failure: BaseException | None = None
         """Why it could not start."""
         self.last_error: dict[str, Any] | None = None
+        self._completed_before_error = 0
         self.supervisor = Supervisor(self)
         self.performances: dict[Call, Performance] = {}
         self.instance: Actor | None = None
@@ -98,7 +99,7 @@ class Activation:
                     await wind_down(self)
                 except Exception as error:
                     self.failure = presentable(error, "waking", self.actor_id)
-                    self.last_error = describe(self.failure)
+                    self.note_error(describe(self.failure))
                 tasks.cancel_scope.cancel()
         finally:
             self.closing = self.closing or "stopping"
@@ -163,9 +164,20 @@ class Activation:
 
     def failed(self, where: str, error: BaseException) -> None:
         """``run`` or a hook failed: in ``status()``, in the logger and in the log, for whoever looks."""
-        self.last_error = describe(error)
-        self.log.warning("%s failed: %s", where, self.last_error["message"])
-        self.host.note_failure(self.actor_id, where, self.last_error)
+        described = describe(error)
+        self.note_error(described)
+        self.log.warning("%s failed: %s", where, described["message"])
+        self.host.note_failure(self.actor_id, where, described)
+
+    def note_error(self, described: dict[str, Any]) -> None:
+        """What went wrong last, for ``status()``."""
+        self.last_error = described
+        self._completed_before_error = self.holdings.completed
+
+    @property
+    def recovered(self) -> bool:
+        """Whether a message has come to a good end since the last error."""
+        return self.holdings.completed > self._completed_before_error
 
     # --- performing ---------------------------------------------------------------------------------------------------
 

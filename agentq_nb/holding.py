@@ -58,6 +58,8 @@ class Holdings:
         self._freed: asyncio.Event | None = None
         self.settled = 0
         """How many messages were settled in this life of the actor, those put back aside: progress."""
+        self.completed = 0
+        """How many of them had come to a good end."""
 
     # --- who holds what -----------------------------------------------------------------------------------------------
 
@@ -126,6 +128,7 @@ class Holdings:
 
     def _count(self, commit: Commit) -> None:
         self.settled += sum(settlement.outcome != "released" for settlement in commit.settlements)
+        self.completed += sum(settlement.outcome == "completed" for settlement in commit.settlements)
 
     # --- settling -----------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,8 @@ class Lives:
         """Those that wait to be tried again."""
         self._last_errors: dict[ActorId, dict[str, Any]] = {}
         """What went wrong last while they were awake."""
+        self._recovered: set[ActorId] = set()
+        """Those of them that had completed a message since."""
         self._idle: dict[ActorId, tuple[int, float]] = {}
         """Lives in a row in which an actor settled nothing, and when the last one ended."""
 
@@ -40,6 +42,9 @@ class Lives:
     def last_error(self, actor: ActorId) -> dict[str, Any] | None:
         return self._last_errors.get(actor)
 
+    def recovered(self, actor: ActorId) -> bool:
+        return actor in self._recovered
+
     def note_end(self, activation: Activation) -> None:
         """One more life is over."""
         actor = activation.actor_id
@@ -48,8 +53,11 @@ class Lives:
         else:
             self._idle.pop(actor, None)
         self._last_errors.pop(actor, None)
+        self._recovered.discard(actor)
         if activation.last_error is not None and activation.closing != "being destroyed":
             self._last_errors[actor] = activation.last_error
+            if activation.recovered:
+                self._recovered.add(actor)
         if activation.failure is None:
             self._failures.pop(actor, None)
         else:

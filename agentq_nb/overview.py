@@ -30,6 +30,7 @@ def actor_status(
         run="none" if activation is None else activation.supervisor.run_state,
         restarts_at=None if activation is None else activation.supervisor.restarts_at,
         last_error=lives.last_error(actor) if activation is None else activation.last_error,
+        recovered=lives.recovered(actor) if activation is None else activation.recovered,
         closing=None if activation is None else activation.closing,
         queues=visible,
         orphaned=[queue.queue for queue in visible if cls is not None and queue.queue not in declared and queue.live],

@@ -21,6 +21,7 @@ class ActorStatus:
     :ivar run: whether its loop is running, has returned, or waits to be started again after a failure.
     :ivar restarts_at: when it is started again, in seconds since 1970.
     :ivar last_error: the last failure of ``run``, of a scheduled action or of waking, as a JSON object.
+    :ivar recovered: whether a message has come to a good end since that failure.
     :ivar orphaned: queues that hold messages but that the class does not declare any more.
     """
 
@@ -30,6 +31,7 @@ class ActorStatus:
     run: Literal["none", "running", "returned", "restarting"] = "none"
     restarts_at: float | None = None
     last_error: Mapping[str, Any] | None = None
+    recovered: bool = False
     closing: str | None = None
     queues: Sequence[QueueStatus] = ()
     orphaned: Sequence[str] = ()

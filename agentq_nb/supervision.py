@@ -137,7 +137,7 @@ class Supervisor:
         if isinstance(error, asyncio.CancelledError):
             return Commit([Settlement(delivery, "released", front=True)])
         described: dict[str, Any] = describe(error)
-        self._activation.last_error = described
+        self._activation.note_error(described)
         failures = delivery.failures + 1
         if failures >= _SCHEDULED.attempts or isinstance(error, ActionNotFound):
             return Commit([Settlement(delivery, "dead", error=described)])

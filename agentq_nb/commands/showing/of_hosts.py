@@ -106,7 +106,8 @@ def _toned(columns: Sequence[str], row: Sequence[Any]) -> list[Any]:
 
 
 def _rows(actor: ActorStatus) -> list[tuple[object, ...]]:
-    problem = Cell(headline(actor.last_error), "bad") if actor.last_error else ""
+    error = headline(actor.last_error) if actor.last_error else ""
+    problem = Cell(error, "bad") if error and not actor.recovered else error
     queues = [_queue_cells(queue, queue.queue in actor.orphaned) for queue in actor.queues] or [("",) * 6]
     first, *others = queues
     state = tone(actor.state)

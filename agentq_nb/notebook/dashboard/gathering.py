@@ -151,7 +151,9 @@ def _host(status: HostStatus, now: float, left_out: int) -> dict[str, Any]:
 
 
 def _in_trouble(actor: ActorStatus) -> bool:
-    return actor.state in ("waiting for its class", "failed to start") or actor.last_error is not None
+    if actor.state in ("waiting for its class", "failed to start"):
+        return True
+    return actor.last_error is not None and not actor.recovered
 
 
 def _actor(actor: ActorStatus) -> dict[str, Any]:

@@ -126,6 +126,15 @@ async def test_after_the_last_attempt_it_is_a_dead_letter_with_its_traceback_and
     status = await handle.status()
     assert status.last_error is not None
     assert "cannot do bad" in status.last_error["message"]
+    assert not status.recovered
+    good = asyncio.create_task(handle.send("tasks", "good", wait=True))
+    await slow_world.pass_by(10)
+    await asyncio.wait_for(good, 5)
+
+    async def recovered() -> bool:
+        return (await handle.status()).recovered
+
+    await until(recovered)
 
 
 async def test_a_dead_letter_is_redelivered_with_its_attempts_counted_anew_also_after_a_restart(
@@ -463,7 +472,9 @@ async def test_what_went_wrong_in_run_is_still_shown_when_the_actor_sleeps_and_g
     await slow_world.pass_by(2)
     await slow_world.pass_by(20)
     await until_state(handle, "asleep")
-    assert "a bad start" in (await handle.status()).last_error["message"]
+    status = await handle.status()
+    assert "a bad start" in status.last_error["message"]
+    assert status.recovered
 
     class Mended(Actor):
         tasks = Queue(str)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,9 +82,10 @@ async def breathe() -> None:
     for _ in range(3):
         await settle(10)
         await asyncio.sleep(0.004)
-        patience = time.monotonic() + 2
-        while _writing() and time.monotonic() < patience:
-            await asyncio.sleep(0.002)
+        for _ in range(500):
+            if not _writing():
+                break
+            await asyncio.sleep(0.004)
 
 
 def _writing() -> bool:

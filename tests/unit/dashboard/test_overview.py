@@ -111,6 +111,23 @@ async def test_actors_that_wait_for_a_class_or_fail_to_start_are_shown_with_the_
     assert again["actors"]["worker/main"]["state"] == "waiting for its class"
 
 
+async def test_a_failure_is_an_alert_until_the_actor_has_completed_a_message_again(world: World) -> None:
+    client = await world.start(worker=Worker)
+    worker = client.worker.get_or_create("main")
+    shown = overview(world)
+
+    async def alerts() -> int:
+        return len((await shown.look())["actors"])
+
+    async def calm() -> bool:
+        return await alerts() == 0
+
+    await worker.send("jobs", "bad luck", wait=True)
+    await until(alerts)
+    assert (await worker.send("jobs", "plain", wait=True)).status == "completed"
+    await until(calm)
+
+
 async def test_the_table_can_be_filtered_and_searched_and_a_message_shown_whole(world: World) -> None:
     client = await world.start(worker=Worker)
     worker = client.worker.get_or_create("main")
