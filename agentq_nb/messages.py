@@ -91,7 +91,7 @@ def describe_text(message: str) -> dict[str, Any]:
 
 def headline(error: Mapping[str, Any]) -> str:
     """A described failure in short: many messages, such as that of ``KeyError``, say nothing without their type."""
-    message, kind = str(error.get("message", "")), str(error.get("type", "error"))
+    message, kind = str(error.get("message", "")), str(error.get("type", "str"))
     return message if kind in ("str", message) else f"{kind}: {message}"
 
 
