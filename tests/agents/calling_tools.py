@@ -14,7 +14,7 @@ from agentq_nb.agent_os.agents import AcpAgent
 from tests.agents.fake_llm import FakeModel, serving
 from tests.agents.real_agents import KEYS, configure
 from tests.unit.agent_os.machine import Machine
-from tests.unit.agent_os.needs import need
+from tests.unit.agent_os.needs import use_only
 
 prices = {"tea": 39, "milk": 3}
 
@@ -37,9 +37,7 @@ def show_it_calls_tools(
     agent: AcpAgent, kind: isolation.IsolationKind, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It calls them, hears what went wrong, takes them with it when it is cancelled, and calls them again."""
-    need(kind)
-    if kind == "landlock":
-        monkeypatch.setitem(isolation._tried, "bubblewrap", "not in this test")
+    use_only(kind, monkeypatch)
     running, ended = asyncio.Event(), asyncio.Event()
 
     async def endless() -> None:

@@ -22,7 +22,7 @@ from agentq_nb.errors import AgentError, PromptFailed
 from tests.agents.fake_llm import REFUSALS, FakeModel, serving
 from tests.agents.running import all_gone, marked, new_mark
 from tests.unit.agent_os.machine import Machine
-from tests.unit.agent_os.needs import missing, need
+from tests.unit.agent_os.needs import missing, use_only
 
 PROJECT = Path(__file__).resolve().parents[2]
 KEY = "sk-ant-not-a-real-key"
@@ -105,9 +105,7 @@ def show_from_start_to_end(
     agent: AcpAgent, kind: isolation.IsolationKind, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It starts, writes a file, runs a command, answers again, is cancelled, still answers, and leaves no process."""
-    need(kind)
-    if kind == "landlock":
-        monkeypatch.setitem(isolation._tried, "bubblewrap", "not in this test")
+    use_only(kind, monkeypatch)
     mark = new_mark()
 
     async def program(model: FakeModel) -> None:

@@ -21,7 +21,7 @@ from agentq_nb.errors import AgentError, PromptFailed
 from tests.agents.running import all_gone, marked, new_mark
 from tests.agents.stub_agent import GREETING
 from tests.unit.agent_os.machine import Machine
-from tests.unit.agent_os.needs import need
+from tests.unit.agent_os.needs import use_only
 
 PROJECT = Path(__file__).resolve().parents[2]
 STUB = Path(__file__).with_name("stub_agent.py")
@@ -88,9 +88,7 @@ def test_events_keep_their_order_however_fast_they_come(tmp_path: Path) -> None:
 def test_the_prompt_arrives_as_it_is_and_beside_it_what_home_means(
     kind: isolation.IsolationKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    need(kind)
-    if kind == "landlock":
-        monkeypatch.setitem(isolation._tried, "bubblewrap", "not in this test")
+    use_only(kind, monkeypatch)
     secret = tmp_path / "secret.txt"
     secret.write_text("secret")
     mode = "off" if kind == "none" else "auto"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agentq_nb import agent_os, agents
-from agentq_nb.agent_os import isolation, promises
+from agentq_nb.agent_os import promises
 from agentq_nb.agent_os.values import IsolationKind
 from tests.agents.attacks import ATTACKS, FILE_ATTACKS, Place
 from tests.agents.fake_llm import FakeModel, serving
@@ -19,7 +19,7 @@ from tests.agents.isolation_table import KEY, PROJECT, Row, compare, render, tri
 from tests.agents.real_agents import configure, need_agent
 from tests.agents.test_acp_faults import SECRET
 from tests.unit.agent_os.machine import Machine
-from tests.unit.agent_os.needs import need
+from tests.unit.agent_os.needs import need, use_only
 
 FOR_PI = (
     "write by absolute path",
@@ -108,10 +108,8 @@ def test_auto_where_there_is_none_runs_and_says_so(tmp_path: Path) -> None:
 def test_the_real_pi_is_kept_out_of_the_same(
     kind: IsolationKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    need(kind)
+    use_only(kind, monkeypatch)
     need_agent(agents.pi)
-    if kind == "landlock":
-        monkeypatch.setitem(isolation._tried, "bubblewrap", "not in this test")
     chosen = [attack for attack in ATTACKS if attack.name in FOR_PI]
     assert len(chosen) == len(FOR_PI)
 

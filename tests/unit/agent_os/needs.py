@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from agentq_nb.agent_os.isolation import why_not
+from agentq_nb.agent_os import isolation
 from agentq_nb.agent_os.values import IsolationKind
 
 _HOW = {
@@ -21,9 +21,16 @@ def need(kind: IsolationKind) -> None:
     """Go on only where this isolation works."""
     if kind == "none":
         return
-    reason = asyncio.run(why_not(kind))
+    reason = asyncio.run(isolation.why_not(kind))
     if reason:
         missing(f"{kind} cannot be tried here: {reason}. {_HOW[kind]}")
+
+
+def use_only(kind: IsolationKind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go on only where this isolation works, and take no stronger one for "required"."""
+    need(kind)
+    if kind == "landlock":
+        monkeypatch.setitem(isolation._tried, "bubblewrap", "not in this test")
 
 
 def missing(sentence: str) -> NoReturn:

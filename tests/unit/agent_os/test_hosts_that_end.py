@@ -57,7 +57,7 @@ async def fall(registry: Registry) -> None:
 
     thread = registry.home._thread
     assert thread is not None
-    thread.loop._run_once = fails  # type: ignore[attr-defined]
+    thread.loop._run_once = fails  # type: ignore[attr-defined]  # asyncio's own, which tells nobody of it
     thread.loop.call_soon_threadsafe(lambda: None)
     await asyncio.wrap_future(thread.gone)
 

@@ -466,7 +466,7 @@ def test_agent_os_refuses_what_makes_no_sense() -> None:
         agent_os(agents=["pi"])  # type: ignore[list-item]
     for no_list in (ECHO, None):
         with pytest.raises(TypeError, match="takes a list of agents"):
-            agent_os(agents=no_list)  # type: ignore[arg-type]
+            agent_os(agents=no_list)  # type: ignore[arg-type]  # that is the test
     with pytest.raises(TypeError, match="isolation is one of"):
         agent_os(isolation="strong")  # type: ignore[arg-type]
     assert agent_os() is not agent_os()
