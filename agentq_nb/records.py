@@ -9,7 +9,7 @@ from typing import Any
 
 from agentq_nb.errors import StoreError
 from agentq_nb.naming import ActorId
-from agentq_nb.store import EventLog, Row
+from agentq_nb.store import EventLog, row
 
 
 class ActorRecords:
@@ -32,7 +32,7 @@ class ActorRecords:
                 written.set_exception(error)
 
         text = json.dumps(data, ensure_ascii=True, default=str, separators=(",", ":"))
-        self._log().append([Row(kind, self._actor, None, session_id, text)], done)
+        self._log().append([row(kind, self._actor, None, session_id, text)], done)
         return written
 
     async def fetch(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

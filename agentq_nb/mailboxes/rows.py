@@ -10,7 +10,7 @@ from typing import Any
 from agentq_nb.mailboxes.memory import Entry
 from agentq_nb.mailboxes.protocol import Settlement
 from agentq_nb.naming import ActorId
-from agentq_nb.store import Row
+from agentq_nb.store import Row, row
 
 
 def _json(value: Any) -> str:
@@ -32,12 +32,11 @@ def queued(entry: Entry) -> Row:
     if entry.key is not None:
         extra += f',"key":{_json(entry.key)}'
     data = f'{{"queue":{_json_of_queue(entry.queue)},"body":{entry.body.decode()}{extra}}}'
-    return Row("message.queued", entry.actor, entry.id, None, data)
+    return f"message.queued\t{entry.actor}\t{entry.id}\t\t{data}"
 
 
 def started(entry: Entry) -> Row:
-    data = f'{{"attempt":{1 + entry.ended}}}'
-    return Row("message.started", entry.actor, entry.id, None, data)
+    return f'message.started\t{entry.actor}\t{entry.id}\t\t{{"attempt":{1 + entry.ended}}}'
 
 
 def settled(entry: Entry, settlement: Settlement, due: float) -> Row:
@@ -45,7 +44,7 @@ def settled(entry: Entry, settlement: Settlement, due: float) -> Row:
     outcome = settlement.outcome
     if outcome == "completed":
         data = "{}" if settlement.reply is None else f'{{"reply":{settlement.reply.decode()}}}'
-        return Row("message.completed", entry.actor, entry.id, None, data)
+        return f"message.completed\t{entry.actor}\t{entry.id}\t\t{data}"
     if outcome in ("failed", "dead"):
         reason = "fail" if outcome == "failed" else "dead"
         return of_message("message.failed", entry, {"error": settlement.error, "reason": reason})
@@ -56,15 +55,15 @@ def settled(entry: Entry, settlement: Settlement, due: float) -> Row:
 
 
 def of_message(kind: str, entry: Entry, facts: Mapping[str, Any] | None = None) -> Row:
-    return Row(kind, entry.actor, entry.id, None, _json(facts or {}))
+    return row(kind, entry.actor, entry.id, None, _json(facts or {}))
 
 
 def of_actor(kind: str, actor: ActorId, facts: Mapping[str, Any] | None = None) -> Row:
-    return Row(kind, actor, None, None, _json(facts or {}))
+    return row(kind, actor, None, None, _json(facts or {}))
 
 
 def state(actor: ActorId, state: bytes) -> Row:
-    return Row("actor.state", actor, None, None, f'{{"state":{state.decode()}}}')
+    return row("actor.state", actor, data=f'{{"state":{state.decode()}}}')
 
 
 def paused(actor: ActorId, queue: str, until: float | None) -> Row:
@@ -76,4 +75,4 @@ def resumed(actor: ActorId, queue: str) -> Row:
 
 
 def of_host(kind: str, facts: Mapping[str, Any] | None = None) -> Row:
-    return Row(kind, None, None, None, _json(facts or {}))
+    return row(kind, None, None, None, _json(facts or {}))

@@ -23,8 +23,9 @@ from agentq_nb.store.guard import Guard
 from agentq_nb.store.opening import describe_closed, prepare
 from agentq_nb.store.pruning import prune, shrink
 from agentq_nb.store.reading import Readers, Table, run_sql
+from agentq_nb.store.row import Row
 from agentq_nb.store.times import utc
-from agentq_nb.store.writer import Done, Row, Writer
+from agentq_nb.store.writer import Done, Writer
 
 
 class EventLog:

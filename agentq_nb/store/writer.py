@@ -23,6 +23,7 @@ import duckdb
 from agentq_nb.errors import StoreError, StoreWriteFailed
 from agentq_nb.store.forking import leak
 from agentq_nb.store.guard import Guard
+from agentq_nb.store.row import Row
 
 T = TypeVar("T")
 
@@ -32,14 +33,11 @@ Done = Callable[[StoreError | None], None]
 _BAD_ROW = (duckdb.DataError, duckdb.InvalidInputException, TypeError, ValueError)
 
 
-class Row(NamedTuple):
-    """One event. ``data`` is the text of a JSON object."""
-
-    kind: str
-    actor_id: str | None
-    message_id: str | None
-    session_id: str | None
-    data: str = "{}"
+def _fields(row: Row) -> tuple[str | None, ...]:
+    if "\n" in row or row.count("\t") != 4:
+        raise ValueError("a row holds a tab or a line break")
+    kind, actor, message, session, data = row.split("\t")
+    return kind, actor or None, message or None, session or None, data
 
 
 class _Append(NamedTuple):
@@ -181,7 +179,9 @@ class Writer:
         if self.failed is not None:
             raise self.failed
         number = itertools.count(self.last + 1)
-        rows: list[tuple[Any, ...]] = [(next(number), time, *row) for time, appended, _ in batch for row in appended]
+        rows: list[tuple[Any, ...]] = [
+            (next(number), time, *_fields(row)) for time, appended, _ in batch for row in appended
+        ]
         if not rows:
             return
         appender = self._appender

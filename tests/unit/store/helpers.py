@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agentq_nb.errors import StoreError
-from agentq_nb.store import EventLog, Row
+from agentq_nb.store import EventLog, Row, row
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 def event(
     kind: str, message: str | None = None, actor: str | None = "worker/main", session: str | None = None, **data: Any
 ) -> Row:
-    return Row(kind, actor, message, session, json.dumps(data))
+    return row(kind, actor, message, session, json.dumps(data))
 
 
 def queued(message: str, queue: str = "tasks", body: Any = 1, **more: Any) -> Row:

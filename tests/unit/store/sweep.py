@@ -20,6 +20,7 @@ import duckdb
 
 from agentq_nb.errors import StoreDamaged, StoreError
 from agentq_nb.store import EventLog, Row, examine
+from agentq_nb.store import row as make_row
 
 ROWS = 20
 PER_COMMIT = 10
@@ -72,7 +73,7 @@ def write_log(folder: Path, clean: bool) -> None:
 
 
 def row(number: int) -> Row:
-    return Row("message.queued", "w/m", f"m{number:02d}", None, f'{{"queue":"tasks","body":{number * 79}}}')
+    return make_row("message.queued", "w/m", f"m{number:02d}", None, f'{{"queue":"tasks","body":{number * 79}}}')
 
 
 def make(clean: bool) -> Files:
@@ -107,7 +108,7 @@ def expected_content() -> str:
             (
                 str(number + 1),
                 f"2027-01-15 08:00:{number // PER_COMMIT * PER_COMMIT:02d}",
-                *(text for text in row(number) if text),
+                *(text for text in row(number).split("\t") if text),
             )
         )
         for number in range(ROWS)

@@ -187,10 +187,10 @@ FORK = """
 import asyncio, os, sys
 from pathlib import Path
 from agentq_nb.errors import Forked
-from agentq_nb.store import EventLog, Row
+from agentq_nb.store import EventLog, row
 
 async def begin(log):
-    log.append([Row("x", None, None, None)] * 10)
+    log.append([row("x", None, None, None)] * 10)
     await log.flushed()
 
 path = Path(sys.argv[1])

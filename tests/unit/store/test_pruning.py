@@ -88,7 +88,7 @@ def test_pruning_gives_the_space_back(path: Path) -> None:
         for part in range(20):
             rows = [row for number in range(300) for row in settled(f"{part}-{number}")]
             noise = [event("x", f"n{part}-{number}", text=os.urandom(400).hex()) for number in range(300)]
-            await append(log, *rows, *[row._replace(kind="message.completed") for row in noise], time=OLD)
+            await append(log, *rows, *[row.replace("x", "message.completed", 1) for row in noise], time=OLD)
         await append(log, *(queued(f"live {number}") for number in range(100)))
         log.close()
 
@@ -107,7 +107,7 @@ def test_pruning_gives_the_space_back(path: Path) -> None:
 PRUNING = """
 import asyncio, os, sys
 from pathlib import Path
-from agentq_nb.store import EventLog, Row
+from agentq_nb.store import EventLog, Row, row
 
 async def main():
     log = EventLog.open(Path(sys.argv[1]))
@@ -115,9 +115,9 @@ async def main():
         rows = []
         for number in range(3000):
             name = os.urandom(8).hex()
-            rows += [Row("message.queued", "a", name, None, '{"queue":"q","body":1}'), Row("message.completed", "a", name, None)]
+            rows += [row("message.queued", "a", name, None, '{"queue":"q","body":1}'), row("message.completed", "a", name, None)]
         log.append(rows, time=1_700_000_000.0)
-        log.append([Row("message.queued", "a", f"live{os.urandom(8).hex()}", None, '{"queue":"q","body":1}')], time=1_700_000_000.0)
+        log.append([row("message.queued", "a", f"live{os.urandom(8).hex()}", None, '{"queue":"q","body":1}')], time=1_700_000_000.0)
         await log.flushed()
         os.write(1, b"+")
         await log.prune(1_750_000_000.0)

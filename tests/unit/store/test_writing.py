@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from agentq_nb.errors import StoreError, StoreWriteFailed
-from agentq_nb.store import EventLog, Row
+from agentq_nb.store import EventLog, row
 from tests.unit.store.helpers import append, event, queued, with_log
 
 APPENDING = """
 import asyncio, os, sys
 from pathlib import Path
-from agentq_nb.store import EventLog, Row, schema
+from agentq_nb.store import EventLog, row, schema
 
 schema.CONFIG["wal_autocheckpoint_entries"] = 60   # so that kills hit checkpoints too
 
@@ -32,7 +32,7 @@ async def main():
             number += 1
             mine = number
             answer = asyncio.get_running_loop().create_future()
-            log.append([Row("x", None, str(mine), None, '{"body":"%s"}' % os.urandom(100).hex())], answer.set_result)
+            log.append([row("x", None, str(mine), None, '{"body":"%s"}' % os.urandom(100).hex())], answer.set_result)
             assert await answer is None
             os.write(1, b"%d\\n" % mine)
     await asyncio.gather(*(sender() for _ in range(5)))
@@ -65,7 +65,7 @@ DISK_FULL = """
 import asyncio, resource, sys
 from pathlib import Path
 from agentq_nb.errors import StoreWriteFailed
-from agentq_nb.store import EventLog, Row
+from agentq_nb.store import EventLog, row
 
 async def main():
     log = EventLog.open(Path(sys.argv[1]))
@@ -74,12 +74,12 @@ async def main():
     written = 0
     while log.failed is None and written < 100_000:
         answer = asyncio.get_running_loop().create_future()
-        log.append([Row("x", None, None, None, '{"body":"%s"}' % ("%x" % hash(str(written)) * 40))] * 5, answer.set_result)
+        log.append([row("x", None, None, None, '{"body":"%s"}' % ("%x" % hash(str(written)) * 40))] * 5, answer.set_result)
         error = await answer
         written += 5 if error is None else 0
     assert isinstance(error, StoreWriteFailed), error
     answer = asyncio.get_running_loop().create_future()
-    log.append([Row("x", None, None, None)], answer.set_result)
+    log.append([row("x", None, None, None)], answer.set_result)
     assert await answer is log.failed
     try:
         await log.flushed()
@@ -126,9 +126,9 @@ def test_a_row_the_log_cannot_take_fails_alone(path: Path) -> None:
     async def use(log: EventLog) -> None:
         answers = await asyncio.gather(
             append(log, queued("a")),
-            append(log, queued("b"), Row("x", None, None, None, "no json")),
-            append(log, Row("x", "lone \ud800 surrogate", None, None)),
-            append(log, Row("x", None, None, None, '{"nul": "\x00"}')),
+            append(log, queued("b"), "x\t\t\t\t{\n}"),
+            append(log, row("x", "lone \ud800 surrogate", None, None)),
+            append(log, "x\t\t\t\t{}\tmore"),
             append(log, queued("c"), queued("d")),
         )
         assert [answer is None for answer in answers] == [True, False, False, False, True]
