@@ -15,7 +15,7 @@ from agentq_nb.places import SUFFIX, notebook_of, store_beside, workspaces_path
 from agentq_nb.store import EventLog
 from agentq_nb.store.guard import Guard
 from agentq_nb.store.opening import is_as_closed
-from agentq_nb.store.schema import remove_database, sync_file, wal_of
+from agentq_nb.store.schema import files_of, remove_database, sync_file, wal_of
 from agentq_nb.store.unfinished import holds_nothing, unfinished_messages
 
 
@@ -56,7 +56,7 @@ def check_before_begun(store: Path, notebook: Path | None) -> list[str]:
     # A notebook that is not there itself was not renamed to this name: its kernel knows an old one, or none was saved.
     if notebook is None or not notebook.is_file() or store != Path(os.path.realpath(store_beside(notebook))):
         return []
-    if any(path.exists() for path in (store, wal_of(store), store.with_name(store.name + ".guard"))):
+    if any(path.exists() for path in (*files_of(store), store.with_name(store.name + ".guard"))):
         return []
     found = left_behind(store.parent)
     unfinished = [one for one in found if one.unfinished]

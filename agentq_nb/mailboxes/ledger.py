@@ -46,6 +46,7 @@ class Ledger:
     def begin(self, log: EventLog, memory: Memory) -> None:
         """Go on from what this log held."""
         self.log = log
+        log.on_failure(self._fail)
         self.failure = None
         self.broken.clear()
         self.careful = not log.closed_cleanly()

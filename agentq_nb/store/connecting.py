@@ -2,49 +2,61 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
 
 from agentq_nb.errors import StoreDamaged, StoreError, StoreInUse, StoreReadOnly
 from agentq_nb.store import schema
+from agentq_nb.store.backlog import insert
 from agentq_nb.store.examine import held_by_other, is_lock_conflict
 from agentq_nb.store.guard import Guard
+from agentq_nb.store.journal import Journal, journal_of, unfinished_journal_of
+from agentq_nb.store.journal_scan import Frame
 from agentq_nb.store.opening import Prepared
 from agentq_nb.store.salvage import accept
 from agentq_nb.store.times import utc
 
 
 def connect(path: Path, guard: Guard, prepared: Prepared) -> tuple[duckdb.DuckDBPyConnection, int, list[str]]:
-    """Open for writing what was checked, and see that all of it is there still."""
+    """Open for writing what was checked, see that all of it is there still, and take in the rows of the journal.
+
+    Raises StoreDamaged, StoreInUse, StoreReadOnly, StoreError; the next try is as good as this one then.
+    """
+    if prepared.wal_bytes is not None:
+        os.truncate(schema.wal_of(path), prepared.wal_bytes)
     try:
         connection = schema.open_database(path)
     except duckdb.Error as error:
-        raise _cannot_open(path, error) from error
+        raise _cannot_open(path, error, prepared.frames) from error
     try:
         notices = list(prepared.notices)
-        last = connection.execute("select coalesce(max(seq), 0) from events").fetchall()[0][0]
+        last = _last(connection)
         if prepared.last is not None and last != prepared.last:
             raise StoreDamaged(
                 f"{path} changed while it was being opened. {prepared.kept or path} holds what it was.",
                 expected=prepared.last,
                 found=last,
             )
-        if prepared.loss is not None:
-            last = accept(connection, prepared.loss, utc(time.time()))
-            lost = prepared.loss.expected - prepared.loss.found
-            notices.append(
-                f"{lost} rows were given up; the damaged files are kept: {', '.join(file.name for file in prepared.loss.kept)}."
-            )
         migrated = schema.bring_up_to_date(connection)
         if migrated is not None:
             notices.append(f"{path.name} was brought from schema {migrated} to {schema.version()}.")
+        if prepared.loss is None:
+            _take_in(connection, prepared.frames)
+        else:
+            lost = accept(connection, prepared.loss, prepared.frames, utc(time.time()))
+            kept = ", ".join(file.name for file in prepared.loss.kept)
+            notices.append(f"{lost} rows were given up; the damaged files are kept: {kept}.")
+        last = _last(connection)
         ((store_id,),) = connection.execute("select store_id from store_facts").fetchall()
     except BaseException as error:
         connection.close()
         if isinstance(error, duckdb.Error):
-            raise _cannot_open(path, error) from error
+            raise _cannot_open(path, error, prepared.frames) from error
         raise
     guard.identity = {"schema": schema.version(), "store": store_id}
     if prepared.kept is not None:
@@ -52,7 +64,60 @@ def connect(path: Path, guard: Guard, prepared: Prepared) -> tuple[duckdb.DuckDB
     return connection, last, notices
 
 
-def _cannot_open(path: Path, error: duckdb.Error) -> StoreError:
+def _last(connection: duckdb.DuckDBPyConnection) -> int:
+    ((last,),) = connection.execute("select coalesce(max(seq), 0) from events").fetchall()
+    return last
+
+
+def _take_in(connection: duckdb.DuckDBPyConnection, frames: Sequence[Frame]) -> None:
+    """Insert the rows of the journal that are not in the database, all or nothing."""
+    if not frames:
+        return
+    connection.begin()
+    try:
+        insert(connection, frames)
+        connection.commit()
+    except BaseException:
+        with suppress(duckdb.Error):
+            connection.rollback()
+        raise
+
+
+def begin_journal(
+    connection: duckdb.DuckDBPyConnection, path: Path, store_id: str, last: int
+) -> tuple[Journal | None, str | None]:
+    """A fresh journal in place of any other, whose rows are all in the database; or None, and a notice why not.
+
+    Its name is durable before the database says that it is in use, and only then may rows be written to it: so a journal
+    that is in use and gone can be told from one that was never there.
+    """
+    ((replaced,),) = connection.execute("select journal from store_facts").fetchall()
+    unfinished = unfinished_journal_of(path)
+    journal: Journal | None = None
+    try:
+        unfinished.unlink(missing_ok=True)
+        journal = Journal(unfinished, store_id, last + 1, replaced)
+        journal.take_name(journal_of(path))
+    except OSError as error:
+        if journal is not None:
+            journal.close()
+            unfinished.unlink(missing_ok=True)
+        set_journal(connection, "")
+        journal_of(path).unlink(missing_ok=True)
+        return None, (
+            f"There is no journal beside {path.name} ({error.strerror or error}), so each send takes longer. With "
+            f"{Journal.size() >> 20} MiB of free space there will be one at the next start."
+        )
+    set_journal(connection, journal.id)
+    return journal, None
+
+
+def set_journal(connection: duckdb.DuckDBPyConnection, journal: str) -> None:
+    """Say durably which journal is in use; empty: none."""
+    connection.execute("update store_facts set journal = ?", [journal])
+
+
+def _cannot_open(path: Path, error: duckdb.Error, frames: Sequence[Frame]) -> StoreError:
     text = str(error)
     if "different configuration" in text:
         return StoreInUse(f"{path} is open in this very process, by other code that uses duckdb. Close it there first.")
@@ -60,4 +125,12 @@ def _cannot_open(path: Path, error: duckdb.Error) -> StoreError:
         return held_by_other(path, error)
     if "ermission" in text or "ead-only" in text:
         return StoreReadOnly(f"{path} cannot be written: {text}")
+    if "No space left" in text or "quota" in text or "File too large" in text:
+        needed = (1 << 20) + 2 * sum(len(frame.text) for frame in frames)
+        return StoreError(
+            f"{path} cannot be opened, since the disk is full. Make room for {needed:,} bytes and try again; nothing is "
+            f"lost.",
+            code="disk_full",
+            metadata={"path": str(path), "bytes": needed},
+        )
     return StoreError(f"{path} cannot be opened: {text}")

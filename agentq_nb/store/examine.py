@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,16 +21,25 @@ import duckdb
 
 from agentq_nb.errors import StoreInUse, StoreNotOurs
 from agentq_nb.store import schema
+from agentq_nb.store.backlog import insert
+from agentq_nb.store.journal_scan import Frame
 
 # The hash makes DuckDB read every block there is, and so check each block's checksum.
 _EVERYTHING = """
 select
     count(*),
     coalesce(max(seq), 0),
-    count(*) + coalesce(sum(case when kind in ('store.pruned', 'store.loss_accepted')
-        then coalesce((data->>'$.rows')::bigint, (data->>'$.missing')::bigint) end), 0)::bigint,
+    count(*) + coalesce(sum((data->>'$.missing')::bigint) filter (kind = 'store.loss_accepted'), 0)::bigint,
     bit_xor(hash(seq, time, kind, actor_id, message_id, session_id, data))
 from log.events
+"""
+# Before version 2 of the schema nothing else said how many rows were dropped.
+_PRUNED_BEFORE = "select coalesce(sum((data->>'$.rows')::bigint), 0) from log.events where kind = 'store.pruned'"
+_DIFFERENT = """
+select 1 from log.events as stored join of_journal as written using (seq)
+where row(stored.time, stored.kind, stored.actor_id, stored.message_id, stored.session_id)
+    is distinct from row(written.time, written.kind, written.actor_id, written.message_id, written.session_id)
+limit 1
 """
 _RANGE = _EVERYTHING + "where rowid >= ? and rowid < ?"
 _VECTOR = 2048
@@ -48,6 +57,10 @@ class Finding:
     """The highest sequence number."""
     accounted: int = 0
     """Rows that are there, and those pruned or given up before. Equal to ``last`` when there is no gap."""
+    journal: str = ""
+    """The id of the journal that belongs to it; empty: none does."""
+    differs: bool = False
+    """The journal says something else of rows that are in both."""
     problem: str | None = None
     readable: tuple[tuple[int, int], ...] = ()
     unreadable: int = 0
@@ -60,17 +73,17 @@ class Finding:
         return self.problem is None and self.accounted == self.last and self.last >= (mark or 0)
 
 
-def examine(path: Path) -> Finding:
-    """What the log at ``path`` holds. Raises StoreInUse, StoreNotOurs."""
+def examine(path: Path, frames: Sequence[Frame] = ()) -> Finding:
+    """What the database at ``path`` holds, compared with the frames of its journal. Raises StoreInUse, StoreNotOurs."""
     with in_memory() as connection:
         try:
-            return _look(connection, path)
+            return _look(connection, path, frames)
         except duckdb.Error as error:
             if is_lock_conflict(error):
                 raise held_by_other(path, error) from None
             problem = str(error).partition("\n")[0]
         wal = schema.wal_of(path)
-        shortened = _with_less_wal(connection, path, wal, problem) if wal.exists() else None
+        shortened = _with_less_wal(connection, path, wal, problem, frames) if wal.exists() else None
     return shortened or _by_ranges(path, problem)
 
 
@@ -97,14 +110,26 @@ def quoted(path: Path) -> str:
     return "'" + str(path).replace("'", "''") + "'"
 
 
-def _look(connection: duckdb.DuckDBPyConnection, path: Path) -> Finding:
+def _look(connection: duckdb.DuckDBPyConnection, path: Path, frames: Sequence[Frame]) -> Finding:
     with attached(connection, path):
-        version, store_id = _identity(path, connection)
+        finding = _identity(path, connection)
         ((rows, last, accounted, _),) = connection.execute(_EVERYTHING).fetchall()
-    return Finding(version, store_id, rows, last, accounted)
+        known = [frame for frame in frames if frame.first <= last]
+        differs = bool(known) and _differs(connection, known)
+    return replace(finding, rows=rows, last=last, accounted=finding.accounted + accounted, differs=differs)
 
 
-def _identity(path: Path, connection: duckdb.DuckDBPyConnection) -> tuple[int, str]:
+def _differs(connection: duckdb.DuckDBPyConnection, frames: Sequence[Frame]) -> bool:
+    connection.execute("create or replace temp table of_journal as from log.events limit 0")
+    try:
+        insert(connection, frames, "of_journal")
+        return bool(connection.execute(_DIFFERENT).fetchall())
+    finally:
+        connection.execute("drop table of_journal")
+
+
+def _identity(path: Path, connection: duckdb.DuckDBPyConnection) -> Finding:
+    """What the database says of itself, with the number of rows that were pruned."""
     tables = {
         name
         for (name,) in connection.execute(
@@ -113,8 +138,14 @@ def _identity(path: Path, connection: duckdb.DuckDBPyConnection) -> tuple[int, s
     }
     if not {"events", "store_facts"} <= tables:
         raise not_ours(path)
-    found = connection.execute("select schema_version, store_id from log.store_facts").fetchall()
-    return found[0]
+    ((version, store_id),) = connection.execute("select schema_version, store_id from log.store_facts").fetchall()
+    if version < 2:
+        ((pruned,),) = connection.execute(_PRUNED_BEFORE).fetchall()
+        return Finding(version, store_id, accounted=pruned)
+    if version > schema.version():
+        return Finding(version, store_id)
+    ((journal, pruned),) = connection.execute("select journal, pruned from log.store_facts").fetchall()
+    return Finding(version, store_id, accounted=pruned, journal=journal)
 
 
 def not_ours(path: Path) -> StoreNotOurs:
@@ -141,7 +172,9 @@ def held_by_other(path: Path, error: duckdb.Error) -> StoreInUse:
     )
 
 
-def _with_less_wal(connection: duckdb.DuckDBPyConnection, path: Path, wal: Path, problem: str) -> Finding | None:
+def _with_less_wal(
+    connection: duckdb.DuckDBPyConnection, path: Path, wal: Path, problem: str, frames: Sequence[Frame]
+) -> Finding | None:
     """The log with as much of its write-ahead log as can be replayed; None: that is not what is broken."""
     content = wal.read_bytes()
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
@@ -167,7 +200,7 @@ def _with_less_wal(connection: duckdb.DuckDBPyConnection, path: Path, wal: Path,
                 good, bad = (middle, bad) if replays(middle) else (good, middle)
             replays(good)
         try:
-            found = _look(connection, trial)
+            found = _look(connection, trial, frames)
         except duckdb.Error:
             return None
     return replace(found, problem=problem, wal_bytes=good)
@@ -184,12 +217,12 @@ def _by_ranges(path: Path, problem: str) -> Finding:
     """What is left of a log with unreadable blocks, found by reading it piece by piece."""
     try:
         with in_memory() as connection, attached(connection, path):
-            version, store_id = _identity(path, connection)
+            finding = _identity(path, connection)
             ((end,),) = connection.execute("select coalesce(max(rowid), -1) + 1 from log.events").fetchall()
     except (duckdb.Error, StoreNotOurs):
         return Finding(problem=problem)
     readable: list[tuple[int, int]] = []
-    rows = last = accounted = 0
+    rows, last, accounted = 0, 0, finding.accounted
     pending = [(start, min(start + _ROW_GROUP, end)) for start in range(0, end, _ROW_GROUP)]
     while pending:
         start, stop = pending.pop(0)
@@ -201,7 +234,15 @@ def _by_ranges(path: Path, problem: str) -> Finding:
             middle = start + -(-(stop - start) // 2 // _VECTOR) * _VECTOR
             pending[:0] = [(start, middle), (middle, stop)]
     unreadable = end - sum(stop - start for start, stop in readable)
-    return Finding(version, store_id, rows, last, accounted, problem, tuple(readable), unreadable)
+    return replace(
+        finding,
+        rows=rows,
+        last=last,
+        accounted=accounted,
+        problem=problem,
+        readable=tuple(readable),
+        unreadable=unreadable,
+    )
 
 
 def _read_range(path: Path, start: int, stop: int) -> tuple[int, int, int] | None:

@@ -3,42 +3,52 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time as system_time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 
 from agentq_nb.errors import Forked, StoreError
 from agentq_nb.store import recall, schema
-from agentq_nb.store.connecting import connect
+from agentq_nb.store.connecting import begin_journal, connect, set_journal
 from agentq_nb.store.exporting import Copyist
 from agentq_nb.store.folders import warn_about
 from agentq_nb.store.forking import leak, watch_forks
+from agentq_nb.store.group_commit import Done, GroupCommit
 from agentq_nb.store.guard import Guard
+from agentq_nb.store.journal import Journal, journal_of, remove_journal
 from agentq_nb.store.opening import describe_closed, prepare
 from agentq_nb.store.pruning import prune, shrink
 from agentq_nb.store.reading import Readers, Table, run_sql
-from agentq_nb.store.row import Row
+from agentq_nb.store.row import Row, row
 from agentq_nb.store.times import utc
-from agentq_nb.store.writer import Done, Writer
+from agentq_nb.store.writer import Connection, Writer
+
+T = TypeVar("T")
 
 
 class EventLog:
     """The open log. Made by :meth:`open`; used from one event loop, except where a method says otherwise."""
 
-    def __init__(self, path: Path, guard: Guard, connection: duckdb.DuckDBPyConnection, last: int) -> None:
+    def __init__(
+        self, path: Path, guard: Guard, connection: duckdb.DuckDBPyConnection, last: int, journal: Journal | None
+    ) -> None:
         self.path = path
         self.notices: list[str] = []
         """Plain sentences about how it was opened, for people."""
         self._guard = guard
         self._connection = connection
         self._readers = Readers(connection)
-        self._writer = Writer(connection.cursor(), guard, path, last)
+        self._commits = GroupCommit(connection.cursor(), guard, last, journal)
+        self._commits.after_drain = self._watch_wal
+        self._writer = Writer(self._commits)
+        self._wal_size = 0
         self._last_at_open = last
         self._copyist = Copyist(path)
         self._closed = False
@@ -52,7 +62,7 @@ class EventLog:
         ``holder`` is told to whoever finds the log in use (``notebook``, ``connect``). With ``accept_loss`` a damaged
         log goes on without what is lost: the damaged files are kept under other names and the loss is written down.
         Raises StoreInUse, StoreDamaged, StoreTooNew, StoreNotOurs, StoreReadOnly, StoreError; nothing on disk was
-        changed then.
+        changed then, and trying again is as good as the first time.
         """
         path = Path(os.path.realpath(path))
         if path.is_dir():
@@ -63,15 +73,18 @@ class EventLog:
             connection, last, notices = connect(path, guard, prepared)
             try:
                 _sign_on(guard, last, holder or {})
-                log = cls(path, guard, connection, last)
+                journal, notice = begin_journal(connection, path, guard.identity["store"], last)
+                log = cls(path, guard, connection, last, journal)
             except BaseException:
                 connection.close()
                 raise
+        except (OSError, duckdb.Error) as error:
+            guard.withdraw()
+            raise StoreError(f"{path} cannot be opened: {str(error).partition(chr(10))[0]}. Try again.") from error
         except BaseException:
             guard.withdraw()
             raise
-        warning = warn_about(path.parent)
-        log.notices += [*notices, *([warning] if warning else [])]
+        log.notices += [said for said in (*notices, notice, warn_about(path.parent)) if said]
         return log
 
     # --- writing ------------------------------------------------------------------------------------------------------
@@ -79,12 +92,21 @@ class EventLog:
     @property
     def last_seq(self) -> int:
         """The last durable sequence number."""
-        return self._writer.last
+        return self._commits.last
 
     @property
     def failed(self) -> StoreError | None:
         """Set once a write did not reach the disk: every later append is answered with it. Close, and open again."""
-        return self._writer.failed
+        return self._commits.failed
+
+    @property
+    def trouble(self) -> str | None:
+        """Why rows do not reach the database for the moment; they are durable in the journal."""
+        return self._writer.trouble
+
+    def on_failure(self, call: Callable[[StoreError], None]) -> None:
+        """Call this on the loop once a write has failed, besides the answers to what was being written."""
+        self._writer.on_failure = call
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Call back on this loop. Without it, the loop of the first append is taken."""
@@ -98,7 +120,17 @@ class EventLog:
         """
         self._check()
         now = system_time.time() if time is None else time
-        self._writer.append(utc(now), rows, done)
+        self._writer.append(now, rows, done)
+
+    async def decide(self, job: Callable[[Connection], tuple[Sequence[Row], T]], time: float | None = None) -> T:
+        """Read what is stored and write what follows from it, with nothing being written in between.
+
+        ``job`` is given a connection, in the writer's thread, and must be short. The rows it returns are durable when
+        this returns the value that goes with them. What was appended before is stored when it looks, and what is
+        appended later comes after its rows. Raises StoreWriteFailed, and what ``job`` raises: nothing was written then.
+        """
+        self._check()
+        return await asyncio.wrap_future(self._writer.decide(job, system_time.time() if time is None else time))
 
     async def flushed(self) -> None:
         """Return when everything appended so far is durable. Raises StoreWriteFailed."""
@@ -125,6 +157,7 @@ class EventLog:
     def fetch(self, query: str, parameters: Sequence[Any] = ()) -> recall.Rows:
         """Our own reads. From any thread; blocks."""
         self._check()
+        self._drained()
         with self._readers.cursor() as cursor:
             return cursor.execute(query, parameters).fetchall()
 
@@ -134,7 +167,18 @@ class EventLog:
         Raises SqlRefused.
         """
         self._check()
+        await asyncio.to_thread(self._drained)
         return await run_sql(self._readers, query, parameters)
+
+    def _drained(self) -> None:
+        """Let the database have all rows that are durable. Raises StoreError: old rows are not shown for new ones."""
+        try:
+            self._writer.drained()
+        except duckdb.Error as error:
+            raise StoreError(
+                f"The last rows cannot be read for the moment, since the database takes nothing: "
+                f"{str(error).partition(chr(10))[0]}. They are durable in {journal_of(self.path).name}. Make room on the disk."
+            ) from error
 
     def live_rows(self) -> recall.Rows:
         """(seq, seconds since 1970, kind, actor id, message id, data) of all messages that are not settled, in order."""
@@ -172,26 +216,42 @@ class EventLog:
         """Drop the history of what was settled before then; dead letters and everything live stay.
 
         ``before``: seconds since 1970. Returns the number of rows dropped.
-        Appends wait meanwhile. A crash leaves the log as it was, or pruned.
         """
         self._check()
         limit = utc(before)
-        return await asyncio.wrap_future(self._writer.submit(lambda: self._prune(limit)))
 
-    def _prune(self, before: datetime) -> int:
-        with self._writer.tables_to_itself() as connection:
-            dropped, last = prune(connection, self.last_seq, before, utc(system_time.time()))
-            self._writer.went_on_to(last)
-            if dropped:
-                # What is dropped is dropped; a file that stays large is no reason to fail.
-                with suppress(duckdb.Error):
-                    shrink(connection)
+        def drop(connection: Connection) -> tuple[Sequence[Row], int]:
+            dropped = prune(connection, limit)
+            said = {"before": limit.isoformat(), "rows": dropped}
+            return [row("store.pruned", data=json.dumps(said))] if dropped else [], dropped
+
+        dropped = await self.decide(drop)
+        if dropped:
+            # What is dropped is dropped; a file that stays large is no reason to fail.
+            with suppress(duckdb.Error):
+                await asyncio.wrap_future(self._writer.submit(shrink))
         return dropped
 
     async def export(self, target: Path) -> None:
         """Write a copy, as it is now, that other programs can open. Never overwrites: raises StoreError then."""
         self._check()
-        await asyncio.wrap_future(self._writer.submit(lambda: self._copyist.copy(self._writer.connection, target)))
+        await asyncio.wrap_future(self._writer.submit(lambda connection: self._copyist.copy(connection, target)))
+
+    def _watch_wal(self) -> None:
+        try:
+            found = os.stat(schema.wal_of(self.path))
+        except OSError:
+            size = 0
+        else:
+            size = found.st_size
+            if found.st_mode & 0o077:
+                os.chmod(schema.wal_of(self.path), 0o600)
+        if size < self._wal_size:
+            # DuckDB has just moved its write-ahead log into the database.
+            self._guard.sync()
+        self._wal_size = size
+
+    # --- the end ------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Write what was appended, tidy up and give the file free. Blocks. Nothing happens the second time."""
@@ -200,20 +260,32 @@ class EventLog:
         self._closed = True
         self._readers.close()
         self._writer.close()
+        journal = self._commits.journal
+        finished = self._commits.all_in_database
         with suppress(duckdb.Error):
-            self._writer.connection.execute("checkpoint")
-        self._writer.connection.close()
+            if finished:
+                set_journal(self._connection, "")
+        with suppress(duckdb.Error):
+            self._connection.execute("checkpoint")
+        self._commits.connection.close()
         self._connection.close()
         # Whoever still holds this log when the process ends must not hold anything of DuckDB's, which would complain.
-        del self._connection, self._writer.connection
+        del self._connection, self._commits.connection
         self._copyist.close()
         with suppress(OSError):
-            self._sign_off()
+            if journal is not None:
+                journal.close()
+            if finished:
+                self._sign_off()
+            else:
+                self._guard.write_facts(self._guard.identity)
         self._guard.release()
 
     def _sign_off(self) -> None:
+        """Everything is in the one file: say how it looks."""
         facts = self._guard.identity
-        if self.failed is None and not schema.wal_of(self.path).exists():
+        if not schema.wal_of(self.path).exists():
+            remove_journal(self.path)
             self._guard.write_both_marks(self.last_seq)
             facts["closed"] = describe_closed(self.path, self.last_seq)
         self._guard.write_facts(facts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,29 +17,39 @@ from agentq_nb.naming import mint_id
 from agentq_nb.store import schema
 from agentq_nb.store.examine import Finding, examine, not_ours
 from agentq_nb.store.guard import Guard, read_only
-from agentq_nb.store.salvage import Loss, give_up_what_is_lost
+from agentq_nb.store.journal import journal_of
+from agentq_nb.store.journal_scan import Frame, JournalContent, scan
+from agentq_nb.store.salvage import Loss, finish_rebuilding, give_up_what_is_lost
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A log that may be opened for writing."""
+    """A log that may be opened for writing.
+
+    :ivar last: the highest sequence number in the database when it was looked at; None: it was not, since it is as it
+        was closed.
+    :ivar frames: rows of the journal that the database lacks.
+    :ivar wal_bytes: where the write-ahead log is to be cut, when what is behind cannot be replayed and is in the journal.
+    :ivar kept: the copy of the write-ahead log, to be removed once all rows were seen again.
+    """
 
     last: int | None
-    """The highest sequence number when it was looked at; None: it was not, since it is as it was closed."""
     notices: tuple[str, ...] = ()
     loss: Loss | None = None
+    frames: tuple[Frame, ...] = ()
+    wal_bytes: int | None = None
     kept: Path | None = None
-    """The copy of the write-ahead log, to be removed once all rows were seen again."""
 
 
 def prepare(path: Path, guard: Guard, accept_loss: bool) -> Prepared:
     """Check the log at ``path``, or make a new one. Changes nothing where it raises.
 
-    Raises StoreDamaged, StoreTooNew, StoreNotOurs, StoreInUse, StoreReadOnly.
+    Raises StoreDamaged, StoreTooNew, StoreNotOurs, StoreInUse, StoreReadOnly, StoreError.
     """
     _refuse_newer(path, guard.facts.get("schema", 0))
-    size = path.stat().st_size if path.exists() else None
-    wal = schema.wal_of(path)
+    if accept_loss:
+        finish_rebuilding(path)
+    size = _size(path)
     if _is_to_be_made(path, guard, size):
         if size is None:
             return _create(path, guard)
@@ -47,17 +58,20 @@ def prepare(path: Path, guard: Guard, accept_loss: bool) -> Prepared:
         return made if guard.mark == 0 else replace(made, notices=(f"{path.name} was an empty file.",))
     if is_as_closed(path, guard):
         return Prepared(None)
-    finding = _sound(path, guard, size)
+    content = scan(journal_of(path))
+    found = _sound(path, guard, size, content)
     notices = _remarks(guard)
+    finding, frames = with_journal(found, content)
     if not finding.complete(guard.mark):
         damage = _damaged(path, guard, finding)
         if not accept_loss:
             raise damage
-        loss = give_up_what_is_lost(path, guard, finding, damage)
-        return Prepared(None, notices, loss)
+        loss = give_up_what_is_lost(path, guard, found, damage)
+        ours = content is not None and content.store_id in (found.store_id, guard.facts.get("store"))
+        return Prepared(None, notices, loss, content.frames if content is not None and ours else ())
     if not os.access(path, os.W_OK):
         raise read_only(path, PermissionError(13, "the file cannot be written"))
-    return Prepared(finding.last, notices, kept=_keep_wal(wal))
+    return Prepared(found.last, notices, None, frames, found.wal_bytes, _keep_wal(schema.wal_of(path)))
 
 
 def check_log(path: Path) -> None:
@@ -68,14 +82,42 @@ def check_log(path: Path) -> None:
     guard = Guard.acquire(path)
     try:
         _refuse_newer(path, guard.facts.get("schema", 0))
-        size = path.stat().st_size if path.exists() else None
+        size = _size(path)
         if _is_to_be_made(path, guard, size) or is_as_closed(path, guard):
             return
-        finding = _sound(path, guard, size)
+        content = scan(journal_of(path))
+        finding, _ = with_journal(_sound(path, guard, size, content), content)
         if not finding.complete(guard.mark):
             raise _damaged(path, guard, finding)
     finally:
         guard.withdraw()
+
+
+def with_journal(found: Finding, content: JournalContent | None) -> tuple[Finding, tuple[Frame, ...]]:
+    """What database and journal hold together, and the rows of the journal that the database lacks."""
+    if content is None:
+        gone = found.journal and found.problem is None
+        return (replace(found, problem="the journal is gone") if gone else found), ()
+    if content.store_id and found.store_id and content.store_id != found.store_id:
+        return replace(found, problem=found.problem or "the journal belongs to another file"), ()
+    frames, missing = content.after(found.last)
+    problem = found.problem or _journal_problem(found, content)
+    if found.wal_bytes is not None and not missing and not _journal_problem(found, content):
+        # What cannot be replayed is a transaction that was never finished, or one whose rows are in the journal too.
+        problem = None
+    rows = sum(frame.rows for frame in frames)
+    last = max(found.last, content.reached, *(frame.last for frame in frames))
+    return replace(found, last=last, accounted=found.accounted + rows, problem=problem), tuple(frames)
+
+
+def _journal_problem(found: Finding, content: JournalContent) -> str | None:
+    if content.problem is not None:
+        return content.problem
+    if found.differs:
+        return "the journal tells another history than the database"
+    # With a part of the write-ahead log gone, what the database says may be of an earlier time.
+    known = found.journal in ("", content.id, content.replaces) or found.problem is not None
+    return None if known else "the journal is not the one that was in use"
 
 
 def describe_closed(path: Path, last: int) -> dict[str, Any]:
@@ -90,6 +132,7 @@ def is_as_closed(path: Path, guard: Guard) -> bool:
         closed is not None
         and path.exists()
         and not schema.wal_of(path).exists()
+        and not journal_of(path).exists()
         and closed["last"] == guard.mark
         and closed["size"] == path.stat().st_size
         and closed["crc"] == _checksum(path)
@@ -111,7 +154,8 @@ def _create(path: Path, guard: Guard) -> Prepared:
     try:
         schema.create(path, store_id)
     except (duckdb.Error, OSError) as error:
-        schema.remove_unfinished(path)
+        with suppress(OSError):
+            schema.remove_unfinished(path)
         raise StoreError(
             f"{path} cannot be made: {str(error).partition(chr(10))[0]}. Make room, or choose another file with "
             f"store=PATH (%agentq start --store PATH)."
@@ -119,26 +163,38 @@ def _create(path: Path, guard: Guard) -> Prepared:
     return Prepared(None)
 
 
-def _examine(path: Path, guard: Guard, size: int | None) -> Finding:
+def _size(path: Path) -> int | None:
+    """Bytes of the file; None when it is not there. Raises StoreError for anything but a regular file."""
+    if not path.exists():
+        return None
+    if not path.is_file():
+        raise StoreError(
+            f"{path} is not a regular file. Choose another name with store=PATH (%agentq start --store PATH)."
+        )
+    return path.stat().st_size
+
+
+def _examine(path: Path, guard: Guard, size: int | None, content: JournalContent | None) -> Finding:
     if size is None:
         return Finding(problem="the file is gone")
     if size == 0:
         return Finding(problem="the file is empty")
-    if not guard.mark and not _is_duckdb(path):
+    if not guard.mark and content is None and not _is_duckdb(path):
         raise not_ours(path)
-    return examine(path)
+    return examine(path, content.frames if content is not None else ())
 
 
-def _sound(path: Path, guard: Guard, size: int | None) -> Finding:
+def _sound(path: Path, guard: Guard, size: int | None, content: JournalContent | None) -> Finding:
     """What is found in a log that this code understands and whose guard is its own. Rows may be missing."""
-    finding = _examine(path, guard, size)
+    finding = _examine(path, guard, size, content)
     _refuse_newer(path, finding.schema_version)
     _refuse_other(path, guard, finding)
     return finding
 
 
 def _is_to_be_made(path: Path, guard: Guard, size: int | None) -> bool:
-    return not size and not schema.wal_of(path).exists() and not guard.mark
+    others = schema.wal_of(path).exists() or journal_of(path).exists()
+    return not size and not others and not guard.mark
 
 
 def _is_duckdb(path: Path) -> bool:
@@ -186,7 +242,8 @@ def _damaged(path: Path, guard: Guard, finding: Finding) -> StoreDamaged:
         lost = f"All {expected} rows known to be written are there; whether later ones are gone cannot be told"
     return StoreDamaged(
         f"{path} is damaged: {why}. {lost}. Nothing was changed. Put back a copy of {path.name} with its "
-        f"{path.name}.wal, or go on without what is lost: %agentq doctor --accept-loss (the damaged files are kept).",
+        f"{path.name}.wal and {path.name}.journal, or go on without what is lost: %agentq doctor --accept-loss "
+        f"(the damaged files are kept).",
         expected=expected,
         found=finding.accounted,
         metadata={"path": str(path), "reason": why},
@@ -194,13 +251,19 @@ def _damaged(path: Path, guard: Guard, finding: Finding) -> StoreDamaged:
 
 
 def _keep_wal(wal: Path) -> Path | None:
-    """A copy of the write-ahead log: opening for writing replays it, and the first write may cut it."""
+    """A copy of the write-ahead log, where there is room: opening for writing replays it, and may cut it."""
     if not wal.exists():
         return None
     kept = wal.with_name(wal.name + ".kept")
     unfinished = kept.with_name(kept.name + ".new")
-    unfinished.unlink(missing_ok=True)
-    shutil.copyfile(wal, unfinished)
-    os.chmod(unfinished, 0o600)
-    os.replace(unfinished, kept)
+    try:
+        unfinished.unlink(missing_ok=True)
+        shutil.copyfile(wal, unfinished)
+        os.chmod(unfinished, 0o600)
+        os.replace(unfinished, kept)
+    except OSError:
+        # All rows were seen a moment ago, so a disk without room for the copy is no reason not to open.
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        return None
     return kept

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 
 import duckdb
@@ -45,10 +44,10 @@ or seq in (select seq from pauses)
 """
 
 
-def prune(connection: duckdb.DuckDBPyConnection, last: int, before: datetime, now: datetime) -> tuple[int, int]:
-    """Drop history in one transaction. Returns how many rows went, and the last sequence number.
+def prune(connection: duckdb.DuckDBPyConnection, before: datetime) -> int:
+    """Drop history in one transaction. Returns how many rows went.
 
-    Sequence numbers then have gaps; the row ``store.pruned`` says how many, so that they are not taken for damage.
+    Sequence numbers then have gaps; the count in ``store_facts`` says that they are no damage.
     """
     connection.begin()
     try:
@@ -56,17 +55,12 @@ def prune(connection: duckdb.DuckDBPyConnection, last: int, before: datetime, no
         connection.execute("delete from events where seq in (select seq from dropped)")
         ((rows,),) = connection.execute("select count(*) from dropped").fetchall()
         connection.execute("drop table dropped")
-        if rows:
-            last += 1
-            said = json.dumps({"before": before.isoformat(), "rows": rows})
-            connection.execute(
-                "insert into events values (?, ?, 'store.pruned', null, null, null, ?)", [last, now, said]
-            )
+        connection.execute("update store_facts set pruned = pruned + ?", [rows])
         connection.commit()
     except BaseException:
         connection.rollback()
         raise
-    return rows, last
+    return rows
 
 
 def shrink(connection: duckdb.DuckDBPyConnection) -> None:

@@ -14,12 +14,25 @@ TABLES = """
 create table events(
     seq BIGINT, time TIMESTAMP, kind VARCHAR, actor_id VARCHAR, message_id VARCHAR, session_id VARCHAR, data JSON
 );
-create table store_facts(schema_version INTEGER, store_id VARCHAR, views VARCHAR);
+create table store_facts(
+    schema_version INTEGER, store_id VARCHAR, views VARCHAR, journal VARCHAR, pruned BIGINT
+);
 """
 
 Migration: TypeAlias = Callable[[duckdb.DuckDBPyConnection], Any]
 
-MIGRATIONS: list[Migration] = []
+
+def _count_what_was_pruned(connection: duckdb.DuckDBPyConnection) -> None:
+    """Version 2: which journal is in use, and how many rows were dropped."""
+    connection.execute("alter table store_facts add column journal VARCHAR default ''")
+    connection.execute("alter table store_facts add column pruned BIGINT default 0")
+    connection.execute(
+        "update store_facts set pruned = coalesce("
+        "(select sum((data->>'$.rows')::bigint) from events where kind = 'store.pruned'), 0)"
+    )
+
+
+MIGRATIONS: list[Migration] = [_count_what_was_pruned]
 """The first makes version 2 out of version 1, and so on. Each runs inside the one transaction of the whole migration."""
 
 _VIEWS = Path(__file__).with_name("views.sql")
@@ -61,7 +74,7 @@ def create(path: Path, store_id: str) -> None:
         os.chmod(unfinished, 0o600)
         connection.begin()
         connection.execute(TABLES)
-        connection.execute("insert into store_facts values (?, ?, '')", [version(), store_id])
+        connection.execute("insert into store_facts values (?, ?, '', '', 0)", [version(), store_id])
         _replace_views(connection)
         connection.commit()
         connection.execute("checkpoint")
@@ -89,6 +102,11 @@ def sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The names of the files that hold the rows of a log, whether they are there or not."""
+    return [path, wal_of(path), path.with_name(path.name + ".journal"), path.with_name(path.name + ".checkpoint")]
 
 
 def remove_database(path: Path) -> None:

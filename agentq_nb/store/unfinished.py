@@ -8,8 +8,11 @@ import duckdb
 
 from agentq_nb.errors import StoreError
 from agentq_nb.store import recall
+from agentq_nb.store.backlog import insert
 from agentq_nb.store.examine import attached, in_memory
 from agentq_nb.store.guard import Guard
+from agentq_nb.store.journal import journal_of
+from agentq_nb.store.journal_scan import scan
 
 _UNFINISHED = f"select count(distinct message_id) from ({recall.live_rows(some_back=True)})"
 # A host that was started and stopped, and nothing more.
@@ -30,13 +33,14 @@ def _count(path: Path, query: str) -> int:
     guard = Guard.acquire(path)
     try:
         with in_memory() as connection, attached(connection, path):
-            connection.execute("use log")
-            try:
-                ((found,),) = connection.execute(query).fetchall()
-            finally:
-                connection.execute("use memory")
+            ((last,),) = connection.execute("select coalesce(max(seq), 0) from log.events").fetchall()
+            connection.execute("create or replace temp table of_journal as from log.events limit 0")
+            content = scan(journal_of(path))
+            insert(connection, content.after(last)[0] if content is not None else (), "of_journal")
+            connection.execute("create or replace temp view events as from log.events union all from of_journal")
+            ((found,),) = connection.execute(query).fetchall()
             return found
-    except duckdb.Error as error:
+    except (duckdb.Error, OSError) as error:
         raise StoreError(f"{path} cannot be read: {str(error).partition(chr(10))[0]}") from None
     finally:
         guard.withdraw()

@@ -171,7 +171,7 @@ def test_a_notebook_full_of_mishaps_keeps_every_key_to_itself(tmp_path: Path) ->
         assert assert_not_stored(everything, place, without=OWN_FILES) > 10
         for agent in ("pi", "claude", "codex"):
             assert list(place.rglob(f".{agent}"))
-    assert (taken / "nb.agentq.duckdb.wal").stat().st_size > 1000
+    assert (taken / "nb.agentq.duckdb.journal").stat().st_size > 1000
     assert (folder / "everything.log").stat().st_size > 1000
     quiet = next((folder / "nb.agentq" / "vm").glob("quiet-*"))
     assert assert_not_stored(everything, quiet) > 5

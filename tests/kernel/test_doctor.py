@@ -228,15 +228,15 @@ def test_a_damaged_file_a_foreign_one_and_one_without_its_guard(notebook: Path) 
         kernel.run("%agentq start").check()
         kernel.kill()
         store = notebook.with_name("a.agentq.duckdb")
-        wal = store.with_name(store.name + ".wal")
-        content = wal.read_bytes()
-        wal.write_bytes(content[: len(content) // 2])
+        journal = store.with_name(store.name + ".journal")
+        content = journal.read_bytes()
+        journal.unlink()
         before = {path.name: path.read_bytes() for path in notebook.parent.glob("a.agentq.duckdb*")}
         kernel.restart()
         state, found, advice = diagnosed(kernel)["file"]
         assert (state, "is damaged" in found, "--accept-loss" in advice) == ("problem", True, True)
         assert {path.name: path.read_bytes() for path in notebook.parent.glob("a.agentq.duckdb*")} == before
-        wal.write_bytes(content)
+        journal.write_bytes(content)
         assert diagnosed(kernel)["file"][0] == "ok"
         kernel.run("%agentq start").check()
         store.with_name(store.name + ".guard").unlink()

@@ -190,7 +190,8 @@ def is_no_database(folder: Path) -> None:
 
 def lacks_rows(folder: Path) -> None:
     path = killed(folder)
-    path.with_name(path.name + ".wal").unlink()
+    for suffix in (".wal", ".journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize(
