@@ -1,41 +1,72 @@
 """Reading the log while it is written: trusted reads of our own, and people's SQL, which may only read.
 
 Four things keep people's SQL from changing anything: DuckDB itself says what kind of statement it is; it runs in a
-read-only transaction; the database was opened without access to files, with its settings locked; and functions that
-take raw memory addresses, or do things rather than return them, are refused by name.
+read-only transaction; the database was opened without access to files, with its settings locked; and DuckDB itself says
+which functions it calls: as a table only those known to read, otherwise none that does things rather than return them.
+What DuckDB cannot take apart is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 
 from agentq_nb.errors import SqlRefused, StoreError
 from agentq_nb.tables import Table
 
-_READS = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+_BLANK = r"(?>\s|--[^\n]*\n|/\*.*?\*/)*+"  # and comments, as far as they are not nested
 
-# They take addresses of memory, write to DuckDB's own log, or hide another query in a string.
-_REFUSED_FUNCTIONS = {
-    "arrow_scan",
-    "arrow_scan_dumb",
-    "checkpoint",
-    "force_checkpoint",
-    "json_execute_serialized_sql",
-    "pandas_scan",
-    "python_arrow_scan",
-    "python_map_function",
-    "query",
-    "query_table",
-    "truncate_duckdb_logs",
-    "write_log",
+# DuckDB can take apart only what is explained.
+_EXPLAIN = re.compile(
+    rf"{_BLANK}explain\b{_BLANK}(analyze\b|\(\s*(?:analyze|format)\b[\w\s,]*\))?(.*)", re.IGNORECASE | re.DOTALL
+)
+
+# What may be read beside tables and views. Named one by one: a version of DuckDB to come adds functions that do things.
+_TABLE_FUNCTIONS = {
+    "duckdb_columns",
+    "duckdb_constraints",
+    "duckdb_databases",
+    "duckdb_dependencies",
+    "duckdb_functions",
+    "duckdb_indexes",
+    "duckdb_keywords",
+    "duckdb_memory",
+    "duckdb_schemas",
+    "duckdb_settings",
+    "duckdb_tables",
+    "duckdb_types",
+    "duckdb_views",
+    "generate_series",
+    "icu_calendar_names",
+    "json_each",
+    "json_tree",
+    "pg_timezone_names",
+    "pragma_collations",
+    "pragma_database_size",
+    "pragma_metadata_info",
+    "pragma_platform",
+    "pragma_show",
+    "pragma_storage_info",
+    "pragma_table_info",
+    "pragma_version",
+    "range",
+    "repeat",
+    "repeat_row",
+    "unnest",
 }
+
+# They write to DuckDB's own log, hide another query in a string, or hold a thread that cannot be interrupted.
+_REFUSED_FUNCTIONS = {"json_serialize_plan", "pg_sleep", "sleep_ms", "write_log"}
+
+# DuckDB's own, for its optimizer: they trust what they are given and can crash the process.
+_REFUSED_PREFIX = "__internal"
 
 
 class Readers:
@@ -73,46 +104,85 @@ class Readers:
         del self._connection
 
 
-def check_reads_only(cursor: duckdb.DuckDBPyConnection, query: str) -> None:
-    """Raise SqlRefused unless ``query`` is one statement that only reads."""
+def checked(cursor: duckdb.DuckDBPyConnection, query: str) -> str:
+    """Return the query to run instead of ``query``: the same, made only of parts that were looked at.
+
+    Raises SqlRefused unless it is one statement that only reads.
+    """
+    kind = _kind(cursor, query)
+    if kind == "SELECT":
+        _check_functions(cursor, query)
+        return query
+    if kind != "EXPLAIN":
+        raise _not_a_read(kind)
+    found = _EXPLAIN.fullmatch(query)
+    if found is None:
+        raise SqlRefused("EXPLAIN, EXPLAIN ANALYZE and their options are accepted only at the start of the query.")
+    options, explained = found.groups(default="")
+    inner = _kind(cursor, explained)
+    if inner != "SELECT":
+        raise _not_a_read(f"EXPLAIN of {inner}")
+    _check_functions(cursor, explained)
+    # What stood before it is left out, so that nothing depends on our reading comments as DuckDB reads them.
+    return f"explain {options} {explained}"
+
+
+def _kind(cursor: duckdb.DuckDBPyConnection, query: str) -> str:
+    """What kind of statement this is, in DuckDB's words. Raises SqlRefused where it is not exactly one."""
     try:
+        query.encode()
         statements = cursor.extract_statements(query)
     except duckdb.InterruptException:
         raise
-    except duckdb.Error as error:
+    except (duckdb.Error, UnicodeEncodeError) as error:
         raise SqlRefused(f"This is not SQL that DuckDB understands: {error}") from None
     if len(statements) != 1:
         raise SqlRefused(f"One statement at a time, please; this is {len(statements)}.")
-    kind = statements[0].type
-    if kind not in _READS:
-        raise SqlRefused(
-            f"Only reads are accepted (SELECT, WITH, VALUES, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN); this is {kind.name}."
-        )
-    called = _functions(cursor, query) & _REFUSED_FUNCTIONS
-    if called:
-        raise SqlRefused(f"The function {', '.join(sorted(called))}() is not available here.")
+    try:
+        return statements[0].type.name
+    except ValueError:  # a kind that DuckDB has no name for in Python
+        return "something else"
 
 
-def _functions(cursor: duckdb.DuckDBPyConnection, query: str) -> set[str]:
-    """The names of all functions in a query, as DuckDB parses it."""
-    stripped = query.lstrip()
-    for word in ("explain", "analyze"):
-        if stripped[: len(word)].lower() == word:
-            stripped = stripped[len(word) :].lstrip()
-    ((text,),) = cursor.execute("select json_serialize_sql(?)", [stripped]).fetchall()
-    return set(_names(json.loads(text)))
+def _not_a_read(kind: str) -> SqlRefused:
+    return SqlRefused(
+        f"Only reads are accepted (SELECT, WITH, VALUES, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN of these); this is {kind}."
+    )
 
 
-def _names(node: Any) -> Iterator[str]:
+def _check_functions(cursor: duckdb.DuckDBPyConnection, query: str) -> None:
+    """Raise SqlRefused if a SELECT calls what it may not, or if DuckDB cannot say what it calls."""
+    ((text,),) = cursor.execute("select json_serialize_sql(?)", [query]).fetchall()
+    try:
+        parsed = json.loads(text)
+        if parsed.get("error") is not False:
+            raise SqlRefused(f"DuckDB cannot say which functions this query calls: {parsed.get('error_message')}")
+        refused = {name for name, from_table in _calls(parsed["statements"]) if not _allowed(name, from_table)}
+    except RecursionError:
+        raise SqlRefused("This query is nested too deeply. Take it apart, with WITH for instance.") from None
+    if refused:
+        raise SqlRefused(f"The function {', '.join(sorted(refused))}() is not available here.")
+
+
+def _allowed(name: str, from_table: bool) -> bool:
+    if from_table:
+        return name in _TABLE_FUNCTIONS
+    return name not in _REFUSED_FUNCTIONS and not name.startswith(_REFUSED_PREFIX)
+
+
+def _calls(node: Any, from_table: bool = False) -> Iterator[tuple[str, bool]]:
+    """The names of all functions in a parsed query, and whether each is used as a table."""
     if isinstance(node, dict):
-        for key, value in node.items():  # pyright: ignore[reportUnknownVariableType]  # JSON
-            if key == "function_name" and isinstance(value, str):
-                yield value.lower()
-            else:
-                yield from _names(value)
+        parsed = cast("dict[str, Any]", node)
+        name = parsed.get("function_name")
+        if isinstance(name, str):
+            yield name.lower(), from_table
+        is_table = parsed.get("type") == "TABLE_FUNCTION"
+        for key, value in parsed.items():
+            yield from _calls(value, is_table and key == "function")
     elif isinstance(node, list):
-        for value in node:  # pyright: ignore[reportUnknownVariableType]
-            yield from _names(value)
+        for value in cast("list[Any]", node):
+            yield from _calls(value)
 
 
 async def run_sql(readers: Readers, query: str, parameters: Sequence[Any]) -> Table:
@@ -133,9 +203,9 @@ def _run(readers: Readers, query: str, parameters: Sequence[Any], begun: list[du
     with readers.cursor() as cursor:
         begun.append(cursor)
         try:
-            check_reads_only(cursor, query)
+            allowed = checked(cursor, query)
             cursor.execute("begin transaction read only")
-            cursor.execute(query, parameters)
+            cursor.execute(allowed, parameters)
             described = cursor.description or ()
             return Table(
                 [column[0] for column in described], cursor.fetchall(), [str(column[1]) for column in described]

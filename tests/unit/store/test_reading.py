@@ -24,6 +24,14 @@ READS = [
     "summarize messages",
     "explain select * from results",
     "explain analyze select 1",
+    "EXPLAIN (ANALYZE, FORMAT json) select 1",
+    "explain(select 1)",
+    "-- a plan\nexplain/* of */analyze/**/select 1 -- ;",
+    "from (show tables)",
+    "from events pivot (count(*) for kind in ('message.queued'))",
+    "select query from (select 1 as query)",
+    "select e.seq, j.key from events e, json_each(e.data) j, unnest([1, 2]) u(i), range(2)",
+    "with query as (select 1) from query",
     "select 'drop table events; checkpoint()'",
     "/* a comment */ select 1 -- another",
 ]
@@ -107,6 +115,124 @@ def test_nothing_but_reads_is_accepted_and_nothing_changes(path: Path) -> None:
     with_log(path, use)
     assert seen == [1]
     assert files(path.parent).keys() == {path.name, path.name + ".guard"}
+
+
+DOES_THINGS = [
+    "select write_log('x')",
+    "select system.main.\"write_log\" /* */ ('x')",
+    "select 'x'.WRITE_LOG()",
+    "select [write_log(each) for each in ['x']]",
+    "select list_transform(['x'], lambda each: write_log(each))",
+    "select columns(lambda name: write_log(name) is null) from events",
+    "select 1 order by write_log('x')",
+    "select 1 limit (select count(write_log('x')))",
+    "select 1 qualify row_number() over (order by write_log('x')) = 1",
+    "select sum(1) filter (write_log('x') is null)",
+    "select * replace (write_log(kind) as kind) from events",
+    "select distinct on (write_log('x')) 1",
+    "from events join events other on write_log('x') is null",
+    "from events pivot (count(write_log('x')) for kind in ('a'))",
+    "unpivot (select write_log('x') as a) on a",
+    "values (write_log('x'))",
+    "select 1 union all select write_log('x')",
+    "with found as (select write_log('x')) from found",
+    "from range(write_log('x')::int)",
+    "summarize select write_log('x')",
+    "describe (from query('select 1'))",
+    "from query('select 1')",
+    "from system.main.query('select 1')",
+    "from \"QUERY\" /* */ ('select 1')",
+    "select (from query('select 1'))",
+    "with recursive r as (select 1 as i union all select i + 1 from r, query('select 1') where i < 3) from r",
+    "from json_execute_serialized_sql(json_serialize_sql('select 1'))",
+    "select json_serialize_plan('select 1')",
+    "from histogram_values(events, kind)",
+    "from truncate_duckdb_logs()",
+    "from create_external_resource('x')",
+    "from add_grammar_extension('x')",
+    "from duckdb_logs()",
+    "select sleep_ms(1)",
+    "select pg_sleep(0.001)",
+    "select __internal_decompress_string(1::ubigint)",
+]
+
+EXPLAINING = [
+    "explain {}",
+    "explain analyze {}",
+    "explain (analyze) {}",
+    "EXPLAIN(ANALYZE, FORMAT JSON){}",
+    "/**/ explain analyze {}",
+    "-- a\n--explain select 1\n explain analyze {}",
+    "\N{NO-BREAK SPACE}explain\N{NO-BREAK SPACE}analyze\N{NO-BREAK SPACE}{}",
+    "explain analyze/**/{}",
+    "explain analyze {}; -- select 1",
+]
+
+
+@pytest.mark.parametrize("query", DOES_THINGS)
+def test_a_function_that_does_things_is_refused_wherever_it_is_called(path: Path, query: str) -> None:
+    async def use(log: EventLog) -> None:
+        with pytest.raises(SqlRefused, match="is not available here"):
+            await log.sql(query)
+
+    with_log(path, use)
+
+
+def test_explaining_such_a_query_is_refused_however_it_is_written(path: Path) -> None:
+    async def use(log: EventLog) -> None:
+        for explaining in EXPLAINING:
+            assert await log.sql(explaining.format("select 1")), explaining
+            for query in DOES_THINGS:
+                with pytest.raises(SqlRefused):
+                    await log.sql(explaining.format(query))
+
+    with_log(path, use)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "explain (/*) select '*/ analyze) select * from query($$select 1$$) -- '",
+        "explain (--) select 1\n analyze) select write_log('x')",
+        "/* /* */ explain select 1 */ explain analyze select write_log('x')",
+        "-- a\rexplain analyze select write_log('x')",
+        "-- a\rexplain analyze select write_log('x') --\nexplain select 1",
+        "\ufeffexplain analyze select write_log('x')",
+        "\0explain analyze select 1",
+        "; explain analyze select write_log('x')",
+        "explain analyze explain analyze select 1",
+        f"{'/**/' * 60}-- a\rexplain select 1",
+        "/* a /* b */ c */ explain analyze select 1",
+        "explain execute something",
+        "explain analyze update events set seq = 0",
+        "update extensions",
+        "pivot events on kind",
+        "select '\ud800'",
+        f"select {'abs(' * 400}1{')' * 400}",
+        f"select {' + '.join(['1'] * 5000)}",
+    ],
+    ids=lambda query: ascii(query)[:40],
+)
+def test_what_cannot_be_analysed_is_refused_as_sql(path: Path, query: str) -> None:
+    async def use(log: EventLog) -> None:
+        with pytest.raises(SqlRefused):
+            await log.sql(query)
+
+    with_log(path, use)
+
+
+def test_every_function_that_duckdb_has_for_tables_is_allowed_by_name_or_refused(path: Path) -> None:
+    """A new version of DuckDB may bring functions that do things: none of them runs before it was looked at."""
+
+    async def use(log: EventLog) -> None:
+        names = log.fetch("select distinct function_name from duckdb_functions() where function_type like 'table%'")
+        assert len(names) > 100
+        for (name,) in names:
+            if name not in reading._TABLE_FUNCTIONS:
+                with pytest.raises(SqlRefused, match="is not available here"):
+                    await log.sql(f"from {name}('x')")
+
+    with_log(path, use)
 
 
 ENDLESS = "select count(*) from range(100000000) a, range(100000000) b where a.range + b.range = -1"
