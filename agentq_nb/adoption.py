@@ -14,6 +14,7 @@ from agentq_nb.errors import StoreError, StoreInUse, StoreLeftBehind
 from agentq_nb.places import SUFFIX, notebook_of, store_beside, workspaces_path
 from agentq_nb.store import EventLog
 from agentq_nb.store.guard import Guard
+from agentq_nb.store.names import real_path
 from agentq_nb.store.opening import is_as_closed
 from agentq_nb.store.schema import files_of, remove_database, sync_file, wal_of
 from agentq_nb.store.unfinished import holds_nothing, unfinished_messages
@@ -86,7 +87,7 @@ def adopt(source: Path, target: Path) -> None:
     Raises StoreError where there is no such file, its notebook is still there, or ``target`` holds anything, and what
     opening raises (``store.in_use``, ``store.damaged``, …). Nothing was renamed then.
     """
-    source, target = Path(os.path.realpath(source)), Path(os.path.realpath(target))
+    source, target = real_path(source), real_path(target)
     if not source.is_file():
         raise StoreError(f"There is no file {source}.", code="missing")
     if source == target:

@@ -104,7 +104,7 @@ def existing_store(asked: str | None, folder: Path | None = None) -> Path:
     folder = folder or Path.cwd()
     named = asked or os.environ.get(VARIABLE)
     if named:
-        path = Path(named).expanduser().absolute()
+        path = Path(os.path.expanduser(named)).absolute()
         if path.is_file():
             return path
         if asked:

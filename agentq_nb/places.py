@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,4 +78,5 @@ def notebook_path(environ: Mapping[str, str], user_namespace: Mapping[str, Any])
 
 
 def _absolute(path: str | Path) -> Path:
-    return Path(path).expanduser().absolute()
+    # An unknown user's ~name is left as it is; Path.expanduser raises RuntimeError there.
+    return Path(os.path.expanduser(path)).absolute()

@@ -23,6 +23,7 @@ from agentq_nb.host import Host
 from agentq_nb.places import notebook_path, store_path
 from agentq_nb.standing import HostStatus
 from agentq_nb.store import EventLog, Table
+from agentq_nb.store.names import real_path
 
 Returned = TypeVar("Returned")
 
@@ -279,7 +280,7 @@ def setup(
     main = sys.modules.get("__main__")
     notebook = notebook_path(os.environ, vars(main) if main is not None else {})
     path, notice = store_path(store, os.environ, notebook)
-    path = Path(os.path.realpath(path))
+    path = real_path(path)
     registry = _registries.setdefault(
         path, Registry(path, [notice] if notice else [], notebook)
     )  # whichever thread asks

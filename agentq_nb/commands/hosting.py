@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from agentq_nb.commands.scene import Command, Scene, Where
@@ -59,7 +59,7 @@ class Start(Command):
         if registry is not None and registry.running:
             raise BadWords(f"The host of this kernel runs on {registry.store_path}. Stop it first: %agentq stop")
         store = scene.store()
-        await asyncio.to_thread(adopt, store.parent / Path(file).expanduser(), store)
+        await asyncio.to_thread(adopt, store.parent / os.path.expanduser(file), store)
 
 
 @dataclass(frozen=True, kw_only=True)

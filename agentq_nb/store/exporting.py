@@ -11,6 +11,7 @@ import duckdb
 
 from agentq_nb.errors import StoreError, StoreReadOnly
 from agentq_nb.store import schema
+from agentq_nb.store.names import check_path
 
 
 class Copyist:
@@ -25,6 +26,8 @@ class Copyist:
 
     def copy(self, connection: duckdb.DuckDBPyConnection, target: Path) -> None:
         """Copy to ``target``, which must not exist. Nobody may write meanwhile. Raises StoreError, StoreReadOnly."""
+        target = target.absolute()
+        check_path(target, "export to another file")
         if target.exists():
             raise _exists(target)
         if self._descriptor is None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from agentq_nb.errors import StoreError, StoreInUse, StoreReadOnly
+from agentq_nb.store.names import check_path
 
 _FACTS_BYTES = 4096
 _MARK_OFFSETS = (4096, 4608)
@@ -59,6 +60,7 @@ class Guard:
 
         Raises StoreInUse naming the holder, StoreReadOnly, StoreError.
         """
+        check_path(database)
         path = database.with_name(database.name + ".guard")
         while True:
             descriptor, created = _open_or_create(path)

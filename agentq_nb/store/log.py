@@ -23,6 +23,7 @@ from agentq_nb.store.forking import leak, watch_forks
 from agentq_nb.store.group_commit import Done, GroupCommit
 from agentq_nb.store.guard import Guard
 from agentq_nb.store.journal import Journal, journal_of, remove_journal
+from agentq_nb.store.names import real_path
 from agentq_nb.store.opening import describe_closed, prepare
 from agentq_nb.store.pruning import prune, shrink
 from agentq_nb.store.reading import Readers, Table, run_sql
@@ -64,7 +65,7 @@ class EventLog:
         Raises StoreInUse, StoreDamaged, StoreTooNew, StoreNotOurs, StoreReadOnly, StoreError; nothing on disk was
         changed then, and trying again is as good as the first time.
         """
-        path = Path(os.path.realpath(path))
+        path = real_path(path)
         if path.is_dir():
             raise StoreError(f"{path} is a folder. Give the name of a file in it with store=PATH.")
         guard = Guard.acquire(path)
