@@ -12,13 +12,14 @@ BODY = '{"prompt":"%s"}' % ("x" * 187)  # a body of 200 bytes
 
 
 def fdatasync_seconds(folder: Path, times: int = 200) -> list[float]:
-    """Seconds of each append of 300 bytes and fdatasync."""
+    """Seconds of each append of a body and fdatasync, to a file that grows."""
+    body = BODY.encode()
     taken: list[float] = []
     descriptor = os.open(folder / "bare", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     try:
         for _ in range(times):
             begun = time.perf_counter()
-            os.write(descriptor, b"x" * 300)
+            os.write(descriptor, body)
             os.fdatasync(descriptor)
             taken.append(time.perf_counter() - begun)
     finally:

@@ -21,14 +21,19 @@ class Figure:
 
 @dataclass
 class Table:
-    """All rows of a run."""
+    """All rows of a run, and of how many rounds the medians are."""
 
+    rounds: int = 3
     figures: list[Figure] = field(default_factory=list[Figure])
 
     def add(self, name: str, value: float, unit: str) -> Figure:
         figure = Figure(name, value, unit)
         self.figures.append(figure)
         return figure
+
+    def again(self, figure: Figure) -> Figure:
+        """A row for a further target of the same figure."""
+        return self.add(f"  {figure.name}", figure.value, figure.unit)
 
     def aim(
         self, figure: Figure, ratio: float, what: str, *, at_least: float | None = None, at_most: float | None = None
@@ -61,6 +66,29 @@ class Table:
 
 def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+class Samples:
+    """What was measured, by name, over all rounds."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, list[float]] = {}
+
+    def add(self, name: str, *values: float) -> None:
+        """Keep values of one more round."""
+        self._by_name.setdefault(name, []).extend(values)
+
+    def median(self, name: str) -> float:
+        """The median of all values of all rounds. Raises KeyError where nothing was measured."""
+        return median(self._by_name[name])
+
+    def percentile(self, name: str, percent: float) -> float:
+        """The value below which ``percent`` of the others are."""
+        return percentile(self._by_name[name], percent)
+
+    def highest(self, name: str) -> float:
+        """The highest value of all rounds."""
+        return max(self._by_name[name])
 
 
 def median(values: Sequence[float]) -> float:

@@ -22,6 +22,8 @@ class Task(BaseModel):
 
 TASK = {"prompt": "x" * 187}
 
+LARGEST_REPLY = 16 * 1024 * 1024
+
 
 class Sink(Actor):
     """Takes no messages: what is sent stays."""
@@ -46,12 +48,38 @@ class Completing(Actor):
             await message.complete("done")
 
 
+class Busy(Actor):
+    """Handlers that never wait: they hold the loop for a time."""
+
+    tasks = Queue(Task, max_size=10_000_000)
+
+    async def run(self) -> None:
+        await handlers.gate.wait()
+        async for message in self.queue.iter():
+            until = time.perf_counter() + handlers.busy_seconds
+            while time.perf_counter() < until:
+                pass
+            handlers.began(message)
+
+
+class Large(Actor):
+    """Replies as large as they are asked for, in bytes of JSON."""
+
+    sizes = Queue(int, reply=str, max_message_bytes=LARGEST_REPLY)
+
+    async def run(self) -> None:
+        async for message in self.queue.iter(completable=True):
+            await message.complete("x" * (message.body - 2))
+
+
 class Handlers:
     """What the handlers tell the measurement: how many began, and when the last one did."""
 
     def __init__(self) -> None:
         self.count = 0
         self.last_at = 0.0
+        self.gate = asyncio.Event()
+        self.busy_seconds = 0.0
         self._awaited = 0
         self._reached = asyncio.Event()
 
@@ -73,7 +101,8 @@ handlers = Handlers()
 @asynccontextmanager
 async def hosting(folder: Path) -> AsyncIterator[Any]:
     store = folder / f"queues-{time.time_ns()}.duckdb"
-    async with setup(use={"sink": Sink, "plain": Plain, "completing": Completing}, store=store):
+    classes = {"sink": Sink, "plain": Plain, "completing": Completing, "busy": Busy, "large": Large}
+    async with setup(use=classes, store=store):
         yield create_client()
 
 
@@ -144,6 +173,64 @@ async def idle_start_seconds(folder: Path, times: int = 100) -> list[float]:
             await one_begun.wait()
             taken.append(handlers.last_at - begun)
             await asyncio.sleep(0.003)
+    return taken
+
+
+async def stalls(folder: Path, busy_seconds: float, messages: int = 20_000) -> list[float]:
+    """Seconds by which the loop was late, each millisecond while a backlog is handled by handlers that never wait."""
+    late: list[float] = []
+
+    async def tick(pause: float = 0.001) -> None:
+        while True:
+            begun = time.perf_counter()
+            await asyncio.sleep(pause)
+            late.append(max(0.0, time.perf_counter() - begun - pause))
+
+    handlers.gate, handlers.busy_seconds = asyncio.Event(), busy_seconds
+    async with hosting(folder) as client:
+        handle = client.busy.get_or_create("a")
+        await asyncio.gather(*(_send_many(handle, messages // 100) for _ in range(100)))
+        # What is left of the sending must not be counted, nor what the sending left to be collected.
+        await asyncio.sleep(0.5)
+        gc.collect()
+        all_begun = handlers.expect(messages)
+        ticking = asyncio.create_task(tick())
+        await asyncio.sleep(0.01)
+        handlers.gate.set()
+        await all_begun.wait()
+        await asyncio.sleep(0.01)
+        ticking.cancel()
+    return late
+
+
+async def send_seconds_beside_replies(folder: Path, replies: int = 20, pause: float = 0.005) -> list[float]:
+    """Seconds of sends that are due every 5 ms while another actor gives replies as large as can be.
+
+    Each is counted from when it was due: while the loop is held up, the sends that come late are late too.
+    """
+    taken: list[float] = []
+    async with hosting(folder) as client:
+        sink, large = client.sink.get_or_create("a"), client.large.get_or_create("a")
+        await sink.send("tasks", TASK)
+
+        async def ask() -> None:
+            for _ in range(replies):
+                result = await large.send("sizes", LARGEST_REPLY, wait=True)
+                assert result.response is not None, result
+                assert len(result.response) == LARGEST_REPLY - 2
+
+        async def send(due: float) -> None:
+            await sink.send("tasks", TASK)
+            taken.append(time.perf_counter() - due)
+
+        asking = asyncio.create_task(ask())
+        due = time.perf_counter()
+        async with asyncio.TaskGroup() as sending:
+            while not asking.done():
+                due += pause
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                sending.create_task(send(due))
+        await asking
     return taken
 
 
