@@ -24,8 +24,7 @@ _OTHER_FILE = "choose another file with store=PATH (%agentq start --store PATH)"
 
 def real_path(path: Path) -> Path:
     """Return where a log at ``path`` really is, links followed. Raises StoreError where none can be, and says why."""
-    if "\0" in str(path):
-        raise _bad_name(path, "the character NUL in it, which no name can have", "\0", _OTHER_FILE)
+    _check_encoding(path, _OTHER_FILE)
     real = Path(os.path.realpath(path))
     check_path(real)
     return real
@@ -36,9 +35,24 @@ def check_path(path: Path, instead: str = _OTHER_FILE) -> None:
 
     ``path`` is absolute. ``instead`` says what else to do than to rename something.
     """
+    _check_encoding(path, instead)
     _check_address(path, instead)
     _check_characters(path, instead)
     _check_length(path, instead)
+
+
+def _check_encoding(path: Path, instead: str) -> None:
+    try:
+        text = str(path).encode()
+    except UnicodeEncodeError as error:
+        character = error.object[error.start]
+        # Python keeps each byte that is not UTF-8 as one of these.
+        is_byte = 0xDC80 <= ord(character) <= 0xDCFF
+        name = f"byte 0x{ord(character) - 0xDC00:02x}" if is_byte else f"lone surrogate U+{ord(character):04X}"
+        said = f"the {name} in it: it is not UTF-8, and DuckDB takes nothing else"
+        raise _bad_name(path, said, character, instead) from None
+    if b"\0" in text:
+        raise _bad_name(path, "the character NUL in it: no name can have it", "\0", instead)
 
 
 def _check_address(path: Path, instead: str) -> None:
@@ -55,17 +69,9 @@ def _check_address(path: Path, instead: str) -> None:
 
 
 def _check_characters(path: Path, instead: str) -> None:
-    text = str(path)
     for character, meaning in _SPECIAL.items():
-        if character in text:
+        if character in str(path):
             raise _bad_name(path, f'the character "{character}" in it: {meaning}', character, instead)
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        character = text[error.start]
-        byte = os.fsencode(character).hex()
-        said = f"the byte 0x{byte} in it: it is not UTF-8, and DuckDB takes nothing else"
-        raise _bad_name(path, said, character, instead) from None
 
 
 def _bad_name(path: Path, said: str, character: str, instead: str) -> StoreError:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -28,6 +29,7 @@ REFUSED = [
     ("back\\slash", 'the character "\\"'),
     ("caf\udce9", "the byte 0xe9"),
     ("nul\0byte", "the character NUL"),
+    ("half\ud800", "the lone surrogate U+D800"),
 ]
 
 WORKING = [
@@ -48,7 +50,7 @@ def inside(folder: Path, name: str, where: str) -> Path:
     """A path with this name in it: of the file, or of its folder, which is made."""
     if where == "file":
         return folder / f"{name}.agentq.duckdb"
-    if "\0" not in name:
+    with suppress(ValueError):  # a name that no folder can have
         (folder / name).mkdir()
     return folder / name / "a.agentq.duckdb"
 
@@ -86,11 +88,10 @@ def test_a_name_that_duckdb_reads_in_its_own_way_is_refused_everywhere_and_nothi
         assert said in caught.value.message
         assert "store=PATH" in caught.value.message
         assert caught.value.code == "bad_name"
-    if "\0" not in name:
-        for look in (check_log, unfinished_messages):
-            with pytest.raises(StoreError):
-                look(path)
-        with_log(source, export)
+    for look in (check_log, unfinished_messages):
+        with pytest.raises(StoreError):
+            look(path)
+    with_log(source, export)
     assert everything(tmp_path) == before
 
 
