@@ -2,7 +2,7 @@
 
 Four things keep people's SQL from changing anything: DuckDB itself says what kind of statement it is; it runs in a
 read-only transaction; the database was opened without access to files, with its settings locked; and DuckDB itself says
-which functions it calls: as a table only those known to read, otherwise none that does things rather than return them.
+which functions it calls: as a table only those known to read, otherwise none that does things instead of returning something.
 What DuckDB cannot take apart is refused.
 """
 
@@ -64,9 +64,6 @@ _TABLE_FUNCTIONS = {
 
 # They write to DuckDB's own log, hide another query in a string, or hold a thread that cannot be interrupted.
 _REFUSED_FUNCTIONS = {"json_serialize_plan", "pg_sleep", "sleep_ms", "write_log"}
-
-# DuckDB's own, for its optimizer: they trust what they are given and can crash the process.
-_REFUSED_PREFIX = "__internal"
 
 
 class Readers:
@@ -165,9 +162,7 @@ def _check_functions(cursor: duckdb.DuckDBPyConnection, query: str) -> None:
 
 
 def _allowed(name: str, from_table: bool) -> bool:
-    if from_table:
-        return name in _TABLE_FUNCTIONS
-    return name not in _REFUSED_FUNCTIONS and not name.startswith(_REFUSED_PREFIX)
+    return name in _TABLE_FUNCTIONS if from_table else name not in _REFUSED_FUNCTIONS
 
 
 def _calls(node: Any, from_table: bool = False) -> Iterator[tuple[str, bool]]:
