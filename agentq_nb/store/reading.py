@@ -62,8 +62,8 @@ _TABLE_FUNCTIONS = {
     "unnest",
 }
 
-# They write to DuckDB's own log, hide another query in a string, or hold a thread that cannot be interrupted.
-_REFUSED_FUNCTIONS = {"json_serialize_plan", "pg_sleep", "sleep_ms", "write_log"}
+# They write to DuckDB's own log, or hide another query in a string.
+_REFUSED_FUNCTIONS = {"json_serialize_plan", "write_log"}
 
 
 class Readers:

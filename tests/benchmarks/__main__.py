@@ -33,27 +33,39 @@ def import_seconds(statement: str, times: int = 5) -> float:
 BUSY_MILLISECONDS = (0, 0.1, 1)
 
 
+SLICES = 3
+
+
 def measure_queues(folder: Path, rounds: int) -> Samples:
-    """Each round measures everything once, so that a machine that slows down slows all of it."""
+    """Each round measures everything, so that a machine that slows down slows all of it.
+
+    What is set against each other is measured in short slices, one after the other, several times a round.
+    """
     samples = Samples()
     for number in range(rounds):
         print(f"round {number + 1} of {rounds} …", file=sys.stderr, flush=True)
-        samples.add("sync", *bare.fdatasync_seconds(folder))
-        samples.add("insert", *bare.insert_seconds(folder))
-        samples.add("sequential", asyncio.run(queues.sequential_rate(folder)))
-        for peer in peers.PEERS:
-            put, cycle = peer.rates(folder)
-            samples.add(f"put, {peer.name}", put)
-            samples.add(f"cycle, {peer.name}", cycle)
-        samples.add("concurrent", asyncio.run(queues.concurrent_rate(folder)))
-        samples.add("plain", asyncio.run(queues.cycle_rate(folder, "plain")))
-        samples.add("completing", asyncio.run(queues.cycle_rate(folder, "completing")))
-        samples.add("reply", *asyncio.run(queues.reply_seconds(folder)))
-        samples.add("start", *asyncio.run(queues.idle_start_seconds(folder)))
+        for _ in range(SLICES):
+            measure_slice(samples, folder)
         samples.add("beside", *asyncio.run(queues.send_seconds_beside_replies(folder)))
         for busy in BUSY_MILLISECONDS:
             samples.add(f"stall {busy}", *asyncio.run(queues.stalls(folder, busy / 1000)))
     return samples
+
+
+def measure_slice(samples: Samples, folder: Path) -> None:
+    """Rates and delays, ours between the others'."""
+    samples.add("sync", *bare.fdatasync_seconds(folder))
+    samples.add("insert", *bare.insert_seconds(folder))
+    samples.add("sequential", asyncio.run(queues.sequential_rate(folder)))
+    for peer in peers.PEERS:
+        put, cycle = peer.rates(folder)
+        samples.add(f"put, {peer.name}", put)
+        samples.add(f"cycle, {peer.name}", cycle)
+    samples.add("concurrent", asyncio.run(queues.concurrent_rate(folder)))
+    samples.add("plain", asyncio.run(queues.cycle_rate(folder, "plain")))
+    samples.add("completing", asyncio.run(queues.cycle_rate(folder, "completing")))
+    samples.add("reply", *asyncio.run(queues.reply_seconds(folder)))
+    samples.add("start", *asyncio.run(queues.idle_start_seconds(folder)))
 
 
 def queue_figures(table: Table, folder: Path) -> None:

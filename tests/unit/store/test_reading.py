@@ -151,8 +151,6 @@ DOES_THINGS = [
     "from create_external_resource('x')",
     "from add_grammar_extension('x')",
     "from duckdb_logs()",
-    "select sleep_ms(1)",
-    "select pg_sleep(0.001)",
 ]
 
 EXPLAINING = [
