@@ -32,6 +32,7 @@ from agentq_nb.runtime import ActorRuntime, logger_of
 from agentq_nb.settling import Interruption
 from agentq_nb.state import Committed
 from agentq_nb.supervision import Supervisor
+from agentq_nb.time_slice import TimeSlices
 
 Reason: TypeAlias = Literal["going to sleep", "stopping", "being replaced", "being destroyed", "without its store"]
 
@@ -42,6 +43,7 @@ class Surroundings(Protocol):
     """What an activation needs of its host."""
 
     clock: Clock
+    slices: TimeSlices
 
     @property
     def workspaces(self) -> Path: ...
@@ -61,6 +63,7 @@ class Activation:
         self.cls = cls
         self.lease = lease
         self.clock = host.clock
+        self.slices = host.slices
         self.actor_id = lease.actor
         self.name = actor_name(lease.actor)
         self.committed = Committed(cls.declared.state, self.actor_id, None)

@@ -76,15 +76,23 @@ class Door:
         """Whether the present code runs in the thread in which the loop turns."""
         return threading.get_ident() == self.thread
 
-    async def enter(
+    def enter(
+        self,
+        function: Callable[Arguments, Coroutine[Any, Any, Returned]],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Coroutine[Any, Any, Returned]:
+        """Make the call inside; at once and without a hop when this is inside. Raises NoHost, Forked, Unavailable."""
+        if asyncio.get_running_loop() is self.loop:
+            return function(*args, **kwargs)
+        return self._enter_from_outside(function, *args, **kwargs)
+
+    async def _enter_from_outside(
         self,
         function: Callable[Arguments, Coroutine[Any, Any, Returned]],
         *args: Arguments.args,
         **kwargs: Arguments.kwargs,
     ) -> Returned:
-        """Make the call inside; at once and without a hop when this is inside. Raises NoHost, Forked, Unavailable."""
-        if asyncio.get_running_loop() is self.loop:
-            return await function(*args, **kwargs)
         with turning():
             return await asyncio.wrap_future(self.submit(function, *args, **kwargs))
 

@@ -65,12 +65,12 @@ class Holdings:
 
     @property
     def receivers(self) -> list[Receiver]:
-        """Those that hold a message just now."""
+        """Those that hold a message just now, or ask for one."""
         return list(self._receivers)
 
     @property
     def busy(self) -> bool:
-        """Whether any message is held."""
+        """Whether any message is held, or asked for."""
         return bool(self._receivers)
 
     def of(self, queue: str) -> list[Receiver]:
@@ -82,30 +82,42 @@ class Holdings:
         return next((receiver for receiver in self._receivers if message in receiver.held), None)
 
     def blocker(self, receiver: Receiver) -> Receiver | None:
-        """Somebody else who holds a message, unless the two named disjoint queues."""
+        """Another one that holds a message or asks for one, unless the two named disjoint queues."""
         for holder in self._receivers:
             if holder is not receiver and not holder.names.isdisjoint(receiver.names):
                 return holder
         return None
 
-    def hold(self, receiver: Receiver) -> None:
-        """It has taken messages: their time runs."""
-        owner = self._owner
+    def ask(self, receiver: Receiver, commit: Commit | None) -> None:
+        """It asks the keeper for messages: until :meth:`hold` or :meth:`leave` nobody else does.
+
+        ``commit`` settles what it holds in the same turn; None: it holds nothing.
+        """
+        if commit is not None:
+            self._count(commit)
+            self._drop(receiver)
         if receiver not in self._receivers:  # it may be settling its last message still
             self._receivers.append(receiver)
+
+    def hold(self, receiver: Receiver, limit: float | None) -> None:
+        """It was given messages: their time runs, ``limit`` seconds."""
+        owner = self._owner
         receiver.interrupted = None
-        shortest: float | None = None
-        for _, delivery in receiver.held.values():
-            limit = owner.queues[delivery.queue].handler_timeout
-            if limit is not None and (shortest is None or limit < shortest):
-                shortest = limit
-        if shortest is not None:
-            until = owner.clock.time() + shortest
+        if limit is not None:
+            until = owner.clock.time() + limit
             receiver.timer = owner.clock.call_at(until, lambda: owner.interrupt(receiver, "timed_out"))
         owner.changed()
 
+    def leave(self, receiver: Receiver) -> None:
+        """It holds nothing any more and asks for nothing: others may."""
+        if receiver in self._receivers:
+            self._receivers.remove(receiver)
+        if self._freed is not None:
+            self._freed.set()
+            self._freed = None
+
     async def until_freed(self) -> None:
-        """Return when a receiver holds nothing any more."""
+        """Return when a receiver has left."""
         if self._freed is None:
             self._freed = asyncio.Event()
         await self._freed.wait()
@@ -114,29 +126,29 @@ class Holdings:
         for message in messages:
             receiver.held.pop(message, None)
         if not receiver.held:
-            receiver.copy = None
-            receiver.scheduled = []
-            if receiver.timer is not None:
-                receiver.timer.cancel()
-                receiver.timer = None
-            if receiver in self._receivers:
-                self._receivers.remove(receiver)
-            if self._freed is not None:
-                self._freed.set()
-                self._freed = None
+            self._drop(receiver)
+            self.leave(receiver)
         self._owner.changed()
 
+    def _drop(self, receiver: Receiver) -> None:
+        receiver.held.clear()
+        receiver.copy = None
+        receiver.scheduled = []
+        if receiver.timer is not None:
+            receiver.timer.cancel()
+            receiver.timer = None
+
     def _count(self, commit: Commit) -> None:
-        self.settled += sum(settlement.outcome != "released" for settlement in commit.settlements)
-        self.completed += sum(settlement.outcome == "completed" for settlement in commit.settlements)
+        for settlement in commit.settlements:
+            self.settled += settlement.outcome != "released"
+            self.completed += settlement.outcome == "completed"
 
     # --- settling -----------------------------------------------------------------------------------------------------
 
     def settle_soon(self, receiver: Receiver, commit: Commit) -> None:
         """Settle all that the receiver holds, without waiting for the disk."""
-        held = list(receiver.held)
         self._count(commit)
-        self._let_go(receiver, held)
+        self._let_go(receiver, list(receiver.held))
         if current_receiver.get() is receiver:
             current_receiver.set(None)
         self._owner.lease.commit_soon(commit)

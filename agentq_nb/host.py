@@ -33,6 +33,7 @@ from agentq_nb.rousing import Rouser
 from agentq_nb.stall import StallWatch
 from agentq_nb.standing import ActorStatus, HostStatus
 from agentq_nb.store import EventLog
+from agentq_nb.time_slice import TimeSlices
 from agentq_nb.waits import Waits
 
 _OFFER_AGAIN = (0.1, 0.2, 0.4, 0.8)
@@ -59,6 +60,7 @@ class Host:
         companions: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
     ) -> None:
         self.clock = clock or SystemClock()
+        self.slices = TimeSlices()
         self.door = door or Door(asyncio.get_running_loop())
         self.listeners = Listeners(self.door.loop)
         self.mailboxes = mailboxes
@@ -75,6 +77,7 @@ class Host:
         self._companions = companions
         self._main: asyncio.Task[None] | None = None
         self._tasks: TaskGroup | None = None
+        self._running = False
         self._stop_asked = asyncio.Event()
         self._end: asyncio.Future[None] | None = None
         self._stalls: StallWatch | None = None
@@ -94,6 +97,7 @@ class Host:
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
+                self._running = not self._stop_asked.is_set()
                 tasks.start_soon(self._rouser.follow_hints)
                 for companion in self._companions:
                     tasks.start_soon(companion)
@@ -103,11 +107,13 @@ class Host:
                 tasks.cancel_scope.cancel()
         finally:
             self._tasks = None
+            self._running = False
             ready.set()
 
     async def stop(self) -> None:
         """End every actor (10 s for what is in flight, then it is released uncounted) and close the mailboxes."""
         self._stop_asked.set()
+        self._running = False
         if self._end is None:
             self._end = asyncio.ensure_future(self._finish())
         await asyncio.shield(self._end)
@@ -129,7 +135,7 @@ class Host:
 
     @property
     def running(self) -> bool:
-        return self._tasks is not None and not self._stop_asked.is_set() and self.door.open
+        return self._running and self.door.open
 
     def _check_running(self) -> None:
         """Raises NoHost. What an actor does while it is given the time to finish still counts as running."""
@@ -180,7 +186,6 @@ class Host:
 
         Where the keeper is unavailable it is asked again, some 1.5 seconds long: the id makes that safe.
         """
-        self._check_running()
         for pause in _OFFER_AGAIN:
             try:
                 return (await self.mailboxes.offer((offer,)))[0].id

@@ -71,8 +71,22 @@ def actor_key(actor: ActorId) -> tuple[str, ...]:
 
 def mint_id() -> MessageId:
     """A new id: 40 bits of milliseconds, so that ids made later sort later, then 60 random bits."""
-    milliseconds = (time.time_ns() // 1_000_000) & 0xFFFFFFFFFF
-    return f"{milliseconds << 60 | int.from_bytes(os.urandom(8)) >> 4:025x}"
+    return f"{time.time_ns() // 1_000_000 & 0xFFFFFFFFFF:010x}{_random_digits()}"
+
+
+_drawn: list[str] = []
+# A child must not mint the ids that its parent mints too.
+os.register_at_fork(after_in_child=_drawn.clear)
+
+
+def _random_digits() -> str:
+    """15 hexadecimal digits. The system is asked once for 256 ids."""
+    try:
+        return _drawn.pop()
+    except IndexError:
+        digits = os.urandom(8 * 256).hex()
+        _drawn.extend(digits[start : start + 15] for start in range(16, len(digits), 16))
+        return digits[:15]
 
 
 def earliest_id() -> MessageId:

@@ -14,7 +14,7 @@ import anyio
 
 from agentq_nb import settling
 from agentq_nb.calls import Call, current_call, current_receiver
-from agentq_nb.declarations import Body, Reply
+from agentq_nb.declarations import Body, Queue, Reply
 from agentq_nb.errors import (
     Aborted,
     InternalError,
@@ -24,7 +24,7 @@ from agentq_nb.errors import (
     WaitWouldDeadlock,
 )
 from agentq_nb.holding import Holdings, Receiver
-from agentq_nb.mailboxes.protocol import Commit, Delivery, Settlement
+from agentq_nb.mailboxes.protocol import Commit, Delivery, Settlement, Take
 from agentq_nb.messages import Message, describe
 from agentq_nb.settling import Owner
 
@@ -39,7 +39,6 @@ class Mailbox:
     def __init__(self, owner: Owner, holdings: Holdings) -> None:
         self._owner = owner
         self._holdings = holdings
-        self._taking = asyncio.Lock()
         self._scopes: set[anyio.CancelScope] = set()
         self._refused = False
         self.waiting = 0
@@ -124,21 +123,42 @@ class Mailbox:
         self, receiver: Receiver, names: frozenset[str], count: int, timeout: float | None, completable: bool
     ) -> list[Message[Any, Any]]:
         """Settle what the receiver holds, then wait for its turn and take. Empty after ``timeout`` seconds."""
-        clock = self._owner.clock
+        clock, slices = self._owner.clock, self._owner.slices
         receiver.task = asyncio.current_task()
-        self._settle_before_asking(receiver)
+        commit = self._settlement(receiver)
         receiver.names, receiver.completable = names, completable
+        take = Take(names, max(1, count), 0)
         deadline = None if timeout is None else clock.time() + timeout
         while True:
+            if self._may_ask(receiver):
+                received = await self._ask(receiver, commit, take)
+                commit = None
+                if received:
+                    return received
+                if received is not None:
+                    continue  # what was due became dead letters
+            elif commit is not None:
+                self._holdings.settle_soon(receiver, commit)
+                commit = None
             await self._check_open(receiver.call)
-            if received := await self._take(receiver, max(1, count)):
-                current_receiver.set(receiver)
-                return received
+            if slices.over():
+                await slices.next()
+                continue
             left = None if deadline is None else deadline - clock.time()
             if left is not None and left <= 0:
                 await asyncio.sleep(0)  # who asks again and again leaves the loop to others
                 return []
             await self._wait_for_turn(receiver, left)
+
+    def _may_ask(self, receiver: Receiver) -> bool:
+        """Whether nothing has to be waited for before the keeper is asked."""
+        owner = self._owner
+        return (
+            owner.closing is None
+            and not receiver.call.ended
+            and self._holdings.blocker(receiver) is None
+            and not owner.slices.over()
+        )
 
     async def _check_open(self, call: Call) -> None:
         """Raise ``actor.aborted`` when the actor takes no more messages, or the call was given up."""
@@ -150,38 +170,65 @@ class Mailbox:
         self._refused = True
         raise Aborted(self._owner.actor_id, reason)
 
-    def _settle_before_asking(self, receiver: Receiver) -> None:
-        for asking in receiver.call.receivers:
-            if not asking.held or (asking is not receiver and not (asking.dropped and asking.task is receiver.task)):
-                continue
-            if asking.completable and asking.interrupted is None:
-                message, _ = next(iter(asking.held.values()))
-                raise PreviousMessageNotCompleted(message.id, message.queue)
-            self._holdings.settle_soon(asking, settling.on_asking(self._owner, asking))
-            if asking.interrupted is not None:
-                self._owner.stand_down(asking)
+    def _settlement(self, receiver: Receiver) -> Commit | None:
+        """How what the receiver holds settles by its asking again; None when it holds nothing.
 
-    async def _take(self, receiver: Receiver, count: int) -> list[Message[Any, Any]]:
-        owner = self._owner
-        async with self._taking:
-            if self._holdings.blocker(receiver) is not None:
-                return []
-            await self._check_open(receiver.call)
-            received: list[Message[Any, Any]] = []
-            while not received and (deliveries := await owner.lease.receive(receiver.names, count, 0)):
-                received = [message for delivery in deliveries if (message := self._open(receiver, delivery))]
+        What its task's dropped iterators hold settles at once. Raises PreviousMessageNotCompleted.
+        """
+        for other in receiver.call.receivers:
+            if other.held and other.dropped and other is not receiver and other.task is receiver.task:
+                self._holdings.settle_soon(other, self._by_asking(other))
+                if other.interrupted is not None:
+                    self._owner.stand_down(other)
+        if not receiver.held:
+            return None
+        commit = self._by_asking(receiver)
+        if receiver.interrupted is None:
+            return commit
+        self._holdings.settle_soon(receiver, commit)
+        self._owner.stand_down(receiver)
+        return None
+
+    def _by_asking(self, receiver: Receiver) -> Commit:
+        if receiver.completable and receiver.interrupted is None:
+            message, _ = next(iter(receiver.held.values()))
+            raise PreviousMessageNotCompleted(message.id, message.queue)
+        return settling.on_asking(self._owner, receiver)
+
+    async def _ask(self, receiver: Receiver, commit: Commit | None, take: Take) -> list[Message[Any, Any]] | None:
+        """Settle by ``commit`` and take what is due; empty when all that was is dead letters, None when nothing was."""
+        owner, holdings = self._owner, self._holdings
+        received: list[Message[Any, Any]] = []
+        limit: float | None = None
+        holdings.ask(receiver, commit)
+        try:
+            deliveries = await owner.lease.turn(commit, take)
+            for delivery in deliveries:
+                queue = owner.queues[delivery.queue]
+                if (message := self._open(receiver, queue, delivery)) is not None:
+                    received.append(message)
+                    if queue.handler_timeout is not None:
+                        limit = queue.handler_timeout if limit is None else min(limit, queue.handler_timeout)
+        finally:
             if received:
-                self._holdings.hold(receiver)
-        return received
+                holdings.hold(receiver, limit)
+            else:
+                holdings.leave(receiver)
+                if commit is not None:
+                    owner.changed()
+        if received:
+            current_receiver.set(receiver)
+        elif current_receiver.get() is receiver:
+            current_receiver.set(None)
+        return received if deliveries else None
 
-    def _open(self, receiver: Receiver, delivery: Delivery) -> Message[Any, Any] | None:
+    def _open(self, receiver: Receiver, queue: Queue[Any, Any], delivery: Delivery) -> Message[Any, Any] | None:
         """The delivery as a message in the receiver's hands; None when it is a dead letter instead."""
-        queue = self._owner.queues[delivery.queue]
         if (crashed := settling.too_many_crashes(delivery, queue.retry)) is not None:
             self._bury(delivery, crashed)
             return None
         try:
-            body = queue.body.load(delivery.body, f"Message {delivery.id} of queue '{delivery.queue}'")
+            body = queue.body.load(delivery.body, lambda: f"Message {delivery.id} of queue '{delivery.queue}'")
         except ValidationFailed as error:
             self._bury(delivery, describe(error, with_traceback=False))
             return None
@@ -212,7 +259,7 @@ class Mailbox:
         try:
             with scope:
                 if blocker is None:
-                    await self._owner.lease.receive(receiver.names, 0, left)
+                    await self._owner.lease.until_due(receiver.names, left)
                 else:
                     await self._until_freed(left, scope)
         finally:

@@ -14,7 +14,7 @@ from agentq_nb.errors import AgentqError, Unavailable
 from agentq_nb.lives import Lives
 from agentq_nb.mailboxes.protocol import Mailboxes
 from agentq_nb.messages import SCHEDULE_QUEUE
-from agentq_nb.naming import ActorId, actor_name
+from agentq_nb.naming import ActorId
 
 _HINTS_AGAIN = 1.0
 
@@ -56,20 +56,12 @@ class Rouser:
             self._following.cancel()
 
     async def _rouse_hinted(self) -> None:
-        async for actor in self._host.mailboxes.wakeful(list(self._host.classes)):
-            if actor not in self._rousing and await self._has_use_for(actor):
+        # Waking a class without ``run`` helps only scheduled calls: its messages are taken by actions.
+        queues = {name: None if has_run(cls) else (SCHEDULE_QUEUE,) for name, cls in self._host.classes.items()}
+        async for actor in self._host.mailboxes.wakeful(queues):
+            if actor not in self._rousing:
                 self._rousing.add(actor)
                 self._host.spawn(self.rouse, actor)
-
-    async def _has_use_for(self, actor: ActorId) -> bool:
-        """Waking a class without ``run`` helps only scheduled calls: its messages are taken by actions."""
-        cls = self._host.classes.get(actor_name(actor))
-        if cls is None:
-            return False
-        if has_run(cls):
-            return True
-        standing = await self._host.mailboxes.status(actor)
-        return any(queue.queue == SCHEDULE_QUEUE and queue.ready and not queue.paused for queue in standing)
 
     async def rouse(self, actor: ActorId) -> None:
         """Wake an actor because of its work, and try it again when it cannot start."""

@@ -7,7 +7,8 @@ reach a queue, so each is an error here, before anything is written.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
@@ -16,7 +17,22 @@ from agentq_nb.errors import ValidationFailed
 
 T = TypeVar("T")
 
+What: TypeAlias = str | Callable[[], str]
+"""What a value is, for errors: a text, or a function that makes it where the text would be made for each message."""
+
 _PLAIN = frozenset((str, int, float, bool, type(None)))
+
+_PLAIN_OR_NESTED = _PLAIN | {dict, list, tuple}
+
+_FAITHFUL = frozenset(
+    (
+        *("any", "none", "nullable", "bool", "int", "float", "str", "date", "time", "datetime", "timedelta", "uuid"),
+        *("literal", "union", "list", "tuple", "dict", "definitions", "definition-ref", "default"),
+        *("model", "model-fields", "model-field", "dataclass", "dataclass-args", "dataclass-field"),
+        *("typed-dict", "typed-dict-field"),
+    )
+)
+"""Kinds of pydantic's core schemas whose validator lets nothing through that their serializer would object to."""
 
 
 class Schema(Generic[T]):
@@ -28,11 +44,14 @@ class Schema(Generic[T]):
         adapter.rebuild(raise_errors=True)
         self._validator, self._serializer = adapter.validator, adapter.serializer
         self._may_hold_bytes = _mentions_bytes(adapter)
+        self._is_faithful = _is_faithful(adapter.core_schema)
 
-    def validate(self, value: Any, what: str) -> T:
+    def validate(self, value: Any, what: What) -> T:
         """``value`` as the declared type. Raises ``actor.validation_error`` naming ``what``."""
-        if not isinstance(value, BaseModel):
-            _refuse_bytes(value, what)
+        _is_plain(value, what)
+        return self._fitted(value, what)
+
+    def _fitted(self, value: Any, what: What) -> T:
         try:
             return self._validator.validate_python(value, by_alias=True, by_name=True)
         except ValidationError as error:
@@ -41,23 +60,28 @@ class Schema(Generic[T]):
                 return self.load(to_json(value, serialize_as_any=True), what)
             raise _failed(what, error) from None
         except RecursionError:
-            raise ValidationFailed(f"{what} is nested too deeply, or holds itself.") from None
+            raise ValidationFailed(f"{_text(what)} is nested too deeply, or holds itself.") from None
 
-    def encode(self, value: T, what: str) -> bytes:
+    def encode(self, value: T, what: What) -> bytes:
         """A validated value as JSON. Raises ``actor.validation_error`` for what JSON cannot carry."""
+        return self._encoded(value, what, fits=False)
+
+    def _encoded(self, value: T, what: What, *, fits: bool) -> bytes:
+        """``fits``: it is known to fit its type, so pydantic need not look again. That takes longer than all the rest."""
         try:
-            encoded = self._serializer.to_json(value, warnings="error")
+            encoded = self._serializer.to_json(value, warnings=False if fits else "error")
         except (PydanticSerializationError, ValueError, RecursionError) as error:
-            raise ValidationFailed(f"{what} cannot be written as JSON: {error}") from None
+            raise ValidationFailed(f"{_text(what)} cannot be written as JSON: {error}") from None
         if b"null" in encoded or self._may_hold_bytes:
             _refuse_unwritable(self._serializer.to_python(value), what)
         return encoded
 
-    def dump(self, value: Any, what: str) -> bytes:
+    def dump(self, value: Any, what: What) -> bytes:
         """Validate and encode in one go."""
-        return self.encode(self.validate(value, what), what)
+        is_plain = _is_plain(value, what)
+        return self._encoded(self._fitted(value, what), what, fits=is_plain and self._is_faithful)
 
-    def load(self, encoded: bytes, what: str) -> T:
+    def load(self, encoded: bytes, what: What) -> T:
         """The value of JSON written earlier, perhaps by an older type. Raises ``actor.validation_error``."""
         try:
             return self._validator.validate_json(encoded, by_alias=True, by_name=True)
@@ -74,44 +98,56 @@ def _meets_a_redefined_class(error: ValidationError) -> bool:
     )
 
 
-def _failed(what: str, error: ValidationError) -> ValidationFailed:
+def _text(what: What) -> str:
+    return what if isinstance(what, str) else what()
+
+
+def _failed(what: What, error: ValidationError) -> ValidationFailed:
     details = error.errors(include_url=False, include_input=False, include_context=False)
     told = "; ".join(f"{'.'.join(map(str, detail['loc'])) or 'value'}: {detail['msg']}" for detail in details[:5])
     more = f" (and {len(details) - 5} more)" if len(details) > 5 else ""
     return ValidationFailed(
-        f"{what} does not fit its type: {told}{more}.",
+        f"{_text(what)} does not fit its type: {told}{more}.",
         metadata={"errors": [{**detail, "loc": list(detail["loc"])} for detail in details[:20]]},
     )
 
 
-def _refuse_bytes(value: Any, what: str) -> None:
-    """pydantic would quietly decode bytes given for a str."""
-    if type(value) is dict and all(type(item) in _PLAIN for item in cast(dict[Any, Any], value).values()):
-        return
+def _is_plain(value: Any, what: What) -> bool:
+    """Whether it is made of JSON's own types only. Refuses bytes: pydantic would quietly decode those given for a str."""
+    if type(value) is dict and _PLAIN.issuperset(map(type, cast(dict[Any, Any], value).values())):
+        return True
+    if isinstance(value, BaseModel):
+        return False
     pending: list[Any] = [value]
-    seen = 0
+    plain, seen = True, 0
     while pending:
         item = pending.pop()
         if isinstance(item, (bytes, bytearray, memoryview)):
-            raise ValidationFailed(f"{what} holds bytes, which JSON cannot carry: decode them, or send a file's path.")
+            raise ValidationFailed(
+                f"{_text(what)} holds bytes, which JSON cannot carry: decode them, or send a file's path."
+            )
         if isinstance(item, dict):
             pending.extend(cast(dict[Any, Any], item).values())
         elif isinstance(item, (list, tuple, set, frozenset)):
             pending.extend(cast("list[Any]", item))
+        plain = plain and type(cast(object, item)) in _PLAIN_OR_NESTED
         seen += 1
         if seen > 1_000_000:
-            raise ValidationFailed(f"{what} is too large, or holds itself.")
+            raise ValidationFailed(f"{_text(what)} is too large, or holds itself.")
+    return plain
 
 
-def _refuse_unwritable(value: Any, what: str) -> None:
+def _refuse_unwritable(value: Any, what: What) -> None:
     """NaN and infinity would become null, bytes would become str."""
     pending: list[Any] = [value]
     while pending:
         item = pending.pop()
         if isinstance(item, float) and (item != item or item in (float("inf"), float("-inf"))):
-            raise ValidationFailed(f"{what} holds {item}, which JSON cannot carry: send None or a str instead.")
+            raise ValidationFailed(f"{_text(what)} holds {item}, which JSON cannot carry: send None or a str instead.")
         if isinstance(item, (bytes, bytearray, memoryview)):
-            raise ValidationFailed(f"{what} holds bytes, which JSON cannot carry: decode them, or send a file's path.")
+            raise ValidationFailed(
+                f"{_text(what)} holds bytes, which JSON cannot carry: decode them, or send a file's path."
+            )
         if isinstance(item, BaseModel):
             pending.extend(item.__dict__.values())
         elif dataclasses.is_dataclass(item):
@@ -124,3 +160,41 @@ def _refuse_unwritable(value: Any, what: str) -> None:
 
 def _mentions_bytes(adapter: TypeAdapter[Any]) -> bool:
     return "'bytes'" in repr(adapter.core_schema)
+
+
+def _is_faithful(schema: Any) -> bool:
+    """Whether what a plain value becomes by this core schema of pydantic always fits it.
+
+    Not so where code of the user's has the last word, or where a default, which nobody validates, has another type.
+    """
+    if isinstance(schema, list):
+        return all(_is_faithful(part) for part in cast("list[Any]", schema))
+    if not isinstance(schema, Mapping):
+        return True
+    parts = cast(Mapping[str, Any], schema)
+    kind = parts.get("type")
+    if isinstance(kind, str) and kind not in _FAITHFUL:
+        return False
+    if parts.get("custom_init") or parts.get("post_init") or parts.get("computed_fields") or "serialization" in parts:
+        return False
+    if kind == "default" and not _fits_by_default(parts):
+        return False
+    values = ("default", "expected", "metadata") if isinstance(kind, str) else ()  # elsewhere they are fields' names
+    return all(_is_faithful(part) for name, part in parts.items() if name not in values)
+
+
+def _fits_by_default(schema: Mapping[str, Any]) -> bool:
+    inner = schema["schema"]
+    kind = inner["type"]
+    if schema.get("validate_default"):
+        return True
+    if (factory := schema.get("default_factory")) is not None:
+        return (kind, factory) in (("list", list), ("dict", dict))
+    default = schema.get("default")
+    if default is None:
+        return kind in ("nullable", "none", "any")
+    if kind == "literal":
+        return default in inner["expected"]
+    if kind in ("list", "dict"):
+        return default in ([], {})
+    return kind == type(default).__name__ and type(default) in _PLAIN

@@ -9,10 +9,11 @@ from agentq_nb.calls import offers
 from agentq_nb.clock import Clock
 from agentq_nb.declarations import Queue, Retry
 from agentq_nb.errors import AgentqError, HandlerTimedOut, MessageTooLarge, StateConflict, ValidationFailed
-from agentq_nb.mailboxes.protocol import Commit, Delivery, Lease, Settlement
+from agentq_nb.mailboxes.protocol import Commit, Delivery, Lease, Offer, Settlement
 from agentq_nb.messages import Message, describe, describe_text
 from agentq_nb.naming import ActorId
 from agentq_nb.state import Committed
+from agentq_nb.time_slice import TimeSlices
 
 if TYPE_CHECKING:
     from agentq_nb.holding import Receiver
@@ -32,6 +33,7 @@ class Owner(Protocol):
     actor_id: ActorId
     lease: Lease
     clock: Clock
+    slices: TimeSlices
     committed: Committed
     closing: str | None
     """Why the actor takes no more messages; None while it does."""
@@ -73,8 +75,10 @@ def completed(owner: Owner, receiver: Receiver, deliveries: Iterable[Delivery], 
     Raises StateConflict and ValidationFailed; nothing is merged then.
     """
     state = receiver.copy.commit() if receiver.copy is not None else None
-    scheduled = offers(receiver.scheduled, owner.clock.time())
-    receiver.scheduled = []
+    scheduled: list[Offer] = []
+    if receiver.scheduled:
+        scheduled = offers(receiver.scheduled, owner.clock.time())
+        receiver.scheduled = []
     return Commit([Settlement(delivery, "completed", reply) for delivery in deliveries], state, scheduled)
 
 

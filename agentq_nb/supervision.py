@@ -12,7 +12,7 @@ from agentq_nb.actor import has_run
 from agentq_nb.calls import Call
 from agentq_nb.declarations import Retry
 from agentq_nb.errors import ActionNotFound, AgentqError, LeaseLost, Unavailable, ValidationFailed
-from agentq_nb.mailboxes.protocol import Commit, Delivery, Settlement
+from agentq_nb.mailboxes.protocol import Commit, Delivery, Settlement, Take
 from agentq_nb.messages import SCHEDULE_QUEUE, describe
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Supervisor:
         if not call.used_mailbox:
             return False
         try:
-            await activation.lease.receive(list(activation.queues), 0, None)
+            await activation.lease.until_due(list(activation.queues), None)
         except (LeaseLost, Unavailable):
             return False
         return True
@@ -110,7 +110,7 @@ class Supervisor:
         async with anyio.create_task_group() as calls:
             while activation.closing is None:
                 try:
-                    deliveries = await activation.lease.receive([SCHEDULE_QUEUE], 1, None)
+                    deliveries = await activation.lease.turn(None, Take([SCHEDULE_QUEUE]))
                 except (LeaseLost, Unavailable):
                     return
                 for delivery in deliveries:

@@ -43,10 +43,8 @@ class ActorKind:
         return f"<actors {self._name}>"
 
 
-def _checked(key: object) -> str | None:
+def _checked(key: object) -> str:
     """An idempotency key. Raises ``actor.validation_error`` for what no file can hold."""
-    if key is None:
-        return None
     if not isinstance(key, str) or key.encode("utf-8", "replace").decode() != key:
         raise ValidationFailed(f"idempotency_key must be valid text, not {key!r}.")
     return key
@@ -127,29 +125,17 @@ class ActorHandle:
         if timeout is not None and not wait:
             raise TypeError("timeout is for waiting: send(..., wait=True, timeout=...).")
         host = self._host()
-        declared = self._declared(host, queue)
-        offer = Offer(
-            id=mint_id(),
-            actor=self.actor_id,
-            queue=declared.name,
-            body=self._encoded(declared, body),
-            idempotency_key=_checked(idempotency_key),
-            max_size=declared.max_size,
-        )
+        declared = queues.declared(host, self.name, queue.name if isinstance(queue, Queue) else queue)
+        encoded = declared.body.dump(body, lambda: f"Body for queue '{declared.name}' of actor '{self.name}'")
+        if len(encoded) > declared.max_message_bytes:
+            raise MessageTooLarge(self.actor_id, declared.name, len(encoded), declared.max_message_bytes)
+        key = None if idempotency_key is None else _checked(idempotency_key)
+        offer = Offer(mint_id(), self.actor_id, declared.name, encoded, idempotency_key=key, max_size=declared.max_size)
         if self._must_exist or self._input is not None:
             await self._prepare(host)
         if not wait:
             return Receipt(await host.enter(host.offer, offer), self._desk)
         return result_of(await host.enter(host.offer_and_wait, offer, timeout), declared.reply)
-
-    def _declared(self, host: Host, queue: str | Queue[Any, Any]) -> Queue[Any, Any]:
-        return queues.declared(host, self.actor_id, queue.name if isinstance(queue, Queue) else queue)
-
-    def _encoded(self, queue: Queue[Any, Any], body: Any) -> bytes:
-        encoded = queue.body.dump(body, f"Body for queue '{queue.name}' of actor '{self.name}'")
-        if len(encoded) > queue.max_message_bytes:
-            raise MessageTooLarge(self.actor_id, queue.name, len(encoded), queue.max_message_bytes)
-        return encoded
 
     async def _prepare(self, host: Host) -> None:
         if self._must_exist:

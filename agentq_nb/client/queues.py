@@ -16,9 +16,8 @@ from agentq_nb.naming import ActorId, actor_name
 _LONGEST = 100 * 366 * 24 * 3600.0
 
 
-def declared(host: Host, actor: ActorId, queue: str) -> Queue[Any, Any]:
-    """What the actor's class says of the queue. Raises ActorUnknown, QueueUnknown."""
-    name = actor_name(actor)
+def declared(host: Host, name: str, queue: str) -> Queue[Any, Any]:
+    """What the class of this name says of the queue. Raises ActorUnknown, QueueUnknown."""
     cls = host.classes.get(name)
     if cls is None:
         raise ActorUnknown(name, list(host.classes))
@@ -36,7 +35,7 @@ async def standing(host: Host, actor: ActorId, queue: str) -> QueueStatus:
     status = await host.enter(host.status_of, actor)
     found = next((known for known in status.queues if known.queue == queue), QueueStatus(actor, queue))
     if queue.startswith("$") or not (found.live or found.paused):
-        declared(host, actor, queue)
+        declared(host, actor_name(actor), queue)
     return found
 
 

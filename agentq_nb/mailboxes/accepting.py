@@ -1,4 +1,4 @@
-"""Which offers are taken: capacity, ids that are known already, idempotency keys. Decided before anything is changed."""
+"""Which offers are taken: capacity, ids that are known already, idempotency keys. All of a call, or none."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from agentq_nb.errors import IdempotencyConflict, QueueFull
 from agentq_nb.mailboxes import rows
 from agentq_nb.mailboxes.keys import digest
 from agentq_nb.mailboxes.ledger import Ledger
+from agentq_nb.mailboxes.memory import Entry
 from agentq_nb.mailboxes.protocol import Accepted, Offer
 from agentq_nb.mailboxes.stock import Stock
-from agentq_nb.naming import ActorId, MessageId
+from agentq_nb.naming import MessageId
+
+_NONE: frozenset[MessageId] = frozenset()
 
 
 async def accept(ledger: Ledger, offers: Sequence[Offer]) -> Sequence[Accepted]:
     """See :meth:`agentq_nb.mailboxes.protocol.Mailboxes.offer`."""
     ledger.check()
-    known = await _known_before(ledger, offers) if _needs_a_look(ledger, offers) else frozenset[MessageId]()
-    accepted, fresh = _decide(ledger.stock, offers, known)
-    if fresh:
-        entries = [ledger.stock.enter(offer) for offer in fresh]
-        await ledger.write([rows.queued(entry) for entry in entries], lambda: ledger.stock.arrive(entries))
-    if len(fresh) < len(offers):
+    known = await _known_before(ledger, offers) if _needs_a_look(ledger, offers) else _NONE
+    accepted, entries = _take_in(ledger.stock, offers, known)
+    if entries:
+        await ledger.write([rows.queued(entry) for entry in entries], ledger.stock.arrive, entries)
+    if len(entries) < len(offers):
         await ledger.flushed()
     return accepted
 
@@ -48,49 +50,43 @@ async def _known_before(ledger: Ledger, offers: Sequence[Offer]) -> set[MessageI
     return known
 
 
-def _decide(stock: Stock, offers: Sequence[Offer], known: Set[MessageId]) -> tuple[list[Accepted], list[Offer]]:
-    """The answer to each offer, and the offers that are new. ``known`` are ids of messages that are live no more.
+def _take_in(stock: Stock, offers: Sequence[Offer], known: Set[MessageId]) -> tuple[list[Accepted], list[Entry]]:
+    """The answer to each offer, and the new messages. ``known`` are ids of messages that are live no more.
 
-    Raises QueueFull and IdempotencyConflict: all or none.
+    Raises QueueFull and IdempotencyConflict: then memory is as it was.
     """
     accepted: list[Accepted] = []
-    fresh: dict[MessageId, Offer] = {}
-    room: dict[tuple[ActorId, str], int] = {}
-    keyed: dict[tuple[ActorId, str, str], Offer] = {}
-    for offer in offers:
-        if offer.id in stock.entries or offer.id in known or offer.id in fresh:
-            accepted.append(Accepted(offer.id, repeated=True))
-            continue
-        if offer.idempotency_key is not None and (named := _named(stock, offer, keyed)) is not None:
-            accepted.append(Accepted(named, repeated=True))
-            continue
-        if offer.max_size is not None:
-            _find_room(stock, offer, offer.max_size, room)
-        fresh[offer.id] = offer
-        accepted.append(Accepted(offer.id))
-    return accepted, list(fresh.values())
+    entries: list[Entry] = []
+    try:
+        for offer in offers:
+            found = _find(stock, offer, known)
+            if found is None:
+                _check_room(stock, offer)
+                entries.append(stock.enter(offer))
+                accepted.append(Accepted(offer.id))
+            else:
+                accepted.append(Accepted(found, repeated=True))
+    except (QueueFull, IdempotencyConflict):
+        stock.withdraw(entries)
+        raise
+    return accepted, entries
 
 
-def _named(stock: Stock, offer: Offer, keyed: dict[tuple[ActorId, str, str], Offer]) -> MessageId | None:
-    """The message that has the offer's key already, be it one of the same call."""
-    key = offer.idempotency_key
-    assert key is not None
-    found = stock.keys.find(offer.actor, offer.queue, key)
-    if found is None:
-        first = keyed.setdefault((offer.actor, offer.queue, key), offer)
-        if first is offer:
-            return None
-        found = (first.id, digest(first.body))
-    if found[1] != digest(offer.body):
-        raise IdempotencyConflict(key, found[0])
-    return found[0]
+def _find(stock: Stock, offer: Offer, known: Set[MessageId]) -> MessageId | None:
+    """The message that the offer was, or that has its key. Raises IdempotencyConflict."""
+    if offer.id in stock.entries or offer.id in known:
+        return offer.id
+    if offer.idempotency_key is None:
+        return None
+    named = stock.keys.find(offer.actor, offer.queue, offer.idempotency_key)
+    if named is None:
+        return None
+    if named[1] != digest(offer.body):
+        raise IdempotencyConflict(offer.idempotency_key, named[0])
+    return named[0]
 
 
-def _find_room(stock: Stock, offer: Offer, max_size: int, room: dict[tuple[ActorId, str], int]) -> None:
-    place = (offer.actor, offer.queue)
-    left = room.get(place)
-    if left is None:
-        left = max_size - stock.box(offer.actor).shelf(offer.queue).live
-    if left <= 0:
-        raise QueueFull(offer.actor, offer.queue, max_size)
-    room[place] = left - 1
+def _check_room(stock: Stock, offer: Offer) -> None:
+    """Raises QueueFull."""
+    if offer.max_size is not None and stock.box(offer.actor).shelf(offer.queue).live >= offer.max_size:
+        raise QueueFull(offer.actor, offer.queue, offer.max_size)

@@ -94,7 +94,7 @@ async def _redeliver(ledger: Ledger, message: MessageId) -> int:
     entry = revived[message]
     await _reclaim_key(ledger, entry)
     stock.hold(entry)
-    stock.shelf(entry).dead.pop(message, None)
+    entry.shelf.dead.pop(message, None)
     ledger.results.forget(message)
     await ledger.write([rows.of_message("message.redelivered", entry)], lambda: stock.arrive([entry]))
     return 1

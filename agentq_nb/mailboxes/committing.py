@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from agentq_nb.errors import LeaseLost
 from agentq_nb.mailboxes import rows
@@ -12,72 +12,84 @@ from agentq_nb.mailboxes.protocol import Commit, FinalStatus, Settlement, Stored
 from agentq_nb.store import Row
 
 
-def take_in(ledger: Ledger, box: Box, commit: Commit) -> tuple[list[Row], Callable[[], None]]:
-    """Apply to memory at once. Returns what is to be written, and what is to be called once that is durable.
+@dataclass(slots=True)
+class Applied:
+    """A commit that memory has taken in: its rows, still to be written, and what may be known once they are durable."""
 
-    The rows go out in order, so nobody can learn of it before it is durable. Raises LeaseLost: nothing was applied.
+    rows: list[Row] = field(default_factory=list[Row])
+    finished: list[StoredResult] = field(default_factory=list[StoredResult])
+    arrivals: list[Entry] = field(default_factory=list[Entry])
+    ended: list[Pausing] = field(default_factory=list[Pausing])
+    """The pauses that end with the actor."""
+
+    def tell(self, ledger: Ledger) -> None:
+        """It is durable."""
+        for pause in self.ended:
+            ledger.stock.end_pause(pause)
+        ledger.stock.arrive(self.arrivals)
+        ledger.results.publish(self.finished)
+
+
+def apply(ledger: Ledger, box: Box, commit: Commit) -> Applied:
+    """Apply to memory at once. Rows go out in order, so nobody can learn of it before it is durable.
+
+    Raises LeaseLost: nothing was applied.
     """
-    stock = ledger.stock
-    held = [_held(ledger, settlement) for settlement in commit.settlements]
-    written: list[Row] = []
-    finished: list[StoredResult] = []
-    for entry, settlement in zip(held, commit.settlements, strict=True):
-        row, result = _settle(ledger, entry, settlement)
-        written.append(row)
-        if result is not None:
-            finished.append(result)
+    applied = Applied()
+    for settlement in commit.settlements:
+        _check_held(ledger, settlement)
+    for settlement in commit.settlements:
+        _settle(ledger, settlement, applied)
     if commit.state is not None:
         if box.state is None:
-            written.append(rows.of_actor("actor.created", box.actor))
+            applied.rows.append(rows.of_actor("actor.created", box.actor))
         box.state = commit.state
-        written.append(rows.state(box.actor, commit.state))
-    arrivals = [stock.enter(offer) for offer in commit.schedule if offer.id not in stock.entries]
-    written += [rows.queued(entry) for entry in arrivals]
-    ended = _destroy(ledger, box, written, finished) if commit.destroy else []
-
-    def durable() -> None:
-        for pause in ended:
-            stock.end_pause(pause)
-        stock.arrive(arrivals)
-        ledger.results.publish(finished)
-
-    return written, durable
+        applied.rows.append(rows.state(box.actor, commit.state))
+    for offer in commit.schedule:
+        if offer.id not in ledger.stock.entries:
+            entry = ledger.stock.enter(offer)
+            applied.arrivals.append(entry)
+            applied.rows.append(rows.queued(entry))
+    if commit.destroy:
+        _destroy(ledger, box, applied)
+    return applied
 
 
-def _destroy(ledger: Ledger, box: Box, written: list[Row], finished: list[StoredResult]) -> list[Pausing]:
-    """Returns the pauses that end with the actor."""
+def _destroy(ledger: Ledger, box: Box, applied: Applied) -> None:
     for entry in [entry for entry in ledger.stock.entries.values() if entry.actor == box.actor]:
         row, result = ledger.cancel(entry)
-        written.append(row)
-        finished.append(result)
+        applied.rows.append(row)
+        applied.finished.append(result)
     box.state = None
-    written.append(rows.of_actor("actor.destroyed", box.actor))
-    return [shelf.pause for shelf in box.shelves.values() if shelf.pause is not None]
+    applied.rows.append(rows.of_actor("actor.destroyed", box.actor))
+    applied.ended += [shelf.pause for shelf in box.shelves.values() if shelf.pause is not None]
 
 
-def _held(ledger: Ledger, settlement: Settlement) -> Entry:
+def _check_held(ledger: Ledger, settlement: Settlement) -> None:
     delivery = settlement.delivery
     entry = ledger.stock.entries.get(delivery.id)
     if entry is None or not entry.running or entry.starts != delivery.token:
         raise LeaseLost(f"Message {delivery.id} is not held here any more: nothing was written.")
-    return entry
 
 
-def _settle(ledger: Ledger, entry: Entry, settlement: Settlement) -> tuple[Row, StoredResult | None]:
-    """The row that tells it, and the result unless the message comes again."""
-    ledger.stock.take_back(entry)
+def _settle(ledger: Ledger, settlement: Settlement, applied: Applied) -> None:
+    entry = ledger.stock.entries[settlement.delivery.id]
     outcome = settlement.outcome
-    comes_again = outcome in ("again", "released")
-    if comes_again and entry.cancelling:
-        return ledger.cancel(entry, handled=True)
-    due = ledger.clock.time() + settlement.delay if settlement.delay > 0 else 0.0
-    row = rows.settled(entry, settlement, due)
-    if comes_again:
+    ledger.stock.take_back(entry)
+    if outcome in ("again", "released"):
+        if entry.cancelling:
+            row, result = ledger.cancel(entry, handled=True)
+            applied.rows.append(row)
+            applied.finished.append(result)
+            return
+        due = ledger.clock.time() + settlement.delay if settlement.delay > 0 else 0.0
+        applied.rows.append(rows.settled(entry, settlement, due))
         _repeat(entry, settlement, due)
         ledger.stock.place(entry)
-        return row, None
+        return
+    applied.rows.append(rows.settled(entry, settlement, 0.0))
     status: FinalStatus = "completed" if outcome == "completed" else "failed"
-    return row, ledger.settle(entry, status, settlement.reply, settlement.error, handled=True)
+    applied.finished.append(ledger.settle(entry, status, settlement.reply, settlement.error, handled=True))
 
 
 def _repeat(entry: Entry, settlement: Settlement, due: float) -> None:

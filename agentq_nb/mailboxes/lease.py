@@ -9,9 +9,8 @@ from agentq_nb.errors import LeaseLost, StoreError, Unavailable
 from agentq_nb.mailboxes import committing, rows
 from agentq_nb.mailboxes.ledger import Ledger
 from agentq_nb.mailboxes.memory import Box, Entry, Waiter
-from agentq_nb.mailboxes.protocol import Commit, Delivery
+from agentq_nb.mailboxes.protocol import Commit, Delivery, Take
 from agentq_nb.naming import MessageId
-from agentq_nb.store import Row
 
 
 class LocalLease:
@@ -23,7 +22,7 @@ class LocalLease:
         self.cancelling: Callable[[MessageId], None] | None = None
         self._ledger = ledger
         self._box = box
-        self._released = False
+        self._over = False
 
     @property
     def state(self) -> bytes | None:
@@ -31,23 +30,41 @@ class LocalLease:
 
     def check(self) -> None:
         """Raise LeaseLost when this lease is over."""
-        if self.lost.is_set() or self._released:
+        if self._over:
             raise LeaseLost(f"Actor '{self.actor}' is not run here any more: nothing was written.")
 
-    async def receive(self, queues: Collection[str] | None, count: int, timeout: float | None) -> Sequence[Delivery]:
-        self.check()
-        deadline = None if timeout is None else self._ledger.clock.time() + timeout
-        while True:
-            if count == 0 and self._box.next_shelf(queues) is not None:
-                return ()
-            if entries := self._box.take(queues, count):
-                return await self._hand_out(entries)
-            if deadline is not None and self._ledger.clock.time() >= deadline:
-                return ()
-            await self._woken(queues, deadline)
+    async def turn(self, settle: Commit | None, take: Take) -> Sequence[Delivery]:
+        if settle is not None:
+            self.commit_soon(settle)
+        else:
             self.check()
+        queues, limit, timeout = take
+        entries = self._box.take(queues, limit)
+        if not entries and timeout != 0:
+            deadline = self._deadline(timeout)
+            while not entries and not self._is_past(deadline):
+                await self._woken(queues, deadline)
+                entries = self._box.take(queues, limit)
+        if not entries:
+            return ()
+        if (durable := self._write_starts(entries)) is not None:
+            await self._until_started(entries, durable)
+        return [_delivery(entry) for entry in entries if entry.running]
+
+    async def until_due(self, queues: Collection[str] | None, timeout: float | None) -> None:
+        self.check()
+        deadline = self._deadline(timeout)
+        while self._box.next_shelf(queues) is None and not self._is_past(deadline):
+            await self._woken(queues, deadline)
+
+    def _deadline(self, timeout: float | None) -> float | None:
+        return None if timeout is None else self._ledger.clock.time() + timeout
+
+    def _is_past(self, deadline: float | None) -> bool:
+        return deadline is not None and self._ledger.clock.time() >= deadline
 
     async def _woken(self, queues: Collection[str] | None, deadline: float | None) -> None:
+        """Return when a look is worth while, or at the deadline. Raises LeaseLost when it is not any more."""
         waiter = Waiter(queues, asyncio.get_running_loop().create_future())
         self._box.waiters.append(waiter)
         timer = None if deadline is None else self._ledger.clock.call_at(deadline, waiter.wake)
@@ -57,32 +74,18 @@ class LocalLease:
             self._box.waiters.remove(waiter)
             if timer is not None:
                 timer.cancel()
+        self.check()
 
-    async def _hand_out(self, entries: list[Entry]) -> Sequence[Delivery]:
-        durable = self._write_starts(entries)
-        if durable is not None:
-            try:
-                await durable
-            except asyncio.CancelledError:
-                self._put_back(entries)
-                raise
-            except StoreError as error:
-                raise LeaseLost(str(error)) from error
-            self._put_back([entry for entry in entries if entry.cancelling])
-        return [
-            Delivery(
-                id=entry.id,
-                queue=entry.queue,
-                body=entry.body,
-                failures=entry.failures,
-                crashes=entry.crashes,
-                created_at=entry.created_at,
-                token=entry.starts,
-                attempt=1 + entry.ended,
-            )
-            for entry in entries
-            if entry.running
-        ]
+    async def _until_started(self, entries: list[Entry], durable: asyncio.Future[None]) -> None:
+        """What is cancelled meanwhile is not running any more."""
+        try:
+            await durable
+        except asyncio.CancelledError:
+            self._put_back(entries)
+            raise
+        except StoreError as error:
+            raise LeaseLost(str(error)) from error
+        self._put_back([entry for entry in entries if entry.cancelling])
 
     def _write_starts(self, entries: Sequence[Entry]) -> asyncio.Future[None] | None:
         """Write that these were handed out. A future when that must be durable first.
@@ -114,37 +117,49 @@ class LocalLease:
         await self._ledger.flushed()
 
     async def commit(self, commit: Commit) -> None:
-        written, durable = self._take_in(commit)
+        self.check()
+        applied = committing.apply(self._ledger, self._box, commit)
         try:
-            if written:
-                await self._ledger.write(written, durable)
+            if applied.rows:
+                await self._ledger.write(applied.rows, applied.tell, self._ledger)
             else:
                 await self._ledger.log.flushed()
         except StoreError as error:
             raise Unavailable(f"What '{self.actor}' settled did not reach the disk: {error.message}") from error
 
     def commit_soon(self, commit: Commit) -> None:
-        written, durable = self._take_in(commit)
-        if written:
-            self._ledger.append(written, durable)
-
-    def _take_in(self, commit: Commit) -> tuple[list[Row], Callable[[], None]]:
         self.check()
-        self._ledger.check()
-        return committing.take_in(self._ledger, self._box, commit)
+        applied = committing.apply(self._ledger, self._box, commit)
+        if applied.rows:
+            self._ledger.append(applied.rows, applied.tell, self._ledger)
 
     async def release(self) -> None:
-        if self._released or self.lost.is_set():
+        if self._over:
             return
-        self._released = True
+        self._over = True
         self._box.lease = None
         self._put_back([entry for shelf in self._box.shelves.values() for entry in list(shelf.running.values())])
-        self._ledger.stock.announce(self._box, "")
+        for shelf in self._box.shelves.values():
+            self._ledger.stock.announce(shelf)
         for waiter in self._box.waiters:
             waiter.wake()
 
     def lose(self) -> None:
         """The keeper takes it away."""
+        self._over = True
         self.lost.set()
         for waiter in self._box.waiters:
             waiter.wake()
+
+
+def _delivery(entry: Entry) -> Delivery:
+    return Delivery(
+        entry.id,
+        entry.queue,
+        entry.body,
+        entry.failures,
+        entry.crashes,
+        entry.created_at,
+        token=entry.starts,
+        attempt=1 + entry.ended,
+    )

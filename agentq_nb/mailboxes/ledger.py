@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVarTuple
 
 from agentq_nb.clock import Clock
 from agentq_nb.errors import StoreError, StoreWriteFailed, Unavailable
@@ -20,6 +20,8 @@ from agentq_nb.mailboxes.results import Results
 from agentq_nb.mailboxes.stock import Stock
 from agentq_nb.naming import MessageId, earliest_id
 from agentq_nb.store import EventLog, Row
+
+Given = TypeVarTuple("Given")
 
 Settled: TypeAlias = tuple[Row, StoredResult]
 """A message that is out of memory: the row that says so, still to be written, and what is to be told after that."""
@@ -67,19 +69,21 @@ class Ledger:
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
-    def append(self, written: Sequence[Row], durable: Callable[[], None] | None = None) -> None:
-        """Write without waiting; ``durable`` is called once it is on disk."""
+    def append(self, written: Sequence[Row], durable: Callable[[*Given], None] | None = None, *given: *Given) -> None:
+        """Write without waiting; ``durable(*given)`` is called once it is on disk."""
 
         def done(error: StoreError | None) -> None:
             if error is not None:
                 self._fail(error)
             elif durable is not None:
-                durable()
+                durable(*given)
 
-        self.log.append(written, done, self.clock.time())
+        self.log.append(written, self._fail if durable is None else done, self.clock.time())
 
-    def write(self, written: Sequence[Row], durable: Callable[[], None] | None = None) -> asyncio.Future[None]:
-        """Write; the future is done once it is on disk, or raises StoreWriteFailed."""
+    def write(
+        self, written: Sequence[Row], durable: Callable[[*Given], None] | None = None, *given: *Given
+    ) -> asyncio.Future[None]:
+        """The same; the future is done after that, or raises StoreWriteFailed."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def done(error: StoreError | None) -> None:
@@ -89,15 +93,15 @@ class Ledger:
                     future.set_exception(error)
                 return
             if durable is not None:
-                durable()
+                durable(*given)
             if not future.done():
                 future.set_result(None)
 
         self.log.append(written, done, self.clock.time())
         return future
 
-    def _fail(self, error: StoreError) -> None:
-        if self.failure is not None:
+    def _fail(self, error: StoreError | None) -> None:
+        if error is None or self.failure is not None:
             return
         self.failure = error
         self.stock.lose_leases()
@@ -134,7 +138,7 @@ class Ledger:
     def write_settled(self, settled: Sequence[Settled]) -> asyncio.Future[None]:
         """Write what was settled, one message or more, then tell of it."""
         written, finished = zip(*settled, strict=True)
-        return self.write(written, lambda: self.results.publish(finished))
+        return self.write(written, self.results.publish, finished)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 

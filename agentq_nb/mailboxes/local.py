@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Collection, Mapping, Sequence
+from types import CoroutineType
 from typing import Any
 
 from agentq_nb.clock import Clock, SystemClock
@@ -78,7 +79,7 @@ class LocalMailboxes:
         ledger.begin(log, memory)
         written = [rows.of_host("host.started", {"pid": os.getpid(), **self._facts})]
         written += [self._recover(entry, crashed) for entry in memory.in_flight]
-        await ledger.write(written, lambda: ledger.results.publish(list(ledger.results.settling.values())))
+        await ledger.write(written, ledger.results.publish, list(ledger.results.settling.values()))
         ledger.stock.arrive(list(ledger.stock.entries.values()))
 
     def _recover(self, entry: Entry, crashed: bool) -> Row:
@@ -96,8 +97,8 @@ class LocalMailboxes:
 
     # --- keeping ------------------------------------------------------------------------------------------------------
 
-    async def offer(self, offers: Sequence[Offer]) -> Sequence[Accepted]:
-        return await accept(self._ledger, offers)
+    def offer(self, offers: Sequence[Offer]) -> CoroutineType[Any, Any, Sequence[Accepted]]:
+        return accept(self._ledger, offers)
 
     async def claim(self, actor: ActorId, host: str) -> LocalLease | None:
         self._ledger.check()
@@ -115,8 +116,8 @@ class LocalMailboxes:
         self._ledger.check()
         return self._ledger.stock.states(name)
 
-    def wakeful(self, names: Collection[str]) -> Wakeful:
-        return self._ledger.stock.subscribe(names)
+    def wakeful(self, queues: Mapping[str, Collection[str] | None]) -> Wakeful:
+        return self._ledger.stock.subscribe(queues)
 
     async def wait(self, message: MessageId, timeout: float | None, waiter: ActorId | None = None) -> StoredResult:
         return await waiting.wait(self._ledger, message, timeout)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from agentq_nb.naming import ActorId, MessageId
+from agentq_nb.naming import ActorId, MessageId, actor_name
 
 if TYPE_CHECKING:
     from agentq_nb.mailboxes.lease import LocalLease
@@ -49,6 +49,8 @@ class Entry:
     """How often it was handed out: tells a late settlement from a current one."""
     old: bool = False
     """It was there when the file was opened."""
+    shelf: Shelf = field(init=False)
+    """Where it is counted; set when it is held (see ``Stock.hold``)."""
 
     @property
     def rank(self) -> Rank:
@@ -74,6 +76,7 @@ class Pausing:
 class Shelf:
     """One queue of one actor."""
 
+    box: Box
     name: str
     ready: list[tuple[Rank, int, Entry]] = field(default_factory=list[tuple[Rank, int, Entry]])
     running: dict[MessageId, Entry] = field(default_factory=dict[MessageId, Entry])
@@ -103,8 +106,13 @@ class Shelf:
             heapq.heappop(self.ready)
         return self.ready[0][2] if self.ready else None
 
-    def pop(self) -> Entry:
-        return heapq.heappop(self.ready)[2]
+    def take(self) -> Entry:
+        """The head, from now on being handled."""
+        entry = heapq.heappop(self.ready)[2]
+        entry.running = True
+        entry.starts += 1
+        self.running[entry.id] = entry
+        return entry
 
     def waiting(self) -> Iterator[Entry]:
         """Every message that nobody handles, in no particular order."""
@@ -132,43 +140,44 @@ class Waiter:
 
 def wanted(queue: str, queues: Collection[str] | None) -> bool:
     """Names that start with ``$`` are reserved and come only when asked for."""
-    return not queue.startswith("$") if queues is None else queue in queues
+    return queue[:1] != "$" if queues is None else queue in queues
 
 
 @dataclass(slots=True, eq=False)
 class Box:
-    """One actor's queues, its state, and who runs it."""
+    """One actor's queues, its state, and who runs it. ``name`` is the one its class is registered under."""
 
     actor: ActorId
+    name: str = field(init=False)
     shelves: dict[str, Shelf] = field(default_factory=dict[str, Shelf])
     state: bytes | None = None
     lease: LocalLease | None = None
     waiters: list[Waiter] = field(default_factory=list[Waiter])
 
+    def __post_init__(self) -> None:
+        self.name = actor_name(self.actor)
+
     def shelf(self, queue: str) -> Shelf:
         shelf = self.shelves.get(queue)
         if shelf is None:
-            shelf = self.shelves[queue] = Shelf(queue)
+            shelf = self.shelves[queue] = Shelf(self, queue)
         return shelf
 
     def next_shelf(self, queues: Collection[str] | None) -> Shelf | None:
         """The shelf whose head is the first of all that are wanted."""
         best: Shelf | None = None
-        best_rank: Rank | None = None
         for shelf in self.shelves.values():
-            if wanted(shelf.name, queues) and (entry := shelf.head()) and (best_rank is None or entry.rank < best_rank):
-                best, best_rank = shelf, entry.rank
+            if not shelf.ready or not wanted(shelf.name, queues) or shelf.head() is None:
+                continue
+            if best is None or shelf.ready[0] < best.ready[0]:
+                best = shelf
         return best
 
-    def take(self, queues: Collection[str] | None, count: int) -> list[Entry]:
-        """Up to ``count`` due messages in order, marked as running."""
+    def take(self, queues: Collection[str] | None, limit: int) -> list[Entry]:
+        """Up to ``limit`` due messages in order, marked as running."""
         taken: list[Entry] = []
-        while len(taken) < count and (shelf := self.next_shelf(queues)) is not None:
-            entry = shelf.pop()
-            entry.running = True
-            entry.starts += 1
-            shelf.running[entry.id] = entry
-            taken.append(entry)
+        while len(taken) < limit and (shelf := self.next_shelf(queues)) is not None:
+            taken.append(shelf.take())
         return taken
 
     def wake(self, queue: str) -> None:
@@ -176,6 +185,3 @@ class Box:
         for waiter in self.waiters:
             if waiter.wants(queue):
                 waiter.wake()
-
-    def has_due(self) -> bool:
-        return any(shelf.head() is not None for shelf in self.shelves.values())

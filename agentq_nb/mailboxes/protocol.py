@@ -59,6 +59,18 @@ class Delivery(NamedTuple):
     """1 on first delivery; failed attempts and crashes raise it. ``crashes`` counts those in a row only."""
 
 
+class Take(NamedTuple):
+    """What a receiver asks for: up to ``limit`` due messages, in order, of ``queues``.
+
+    ``queues`` None means all but those that start with ``$``. ``timeout`` is how many seconds to wait for the first
+    message (0: not at all; None: without end); what is due then is all that is taken.
+    """
+
+    queues: Collection[str] | None
+    limit: int = 1
+    timeout: float | None = None
+
+
 class Settlement(NamedTuple):
     """How one delivery ended. ``error`` is a JSON object (see ``messages.describe``); ``delay`` is in seconds.
 
@@ -188,11 +200,19 @@ class Lease(Protocol):
     @property
     def lost(self) -> LostEvent: ...
 
-    async def receive(self, queues: Collection[str] | None, count: int, timeout: float | None) -> Sequence[Delivery]:
-        """Up to ``count`` due messages in order, waiting for the first one ``timeout`` seconds (None: for ever).
+    async def turn(self, settle: Commit | None, take: Take) -> Sequence[Delivery]:
+        """Settle the last message, as ``commit_soon`` does, and take the next ones. Empty after the timeout.
 
-        Empty after the timeout. ``queues`` None means all but those that start with ``$``. ``count`` 0 waits until
-        something is due and takes nothing. A cancelled receive has taken nothing. Raises LeaseLost, Unavailable.
+        This is how a receiver goes on from message to message. It does not wait for the disk, and a keeper in this
+        process does not suspend it where something is due; but for a message whose start has to be durable first.
+        A cancelled turn has settled, and taken nothing. Raises LeaseLost, Unavailable: it has taken nothing.
+        """
+        ...
+
+    async def until_due(self, queues: Collection[str] | None, timeout: float | None) -> None:
+        """Return when a message of these queues is due, or after ``timeout`` seconds; take nothing.
+
+        ``queues`` and ``timeout`` as in :class:`Take`. Raises LeaseLost, Unavailable.
         """
         ...
 
@@ -241,9 +261,10 @@ class Mailboxes(Protocol):
         """The state, as JSON, of every actor of this name that was created, whoever runs it. Raises Unavailable."""
         ...
 
-    def wakeful(self, names: Collection[str]) -> AsyncIterator[ActorId]:
-        """Actors of these names with due work and no lease, as they turn up. Hints: they may repeat.
+    def wakeful(self, queues: Mapping[str, Collection[str] | None]) -> AsyncIterator[ActorId]:
+        """Actors with due work and no lease, as they turn up. Hints: they may repeat.
 
+        ``queues`` names the actors by what they are registered under, and those of their queues that count (None: all).
         What a paused queue holds is not due. One whose claim raised Unavailable is hinted again. Raises Unavailable: ask anew.
         """
         ...

@@ -48,12 +48,13 @@ class Results:
         for result in results:
             self.settling.pop(result.message, None)
             self._remember(result)
-            for future in self._waiting.pop(result.message, ()):
-                if not future.done():
-                    future.set_result(result)
+            if self._waiting:
+                for future in self._waiting.pop(result.message, ()):
+                    if not future.done():
+                        future.set_result(result)
 
     def _remember(self, result: StoredResult) -> None:
-        if len(result.reply or b"") <= _LARGEST_REMEMBERED_BYTES:
+        if result.reply is None or len(result.reply) <= _LARGEST_REMEMBERED_BYTES:
             self._remembered[result.message] = result
             if len(self._remembered) > _REMEMBERED:
                 self._remembered.popitem(last=False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from agentq_nb.clock import Clock
 from agentq_nb.mailboxes.fold import Memory
@@ -30,13 +30,15 @@ class Stock:
         self._order = 0
         self._timetable = Timetable[Entry](clock, self._fall_due)
         self._pauses = Timetable[Pausing](clock, self.end_pause)
-        self._subscriptions: weakref.WeakSet[Wakeful] = weakref.WeakSet()
+        self._subscriptions: list[weakref.ref[Wakeful]] = []
 
     def fill(self, memory: Memory, order: int) -> None:
         """Begin with what the log held; nothing is ready before :meth:`arrive`. ``order`` is the last one given."""
         self._forget_times()
         self.boxes, self.entries, self._order = memory.boxes, memory.entries, order
         self.keys = Keys()
+        for entry in memory.entries.values():
+            entry.shelf = self.box(entry.actor).shelf(entry.queue)
         for (actor, queue, key), message in memory.keys.items():
             self.keys.name(actor, queue, key, message, memory.entries[message].body)
         for actor, queue, until in memory.pauses:
@@ -49,9 +51,6 @@ class Stock:
             box = self.boxes[actor] = Box(actor)
         return box
 
-    def shelf(self, entry: Entry) -> Shelf:
-        return self.box(entry.actor).shelf(entry.queue)
-
     def next_order(self) -> int:
         self._order += 1
         return self._order
@@ -61,26 +60,27 @@ class Stock:
     def enter(self, offer: Offer) -> Entry:
         """Take an offer in; it is handed out only after :meth:`arrive`."""
         now = self._clock.time()
-        entry = Entry(
-            id=offer.id,
-            actor=offer.actor,
-            queue=offer.queue,
-            body=offer.body,
-            order=self.next_order(),
-            created_at=now,
-            priority=offer.priority,
-            due=now + offer.delay if offer.delay else 0.0,
-            key=offer.idempotency_key,
-        )
+        message, actor, queue, body, priority, delay, key, _ = offer
+        due = now + delay if delay else 0.0
+        entry = Entry(message, actor, queue, body, self.next_order(), now, priority, due, key=key)
         self.hold(entry)
-        if entry.key is not None:
-            self.keys.name(entry.actor, entry.queue, entry.key, entry.id, entry.body)
+        if key is not None:
+            self.keys.name(actor, queue, key, message, body)
         return entry
 
     def hold(self, entry: Entry) -> None:
         """Count an entry as live."""
         self.entries[entry.id] = entry
-        self.shelf(entry).live += 1
+        entry.shelf = self.box(entry.actor).shelf(entry.queue)
+        entry.shelf.live += 1
+
+    def withdraw(self, entries: Iterable[Entry]) -> None:
+        """They were entered just now, and are not taken in after all."""
+        for entry in entries:
+            del self.entries[entry.id]
+            entry.shelf.live -= 1
+            if entry.key is not None:
+                self.keys.free(entry.actor, entry.queue, entry.key, entry.id)
 
     def arrive(self, entries: Iterable[Entry]) -> None:
         """They are durable: place those that are still there."""
@@ -90,8 +90,7 @@ class Stock:
 
     def place(self, entry: Entry) -> None:
         """Onto its shelf: ready, or delayed until it is due."""
-        box = self.box(entry.actor)
-        shelf = box.shelf(entry.queue)
+        shelf = entry.shelf
         if entry.due and entry.due > self._clock.time():
             shelf.delayed[entry.id] = entry
             if entry.in_order:
@@ -99,35 +98,37 @@ class Stock:
             self._timetable.add(entry)
             return
         shelf.add(entry)
-        self.announce(box, entry.queue)
+        self.announce(shelf)
 
     def _fall_due(self, entry: Entry) -> None:
-        shelf = self.shelf(entry)
+        shelf = entry.shelf
         if shelf.delayed.pop(entry.id, None) is None:
             return
         shelf.blockers.discard(entry)
         shelf.add(entry)
-        self.announce(self.box(entry.actor), entry.queue)
+        self.announce(shelf)
 
     # --- out ----------------------------------------------------------------------------------------------------------
 
     def take_back(self, entry: Entry) -> None:
         """Nobody handles it any more."""
-        self.shelf(entry).running.pop(entry.id, None)
+        entry.shelf.running.pop(entry.id, None)
         entry.running = False
 
     def remove(self, entry: Entry, status: FinalStatus) -> None:
         """It is settled: out of memory. A message that did not complete frees its idempotency key."""
         entry.gone = True
         del self.entries[entry.id]
-        shelf = self.shelf(entry)
+        shelf = entry.shelf
         shelf.live -= 1
         shelf.handled += status in ("completed", "failed")
-        shelf.delayed.pop(entry.id, None)
-        shelf.running.pop(entry.id, None)
-        if entry in shelf.blockers:
-            shelf.blockers.remove(entry)
-            self.announce(self.box(entry.actor), entry.queue)
+        if entry.running:
+            self.take_back(entry)
+        elif shelf.delayed:
+            shelf.delayed.pop(entry.id, None)
+            if entry in shelf.blockers:
+                shelf.blockers.remove(entry)
+                self.announce(shelf)
         if status == "failed":
             shelf.dead[entry.id] = None
         if entry.key is not None and status != "completed":
@@ -162,24 +163,31 @@ class Stock:
         if pause.gone:
             return
         pause.gone = True
-        box = self.box(pause.actor)
-        box.shelf(pause.queue).pause = None
-        self.announce(box, pause.queue)
+        shelf = self.box(pause.actor).shelf(pause.queue)
+        shelf.pause = None
+        self.announce(shelf)
 
     # --- who is told --------------------------------------------------------------------------------------------------
 
-    def announce(self, box: Box, queue: str) -> None:
-        """Something may be due: tell whoever runs the actor, else those who look for work."""
+    def announce(self, shelf: Shelf) -> None:
+        """Something of it may be due: tell whoever runs the actor, else those who look for work."""
+        box = shelf.box
         if box.lease is not None:
-            box.wake(queue)
-        elif box.has_due():
-            for subscription in self._subscriptions:
-                subscription.hint(box.actor)
+            if box.waiters:
+                box.wake(shelf.name)
+            return
+        for reference in self._subscriptions:
+            if (subscription := reference()) is not None:
+                subscription.look_at(shelf)
 
-    def subscribe(self, names: Collection[str]) -> Wakeful:
-        due = [box.actor for box in self.boxes.values() if box.lease is None and box.has_due()]
-        subscription = Wakeful(names, due)
-        self._subscriptions.add(subscription)
+    def subscribe(self, wanted: Mapping[str, Collection[str] | None]) -> Wakeful:
+        subscription = Wakeful(wanted)
+        self._subscriptions = [reference for reference in self._subscriptions if reference() is not None]
+        self._subscriptions.append(weakref.ref(subscription))
+        for box in self.boxes.values():
+            if box.lease is None:
+                for shelf in box.shelves.values():
+                    subscription.look_at(shelf)
         return subscription
 
     def lose_leases(self) -> None:
@@ -195,8 +203,9 @@ class Stock:
 
     def close(self) -> None:
         self.lose_leases()
-        for subscription in list(self._subscriptions):
-            subscription.close()
+        for reference in self._subscriptions:
+            if (subscription := reference()) is not None:
+                subscription.close()
 
     # --- how things stand ---------------------------------------------------------------------------------------------
 
@@ -220,7 +229,9 @@ class Stock:
         return {box.actor: box.state for box in boxes if box.state is not None}
 
     def status(self, actor: ActorId | None) -> Sequence[QueueStatus]:
-        boxes = [box for box in self.boxes.values() if actor is None or box.actor == actor]
+        boxes: Iterable[Box] = self.boxes.values()
+        if actor is not None:
+            boxes = (self.boxes[actor],) if actor in self.boxes else ()
         return [self._shelf_status(box, shelf) for box in boxes for shelf in box.shelves.values()]
 
     def _shelf_status(self, box: Box, shelf: Shelf) -> QueueStatus:

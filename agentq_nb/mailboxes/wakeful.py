@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping
 
-from agentq_nb.naming import ActorId, actor_name
+from agentq_nb.mailboxes.memory import Shelf, wanted
+from agentq_nb.naming import ActorId
 
 
 class Wakeful:
-    """One subscription: an async iterator of actor ids, each given once however often it is hinted before it is read."""
+    """One subscription: an async iterator of actor ids, each given once however often it is hinted before it is read.
 
-    def __init__(self, names: Collection[str], known: Iterable[ActorId]) -> None:
-        self._names = frozenset(names)
+    :param queues: by actors' name, the queues whose due messages are worth a hint; None: any.
+    """
+
+    def __init__(self, queues: Mapping[str, Collection[str] | None]) -> None:
+        self._queues = dict(queues)
         self._hints: dict[ActorId, None] = {}
         self._news = asyncio.Event()
         self._closed = False
-        for actor in known:
-            self.hint(actor)
 
-    def hint(self, actor: ActorId) -> None:
-        if actor_name(actor) in self._names:
-            self._hints[actor] = None
+    def look_at(self, shelf: Shelf) -> None:
+        """Something may be due in a queue whose actor nobody runs."""
+        queues = self._queues.get(shelf.box.name, ())
+        if (queues is None or wanted(shelf.name, queues)) and shelf.head() is not None:
+            self._hints[shelf.box.actor] = None
             self._news.set()
 
     def close(self) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from agentq_nb.errors import LeaseLost, Unavailable
-from agentq_nb.mailboxes.protocol import Accepted, Change, Commit, Delivery, Offer, QueueStatus, StoredResult
+from agentq_nb.mailboxes.protocol import Accepted, Change, Commit, Delivery, Offer, QueueStatus, StoredResult, Take
 from agentq_nb.naming import ActorId, MessageId
 from tests.unit.fake_server import Epoch, Server
 from tests.unit.faults import Network
@@ -64,10 +64,10 @@ class FakeMailboxes:
     async def states(self, name: str) -> Mapping[ActorId, bytes]:
         return await self.call(lambda: self.server.states_of(name))
 
-    async def wakeful(self, names: Collection[str]) -> AsyncIterator[ActorId]:
+    async def wakeful(self, queues: Mapping[str, Collection[str] | None]) -> AsyncIterator[ActorId]:
         while not self._closed:
             version = self.server.version
-            for actor in await self.call(lambda: self.server.wakeful(names)):
+            for actor in await self.call(lambda: self.server.wakeful(queues)):
                 yield actor
             await self.server.change(version, self.server.clock.time() + POLL)
 
@@ -153,16 +153,22 @@ class FakeLease:
 
     # --- the protocol -------------------------------------------------------------------------------------------------
 
-    async def receive(self, queues: Collection[str] | None, count: int, timeout: float | None) -> Sequence[Delivery]:
+    async def turn(self, settle: Commit | None, take: Take) -> Sequence[Delivery]:
+        if settle is not None:
+            self.commit_soon(settle)
+        return await self._until(take.timeout, lambda: self._take(take.queues, take.limit)) or ()
+
+    async def until_due(self, queues: Collection[str] | None, timeout: float | None) -> None:
+        await self._until(timeout, lambda: self._call(lambda: self._server.ready(self.actor, queues)))
+
+    async def _until(self, timeout: float | None, look: Callable[[], Awaitable[T]]) -> T:
+        """What is seen when it is not empty, or when the time is up."""
         clock = self._server.clock
         deadline = None if timeout is None else clock.time() + timeout
         while True:
             version = self._server.version
-            taken = await self._take(queues, count)
-            if taken or (count == 0 and self._server.ready(self.actor, queues)):
-                return taken
-            if deadline is not None and clock.time() >= deadline:
-                return ()
+            if (seen := await look()) or (deadline is not None and clock.time() >= deadline):
+                return seen
             await self._change(version, deadline)
 
     async def _change(self, version: int, deadline: float | None) -> None:

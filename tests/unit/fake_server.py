@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -197,10 +197,13 @@ class Server:
                 message.holder = None
         self.changed()
 
-    def wakeful(self, names: Collection[str]) -> list[ActorId]:
+    def wakeful(self, queues: Mapping[str, Collection[str] | None]) -> list[ActorId]:
         actors = {m.offer.actor: None for m in self.messages.values() if m.live and m.holder is None}
-        idle = [actor for actor in actors if actor not in self.epochs and actor_name(actor) in names]
-        return [actor for actor in idle if self.ready(actor, {m.offer.queue for m in self.live(actor)})]
+        idle = [actor for actor in actors if actor not in self.epochs and actor_name(actor) in queues]
+        return [actor for actor in idle if self._has_work(actor, queues[actor_name(actor)])]
+
+    def _has_work(self, actor: ActorId, queues: Collection[str] | None) -> bool:
+        return bool(self.ready(actor, {m.offer.queue for m in self.live(actor)} if queues is None else queues))
 
     # --- leases -------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import pytest
 
 from agentq_nb import setup
 from agentq_nb.errors import ValidationFailed
-from agentq_nb.mailboxes.protocol import Commit, Offer, Settlement
+from agentq_nb.mailboxes.protocol import Commit, Offer, Settlement, Take
 from agentq_nb.mailboxes.retention import Retention
 from agentq_nb.naming import mint_id
 from tests.unit.fake_clock import settle
@@ -24,7 +24,7 @@ async def send_and_settle(setting: LocalSetting, outcome: str) -> str:
     await setting.keeper.offer([offer])
     lease = await setting.keeper.claim("actor/a", "host")
     assert lease is not None
-    (delivery,) = await lease.receive(["tasks"], 1, 0)
+    (delivery,) = await lease.turn(None, Take(["tasks"], 1, 0))
     if outcome != "none":
         await lease.commit(Commit([Settlement(delivery, outcome, error={})]))  # type: ignore[arg-type]
     await lease.release()

@@ -40,6 +40,7 @@ from agentq_nb.mailboxes.protocol import (
     Redeliver,
     Resume,
     Settlement,
+    Take,
 )
 from agentq_nb.naming import mint_id
 from tests.unit.fake_server import Epoch, Server
@@ -153,7 +154,7 @@ class KeeperMachine(RuleBasedStateMachine):
 
     def handed_out(self, actor: str, names: tuple[str, ...] | None, count: int) -> Any:
         lease, epoch = self.leases[actor]
-        real: list[Delivery] = list(self.run(lease.receive(names, count, 0)))
+        real: list[Delivery] = list(self.run(lease.turn(None, Take(names, count, 0))))
         model = self.model.take(epoch, names, count)
         assert [_visible(delivery) for delivery in real] == [_visible(delivery) for delivery in model]
         return multiple(*zip(real, model, strict=True))

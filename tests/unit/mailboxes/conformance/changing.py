@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from agentq_nb.errors import MessageUnknown
-from agentq_nb.mailboxes.protocol import Cancel, Commit, Outcome, Purge, Redeliver
+from agentq_nb.mailboxes.protocol import Cancel, Commit, Outcome, Purge, Redeliver, Take
 from agentq_nb.naming import mint_id
 from tests.unit.mailboxes.conformance.words import (
     ACTOR,
@@ -90,7 +90,7 @@ class Changing:
         first, _ = [await send(setting.keeper, body) for body in ("fails", "next")]
         lease = await claim(setting)
         await settle(lease, await take_one(lease), "again", delay=60.0, front=True, in_order=True)
-        waiting = asyncio.ensure_future(lease.receive(None, 1, None))
+        waiting = asyncio.ensure_future(lease.turn(None, Take(None)))
         await rest()
         assert not waiting.done()
         await setting.keeper.change(ACTOR, Cancel(first))

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from agentq_nb.errors import LeaseLost
-from agentq_nb.mailboxes.protocol import Commit
+from agentq_nb.mailboxes.protocol import Commit, Take
 from tests.unit.mailboxes.conformance.words import (
     ACTOR,
     HOST,
@@ -66,7 +66,7 @@ class Leasing:
 
     async def test_releasing_ends_the_wait_for_a_message(self, setting: Setting) -> None:
         lease = await claim(setting)
-        waiting = asyncio.ensure_future(lease.receive(None, 1, None))
+        waiting = asyncio.ensure_future(lease.turn(None, Take(None)))
         await rest()
         await lease.release()
         with pytest.raises(LeaseLost):
@@ -86,7 +86,7 @@ class Leasing:
     async def test_actors_with_due_work_and_no_lease_are_hinted(self, setting: Setting) -> None:
         await send(setting.keeper, actor="stranger/a")
         await send(setting.keeper, actor="worker/before")
-        hints = setting.keeper.wakeful(["worker"])
+        hints = setting.keeper.wakeful({"worker": None})
         assert await soon(anext(hints)) == "worker/before"
         await claim(setting, "worker/before")
         await send(setting.keeper, actor="stranger/b")
@@ -95,7 +95,7 @@ class Leasing:
 
     async def test_an_actor_that_is_run_is_not_hinted_until_it_is_released(self, setting: Setting) -> None:
         lease = await claim(setting)
-        hints = setting.keeper.wakeful(["worker"])
+        hints = setting.keeper.wakeful({"worker": None})
         hint = asyncio.ensure_future(anext(hints))
         await send(setting.keeper)
         await rest()
@@ -105,7 +105,7 @@ class Leasing:
 
     async def test_a_released_actor_without_due_work_is_not_hinted(self, setting: Setting) -> None:
         lease = await claim(setting)
-        hints = setting.keeper.wakeful(["worker"])
+        hints = setting.keeper.wakeful({"worker": None})
         hint = asyncio.ensure_future(anext(hints))
         await send(setting.keeper, delay=60.0)
         await lease.release()
@@ -115,7 +115,7 @@ class Leasing:
         assert await soon(hint) == OTHER
 
     async def test_an_actor_is_hinted_when_its_delayed_work_falls_due(self, setting: Setting) -> None:
-        hints = setting.keeper.wakeful(["worker"])
+        hints = setting.keeper.wakeful({"worker": None})
         hint = asyncio.ensure_future(anext(hints))
         await send(setting.keeper, delay=30.0)
         await rest()
@@ -125,10 +125,10 @@ class Leasing:
 
     async def test_scheduled_calls_are_work_too(self, setting: Setting) -> None:
         await send(setting.keeper, queue="$schedule")
-        assert await soon(anext(setting.keeper.wakeful(["worker"]))) == ACTOR
+        assert await soon(anext(setting.keeper.wakeful({"worker": None}))) == ACTOR
 
     async def test_two_who_ask_for_hints_both_get_them(self, setting: Setting) -> None:
-        both = [asyncio.ensure_future(anext(setting.keeper.wakeful(["worker"]))) for _ in range(2)]
+        both = [asyncio.ensure_future(anext(setting.keeper.wakeful({"worker": None}))) for _ in range(2)]
         await rest()
         await send(setting.keeper)
         assert [await soon(hint) for hint in both] == [ACTOR, ACTOR]

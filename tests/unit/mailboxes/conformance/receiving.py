@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from agentq_nb.mailboxes.protocol import Commit
+from agentq_nb.errors import LeaseLost
+from agentq_nb.mailboxes.protocol import Commit, Settlement, Take
 from tests.unit.mailboxes.conformance.words import (
     ACTOR,
     bodies,
@@ -63,7 +64,7 @@ class Receiving:
 
     async def test_receive_waits_for_the_first_message_only(self, setting: Setting) -> None:
         lease = await claim(setting)
-        waiting = asyncio.ensure_future(lease.receive(None, 10, None))
+        waiting = asyncio.ensure_future(lease.turn(None, Take(None, 10, None)))
         await rest()
         assert not waiting.done()
         await send(setting.keeper, "one")
@@ -71,7 +72,7 @@ class Receiving:
 
     async def test_receive_is_empty_after_its_timeout(self, setting: Setting) -> None:
         lease = await claim(setting)
-        waiting = asyncio.ensure_future(lease.receive(None, 1, 5.0))
+        waiting = asyncio.ensure_future(lease.turn(None, Take(None, 1, 5.0)))
         await rest()
         setting.clock.advance(4.9)
         await rest()
@@ -82,7 +83,7 @@ class Receiving:
     async def test_a_message_that_falls_due_ends_the_wait_for_it(self, setting: Setting) -> None:
         lease = await claim(setting)
         await send(setting.keeper, "later", delay=3.0)
-        waiting = asyncio.ensure_future(lease.receive(None, 1, None))
+        waiting = asyncio.ensure_future(lease.turn(None, Take(None)))
         await rest()
         assert not waiting.done()
         setting.clock.advance(3)
@@ -90,26 +91,73 @@ class Receiving:
 
     async def test_a_message_of_another_queue_does_not_end_the_wait(self, setting: Setting) -> None:
         lease = await claim(setting)
-        waiting = asyncio.ensure_future(lease.receive(["a"], 1, None))
+        waiting = asyncio.ensure_future(lease.turn(None, Take(["a"])))
         await send(setting.keeper, "b", "b")
         await rest()
         assert not waiting.done()
         await send(setting.keeper, "a", "a")
         assert bodies(await soon(waiting)) == ["a"]
 
-    async def test_count_zero_waits_until_something_is_due_and_takes_nothing(self, setting: Setting) -> None:
+    async def test_one_can_wait_until_something_is_due_and_take_nothing(self, setting: Setting) -> None:
         lease = await claim(setting)
-        waiting = asyncio.ensure_future(lease.receive(["tasks"], 0, None))
+        waiting = asyncio.ensure_future(lease.until_due(["tasks"], None))
         await rest()
         assert not waiting.done()
         await send(setting.keeper, "there")
-        assert list(await soon(waiting)) == []
-        assert list(await soon(lease.receive(["tasks"], 0, None))) == []
+        await soon(waiting)
+        await soon(lease.until_due(["tasks"], None))
         assert await drain(lease) == ["there"]
+
+    async def test_the_wait_until_something_is_due_ends_at_its_timeout(self, setting: Setting) -> None:
+        lease = await claim(setting)
+        await send(setting.keeper, queue="other")
+        waiting = asyncio.ensure_future(lease.until_due(["tasks"], 5.0))
+        await rest()
+        assert not waiting.done()
+        setting.clock.advance(5)
+        await soon(waiting)
+
+    async def test_a_turn_settles_what_it_is_given_and_takes_the_next(self, setting: Setting) -> None:
+        first, second = [await send(setting.keeper, number) for number in (1, 2)]
+        lease = await claim(setting)
+        done = Commit([Settlement(await take_one(lease), "completed")])
+        (delivery,) = await lease.turn(done, Take(None, timeout=0))
+        assert delivery.id == second
+        assert (await soon(setting.keeper.wait(first, None))).status == "completed"
+
+    async def test_a_turn_may_be_given_back_what_it_settles(self, setting: Setting) -> None:
+        await send(setting.keeper, "again")
+        lease = await claim(setting)
+        back = Commit([Settlement(await take_one(lease), "again", front=True)])
+        (delivery,) = await lease.turn(back, Take(None, timeout=0))
+        assert (bodies([delivery]), delivery.attempt) == (["again"], 2)
+
+    async def test_a_turn_that_is_cancelled_has_settled_and_taken_nothing(self, setting: Setting) -> None:
+        message = await send(setting.keeper, "settled")
+        lease = await claim(setting)
+        done = Commit([Settlement(await take_one(lease), "completed")])
+        turn = asyncio.ensure_future(lease.turn(done, Take(None)))
+        await asyncio.sleep(0)
+        turn.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await turn
+        await send(setting.keeper, "next")
+        assert (await soon(setting.keeper.wait(message, None))).status == "completed"
+        assert await drain(lease) == ["next"]
+
+    async def test_a_turn_with_a_stale_settlement_loses_the_lease(self, setting: Setting) -> None:
+        await setting.keeper.offer([offer_of(1), offer_of(2)])
+        lease = await claim(setting)
+        delivery = await take_one(lease)
+        await settle(lease, delivery)
+        with pytest.raises(LeaseLost):
+            await lease.turn(Commit([Settlement(delivery, "completed")]), Take(None, timeout=0))
+        await lease.release()
+        assert await drain(await claim(setting)) == [2]
 
     async def test_a_cancelled_receive_has_taken_nothing(self, setting: Setting) -> None:
         lease = await claim(setting)
-        waiting = asyncio.ensure_future(lease.receive(None, 1, None))
+        waiting = asyncio.ensure_future(lease.turn(None, Take(None)))
         await rest()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -121,7 +169,7 @@ class Receiving:
     async def test_a_receive_cancelled_at_any_moment_loses_nothing(self, setting: Setting, turns: int) -> None:
         """Cancelled while a message comes in: either it was handed out, or it still waits."""
         lease = await claim(setting)
-        waiting = asyncio.ensure_future(lease.receive(None, 1, None))
+        waiting = asyncio.ensure_future(lease.turn(None, Take(None)))
         await rest()
         sending = asyncio.ensure_future(send(setting.keeper, "kept"))
         for _ in range(turns):
@@ -137,7 +185,7 @@ class Receiving:
 
     async def test_several_may_wait_and_each_message_goes_to_one_of_them(self, setting: Setting) -> None:
         lease = await claim(setting)
-        waiting = [asyncio.ensure_future(lease.receive(None, 1, 60.0)) for _ in range(3)]
+        waiting = [asyncio.ensure_future(lease.turn(None, Take(None, 1, 60.0))) for _ in range(3)]
         await rest()
         await setting.keeper.offer([offer_of(number) for number in range(3)])
         received = [bodies(await soon(one)) for one in waiting]
@@ -148,7 +196,7 @@ class Receiving:
         scheduled = offer_of("call", "$schedule", delay=30.0)
         await lease.commit(Commit(schedule=[scheduled]))
         assert await status_of(setting.keeper, scheduled.id) == "delayed"
-        waiting = asyncio.ensure_future(lease.receive(["$schedule"], 1, None))
+        waiting = asyncio.ensure_future(lease.turn(None, Take(["$schedule"])))
         await rest()
         setting.clock.advance(30)
         assert [delivery.id for delivery in await soon(waiting)] == [scheduled.id]

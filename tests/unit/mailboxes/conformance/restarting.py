@@ -102,7 +102,7 @@ class Restarting:
     async def test_actors_with_due_work_are_hinted(self, setting: Setting, how: str) -> None:
         await send(setting.keeper)
         await restart(setting, how)
-        assert await soon(anext(setting.keeper.wakeful(["worker"]))) == ACTOR
+        assert await soon(anext(setting.keeper.wakeful({"worker": None}))) == ACTOR
 
     @survives
     async def test_what_was_destroyed_stays_so(self, setting: Setting, how: str) -> None:

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from agentq_nb.errors import LeaseLost
-from agentq_nb.mailboxes.protocol import Commit, Outcome, Settlement
+from agentq_nb.mailboxes.protocol import Commit, Outcome, Settlement, Take
 from tests.unit.mailboxes.conformance.words import (
     ACTOR,
     bodies,
@@ -108,7 +108,7 @@ class Settling:
         await send(setting.keeper, "back")
         lease = await claim(setting)
         delivery = await take_one(lease)
-        waiting = asyncio.ensure_future(lease.receive(None, 1, None))
+        waiting = asyncio.ensure_future(lease.turn(None, Take(None)))
         await rest()
         await settle(lease, delivery, "released", front=True)
         assert bodies(await soon(waiting)) == ["back"]

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from agentq_nb.errors import LeaseLost, MessageUnknown, Unavailable
-from agentq_nb.mailboxes.protocol import Cancel, Purge
+from agentq_nb.mailboxes.protocol import Cancel, Purge, Take
 from agentq_nb.naming import mint_id
 from tests.unit.mailboxes.conformance.words import (
     ACTOR,
@@ -122,7 +122,7 @@ class Waiting:
 
     async def test_closing_takes_every_lease_away(self, setting: Setting) -> None:
         lease = await claim(setting)
-        receiving = asyncio.ensure_future(lease.receive(None, 1, None))
+        receiving = asyncio.ensure_future(lease.turn(None, Take(None)))
         await rest()
         await setting.keeper.close()
         await soon(lease.lost.wait())
@@ -145,7 +145,7 @@ class Waiting:
             await setting.keeper.exists(ACTOR)
 
     async def test_closing_ends_the_hints(self, setting: Setting) -> None:
-        hint = asyncio.ensure_future(anext(setting.keeper.wakeful(["worker"]), None))
+        hint = asyncio.ensure_future(anext(setting.keeper.wakeful({"worker": None}), None))
         await rest()
         await setting.keeper.close()
         assert await soon(hint) is None

@@ -7,7 +7,17 @@ import json
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, TypeVar
 
-from agentq_nb.mailboxes.protocol import Commit, Delivery, Lease, Mailboxes, Offer, Outcome, QueueStatus, Settlement
+from agentq_nb.mailboxes.protocol import (
+    Commit,
+    Delivery,
+    Lease,
+    Mailboxes,
+    Offer,
+    Outcome,
+    QueueStatus,
+    Settlement,
+    Take,
+)
 from agentq_nb.naming import ActorId, MessageId, mint_id
 from tests.unit.mailboxes.settings import Setting
 
@@ -40,7 +50,7 @@ async def claim(setting: Setting, actor: ActorId = ACTOR) -> Lease:
 
 async def take(lease: Lease, count: int = 1, queues: Collection[str] | None = None) -> list[Delivery]:
     """What is handed out at once."""
-    return list(await lease.receive(queues, count, 0))
+    return list(await lease.turn(None, Take(queues, count, 0)))
 
 
 async def take_one(lease: Lease, queues: Collection[str] | None = None) -> Delivery:
