@@ -101,12 +101,11 @@ class Holdings:
 
     def hold(self, receiver: Receiver, limit: float | None) -> None:
         """It was given messages: their time runs, ``limit`` seconds."""
-        owner = self._owner
         receiver.interrupted = None
         if limit is not None:
+            owner = self._owner
             until = owner.clock.time() + limit
             receiver.timer = owner.clock.call_at(until, lambda: owner.interrupt(receiver, "timed_out"))
-        owner.changed()
 
     def leave(self, receiver: Receiver) -> None:
         """It holds nothing any more and asks for nothing: others may."""

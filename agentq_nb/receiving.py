@@ -73,7 +73,7 @@ class Mailbox:
         self, count: int, names: Names = None, timeout: float | None = None, completable: bool = False
     ) -> list[Message[Any, Any]]:
         """Up to ``count`` messages as one delivery; empty after ``timeout`` seconds. Waits for the first one only."""
-        return await self.receive(self._own_receiver(), self._names(names), count, timeout, completable)
+        return await self.receive(self._own_receiver(), self._names(names), max(1, count), timeout, completable)
 
     async def try_next(self, names: Names = None, completable: bool = False) -> Message[Any, Any] | None:
         """The next message if one is due and free to be taken; never waits for one."""
@@ -127,7 +127,7 @@ class Mailbox:
         receiver.task = asyncio.current_task()
         commit = self._settlement(receiver)
         receiver.names, receiver.completable = names, completable
-        take = Take(names, max(1, count), 0)
+        take = Take(names, count, 0)
         deadline = None if timeout is None else clock.time() + timeout
         while True:
             if self._may_ask(receiver):
@@ -214,8 +214,8 @@ class Mailbox:
                 holdings.hold(receiver, limit)
             else:
                 holdings.leave(receiver)
-                if commit is not None:
-                    owner.changed()
+            if bool(received) is (commit is None):  # it holds something now and did not before, or the other way round
+                owner.changed()
         if received:
             current_receiver.set(receiver)
         elif current_receiver.get() is receiver:
@@ -224,8 +224,8 @@ class Mailbox:
 
     def _open(self, receiver: Receiver, queue: Queue[Any, Any], delivery: Delivery) -> Message[Any, Any] | None:
         """The delivery as a message in the receiver's hands; None when it is a dead letter instead."""
-        if (crashed := settling.too_many_crashes(delivery, queue.retry)) is not None:
-            self._bury(delivery, crashed)
+        if delivery.crashes >= queue.retry.crashes:
+            self._bury(delivery, settling.crashed_too_often(delivery))
             return None
         try:
             body = queue.body.load(delivery.body, lambda: f"Message {delivery.id} of queue '{delivery.queue}'")

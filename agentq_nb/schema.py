@@ -7,7 +7,7 @@ reach a queue, so each is an error here, before anything is written.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -34,6 +34,9 @@ _FAITHFUL = frozenset(
 )
 """Kinds of pydantic's core schemas whose validator lets nothing through that their serializer would object to."""
 
+_NULLABLE = frozenset(("any", "none", "nullable", "float"))
+"""Those of them that may become null, as NaN does."""
+
 
 class Schema(Generic[T]):
     """One declared type: a pydantic model, dataclass, TypedDict, union, ``Any`` (any JSON), …"""
@@ -45,6 +48,7 @@ class Schema(Generic[T]):
         self._validator, self._serializer = adapter.validator, adapter.serializer
         self._may_hold_bytes = _mentions_bytes(adapter)
         self._is_faithful = _is_faithful(adapter.core_schema)
+        self._is_never_null = self._is_faithful and _NULLABLE.isdisjoint(_kinds(adapter.core_schema))
 
     def validate(self, value: Any, what: What) -> T:
         """``value`` as the declared type. Raises ``actor.validation_error`` naming ``what``."""
@@ -72,7 +76,7 @@ class Schema(Generic[T]):
             encoded = self._serializer.to_json(value, warnings=False if fits else "error")
         except (PydanticSerializationError, ValueError, RecursionError) as error:
             raise ValidationFailed(f"{_text(what)} cannot be written as JSON: {error}") from None
-        if b"null" in encoded or self._may_hold_bytes:
+        if not (fits and self._is_never_null) and (b"null" in encoded or self._may_hold_bytes):
             _refuse_unwritable(self._serializer.to_python(value), what)
         return encoded
 
@@ -114,8 +118,12 @@ def _failed(what: What, error: ValidationError) -> ValidationFailed:
 
 def _is_plain(value: Any, what: What) -> bool:
     """Whether it is made of JSON's own types only. Refuses bytes: pydantic would quietly decode those given for a str."""
-    if type(value) is dict and _PLAIN.issuperset(map(type, cast(dict[Any, Any], value).values())):
-        return True
+    if type(value) is dict:
+        for field in cast(dict[Any, Any], value).values():
+            if type(field) not in _PLAIN:
+                break
+        else:
+            return True
     if isinstance(value, BaseModel):
         return False
     pending: list[Any] = [value]
@@ -160,6 +168,19 @@ def _refuse_unwritable(value: Any, what: What) -> None:
 
 def _mentions_bytes(adapter: TypeAdapter[Any]) -> bool:
     return "'bytes'" in repr(adapter.core_schema)
+
+
+def _kinds(schema: Any) -> Iterator[str]:
+    """The kinds that a core schema of pydantic is made of."""
+    if isinstance(schema, list):
+        for part in cast("list[Any]", schema):
+            yield from _kinds(part)
+    elif isinstance(schema, Mapping):
+        parts = cast(Mapping[str, Any], schema)
+        if isinstance(kind := parts.get("type"), str):
+            yield kind
+        for part in parts.values():
+            yield from _kinds(part)
 
 
 def _is_faithful(schema: Any) -> bool:

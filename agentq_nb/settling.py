@@ -100,10 +100,8 @@ def _failed(owner: Owner, delivery: Delivery, described: dict[str, Any], after: 
     return Settlement(delivery, "again", error=described, delay=delay, front=True, in_order=retry.in_order)
 
 
-def too_many_crashes(delivery: Delivery, retry: Retry) -> dict[str, Any] | None:
-    """The error of a message that is not handed out again because the kernel died with it each time; else None."""
-    if delivery.crashes < retry.crashes:
-        return None
+def crashed_too_often(delivery: Delivery) -> dict[str, Any]:
+    """The error of a message that is not handed out again because the kernel died with it each time."""
     reason = f"The kernel died {delivery.crashes} times in a row while this message was handled."
     return {**describe_text(reason), "group": "queue", "code": "crashed"}
 

@@ -117,8 +117,8 @@ class Supervisor:
                     calls.start_soon(self._call_one, delivery)
 
     async def _call_one(self, delivery: Delivery) -> None:
-        if (crashed := settling.too_many_crashes(delivery, _SCHEDULED)) is not None:
-            self._write(Commit([Settlement(delivery, "dead", error=crashed)]))
+        if delivery.crashes >= _SCHEDULED.crashes:
+            self._write(Commit([Settlement(delivery, "dead", error=settling.crashed_too_often(delivery))]))
             return
         name, arguments = schedule.read(delivery)
         try:

@@ -61,7 +61,6 @@ def _take_in(stock: Stock, offers: Sequence[Offer], known: Set[MessageId]) -> tu
         for offer in offers:
             found = _find(stock, offer, known)
             if found is None:
-                _check_room(stock, offer)
                 entries.append(stock.enter(offer))
                 accepted.append(Accepted(offer.id))
             else:
@@ -84,9 +83,3 @@ def _find(stock: Stock, offer: Offer, known: Set[MessageId]) -> MessageId | None
     if named[1] != digest(offer.body):
         raise IdempotencyConflict(offer.idempotency_key, named[0])
     return named[0]
-
-
-def _check_room(stock: Stock, offer: Offer) -> None:
-    """Raises QueueFull."""
-    if offer.max_size is not None and stock.box(offer.actor).shelf(offer.queue).live >= offer.max_size:
-        raise QueueFull(offer.actor, offer.queue, offer.max_size)

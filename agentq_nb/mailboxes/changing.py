@@ -93,7 +93,7 @@ async def _redeliver(ledger: Ledger, message: MessageId) -> int:
     fold.replay(revived, [*read, (order, 0.0, "message.redelivered", stored.actor, message, "{}")])
     entry = revived[message]
     await _reclaim_key(ledger, entry)
-    stock.hold(entry)
+    stock.hold(entry, stock.shelf(entry.actor, entry.queue))
     entry.shelf.dead.pop(message, None)
     ledger.results.forget(message)
     await ledger.write([rows.of_message("message.redelivered", entry)], lambda: stock.arrive([entry]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from agentq_nb.errors import LeaseLost
 from agentq_nb.mailboxes import rows
@@ -16,17 +16,18 @@ from agentq_nb.store import Row
 class Applied:
     """A commit that memory has taken in: its rows, still to be written, and what may be known once they are durable."""
 
-    rows: list[Row] = field(default_factory=list[Row])
-    finished: list[StoredResult] = field(default_factory=list[StoredResult])
-    arrivals: list[Entry] = field(default_factory=list[Entry])
-    ended: list[Pausing] = field(default_factory=list[Pausing])
+    rows: list[Row]
+    finished: list[StoredResult]
+    arrivals: list[Entry]
+    ended: list[Pausing]
     """The pauses that end with the actor."""
 
     def tell(self, ledger: Ledger) -> None:
         """It is durable."""
         for pause in self.ended:
             ledger.stock.end_pause(pause)
-        ledger.stock.arrive(self.arrivals)
+        if self.arrivals:
+            ledger.stock.arrive(self.arrivals)
         ledger.results.publish(self.finished)
 
 
@@ -35,7 +36,7 @@ def apply(ledger: Ledger, box: Box, commit: Commit) -> Applied:
 
     Raises LeaseLost: nothing was applied.
     """
-    applied = Applied()
+    applied = Applied([], [], [], [])
     for settlement in commit.settlements:
         _check_held(ledger, settlement)
     for settlement in commit.settlements:
@@ -75,21 +76,20 @@ def _check_held(ledger: Ledger, settlement: Settlement) -> None:
 def _settle(ledger: Ledger, settlement: Settlement, applied: Applied) -> None:
     entry = ledger.stock.entries[settlement.delivery.id]
     outcome = settlement.outcome
-    ledger.stock.take_back(entry)
-    if outcome in ("again", "released"):
-        if entry.cancelling:
-            row, result = ledger.cancel(entry, handled=True)
-            applied.rows.append(row)
-            applied.finished.append(result)
-            return
+    if outcome not in ("again", "released"):
+        applied.rows.append(rows.settled(entry, settlement, 0.0))
+        status: FinalStatus = "completed" if outcome == "completed" else "failed"
+        applied.finished.append(ledger.settle(entry, status, settlement.reply, settlement.error, handled=True))
+    elif entry.cancelling:
+        row, result = ledger.cancel(entry, handled=True)
+        applied.rows.append(row)
+        applied.finished.append(result)
+    else:
         due = ledger.clock.time() + settlement.delay if settlement.delay > 0 else 0.0
         applied.rows.append(rows.settled(entry, settlement, due))
+        ledger.stock.take_back(entry)
         _repeat(entry, settlement, due)
         ledger.stock.place(entry)
-        return
-    applied.rows.append(rows.settled(entry, settlement, 0.0))
-    status: FinalStatus = "completed" if outcome == "completed" else "failed"
-    applied.finished.append(ledger.settle(entry, status, settlement.reply, settlement.error, handled=True))
 
 
 def _repeat(entry: Entry, settlement: Settlement, due: float) -> None:

@@ -160,6 +160,6 @@ def _delivery(entry: Entry) -> Delivery:
         entry.failures,
         entry.crashes,
         entry.created_at,
-        token=entry.starts,
-        attempt=1 + entry.ended,
+        entry.starts,  # the token
+        1 + entry.ended,  # the attempt
     )

@@ -63,7 +63,8 @@ class Ledger:
 
     def check(self) -> None:
         """Raises Unavailable when the host is stopped, StoreWriteFailed after a failed write."""
-        self.check_open()
+        if self.closed:
+            self.check_open()
         if self.failure is not None:
             raise StoreWriteFailed(f"Writing failed and is tried again: {self.failure.message}")
 

@@ -52,11 +52,6 @@ class Entry:
     shelf: Shelf = field(init=False)
     """Where it is counted; set when it is held (see ``Stock.hold``)."""
 
-    @property
-    def rank(self) -> Rank:
-        """Who is handed out first: what comes again first, then priority, then the order of sending."""
-        return (not self.front, -self.priority, self.order)
-
 
 @dataclass(slots=True, eq=False)
 class Pausing:
@@ -91,8 +86,9 @@ class Shelf:
     """How many completed or failed for good since this memory began."""
 
     def add(self, entry: Entry) -> None:
-        """Make it ready to be handed out."""
-        heapq.heappush(self.ready, (entry.rank, next(_serial), entry))
+        """Make it ready to be handed out: what comes again first, then by priority, then in the order of sending."""
+        rank = (not entry.front, -entry.priority, entry.order)
+        heapq.heappush(self.ready, (rank, next(_serial), entry))
 
     def head(self) -> Entry | None:
         """The message that is next, if one may be handed out now."""
@@ -129,9 +125,6 @@ class Waiter:
 
     queues: Collection[str] | None
     woken: asyncio.Future[None]
-
-    def wants(self, queue: str) -> bool:
-        return wanted(queue, self.queues)
 
     def wake(self) -> None:
         if not self.woken.done():
@@ -183,5 +176,5 @@ class Box:
     def wake(self, queue: str) -> None:
         """Let all who wait for this queue have a look: the first to ask takes it."""
         for waiter in self.waiters:
-            if waiter.wants(queue):
+            if wanted(queue, waiter.queues):
                 waiter.wake()

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from agentq_nb.clock import Clock
+from agentq_nb.errors import QueueFull
 from agentq_nb.mailboxes.fold import Memory
 from agentq_nb.mailboxes.keys import Keys
 from agentq_nb.mailboxes.memory import Box, Entry, Pausing, Shelf
@@ -38,7 +39,7 @@ class Stock:
         self.boxes, self.entries, self._order = memory.boxes, memory.entries, order
         self.keys = Keys()
         for entry in memory.entries.values():
-            entry.shelf = self.box(entry.actor).shelf(entry.queue)
+            entry.shelf = self.shelf(entry.actor, entry.queue)
         for (actor, queue, key), message in memory.keys.items():
             self.keys.name(actor, queue, key, message, memory.entries[message].body)
         for actor, queue, until in memory.pauses:
@@ -51,6 +52,11 @@ class Stock:
             box = self.boxes[actor] = Box(actor)
         return box
 
+    def shelf(self, actor: ActorId, queue: str) -> Shelf:
+        box = self.boxes.get(actor)
+        shelf = None if box is None else box.shelves.get(queue)
+        return self.box(actor).shelf(queue) if shelf is None else shelf
+
     def next_order(self) -> int:
         self._order += 1
         return self._order
@@ -58,21 +64,24 @@ class Stock:
     # --- in -----------------------------------------------------------------------------------------------------------
 
     def enter(self, offer: Offer) -> Entry:
-        """Take an offer in; it is handed out only after :meth:`arrive`."""
+        """Take an offer in; it is handed out only after :meth:`arrive`. Raises QueueFull."""
+        message, actor, queue, body, priority, delay, key, max_size = offer
+        shelf = self.shelf(actor, queue)
+        if max_size is not None and shelf.live >= max_size:
+            raise QueueFull(actor, queue, max_size)
         now = self._clock.time()
-        message, actor, queue, body, priority, delay, key, _ = offer
         due = now + delay if delay else 0.0
-        entry = Entry(message, actor, queue, body, self.next_order(), now, priority, due, key=key)
-        self.hold(entry)
+        entry = Entry(message, actor, queue, body, self.next_order(), now, priority, due, False, key)
+        self.hold(entry, shelf)
         if key is not None:
             self.keys.name(actor, queue, key, message, body)
         return entry
 
-    def hold(self, entry: Entry) -> None:
+    def hold(self, entry: Entry, shelf: Shelf) -> None:
         """Count an entry as live."""
         self.entries[entry.id] = entry
-        entry.shelf = self.box(entry.actor).shelf(entry.queue)
-        entry.shelf.live += 1
+        entry.shelf = shelf
+        shelf.live += 1
 
     def withdraw(self, entries: Iterable[Entry]) -> None:
         """They were entered just now, and are not taken in after all."""
@@ -123,7 +132,8 @@ class Stock:
         shelf.live -= 1
         shelf.handled += status in ("completed", "failed")
         if entry.running:
-            self.take_back(entry)
+            del shelf.running[entry.id]
+            entry.running = False
         elif shelf.delayed:
             shelf.delayed.pop(entry.id, None)
             if entry in shelf.blockers:
@@ -141,7 +151,7 @@ class Stock:
 
     def pause(self, actor: ActorId, queue: str, until: float | None) -> Pausing:
         """From now on; it ends by itself only after :meth:`expect_end`."""
-        shelf = self.box(actor).shelf(queue)
+        shelf = self.shelf(actor, queue)
         if shelf.pause is not None:
             shelf.pause.gone = True
         shelf.pause = Pausing(actor, queue, math.inf if until is None else until, self.next_order())
@@ -163,7 +173,7 @@ class Stock:
         if pause.gone:
             return
         pause.gone = True
-        shelf = self.box(pause.actor).shelf(pause.queue)
+        shelf = self.shelf(pause.actor, pause.queue)
         shelf.pause = None
         self.announce(shelf)
 
