@@ -88,16 +88,20 @@ class Holdings:
                 return holder
         return None
 
-    def ask(self, receiver: Receiver, commit: Commit | None) -> None:
+    def ask(self, receiver: Receiver, commit: Commit | None) -> bool:
         """It asks the keeper for messages: until :meth:`hold` or :meth:`leave` nobody else does.
 
-        ``commit`` settles what it holds in the same turn; None: it holds nothing.
+        ``commit`` settles what it holds in the same turn; None: it holds nothing. Returns whether it is to leave when it
+        is given nothing: not so when its last message is still being settled.
         """
         if commit is not None:
             self._count(commit)
             self._drop(receiver)
-        if receiver not in self._receivers:  # it may be settling its last message still
-            self._receivers.append(receiver)
+            return True
+        if receiver in self._receivers:
+            return False
+        self._receivers.append(receiver)
+        return True
 
     def hold(self, receiver: Receiver, limit: float | None) -> None:
         """It was given messages: their time runs, ``limit`` seconds."""

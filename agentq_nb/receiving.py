@@ -200,7 +200,7 @@ class Mailbox:
         owner, holdings = self._owner, self._holdings
         received: list[Message[Any, Any]] = []
         limit: float | None = None
-        holdings.ask(receiver, commit)
+        leaves = holdings.ask(receiver, commit)
         try:
             deliveries = await owner.lease.turn(commit, take)
             for delivery in deliveries:
@@ -212,7 +212,7 @@ class Mailbox:
         finally:
             if received:
                 holdings.hold(receiver, limit)
-            else:
+            elif leaves:
                 holdings.leave(receiver)
             if bool(received) is (commit is None):  # it holds something now and did not before, or the other way round
                 owner.changed()

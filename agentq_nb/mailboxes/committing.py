@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agentq_nb.errors import LeaseLost
@@ -18,8 +19,8 @@ class Applied:
 
     rows: list[Row]
     finished: list[StoredResult]
-    arrivals: list[Entry]
-    ended: list[Pausing]
+    arrivals: Sequence[Entry] = ()
+    ended: Sequence[Pausing] = ()
     """The pauses that end with the actor."""
 
     def tell(self, ledger: Ledger) -> None:
@@ -36,7 +37,7 @@ def apply(ledger: Ledger, box: Box, commit: Commit) -> Applied:
 
     Raises LeaseLost: nothing was applied.
     """
-    applied = Applied([], [], [], [])
+    applied = Applied([], [])
     for settlement in commit.settlements:
         _check_held(ledger, settlement)
     for settlement in commit.settlements:
@@ -46,11 +47,11 @@ def apply(ledger: Ledger, box: Box, commit: Commit) -> Applied:
             applied.rows.append(rows.of_actor("actor.created", box.actor))
         box.state = commit.state
         applied.rows.append(rows.state(box.actor, commit.state))
-    for offer in commit.schedule:
-        if offer.id not in ledger.stock.entries:
-            entry = ledger.stock.enter(offer)
-            applied.arrivals.append(entry)
-            applied.rows.append(rows.queued(entry))
+    if commit.schedule:
+        applied.arrivals = [
+            ledger.stock.enter(offer) for offer in commit.schedule if offer.id not in ledger.stock.entries
+        ]
+        applied.rows += map(rows.queued, applied.arrivals)
     if commit.destroy:
         _destroy(ledger, box, applied)
     return applied
@@ -63,7 +64,7 @@ def _destroy(ledger: Ledger, box: Box, applied: Applied) -> None:
         applied.finished.append(result)
     box.state = None
     applied.rows.append(rows.of_actor("actor.destroyed", box.actor))
-    applied.ended += [shelf.pause for shelf in box.shelves.values() if shelf.pause is not None]
+    applied.ended = [shelf.pause for shelf in box.shelves.values() if shelf.pause is not None]
 
 
 def _check_held(ledger: Ledger, settlement: Settlement) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from agentq_nb.errors import LeaseLost, StoreError, Unavailable
 from agentq_nb.mailboxes import committing, rows
+from agentq_nb.mailboxes.committing import Applied
 from agentq_nb.mailboxes.ledger import Ledger
 from agentq_nb.mailboxes.memory import Box, Entry, Waiter
 from agentq_nb.mailboxes.protocol import Commit, Delivery, Take
@@ -34,20 +35,21 @@ class LocalLease:
             raise LeaseLost(f"Actor '{self.actor}' is not run here any more: nothing was written.")
 
     async def turn(self, settle: Commit | None, take: Take) -> Sequence[Delivery]:
-        if settle is not None:
-            self.commit_soon(settle)
-        else:
-            self.check()
+        self.check()
         queues, limit, timeout = take
+        applied = None if settle is None else committing.apply(self._ledger, self._box, settle)
         entries = self._box.take(queues, limit)
-        if not entries and timeout != 0:
+        if not entries:
+            if applied is not None:
+                self._append(applied)
+                applied = None
             deadline = self._deadline(timeout)
             while not entries and not self._is_past(deadline):
                 await self._woken(queues, deadline)
                 entries = self._box.take(queues, limit)
-        if not entries:
-            return ()
-        if (durable := self._write_starts(entries)) is not None:
+            if not entries:
+                return ()
+        if (durable := self._write_starts(entries, applied)) is not None:
             await self._until_started(entries, durable)
         return [_delivery(entry) for entry in entries if entry.running]
 
@@ -87,17 +89,23 @@ class LocalLease:
             raise LeaseLost(str(error)) from error
         self._put_back([entry for entry in entries if entry.cancelling])
 
-    def _write_starts(self, entries: Sequence[Entry]) -> asyncio.Future[None] | None:
-        """Write that these were handed out. A future when that must be durable first.
+    def _write_starts(self, entries: Sequence[Entry], applied: Applied | None) -> asyncio.Future[None] | None:
+        """Write that these were handed out, after what was settled before. A future when that must be durable first.
 
         After an unclean end that is so for all that was there before: a message that kills the kernel at once would
         otherwise take its own start with it, and never be counted.
         """
-        written = [rows.started(entry) for entry in entries]
+        applied = applied or Applied([], [])
+        for entry in entries:
+            applied.rows.append(rows.started(entry))
         if self._ledger.careful and any(entry.old for entry in entries):
-            return self._ledger.write(written)
-        self._ledger.append(written)
+            return self._ledger.write(applied.rows, applied.tell, self._ledger)
+        self._append(applied)
         return None
+
+    def _append(self, applied: Applied) -> None:
+        if applied.rows:
+            self._ledger.append(applied.rows, applied.tell, self._ledger)
 
     def _put_back(self, entries: Sequence[Entry]) -> None:
         """Uncounted, first in their queues. Nothing to do when a failed write has taken everything back already."""
@@ -129,9 +137,7 @@ class LocalLease:
 
     def commit_soon(self, commit: Commit) -> None:
         self.check()
-        applied = committing.apply(self._ledger, self._box, commit)
-        if applied.rows:
-            self._ledger.append(applied.rows, applied.tell, self._ledger)
+        self._append(committing.apply(self._ledger, self._box, commit))
 
     async def release(self) -> None:
         if self._over:

@@ -79,7 +79,7 @@ class Ledger:
             elif durable is not None:
                 durable(*given)
 
-        self.log.append(written, self._fail if durable is None else done, self.clock.time())
+        self.log.append(written, None if durable is None else done, self.clock.time())
 
     def write(
         self, written: Sequence[Row], durable: Callable[[*Given], None] | None = None, *given: *Given
@@ -101,8 +101,8 @@ class Ledger:
         self.log.append(written, done, self.clock.time())
         return future
 
-    def _fail(self, error: StoreError | None) -> None:
-        if error is None or self.failure is not None:
+    def _fail(self, error: StoreError) -> None:
+        if self.failure is not None:
             return
         self.failure = error
         self.stock.lose_leases()
