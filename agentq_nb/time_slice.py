@@ -37,6 +37,8 @@ class TimeSlices:
         """Return when the loop has had its turn, and it is this caller's."""
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
+        if self._since is None:
+            self._begin(self._now())
         await waiting
 
     def _begin(self, now: float) -> None:

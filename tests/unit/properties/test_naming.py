@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 
@@ -66,3 +67,18 @@ def test_ids_are_unique_and_those_of_a_later_millisecond_sort_later() -> None:
 )
 def test_class_names_become_what_users_type(name: str, typed: str) -> None:
     assert snake_case(name) == typed
+
+
+def test_a_forked_child_mints_ids_of_its_own() -> None:
+    mint_id()
+    read, write = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(write, "".join(mint_id() for _ in range(200)).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(write)
+    with os.fdopen(read) as told:
+        text = told.read()
+    theirs = {text[start + 10 : start + 25] for start in range(0, len(text), 25)}
+    ours = {mint_id()[10:] for _ in range(600)}
+    assert (len(theirs), theirs & ours) == (200, set())

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, computed_field, field_validator
 from typing_extensions import TypedDict
 
 from agentq_nb.errors import ValidationFailed
@@ -133,6 +133,90 @@ def test_a_field_assigned_badly_is_refused_when_it_is_written() -> None:
     value.count = "not a number"  # type: ignore[assignment]
     with pytest.raises(ValidationFailed):
         Schema[Model](Model).encode(value, "it")
+
+
+class WrongDefault(BaseModel):
+    count: int = "many"  # type: ignore[assignment]
+
+
+class Computing(BaseModel):
+    count: int
+
+    @computed_field
+    @property
+    def half(self) -> int:
+        return "a half"  # type: ignore[return-value]
+
+
+class Changing(BaseModel):
+    count: int
+
+    @field_validator("count")
+    @classmethod
+    def change(cls, count: int) -> Any:
+        return [count]
+
+
+class ChangingLater(BaseModel):
+    count: int
+
+    def model_post_init(self, context: Any) -> None:
+        self.count = "later"  # type: ignore[assignment]
+
+
+class Naming(BaseModel):
+    """Fields that are called as the parts of pydantic's schemas are."""
+
+    default: Computing
+    metadata: int = 0
+
+
+@pytest.mark.parametrize("declared", [WrongDefault, Computing, Changing, ChangingLater])
+def test_what_a_type_makes_of_a_plain_value_is_refused_where_it_does_not_fit(declared: Any) -> None:
+    value = {} if declared is WrongDefault else {"count": 1}
+    with pytest.raises(ValidationFailed):
+        Schema[Any](declared).dump(value, "it")
+    with pytest.raises(ValidationFailed):
+        Schema[Any](list[declared]).dump([value], "it")
+
+
+def test_what_is_inside_is_looked_at_whatever_its_field_is_called() -> None:
+    with pytest.raises(ValidationFailed):
+        Schema[Any](Naming).dump({"default": {"count": 1}}, "it")
+
+
+def test_a_field_assigned_badly_is_refused_deep_inside_too() -> None:
+    value = Model(name="a")
+    value.count = "not a number"  # type: ignore[assignment]
+    with pytest.raises(ValidationFailed):
+        Schema[Any](dict[str, list[Model]]).dump({"models": [value]}, "it")
+
+
+@given(st.dictionaries(texts, st.none() | st.floats() | texts | st.binary(), max_size=3))
+def test_a_plain_dict_is_written_or_refused_as_a_list_of_it_is(value: dict[str, Any]) -> None:
+    schema, listed = Schema[Any](dict[str, Any]), Schema[Any](list[dict[str, Any]])
+    try:
+        expected = listed.dump([value], "it")[1:-1]
+    except ValidationFailed:
+        with pytest.raises(ValidationFailed):
+            schema.dump(value, "it")
+    else:
+        assert schema.dump(value, "it") == expected
+
+
+def test_the_name_of_a_value_is_made_for_an_error_only() -> None:
+    asked: list[str] = []
+
+    def what() -> str:
+        asked.append("asked")
+        return "The body"
+
+    schema = Schema[Model](Model)
+    schema.load(schema.dump({"name": "a"}, what), what)
+    assert not asked
+    for refused in (lambda: schema.dump({"name": b"a"}, what), lambda: schema.load(b"{}", what)):
+        with pytest.raises(ValidationFailed, match="The body"):
+            refused()
 
 
 def test_a_value_that_holds_itself_is_refused() -> None:

@@ -127,6 +127,19 @@ class Leasing:
         await send(setting.keeper, queue="$schedule")
         assert await soon(anext(setting.keeper.wakeful({"worker": None}))) == ACTOR
 
+    async def test_only_work_in_the_queues_that_count_is_hinted(self, setting: Setting) -> None:
+        await send(setting.keeper, actor="worker/before")
+        hints = setting.keeper.wakeful({"worker": ("$schedule",), "other": None})
+        hint = asyncio.ensure_future(anext(hints))
+        await send(setting.keeper, actor="worker/after")
+        await rest()
+        assert not hint.done()
+        await send(setting.keeper, queue="$schedule", actor="worker/scheduled")
+        assert await soon(hint) == "worker/scheduled"
+        await claim(setting, "worker/scheduled")
+        await send(setting.keeper, actor="other/any")
+        assert await soon(anext(hints)) == "other/any"
+
     async def test_two_who_ask_for_hints_both_get_them(self, setting: Setting) -> None:
         both = [asyncio.ensure_future(anext(setting.keeper.wakeful({"worker": None}))) for _ in range(2)]
         await rest()

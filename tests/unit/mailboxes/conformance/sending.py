@@ -98,6 +98,13 @@ class Sending:
             await setting.keeper.offer([offer_of("elsewhere", actor=OTHER), offer_of("too much", max_size=1)])
         assert await counts(setting.keeper) == {(ACTOR, "tasks"): {"ready": 1}}
 
+    async def test_what_is_refused_takes_neither_room_nor_keys(self, setting: Setting) -> None:
+        offers = [offer_of(1, max_size=1, idempotency_key="k"), offer_of(2, max_size=1)]
+        with pytest.raises(QueueFull):
+            await setting.keeper.offer(offers)
+        assert await send(setting.keeper, "another", max_size=1, idempotency_key="k") not in [o.id for o in offers]
+        assert await drain(await claim(setting)) == ["another"]
+
     async def test_capacity_counts_running_and_delayed_messages_but_neither_settled_nor_dead_ones(
         self, setting: Setting
     ) -> None:
