@@ -71,7 +71,11 @@ def actor_key(actor: ActorId) -> tuple[str, ...]:
 
 def mint_id() -> MessageId:
     """A new id: 40 bits of milliseconds, so that ids made later sort later, then 60 random bits."""
-    return f"{time.time_ns() // 1_000_000 & 0xFFFFFFFFFF:010x}{_random_digits()}"
+    try:
+        random = _drawn.pop()
+    except IndexError:
+        random = _draw()
+    return f"{time.time_ns() // 1_000_000 & 0xFFFFFFFFFF:010x}{random}"
 
 
 _drawn: list[str] = []
@@ -79,14 +83,11 @@ _drawn: list[str] = []
 os.register_at_fork(after_in_child=_drawn.clear)
 
 
-def _random_digits() -> str:
-    """15 hexadecimal digits. The system is asked once for 256 ids."""
-    try:
-        return _drawn.pop()
-    except IndexError:
-        digits = os.urandom(8 * 256).hex()
-        _drawn.extend(digits[start : start + 15] for start in range(16, len(digits), 16))
-        return digits[:15]
+def _draw() -> str:
+    """15 random hexadecimal digits, and those of the next 255 ids: the system is asked once for all."""
+    digits = os.urandom(8 * 256).hex()
+    _drawn.extend(digits[start : start + 15] for start in range(16, len(digits), 16))
+    return digits[:15]
 
 
 def earliest_id() -> MessageId:

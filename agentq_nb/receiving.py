@@ -177,23 +177,21 @@ class Mailbox:
         """
         for other in receiver.call.receivers:
             if other.held and other.dropped and other is not receiver and other.task is receiver.task:
-                self._holdings.settle_soon(other, self._by_asking(other))
-                if other.interrupted is not None:
-                    self._owner.stand_down(other)
+                self._settle_by_asking(other)
         if not receiver.held:
             return None
-        commit = self._by_asking(receiver)
-        if receiver.interrupted is None:
-            return commit
-        self._holdings.settle_soon(receiver, commit)
-        self._owner.stand_down(receiver)
-        return None
+        if receiver.completable or receiver.interrupted is not None:
+            self._settle_by_asking(receiver)
+            return None
+        return settling.on_asking(self._owner, receiver)
 
-    def _by_asking(self, receiver: Receiver) -> Commit:
+    def _settle_by_asking(self, receiver: Receiver) -> None:
         if receiver.completable and receiver.interrupted is None:
             message, _ = next(iter(receiver.held.values()))
             raise PreviousMessageNotCompleted(message.id, message.queue)
-        return settling.on_asking(self._owner, receiver)
+        self._holdings.settle_soon(receiver, settling.on_asking(self._owner, receiver))
+        if receiver.interrupted is not None:
+            self._owner.stand_down(receiver)
 
     async def _ask(self, receiver: Receiver, commit: Commit | None, take: Take) -> list[Message[Any, Any]] | None:
         """Settle by ``commit`` and take what is due; empty when all that was is dead letters, None when nothing was."""

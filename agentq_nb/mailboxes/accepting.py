@@ -12,6 +12,7 @@ from agentq_nb.mailboxes.memory import Entry
 from agentq_nb.mailboxes.protocol import Accepted, Offer
 from agentq_nb.mailboxes.stock import Stock
 from agentq_nb.naming import MessageId
+from agentq_nb.store import Row
 
 _NONE: frozenset[MessageId] = frozenset()
 
@@ -19,10 +20,24 @@ _NONE: frozenset[MessageId] = frozenset()
 async def accept(ledger: Ledger, offers: Sequence[Offer]) -> Sequence[Accepted]:
     """See :meth:`agentq_nb.mailboxes.protocol.Mailboxes.offer`."""
     ledger.check()
+    stock = ledger.stock
     known = await _known_before(ledger, offers) if _needs_a_look(ledger, offers) else _NONE
-    accepted, entries = _take_in(ledger.stock, offers, known)
+    accepted: list[Accepted] = []
+    entries: list[Entry] = []
+    written: list[Row] = []
+    try:
+        for offer in offers:
+            found = _find(stock, offer, known)
+            accepted.append(Accepted(found or offer.id, found is not None))
+            if found is None:
+                entry = stock.enter(offer)
+                entries.append(entry)
+                written.append(rows.queued(entry))
+    except (QueueFull, IdempotencyConflict):
+        stock.withdraw(entries)
+        raise
     if entries:
-        await ledger.write([rows.queued(entry) for entry in entries], ledger.stock.arrive, entries)
+        await ledger.write(written, stock.arrive, entries)
     if len(entries) < len(offers):
         await ledger.flushed()
     return accepted
@@ -50,29 +65,11 @@ async def _known_before(ledger: Ledger, offers: Sequence[Offer]) -> set[MessageI
     return known
 
 
-def _take_in(stock: Stock, offers: Sequence[Offer], known: Set[MessageId]) -> tuple[list[Accepted], list[Entry]]:
-    """The answer to each offer, and the new messages. ``known`` are ids of messages that are live no more.
-
-    Raises QueueFull and IdempotencyConflict: then memory is as it was.
-    """
-    accepted: list[Accepted] = []
-    entries: list[Entry] = []
-    try:
-        for offer in offers:
-            found = _find(stock, offer, known)
-            if found is None:
-                entries.append(stock.enter(offer))
-                accepted.append(Accepted(offer.id))
-            else:
-                accepted.append(Accepted(found, repeated=True))
-    except (QueueFull, IdempotencyConflict):
-        stock.withdraw(entries)
-        raise
-    return accepted, entries
-
-
 def _find(stock: Stock, offer: Offer, known: Set[MessageId]) -> MessageId | None:
-    """The message that the offer was, or that has its key. Raises IdempotencyConflict."""
+    """The message that the offer was already, or that has its key. ``known`` are ids of messages that are live no more.
+
+    Raises IdempotencyConflict.
+    """
     if offer.id in stock.entries or offer.id in known:
         return offer.id
     if offer.idempotency_key is None:

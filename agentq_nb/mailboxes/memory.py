@@ -98,9 +98,13 @@ class Shelf:
         """The same, as if the queue were not paused."""
         if self.blockers:
             return None
-        while self.ready and self.ready[0][2].gone:
-            heapq.heappop(self.ready)
-        return self.ready[0][2] if self.ready else None
+        ready = self.ready
+        while ready:
+            entry = ready[0][2]
+            if not entry.gone:
+                return entry
+            heapq.heappop(ready)
+        return None
 
     def take(self) -> Entry:
         """The head, from now on being handled."""
@@ -159,8 +163,8 @@ class Box:
     def next_shelf(self, queues: Collection[str] | None) -> Shelf | None:
         """The shelf whose head is the first of all that are wanted."""
         best: Shelf | None = None
-        for shelf in self.shelves.values():
-            if not shelf.ready or not wanted(shelf.name, queues) or shelf.head() is None:
+        for name, shelf in self.shelves.items():
+            if not shelf.ready or not wanted(name, queues) or shelf.head() is None:
                 continue
             if best is None or shelf.ready[0] < best.ready[0]:
                 best = shelf

@@ -71,7 +71,8 @@ class Stock:
             raise QueueFull(actor, queue, max_size)
         now = self._clock.time()
         due = now + delay if delay else 0.0
-        entry = Entry(message, actor, queue, body, self.next_order(), now, priority, due, False, key)
+        self._order += 1
+        entry = Entry(message, actor, queue, body, self._order, now, priority, due, False, key)
         self.hold(entry, shelf)
         if key is not None:
             self.keys.name(actor, queue, key, message, body)
@@ -239,9 +240,10 @@ class Stock:
         return {box.actor: box.state for box in boxes if box.state is not None}
 
     def status(self, actor: ActorId | None) -> Sequence[QueueStatus]:
-        boxes: Iterable[Box] = self.boxes.values()
-        if actor is not None:
-            boxes = (self.boxes[actor],) if actor in self.boxes else ()
+        if actor is None:
+            boxes = list(self.boxes.values())
+        else:
+            boxes = [self.boxes[actor]] if actor in self.boxes else []
         return [self._shelf_status(box, shelf) for box in boxes for shelf in box.shelves.values()]
 
     def _shelf_status(self, box: Box, shelf: Shelf) -> QueueStatus:

@@ -23,7 +23,7 @@ from agentq_nb.store import EventLog
 from tests.unit.fake_clock import FakeClock
 from tests.unit.fake_keeper import FakeMailboxes
 from tests.unit.fake_server import Server
-from tests.unit.faults import FaultyNetwork
+from tests.unit.faults import FaultyNetwork, LateNetwork
 from tests.unit.properties.hosts import hosting
 
 ATTEMPTS = 3
@@ -277,3 +277,40 @@ async def test_two_hosts_over_one_server_share_the_actors(log: EventLog) -> None
             books = [await insist(client.clerk.get_or_create([str(n)]).book) for n in range(ACTORS)]
     assert {result.status for result in results} == {"completed"}
     assert sorted(number for book in books for number in book["done"]) == list(range(12))
+
+
+class Sharing(Actor):
+    """Many receivers of the same queue, and what each of them sees while it holds a message."""
+
+    tasks = Queue(int)
+    held: set[int]
+    most: list[int]
+
+    @action
+    async def take_two(self) -> list[int]:
+        return [await self.handle_one(), await self.handle_one()]
+
+    async def handle_one(self) -> int:
+        message = await self.queue.next()
+        assert message is not None
+        self.held.add(message.body)
+        for _ in range(5):
+            await asyncio.sleep(0)
+            self.most.append(len(self.held))
+        self.held.discard(message.body)
+        return message.body
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("seed", range(8))
+async def test_one_message_is_held_at_a_time_however_late_the_keeper_answers(log: EventLog, seed: int) -> None:
+    clock = FakeClock()
+    cls = type("Sharing", (Sharing,), {"held": set[int](), "most": list[int]()})
+    keeper = FakeMailboxes(Server(clock), LateNetwork(seed))
+    async with asyncio.timeout(PATIENCE), hosting(keeper, log, clock, sharing=cls) as client:
+        handle = client.sharing.get_or_create("a")
+        takes = [asyncio.ensure_future(handle.take_two()) for _ in range(6)]
+        await asyncio.gather(*(handle.send("tasks", number) for number in range(12)))
+        taken = [number for pair in await asyncio.gather(*takes) for number in pair]
+        assert sorted(taken) == list(range(12))
+        assert set(cls.most) == {1}
