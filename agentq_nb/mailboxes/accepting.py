@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 
-from agentq_nb.errors import IdempotencyConflict, QueueFull
+from agentq_nb.errors import IdempotencyConflict
 from agentq_nb.mailboxes import rows
 from agentq_nb.mailboxes.keys import digest
 from agentq_nb.mailboxes.ledger import Ledger
@@ -33,7 +33,7 @@ async def accept(ledger: Ledger, offers: Sequence[Offer]) -> Sequence[Accepted]:
                 entry = stock.enter(offer)
                 entries.append(entry)
                 written.append(rows.queued(entry))
-    except (QueueFull, IdempotencyConflict):
+    except BaseException:  # one that is refused takes the others with it
         stock.withdraw(entries)
         raise
     if entries:

@@ -203,8 +203,8 @@ class Lease(Protocol):
     async def turn(self, settle: Commit | None, take: Take) -> Sequence[Delivery]:
         """Settle the last message, as ``commit_soon`` does, and take the next ones. Empty after the timeout.
 
-        This is how a receiver goes on from message to message. It does not wait for the disk, and a keeper in this
-        process does not suspend it where something is due; but for a message whose start has to be durable first.
+        This is how a receiver goes on from message to message. It does not wait for the disk. A keeper in this process
+        does not suspend it when something is due, unless its start has to be durable before anybody handles it.
         A cancelled turn has settled, and taken nothing. Raises LeaseLost, Unavailable: it has taken nothing.
         """
         ...

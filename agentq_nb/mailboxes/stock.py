@@ -240,11 +240,8 @@ class Stock:
         return {box.actor: box.state for box in boxes if box.state is not None}
 
     def status(self, actor: ActorId | None) -> Sequence[QueueStatus]:
-        if actor is None:
-            boxes = list(self.boxes.values())
-        else:
-            boxes = [self.boxes[actor]] if actor in self.boxes else []
-        return [self._shelf_status(box, shelf) for box in boxes for shelf in box.shelves.values()]
+        boxes = self.boxes.values() if actor is None else [self.boxes.get(actor)]
+        return [self._shelf_status(box, shelf) for box in boxes if box is not None for shelf in box.shelves.values()]
 
     def _shelf_status(self, box: Box, shelf: Shelf) -> QueueStatus:
         first, pause = shelf.first(), shelf.pause
