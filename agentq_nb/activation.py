@@ -18,7 +18,7 @@ from agentq_nb.calls import Call, offers
 from agentq_nb.clock import Clock
 from agentq_nb.declarations import Queue
 from agentq_nb.ending import stop_later, wind_down
-from agentq_nb.errors import LeaseLost, Unavailable, ValidationFailed
+from agentq_nb.errors import InternalError, LeaseLost, Unavailable, ValidationFailed
 from agentq_nb.facilities import Records
 from agentq_nb.fitting import load_state
 from agentq_nb.holding import Holdings, Receiver
@@ -101,6 +101,8 @@ class Activation:
                     self.failure = presentable(error, "waking", self.actor_id)
                     self.note_error(describe(self.failure))
                 tasks.cancel_scope.cancel()
+            if self.closing is None and self.failure is None:
+                self.note_error(describe(InternalError("Other code in the host's event loop has cancelled its tasks.")))
         finally:
             self.closing = self.closing or "stopping"
             self.mailbox.close()
@@ -183,6 +185,7 @@ class Activation:
 
     def perform(self, call: Call, function: Callable[[], Any]) -> Performance:
         """Begin a call in a task of its own; it counts as being done until it has ended or was given up."""
+        call.at_failure = self.failed
         performance = Performance(call, function, self.clock)
         self.performances[call] = performance
         performance.finished.add_done_callback(lambda _: self._performed(call))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentq_nb.activation import Activation
 from agentq_nb.errors import ActorUnknown, NoHost, Unavailable
+from agentq_nb.messages import describe
 from agentq_nb.naming import ActorId, actor_name
 
 if TYPE_CHECKING:
@@ -72,8 +73,11 @@ class Roster:
             await activation.live(input)
         except Exception as error:  # whatever it is, it must not end the other actors
             logging.getLogger("agentq").exception("actor %s ended", activation.actor_id)
+            activation.note_error(describe(error))
             activation.failure = activation.failure or error
         finally:
+            activation.started.set()
+            activation.ended.set()
             actor = activation.actor_id
             if self._activations.get(actor) is activation:
                 del self._activations[actor]

@@ -62,7 +62,11 @@ class LocalMailboxes:
 
     async def renew(self, log: EventLog) -> None:
         """Begin again from the file after a failed write. What was in flight comes again and counts no attempt."""
-        await self._begin(log, crashed=False)
+        try:
+            await self._begin(log, crashed=False)
+        except BaseException as error:
+            self._ledger.abandon(error)
+            raise
         results = self._ledger.results
         for message in results.waited_for():
             if message not in self._ledger.stock.entries:
