@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ from agentq_nb.listening import Listener, Listeners
 from agentq_nb.lives import Lives
 from agentq_nb.mailboxes.protocol import Cancel, Change, Mailboxes, Offer, QueueStatus, StoredResult
 from agentq_nb.naming import ActorId, MessageId, actor_name, mint_id
-from agentq_nb.overview import actor_status, names_without_class
+from agentq_nb.overview import actor_status
 from agentq_nb.records import ActorRecords
 from agentq_nb.roster import Roster
 from agentq_nb.rousing import Rouser
+from agentq_nb.slices import Slices
 from agentq_nb.stall import StallWatch
 from agentq_nb.standing import ActorStatus, HostStatus
 from agentq_nb.store import EventLog
@@ -319,19 +321,33 @@ class Host:
     async def status(self, notices: Sequence[str] = (), trouble: str | None = None) -> HostStatus:
         """How everything stands, from memory."""
         self._check_running()
-        standing = await self.mailboxes.status()
+        actors: list[ActorStatus] = []
+        waiting_for: set[str] = set()
+        async for actor in self.survey():
+            actors.append(actor)
+            if actor.state == "waiting for its class" and any(queue.live for queue in actor.queues):
+                waiting_for.add(actor.name)
+        return replace(self.summary(notices, trouble), actors=actors, waiting_for=sorted(waiting_for))
+
+    async def survey(self) -> AsyncIterator[ActorStatus]:
+        """How every actor stands, in the order of their ids. The loop turns meanwhile, however many there are."""
         queues: dict[ActorId, list[QueueStatus]] = {}
-        for queue in standing:
+        slices = Slices()
+        for queue in await self.mailboxes.status():
             queues.setdefault(queue.actor, []).append(queue)
-        actors = sorted({*queues, *self.roster.actors, *self.lives.actors})
+            await slices.pause()
+        for actor in sorted({*queues, *self.roster.actors, *self.lives.actors}):
+            yield self._status_of(actor, queues.get(actor, ()))
+            await slices.pause()
+
+    def summary(self, notices: Sequence[str] = (), trouble: str | None = None) -> HostStatus:
+        """How the host stands, without its actors."""
         return HostStatus(
             running=True,
             store=self.log().path,
             background=self.door.apart,
             uptime=self.clock.time() - self._started_at,
             notices=[*notices, *self.log().notices],
-            actors=[self._status_of(actor, queues.get(actor, [])) for actor in actors],
-            waiting_for=names_without_class(standing, list(self.classes)),
             trouble=trouble,
             stall=self._stalls.last,
         )

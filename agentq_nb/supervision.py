@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import anyio
-
 from agentq_nb import acting, schedule, settling
 from agentq_nb.actor import has_run
 from agentq_nb.backoff import backoff
@@ -103,14 +101,13 @@ class Supervisor:
     async def call_scheduled(self) -> None:
         """Call what is due, side by side, until the actor closes."""
         activation = self._activation
-        async with anyio.create_task_group() as calls:
-            while activation.closing is None:
-                try:
-                    deliveries = await activation.lease.receive([SCHEDULE_QUEUE], 1, None)
-                except (LeaseLost, Unavailable):
-                    return
-                for delivery in deliveries:
-                    calls.start_soon(self._call_one, delivery)
+        while activation.closing is None:
+            try:
+                deliveries = await activation.lease.receive([SCHEDULE_QUEUE], 1, None)
+            except (LeaseLost, Unavailable):
+                return
+            for delivery in deliveries:
+                activation.begin(self._call_one(delivery))
 
     async def _call_one(self, delivery: Delivery) -> None:
         if (crashed := settling.too_many_crashes(delivery, _SCHEDULED)) is not None:

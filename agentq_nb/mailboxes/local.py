@@ -22,6 +22,7 @@ from agentq_nb.mailboxes.memory import Entry
 from agentq_nb.mailboxes.protocol import Accepted, Change, Offer, QueueStatus, StoredResult
 from agentq_nb.mailboxes.wakeful import Wakeful
 from agentq_nb.naming import ActorId, MessageId
+from agentq_nb.slices import Slices
 from agentq_nb.store import EventLog, Row
 
 
@@ -130,7 +131,15 @@ class LocalMailboxes:
         return await changing.apply(self._ledger, actor, change)
 
     async def status(self, actor: ActorId | None = None) -> Sequence[QueueStatus]:
-        return self._ledger.stock.status(actor)
+        stock = self._ledger.stock
+        if actor is not None:
+            return stock.status(actor)
+        found: list[QueueStatus] = []
+        slices = Slices()
+        for box in list(stock.boxes.values()):
+            found += stock.status_of(box)
+            await slices.pause()
+        return found
 
     async def flushed(self) -> None:
         """Return when all that was written so far is on disk. Raises Unavailable."""
