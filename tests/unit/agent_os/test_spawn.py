@@ -21,6 +21,7 @@ from agentq_nb.errors import ProcessUnknown, ValidationFailed, WorkspaceError
 from tests.unit.agent_os.machine import Machine
 from tests.unit.agent_os.needs import need
 from tests.unit.agent_os.test_process import family, marked, wait_for
+from tests.unit.behaviour.world import until
 
 SECRET = "sk-ant-0123456789abcdef"
 
@@ -340,7 +341,8 @@ async def test_looking_after_a_process_that_fails_is_the_last_error_of_its_vm(
 
     monkeypatch.setattr(Execution, "finish", fail)
     await vm.spawn("true")
-    with anyio.fail_after(20):
-        while (found := (await vm.registry.host.status_of(vm.actor_id)).last_error) is None:
-            await asyncio.sleep(0.01)
-    assert "no room" in found["traceback"]
+
+    async def told() -> Any:
+        return (await vm.registry.host.status_of(vm.actor_id)).last_error
+
+    assert "no room" in (await until(told, 20))["traceback"]
