@@ -168,14 +168,14 @@ class Load:
             await self._rest(0.01, 0.05, 0.1)
 
     async def _send_with_keys(self) -> None:
-        """Some of them twice, or again with another body."""
+        """Half of them twice."""
         for _ in range(_MOST // 4):
             number = self.number()
             again = self.chance.random()
             await self._send("plain", "a", "jobs", number, keyed=True)
-            if again < 0.3:
+            if again < 0.5:
                 await self._send("plain", "a", "jobs", number, keyed=True)
-            await self._rest(0.01, 0.05)
+            await self._rest(0, 0.01, 0.05)
 
     async def _ask(self) -> None:
         """Send and wait for the reply, sometimes not long enough."""

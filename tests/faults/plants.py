@@ -64,7 +64,7 @@ def _accept_anything() -> None:
 PLANTS: dict[str, Callable[[], None]] = {
     "acknowledge before the commit": _acknowledge_early,
     "lose a message": _dropping("message.queued", 25),
-    "drop a start": _dropping("message.started", 2),
+    "drop starts": _dropping("message.started", 1),
     "settle without state": _dropping("actor.state", 3),
     "drop a settlement": _dropping("message.completed", 10),
     "drop a resumption": _dropping("message.redelivered", 1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,7 @@ class Verdict:
         self._check_one_at_a_time()
         self._check_order()
         self._check_attempts()
+        self._check_in_flight_first()
         self._check_settled_for_good()
         self._check_pauses()
         self._check_keys()
@@ -201,6 +202,33 @@ class Verdict:
 
     def _in_trouble(self, fact: Fact) -> bool:
         return any(order > fact["order"] for order in self._trouble[fact["life"]])
+
+    def _check_in_flight_first(self) -> None:
+        """What a crash found in flight begins before anything of its queue that never began."""
+        crashed = {fact["life"]: fact["order"] for fact in self.by_kind["ended"]}
+        for fact in self.by_kind["stopping"]:
+            crashed.pop(fact["life"], None)
+        waiting: dict[tuple[str, str], set[str]] = defaultdict(set)
+        known: set[str] = set()
+        for fact in self.facts:
+            if fact["fact"] == "ended" and fact["life"] in crashed:
+                for id, place in self._in_flight(fact["life"], fact["order"]):
+                    waiting[place].add(id)
+            elif fact["fact"] == "began":
+                place = fact["actor"], fact["queue"]
+                waiting[place].discard(fact["id"])
+                if waiting[place] and fact["id"] not in known and fact["attempt"] == 1:
+                    self._break(4, f"{fact['id']} began before {sorted(waiting[place])}, in flight at a crash: {fact}")
+                    return
+                known.add(fact["id"])
+
+    def _in_flight(self, life: int, end: int) -> Iterator[tuple[str, tuple[str, str]]]:
+        for id, begun in self.begun.items():
+            last = max((fact for fact in begun if fact["life"] == life), key=lambda fact: fact["order"], default=None)
+            if last is None or last["actor"].startswith("mortal") or id in self.cancelling or self._in_trouble(last):
+                continue
+            if self._durable(last) < end and not any(left["order"] > last["order"] for left in self.left.get(id, ())):
+                yield id, (last["actor"], last["queue"])
 
     def _check_settled_for_good(self) -> None:
         """What was handled well, and that is durable, never begins again."""
