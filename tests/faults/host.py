@@ -12,7 +12,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +28,7 @@ Returned = TypeVar("Returned")
 
 STORE = "disk/work.duckdb"
 PIPE = "ledger"
+KNOWN = "known.json"
 RESULTS = "results.json"
 _NUMBERS = 100_000
 """Each life has so many numbers for its messages."""
@@ -145,9 +146,7 @@ class Load:
         body = {"number": number} if keyed else self._body(number)
         where = {"actor": handle.actor_id, "queue": queue, "number": number, "keyed": keyed, "sender": sender}
         self.pen.note("sending", **where)
-        receipt = await self._try(
-            "send", handle.send(queue, body, idempotency_key=f"key-{number}" if keyed else None)
-        )
+        receipt = await self._try("send", handle.send(queue, body, idempotency_key=f"key-{number}" if keyed else None))
         if receipt is None:
             return False
         self.pen.note("sent", id=receipt.id, **where)
@@ -186,8 +185,12 @@ class Load:
             timeout = self.chance.choice([0.001, 5, 5])
             result = await self._try("wait", handle.send("jobs", {"number": number}, wait=True, timeout=timeout))
             if result is not None:
-                self.pen.note("sent", id=result.message_id, actor=handle.actor_id, queue="jobs", number=number, keyed=False)
-                self.pen.note("told", id=result.message_id, number=number, status=result.status, response=result.response)
+                self.pen.note(
+                    "sent", id=result.message_id, actor=handle.actor_id, queue="jobs", number=number, keyed=False
+                )
+                self.pen.note(
+                    "told", id=result.message_id, number=number, status=result.status, response=result.response
+                )
             await self._rest(0, 0.005, 0.02)
 
     async def _send_what_is_refused(self) -> None:
@@ -261,24 +264,24 @@ class Load:
                 count = await self._try(what, handle.purge("jobs"))
                 self.pen.note("purged", actor=handle.actor_id, count=count)
             elif self.ids:
-                actor, key, id = self.chance.choice(self.ids)
+                actor, key, message = self.chance.choice(self.ids)
                 handle = client.actor(actor).get_or_create([key])
                 if what == "cancel":
-                    await self._cancel(handle, id)
+                    await self._cancel(handle, message)
                     if self.chance.random() < 0.5:
-                        await self._redeliver(handle, id)
+                        await self._redeliver(handle, message)
                 else:
-                    await self._redeliver(handle, id)
+                    await self._redeliver(handle, message)
 
-    async def _cancel(self, handle: Any, id: str) -> None:
-        self.pen.note("cancelling", id=id)
-        if await self._try("cancel", handle.cancel(id)):
-            self.pen.note("cancelled", id=id)
+    async def _cancel(self, handle: Any, message: str) -> None:
+        self.pen.note("cancelling", id=message)
+        if await self._try("cancel", handle.cancel(message)):
+            self.pen.note("cancelled", id=message)
 
-    async def _redeliver(self, handle: Any, id: str) -> None:
-        self.pen.note("redelivering", id=id)
-        if await self._try("redeliver", handle.redeliver(id)):
-            self.pen.note("redelivered", id=id)
+    async def _redeliver(self, handle: Any, message: str) -> None:
+        self.pen.note("redelivering", id=message)
+        if await self._try("redeliver", handle.redeliver(message)):
+            self.pen.note("redelivered", id=message)
 
     async def _pause_and_resume(self) -> None:
         while True:
@@ -336,10 +339,10 @@ class Load:
         for task in self._tasks:
             task.cancel()
 
-    async def drain(self, known: dict[str, list[str]], seconds: float) -> None:
+    async def drain(self, known: list[str], seconds: float) -> None:
         """Send nothing more; wait for all that is known, and write down what became of it. Closes the file.
 
-        ``known``: the ids of each actor's messages.
+        ``known``: the messages that anybody was told of.
         """
         registry = await self.open(patiently=False)
         if registry is None:
@@ -352,16 +355,15 @@ class Load:
                     await handle.resume(queue)
         until = time.monotonic() + seconds
 
-        async def result(id: str) -> dict[str, Any]:
+        async def result(message: str) -> dict[str, Any]:
             try:
-                found = await client.receipt(id).result(max(0.0, until - time.monotonic()))
+                found = await client.receipt(message).result(max(0.0, until - time.monotonic()))
             except AgentqError as error:
                 return {"status": error.full_code}
             error = found.error or {}
             return {"status": found.status, "response": found.response, "error": error.get("code")}
 
-        ids = [id for of_actor in known.values() for id in of_actor]
-        results = dict(zip(ids, await asyncio.gather(*map(result, ids)), strict=True))
+        results = dict(zip(known, await asyncio.gather(*map(result, known)), strict=True))
         while time.monotonic() < until and not _idle(await registry.status()):
             await asyncio.sleep(0.02)  # what nobody was told of has to be handled too, and scheduled calls
         status = await registry.status()
@@ -384,8 +386,8 @@ async def _true(call: Awaitable[Any]) -> bool:
 
 async def _live(folder: Path, orders: dict[str, Any]) -> None:
     load = Load(folder, orders)
-    if orders.get("drain") is not None:
-        await load.drain(json.loads(Path(orders["drain"]).read_text()), orders["seconds"])
+    if orders.get("drain"):
+        await load.drain(json.loads((folder / KNOWN).read_text()), orders["drain"])
         return
     registry = await load.open(orders.get("patiently", False))
     if registry is None:

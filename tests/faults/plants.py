@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from agentq_nb.schema import Schema
 from agentq_nb.holding import Holdings
 from agentq_nb.mailboxes.keys import Keys
+from agentq_nb.schema import Schema
 from agentq_nb.store import EventLog
 
 
