@@ -70,7 +70,7 @@ def table(verdicts: list[Verdict]) -> str:
     for verdict in verdicts:
         kinds[verdict.run.plan.kind].append(verdict)
         kinds["all"].append(verdict)
-    rows = [("fault", "runs", "sends", "acknowledged", "repeats", "lost", "broken promises")]
+    rows: list[tuple[str, ...]] = [("fault", "runs", "sends", "acknowledged", "repeats", "lost", "broken promises")]
     for kind in [*(kind for kind in KINDS if kind in kinds), "all"]:
         of_kind = kinds[kind]
         sums = (

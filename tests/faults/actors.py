@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
-import random
 import signal
 import sys
 import time
@@ -58,7 +57,6 @@ class Scene:
 
     pen: Pen
     fault: str = ""
-    chance: random.Random
 
 
 scene = Scene()

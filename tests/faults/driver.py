@@ -18,8 +18,9 @@ import duckdb
 from tests.faults.disks import Disk, SmallDisk
 from tests.faults.facts import Fact, Ledger
 from tests.faults.faults import FAULTS
-from tests.faults.host import KNOWN, PIPE, RESULTS, STORE
+from tests.faults.host import KNOWN, RESULTS
 from tests.faults.plan import Life, Plan
+from tests.faults.session import PIPE, STORE
 from tests.faults.shim import Shim
 from tests.kernel.driving import PROJECT, CellTimeout, Kernel, KernelDied
 
@@ -277,6 +278,6 @@ def _do_to_a_kernel(kernel: Kernel, host: Host) -> None:
             pass
     if host.alive:
         if life.ending == "int":
-            kernel.run("await host._load.stop()", timeout=30)
+            kernel.run("await host.stop()", timeout=30)
         else:
             kernel.kill()

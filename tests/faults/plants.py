@@ -12,6 +12,10 @@ from agentq_nb.schema import Schema
 from agentq_nb.store import EventLog
 
 
+def _replace(cls: type, name: str, function: Callable[..., Any]) -> None:
+    setattr(cls, name, function)
+
+
 def _dropping(kind: str, each: int) -> Callable[[], None]:
     """Every so many-th row of a kind is not written, though everybody is told that it was."""
 
@@ -22,7 +26,7 @@ def _dropping(kind: str, each: int) -> Callable[[], None]:
             kept = [row for row in rows if row.partition("\t")[0] != kind or next(count) % each]
             original(log, kept, *others)
 
-        EventLog.append = append
+        _replace(EventLog, "append", append)
 
     return plant
 
@@ -36,17 +40,17 @@ def _acknowledge_early() -> None:
         if done is not None:
             done(None)
 
-    EventLog.append = append
+    _replace(EventLog, "append", append)
 
 
 def _overlap() -> None:
     """Receivers do not wait for each other."""
-    Holdings.blocker = lambda self, receiver: None
+    _replace(Holdings, "blocker", lambda self, receiver: None)
 
 
 def _forget_keys() -> None:
     """No key names a message."""
-    Keys.find = lambda self, *place: None
+    _replace(Keys, "find", lambda self, *place: None)
 
 
 def _accept_anything() -> None:
@@ -58,7 +62,7 @@ def _accept_anything() -> None:
             value = {**value, "padding": ""}
         return original(schema, value, what)
 
-    Schema.dump = dump
+    _replace(Schema, "dump", dump)
 
 
 PLANTS: dict[str, Callable[[], None]] = {

@@ -99,9 +99,9 @@ def _order(verdict: Verdict) -> Broken:
     senders: dict[tuple[str, str], list[str]] = defaultdict(list)
     for fact in evidence.of_kind["sent"]:
         message = fact["id"]
-        if fact.get("sender") and message in evidence.begun:
-            if message not in evidence.cancelling and message not in evidence.redelivering:
-                senders[fact["sender"], fact["queue"]].append(message)
+        plain = message not in evidence.cancelling and message not in evidence.redelivering
+        if fact.get("sender") and plain and message in evidence.begun:
+            senders[fact["sender"], fact["queue"]].append(message)
     for sent in senders.values():
         for one, other in pairwise(sent):
             if evidence.begun[one][0]["order"] > evidence.begun[other][0]["order"]:
