@@ -70,12 +70,15 @@ def table(verdicts: list[Verdict]) -> str:
     for verdict in verdicts:
         kinds[verdict.run.plan.kind].append(verdict)
         kinds["all"].append(verdict)
-    rows: list[tuple[str, ...]] = [("fault", "runs", "sends", "acknowledged", "repeats", "lost", "broken promises")]
+    rows: list[tuple[str, ...]] = [
+        ("fault", "runs", "sends", "acknowledged", "refused", "repeats", "lost", "broken promises")
+    ]
     for kind in [*(kind for kind in KINDS if kind in kinds), "all"]:
         of_kind = kinds[kind]
         sums = (
             sum(verdict.sends for verdict in of_kind),
             sum(verdict.acknowledged for verdict in of_kind),
+            sum(verdict.refused for verdict in of_kind),
             sum(verdict.repeats for verdict in of_kind),
             sum(verdict.lost for verdict in of_kind),
             sum(len(verdict.broken) for verdict in of_kind),

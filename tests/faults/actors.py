@@ -115,7 +115,7 @@ class Loaded(Actor, sleep_timeout=None):
         number = message.body.number
         if scene.fault == "fork" and number % 10 == 0:
             fork(number // 10 % 4)
-        if scene.fault == "exit" and (message.queue == "poison" or (number % 50 == 0 and message.attempt == 1)):
+        if scene.fault == "exit" and (message.queue == "poison" or (number % 150 == 0 and message.attempt == 1)):
             os._exit(3)
         self.state.done.append(number)
         # Now and then so long that a kill finds it in flight, its start durable.

@@ -136,7 +136,7 @@ class Run:
     def _live(self, life: Life) -> None:
         self.shim = None
         if life.fault in _SHIMMED:
-            self.shim = Shim(self.folder / f"orders-{life.number}", self.folder / STORE)
+            self.shim = Shim(self.folder / f"orders-{life.number}", self.folder / STORE, life.target)
             self.shim.move_clock(self.clock)
         host = self.start(life)
         try:
@@ -210,7 +210,7 @@ class Run:
         number = self.last_life
         self.shim = None
         if self.clock:
-            self.shim = Shim(self.folder / "orders-last", self.folder / STORE)
+            self.shim = Shim(self.folder / "orders-last", self.folder / STORE, "")
             self.shim.move_clock(self.clock + 7 * 86_400)  # what was put off by a clock that was ahead is due now
         (self.folder / KNOWN).write_text(json.dumps(known))
         orders = {"number": number, "fault": "", "seed": 0, "retention": None, "drain": PATIENCE}

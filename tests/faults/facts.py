@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 Fact = dict[str, Any]
-"""``fact`` (its kind), ``life`` (who says so), ``order`` (a number, in the order of arrival), and what it tells."""
+"""``fact`` (its kind), ``life`` (who says so), ``order`` (a number, in the order of arrival), ``at`` (seconds), and more."""
 
 
 class Pen:
@@ -44,6 +44,7 @@ class Ledger:
     def __init__(self, pipe: Path) -> None:
         self.facts: list[Fact] = []
         self._arrived = threading.Condition()
+        self._began = time.monotonic()
         os.mkfifo(pipe, 0o600)
         self._pipe = os.open(pipe, os.O_RDWR)
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -60,7 +61,7 @@ class Ledger:
 
     def _add(self, fact: Fact) -> None:
         with self._arrived:
-            fact["order"] = len(self.facts)
+            fact["order"], fact["at"] = len(self.facts), round(time.monotonic() - self._began, 3)
             self.facts.append(fact)
             self._arrived.notify_all()
 

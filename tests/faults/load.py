@@ -12,6 +12,7 @@ from tests.faults.actors import ACTORS, SMALL
 from tests.faults.races import pause, resume
 from tests.faults.session import Session
 
+_LARGE = 50_000
 _MOST = 500
 """Messages from one sender: what is left has to be drained in the time that a run has."""
 
@@ -38,21 +39,29 @@ class Load:
         start(self._send_what_is_refused())
         start(self._fill_up())
         start(self._act())
-        if self._session.fault == "exit":
+        if self._session.fault == "exit" and self._session.life == 0:
             start(self._send_again("plain", "a", "poison", self._session.number()))
 
     async def _send_again(self, actor: str, key: str, queue: str, number: int) -> None:
         await self._send(actor, key, queue, number, keyed=True)
 
     def _body(self, number: int) -> dict[str, Any]:
-        size = self._session.chance.choice([0, 0, 0, 50, 500, 3000]) if number % 40 else 40_000
+        size = self._session.chance.choice([0, 0, 0, 50, 500, 3000]) if number % 40 else _LARGE
         return {"number": number, "padding": "x" * size}
 
     async def _send(
-        self, actor: str, key: str, queue: str, number: int, *, keyed: bool = False, sender: str | None = None
+        self,
+        actor: str,
+        key: str,
+        queue: str,
+        number: int,
+        *,
+        padding: str | None = None,
+        keyed: bool = False,
+        sender: str | None = None,
     ) -> None:
         handle = create_client().actor(actor).get_or_create([key])
-        body = {"number": number} if keyed else self._body(number)
+        body = self._body(number) if padding is None and not keyed else {"number": number, "padding": padding or ""}
         where = {"actor": handle.actor_id, "queue": queue, "number": number, "keyed": keyed, "sender": sender}
         self._session.pen.note("sending", **where)
         receipt = await self._session.attempt(
@@ -70,9 +79,12 @@ class Load:
             await self._session.rest(0, 0, 0.001, 0.005, 0.02)
 
     async def _send_in_bursts(self, actor: str, key: str) -> None:
-        for _ in range(_MOST // 4):
-            size = self._session.chance.choice([1, 2, 8])
-            await asyncio.gather(*(self._send(actor, key, "jobs", self._session.number()) for _ in range(size)))
+        """Many at once; now and then so many that they are megabytes to be written at once."""
+        for turn in range(_MOST // 4):
+            size = 40 if turn == 6 else self._session.chance.choice([1, 2, 8])
+            padding = "x" * _LARGE if turn == 6 else ""
+            numbers = [self._session.number() for _ in range(size)]
+            await asyncio.gather(*(self._send(actor, key, "jobs", number, padding=padding) for number in numbers))
             await self._session.rest(0.01, 0.05, 0.1)
 
     async def _send_with_keys(self) -> None:

@@ -41,6 +41,7 @@ class Life:
 
     :ivar fault: what is done to it; see ``KINDS``.
     :ivar early: the fault comes while the host is still opening the file.
+    :ivar target: how the names of the files end whose writes and flushes fail; all of the store's, if it is empty.
     :ivar after: seconds from the begin of the load (or of the opening) to the fault.
     :ivar length: seconds that the fault lasts, where it can be lifted again.
     :ivar lifted: the fault is lifted, and the host has to recover, before it is ended.
@@ -52,6 +53,7 @@ class Life:
     number: int
     fault: str
     early: bool
+    target: str
     after: float
     length: float
     lifted: bool
@@ -78,6 +80,7 @@ def make_plan(seed: int, kind: str | None = None, lives: int = 3) -> Plan:
     kind = KINDS[seed % len(KINDS)] if kind is None else kind
     chance = random.Random(f"{seed} {kind}")
     kernel = kind == "kernel"
+    lives += 2 if kind == "exit" else 0  # so many deaths make a dead letter of the message that brings them
     drawn = tuple(
         _draw(chance, number, chance.choice(KERNEL_FAULTS) if kernel else kind, kernel) for number in range(lives)
     )
@@ -90,6 +93,7 @@ def _draw(chance: random.Random, number: int, fault: str, kernel: bool) -> Life:
         number=number,
         fault=fault,
         early=early,
+        target=chance.choice(["", "", ".journal", ".wal"]),
         after=chance.uniform(0, 0.15) if early else chance.uniform(0.1, 1.2),
         length=chance.uniform(0.05, 0.8),
         lifted=chance.random() < 0.7,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from tests.faults import outcomes
-from tests.faults.actors import always_fails
+from tests.faults.actors import POISON, always_fails
 from tests.faults.driver import Run
 from tests.faults.evidence import NEVER, WRITING_FAILED, Evidence, between
 from tests.faults.facts import Fact
@@ -32,6 +32,11 @@ class Verdict:
     @property
     def sends(self) -> int:
         return len(self.evidence.of_kind["sending"])
+
+    @property
+    def refused(self) -> int:
+        """How many calls were told that nothing could be written: whether faults strike at all."""
+        return sum(1 for fact in self.evidence.of_kind["refused"] if fact["code"].startswith(WRITING_FAILED))
 
     @property
     def acknowledged(self) -> int:
@@ -176,6 +181,17 @@ def _counts(evidence: Evidence, one: Fact, other: Fact) -> bool:
     return not between(evidence.left.get(message, ()), one, other)
 
 
+def _poison(verdict: Verdict) -> Broken:
+    """A message that ends its host each time becomes a dead letter. Its first start may be lost with the host."""
+    exits = {life.number for life in verdict.run.plan.lives if life.fault == "exit"}
+    broken: Broken = []
+    for message, begun in verdict.evidence.begun.items():
+        deaths = sum(1 for fact in begun if fact["queue"] == "poison" and fact["life"] in exits)
+        if deaths > POISON.crashes + 1:
+            broken.append((6, f"{message} has ended {deaths} hosts"))
+    return broken
+
+
 def _settled_for_good(verdict: Verdict) -> Broken:
     """What was handled well, and that is durable, never begins again."""
     evidence, broken = verdict.evidence, Broken()
@@ -232,7 +248,7 @@ def _false_acknowledgements(verdict: Verdict) -> Broken:
     evidence, broken = verdict.evidence, Broken()
     lifted = {fact["life"]: fact["order"] for fact in evidence.of_kind["lifted"]}
     for armed in evidence.of_kind["armed"]:
-        if armed["kind"] != "flush fails for good":
+        if armed["kind"] != "flush fails for good" or verdict.run.plan.lives[armed["life"]].target:
             continue
         for fact in evidence.of_kind["sent"]:
             if fact["keyed"] or fact["life"] != armed["life"]:
@@ -251,12 +267,14 @@ def _errors(verdict: Verdict) -> Broken:
     broken = [
         (7, f"{fact['what']} raised {fact['type']} in life {fact['life']}: {fact['message']}")
         for fact in facts["raw"]
-        if fact["type"] != "MemoryError" or fact["life"] not in short_of_memory
+        # Of Python itself, which has neither memory nor a stack for one more thread.
+        if fact["type"] not in ("MemoryError", "RuntimeError") or fact["life"] not in short_of_memory
     ]
     return broken + [
         (14, f"in the background of life {fact['life']}: {fact['message']}: {fact['error']}")
         for fact in facts["background"]
-        if fact["life"] not in short_of_memory
+        # What an interrupt has cut off while the host was being opened is told by asyncio at the end of the process.
+        if fact["life"] not in short_of_memory and "asyncio.run() shutdown" not in fact["message"]
     ]
 
 
@@ -286,6 +304,7 @@ _CHECKS: tuple[Callable[[Verdict], Broken], ...] = (
     _in_flight_first,
     _pauses,
     _attempts,
+    _poison,
     _settled_for_good,
     _keys,
     _bad_input,

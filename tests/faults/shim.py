@@ -39,12 +39,15 @@ def library() -> Path:
 
 
 class Shim:
-    """The orders of one host, in a page of memory that it shares with the driver."""
+    """The orders of one host, in a page of memory that it shares with the driver.
 
-    def __init__(self, control: Path, store: Path) -> None:
+    :param target: how the names of the files end that are meant; all of the store's, if it is empty.
+    """
+
+    def __init__(self, control: Path, store: Path, target: str) -> None:
         control.write_bytes(bytes(_SIZE))
         self._control = control
-        self._store = store
+        self._store = f"{store}{target}"
         with control.open("r+b") as file:
             self._page = mmap.mmap(file.fileno(), _SIZE)
         self.order(error=errno.EIO)
@@ -55,7 +58,7 @@ class Shim:
         return {
             "LD_PRELOAD": str(library()),
             "FAULTS_CONTROL": str(self._control),
-            "FAULTS_STORE": str(self._store),
+            "FAULTS_STORE": self._store,
         }
 
     def order(self, **counts: int) -> None:
