@@ -104,10 +104,9 @@ class Evidence:
     def purged(self, message: str, since: int = -1) -> bool:
         """Whether somebody purged its queue after it was sent, and after ``since``."""
         sent = self._where(message)
-        place, asked = (sent["actor"], sent["queue"]), self.sendings[sent["number"]]["order"]
+        place, asked = (sent["actor"], sent["queue"]), max(since, self._asked(message))
         return any(
-            (fact["actor"], fact["queue"]) == place and fact["order"] > max(since, asked)
-            for fact in self.of_kind["purging"]
+            (fact["actor"], fact["queue"]) == place and fact["order"] > asked for fact in self.of_kind["purging"]
         )
 
     def may_be_cancelled(self, message: str, since: int = -1) -> bool:
@@ -119,15 +118,15 @@ class Evidence:
 
     def _may_be_destroyed(self, message: str) -> bool:
         """Destroying is not waited for: it may come a while after it was asked for, also from a message in flight."""
-        sent = self._where(message)
-        asked = self.sendings[sent["number"]]["order"]
-        return is_mortal(sent) and any(fact["order"] > asked - 500 for fact in self.of_kind["destroying"])
+        asked = self._asked(message)
+        mortal = is_mortal(self._where(message))
+        return mortal and any(fact["order"] > asked - 500 for fact in self.of_kind["destroying"])
 
     def may_be_pruned(self, message: str, until: int = NEVER) -> bool:
         """Whether something dropped history after the message may have been settled, and before ``until``."""
         since = min((fact["order"] for fact in self.begun.get(message, ())), default=NEVER)
         if self.may_be_cancelled(message):
-            since = self.sendings[self.number_of[message]]["order"]
+            since = self._asked(message)
         if any(since < fact["order"] < until for fact in self.of_kind["pruning"]):
             return True
         # Retention begins with its host, and goes on beside it.
@@ -136,6 +135,10 @@ class Evidence:
             fact["retention"] is not None and fact["order"] < until and since < ends.get(fact["life"], NEVER)
             for fact in self.of_kind["opening"]
         )
+
+    def _asked(self, message: str) -> int:
+        """When its sending was begun. One that should have been refused has none."""
+        return self.sendings.get(self.number_of[message], self._where(message))["order"]
 
     def _where(self, message: str) -> Fact:
         return self.sent[message] if message in self.sent else self.begun[message][0]
