@@ -156,11 +156,15 @@ class EventLog:
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def fetch(self, query: str, parameters: Sequence[Any] = ()) -> recall.Rows:
-        """Our own reads. From any thread; blocks."""
+        """Our own reads. From any thread; blocks. Raises StoreError, also when the log is closed meanwhile."""
         self._check()
         self._drained()
-        with self._readers.cursor() as cursor:
-            return cursor.execute(query, parameters).fetchall()
+        try:
+            with self._readers.cursor() as cursor:
+                return cursor.execute(query, parameters).fetchall()
+        except duckdb.Error as error:
+            self._check()
+            raise StoreError(f"{self.path} cannot be read: {str(error).partition(chr(10))[0]}. Try again.") from error
 
     async def sql(self, query: str, parameters: Sequence[Any] = ()) -> Table:
         """Answer a person's query, which may only read. In a thread; cancelling the caller interrupts it.

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -250,6 +251,16 @@ def test_cancelling_interrupts_the_query_and_closing_does_too(path: Path) -> Non
             await query
 
     asyncio.run(asyncio.wait_for(use(), 30))
+
+
+def test_a_read_of_our_own_that_a_close_cuts_off_is_told_as_a_closed_log(path: Path) -> None:
+    log = EventLog.open(path)
+    with ThreadPoolExecutor(1) as threads:
+        reading = threads.submit(log.fetch, ENDLESS)
+        time.sleep(0.2)
+        log.close()
+        with pytest.raises(StoreError, match="closed"):
+            reading.result()
 
 
 def test_an_interrupt_at_any_moment_of_a_query_is_told_as_one(path: Path) -> None:
