@@ -339,6 +339,7 @@ async def test_looking_after_a_process_that_fails_is_the_last_error_of_its_vm(
     async def fail(self: Execution, timeout: float | None) -> None:
         raise MemoryError("no room")
 
+    await vm.exec("true")  # finding out how to isolate runs programs too
     monkeypatch.setattr(Execution, "finish", fail)
     await vm.spawn("true")
 
