@@ -14,14 +14,13 @@ import pytest
 
 from agentq_nb.agent_os import ProcessInfo, ProcessOutput, agent_os, agents, isolation, output_events
 from agentq_nb.agent_os.agents import AgentSession
-from agentq_nb.agent_os.process import LARGEST_OUTPUT, Execution
+from agentq_nb.agent_os.process import LARGEST_OUTPUT
 from agentq_nb.agent_os.processes import MOST_ENDED
 from agentq_nb.agent_os.values import IsolationKind
 from agentq_nb.errors import ProcessUnknown, ValidationFailed, WorkspaceError
 from tests.unit.agent_os.machine import Machine
 from tests.unit.agent_os.needs import need
 from tests.unit.agent_os.test_process import family, marked, wait_for
-from tests.unit.behaviour.world import until
 
 SECRET = "sk-ant-0123456789abcdef"
 
@@ -330,19 +329,3 @@ async def test_fifty_at_once(tmp_path: Path) -> None:
         await heard.until(lambda: len(heard.exits()) == 50)
         assert [heard.text(info.process_id) for info in started] == [f"{number}\n" for number in range(50)]
         assert [info.exit_code for info in await vm.list_processes()] == [0] * MOST_ENDED
-
-
-@pytest.mark.anyio
-async def test_looking_after_a_process_that_fails_is_the_last_error_of_its_vm(
-    vm: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def fail(self: Execution, timeout: float | None) -> None:
-        raise MemoryError("no room")
-
-    monkeypatch.setattr(Execution, "finish", fail)
-    await vm.spawn("true")
-
-    async def told() -> Any:
-        return (await vm.registry.host.status_of(vm.actor_id)).last_error
-
-    assert "no room" in (await until(told, 20))["traceback"]
