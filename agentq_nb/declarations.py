@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, overload
 
 from typing_extensions import TypeForm, TypeVar
 
-from agentq_nb.backoff import backoff
 from agentq_nb.schema import Schema
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ MAX_MESSAGE_BYTES = 65_536
 
 def exponential(failures: int) -> float:
     """1, 2, 4, … seconds, at most five minutes."""
-    return backoff(failures, longest=300.0)
+    return min(2.0 ** (failures - 1), 300.0)
 
 
 @dataclass(frozen=True, slots=True)

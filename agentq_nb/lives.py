@@ -8,9 +8,10 @@ from typing import Any
 import anyio
 
 from agentq_nb.activation import Activation
-from agentq_nb.backoff import backoff
 from agentq_nb.clock import Clock
 from agentq_nb.naming import ActorId, actor_name
+
+_LONGEST_PAUSE = 60.0
 
 
 class Lives:
@@ -75,7 +76,7 @@ class Lives:
         """One that cannot start is tried again, ever more seldom."""
         if failed := self._failures.get(actor):
             with anyio.CancelScope() as self._pauses[actor]:
-                await self._clock.sleep(backoff(failed))
+                await self._clock.sleep(min(2.0 ** (failed - 1), _LONGEST_PAUSE))
             self._pauses.pop(actor, None)
 
     async def pause_after_idle_ones(self, actor: ActorId) -> None:
@@ -84,4 +85,4 @@ class Lives:
         if self._clock.time() - ended >= 1.0:
             self._idle.pop(actor, None)
         elif lives > 1:
-            await self._clock.sleep(backoff(lives - 1))
+            await self._clock.sleep(min(2.0 ** (lives - 2), _LONGEST_PAUSE))

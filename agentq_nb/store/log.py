@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import time as system_time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,21 +17,25 @@ import duckdb
 from agentq_nb.errors import Forked, StoreError
 from agentq_nb.store import recall, schema
 from agentq_nb.store.connecting import begin_journal, connect, set_journal
-from agentq_nb.store.exporting import Copyist
+from agentq_nb.store.exporting import remove_leftovers
 from agentq_nb.store.folders import warn_about
 from agentq_nb.store.forking import leak, watch_forks
 from agentq_nb.store.group_commit import Done, GroupCommit
 from agentq_nb.store.guard import Guard
 from agentq_nb.store.journal import Journal, journal_of, remove_journal
+from agentq_nb.store.maintenance import Maintenance
 from agentq_nb.store.names import real_path
 from agentq_nb.store.opening import describe_closed, prepare
-from agentq_nb.store.pruning import prune, shrink
 from agentq_nb.store.reading import Readers, Table, run_sql
-from agentq_nb.store.row import Row, row
+from agentq_nb.store.row import Row
 from agentq_nb.store.times import utc
 from agentq_nb.store.writer import Connection, Writer
 
 T = TypeVar("T")
+
+_CHECKPOINT_BYTES = 16 << 20
+_CHECKPOINT_COMMITS = 10_000
+"""What DuckDB's write-ahead log may hold: replaying it takes time at the next opening."""
 
 
 class EventLog:
@@ -47,11 +51,11 @@ class EventLog:
         self._connection = connection
         self._readers = Readers(connection)
         self._commits = GroupCommit(connection.cursor(), guard, last, journal)
-        self._commits.after_drain = self._watch_wal
+        self._commits.after_drain = self._checkpoint_if_due
         self._writer = Writer(self._commits)
-        self._wal_size = 0
+        self._commits_since_checkpoint = 0
         self._last_at_open = last
-        self._copyist = Copyist(path)
+        self._maintenance = Maintenance(path, self._readers, self._slice, self._checkpoint)
         self._closed = False
         self._forked = False
         watch_forks(self)
@@ -85,6 +89,7 @@ class EventLog:
         except BaseException:
             guard.withdraw()
             raise
+        remove_leftovers(path.parent)
         log.notices += [said for said in (*notices, notice, warn_about(path.parent)) if said]
         return log
 
@@ -217,44 +222,65 @@ class EventLog:
 
     # --- keeping house ------------------------------------------------------------------------------------------------
 
-    async def prune(self, before: float) -> int:
+    async def prune(
+        self,
+        before: float,
+        *,
+        dropped: Callable[[Sequence[str]], None] | None = None,
+        spared: Callable[[], Collection[str]] | None = None,
+    ) -> int:
         """Drop the history of what was settled before then; dead letters and everything live stay.
 
-        ``before``: seconds since 1970. Returns the number of rows dropped.
+        It goes on beside the traffic, a slice at a time; cancelled, it stops after the present one. Returns the number of
+        rows dropped. Raises StoreError: what went until then is accounted for.
+
+        :param before: seconds since 1970.
+        :param dropped: called on the loop with the ids of messages that are gone, after each slice.
+        :param spared: asked in the writer's thread, before each slice, for messages that must not be touched.
         """
         self._check()
-        limit = utc(before)
-
-        def drop(connection: Connection) -> tuple[Sequence[Row], int]:
-            dropped = prune(connection, limit)
-            said = {"before": limit.isoformat(), "rows": dropped}
-            return [row("store.pruned", data=json.dumps(said))] if dropped else [], dropped
-
-        dropped = await self.decide(drop)
-        if dropped:
-            # What is dropped is dropped; a file that stays large is no reason to fail.
-            with suppress(duckdb.Error):
-                await asyncio.wrap_future(self._writer.submit(shrink))
-        return dropped
+        try:
+            rows = await self._maintenance.prune(utc(before), lambda said: self.append([said]), dropped, spared)
+        except (duckdb.Error, OSError) as error:
+            raise _unfinished("dropping old history", error) from error
+        await self.flushed()
+        return rows
 
     async def export(self, target: Path) -> None:
-        """Write a copy, as it is now, that other programs can open. Never overwrites: raises StoreError then."""
-        self._check()
-        await asyncio.wrap_future(self._writer.submit(lambda connection: self._copyist.copy(connection, target)))
+        """Write a copy that other programs can open, with all that is acknowledged by now. Never overwrites.
 
-    def _watch_wal(self) -> None:
+        It is made beside the traffic; cancelled, or killed, nothing is left of it. Raises StoreError, StoreReadOnly.
+        """
+        self._check()
+        try:
+            await self._maintenance.export(target)
+        except (duckdb.Error, OSError) as error:
+            raise _unfinished("the export", error) from error
+
+    def _slice(self, job: Callable[[Connection], T]) -> Future[T]:
+        self._check()
+        return self._writer.submit(job)
+
+    def _checkpoint_if_due(self) -> None:
+        """Move DuckDB's write-ahead log into the database before replaying it would make opening slow."""
+        self._commits_since_checkpoint += 1
         try:
             found = os.stat(schema.wal_of(self.path))
         except OSError:
-            size = 0
-        else:
-            size = found.st_size
-            if found.st_mode & 0o077:
-                os.chmod(schema.wal_of(self.path), 0o600)
-        if size < self._wal_size:
-            # DuckDB has just moved its write-ahead log into the database.
+            return
+        if found.st_mode & 0o077:
+            os.chmod(schema.wal_of(self.path), 0o600)
+        due = self._commits_since_checkpoint >= _CHECKPOINT_COMMITS or found.st_size >= _CHECKPOINT_BYTES
+        if due and not self._maintenance.snapshot_needed:
+            with suppress(duckdb.TransactionException):
+                self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """Move DuckDB's write-ahead log into the database. In the writer's thread. Raises duckdb.Error."""
+        self._commits_since_checkpoint = 0
+        self._commits.connection.execute("checkpoint")
+        with suppress(OSError):
             self._guard.sync()
-        self._wal_size = size
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -263,6 +289,7 @@ class EventLog:
         if self._closed or self._forked:
             return
         self._closed = True
+        self._maintenance.stop()
         self._readers.close()
         self._writer.close()
         journal = self._commits.journal
@@ -276,7 +303,7 @@ class EventLog:
         self._connection.close()
         # Whoever still holds this log when the process ends must not hold anything of DuckDB's, which would complain.
         del self._connection, self._commits.connection
-        self._copyist.close()
+        self._maintenance.close()
         with suppress(OSError):
             if journal is not None:
                 journal.close()
@@ -318,3 +345,8 @@ def _sign_on(guard: Guard, last: int, holder: Mapping[str, Any]) -> None:
     guard.write_both_marks(last)
     guard.write_facts(guard.identity | {"holder": {"pid": os.getpid(), "started": started, **holder}})
     guard.claim()
+
+
+def _unfinished(what: str, error: Exception) -> StoreError:
+    said = str(error).partition(chr(10))[0]
+    return StoreError(f"Stopped {what}: {said}. What was done until then is complete; the rest can be done again.")

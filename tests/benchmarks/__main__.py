@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.benchmarks import actors, agents, bare, opening, peers, queues
+from tests.benchmarks import agents, bare, opening, peers, queues
 from tests.benchmarks.figures import Samples, Table, median
 
 ROOT = Path(__file__).parents[2]
@@ -159,13 +159,8 @@ def agents_figures(table: Table, folder: Path) -> None:
     agents.agent_figures(table, folder, table.rounds)
 
 
-def actors_figures(table: Table, folder: Path) -> None:
-    actors.actor_figures(table, folder, table.rounds)
-
-
 PARTS: dict[str, Sequence[Callable[[Table, Path], None]]] = {
     "queues": (queue_figures, history_figures, memory_figures, import_figures),
-    "actors": (actors_figures,),
     "agents": (agents_figures,),
 }
 """By name, what adds figures to the table; each is given an empty folder. ``table.rounds`` says how often to measure."""

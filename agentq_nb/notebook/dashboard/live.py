@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
 from collections.abc import Callable, Sequence
 from contextvars import Context
@@ -37,8 +36,7 @@ class Live:
         self._draw = draw
         self._registry = registry
         self._loop = asyncio.get_running_loop()
-        name = f"Keeping the {kind} {self.widget.identity[:6]} up to date"
-        self._feed = Feed(subject, self.widget.tell, self.clock, registry.host.upkeep, name)
+        self._feed = Feed(subject, self.widget.tell, self.clock)
         self._places: list[str] = []
         self._settled = False
         shown.add(self.widget.identity, self)
@@ -64,10 +62,7 @@ class Live:
             self._loop.call_soon_threadsafe(self.settle)
 
     async def _run(self) -> None:
-        try:
-            await self._feed.run()
-        except Exception:
-            logging.getLogger("agentq").exception("a view has ended")
+        await self._feed.run()
         self.settle()
 
     def show(self) -> None:

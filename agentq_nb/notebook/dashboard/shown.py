@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
 from typing import Protocol
 
 
@@ -41,7 +40,4 @@ def forget(identity: str) -> None:
 def settle_all() -> None:
     """Everything live becomes a picture of its last state, which needs no kernel."""
     for live in list(_shown.values()):
-        try:
-            live.settle()
-        except Exception:  # the others are to become pictures all the same
-            logging.getLogger("agentq").exception("what is shown could not become a picture")
+        live.settle()

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from agentq_nb.store import EventLog, Row
+import pytest
+
+from agentq_nb.store import EventLog, Row, compaction, pruning
 from tests.unit.store.helpers import append, event, queued, with_log
 
 OLD, LIMIT, NEW = 1_700_000_000.0, 1_750_000_000.0, 1_800_000_000.0
@@ -87,7 +92,7 @@ def test_pruning_gives_the_space_back(path: Path) -> None:
     async def use(log: EventLog) -> None:
         for part in range(20):
             rows = [row for number in range(300) for row in settled(f"{part}-{number}")]
-            noise = [event("x", f"n{part}-{number}", text=os.urandom(400).hex()) for number in range(300)]
+            noise = [event("x", f"n{part}-{number}", text=os.urandom(1000).hex()) for number in range(300)]
             await append(log, *rows, *[row.replace("x", "message.completed", 1) for row in noise], time=OLD)
         await append(log, *(queued(f"live {number}") for number in range(100)))
         log.close()
@@ -100,7 +105,7 @@ def test_pruning_gives_the_space_back(path: Path) -> None:
 
     assert with_log(path, prune) == 20 * 300 * 4
     assert path.stat().st_size < before / 3
-    assert before > 2_000_000
+    assert before > 6_000_000
 
 
 PRUNING = """
@@ -158,5 +163,164 @@ def test_whoever_stops_waiting_for_a_prune_or_an_export_does_not_stop_the_writer
                 job.cancel()
             await append(log, queued(f"sent {number}"))
         assert len(log.live_rows()) == 20
+
+    with_log(path, use)
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from agentq_nb.store import EventLog, compaction, maintenance, pruning
+
+module, name, number, when = sys.argv[2:]
+module = {"pruning": pruning, "compaction": compaction}[module]
+real, calls = getattr(module, name), 0
+
+def hooked(*args):
+    global calls
+    calls += 1
+    if calls == int(number) and when == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = real(*args)
+    if calls == int(number):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+
+setattr(module, name, hooked)
+compaction.SMALLEST_GAIN = 0
+maintenance._MOST_ROWS = 500
+compaction.CHECKPOINT_ROWS = 700
+
+async def main():
+    log = EventLog.open(Path(sys.argv[1]))
+    await log.prune(1_750_000_000.0)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("module", "name", "number"), [("pruning", "drop", 1), ("pruning", "drop", 4), ("compaction", "move", 2)]
+)
+def test_a_kill_in_a_slice_leaves_whole_messages_and_an_accounted_log(
+    path: Path, module: str, name: str, number: int, when: str
+) -> None:
+    async def fill(log: EventLog) -> None:
+        for part in range(5):
+            rows = [row for n in range(300) for row in settled(f"{part}-{n}")]
+            await append(
+                log, *rows, *(event("noise", actor=None, text=os.urandom(700).hex()) for _ in range(100)), time=OLD
+            )
+            await append(log, *(queued(f"live {part} {n}", body=os.urandom(400).hex()) for n in range(300)), time=OLD)
+        await append(log, *(row for n in range(5000) for row in settled(f"large {n}")), time=OLD)
+
+    with_log(path, fill)
+    command = [sys.executable, "-c", KILLED, str(path), module, name, str(number), when]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    log = EventLog.open(path)
+    assert log.notices == []
+    assert len(log.live_rows()) == 1500
+    of_each = log.fetch(
+        "select distinct count(*) from events where kind <> 'noise' and not starts_with(message_id, 'live') group by message_id"
+    )
+    assert of_each in ([(3,)], [])
+    ((rows, pruned, last, different),) = log.fetch(
+        "select count(*), (select pruned from store_facts), max(seq), count(distinct seq) from events"
+    )
+    assert (rows + pruned, rows) == (last, different)
+    assert pruned % 3 == 0
+    assert (pruned > 0) == ((number, when) != (1, "before"))
+    log.close()
+
+
+def test_a_message_that_comes_to_life_again_while_others_go_stays_whole(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def use(log: EventLog) -> list[str]:
+        await append(log, *settled("redelivered", "cancelled"), *settled("decided about"), *settled("gone"), time=OLD)
+        held, found = threading.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        take = pruning.Search.take
+
+        def held_up(search: pruning.Search, rows: int) -> pruning.Part | None:
+            loop.call_soon_threadsafe(found.set)
+            held.wait(10)
+            return take(search, rows)
+
+        monkeypatch.setattr(pruning.Search, "take", held_up)
+        told: list[str] = []
+        prune = asyncio.ensure_future(log.prune(LIMIT, dropped=told.extend, spared=lambda: {"decided about"}))
+        await found.wait()
+        assert await append(log, event("message.redelivered", "redelivered")) is None
+        held.set()
+        assert await prune == 3
+        assert {row[4] for row in log.live_rows()} == {"redelivered"}
+        assert log.fetch(
+            "select message_id, count(*) from events where message_id is not null group by 1 order by 1"
+        ) == [
+            ("decided about", 3),
+            ("redelivered", 4),
+        ]
+        return told
+
+    assert with_log(path, use) == ["gone"]
+
+
+def test_a_prune_that_is_cancelled_stops_after_its_slice_and_tells_what_went(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def use(log: EventLog) -> None:
+        await append(log, *(row for number in range(2000) for row in settled(str(number))), time=OLD)
+        held, begun = threading.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        drop = pruning.drop
+        calls: list[int] = []
+
+        def held_up(*args: Any) -> Any:
+            calls.append(1)
+            loop.call_soon_threadsafe(begun.set)
+            held.wait(10)
+            return drop(*args)
+
+        monkeypatch.setattr(pruning, "drop", held_up)
+        told: list[str] = []
+        prune = asyncio.ensure_future(log.prune(LIMIT, dropped=told.extend))
+        await begun.wait()
+        prune.cancel()
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(append(log, queued("sent meanwhile")), 10) is None
+        held.set()
+        with pytest.raises(asyncio.CancelledError):
+            await prune
+        await log.flushed()
+        ((said,),) = log.fetch("select data from events where kind = 'store.pruned'")
+        rows = json.loads(said)["rows"]
+        assert (len(calls), rows, 0 < len(told) < 2000) == (1, 3 * len(told), True)
+        assert log.fetch("select pruned from store_facts") == [(rows,)]
+
+    with_log(path, use)
+
+
+def test_two_prunes_at_once_drop_each_row_once(path: Path) -> None:
+    async def use(log: EventLog) -> None:
+        await append(log, *(row for number in range(3000) for row in settled(str(number))), time=OLD)
+        assert sum(await asyncio.gather(log.prune(LIMIT), log.prune(LIMIT))) == 9000
+        assert log.fetch("select pruned from store_facts") == [(9000,)]
+
+    with_log(path, use)
+
+
+def test_a_prune_of_few_rows_does_not_move_the_others(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def moved(*_: Any) -> None:
+        raise AssertionError("rows were moved")
+
+    monkeypatch.setattr(compaction, "move", moved)
+    monkeypatch.setattr(compaction, "SMALLEST_GAIN", 0)
+
+    async def use(log: EventLog) -> None:
+        await append(log, *settled("old"), time=OLD)
+        await append(log, *(queued(str(number), body=os.urandom(900).hex()) for number in range(2000)))
+        assert await log.prune(LIMIT) == 3
 
     with_log(path, use)

@@ -1,0 +1,77 @@
+"""Giving the space of dropped rows back to the file system, where that pays.
+
+DuckDB frees a group of rows (122,880) when the last of them goes, and cuts the file behind its last used block. Its own
+way to deal with groups that are half empty, at a checkpoint, holds the database for a second and more, so that is
+switched off (``schema.CONFIG``). Instead the rows that stay are moved to the end of the table, a slice in each
+transaction: every group that is emptied so is freed, and what moves goes to the first blocks that are free. Killed at
+any moment, each row is there once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import duckdb
+
+SMALLEST_GAIN = 4 << 20
+"""Bytes that a file must become smaller by."""
+CHECKPOINT_ROWS = 20_000
+CHECKPOINT_CHARACTERS = 4 << 20
+"""How much is moved between two checkpoints: more takes one longer, less makes many small groups of rows."""
+_SLICE_CHARACTERS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What moving all rows would bring, in bytes; ``needed`` are those of the rows that stay."""
+
+    total: int
+    needed: int
+
+    @property
+    def pays(self) -> bool:
+        """The file would be less than half as large, and smaller by something."""
+        return self.total - self.needed > max(self.total // 2, SMALLEST_GAIN)
+
+
+def estimate(connection: duckdb.DuckDBPyConnection) -> Gain:
+    """What there is to gain. Reads little but the database's metadata; on any cursor."""
+    ((block, total, used),) = connection.execute(
+        "select block_size, total_blocks, used_blocks from pragma_database_size()"
+    ).fetchall()
+    ((stored,),) = connection.execute(
+        "select coalesce(sum(count), 0) from pragma_storage_info('events') "
+        "where column_name = 'seq' and segment_type <> 'VALIDITY'"
+    ).fetchall()
+    ((rows,),) = connection.execute("select count(*) from events").fetchall()
+    share = rows / stored if stored else 1
+    return Gain(total * block, int(used * block * min(1, share)))
+
+
+def next_rows(connection: duckdb.DuckDBPyConnection, after: int, last: int, rows: int) -> tuple[int, int, int] | None:
+    """The end of the next slice, its rows and its characters; None behind the last row. On any cursor."""
+    found = connection.execute(
+        "select seq, length(data) from events where seq > ? and seq <= ? order by seq limit ?", [after, last, rows]
+    ).fetchall()
+    characters = taken = 0
+    for _, length in found:
+        characters += length or 0
+        taken += 1
+        if characters >= _SLICE_CHARACTERS:
+            break
+    return (found[taken - 1][0], taken, characters) if found else None
+
+
+def move(connection: duckdb.DuckDBPyConnection, after: int, until: int) -> None:
+    """Move the rows behind ``after``, with ``until``, to the end of the table, in one transaction. Raises duckdb.Error."""
+    connection.begin()
+    try:
+        between = "from events where seq > ? and seq <= ?"
+        connection.execute(f"create temp table moved as select * {between}", [after, until])
+        connection.execute(f"delete {between}", [after, until])
+        connection.execute("insert into events from moved")
+        connection.execute("drop table moved")
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
