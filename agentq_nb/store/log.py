@@ -16,6 +16,7 @@ import duckdb
 
 from agentq_nb.errors import Forked, StoreError
 from agentq_nb.store import recall, schema
+from agentq_nb.store.checkpoint import Checkpointer, CheckpointNotBegun
 from agentq_nb.store.connecting import begin_journal, connect, set_journal
 from agentq_nb.store.exporting import Copyist
 from agentq_nb.store.folders import warn_about
@@ -38,7 +39,13 @@ class EventLog:
     """The open log. Made by :meth:`open`; used from one event loop, except where a method says otherwise."""
 
     def __init__(
-        self, path: Path, guard: Guard, connection: duckdb.DuckDBPyConnection, last: int, journal: Journal | None
+        self,
+        path: Path,
+        guard: Guard,
+        connection: duckdb.DuckDBPyConnection,
+        last: int,
+        journal: Journal | None,
+        checkpointer: Checkpointer,
     ) -> None:
         self.path = path
         self.notices: list[str] = []
@@ -47,11 +54,11 @@ class EventLog:
         self._connection = connection
         self._readers = Readers(connection)
         self._commits = GroupCommit(connection.cursor(), guard, last, journal)
-        self._commits.after_drain = self._watch_wal
+        self._commits.after_drain = self._checkpoint_if_due
+        self._checkpointer = checkpointer
         self._writer = Writer(self._commits)
-        self._wal_size = 0
         self._last_at_open = last
-        self._copyist = Copyist(path)
+        self._copyist = Copyist(checkpointer.file, self._checkpoint)
         self._closed = False
         self._forked = False
         watch_forks(self)
@@ -75,7 +82,8 @@ class EventLog:
             try:
                 _sign_on(guard, last, holder or {})
                 journal, notice = begin_journal(connection, path, guard.identity["store"], last)
-                log = cls(path, guard, connection, last, journal)
+                checkpointer = Checkpointer(path, guard.identity["store"], connection)
+                log = cls(path, guard, connection, last, journal, checkpointer)
             except BaseException:
                 connection.close()
                 raise
@@ -229,28 +237,32 @@ class EventLog:
         dropped = await self.decide(drop)
         if dropped:
             # What is dropped is dropped; a file that stays large is no reason to fail.
-            with suppress(duckdb.Error):
-                await asyncio.wrap_future(self._writer.submit(shrink))
+            with suppress(duckdb.Error, CheckpointNotBegun):
+                await asyncio.wrap_future(self._writer.submit(lambda connection: shrink(connection, self._checkpoint)))
         return dropped
 
     async def export(self, target: Path) -> None:
         """Write a copy, as it is now, that other programs can open. Never overwrites: raises StoreError then."""
         self._check()
-        await asyncio.wrap_future(self._writer.submit(lambda connection: self._copyist.copy(connection, target)))
+        await asyncio.wrap_future(self._writer.submit(lambda _: self._copyist.copy(target)))
 
-    def _watch_wal(self) -> None:
+    def _checkpoint_if_due(self) -> None:
+        if self._checkpointer.due_after_commit():
+            with suppress(CheckpointNotBegun):
+                self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """Move DuckDB's write-ahead log into the database. In the writer's thread.
+
+        Raises CheckpointNotBegun; what else it raises ends all writing.
+        """
         try:
-            found = os.stat(schema.wal_of(self.path))
-        except OSError:
-            size = 0
-        else:
-            size = found.st_size
-            if found.st_mode & 0o077:
-                os.chmod(schema.wal_of(self.path), 0o600)
-        if size < self._wal_size:
-            # DuckDB has just moved its write-ahead log into the database.
+            self._checkpointer.checkpoint(self._commits.connection)
+        except (OSError, duckdb.Error) as error:
+            self._commits.fail(error)
+            raise
+        with suppress(OSError):
             self._guard.sync()
-        self._wal_size = size
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -266,13 +278,13 @@ class EventLog:
         with suppress(duckdb.Error):
             if finished:
                 set_journal(self._connection, "")
-        with suppress(duckdb.Error):
-            self._connection.execute("checkpoint")
+        with suppress(duckdb.Error, OSError, CheckpointNotBegun):
+            self._checkpointer.checkpoint(self._connection, last=True)
         self._commits.connection.close()
         self._connection.close()
         # Whoever still holds this log when the process ends must not hold anything of DuckDB's, which would complain.
         del self._connection, self._commits.connection
-        self._copyist.close()
+        self._checkpointer.close()
         with suppress(OSError):
             if journal is not None:
                 journal.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 import duckdb
@@ -63,13 +64,13 @@ def prune(connection: duckdb.DuckDBPyConnection, before: datetime) -> int:
     return rows
 
 
-def shrink(connection: duckdb.DuckDBPyConnection) -> None:
+def shrink(connection: duckdb.DuckDBPyConnection, checkpoint: Callable[[], None]) -> None:
     """Give freed space back to the file system.
 
     DuckDB cuts a file only behind its last used block. So the table is written again, into the blocks that were freed
     at the front, and once more when the first copy had to go to the end. Each time is one transaction.
     """
-    connection.execute("checkpoint")
+    checkpoint()
     for _ in range(2):
         connection.begin()
         try:
@@ -80,7 +81,7 @@ def shrink(connection: duckdb.DuckDBPyConnection) -> None:
         except BaseException:
             connection.rollback()
             raise
-        connection.execute("checkpoint")
+        checkpoint()
         ((free, used),) = connection.execute("select free_blocks, used_blocks from pragma_database_size()").fetchall()
         if free <= used:
             return

@@ -40,8 +40,9 @@ _VIEWS = Path(__file__).with_name("views.sql")
 CONFIG: dict[str, Any] = {
     # Fewer threads to wake make each commit about a tenth cheaper.
     "threads": 1,
-    # What a crash leaves to be replayed is bounded in rows as well as in bytes.
-    "wal_autocheckpoint_entries": 10000,
+    # A checkpoint may tear when power is lost: only those that can be undone are made (``checkpoint``).
+    "wal_autocheckpoint": "1000TB",
+    "wal_autocheckpoint_entries": 0,
     # People's queries reach the log and nothing else.
     "enable_external_access": False,
     "python_enable_replacements": False,
@@ -60,6 +61,7 @@ def open_database(path: Path) -> duckdb.DuckDBPyConnection:
     try:
         # It belongs to an extension that is not loaded before there is a connection.
         connection.execute("set global TimeZone = 'UTC'")
+        connection.execute("pragma disable_checkpoint_on_shutdown")
         connection.execute("set lock_configuration = true")
     except BaseException:
         connection.close()
@@ -106,18 +108,24 @@ def sync_file(path: Path) -> None:
 
 def files_of(path: Path) -> list[Path]:
     """The names of the files that hold the rows of a log, whether they are there or not."""
-    return [path, wal_of(path), path.with_name(path.name + ".journal"), path.with_name(path.name + ".checkpoint")]
+    return [path, wal_of(path), path.with_name(path.name + ".journal"), checkpoint_of(path)]
 
 
 def remove_database(path: Path) -> None:
-    """Remove a database that is not open, with its write-ahead log."""
+    """Remove a database that is not open, with its write-ahead log and what an unfinished checkpoint left."""
     path.unlink(missing_ok=True)
     wal_of(path).unlink(missing_ok=True)
+    checkpoint_of(path).unlink(missing_ok=True)
 
 
 def wal_of(path: Path) -> Path:
     """DuckDB's write-ahead log of a database."""
     return path.with_name(path.name + ".wal")
+
+
+def checkpoint_of(path: Path) -> Path:
+    """The copy of what a checkpoint writes in place, there while one may be unfinished (``checkpoint``)."""
+    return path.with_name(path.name + ".checkpoint")
 
 
 def bring_up_to_date(connection: duckdb.DuckDBPyConnection) -> int | None:
@@ -141,7 +149,6 @@ def bring_up_to_date(connection: duckdb.DuckDBPyConnection) -> int | None:
     except BaseException:
         connection.rollback()
         raise
-    connection.execute("checkpoint")
     return None if found == version() else int(found)
 
 
