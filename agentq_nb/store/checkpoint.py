@@ -325,8 +325,11 @@ def _put_back(path: Path, pieces: Sequence[Piece]) -> None:
         # A program that knows nothing of guards may have it open.
         fcntl.lockf(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         for piece in pieces:
-            file.seek(piece.offset)
-            rest = memoryview(piece.content)
-            while rest:
-                rest = rest[file.write(rest) :]
+            _write_piece(file.fileno(), piece)
         os.fsync(file.fileno())
+
+
+def _write_piece(descriptor: int, piece: Piece) -> None:
+    rest = memoryview(piece.content)
+    while rest:
+        rest = rest[os.pwrite(descriptor, rest, piece.offset + len(piece.content) - len(rest)) :]
