@@ -270,7 +270,7 @@ def as_restored(path: Path, store_id: str | None) -> Generator[Path]:
     except OSError as error:
         raise _no_room(path, error) from error
     with folder as name:
-        trial = Path(name) / path.name
+        trial = Path(name) / "log.duckdb"
         try:
             shutil.copyfile(path, trial)
             _put_back(trial, copy.pieces)
