@@ -11,6 +11,7 @@ The cuts of one recording are numbered: ``--recording PATH --seed N --only K`` t
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shutil
 import sys
@@ -54,6 +55,12 @@ class Tally:
     def add(self, verdict: Verdict) -> None:
         self.outcomes[verdict.outcome] += 1
         self.notices += bool(verdict.notices)
+
+
+def temporary_folder() -> Path:
+    """In memory where that can be: what is simulated needs no disk."""
+    memory = Path("/dev/shm")
+    return Path(tempfile.mkdtemp(prefix="agentq-power-", dir=memory if os.access(memory, os.W_OK) else None))
 
 
 def record(folder: Path, library: Path, lives: Sequence[str] = LIVES) -> Path:
@@ -212,9 +219,7 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
 def main(words: Sequence[str]) -> int:
     """0 when everything was there each time."""
     options = _parsed(words)
-    base = Path(tempfile.mkdtemp(prefix="agentq-power-"))
-    memory = Path("/dev/shm")
-    scratch = Path(tempfile.mkdtemp(prefix="agentq-power-", dir=memory if memory.is_dir() else None))
+    base, scratch = temporary_folder(), temporary_folder()
     try:
         library = power_recording.build(base)
         recording = options.recording or record(base, library)

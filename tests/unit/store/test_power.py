@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,27 @@ from tests.faults.power_recording import Kind, Operation
 from tests.faults.power_traffic import STORE
 
 SEED = 7
-CUTS = 60
+CUTS = 40
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base() -> Iterator[Path]:
+    folder = power.temporary_folder()
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    folder = power.temporary_folder()
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def library(base: Path) -> Path:
     try:
-        return power_recording.build(tmp_path_factory.mktemp("recorder"))
+        return power_recording.build(base)
     except power_recording.NoCompiler as missing:
         if os.environ.get("CI"):
             pytest.fail(str(missing))
@@ -31,9 +46,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def operations(library: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Operation]:
-    folder = tmp_path_factory.mktemp("power")
-    return power_recording.read(power.record(folder, library, ("stop", "kill", "prune")))
+def operations(library: Path, base: Path) -> list[Operation]:
+    return power_recording.read(power.record(base, library, ("stop", "kill", "prune")))
 
 
 def planned(operations: Sequence[Operation], number: int, *near: str) -> list[power.Cut]:
@@ -42,10 +56,10 @@ def planned(operations: Sequence[Operation], number: int, *near: str) -> list[po
     return sorted(random.Random(SEED).sample(chosen, min(number, len(chosen))), key=lambda cut: cut.number)
 
 
-def test_what_was_acknowledged_is_there_after_power_was_lost(operations: list[Operation], tmp_path: Path) -> None:
+def test_what_was_acknowledged_is_there_after_power_was_lost(operations: list[Operation], scratch: Path) -> None:
     bad = [
         f"{cut}: {verdict.outcome}: {verdict.said}"
-        for cut, verdict in power.replay(operations, planned(operations, CUTS), tmp_path)
+        for cut, verdict in power.replay(operations, planned(operations, CUTS), scratch)
         if verdict.outcome != WHOLE
     ]
     assert bad == []
@@ -57,7 +71,7 @@ def test_the_recording_has_what_is_delicate(operations: list[Operation]) -> None
     assert sum(operation.durable for operation in operations) > 50
 
 
-def test_without_the_copy_a_torn_checkpoint_is_found(operations: list[Operation], tmp_path: Path) -> None:
+def test_without_the_copy_a_torn_checkpoint_is_found(operations: list[Operation], scratch: Path) -> None:
     def lose_the_copy(folder: Path) -> None:
         (folder / f"{STORE}.checkpoint").unlink(missing_ok=True)
 
@@ -65,7 +79,7 @@ def test_without_the_copy_a_torn_checkpoint_is_found(operations: list[Operation]
         cut for cut in planned(operations, 1000, "checkpoint") if cut.way == MIXED and _writes_metadata(operations, cut)
     ]
     outcomes = Counter(
-        verdict.outcome for _, verdict in power.replay(operations, cuts[:20], tmp_path, spoil=lose_the_copy)
+        verdict.outcome for _, verdict in power.replay(operations, cuts[:10], scratch, spoil=lose_the_copy)
     )
     assert outcomes.total() - outcomes[WHOLE] > 0
 
