@@ -41,6 +41,7 @@ class Copyist:
             schema.sync_file(unfinished)
             # Unlike a rename, a link never replaces what is there.
             os.link(unfinished, target)
+            schema.sync_file(target.parent)
         except FileExistsError:
             raise _exists(target) from None
         except (OSError, duckdb.Error) as error:
