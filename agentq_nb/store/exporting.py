@@ -14,14 +14,16 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import duckdb
 
 from agentq_nb.errors import StoreError, StoreReadOnly
 from agentq_nb.store import schema
+from agentq_nb.store.database_file import DatabaseFile
 from agentq_nb.store.names import check_path
 
 _PREFIX = ".agentq-export-"
@@ -38,14 +40,10 @@ def check_target(target: Path) -> None:
 
 
 class Source:
-    """The bytes of a database that is open in this process.
+    """The bytes of a database that is open in this process."""
 
-    Closing any descriptor of that file would take DuckDB's lock away, so one descriptor is kept until the end.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor: int | None = None
+    def __init__(self, file: DatabaseFile) -> None:
+        self._file = file
         self._changed = threading.Condition()
         self._copies: set[threading.Event] = set()
         self._reading = 0
@@ -79,10 +77,8 @@ class Source:
 
     def sizes(self) -> tuple[int, int]:
         """Bytes of the database and of its write-ahead log, between two commits."""
-        if self._descriptor is None:
-            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        wal = schema.wal_of(self._path)
-        return os.fstat(self._descriptor).st_size, wal.stat().st_size if wal.exists() else 0
+        wal = schema.wal_of(self._file.path)
+        return self._file.path.stat().st_size, wal.stat().st_size if wal.exists() else 0
 
     def export(self, target: Path, sizes: tuple[int, int], stop: threading.Event) -> None:
         """Copy what ``sizes`` said to ``target``. Blocks, until ``stop`` is set; no checkpoint may be made meanwhile.
@@ -113,26 +109,19 @@ class Source:
         with self._changed:
             self._reading += 1
         try:
-            assert self._descriptor is not None
-            _copy_bytes(self._descriptor, to, sizes[0], stop)
+            _copy_bytes(self._file.read, to, sizes[0], stop)
             if sizes[1]:
                 # DuckDB locks the database only.
-                with schema.wal_of(self._path).open("rb", buffering=0) as wal:
-                    _copy_bytes(wal.fileno(), schema.wal_of(to), sizes[1], stop)
+                with schema.wal_of(self._file.path).open("rb", buffering=0) as wal:
+                    _copy_bytes(partial(os.pread, wal.fileno()), schema.wal_of(to), sizes[1], stop)
         finally:
             self.release(stop)
             with self._changed:
                 self._reading -= 1
                 self._changed.notify_all()
 
-    def close(self) -> None:
-        """Let go, once DuckDB has closed the file."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
 
-
-def _copy_bytes(source: int, to: Path, size: int, stop: threading.Event) -> None:
+def _copy_bytes(read: Callable[[int, int], bytes], to: Path, size: int, stop: threading.Event) -> None:
     descriptor = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb", buffering=0) as copy:
         done = unsynced = 0
@@ -141,7 +130,7 @@ def _copy_bytes(source: int, to: Path, size: int, stop: threading.Event) -> None
                 raise StoreError("The export was stopped. Nothing is left of it.", code="interrupted")
             if done >= size:
                 break
-            piece = os.pread(source, min(_PIECE_BYTES, size - done), done)
+            piece = read(min(_PIECE_BYTES, size - done), done)
             if not piece:
                 raise OSError(errno.EIO, "the database ends before its end")
             written = copy.write(piece)

@@ -16,6 +16,7 @@ import duckdb
 
 from agentq_nb.errors import Forked, StoreError
 from agentq_nb.store import recall, schema
+from agentq_nb.store.checkpoint import Checkpointer, CheckpointNotBegun
 from agentq_nb.store.connecting import begin_journal, connect, set_journal
 from agentq_nb.store.exporting import remove_leftovers
 from agentq_nb.store.folders import warn_about
@@ -33,8 +34,6 @@ from agentq_nb.store.writer import Connection, Writer
 
 T = TypeVar("T")
 
-_CHECKPOINT_BYTES = 16 << 20
-_CHECKPOINT_COMMITS = 10_000
 """What DuckDB's write-ahead log may hold: replaying it takes time at the next opening."""
 
 
@@ -42,7 +41,13 @@ class EventLog:
     """The open log. Made by :meth:`open`; used from one event loop, except where a method says otherwise."""
 
     def __init__(
-        self, path: Path, guard: Guard, connection: duckdb.DuckDBPyConnection, last: int, journal: Journal | None
+        self,
+        path: Path,
+        guard: Guard,
+        connection: duckdb.DuckDBPyConnection,
+        last: int,
+        journal: Journal | None,
+        checkpointer: Checkpointer,
     ) -> None:
         self.path = path
         self.notices: list[str] = []
@@ -52,10 +57,10 @@ class EventLog:
         self._readers = Readers(connection)
         self._commits = GroupCommit(connection.cursor(), guard, last, journal)
         self._commits.after_drain = self._checkpoint_if_due
+        self._checkpointer = checkpointer
         self._writer = Writer(self._commits)
-        self._commits_since_checkpoint = 0
         self._last_at_open = last
-        self._maintenance = Maintenance(path, self._readers, self._slice, self._checkpoint)
+        self._maintenance = Maintenance(checkpointer.file, self._readers, self._slice, self._checkpoint)
         self._closed = False
         self._forked = False
         watch_forks(self)
@@ -79,7 +84,8 @@ class EventLog:
             try:
                 _sign_on(guard, last, holder or {})
                 journal, notice = begin_journal(connection, path, guard.identity["store"], last)
-                log = cls(path, guard, connection, last, journal)
+                checkpointer = Checkpointer(path, guard.identity["store"], connection)
+                log = cls(path, guard, connection, last, journal, checkpointer)
             except BaseException:
                 connection.close()
                 raise
@@ -262,23 +268,20 @@ class EventLog:
         return self._writer.submit(job)
 
     def _checkpoint_if_due(self) -> None:
-        """Move DuckDB's write-ahead log into the database before replaying it would make opening slow."""
-        self._commits_since_checkpoint += 1
-        try:
-            found = os.stat(schema.wal_of(self.path))
-        except OSError:
-            return
-        if found.st_mode & 0o077:
-            os.chmod(schema.wal_of(self.path), 0o600)
-        due = self._commits_since_checkpoint >= _CHECKPOINT_COMMITS or found.st_size >= _CHECKPOINT_BYTES
-        if due and not self._maintenance.snapshot_needed:
-            with suppress(duckdb.TransactionException):
+        if self._checkpointer.due_after_commit() and not self._maintenance.snapshot_needed:
+            with suppress(CheckpointNotBegun):
                 self._checkpoint()
 
     def _checkpoint(self) -> None:
-        """Move DuckDB's write-ahead log into the database. In the writer's thread. Raises duckdb.Error."""
-        self._commits_since_checkpoint = 0
-        self._commits.connection.execute("checkpoint")
+        """Move DuckDB's write-ahead log into the database. In the writer's thread.
+
+        Raises CheckpointNotBegun; what else it raises ends all writing.
+        """
+        try:
+            self._checkpointer.checkpoint(self._commits.connection)
+        except (OSError, duckdb.Error) as error:
+            self._commits.fail(error)
+            raise
         with suppress(OSError):
             self._guard.sync()
 
@@ -297,13 +300,13 @@ class EventLog:
         with suppress(duckdb.Error):
             if finished:
                 set_journal(self._connection, "")
-        with suppress(duckdb.Error):
-            self._connection.execute("checkpoint")
+        with suppress(duckdb.Error, OSError, CheckpointNotBegun):
+            self._checkpointer.checkpoint(self._connection, last=True)
         self._commits.connection.close()
         self._connection.close()
         # Whoever still holds this log when the process ends must not hold anything of DuckDB's, which would complain.
         del self._connection, self._commits.connection
-        self._maintenance.close()
+        self._checkpointer.close()
         with suppress(OSError):
             if journal is not None:
                 journal.close()

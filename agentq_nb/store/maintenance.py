@@ -22,6 +22,7 @@ import duckdb
 
 from agentq_nb.errors import StoreError
 from agentq_nb.store import compaction, exporting, pruning
+from agentq_nb.store.database_file import DatabaseFile
 from agentq_nb.store.reading import Readers
 from agentq_nb.store.row import Row, row
 
@@ -53,17 +54,17 @@ class Maintenance:
 
     def __init__(
         self,
-        path: Path,
+        file: DatabaseFile,
         readers: Readers,
         submit: Callable[[Callable[[duckdb.DuckDBPyConnection], Any]], Future[Any]],
         checkpoint: Callable[[], None],
     ) -> None:
         """``checkpoint`` makes one, in the writer's thread. ``submit`` raises StoreError once the log was closed."""
-        self._path = path
+        self._file = file
         self._readers = readers
         self._submit = submit
         self._checkpoint_now = checkpoint
-        self._source = exporting.Source(path)
+        self._source = exporting.Source(file)
         self._shrinking = False
 
     @property
@@ -135,7 +136,7 @@ class Maintenance:
 
     async def _pays(self) -> bool:
         gain = await asyncio.to_thread(self._read, compaction.estimate)
-        return gain.pays and shutil.disk_usage(self._path.parent).free > gain.needed + _ROOM
+        return gain.pays and shutil.disk_usage(self._file.path.parent).free > gain.needed + _ROOM
 
     async def _move_all(self) -> None:
         query = "select coalesce(max(seq), 0) from events"
@@ -198,10 +199,6 @@ class Maintenance:
     def stop(self) -> None:
         """Stop copies and wait for their end. Before the database is closed; blocks, in any thread."""
         self._source.stop()
-
-    def close(self) -> None:
-        """Let go of the file, once DuckDB has closed it."""
-        self._source.close()
 
 
 async def _whole(work: Coroutine[Any, Any, T], stop: Callable[[], None] | None = None) -> T:

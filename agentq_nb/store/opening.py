@@ -15,6 +15,7 @@ import duckdb
 from agentq_nb.errors import StoreDamaged, StoreError, StoreTooNew
 from agentq_nb.naming import mint_id
 from agentq_nb.store import schema
+from agentq_nb.store.checkpoint import as_restored, restore
 from agentq_nb.store.examine import Finding, examine, not_ours
 from agentq_nb.store.guard import Guard, read_only
 from agentq_nb.store.journal import journal_of
@@ -50,6 +51,7 @@ def prepare(path: Path, guard: Guard, accept_loss: bool) -> Prepared:
     if accept_loss:
         finish_rebuilding(path)
     size = _size(path)
+    useless = restore(path, guard.facts.get("store"))
     if _is_to_be_made(path, guard, size):
         if size is None:
             return _create(path, guard)
@@ -60,7 +62,7 @@ def prepare(path: Path, guard: Guard, accept_loss: bool) -> Prepared:
         return Prepared(None)
     content = scan(journal_of(path))
     found = _sound(path, guard, size, content)
-    notices = _remarks(guard)
+    notices = _remarks(guard) + ((useless,) if useless else ())
     finding, frames = with_journal(found, content)
     if not finding.complete(guard.mark):
         damage = _damaged(path, guard, finding)
@@ -86,7 +88,8 @@ def check_log(path: Path) -> None:
         if _is_to_be_made(path, guard, size) or is_as_closed(path, guard):
             return
         content = scan(journal_of(path))
-        finding, _ = with_journal(_sound(path, guard, size, content), content)
+        with as_restored(path, guard.facts.get("store")) as seen:
+            finding, _ = with_journal(_sound(path, guard, size, content, seen), content)
         if not finding.complete(guard.mark):
             raise _damaged(path, guard, finding)
     finally:
@@ -174,26 +177,31 @@ def _size(path: Path) -> int | None:
     return path.stat().st_size
 
 
-def _examine(path: Path, guard: Guard, size: int | None, content: JournalContent | None) -> Finding:
+def _examine(path: Path, guard: Guard, size: int | None, content: JournalContent | None, seen: Path) -> Finding:
     if size is None:
         return Finding(problem="the file is gone")
     if size == 0:
         return Finding(problem="the file is empty")
     if not guard.mark and content is None and not _is_duckdb(path):
         raise not_ours(path)
-    return examine(path, content.frames if content is not None else ())
+    return examine(seen, content.frames if content is not None else ())
 
 
-def _sound(path: Path, guard: Guard, size: int | None, content: JournalContent | None) -> Finding:
-    """What is found in a log that this code understands and whose guard is its own. Rows may be missing."""
-    finding = _examine(path, guard, size, content)
+def _sound(
+    path: Path, guard: Guard, size: int | None, content: JournalContent | None, seen: Path | None = None
+) -> Finding:
+    """What is found in a log that this code understands and whose guard is its own. Rows may be missing.
+
+    ``seen`` is where its database can be read.
+    """
+    finding = _examine(path, guard, size, content, seen or path)
     _refuse_newer(path, finding.schema_version)
     _refuse_other(path, guard, finding)
     return finding
 
 
 def _is_to_be_made(path: Path, guard: Guard, size: int | None) -> bool:
-    others = schema.wal_of(path).exists() or journal_of(path).exists()
+    others = any(file.exists() for file in schema.files_of(path)[1:])
     return not size and not others and not guard.mark
 
 

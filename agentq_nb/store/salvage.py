@@ -102,12 +102,13 @@ def _rebuild(path: Path, guard: Guard, finding: Finding) -> None:
 def finish_rebuilding(path: Path) -> None:
     """Put a rebuilt database into its place, where one is complete: also after a kill in the middle of that.
 
-    The old write-ahead log belongs to the old database, so it goes first. From its going to the renaming, the rebuilt
+    The old write-ahead log and copy of a checkpoint belong to the old database, so they go first. From its going to the renaming, the rebuilt
     database under its own name is what says how to go on.
     """
     rebuilt = _rebuilt(path)
     if rebuilt.exists():
         schema.wal_of(path).unlink(missing_ok=True)
+        schema.checkpoint_of(path).unlink(missing_ok=True)
         schema.move_into_place(rebuilt, path)
 
 

@@ -40,7 +40,7 @@ _VIEWS = Path(__file__).with_name("views.sql")
 CONFIG: dict[str, Any] = {
     # Fewer threads to wake make each commit about a tenth cheaper.
     "threads": 1,
-    # Checkpoints are made by the log, when no snapshot is being copied.
+    # A checkpoint may tear when power is lost: only those that can be undone are made (``checkpoint``).
     "wal_autocheckpoint": "1000TB",
     "wal_autocheckpoint_entries": 0,
     # Else a checkpoint rewrites groups of rows that deletes left half empty, and holds the database for seconds.
@@ -63,6 +63,7 @@ def open_database(path: Path) -> duckdb.DuckDBPyConnection:
     try:
         # It belongs to an extension that is not loaded before there is a connection.
         connection.execute("set global TimeZone = 'UTC'")
+        connection.execute("pragma disable_checkpoint_on_shutdown")
         connection.execute("set lock_configuration = true")
     except BaseException:
         connection.close()
@@ -109,18 +110,24 @@ def sync_file(path: Path) -> None:
 
 def files_of(path: Path) -> list[Path]:
     """The names of the files that hold the rows of a log, whether they are there or not."""
-    return [path, wal_of(path), path.with_name(path.name + ".journal"), path.with_name(path.name + ".checkpoint")]
+    return [path, wal_of(path), path.with_name(path.name + ".journal"), checkpoint_of(path)]
 
 
 def remove_database(path: Path) -> None:
-    """Remove a database that is not open, with its write-ahead log."""
+    """Remove a database that is not open, with its write-ahead log and what an unfinished checkpoint left."""
     path.unlink(missing_ok=True)
     wal_of(path).unlink(missing_ok=True)
+    checkpoint_of(path).unlink(missing_ok=True)
 
 
 def wal_of(path: Path) -> Path:
     """DuckDB's write-ahead log of a database."""
     return path.with_name(path.name + ".wal")
+
+
+def checkpoint_of(path: Path) -> Path:
+    """The copy of what a checkpoint writes in place, there while one may be unfinished (``checkpoint``)."""
+    return path.with_name(path.name + ".checkpoint")
 
 
 def bring_up_to_date(connection: duckdb.DuckDBPyConnection) -> int | None:
@@ -144,7 +151,6 @@ def bring_up_to_date(connection: duckdb.DuckDBPyConnection) -> int | None:
     except BaseException:
         connection.rollback()
         raise
-    connection.execute("checkpoint")
     return None if found == version() else int(found)
 
 

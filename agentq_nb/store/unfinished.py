@@ -9,6 +9,7 @@ import duckdb
 from agentq_nb.errors import StoreError
 from agentq_nb.store import recall
 from agentq_nb.store.backlog import insert
+from agentq_nb.store.checkpoint import as_restored
 from agentq_nb.store.examine import attached, in_memory
 from agentq_nb.store.guard import Guard
 from agentq_nb.store.journal import journal_of
@@ -32,7 +33,11 @@ def holds_nothing(path: Path) -> bool:
 def _count(path: Path, query: str) -> int:
     guard = Guard.acquire(path)
     try:
-        with in_memory() as connection, attached(connection, path):
+        with (
+            as_restored(path, guard.facts.get("store")) as seen,
+            in_memory() as connection,
+            attached(connection, seen),
+        ):
             ((last,),) = connection.execute("select coalesce(max(seq), 0) from log.events").fetchall()
             connection.execute("create or replace temp table of_journal as from log.events limit 0")
             content = scan(journal_of(path))

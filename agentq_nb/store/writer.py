@@ -174,7 +174,7 @@ class Writer:
         try:
             self.commits.drain()
             self.trouble = None
-        except duckdb.FatalException as error:
+        except (duckdb.FatalException, OSError) as error:
             self.commits.fail(error)
             self._tell(self._tell_failure)
         except Exception as error:

@@ -18,9 +18,9 @@ from tests.unit.store.helpers import append, event, queued, with_log
 APPENDING = """
 import asyncio, os, sys
 from pathlib import Path
-from agentq_nb.store import EventLog, row, schema
+from agentq_nb.store import EventLog, checkpoint, row
 
-schema.CONFIG["wal_autocheckpoint_entries"] = 60   # so that kills hit checkpoints too
+checkpoint.COMMITS = 2   # so that kills hit checkpoints too
 
 async def main():
     log = EventLog.open(Path(sys.argv[1]))
