@@ -15,6 +15,7 @@ from agentq_nb.mailboxes.fold import Memory
 from agentq_nb.mailboxes.keys import Keys
 from agentq_nb.mailboxes.memory import Box, Entry, Pausing, Shelf
 from agentq_nb.mailboxes.protocol import FinalStatus, MessageStatus, Offer, QueueStatus, StoredResult
+from agentq_nb.mailboxes.suspects import Suspects
 from agentq_nb.mailboxes.timetable import Timetable
 from agentq_nb.mailboxes.wakeful import Wakeful
 from agentq_nb.naming import ActorId, MessageId, actor_name
@@ -28,6 +29,7 @@ class Stock:
         self.boxes: dict[ActorId, Box] = {}
         self.entries: dict[MessageId, Entry] = {}
         self.keys = Keys()
+        self.suspects = Suspects(clock)
         self._order = 0
         self._timetable = Timetable[Entry](clock, self._fall_due)
         self._pauses = Timetable[Pausing](clock, self.end_pause)
@@ -49,7 +51,7 @@ class Stock:
     def box(self, actor: ActorId) -> Box:
         box = self.boxes.get(actor)
         if box is None:
-            box = self.boxes[actor] = Box(actor)
+            box = self.boxes[actor] = Box(actor, gate=self.suspects if self.suspects else None)
         return box
 
     def shelf(self, actor: ActorId, queue: str) -> Shelf:
@@ -124,6 +126,8 @@ class Stock:
         """Nobody handles it any more."""
         entry.shelf.running.pop(entry.id, None)
         entry.running = False
+        if self.suspects:
+            self.suspects.ended(entry)
 
     def remove(self, entry: Entry, status: FinalStatus) -> None:
         """It is settled: out of memory. A message that did not complete frees its idempotency key."""
@@ -144,6 +148,8 @@ class Stock:
             shelf.dead[entry.id] = None
         if entry.key is not None and status != "completed":
             self.keys.free(entry.actor, entry.queue, entry.key, entry.id)
+        if self.suspects:
+            self.suspects.ended(entry)
 
     def running(self) -> list[Entry]:
         return [entry for entry in self.entries.values() if entry.running]
@@ -211,6 +217,7 @@ class Stock:
     def _forget_times(self) -> None:
         self._timetable.clear()
         self._pauses.clear()
+        self.suspects.clear()
 
     def close(self) -> None:
         self.lose_leases()

@@ -9,10 +9,12 @@ from agentq_nb.errors import MessageUnknown
 from agentq_nb.mailboxes.ledger import Ledger
 from agentq_nb.mailboxes.protocol import StoredResult
 from agentq_nb.mailboxes.results import is_final
-from agentq_nb.naming import MessageId
+from agentq_nb.naming import ActorId, MessageId
 
 
-async def wait(ledger: Ledger, message: MessageId, timeout: float | None) -> StoredResult:
+async def wait(
+    ledger: Ledger, message: MessageId, timeout: float | None, waiter: ActorId | None = None
+) -> StoredResult:
     """See :meth:`agentq_nb.mailboxes.protocol.Mailboxes.wait`. Raises MessageUnknown, Unavailable."""
     ledger.check_open()
     live, settling = ledger.stock.entries, ledger.results.settling
@@ -24,7 +26,11 @@ async def wait(ledger: Ledger, message: MessageId, timeout: float | None) -> Sto
             return stored
     if timeout is not None and timeout <= 0 and message not in ledger.results.settling:
         return _standing(ledger, message)
-    return await _settled(ledger, message, timeout)
+    entry = live.get(message)
+    if waiter is None or entry is None:
+        return await _settled(ledger, message, timeout)
+    with ledger.stock.suspects.waited_for(entry.actor):
+        return await _settled(ledger, message, timeout)
 
 
 async def _settled(ledger: Ledger, message: MessageId, timeout: float | None) -> StoredResult:

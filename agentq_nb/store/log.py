@@ -217,8 +217,17 @@ class EventLog:
 
     def closed_cleanly(self) -> bool:
         """The host before this one said that it stopped, or there was none."""
-        ((kind,),) = self.fetch(recall.LAST_HOST_EVENT, [self._last_at_open])
-        return kind in (None, "host.stopped")
+        kinds = [kind for _, kind in self._last_host_events()]
+        return kinds[:1] in ([], ["host.stopped"])
+
+    def last_life(self) -> tuple[int, bool]:
+        """The sequence number at which the host before this one started, and whether it had followed on a crash."""
+        events = self._last_host_events()
+        began = next((seq for seq, kind in events if kind == "host.started"), 0)
+        return began, [kind for _, kind in events] == ["host.started", "host.started"]
+
+    def _last_host_events(self) -> recall.Rows:
+        return self.fetch(recall.LAST_HOST_EVENTS, [self._last_at_open])
 
     # --- keeping house ------------------------------------------------------------------------------------------------
 

@@ -117,8 +117,8 @@ MESSAGE_ROWS = """
 select seq, epoch(time), kind, actor_id, message_id, data from events where message_id = ? order by seq
 """
 
-LAST_HOST_EVENT = """
-select arg_max(kind, seq) from events where kind in ('host.started', 'host.stopped') and seq <= ?
+LAST_HOST_EVENTS = """
+select seq, kind from events where kind in ('host.started', 'host.stopped') and seq <= ? order by seq desc limit 2
 """
 
 Rows = list[tuple[Any, ...]]
