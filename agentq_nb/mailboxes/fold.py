@@ -74,6 +74,7 @@ def _queued(order: int, time: float, actor: ActorId, message: MessageId, facts: 
         priority=facts.get("priority", 0),
         due=facts.get("due", 0.0),
         key=facts.get("key"),
+        first=order,
     )
 
 

@@ -17,9 +17,9 @@ from agentq_nb.clock import Clock, SystemClock
 from agentq_nb.errors import StoreError, Unavailable
 from agentq_nb.mailboxes import changing, fold, rows, waiting
 from agentq_nb.mailboxes.accepting import accept
+from agentq_nb.mailboxes.fold import Memory
 from agentq_nb.mailboxes.lease import LocalLease
 from agentq_nb.mailboxes.ledger import Ledger
-from agentq_nb.mailboxes.fold import Memory
 from agentq_nb.mailboxes.memory import Entry
 from agentq_nb.mailboxes.protocol import Accepted, Change, Offer, QueueStatus, StoredResult
 from agentq_nb.mailboxes.suspects import is_to_blame

@@ -49,6 +49,8 @@ class Entry:
     """Crashes in which it was not alone in flight; 0: it is no suspect."""
     started: int = 0
     """The place in the log of its last start before the file was opened."""
+    first: int = 0
+    """The place in the log before which it is not to be found."""
     starts: int = 0
     """How often it was handed out: tells a late settlement from a current one."""
     old: bool = False

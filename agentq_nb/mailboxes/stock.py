@@ -43,7 +43,7 @@ class Stock:
         for entry in memory.entries.values():
             entry.shelf = self.shelf(entry.actor, entry.queue)
         for (actor, queue, key), message in memory.keys.items():
-            self.keys.name(actor, queue, key, message, memory.entries[message].body)
+            self.keys.name((actor, queue, key), message)
         for actor, queue, until in memory.pauses:
             if until is None or until > self._clock.time():
                 self.expect_end(self.pause(actor, queue, until))
@@ -77,7 +77,7 @@ class Stock:
         entry = Entry(message, actor, queue, body, self._order, now, priority, due, False, key)
         self.hold(entry, shelf)
         if key is not None:
-            self.keys.name(actor, queue, key, message, body)
+            self.keys.name((actor, queue, key), message)
         return entry
 
     def hold(self, entry: Entry, shelf: Shelf) -> None:
@@ -92,7 +92,17 @@ class Stock:
             del self.entries[entry.id]
             entry.shelf.live -= 1
             if entry.key is not None:
-                self.keys.free(entry.actor, entry.queue, entry.key, entry.id)
+                self.keys.free((entry.actor, entry.queue, entry.key), entry.id)
+
+    def reclaim_key(self, entry: Entry) -> None:
+        """A message that failed has lost its key; back in its queue it takes it again unless another may have it."""
+        if entry.key is None:
+            return
+        name = (entry.actor, entry.queue, entry.key)
+        if self.keys.find(name) is None and not self.keys.clues(name):
+            self.keys.name(name, entry.id)
+        else:
+            entry.key = None
 
     def arrive(self, entries: Iterable[Entry]) -> None:
         """They are durable: place those that are still there."""
@@ -146,8 +156,12 @@ class Stock:
                 self.announce(shelf)
         if status == "failed":
             shelf.dead[entry.id] = None
-        if entry.key is not None and status != "completed":
-            self.keys.free(entry.actor, entry.queue, entry.key, entry.id)
+        if entry.key is not None:
+            name = (entry.actor, entry.queue, entry.key)
+            if status == "completed":
+                self.keys.completed(name, entry.id, entry.first)
+            else:
+                self.keys.free(name, entry.id)
         if self.suspects:
             self.suspects.ended(entry)
 

@@ -17,16 +17,18 @@ async def wait(
 ) -> StoredResult:
     """See :meth:`agentq_nb.mailboxes.protocol.Mailboxes.wait`. Raises MessageUnknown, Unavailable."""
     ledger.check_open()
-    live, settling = ledger.stock.entries, ledger.results.settling
-    if message not in live and message not in settling:
+    while message not in ledger.stock.entries and message not in ledger.results.settling:
         stored = ledger.results.get(message) or await ledger.read(message)
+        if message in ledger.stock.entries or message in ledger.results.settling:
+            break
         if stored is None:
             raise MessageUnknown(message)
-        if is_final(stored.status) and message not in ledger.stock.entries:
+        if is_final(stored.status):
             return stored
+        await ledger.decided()  # it was live when it was read: it is coming back, or has been settled since
     if timeout is not None and timeout <= 0 and message not in ledger.results.settling:
         return _standing(ledger, message)
-    entry = live.get(message)
+    entry = ledger.stock.entries.get(message)
     if waiter is None or entry is None:
         return await _settled(ledger, message, timeout)
     with ledger.stock.suspects.waited_for(entry.actor):

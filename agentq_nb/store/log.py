@@ -208,7 +208,7 @@ class EventLog:
         return self.fetch(recall.PAUSES)
 
     def completed_keys(self) -> recall.Rows:
-        """(actor id, queue, idempotency key, message id, body) of live and completed messages that have a key."""
+        """(number of actor, queue and idempotency key; sequence number) of completed messages that have a key."""
         return self.fetch(recall.COMPLETED_KEYS)
 
     def message_rows(self, message_id: str) -> recall.Rows:
