@@ -88,6 +88,8 @@ class Shelf:
     live: int = 0
     """Messages that are not settled, those being written included."""
     pause: Pausing | None = None
+    stale: int = 0
+    """How many of ``ready`` are gone, at most."""
     handled: int = 0
     """How many completed or failed for good since this memory began."""
 
@@ -119,6 +121,14 @@ class Shelf:
         entry.starts += 1
         self.running[entry.id] = entry
         return entry
+
+    def forget_one(self) -> None:
+        """One that was ready is gone. When most are, none of them is kept with its body until its turn comes."""
+        self.stale += 1
+        if self.stale * 2 > len(self.ready):
+            self.ready = [ready for ready in self.ready if not ready[2].gone]
+            heapq.heapify(self.ready)
+            self.stale = 0
 
     def waiting(self) -> Iterator[Entry]:
         """Every message that nobody handles, in no particular order."""

@@ -149,8 +149,10 @@ class Stock:
         if entry.running:
             del shelf.running[entry.id]
             entry.running = False
-        elif shelf.delayed:
-            shelf.delayed.pop(entry.id, None)
+        elif shelf.delayed.pop(entry.id, None) is None:
+            shelf.forget_one()
+        else:
+            self._timetable.forget_one()
             if entry in shelf.blockers:
                 shelf.blockers.remove(entry)
                 self.announce(shelf)
@@ -175,6 +177,7 @@ class Stock:
         shelf = self.shelf(actor, queue)
         if shelf.pause is not None:
             shelf.pause.gone = True
+            self._pauses.forget_one()
         shelf.pause = Pausing(actor, queue, math.inf if until is None else until, self.next_order())
         return shelf.pause
 
