@@ -202,14 +202,14 @@ class Host:
         if standing.status in ("completed", "failed", "cancelled", "expired") or timeout == 0:
             return standing
         with self.waits.waiting(message, standing.actor, standing.queue):
-            return await self.mailboxes.wait(message, timeout)
+            return await self.mailboxes.wait(message, timeout, _waiter())
 
     async def offer_and_wait(self, offer: Offer, timeout: float | None) -> StoredResult:
         """Send and wait. A wait that could never end is refused before anything is written."""
         self._check_running()
         with self.waits.waiting(offer.id, offer.actor, offer.queue):
             message = await self.offer(offer)
-            return await self.mailboxes.wait(message, timeout)
+            return await self.mailboxes.wait(message, timeout, _waiter())
 
     async def change(self, actor: ActorId, change: Change) -> int:
         self._check_running()
@@ -301,3 +301,9 @@ class Host:
     def _status_of(self, actor: ActorId, queues: Sequence[QueueStatus]) -> ActorStatus:
         cls = self.classes.get(actor_name(actor))
         return actor_status(actor, cls, self.roster.find(actor), self.lives, queues)
+
+
+def _waiter() -> ActorId | None:
+    """The actor whose code waits; None for code outside actors."""
+    call = current_call.get()
+    return None if call is None else call.actor_id

@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
 from agentq_nb.errors import IdempotencyConflict
 from agentq_nb.mailboxes import rows
-from agentq_nb.mailboxes.keys import digest
+from agentq_nb.mailboxes.keys import Clue, Name, digest
 from agentq_nb.mailboxes.ledger import Ledger
 from agentq_nb.mailboxes.memory import Entry
 from agentq_nb.mailboxes.protocol import Accepted, Offer
 from agentq_nb.mailboxes.stock import Stock
 from agentq_nb.naming import MessageId
-from agentq_nb.store import Row
+from agentq_nb.store import Connection, Row, recall
 
-_NONE: frozenset[MessageId] = frozenset()
+Taken: TypeAlias = tuple[list[Accepted], "asyncio.Future[None] | None"]
+"""The answer to each offer, and what is to be waited for when some are new."""
+
+
+class Known(NamedTuple):
+    """What the log says of offers that memory does not know."""
+
+    ids: frozenset[MessageId]
+    """Ids of offers that are there already."""
+    named: dict[MessageId, tuple[MessageId, bool]]
+    """By the offer's id, the completed message that has its key, and whether the bodies are equal."""
 
 
 async def accept(ledger: Ledger, offers: Sequence[Offer]) -> Sequence[Accepted]:
     """See :meth:`agentq_nb.mailboxes.protocol.Mailboxes.offer`."""
     ledger.check()
-    stock = ledger.stock
-    known = await _known_before(ledger, offers) if _needs_a_look(ledger, offers) else _NONE
-    accepted: list[Accepted] = []
-    entries: list[Entry] = []
-    written: list[Row] = []
-    try:
-        for offer in offers:
-            found = _find(stock, offer, known)
-            accepted.append(Accepted(found or offer.id, found is not None))
-            if found is None:
-                entry = stock.enter(offer)
-                entries.append(entry)
-                written.append(rows.queued(entry))
-    except BaseException:  # one that is refused takes the others with it
-        stock.withdraw(entries)
-        raise
-    if entries:
-        await ledger.write(written, stock.arrive, entries)
-    if len(entries) < len(offers):
+    if _needs_a_look(ledger, offers):
+        accepted, durable = await _look_and_take_in(ledger, offers)
+    else:
+        accepted, durable = _take_in(ledger, offers, None)
+    if durable is not None:
+        await durable
+    if any(answer.repeated for answer in accepted):
         await ledger.flushed()
     return accepted
 
@@ -51,32 +51,111 @@ def _needs_a_look(ledger: Ledger, offers: Sequence[Offer]) -> bool:
     return False
 
 
-async def _known_before(ledger: Ledger, offers: Sequence[Offer]) -> set[MessageId]:
-    """Which ids the log may hold though memory does not; and the keys of earlier runs, when a key is used."""
-    known: set[MessageId] = set()
+async def _look_and_take_in(ledger: Ledger, offers: Sequence[Offer]) -> Taken:
+    if any(offer.idempotency_key is not None and _live(ledger.stock, offer) is None for offer in offers):
+        await ledger.learn_keys()
+    asked, clues = _what_to_look_for(ledger, offers)
+    if not asked and not clues:
+        return _take_in(ledger, offers, Known(frozenset(), {}))
+    taken: list[Taken] = []
+    await ledger.decide(
+        lambda connection: ((), _look(connection, asked, clues)),
+        lambda known: taken.append(_take_in(ledger, offers, known)),
+    )
+    return taken[0]
+
+
+def _name(offer: Offer) -> Name | None:
+    return None if offer.idempotency_key is None else (offer.actor, offer.queue, offer.idempotency_key)
+
+
+def _live(stock: Stock, offer: Offer) -> MessageId | None:
+    name = _name(offer)
+    return None if name is None else stock.keys.find(name)
+
+
+# --- what the log says ------------------------------------------------------------------------------------------------
+
+
+def _what_to_look_for(ledger: Ledger, offers: Sequence[Offer]) -> tuple[list[MessageId], list[tuple[Offer, Clue]]]:
+    """Ids minted before we began, and completed messages that may have a key: rare."""
+    stock = ledger.stock
+    asked: list[MessageId] = []
+    clues: list[tuple[Offer, Clue]] = []
     for offer in offers:
-        if offer.id < ledger.opened and offer.id not in ledger.stock.entries:
-            if await ledger.read(offer.id) is not None:
-                known.add(offer.id)
-        elif ledger.results.knows(offer.id):
-            known.add(offer.id)
-        if offer.idempotency_key is not None:
-            await ledger.learn_keys()
-    return known
+        if offer.id < ledger.opened and offer.id not in stock.entries:
+            asked.append(offer.id)
+        name = _name(offer)
+        if name is not None and stock.keys.find(name) is None:
+            clues += [(offer, clue) for clue in stock.keys.clues(name)]
+    return asked, clues
 
 
-def _find(stock: Stock, offer: Offer, known: Set[MessageId]) -> MessageId | None:
-    """The message that the offer was already, or that has its key. ``known`` are ids of messages that are live no more.
+def _look(connection: Connection, asked: list[MessageId], clues: list[tuple[Offer, Clue]]) -> Known:
+    """In the writer's thread."""
+    found: set[MessageId] = set()
+    if asked:
+        found = {message for (message,) in connection.execute(recall.KNOWN_IDS, [asked]).fetchall()}
+    named: dict[MessageId, tuple[MessageId, bool]] = {}
+    for offer, clue in clues:
+        if offer.id not in named and (row := _row_of(connection, clue)) is not None:
+            message, actor, queue, key, body = row
+            if (actor, queue, key) == _name(offer):
+                named[offer.id] = (message, digest(body.encode()) == digest(offer.body))
+    return Known(frozenset(found), named)
 
-    Raises IdempotencyConflict.
-    """
-    if offer.id in stock.entries or offer.id in known:
+
+def _row_of(connection: Connection, clue: Clue) -> tuple[str, str, str, str, str] | None:
+    if clue.message is None:
+        found = connection.execute(recall.KEYED_MESSAGE, {"first": clue.first}).fetchall()
+    else:
+        found = connection.execute(recall.KEYED_MESSAGE_FROM, {"first": clue.first, "message": clue.message}).fetchall()
+    return found[0] if found else None
+
+
+# --- taking in --------------------------------------------------------------------------------------------------------
+
+
+def _take_in(ledger: Ledger, offers: Sequence[Offer], known: Known | None) -> Taken:
+    """Decide by memory as it is now. Raises QueueFull and IdempotencyConflict: one that is refused takes the others along."""
+    stock = ledger.stock
+    accepted: list[Accepted] = []
+    entries: list[Entry] = []
+    written: list[Row] = []
+    try:
+        for offer in offers:
+            found = offer.id if offer.id in stock.entries else None
+            if found is None and known is not None:
+                found = _known(ledger, offer, known)
+            if found is None and offer.idempotency_key is not None:
+                found = _live_namesake(stock, offer)
+            accepted.append(Accepted(found or offer.id, found is not None))
+            if found is None:
+                entry = stock.enter(offer)
+                entry.first = ledger.log.last_seq + 1
+                entries.append(entry)
+                written.append(rows.queued(entry))
+    except BaseException:
+        stock.withdraw(entries)
+        raise
+    return accepted, ledger.write(written, stock.arrive, entries) if entries else None
+
+
+def _live_namesake(stock: Stock, offer: Offer) -> MessageId | None:
+    """The live message that has the offer's key, be it one of the same call. Raises IdempotencyConflict."""
+    live = _live(stock, offer)
+    if live is not None and digest(stock.entries[live].body) != digest(offer.body):
+        raise IdempotencyConflict(offer.idempotency_key or "", live)
+    return live
+
+
+def _known(ledger: Ledger, offer: Offer, known: Known) -> MessageId | None:
+    """The message that the offer was, or the completed one that has its key. Raises IdempotencyConflict."""
+    if offer.id in known.ids or ledger.results.knows(offer.id):
         return offer.id
-    if offer.idempotency_key is None:
+    if offer.id not in known.named or _live(ledger.stock, offer) is not None:
         return None
-    named = stock.keys.find(offer.actor, offer.queue, offer.idempotency_key)
-    if named is None:
-        return None
-    if named[1] != digest(offer.body):
-        raise IdempotencyConflict(offer.idempotency_key, named[0])
-    return named[0]
+    message, same = known.named[offer.id]
+    if not same:
+        raise IdempotencyConflict(offer.idempotency_key or "", message)
+    return message

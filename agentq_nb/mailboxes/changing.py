@@ -5,7 +5,7 @@ Each change is durable when its function returns the number of messages it settl
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Sequence
 
 from agentq_nb.errors import MessageUnknown
 from agentq_nb.mailboxes import fold, results, rows, waiting
@@ -13,6 +13,7 @@ from agentq_nb.mailboxes.ledger import Ledger
 from agentq_nb.mailboxes.memory import Entry
 from agentq_nb.mailboxes.protocol import Cancel, Change, Pause, Purge, Redeliver, Resume
 from agentq_nb.naming import ActorId, MessageId
+from agentq_nb.store import Connection, Row, recall
 
 
 async def apply(ledger: Ledger, actor: ActorId, change: Change) -> int:
@@ -31,6 +32,7 @@ async def apply(ledger: Ledger, actor: ActorId, change: Change) -> int:
 
 
 async def _cancel(ledger: Ledger, message: MessageId) -> int:
+    await ledger.decided()  # it may be coming back just now
     entry = ledger.stock.entries.get(message)
     if entry is None:
         await waiting.wait(ledger, message, 0)
@@ -77,36 +79,30 @@ async def _resume(ledger: Ledger, actor: ActorId, queue: str) -> int:
 
 
 async def _redeliver(ledger: Ledger, message: MessageId) -> int:
+    """The message may be dropped from the log at any time: its rows are read where the one that revives it is written."""
     stock = ledger.stock
-    if message in stock.entries:
-        return 0
-    if message in ledger.results.settling:
-        await ledger.flushed()
-    read = await asyncio.to_thread(ledger.log.message_rows, message)
-    stored = results.read(message, read)
-    if stored is None:
-        raise MessageUnknown(message)
-    if stored.status not in ("failed", "cancelled", "expired") or message in stock.entries:
-        return 0
-    revived: dict[MessageId, Entry] = {}
-    order = stock.next_order()
-    fold.replay(revived, [*read, (order, 0.0, "message.redelivered", stored.actor, message, "{}")])
-    entry = revived[message]
-    await _reclaim_key(ledger, entry)
-    stock.hold(entry, stock.shelf(entry.actor, entry.queue))
-    entry.shelf.dead.pop(message, None)
-    ledger.results.forget(message)
-    await ledger.write([rows.of_message("message.redelivered", entry)], lambda: stock.arrive([entry]))
-    return 1
-
-
-async def _reclaim_key(ledger: Ledger, entry: Entry) -> None:
-    """A message that failed has lost its key; it takes it again unless another message has it by now."""
-    if entry.key is None:
-        return
     await ledger.learn_keys()
-    keys = ledger.stock.keys
-    if keys.find(entry.actor, entry.queue, entry.key) is None:
-        keys.name(entry.actor, entry.queue, entry.key, entry.id, entry.body)
-    else:
-        entry.key = None
+    order = stock.next_order()
+
+    def revive(connection: Connection) -> tuple[Sequence[Row], Entry | None]:
+        read = connection.execute(recall.MESSAGE_ROWS, [message]).fetchall()
+        stored = results.read(message, read)
+        if stored is None:
+            raise MessageUnknown(message)
+        if stored.status not in ("failed", "cancelled", "expired"):
+            return (), None
+        revived: dict[MessageId, Entry] = {}
+        fold.replay(revived, [*read, (order, 0.0, "message.redelivered", stored.actor, message, "{}")])
+        entry = revived[message]
+        return [rows.of_message("message.redelivered", entry)], entry
+
+    def take_in(entry: Entry | None) -> None:
+        if entry is None:
+            return
+        stock.hold(entry, stock.shelf(entry.actor, entry.queue))
+        entry.shelf.dead.pop(message, None)
+        ledger.results.forget(message)
+        stock.reclaim_key(entry)
+        stock.arrive([entry])
+
+    return 0 if message in stock.entries or await ledger.decide(revive, take_in) is None else 1

@@ -23,6 +23,8 @@ class Memory:
     in_flight: list[Entry] = field(default_factory=list[Entry])
     keys: dict[tuple[ActorId, str, str], MessageId] = field(default_factory=dict[tuple[ActorId, str, str], MessageId])
     pauses: list[tuple[ActorId, str, float | None]] = field(default_factory=list[tuple[ActorId, str, float | None]])
+    last_life: tuple[int, bool] = (0, False)
+    """Where in the log the host before began, and whether it had followed on a crash."""
 
     def box(self, actor: ActorId) -> Box:
         box = self.boxes.get(actor)
@@ -39,6 +41,7 @@ def recall(log: EventLog) -> Memory:
     for actor, queue, message in log.dead_counts():
         memory.box(actor).shelf(queue).dead[message] = None
     memory.pauses += [(actor, queue, until) for actor, queue, until in log.pauses()]
+    memory.last_life = log.last_life()
     replay(memory.entries, log.live_rows())
     for entry in memory.entries.values():
         entry.old = True
@@ -57,9 +60,7 @@ def replay(entries: dict[MessageId, Entry], rows: Iterable[tuple[Any, ...]]) -> 
         if kind == "message.queued":
             entries[message] = _queued(order, time, actor, message, json.loads(data))
         elif (entry := entries.get(message)) is not None:
-            _change(entry, kind, data)
-            if kind == "message.redelivered":
-                entry.order = order
+            _change(entry, order, kind, data)
 
 
 def _queued(order: int, time: float, actor: ActorId, message: MessageId, facts: dict[str, Any]) -> Entry:
@@ -73,25 +74,29 @@ def _queued(order: int, time: float, actor: ActorId, message: MessageId, facts: 
         priority=facts.get("priority", 0),
         due=facts.get("due", 0.0),
         key=facts.get("key"),
+        first=order,
     )
 
 
-def _change(entry: Entry, kind: str, data: str) -> None:
+def _change(entry: Entry, order: int, kind: str, data: str) -> None:
     if kind == "message.started":
-        entry.running = True
+        entry.running, entry.started = True, order
     elif kind == "message.retried":
         facts = json.loads(data)
         entry.running, entry.failures, entry.crashes = False, entry.failures + 1, 0
         entry.ended += 1
+        entry.suspicion = 0
         entry.due, entry.front, entry.in_order = facts["due"], facts["front"], facts["in_order"]
     elif kind == "message.released":
-        entry.running, entry.front, entry.due = False, True, 0.0
+        entry.running, entry.front, entry.due, entry.suspicion = False, True, 0.0, 0
     elif kind == "message.crashed":
-        entry.running, entry.front, entry.due, entry.crashes = False, True, 0.0, entry.crashes + 1
+        facts = json.loads(data)
+        entry.running, entry.front, entry.due = False, True, 0.0
+        entry.crashes, entry.suspicion = facts["crashes"], facts.get("suspicion", 0)
         entry.ended += 1
     elif kind == "message.cancel_requested":
         entry.cancelling = True
     elif kind == "message.redelivered":
         entry.running = entry.cancelling = entry.front = entry.in_order = False
-        entry.failures = entry.crashes = entry.ended = 0
-        entry.due = 0.0
+        entry.failures = entry.crashes = entry.ended = entry.suspicion = 0
+        entry.due, entry.order = 0.0, order

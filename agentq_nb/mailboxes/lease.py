@@ -93,12 +93,14 @@ class LocalLease:
         """Write that these were handed out, after what was settled before. A future when that must be durable first.
 
         After an unclean end that is so for all that was there before: a message that kills the kernel at once would
-        otherwise take its own start with it, and never be counted.
+        otherwise take its own start with it, and never be counted. It is so for all while a message is there that may
+        kill the kernel: who else was in flight then must be known.
         """
         applied = applied or Applied([], [])
         for entry in entries:
             applied.rows.append(rows.started(entry))
-        if self._ledger.careful and any(entry.old for entry in entries):
+        careful = self._ledger.careful and any(entry.old for entry in entries)
+        if careful or self._ledger.stock.suspects.doubt:
             return self._ledger.write(applied.rows, applied.tell, self._ledger)
         self._append(applied)
         return None

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, TypeVarTuple
+from typing import Any, TypeAlias, TypeVar, TypeVarTuple
 
 from agentq_nb.clock import Clock
 from agentq_nb.errors import StoreError, StoreWriteFailed, Unavailable
 from agentq_nb.mailboxes import results, rows
 from agentq_nb.mailboxes.fold import Memory
+from agentq_nb.mailboxes.keys import Learnt
 from agentq_nb.mailboxes.memory import Entry
 from agentq_nb.mailboxes.protocol import FinalStatus, StoredResult
 from agentq_nb.mailboxes.results import Results
 from agentq_nb.mailboxes.stock import Stock
 from agentq_nb.naming import MessageId, earliest_id
-from agentq_nb.store import EventLog, Row
+from agentq_nb.store import Connection, EventLog, Row
+
+T = TypeVar("T")
 
 Given = TypeVarTuple("Given")
 
@@ -44,6 +47,8 @@ class Ledger:
         self.broken = asyncio.Event()
         """Set when a write failed."""
         self.closed = False
+        self._deciding = asyncio.Lock()
+        self._decisions: set[asyncio.Future[Any]] = set()
 
     def begin(self, log: EventLog, memory: Memory) -> None:
         """Go on from what this log held."""
@@ -148,9 +153,45 @@ class Ledger:
         return results.read(message, await asyncio.to_thread(self.log.message_rows, message))
 
     async def learn_keys(self) -> None:
-        """Know the idempotency keys of earlier runs too."""
-        if not self.stock.keys.complete:
-            self.stock.keys.learn(await asyncio.to_thread(self.log.completed_keys))
+        """Know where the idempotency keys of earlier runs are."""
+        keys, log = self.stock.keys, self.log
+        if not keys.complete:
+            keys.learn(await asyncio.to_thread(lambda: Learnt(log.completed_keys())))
+
+    async def decide(
+        self, job: Callable[[Connection], tuple[Sequence[Row], T]], then: Callable[[T], None] | None = None
+    ) -> T:
+        """Decide by what is stored, where rows are written, and take the decision into memory by ``then``.
+
+        One decision is made after the other, each with memory in step with it. It is made to its end even when the
+        caller is cancelled, for its rows may be durable already. Raises what ``job`` raises, and StoreWriteFailed.
+        """
+
+        async def make() -> T:
+            async with self._deciding:
+                self.check()
+                log = self.log
+                value = await log.decide(job, self.clock.time())
+                if self.log is not log:
+                    raise Unavailable("Writing failed meanwhile, and what came of it is not known here: look again.")
+                if then is not None:
+                    then(value)
+                return value
+
+        task = asyncio.ensure_future(make())
+        self._decisions.add(task)
+        task.add_done_callback(self._decided)
+        return await asyncio.shield(task)
+
+    async def decided(self) -> None:
+        """Return when the decisions that are being made are in memory."""
+        while self._decisions:
+            await asyncio.wait(self._decisions)
+
+    def _decided(self, task: asyncio.Future[Any]) -> None:
+        self._decisions.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked has been told, unless they were cancelled
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

@@ -17,10 +17,12 @@ from agentq_nb.clock import Clock, SystemClock
 from agentq_nb.errors import StoreError, Unavailable
 from agentq_nb.mailboxes import changing, fold, rows, waiting
 from agentq_nb.mailboxes.accepting import accept
+from agentq_nb.mailboxes.fold import Memory
 from agentq_nb.mailboxes.lease import LocalLease
 from agentq_nb.mailboxes.ledger import Ledger
 from agentq_nb.mailboxes.memory import Entry
 from agentq_nb.mailboxes.protocol import Accepted, Change, Offer, QueueStatus, StoredResult
+from agentq_nb.mailboxes.suspects import is_to_blame
 from agentq_nb.mailboxes.wakeful import Wakeful
 from agentq_nb.naming import ActorId, MessageId
 from agentq_nb.store import EventLog, Row
@@ -78,12 +80,16 @@ class LocalMailboxes:
         memory = await asyncio.to_thread(fold.recall, log)
         ledger.begin(log, memory)
         written = [rows.of_host("host.started", {"pid": os.getpid(), **self._facts})]
-        written += [self._recover(entry, crashed) for entry in memory.in_flight]
+        written += [self._recover(entry, memory, crashed) for entry in memory.in_flight]
+        ledger.stock.suspects.fill(ledger.stock.boxes, ledger.stock.entries.values())
         await ledger.write(written, ledger.results.publish, list(ledger.results.settling.values()))
         ledger.stock.arrive(list(ledger.stock.entries.values()))
 
-    def _recover(self, entry: Entry, crashed: bool) -> Row:
-        """What was in flight when the log ended comes again, first; one that was to be cancelled does not."""
+    def _recover(self, entry: Entry, memory: Memory, crashed: bool) -> Row:
+        """What was in flight when the log ended comes again, first; one that was to be cancelled does not.
+
+        After a crash it has crashed with the kernel where it was alone, and is a suspect otherwise.
+        """
         entry.running = False
         entry.front, entry.due = True, 0.0
         if entry.cancelling:
@@ -91,9 +97,12 @@ class LocalMailboxes:
             return row
         if not crashed:
             return rows.of_message("message.released", entry)
-        entry.crashes += 1
+        if is_to_blame(entry, memory, self.clock.time()):
+            entry.crashes += 1
+        else:
+            entry.suspicion += 1
         entry.ended += 1
-        return rows.of_message("message.crashed", entry, {"crashes": entry.crashes})
+        return rows.of_message("message.crashed", entry, {"crashes": entry.crashes, "suspicion": entry.suspicion})
 
     # --- keeping ------------------------------------------------------------------------------------------------------
 
@@ -120,7 +129,7 @@ class LocalMailboxes:
         return self._ledger.stock.subscribe(queues)
 
     async def wait(self, message: MessageId, timeout: float | None, waiter: ActorId | None = None) -> StoredResult:
-        return await waiting.wait(self._ledger, message, timeout)
+        return await waiting.wait(self._ledger, message, timeout, waiter)
 
     async def change(self, actor: ActorId, change: Change) -> int:
         self._ledger.check()

@@ -7,7 +7,7 @@ import heapq
 import itertools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from agentq_nb.naming import ActorId, MessageId, actor_name
 
@@ -45,6 +45,12 @@ class Entry:
     """Settled or cancelled: heaps drop it when they come to it."""
     cancelling: bool = False
     in_order: bool = False
+    suspicion: int = 0
+    """Crashes in which it was not alone in flight; 0: it is no suspect."""
+    started: int = 0
+    """The place in the log of its last start before the file was opened."""
+    first: int = 0
+    """The place in the log before which it is not to be found."""
     starts: int = 0
     """How often it was handed out: tells a late settlement from a current one."""
     old: bool = False
@@ -82,6 +88,8 @@ class Shelf:
     live: int = 0
     """Messages that are not settled, those being written included."""
     pause: Pausing | None = None
+    stale: int = 0
+    """How many of ``ready`` are gone, at most."""
     handled: int = 0
     """How many completed or failed for good since this memory began."""
 
@@ -114,6 +122,14 @@ class Shelf:
         self.running[entry.id] = entry
         return entry
 
+    def forget_one(self) -> None:
+        """One that was ready is gone. When most are, none of them is kept with its body until its turn comes."""
+        self.stale += 1
+        if self.stale * 2 > len(self.ready):
+            self.ready = [ready for ready in self.ready if not ready[2].gone]
+            heapq.heapify(self.ready)
+            self.stale = 0
+
     def waiting(self) -> Iterator[Entry]:
         """Every message that nobody handles, in no particular order."""
         yield from (entry for _, _, entry in self.ready if not entry.gone)
@@ -140,6 +156,13 @@ def wanted(queue: str, queues: Collection[str] | None) -> bool:
     return queue[:1] != "$" if queues is None else queue in queues
 
 
+class Gate(Protocol):
+    """Holds messages back for the sake of others (see ``suspects``)."""
+
+    def permits(self, entry: Entry) -> bool: ...
+    def taken(self, entry: Entry) -> None: ...
+
+
 @dataclass(slots=True, eq=False)
 class Box:
     """One actor's queues, its state, and who runs it. ``name`` is the one its class is registered under."""
@@ -150,6 +173,7 @@ class Box:
     state: bytes | None = None
     lease: LocalLease | None = None
     waiters: list[Waiter] = field(default_factory=list[Waiter])
+    gate: Gate | None = None
 
     def __post_init__(self) -> None:
         self.name = actor_name(self.actor)
@@ -162,6 +186,8 @@ class Box:
 
     def next_shelf(self, queues: Collection[str] | None) -> Shelf | None:
         """The shelf whose head is the first of all that are wanted."""
+        if self.gate is not None:
+            return self._next_permitted(self.gate, queues)
         best: Shelf | None = None
         for name, shelf in self.shelves.items():
             if not shelf.ready or not wanted(name, queues) or shelf.head() is None:
@@ -170,11 +196,21 @@ class Box:
                 best = shelf
         return best
 
+    def _next_permitted(self, gate: Gate, queues: Collection[str] | None) -> Shelf | None:
+        heads = [shelf for shelf in self.shelves.values() if wanted(shelf.name, queues) and shelf.head() is not None]
+        for shelf in sorted(heads, key=lambda shelf: shelf.ready[0]):
+            if (entry := shelf.head()) is not None and gate.permits(entry):
+                return shelf
+        return None
+
     def take(self, queues: Collection[str] | None, limit: int) -> list[Entry]:
         """Up to ``limit`` due messages in order, marked as running."""
         taken: list[Entry] = []
         while len(taken) < limit and (shelf := self.next_shelf(queues)) is not None:
-            taken.append(shelf.take())
+            entry = shelf.take()
+            if self.gate is not None:
+                self.gate.taken(entry)
+            taken.append(entry)
         return taken
 
     def wake(self, queue: str) -> None:

@@ -56,7 +56,11 @@ class Delivery(NamedTuple):
     created_at: float
     token: Any
     attempt: int
-    """1 on first delivery; failed attempts and crashes raise it. ``crashes`` counts those in a row only."""
+    """1 on first delivery; failed attempts and crashes raise it.
+
+    ``crashes`` counts deaths of the host in a row in which this message alone was in flight. Where several were, none is
+    counted; each of them is a suspect until an attempt at it ends, and is handed out while nothing else is in flight.
+    """
 
 
 class Take(NamedTuple):
@@ -272,6 +276,7 @@ class Mailboxes(Protocol):
     async def wait(self, message: MessageId, timeout: float | None, waiter: ActorId | None = None) -> StoredResult:
         """The message's result once it is settled, or how it stands after ``timeout`` seconds (0: now; None: never).
 
+        ``waiter`` is the actor whose code waits, if any: what it waits for is not held back for the sake of a suspect.
         Raises MessageUnknown, Unavailable.
         """
         ...

@@ -15,6 +15,7 @@ from agentq_nb.mailboxes.fold import Memory
 from agentq_nb.mailboxes.keys import Keys
 from agentq_nb.mailboxes.memory import Box, Entry, Pausing, Shelf
 from agentq_nb.mailboxes.protocol import FinalStatus, MessageStatus, Offer, QueueStatus, StoredResult
+from agentq_nb.mailboxes.suspects import Suspects
 from agentq_nb.mailboxes.timetable import Timetable
 from agentq_nb.mailboxes.wakeful import Wakeful
 from agentq_nb.naming import ActorId, MessageId, actor_name
@@ -28,6 +29,7 @@ class Stock:
         self.boxes: dict[ActorId, Box] = {}
         self.entries: dict[MessageId, Entry] = {}
         self.keys = Keys()
+        self.suspects = Suspects(clock)
         self._order = 0
         self._timetable = Timetable[Entry](clock, self._fall_due)
         self._pauses = Timetable[Pausing](clock, self.end_pause)
@@ -41,7 +43,7 @@ class Stock:
         for entry in memory.entries.values():
             entry.shelf = self.shelf(entry.actor, entry.queue)
         for (actor, queue, key), message in memory.keys.items():
-            self.keys.name(actor, queue, key, message, memory.entries[message].body)
+            self.keys.name((actor, queue, key), message)
         for actor, queue, until in memory.pauses:
             if until is None or until > self._clock.time():
                 self.expect_end(self.pause(actor, queue, until))
@@ -49,7 +51,7 @@ class Stock:
     def box(self, actor: ActorId) -> Box:
         box = self.boxes.get(actor)
         if box is None:
-            box = self.boxes[actor] = Box(actor)
+            box = self.boxes[actor] = Box(actor, gate=self.suspects if self.suspects else None)
         return box
 
     def shelf(self, actor: ActorId, queue: str) -> Shelf:
@@ -75,7 +77,7 @@ class Stock:
         entry = Entry(message, actor, queue, body, self._order, now, priority, due, False, key)
         self.hold(entry, shelf)
         if key is not None:
-            self.keys.name(actor, queue, key, message, body)
+            self.keys.name((actor, queue, key), message)
         return entry
 
     def hold(self, entry: Entry, shelf: Shelf) -> None:
@@ -90,7 +92,17 @@ class Stock:
             del self.entries[entry.id]
             entry.shelf.live -= 1
             if entry.key is not None:
-                self.keys.free(entry.actor, entry.queue, entry.key, entry.id)
+                self.keys.free((entry.actor, entry.queue, entry.key), entry.id)
+
+    def reclaim_key(self, entry: Entry) -> None:
+        """A message that failed has lost its key; back in its queue it takes it again unless another may have it."""
+        if entry.key is None:
+            return
+        name = (entry.actor, entry.queue, entry.key)
+        if self.keys.find(name) is None and not self.keys.clues(name):
+            self.keys.name(name, entry.id)
+        else:
+            entry.key = None
 
     def arrive(self, entries: Iterable[Entry]) -> None:
         """They are durable: place those that are still there."""
@@ -124,6 +136,8 @@ class Stock:
         """Nobody handles it any more."""
         entry.shelf.running.pop(entry.id, None)
         entry.running = False
+        if self.suspects:
+            self.suspects.ended(entry)
 
     def remove(self, entry: Entry, status: FinalStatus) -> None:
         """It is settled: out of memory. A message that did not complete frees its idempotency key."""
@@ -135,15 +149,23 @@ class Stock:
         if entry.running:
             del shelf.running[entry.id]
             entry.running = False
-        elif shelf.delayed:
-            shelf.delayed.pop(entry.id, None)
+        elif shelf.delayed.pop(entry.id, None) is None:
+            shelf.forget_one()
+        else:
+            self._timetable.forget_one()
             if entry in shelf.blockers:
                 shelf.blockers.remove(entry)
                 self.announce(shelf)
         if status == "failed":
             shelf.dead[entry.id] = None
-        if entry.key is not None and status != "completed":
-            self.keys.free(entry.actor, entry.queue, entry.key, entry.id)
+        if entry.key is not None:
+            name = (entry.actor, entry.queue, entry.key)
+            if status == "completed":
+                self.keys.completed(name, entry.id, entry.first)
+            else:
+                self.keys.free(name, entry.id)
+        if self.suspects:
+            self.suspects.ended(entry)
 
     def running(self) -> list[Entry]:
         return [entry for entry in self.entries.values() if entry.running]
@@ -155,6 +177,7 @@ class Stock:
         shelf = self.shelf(actor, queue)
         if shelf.pause is not None:
             shelf.pause.gone = True
+            self._pauses.forget_one()
         shelf.pause = Pausing(actor, queue, math.inf if until is None else until, self.next_order())
         return shelf.pause
 
@@ -211,6 +234,7 @@ class Stock:
     def _forget_times(self) -> None:
         self._timetable.clear()
         self._pauses.clear()
+        self.suspects.clear()
 
     def close(self) -> None:
         self.lose_leases()

@@ -27,6 +27,7 @@ class Timetable(Generic[T]):
         self._clock = clock
         self._call = ring
         self._due: list[tuple[float, int, T]] = []
+        self._stale = 0
         self._timer: Timer | None = None
         self._timer_at = float("inf")
 
@@ -35,9 +36,18 @@ class Timetable(Generic[T]):
         heapq.heappush(self._due, (entry.due, entry.order, entry))
         self._arm()
 
+    def forget_one(self) -> None:
+        """An entry is gone. When most are, none of them is kept until its time comes."""
+        self._stale += 1
+        if self._stale * 2 > len(self._due):
+            self._due = [item for item in self._due if not item[2].gone and item[2].due == item[0]]
+            heapq.heapify(self._due)
+            self._stale = 0
+
     def clear(self) -> None:
         """Forget all of them."""
         self._due.clear()
+        self._stale = 0
         self._disarm()
 
     def _disarm(self) -> None:

@@ -9,22 +9,30 @@ from agentq_nb.errors import MessageUnknown
 from agentq_nb.mailboxes.ledger import Ledger
 from agentq_nb.mailboxes.protocol import StoredResult
 from agentq_nb.mailboxes.results import is_final
-from agentq_nb.naming import MessageId
+from agentq_nb.naming import ActorId, MessageId
 
 
-async def wait(ledger: Ledger, message: MessageId, timeout: float | None) -> StoredResult:
+async def wait(
+    ledger: Ledger, message: MessageId, timeout: float | None, waiter: ActorId | None = None
+) -> StoredResult:
     """See :meth:`agentq_nb.mailboxes.protocol.Mailboxes.wait`. Raises MessageUnknown, Unavailable."""
     ledger.check_open()
-    live, settling = ledger.stock.entries, ledger.results.settling
-    if message not in live and message not in settling:
+    while message not in ledger.stock.entries and message not in ledger.results.settling:
         stored = ledger.results.get(message) or await ledger.read(message)
+        if message in ledger.stock.entries or message in ledger.results.settling:
+            break
         if stored is None:
             raise MessageUnknown(message)
-        if is_final(stored.status) and message not in ledger.stock.entries:
+        if is_final(stored.status):
             return stored
+        await ledger.decided()  # it was live when it was read: it is coming back, or has been settled since
     if timeout is not None and timeout <= 0 and message not in ledger.results.settling:
         return _standing(ledger, message)
-    return await _settled(ledger, message, timeout)
+    entry = ledger.stock.entries.get(message)
+    if waiter is None or entry is None:
+        return await _settled(ledger, message, timeout)
+    with ledger.stock.suspects.waited_for(entry.actor):
+        return await _settled(ledger, message, timeout)
 
 
 async def _settled(ledger: Ledger, message: MessageId, timeout: float | None) -> StoredResult:

@@ -3,6 +3,7 @@
 from agentq_nb.store.group_commit import Done
 from agentq_nb.store.log import EventLog
 from agentq_nb.store.row import Row, row
+from agentq_nb.store.writer import Connection
 from agentq_nb.tables import Table
 
-__all__ = ["Done", "EventLog", "Row", "Table", "row"]
+__all__ = ["Connection", "Done", "EventLog", "Row", "Table", "row"]

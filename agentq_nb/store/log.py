@@ -34,8 +34,6 @@ from agentq_nb.store.writer import Connection, Writer
 
 T = TypeVar("T")
 
-"""What DuckDB's write-ahead log may hold: replaying it takes time at the next opening."""
-
 
 class EventLog:
     """The open log. Made by :meth:`open`; used from one event loop, except where a method says otherwise."""
@@ -214,7 +212,7 @@ class EventLog:
         return self.fetch(recall.PAUSES)
 
     def completed_keys(self) -> recall.Rows:
-        """(actor id, queue, idempotency key, message id, body) of live and completed messages that have a key."""
+        """(number of actor, queue and idempotency key; sequence number) of completed messages that have a key."""
         return self.fetch(recall.COMPLETED_KEYS)
 
     def message_rows(self, message_id: str) -> recall.Rows:
@@ -223,8 +221,17 @@ class EventLog:
 
     def closed_cleanly(self) -> bool:
         """The host before this one said that it stopped, or there was none."""
-        ((kind,),) = self.fetch(recall.LAST_HOST_EVENT, [self._last_at_open])
-        return kind in (None, "host.stopped")
+        kinds = [kind for _, kind in self._last_host_events()]
+        return kinds[:1] in ([], ["host.stopped"])
+
+    def last_life(self) -> tuple[int, bool]:
+        """The sequence number at which the host before this one started, and whether it had followed on a crash."""
+        events = self._last_host_events()
+        began = next((seq for seq, kind in events if kind == "host.started"), 0)
+        return began, [kind for _, kind in events] == ["host.started", "host.started"]
+
+    def _last_host_events(self) -> recall.Rows:
+        return self.fetch(recall.LAST_HOST_EVENTS, [self._last_at_open])
 
     # --- keeping house ------------------------------------------------------------------------------------------------
 

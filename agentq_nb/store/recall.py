@@ -92,33 +92,39 @@ where last_kind = 'queue.paused' and said_at > coalesce(destroyed_at, 0)
 order by said_at
 """
 
-# Messages with a key are few or many; the text is searched first because parsing JSON is what costs.
+# The number of a key is made here, so that neither keys nor bodies are fetched. The text is searched first because
+# parsing JSON is what costs.
 COMPLETED_KEYS = """
-with keyed as (
-    select seq, actor_id, data, message_id from events
-    where kind = 'message.queued' and contains(data::varchar, '"key"')
-),
-ended as (
-    select message_id, arg_max(kind, seq) as last_kind from events
-    where kind in (
-        'message.completed', 'message.failed', 'message.cancelled', 'message.expired', 'message.redelivered'
-    )
-    and message_id in (select message_id from keyed)
-    group by message_id
+with completed as (select message_id from events where kind = 'message.completed'),
+keyed as (
+    select seq, actor_id, json_extract_string(data, ['$.queue', '$.key']) as fields from events
+    where kind = 'message.queued' and contains(data::varchar, '"key"') and message_id in (from completed)
 )
-select actor_id, data->>'$.queue', data->>'$.key', message_id, data->'$.body'
-from keyed left join ended using (message_id)
-where data->>'$.key' is not null
-and coalesce(last_kind not in ('message.failed', 'message.cancelled', 'message.expired'), true)
-order by seq
+select ('0x' || md5(concat_ws(chr(31), actor_id, fields[1], fields[2]))[:15])::bigint, seq
+from keyed where fields[2] is not null
+"""
+
+# A row by its place, or the row of a message that was written at that place or later.
+KEYED_MESSAGE = """
+select message_id, actor_id, data->>'$.queue', data->>'$.key', data->'$.body' from events
+where seq = $first and kind = 'message.queued'
+"""
+KEYED_MESSAGE_FROM = """
+select message_id, actor_id, data->>'$.queue', data->>'$.key', data->'$.body' from events
+where seq >= $first and message_id = $message and kind = 'message.queued'
+limit 1
+"""
+
+KNOWN_IDS = """
+select distinct message_id from events where message_id in (select unnest($1::varchar[]))
 """
 
 MESSAGE_ROWS = """
 select seq, epoch(time), kind, actor_id, message_id, data from events where message_id = ? order by seq
 """
 
-LAST_HOST_EVENT = """
-select arg_max(kind, seq) from events where kind in ('host.started', 'host.stopped') and seq <= ?
+LAST_HOST_EVENTS = """
+select seq, kind from events where kind in ('host.started', 'host.stopped') and seq <= ? order by seq desc limit 2
 """
 
 Rows = list[tuple[Any, ...]]

@@ -179,6 +179,94 @@ def test_a_message_that_kills_right_after_another_was_settled_becomes_a_dead_let
     assert kernel.value(f"(await registry.sql({innocent!r})).rows") == [[0]]
 
 
+TWO_WORKERS = """
+import asyncio, os
+from agentq_nb import Actor, Queue, Retry, create_client, setup
+
+class Worker(Actor):
+    jobs = Queue(str, retry=Retry(crashes=2))
+
+    async def run(self):
+        async for message in self.queue.iter():
+            KILL
+
+class Neighbour(Actor):
+    jobs = Queue(str, reply=int, retry=Retry(crashes=1))
+
+    async def run(self):
+        async for message in self.queue.iter(completable=True):
+            WORK
+
+registry = setup(use={"worker": Worker, "neighbour": Neighbour})
+await registry.start()
+worker = create_client().worker.get_or_create("main")
+neighbours = [create_client().neighbour.get_or_create(name) for name in "abc"]
+"""
+
+
+def two_workers(kill: str, work: str) -> str:
+    return TWO_WORKERS.replace("KILL", kill).replace("WORK", work)
+
+
+@IN_BOTH_PLACES
+def test_a_message_that_kills_beside_others_becomes_a_dead_letter_and_the_others_do_not(kernel: Kernel) -> None:
+    """One crash would be enough for the others: none is counted for them."""
+    kernel.run(two_workers("await asyncio.sleep(3600)", "await asyncio.sleep(3600)")).check()
+    sent = kernel.value("[(await n.send('jobs', 'slow')).id for n in neighbours]")
+    sent += kernel.value("[(await worker.send('jobs', body)).id for body in ('kill', 'kill', 'after')]")
+    while kernel.value(f"[await create_client().receipt(id).status() for id in {sent[:4]!r}]") != ["running"] * 4:
+        kernel.listen(0.05)
+    os.kill(kernel.pid, signal.SIGKILL)
+    while kernel.alive:
+        time.sleep(0.01)
+    kernel.restart()
+    code = two_workers(
+        "if message.body == 'kill': os.kill(os.getpid(), 9)",
+        "await asyncio.sleep(0.5); await message.complete(message.attempt)",
+    )
+    wait = f"[await create_client().receipt(id).result() for id in {sent!r}]"
+    assert deaths_while_running(kernel, code, wait) <= 6
+    assert results_of(kernel, sent) == [*[("completed", None)] * 3, *[("failed", "crashed")] * 2, ("completed", None)]
+
+
+ASKING = """
+import asyncio, os
+from agentq_nb import Actor, Queue, Retry, create_client, setup
+
+class Answerer(Actor):
+    questions = Queue(str, reply=str, retry=Retry(crashes=2))
+
+    async def run(self):
+        async for message in self.queue.iter(completable=True):
+            await asyncio.sleep(0.2)  # the question is in flight, and so is whoever asked it
+            if message.body == "1":
+                os.kill(os.getpid(), 9)
+            await message.complete("because")
+
+class Asker(Actor):
+    jobs = Queue(str, retry=Retry(crashes=2))
+
+    async def run(self):
+        async for message in self.queue.iter():
+            answerer = self.actors.answerer.get_or_create("main")
+            await answerer.send("questions", str(message.attempt), wait=True)
+
+registry = setup(use={"asker": Asker, "answerer": Answerer})
+await registry.start()
+asker = create_client().asker.get_or_create("main")
+"""
+
+
+@IN_BOTH_PLACES
+def test_a_question_that_kills_becomes_a_dead_letter_and_whoever_asked_it_gets_the_answer(kernel: Kernel) -> None:
+    ask = "result = await asker.send('jobs', 'why', idempotency_key='why', wait=True)"
+    assert deaths_while_running(kernel, ASKING, ask) <= 5
+    found = "select queue, status, error->>'$.code' from messages order by queue, message_id"
+    assert kernel.value("result.status") == "completed"
+    rows = kernel.value(f"[list(row) for row in (await registry.sql({found!r})).rows]")
+    assert rows == [["jobs", "completed", None], ["questions", "failed", "crashed"], ["questions", "completed", None]]
+
+
 DYING = """
 import asyncio, os
 from agentq_nb import Actor, action

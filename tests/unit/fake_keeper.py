@@ -96,8 +96,11 @@ class FakeMailboxes:
 
     def _end(self, *, crashed: bool) -> None:
         self._closed = True
+        if crashed:
+            self.server.crash([lease.epoch for lease in self.leases])
         for lease in self.leases:
-            self.server.end(lease.epoch, lost=True, crashed=crashed)
+            self.server.end(lease.epoch, lost=True)
+        self.server.begin(crashed=crashed)
         self.server.changed()
 
 
@@ -159,7 +162,7 @@ class FakeLease:
         return await self._until(take.timeout, lambda: self._take(take.queues, take.limit)) or ()
 
     async def until_due(self, queues: Collection[str] | None, timeout: float | None) -> None:
-        await self._until(timeout, lambda: self._call(lambda: self._server.ready(self.actor, queues)))
+        await self._until(timeout, lambda: self._call(lambda: self._server.permitted(self.actor, queues)))
 
     async def _until(self, timeout: float | None, look: Callable[[], Awaitable[T]]) -> T:
         """What is seen when it is not empty, or when the time is up."""

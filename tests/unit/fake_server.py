@@ -50,6 +50,8 @@ class Stored:
     failures: int = 0
     crashes: int = 0
     ended: int = 0
+    suspicion: int = 0
+    started: int = 0
     starts: int = 0
     attempts: int = 0
     reply: bytes | None = None
@@ -89,6 +91,11 @@ class Server:
         self.epochs: dict[ActorId, Epoch] = {}
         self.pauses: dict[tuple[ActorId, str], float | None] = {}
         self._orders = itertools.count(1)
+        self._started = itertools.count(1)
+        self.began, self.after_a_crash = 0, False
+        """The order that the present host began at, and whether it followed on a crash."""
+        self.asked: float | None = None
+        """Since when a suspect waits or is handled."""
         self._watchers: set[asyncio.Future[None]] = set()
         self.version = 0
         """Grows with every change."""
@@ -111,6 +118,7 @@ class Server:
         now = self.clock.time()
         moments = [m.due for m in self.messages.values() if m.live and m.due > now]
         moments += [end for end in self.pauses.values() if end is not None and end > now]
+        moments += [self.asked + 5, self.asked + self.patience()] if self.asked is not None else []
         moments += [] if until is None else [until]
         timer = self.clock.call_at(min(moments), self.changed) if moments else None
         try:
@@ -180,14 +188,50 @@ class Server:
 
     def take(self, epoch: Epoch, queues: Collection[str] | None, count: int) -> list[Delivery]:
         self.check(epoch)
-        taken = self.ready(epoch.actor, queues)[:count]
-        for message in taken:
+        taken: list[Stored] = []
+        while len(taken) < count and (permitted := self.permitted(epoch.actor, queues)):
+            message = permitted[0]
+            taken.append(message)
             message.holder = epoch
             message.starts += 1
+            message.started = next(self._started)
+            if message.suspicion:
+                self.asked = self.clock.time()
         return [
             Delivery(m.id, m.offer.queue, m.offer.body, m.failures, m.crashes, m.created_at, m.starts, 1 + m.ended)
             for m in taken
         ]
+
+    def permitted(self, actor: ActorId, queues: Collection[str] | None) -> list[Stored]:
+        """The head of one queue, or nothing: suspects are alone, as long as that takes no longer than the patience."""
+        ready = self.ready(actor, queues)
+        heads = [m for m in ready if m is next(other for other in ready if other.offer.queue == m.offer.queue)]
+        return next(([m] for m in heads if self._permits(m)), [])
+
+    def _permits(self, message: Stored) -> bool:
+        held = [m for m in self.messages.values() if m.live and m.holder is not None]
+        handled = any(m.suspicion for m in held)
+        over = self.asked is not None and self.clock.time() >= self.asked + self.patience()
+        if over and not handled:
+            self.asked, over = None, False
+        if not message.suspicion:
+            return over or not handled
+        if self.asked is None:
+            self.asked = self.clock.time()
+        return over or not (held or (self.clock.time() < self.asked + 5 and self._later_ones(message)))
+
+    def _later_ones(self, message: Stored) -> bool:
+        """Whether a suspect that was started later is the head of its queue."""
+        suspects = [m for m in self.messages.values() if m.live and m.suspicion and m.started > message.started]
+        return any(m in self.ready(m.offer.actor, {m.offer.queue})[:1] for m in suspects)
+
+    def patience(self) -> float:
+        return min(60.0 * 2 ** (max((m.suspicion for m in self.messages.values()), default=1) - 1), 3600.0)
+
+    def cleared(self, message: Stored) -> None:
+        """An attempt at it has ended, or it is settled."""
+        if message.suspicion:
+            message.suspicion, self.asked = 0, None
 
     def give_back(self, epoch: Epoch, deliveries: Sequence[Delivery]) -> None:
         """Whoever asked did not live to get them: as if they had not been taken."""
@@ -223,6 +267,26 @@ class Server:
         if self.epochs.get(epoch.actor) is not epoch:
             raise LeaseLost(f"Actor '{epoch.actor}' is not run here any more: nothing was written.")
 
+    def crash(self, epochs: Sequence[Epoch]) -> None:
+        """A host died. What alone was in flight, as far as its log could tell, has crashed; several are suspects."""
+        held = [m for m in self.messages.values() if m.live and m.holder in epochs]
+        for message in held:
+            alone = len(held) == 1 and (message.crashes or message.suspicion or not self._others_ready(message))
+            message.crashes += bool(alone)
+            message.suspicion += not alone
+        for epoch in epochs:
+            self.end(epoch, lost=True, crashed=True)
+        self.asked = None
+
+    def begin(self, *, crashed: bool) -> None:
+        """Another host takes over."""
+        self.began, self.after_a_crash, self.asked = next(self._orders), crashed, None
+
+    def _others_ready(self, message: Stored) -> bool:
+        place, now = (message.offer.actor, message.offer.queue), self.clock.time()
+        others = [m for m in self.messages.values() if m.live and (m.offer.actor, m.offer.queue) != place]
+        return any(m.due <= now and (m.order > self.began or not self.after_a_crash) for m in others)
+
     def end(self, epoch: Epoch, *, lost: bool = False, crashed: bool = False) -> None:
         """Released, taken away, or its host died: what it held goes back, first."""
         if self.epochs.get(epoch.actor) is not epoch:
@@ -231,8 +295,9 @@ class Server:
         for message in self.live(epoch.actor):
             if message.holder is epoch:
                 message.holder, message.front, message.due = None, True, 0.0
-                message.crashes += crashed
                 message.ended += crashed
+                if not crashed:
+                    self.cleared(message)
                 if message.cancelling:
                     self._finish(message, "cancelled", handled=False)
         if lost:
@@ -262,6 +327,7 @@ class Server:
 
     def _settle(self, message: Stored, settlement: Settlement) -> None:
         message.holder = None
+        self.cleared(message)
         outcome = settlement.outcome
         if outcome in ("completed", "failed", "dead"):
             message.reply, message.error = settlement.reply, settlement.error
@@ -278,6 +344,7 @@ class Server:
 
     def _finish(self, message: Stored, status: FinalStatus, *, handled: bool) -> None:
         message.holder = None
+        self.cleared(message)
         message.status = status
         message.attempts = message.ended + handled
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from agentq_nb.errors import StoreError, StoreWriteFailed
-from agentq_nb.mailboxes.protocol import Change, Pause, Resume
+from agentq_nb.mailboxes.protocol import Cancel, Change, Pause, Resume
 from agentq_nb.store import EventLog
 from tests.unit.mailboxes.conformance import Conformance
-from tests.unit.mailboxes.conformance.words import ACTOR, claim, send, take
+from tests.unit.mailboxes.conformance.words import ACTOR, claim, offer_of, send, take
 from tests.unit.mailboxes.settings import LocalSetting, Setting
 
 
@@ -56,3 +56,32 @@ class TestLocalKeeper(Conformance):
         (queue,) = await keeper.status(ACTOR)
         assert queue.paused == bool(before)
         assert len(await take(await claim(setting))) == (not before)
+
+
+@pytest.mark.parametrize("options", [{}, {"delay": 60.0}])
+@pytest.mark.parametrize("paused", [False, True])
+@pytest.mark.anyio
+async def test_what_was_cancelled_is_not_kept_behind_what_is_live(
+    tmp_path: Path, options: dict[str, float], paused: bool
+) -> None:
+    setting = await LocalSetting.open(tmp_path)
+    keeper, freed = setting.keeper, 0
+
+    class Body(bytes):
+        def __del__(self) -> None:
+            nonlocal freed
+            freed += 1
+
+    if paused:
+        await keeper.change(ACTOR, Pause("tasks"))
+    first, last = [await send(keeper, n, priority=n, **options) for n in (9, -9)]
+    for _ in range(100):
+        offer = offer_of("large", **options)
+        await keeper.offer([offer._replace(body=Body(offer.body))])
+        del offer
+    cancelled = [m for m in list(keeper._ledger.stock.entries) if m not in (first, last)]
+    for message in cancelled:
+        await keeper.change(ACTOR, Cancel(message))
+    keeper._ledger.results._remembered.clear()
+    assert freed >= 95
+    await setting.close()

@@ -284,8 +284,12 @@ class KeeperMachine(RuleBasedStateMachine):
     def restart(self, data: st.DataObject) -> None:
         dies = data.draw(st.booleans())
         self.run(self.real.crash() if dies else self.real.reopen())
-        for _, epoch in self.leases.values():
-            self.model.end(epoch, crashed=dies)
+        epochs = [epoch for _, epoch in self.leases.values()]
+        if dies:
+            self.model.crash(epochs)
+        for epoch in epochs:
+            self.model.end(epoch)
+        self.model.begin(crashed=dies)
         self.leases.clear()
 
     # --- what must be the same ----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from agentq_nb.errors import IdempotencyConflict
 from agentq_nb.mailboxes.protocol import Cancel, Commit, Outcome, Redeliver
 from tests.unit.mailboxes.conformance.words import (
     ACTOR,
+    OTHER,
     bodies,
     claim,
     counts,
@@ -144,13 +146,50 @@ class Restarting:
 
     async def test_what_was_in_flight_at_a_death_comes_first_and_counts_a_crash(self, setting: Setting) -> None:
         await setting.keeper.offer([offer_of(n) for n in range(3)])
-        await take(await claim(setting), 2)
+        await take(await claim(setting))
         await send(setting.keeper, "urgent", priority=9)
         for crashes in (1, 2):
             await setting.crash()
-            received = await take(await claim(setting), 2)
-            assert bodies(received) == [0, 1]
+            received = await take(await claim(setting))
+            assert bodies(received) == [0]
             assert {(one.crashes, one.attempt) for one in received} == {(crashes, crashes + 1)}
+
+    async def test_of_several_in_flight_at_a_death_none_counts_a_crash_and_they_come_one_at_a_time(
+        self, setting: Setting
+    ) -> None:
+        await setting.keeper.offer([offer_of(n) for n in range(3)])
+        await take(await claim(setting), 2)
+        await send(setting.keeper, "urgent", priority=9)
+        await setting.crash()
+        lease = await claim(setting)
+        seen: list[Any] = []
+        while received := await take(lease, 9):
+            assert await take(lease) == [], "nothing else is handed out meanwhile"
+            seen += [(bodies([one])[0], one.crashes, one.attempt) for one in received]
+            await settle(lease, received[0])
+            if len(seen) == 2:
+                break
+        assert seen == [(0, 0, 2), (1, 0, 2)]
+        assert bodies(await take(lease, 9)) == ["urgent", 2]
+
+    async def test_a_suspect_that_kills_again_alone_counts_and_its_neighbour_does_not(self, setting: Setting) -> None:
+        await send(setting.keeper, "poison")
+        await send(setting.keeper, "neighbour", actor=OTHER)
+        for actor in (ACTOR, OTHER):
+            await take_one(await claim(setting, actor))
+        await setting.crash()
+        lease, other = await claim(setting), await claim(setting, OTHER)
+        assert await take(lease) == [], "the one that was started last goes first"
+        await settle(other, await take_one(other), "again")
+        for crashes in (0, 1, 2):
+            poison = await take_one(lease)
+            assert (poison.crashes, poison.attempt) == (crashes, crashes + 2)
+            assert await take(other) == [], "nothing else is handed out while a suspect is handled"
+            await setting.crash()
+            lease, other = await claim(setting), await claim(setting, OTHER)
+        await settle(lease, await take_one(lease), "dead", error={})
+        neighbour = await take_one(other)
+        assert (neighbour.crashes, neighbour.failures, neighbour.attempt) == (0, 1, 3)
 
     async def test_a_failure_after_a_crash_ends_the_row_of_crashes(self, setting: Setting) -> None:
         await send(setting.keeper)

@@ -1,0 +1,209 @@
+"""What depends on stored rows is decided where rows are written: nothing that was acknowledged gets lost by a race."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from agentq_nb.errors import IdempotencyConflict, MessageUnknown
+from agentq_nb.mailboxes.protocol import Cancel, Redeliver
+from agentq_nb.store import EventLog
+from tests.unit.fake_clock import START
+from tests.unit.fake_clock import settle as let_run
+from tests.unit.mailboxes.conformance.words import ACTOR, claim, drain, offer_of, send, settle, take_one
+from tests.unit.mailboxes.settings import LocalSetting
+
+pytestmark = pytest.mark.anyio
+
+LATER = START + 86400.0
+
+
+@pytest.fixture
+async def setting(tmp_path: Path) -> AsyncIterator[LocalSetting]:
+    setting = await LocalSetting.open(tmp_path)
+    await (
+        setting.keeper._ledger.learn_keys()
+    )  # else it is done first, in another thread, and the order is not the test's
+    yield setting
+    await setting.close()
+
+
+@contextmanager
+def writer_held_up(log: EventLog) -> Iterator[None]:
+    """Within, the writer's thread does nothing: what is asked of it waits in the order it is asked."""
+    release = threading.Event()
+    log._writer.submit(lambda _: release.wait())
+    try:
+        yield
+    finally:
+        release.set()
+
+
+async def cancelled_message(setting: LocalSetting, **options: str) -> str:
+    message = await send(setting.keeper, **options)
+    await setting.keeper.change(ACTOR, Cancel(message))
+    return message
+
+
+async def completed_message(setting: LocalSetting, body: object = 1, **options: str) -> str:
+    message = await send(setting.keeper, body, **options)
+    lease = await claim(setting)
+    await settle(lease, await take_one(lease))
+    await lease.release()
+    return message
+
+
+async def test_what_was_redelivered_while_history_was_pruned_is_delivered_after_a_crash(setting: LocalSetting) -> None:
+    message = await cancelled_message(setting)
+    with writer_held_up(setting.keeper.log):
+        redelivering = asyncio.ensure_future(setting.keeper.change(ACTOR, Redeliver(message)))
+        await let_run()
+        pruning = asyncio.ensure_future(setting.keeper.log.prune(LATER))
+        await let_run()
+    assert await redelivering == 1
+    await pruning
+    await setting.crash()
+    assert await drain(await claim(setting)) == [1]
+
+
+async def test_what_was_pruned_before_it_is_redelivered_is_unknown(setting: LocalSetting) -> None:
+    message = await cancelled_message(setting)
+    with writer_held_up(setting.keeper.log):
+        pruning = asyncio.ensure_future(setting.keeper.log.prune(LATER))
+        await let_run()
+        redelivering = asyncio.ensure_future(setting.keeper.change(ACTOR, Redeliver(message)))
+        await let_run()
+    await pruning
+    with pytest.raises(MessageUnknown):
+        await redelivering
+    assert await drain(await claim(setting)) == []
+
+
+async def test_two_that_redeliver_at_once_put_it_back_once(setting: LocalSetting) -> None:
+    message = await cancelled_message(setting)
+    with writer_held_up(setting.keeper.log):
+        both = [asyncio.ensure_future(setting.keeper.change(ACTOR, Redeliver(message))) for _ in range(2)]
+        await let_run()
+    assert sorted(await asyncio.gather(*both)) == [0, 1]
+    assert await drain(await claim(setting)) == [1]
+    await setting.crash()
+    assert await drain(await claim(setting)) == []
+
+
+async def test_a_message_that_is_coming_back_is_cancelled_by_a_cancel(setting: LocalSetting) -> None:
+    message = await cancelled_message(setting)
+    with writer_held_up(setting.keeper.log):
+        redelivering = asyncio.ensure_future(setting.keeper.change(ACTOR, Redeliver(message)))
+        await let_run()
+        cancelling = asyncio.ensure_future(setting.keeper.change(ACTOR, Cancel(message)))
+        await let_run()
+    assert await asyncio.gather(redelivering, cancelling) == [1, 1]
+    assert await drain(await claim(setting)) == []
+
+
+async def test_a_message_that_is_coming_back_can_be_waited_for(setting: LocalSetting) -> None:
+    message = await cancelled_message(setting)
+    with writer_held_up(setting.keeper.log):
+        redelivering = asyncio.ensure_future(setting.keeper.change(ACTOR, Redeliver(message)))
+        await let_run()
+        setting.keeper._ledger.results.forget(message)
+        asking = asyncio.ensure_future(setting.keeper.wait(message, 0))
+        await let_run()
+    await redelivering
+    assert (await asking).status in ("queued", "cancelled")
+    assert await drain(await claim(setting)) == [1]
+    assert (await setting.keeper.wait(message, 0)).status == "completed"
+
+
+async def test_a_wait_whose_read_was_overtaken_by_a_whole_life_of_the_message_ends(
+    setting: LocalSetting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was live when it was read, and is neither live nor remembered when the answer is there."""
+    message = await cancelled_message(setting)
+    await setting.keeper.change(ACTOR, Redeliver(message))
+    log, read, go_on = setting.keeper.log, threading.Event(), threading.Event()
+    rows_of = log.message_rows
+
+    def slow(asked: str) -> object:
+        rows = rows_of(asked)
+        read.set()
+        go_on.wait()
+        return rows
+
+    stock = setting.keeper._ledger.stock
+    entry = stock.entries.pop(message)  # as between the decision to put it back and its coming into memory
+    monkeypatch.setattr(log, "message_rows", slow)
+    waiting = asyncio.ensure_future(setting.keeper.wait(message, None))
+    await asyncio.to_thread(read.wait)
+    stock.entries[message] = entry
+    lease = await claim(setting)
+    await settle(lease, await take_one(lease))
+    setting.keeper._ledger.results.forget(message)
+    go_on.set()
+    assert (await asyncio.wait_for(waiting, 10)).status == "completed"
+
+
+async def test_it_is_put_back_even_when_whoever_asked_was_cancelled_meanwhile(setting: LocalSetting) -> None:
+    message = await cancelled_message(setting)
+    with writer_held_up(setting.keeper.log):
+        redelivering = asyncio.ensure_future(setting.keeper.change(ACTOR, Redeliver(message)))
+        await let_run()
+        redelivering.cancel()
+        await let_run()
+    assert await setting.keeper.change(ACTOR, Redeliver(message)) == 0
+    assert await drain(await claim(setting)) == [1]
+
+
+async def test_one_offer_made_twice_at_once_after_a_restart_is_one_message(setting: LocalSetting) -> None:
+    offer = offer_of("once")
+    await setting.reopen()
+    setting.keeper._ledger.opened = "f" * 25  # it was minted before
+    with writer_held_up(setting.keeper.log):
+        both = [asyncio.ensure_future(setting.keeper.offer([offer])) for _ in range(2)]
+        await let_run()
+    answers = [answer for (answer,) in await asyncio.gather(*both)]
+    assert sorted(answer.repeated for answer in answers) == [False, True]
+    assert await drain(await claim(setting)) == ["once"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_key_names_a_completed_message_until_that_is_pruned_and_is_free_at_once_then(
+    setting: LocalSetting, restarted: bool
+) -> None:
+    message = await completed_message(setting, {"a": 1, "b": 2}, idempotency_key="k")
+    await completed_message(setting, "other", idempotency_key="l")
+    if restarted:
+        await setting.reopen()
+    assert await send(setting.keeper, {"b": 2, "a": 1}, idempotency_key="k") == message
+    with pytest.raises(IdempotencyConflict):
+        await send(setting.keeper, {"b": 3}, idempotency_key="k")
+    assert await setting.keeper.log.prune(LATER) > 0
+    again = await send(setting.keeper, {"b": 3}, idempotency_key="k")
+    assert again != message
+    assert await drain(await claim(setting)) == [{"b": 3}]
+
+
+async def test_of_two_that_send_with_a_key_whose_message_was_pruned_one_is_new(setting: LocalSetting) -> None:
+    await completed_message(setting, "old", idempotency_key="k")
+    await setting.keeper.log.prune(LATER)
+    with writer_held_up(setting.keeper.log):
+        both = [asyncio.ensure_future(send(setting.keeper, "new", idempotency_key="k")) for _ in range(2)]
+        await let_run()
+    first, second = await asyncio.gather(*both)
+    assert first == second
+    assert await drain(await claim(setting)) == ["new"]
+
+
+async def test_a_redelivered_message_takes_its_key_again_unless_another_has_it(setting: LocalSetting) -> None:
+    message = await cancelled_message(setting, idempotency_key="k")
+    await setting.keeper.change(ACTOR, Redeliver(message))
+    assert await send(setting.keeper, idempotency_key="k") == message
+    await setting.keeper.change(ACTOR, Cancel(message))
+    other = await send(setting.keeper, idempotency_key="k")
+    await setting.keeper.change(ACTOR, Redeliver(message))
+    assert await send(setting.keeper, idempotency_key="k") == other

@@ -1,0 +1,227 @@
+"""What the local keeper hands out after a death with several messages in flight, and what waits for it meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from agentq_nb.mailboxes.protocol import Cancel, Commit, Delivery, Lease, Outcome, Pause, Resume, Take
+from tests.unit.fake_clock import settle as let_run
+from tests.unit.mailboxes.conformance.words import bodies, claim, send, settle, take, take_one
+from tests.unit.mailboxes.settings import LocalSetting
+
+pytestmark = pytest.mark.anyio
+
+FIRST, SECOND, THIRD = "worker/first", "worker/second", "worker/third"
+
+
+@pytest.fixture
+async def setting(tmp_path: Path) -> AsyncIterator[LocalSetting]:
+    setting = await LocalSetting.open(tmp_path)
+    yield setting
+    await setting.close()
+
+
+async def die_with_in_flight(setting: LocalSetting, *actors: str) -> None:
+    """One message of each actor is being handled, in that order, when the host dies."""
+    for actor in actors:
+        await send(setting.keeper, actor, actor=actor)
+        await take_one(await claim(setting, actor))
+    await setting.crash()
+
+
+def ask(lease: Lease) -> asyncio.Task[Sequence[Delivery]]:
+    """Wait for a message."""
+    return asyncio.ensure_future(lease.turn(None, Take(None)))
+
+
+async def handed_out(*asking: asyncio.Task[Sequence[Delivery]]) -> list[bool]:
+    """Which of those who wait have got something by now."""
+    await let_run()
+    return [task.done() for task in asking]
+
+
+async def stop(*asking: asyncio.Task[Sequence[Delivery]]) -> None:
+    for task in asking:
+        task.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def test_they_are_handed_out_one_at_a_time_across_actors_and_the_last_one_started_first(
+    setting: LocalSetting,
+) -> None:
+    await die_with_in_flight(setting, FIRST, SECOND, THIRD)
+    leases = [await claim(setting, actor) for actor in (FIRST, SECOND, THIRD)]
+    asking = [ask(lease) for lease in leases]
+    assert await handed_out(*asking) == [False, False, True]
+    await settle(leases[2], (await asking[2])[0])
+    assert await handed_out(*asking) == [False, True, True]
+    await settle(leases[1], (await asking[1])[0])
+    assert await handed_out(*asking) == [True, True, True]
+
+
+@pytest.mark.parametrize("outcome", ["completed", "failed", "again", "released"])
+async def test_any_end_of_its_attempt_but_a_crash_clears_it_also_after_a_restart(
+    setting: LocalSetting, outcome: Outcome
+) -> None:
+    await die_with_in_flight(setting, FIRST, SECOND)
+    second = await claim(setting, SECOND)
+    await settle(second, await take_one(second), outcome, error={})
+    first = await claim(setting, FIRST)
+    await settle(first, await take_one(first), outcome, error={})
+    await setting.crash()
+    for actor in (FIRST, SECOND):
+        await send(setting.keeper, "new", actor=actor)
+    leases = [await claim(setting, actor) for actor in (FIRST, SECOND)]
+    assert [len(await take(lease)) for lease in leases] == [1, 1], "side by side"
+
+
+async def test_those_that_were_not_handled_are_suspects_after_a_restart_too(setting: LocalSetting) -> None:
+    await die_with_in_flight(setting, FIRST, SECOND)
+    for restart in (setting.reopen, setting.crash):
+        await restart()
+        first, second = await claim(setting, FIRST), await claim(setting, SECOND)
+        assert len(await take(second)) == 1
+        assert await take(first) == []
+
+
+async def test_other_work_waits_for_suspects_that_are_asked_for_and_goes_on_after_them(setting: LocalSetting) -> None:
+    await die_with_in_flight(setting, FIRST, SECOND)
+    await send(setting.keeper, "other", actor=THIRD)
+    leases = [await claim(setting, actor) for actor in (FIRST, SECOND)]
+    asking = [ask(lease) for lease in leases]
+    other = ask(await claim(setting, THIRD))
+    for lease, suspect in reversed(list(zip(leases, asking, strict=True))):
+        assert await handed_out(suspect, other) == [True, False]
+        await settle(lease, suspect.result()[0])
+    assert await handed_out(other) == [True]
+
+
+async def test_a_suspect_waits_for_what_is_in_flight_and_nothing_is_added_to_it(setting: LocalSetting) -> None:
+    await die_with_in_flight(setting, FIRST, SECOND)
+    third = await claim(setting, THIRD)
+    await send(setting.keeper, "before", actor=THIRD)
+    before = await take_one(third)
+    suspect = ask(await claim(setting, SECOND))
+    await send(setting.keeper, "new", actor="worker/fourth")
+    new = ask(await claim(setting, "worker/fourth"))
+    assert await handed_out(suspect, new) == [False, False]
+    await settle(third, before)
+    assert await handed_out(suspect, new) == [True, False]
+    await stop(new)
+
+
+@pytest.mark.parametrize("held_back", ["nobody runs its actor", "its queue is paused"])
+async def test_a_suspect_that_cannot_be_handed_out_holds_up_nothing(setting: LocalSetting, held_back: str) -> None:
+    await die_with_in_flight(setting, FIRST, SECOND)
+    if held_back == "its queue is paused":
+        for actor in (FIRST, SECOND):
+            await setting.keeper.change(actor, Pause("tasks"))
+    waiting = [ask(await claim(setting, actor)) for actor in (FIRST, SECOND) if held_back != "nobody runs its actor"]
+    for number in range(3):
+        await send(setting.keeper, number, actor=THIRD)
+    third = await claim(setting, THIRD)
+    assert bodies(await take(third, 3)) == [0, 1, 2]
+    await setting.keeper.change(FIRST, Resume("tasks"))
+    assert await handed_out(*waiting) == [False] * len(waiting), "it waits until nothing is in flight"
+    await stop(*waiting)
+
+
+async def test_a_suspect_that_is_cancelled_makes_way(setting: LocalSetting) -> None:
+    await die_with_in_flight(setting, FIRST, SECOND)
+    first = ask(await claim(setting, FIRST))
+    assert await handed_out(first) == [False]
+    (suspect,) = [m for m, entry in setting.keeper._ledger.stock.entries.items() if entry.actor == SECOND]
+    await setting.keeper.change(SECOND, Cancel(suspect))
+    assert await handed_out(first) == [True]
+
+
+async def test_what_a_suspect_waits_for_is_handed_out_with_all_that_lies_before_it(setting: LocalSetting) -> None:
+    await die_with_in_flight(setting, FIRST, SECOND)
+    first, second = await claim(setting, FIRST), await claim(setting, SECOND)
+    await send(setting.keeper, "before", actor=FIRST)
+    needed = await send(setting.keeper, "needed", actor=FIRST)
+    suspect = await take_one(second)
+    asking = ask(first)
+    assert await handed_out(asking) == [False]
+    waiting = asyncio.ensure_future(setting.keeper.wait(needed, None, waiter=SECOND))
+    seen: list[object] = []
+    while not waiting.done():
+        (delivery,) = await asking
+        seen += bodies([delivery])
+        await settle(first, delivery)
+        asking = ask(first)
+        await let_run()
+    assert seen == [FIRST, "before", "needed"]
+    assert (await waiting).status == "completed"
+    await settle(second, suspect)
+    await stop(asking)
+
+
+async def test_what_code_outside_actors_waits_for_is_not_let_through(setting: LocalSetting) -> None:
+    await die_with_in_flight(setting, FIRST, SECOND)
+    needed = await send(setting.keeper, "needed", actor=THIRD)
+    await take_one(await claim(setting, SECOND))
+    third = ask(await claim(setting, THIRD))
+    waiting = asyncio.ensure_future(setting.keeper.wait(needed, None))
+    assert await handed_out(third) == [False]
+    waiting.cancel()
+    await stop(third)
+
+
+async def test_after_a_minute_all_goes_on_side_by_side_and_the_next_time_after_two(setting: LocalSetting) -> None:
+    await die_with_in_flight(setting, FIRST, SECOND)
+    for seconds in (60, 120):
+        asking = [ask(await claim(setting, actor)) for actor in (FIRST, SECOND)]
+        assert sum(await handed_out(*asking)) == 1
+        await setting.clock.pass_by(seconds - 1)
+        assert sum(await handed_out(*asking)) == 1
+        await setting.clock.pass_by(1)
+        assert await handed_out(*asking) == [True, True]
+        assert {(await task)[0].crashes for task in asking} == {0}
+        await setting.crash()
+
+
+async def test_one_that_was_alone_but_for_what_was_ready_elsewhere_is_a_suspect_first(setting: LocalSetting) -> None:
+    """The start of what was ready elsewhere may have been lost with the host."""
+    await send(setting.keeper, "ready", actor=SECOND)
+    await die_with_in_flight(setting, FIRST)
+    for crashes in (0, 1, 2):
+        delivery = await take_one(await claim(setting, FIRST))
+        assert (delivery.crashes, delivery.attempt) == (crashes, crashes + 2)
+        await setting.crash()
+
+
+async def test_what_a_host_after_a_crash_had_found_was_not_started_unless_the_log_says_so(
+    setting: LocalSetting,
+) -> None:
+    await send(setting.keeper, "poison", actor=FIRST)
+    await send(setting.keeper, "ready", actor=SECOND)
+    await setting.crash()
+    for crashes in (0, 1):
+        delivery = await take_one(await claim(setting, FIRST))
+        assert delivery.crashes == crashes
+        await setting.crash()
+
+
+async def test_starts_are_durable_before_they_are_acted_on_while_a_message_may_kill_the_kernel(
+    setting: LocalSetting,
+) -> None:
+    await die_with_in_flight(setting, FIRST)
+    await setting.reopen()
+    await send(setting.keeper, "new", actor=SECOND)
+    before = setting.keeper.log.last_seq
+    second = await claim(setting, SECOND)
+    delivery = await take_one(second)
+    assert setting.keeper.log.last_seq == before + 1
+    await second.commit(Commit())
+    first = await claim(setting, FIRST)
+    await settle(first, await take_one(first))
+    await settle(second, delivery)
+    await send(setting.keeper, "new", actor=SECOND)
+    before = setting.keeper.log.last_seq
+    await take_one(second)
+    assert setting.keeper.log.last_seq == before, "nobody waits for the disk when there is no doubt"
