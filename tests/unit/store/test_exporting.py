@@ -132,7 +132,7 @@ def test_an_export_never_replaces_what_is_there_also_when_it_came_meanwhile(
 def test_sends_and_checkpoints_that_fall_due_do_not_change_a_copy_that_is_being_made(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentq_nb.store.log._CHECKPOINT_COMMITS", 1)
+    monkeypatch.setattr("agentq_nb.store.checkpoint.COMMITS", 1)
     copy_bytes = exporting._copy_bytes
     held = threading.Event()
 
