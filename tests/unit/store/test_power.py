@@ -67,7 +67,7 @@ def test_what_was_acknowledged_is_there_after_power_was_lost(operations: list[Op
 
 def test_the_recording_has_what_is_delicate(operations: list[Operation]) -> None:
     found = Counter(cut.near for cut in power.cuts(operations, SEED, random_moments=30, mixes=1))
-    assert {"checkpoint", "region", "name", "length"} <= set(found)
+    assert {"checkpoint", "region", "name"} <= set(found)
     assert sum(operation.durable for operation in operations) > 50
 
 
