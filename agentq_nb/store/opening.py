@@ -77,7 +77,7 @@ def prepare(path: Path, guard: Guard, accept_loss: bool) -> Prepared:
         if not accept_loss:
             raise damage
         loss = give_up_what_is_lost(path, guard, found, damage)
-        ours = content is not None and content.store_id in ("", found.store_id, guard.facts.get("store"))
+        ours = content is not None and content.store_id in ("", found.store_id)
         return Prepared(None, notices, loss, content.frames if content is not None and ours else ())
     if not os.access(path, os.W_OK):
         raise read_only(path, PermissionError(13, "the file cannot be written"))
@@ -229,7 +229,9 @@ def _sound(
     finding = _examine(path, guard, size, content, seen or path)
     _refuse_newer(path, finding.schema_version)
     _refuse_other(path, guard, finding)
-    return finding
+    # A database that cannot be read does not say which log it is of; what is beside it does.
+    known = finding.store_id or guard.facts.get("store") or (content.store_id if content is not None else "")
+    return replace(finding, store_id=known)
 
 
 def _is_to_be_made(path: Path, guard: Guard, size: int | None) -> bool:

@@ -71,7 +71,8 @@ def rows_left(path: Path) -> int:
     assert log.notices == []
     ((rows, accounted, last),) = log.fetch(
         "select count(*) filter (kind = 'message.queued'),"
-        " count(*) + sum((data->>'$.missing')::bigint) filter (kind = 'store.loss_accepted'), max(seq) from events"
+        " count(*) + coalesce(sum((data->>'$.missing')::bigint) filter (kind = 'store.loss_accepted'), 0), max(seq)"
+        " from events"
     )
     assert accounted == last
     log.close()
