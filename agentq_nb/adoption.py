@@ -13,10 +13,10 @@ from pathlib import Path
 from agentq_nb.errors import StoreError, StoreInUse, StoreLeftBehind
 from agentq_nb.places import SUFFIX, notebook_of, store_beside, workspaces_path
 from agentq_nb.store import EventLog
-from agentq_nb.store.guard import Guard
+from agentq_nb.store.guard import Guard, guard_of
 from agentq_nb.store.names import real_path
 from agentq_nb.store.opening import is_as_closed
-from agentq_nb.store.schema import files_of, remove_database, sync_file, wal_of
+from agentq_nb.store.schema import files_of, sync_file
 from agentq_nb.store.unfinished import holds_nothing, unfinished_messages
 
 
@@ -57,7 +57,7 @@ def check_before_begun(store: Path, notebook: Path | None) -> list[str]:
     # A notebook that is not there itself was not renamed to this name: its kernel knows an old one, or none was saved.
     if notebook is None or not notebook.is_file() or store != Path(os.path.realpath(store_beside(notebook))):
         return []
-    if any(path.exists() for path in (*files_of(store), store.with_name(store.name + ".guard"))):
+    if any(path.exists() for path in (*files_of(store), guard_of(store))):
         return []
     found = left_behind(store.parent)
     unfinished = [one for one in found if one.unfinished]
@@ -113,7 +113,7 @@ def adopt(source: Path, target: Path) -> None:
         if workspaces.is_dir():
             os.rename(workspaces, workspaces_path(target))
         os.rename(source, target)
-        os.rename(guard.path, target.with_name(target.name + ".guard"))
+        os.rename(guard.path, guard_of(target))
         sync_file(target.parent)
         sync_file(source.parent)
     finally:
@@ -122,7 +122,7 @@ def adopt(source: Path, target: Path) -> None:
 
 def _make_room(target: Path, source: Path) -> None:
     """Remove a store in which nothing ever was. Raises StoreError where there is anything to lose."""
-    if target.exists() and not holds_nothing(target):
+    if any(file.exists() for file in files_of(target)) and not holds_nothing(target):
         raise StoreError(
             f"{target.name} is this notebook's file already, with work in it; it was left as it is. To use the other "
             f"one, name it: %agentq start --store PATH",
@@ -134,7 +134,8 @@ def _make_room(target: Path, source: Path) -> None:
         raise StoreError(f"{ours} is there already, with files in it. Move it away, then try again.", code="exists")
     guard = Guard.acquire(target)
     try:
-        remove_database(target)
+        for file in files_of(target):
+            file.unlink(missing_ok=True)
         guard.path.unlink()
     finally:
         guard.release()
@@ -145,5 +146,5 @@ def _counted(number: int) -> str:
 
 
 def _last_used(store: Path) -> float:
-    times = [path.stat().st_mtime for path in (store, wal_of(store)) if path.exists()]
+    times = [path.stat().st_mtime for path in files_of(store) if path.exists()]
     return max(times, default=0.0)

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import duckdb
 
-from agentq_nb.errors import StoreDamaged, StoreError, StoreInUse, StoreReadOnly
+from agentq_nb.errors import StoreDamaged
 from agentq_nb.store import schema
 from agentq_nb.store.backlog import insert
-from agentq_nb.store.examine import held_by_other, is_lock_conflict
 from agentq_nb.store.guard import Guard
 from agentq_nb.store.journal import Journal, journal_of, unfinished_journal_of
 from agentq_nb.store.journal_scan import Frame
@@ -25,14 +24,11 @@ from agentq_nb.store.times import utc
 def connect(path: Path, guard: Guard, prepared: Prepared) -> tuple[duckdb.DuckDBPyConnection, int, list[str]]:
     """Open for writing what was checked, see that all of it is there still, and take in the rows of the journal.
 
-    Raises StoreDamaged, StoreInUse, StoreReadOnly, StoreError; the next try is as good as this one then.
+    Raises StoreDamaged, duckdb.Error, OSError; the next try is as good as this one then.
     """
     if prepared.wal_bytes is not None:
         os.truncate(schema.wal_of(path), prepared.wal_bytes)
-    try:
-        connection = schema.open_database(path)
-    except duckdb.Error as error:
-        raise _cannot_open(path, error, prepared.frames) from error
+    connection = schema.open_database(path)
     try:
         notices = list(prepared.notices)
         last = _last(connection)
@@ -53,10 +49,8 @@ def connect(path: Path, guard: Guard, prepared: Prepared) -> tuple[duckdb.DuckDB
             notices.append(f"{lost} rows were given up; the damaged files are kept: {kept}.")
         last = _last(connection)
         ((store_id,),) = connection.execute("select store_id from store_facts").fetchall()
-    except BaseException as error:
+    except BaseException:
         connection.close()
-        if isinstance(error, duckdb.Error):
-            raise _cannot_open(path, error, prepared.frames) from error
         raise
     guard.identity = {"schema": schema.version(), "store": store_id}
     if prepared.kept is not None:
@@ -102,7 +96,8 @@ def begin_journal(
         if journal is not None:
             journal.close()
             unfinished.unlink(missing_ok=True)
-        set_journal(connection, "")
+        if replaced:
+            set_journal(connection, "")
         journal_of(path).unlink(missing_ok=True)
         return None, (
             f"There is no journal beside {path.name} ({error.strerror or error}), so each send takes longer. With "
@@ -115,22 +110,3 @@ def begin_journal(
 def set_journal(connection: duckdb.DuckDBPyConnection, journal: str) -> None:
     """Say durably which journal is in use; empty: none."""
     connection.execute("update store_facts set journal = ?", [journal])
-
-
-def _cannot_open(path: Path, error: duckdb.Error, frames: Sequence[Frame]) -> StoreError:
-    text = str(error)
-    if "different configuration" in text:
-        return StoreInUse(f"{path} is open in this very process, by other code that uses duckdb. Close it there first.")
-    if is_lock_conflict(error):
-        return held_by_other(path, error)
-    if "ermission" in text or "ead-only" in text:
-        return StoreReadOnly(f"{path} cannot be written: {text}")
-    if "No space left" in text or "quota" in text or "File too large" in text:
-        needed = (1 << 20) + 2 * sum(len(frame.text) for frame in frames)
-        return StoreError(
-            f"{path} cannot be opened, since the disk is full. Make room for {needed:,} bytes and try again; nothing is "
-            f"lost.",
-            code="disk_full",
-            metadata={"path": str(path), "bytes": needed},
-        )
-    return StoreError(f"{path} cannot be opened: {text}")

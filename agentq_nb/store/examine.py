@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -19,10 +18,11 @@ from typing import Any
 
 import duckdb
 
-from agentq_nb.errors import StoreInUse, StoreNotOurs
+from agentq_nb.errors import StoreNotOurs
 from agentq_nb.store import schema
 from agentq_nb.store.backlog import insert
 from agentq_nb.store.journal_scan import Frame
+from agentq_nb.store.open_errors import held_by_other, is_lock_conflict
 
 # The hash makes DuckDB read every block there is, and so check each block's checksum.
 _EVERYTHING = """
@@ -157,28 +157,16 @@ def not_ours(path: Path) -> StoreNotOurs:
     )
 
 
-def is_lock_conflict(error: duckdb.Error) -> bool:
-    """DuckDB could not lock the file."""
-    return "Could not set lock" in str(error)
-
-
-def held_by_other(path: Path, error: duckdb.Error) -> StoreInUse:
-    """What to raise when a program that knows nothing of guards has the database open."""
-    found = re.search(r"PID (\d+)", str(error))
-    who = f"process {found[1]}" if found else "another program"
-    return StoreInUse(
-        f"{path} is open in {who}. Close it there first.",
-        metadata={"holder": {"pid": int(found[1])} if found else {}, "path": str(path)},
-    )
-
-
 def _with_less_wal(
     connection: duckdb.DuckDBPyConnection, path: Path, wal: Path, problem: str, frames: Sequence[Frame]
 ) -> Finding | None:
     """The log with as much of its write-ahead log as can be replayed; None: that is not what is broken."""
     content = wal.read_bytes()
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        trial = Path(folder) / "log.duckdb"
+    folder = trial_of(path)
+    remove_trial(path)
+    folder.mkdir(mode=0o700)
+    try:
+        trial = folder / "log.duckdb"
         _link_or_copy(path, trial)
 
         def replays(length: int) -> bool:
@@ -203,7 +191,19 @@ def _with_less_wal(
             found = _look(connection, trial, frames)
         except duckdb.Error:
             return None
+    finally:
+        remove_trial(path)
     return replace(found, problem=problem, wal_bytes=good)
+
+
+def trial_of(path: Path) -> Path:
+    """The folder in which a shorter write-ahead log is tried."""
+    return path.with_name(path.name + ".trial")
+
+
+def remove_trial(path: Path) -> None:
+    """Remove that folder, also where a kill has left it."""
+    shutil.rmtree(trial_of(path), ignore_errors=True)
 
 
 def _link_or_copy(path: Path, to: Path) -> None:

@@ -16,11 +16,14 @@ import json
 import os
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from agentq_nb.errors import StoreError, StoreInUse, StoreReadOnly
 from agentq_nb.store.names import check_path
+from agentq_nb.store.open_errors import bytes_to_open, is_full, no_room
+from agentq_nb.store.regular_files import check_names
 
 _FACTS_BYTES = 4096
 _MARK_OFFSETS = (4096, 4608)
@@ -61,23 +64,32 @@ class Guard:
         Raises StoreInUse naming the holder, StoreReadOnly, StoreError.
         """
         check_path(database)
-        path = database.with_name(database.name + ".guard")
+        path = guard_of(database)
         while True:
+            check_names(database)
             descriptor, created = _open_or_create(path)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_still(path, descriptor):
+                    guard = cls(path, database, descriptor, created)
+                    break
             except BlockingIOError:
-                facts = _read_facts(os.pread(descriptor, _FILE_BYTES, 0)) or {}
+                facts = _facts_of(descriptor)
                 os.close(descriptor)
                 raise _in_use(database, facts.get("holder")) from None
-            if _is_still(path, descriptor):
-                guard = cls(path, database, descriptor, created)
-                if _identity(database) in _held:
-                    guard.withdraw()
-                    raise _in_use(database, {"pid": os.getpid()})
-                return guard
+            except OSError as error:
+                os.close(descriptor)
+                raise StoreError(
+                    f"{path} cannot be locked or read: {error.strerror or error}. Choose a file on a local disk with "
+                    f"store=PATH (%agentq start --store PATH).",
+                    metadata={"path": str(path)},
+                ) from error
             # Another process took it away between our open and our lock: what we locked is no longer the guard.
             os.close(descriptor)
+        if _identity(database) in _held:
+            guard.withdraw()
+            raise _in_use(database, {"pid": os.getpid()})
+        return guard
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """Replace the facts, durably."""
@@ -87,14 +99,14 @@ class Guard:
             self.facts["holder"] = {"pid": os.getpid()}
             text = json.dumps(self.facts, separators=(",", ":"), default=str).encode()
         line = b"%08x %b\n" % (zlib.crc32(text), text)
-        os.pwrite(self._descriptor, line.ljust(_FACTS_BYTES, b" "), 0)
+        _write_all(self._descriptor, line.ljust(_FACTS_BYTES, b" "), 0)
         self.readable = True
         self.sync()
 
     def write_mark(self, sequence: int) -> None:
         """Remember that everything up to ``sequence`` is committed; costs microseconds, not durable by itself."""
         self._turn ^= 1
-        os.pwrite(self._descriptor, _mark_line(sequence), _MARK_OFFSETS[self._turn])
+        _write_all(self._descriptor, _mark_line(sequence), _MARK_OFFSETS[self._turn])
         self.mark = sequence
 
     def write_both_marks(self, sequence: int) -> None:
@@ -113,6 +125,12 @@ class Guard:
         if self._file is not None:
             _held.add(self._file)
 
+    def expect(self, sequence: int) -> None:
+        """Remember, durably, that everything up to ``sequence`` was committed once; the guard stays from now on."""
+        self.created = False
+        self.write_both_marks(max(sequence, self.mark or 0))
+        self.sync()
+
     def release(self) -> None:
         """Give up the lock; the file stays."""
         if self._file is not None:
@@ -122,18 +140,24 @@ class Guard:
     def withdraw(self) -> None:
         """Give up the lock and leave nothing that was not there before."""
         if self.created:
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
         self.release()
 
 
+def guard_of(database: Path) -> Path:
+    """The guard of a database."""
+    return database.with_name(database.name + ".guard")
+
+
 def _open_or_create(path: Path) -> tuple[int, bool]:
-    flags = os.O_RDWR | os.O_CLOEXEC
+    # Without the last flag, a pipe that takes the name just now would be waited for.
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        try:
+        with suppress(FileNotFoundError):
             return os.open(path, flags), False
-        except FileNotFoundError:
+        with suppress(FileExistsError):
             return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600), True
-    except FileExistsError:
         return os.open(path, flags), False
     except FileNotFoundError:
         raise StoreError(
@@ -141,6 +165,8 @@ def _open_or_create(path: Path) -> tuple[int, bool]:
             f"Create it, or choose another file with store=PATH (%agentq start --store PATH)."
         ) from None
     except OSError as error:
+        if is_full(error):
+            raise no_room(path, f"{path} cannot be made", error, bytes_to_open(path)) from error
         raise read_only(path.parent, error) from error
 
 
@@ -156,7 +182,7 @@ def read_only(folder: Path, error: OSError) -> StoreError:
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
         found = os.stat(path)
-    except FileNotFoundError:
+    except OSError:  # not there, or nothing that can be looked at: whoever opens it says so
         return None
     return found.st_dev, found.st_ino
 
@@ -180,13 +206,30 @@ def _in_use(database: Path, holder: Mapping[str, Any] | None) -> StoreInUse:
     )
 
 
+def _facts_of(descriptor: int) -> dict[str, Any]:
+    """The facts in a guard that another process has; empty when they cannot be read just now."""
+    with suppress(OSError):
+        return _read_facts(os.pread(descriptor, _FILE_BYTES, 0)) or {}
+    return {}
+
+
 def _read_facts(content: bytes) -> dict[str, Any] | None:
     line = content[:_FACTS_BYTES].partition(b"\n")[0]
     checksum, _, text = line.partition(b" ")
     if checksum != b"%08x" % zlib.crc32(text):
         return None
-    facts: Any = json.loads(text)
+    try:
+        facts: Any = json.loads(text)
+    except ValueError:  # an empty line has the checksum 0
+        return None
     return facts if isinstance(facts, dict) else None  # pyright: ignore[reportUnknownVariableType]  # JSON
+
+
+def _write_all(descriptor: int, content: bytes, offset: int) -> None:
+    """Write all of it, however much the system takes at a time: a full disk takes a part, and then says so."""
+    while content:
+        written = os.pwrite(descriptor, content, offset)
+        content, offset = content[written:], offset + written
 
 
 def _mark_line(sequence: int) -> bytes:

@@ -7,7 +7,7 @@ import stat
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ class JournalContent:
     :ivar id: tells journals of one store apart. ``replaces`` is the id of the one before it.
     :ivar frames: every frame that can be read, in the order of sequence numbers.
     :ivar reached: every row up to this number was durable, here or in the database.
+    :ivar torn: behind the last frame there is one that is not whole: a write that was not finished, or damage to it.
     :ivar problem: why frames may be there that cannot be read; None when every one that was ever durable can be, but
         for the rows missing between those that are there.
     """
@@ -64,7 +65,13 @@ class JournalContent:
     replaces: str = ""
     frames: tuple[Frame, ...] = ()
     reached: int = 0
+    torn: bool = False
     problem: str | None = None
+
+    @property
+    def last(self) -> int:
+        """The last row that is known to have been durable."""
+        return max(self.reached, *(frame.last for frame in self.frames), 0)
 
     def after(self, last: int) -> tuple[list[Frame], int]:
         """The rows behind number ``last``, and how many are missing between or behind them.
@@ -89,25 +96,51 @@ def scan(path: Path) -> JournalContent | None:
         return None
     headers = _headers(content, 0, FILE_HEADER, FILE_MAGIC)
     if not headers:
-        return JournalContent(problem="the header of the journal cannot be read")
+        # It has two regions of equal size, so what is in them can be found without it.
+        found = _regions(content, max(0, (len(content) - BLOCK) // 2))
+        return replace(found, problem="the header of the journal cannot be read")
     _, version, region_bytes, *ids = headers[0]
     store_id, journal, replaces = (name.rstrip(b"\0").decode() for name in ids)
     if version != VERSION:
         return JournalContent(store_id, journal, replaces, problem=f"the journal has the unknown version {version}")
+    found = _regions(content, region_bytes)
+    if len(content) < BLOCK + 2 * region_bytes:
+        # It has its whole length before a row is written to it.
+        found = replace(found, problem="the journal was cut")
+    return replace(found, store_id=store_id, id=journal, replaces=replaces)
+
+
+def _regions(content: bytes, region_bytes: int) -> JournalContent:
+    """What both regions hold."""
     frames: list[Frame] = []
     problem = None
-    reached = 0
+    reached = newest = 0
+    torn = False
     for start in (BLOCK, BLOCK + region_bytes):
         regions = _headers(content, start, REGION_HEADER, REGION_MAGIC)
         if not regions:
             problem = "the header of a region of the journal cannot be read"
             continue
         _, salt, first, turn = max(regions, key=lambda region: region[3])
-        if turn:
-            reached = max(reached, first - 1)
-            frames += _frames(content, start + BLOCK, start + region_bytes, seed_of(salt))
+        if not turn:
+            continue
+        reached = max(reached, first - 1)
+        found = list(_frames(content, start + BLOCK, start + region_bytes, seed_of(salt)))
+        frames += [frame for _, frame in found]
+        if turn > newest:
+            newest = turn
+            end, last = (found[-1][0], found[-1][1].last) if found else (start + BLOCK, first - 1)
+            torn = _begins_a_frame(content, end, start + region_bytes, first, last + 1)
     frames.sort(key=lambda frame: frame.first)
-    return JournalContent(store_id, journal, replaces, tuple(frames), reached, problem)
+    return JournalContent(frames=tuple(frames), reached=reached, torn=torn, problem=problem)
+
+
+def _begins_a_frame(content: bytes, offset: int, end: int, first: int, expected: int) -> bool:
+    """Whether a frame of this use of a region was begun at ``offset``. Leftovers have smaller numbers than ``first``."""
+    if offset + FRAME_HEADER.size > min(end, len(content)):
+        return False
+    magic, _, number, _, _ = FRAME_HEADER.unpack_from(content, offset)
+    return number == expected or (magic == FRAME_MAGIC and number >= first)
 
 
 def _read(path: Path) -> bytes | None:
@@ -141,13 +174,13 @@ def _headers(content: bytes, start: int, layout: struct.Struct, magic: bytes) ->
     return found
 
 
-def _frames(content: bytes, start: int, end: int, seed: int) -> Iterator[Frame]:
-    """Every frame of the present use of a region: leftovers of an earlier one have another seed."""
+def _frames(content: bytes, start: int, end: int, seed: int) -> Iterator[tuple[int, Frame]]:
+    """Every frame of the present use of a region, with where it ends: leftovers of an earlier one have another seed."""
     offset = start
     while (offset := content.find(FRAME_MAGIC, offset, end)) >= 0:
         frame, size = _frame(content, offset, end, seed)
         if frame is not None:
-            yield frame
+            yield offset + size, frame
         offset += size
 
 

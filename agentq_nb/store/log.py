@@ -26,7 +26,8 @@ from agentq_nb.store.guard import Guard
 from agentq_nb.store.journal import Journal, journal_of, remove_journal
 from agentq_nb.store.maintenance import Maintenance
 from agentq_nb.store.names import real_path
-from agentq_nb.store.opening import describe_closed, prepare
+from agentq_nb.store.open_errors import cannot_open
+from agentq_nb.store.opening import describe_closed, prepare, tidy_up
 from agentq_nb.store.reading import Readers, Table, run_sql
 from agentq_nb.store.row import Row
 from agentq_nb.store.times import utc
@@ -87,12 +88,13 @@ class EventLog:
             except BaseException:
                 connection.close()
                 raise
-        except (OSError, duckdb.Error) as error:
+        except BaseException as error:
+            tidy_up(path)
             guard.withdraw()
-            raise StoreError(f"{path} cannot be opened: {str(error).partition(chr(10))[0]}. Try again.") from error
-        except BaseException:
-            guard.withdraw()
+            if isinstance(error, (OSError, duckdb.Error)):
+                raise cannot_open(path, error) from error
             raise
+        tidy_up(path, opened=True)
         remove_leftovers(path.parent)
         log.notices += [said for said in (*notices, notice, warn_about(path.parent)) if said]
         return log

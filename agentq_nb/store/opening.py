@@ -16,11 +16,18 @@ from agentq_nb.errors import StoreDamaged, StoreError, StoreTooNew
 from agentq_nb.naming import mint_id
 from agentq_nb.store import schema
 from agentq_nb.store.checkpoint import as_restored, restore
-from agentq_nb.store.examine import Finding, examine, not_ours
+from agentq_nb.store.examine import Finding, examine, not_ours, remove_trial
 from agentq_nb.store.guard import Guard, read_only
 from agentq_nb.store.journal import journal_of
 from agentq_nb.store.journal_scan import Frame, JournalContent, scan
-from agentq_nb.store.salvage import Loss, finish_rebuilding, give_up_what_is_lost
+from agentq_nb.store.open_errors import cannot_open
+from agentq_nb.store.salvage import (
+    Loss,
+    give_up_what_is_lost,
+    go_on_rebuilding,
+    remove_rebuilt,
+    remove_unfinished_rebuilding,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +38,7 @@ class Prepared:
         was closed.
     :ivar frames: rows of the journal that the database lacks.
     :ivar wal_bytes: where the write-ahead log is to be cut, when what is behind cannot be replayed and is in the journal.
-    :ivar kept: the copy of the write-ahead log, to be removed once all rows were seen again.
+    :ivar kept: the copy of the write-ahead log, removed once all rows were seen again.
     """
 
     last: int | None
@@ -48,8 +55,9 @@ def prepare(path: Path, guard: Guard, accept_loss: bool) -> Prepared:
     Raises StoreDamaged, StoreTooNew, StoreNotOurs, StoreInUse, StoreReadOnly, StoreError.
     """
     _refuse_newer(path, guard.facts.get("schema", 0))
+    tidy_up(path)
     if accept_loss:
-        finish_rebuilding(path)
+        go_on_rebuilding(path)
     size = _size(path)
     useless = restore(path, guard.facts.get("store"))
     if _is_to_be_made(path, guard, size):
@@ -62,18 +70,18 @@ def prepare(path: Path, guard: Guard, accept_loss: bool) -> Prepared:
         return Prepared(None)
     content = scan(journal_of(path))
     found = _sound(path, guard, size, content)
-    notices = _remarks(guard) + ((useless,) if useless else ())
-    finding, frames = with_journal(found, content)
+    finding, frames = with_journal(found, content, guard.mark)
+    notices = _remarks(path, guard, found, content) + ((useless,) if useless else ())
     if not finding.complete(guard.mark):
         damage = _damaged(path, guard, finding)
         if not accept_loss:
             raise damage
         loss = give_up_what_is_lost(path, guard, found, damage)
-        ours = content is not None and content.store_id in (found.store_id, guard.facts.get("store"))
+        ours = content is not None and content.store_id in ("", found.store_id)
         return Prepared(None, notices, loss, content.frames if content is not None and ours else ())
     if not os.access(path, os.W_OK):
         raise read_only(path, PermissionError(13, "the file cannot be written"))
-    return Prepared(found.last, notices, None, frames, found.wal_bytes, _keep_wal(schema.wal_of(path)))
+    return Prepared(found.last, notices, None, frames, found.wal_bytes, _keep_wal(path))
 
 
 def check_log(path: Path) -> None:
@@ -83,21 +91,50 @@ def check_log(path: Path) -> None:
     """
     guard = Guard.acquire(path)
     try:
+        check_held(path, guard)
+    finally:
+        guard.withdraw()
+
+
+def check_held(path: Path, guard: Guard) -> None:
+    """The same, for one whose guard is locked already."""
+    try:
         _refuse_newer(path, guard.facts.get("schema", 0))
         size = _size(path)
         if _is_to_be_made(path, guard, size) or is_as_closed(path, guard):
             return
         content = scan(journal_of(path))
         with as_restored(path, guard.facts.get("store")) as seen:
-            finding, _ = with_journal(_sound(path, guard, size, content, seen), content)
-        if not finding.complete(guard.mark):
-            raise _damaged(path, guard, finding)
-    finally:
-        guard.withdraw()
+            finding, _ = with_journal(_sound(path, guard, size, content, seen), content, guard.mark)
+    except (OSError, duckdb.Error) as error:
+        raise cannot_open(path, error) from error
+    if not finding.complete(guard.mark):
+        raise _damaged(path, guard, finding)
 
 
-def with_journal(found: Finding, content: JournalContent | None) -> tuple[Finding, tuple[Frame, ...]]:
+def tidy_up(path: Path, opened: bool = False) -> None:
+    """Remove what tries to open the log left behind when they were killed, or failed.
+
+    ``opened``: everything in it was seen, so that nothing else is needed.
+    """
+    with suppress(OSError):
+        remove_trial(path)
+        schema.remove_unfinished(path)
+        for file in (kept_wal_of(path), journal_of(path)):
+            file.with_name(file.name + ".new").unlink(missing_ok=True)
+        remove_unfinished_rebuilding(path)
+        kept, wal = kept_wal_of(path), schema.wal_of(path)
+        if kept.exists() and (opened or (wal.exists() and kept.read_bytes() == wal.read_bytes())):
+            kept.unlink()
+        if opened:
+            remove_rebuilt(path)
+
+
+def with_journal(found: Finding, content: JournalContent | None, mark: int | None) -> tuple[Finding, tuple[Frame, ...]]:
     """What database and journal hold together, and the rows of the journal that the database lacks."""
+    if content is None and found.wal_bytes is not None and mark is not None and not found.journal:
+        # A write that was never finished, as far as the guard knows; ``_remarks`` says so.
+        return replace(found, problem=None), ()
     if content is None:
         gone = found.journal and found.problem is None
         return (replace(found, problem="the journal is gone") if gone else found), ()
@@ -156,25 +193,20 @@ def _create(path: Path, guard: Guard) -> Prepared:
     guard.write_facts({"schema": schema.version(), "store": store_id})
     try:
         schema.create(path, store_id)
-    except (duckdb.Error, OSError) as error:
+    except (duckdb.Error, OSError):
         with suppress(OSError):
             schema.remove_unfinished(path)
-        raise StoreError(
-            f"{path} cannot be made: {str(error).partition(chr(10))[0]}. Make room, or choose another file with "
-            f"store=PATH (%agentq start --store PATH)."
-        ) from error
+        raise
+    guard.expect(0)  # it belongs to a database now, whatever else fails
     return Prepared(None)
 
 
 def _size(path: Path) -> int | None:
-    """Bytes of the file; None when it is not there. Raises StoreError for anything but a regular file."""
-    if not path.exists():
+    """Bytes of the file; None when it is not there."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
         return None
-    if not path.is_file():
-        raise StoreError(
-            f"{path} is not a regular file. Choose another name with store=PATH (%agentq start --store PATH)."
-        )
-    return path.stat().st_size
 
 
 def _examine(path: Path, guard: Guard, size: int | None, content: JournalContent | None, seen: Path) -> Finding:
@@ -197,7 +229,9 @@ def _sound(
     finding = _examine(path, guard, size, content, seen or path)
     _refuse_newer(path, finding.schema_version)
     _refuse_other(path, guard, finding)
-    return finding
+    # A database that cannot be read does not say which log it is of; what is beside it does.
+    known = finding.store_id or guard.facts.get("store") or (content.store_id if content is not None else "")
+    return replace(finding, store_id=known)
 
 
 def _is_to_be_made(path: Path, guard: Guard, size: int | None) -> bool:
@@ -231,12 +265,27 @@ def _refuse_other(path: Path, guard: Guard, finding: Finding) -> None:
         )
 
 
-def _remarks(guard: Guard) -> tuple[str, ...]:
+def _remarks(path: Path, guard: Guard, found: Finding, content: JournalContent | None) -> tuple[str, ...]:
+    said: list[str] = []
     if guard.mark is None:
-        return (f"Opened without {guard.path.name}: whether rows are missing at the end of the log cannot be told.",)
-    if not guard.readable:
-        return (f"{guard.path.name} was damaged and is written anew; all rows up to its mark are there.",)
-    return ()
+        said.append(f"Opened without {guard.path.name}: whether rows are missing at the end of the log cannot be told.")
+    elif not guard.readable:
+        said.append(f"{guard.path.name} was damaged and is written again; all rows up to its mark are there.")
+    torn = journal_of(path) if content is not None and content.torn else None
+    if content is None and found.wal_bytes is not None:
+        torn = schema.wal_of(path)
+    if torn is not None:
+        said.append(
+            f"{torn.name} ends in a write that was not finished, as after a power loss; nothing in it was acknowledged, "
+            f"unless {guard.path.name} is older than it."
+        )
+    if content is not None and content.id == found.journal and found.last > content.last:
+        # Rows reach the database by way of the journal, or a region is begun behind them.
+        said.append(
+            f"{journal_of(path).name} is older than {path.name}: whether later rows are missing cannot be told, unless "
+            f"{guard.path.name} is of the same time as the other files."
+        )
+    return tuple(said)
 
 
 def _damaged(path: Path, guard: Guard, finding: Finding) -> StoreDamaged:
@@ -258,11 +307,17 @@ def _damaged(path: Path, guard: Guard, finding: Finding) -> StoreDamaged:
     )
 
 
-def _keep_wal(wal: Path) -> Path | None:
+def kept_wal_of(path: Path) -> Path:
+    """The copy of the write-ahead log that is there while the log is being opened."""
+    return path.with_name(path.name + ".wal.kept")
+
+
+def _keep_wal(path: Path) -> Path | None:
     """A copy of the write-ahead log, where there is room: opening for writing replays it, and may cut it."""
+    wal = schema.wal_of(path)
     if not wal.exists():
         return None
-    kept = wal.with_name(wal.name + ".kept")
+    kept = kept_wal_of(path)
     unfinished = kept.with_name(kept.name + ".new")
     try:
         unfinished.unlink(missing_ok=True)

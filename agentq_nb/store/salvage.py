@@ -12,13 +12,14 @@ from pathlib import Path
 
 import duckdb
 
-from agentq_nb.errors import StoreDamaged, StoreError
+from agentq_nb.errors import StoreDamaged, StoreError, StoreNotOurs
 from agentq_nb.naming import mint_id
 from agentq_nb.store import schema
 from agentq_nb.store.backlog import insert
-from agentq_nb.store.examine import Finding, attached, in_memory, quoted
+from agentq_nb.store.examine import Finding, attached, examine, in_memory, quoted
 from agentq_nb.store.guard import Guard
 from agentq_nb.store.journal_scan import Frame
+from agentq_nb.store.open_errors import bytes_to_open, cannot_open, is_full, no_room
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,39 +33,43 @@ class Loss:
 def give_up_what_is_lost(path: Path, guard: Guard, finding: Finding, damage: StoreDamaged) -> Loss:
     """Make a readable database of what is left. Until the loss is written down, opening reports the same damage again.
 
-    Raises StoreError when there is no room; nothing is left behind then.
+    Raises StoreError when there is no room; nothing was changed and nothing is left behind then.
     """
-    kept = _keep_copies(path, guard)
-    try:
-        if finding.problem is None:
-            pass
-        elif finding.wal_bytes is not None:
-            os.truncate(schema.wal_of(path), finding.wal_bytes)
-        else:
-            _rebuild(path, guard, finding)
-    except (OSError, duckdb.Error) as error:
-        _remove(kept)
-        schema.remove_database(_unfinished(path))
-        raise _no_room(path, path.stat().st_size if path.exists() else 0, error) from error
-    return Loss(damage.expected, kept)
-
-
-def _keep_copies(path: Path, guard: Guard) -> tuple[Path, ...]:
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
-    files = [file for file in (*schema.files_of(path), guard.path) if file.exists()]
     kept: list[Path] = []
     try:
-        for file in files:
-            copy = path.with_name(f"{path.name}.damaged-{stamp}{file.name.removeprefix(path.name)}")
-            kept.append(copy)
-            shutil.copyfile(file, copy)
-            os.chmod(copy, 0o600)
-            schema.sync_file(copy)
-        schema.sync_file(path.parent)
-    except OSError as error:
+        _keep_copies(path, guard, kept)
+        rebuilds = finding.problem is not None and finding.wal_bytes is None
+        if rebuilds:
+            _rebuild(path, guard, finding)
+        # What is left may look complete without the end that is lost: the guard knows better, also after a kill.
+        guard.expect(damage.expected)
+    except (OSError, duckdb.Error) as error:
         _remove(kept)
-        raise _no_room(path, sum(file.stat().st_size for file in files), error) from error
-    return tuple(kept)
+        with suppress(OSError):
+            remove_unfinished_rebuilding(path)
+            schema.remove_database(_rebuilt(path))
+        raise _cannot_go_on(path, guard, error) from error
+    if rebuilds:
+        _finish_rebuilding(path)
+    elif finding.wal_bytes is not None:
+        os.truncate(schema.wal_of(path), finding.wal_bytes)
+    return Loss(damage.expected, tuple(kept))
+
+
+def _keep_copies(path: Path, guard: Guard, kept: list[Path]) -> None:
+    """Copy the damaged files, durably. The names of the copies are added to ``kept`` as they are begun."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
+    for file in _files(path, guard):
+        copy = path.with_name(f"{path.name}.damaged-{stamp}{file.name.removeprefix(path.name)}")
+        kept.append(copy)
+        shutil.copyfile(file, copy)
+        os.chmod(copy, 0o600)
+        schema.sync_file(copy)
+    schema.sync_file(path.parent)
+
+
+def _files(path: Path, guard: Guard) -> list[Path]:
+    return [file for file in (*schema.files_of(path), guard.path) if file.exists()]
 
 
 def _remove(files: Sequence[Path]) -> None:
@@ -73,13 +78,12 @@ def _remove(files: Sequence[Path]) -> None:
             file.unlink(missing_ok=True)
 
 
-def _no_room(path: Path, needed: int, error: Exception) -> StoreError:
-    return StoreError(
-        f"The damaged files beside {path.name} cannot be kept: {str(error).partition(chr(10))[0]}. Nothing was changed. "
-        f"Make room for {needed:,} bytes in {path.parent}, and try again.",
-        code="disk_full",
-        metadata={"path": str(path), "bytes": needed},
-    )
+def _cannot_go_on(path: Path, guard: Guard, error: OSError | duckdb.Error) -> StoreError:
+    if not is_full(error):
+        return cannot_open(path, error)
+    # Copies of all of it, and another database.
+    needed = bytes_to_open(path) + sum(2 * file.stat().st_size for file in _files(path, guard))
+    return no_room(path, f"The damaged files beside {path.name} cannot be kept, so nothing was changed", error, needed)
 
 
 def _unfinished(path: Path) -> Path:
@@ -91,25 +95,54 @@ def _rebuilt(path: Path) -> Path:
 
 
 def _rebuild(path: Path, guard: Guard, finding: Finding) -> None:
+    """Make a database of what can be read, under a name of its own."""
     unfinished = _unfinished(path)
     schema.remove_database(unfinished)
     schema.create(unfinished, finding.store_id or guard.facts.get("store") or mint_id())
     _copy_rows(path, unfinished, finding)
     schema.move_into_place(unfinished, _rebuilt(path))
-    finish_rebuilding(path)
 
 
-def finish_rebuilding(path: Path) -> None:
-    """Put a rebuilt database into its place, where one is complete: also after a kill in the middle of that.
+def _finish_rebuilding(path: Path) -> None:
+    """Put the rebuilt database into its place. What belongs to the old one goes first: its log and a checkpoint's copy."""
+    schema.wal_of(path).unlink(missing_ok=True)
+    schema.checkpoint_of(path).unlink(missing_ok=True)
+    schema.move_into_place(_rebuilt(path), path)
 
-    The old write-ahead log and copy of a checkpoint belong to the old database, so they go first. From its going to the renaming, the rebuilt
-    database under its own name is what says how to go on.
+
+def go_on_rebuilding(path: Path) -> None:
+    """Use the database that an earlier try rebuilt, where a kill kept it from its place; drop one of no use any more.
+
+    Its rows were read while the old write-ahead log was there, which may be gone since. But a copy may have been put
+    back meanwhile: whichever has more rows is the better one.
     """
     rebuilt = _rebuilt(path)
-    if rebuilt.exists():
-        schema.wal_of(path).unlink(missing_ok=True)
-        schema.checkpoint_of(path).unlink(missing_ok=True)
-        schema.move_into_place(rebuilt, path)
+    if not rebuilt.exists():
+        return
+    if _readable_rows(rebuilt) > _readable_rows(path):
+        _finish_rebuilding(path)
+    else:
+        schema.remove_database(rebuilt)
+
+
+def _readable_rows(path: Path) -> int:
+    if not path.exists() or not path.stat().st_size:
+        return -1
+    try:
+        return examine(path).rows
+    except StoreNotOurs:
+        return -1
+
+
+def remove_unfinished_rebuilding(path: Path) -> None:
+    """Remove what a kill kept from being finished."""
+    schema.remove_unfinished(_unfinished(path))
+    schema.remove_database(_unfinished(path))
+
+
+def remove_rebuilt(path: Path) -> None:
+    """Remove a rebuilt database that is of no use, since the log itself opens whole."""
+    schema.remove_database(_rebuilt(path))
 
 
 def _copy_rows(source: Path, target: Path, finding: Finding) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import duckdb
 
-from agentq_nb.errors import StoreError
 from agentq_nb.store import recall
 from agentq_nb.store.backlog import insert
 from agentq_nb.store.checkpoint import as_restored
@@ -14,6 +13,9 @@ from agentq_nb.store.examine import attached, in_memory
 from agentq_nb.store.guard import Guard
 from agentq_nb.store.journal import journal_of
 from agentq_nb.store.journal_scan import scan
+from agentq_nb.store.open_errors import cannot_open
+from agentq_nb.store.opening import check_held
+from agentq_nb.store.schema import files_of
 
 _UNFINISHED = f"select count(distinct message_id) from ({recall.live_rows(some_back=True)})"
 # A host that was started and stopped, and nothing more.
@@ -33,6 +35,8 @@ def holds_nothing(path: Path) -> bool:
 def _count(path: Path, query: str) -> int:
     guard = Guard.acquire(path)
     try:
+        if any(file.exists() for file in files_of(path)[1:]):
+            check_held(path, guard)
         with (
             as_restored(path, guard.facts.get("store")) as seen,
             in_memory() as connection,
@@ -46,6 +50,6 @@ def _count(path: Path, query: str) -> int:
             ((found,),) = connection.execute(query).fetchall()
             return found
     except (duckdb.Error, OSError) as error:
-        raise StoreError(f"{path} cannot be read: {str(error).partition(chr(10))[0]}") from None
+        raise cannot_open(path, error) from error
     finally:
         guard.withdraw()

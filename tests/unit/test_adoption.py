@@ -171,6 +171,13 @@ def holds_work(folder: Path) -> None:
     with_log(folder / "b.agentq.duckdb", lambda log: fill(log, 1, 0))
 
 
+def holds_work_in_a_journal(folder: Path) -> None:
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    path = killed(elsewhere)
+    path.with_name(path.name + ".journal").rename(folder / "b.agentq.duckdb.journal")
+
+
 def has_workspaces(folder: Path) -> None:
     (folder / "b.agentq" / "vm").mkdir(parents=True)
     (folder / "b.agentq" / "vm" / "other.txt").write_text("of another agent")
@@ -198,6 +205,7 @@ def lacks_rows(folder: Path) -> None:
     ("arrange", "says"),
     [
         (holds_work, "b.agentq.duckdb is this notebook's file already, with work in it"),
+        (holds_work_in_a_journal, "is damaged: the file is gone"),
         (has_workspaces, "is there already, with files in it"),
         (has_notebook, "belongs to a.ipynb, which is still there"),
         (is_missing, "There is no file"),

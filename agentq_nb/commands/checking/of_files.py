@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ from agentq_nb.adoption import left_behind
 from agentq_nb.commands.checking.check import Check
 from agentq_nb.errors import StoreDamaged, StoreError, StoreInUse
 from agentq_nb.store.folders import warn_about
+from agentq_nb.store.guard import guard_of
+from agentq_nb.store.journal import Journal, journal_of
+from agentq_nb.store.journal_scan import scan
 from agentq_nb.store.opening import check_log
 
 _FULL, _NEARLY_FULL = 100e6, 1e9  # bytes
@@ -18,6 +22,7 @@ _FULL, _NEARLY_FULL = 100e6, 1e9  # bytes
 def checks(store: Path, running: bool) -> Iterator[Check]:
     """The file, whether a host of this process has it or nobody. Blocks."""
     yield _of_a_running_host(store) if running else _at_rest(store)
+    yield from _journal(store, running)
     if warning := warn_about(store.parent):
         yield Check("folder", "notice", warning.partition(": ")[0], warning.partition(": ")[2])
     yield _room(store.parent)
@@ -37,7 +42,7 @@ def _of_a_running_host(store: Path) -> Check:
         return Check(
             "file", "problem", f"{store} was removed while the host has it", "Save what you need, then: %agentq stop"
         )
-    if not store.with_name(store.name + ".guard").exists():
+    if not guard_of(store).exists():
         return Check("file", "notice", f"{store} ({_size(store)}), without its guard file", "Loss cannot be noticed.")
     return Check("file", "ok", f"{store} ({_size(store)})")
 
@@ -54,6 +59,38 @@ def _at_rest(store: Path) -> Check:
     if not store.exists():
         return Check("file", "ok", f"{store}, made by %agentq start")
     return Check("file", "ok", f"{store} ({_size(store)}), whole, nobody has it open")
+
+
+def _journal(store: Path, running: bool) -> Iterator[Check]:
+    """The journal, which is there while a host runs, or when one did not end cleanly."""
+    path = journal_of(store)
+    if not os.path.lexists(path):
+        if running:
+            yield Check(
+                "journal",
+                "notice",
+                f"There is no {path.name}, so each send takes longer",
+                f"Make {Journal.size() / 1e6:,.1f} MB of room, then: %agentq stop, %agentq start",
+            )
+        return
+    if running:
+        yield Check("journal", "ok", f"{path.name} ({_size(path)}), in use")
+        return
+    try:
+        content = scan(path)
+    except OSError as error:
+        yield Check("journal", "problem", f"{path} cannot be read: {error.strerror or error}", "Move it away.")
+        return
+    if content is None:
+        return
+    rows = sum(frame.rows for frame in content.frames)
+    said = f"{path.name} ({_size(path)}) with {rows:,} rows, left by a host that did not end cleanly"
+    if content.problem is not None:
+        yield Check(
+            "journal", "problem", f"{said}: {content.problem}", "Put back a copy, or: %agentq doctor --accept-loss"
+        )
+    else:
+        yield Check("journal", "ok", f"{said}; %agentq start takes them over")
 
 
 def _room(folder: Path) -> Check:

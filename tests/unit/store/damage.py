@@ -1,38 +1,49 @@
 """The table of damage outcomes: every way in which the files of a log can be spoilt, and what opening them comes to.
 
-``python -m tests.unit.store.damage`` prints it. It takes about a minute on two cores.
+``python -m tests.unit.store.damage`` prints it, in some minutes; with ``--sampled``, as the test does, in one or two.
 """
 
 from __future__ import annotations
 
 import os
+import random
+import struct
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
+from agentq_nb.store.journal import BLOCK as JOURNAL_BLOCK
+from agentq_nb.store.journal import FILE_HEADER, FRAME_HEADER, FRAME_MAGIC, REGION_HEADER, SECTOR
 from tests.unit.store.sweep import (
     BLOCK,
     CHANGED,
     COMPLETE,
     GUARD,
     HEADERS,
+    JOURNAL,
     MISCOUNTED,
     NAME,
+    NOTICED,
     REPORTED,
+    SHAPES,
     SILENT,
     WAL,
     Damage,
-    Files,
+    Damages,
+    Log,
     make,
     sweep,
-    try_files,
+    workers,
 )
 
-OUTCOMES = (COMPLETE, REPORTED, CHANGED, MISCOUNTED, SILENT)
+OUTCOMES = (COMPLETE, REPORTED, CHANGED, MISCOUNTED, NOTICED, SILENT)
+SEED = 8
 
 
 @dataclass
@@ -43,104 +54,189 @@ class Line:
     outcomes: Counter[str] = field(default_factory=Counter[str])
     said: Counter[str] = field(default_factory=Counter[str])
     bad: list[str] = field(default_factory=list[str])
+    short: list[str] = field(default_factory=list[str])
+    """Cases that opened with rows missing, and a notice."""
+    untold: list[str] = field(default_factory=list[str])
+    """Cases in which all files are as they were at another moment, or before the first."""
 
-    def add(self, what: object, outcome: str, said: str) -> None:
+    def add(self, log: Log, damages: Damages, outcome: str, said: str) -> None:
         self.outcomes[outcome] += 1
         self.said[said or "nothing"] += 1
-        if outcome not in (COMPLETE, REPORTED):
-            self.bad.append(f"{what}: {outcome}: {said}")
+        what = f"{self.kind}: {', '.join(map(str, damages))}: {said}"
+        if outcome == SILENT and _is_of_another_moment(log, damages):
+            self.untold.append(what)
+        elif outcome == NOTICED:
+            self.short.append(what)
+        elif outcome not in (COMPLETE, REPORTED):
+            self.bad.append(f"{outcome}: {what}")
 
 
-def both_flips(offsets: Iterable[int], file: str) -> list[Damage]:
+def _is_of_another_moment(log: Log, damages: Damages) -> bool:
+    """All files together are as they once were, so that nothing can tell."""
+    files = log.files
+    for damage in damages:
+        files = damage.apply(files)
+    return files in (log.begun, log.older, {})
+
+
+@dataclass
+class Sample:
+    """Takes what a quick run has time for."""
+
+    choose: random.Random
+    quick: bool
+
+    def __call__(self, offsets: Iterable[int], full: int, quick: int) -> list[int]:
+        """All offsets, but no more than ``full`` of them, or ``quick`` in a quick run."""
+        known = sorted(set(offsets))
+        most = quick if self.quick else full
+        return known if len(known) <= most else sorted(self.choose.sample(known, most))
+
+
+def flips(offsets: Iterable[int], file: str) -> list[Damages]:
     """All bits of a byte, and one of them, which one going round."""
-    return [Damage(file, offset, flip) for offset in offsets for flip in (0xFF, 1 << offset % 8)]
+    return [(Damage(file, offset, flip),) for offset in offsets for flip in (0xFF, 1 << offset % 8)]
 
 
-def one_flip(offsets: Iterable[int], file: str) -> list[Damage]:
-    return [Damage(file, offset, 0xFF if offset % 2 else 1 << offset // 2 % 8) for offset in offsets]
+def cuts(lengths: Iterable[int], file: str) -> list[Damages]:
+    return [(Damage(file, length),) for length in lengths]
 
 
-def cuts(length: int, file: str, step: int = 1) -> list[Damage]:
-    return [Damage(file, offset) for offset in range(0, length, step)]
+def journal_bytes(content: bytes) -> dict[str, list[int]]:
+    """The offsets of each class of bytes in a journal."""
+    (region,) = struct.unpack_from("<I", content, 12)
+    starts = (JOURNAL_BLOCK, JOURNAL_BLOCK + region)
+    headers: dict[str, list[int]] = {"file header": [], "region headers": [], "frame headers": [], "payload": []}
+    for offset in (0, SECTOR):
+        headers["file header"] += range(offset, offset + FILE_HEADER.size + 4)
+    for start in starts:
+        for offset in (start, start + SECTOR):
+            headers["region headers"] += range(offset, offset + REGION_HEADER.size + 4)
+        offset = start + JOURNAL_BLOCK
+        while content[offset : offset + 4] == FRAME_MAGIC:
+            (size,) = struct.unpack_from("<I", content, offset + 4)
+            headers["frame headers"] += range(offset, offset + FRAME_HEADER.size)
+            headers["payload"] += range(offset + FRAME_HEADER.size, offset + FRAME_HEADER.size + size)
+            offset += FRAME_HEADER.size + size + 7 & ~7
+    used = {offset for offsets in headers.values() for offset in offsets}
+    return headers | {"unused space and padding": [offset for offset in range(len(content)) if offset not in used]}
 
 
-def used_and_sampled(content: bytes, start: int, stop: int, step: int) -> list[int]:
-    """Every byte up to the last that is in use, then one in ``step``."""
-    last = max((offset for offset in range(start, stop) if content[offset]), default=start)
-    return [*range(start, last + 1), *range(last + 1, stop, step)]
+def single(log: Log, sample: Sample) -> Iterator[tuple[str, list[Damages]]]:
+    """Kinds of damage to one file."""
+    files = log.files
+    if JOURNAL in files:
+        content = files[JOURNAL]
+        for part, offsets in journal_bytes(content).items():
+            full, quick = (9, 3) if "unused" in part else (30, 10)
+            yield f"journal: {part} flipped", flips(sample(offsets, full, quick), JOURNAL)
+        yield "journal: cut", cuts(sample(range(len(content)), 30, 10), JOURNAL)
+    if WAL in files:
+        offsets = range(len(files[WAL]))
+        yield "write-ahead log: flipped", flips(sample(offsets, 100, 30), WAL)
+        yield "write-ahead log: cut", cuts(sample(offsets, 60, 15), WAL)
+    database = files[NAME]
+    yield "database: headers flipped", flips(sample(range(HEADERS), 40, 10), NAME)
+    yield "database: blocks flipped", flips(sample(_in_use(database), 40, 12), NAME)
+    yield "database: cut", cuts(sample(range(len(database)), 20, 6), NAME)
+    guard = [offset for offset, byte in enumerate(files[GUARD]) if byte not in b" \0"]
+    yield "guard: flipped", flips(sample(guard, 30, 8), GUARD)
+    yield "guard: cut", cuts(sample([*range(300), *range(4090, 5120)], 20, 6), GUARD)
+    yield "one file missing, empty, zeroed, older, newer, other", [(one,) for one in replaced(log)]
 
 
-def kinds(killed: Files, closed: Files) -> list[tuple[str, Files, Sequence[Damage]]]:
-    database, wal = closed[NAME], killed[WAL]
-    last_block = len(database) - BLOCK
-    tail = used_and_sampled(database, last_block, len(database), 499)
-    return [
-        ("write-ahead log: each byte flipped, twice", killed, both_flips(range(len(wal)), WAL)),
-        ("write-ahead log: cut at each length", killed, cuts(len(wal), WAL)),
-        ("database headers: each byte flipped", closed, one_flip(range(HEADERS), NAME)),
-        ("database, first block: bytes flipped (1 in 97)", closed, one_flip(range(HEADERS, HEADERS + BLOCK, 97), NAME)),
-        ("database, last block: each byte in use flipped", closed, one_flip(tail, NAME)),
-        ("database: cut at 200 lengths", closed, cuts(len(database), NAME, len(database) // 200)),
-        ("database after a kill: header bytes flipped (1 in 31)", killed, one_flip(range(0, HEADERS, 31), NAME)),
-        ("guard: bytes flipped, closed log", closed, one_flip(guard_bytes(closed[GUARD]), GUARD)),
-        ("guard: bytes flipped, killed log", killed, one_flip(guard_bytes(killed[GUARD]), GUARD)),
-    ]
+def _in_use(database: bytes) -> list[int]:
+    """Bytes of blocks, of each up to the last that is not zero."""
+    offsets: list[int] = []
+    for start in range(HEADERS, len(database), BLOCK):
+        block = database[start : start + BLOCK].rstrip(b"\0")
+        offsets += range(start, start + len(block))
+    return offsets
 
 
-def guard_bytes(content: bytes) -> list[int]:
-    return [offset for offset, byte in enumerate(content) if byte not in b" \0"]
+def replaced(log: Log) -> list[Damage]:
+    """Each file in another state than the others."""
+    found: list[Damage] = []
+    for file in (NAME, WAL, JOURNAL, GUARD):
+        present = log.files.get(file)
+        states: list[tuple[str, bytes | None]] = [("missing", None)]
+        if present is not None:
+            states += [("empty", b""), ("zeroed", bytes(len(present)))]
+        states += [
+            (what, moment.get(file))
+            for what, moment in (
+                ("as it was begun", log.begun),
+                ("older", log.older),
+                ("newer", log.newer),
+                ("of another log", log.other),
+            )
+        ]
+        found += [Damage(file, what=what, content=content) for what, content in states if content != present]
+    return found
 
 
-def whole_files(killed: Files, closed: Files) -> list[tuple[str, Files]]:
-    """Files that are missing, empty, or not what they should be."""
-
-    def without(files: Files, *names: str) -> Files:
-        return {name: content for name, content in files.items() if name not in names}
-
-    return [
-        ("write-ahead log missing", without(killed, WAL)),
-        ("write-ahead log empty", killed | {WAL: b""}),
-        ("write-ahead log of zeros", killed | {WAL: bytes(len(killed[WAL]))}),
-        ("guard missing, closed log", without(closed, GUARD)),
-        ("guard missing, killed log", without(killed, GUARD)),
-        ("guard empty, killed log", killed | {GUARD: b""}),
-        ("database missing, closed log", without(closed, NAME)),
-        ("database missing, killed log", without(killed, NAME)),
-        ("database empty, closed log", closed | {NAME: b""}),
-        ("database empty, killed log", killed | {NAME: b""}),
-        ("not a database, guard there", closed | {NAME: b"Dear diary\n" * 999}),
-        ("not a database, no guard", {NAME: b"Dear diary\n" * 999}),
-        ("database of before the last commits", closed | {NAME: killed[NAME]}),
-        ("write-ahead log of before the last close", closed | {WAL: killed[WAL]}),
-        ("undamaged, closed", closed),
-        ("undamaged, killed", killed),
-    ]
+def pairs(log: Log, sample: Sample) -> list[Damages]:
+    """Damages to two files at once: whatever replaces one of them with each other, and a sample of the rest."""
+    whole = replaced(log)
+    spoilt = [damages[0] for kind, cases in single(log, sample) for damages in cases if not kind.startswith("one file")]
+    both = [pair for pair in combinations(whole, 2) if pair[0].file != pair[1].file]
+    both = sample.choose.sample(both, min(len(both), 20 if sample.quick else 80))
+    for _ in range(30 if sample.quick else 160):
+        # Whichever file is spoilt, the others are as often the second one.
+        file = sample.choose.choice(sorted({damage.file for damage in spoilt}))
+        first = sample.choose.choice([damage for damage in spoilt if damage.file == file])
+        both.append((first, sample.choose.choice([one for one in [*whole, *spoilt] if one.file != file])))
+    return [tuple(pair) for pair in both]
 
 
-def run() -> Iterator[Line]:
+def of_one_moment(log: Log) -> list[Damages]:
+    """All files together as they were at another moment: nothing tells them from a log that is so old."""
+    moments = (("as it was begun", log.begun), ("older", log.older), ("newer", log.newer))
+    names = (NAME, WAL, JOURNAL, GUARD)
+    return [tuple(Damage(name, what=what, content=files.get(name)) for name in names) for what, files in moments]
+
+
+def diary() -> list[Damages]:
+    """A file that is no database, alone and with a guard."""
+    text = Damage(NAME, what="not a database", content=b"Dear diary\n" * 999)
+    return [(text,), (text, *(Damage(name, what="missing") for name in (WAL, JOURNAL, GUARD)))]
+
+
+def run(quick: bool = False) -> Iterator[Line]:
     """Each kind of damage with its outcomes."""
-    killed, closed = make(clean=False), make(clean=True)
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=memory) as base:
-        for kind, files, damages in kinds(killed, closed):
-            line = Line(kind)
-            for damage, outcome, said in sweep(files, damages, Path(base)):
-                line.add(damage, outcome, said)
-            yield line
-        for kind, files in whole_files(killed, closed):
-            line = Line(kind)
-            line.add(kind, *try_files(Path(base) / "whole", files))
-            yield line
+    with tempfile.TemporaryDirectory(dir=memory) as base, workers(Path(base)) as pool:
+        for name, shape in SHAPES.items():
+            log = make(shape)
+            sample = Sample(random.Random(SEED), quick)
+            yield _line(pool, f"{name} | undamaged", log, [()])
+            for kind, cases in single(log, sample):
+                yield _line(pool, f"{name} | {kind}", log, cases)
+            yield _line(pool, f"{name} | not a database", log, diary())
+            yield _line(pool, f"{name} | two files at once", log, pairs(log, sample))
+            yield _line(pool, f"{name} | {OF_ONE_MOMENT}", log, of_one_moment(log))
+
+
+OF_ONE_MOMENT = "all files of another moment"
+
+
+def _line(pool: ProcessPoolExecutor, kind: str, log: Log, cases: Sequence[Damages]) -> Line:
+    line = Line(kind)
+    for damages, outcome, said in sweep(pool, log.files, cases):
+        line.add(log, damages, outcome, said)
+    return line
 
 
 def table(lines: Sequence[Line]) -> str:
     """The outcomes as text, one line a kind, with what was said."""
     width = max(len(line.kind) for line in lines)
-    heads = ("complete", "reported", "changed", "miscounted", "SILENT")
+    heads = ("complete", "reported", "changed", "miscounted", "notice", "SILENT")
     text = [f"{'damage':{width}} {'cases':>6} " + " ".join(f"{head:>10}" for head in heads) + "  what was said"]
     for line in [*lines, _total(lines)]:
         counts = " ".join(f"{line.outcomes[outcome]:>10}" for outcome in OUTCOMES)
-        said = "; ".join(f"{count}x {what}" if count > 1 else what for what, count in line.said.most_common(6))
+        said = "; ".join(
+            f"{count}x {what[:60]}" if count > 1 else what[:60] for what, count in line.said.most_common(3)
+        )
         text.append(f"{line.kind:{width}} {line.outcomes.total():>6} {counts}  {said}")
     return "\n".join(text)
 
@@ -155,13 +251,17 @@ def _total(lines: Sequence[Line]) -> Line:
 def main() -> int:
     started = time.monotonic()
     lines: list[Line] = []
-    for line in run():
+    for line in run(quick="--sampled" in sys.argv):
         lines.append(line)
-        print(f"{time.monotonic() - started:6.1f} s  {line.kind}", file=sys.stderr)
+        print(f"{time.monotonic() - started:6.1f} s  {line.kind}", *line.bad, sep="\n", file=sys.stderr)
     print(table(lines))
-    bad = [what for line in lines for what in line.bad]
-    print(*bad[:20], sep="\n")
-    return 1 if bad else 0
+    for head, found in (
+        ("Opened with rows missing, and a notice:", [what for line in lines for what in line.short]),
+        ("All files of another moment, which cannot be told:", [what for line in lines for what in line.untold]),
+        ("Wrong:", [what for line in lines for what in line.bad]),
+    ):
+        print(f"\n{head} {len(found)}", *found[:60], sep="\n")
+    return 1 if any(line.bad for line in lines) else 0
 
 
 if __name__ == "__main__":

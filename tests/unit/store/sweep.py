@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,14 +19,15 @@ from pathlib import Path
 import duckdb
 
 from agentq_nb.errors import StoreDamaged, StoreError
-from agentq_nb.store import EventLog, Row, examine
+from agentq_nb.store import EventLog, Row, examine, journal
 from agentq_nb.store import row as make_row
 
 ROWS = 20
-PER_COMMIT = 10
 NAME = "work.agentq.duckdb"
 WAL = NAME + ".wal"
 GUARD = NAME + ".guard"
+JOURNAL = NAME + ".journal"
+CHECKPOINT = NAME + ".checkpoint"
 HEADERS = 3 * 4096
 BLOCK = 262_144
 
@@ -34,54 +35,128 @@ COMPLETE = "opened complete"
 REPORTED = "reported, nothing changed"
 CHANGED = "reported, but files changed"
 MISCOUNTED = "reported, with a wrong count"
+NOTICED = "opened with rows missing, and a notice"
 SILENT = "opened silently with rows missing"
 
 Files = dict[str, bytes]
 
 
 @dataclass(frozen=True)
+class Shape:
+    """How a log is written: rows in a commit, bytes of a region of its journal, how many rows reach the database."""
+
+    per_commit: int = 10
+    region: int = 8192
+    drained: int = 0
+    closed: bool = False
+
+
+SHAPES = {
+    "killed, rows in the journal": Shape(),
+    "killed, rows in journal and write-ahead log": Shape(per_commit=5, drained=10),
+    "killed, regions in their second use": Shape(per_commit=2, region=4608, drained=2),
+    "closed": Shape(closed=True),
+}
+
+
+@dataclass(frozen=True)
+class Log:
+    """The files of one log at five moments; each file may be older or newer than the others, or of another log."""
+
+    files: Files
+    begun: Files
+    older: Files
+    newer: Files
+    other: Files
+
+
+@dataclass(frozen=True)
 class Damage:
-    """One way to spoil one file: a byte changed, or its end cut off."""
+    """One way to spoil one file: a byte changed, its end cut off, or all of it replaced."""
 
     file: str
-    offset: int
+    offset: int = 0
     flip: int = 0
     """What the byte is xor-ed with; 0: the file ends before it."""
+    what: str = ""
+    """What the whole file was replaced by; ``content`` is None where it is missing."""
+    content: bytes | None = None
 
     def apply(self, files: Files) -> Files:
-        content = files[self.file]
-        if self.flip:
+        if self.what:
+            rest = {name: content for name, content in files.items() if name != self.file}
+            return rest if self.content is None else rest | {self.file: self.content}
+        content = files.get(self.file, b"")
+        if self.flip and self.offset < len(content):
             content = content[: self.offset] + bytes([content[self.offset] ^ self.flip]) + content[self.offset + 1 :]
-        else:
+        elif not self.flip:
             content = content[: self.offset]
         return files | {self.file: content}
 
+    def __str__(self) -> str:
+        name = self.file.removeprefix(NAME) or "database"
+        return (
+            f"{name} {self.what or (f'byte {self.offset} ^ {self.flip:02x}' if self.flip else f'cut at {self.offset}')}"
+        )
 
-def write_log(folder: Path, clean: bool) -> None:
-    """In a process of its own: a log with ROWS rows, closed cleanly or left as by a kill."""
+
+Damages = tuple[Damage, ...]
+
+
+def write_log(folder: Path, shape: Shape) -> None:
+    """In a process of its own: a log with ROWS rows, and copies of its files at other moments beside it."""
+    journal.REGION_BYTES = shape.region
 
     async def run() -> None:
-        log = EventLog.open(folder / NAME)
-        for number in range(0, ROWS, PER_COMMIT):
-            log.append([row(number + offset) for offset in range(PER_COMMIT)], time=1_800_000_000.0 + number)
+        log = EventLog.open(folder / "log" / NAME)
+        _copy(folder, "begun")
+        for number in range(0, ROWS + 10, shape.per_commit):
+            if number == ROWS // 2:
+                _copy(folder, "older")
+            if number == ROWS:
+                if shape.closed:
+                    log.close()
+                    _copy(folder, "files")
+                    log = EventLog.open(folder / "log" / NAME)
+                else:
+                    _copy(folder, "files")
+            log.append([row(number + offset) for offset in range(shape.per_commit)], time=1_800_000_000.0)
             await log.flushed()
-        if clean:
+            if number + shape.per_commit == shape.drained:
+                log.fetch("select 1")
+        if shape.closed:
             log.close()
+        _copy(folder, "newer")
         os._exit(0)
 
     asyncio.run(run())
+
+
+def _copy(folder: Path, name: str) -> None:
+    shutil.copytree(folder / "log", folder / name)
 
 
 def row(number: int) -> Row:
     return make_row("message.queued", "w/m", f"m{number:02d}", None, f'{{"queue":"tasks","body":{number * 79}}}')
 
 
-def make(clean: bool) -> Files:
-    """The files of a small log."""
-    with tempfile.TemporaryDirectory() as folder:
-        code = f"from tests.unit.store.sweep import write_log; from pathlib import Path; write_log(Path({folder!r}), {clean})"
+def make(shape: Shape) -> Log:
+    """A small log, and another one like it."""
+    moments = [_written(shape), _written(shape)]
+    first, second = moments
+    return Log(first["files"], first["begun"], first["older"], first["newer"], second["files"])
+
+
+def _written(shape: Shape) -> dict[str, Files]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "log").mkdir()
+        code = (
+            "from pathlib import Path; from tests.unit.store.sweep import Shape, write_log; "
+            f"write_log(Path({name!r}), {shape!r})"
+        )
         subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-        return read_all(Path(folder))
+        return {moment: read_all(folder / moment) for moment in ("files", "begun", "older", "newer")}
 
 
 def read_all(folder: Path) -> Files:
@@ -107,7 +182,7 @@ def expected_content() -> str:
         "|".join(
             (
                 str(number + 1),
-                f"2027-01-15 08:00:{number // PER_COMMIT * PER_COMMIT:02d}",
+                "2027-01-15 08:00:00",
                 *(text for text in row(number).split("\t") if text),
             )
         )
@@ -116,28 +191,38 @@ def expected_content() -> str:
     return hashlib.md5("\n".join(lines).encode()).hexdigest()
 
 
-def outcome(folder: Path, files: Files, damage: Damage | None = None) -> tuple[str, str]:
+def outcome(folder: Path, files: Files, damages: Damages = ()) -> tuple[str, str]:
     """What opening these files comes to, and what it said. ``folder`` holds ``files`` before and after."""
-    path = folder / NAME
-    damaged = files if damage is None else damage.apply(files)
-    if damage is not None:
-        (folder / damage.file).write_bytes(damaged[damage.file])
+    damaged = files
+    for damage in damages:
+        damaged = damage.apply(damaged)
+    _change(folder, files, damaged)
     try:
-        log = EventLog.open(path)
+        log = EventLog.open(folder / NAME)
     except StoreError as error:
         if read_all(folder) != damaged:
             write_all(folder, files)
             return CHANGED, str(error)
-        if damage is not None:
-            (folder / damage.file).write_bytes(files[damage.file])
+        _change(folder, damaged, files)
         if isinstance(error, StoreDamaged) and not 0 <= error.found <= error.expected:
             return MISCOUNTED, str(error)
         return REPORTED, describe(error)
+    except BaseException as error:
+        write_all(folder, files)
+        return CHANGED, f"raw {type(error).__name__}: {error}"
     right = content_of(log) == expected_content()
     said = " ".join(log.notices)
     log.close()
     write_all(folder, files)
-    return (COMPLETE if right else SILENT), said
+    return (COMPLETE if right else NOTICED if said else SILENT), said
+
+
+def _change(folder: Path, before: Files, after: Files) -> None:
+    for name in before.keys() - after.keys():
+        (folder / name).unlink()
+    for name, content in after.items():
+        if before.get(name) is not content:
+            (folder / name).write_bytes(content)
 
 
 def describe(error: StoreError) -> str:
@@ -153,6 +238,7 @@ _memory: duckdb.DuckDBPyConnection | None = None
 def _begin(base: str) -> None:
     global _workplace
     _workplace = Path(tempfile.mkdtemp(dir=base)) / "case"
+    journal.REGION_BYTES = 8192
     examine.in_memory = _one_memory  # a database in memory costs 15 ms to make, ten times what looking at a file does
 
 
@@ -172,24 +258,24 @@ def _one_memory() -> Iterator[duckdb.DuckDBPyConnection]:
         _memory = None
 
 
-def _try(job: tuple[Files, list[Damage]]) -> list[tuple[Damage, str, str]]:
-    files, damages = job
+def _try(job: tuple[Files, Sequence[Damages]]) -> list[tuple[Damages, str, str]]:
+    files, cases = job
     write_all(_workplace, files)
-    return [(damage, *outcome(_workplace, files, damage)) for damage in damages]
+    return [(damages, *outcome(_workplace, files, damages)) for damages in cases]
 
 
-def sweep(files: Files, damages: Iterable[Damage], base: Path) -> Iterator[tuple[Damage, str, str]]:
-    """The outcome of each damage, tried in worker processes."""
-    pending = list(damages)
-    chunks = [pending[start : start + 50] for start in range(0, len(pending), 50)]
+@contextmanager
+def workers(base: Path) -> Iterator[ProcessPoolExecutor]:
+    """Processes that try damages, each in a folder of its own."""
     with ProcessPoolExecutor(
         os.cpu_count(), mp_context=get_context("spawn"), initializer=_begin, initargs=(str(base),)
     ) as pool:
-        for found in pool.map(_try, [(files, chunk) for chunk in chunks]):
-            yield from found
+        yield pool
 
 
-def try_files(folder: Path, files: Files) -> tuple[str, str]:
-    """The outcome of files as they are."""
-    write_all(folder, files)
-    return outcome(folder, files)
+def sweep(pool: ProcessPoolExecutor, files: Files, cases: Iterable[Damages]) -> Iterator[tuple[Damages, str, str]]:
+    """The outcome of each case, one damage or several at once."""
+    pending = list(cases)
+    chunks = [pending[start : start + 20] for start in range(0, len(pending), 20)]
+    for found in pool.map(_try, [(files, chunk) for chunk in chunks]):
+        yield from found

@@ -14,20 +14,24 @@ from tests.unit.store.helpers import append, files, queued, write
 
 @pytest.mark.timeout(600)
 def test_no_damage_is_ever_opened_silently_and_no_report_changes_a_file(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = list(damage.run())
+    lines = list(damage.run(quick=True))
     with capsys.disabled():
         print("\n" + damage.table(lines))
     assert [what for line in lines for what in line.bad] == []
-    tried = {line.kind: line.outcomes.total() for line in lines}
-    assert tried["write-ahead log: each byte flipped, twice"] > 2000
-    assert tried["database headers: each byte flipped"] == sweep.HEADERS
-    assert all(line.outcomes[sweep.COMPLETE] == 1 for line in lines if line.kind.startswith("undamaged"))
+    assert sum(line.outcomes.total() for line in lines) > 1000
+    assert all(line.outcomes[sweep.COMPLETE] == 1 for line in lines if line.kind.endswith("undamaged"))
+    # One damage alone is noticed by more than a notice, but where the guard itself is what was lost.
+    assert [what for line in lines for what in line.short if "two files" not in what and ".guard" not in what] == []
+
+
+IN_THE_JOURNAL = sweep.SHAPES["killed, rows in the journal"]
+IN_BOTH = sweep.SHAPES["killed, rows in journal and write-ahead log"]
 
 
 def test_a_byte_of_the_log_flipped_is_reported_with_what_is_left_and_accepting_goes_on_from_there(path: Path) -> None:
-    killed = sweep.make(clean=False)
-    wal = killed[sweep.WAL]
-    spoilt = sweep.Damage(sweep.WAL, len(wal) * 3 // 4, 0xFF).apply(killed)
+    killed = sweep.make(IN_THE_JOURNAL).files
+    of_the_first_frame = damage.journal_bytes(killed[sweep.JOURNAL])["payload"][9]
+    spoilt = sweep.Damage(sweep.JOURNAL, of_the_first_frame, 0xFF).apply(killed)
     sweep.write_all(path.parent, spoilt)
     with pytest.raises(StoreDamaged) as raised:
         EventLog.open(path)
@@ -55,15 +59,16 @@ def test_a_byte_of_the_log_flipped_is_reported_with_what_is_left_and_accepting_g
     assert kept == {
         "": spoilt[sweep.NAME],
         ".wal": spoilt[sweep.WAL],
+        ".journal": spoilt[sweep.JOURNAL],
         ".guard": spoilt[sweep.GUARD],
     }
 
 
 def test_wherever_the_log_is_spoilt_accepting_the_loss_gives_a_log_that_works(path: Path) -> None:
-    killed = sweep.make(clean=False)
-    length = len(killed[sweep.WAL])
-    for offset in range(0, length, length // 6):
-        for spoiling in (sweep.Damage(sweep.WAL, offset, 0xFF), sweep.Damage(sweep.WAL, offset)):
+    killed = sweep.make(IN_THE_JOURNAL).files
+    payload = damage.journal_bytes(killed[sweep.JOURNAL])["payload"]
+    for offset in payload[:: len(payload) // 5]:
+        for spoiling in (sweep.Damage(sweep.JOURNAL, offset, 0xFF), sweep.Damage(sweep.JOURNAL, offset)):
             sweep.write_all(path.parent, spoiling.apply(killed))
             with pytest.raises(StoreDamaged) as raised:
                 EventLog.open(path)
@@ -134,7 +139,7 @@ def test_a_guard_that_belongs_to_another_file_is_not_believed(path: Path, tmp_pa
 def test_a_write_ahead_log_is_copied_before_it_is_replayed_and_the_copy_goes_once_all_rows_were_seen(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    killed = sweep.make(clean=False)
+    killed = sweep.make(IN_BOTH).files
     sweep.write_all(path.parent, killed)
     kept = path.with_name(path.name + ".wal.kept")
     seen: list[bytes] = []

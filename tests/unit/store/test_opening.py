@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from agentq_nb.errors import StoreDamaged, StoreError, StoreInUse, StoreNotOurs, StoreReadOnly, StoreTooNew
 from agentq_nb.store import EventLog, schema
+from agentq_nb.store.opening import check_log
 from tests.unit.store.helpers import event, files, queued, write
 
 
@@ -238,4 +240,56 @@ def test_a_log_in_a_network_folder_opens_with_a_warning(path: Path, monkeypatch:
     assert len(log.notices) == 1
     assert "network file system (nfs4)" in log.notices[0]
     assert "--store PATH" in log.notices[0]
+    log.close()
+
+
+def make_loop(name: Path) -> None:
+    name.symlink_to(name.name)
+
+
+def make_broken_link(name: Path) -> None:
+    name.symlink_to("nowhere")
+
+
+def make_device(name: Path) -> None:
+    name.symlink_to("/dev/null")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, make_loop, make_broken_link, make_device])
+@pytest.mark.parametrize("there", ["a log there", "nothing there"])
+def test_whatever_is_no_regular_file_is_named_at_once_and_nothing_is_changed(
+    path: Path, make: Callable[[Path], None], there: str
+) -> None:
+    if there == "a log there":
+        write(path, queued("a"))
+    for suffix in ("", ".guard", ".wal", ".journal", ".checkpoint", ".journal.new", ".wal.kept", ".new", ".rebuilt"):
+        if make is make_broken_link and not suffix:
+            continue  # a log is made where the link leads
+        name, aside = path.with_name(path.name + suffix), path.with_name("aside")
+        if name.exists():
+            name.rename(aside)
+        make(name)
+        before = sorted(path.parent.iterdir())
+        for use in (EventLog.open, check_log):
+            with pytest.raises(StoreError, match="store=PATH") as raised:
+                use(path)
+            assert os.path.realpath(name) in raised.value.message or str(name) in raised.value.message
+        assert sorted(path.parent.iterdir()) == before
+        if make is Path.mkdir:
+            name.rmdir()
+        else:
+            name.unlink()
+        if aside.exists():
+            aside.rename(name)
+
+
+@pytest.mark.parametrize("content", [b"00000000 \n", b"", b"\0" * 5120, b"\xff" * 6000])
+def test_a_guard_that_says_nothing_is_written_again_and_noticed(path: Path, content: bytes) -> None:
+    write(path, queued("a"))
+    path.with_name(path.name + ".guard").write_bytes(content)
+    log = EventLog.open(path)
+    assert "Opened without" in log.notices[0]
+    log.close()
+    log = EventLog.open(path)
+    assert log.notices == []
     log.close()
