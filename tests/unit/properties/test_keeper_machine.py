@@ -273,6 +273,7 @@ class KeeperMachine(RuleBasedStateMachine):
     def something_seldom(self, data: st.DataObject) -> None:
         """In one rule, so that most of what happens is sending, handing out and settling."""
         possible = [self.purge, self.restart, self.resume_what_is_not_paused]
+        possible += [self.die_with_several_in_flight]
         possible += [self.pause_again] if self.paused() else []
         possible += [self.offer_again, self.cancel] if self.model.messages else []
         possible += [self.release, self.destroy] if self.leases else []
@@ -282,7 +283,30 @@ class KeeperMachine(RuleBasedStateMachine):
     # --- the end of a life --------------------------------------------------------------------------------------------
 
     def restart(self, data: st.DataObject) -> None:
-        dies = data.draw(st.booleans())
+        self.end_life(dies=data.draw(st.booleans()))
+
+    def die_with_several_in_flight(self, data: st.DataObject) -> None:
+        """Random steps seldom come to that, nor go on with what was in flight then."""
+        for actor in ACTORS:
+            self.claim_if_free(actor)
+            offer = Offer(mint_id(), actor, data.draw(queues), b"0")
+            assert list(self.run(self.real.keeper.offer([offer]))) == self.model.offer([offer])
+            self.handed_out(actor, tuple(QUEUES), 1)
+        self.end_life(dies=True)
+        for actor in ACTORS:
+            self.claim_if_free(actor)
+        for _ in range(4):
+            held = self.handed_out(data.draw(st.sampled_from(ACTORS)), tuple(QUEUES), 2).values
+            if held and data.draw(st.booleans()):
+                self.settle_pair(
+                    held[0], (data.draw(st.sampled_from(["completed", "again"])), None, None, 0.0, True, False)
+                )
+
+    def claim_if_free(self, actor: str) -> None:
+        if actor not in self.leases:
+            self.claim(actor)
+
+    def end_life(self, *, dies: bool) -> None:
         self.run(self.real.crash() if dies else self.real.reopen())
         epochs = [epoch for _, epoch in self.leases.values()]
         if dies:
