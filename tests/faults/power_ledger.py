@@ -68,8 +68,8 @@ class Verdict:
     notices: int = 0
 
 
-WHOLE, LOST, UNREADABLE, REFUSED = "whole", "lost", "unreadable", "refused"
-OUTCOMES = (WHOLE, LOST, UNREADABLE, REFUSED)
+WHOLE, LOST, UNREADABLE, REFUSED, LITTERED = "whole", "lost", "unreadable", "refused", "littered"
+OUTCOMES = (WHOLE, LOST, UNREADABLE, REFUSED, LITTERED)
 
 
 def judge(folder: Path, ledger: Ledger) -> Verdict:
@@ -93,7 +93,7 @@ def judge(folder: Path, ledger: Ledger) -> Verdict:
     left = sorted(file.name for file in folder.iterdir() if file.name.startswith(f"{STORE}."))
     unexpected = [name for name in left if name != f"{STORE}.guard"]
     if unexpected:
-        return Verdict(REFUSED, f"left behind: {unexpected}", len(notices))
+        return Verdict(LITTERED, f"left behind: {unexpected}", len(notices))
     return Verdict(WHOLE, "; ".join(notices), len(notices))
 
 

@@ -293,3 +293,11 @@ def test_a_guard_that_says_nothing_is_written_again_and_noticed(path: Path, cont
     log = EventLog.open(path)
     assert log.notices == []
     log.close()
+
+
+def test_what_a_crash_in_an_earlier_opening_left_is_removed(path: Path) -> None:
+    write(path, queued("1"))
+    for name in ("wal.kept", "checkpoint.new", "journal.new"):
+        path.with_name(f"{path.name}.{name}").write_bytes(b"x")
+    write(path, queued("2"))
+    assert sorted(files(path.parent)) == [path.name, f"{path.name}.guard"]
