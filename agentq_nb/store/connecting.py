@@ -50,12 +50,21 @@ def connect(path: Path, guard: Guard, prepared: Prepared) -> tuple[duckdb.DuckDB
         last = _last(connection)
         ((store_id,),) = connection.execute("select store_id from store_facts").fetchall()
     except BaseException:
-        connection.close()
+        close_after_failure(connection, path)
         raise
     guard.identity = {"schema": schema.version(), "store": store_id}
     if prepared.kept is not None:
         prepared.kept.unlink(missing_ok=True)
     return connection, last, notices
+
+
+def close_after_failure(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Close a log that could not be opened. Without room, DuckDB makes a write-ahead log and leaves it empty."""
+    connection.close()
+    wal = schema.wal_of(path)
+    with suppress(OSError):
+        if not wal.stat().st_size:
+            wal.unlink()
 
 
 def _last(connection: duckdb.DuckDBPyConnection) -> int:

@@ -17,7 +17,7 @@ import duckdb
 from agentq_nb.errors import Forked, StoreError
 from agentq_nb.store import recall, schema
 from agentq_nb.store.checkpoint import Checkpointer, CheckpointNotBegun
-from agentq_nb.store.connecting import begin_journal, connect, set_journal
+from agentq_nb.store.connecting import begin_journal, close_after_failure, connect, set_journal
 from agentq_nb.store.exporting import remove_leftovers
 from agentq_nb.store.folders import warn_about
 from agentq_nb.store.forking import leak, watch_forks
@@ -86,7 +86,7 @@ class EventLog:
                 checkpointer = Checkpointer(path, guard.identity["store"], connection)
                 log = cls(path, guard, connection, last, journal, checkpointer)
             except BaseException:
-                connection.close()
+                close_after_failure(connection, path)
                 raise
         except BaseException as error:
             tidy_up(path)
