@@ -38,8 +38,10 @@ def ask(lease: Lease) -> asyncio.Task[Sequence[Delivery]]:
     return asyncio.ensure_future(lease.turn(None, Take(None)))
 
 
-async def handed_out(*asking: asyncio.Task[Sequence[Delivery]]) -> list[bool]:
-    """Which of those who wait have got something by now."""
+async def handed_out(setting: LocalSetting, *asking: asyncio.Task[Sequence[Delivery]]) -> list[bool]:
+    """Which of those who wait have got something by now, with its start on disk."""
+    await let_run()
+    await setting.keeper.flushed()
     await let_run()
     return [task.done() for task in asking]
 
@@ -56,11 +58,11 @@ async def test_they_are_handed_out_one_at_a_time_across_actors_and_the_last_one_
     await die_with_in_flight(setting, FIRST, SECOND, THIRD)
     leases = [await claim(setting, actor) for actor in (FIRST, SECOND, THIRD)]
     asking = [ask(lease) for lease in leases]
-    assert await handed_out(*asking) == [False, False, True]
+    assert await handed_out(setting, *asking) == [False, False, True]
     await settle(leases[2], (await asking[2])[0])
-    assert await handed_out(*asking) == [False, True, True]
+    assert await handed_out(setting, *asking) == [False, True, True]
     await settle(leases[1], (await asking[1])[0])
-    assert await handed_out(*asking) == [True, True, True]
+    assert await handed_out(setting, *asking) == [True, True, True]
 
 
 @pytest.mark.parametrize("outcome", ["completed", "failed", "again", "released"])
@@ -95,9 +97,9 @@ async def test_other_work_waits_for_suspects_that_are_asked_for_and_goes_on_afte
     asking = [ask(lease) for lease in leases]
     other = ask(await claim(setting, THIRD))
     for lease, suspect in reversed(list(zip(leases, asking, strict=True))):
-        assert await handed_out(suspect, other) == [True, False]
+        assert await handed_out(setting, suspect, other) == [True, False]
         await settle(lease, suspect.result()[0])
-    assert await handed_out(other) == [True]
+    assert await handed_out(setting, other) == [True]
 
 
 async def test_a_suspect_waits_for_what_is_in_flight_and_nothing_is_added_to_it(setting: LocalSetting) -> None:
@@ -108,9 +110,9 @@ async def test_a_suspect_waits_for_what_is_in_flight_and_nothing_is_added_to_it(
     suspect = ask(await claim(setting, SECOND))
     await send(setting.keeper, "new", actor="worker/fourth")
     new = ask(await claim(setting, "worker/fourth"))
-    assert await handed_out(suspect, new) == [False, False]
+    assert await handed_out(setting, suspect, new) == [False, False]
     await settle(third, before)
-    assert await handed_out(suspect, new) == [True, False]
+    assert await handed_out(setting, suspect, new) == [True, False]
     await stop(new)
 
 
@@ -126,17 +128,17 @@ async def test_a_suspect_that_cannot_be_handed_out_holds_up_nothing(setting: Loc
     third = await claim(setting, THIRD)
     assert bodies(await take(third, 3)) == [0, 1, 2]
     await setting.keeper.change(FIRST, Resume("tasks"))
-    assert await handed_out(*waiting) == [False] * len(waiting), "it waits until nothing is in flight"
+    assert await handed_out(setting, *waiting) == [False] * len(waiting), "it waits until nothing is in flight"
     await stop(*waiting)
 
 
 async def test_a_suspect_that_is_cancelled_makes_way(setting: LocalSetting) -> None:
     await die_with_in_flight(setting, FIRST, SECOND)
     first = ask(await claim(setting, FIRST))
-    assert await handed_out(first) == [False]
+    assert await handed_out(setting, first) == [False]
     (suspect,) = [m for m, entry in setting.keeper._ledger.stock.entries.items() if entry.actor == SECOND]
     await setting.keeper.change(SECOND, Cancel(suspect))
-    assert await handed_out(first) == [True]
+    assert await handed_out(setting, first) == [True]
 
 
 async def test_what_a_suspect_waits_for_is_handed_out_with_all_that_lies_before_it(setting: LocalSetting) -> None:
@@ -146,7 +148,7 @@ async def test_what_a_suspect_waits_for_is_handed_out_with_all_that_lies_before_
     needed = await send(setting.keeper, "needed", actor=FIRST)
     suspect = await take_one(second)
     asking = ask(first)
-    assert await handed_out(asking) == [False]
+    assert await handed_out(setting, asking) == [False]
     waiting = asyncio.ensure_future(setting.keeper.wait(needed, None, waiter=SECOND))
     seen: list[object] = []
     while not waiting.done():
@@ -167,7 +169,7 @@ async def test_what_code_outside_actors_waits_for_is_not_let_through(setting: Lo
     await take_one(await claim(setting, SECOND))
     third = ask(await claim(setting, THIRD))
     waiting = asyncio.ensure_future(setting.keeper.wait(needed, None))
-    assert await handed_out(third) == [False]
+    assert await handed_out(setting, third) == [False]
     waiting.cancel()
     await stop(third)
 
@@ -176,11 +178,11 @@ async def test_after_a_minute_all_goes_on_side_by_side_and_the_next_time_after_t
     await die_with_in_flight(setting, FIRST, SECOND)
     for seconds in (60, 120):
         asking = [ask(await claim(setting, actor)) for actor in (FIRST, SECOND)]
-        assert sum(await handed_out(*asking)) == 1
+        assert sum(await handed_out(setting, *asking)) == 1
         await setting.clock.pass_by(seconds - 1)
-        assert sum(await handed_out(*asking)) == 1
+        assert sum(await handed_out(setting, *asking)) == 1
         await setting.clock.pass_by(1)
-        assert await handed_out(*asking) == [True, True]
+        assert await handed_out(setting, *asking) == [True, True]
         assert {(await task)[0].crashes for task in asking} == {0}
         await setting.crash()
 
