@@ -17,6 +17,7 @@ import os
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,13 @@ class Guard:
     def sync(self) -> None:
         """Return when facts and mark are durable."""
         os.fsync(self._descriptor)
+
+    def sign_on(self, last: int, holder: Mapping[str, Any]) -> None:
+        """Say who has the log from now on, and that it is not closed any more."""
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        self.write_both_marks(last)
+        self.write_facts(self.identity | {"holder": {"pid": os.getpid(), "started": started, **holder}})
+        self.claim()
 
     def claim(self) -> None:
         """From now on this process has the database open: the guard stays, and no other name leads to the file."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time as system_time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -81,7 +79,7 @@ class EventLog:
             prepared = prepare(path, guard, accept_loss)
             connection, last, notices = connect(path, guard, prepared)
             try:
-                _sign_on(guard, last, holder or {})
+                guard.sign_on(last, holder or {})
                 journal, notice = begin_journal(connection, path, guard.identity["store"], last)
                 checkpointer = Checkpointer(path, guard.identity["store"], connection)
                 log = cls(path, guard, connection, last, journal, checkpointer)
@@ -142,7 +140,10 @@ class EventLog:
         appended later comes after its rows. Raises StoreWriteFailed, and what ``job`` raises: nothing was written then.
         """
         self._check()
-        return await asyncio.wrap_future(self._writer.decide(job, system_time.time() if time is None else time))
+        try:
+            return await asyncio.wrap_future(self._writer.decide(job, system_time.time() if time is None else time))
+        except duckdb.Error as error:
+            raise self._not_read(error) from error
 
     async def flushed(self) -> None:
         """Return when everything appended so far is durable. Raises StoreWriteFailed."""
@@ -175,7 +176,10 @@ class EventLog:
                 return cursor.execute(query, parameters).fetchall()
         except duckdb.Error as error:
             self._check()
-            raise StoreError(f"{self.path} cannot be read: {str(error).partition(chr(10))[0]}. Try again.") from error
+            raise self._not_read(error) from error
+
+    def _not_read(self, error: duckdb.Error) -> StoreError:
+        return StoreError(f"{self.path} cannot be read: {str(error).partition(chr(10))[0]}. Try again.")
 
     async def sql(self, query: str, parameters: Sequence[Any] = ()) -> Table:
         """Answer a person's query, which may only read. In a thread; cancelling the caller interrupts it.
@@ -223,14 +227,11 @@ class EventLog:
 
     def closed_cleanly(self) -> bool:
         """The host before this one said that it stopped, or there was none."""
-        kinds = [kind for _, kind in self._last_host_events()]
-        return kinds[:1] in ([], ["host.stopped"])
+        return recall.closed_cleanly(self._last_host_events())
 
     def last_life(self) -> tuple[int, bool]:
         """The sequence number at which the host before this one started, and whether it had followed on a crash."""
-        events = self._last_host_events()
-        began = next((seq for seq, kind in events if kind == "host.started"), 0)
-        return began, [kind for _, kind in events] == ["host.started", "host.started"]
+        return recall.last_life(self._last_host_events())
 
     def _last_host_events(self) -> recall.Rows:
         return self.fetch(recall.LAST_HOST_EVENTS, [self._last_at_open])
@@ -305,10 +306,7 @@ class EventLog:
         self._readers.close()
         self._writer.close()
         journal = self._commits.journal
-        finished = self._commits.all_in_database
-        with suppress(duckdb.Error):
-            if finished:
-                set_journal(self._connection, "")
+        finished = self._commits.all_in_database and self._needs_no_journal()
         with suppress(duckdb.Error, OSError, CheckpointNotBegun):
             self._checkpointer.checkpoint(self._connection, last=True)
         self._commits.connection.close()
@@ -324,6 +322,14 @@ class EventLog:
             else:
                 self._guard.write_facts(self._guard.identity)
         self._guard.release()
+
+    def _needs_no_journal(self) -> bool:
+        """Say in the database that no journal belongs to it. Only then may the journal go."""
+        try:
+            set_journal(self._connection, "")
+        except duckdb.Error:
+            return False
+        return True
 
     def _sign_off(self) -> None:
         """Everything is in the one file: say how it looks."""
@@ -349,14 +355,6 @@ class EventLog:
             raise Forked()
         if self._closed:
             raise StoreError("The log was closed.", code="closed")
-
-
-def _sign_on(guard: Guard, last: int, holder: Mapping[str, Any]) -> None:
-    """Say who has the log from now on. The guard no longer says that it was closed."""
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    guard.write_both_marks(last)
-    guard.write_facts(guard.identity | {"holder": {"pid": os.getpid(), "started": started, **holder}})
-    guard.claim()
 
 
 def _unfinished(what: str, error: Exception) -> StoreError:

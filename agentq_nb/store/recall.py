@@ -128,3 +128,14 @@ select seq, kind from events where kind in ('host.started', 'host.stopped') and 
 """
 
 Rows = list[tuple[Any, ...]]
+
+
+def closed_cleanly(events: Rows) -> bool:
+    """Whether the last of the (sequence number, kind) of a host's ``events``, newest first, is its stop; or none is."""
+    return [kind for _, kind in events[:1]] in ([], ["host.stopped"])
+
+
+def last_life(events: Rows) -> tuple[int, bool]:
+    """The sequence number at which the last host started, and whether it had followed on a crash."""
+    began = next((seq for seq, kind in events if kind == "host.started"), 0)
+    return began, [kind for _, kind in events] == ["host.started", "host.started"]
