@@ -400,3 +400,35 @@ def test_a_log_whose_loop_ended_in_the_middle_goes_on_in_another(path: Path) -> 
     asyncio.run(go_on())
     assert log.fetch(NAMES) == [("left",), ("next",)]
     log.close()
+
+
+def test_a_close_that_cannot_tell_the_database_that_the_journal_goes_keeps_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise duckdb.IOException("No space left on device")
+
+    async def use(log: EventLog) -> None:
+        assert await append(log, queued("a")) is None
+        monkeypatch.setattr("agentq_nb.store.log.set_journal", full)
+
+    with_log(path, use)
+    assert journal_of(path).exists()
+    monkeypatch.undo()
+    log = EventLog.open(path)
+    assert log.notices == []
+    assert log.fetch(NAMES) == [("a",)]
+    log.close()
+
+
+async def _decide_while_the_database_is_broken(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await append(log, queued("a")) is None
+    database_takes(log, monkeypatch, lambda: duckdb.IOException("No space left on device"))
+    with pytest.raises(StoreError, match="No space left"):
+        await log.decide(lambda _: ([queued("b")], None))
+    monkeypatch.undo()
+    assert log.fetch(NAMES) == [("a",)]
+
+
+def test_a_decision_that_cannot_read_says_so_and_writes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_log(path, lambda log: _decide_while_the_database_is_broken(log, monkeypatch))
