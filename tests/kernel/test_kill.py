@@ -169,11 +169,12 @@ def test_a_message_that_kills_the_kernel_each_time_becomes_a_dead_letter(kernel:
 
 @IN_BOTH_PLACES
 def test_a_message_that_kills_right_after_another_was_settled_becomes_a_dead_letter(kernel: Kernel) -> None:
+    """Two deaths more at most: one that took the start with it, and one where another message may have been started."""
     nothing = AFTER_AN_ORDINARY_ONE.replace("while True:", "while False:")
     sent = send_while_nobody_works(kernel, nothing, ["kill", "after"])
     ordinary = "for body in ('first', 'second'):\n    await worker.send('ordinary', body)"
     cells = [AFTER_AN_ORDINARY_ONE, SETUP, ordinary, settled(sent[-1])]
-    assert deaths_while_running(kernel, *cells) in (3, 4)
+    assert deaths_while_running(kernel, *cells) in (3, 4, 5)
     assert results_of(kernel, sent) == [("failed", "crashed"), ("completed", None)]
     innocent = "select count(*) from messages where queue = 'ordinary' and status = 'failed'"
     assert kernel.value(f"(await registry.sql({innocent!r})).rows") == [[0]]
