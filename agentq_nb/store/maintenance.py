@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 _LONGEST_SLICE = 0.025
 """Seconds that a slice should take at most; half of what a job may hold the writer's thread."""
-_FEWEST_ROWS, _MOST_ROWS = 1000, 6000
+_FEWEST_ROWS, _MOST_ROWS = 1000, 24_000
 _ROOM = 64 << 20
 """Bytes that must be free on the disk beside what moving the rows takes."""
 
@@ -45,7 +45,7 @@ class Pace:
         """Learn from a slice."""
         if seconds > _LONGEST_SLICE:
             self.rows = max(_FEWEST_ROWS, self.rows // 2)
-        elif seconds < _LONGEST_SLICE / 2:
+        elif seconds < _LONGEST_SLICE * 0.7:
             self.rows = min(_MOST_ROWS, self.rows * 5 // 4)
 
 
