@@ -19,7 +19,7 @@ from tests.benchmarks.figures import Samples, Table
 from tests.benchmarks.queues import TASK, Task
 
 MESSAGES = 400_000
-LARGE_BODIES = 4000
+LARGE_BODIES = 6000
 LARGE_BODY_BYTES = 50_000
 QUIET_SECONDS = 5.0
 LONGEST_MILLISECONDS = 50
@@ -38,7 +38,7 @@ order by n, step
 _LARGE = """
 insert into events
 select range + 1, timestamp '2026-01-01', 'note', null, null, null,
-    '{"text":"' || array_to_string(list_transform(range(? // 32), i -> md5(concat(range, ' ', i))), '') || '"}'
+    '{"text":"' || array_to_string(list_transform(range(? // 32), lambda i: md5(concat(range, ' ', i))), '') || '"}'
 from range(?)
 """
 
