@@ -30,7 +30,9 @@ T = TypeVar("T")
 
 _LONGEST_SLICE = 0.025
 """Seconds that a slice should take at most; half of what a job may hold the writer's thread."""
-_FEWEST_ROWS, _MOST_ROWS = 1000, 6000
+_FEWEST_ROWS, _MOST_ROWS = 1000, 24_000
+_FEWEST_DROPPED = 4000
+"""Looking for rows to drop costs a slice most of its time, however few they are."""
 _ROOM = 64 << 20
 """Bytes that must be free on the disk beside what moving the rows takes."""
 
@@ -38,14 +40,14 @@ _ROOM = 64 << 20
 class Pace:
     """How many rows go into a slice, from what the last one took."""
 
-    def __init__(self) -> None:
-        self.rows = 1000
+    def __init__(self, fewest: int = _FEWEST_ROWS) -> None:
+        self.rows = self._fewest = fewest
 
     def took(self, seconds: float) -> None:
         """Learn from a slice."""
         if seconds > _LONGEST_SLICE:
-            self.rows = max(_FEWEST_ROWS, self.rows // 2)
-        elif seconds < _LONGEST_SLICE / 2:
+            self.rows = max(self._fewest, self.rows // 2)
+        elif seconds < _LONGEST_SLICE * 0.7:
             self.rows = min(_MOST_ROWS, self.rows * 5 // 4)
 
 
@@ -86,7 +88,7 @@ class Maintenance:
         See :meth:`EventLog.prune`.
         """
         total = 0
-        pace = Pace()
+        pace = Pace(_FEWEST_DROPPED)
         await self._slice(lambda _: None)  # what is acknowledged by now is in the database
         with self._readers.cursor() as cursor:
             search = await _whole(asyncio.to_thread(pruning.Search, cursor, before))

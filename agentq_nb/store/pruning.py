@@ -14,6 +14,9 @@ import duckdb
 
 _FINAL = "('message.completed', 'message.cancelled', 'message.expired')"
 
+_BUNDLE_ROWS = 1000
+"""Rows that are handled as one, or one group more than that."""
+
 _FIND = f"""
 create temp table prunable as
 with settled as (
@@ -41,32 +44,57 @@ pauses as (
         from events where kind in ('queue.paused', 'queue.resumed')
     )
     where later is not null and time < $before
-)
-select 'message' as what, message_id as id, min(seq) as first, max(seq) as last, count(*) as rows
-from events where message_id in (from settled) group by message_id
-union all
-select 'session', session_id, min(seq), max(seq), count(*)
-from events where session_id in (from closed) group by session_id
-union all
-select 'row', null, seq, seq, 1 from (from states union all from pauses)
+),
+found as (
+    select 'message' as what, message_id as id, min(seq) as first, max(seq) as last, count(*) as rows
+    from events where message_id in (from settled) group by message_id
+    union all
+    select 'session', session_id, min(seq), max(seq), count(*)
+    from events where session_id in (from closed) group by session_id
+    union all
+    select 'row', seq::varchar, seq, seq, 1 from (from states union all from pauses)
+),
+numbered as (select *, sum(rows) over (order by first, what rows unbounded preceding) // {_BUNDLE_ROWS} as number from found)
+select what, string_agg(id, chr(10)) as ids, min(first) as first, max(last) as last, sum(rows)::bigint as rows
+from numbered group by number, what
 order by first
 """
 
-_PAGE = 5000
+_PAGE = 50
 
-Group = tuple[str, str, int, int, int]
-"""What it is (message, session, row), its id, its first and last row, and how many it has. They go together."""
+Bundle = tuple[str, str, int, int, int]
+"""What they are (message, session, row), their ids, a line each, the first and last row of them, and how many rows.
+
+Whatever has one id goes together. The ids are one string, which DuckDB makes and takes apart without Python's lock:
+thousands of Python strings for each slice would hold up the loop.
+"""
+
+
+class Newer:
+    """The ids that have got rows since it was looked for what may go. Only for the writer's thread."""
+
+    def __init__(self, seen: int) -> None:
+        self._seen = seen
+        self._ids: set[str] = set()
+
+    def ids(self, connection: duckdb.DuckDBPyConnection) -> set[str]:
+        """All of them; only what came since the last time is read. Raises duckdb.Error."""
+        query = "select seq, message_id, session_id from events where seq > ?"
+        for seq, message, session in connection.execute(query, [self._seen]).fetchall():
+            self._seen = max(self._seen, seq)
+            self._ids.update(one for one in (message, session) if one is not None)
+        return self._ids
 
 
 @dataclass(slots=True)
 class Part:
-    """What one slice drops. ``seen`` is the last row that was there when it was looked for."""
+    """What one slice drops, as far as it has no newer rows."""
 
-    seen: int
-    groups: list[Group] = field(default_factory=list[Group])
+    newer: Newer
+    bundles: list[Bundle] = field(default_factory=list[Bundle])
 
     def ids(self, what: str) -> list[str]:
-        return [group[1] for group in self.groups if group[0] == what]
+        return [one for bundle in self.bundles if bundle[0] == what for one in bundle[1].split("\n")]
 
 
 class Search:
@@ -76,24 +104,25 @@ class Search:
         """Look for it. Raises duckdb.Error."""
         self._cursor = cursor
         self._next = 0
-        self._page: list[Group] = []
-        # One transaction, so that what came after ``seen`` is all that was not looked at.
+        self._page: list[Bundle] = []
+        # One transaction, so that what came after the last row it sees is all that was not looked at.
         cursor.begin()
-        ((self._seen,),) = cursor.execute("select coalesce(max(seq), 0) from events").fetchall()
+        ((seen,),) = cursor.execute("select coalesce(max(seq), 0) from events").fetchall()
         cursor.execute(_FIND, {"before": before})
         cursor.commit()
+        self._newer = Newer(seen)
 
     def take(self, rows: int) -> Part | None:
-        """The next groups, with so many rows together or one more group than that; None at the end."""
-        part = Part(self._seen)
+        """The next bundles, with so many rows together or one more bundle than that; None at the end."""
+        part = Part(self._newer)
         while rows > 0 and (self._page or self._turn_page()):
-            group = self._page.pop()
-            part.groups.append(group)
-            rows -= group[4]
-        return part if part.groups else None
+            bundle = self._page.pop()
+            part.bundles.append(bundle)
+            rows -= bundle[4]
+        return part if part.bundles else None
 
     def _turn_page(self) -> bool:
-        query = "select what, id, first, last, rows from prunable where rowid >= ? and rowid < ? order by rowid desc"
+        query = "select what, ids, first, last, rows from prunable where rowid >= ? and rowid < ? order by rowid desc"
         self._page = self._cursor.execute(query, [self._next, self._next + _PAGE]).fetchall()
         self._next += _PAGE
         return bool(self._page)
@@ -105,25 +134,24 @@ def drop(connection: duckdb.DuckDBPyConnection, part: Part, spared: Collection[s
     ``spared`` are messages not to be touched. Sequence numbers then have gaps; the count in ``store_facts``, changed in
     the same transaction, says that they are no damage. Raises duckdb.Error: nothing was dropped then.
     """
-    first, last = min(group[2] for group in part.groups), max(group[3] for group in part.groups)
+    first, last = min(bundle[2] for bundle in part.bundles), max(bundle[3] for bundle in part.bundles)
     connection.begin()
     try:
         dropped = 0
+        newer = part.newer.ids(connection)
         gone: dict[str, list[str]] = {}
         for what in ("message", "session"):
             ids = part.ids(what)
             if not ids:
                 continue
             column = f"{what}_id"
-            of_these = f"{column} in (select unnest($ids::varchar[]))"
-            newer = f"select distinct {column} from events where seq > $seen and {of_these}"
-            came = {found for (found,) in connection.execute(newer, {"seen": part.seen, "ids": ids}).fetchall()}
-            gone[what] = [one for one in ids if one not in came and (what == "session" or one not in spared)]
-            dropped += _delete(connection, of_these, {"first": first, "last": last, "ids": gone[what]})
-        rows = [group[2] for group in part.groups if group[0] == "row"]
+            of_these = f"{column} in (select unnest(string_split($ids::varchar, chr(10))))"
+            gone[what] = [one for one in ids if one not in newer and (what == "session" or one not in spared)]
+            dropped += _delete(connection, of_these, {"first": first, "last": last, "ids": "\n".join(gone[what])})
+        rows = part.ids("row")
         if rows:
-            in_rows = "seq in (select unnest($ids::bigint[]))"
-            dropped += _delete(connection, in_rows, {"first": first, "last": last, "ids": rows})
+            in_rows = "seq in (select unnest(string_split($ids::varchar, chr(10)))::bigint)"
+            dropped += _delete(connection, in_rows, {"first": first, "last": last, "ids": "\n".join(rows)})
         connection.execute("update store_facts set pruned = pruned + ?", [dropped])
         connection.commit()
     except BaseException:

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.benchmarks import agents, bare, opening, peers, queues
+from tests.benchmarks import agents, bare, jobs, opening, peers, queues
 from tests.benchmarks.figures import Samples, Table, median
 
 ROOT = Path(__file__).parents[2]
@@ -162,6 +162,7 @@ def agents_figures(table: Table, folder: Path) -> None:
 PARTS: dict[str, Sequence[Callable[[Table, Path], None]]] = {
     "queues": (queue_figures, history_figures, memory_figures, import_figures),
     "agents": (agents_figures,),
+    "jobs": (jobs.job_figures,),
 }
 """By name, what adds figures to the table; each is given an empty folder. ``table.rounds`` says how often to measure."""
 

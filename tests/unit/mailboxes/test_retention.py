@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agentq_nb import setup
-from agentq_nb.errors import ValidationFailed
+from agentq_nb import Actor, Queue, create_client, setup
+from agentq_nb.errors import IdempotencyConflict, ValidationFailed
 from agentq_nb.mailboxes.protocol import Commit, Offer, Settlement, Take
 from agentq_nb.mailboxes.retention import Retention
 from agentq_nb.naming import mint_id
@@ -19,8 +19,16 @@ from tests.unit.mailboxes.settings import LocalSetting
 DAY = 24 * 3600.0
 
 
-async def send_and_settle(setting: LocalSetting, outcome: str) -> str:
-    offer = Offer(mint_id(), "actor/a", "tasks", b"1")
+class Worker(Actor):
+    tasks = Queue(int, reply=int)
+
+    async def run(self) -> None:
+        async for message in self.queue.iter(completable=True):
+            await message.complete(message.body + 1)
+
+
+async def send_and_settle(setting: LocalSetting, outcome: str, key: str | None = None) -> str:
+    offer = Offer(mint_id(), "actor/a", "tasks", b"1", idempotency_key=key)
     await setting.keeper.offer([offer])
     lease = await setting.keeper.claim("actor/a", "host")
     assert lease is not None
@@ -75,3 +83,35 @@ async def test_setup_takes_it_in_seconds_or_as_a_timedelta_and_prunes_at_the_sta
     for wrong in (0, -1, float("inf"), float("nan"), timedelta(0)):
         with pytest.raises(ValidationFailed, match="retention is in seconds"):
             setup(store=store, retention=wrong)
+
+
+@pytest.mark.anyio
+async def test_a_key_is_free_once_retention_has_dropped_its_message(tmp_path: Path) -> None:
+    setting = await LocalSetting.open(tmp_path)
+    old = await send_and_settle(setting, "completed", "k")
+    again = Offer(mint_id(), "actor/a", "tasks", b"2", idempotency_key="k")
+    with pytest.raises(IdempotencyConflict):
+        await setting.keeper.offer([again])
+    setting.clock.advance(2 * DAY)
+    running = asyncio.ensure_future(Retention(setting.keeper, DAY).run())
+    for _ in range(200):
+        await settle()
+        if not await messages(setting):
+            break
+    (accepted,) = await setting.keeper.offer([again])
+    assert (accepted.id, accepted.repeated) == (again.id, False)
+    assert accepted.id != old
+    running.cancel()
+    await setting.close()
+
+
+@pytest.mark.anyio
+async def test_a_key_is_free_once_a_prune_has_dropped_its_message(tmp_path: Path) -> None:
+    async with setup(use={"worker": Worker}, store=tmp_path / "a.duckdb") as registry:
+        worker = create_client().worker.get_or_create("a")
+        first = await worker.send("tasks", 1, idempotency_key="k", wait=True)
+        with pytest.raises(IdempotencyConflict):
+            await worker.send("tasks", 5, idempotency_key="k")
+        assert await registry.prune(timedelta(0)) == 3
+        other = await worker.send("tasks", 5, idempotency_key="k", wait=True)
+        assert (first.response, other.response) == (2, 6)

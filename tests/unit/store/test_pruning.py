@@ -17,6 +17,7 @@ import pytest
 
 from agentq_nb.store import EventLog, Row, compaction, pruning
 from tests.unit.store.helpers import append, event, queued, with_log
+from tests.unit.store.test_writing import in_small_disk
 
 OLD, LIMIT, NEW = 1_700_000_000.0, 1_750_000_000.0, 1_800_000_000.0
 
@@ -324,3 +325,80 @@ def test_a_prune_of_few_rows_does_not_move_the_others(path: Path, monkeypatch: p
         assert await log.prune(LIMIT) == 3
 
     with_log(path, use)
+
+
+PRUNING_ON_A_FULL_DISK = """
+import asyncio, sys
+from pathlib import Path
+from agentq_nb.errors import StoreError
+from agentq_nb.store import EventLog, compaction, row
+
+path = Path(sys.argv[1])
+compaction.SMALLEST_GAIN = 0
+
+async def write(log, rows):
+    log.append(rows, time=1_700_000_000.0)
+    await log.flushed()
+
+async def fill(log):
+    for part in range(5):
+        rows = []
+        for number in range(500):
+            name = f"{part}-{number}"
+            rows += [row(kind, "a", name, None, '{"queue":"q","body":1}') for kind in ("message.queued", "message.completed")]
+        await write(log, rows + [row("message.queued", "a", f"live-{part}", None, '{"queue":"q","body":1}')])
+
+def accounted(log):
+    of_each = log.fetch("select distinct count(*) from events where kind <> 'store.pruned' and not starts_with(message_id, 'live') group by message_id")
+    assert of_each in ([(2,)], []), of_each
+    ((rows, pruned, last),) = log.fetch("select count(*), (select pruned from store_facts), max(seq) from events")
+    assert rows + pruned == last, (rows, pruned, last)
+    assert len(log.live_rows()) == 5
+    return pruned
+
+def opened():
+    log = EventLog.open(path)
+    assert log.notices == [], log.notices
+    return log
+
+async def prune(log):
+    try:
+        return await log.prune(1_750_000_000.0), None
+    except StoreError as error:
+        return 0, error
+
+log = opened()
+asyncio.run(fill(log))
+log.close()
+log = opened()
+filler = path.parent / "filler"
+with filler.open("wb", buffering=0) as file:
+    try:
+        while True:
+            file.write(b"x" * 4096)
+    except OSError:
+        pass
+_, error = asyncio.run(prune(log))
+assert error is not None and "Stopped dropping old history" in str(error), error
+log.close()
+filler.unlink()
+log = opened()
+accounted(log)
+asyncio.run(prune(log))
+assert accounted(log) == 5000
+log.close()
+print("done")
+"""
+
+
+def test_a_full_disk_ends_a_prune_with_a_clear_error_and_the_next_one_does_the_rest(path: Path) -> None:
+    copy = path.parent / "copy"
+    copy.mkdir()
+    child = [sys.executable, "-c", PRUNING_ON_A_FULL_DISK, str(path)]
+    done = subprocess.run(
+        in_small_disk(path.parent, child, copy, 24), capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+    log = EventLog.open(copy / path.name)
+    assert (log.notices, len(log.live_rows())) == ([], 5)
+    log.close()

@@ -111,14 +111,15 @@ def test_a_full_disk_fails_the_append_and_costs_nothing_that_was_acknowledged(pa
     log.close()
 
 
-def in_small_disk(folder: Path, child: list[str], copy: Path) -> list[str]:
-    """The command that runs ``child`` with a disk of 3 MB at ``folder``, and then copies what is on it."""
+def in_small_disk(folder: Path, child: list[str], copy: Path, megabytes: int = 3) -> list[str]:
+    """The command that runs ``child`` with a small disk at ``folder``, and then copies what is on it."""
     alone = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--mount", "--map-root-user"]
     if subprocess.run([*alone, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False).returncode:
         message = "A small disk needs the right to mount: run as root, or allow user namespaces."
         pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
     # The copy is reached by its descriptor: its name is under the new disk.
-    script = 'exec 9<"$1"; mount -t tmpfs -o size=3m tmpfs "$0" && shift && "$@" && cp "$0"/work* /proc/$$/fd/9/'
+    mount = f'mount -t tmpfs -o size={megabytes}m tmpfs "$0"'
+    script = f'exec 9<"$1"; {mount} && shift && "$@" && cp "$0"/work* /proc/$$/fd/9/'
     return [*alone, "sh", "-c", script, str(folder), str(copy), *child]
 
 
