@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 
 _FREE = 0.001
-_SHARE = 0.05
-_LIMIT = 0.02
+_SHARE = 0.1
+_LIMIT = 0.05
 
 
 class LoopBudget:
     """Allows writes on the loop while the disk is fast.
 
-    What each write takes beyond a millisecond is a debt, which 5 % of the time that passes pays off. Above 20 ms of debt
-    nothing is allowed, so a slow disk holds the loop up for a twentieth of the time at most. A limit on single writes
+    What each write takes beyond a millisecond is a debt, which 10 % of the time that passes pays off. Above 50 ms of debt
+    nothing is allowed, so a slow disk holds the loop up for a tenth of the time at most. A limit on single writes
     would not do: one slow write among thousands would send all traffic elsewhere.
     """
 

@@ -126,13 +126,13 @@ def test_slow_writes_are_a_debt_that_time_pays_off(monkeypatch: pytest.MonkeyPat
     for _ in range(1000):
         budget.spend(0.0009)
     assert budget.allows()
-    budget.spend(0.020)
+    budget.spend(0.050)
     assert budget.allows(), "one slow write is no reason to change"
     budget.spend(0.005)
     assert not budget.allows()
-    now = 0.05
+    now = 0.02
     assert not budget.allows()
-    now = 0.1
+    now = 0.05
     assert budget.allows()
 
 
