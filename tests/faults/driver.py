@@ -96,7 +96,7 @@ class Run:
         self.found: dict[str, Any] = {}
         """What the last host wrote down; empty when there was no end to it."""
         self.clock = 0.0
-        """How far the clock of the last hosts was off."""
+        """How far the clock of a host was ahead at most."""
 
     @property
     def facts(self) -> list[Fact]:

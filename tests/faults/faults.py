@@ -160,15 +160,15 @@ def _clock(host: Host) -> None:
     """The wall clock jumps, there and back."""
     shim, run = _shim(host), host.run
     jumps = [3600.0, -3600.0, 86_400.0, -86_400.0, 1.0, -1.0]
+    begun_at = run.clock
     for turn in range(3):
-        jump = jumps[(host.life.seed >> turn) % len(jumps)]
-        shim.move_clock(run.clock + jump)
+        moved = begun_at + jumps[(host.life.seed >> turn) % len(jumps)]
+        shim.move_clock(moved)
+        run.clock = max(run.clock, moved)  # what was put off while it was ahead is due only then
         if host.wait(host.life.length / 3):
             break
     else:
-        jump = 0.0
         _finish(host)
-    run.clock = max(run.clock, jump)
 
 
 FAULTS: dict[str, Callable[[Host], None]] = {
