@@ -199,7 +199,7 @@ class Checkpointer:
                 offset = active.offset_of(block)
                 in_use = ((1 << _PARTS) - 1) & ~sum(1 << part for part in free)
                 pieces.append(Piece(offset, self.file.read(active.block_bytes, offset), in_use))
-        _write(self._path, Copy(self._store_id, active.iteration, tuple(pieces)))
+        _write(self._path, Copy(self._store_id, active.iteration, tuple(pieces)).encoded())
         self._copied = active.iteration
 
     def close(self) -> None:
@@ -207,14 +207,14 @@ class Checkpointer:
         self.file.close()
 
 
-def _write(path: Path, copy: Copy) -> None:
-    """It has its name only when all of it is durable."""
+def _write(path: Path, content: bytes) -> None:
+    """Write the file of the copy. It has its name only when all of it is durable."""
     unfinished = _unfinished(path)
     unfinished.unlink(missing_ok=True)
     try:
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(copy.encoded())
+            file.write(content)
             file.flush()
             os.fsync(descriptor)
         os.replace(unfinished, checkpoint_of(path))
@@ -253,6 +253,45 @@ def restore(path: Path, store_id: str | None) -> str | None:
             f"Nothing is lost: {checkpoint_of(path).name} holds what is needed. Repair the disk, and try again."
         ) from error
     return None
+
+
+@contextmanager
+def restored(path: Path, store_id: str | None) -> Generator[str | None]:
+    """``restore``, and its notice. When StoreError is raised inside, the files are again as they were found.
+
+    Raises what ``restore`` does. A kill before that leaves them restored, which is no worse.
+    """
+    try:
+        found = _found(path, store_id)
+    except OSError:
+        found = None  # restoring reads the same, and says what is wrong
+    useless = restore(path, store_id)
+    try:
+        yield useless
+    except StoreError:
+        if found is not None:
+            with suppress(OSError):
+                _undo(path, *found)
+        raise
+
+
+def _found(path: Path, store_id: str | None) -> tuple[bytes, int, tuple[Piece, ...]] | None:
+    """The copy as a file, the size of the database, and what the copy is to replace; None: there is nothing to undo."""
+    if not path.is_file() or not checkpoint_of(path).is_file():
+        return None
+    copy, _ = _pending(path, store_id)
+    pieces = copy.pieces if copy is not None else ()
+    replaced = tuple(Piece(piece.offset, _read(path, len(piece.content), piece.offset)) for piece in pieces)
+    return checkpoint_of(path).read_bytes(), path.stat().st_size, replaced
+
+
+def _undo(path: Path, saved: bytes, size: int, replaced: Sequence[Piece]) -> None:
+    if checkpoint_of(path).exists():
+        return  # nothing was restored
+    _write(path, saved)
+    if replaced:
+        _put_back(path, replaced)
+        os.truncate(path, size)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import duckdb
 from agentq_nb.errors import StoreDamaged, StoreError, StoreTooNew
 from agentq_nb.naming import mint_id
 from agentq_nb.store import schema
-from agentq_nb.store.checkpoint import as_restored, restore
+from agentq_nb.store.checkpoint import as_restored, restored
 from agentq_nb.store.examine import Finding, examine, not_ours, remove_trial
 from agentq_nb.store.guard import Guard, read_only
 from agentq_nb.store.journal import journal_of
@@ -58,8 +58,12 @@ def prepare(path: Path, guard: Guard, accept_loss: bool) -> Prepared:
     tidy_up(path)
     if accept_loss:
         go_on_rebuilding(path)
+    with restored(path, guard.facts.get("store")) as useless:
+        return _look_and_prepare(path, guard, accept_loss, useless)
+
+
+def _look_and_prepare(path: Path, guard: Guard, accept_loss: bool, useless: str | None) -> Prepared:
     size = _size(path)
-    useless = restore(path, guard.facts.get("store"))
     if _is_to_be_made(path, guard, size):
         if size is None:
             return _create(path, guard)

@@ -18,14 +18,18 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
+from agentq_nb.store.checkpoint import _HEADER as COPY_HEADER
+from agentq_nb.store.checkpoint import _PIECE as COPY_PIECE
 from agentq_nb.store.journal import BLOCK as JOURNAL_BLOCK
 from agentq_nb.store.journal import FILE_HEADER, FRAME_HEADER, FRAME_MAGIC, REGION_HEADER, SECTOR
 from tests.unit.store.sweep import (
     BLOCK,
     CHANGED,
+    CHECKPOINT,
     COMPLETE,
     GUARD,
     HEADERS,
+    IN_A_CHECKPOINT,
     JOURNAL,
     MISCOUNTED,
     NAME,
@@ -145,6 +149,18 @@ def single(log: Log, sample: Sample) -> Iterator[tuple[str, list[Damages]]]:
     yield "one file missing, empty, zeroed, older, newer, other", [(one,) for one in replaced(log)]
 
 
+def of_the_copy(log: Log, sample: Sample) -> Iterator[tuple[str, list[Damages]]]:
+    """Kinds of damage to the copy of what a checkpoint writes in place."""
+    content = log.files[CHECKPOINT]
+    (pieces,) = struct.unpack_from("<I", content, 12)
+    header = COPY_HEADER.size + pieces * COPY_PIECE.size
+    yield "checkpoint: header flipped", flips(sample(range(header), header, 5), CHECKPOINT)
+    yield "checkpoint: payload flipped", flips(sample(range(header, len(content)), 40, 4), CHECKPOINT)
+    yield "checkpoint: cut", cuts(sample(range(len(content)), 30, 4), CHECKPOINT)
+    replacing = [(one,) for one in replaced(log) if one.file == CHECKPOINT]
+    yield "checkpoint missing, empty, zeroed, older, newer, other", replacing
+
+
 def _in_use(database: bytes) -> list[int]:
     """Bytes of blocks, of each up to the last that is not zero."""
     offsets: list[int] = []
@@ -157,7 +173,7 @@ def _in_use(database: bytes) -> list[int]:
 def replaced(log: Log) -> list[Damage]:
     """Each file in another state than the others."""
     found: list[Damage] = []
-    for file in (NAME, WAL, JOURNAL, GUARD):
+    for file in (NAME, WAL, JOURNAL, GUARD, CHECKPOINT):
         present = log.files.get(file)
         states: list[tuple[str, bytes | None]] = [("missing", None)]
         if present is not None:
@@ -189,10 +205,22 @@ def pairs(log: Log, sample: Sample) -> list[Damages]:
     return [tuple(pair) for pair in both]
 
 
+def with_the_copy(log: Log, sample: Sample, damaged: Sequence[Damages]) -> list[Damages]:
+    """Another file spoilt, with the copy as it was and with a spoilt one."""
+    others = [damages for kind, cases in single(log, sample) for damages in cases if damages[0].file != CHECKPOINT]
+    both: list[Damages] = []
+    for _ in range(10 if sample.quick else 80):
+        file = sample.choose.choice((NAME, WAL, JOURNAL, GUARD))
+        known = [one for one in others if one[0].file == file]
+        if known:
+            both += [one := sample.choose.choice(known), (*one, *sample.choose.choice(damaged))]
+    return both
+
+
 def of_one_moment(log: Log) -> list[Damages]:
     """All files together as they were at another moment: nothing tells them from a log that is so old."""
     moments = (("as it was begun", log.begun), ("older", log.older), ("newer", log.newer))
-    names = (NAME, WAL, JOURNAL, GUARD)
+    names = (NAME, WAL, JOURNAL, GUARD, CHECKPOINT)
     return [tuple(Damage(name, what=what, content=files.get(name)) for name in names) for what, files in moments]
 
 
@@ -215,6 +243,20 @@ def run(quick: bool = False) -> Iterator[Line]:
             yield _line(pool, f"{name} | not a database", log, diary())
             yield _line(pool, f"{name} | two files at once", log, pairs(log, sample))
             yield _line(pool, f"{name} | {OF_ONE_MOMENT}", log, of_one_moment(log))
+        yield from _in_a_checkpoint(pool, quick)
+
+
+def _in_a_checkpoint(pool: ProcessPoolExecutor, quick: bool) -> Iterator[Line]:
+    for name, shape in IN_A_CHECKPOINT.items():
+        log = make(shape)
+        sample = Sample(random.Random(SEED), quick)
+        yield _line(pool, f"{name} | undamaged", log, [()])
+        damaged: list[Damages] = []
+        for kind, cases in of_the_copy(log, sample):
+            damaged += cases
+            yield _line(pool, f"{name} | {kind}", log, cases)
+        yield _line(pool, f"{name} | another file, or both", log, with_the_copy(log, sample, damaged))
+        yield _line(pool, f"{name} | {OF_ONE_MOMENT}", log, of_one_moment(log))
 
 
 OF_ONE_MOMENT = "all files of another moment"

@@ -49,6 +49,8 @@ class Shape:
     region: int = 8192
     drained: int = 0
     closed: bool = False
+    checkpoint: str = ""
+    """Where a checkpoint ended: "written", before its header; "counted", before its copy was removed; else none."""
 
 
 SHAPES = {
@@ -56,6 +58,10 @@ SHAPES = {
     "killed, rows in journal and write-ahead log": Shape(per_commit=5, drained=10),
     "killed, regions in their second use": Shape(per_commit=2, region=4608, drained=2),
     "closed": Shape(closed=True),
+}
+IN_A_CHECKPOINT = {
+    "killed before a checkpoint counted": Shape(per_commit=5, checkpoint="written"),
+    "killed before a checkpoint's copy was removed": Shape(per_commit=5, checkpoint="counted"),
 }
 
 
@@ -112,24 +118,46 @@ def write_log(folder: Path, shape: Shape) -> None:
         _copy(folder, "begun")
         for number in range(0, ROWS + 10, shape.per_commit):
             if number == ROWS // 2:
-                _copy(folder, "older")
+                _copy_at(log, folder, "older", shape)
             if number == ROWS:
                 if shape.closed:
                     log.close()
                     _copy(folder, "files")
                     log = EventLog.open(folder / "log" / NAME)
                 else:
-                    _copy(folder, "files")
+                    _copy_at(log, folder, "files", shape)
             log.append([row(number + offset) for offset in range(shape.per_commit)], time=1_800_000_000.0)
             await log.flushed()
             if number + shape.per_commit == shape.drained:
                 log.fetch("select 1")
         if shape.closed:
             log.close()
-        _copy(folder, "newer")
+        _copy_at(log, folder, "newer", shape)
         os._exit(0)
 
     asyncio.run(run())
+
+
+def _copy_at(log: EventLog, folder: Path, name: str, shape: Shape) -> None:
+    if not shape.checkpoint:
+        _copy(folder, name)
+        return
+
+    def interrupt(connection: duckdb.DuckDBPyConnection) -> None:
+        checkpointer = log._checkpointer
+        checkpointer._copy(connection)
+        if shape.checkpoint == "written":
+            _copy(folder, name)
+        connection.execute("checkpoint")
+        if shape.checkpoint == "written":
+            # All that the checkpoint wrote is there, but for its header.
+            before = (folder / name / NAME).read_bytes()[:HEADERS]
+            (folder / name / NAME).write_bytes(before + (folder / "log" / NAME).read_bytes()[HEADERS:])
+        else:
+            _copy(folder, name)
+        checkpointer.checkpoint(connection)
+
+    log._writer.submit(interrupt).result()
 
 
 def _copy(folder: Path, name: str) -> None:

@@ -183,6 +183,24 @@ def test_a_database_that_another_program_has_open_is_not_restored(path: Path) ->
         other.stdin.close()
 
 
+@pytest.mark.parametrize("counted_already", [False, True])
+def test_a_checkpoint_is_not_undone_where_something_else_is_damaged(path: Path, counted_already: bool) -> None:
+    interrupted = interrupt(path)
+    choose = random.Random(5)
+    if counted_already:
+        interrupted.put(interrupted.after)
+    else:
+        torn = interrupted.half_new(lambda: choose.random() < 0.5)
+        interrupted.put(interrupted.before, database=torn)
+    path.with_name(path.name + ".journal").write_bytes(b"spoilt")
+    state = files(path.parent)
+    with pytest.raises(StoreDamaged):
+        EventLog.open(path)
+    assert files(path.parent) == state
+    path.with_name(path.name + ".journal").unlink()
+    assert with_log(path, counted) == (ROWS, [])
+
+
 # --- a copy that is of no use -----------------------------------------------------------------------------------------
 
 
