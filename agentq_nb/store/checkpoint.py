@@ -275,23 +275,23 @@ def restored(path: Path, store_id: str | None) -> Generator[str | None]:
         raise
 
 
-def _found(path: Path, store_id: str | None) -> tuple[bytes, int, tuple[Piece, ...]] | None:
-    """The copy as a file, the size of the database, and what the copy is to replace; None: there is nothing to undo."""
+def _found(path: Path, store_id: str | None) -> tuple[bytes, os.stat_result, tuple[Piece, ...]] | None:
+    """The copy as a file, the database as it is, and what the copy is to replace; None: there is nothing to undo."""
     if not path.is_file() or not checkpoint_of(path).is_file():
         return None
     copy, _ = _pending(path, store_id)
     pieces = copy.pieces if copy is not None else ()
     replaced = tuple(Piece(piece.offset, _read(path, len(piece.content), piece.offset)) for piece in pieces)
-    return checkpoint_of(path).read_bytes(), path.stat().st_size, replaced
+    return checkpoint_of(path).read_bytes(), path.stat(), replaced
 
 
-def _undo(path: Path, saved: bytes, size: int, replaced: Sequence[Piece]) -> None:
-    if checkpoint_of(path).exists():
-        return  # nothing was restored
+def _undo(path: Path, saved: bytes, before: os.stat_result, replaced: Sequence[Piece]) -> None:
+    if checkpoint_of(path).exists() or not os.path.samestat(path.stat(), before):
+        return  # nothing was restored, or another database has taken its place
     _write(path, saved)
     if replaced:
         _put_back(path, replaced)
-        os.truncate(path, size)
+        os.truncate(path, before.st_size)
 
 
 @contextmanager
