@@ -24,7 +24,7 @@ from tests.faults.session import PIPE, STORE
 from tests.faults.shim import Shim
 from tests.kernel.driving import PROJECT, CellTimeout, Kernel, KernelDied
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 """Seconds in which a clean host has to drain what all the others have left."""
 _START = 60.0
 _SHIMMED = frozenset(

@@ -20,13 +20,23 @@ def _dropping(kind: str, each: int) -> Callable[[], None]:
     """Every so many-th row of a kind is not written, though everybody is told that it was."""
 
     def plant() -> None:
-        original, count = EventLog.append, itertools.count(1)
+        append_all, decide_all, count = EventLog.append, EventLog.decide, itertools.count(1)
+
+        def kept(rows: Sequence[str]) -> list[str]:
+            return [row for row in rows if row.partition("\t")[0] != kind or next(count) % each]
 
         def append(log: EventLog, rows: Sequence[str], *others: Any) -> None:
-            kept = [row for row in rows if row.partition("\t")[0] != kind or next(count) % each]
-            original(log, kept, *others)
+            append_all(log, kept(rows), *others)
+
+        async def decide(log: EventLog, job: Callable[[Any], tuple[Sequence[str], Any]], *others: Any) -> Any:
+            def decide_less(connection: Any) -> tuple[Sequence[str], Any]:
+                rows, value = job(connection)
+                return kept(rows), value
+
+            return await decide_all(log, decide_less, *others)
 
         _replace(EventLog, "append", append)
+        _replace(EventLog, "decide", decide)
 
     return plant
 

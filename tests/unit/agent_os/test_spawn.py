@@ -340,10 +340,11 @@ async def test_looking_after_a_process_that_fails_is_the_last_error_of_its_vm(
         raise MemoryError("no room")
 
     await vm.exec("true")  # finding out how to isolate runs programs too
-    monkeypatch.setattr(Execution, "finish", fail)
-    await vm.spawn("true")
 
     async def told() -> Any:
         return (await vm.registry.host.status_of(vm.actor_id)).last_error
 
-    assert "no room" in (await until(told, 20))["traceback"]
+    with monkeypatch.context() as failing:
+        failing.setattr(Execution, "finish", fail)
+        await vm.spawn("true")
+        assert "no room" in (await until(told, 20))["traceback"]
