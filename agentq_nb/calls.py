@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
@@ -58,12 +59,16 @@ class Call:
         """The shared state when this call first touched it."""
         self.ended = False
         """Whether it is over, or was given up: it receives nothing any more."""
+        self.at_failure: Callable[[str, BaseException], None] | None = None
+        """Told what of the call's end went wrong."""
         self._at_end: list[Callable[[], Awaitable[None]]] = []
 
     def at_end(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Await ``callback()`` when this call has ended, however it ends; at once if it has ended already."""
         if self.ended:
-            asyncio.ensure_future(_await(callback))  # noqa: RUF006  # nothing else could own it: its owner is gone
+            late = asyncio.ensure_future(self._await(callback))
+            _late.add(late)
+            late.add_done_callback(_late.discard)
         else:
             self._at_end.append(callback)
 
@@ -71,19 +76,23 @@ class Call:
         """Run the callbacks. One that raises does not keep the others from running."""
         self.ended = True
         for callback in self._at_end:
-            await _await(callback)
+            await self._await(callback)
+
+    async def _await(self, callback: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await callback()
+        except Exception as error:
+            if self.at_failure is None:
+                logging.getLogger("agentq").exception("cleaning up after %r failed", self)
+            else:
+                self.at_failure(f"cleaning up after {self.name}", error)
 
     def __repr__(self) -> str:
         return f"<Call {self.kind} {self.name} of {self.actor_id}>"
 
 
-async def _await(callback: Callable[[], Awaitable[None]]) -> None:
-    try:
-        await callback()
-    except Exception as error:
-        asyncio.get_running_loop().call_exception_handler(
-            {"message": "cleaning up after an actor's call failed", "exception": error}
-        )
+_late: set[asyncio.Task[None]] = set()
+"""Callbacks of calls that had ended already. The loop alone would not keep them: it refers to its tasks weakly."""
 
 
 current_call: ContextVar[Call | None] = ContextVar("agentq_current_call", default=None)

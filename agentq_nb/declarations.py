@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, overload
 
 from typing_extensions import TypeForm, TypeVar
 
+from agentq_nb.backoff import backoff
 from agentq_nb.schema import Schema
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ MAX_MESSAGE_BYTES = 65_536
 
 def exponential(failures: int) -> float:
     """1, 2, 4, … seconds, at most five minutes."""
-    return min(2.0 ** (failures - 1), 300.0)
+    return backoff(failures, longest=300.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,23 +61,29 @@ async def _all_finished(activation: Activation, timeout: float | None) -> None:
         finished += activation.runtime.kept_awake
     if not finished:
         return
-    expired: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    timer = None
-    if timeout is not None:
-        timer = activation.clock.call_at(activation.clock.time() + timeout, lambda: _expire(expired))
-    everything = asyncio.ensure_future(asyncio.wait(finished))
+    enough: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    left = set(finished)
+
+    def one_more(future: asyncio.Future[Any]) -> None:
+        left.discard(future)
+        if not left:
+            expire()
+
+    def expire() -> None:
+        if not enough.done():
+            enough.set_result(None)
+
+    for future in left.copy():
+        future.add_done_callback(one_more)
+    timer = None if timeout is None else activation.clock.call_at(activation.clock.time() + timeout, expire)
     try:
-        await asyncio.wait([everything, expired], return_when=asyncio.FIRST_COMPLETED)
+        await enough
         await asyncio.sleep(0)
     finally:
-        everything.cancel()
+        for future in left:
+            future.remove_done_callback(one_more)
         if timer is not None:
             timer.cancel()
-
-
-def _expire(expired: asyncio.Future[None]) -> None:
-    if not expired.done():
-        expired.set_result(None)
 
 
 async def _last_hook(activation: Activation, instance: Actor) -> None:

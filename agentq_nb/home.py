@@ -21,6 +21,7 @@ from agentq_nb.mailboxes.mending import Mender
 from agentq_nb.mailboxes.retention import Retention
 from agentq_nb.places import workspaces_path
 from agentq_nb.store import EventLog
+from agentq_nb.upkeep import Part
 
 
 class Home:
@@ -43,7 +44,6 @@ class Home:
         self._thread: LoopThread | None = None
         """That of the host, when it has one of its own."""
         self._keeper: LocalMailboxes | None = None
-        self._mender: Mender | None = None
         self._start: Future[None] | None = None
         self._start_lock = threading.Lock()
         self._chosen = False
@@ -71,10 +71,14 @@ class Home:
 
     @property
     def trouble(self) -> str | None:
-        """Why nothing can be written just now, or why the host has ended by itself; None when all is well."""
-        if self.running:
-            return None if self._mender is None else self._mender.trouble
-        return None if self._host is None else self._host.door.failure
+        """What does not work just now, or why the host has ended by itself; None when all is well."""
+        host, keeper = self._host, self._keeper
+        if host is None:
+            return None
+        if not host.running:
+            return host.door.failure or host.failure
+        unwritten = keeper and (keeper.failure.message if keeper.failure is not None else keeper.log.trouble)
+        return " ".join(filter(None, [unwritten, host.upkeep.trouble])) or None
 
     @property
     def in_background(self) -> bool:
@@ -144,15 +148,14 @@ class Home:
         except BaseException:
             await asyncio.to_thread(log.close)
             raise
-        mender = Mender(keeper, open_log)
-        companions = [mender.run]
+        companions = [Part("Opening the file again after a failed write", Mender(keeper, open_log).work, waits=True)]
         if self.retention is not None:
-            companions.append(Retention(keeper, self.retention).run)
+            companions.append(Part("Dropping old history", Retention(keeper, self.retention).work))
         host = Host(keeper, lambda: keeper.log, workspaces_path(self._store), door=door, companions=companions)
         host.classes.update(self._classes)
         host.client = Client(lambda: host)
         await host.start()
-        self._keeper, self._mender = keeper, mender
+        self._keeper = keeper
         return host
 
     # --- moving out ---------------------------------------------------------------------------------------------------

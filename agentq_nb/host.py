@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from agentq_nb.actor import Actor
 from agentq_nb.calls import current_call, holding_here
 from agentq_nb.clock import Clock, SystemClock
 from agentq_nb.door import Arguments, Door, Returned
-from agentq_nb.errors import ActorDuplicate, ActorNotFound, NoHost, Unavailable
+from agentq_nb.errors import ActorDuplicate, ActorNotFound, InternalError, NoHost, Unavailable
 from agentq_nb.facilities import Records
 from agentq_nb.fitting import check_deployment
 from agentq_nb.holding import Receiver
@@ -26,17 +28,19 @@ from agentq_nb.listening import Listener, Listeners
 from agentq_nb.lives import Lives
 from agentq_nb.mailboxes.protocol import Cancel, Change, Mailboxes, Offer, QueueStatus, StoredResult
 from agentq_nb.naming import ActorId, MessageId, actor_name, mint_id
-from agentq_nb.overview import actor_status, names_without_class
+from agentq_nb.overview import actor_status
 from agentq_nb.records import ActorRecords
 from agentq_nb.roster import Roster
 from agentq_nb.rousing import Rouser
 from agentq_nb.stall import StallWatch
 from agentq_nb.standing import ActorStatus, HostStatus
 from agentq_nb.store import EventLog
-from agentq_nb.time_slice import TimeSlices
+from agentq_nb.time_slice import Slices, TimeSlices
+from agentq_nb.upkeep import Part, Upkeep, reason
 from agentq_nb.waits import Waits
 
 _OFFER_AGAIN = (0.1, 0.2, 0.4, 0.8)
+_CANCELLED = "Other code in its event loop has cancelled its task."
 
 
 class Host:
@@ -46,7 +50,8 @@ class Host:
 
     :param log: gives this host's own log, where sessions and failures are recorded.
     :param door: the door of this loop, where there is one already.
-    :param companions: coroutines that run for as long as the host does.
+    :param companions: what else runs for as long as the host does.
+    :ivar failure: what has ended the host without its being asked to, in a sentence; None otherwise.
     """
 
     def __init__(
@@ -57,7 +62,7 @@ class Host:
         *,
         clock: Clock | None = None,
         door: Door | None = None,
-        companions: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
+        companions: Sequence[Part] = (),
     ) -> None:
         self.clock = clock or SystemClock()
         self.slices = TimeSlices()
@@ -73,14 +78,20 @@ class Host:
         self.waits = Waits(self._holders)
         self.lives = Lives(self.clock)
         self.roster = Roster(self)
+        self.upkeep = Upkeep(self.clock)
+        self.failure: str | None = None
         self._rouser = Rouser(self)
-        self._companions = companions
+        self._stalls = StallWatch()
+        self._parts = [
+            Part("Waking actors that have work", self._rouser.follow_hints, waits=True),
+            Part("Noticing that the event loop stands still", self._stalls.watch, waits=True),
+            *companions,
+        ]
         self._main: asyncio.Task[None] | None = None
         self._tasks: TaskGroup | None = None
         self._running = False
         self._stop_asked = asyncio.Event()
         self._end: asyncio.Future[None] | None = None
-        self._stalls: StallWatch | None = None
         self._started_at = 0.0
 
     # --- start and stop -----------------------------------------------------------------------------------------------
@@ -88,7 +99,6 @@ class Host:
     async def start(self) -> None:
         """Begin: actors with due work wake."""
         self._started_at = self.clock.time()
-        self._stalls = StallWatch()
         ready = asyncio.Event()
         self._main = self.door.loop.create_task(self._live(ready), name="agentq host", context=Context())
         await ready.wait()
@@ -98,17 +108,47 @@ class Host:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
                 self._running = not self._stop_asked.is_set()
-                tasks.start_soon(self._rouser.follow_hints)
-                for companion in self._companions:
-                    tasks.start_soon(companion)
+                for part in self._parts:
+                    tasks.start_soon(self._keep, part)
                 ready.set()
                 await self._stop_asked.wait()
                 await self.roster.stop()
                 tasks.cancel_scope.cancel()
+        except asyncio.CancelledError:
+            if not self._stop_asked.is_set():
+                self._fell(_CANCELLED)
+            raise
+        except BaseException as error:
+            self._fell(reason(error), error)
+            self._end = asyncio.ensure_future(self._finish())
         finally:
             self._tasks = None
             self._running = False
             ready.set()
+
+    async def _keep(self, part: Part) -> None:
+        """One of the host's own parts. Only the end of the host ends it."""
+        while True:
+            try:
+                await self.upkeep.keep(part)
+            except asyncio.CancelledError:
+                self._resist()
+                self.upkeep.note(part.name, InternalError(_CANCELLED))
+
+    def _resist(self) -> None:
+        """To be called when a task of the host was cancelled: only its end may do that. Raises what cancelled it then.
+
+        A task that ended so would take the task group with it, and every actor, and nobody would know why.
+        """
+        tasks, task = self._tasks, asyncio.current_task()
+        if self._main is None or self._main.cancelling() or tasks is None or tasks.cancel_scope.cancel_called:
+            raise
+        if task is not None:
+            task.uncancel()
+
+    def _fell(self, why: str, error: BaseException | None = None) -> None:
+        self.failure = f"The host has ended by itself. {why} Start it again: %agentq start"
+        logging.getLogger("agentq").error("%s", self.failure, exc_info=error)
 
     async def stop(self) -> None:
         """End every actor (10 s for what is in flight, then it is released uncounted) and close the mailboxes."""
@@ -129,8 +169,7 @@ class Host:
 
     async def bury(self) -> None:
         """Close the mailboxes of a host of which nothing runs any more, be it since its loop has ended without it."""
-        if self._stalls is not None:
-            self._stalls.close()
+        self._stalls.close()
         await self.mailboxes.close()
 
     @property
@@ -155,7 +194,16 @@ class Host:
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
         """In the host's task group, and in an empty context: nothing belongs to the cell that caused it."""
         assert self._tasks is not None
-        Context().run(self._tasks.start_soon, function, *args)
+        Context().run(self._tasks.start_soon, self._spawned, function, *args)
+
+    async def _spawned(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
+        """What it raises must not end the host."""
+        try:
+            await function(*args)
+        except asyncio.CancelledError:
+            self._resist()
+        except Exception as error:
+            self.upkeep.note(f"A task of the host ({function.__qualname__})", error, again=False)
 
     # --- actors -------------------------------------------------------------------------------------------------------
 
@@ -277,21 +325,35 @@ class Host:
     async def status(self, notices: Sequence[str] = (), trouble: str | None = None) -> HostStatus:
         """How everything stands, from memory."""
         self._check_running()
-        standing = await self.mailboxes.status()
+        actors: list[ActorStatus] = []
+        waiting_for: set[str] = set()
+        async for actor in self.survey():
+            actors.append(actor)
+            if actor.state == "waiting for its class" and any(queue.live for queue in actor.queues):
+                waiting_for.add(actor.name)
+        return replace(self.summary(notices, trouble), actors=actors, waiting_for=sorted(waiting_for))
+
+    async def survey(self) -> AsyncIterator[ActorStatus]:
+        """How every actor stands, in the order of their ids. The loop turns meanwhile, however many there are."""
         queues: dict[ActorId, list[QueueStatus]] = {}
-        for queue in standing:
+        slices = Slices()
+        for queue in await self.mailboxes.status():
             queues.setdefault(queue.actor, []).append(queue)
-        actors = sorted({*queues, *self.roster.actors, *self.lives.actors})
+            await slices.pause()
+        for actor in sorted({*queues, *self.roster.actors, *self.lives.actors}):
+            yield self._status_of(actor, queues.get(actor, ()))
+            await slices.pause()
+
+    def summary(self, notices: Sequence[str] = (), trouble: str | None = None) -> HostStatus:
+        """How the host stands, without its actors."""
         return HostStatus(
             running=True,
             store=self.log().path,
             background=self.door.apart,
             uptime=self.clock.time() - self._started_at,
             notices=[*notices, *self.log().notices],
-            actors=[self._status_of(actor, queues.get(actor, [])) for actor in actors],
-            waiting_for=names_without_class(standing, list(self.classes)),
             trouble=trouble,
-            stall=None if self._stalls is None else self._stalls.last,
+            stall=self._stalls.last,
         )
 
     async def status_of(self, actor: ActorId) -> ActorStatus:

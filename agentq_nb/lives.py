@@ -8,10 +8,9 @@ from typing import Any
 import anyio
 
 from agentq_nb.activation import Activation
+from agentq_nb.backoff import backoff
 from agentq_nb.clock import Clock
 from agentq_nb.naming import ActorId, actor_name
-
-_LONGEST_PAUSE = 60.0
 
 
 class Lives:
@@ -76,7 +75,7 @@ class Lives:
         """One that cannot start is tried again, ever more seldom."""
         if failed := self._failures.get(actor):
             with anyio.CancelScope() as self._pauses[actor]:
-                await self._clock.sleep(min(2.0 ** (failed - 1), _LONGEST_PAUSE))
+                await self._clock.sleep(backoff(failed))
             self._pauses.pop(actor, None)
 
     async def pause_after_idle_ones(self, actor: ActorId) -> None:
@@ -85,4 +84,4 @@ class Lives:
         if self._clock.time() - ended >= 1.0:
             self._idle.pop(actor, None)
         elif lives > 1:
-            await self._clock.sleep(min(2.0 ** (lives - 2), _LONGEST_PAUSE))
+            await self._clock.sleep(backoff(lives - 1))

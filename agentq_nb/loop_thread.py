@@ -57,13 +57,22 @@ class LoopThread:
             self.gone.set_result(None)
 
     def _turn(self) -> None:
-        emptied = self.loop.create_task(self.door.emptied())
-        emptied.add_done_callback(lambda _: self.loop.stop())
-        while not emptied.done() and not self._stands_still:
+        emptied = self._when_emptied()
+        while not self._stands_still:
             try:
                 self.loop.run_forever()
             except (SystemExit, KeyboardInterrupt) as error:
                 logging.getLogger("agentq").error("a task ended with %r", error)
+            if emptied.done():
+                if not emptied.cancelled():
+                    emptied.result()
+                    return
+                emptied = self._when_emptied()  # by code that cancels every task it finds
+
+    def _when_emptied(self) -> asyncio.Task[None]:
+        emptied = self.loop.create_task(self.door.emptied())
+        emptied.add_done_callback(lambda _: self.loop.stop())
+        return emptied
 
     def _end_tasks(self) -> None:
         left = asyncio.all_tasks(self.loop)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from agentq_nb.activation import Activation
 from agentq_nb.actor import Actor
@@ -22,7 +22,7 @@ def actor_status(
 ) -> ActorStatus:
     """How one actor stands: ``cls`` and ``activation`` are None where it has none."""
     visible = [queue for queue in queues if queue.queue != SCHEDULE_QUEUE or queue.live or queue.dead]
-    declared = {SCHEDULE_QUEUE, *(cls.declared.queues if cls is not None else ())}
+    declared = () if cls is None else cls.declared.queues
     return ActorStatus(
         actor_id=actor,
         name=actor_name(actor),
@@ -33,8 +33,12 @@ def actor_status(
         recovered=lives.recovered(actor) if activation is None else activation.recovered,
         closing=None if activation is None else activation.closing,
         queues=visible,
-        orphaned=[queue.queue for queue in visible if cls is not None and queue.queue not in declared and queue.live],
+        orphaned=[] if cls is None else [queue.queue for queue in visible if _orphaned(queue, declared)],
     )
+
+
+def _orphaned(queue: QueueStatus, declared: Container[str]) -> bool:
+    return queue.queue not in declared and queue.queue != SCHEDULE_QUEUE and queue.live > 0
 
 
 def _state(cls: type[Actor] | None, activation: Activation | None, failed: bool) -> ActorState:
@@ -45,8 +49,3 @@ def _state(cls: type[Actor] | None, activation: Activation | None, failed: bool)
     if activation.closing is not None:
         return "closing"
     return "awake" if activation.started.is_set() else "waking"
-
-
-def names_without_class(queues: Sequence[QueueStatus], known: Sequence[str]) -> list[str]:
-    """The actor names that have work but no class yet."""
-    return sorted({actor_name(queue.actor) for queue in queues if queue.live} - set(known))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -121,7 +122,10 @@ class Registry:
                     await last_look()
         await self.home.stop()
         for call in list(self.on_stop):
-            call()
+            try:
+                call()
+            except Exception:  # one view that fails must not keep the others as they were
+                logging.getLogger("agentq").exception("what is shown of the host could not be brought to its end")
 
     async def deploy(self, name: str, cls: type[Actor]) -> None:
         """Register ``cls`` under ``name``; actors that are awake go on with it after their present message.

@@ -7,12 +7,22 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from agentq_nb.activation import Activation
 from agentq_nb.errors import ActorUnknown, NoHost, Unavailable
+from agentq_nb.messages import describe
 from agentq_nb.naming import ActorId, actor_name
 
 if TYPE_CHECKING:
     from agentq_nb.host import Host
+
+
+_AT_ONCE = 200
+"""Actors that end at the same time."""
+
+_NEXT_GROUP = 0.1
+"""Seconds after which the next group is told to end, though this one has not: a hook may take its time."""
 
 
 class Roster:
@@ -72,8 +82,11 @@ class Roster:
             await activation.live(input)
         except Exception as error:  # whatever it is, it must not end the other actors
             logging.getLogger("agentq").exception("actor %s ended", activation.actor_id)
+            activation.note_error(describe(error))
             activation.failure = activation.failure or error
         finally:
+            activation.started.set()
+            activation.ended.set()
             actor = activation.actor_id
             if self._activations.get(actor) is activation:
                 del self._activations[actor]
@@ -90,10 +103,21 @@ class Roster:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """End all of them; return when they have ended."""
-        for activation in list(self._activations.values()):
-            activation.close("stopping")
-        for activation in list(self._activations.values()):
+        """End all of them; return when they have ended.
+
+        Those that are at work are told first. The others end in groups: were all in the middle of ending at once, Python's
+        garbage collector would look through all of what that takes again and again.
+        """
+        ending = list(self._activations.values())
+        ending.sort(key=lambda activation: not activation.holdings.busy)
+        for first in range(0, len(ending), _AT_ONCE):
+            group = ending[first : first + _AT_ONCE]
+            for activation in group:
+                activation.close("stopping")
+            with anyio.move_on_after(_NEXT_GROUP):
+                for activation in group:
+                    await activation.ended.wait()
+        for activation in ending:
             await activation.ended.wait()
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
 from typing import Any, Protocol
 
 import anyio
 
 from agentq_nb.actor import Actor, has_run
 from agentq_nb.clock import Clock
-from agentq_nb.errors import AgentqError, Unavailable
+from agentq_nb.errors import AgentqError
 from agentq_nb.lives import Lives
 from agentq_nb.mailboxes.protocol import Mailboxes
 from agentq_nb.messages import SCHEDULE_QUEUE
 from agentq_nb.naming import ActorId
+from agentq_nb.upkeep import Upkeep
 
 _HINTS_AGAIN = 1.0
 
@@ -25,6 +25,7 @@ class Wakeable(Protocol):
     clock: Clock
     mailboxes: Mailboxes
     lives: Lives
+    upkeep: Upkeep
 
     @property
     def classes(self) -> Mapping[str, type[Actor]]: ...
@@ -43,12 +44,10 @@ class Rouser:
         self._following: anyio.CancelScope | None = None
 
     async def follow_hints(self) -> None:
-        """Wake whomever the keeper names, until cancelled."""
-        while True:
-            with anyio.CancelScope() as self._following:
-                with suppress(Unavailable):
-                    await self._rouse_hinted()
-                await self._host.clock.sleep(_HINTS_AGAIN)
+        """Wake whomever the keeper names, until the classes change. Raises what the keeper raises: to be tried again."""
+        with anyio.CancelScope() as self._following:
+            await self._rouse_hinted()
+            await self._host.clock.sleep(_HINTS_AGAIN)
 
     def follow_anew(self) -> None:
         """The classes have changed: ask for their actors' hints from the beginning."""
@@ -65,16 +64,19 @@ class Rouser:
 
     async def rouse(self, actor: ActorId) -> None:
         """Wake an actor because of its work, and try it again when it cannot start."""
-        lives = self._host.lives
         try:
-            await lives.pause_after_idle_ones(actor)
-            while self._host.running:
-                await lives.pause_after_failures(actor)
-                try:
-                    await self._host.awake(actor)
-                except AgentqError:
-                    if lives.failed(actor):
-                        continue
-                return  # awake; or it cannot be had just now, and its hint comes again
+            await self._host.lives.pause_after_idle_ones(actor)
+            await self._host.upkeep.until_done(f"Waking {actor}", lambda: self._roused(actor))
         finally:
             self._rousing.discard(actor)
+
+    async def _roused(self, actor: ActorId) -> None:
+        lives = self._host.lives
+        while self._host.running:
+            await lives.pause_after_failures(actor)
+            try:
+                await self._host.awake(actor)
+            except AgentqError:
+                if lives.failed(actor):
+                    continue
+            return  # awake; or it cannot be had just now, and its hint comes again

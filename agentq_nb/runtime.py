@@ -116,6 +116,10 @@ class ActorRuntime:
     def broadcast(self, event: str, payload: Any) -> None:
         self._activation.host.broadcast(self.actor_id, event, payload)
 
+    def failed(self, where: str, error: BaseException) -> None:
+        """Something that went on for this actor has failed: it is the last error in ``status()``."""
+        self._activation.failed(where, error)
+
     def sleep(self) -> None:
         self._activation.close("going to sleep")
 

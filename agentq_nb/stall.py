@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 
 _LOOK_EVERY = 0.25
@@ -40,18 +41,43 @@ class StallWatch:
         self._ended = threading.Event()
         self._loop_thread = threading.get_ident()
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(_LOOK_EVERY, self._turn)
-        self._thread = threading.Thread(target=self._watch, name="agentq-stall-watch", daemon=True)
-        self._thread.start()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def watch(self) -> None:
+        """Look until cancelled or closed. Raises what kept the thread from looking."""
+        gone: asyncio.Future[BaseException | None] = self._loop.create_future()
+        ended = self._ended = threading.Event()
+        self._turn()
+        try:
+            threading.Thread(target=self._look, args=(ended, gone), name="agentq-stall-watch", daemon=True).start()
+            error = await gone
+        finally:
+            ended.set()
+            self._stop_turning()
+        if error is not None:
+            raise error
 
     def _turn(self) -> None:
         self._turned = time.monotonic()
         self._timer = self._loop.call_later(_LOOK_EVERY, self._turn)
 
-    def _watch(self) -> None:
+    def _stop_turning(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self, ended: threading.Event, gone: asyncio.Future[BaseException | None]) -> None:
+        failed: BaseException | None = None
+        try:
+            self._look_until(ended)
+        except BaseException as error:  # in a thread of our own, where only this can tell of it
+            failed = error
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(lambda: None if gone.done() else gone.set_result(failed))
+
+    def _look_until(self, ended: threading.Event) -> None:
         place = ""
         began = 0.0
-        while not self._ended.wait(_LOOK_EVERY):
+        while not ended.wait(_LOOK_EVERY):
             still = time.monotonic() - self._turned
             if still > STALL:
                 if not place:
@@ -76,5 +102,6 @@ class StallWatch:
         return f"{stack[-1].filename}:{stack[-1].lineno} in {stack[-1].name}"
 
     def close(self) -> None:
+        """Look no more."""
         self._ended.set()
-        self._timer.cancel()
+        self._stop_turning()

@@ -45,7 +45,7 @@ class HostStatus:
     :ivar uptime: seconds since it was started.
     :ivar notices: sentences worth reading once: how the file was opened, and the like.
     :ivar waiting_for: actor names that have work but no class yet.
-    :ivar trouble: why nothing can be written just now, or why it ended by itself; None when all is well.
+    :ivar trouble: what does not work just now and is tried again, or why it ended by itself; None when all is well.
     :ivar stall: the last time the loop stood still for over a second.
     """
 

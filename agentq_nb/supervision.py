@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import anyio
-
 from agentq_nb import acting, schedule, settling
 from agentq_nb.actor import has_run
+from agentq_nb.backoff import backoff
 from agentq_nb.calls import Call
 from agentq_nb.declarations import Retry
 from agentq_nb.errors import ActionNotFound, AgentqError, LeaseLost, Unavailable, ValidationFailed
@@ -21,11 +20,6 @@ if TYPE_CHECKING:
 RunState: TypeAlias = Literal["none", "running", "returned", "restarting"]
 
 _SCHEDULED = Retry()
-
-
-def _pause(failures: int) -> float:
-    """Seconds before ``run`` is started again: at once after progress, then 1, 2, 4, … at most a minute."""
-    return 0.0 if failures == 0 else min(2.0 ** (failures - 1), 60.0)
 
 
 class Supervisor:
@@ -72,7 +66,7 @@ class Supervisor:
                 failures = 0 if progress or interrupted else failures + 1
                 if error is not None and not interrupted:
                     activation.failed("run", error)
-            await self._wait_to_restart(_pause(failures))
+            await self._wait_to_restart(backoff(failures))
 
     def _settle(self, call: Call, error: BaseException | None) -> None:
         commit, _ = self._activation.conclude(call, error)
@@ -107,14 +101,13 @@ class Supervisor:
     async def call_scheduled(self) -> None:
         """Call what is due, side by side, until the actor closes."""
         activation = self._activation
-        async with anyio.create_task_group() as calls:
-            while activation.closing is None:
-                try:
-                    deliveries = await activation.lease.turn(None, Take([SCHEDULE_QUEUE]))
-                except (LeaseLost, Unavailable):
-                    return
-                for delivery in deliveries:
-                    calls.start_soon(self._call_one, delivery)
+        while activation.closing is None:
+            try:
+                deliveries = await activation.lease.turn(None, Take([SCHEDULE_QUEUE]))
+            except (LeaseLost, Unavailable):
+                return
+            for delivery in deliveries:
+                activation.begin(self._call_one(delivery))
 
     async def _call_one(self, delivery: Delivery) -> None:
         if delivery.crashes >= _SCHEDULED.crashes:

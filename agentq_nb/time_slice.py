@@ -1,4 +1,4 @@
-"""Sharing one event loop among handlers that never wait."""
+"""Sharing one event loop among handlers that never wait, and work that takes long."""
 
 from __future__ import annotations
 
@@ -52,3 +52,16 @@ class TimeSlices:
                 waiting.set_result(None)
                 self._begin(self._now())
                 return
+
+
+class Slices:
+    """Work that begins now. ``await pause()`` after each piece of it costs next to nothing while the slice lasts."""
+
+    def __init__(self) -> None:
+        self._until = time.perf_counter() + SLICE
+
+    async def pause(self) -> None:
+        """Let the loop turn if this slice is over."""
+        if time.perf_counter() >= self._until:
+            await asyncio.sleep(0)
+            self._until = time.perf_counter() + SLICE

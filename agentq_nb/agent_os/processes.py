@@ -59,8 +59,13 @@ class Processes:
             context=contextvars.Context(),
         )
         self._looking_after.add(task)
-        task.add_done_callback(self._looking_after.discard)
+        task.add_done_callback(self._looked_after)
         return process.info
+
+    def _looked_after(self, task: asyncio.Task[None]) -> None:
+        self._looking_after.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._vm.runtime.failed(f"looking after {task.get_name()}", error)
 
     async def kill(self, process_id: str) -> ProcessInfo:
         """End a process with all it started. How it ended."""

@@ -19,6 +19,7 @@ from agentq_nb.mailboxes.memory import Entry
 from agentq_nb.mailboxes.protocol import FinalStatus, StoredResult
 from agentq_nb.mailboxes.results import Results
 from agentq_nb.mailboxes.stock import Stock
+from agentq_nb.messages import describe, headline
 from agentq_nb.naming import MessageId, earliest_id
 from agentq_nb.store import Connection, EventLog, Row
 
@@ -112,6 +113,12 @@ class Ledger:
         self.failure = error
         self.stock.lose_leases()
         self.broken.set()
+
+    def abandon(self, error: BaseException) -> None:
+        """Going on from a file did not come to its end: nothing is written until it has."""
+        self._fail(
+            StoreError(f"Going on from {self.log.path} failed: {headline(describe(error, with_traceback=False))}")
+        )
 
     async def flushed(self) -> None:
         """Return when all that was written so far is on disk."""

@@ -26,6 +26,7 @@ from agentq_nb.mailboxes.suspects import is_to_blame
 from agentq_nb.mailboxes.wakeful import Wakeful
 from agentq_nb.naming import ActorId, MessageId
 from agentq_nb.store import EventLog, Row
+from agentq_nb.time_slice import Slices
 
 
 class LocalMailboxes:
@@ -65,7 +66,11 @@ class LocalMailboxes:
 
     async def renew(self, log: EventLog) -> None:
         """Begin again from the file after a failed write. What was in flight comes again and counts no attempt."""
-        await self._begin(log, crashed=False)
+        try:
+            await self._begin(log, crashed=False)
+        except BaseException as error:
+            self._ledger.abandon(error)
+            raise
         results = self._ledger.results
         for message in results.waited_for():
             if message not in self._ledger.stock.entries:
@@ -136,7 +141,15 @@ class LocalMailboxes:
         return await changing.apply(self._ledger, actor, change)
 
     async def status(self, actor: ActorId | None = None) -> Sequence[QueueStatus]:
-        return self._ledger.stock.status(actor)
+        stock = self._ledger.stock
+        if actor is not None:
+            return stock.status(actor)
+        found: list[QueueStatus] = []
+        slices = Slices()
+        for box in list(stock.boxes.values()):
+            found += stock.status_of(box)
+            await slices.pause()
+        return found
 
     async def flushed(self) -> None:
         """Return when all that was written so far is on disk. Raises Unavailable."""

@@ -5,12 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from agentq_nb.errors import StoreError
 from agentq_nb.mailboxes.local import LocalMailboxes
 from agentq_nb.store import EventLog
-
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 30.0
 
 
 class Mender:
@@ -19,26 +15,29 @@ class Mender:
     def __init__(self, keeper: LocalMailboxes, open_log: Callable[[], EventLog]) -> None:
         self._keeper = keeper
         self._open_log = open_log
-        self.trouble: str | None = None
-        """Why nothing can be written just now, for people; None when all is well."""
 
-    async def run(self) -> None:
-        """Wait for failures and mend them, until cancelled."""
-        while True:
-            await self._keeper.broken.wait()
-            self.trouble = None if self._keeper.failure is None else self._keeper.failure.message
-            pause = _FIRST_PAUSE
-            while not await self._reopened():
-                await self._keeper.clock.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-            self.trouble = None
-
-    async def _reopened(self) -> bool:
+    async def work(self) -> None:
+        """Wait for a failure and mend it. Raises what opening the file raises: to be tried again then."""
+        await self._keeper.broken.wait()
+        await asyncio.to_thread(self._keeper.log.close)
+        log = await self._opened()
         try:
-            await asyncio.to_thread(self._keeper.log.close)
-            log = await asyncio.to_thread(self._open_log)
             await self._keeper.renew(log)
-        except (StoreError, OSError) as error:
-            self.trouble = str(error)
-            return False
-        return True
+        except BaseException:
+            # Or the next try would find the file in use, by ourselves.
+            await asyncio.shield(asyncio.to_thread(log.close))
+            raise
+
+    async def _opened(self) -> EventLog:
+        opening = asyncio.ensure_future(asyncio.to_thread(self._open_log))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The thread goes on: nobody may be left to close what it opens.
+            opening.add_done_callback(_close)
+            raise
+
+
+def _close(opening: asyncio.Future[EventLog]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()

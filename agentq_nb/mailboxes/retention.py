@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
-from agentq_nb.errors import StoreError
 from agentq_nb.mailboxes.local import LocalMailboxes
 
 _EVERY = 3600.0
@@ -17,12 +14,12 @@ class Retention:
     def __init__(self, keeper: LocalMailboxes, seconds: float) -> None:
         self._keeper = keeper
         self._seconds = seconds
+        self._next = 0.0
 
-    async def run(self) -> None:
-        """Prune at the start and then every hour, until cancelled. A failure is logged and tried again."""
-        while True:
-            try:
-                await self._keeper.log.prune(self._keeper.clock.time() - self._seconds)
-            except StoreError as error:
-                logging.getLogger("agentq").warning("old history could not be dropped: %s", error)
-            await self._keeper.clock.sleep(_EVERY)
+    async def work(self) -> None:
+        """Prune once: at the start, and then an hour after the last time. Raises what pruning raises."""
+        clock = self._keeper.clock
+        if (left := self._next - clock.time()) > 0:
+            await clock.sleep(left)
+        await self._keeper.log.prune(clock.time() - self._seconds)
+        self._next = clock.time() + _EVERY

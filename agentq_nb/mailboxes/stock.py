@@ -264,8 +264,14 @@ class Stock:
         return {box.actor: box.state for box in boxes if box.state is not None}
 
     def status(self, actor: ActorId | None) -> Sequence[QueueStatus]:
-        boxes = self.boxes.values() if actor is None else [self.boxes.get(actor)]
-        return [self._shelf_status(box, shelf) for box in boxes if box is not None for shelf in box.shelves.values()]
+        if actor is None:
+            return [queue for box in self.boxes.values() for queue in self.status_of(box)]
+        box = self.boxes.get(actor)
+        return [] if box is None else self.status_of(box)
+
+    def status_of(self, box: Box) -> list[QueueStatus]:
+        """The queues of one actor."""
+        return [self._shelf_status(box, shelf) for shelf in box.shelves.values()]
 
     def _shelf_status(self, box: Box, shelf: Shelf) -> QueueStatus:
         first, pause = shelf.first(), shelf.pause

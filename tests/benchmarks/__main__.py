@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.benchmarks import agents, bare, jobs, opening, peers, queues
+from tests.benchmarks import actors, agents, bare, jobs, opening, peers, queues
 from tests.benchmarks.figures import Samples, Table, median
 
 ROOT = Path(__file__).parents[2]
@@ -159,8 +159,13 @@ def agents_figures(table: Table, folder: Path) -> None:
     agents.agent_figures(table, folder, table.rounds)
 
 
+def actors_figures(table: Table, folder: Path) -> None:
+    actors.actor_figures(table, folder, table.rounds)
+
+
 PARTS: dict[str, Sequence[Callable[[Table, Path], None]]] = {
     "queues": (queue_figures, history_figures, memory_figures, import_figures),
+    "actors": (actors_figures,),
     "agents": (agents_figures,),
     "jobs": (jobs.job_figures,),
 }

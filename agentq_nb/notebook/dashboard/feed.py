@@ -13,20 +13,23 @@ anything sent: nothing piles up in the server while no page is open. From then o
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import Context
 from typing import Any, Protocol
 
+from agentq_nb.backoff import backoff
 from agentq_nb.clock import Clock, SystemClock
 from agentq_nb.commands.sheets import safe
 from agentq_nb.errors import AgentqError
 from agentq_nb.notebook.dashboard.deltas import Sections, difference
+from agentq_nb.upkeep import Upkeep
 
 TICK = 0.1
 _UNWATCHED_TICK = 1.0
 _BEAT = 1.0
+_SELDOM = 4.0
+"""A look comes after four times as long as the last one took: of 10,000 actors it takes a tenth of a second."""
 WATCHED = 75.0
 """Seconds for which one ``watch`` counts: a page that is hidden may be late with the next."""
 
@@ -60,14 +63,28 @@ class Subject(Protocol):
 
 
 class Feed:
-    """Keeps one widget's pages up to date. All of it in the loop it was started in."""
+    """Keeps one widget's pages up to date. All of it in the loop it was started in.
 
-    def __init__(self, subject: Subject, send: Callable[[Message], None], clock: Clock | None = None) -> None:
+    What goes wrong is noted in ``upkeep`` under ``name`` and tried again.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        send: Callable[[Message], None],
+        clock: Clock | None = None,
+        upkeep: Upkeep | None = None,
+        name: str = "Keeping a view up to date",
+    ) -> None:
         self.latest: Sections = {}
         """What was seen last, sent or not."""
         self.subject = subject
         self._send = send
         self._clock = clock or SystemClock()
+        self._upkeep = upkeep or Upkeep(self._clock)
+        self._name = name
+        self._failures = 0
+        self._next_look = 0.0
         self._sent: Sections = {}
         self._number = 0
         self._sent_at = 0.0
@@ -92,6 +109,7 @@ class Feed:
                 if not self.watched:
                     await self._rest()
         finally:
+            self._upkeep.clear(self._name)
             await self.subject.close()
 
     async def _rest(self) -> None:
@@ -106,12 +124,35 @@ class Feed:
             opening.cancel()
 
     async def step(self) -> None:
-        """Look once, and send what is to be sent."""
+        """Look once, and send what is to be sent. Never raises: a page that nothing reaches is noted as trouble."""
+        began = self._clock.time()
+        looks = began >= self._next_look
+        failed: Exception | None = None
+        if looks:
+            try:
+                self.latest = await self.subject.look()
+            except Exception as error:
+                failed = None if self.subject.settled else error
+            ended = self._clock.time()
+            self._next_look = ended + _SELDOM * (ended - began)
         try:
-            self.latest = await self.subject.look()
-        except Exception:
-            if not self.subject.settled:
-                logging.getLogger("agentq").exception("what is shown could not be brought up to date")
+            await self._tell_news()
+        except Exception as error:
+            self._whole_wanted = True  # nobody knows how much of it has reached the page
+            failed = error
+        if failed is not None:
+            self._failed(failed)
+        elif looks:
+            self._failures = 0
+            self._upkeep.clear(self._name)
+
+    def _failed(self, error: Exception) -> None:
+        """Beats go on meanwhile: the page is to see that the kernel lives."""
+        self._failures += 1
+        self._next_look = self._clock.time() + backoff(self._failures, first=TICK, longest=30.0)
+        self._upkeep.note(self._name, error)
+
+    async def _tell_news(self) -> None:
         if not self.watched:
             return
         now = self._clock.time()
@@ -153,7 +194,10 @@ class Feed:
             told = {"error": one_line(error.message)}
         except Exception as error:
             told = {"error": one_line(f"{type(error).__name__}: {error}")}
-        self._send({"type": "answer", "request": message.get("request"), **told})
+        try:
+            self._send({"type": "answer", "request": message.get("request"), **told})
+        except Exception as error:
+            self._failed(error)
 
     async def look_anew(self) -> None:
         """Look at all of it, since it may be the last time. What cannot be seen any more stays as it was."""

@@ -30,6 +30,35 @@ _TELLING = 0.5
 Gathered = dict[str, dict[str, dict[str, Any]]]
 
 
+class _Seen:
+    """What is shown of the actors: counts of all of them, and the queues and troubles that fit."""
+
+    def __init__(self) -> None:
+        self.actors = 0
+        self.awake = 0
+        self.queues = 0
+        self.busy: list[QueueStatus] = []
+        """Queues that hold something or are paused; those are shown first."""
+        self.quiet: list[QueueStatus] = []
+        self.orphaned: set[str] = set()
+        self.in_trouble: dict[str, dict[str, Any]] = {}
+        self.waiting_for: set[str] = set()
+
+    def add(self, actor: ActorStatus) -> None:
+        self.actors += 1
+        self.awake += actor.state == "awake"
+        if len(self.in_trouble) < MOST_QUEUES and _in_trouble(actor):
+            self.in_trouble[actor.actor_id] = _actor(actor)
+        for queue in actor.queues:
+            self.queues += 1
+            found = self.busy if queue.live or queue.dead or queue.paused else self.quiet
+            if len(found) < MOST_QUEUES:
+                found.append(queue)
+            if queue.live and actor.state == "waiting for its class":
+                self.waiting_for.add(actor.name)
+        self.orphaned.update(f"{actor.actor_id} {queue}" for queue in actor.orphaned)
+
+
 class Gatherer:
     """Looks at a host again and again. One for each host that is shown; used in the host's loop."""
 
@@ -43,16 +72,17 @@ class Gatherer:
 
     async def gather(self) -> Gathered:
         """The host, its queues, actors in trouble, sessions, and what agents ask."""
-        status = await self._registry.status()
+        seen = _Seen()
+        async for actor in self._watch.host.survey():
+            seen.add(actor)
         now = self._watch.host.clock.time()
-        queues = [queue for queue in status.queues if queue.queue != SCHEDULE_QUEUE or queue.live or queue.dead]
-        self._watch.sample(queues, now)
-        shown = sorted(queues, key=lambda queue: not (queue.live or queue.dead or queue.paused))[:MOST_QUEUES]
-        orphaned = {f"{actor.actor_id} {queue}" for actor in status.actors for queue in actor.orphaned}
+        shown = [*seen.busy, *seen.quiet][:MOST_QUEUES]
+        self._watch.sample(shown, now)
+        summary = self._watch.host.summary(self._registry.notices, self._registry.home.trouble)
         return {
-            "host": {"it": _host(status, now, len(queues) - len(shown))},
-            "queues": {key_of(queue): self._queue(queue, now, orphaned) for queue in shown},
-            "actors": {actor.actor_id: _actor(actor) for actor in status.actors if _in_trouble(actor)},
+            "host": {"it": _host(summary, seen, now, seen.queues - len(shown))},
+            "queues": {key_of(queue): self._queue(queue, now, seen.orphaned) for queue in shown},
+            "actors": seen.in_trouble,
             "sessions": self._sessions(),
             "requests": requests(self._watch.host),
         }
@@ -132,16 +162,16 @@ def requests(host: Host) -> dict[str, dict[str, Any]]:
     return dict(sorted(pending.items()))
 
 
-def _host(status: HostStatus, now: float, left_out: int) -> dict[str, Any]:
+def _host(status: HostStatus, seen: _Seen, now: float, left_out: int) -> dict[str, Any]:
     stall = status.stall
     return {
         "running": status.running,
         "store": safe(status.store.name),
         "path": safe(status.store),
         "started_at": round(now - status.uptime),
-        "awake": sum(actor.state == "awake" for actor in status.actors),
-        "actors": len(status.actors),
-        "waiting_for": [safe(name) for name in status.waiting_for],
+        "awake": seen.awake,
+        "actors": seen.actors,
+        "waiting_for": [safe(name) for name in sorted(seen.waiting_for)],
         "trouble": status.trouble and safe(status.trouble),
         "stall": stall and f"{stall.seconds:.1f} s {safe(stall.place)}",
         "stall_at": stall and round(stall.began),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Callable, Sequence
 from contextvars import Context
@@ -36,7 +37,8 @@ class Live:
         self._draw = draw
         self._registry = registry
         self._loop = asyncio.get_running_loop()
-        self._feed = Feed(subject, self.widget.tell, self.clock)
+        name = f"Keeping the {kind} {self.widget.identity[:6]} up to date"
+        self._feed = Feed(subject, self.widget.tell, self.clock, registry.host.upkeep, name)
         self._places: list[str] = []
         self._settled = False
         shown.add(self.widget.identity, self)
@@ -62,7 +64,10 @@ class Live:
             self._loop.call_soon_threadsafe(self.settle)
 
     async def _run(self) -> None:
-        await self._feed.run()
+        try:
+            await self._feed.run()
+        except Exception:
+            logging.getLogger("agentq").exception("a view has ended")
         self.settle()
 
     def show(self) -> None:

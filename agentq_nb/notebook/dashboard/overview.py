@@ -25,6 +25,7 @@ from agentq_nb.showable import pretty
 _RARELY = 10.0
 """The table is read again after ten times as long as reading it took, so that it never costs more than a tenth."""
 _SOON = 0.4
+_TABLE = "Reading the dashboard's table of messages"
 _EARLIER_SESSIONS = """
 select session_id, actor_id, agent, status, epoch(created_at) from sessions order by last_event_at desc limit 100
 """
@@ -94,8 +95,12 @@ class Overview:
         try:
             self._table = await messages.read(self._registry, self._page)
             self._read_of = queues
-        except Exception:
+        except Exception as error:
             self._read_of = None  # the host ends, or its file cannot be read just now: tried again
+            if self._host.running:
+                self._host.upkeep.note(_TABLE, error)
+        else:
+            self._host.upkeep.clear(_TABLE)
         finally:
             now = self._clock.time()
             self._next_read = now + max(_SOON, _RARELY * (now - began))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 from typing import Protocol
 
 
@@ -40,4 +41,7 @@ def forget(identity: str) -> None:
 def settle_all() -> None:
     """Everything live becomes a picture of its last state, which needs no kernel."""
     for live in list(_shown.values()):
-        live.settle()
+        try:
+            live.settle()
+        except Exception:  # the others are to become pictures all the same
+            logging.getLogger("agentq").exception("what is shown could not become a picture")

@@ -16,6 +16,8 @@ HISTORY = 300.0
 """Seconds of history that are kept of each queue."""
 _SPACING = 2.0
 _PIECES_READ = 2_000
+_FORGOTTEN = 1_000
+"""Queues not shown any more whose history may be kept, in case they come back."""
 
 Point = tuple[float, int, int]
 """When, how many messages were waiting or running, and how many had been handled by then."""
@@ -107,7 +109,10 @@ class Watch:
     # --- history ------------------------------------------------------------------------------------------------------
 
     def sample(self, queues: Sequence[QueueStatus], now: float) -> None:
-        """Note how the queues stand. Only changes are kept: a line is drawn level until the next one."""
+        """Note how the queues that are shown stand. Only changes are kept: a line is drawn level until the next one."""
+        if len(self._histories) > 2 * len(queues) + _FORGOTTEN:
+            shown = {key_of(queue) for queue in queues}
+            self._histories = {key: points for key, points in self._histories.items() if key in shown}
         for queue in queues:
             points = self._histories.setdefault(key_of(queue), deque())
             live, handled = queue.live, queue.handled

@@ -27,13 +27,14 @@ class World:
         self.folder = folder
         self.clock = clock
         self.background = background
+        self.retention: float | None = None
         self.store = folder / "first.agentq.duckdb"
         self.lives = 0
         self._used: list[Registry] = []
 
     async def start(self, **use: type[Actor]) -> Client:
         """A host of these classes, over what is in the file."""
-        self.registry = setup(use=use, store=self.store, background=self.background)
+        self.registry = setup(use=use, store=self.store, background=self.background, retention=self.retention)
         self._used.append(self.registry)
         await self.registry.start()
         return create_client()

@@ -11,6 +11,7 @@ import pytest
 
 from agentq_nb.errors import AgentqError
 from agentq_nb.notebook.dashboard.feed import WATCHED, Feed, Message
+from agentq_nb.upkeep import Upkeep
 from tests.unit.fake_clock import FakeClock, settle
 
 pytestmark = pytest.mark.anyio
@@ -180,3 +181,71 @@ async def test_what_a_page_asks_is_answered_and_an_error_is_one_safe_line() -> N
             {"type": "answer", "request": 1, "error": "It cannot be done: no."},
             {"type": "answer", "request": 2, "error": "ZeroDivisionError: by zero"},
         ]
+
+
+# --- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+async def test_a_page_that_cannot_be_reached_is_trouble_and_gets_the_whole_state_once_it_can() -> None:
+    made = Running()
+    upkeep = Upkeep(made.clock)
+    broken = True
+
+    def send(message: Message) -> None:
+        if broken:
+            raise OSError("the socket is closed")
+        made.sent.append(message)
+
+    made.feed = Feed(made.subject, send, made.clock, upkeep, "Keeping the dashboard up to date")
+    running_feed = asyncio.create_task(made.feed.run())
+    made.feed.heard({"type": "watch", "have": 0})
+    await made.clock.pass_by(5)
+    said = "Keeping the dashboard up to date failed: OSError: the socket is closed. It is tried again."
+    assert upkeep.trouble == said
+    broken = False
+    await made.clock.pass_by(31)
+    assert "whole" in made.types()
+    assert upkeep.trouble is None
+    running_feed.cancel()
+    await asyncio.wait([running_feed])
+
+
+async def test_a_subject_that_cannot_be_looked_at_is_trouble_and_looked_at_more_and_more_seldom(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = Running()
+    upkeep = Upkeep(made.clock)
+    made.feed = Feed(made.subject, made.sent.append, made.clock, upkeep, "Keeping the dashboard up to date")
+    looks = 0
+
+    async def fail() -> dict[str, Any]:
+        nonlocal looks
+        looks += 1
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(made.subject, "look", fail)
+        running_feed = asyncio.create_task(made.feed.run())
+        made.feed.heard({"type": "watch", "have": 0})
+        await made.clock.pass_by(30)
+        assert "MemoryError" in (upkeep.trouble or "")
+        assert looks <= 10
+        assert made.types().count("beat") >= 25  # the page sees that the kernel lives
+    await made.clock.pass_by(31)
+    assert upkeep.trouble is None
+    running_feed.cancel()
+    await asyncio.wait([running_feed])
+
+
+async def test_a_look_that_takes_long_is_followed_by_a_pause_four_times_as_long() -> None:
+    async with running() as at:
+        look = at.subject.look
+
+        async def slowly(**options: Any) -> Any:
+            await at.clock.sleep(0.5)
+            return await look(**options)
+
+        at.subject.look = slowly  # type: ignore[method-assign]
+        at.feed.heard({"type": "watch", "have": 0})
+        await at.clock.pass_by(25)
+        assert 8 <= at.subject.looks <= 11

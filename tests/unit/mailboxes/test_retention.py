@@ -13,6 +13,7 @@ from agentq_nb.errors import IdempotencyConflict, ValidationFailed
 from agentq_nb.mailboxes.protocol import Commit, Offer, Settlement, Take
 from agentq_nb.mailboxes.retention import Retention
 from agentq_nb.naming import mint_id
+from agentq_nb.upkeep import Part, Upkeep
 from tests.unit.fake_clock import settle
 from tests.unit.mailboxes.settings import LocalSetting
 
@@ -49,7 +50,9 @@ async def test_what_was_settled_long_ago_goes_and_dead_letters_and_live_work_sta
     old, dead = await send_and_settle(setting, "completed"), await send_and_settle(setting, "dead")
     setting.clock.advance(2 * DAY)
     fresh, live = await send_and_settle(setting, "completed"), await send_and_settle(setting, "none")
-    running = asyncio.ensure_future(Retention(setting.keeper, DAY).run())
+    running = asyncio.ensure_future(
+        Upkeep(setting.clock).keep(Part("Dropping old history", Retention(setting.keeper, DAY).work))
+    )
     for _ in range(200):
         await settle()
         if old not in (left := await messages(setting)):
@@ -63,7 +66,9 @@ async def test_what_was_settled_long_ago_goes_and_dead_letters_and_live_work_sta
 async def test_it_looks_again_every_hour(tmp_path: Path) -> None:
     setting = await LocalSetting.open(tmp_path)
     old = await send_and_settle(setting, "completed")
-    running = asyncio.ensure_future(Retention(setting.keeper, DAY).run())
+    running = asyncio.ensure_future(
+        Upkeep(setting.clock).keep(Part("Dropping old history", Retention(setting.keeper, DAY).work))
+    )
     hours = 0
     while await messages(setting) == [old] and hours < 100:
         hours += 1
