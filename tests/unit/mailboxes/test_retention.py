@@ -98,7 +98,9 @@ async def test_a_key_is_free_once_retention_has_dropped_its_message(tmp_path: Pa
     with pytest.raises(IdempotencyConflict):
         await setting.keeper.offer([again])
     setting.clock.advance(2 * DAY)
-    running = asyncio.ensure_future(Retention(setting.keeper, DAY).run())
+    running = asyncio.ensure_future(
+        Upkeep(setting.clock).keep(Part("Dropping old history", Retention(setting.keeper, DAY).work))
+    )
     for _ in range(200):
         await settle()
         if not await messages(setting):
