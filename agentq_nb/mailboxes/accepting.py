@@ -38,8 +38,10 @@ async def accept(ledger: Ledger, offers: Sequence[Offer]) -> Sequence[Accepted]:
         accepted, durable = _take_in(ledger, offers, None)
     if durable is not None:
         await durable
-    if any(answer.repeated for answer in accepted):
-        await ledger.flushed()
+    for answer in accepted:
+        if answer.repeated:
+            await ledger.flushed()
+            break
     return accepted
 
 

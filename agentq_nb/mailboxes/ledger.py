@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, TypeVar, TypeVarTuple
+from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple
 
 from agentq_nb.clock import Clock
 from agentq_nb.errors import StoreError, StoreWriteFailed, Unavailable
@@ -54,7 +54,7 @@ class Ledger:
     def begin(self, log: EventLog, memory: Memory) -> None:
         """Go on from what this log held."""
         self.log = log
-        log.on_failure(self._fail)
+        log.on_failure(self.fail)
         self.failure = None
         self.broken.clear()
         self.careful = not log.closed_cleanly()
@@ -78,36 +78,19 @@ class Ledger:
 
     def append(self, written: Sequence[Row], durable: Callable[[*Given], None] | None = None, *given: *Given) -> None:
         """Write without waiting; ``durable(*given)`` is called once it is on disk."""
-
-        def done(error: StoreError | None) -> None:
-            if error is not None:
-                self._fail(error)
-            elif durable is not None:
-                durable(*given)
-
-        self.log.append(written, None if durable is None else done, self.clock.time())
+        done = None if durable is None else _Written(self, None, durable, given)
+        self.log.append(written, done, self.clock.time())
 
     def write(
         self, written: Sequence[Row], durable: Callable[[*Given], None] | None = None, *given: *Given
     ) -> asyncio.Future[None]:
         """The same; the future is done after that, or raises StoreWriteFailed."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def done(error: StoreError | None) -> None:
-            if error is not None:
-                self._fail(error)
-                if not future.done():
-                    future.set_exception(error)
-                return
-            if durable is not None:
-                durable(*given)
-            if not future.done():
-                future.set_result(None)
-
-        self.log.append(written, done, self.clock.time())
+        self.log.append(written, _Written(self, future, durable, given), self.clock.time())
         return future
 
-    def _fail(self, error: StoreError) -> None:
+    def fail(self, error: StoreError) -> None:
+        """A write failed: what was not durable is as if it had not happened."""
         if self.failure is not None:
             return
         self.failure = error
@@ -116,7 +99,7 @@ class Ledger:
 
     def abandon(self, error: BaseException) -> None:
         """Going on from a file did not come to its end: nothing is written until it has."""
-        self._fail(
+        self.fail(
             StoreError(f"Going on from {self.log.path} failed: {headline(describe(error, with_traceback=False))}")
         )
 
@@ -212,3 +195,33 @@ class Ledger:
         self.closed = True
         self.stock.close()
         self.results.close()
+
+
+class _Written(Generic[*Given]):
+    """Called when rows are on the disk, or could not be written. A slotted object is cheaper here than a closure."""
+
+    __slots__ = ("durable", "future", "given", "ledger")
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        future: asyncio.Future[None] | None,
+        durable: Callable[[*Given], None] | None,
+        given: tuple[*Given],
+    ) -> None:
+        self.ledger = ledger
+        self.future = future
+        self.durable = durable
+        self.given = given
+
+    def __call__(self, error: StoreError | None) -> None:
+        future = self.future
+        if error is not None:
+            self.ledger.fail(error)
+            if future is not None and not future.done():
+                future.set_exception(error)
+            return
+        if self.durable is not None:
+            self.durable(*self.given)
+        if future is not None and not future.done():
+            future.set_result(None)

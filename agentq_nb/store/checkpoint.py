@@ -325,6 +325,7 @@ def _no_room(path: Path, error: OSError) -> StoreError:
     return StoreError(
         f"{path} was left in the middle of a checkpoint, and looking at it takes a copy, which cannot be made: "
         f"{error.strerror or error}. Make room for {needed:,} bytes, or open it: that undoes the checkpoint in place.",
+        code="disk_full",
         metadata={"path": str(path), "bytes": needed},
     )
 

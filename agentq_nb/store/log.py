@@ -128,9 +128,9 @@ class EventLog:
         ``done`` is called on the loop once the commit is durable, with None; or with the error. ``time`` is seconds
         since 1970 (now, if None).
         """
-        self._check()
-        now = system_time.time() if time is None else time
-        self._writer.append(now, rows, done)
+        if self._closed or self._forked:
+            self._check()
+        self._writer.append(system_time.time() if time is None else time, rows, done)
 
     async def decide(self, job: Callable[[Connection], tuple[Sequence[Row], T]], time: float | None = None) -> T:
         """Read what is stored and write what follows from it, with nothing being written in between.

@@ -129,7 +129,7 @@ async def test_opening_the_file_again_that_fails_is_trouble_and_is_tried_again(
 
 def break_the_store(world: World) -> None:
     """As after a write that failed."""
-    world.registry.host.mailboxes._ledger._fail(StoreWriteFailed("Writing to the log failed."))
+    world.registry.host.mailboxes._ledger.fail(StoreWriteFailed("Writing to the log failed."))
 
 
 async def test_a_file_opened_again_whose_reading_fails_is_not_left_open(
