@@ -7,6 +7,7 @@ import json
 import shutil
 import socket
 from contextlib import suppress
+from typing import cast
 
 import anyio
 
@@ -27,6 +28,8 @@ class OpenProcess:
         self.output = process.stdout
         """Lines of up to 64 MiB."""
         self._process = process
+        self._transport = cast(asyncio.SubprocessTransport, vars(process)["_transport"])
+        self._loop = asyncio.get_running_loop()
         self._temporary = temporary
         self._errors = b""
         self._draining = asyncio.create_task(self._drain(process.stderr), name="agentq stderr")
@@ -72,6 +75,10 @@ class OpenProcess:
         """Ask it to end and wait for nothing: for when its event loop has ended. The launcher sees to the rest."""
         with suppress(ProcessLookupError):
             self._process.terminate()
+        if self._loop.is_closed():
+            # A transport that is still open closes itself when it is collected; what that raises would be printed.
+            with suppress(RuntimeError):
+                self._transport.close()
 
     async def _drain(self, errors: asyncio.StreamReader) -> None:
         while data := await errors.read(65536):

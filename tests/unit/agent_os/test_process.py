@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import secrets
 import signal
@@ -195,6 +196,21 @@ def test_cancelling_the_opening_of_a_process_leaves_nothing(tmp_path: Path, temp
 
     asyncio.run(trials())
     assert os.listdir(temporary) == []
+
+
+def test_a_process_abandoned_after_the_end_of_its_loop_is_ended_without_a_word_at_its_collection(
+    tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    mark = f"97{secrets.randbelow(10**9):09d}"
+    left = asyncio.run(open_process.open_process(job("none", tmp_path, f"sleep {mark}")))
+    wait_for(mark, 1)
+    left.abandon()
+    del left
+    gc.collect()
+    assert said == []
+    assert wait_until_gone(mark, 5) == []
 
 
 KERNEL = """
