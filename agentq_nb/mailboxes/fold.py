@@ -36,7 +36,7 @@ class Memory:
 def recall(log: EventLog) -> Memory:
     """Fold the log. Blocking. Messages in flight are in ``in_flight`` and not yet on a shelf: the keeper decides."""
     memory = Memory()
-    for actor, _input, state in log.actor_rows():
+    for actor, state in log.actor_states():
         memory.box(actor).state = (state or "null").encode()
     for actor, queue, message in log.dead_counts():
         memory.box(actor).shelf(queue).dead[message] = None

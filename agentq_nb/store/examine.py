@@ -14,7 +14,6 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
@@ -23,16 +22,20 @@ from agentq_nb.store import schema
 from agentq_nb.store.backlog import insert
 from agentq_nb.store.journal_scan import Frame
 from agentq_nb.store.open_errors import held_by_other, is_lock_conflict
+from agentq_nb.store.reading import in_little_memory
 
-# The hash makes DuckDB read every block there is, and so check each block's checksum.
-_EVERYTHING = """
-select
-    count(*),
-    coalesce(max(seq), 0),
-    count(*) + coalesce(sum((data->>'$.missing')::bigint) filter (kind = 'store.loss_accepted'), 0)::bigint,
-    bit_xor(hash(seq, time, kind, actor_id, message_id, session_id, data))
-from log.events
+# The hashes make DuckDB read every block there is, and so check each block's checksum. It takes half the memory when the
+# data is read by itself.
+_ROWS = """
+select count(*), coalesce(max(seq), 0), bit_xor(hash(seq, time, kind, actor_id, message_id, session_id))
+from log.events where rowid >= ? and rowid < ?
 """
+_DATA = "select bit_xor(hash(data)) from log.events where rowid >= ? and rowid < ?"
+_GIVEN_UP = """
+select coalesce(sum((data->>'$.missing')::bigint), 0)::bigint
+from log.events where kind = 'store.loss_accepted' and rowid >= ? and rowid < ?
+"""
+_ALL = (0, 1 << 60)
 # Before version 2 of the schema nothing else said how many rows were dropped.
 _PRUNED_BEFORE = "select coalesce(sum((data->>'$.rows')::bigint), 0) from log.events where kind = 'store.pruned'"
 _DIFFERENT = """
@@ -41,7 +44,6 @@ where row(stored.time, stored.kind, stored.actor_id, stored.message_id, stored.s
     is distinct from row(written.time, written.kind, written.actor_id, written.message_id, written.session_id)
 limit 1
 """
-_RANGE = _EVERYTHING + "where rowid >= ? and rowid < ?"
 _VECTOR = 2048
 _ROW_GROUP = 122_880
 
@@ -91,6 +93,7 @@ def examine(path: Path, frames: Sequence[Frame] = ()) -> Finding:
 def in_memory() -> Generator[duckdb.DuckDBPyConnection]:
     """A database in memory, to which others can be attached."""
     with duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False}) as connection:
+        connection.execute("set enable_progress_bar = false")  # it would show in whichever cell runs
         yield connection
 
 
@@ -113,10 +116,18 @@ def quoted(path: Path) -> str:
 def _look(connection: duckdb.DuckDBPyConnection, path: Path, frames: Sequence[Frame]) -> Finding:
     with attached(connection, path):
         finding = _identity(path, connection)
-        ((rows, last, accounted, _),) = connection.execute(_EVERYTHING).fetchall()
+        rows, last, accounted = in_little_memory(connection, lambda: _read(connection, _ALL))
         known = [frame for frame in frames if frame.first <= last]
         differs = bool(known) and _differs(connection, known)
     return replace(finding, rows=rows, last=last, accounted=finding.accounted + accounted, differs=differs)
+
+
+def _read(connection: duckdb.DuckDBPyConnection, rows: tuple[int, int]) -> tuple[int, int, int]:
+    """Read every byte of a range of rows: their number, the highest sequence number, and how many they account for."""
+    ((number, last, _),) = connection.execute(_ROWS, rows).fetchall()
+    ((given_up,),) = connection.execute(_GIVEN_UP, rows).fetchall()
+    connection.execute(_DATA, rows).fetchall()
+    return number, last, number + given_up
 
 
 def _differs(connection: duckdb.DuckDBPyConnection, frames: Sequence[Frame]) -> bool:
@@ -248,6 +259,5 @@ def _by_ranges(path: Path, problem: str) -> Finding:
 def _read_range(path: Path, start: int, stop: int) -> tuple[int, int, int] | None:
     # Each time anew: a checksum that does not fit can make DuckDB refuse everything else in the same database.
     with suppress(duckdb.Error), in_memory() as connection, attached(connection, path):
-        found: Any = connection.execute(_RANGE, [start, stop]).fetchall()[0]
-        return found[0], found[1], found[2]
+        return _read(connection, (start, stop))
     return None

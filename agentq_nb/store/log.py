@@ -26,7 +26,7 @@ from agentq_nb.store.maintenance import Maintenance
 from agentq_nb.store.names import real_path
 from agentq_nb.store.open_errors import cannot_open
 from agentq_nb.store.opening import describe_closed, prepare, tidy_up
-from agentq_nb.store.reading import Readers, Table, run_sql
+from agentq_nb.store.reading import Readers, Table, in_little_memory, run_sql
 from agentq_nb.store.row import Row
 from agentq_nb.store.times import utc
 from agentq_nb.store.writer import Connection, Writer
@@ -169,11 +169,14 @@ class EventLog:
 
     def fetch(self, query: str, parameters: Sequence[Any] = ()) -> recall.Rows:
         """Our own reads. From any thread; blocks. Raises StoreError, also when the log is closed meanwhile."""
+        return self._read(lambda cursor: cursor.execute(query, parameters).fetchall())
+
+    def _read(self, read: Callable[[Connection], recall.Rows]) -> recall.Rows:
         self._check()
         self._drained()
         try:
             with self._readers.cursor() as cursor:
-                return cursor.execute(query, parameters).fetchall()
+                return read(cursor)
         except duckdb.Error as error:
             self._check()
             raise self._not_read(error) from error
@@ -205,17 +208,29 @@ class EventLog:
         some_back = bool(self.fetch(recall.ANY_REDELIVERED))
         return self.fetch(recall.live_rows(some_back=some_back))
 
-    def actor_rows(self) -> recall.Rows:
-        """(actor id, input, state), JSON or None, of the actors that were not destroyed, oldest first."""
-        return self.fetch(recall.ACTOR_ROWS)
+    def actor_states(self) -> list[tuple[str, str | None]]:
+        """(actor id, state), JSON or None, of the actors that were not destroyed, oldest first."""
+        latest = self.fetch(recall.LATEST_STATES)
+        states: dict[int, str] = {}
+        for places in recall.pages([place for _, place in latest if place is not None]):
+            states.update(self._recall(recall.STATES, {"first": places[0], "last": places[-1], "places": places}))
+        return [(actor, states.get(place)) for actor, place in latest]
 
     def dead_counts(self) -> recall.Rows:
         """(actor id, queue, message id) of the dead letters, in the order of their sending."""
-        return self.fetch(recall.DEAD_COUNTS) if self.fetch(recall.ANY_FAILED) else []
+        return self._recall(recall.DEAD_COUNTS) if self.fetch(recall.ANY_FAILED) else []
 
     def pauses(self) -> recall.Rows:
         """(actor id, queue, until) of the queues paused last and not resumed since; ``until`` may be past by now."""
-        return self.fetch(recall.PAUSES)
+        return self._recall(recall.PAUSES)
+
+    def _recall(self, query: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> recall.Rows:
+        """A read at the beginning, when nothing else goes on."""
+
+        def read(cursor: Connection) -> recall.Rows:
+            return in_little_memory(cursor, lambda: cursor.execute(query, parameters).fetchall())
+
+        return self._read(read)
 
     def completed_keys(self) -> recall.Rows:
         """(number of actor, queue and idempotency key; sequence number) of completed messages that have a key."""

@@ -12,14 +12,16 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, cast
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar, cast
 
 import duckdb
 
 from agentq_nb.errors import SqlRefused, StoreError
 from agentq_nb.tables import Table
+
+T = TypeVar("T")
 
 _BLANK = r"(?>\s|--[^\n]*\n|/\*.*?\*/)*+"  # and comments, as far as they are not nested
 
@@ -99,6 +101,28 @@ class Readers:
                 cursor.interrupt()
             self._changed.wait_for(lambda: not self._active, timeout=10)
         del self._connection
+
+
+_USED = "select coalesce(sum(memory_usage_bytes), 0) from duckdb_memory() where tag <> 'BASE_TABLE'"
+_LITTLE_MEMORY = (32 << 20, 64 << 20, 256 << 20)
+"""Bytes beside those that hold more than copies of what is on the disk. The first is enough unless rows are very large."""
+
+
+def in_little_memory(connection: duckdb.DuckDBPyConnection, read: Callable[[], T]) -> T:
+    """Do ``read``, which may read much of the file, while nothing else reads or writes it. Raises what ``read`` raises.
+
+    DuckDB keeps each block that it has read as long as there is memory for it: all history, though hardly anything of it
+    is live. So it is given little.
+    """
+    ((used,),) = connection.execute(_USED).fetchall()
+    try:
+        for memory in _LITTLE_MEMORY:
+            connection.execute(f"set memory_limit = '{used + memory}B'")
+            with suppress(duckdb.OutOfMemoryException):
+                return read()
+    finally:
+        connection.execute("reset memory_limit")
+    return read()
 
 
 def checked(cursor: duckdb.DuckDBPyConnection, query: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 _FINAL = "('message.completed', 'message.failed', 'message.cancelled', 'message.expired')"
@@ -47,19 +48,25 @@ order by seq
 """
 
 
-ACTOR_ROWS = """
-select
-    actor_id,
-    (arg_max(data, seq) filter (kind = 'actor.created'))->'$.input',
-    (arg_max(data, seq) filter (kind = 'actor.state' and seq > born))->'$.state'
+# Only columns that are small: all states there ever were would be read otherwise, to find the latest.
+LATEST_STATES = """
+select actor_id, case when state > destroyed then state end
 from (
     select
-        *, coalesce(max(seq) filter (kind = 'actor.destroyed') over (partition by actor_id), 0) as born
+        actor_id, min(seq) as first, max(seq) as last,
+        max(seq) filter (kind = 'actor.state') as state,
+        coalesce(max(seq) filter (kind = 'actor.destroyed'), 0) as destroyed
     from events where kind in ('actor.created', 'actor.state', 'actor.destroyed')
+    group by actor_id
 )
-where seq > born
-group by actor_id
-order by min(seq)
+where last > destroyed
+order by first
+"""
+
+# The range lets DuckDB leave out groups of rows in which none of them is.
+STATES = """
+select seq, data->'$.state' from events
+where seq between $first and $last and seq in (select unnest($places::bigint[]))
 """
 
 _DEAD = f"""
@@ -128,6 +135,15 @@ select seq, kind from events where kind in ('host.started', 'host.stopped') and 
 """
 
 Rows = list[tuple[Any, ...]]
+
+_STATES_AT_ONCE = 200
+
+
+def pages(places: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Places of states in the log, in ascending order, in groups that are read at once."""
+    ascending = sorted(places)
+    for start in range(0, len(ascending), _STATES_AT_ONCE):
+        yield ascending[start : start + _STATES_AT_ONCE]
 
 
 def closed_cleanly(events: Rows) -> bool:

@@ -53,7 +53,7 @@ class Ledger:
         lost += [f"reply of {message}" for message in sorted(self.completed - completed) if message in queued]
         if not self.pruning:
             lost += [f"reply of {message}" for message in sorted(self.completed - completed - set(lost))]
-        states = [json.loads(state)["number"] for _, _, state in log.actor_rows() if state is not None]
+        states = [json.loads(state)["number"] for _, state in log.actor_states() if state is not None]
         if self.state and max(states, default=0) < self.state:
             lost.append(f"state {self.state}: found {states}")
         return lost

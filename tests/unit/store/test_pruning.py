@@ -49,9 +49,9 @@ def test_settled_history_goes_and_everything_that_is_needed_stays(path: Path) ->
         ]
         await append(log, *old, time=OLD)
         await append(log, event("message.completed", "settled lately"), *settled("new"), time=NEW)
-        live, dead, actors = log.live_rows(), log.dead_counts(), log.actor_rows()
+        live, dead, actors = log.live_rows(), log.dead_counts(), log.actor_states()
         assert await log.prune(LIMIT) == 13
-        assert (log.live_rows(), log.dead_counts(), log.actor_rows()) == (live, dead, actors)
+        assert (log.live_rows(), log.dead_counts(), log.actor_states()) == (live, dead, actors)
         assert [row[0] for row in log.fetch("select message_id from messages order by 1")] == [
             "again",
             "dead",
