@@ -216,7 +216,7 @@ class LocalLease:
 
 
 def _are_in_memory(entries: Sequence[Entry]) -> bool:
-    for entry in entries:
+    for entry in entries:  # noqa: SIM110  # all() takes three times as long for the one there mostly is
         if not entry.body:
             return False
     return True
