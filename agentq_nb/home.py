@@ -77,8 +77,8 @@ class Home:
             return None
         if not host.running:
             return host.door.failure or host.failure
-        unwritten = keeper and (keeper.failure.message if keeper.failure is not None else keeper.log.trouble)
-        return " ".join(filter(None, [unwritten, host.upkeep.trouble])) or None
+        kept = keeper and keeper.trouble
+        return " ".join(filter(None, [kept, host.upkeep.trouble])) or None
 
     @property
     def in_background(self) -> bool:

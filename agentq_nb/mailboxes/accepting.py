@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
-from agentq_nb.errors import IdempotencyConflict
+from agentq_nb.errors import IdempotencyConflict, StoreError
 from agentq_nb.mailboxes import rows
 from agentq_nb.mailboxes.keys import Clue, Name, digest
 from agentq_nb.mailboxes.ledger import Ledger
@@ -54,6 +54,33 @@ def _needs_a_look(ledger: Ledger, offers: Sequence[Offer]) -> bool:
 
 
 async def _look_and_take_in(ledger: Ledger, offers: Sequence[Offer]) -> Taken:
+    while True:
+        try:
+            return await _look_once(ledger, offers)
+        except _DigestNeeded as needed:
+            await _learn_digest(ledger, needed.entry)
+
+
+class _DigestNeeded(Exception):
+    """An offer is to be held against a live message whose body is in the log only. Nothing was taken in."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+
+
+async def _learn_digest(ledger: Ledger, entry: Entry) -> None:
+    """Raises StoreError, but not where the message has left its queue meanwhile."""
+    try:
+        (body,) = await ledger.read_bodies([entry])
+    except StoreError:
+        if not entry.gone:
+            raise
+    else:
+        entry.digest = await asyncio.to_thread(digest, body)
+
+
+async def _look_once(ledger: Ledger, offers: Sequence[Offer]) -> Taken:
+    """Raises _DigestNeeded."""
     if any(offer.idempotency_key is not None and _live(ledger.stock, offer) is None for offer in offers):
         await ledger.learn_keys()
     asked, clues = _what_to_look_for(ledger, offers)
@@ -119,7 +146,10 @@ def _row_of(connection: Connection, clue: Clue) -> tuple[str, str, str, str, str
 
 
 def _take_in(ledger: Ledger, offers: Sequence[Offer], known: Known | None) -> Taken:
-    """Decide by memory as it is now. Raises QueueFull and IdempotencyConflict: one that is refused takes the others along."""
+    """Decide by memory as it is now. One that is refused takes the others along.
+
+    Raises QueueFull, IdempotencyConflict, _DigestNeeded.
+    """
     stock = ledger.stock
     accepted: list[Accepted] = []
     entries: list[Entry] = []
@@ -144,9 +174,15 @@ def _take_in(ledger: Ledger, offers: Sequence[Offer], known: Known | None) -> Ta
 
 
 def _live_namesake(stock: Stock, offer: Offer) -> MessageId | None:
-    """The live message that has the offer's key, be it one of the same call. Raises IdempotencyConflict."""
+    """The live message that has the offer's key, be it one of the same call. Raises IdempotencyConflict, _DigestNeeded."""
     live = _live(stock, offer)
-    if live is not None and digest(stock.entries[live].body) != digest(offer.body):
+    if live is None:
+        return None
+    entry = stock.entries[live]
+    known = digest(entry.body) if entry.body else entry.digest
+    if known is None:
+        raise _DigestNeeded(entry)
+    if known != digest(offer.body):
         raise IdempotencyConflict(offer.idempotency_key or "", live)
     return live
 

@@ -51,6 +51,8 @@ def apply(ledger: Ledger, box: Box, commit: Commit) -> Applied:
         applied.arrivals = [
             ledger.stock.enter(offer) for offer in commit.schedule if offer.id not in ledger.stock.entries
         ]
+        for entry in applied.arrivals:
+            entry.first = ledger.log.last_seq + 1
         applied.rows += map(rows.queued, applied.arrivals)
     if commit.destroy:
         _destroy(ledger, box, applied)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentq_nb.mailboxes.memory import Box, Entry
+from agentq_nb.mailboxes.memory import LARGEST_BODY, Box, Entry
 from agentq_nb.naming import ActorId, MessageId
 from agentq_nb.store import EventLog
 
@@ -42,7 +42,7 @@ def recall(log: EventLog) -> Memory:
         memory.box(actor).shelf(queue).dead[message] = None
     memory.pauses += [(actor, queue, until) for actor, queue, until in log.pauses()]
     memory.last_life = log.last_life()
-    replay(memory.entries, log.live_rows())
+    replay(memory.entries, log.live_rows(LARGEST_BODY))
     for entry in memory.entries.values():
         entry.old = True
         shelf = memory.box(entry.actor).shelf(entry.queue)
@@ -64,11 +64,15 @@ def replay(entries: dict[MessageId, Entry], rows: Iterable[tuple[Any, ...]]) -> 
 
 
 def _queued(order: int, time: float, actor: ActorId, message: MessageId, facts: dict[str, Any]) -> Entry:
+    body = b""
+    if "body" in facts:
+        body = json.dumps(facts["body"], ensure_ascii=False, separators=(",", ":")).encode()
     return Entry(
         id=message,
         actor=actor,
         queue=facts["queue"],
-        body=json.dumps(facts["body"], ensure_ascii=False, separators=(",", ":")).encode(),
+        body=body,
+        size=len(body) or facts["size"],
         order=order,
         created_at=time,
         priority=facts.get("priority", 0),

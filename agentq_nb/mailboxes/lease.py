@@ -9,9 +9,12 @@ from agentq_nb.errors import LeaseLost, StoreError, Unavailable
 from agentq_nb.mailboxes import committing, rows
 from agentq_nb.mailboxes.committing import Applied
 from agentq_nb.mailboxes.ledger import Ledger
-from agentq_nb.mailboxes.memory import Box, Entry, Waiter
+from agentq_nb.mailboxes.memory import LARGEST_BODY, Box, Entry, Waiter
 from agentq_nb.mailboxes.protocol import Commit, Delivery, Take
 from agentq_nb.naming import MessageId
+
+_READ_AGAIN = 1.0
+"""Seconds after which a body that could not be read is tried again."""
 
 
 class LocalLease:
@@ -36,22 +39,69 @@ class LocalLease:
 
     async def turn(self, settle: Commit | None, take: Take) -> Sequence[Delivery]:
         self.check()
-        queues, limit, timeout = take
+        queues, limit, _ = take
         applied = None if settle is None else committing.apply(self._ledger, self._box, settle)
         entries = self._box.take(queues, limit)
-        if not entries:
+        if not entries or not _are_in_memory(entries):
             if applied is not None:
                 self._append(applied)
                 applied = None
-            deadline = self._deadline(timeout)
-            while not entries and not self._is_past(deadline):
-                await self._woken(queues, deadline)
-                entries = self._box.take(queues, limit)
+            entries = await self._readable(entries, take)
             if not entries:
                 return ()
         if (durable := self._write_starts(entries, applied)) is not None:
             await self._until_started(entries, durable)
         return [_delivery(entry) for entry in entries if entry.running]
+
+    async def _readable(self, entries: list[Entry], take: Take) -> list[Entry]:
+        """These, or else the first ones to come in time, with their bodies."""
+        queues, limit, timeout = take
+        deadline = self._deadline(timeout)
+        while True:
+            if not entries:
+                if self._is_past(deadline):
+                    return entries
+                await self._woken(queues, deadline)
+            elif _are_in_memory(entries) or (entries := await self._read(entries)):
+                return entries
+            entries = self._box.take(queues, limit)
+
+    async def _read(self, entries: list[Entry]) -> list[Entry]:
+        """Get large bodies from the log. Returns those that are still to be handed out; none when it cannot be read.
+
+        Until it is done nothing was handed out: all goes back to its place when it is cancelled or fails.
+        """
+        ledger = self._ledger
+        large = [entry for entry in entries if not entry.body]
+        for entry in entries:
+            entry.reading = True
+        try:
+            bodies = await ledger.read_bodies(large)
+        except StoreError:
+            self.check()
+            self._untake(entries, ledger.clock.time() + _READ_AGAIN)
+            return []
+        except BaseException:
+            if not self._over:
+                self._untake(entries)
+            raise
+        self.check()
+        for entry, body in zip(large, bodies, strict=True):
+            entry.body = body
+        for entry in entries:
+            entry.reading = False
+        self._put_back([entry for entry in entries if entry.cancelling])
+        return [entry for entry in entries if entry.running]
+
+    def _untake(self, entries: Sequence[Entry], until: float = 0.0) -> None:
+        """Back to where they were; ``until``: nothing overtakes those with large bodies, which are tried again then."""
+        for entry in entries:
+            if not entry.running:
+                continue
+            if entry.cancelling:
+                self._put_back([entry])
+            else:
+                self._ledger.stock.untake(entry, until if not entry.body else 0.0)
 
     async def until_due(self, queues: Collection[str] | None, timeout: float | None) -> None:
         self.check()
@@ -83,7 +133,8 @@ class LocalLease:
         try:
             await durable
         except asyncio.CancelledError:
-            self._put_back(entries)
+            if not self._over:
+                self._put_back(entries)
             raise
         except StoreError as error:
             raise LeaseLost(str(error)) from error
@@ -114,6 +165,8 @@ class LocalLease:
         if self._ledger.failure is not None:
             return
         for entry in entries:
+            if not entry.running:
+                continue
             self._ledger.stock.take_back(entry)
             if entry.cancelling:
                 self._ledger.write_settled([self._ledger.cancel(entry)])
@@ -146,7 +199,9 @@ class LocalLease:
             return
         self._over = True
         self._box.lease = None
-        self._put_back([entry for shelf in self._box.shelves.values() for entry in list(shelf.running.values())])
+        running = [entry for shelf in self._box.shelves.values() for entry in shelf.running.values()]
+        self._untake([entry for entry in running if entry.reading])
+        self._put_back(running)
         for shelf in self._box.shelves.values():
             self._ledger.stock.announce(shelf)
         for waiter in self._box.waiters:
@@ -160,11 +215,21 @@ class LocalLease:
             waiter.wake()
 
 
+def _are_in_memory(entries: Sequence[Entry]) -> bool:
+    for entry in entries:  # noqa: SIM110  # all() takes three times as long for the one there mostly is
+        if not entry.body:
+            return False
+    return True
+
+
 def _delivery(entry: Entry) -> Delivery:
+    body = entry.body
+    if entry.size > LARGEST_BODY:
+        entry.body = b""
     return Delivery(
         entry.id,
         entry.queue,
-        entry.body,
+        body,
         entry.failures,
         entry.crashes,
         entry.created_at,

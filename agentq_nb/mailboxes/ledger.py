@@ -7,6 +7,7 @@ The rooms of the local keeper share it: who is let in (``accepting``), what a le
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple
 
@@ -45,6 +46,8 @@ class Ledger:
         self.stock = Stock(clock)
         self.results = Results()
         self.failure: StoreError | None = None
+        self.unreadable: StoreError | None = None
+        """Why messages are not handed out whose bodies are in the log only."""
         self.broken = asyncio.Event()
         """Set when a write failed."""
         self.closed = False
@@ -55,7 +58,7 @@ class Ledger:
         """Go on from what this log held."""
         self.log = log
         log.on_failure(self.fail)
-        self.failure = None
+        self.failure = self.unreadable = None
         self.broken.clear()
         self.careful = not log.closed_cleanly()
         self.opened = earliest_id()
@@ -141,6 +144,19 @@ class Ledger:
     async def read(self, message: MessageId) -> StoredResult | None:
         """What the log says of a message; None when it says nothing."""
         return results.read(message, await asyncio.to_thread(self.log.message_rows, message))
+
+    async def read_bodies(self, entries: Sequence[Entry]) -> list[bytes]:
+        """The bodies of messages that are in the log only. Raises StoreError; it is trouble until one can be read."""
+        log = self.log
+        try:
+            bodies = await asyncio.to_thread(lambda: [log.body(entry.id, entry.first) for entry in entries])
+        except StoreError as error:
+            if self.log is log and not self.closed and self.unreadable is None:
+                self.unreadable = error
+                logging.getLogger("agentq").warning("%s It is tried again.", error.message)
+            raise
+        self.unreadable = None
+        return bodies
 
     async def learn_keys(self) -> None:
         """Know where the idempotency keys of earlier runs are."""

@@ -52,6 +52,12 @@ class LocalMailboxes:
         """Why nothing is written, from a failed write until :meth:`renew`."""
         return self._ledger.failure
 
+    @property
+    def trouble(self) -> str | None:
+        """What does not work just now, and is tried again."""
+        error = self._ledger.failure or self._ledger.unreadable
+        return self.log.trouble if error is None else error.message
+
     # --- beginning ----------------------------------------------------------------------------------------------------
 
     @classmethod

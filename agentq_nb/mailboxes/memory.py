@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Rank: TypeAlias = tuple[bool, int, int]
 
+LARGEST_BODY = 64 << 10
+"""Bytes of the largest body that is kept in memory. A larger one is read from the log when it is handed out."""
+
 # A message that was cancelled and put back has the rank of its former self, which may still lie in the heap.
 _serial = itertools.count()
 
@@ -29,6 +32,9 @@ class Entry:
     actor: ActorId
     queue: str
     body: bytes
+    """JSON; empty: it is large, and in the log only."""
+    size: int
+    """Bytes of the body."""
     order: int
     created_at: float
     priority: int = 0
@@ -41,6 +47,8 @@ class Entry:
     ended: int = 0
     """Attempts that failed or crashed, all of them."""
     running: bool = False
+    reading: bool = False
+    """It was taken, and its body is being read: nobody handles it yet."""
     gone: bool = False
     """Settled or cancelled: heaps drop it when they come to it."""
     cancelling: bool = False
@@ -49,6 +57,8 @@ class Entry:
     """Crashes in which it was not alone in flight; 0: it is no suspect."""
     started: int = 0
     """The place in the log of its last start before the file was opened."""
+    digest: bytes | None = None
+    """Of a large body, once it was compared with another (see ``keys``)."""
     first: int = 0
     """The place in the log before which it is not to be found."""
     starts: int = 0

@@ -13,7 +13,7 @@ from agentq_nb.clock import Clock
 from agentq_nb.errors import QueueFull
 from agentq_nb.mailboxes.fold import Memory
 from agentq_nb.mailboxes.keys import Keys
-from agentq_nb.mailboxes.memory import Box, Entry, Pausing, Shelf
+from agentq_nb.mailboxes.memory import LARGEST_BODY, Box, Entry, Pausing, Shelf
 from agentq_nb.mailboxes.protocol import FinalStatus, MessageStatus, Offer, QueueStatus, StoredResult
 from agentq_nb.mailboxes.suspects import Suspects
 from agentq_nb.mailboxes.timetable import Timetable
@@ -74,7 +74,7 @@ class Stock:
         now = self._clock.time()
         due = now + delay if delay else 0.0
         self._order += 1
-        entry = Entry(message, actor, queue, body, self._order, now, priority, due, False, key)
+        entry = Entry(message, actor, queue, body, len(body), self._order, now, priority, due, False, key)
         self.hold(entry, shelf)
         if key is not None:
             self.keys.name((actor, queue, key), message)
@@ -111,8 +111,10 @@ class Stock:
                 self.place(entry)
 
     def place(self, entry: Entry) -> None:
-        """Onto its shelf: ready, or delayed until it is due."""
+        """Onto its shelf: ready, or delayed until it is due. It is durable, so a large body need not be kept."""
         shelf = entry.shelf
+        if entry.size > LARGEST_BODY:
+            entry.body = b""
         if entry.due and entry.due > self._clock.time():
             shelf.delayed[entry.id] = entry
             if entry.in_order:
@@ -138,6 +140,18 @@ class Stock:
         entry.running = False
         if self.suspects:
             self.suspects.ended(entry)
+
+    def untake(self, entry: Entry, until: float = 0.0) -> None:
+        """It was taken and not handed out: back to its place. ``until``: nothing of its queue is ready before then."""
+        shelf = entry.shelf
+        shelf.running.pop(entry.id, None)
+        entry.running = entry.reading = False
+        if until:
+            entry.due = until
+            shelf.blockers.add(entry)
+        self.place(entry)
+        if self.suspects:
+            self.suspects.untaken()
 
     def remove(self, entry: Entry, status: FinalStatus) -> None:
         """It is settled: out of memory. A message that did not complete frees its idempotency key."""
@@ -168,7 +182,8 @@ class Stock:
             self.suspects.ended(entry)
 
     def running(self) -> list[Entry]:
-        return [entry for entry in self.entries.values() if entry.running]
+        """What was handed out."""
+        return [entry for entry in self.entries.values() if entry.running and not entry.reading]
 
     # --- pauses -------------------------------------------------------------------------------------------------------
 

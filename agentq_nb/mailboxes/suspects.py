@@ -121,6 +121,11 @@ class Suspects:
         elif self._asked is not None:
             self._wake()
 
+    def untaken(self) -> None:
+        """One was put back before anybody handled it: it is what it was, and others may have waited for it."""
+        if self._asked is not None:
+            self._wake()
+
     def _handled(self) -> bool:
         return any(entry.running for entry in self._suspects.values())
 

@@ -203,10 +203,13 @@ class EventLog:
                 f"{str(error).partition(chr(10))[0]}. They are durable in {journal_of(self.path).name}. Make room on the disk."
             ) from error
 
-    def live_rows(self) -> recall.Rows:
-        """(seq, seconds since 1970, kind, actor id, message id, data) of all messages that are not settled, in order."""
+    def live_rows(self, largest_body: int | None = None) -> recall.Rows:
+        """(seq, seconds since 1970, kind, actor id, message id, data) of all messages that are not settled, in order.
+
+        In place of a body of more than ``largest_body`` bytes there is only its ``size``.
+        """
         some_back = bool(self.fetch(recall.ANY_REDELIVERED))
-        return self.fetch(recall.live_rows(some_back=some_back))
+        return self.fetch(recall.live_rows(some_back=some_back, largest_body=largest_body))
 
     def actor_states(self) -> list[tuple[str, str | None]]:
         """(actor id, state), JSON or None, of the actors that were not destroyed, oldest first."""
@@ -239,6 +242,13 @@ class EventLog:
     def message_rows(self, message_id: str) -> recall.Rows:
         """(seq, seconds since 1970, kind, actor id, message id, data) of one message, in order."""
         return self.fetch(recall.MESSAGE_ROWS, [message_id])
+
+    def body(self, message_id: str, first: int) -> bytes:
+        """The body of a message that was written at ``first`` or later, as JSON. Raises StoreError."""
+        found = self.fetch(recall.BODY, [first, message_id])
+        if not found:
+            raise StoreError(f"The body of message {message_id} is not in {self.path}. See %agentq doctor.")
+        return found[0][0]
 
     def closed_cleanly(self) -> bool:
         """The host before this one said that it stopped, or there was none."""

@@ -30,19 +30,37 @@ having arg_max(kind, seq) <> 'message.redelivered'
 """
 
 
-def live_rows(*, some_back: bool) -> str:
+# The whole text is measured first, which is all there is to do for most rows.
+_WITHOUT_LARGE_BODY = """
+case when kind = 'message.queued' and strlen(data) > {largest} and strlen((data->'$.body')::varchar) > {largest}
+then json_merge_patch(data, json_object('body', null, 'size', strlen((data->'$.body')::varchar)))
+else data end
+"""
+
+# DuckDB takes the body out of the row's text, and Python's lock is held only to copy it.
+BODY = """
+select encode((data->'$.body')::varchar) from events
+where seq >= $1 and message_id = $2 and kind = 'message.queued'
+limit 1
+"""
+
+
+def live_rows(*, some_back: bool, largest_body: int | None = None) -> str:
     """All rows of messages that are not settled. ``some_back``: some message was put back after it was settled.
+
+    In place of a body of more than ``largest_body`` bytes there is only its ``size``.
 
     The sent ones are held against the settled ones first, and the rest of the rows only against the few that are left:
     half the time of doing both at once.
     """
+    data = "data" if largest_body is None else _WITHOUT_LARGE_BODY.format(largest=largest_body)
     return f"""
 with live as materialized (
     select message_id from events sent
     anti join ({_SETTLED_SOME_BACK if some_back else _SETTLED}) settled using (message_id)
     where sent.kind = 'message.queued'
 )
-select seq, epoch(time), kind, actor_id, message_id, data from events
+select seq, epoch(time), kind, actor_id, message_id, {data} from events
 where message_id in (from live)
 order by seq
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.mailboxes.conformance.changing import Changing
+from tests.unit.mailboxes.conformance.large import Large
 from tests.unit.mailboxes.conformance.leasing import Leasing
 from tests.unit.mailboxes.conformance.pausing import Pausing
 from tests.unit.mailboxes.conformance.receiving import Receiving
@@ -18,5 +19,5 @@ from tests.unit.mailboxes.conformance.waiting import Waiting
 
 
 @pytest.mark.anyio
-class Conformance(Sending, Receiving, Settling, Changing, Pausing, Leasing, Waiting, Restarting):
+class Conformance(Sending, Receiving, Settling, Changing, Pausing, Leasing, Waiting, Restarting, Large):
     """All of it."""
