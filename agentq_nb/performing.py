@@ -67,7 +67,7 @@ class Performance:
         if self._timer is not None:
             return
         self.task.cancel()
-        self._timer = self._clock.call_at(self._clock.time() + GRACE_AFTER_CANCEL, self._abandon)
+        self._timer = self._clock.call_later(GRACE_AFTER_CANCEL, self._abandon)
 
     def stand_down(self) -> None:
         """It was stopped because of a message, has let go of it and goes on: it is not to be given up."""

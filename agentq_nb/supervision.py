@@ -28,8 +28,13 @@ class Supervisor:
     def __init__(self, activation: Activation) -> None:
         self._activation = activation
         self.run_state: RunState = "none"
-        self.restarts_at: float | None = None
+        self._restarts: float | None = None
+
+    @property
+    def restarts_at(self) -> float | None:
         """When ``run`` is started again, in seconds since 1970; None while it runs."""
+        clock = self._activation.clock
+        return None if self._restarts is None else clock.time() + max(0.0, self._restarts - clock.monotonic())
 
     def is_idle(self) -> bool:
         """Whether ``run`` does nothing but wait for messages."""
@@ -49,7 +54,7 @@ class Supervisor:
         while activation.closing is None:
             settled_before = activation.holdings.settled
             call = Call(activation.actor_id, "run", "run")
-            self.run_state, self.restarts_at = "running", None
+            self.run_state, self._restarts = "running", None
             performance = activation.perform(call, activation.run)
             error = await performance.finished
             interrupted = any(receiver.interrupted for receiver in call.receivers)
@@ -92,7 +97,7 @@ class Supervisor:
     async def _wait_to_restart(self, seconds: float) -> None:
         if seconds > 0:
             activation = self._activation
-            self.run_state, self.restarts_at = "restarting", activation.clock.time() + seconds
+            self.run_state, self._restarts = "restarting", activation.clock.monotonic() + seconds
             activation.changed()
             await activation.clock.sleep(seconds)
 
