@@ -21,6 +21,7 @@ from agentq_nb.mailboxes.mending import Mender
 from agentq_nb.mailboxes.retention import Retention
 from agentq_nb.places import workspaces_path
 from agentq_nb.store import EventLog
+from agentq_nb.threads import in_long_thread
 from agentq_nb.upkeep import Part
 
 
@@ -142,11 +143,11 @@ class Home:
         def open_log() -> EventLog:
             return EventLog.open(self._store, holder=self._holder, accept_loss=accept_loss)
 
-        log = await asyncio.to_thread(open_log)
+        log = await in_long_thread(open_log)
         try:
             keeper = await LocalMailboxes.open(log, facts={"version": _version(), **self._holder})
         except BaseException:
-            await asyncio.to_thread(log.close)
+            await in_long_thread(log.close)
             raise
         companions = [Part("Opening the file again after a failed write", Mender(keeper, open_log).work, waits=True)]
         if self.retention is not None:

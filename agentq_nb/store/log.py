@@ -30,6 +30,7 @@ from agentq_nb.store.reading import Readers, Table, run_sql
 from agentq_nb.store.row import Row
 from agentq_nb.store.times import utc
 from agentq_nb.store.writer import Connection, Writer
+from agentq_nb.threads import in_long_thread
 
 T = TypeVar("T")
 
@@ -187,7 +188,7 @@ class EventLog:
         Raises SqlRefused.
         """
         self._check()
-        await asyncio.to_thread(self._drained)
+        await in_long_thread(self._drained)
         return await run_sql(self._readers, query, parameters)
 
     def _drained(self) -> None:
