@@ -11,6 +11,7 @@ from agentq_nb.backoff import backoff
 from agentq_nb.calls import Call
 from agentq_nb.declarations import Retry
 from agentq_nb.errors import ActionNotFound, AgentqError, LeaseLost, Unavailable, ValidationFailed
+from agentq_nb.interrupts import from_outside
 from agentq_nb.mailboxes.protocol import Commit, Delivery, Settlement, Take
 from agentq_nb.messages import SCHEDULE_QUEUE, describe
 
@@ -132,7 +133,7 @@ class Supervisor:
     def _ended(self, delivery: Delivery, error: BaseException | None) -> Commit:
         if error is None:
             return Commit([Settlement(delivery, "completed")])
-        if isinstance(error, asyncio.CancelledError):
+        if isinstance(error, asyncio.CancelledError) or from_outside(error):
             return Commit([Settlement(delivery, "released", front=True)])
         described: dict[str, Any] = describe(error)
         self._activation.note_error(described)
