@@ -161,11 +161,11 @@ class Home:
 
     # --- moving out ---------------------------------------------------------------------------------------------------
 
-    async def stop(self) -> None:
-        """End the host, its thread and the file, if there is one."""
+    async def stop(self) -> str | None:
+        """End the host, its thread and the file, if there is one. What was lost by that, since the file is gone."""
         host, thread = self._host, self._thread
         if host is None:
-            return
+            return None
         atexit.unregister(self.at_exit)
         if host.door.open:
             await host.door.enter(host.stop)
@@ -176,6 +176,7 @@ class Home:
                 await asyncio.wrap_future(thread.gone)
         if self._host is host:
             self._host = self._thread = None
+        return None if self._keeper is None else self._keeper.log.loss
 
     def at_exit(self) -> None:
         """The process ends in an orderly way: what is in flight is put back instead of counting as a crash."""

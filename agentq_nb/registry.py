@@ -120,7 +120,9 @@ class Registry:
             with anyio.move_on_after(_LAST_LOOKS):
                 for last_look in list(self.before_stop):
                     await last_look()
-        await self.home.stop()
+        if (loss := await self.home.stop()) is not None:
+            logging.getLogger("agentq").warning("%s", loss)
+            self.notices = [*self.notices, loss]
         for call in list(self.on_stop):
             try:
                 call()

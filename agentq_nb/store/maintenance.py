@@ -25,6 +25,7 @@ from agentq_nb.store import compaction, exporting, pruning
 from agentq_nb.store.database_file import DatabaseFile
 from agentq_nb.store.reading import Readers
 from agentq_nb.store.row import Row, row
+from agentq_nb.store.schema import wal_of
 from agentq_nb.threads import in_long_thread, to_its_end
 
 T = TypeVar("T")
@@ -177,10 +178,15 @@ class Maintenance:
         exporting.check_target(target)
         stop = threading.Event()
         try:
-            sizes = await self._slice(lambda _: self._source.hold(stop))
+            sizes = await self._slice(lambda _: self._hold(stop))
             await _whole(in_long_thread(self._source.export, target, sizes, stop), stop.set)
         finally:
             self._source.release(stop)
+
+    def _hold(self, stop: threading.Event) -> tuple[int, int]:
+        if not wal_of(self._file.path).exists():
+            self._checkpoint_now()  # it was deleted: its rows are DuckDB's only, who puts them into the database
+        return self._source.hold(stop)
 
     # --- what they share ----------------------------------------------------------------------------------------------
 
