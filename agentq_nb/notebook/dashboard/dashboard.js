@@ -1,8 +1,8 @@
 // The page's side of every live view of agentq. One module, no build step, nothing loaded from elsewhere.
 //
 // Whatever comes from the kernel is data: it goes into text nodes and nowhere else. The protocol is told in feed.py and
-// deltas.py; moments are the kernel's, in
-// seconds since 1970; lengths and rates go by its monotonic clock, since the other one can be set.
+// deltas.py; moments are the kernel's, in seconds since 1970; lengths and rates go by its monotonic clock, since the
+// other one can be set.
 
 const SVG = "http://www.w3.org/2000/svg";
 const HISTORY = 300; // seconds that a queue's line shows
