@@ -65,7 +65,7 @@ def _limit(activation: Activation, performance: Performance) -> None:
     limit = activation.cls.declared.action_timeout
     if limit is not None:
         timed_out = ActionTimedOut(activation.actor_id, performance.call.name, limit)
-        timer = activation.clock.call_at(activation.clock.time() + limit, lambda: performance.stop(timed_out))
+        timer = activation.clock.call_later(limit, lambda: performance.stop(timed_out))
         performance.finished.add_done_callback(lambda _: timer.cancel())
 
 

@@ -23,6 +23,7 @@ from agentq_nb.facilities import Records
 from agentq_nb.fitting import load_state
 from agentq_nb.holding import Holdings, Receiver
 from agentq_nb.idleness import Idleness
+from agentq_nb.interrupts import from_outside
 from agentq_nb.mailboxes.protocol import Commit, Lease, Offer, Settlement
 from agentq_nb.messages import describe
 from agentq_nb.naming import ActorId, MessageId, actor_name
@@ -146,7 +147,12 @@ class Activation:
         self.committed = load_state(self.cls, self.actor_id, encoded)
         instance = self.instance = object.__new__(self.cls)
         instance.runtime = self.runtime
-        instance.__init__()
+        try:
+            instance.__init__()
+        except Exception:
+            raise
+        except BaseException as error:  # it would end the host, with every other actor
+            raise presentable(error, "constructor", self.actor_id) from error
         if encoded is None:
             await self._create(instance, input)
         await self.hook("on_wake", instance.on_wake)
@@ -237,7 +243,7 @@ class Activation:
         An action or hook that failed leaves no state; one whose state does not fit its type has failed.
         """
         changes: dict[str, Any] = {}
-        if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
+        if isinstance(error, asyncio.CancelledError) or from_outside(error):
             for receiver in call.receivers:
                 receiver.interrupted = receiver.interrupted or "stopped"
         if error is None:

@@ -23,32 +23,49 @@ class Timer(Protocol):
 
 
 class Clock(Protocol):
-    """Wall-clock time (due times are kept across restarts, so they cannot be monotonic) and calls at a time."""
+    """Two kinds of time, which are never mixed.
+
+    Moments that are stored (when a message is due, when a pause ends) are on the wall clock, since they outlive the
+    process; they follow it when it is set. Lengths (timeouts, graces, backoffs) are on the monotonic clock, which nobody
+    can set.
+    """
 
     def time(self) -> float:
-        """Seconds since 1970, UTC."""
+        """The wall clock: seconds since 1970, UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since a moment of no meaning: only differences count."""
         ...
 
     def call_at(self, when: float, call: Callable[[], None]) -> Timer:
-        """Make ``call`` in the running event loop once ``time()`` reaches ``when``."""
+        """Make ``call`` in the running event loop once ``time()`` has reached ``when``, or some seconds after a jump."""
+        ...
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """Make ``call`` in the running event loop after ``seconds``, however the wall clock is set meanwhile."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Return after ``seconds``."""
+        """Return after ``seconds``, however the wall clock is set meanwhile."""
         ...
 
 
-# A long timer is cut into pieces so that a changed wall clock, or a machine that slept, is noticed within a minute.
-_LONGEST = 60.0
+_LOOK_EVERY = 2.0
+"""Seconds between two looks at the wall clock while a moment is waited for: nothing tells when it is set."""
 
 
 class SystemClock:
-    """The machine's clock and the running event loop's timers."""
+    """The machine's clocks and the running event loop's timers."""
 
+    monotonic = staticmethod(time.monotonic)
     time = staticmethod(time.time)
 
     def call_at(self, when: float, call: Callable[[], None]) -> Timer:
         return _WallTimer(when, call, asyncio.get_running_loop())
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        return asyncio.get_running_loop().call_later(seconds, call)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -64,7 +81,7 @@ class _WallTimer:
 
     def _arm(self) -> None:
         left = self._when - time.time()
-        self._handle = self._loop.call_later(max(0.0, min(left, _LONGEST)), self._ring)
+        self._handle = self._loop.call_later(max(0.0, min(left, _LOOK_EVERY)), self._ring)
 
     def _ring(self) -> None:
         if time.time() < self._when:

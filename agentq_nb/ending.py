@@ -42,7 +42,7 @@ async def _let_finish(activation: Activation) -> None:
     runtime = activation.runtime
     until: float | None = None
     while (activation.performances or runtime.kept_awake) and activation.closing != "without its store":
-        now = activation.clock.time()
+        now = activation.clock.monotonic()
         busy = activation.holdings.busy or activation.acting or runtime.kept_awake
         if busy and activation.closing != "stopping":
             until = None
@@ -75,7 +75,7 @@ async def _all_finished(activation: Activation, timeout: float | None) -> None:
 
     for future in left.copy():
         future.add_done_callback(one_more)
-    timer = None if timeout is None else activation.clock.call_at(activation.clock.time() + timeout, expire)
+    timer = None if timeout is None else activation.clock.call_later(timeout, expire)
     try:
         await enough
         await asyncio.sleep(0)
@@ -99,5 +99,5 @@ async def _last_hook(activation: Activation, instance: Actor) -> None:
 
 def stop_later(performance: Performance, clock: Clock) -> None:
     """A hook has the same grace as everything else when the actor ends."""
-    timer = clock.call_at(clock.time() + GRACE, performance.stop)
+    timer = clock.call_later(GRACE, performance.stop)
     performance.finished.add_done_callback(lambda _: timer.cancel())

@@ -108,8 +108,7 @@ class Holdings:
         receiver.interrupted = None
         if limit is not None:
             owner = self._owner
-            until = owner.clock.time() + limit
-            receiver.timer = owner.clock.call_at(until, lambda: owner.interrupt(receiver, "timed_out"))
+            receiver.timer = owner.clock.call_later(limit, lambda: owner.interrupt(receiver, "timed_out"))
 
     def leave(self, receiver: Receiver) -> None:
         """It holds nothing any more and asks for nothing: others may."""

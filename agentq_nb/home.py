@@ -21,6 +21,7 @@ from agentq_nb.mailboxes.mending import Mender
 from agentq_nb.mailboxes.retention import Retention
 from agentq_nb.places import workspaces_path
 from agentq_nb.store import EventLog
+from agentq_nb.threads import in_long_thread
 from agentq_nb.upkeep import Part
 
 
@@ -142,11 +143,11 @@ class Home:
         def open_log() -> EventLog:
             return EventLog.open(self._store, holder=self._holder, accept_loss=accept_loss)
 
-        log = await asyncio.to_thread(open_log)
+        log = await in_long_thread(open_log)
         try:
             keeper = await LocalMailboxes.open(log, facts={"version": _version(), **self._holder})
         except BaseException:
-            await asyncio.to_thread(log.close)
+            await in_long_thread(log.close)
             raise
         companions = [Part("Opening the file again after a failed write", Mender(keeper, open_log).work, waits=True)]
         if self.retention is not None:
@@ -160,11 +161,11 @@ class Home:
 
     # --- moving out ---------------------------------------------------------------------------------------------------
 
-    async def stop(self) -> None:
-        """End the host, its thread and the file, if there is one."""
+    async def stop(self) -> str | None:
+        """End the host, its thread and the file, if there is one. What was lost by that, since the file is gone."""
         host, thread = self._host, self._thread
         if host is None:
-            return
+            return None
         atexit.unregister(self.at_exit)
         if host.door.open:
             await host.door.enter(host.stop)
@@ -175,6 +176,7 @@ class Home:
                 await asyncio.wrap_future(thread.gone)
         if self._host is host:
             self._host = self._thread = None
+        return None if self._keeper is None else self._keeper.log.loss
 
     def at_exit(self) -> None:
         """The process ends in an orderly way: what is in flight is put back instead of counting as a crash."""

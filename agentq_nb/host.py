@@ -98,7 +98,7 @@ class Host:
 
     async def start(self) -> None:
         """Begin: actors with due work wake."""
-        self._started_at = self.clock.time()
+        self._started_at = self.clock.monotonic()
         ready = asyncio.Event()
         self._main = self.door.loop.create_task(self._live(ready), name="agentq host", context=Context())
         await ready.wait()
@@ -350,7 +350,7 @@ class Host:
             running=True,
             store=self.log().path,
             background=self.door.apart,
-            uptime=self.clock.time() - self._started_at,
+            uptime=self.clock.monotonic() - self._started_at,
             notices=[*notices, *self.log().notices],
             trouble=trouble,
             stall=self._stalls.last,

@@ -22,19 +22,19 @@ class Idleness:
         if not idle:
             self._since = None
         elif self._since is None:
-            self._since = self._clock.time()
+            self._since = self._clock.monotonic()
             if self._timer is None and self._timeout is not None:
-                self._timer = self._clock.call_at(self._since + self._timeout, self._ring)
+                self._timer = self._clock.call_later(self._timeout, self._ring)
 
     def _ring(self) -> None:
         self._timer = None
         if self._since is None or self._timeout is None:
             return
-        until = self._since + self._timeout
-        if self._clock.time() >= until:
+        left = self._since + self._timeout - self._clock.monotonic()
+        if left <= 0:
             self._sleep()
         else:
-            self._timer = self._clock.call_at(until, self._ring)
+            self._timer = self._clock.call_later(left, self._ring)
 
     def close(self) -> None:
         if self._timer is not None:

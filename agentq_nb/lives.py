@@ -48,7 +48,7 @@ class Lives:
         """One more life is over."""
         actor = activation.actor_id
         if activation.closing == "going to sleep" and not activation.holdings.settled:
-            self._idle[actor] = (self._idle.get(actor, (0, 0.0))[0] + 1, self._clock.time())
+            self._idle[actor] = (self._idle.get(actor, (0, 0.0))[0] + 1, self._clock.monotonic())
         else:
             self._idle.pop(actor, None)
         self._last_errors.pop(actor, None)
@@ -81,7 +81,7 @@ class Lives:
     async def pause_after_idle_ones(self, actor: ActorId) -> None:
         """One that goes to sleep again and again and leaves its due work lying must not be woken without a pause."""
         lives, ended = self._idle.get(actor, (0, 0.0))
-        if self._clock.time() - ended >= 1.0:
+        if self._clock.monotonic() - ended >= 1.0:
             self._idle.pop(actor, None)
         elif lives > 1:
             await self._clock.sleep(backoff(lives - 1))

@@ -25,6 +25,7 @@ class Performance:
     def __init__(self, call: Call, function: Callable[[], Any], clock: Clock) -> None:
         loop = asyncio.get_running_loop()
         self.call = call
+        self._loop = loop
         self.finished: asyncio.Future[BaseException | None] = loop.create_future()
         """Done when the call ended or was given up: None when it returned, else what it raised."""
         self.result: Any = None
@@ -39,16 +40,16 @@ class Performance:
 
     async def _perform(self, function: Callable[[], Any]) -> None:
         current_call.set(self.call)
-        error: BaseException | None = None
+        error: BaseException | None = None  # only a call that returned leaves it so
         try:
             result = function()
             self.result = await result if inspect.isawaitable(result) else result
         except asyncio.CancelledError as cancelled:
             error = cancelled if self.stopped else _cancelled_by_itself(self.call, cancelled)
-        except GeneratorExit:
-            raise
         except BaseException as raised:  # an agent's sys.exit() must not end the kernel
             error = raised
+            if isinstance(raised, GeneratorExit) and not self._loop.is_running():
+                raise  # nobody raised it: the coroutine is dropped with its loop
         finally:
             if self._timer is not None:
                 self._timer.cancel()
@@ -67,7 +68,7 @@ class Performance:
         if self._timer is not None:
             return
         self.task.cancel()
-        self._timer = self._clock.call_at(self._clock.time() + GRACE_AFTER_CANCEL, self._abandon)
+        self._timer = self._clock.call_later(GRACE_AFTER_CANCEL, self._abandon)
 
     def stand_down(self) -> None:
         """It was stopped because of a message, has let go of it and goes on: it is not to be given up."""

@@ -128,7 +128,7 @@ class Mailbox:
         commit = self._settlement(receiver)
         receiver.names, receiver.completable = names, completable
         take = Take(names, count, 0)
-        deadline = None if timeout is None else clock.time() + timeout
+        deadline = None if timeout is None else clock.monotonic() + timeout
         while True:
             if self._may_ask(receiver):
                 received = await self._ask(receiver, commit, take)
@@ -144,7 +144,7 @@ class Mailbox:
             if slices.over():
                 await slices.next()
                 continue
-            left = None if deadline is None else deadline - clock.time()
+            left = None if deadline is None else deadline - clock.monotonic()
             if left is not None and left <= 0:
                 await asyncio.sleep(0)  # who asks again and again leaves the loop to others
                 return []
@@ -268,8 +268,7 @@ class Mailbox:
         if left is None:
             await self._holdings.until_freed()
             return
-        clock = self._owner.clock
-        timer = clock.call_at(clock.time() + left, scope.cancel)
+        timer = self._owner.clock.call_later(left, scope.cancel)
         try:
             await self._holdings.until_freed()
         finally:

@@ -10,6 +10,7 @@ from typing import Any
 from agentq_nb.errors import StoreError
 from agentq_nb.naming import ActorId
 from agentq_nb.store import EventLog, row
+from agentq_nb.threads import in_thread
 
 
 class ActorRecords:
@@ -38,7 +39,7 @@ class ActorRecords:
     async def fetch(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         log = self._log()
         await log.flushed()
-        return await asyncio.to_thread(log.fetch, query, parameters)
+        return await in_thread(log.fetch, query, parameters)
 
 
 def _retrieve(written: asyncio.Future[None]) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Collection, Mapping
 from typing import Any, cast
+
+from agentq_nb.secret_search import SecretSearch, as_bytes, as_text
+from agentq_nb.threads import in_long_thread
 
 SHORTEST_SECRET = 8
 """Characters; what is shorter is too likely to be an ordinary word."""
 
+_LONG = 1 << 20
+"""Characters; looking through more holds up the event loop for several milliseconds."""
 
 _SECRET_NAMES = {"APIKEY", "KEY", "PASSPHRASE", "PASSWD", "PASSWORD", "PAT", "SECRET", "TOKEN"}
 """Parts of a variable's name that make it one of a secret."""
@@ -23,18 +27,18 @@ class Redactor:
     """
 
     def __init__(self) -> None:
-        self._names: dict[str, str] = {}
         self._public: set[str] = set()
-        self._ready: re.Pattern[str] | None = None
+        self.search = SecretSearch({})
+        """Finds the secrets that are known now."""
 
     def add(self, environment: Mapping[str, str], public: Collection[str] = ()) -> None:
         """Take the values of these variables for secrets, but not the ``public`` ones and not those too short."""
         self._public.update(public)
         new = {name: value for name, value in environment.items() if name not in public and not self._knows(value)}
         if new:
-            # A new dictionary, since another thread may be reading the old one.
-            self._names = {form: name for name, value in new.items() for form in _forms(value)} | self._names
-            self._ready = None
+            # A new object, since another thread may be using the old one.
+            names = {form: name for name, value in new.items() for form in _forms(value)} | self.search.names
+            self.search = SecretSearch(names)
         if self is not _given:
             _given.add(environment, public)
 
@@ -45,8 +49,16 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """``text`` without secrets."""
-        pattern = self._pattern()
-        return text if pattern is None else pattern.sub(lambda found: f"[redacted {self._names[found[0]]}]", text)
+        data = as_bytes(text)
+        shown, here = list[bytes](), 0
+        for start, end, name in self.search.find(data):
+            shown += (data[here:start], _mark(name))
+            here = end
+        return as_text(b"".join([*shown, data[here:]])) if shown else text
+
+    async def long_text(self, text: str) -> str:
+        """``text`` without secrets, looked through in a thread where it is long."""
+        return self.text(text) if len(text) < _LONG else await in_long_thread(self.text, text)
 
     def data(self, value: Any) -> Any:
         """JSON-like data without secrets, in keys neither."""
@@ -60,30 +72,8 @@ class Redactor:
             return [self.data(item) for item in items]
         return value
 
-    def split(self, text: str) -> int:
-        """Where to cut ``text`` so that no secret that is complete, or may become so, lies across the cut."""
-        longest = max(map(len, self._names), default=0)
-        cut = len(text)
-        for start in range(max(0, len(text) - longest + 1), len(text)):
-            end = text[start:]
-            if any(len(secret) > len(end) and secret.startswith(end) for secret in self._names):
-                cut = start
-                break
-        pattern = self._pattern()
-        for found in pattern.finditer(text) if pattern is not None else ():
-            if found.start() < cut < found.end():
-                return found.start()
-        return cut
-
     def _knows(self, value: str) -> bool:
-        return len(value) < SHORTEST_SECRET or value in self._names
-
-    def _pattern(self) -> re.Pattern[str] | None:
-        if self._ready is None and self._names:
-            # The longest first, so that a secret that begins like another one is taken out whole.
-            ordered = sorted(self._names, key=len, reverse=True)
-            self._ready = re.compile("|".join(map(re.escape, ordered)))
-        return self._ready
+        return len(value) < SHORTEST_SECRET or value in self.search.names
 
 
 _given = Redactor()
@@ -101,21 +91,36 @@ class StreamRedactor:
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
-        self._waiting = ""
+        self._waiting = b""
 
     def feed(self, text: str) -> str:
         """The text that can be shown by now; may be empty."""
-        self._waiting += text
-        cut = self._redactor.split(self._waiting)
-        safe, self._waiting = self._waiting[:cut], self._waiting[cut:]
-        return self._redactor.text(safe)
+        shown, self._waiting = self._split(self._waiting + as_bytes(text))
+        return as_text(shown)
 
     def finish(self) -> str:
         """What was waiting, now that nothing more comes. A secret that was cut off in the middle is one all the same."""
-        rest, self._waiting = self._waiting, ""
-        cut = self._redactor.split(rest)
-        begun = rest[cut:]
-        return self._redactor.text(rest[:cut]) + ("[redacted]" if len(begun) >= SHORTEST_SECRET else begun)
+        shown, rest = self._split(self._waiting)
+        self._waiting = b""
+        begun = as_text(rest)
+        return as_text(shown) + ("[redacted]" if len(begun) >= SHORTEST_SECRET else begun)
+
+    def _split(self, data: bytes) -> tuple[bytes, bytes]:
+        """What can be shown, without secrets, and what has to wait: a secret that is complete, or may become so."""
+        search = self._redactor.search
+        cut = search.beginning(data)
+        shown, here = list[bytes](), 0
+        for start, end, name in search.find(data):
+            if end > cut:
+                cut = min(cut, start)
+                break
+            shown += (data[here:start], _mark(name))
+            here = end
+        return b"".join([*shown, data[here:cut]]), data[cut:]
+
+
+def _mark(name: str) -> bytes:
+    return as_bytes(f"[redacted {name}]")
 
 
 def _forms(value: str) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
@@ -25,6 +24,7 @@ from agentq_nb.places import notebook_path, store_path
 from agentq_nb.standing import HostStatus
 from agentq_nb.store import EventLog, Table
 from agentq_nb.store.names import real_path
+from agentq_nb.threads import in_long_thread
 
 Returned = TypeVar("Returned")
 
@@ -99,7 +99,7 @@ class Registry:
         """
         global _latest
         if not self.running and not new:
-            found = await asyncio.to_thread(check_before_begun, self.store_path, self._notebook)
+            found = await in_long_thread(check_before_begun, self.store_path, self._notebook)
             self.notices = [*self._said_of_place, *found]
         await self.home.start(accept_loss, background)
         _latest = self
@@ -120,7 +120,9 @@ class Registry:
             with anyio.move_on_after(_LAST_LOOKS):
                 for last_look in list(self.before_stop):
                     await last_look()
-        await self.home.stop()
+        if (loss := await self.home.stop()) is not None:
+            logging.getLogger("agentq").warning("%s", loss)
+            self.notices = [*self.notices, loss]
         for call in list(self.on_stop):
             try:
                 call()
@@ -206,7 +208,7 @@ class Registry:
     async def _frame(self, asked: history.Question) -> Any:
         table = await self.host.enter(_sql, self.home.log, asked.query, asked.parameters)
         # The first time, a DataFrame library takes its time to be imported.
-        return await asyncio.to_thread(table.frame)
+        return await in_long_thread(table.frame)
 
     async def export(self, target: str | Path) -> None:
         """Write a copy for other programs: nobody else can open the file while the host runs."""

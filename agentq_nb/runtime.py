@@ -109,7 +109,9 @@ class ActorRuntime:
     async def in_thread(self, function: Callable[..., Returned], *args: Any) -> Returned:
         here = waiting_task.set(asyncio.current_task())
         try:
-            return await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
+            return await anyio.to_thread.run_sync(
+                function, *args, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
+            )
         finally:
             waiting_task.reset(here)
 

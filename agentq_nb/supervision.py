@@ -11,6 +11,7 @@ from agentq_nb.backoff import backoff
 from agentq_nb.calls import Call
 from agentq_nb.declarations import Retry
 from agentq_nb.errors import ActionNotFound, AgentqError, LeaseLost, Unavailable, ValidationFailed
+from agentq_nb.interrupts import from_outside
 from agentq_nb.mailboxes.protocol import Commit, Delivery, Settlement, Take
 from agentq_nb.messages import SCHEDULE_QUEUE, describe
 
@@ -28,8 +29,13 @@ class Supervisor:
     def __init__(self, activation: Activation) -> None:
         self._activation = activation
         self.run_state: RunState = "none"
-        self.restarts_at: float | None = None
+        self._restarts: float | None = None
+
+    @property
+    def restarts_at(self) -> float | None:
         """When ``run`` is started again, in seconds since 1970; None while it runs."""
+        clock = self._activation.clock
+        return None if self._restarts is None else clock.time() + max(0.0, self._restarts - clock.monotonic())
 
     def is_idle(self) -> bool:
         """Whether ``run`` does nothing but wait for messages."""
@@ -49,7 +55,7 @@ class Supervisor:
         while activation.closing is None:
             settled_before = activation.holdings.settled
             call = Call(activation.actor_id, "run", "run")
-            self.run_state, self.restarts_at = "running", None
+            self.run_state, self._restarts = "running", None
             performance = activation.perform(call, activation.run)
             error = await performance.finished
             interrupted = any(receiver.interrupted for receiver in call.receivers)
@@ -92,7 +98,7 @@ class Supervisor:
     async def _wait_to_restart(self, seconds: float) -> None:
         if seconds > 0:
             activation = self._activation
-            self.run_state, self.restarts_at = "restarting", activation.clock.time() + seconds
+            self.run_state, self._restarts = "restarting", activation.clock.monotonic() + seconds
             activation.changed()
             await activation.clock.sleep(seconds)
 
@@ -127,7 +133,7 @@ class Supervisor:
     def _ended(self, delivery: Delivery, error: BaseException | None) -> Commit:
         if error is None:
             return Commit([Settlement(delivery, "completed")])
-        if isinstance(error, asyncio.CancelledError):
+        if isinstance(error, asyncio.CancelledError) or from_outside(error):
             return Commit([Settlement(delivery, "released", front=True)])
         described: dict[str, Any] = describe(error)
         self._activation.note_error(described)

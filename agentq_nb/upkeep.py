@@ -83,7 +83,7 @@ class Upkeep:
             await self._clock.sleep(_pause(failures))
 
     def _clear_after(self, part: str, seconds: float) -> Timer:
-        return self._clock.call_at(self._clock.time() + seconds, lambda: self.clear(part))
+        return self._clock.call_later(seconds, lambda: self.clear(part))
 
 
 def _pause(failures: int) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from logging import Logger, LoggerAdapter
 from typing import Any, Literal, TypeAlias, get_args
 
-from agentq_nb.agent_os.values import AnsweredBy, Permission, PermissionRequest
+from agentq_nb.agent_os.values import FAILURES, AnsweredBy, Permission, PermissionRequest
 
 Policy: TypeAlias = Literal["allow", "deny", "ask"]
 Permissions: TypeAlias = Policy | Callable[[PermissionRequest], Any]
@@ -53,7 +53,7 @@ class Permits:
                 policy = await policy
             if policy not in get_args(Policy):
                 raise TypeError(f'permissions must return "allow", "deny" or "ask", not {policy!r:.200}')
-        except Exception:
+        except FAILURES:
             log.exception("The function given as permissions failed: the agent was told no.")
             return Decision("deny", "function", "the function given as permissions failed")
         return _decision(policy, "function")

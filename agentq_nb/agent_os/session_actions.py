@@ -30,6 +30,7 @@ from agentq_nb.agent_os.values import (
 )
 from agentq_nb.agent_os.workspace import HOME, FileName
 from agentq_nb.errors import AgentError, AgentUnknown
+from agentq_nb.threads import to_its_end
 
 McpServers: TypeAlias = Sequence[McpServer] | None
 
@@ -198,7 +199,7 @@ class SessionActions(PermissionActions, action_timeout=None):
             if session.held.alive:
                 return
             await session.held.release()
-            await anyio.to_thread.run_sync(self._workspace.ensure)
+            await to_its_end(self._workspace.ensure)
             try:
                 await agent.begin(self._view(session, self.runtime.origin))
                 await self._sessions.opened(session_id)
@@ -215,7 +216,7 @@ class SessionActions(PermissionActions, action_timeout=None):
         # Nothing is awaited before the lock, which keeps prompts in the order in which they came.
         async with session.turn:
             session = await self._sessions.opened(session.info.session_id)  # closed, perhaps, while this prompt waited
-            await anyio.to_thread.run_sync(self._workspace.ensure)
+            await to_its_end(self._workspace.ensure)
             agent = self._agent(session.info.agent)
             return await take_turn(session, agent, self._view(session, origin), text, self._sessions.redactor)
 

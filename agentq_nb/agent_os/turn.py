@@ -49,11 +49,11 @@ async def take_turn(
         await _record_end(transcript, told, "cancelled")
         if swallowed:
             raise asyncio.CancelledError
-        return told.result("cancelled")
+        return await told.result("cancelled")
     if failure is not None:
         raise await _failed(failure, agent, session, redactor)
     await _record_end(transcript, told, told.stop_reason)
-    result = told.result(told.stop_reason)
+    result = await told.result(told.stop_reason)
     if session.history is not None:
         session.history.append((prompt, result.text))
     return result
@@ -98,8 +98,8 @@ class _Told:
         self._pieces.append(text)
         await self._transcript.stream(text)
 
-    def result(self, stop_reason: str) -> PromptResult:
-        text = self._redactor.text("".join(self._pieces))
+    async def result(self, stop_reason: str) -> PromptResult:
+        text = await self._redactor.long_text("".join(self._pieces))
         return PromptResult(text, stop_reason, self._redactor.data(self.usage), tuple(self._tool_calls))
 
 

@@ -32,7 +32,7 @@ EventType: TypeAlias = Literal[
 ]
 
 
-FAILURES = (Exception, SystemExit, KeyboardInterrupt)
+FAILURES = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
 """How an agent or a tool fails: also by sys.exit(), or interrupted in a busy loop. The kernel's loop goes on."""
 
 

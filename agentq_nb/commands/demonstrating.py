@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from agentq_nb.commands.scene import Command, Scene, Where
 from agentq_nb.commands.words import word
+from agentq_nb.threads import in_long_thread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class Demo(Command):
     folder: str | None = word("FOLDER", "what to review (default: this package's own source)", optional=True)
 
     async def run(self, scene: Scene) -> int:
-        return await asyncio.to_thread(self.show)
+        return await in_long_thread(self.show)
 
     def show(self) -> int:
         """The same for callers without an event loop: the demo runs one of its own. The exit code."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,6 +11,7 @@ from agentq_nb.commands.checking.check import Check
 from agentq_nb.commands.scene import Command, Scene, Where
 from agentq_nb.commands.words import flag
 from agentq_nb.errors import AgentqError, StoreNotBegun
+from agentq_nb.threads import in_long_thread
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ async def _file(scene: Scene) -> list[Check]:
         store = scene.store()
     except StoreNotBegun as none_yet:
         return [Check("file", "ok", none_yet.message)]
-    checks = await asyncio.to_thread(lambda: list(of_files.checks(store, running)))
+    checks = await in_long_thread(lambda: list(of_files.checks(store, running)))
     if registry is not None and running and not scene.in_kernel:
         checks += of_hosts.troubles(await registry.status())
     return checks

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from agentq_nb.commands.scene import Command, Scene, Where
 from agentq_nb.commands.words import BadWords, rest, word
+from agentq_nb.threads import in_long_thread
 
 if TYPE_CHECKING:
     from agentq_nb.agent_os import AgentCheck
@@ -35,8 +36,6 @@ class Agents(Command):
     names: str = rest("AGENT...", "names of agents, as the table shows them", optional=True, completes="agent")
 
     async def run(self, scene: Scene) -> AgentsHere:
-        import anyio.to_thread
-
         from agentq_nb.agent_os.agents.installing import install
         from agentq_nb.agent_os.agents.presets import AS_OF, PRESETS
 
@@ -47,4 +46,4 @@ class Agents(Command):
         for name in asked:
             await install(name, PRESETS[name].packages, AS_OF)
         shown = [PRESETS[name] for name in asked] or list(PRESETS.values())
-        return AgentsHere(tuple([await anyio.to_thread.run_sync(agent.check) for agent in shown]))
+        return AgentsHere(tuple([await in_long_thread(agent.check) for agent in shown]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from agentq_nb.commands.scene import Command, Scene, Where
 from agentq_nb.commands.sheets import Sheet
 from agentq_nb.commands.words import BadWords, flag, option
+from agentq_nb.threads import in_long_thread
 
 if TYPE_CHECKING:
     from agentq_nb.registry import Registry
@@ -59,7 +59,7 @@ class Start(Command):
         if registry is not None and registry.running:
             raise BadWords(f"The host of this kernel runs on {registry.store_path}. Stop it first: %agentq stop")
         store = scene.store()
-        await asyncio.to_thread(adopt, store.parent / os.path.expanduser(file), store)
+        await in_long_thread(adopt, store.parent / os.path.expanduser(file), store)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any, ClassVar
 from agentq_nb.commands.scene import Command, Scene, Where
 from agentq_nb.commands.sheets import Sheet, moment_text
 from agentq_nb.commands.words import rest, span, word
+from agentq_nb.threads import in_long_thread
 
 
 def moment(text: str) -> float:
@@ -41,7 +41,7 @@ class Sql(Command):
 
     async def run(self, scene: Scene) -> Any:
         table = await scene.host().sql(self.query)
-        return await asyncio.to_thread(table.frame) if scene.in_kernel else table
+        return await in_long_thread(table.frame) if scene.in_kernel else table
 
 
 @dataclass(frozen=True, kw_only=True)

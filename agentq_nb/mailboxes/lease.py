@@ -110,16 +110,17 @@ class LocalLease:
             await self._woken(queues, deadline)
 
     def _deadline(self, timeout: float | None) -> float | None:
-        return None if timeout is None else self._ledger.clock.time() + timeout
+        return None if timeout is None else self._ledger.clock.monotonic() + timeout
 
     def _is_past(self, deadline: float | None) -> bool:
-        return deadline is not None and self._ledger.clock.time() >= deadline
+        return deadline is not None and self._ledger.clock.monotonic() >= deadline
 
     async def _woken(self, queues: Collection[str] | None, deadline: float | None) -> None:
         """Return when a look is worth while, or at the deadline. Raises LeaseLost when it is not any more."""
         waiter = Waiter(queues, asyncio.get_running_loop().create_future())
         self._box.waiters.append(waiter)
-        timer = None if deadline is None else self._ledger.clock.call_at(deadline, waiter.wake)
+        clock = self._ledger.clock
+        timer = None if deadline is None else clock.call_later(deadline - clock.monotonic(), waiter.wake)
         try:
             await waiter.woken
         finally:

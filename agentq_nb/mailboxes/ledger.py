@@ -23,6 +23,7 @@ from agentq_nb.mailboxes.stock import Stock
 from agentq_nb.messages import describe, headline
 from agentq_nb.naming import MessageId, earliest_id
 from agentq_nb.store import Connection, EventLog, Row
+from agentq_nb.threads import in_thread
 
 T = TypeVar("T")
 
@@ -143,7 +144,7 @@ class Ledger:
 
     async def read(self, message: MessageId) -> StoredResult | None:
         """What the log says of a message; None when it says nothing."""
-        return results.read(message, await asyncio.to_thread(self.log.message_rows, message))
+        return results.read(message, await in_thread(self.log.message_rows, message))
 
     async def read_bodies(self, entries: Sequence[Entry]) -> list[bytes]:
         """The bodies of messages that are in the log only. Raises StoreError; it is trouble until one can be read."""
@@ -162,7 +163,7 @@ class Ledger:
         """Know where the idempotency keys of earlier runs are."""
         keys, log = self.stock.keys, self.log
         if not keys.complete:
-            keys.learn(await asyncio.to_thread(lambda: Learnt(log.completed_keys())))
+            keys.learn(await in_thread(lambda: Learnt(log.completed_keys())))
 
     async def decide(
         self, job: Callable[[Connection], tuple[Sequence[Row], T]], then: Callable[[T], None] | None = None

@@ -26,6 +26,7 @@ from agentq_nb.mailboxes.suspects import is_to_blame
 from agentq_nb.mailboxes.wakeful import Wakeful
 from agentq_nb.naming import ActorId, MessageId
 from agentq_nb.store import EventLog, Row
+from agentq_nb.threads import in_long_thread
 from agentq_nb.time_slice import Slices
 
 
@@ -88,7 +89,7 @@ class LocalMailboxes:
 
     async def _begin(self, log: EventLog, *, crashed: bool) -> None:
         ledger = self._ledger
-        memory = await asyncio.to_thread(fold.recall, log)
+        memory = await in_long_thread(fold.recall, log)
         ledger.begin(log, memory)
         written = [rows.of_host("host.started", {"pid": os.getpid(), **self._facts})]
         written += [self._recover(entry, memory, crashed) for entry in memory.in_flight]
@@ -166,7 +167,7 @@ class LocalMailboxes:
     async def close(self) -> None:
         if not self._ledger.closed:
             self._ledger.end()
-            await asyncio.to_thread(self.log.close)
+            await in_long_thread(self.log.close)
 
     def close_now(self) -> None:
         """The same without an event loop, for the end of the process. Blocking."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from agentq_nb.mailboxes.local import LocalMailboxes
 from agentq_nb.store import EventLog
+from agentq_nb.threads import in_long_thread
 
 
 class Mender:
@@ -19,17 +20,17 @@ class Mender:
     async def work(self) -> None:
         """Wait for a failure and mend it. Raises what opening the file raises: to be tried again then."""
         await self._keeper.broken.wait()
-        await asyncio.to_thread(self._keeper.log.close)
+        await in_long_thread(self._keeper.log.close)
         log = await self._opened()
         try:
             await self._keeper.renew(log)
         except BaseException:
             # Or the next try would find the file in use, by ourselves.
-            await asyncio.shield(asyncio.to_thread(log.close))
+            await asyncio.shield(in_long_thread(log.close))
             raise
 
     async def _opened(self) -> EventLog:
-        opening = asyncio.ensure_future(asyncio.to_thread(self._open_log))
+        opening = asyncio.ensure_future(in_long_thread(self._open_log))
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:

@@ -19,7 +19,7 @@ class Retention:
     async def work(self) -> None:
         """Prune once: at the start, and then an hour after the last time. Raises what pruning raises."""
         clock = self._keeper.clock
-        if (left := self._next - clock.time()) > 0:
+        if (left := self._next - clock.monotonic()) > 0:
             await clock.sleep(left)
         await self._keeper.log.prune(clock.time() - self._seconds)
-        self._next = clock.time() + _EVERY
+        self._next = clock.monotonic() + _EVERY

@@ -143,7 +143,7 @@ class Suspects:
 
     def _later_one(self, entry: Entry) -> bool:
         """Whether a suspect that was started later goes first. It is given some seconds to be asked for."""
-        still_early = self._asked is not None and self._clock.time() < self._asked + _LATER_ONES
+        still_early = self._asked is not None and self._clock.monotonic() < self._asked + _LATER_ONES
         return any(
             other.started > entry.started and (self._is_head(other) if still_early else self._is_asked_for(other))
             for other in self._suspects.values()
@@ -174,19 +174,19 @@ class Suspects:
         return min(_PATIENCE * 2 ** (most - 1), _LONGEST_PATIENCE)
 
     def _patience_is_over(self) -> bool:
-        return self._asked is not None and self._clock.time() >= self._asked + self._patience()
+        return self._asked is not None and self._clock.monotonic() >= self._asked + self._patience()
 
     def _begin_waiting(self) -> None:
         if self._asked is None:
-            self._asked = self._clock.time()
-            self._timer = self._clock.call_at(self._asked + _LATER_ONES, self._ring)
+            self._asked = self._clock.monotonic()
+            self._timer = self._clock.call_later(_LATER_ONES, self._ring)
 
     def _ring(self) -> None:
         """What waited for some time may go on."""
         assert self._asked is not None
         end = self._asked + self._patience()
-        if self._clock.time() < end:
-            self._timer = self._clock.call_at(end, self._ring)
+        if (left := end - self._clock.monotonic()) > 0:
+            self._timer = self._clock.call_later(left, self._ring)
         elif not self._handled() and not self._wanted():
             self._stop_waiting()
         self._wake()

@@ -39,7 +39,7 @@ async def _settled(ledger: Ledger, message: MessageId, timeout: float | None) ->
     future = ledger.results.waiting(message)
     timer: Timer | None = None
     if timeout is not None:
-        timer = ledger.clock.call_at(ledger.clock.time() + timeout, lambda: _time_out(future))
+        timer = ledger.clock.call_later(timeout, lambda: _time_out(future))
     try:
         return await future
     except TimeoutError:

@@ -138,15 +138,18 @@ class Checkpointer:
             raise
 
     def due_after_commit(self) -> bool:
-        """To be called after each commit: whether replaying the write-ahead log would make opening slow by now."""
+        """To be called after each commit: whether replaying the write-ahead log would make opening slow by now, or it
+        was deleted, so that a crash would lose what is not in the database."""
         self._commits += 1
-        return self._commits >= COMMITS or self._wal_bytes() >= self._due_bytes
+        size = self._wal_bytes()
+        return size is None or self._commits >= COMMITS or size >= self._due_bytes
 
-    def _wal_bytes(self) -> int:
+    def _wal_bytes(self) -> int | None:
+        """None when there is none: between two commits somebody has deleted it."""
         try:
             return wal_of(self._path).stat().st_size
         except FileNotFoundError:
-            return 0
+            return None
 
     def checkpoint(self, connection: duckdb.DuckDBPyConnection, *, last: bool = False) -> None:
         """Move the write-ahead log into the database. After the ``last`` one, no other is begun.
@@ -154,12 +157,12 @@ class Checkpointer:
         Raises CheckpointNotBegun; OSError and duckdb.Error when it failed later: nothing may be written any more, and
         the log is whole once it was opened again.
         """
-        if self._wal_bytes():
+        if self._wal_bytes() != 0:
             try:
                 self._copy(connection)
                 connection.execute("checkpoint")
             except (OSError, duckdb.TransactionException) as error:
-                self._count_from(self._wal_bytes())
+                self._count_from(self._wal_bytes() or 0)
                 raise CheckpointNotBegun(self._path, error) from error
         self._copied = None
         # DuckDB has synced its new header. The sync of the folder makes the removal of its write-ahead log durable too.

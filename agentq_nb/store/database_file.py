@@ -71,16 +71,20 @@ class DatabaseFile:
     def __init__(self, path: Path) -> None:
         """Open the file. Raises OSError."""
         self.path = path
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def read(self, length: int, offset: int) -> bytes:
         """Up to ``length`` bytes from ``offset``; fewer only at the end of the file. Raises OSError."""
         pieces: list[bytes] = []
-        while length and (piece := os.pread(self._descriptor, length, offset)):
+        while length and (piece := os.pread(self.descriptor, length, offset)):
             pieces.append(piece)
             offset += len(piece)
             length -= len(piece)
         return b"".join(pieces)
+
+    def size(self) -> int:
+        """Bytes of the file, wherever it is by now."""
+        return os.fstat(self.descriptor).st_size
 
     def headers(self) -> bytes:
         """Both database headers as they are now."""
@@ -93,4 +97,4 @@ class DatabaseFile:
 
     def close(self) -> None:
         """Close it, once DuckDB has closed the file."""
-        os.close(self._descriptor)
+        os.close(self.descriptor)

@@ -78,7 +78,7 @@ class Source:
     def sizes(self) -> tuple[int, int]:
         """Bytes of the database and of its write-ahead log, between two commits."""
         wal = schema.wal_of(self._file.path)
-        return self._file.path.stat().st_size, wal.stat().st_size if wal.exists() else 0
+        return self._file.size(), wal.stat().st_size if wal.exists() else 0
 
     def export(self, target: Path, sizes: tuple[int, int], stop: threading.Event) -> None:
         """Copy what ``sizes`` said to ``target``. Blocks, until ``stop`` is set; no checkpoint may be made meanwhile.

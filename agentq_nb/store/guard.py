@@ -58,6 +58,11 @@ class Guard:
         self.mark: int | None = max(marks, default=None)
         """The last sequence number known to be committed; None: not known."""
 
+    @property
+    def descriptor(self) -> int:
+        """What the file is open as."""
+        return self._descriptor
+
     @classmethod
     def acquire(cls, database: Path) -> Guard:
         """Lock the guard of ``database``, creating it when it is missing.

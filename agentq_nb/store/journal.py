@@ -105,6 +105,11 @@ class Journal:
             path.unlink(missing_ok=True)
             raise
 
+    @property
+    def descriptor(self) -> int:
+        """What the file is open as."""
+        return self._descriptor
+
     def _fill_with_zeros(self) -> None:
         """Allocate the whole file, so that no later write needs space, or changes anything but data."""
         zeros = bytes(1 << 20)

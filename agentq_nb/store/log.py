@@ -25,11 +25,13 @@ from agentq_nb.store.journal import Journal, journal_of, remove_journal
 from agentq_nb.store.maintenance import Maintenance
 from agentq_nb.store.names import real_path
 from agentq_nb.store.open_errors import cannot_open
+from agentq_nb.store.open_files import OpenFiles
 from agentq_nb.store.opening import describe_closed, prepare, tidy_up
 from agentq_nb.store.reading import Readers, Table, in_little_memory, run_sql
 from agentq_nb.store.row import Row
 from agentq_nb.store.times import utc
 from agentq_nb.store.writer import Connection, Writer
+from agentq_nb.threads import in_long_thread
 
 T = TypeVar("T")
 
@@ -49,6 +51,8 @@ class EventLog:
         self.path = path
         self.notices: list[str] = []
         """Plain sentences about how it was opened, for people."""
+        self.loss: str | None = None
+        """Once it was closed: what was lost by that, or where it has gone, since the file was deleted or moved."""
         self._guard = guard
         self._connection = connection
         self._readers = Readers(connection)
@@ -56,6 +60,8 @@ class EventLog:
         self._commits.after_drain = self._checkpoint_if_due
         self._checkpointer = checkpointer
         self._writer = Writer(self._commits)
+        others = {guard.path: guard.descriptor} | ({} if journal is None else {journal.path: journal.descriptor})
+        self._files = OpenFiles(path, checkpointer.file.descriptor, others)
         self._last_at_open = last
         self._maintenance = Maintenance(checkpointer.file, self._readers, self._slice, self._checkpoint)
         self._closed = False
@@ -111,8 +117,11 @@ class EventLog:
 
     @property
     def trouble(self) -> str | None:
-        """Why rows do not reach the database for the moment; they are durable in the journal."""
-        return self._writer.trouble
+        """Why rows do not reach the database for the moment, though they are durable in the journal; or what has
+        happened to the files."""
+        if self._closed or self._forked:
+            return None
+        return " ".join(filter(None, [self._writer.trouble, self._files.trouble()])) or None
 
     def on_failure(self, call: Callable[[StoreError], None]) -> None:
         """Call this on the loop once a write has failed, besides the answers to what was being written."""
@@ -190,7 +199,7 @@ class EventLog:
         Raises SqlRefused.
         """
         self._check()
-        await asyncio.to_thread(self._drained)
+        await in_long_thread(self._drained)
         return await run_sql(self._readers, query, parameters)
 
     def _drained(self) -> None:
@@ -327,6 +336,7 @@ class EventLog:
         if self._closed or self._forked:
             return
         self._closed = True
+        self.loss = self._files.loss()
         self._maintenance.stop()
         self._readers.close()
         self._writer.close()

@@ -25,6 +25,8 @@ from agentq_nb.store import compaction, exporting, pruning
 from agentq_nb.store.database_file import DatabaseFile
 from agentq_nb.store.reading import Readers
 from agentq_nb.store.row import Row, row
+from agentq_nb.store.schema import wal_of
+from agentq_nb.threads import in_long_thread, to_its_end
 
 T = TypeVar("T")
 
@@ -91,9 +93,9 @@ class Maintenance:
         pace = Pace(_FEWEST_DROPPED)
         await self._slice(lambda _: None)  # what is acknowledged by now is in the database
         with self._readers.cursor() as cursor:
-            search = await _whole(asyncio.to_thread(pruning.Search, cursor, before))
+            search = await to_its_end(pruning.Search, cursor, before)
             try:
-                while (part := await _whole(asyncio.to_thread(search.take, pace.rows))) is not None:
+                while (part := await to_its_end(search.take, pace.rows)) is not None:
 
                     def drop(
                         connection: duckdb.DuckDBPyConnection, part: pruning.Part = part
@@ -137,16 +139,16 @@ class Maintenance:
             self._shrinking = False
 
     async def _pays(self) -> bool:
-        gain = await asyncio.to_thread(self._read, compaction.estimate)
+        gain = await in_long_thread(self._read, compaction.estimate)
         return gain.pays and shutil.disk_usage(self._file.path.parent).free > gain.needed + _ROOM
 
     async def _move_all(self) -> None:
         query = "select coalesce(max(seq), 0) from events"
-        last = await asyncio.to_thread(self._read, lambda cursor: cursor.execute(query).fetchall()[0][0])
+        last = await in_long_thread(self._read, lambda cursor: cursor.execute(query).fetchall()[0][0])
         pace = Pace()
         after = rows = characters = 0
         while True:
-            found = await asyncio.to_thread(
+            found = await in_long_thread(
                 self._read, lambda cursor, after=after: compaction.next_rows(cursor, after, last, pace.rows)
             )
             if found is None:
@@ -176,10 +178,15 @@ class Maintenance:
         exporting.check_target(target)
         stop = threading.Event()
         try:
-            sizes = await self._slice(lambda _: self._source.hold(stop))
-            await _whole(asyncio.to_thread(self._source.export, target, sizes, stop), stop.set)
+            sizes = await self._slice(lambda _: self._hold(stop))
+            await _whole(in_long_thread(self._source.export, target, sizes, stop), stop.set)
         finally:
             self._source.release(stop)
+
+    def _hold(self, stop: threading.Event) -> tuple[int, int]:
+        if not wal_of(self._file.path).exists():
+            self._checkpoint_now()  # it was deleted: its rows are DuckDB's only, who puts them into the database
+        return self._source.hold(stop)
 
     # --- what they share ----------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ import duckdb
 
 from agentq_nb.errors import SqlRefused, StoreError
 from agentq_nb.tables import Table
+from agentq_nb.threads import in_long_thread
 
 T = TypeVar("T")
 
@@ -207,7 +208,7 @@ def _calls(node: Any, from_table: bool = False) -> Iterator[tuple[str, bool]]:
 async def run_sql(readers: Readers, query: str, parameters: Sequence[Any]) -> Table:
     """Answer a person's query in a thread of its own. Cancelling the caller interrupts it."""
     begun: list[duckdb.DuckDBPyConnection] = []
-    work = asyncio.get_running_loop().run_in_executor(None, _run, readers, query, parameters, begun)
+    work = asyncio.ensure_future(in_long_thread(_run, readers, query, parameters, begun))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:

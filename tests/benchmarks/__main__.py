@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.benchmarks import actors, agents, bare, jobs, opening, peers, queues
+from tests.benchmarks import actors, agents, bare, jobs, opening, peers, queues, redacting
 from tests.benchmarks.figures import Samples, Table, median
 
 ROOT = Path(__file__).parents[2]
@@ -168,6 +168,7 @@ PARTS: dict[str, Sequence[Callable[[Table, Path], None]]] = {
     "actors": (actors_figures,),
     "agents": (agents_figures,),
     "jobs": (jobs.job_figures,),
+    "redacting": (redacting.figures,),
 }
 """By name, what adds figures to the table; each is given an empty folder. ``table.rounds`` says how often to measure."""
 

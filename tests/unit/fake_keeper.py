@@ -56,7 +56,7 @@ class FakeMailboxes:
     def expire(self, epoch: Epoch | None) -> None:
         """Nobody will use this lease: after a while the server notices."""
         if epoch is not None:
-            self.server.clock.call_at(self.server.clock.time() + LEASE, lambda: self.server.end(epoch))
+            self.server.clock.call_later(LEASE, lambda: self.server.end(epoch))
 
     async def exists(self, actor: ActorId) -> bool:
         return await self.call(lambda: actor in self.server.states or bool(self.server.live(actor)))
@@ -69,15 +69,15 @@ class FakeMailboxes:
             version = self.server.version
             for actor in await self.call(lambda: self.server.wakeful(queues)):
                 yield actor
-            await self.server.change(version, self.server.clock.time() + POLL)
+            await self.server.change(version, self.server.clock.monotonic() + POLL)
 
     async def wait(self, message: MessageId, timeout: float | None, waiter: ActorId | None = None) -> StoredResult:
-        deadline = None if timeout is None else self.server.clock.time() + timeout
+        deadline = None if timeout is None else self.server.clock.monotonic() + timeout
         while True:
             version = self.server.version
             standing = await self.call(lambda: self.server.standing(message))
             final = standing.status not in ("queued", "delayed", "running")
-            if final or (deadline is not None and self.server.clock.time() >= deadline):
+            if final or (deadline is not None and self.server.clock.monotonic() >= deadline):
                 return standing
             await self.server.change(version, deadline)
 
@@ -167,10 +167,10 @@ class FakeLease:
     async def _until(self, timeout: float | None, look: Callable[[], Awaitable[T]]) -> T:
         """What is seen when it is not empty, or when the time is up."""
         clock = self._server.clock
-        deadline = None if timeout is None else clock.time() + timeout
+        deadline = None if timeout is None else clock.monotonic() + timeout
         while True:
             version = self._server.version
-            if (seen := await look()) or (deadline is not None and clock.time() >= deadline):
+            if (seen := await look()) or (deadline is not None and clock.monotonic() >= deadline):
                 return seen
             await self._change(version, deadline)
 

@@ -110,7 +110,7 @@ class Server:
                 watcher.set_result(None)
 
     async def change(self, version: int, until: float | None = None) -> None:
-        """Return once something has changed since ``version``, a message has fallen due, or it is ``until``."""
+        """Return once something changed since ``version``, a message fell due, or the monotonic clock shows ``until``."""
         if self.version != version:
             return
         watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -118,14 +118,15 @@ class Server:
         now = self.clock.time()
         moments = [m.due for m in self.messages.values() if m.live and m.due > now]
         moments += [end for end in self.pauses.values() if end is not None and end > now]
-        moments += [self.asked + 5, self.asked + self.patience()] if self.asked is not None else []
-        moments += [] if until is None else [until]
-        timer = self.clock.call_at(min(moments), self.changed) if moments else None
+        lengths = [self.asked + 5, self.asked + self.patience()] if self.asked is not None else []
+        lengths += [] if until is None else [until]
+        timers = [self.clock.call_at(min(moments), self.changed)] if moments else []
+        timers += [self.clock.call_later(min(lengths) - self.clock.monotonic(), self.changed)] if lengths else []
         try:
             await watcher
         finally:
             self._watchers.discard(watcher)
-            if timer is not None:
+            for timer in timers:
                 timer.cancel()
 
     # --- sending ------------------------------------------------------------------------------------------------------
@@ -162,7 +163,7 @@ class Server:
 
     def _store(self, offer: Offer) -> None:
         now = self.clock.time()
-        self.messages[offer.id] = Stored(offer, next(self._orders), now, now + (offer.delay or 0.0))
+        self.messages[offer.id] = Stored(offer, next(self._orders), now, now + offer.delay if offer.delay else 0.0)
 
     def live(self, actor: ActorId, queue: str | None = None) -> list[Stored]:
         everything = self.messages.values()
@@ -196,7 +197,7 @@ class Server:
             message.starts += 1
             message.started = next(self._started)
             if message.suspicion:
-                self.asked = self.clock.time()
+                self.asked = self.clock.monotonic()
         return [
             Delivery(m.id, m.offer.queue, m.offer.body, m.failures, m.crashes, m.created_at, m.starts, 1 + m.ended)
             for m in taken
@@ -211,14 +212,14 @@ class Server:
     def _permits(self, message: Stored) -> bool:
         held = [m for m in self.messages.values() if m.live and m.holder is not None]
         handled = any(m.suspicion for m in held)
-        over = self.asked is not None and self.clock.time() >= self.asked + self.patience()
+        over = self.asked is not None and self.clock.monotonic() >= self.asked + self.patience()
         if over and not handled:
             self.asked, over = None, False
         if not message.suspicion:
             return over or not handled
         if self.asked is None:
-            self.asked = self.clock.time()
-        return over or not (held or (self.clock.time() < self.asked + 5 and self._later_ones(message)))
+            self.asked = self.clock.monotonic()
+        return over or not (held or (self.clock.monotonic() < self.asked + 5 and self._later_ones(message)))
 
     def _later_ones(self, message: Stored) -> bool:
         """Whether a suspect that was started later is the head of its queue."""
@@ -337,7 +338,7 @@ class Server:
         elif outcome == "again":
             message.failures, message.crashes = message.failures + 1, 0
             message.ended += 1
-            message.due = self.clock.time() + settlement.delay
+            message.due = self.clock.time() + settlement.delay if settlement.delay > 0 else 0.0
             message.front, message.in_order = settlement.front, settlement.in_order
         else:
             message.front, message.due = True, 0.0

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+import re
+from collections.abc import Collection
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentq_nb.redaction import Redactor, StreamRedactor
+from agentq_nb.redaction import SHORTEST_SECRET, Redactor, StreamRedactor
+from agentq_nb.secret_search import SecretSearch
 
 
 def made(**environment: str) -> Redactor:
@@ -70,3 +74,83 @@ def test_text_without_secrets_comes_out_as_it_went_in(text: str, cuts: list[int]
 def test_a_secret_cut_off_at_the_end_of_the_text_is_not_shown_in_part() -> None:
     stream = StreamRedactor(made(KEY="sk-0123456789abcdef"))
     assert stream.feed("key: sk-0123456789ab") + stream.finish() == "key: [redacted]"
+
+
+# --- beside the naive way, which tries each secret at each character --------------------------------------------------
+
+LINES = st.one_of(st.text("ab", min_size=8, max_size=70), st.text("aé😀\ud800", min_size=8, max_size=20))
+KEYS = st.lists(st.lists(LINES, min_size=1, max_size=6).map("\n".join), min_size=1, max_size=4)
+PIECES = st.lists(
+    st.one_of(st.text("abcé\n😀\ud800", max_size=9), st.tuples(st.integers(0), st.integers(0, 80))), max_size=12
+)
+PRICES = st.sampled_from([0, 40, 1000])
+
+
+def naive(secrets: Collection[str], text: str) -> str:
+    pattern = "|".join(map(re.escape, sorted(secrets, key=len, reverse=True)))
+    return re.sub(pattern, lambda found: f"<{found[0]}>", text)
+
+
+def naive_cut(secrets: Collection[str], text: str) -> int:
+    """Where the end of the text begins that may become a secret."""
+    for start in range(len(text)):
+        if any(len(secret) > len(text) - start and secret.startswith(text[start:]) for secret in secrets):
+            return start
+    return len(text)
+
+
+def mixed(secrets: list[str], pieces: list[str | tuple[int, int]]) -> str:
+    """Text with whole secrets and beginnings of them in it."""
+    return "".join(
+        piece if isinstance(piece, str) else secrets[piece[0] % len(secrets)][: piece[1] or None] for piece in pieces
+    )
+
+
+def named_by_itself(keys: list[str], price: int) -> tuple[Redactor, list[str]]:
+    """A redactor that names each form of a secret, so that it shows which one it has found.
+
+    ``price``: at 0 all that can be is found by looking up words, at 1000 everything by itself.
+    """
+    redactor = Redactor()
+    redactor.add({f"NAME{number}": key for number, key in enumerate(keys)})
+    forms = sorted(redactor.search.names)
+    with patch("agentq_nb.secret_search._WORDS_FOR_A_FIND", price):
+        redactor.search = SecretSearch({form: f"{form}>" for form in forms})
+    return redactor, forms
+
+
+def shown_by(text: str) -> str:
+    return re.sub(r"\[redacted (.*?)>\]", r"<\1>", text, flags=re.DOTALL)
+
+
+@given(keys=KEYS, pieces=PIECES, price=PRICES)
+def test_keys_of_many_lines_are_found_as_the_naive_way_finds_them(
+    keys: list[str], pieces: list[str | tuple[int, int]], price: int
+) -> None:
+    redactor, forms = named_by_itself(keys, price)
+    text = mixed(forms, pieces)
+    assert shown_by(redactor.text(text)) == naive(forms, text)
+
+
+@given(keys=KEYS, pieces=PIECES, price=PRICES, cuts=st.lists(st.integers(1, 90), max_size=20))
+def test_streams_show_the_same_however_they_are_cut(
+    keys: list[str], pieces: list[str | tuple[int, int]], price: int, cuts: list[int]
+) -> None:
+    redactor, forms = named_by_itself(keys, price)
+    text = mixed(forms, pieces)
+    stream, shown, here = StreamRedactor(redactor), "", 0
+    for cut in [*cuts, len(text)]:
+        shown += stream.feed(text[here : here + cut])
+        here += cut
+    whole = naive_cut(forms, text)
+    for found in re.finditer("|".join(map(re.escape, sorted(forms, key=len, reverse=True))), text):
+        if found.start() < whole < found.end():
+            whole = found.start()
+            break
+    assert shown_by(shown) == naive(forms, text[:whole])
+    rest = text[whole:]
+    begun = naive_cut(forms, rest)
+    ended = shown_by(stream.finish())
+    if begun == 0:
+        assert ended == ("[redacted]" if len(rest) >= SHORTEST_SECRET else rest)
+    assert not any(form in ended.replace(f"<{form}>", "") for form in forms)

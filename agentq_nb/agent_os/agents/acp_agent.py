@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import anyio.to_thread
-
 from agentq_nb.agent_os.agents.agent import AgentSession, Emit
 from agentq_nb.agent_os.agents.installing import Found, find, find_node, why_no_node
 from agentq_nb.agent_os.tools import ToolAccess
 from agentq_nb.agent_os.values import AgentCheck, ChoiceKind
 from agentq_nb.agent_os.workspace import HOME, Workspace
 from agentq_nb.errors import AgentError
+from agentq_nb.threads import to_its_end
 
 if TYPE_CHECKING:
     from agentq_nb.agent_os.agents.acp_conversation import Conversation
@@ -120,10 +119,8 @@ class AcpAgent:
 
     async def _converse(self, session: AgentSession, load: str | None) -> Conversation:
         # Loading the protocol's library takes a while, and the loop has other things to do.
-        conversing = await anyio.to_thread.run_sync(
-            importlib.import_module, "agentq_nb.agent_os.agents.acp_conversation"
-        )
-        programs, readable, command = await anyio.to_thread.run_sync(self._prepared)
+        conversing = await to_its_end(importlib.import_module, "agentq_nb.agent_os.agents.acp_conversation")
+        programs, readable, command = await to_its_end(self._prepared)
         kind = (await session.isolation()).kind
         bound = kind == "bubblewrap"
         command += self.alone if kind == "none" else self.isolated
@@ -132,7 +129,7 @@ class AcpAgent:
         try:
             environment = {"NODE_COMPILE_CACHE": f"{home}/{_COMPILED}", **self.environment}
             if access is not None and self.bridge is not None:
-                environment |= await anyio.to_thread.run_sync(self.bridge, session.workspace, access)
+                environment |= await to_its_end(self.bridge, session.workspace, access)
             process = await session.open(
                 command, env=environment, programs=programs, readable=(*readable, *self.readable)
             )

@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import Any, cast
 
 import anyio
-import anyio.to_thread
 from acp import PROTOCOL_VERSION, RequestError
 from acp.schema import (
     AllowedOutcome,
@@ -29,6 +28,7 @@ from agentq_nb.agent_os.tools import NAME, ToolAccess
 from agentq_nb.agent_os.values import ChoiceKind, McpServer, PermissionRequest
 from agentq_nb.agent_os.workspace import Workspace
 from agentq_nb.errors import AgentError, PromptFailed
+from agentq_nb.threads import to_its_end
 
 _STARTING = 60.0  # seconds until a started agent must be ready
 _CANCELLING = 2.0  # seconds for a cancelled agent to end its turn; then its process is ended
@@ -229,7 +229,7 @@ class Conversation:
         await emit(AgentEvent("result", data=data))
 
     async def _look_for_error(self, look: Callable[[Workspace, str], str | None]) -> None:
-        error = await anyio.to_thread.run_sync(look, self._session.workspace, self._session_id)
+        error = await to_its_end(look, self._session.workspace, self._session_id)
         if error is not None:
             raise PromptFailed(self._agent.refused("got an error from its language model", error))
         if not self._updates.text_came:

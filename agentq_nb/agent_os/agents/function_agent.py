@@ -53,7 +53,11 @@ class FunctionAgent:
         try:
             if self._in_thread:
                 given = await anyio.to_thread.run_sync(
-                    self._function, _in_thread(session), text, abandon_on_cancel=True
+                    self._function,
+                    _in_thread(session),
+                    text,
+                    abandon_on_cancel=True,
+                    limiter=anyio.CapacityLimiter(1),
                 )
             else:
                 given = self._function(session, text)

@@ -16,6 +16,7 @@ from pathlib import Path
 import anyio
 
 from agentq_nb.errors import AgentError
+from agentq_nb.threads import to_its_end
 
 OLDEST_NODE = 22
 _NODE_PACKAGE = f"node@{OLDEST_NODE}"
@@ -95,7 +96,7 @@ async def _npm_install(name: str, words: Sequence[str]) -> Path:
         if done.returncode:
             said = done.stdout.decode(errors="replace").strip()[-2000:]
             raise AgentError(f"npm could not install {' '.join(words)}: {said}", code="not_installed")
-        await anyio.to_thread.run_sync(shutil.rmtree, target, True)
+        await to_its_end(shutil.rmtree, target, True)
         fresh.rename(target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 
-import anyio.to_thread
-
 from agentq_nb.agent_os.agents.agent import AgentEvent, AgentSession, Emit
 from agentq_nb.agent_os.values import AgentCheck
 from agentq_nb.errors import IsolationUnavailable, PromptFailed
+from agentq_nb.threads import to_its_end
 
 _SHELL = "/bin/sh"
 _LINE_END = re.compile(r"\r\n|\n|\r")  # no others: what is shown as one line must not be run as three
@@ -45,11 +44,11 @@ class ShellAgent:
                 "agents.shell runs only the fenced blocks of a prompt that are marked as sh (```sh … ```), and this "
                 "prompt has none: nothing was run."
             )
-        before = await anyio.to_thread.run_sync(session.workspace.snapshot)
+        before = await to_its_end(session.workspace.snapshot)
         for number, block in enumerate(blocks, 1):
             if not await self._run(session, number, block, emit):
                 break
-        after = await anyio.to_thread.run_sync(session.workspace.snapshot)
+        after = await to_its_end(session.workspace.snapshot)
         changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
         await emit(AgentEvent("text", "\nchanged files: " + (", ".join(changed) or "none")))
         await emit(AgentEvent("result", data={"changed_files": changed}))

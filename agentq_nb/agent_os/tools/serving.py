@@ -12,9 +12,9 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import anyio.to_thread
 
 from agentq_nb.agent_os.tools.calling import Calls
+from agentq_nb.threads import to_its_end
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -60,7 +60,7 @@ class ToolServer:
     async def open(self, calls: Calls) -> ToolAccess:
         """Access for one session."""
         # Loading the protocol's library takes half a second, and the loop has other things to do.
-        mcp_server = await anyio.to_thread.run_sync(importlib.import_module, "agentq_nb.agent_os.tools.mcp_server")
+        mcp_server = await to_its_end(importlib.import_module, "agentq_nb.agent_os.tools.mcp_server")
         if self._listening is None:
             listener = socket.create_server(("127.0.0.1", 0))
             self._url = f"http://127.0.0.1:{listener.getsockname()[1]}{_PATH}"

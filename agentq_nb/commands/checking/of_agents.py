@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 
 from agentq_nb.commands.checking.check import Check
+from agentq_nb.threads import in_long_thread
 
 
 async def checks() -> list[Check]:
     """Isolation, Node, and each coding agent that is known by name."""
-    return [await _isolation(), *await asyncio.to_thread(lambda: list(_programs()))]
+    return [await _isolation(), *await in_long_thread(lambda: list(_programs()))]
 
 
 async def _isolation() -> Check:

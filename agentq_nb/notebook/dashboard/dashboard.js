@@ -1,7 +1,8 @@
 // The page's side of every live view of agentq. One module, no build step, nothing loaded from elsewhere.
 //
 // Whatever comes from the kernel is data: it goes into text nodes and nowhere else. The protocol is told in feed.py and
-// deltas.py; times are the kernel's, in seconds since 1970.
+// deltas.py; moments are the kernel's, in seconds since 1970; lengths and rates go by its monotonic clock, since the
+// other one can be set.
 
 const SVG = "http://www.w3.org/2000/svg";
 const HISTORY = 300; // seconds that a queue's line shows
@@ -24,6 +25,7 @@ class Mirror {
     this.heardAt = performance.now();
     this.askedAt = 0;
     this.offset = 0;
+    this.elapsedOffset = 0;
     this.requests = new Map();
     this.lastRequest = 0;
     this.onMessage = (message) => this.receive(message);
@@ -45,6 +47,11 @@ class Mirror {
 
   get now() {
     return Date.now() / 1000 + this.offset;
+  }
+
+  // The kernel's monotonic clock.
+  get elapsed() {
+    return performance.now() / 1000 + this.elapsedOffset;
   }
 
   get silent() {
@@ -85,6 +92,7 @@ class Mirror {
     this.heardAt = performance.now();
     this.gone = false;
     if (message.time) this.offset = message.time - Date.now() / 1000;
+    if (message.elapsed) this.elapsedOffset = message.elapsed - performance.now() / 1000;
     if (message.settled) this.settled = true;
     if (message.type === "answer") {
       this.requests.get(message.request)?.(message);
@@ -107,7 +115,7 @@ class Mirror {
     if (performance.now() - this.askedAt > 500) this.watch(0);
   }
 
-  apply({ set = {}, more = {}, gone = {}, time }) {
+  apply({ set = {}, more = {}, gone = {}, elapsed }) {
     for (const [name, rows] of Object.entries(set)) {
       const section = (this.sections[name] ??= {});
       for (const [key, fields] of Object.entries(rows)) section[key] = { ...section[key], ...fields };
@@ -119,25 +127,25 @@ class Mirror {
         this.sections[name][key] = row;
       }
     for (const [name, keys] of Object.entries(gone)) for (const key of keys) delete this.sections[name]?.[key];
-    for (const key of Object.keys(set.queues ?? {})) this.note(key, time);
+    for (const key of Object.keys(set.queues ?? {})) this.note(key, elapsed);
     this.changed(new Set([...Object.keys(set), ...Object.keys(more), ...Object.keys(gone)]));
   }
 
-  note(key, time) {
+  note(key, elapsed) {
     const row = this.sections.queues[key];
     const points = this.history.get(key) ?? this.history.set(key, []).get(key);
     const last = points.at(-1);
     const depth = row.ready + row.delayed + row.running;
     if (last && last[1] === depth && last[2] === row.handled) return;
-    if (points.length > 1 && time - points.at(-2)[0] < SPACING) points.pop();
-    points.push([time, depth, row.handled]);
-    while (points.length > 2 && points[1][0] < time - HISTORY) points.shift();
+    if (points.length > 1 && elapsed - points.at(-2)[0] < SPACING) points.pop();
+    points.push([elapsed, depth, row.handled]);
+    while (points.length > 2 && points[1][0] < elapsed - HISTORY) points.shift();
   }
 
   perMinute(key) {
     const points = this.history.get(key);
     if (!points?.length) return 0;
-    const from = this.now - 60;
+    const from = this.elapsed - 60;
     let before = points[0];
     for (const point of points) {
       if (point[0] > from) break;
@@ -538,7 +546,7 @@ class Queues {
       purge.disabled = count === 0;
       show(pause, !row.internal);
       show(purge, !row.internal);
-      line.draw(mirror.history.get(key) ?? [], mirror.now);
+      line.draw(mirror.history.get(key) ?? [], mirror.elapsed);
     };
     return {
       node,
@@ -1112,7 +1120,7 @@ class MessageCard extends View {
     setAttribute(this.where, "title", `Message ${row.id}`);
     const tries = row.attempts > 1 ? `, attempt ${row.attempts}` : "";
     const others = row.others ? `, ${number(row.others)} other${row.others === 1 ? "" : "s"} in its queue` : "";
-    setText(this.time, duration((row.settled_at ?? this.mirror.now) - row.since) + others + tries);
+    setText(this.time, duration((row.settled ?? this.mirror.elapsed) - row.since) + others + tries);
     show(this.cancel, LIVE.includes(row.status));
     setText(this.outcome, row.error || row.reply);
     setAttribute(this.outcome, "class", row.error ? "aq-outcome aq-bad" : "aq-outcome");

@@ -96,7 +96,7 @@ class Feed:
     @property
     def watched(self) -> bool:
         """Whether a page is open, as far as we know."""
-        return self._clock.time() < self._watched_until
+        return self._clock.monotonic() < self._watched_until
 
     async def run(self) -> None:
         """Until the subject is settled and its last state was sent."""
@@ -125,7 +125,7 @@ class Feed:
 
     async def step(self) -> None:
         """Look once, and send what is to be sent. Never raises: a page that nothing reaches is noted as trouble."""
-        began = self._clock.time()
+        began = self._clock.monotonic()
         looks = began >= self._next_look
         failed: Exception | None = None
         if looks:
@@ -133,7 +133,7 @@ class Feed:
                 self.latest = await self.subject.look()
             except Exception as error:
                 failed = None if self.subject.settled else error
-            ended = self._clock.time()
+            ended = self._clock.monotonic()
             self._next_look = ended + _SELDOM * (ended - began)
         try:
             await self._tell_news()
@@ -149,13 +149,13 @@ class Feed:
     def _failed(self, error: Exception) -> None:
         """Beats go on meanwhile: the page is to see that the kernel lives."""
         self._failures += 1
-        self._next_look = self._clock.time() + backoff(self._failures, first=TICK, longest=30.0)
+        self._next_look = self._clock.monotonic() + backoff(self._failures, first=TICK, longest=30.0)
         self._upkeep.note(self._name, error)
 
     async def _tell_news(self) -> None:
         if not self.watched:
             return
-        now = self._clock.time()
+        now = self._clock.monotonic()
         if self._whole_wanted:
             self._whole_wanted = False
             self._number += 1
@@ -170,14 +170,15 @@ class Feed:
 
     def _tell(self, type: str, now: float, **more: Any) -> None:
         self._sent_at = now
-        self._send({"type": type, "number": self._number, "time": round(now, 3), **more})
+        times = {"time": round(self._clock.time(), 3), "elapsed": round(now, 3)}
+        self._send({"type": type, "number": self._number, **times, **more})
 
     # --- what pages say -----------------------------------------------------------------------------------------------
 
     def heard(self, message: Message) -> None:
         """A page said something. To be called in the feed's loop."""
         if message.get("type") == "watch":
-            self._watched_until = self._clock.time() + WATCHED
+            self._watched_until = self._clock.monotonic() + WATCHED
             new = message.get("have") in (0, None) or message["have"] != self._number
             self._whole_wanted = self._whole_wanted or new
             self._awake.set()
@@ -207,7 +208,7 @@ class Feed:
     def last_word(self) -> None:
         """The subject ended: tell pages that nothing more comes."""
         if self.watched:
-            self._tell("beat", self._clock.time(), settled=True)
+            self._tell("beat", self._clock.monotonic(), settled=True)
 
 
 def one_line(text: str) -> str:

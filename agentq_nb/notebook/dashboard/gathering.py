@@ -77,7 +77,7 @@ class Gatherer:
             seen.add(actor)
         now = self._watch.host.clock.time()
         shown = [*seen.busy, *seen.quiet][:MOST_QUEUES]
-        self._watch.sample(shown, now)
+        self._watch.sample(shown, self._watch.host.clock.monotonic())
         summary = self._watch.host.summary(self._registry.notices, self._registry.home.trouble)
         return {
             "host": {"it": _host(summary, seen, now, seen.queues - len(shown))},

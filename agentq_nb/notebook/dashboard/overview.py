@@ -80,7 +80,7 @@ class Overview:
     # --- the table ----------------------------------------------------------------------------------------------------
 
     def _read_when_due(self, queues: object) -> None:
-        if self._reading is not None or self._read_of == queues or self._clock.time() < self._next_read:
+        if self._reading is not None or self._read_of == queues or self._clock.monotonic() < self._next_read:
             return
         self._reading = asyncio.get_running_loop().create_task(self._read(queues), context=Context())
 
@@ -91,7 +91,7 @@ class Overview:
         await asyncio.wait([self._reading])
 
     async def _read(self, queues: object) -> None:
-        began = self._clock.time()
+        began = self._clock.monotonic()
         try:
             self._table = await messages.read(self._registry, self._page)
             self._read_of = queues
@@ -102,7 +102,7 @@ class Overview:
         else:
             self._host.upkeep.clear(_TABLE)
         finally:
-            now = self._clock.time()
+            now = self._clock.monotonic()
             self._next_read = now + max(_SOON, _RARELY * (now - began))
             self._reading = None
 

@@ -62,7 +62,7 @@ class OneMessage(_Small):
     def __init__(self, registry: Registry, message: MessageId) -> None:
         super().__init__(registry)
         self._message = message
-        self._first_seen = self.host.clock.time()
+        self._first_seen = self.host.clock.monotonic()
         self._row: dict[str, Any] = {}
 
     async def seen(self) -> Sections:
@@ -72,7 +72,7 @@ class OneMessage(_Small):
             queues = await self.host.mailboxes.status(standing.actor)
             others = sum(queue.ready + queue.running for queue in queues if queue.queue == standing.queue) - 1
         self.settled = standing.status in _FINAL
-        now = round(self.host.clock.time(), 1)
+        now = round(self.host.clock.monotonic(), 1)
         row = {
             "id": standing.message,
             "actor": safe(standing.actor),
@@ -81,7 +81,7 @@ class OneMessage(_Small):
             "attempts": standing.attempts,
             "others": max(0, others),
             "since": round(self._first_seen, 1),
-            "settled_at": now if self.settled else None,
+            "settled": now if self.settled else None,
             **_outcome(standing),
         }
         return {"message": {"it": row}}

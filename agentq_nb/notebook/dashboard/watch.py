@@ -20,7 +20,7 @@ _FORGOTTEN = 1_000
 """Queues not shown any more whose history may be kept, in case they come back."""
 
 Point = tuple[float, int, int]
-"""When, how many messages were waiting or running, and how many had been handled by then."""
+"""When by the monotonic clock, how many messages were waiting or running, and how many had been handled by then."""
 
 
 @dataclass

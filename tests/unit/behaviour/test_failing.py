@@ -381,24 +381,6 @@ async def test_whatever_a_handler_raises_fails_one_attempt_and_the_host_goes_on(
     assert table.rows[0][0] == 1
 
 
-async def test_a_keyboard_interrupt_inside_a_handler_counts_no_attempt(world: World) -> None:
-    attempts: list[int] = []
-
-    class Interrupted(Actor):
-        tasks = Queue(int)
-
-        async def run(self) -> None:
-            async for message in self.queue.iter():
-                attempts.append(message.attempt)
-                if len(attempts) == 1:
-                    raise KeyboardInterrupt
-
-    client = await world.start(interrupted=Interrupted)
-    receipt = await client.interrupted.get_or_create("x").send("tasks", 1)
-    assert (await receipt.result(5)).status == "completed"
-    assert attempts == [1, 1]
-
-
 async def test_forgetting_to_complete_fails_the_attempt_visibly_and_does_not_end_the_actor(slow_world: World) -> None:
     seen: list[tuple[str, int]] = []
 

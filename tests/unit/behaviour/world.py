@@ -65,12 +65,12 @@ class World:
     async def pass_by(self, seconds: float) -> None:
         """Move the fake clock, giving what is woken on the way the time it needs for the disk."""
         assert self.clock is not None
-        until_time = self.clock.time() + seconds
+        until_time = self.clock.monotonic() + seconds
         await breathe()
         while (due := self.clock.next_due()) is not None and due <= until_time:
-            self.clock.advance(max(0.0, due - self.clock.time()))
+            self.clock.advance(max(0.0, due - self.clock.monotonic()))
             await breathe()
-        self.clock.advance(max(0.0, until_time - self.clock.time()))
+        self.clock.advance(max(0.0, until_time - self.clock.monotonic()))
         await breathe()
 
     async def close(self) -> None:

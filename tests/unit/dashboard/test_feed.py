@@ -102,7 +102,7 @@ async def test_nothing_but_a_beat_each_second_is_sent_when_nothing_changes() -> 
         await at.clock.pass_by(30)
         assert set(at.types()) == {"beat"}
         assert 25 <= len(at.sent) <= 31
-        assert all(set(beat) == {"type", "number", "time"} for beat in at.sent)
+        assert all(set(beat) == {"type", "number", "time", "elapsed"} for beat in at.sent)
 
 
 async def test_at_most_ten_updates_a_second_are_sent_numbered_one_by_one() -> None:

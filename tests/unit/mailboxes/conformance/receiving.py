@@ -208,3 +208,36 @@ class Receiving:
         await settle(lease, first)
         await send(setting.keeper, 4)
         assert await drain(lease) == [1, 2, 3, 4]
+
+    @pytest.mark.parametrize("jump", [-3600, 3600])
+    async def test_a_receiver_waits_as_long_however_the_wall_clock_is_set(self, setting: Setting, jump: int) -> None:
+        lease = await claim(setting)
+        waits = [lease.turn(None, Take(None, 1, 5.0)), lease.until_due(None, 5.0)]
+        waiting = asyncio.ensure_future(asyncio.gather(*waits))
+        await rest()
+        setting.clock.jump(jump)
+        setting.clock.advance(4.9)
+        await rest()
+        assert not waiting.done()
+        setting.clock.advance(0.1)
+        assert not (await soon(waiting))[0]
+
+    async def test_a_delayed_message_follows_the_wall_clock_forward(self, setting: Setting) -> None:
+        await send(setting.keeper, "later", delay=3600.0)
+        lease = await claim(setting)
+        waiting = asyncio.ensure_future(lease.turn(None, Take(None)))
+        await rest()
+        setting.clock.jump(3600)
+        setting.clock.advance(0.1)
+        assert bodies(await soon(waiting)) == ["later"]
+
+    async def test_a_delayed_message_waits_for_a_wall_clock_that_was_set_back(self, setting: Setting) -> None:
+        await send(setting.keeper, "later", delay=60.0)
+        lease = await claim(setting)
+        setting.clock.jump(-3600)
+        setting.clock.advance(3600.0)
+        await rest()
+        assert await take(lease) == []
+        setting.clock.advance(60.0)
+        await rest()
+        assert bodies(await take(lease)) == ["later"]

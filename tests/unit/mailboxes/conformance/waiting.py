@@ -67,6 +67,18 @@ class Waiting:
         standing = await soon(waiting)
         assert (standing.status, standing.attempts) == ("running", 1)
 
+    @pytest.mark.parametrize("jump", [-3600, 3600])
+    async def test_a_wait_takes_as_long_however_the_wall_clock_is_set(self, setting: Setting, jump: int) -> None:
+        message = await send(setting.keeper)
+        waiting = asyncio.ensure_future(setting.keeper.wait(message, 5.0))
+        await rest()
+        setting.clock.jump(jump)
+        setting.clock.advance(4.9)
+        await rest()
+        assert not waiting.done()
+        setting.clock.advance(0.1)
+        assert (await soon(waiting)).status == "queued"
+
     async def test_timeout_zero_tells_how_the_message_stands_now(self, setting: Setting) -> None:
         queued, delayed, running = [
             await send(setting.keeper, queue=queue, delay=delay)

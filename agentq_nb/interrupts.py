@@ -1,0 +1,36 @@
+"""Telling an interrupt by the user from a KeyboardInterrupt that code raised by itself."""
+
+from __future__ import annotations
+
+import dis
+import signal
+from types import FrameType, TracebackType
+
+_RAISE = dis.opmap["RAISE_VARARGS"]
+
+
+def from_outside(error: BaseException | None) -> bool:
+    """Whether this is the KeyboardInterrupt of a SIGINT.
+
+    Python raises that one wherever the code happens to be, so the innermost place is no ``raise`` statement, unless it is
+    one of a signal handler written in Python.
+    """
+    if not isinstance(error, KeyboardInterrupt) or error.__traceback__ is None:
+        return False
+    innermost = error.__traceback__
+    while innermost.tb_next is not None:
+        if _handles_signal(innermost.tb_frame):
+            return True
+        innermost = innermost.tb_next
+    return _handles_signal(innermost.tb_frame) or not _raises(innermost)
+
+
+def _raises(place: TracebackType) -> bool:
+    return place.tb_frame.f_code.co_code[place.tb_lasti] == _RAISE
+
+
+def _handles_signal(frame: FrameType) -> bool:
+    """Whether the function was called as Python calls signal handlers: with SIGINT and a frame."""
+    code = frame.f_code
+    given = [frame.f_locals.get(name) for name in code.co_varnames[: code.co_argcount]]
+    return len(given) > 1 and given[-2] == signal.SIGINT and isinstance(given[-1], FrameType)

@@ -1,0 +1,138 @@
+"""Finding many secrets in long text at about the cost of reading it.
+
+A regular expression of all of them tries each one at each character. Here Python's own loops in C do the reading: a short
+secret is found by ``bytes.find``; of the long ones, of which a private key has one a line, every so many bytes one word of
+eight bytes of the text is looked up among the words that they contain.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
+
+_WORD = 8
+_WORDS_FOR_A_FIND = 40
+"""Finding one more secret by ``bytes.find`` takes as long as looking up every fortieth word. Measured."""
+_LARGEST_STEP = 8
+"""Words; a larger one would save little, and costs memory for each secret."""
+_HEAD = 8
+"""Bytes; the shortest secret has so many."""
+
+Found: TypeAlias = tuple[int, int, bytes]
+"""Where a secret begins, its length below zero, and itself: the first of several is the leftmost, then the longest."""
+
+
+def as_bytes(text: str) -> bytes:
+    """The text in UTF-8; halves of characters are kept."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def as_text(data: bytes) -> str:
+    """The opposite of :func:`as_bytes`."""
+    return data.decode("utf-8", "surrogatepass")
+
+
+class SecretSearch:
+    """Finds secrets, each of at least eight bytes. ``names`` has the variable's name of each."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self.names = dict(names)
+        self._named = {as_bytes(secret): name for secret, name in names.items()}
+        secrets = sorted(self._named, key=len)
+        few = _cheapest(secrets)
+        self._short, long = secrets[:few], secrets[few:]
+        self._step = _step(long[0]) if long else 1
+        self._places = _places(long, self._step * _WORD)
+        self._words = frozenset(self._places)
+        self._heads = {secret[:size] for secret in self._named for size in range(1, _HEAD)}
+
+    def find(self, data: bytes) -> Iterator[tuple[int, int, str]]:
+        """The start, the end and the name of each: leftmost first, the longest of those that begin together, never two
+        that overlap."""
+        short = [found for secret in self._short if (found := _next(secret, data, 0)) is not None]
+        heapq.heapify(short)
+        long = self._find_long(data)
+        first_long = next(long, None)
+        here = 0
+        while short or first_long is not None:
+            if first_long is not None and first_long[0] < here:
+                first_long = next(long, None)
+                continue
+            if first_long is not None and (not short or first_long < short[0]):
+                found = first_long
+            else:
+                found = heapq.heappop(short)
+                again = _next(found[2], data, max(here, found[0] + 1))
+                if again is not None:
+                    heapq.heappush(short, again)
+                if found[0] < here:
+                    continue
+            start, here = found[0], found[0] - found[1]
+            yield start, here, self._named[found[2]]
+
+    def _find_long(self, data: bytes) -> Iterator[Found]:
+        """The long secrets in order; they may overlap."""
+        if not self._words:
+            return
+        words = memoryview(data)[: len(data) // _WORD * _WORD].cast("Q")[:: self._step]
+        if self._words.isdisjoint(words):
+            return
+        apart = self._step * _WORD
+        for number, word in enumerate(words):
+            # What contains this word and not the one before begins behind the one before: so the order is right.
+            for offset, secret in self._places.get(word, ()):
+                start = number * apart - offset
+                if start >= 0 and data.startswith(secret, start):
+                    yield start, -len(secret), secret
+
+    def beginning(self, data: bytes) -> int:
+        """Where the longest end of ``data`` begins that is the beginning of a secret; its length when there is none."""
+        best = len(data)
+        for size in range(min(_HEAD - 1, len(data)), 0, -1):
+            if data[-size:] in self._heads:
+                best = len(data) - size
+                break
+        for secret in self._named:
+            at = data.find(secret[:_HEAD], max(0, len(data) - len(secret) + 1))
+            while 0 <= at < best:
+                if secret.startswith(data[at:]):
+                    best = at
+                    break
+                at = data.find(secret[:_HEAD], at + 1)
+        return best
+
+
+def _step(shortest: bytes) -> int:
+    """Of how many words one is looked up, so that each secret holds one of those whole wherever it stands."""
+    return min((len(shortest) - _WORD + 1) // _WORD, _LARGEST_STEP)
+
+
+def _cheapest(secrets: list[bytes]) -> int:
+    """How many of the secrets, shortest first, are better found one by one: the others allow larger steps then."""
+
+    def cost(few: int) -> float:
+        if few == len(secrets):
+            return few
+        step = _step(secrets[few])
+        return few + _WORDS_FOR_A_FIND / step if step else math.inf
+
+    return min(range(len(secrets) + 1), key=cost)
+
+
+def _next(secret: bytes, data: bytes, here: int) -> Found | None:
+    at = data.find(secret, here)
+    return None if at < 0 else (at, -len(secret), secret)
+
+
+def _places(secrets: list[bytes], apart: int) -> dict[int, list[tuple[int, bytes]]]:
+    """In which secrets, and where, a word may stand that is looked up every ``apart`` bytes: far in and long first."""
+    places: dict[int, list[tuple[int, bytes]]] = {}
+    for secret in sorted(secrets, key=len, reverse=True):
+        for offset in range(apart):
+            (word,) = memoryview(secret[offset : offset + _WORD]).cast("Q")
+            places.setdefault(word, []).append((offset, secret))
+    for found in places.values():
+        found.sort(key=lambda place: place[0], reverse=True)
+    return places

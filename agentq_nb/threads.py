@@ -1,0 +1,142 @@
+"""Threads of our own for our own blocking work.
+
+asyncio's default executor and anyio's worker threads belong to everybody in the process: a notebook that fills them with
+threads that block would hold up reads of the log and the end of the host. Nothing of ours runs there.
+
+These are daemon threads: one that hangs on a dead disk keeps no process alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
+from typing import Any, ParamSpec, TypeAlias, TypeVar
+
+import anyio
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_MOST = 8
+"""Short jobs at the same time. Each holds its thread for milliseconds."""
+_IDLE = 10.0
+"""Seconds after which a thread without work ends."""
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call ``function`` in one of a few threads, for work that is over soon. Whoever is cancelled leaves it running."""
+    return await asyncio.wrap_future(_short.submit(function, *args, **kwargs))
+
+
+async def in_long_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The same for work that may take long, as queries and copies do: it holds up nothing else."""
+    return await asyncio.wrap_future(_long.submit(function, *args, **kwargs))
+
+
+async def to_its_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The same as :func:`in_long_thread`, but whoever is cancelled waits for its end: nothing of it goes on later."""
+    work = asyncio.wrap_future(_long.submit(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):
+            while not work.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([work])
+        work.exception()
+        raise
+
+
+_Job: TypeAlias = tuple[Future[Any], Callable[[], Any]]
+
+
+class Pool:
+    """Daemon threads that are made when they are needed, at most ``most`` of them (None: without limit)."""
+
+    def __init__(self, name: str, most: int | None = None) -> None:
+        self._name = name
+        self._most = most
+        _pools.add(self)
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin without threads: in a forked child there are none."""
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._idle: list[queue.SimpleQueue[_Job]] = []
+        """Where threads without work wait for it."""
+        self._waiting: deque[_Job] = deque()
+
+    def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Call ``function`` in a thread, in the caller's context."""
+        future: Future[T] = Future()
+        job = (future, partial(copy_context().run, function, *args, **kwargs))
+        with self._lock:
+            if self._idle:
+                self._idle.pop().put(job)
+            elif self._most is None or self._threads < self._most:
+                threading.Thread(target=self._work, args=(job,), name=self._name, daemon=True).start()
+                self._threads += 1
+            else:
+                self._waiting.append(job)
+        return future
+
+    def _work(self, first: _Job) -> None:
+        job: _Job | None = first
+        inbox: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        while job is not None:
+            _do(*job)
+            job = self._next(inbox)
+
+    def _next(self, inbox: queue.SimpleQueue[_Job]) -> _Job | None:
+        """What a thread does next; None: it is to end."""
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()
+            self._idle.append(inbox)
+        try:
+            return inbox.get(timeout=_IDLE)
+        except queue.Empty:
+            with self._lock:
+                if inbox in self._idle:
+                    self._idle.remove(inbox)
+                    self._threads -= 1
+                    return None
+            return inbox.get()
+
+
+def _do(future: Future[Any], call: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = call()
+    except StopIteration as error:  # no future can be given one: whoever awaits it would wait for ever
+        future.set_exception(RuntimeError(f"StopIteration was raised: {error}"))
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for pool in list(_pools):
+        pool.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
+
+_short = Pool("agentq work", _MOST)
+_long = Pool("agentq long work")
