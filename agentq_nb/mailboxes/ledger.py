@@ -7,7 +7,7 @@ The rooms of the local keeper share it: who is let in (``accepting``), what a le
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple
 
 from agentq_nb.clock import Clock
@@ -185,13 +185,13 @@ class Ledger:
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
-    def end(self) -> None:
+    def end(self, facts: Mapping[str, Any] | None = None) -> None:
         """Put back what is in flight, and take nothing more. What is written still has to reach the disk."""
         if self.failure is None:
             in_flight = self.stock.running()
             kinds = ["message.cancelled" if entry.cancelling else "message.released" for entry in in_flight]
             self.log.append([rows.of_message(kind, entry) for kind, entry in zip(kinds, in_flight, strict=True)])
-            self.log.append([rows.of_host("host.stopped")])
+            self.log.append([rows.of_host("host.stopped", facts)])
         self.closed = True
         self.stock.close()
         self.results.close()
