@@ -101,9 +101,13 @@ class Registry:
         :param new: begin a notebook's file although that of a notebook that is gone, with unfinished work, lies beside it.
 
         Raises ``host.elsewhere``, and the errors of the store: ``store.in_use``, ``store.damaged``, ``store.too_new``,
-        ``store.not_ours``, ``store.read_only``, ``store.left_behind``.
+        ``store.not_ours``, ``store.read_only``, ``store.left_behind``; ``packages.restart_needed``.
         """
         global _latest
+        if not self.running:
+            from agentq_nb.installed import check_loaded
+
+            check_loaded()
         if not self.running and not new:
             self._said_at_start = await asyncio.to_thread(check_before_begun, self.store_path, self._notebook)
         await self.home.start(accept_loss, background)
