@@ -23,6 +23,7 @@ from agentq_nb.errors import AgentqError, NoHost, StoreError, StoreNotBegun
 from agentq_nb.places import DEFAULT_NAME, SUFFIX, VARIABLE
 
 if TYPE_CHECKING:
+    from agentq_nb.keep_alive import KeepAliveMode
     from agentq_nb.registry import Registry
 
 _FAILED, _BAD_WORDS, _INTERRUPTED = 1, 2, 130
@@ -80,7 +81,12 @@ class FileScene:
         raise NoHost
 
     async def start(
-        self, store: str | None, accept_loss: bool = False, background: bool = False, new: bool = False
+        self,
+        store: str | None,
+        accept_loss: bool = False,
+        background: bool = False,
+        new: bool = False,
+        keep_alive: KeepAliveMode | None = None,
     ) -> Registry:
         """Open the file; no work starts in it. Raises StoreError when there is none, and what ``Registry.start`` raises."""
         from agentq_nb.registry import setup

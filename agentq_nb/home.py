@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import json
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from agentq_nb.actor import Actor
 from agentq_nb.client.local import Client
 from agentq_nb.door import Door, turning
 from agentq_nb.errors import HostElsewhere, NoHost
 from agentq_nb.host import Host
+from agentq_nb.keep_alive import KeepAlive, KeepAliveSettings, end_of_host_before, kernel_activity
 from agentq_nb.loop_thread import LoopThread
 from agentq_nb.mailboxes.local import LocalMailboxes
 from agentq_nb.mailboxes.mending import Mender
 from agentq_nb.mailboxes.retention import Retention
 from agentq_nb.places import workspaces_path
 from agentq_nb.store import EventLog
-from agentq_nb.threads import in_long_thread
+from agentq_nb.threads import in_long_thread, in_thread
 from agentq_nb.upkeep import Part
 
 
@@ -38,6 +42,7 @@ class Home:
         """Where the next host is to live: in the background, or in the loop in which it is started."""
         self.retention: float | None = None
         """Seconds, see :func:`agentq_nb.registry.setup`."""
+        self.keep_alive_settings = KeepAliveSettings()
         self._store = store
         self._holder = {"notebook": str(notebook)} if notebook else {}
         self._classes = classes
@@ -45,6 +50,9 @@ class Home:
         self._thread: LoopThread | None = None
         """That of the host, when it has one of its own."""
         self._keeper: LocalMailboxes | None = None
+        self._keep_alive: KeepAlive | None = None
+        self._end_before: str | None = None
+        """How the host before the present one ended, in a sentence."""
         self._start: Future[None] | None = None
         self._start_lock = threading.Lock()
         self._chosen = False
@@ -80,6 +88,17 @@ class Home:
             return host.door.failure or host.failure
         kept = keeper and keeper.trouble
         return " ".join(filter(None, [kept, host.upkeep.trouble])) or None
+
+    @property
+    def notices(self) -> list[str]:
+        """How the host before this one ended, and whether the kernel is still kept alive, in sentences."""
+        kept = self._keep_alive.notice if self._keep_alive is not None and self.running else None
+        return [said for said in (self._end_before, kept) if said]
+
+    @property
+    def keeps_alive(self) -> bool:
+        """Whether the kernel is kept alive now. True where there is nothing that would end it."""
+        return self._keep_alive is None or self._keep_alive.active
 
     @property
     def in_background(self) -> bool:
@@ -145,18 +164,25 @@ class Home:
 
         log = await in_long_thread(open_log)
         try:
+            before = await in_thread(_last_of_host, log)
             keeper = await LocalMailboxes.open(log, facts={"version": _version(), **self._holder})
         except BaseException:
             await in_long_thread(log.close)
             raise
         companions = [Part("Opening the file again after a failed write", Mender(keeper, open_log).work, waits=True)]
+        show_activity = kernel_activity()
+        keep_alive = None
+        if show_activity is not None:
+            keep_alive = KeepAlive(keeper, self.keep_alive_settings, self._classes, show_activity)
+            companions.append(Part("Keeping the kernel alive", keep_alive.work))
         if self.retention is not None:
             companions.append(Part("Dropping old history", Retention(keeper, self.retention).work))
         host = Host(keeper, lambda: keeper.log, workspaces_path(self._store), door=door, companions=companions)
         host.classes.update(self._classes)
         host.client = Client(lambda: host)
         await host.start()
-        self._keeper = keeper
+        self._keeper, self._keep_alive = keeper, keep_alive
+        self._end_before = before and end_of_host_before(*before, keeper.unfinished)
         return host
 
     # --- moving out ---------------------------------------------------------------------------------------------------
@@ -182,14 +208,31 @@ class Home:
         """The process ends in an orderly way: what is in flight is put back instead of counting as a crash."""
         if self._keeper is None:
             return
+        ended = self._keep_alive is not None and self._keep_alive.ended_at is not None
+        facts = {} if self._keep_alive is None else {"keep_alive": "ended" if ended else self.keep_alive_settings.mode}
+        close = partial(self._keeper.close_now, facts)
         if self._thread is None:
-            self._keeper.close_now()
+            close()
         else:
-            self._thread.end_with(self._keeper.close_now)
+            self._thread.end_with(close)
 
     def forget(self) -> None:
         """In a forked child: the parent's host is not ours, and our ending must not end it."""
         atexit.unregister(self.at_exit)
+
+
+def _last_of_host(log: EventLog) -> tuple[str, float, dict[str, Any]] | None:
+    """The end of the host before this one: its kind of row, the time, and its facts. Blocks."""
+    found = log.fetch(
+        "select kind, epoch(time), data from events where kind in ('host.started', 'host.stopped') "
+        "order by seq desc limit 1"
+    )
+    if not found:
+        return None
+    kind, time, data = found[0]
+    if kind == "host.started":
+        time = log.fetch("select epoch(max(time)) from events")[0][0]
+    return kind, time, json.loads(data or "{}")
 
 
 def _version() -> str:

@@ -20,6 +20,8 @@ from agentq_nb.client.local import Client
 from agentq_nb.errors import AgentqError, NoHost, ValidationFailed, WouldBlockHost
 from agentq_nb.home import Home
 from agentq_nb.host import Host
+from agentq_nb.keep_alive import KeepAliveMode, keep_alive_mode
+from agentq_nb.keep_alive import keep_alive_interval as checked_interval
 from agentq_nb.places import notebook_path, store_path
 from agentq_nb.standing import HostStatus
 from agentq_nb.store import EventLog, Table
@@ -53,8 +55,8 @@ class Registry:
         self.store_path = store
         self._notebook = notebook
         self._said_of_place = notices
-        self.notices = notices
-        """Sentences worth reading once, about where the file is and how it was opened."""
+        self._said_at_start: list[str] = []
+        self._said_at_stop: list[str] = []
         self.before_stop: list[Callable[[], Coroutine[Any, Any, None]]] = []
         """Called and waited for at most a second when the host is about to be stopped, by whoever stops it."""
         self.on_stop: list[Callable[[], None]] = []
@@ -67,6 +69,11 @@ class Registry:
     def classes(self) -> Mapping[str, type[Actor]]:
         """The actor classes by the name they are registered under."""
         return dict(self._classes | self._undeployed)
+
+    @property
+    def notices(self) -> list[str]:
+        """Sentences worth reading once: where the file is, how it was opened, and how the kernel before ended."""
+        return [*self._said_of_place, *self._said_at_start, *self.home.notices, *self._said_at_stop]
 
     @property
     def running(self) -> bool:
@@ -95,12 +102,16 @@ class Registry:
         :param new: begin a notebook's file although that of a notebook that is gone, with unfinished work, lies beside it.
 
         Raises ``host.elsewhere``, and the errors of the store: ``store.in_use``, ``store.damaged``, ``store.too_new``,
-        ``store.not_ours``, ``store.read_only``, ``store.left_behind``.
+        ``store.not_ours``, ``store.read_only``, ``store.left_behind``; ``packages.restart_needed``.
         """
         global _latest
+        if not self.running:
+            from agentq_nb.installed import check_loaded
+
+            check_loaded()
         if not self.running and not new:
-            found = await in_long_thread(check_before_begun, self.store_path, self._notebook)
-            self.notices = [*self._said_of_place, *found]
+            self._said_at_stop = []
+            self._said_at_start = await in_long_thread(check_before_begun, self.store_path, self._notebook)
         await self.home.start(accept_loss, background)
         _latest = self
         waiting, self._undeployed = self._undeployed, {}
@@ -122,7 +133,7 @@ class Registry:
                     await last_look()
         if (loss := await self.home.stop()) is not None:
             logging.getLogger("agentq").warning("%s", loss)
-            self.notices = [*self.notices, loss]
+            self._said_at_stop = [loss]
         for call in list(self.on_stop):
             try:
                 call()
@@ -264,6 +275,8 @@ def setup(
     store: str | Path | None = None,
     retention: float | timedelta | None = None,
     background: bool | None = None,
+    keep_alive: KeepAliveMode | None = None,
+    keep_alive_interval: float | None = None,
 ) -> Registry:
     """The registry of this process for a file, with these actor classes: ``setup(use={"task_runner": TaskRunner})``.
 
@@ -277,6 +290,10 @@ def setup(
         in which it is started. None leaves that as it is. All else works the same: handles, receipts and the registry
         can be used in any event loop and thread, as in ``asyncio.run(handle.send(...))``, and ``registry.run`` waits in
         plain synchronous code.
+    :param keep_alive: when this kernel shows activity, so that a server does not end it for being idle: "work", as at
+        first: while work of registered classes is in flight, due, or falls due within 12 hours, until nothing was settled
+        for 12 hours; "always": for as long as the host runs; "never". None leaves that as it is.
+    :param keep_alive_interval: seconds between two signs of activity, 20 at first. None leaves that as it is.
 
     The same file gives the same registry, and deploys into it: classes given again replace those of their name once
     ``await registry.start()`` is reached, which starts no second host. Raises ``host.elsewhere`` for a host that runs
@@ -296,6 +313,10 @@ def setup(
         registry.home.retention = _seconds(retention)
     if background is not None:
         registry.home.background = background
+    if keep_alive is not None:
+        registry.home.keep_alive_settings.mode = keep_alive_mode(keep_alive)
+    if keep_alive_interval is not None:
+        registry.home.keep_alive_settings.interval = checked_interval(keep_alive_interval)
     _latest = registry
     return registry
 

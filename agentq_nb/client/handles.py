@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 from agentq_nb.client import queues
 from agentq_nb.client.desk import LocalDesk
 from agentq_nb.declarations import Body, Queue, Reply
-from agentq_nb.errors import MessageTooLarge, ValidationFailed
+from agentq_nb.errors import MessageTooLarge, NoHost, ValidationFailed
 from agentq_nb.host import Host
 from agentq_nb.listening import Listener
 from agentq_nb.mailboxes.protocol import Cancel, Offer, Pause, Purge, Redeliver, Resume
@@ -48,6 +48,30 @@ def _checked(key: object) -> str:
     if not isinstance(key, str) or key.encode("utf-8", "replace").decode() != key:
         raise ValidationFailed(f"idempotency_key must be valid text, not {key!r}.")
     return key
+
+
+_PROBED = frozenset(
+    [
+        "columns",
+        "cursor",
+        "dtype",
+        "execute",
+        "fetchall",
+        "items",
+        "keys",
+        "read",
+        "shape",
+        "to_arrow",
+        "to_dict",
+        "to_frame",
+        "to_html",
+        "to_numpy",
+        "to_pandas",
+        "tolist",
+        "values",
+    ]
+)
+"""What libraries look for to tell a connection, a file, a table or a mapping: an action only where a class declares it."""
 
 
 class ActorHandle:
@@ -208,6 +232,8 @@ class ActorHandle:
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         if name.startswith("_"):  # IPython and copy probe for these: never an action
             raise AttributeError(name)
+        if name in _PROBED and not self._declares(name):
+            raise AttributeError(name)
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             host = self._host()
@@ -218,6 +244,13 @@ class ActorHandle:
         call.__name__ = name
         call.__qualname__ = f"{self.name}.{name}"
         return call
+
+    def _declares(self, action: str) -> bool:
+        try:
+            cls = self._host().classes.get(self.name)
+        except NoHost:
+            return False
+        return cls is not None and action in cls.declared.actions
 
     def __repr__(self) -> str:
         return f"<ActorHandle {self.actor_id}>"

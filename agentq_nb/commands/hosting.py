@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from agentq_nb.commands.scene import Command, Scene, Where
 from agentq_nb.commands.sheets import Sheet
 from agentq_nb.commands.words import BadWords, flag, option
+from agentq_nb.errors import ValidationFailed
+from agentq_nb.keep_alive import KeepAliveMode, keep_alive_mode
 from agentq_nb.threads import in_long_thread
 
 if TYPE_CHECKING:
     from agentq_nb.registry import Registry
     from agentq_nb.standing import HostStatus
     from agentq_nb.store import Table
+
+
+def _keep_alive(text: str) -> KeepAliveMode:
+    try:
+        return keep_alive_mode(text)
+    except ValidationFailed:
+        raise ValueError("never, work or always") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +37,9 @@ class Start(Command):
     for ten minutes. Their code may then use the notebook's variables as any thread may, but nothing that is bound to the
     kernel's event loop, like tasks, locks and clients made in a cell. Sending, waiting and all else stay as they are.
 
+    A server may end kernels that are idle. This one counts as busy while queues have work: --keep-alive=work, as at
+    first. See the page docs/overnight.md.
+
     The file has the notebook's name. After the notebook was renamed, --adopt gives its old file, named in the message
     you then get, the new name.
     """
@@ -38,6 +50,12 @@ class Start(Command):
     store: str | None = option("--store", "PATH", "the file that holds the queues (default: beside the notebook)")
 
     background: bool = flag("--background", "in a thread of its own, so that actors go on while cells block")
+    keep_alive: Literal["never", "work", "always"] | None = option(
+        "--keep-alive",
+        "WHEN",
+        "when this kernel counts as busy for a server that ends idle ones: never, work or always",
+        convert=_keep_alive,
+    )
     adopt: str | None = option(
         "--adopt", "FILE", "the notebook was renamed: go on with its old file, under its new name"
     )
@@ -46,7 +64,7 @@ class Start(Command):
     async def run(self, scene: Scene) -> Registry:
         if self.adopt is not None:
             await self._take_over(scene, self.adopt)
-        return await scene.start(self.store, background=self.background, new=self.new)
+        return await scene.start(self.store, background=self.background, new=self.new, keep_alive=self.keep_alive)
 
     async def _take_over(self, scene: Scene, file: str) -> None:
         from agentq_nb.adoption import adopt

@@ -12,6 +12,7 @@ from agentq_nb.naming import ActorId
 
 if TYPE_CHECKING:
     from agentq_nb.client.handles import ActorHandle
+    from agentq_nb.keep_alive import KeepAliveMode
     from agentq_nb.registry import Registry
 
 Where: TypeAlias = Literal["kernel", "shell", "both"]
@@ -40,12 +41,17 @@ class Scene(Protocol):
         ...
 
     async def start(
-        self, store: str | None, accept_loss: bool = False, background: bool = False, new: bool = False
+        self,
+        store: str | None,
+        accept_loss: bool = False,
+        background: bool = False,
+        new: bool = False,
+        keep_alive: KeepAliveMode | None = None,
     ) -> Registry:
         """Start the host, or deploy into the one that runs here. Raises the errors of ``Registry.start``.
 
         With ``background`` it must live, or go on living, in a thread of its own; without, wherever it is said to. ``new``
-        begins a file although one that may be meant lies beside it.
+        begins a file although one that may be meant lies beside it. ``keep_alive``: see ``setup``.
         """
         ...
 

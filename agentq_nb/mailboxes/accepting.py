@@ -15,6 +15,7 @@ from agentq_nb.mailboxes.protocol import Accepted, Offer
 from agentq_nb.mailboxes.stock import Stock
 from agentq_nb.naming import MessageId
 from agentq_nb.store import Connection, Row, recall
+from agentq_nb.threads import in_thread
 
 Taken: TypeAlias = tuple[list[Accepted], "asyncio.Future[None] | None"]
 """The answer to each offer, and what is to be waited for when some are new."""
@@ -76,7 +77,7 @@ async def _learn_digest(ledger: Ledger, entry: Entry) -> None:
         if not entry.gone:
             raise
     else:
-        entry.digest = await asyncio.to_thread(digest, body)
+        entry.digest = await in_thread(digest, body)
 
 
 async def _look_once(ledger: Ledger, offers: Sequence[Offer]) -> Taken:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple
 
 from agentq_nb.clock import Clock
@@ -150,7 +150,7 @@ class Ledger:
         """The bodies of messages that are in the log only. Raises StoreError; it is trouble until one can be read."""
         log = self.log
         try:
-            bodies = await asyncio.to_thread(lambda: [log.body(entry.id, entry.first) for entry in entries])
+            bodies = await in_thread(lambda: [log.body(entry.id, entry.first) for entry in entries])
         except StoreError as error:
             if self.log is log and not self.closed and self.unreadable is None:
                 self.unreadable = error
@@ -202,13 +202,13 @@ class Ledger:
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
-    def end(self) -> None:
+    def end(self, facts: Mapping[str, Any] | None = None) -> None:
         """Put back what is in flight, and take nothing more. What is written still has to reach the disk."""
         if self.failure is None:
             in_flight = self.stock.running()
             kinds = ["message.cancelled" if entry.cancelling else "message.released" for entry in in_flight]
             self.log.append([rows.of_message(kind, entry) for kind, entry in zip(kinds, in_flight, strict=True)])
-            self.log.append([rows.of_host("host.stopped")])
+            self.log.append([rows.of_host("host.stopped", facts)])
         self.closed = True
         self.stock.close()
         self.results.close()

@@ -158,6 +158,31 @@ class LocalMailboxes:
             await slices.pause()
         return found
 
+    @property
+    def settled(self) -> int:
+        """How many messages were settled since the file was opened."""
+        return self._ledger.stock.settled
+
+    @property
+    def unfinished(self) -> int:
+        """How many messages are not settled."""
+        return len(self._ledger.stock.entries)
+
+    async def works_until(self, queues: Mapping[str, Collection[str]], moment: float) -> bool:
+        """Whether actors have work in flight or due, or that falls due by then without anyone's help.
+
+        ``queues`` names the actors that count by what they are registered under, and those of their queues.
+        """
+        stock, slices = self._ledger.stock, Slices()
+        if not stock.entries:
+            return False
+        for box in list(stock.boxes.values()):
+            counting = queues.get(box.name, ())
+            if any(name in counting and shelf.works_until(moment) for name, shelf in box.shelves.items()):
+                return True
+            await slices.pause()
+        return False
+
     async def flushed(self) -> None:
         """Return when all that was written so far is on disk. Raises Unavailable."""
         await self._ledger.flushed()
@@ -169,8 +194,11 @@ class LocalMailboxes:
             self._ledger.end()
             await in_long_thread(self.log.close)
 
-    def close_now(self) -> None:
-        """The same without an event loop, for the end of the process. Blocking."""
+    def close_now(self, facts: Mapping[str, Any] | None = None) -> None:
+        """The same without an event loop, for the end of the process. Blocking.
+
+        ``facts`` (JSON-able) are written beside the end of this host.
+        """
         if not self._ledger.closed:
-            self._ledger.end()
+            self._ledger.end({"at_exit": True, "unfinished": self.unfinished, **(facts or {})})
             self.log.close()

@@ -148,6 +148,16 @@ class Shelf:
     def count_ready(self) -> int:
         return self.live - len(self.running) - len(self.delayed)
 
+    def works_until(self, moment: float) -> bool:
+        """Whether it has work in flight or due, or that falls due by then without anyone's help."""
+        if self.running:
+            return True
+        if self.pause is not None and self.pause.due > moment:
+            return False
+        if not self.blockers and self.count_ready() > 0:
+            return True
+        return any(entry.due <= moment for entry in self.delayed.values())
+
 
 @dataclass(slots=True, eq=False)
 class Waiter:

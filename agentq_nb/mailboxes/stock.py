@@ -30,6 +30,8 @@ class Stock:
         self.entries: dict[MessageId, Entry] = {}
         self.keys = Keys()
         self.suspects = Suspects(clock)
+        self.settled = 0
+        """How many messages were settled since this memory began."""
         self._order = 0
         self._timetable = Timetable[Entry](clock, self._fall_due)
         self._pauses = Timetable[Pausing](clock, self.end_pause)
@@ -157,6 +159,7 @@ class Stock:
         """It is settled: out of memory. A message that did not complete frees its idempotency key."""
         entry.gone = True
         del self.entries[entry.id]
+        self.settled += 1
         shelf = entry.shelf
         shelf.live -= 1
         shelf.handled += status in ("completed", "failed")

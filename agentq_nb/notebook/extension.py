@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from agentq_nb.installed import RestartNeeded, check_loaded
 from agentq_nb.notebook import forms
 from agentq_nb.notebook.completing import Completion
 from agentq_nb.notebook.dashboard.shown import settle_all
@@ -23,10 +26,15 @@ _loaded: dict[int, _Extension] = {}
 
 
 def load(shell: Shell) -> None:
-    """Install everything; loading again changes nothing."""
+    """Install everything or nothing; loading again changes nothing. Says where the kernel must be restarted."""
     if id(shell) not in _loaded:
-        _loaded[id(shell)] = _Extension(shell)
-        _loaded[id(shell)].install()
+        extension = _Extension(shell)
+        extension.install()
+        _loaded[id(shell)] = extension
+        try:
+            check_loaded()
+        except RestartNeeded as error:  # `%agentq doctor` is to work all the same; starting a host is not
+            print(error, file=sys.stderr)
 
 
 def unload(shell: Shell) -> None:
@@ -53,21 +61,27 @@ class _Extension:
         ]
 
     def install(self) -> None:
-        self._magics.install()
-        self._shell.input_transformers_post.append(self._rewriter)
-        for event, call in self._events:
-            self._shell.events.register(event, call)
-        self._completion.install()
-        forms.install(self._shell)
-        self._parents.install()
+        """Put all of it into the shell. What was put there before a part failed is taken out again."""
+        with ExitStack() as undo:
+            undo.callback(self._magics.remove)
+            self._magics.install()
+            undo.callback(self._remove_rewriter)
+            self._shell.input_transformers_post.append(self._rewriter)
+            for event, call in self._events:
+                self._shell.events.register(event, call)
+                undo.callback(self._shell.events.unregister, event, call)
+            self._completion.install()
+            undo.callback(self._completion.remove)
+            undo.callback(forms.remove, self._shell)
+            forms.install(self._shell)
+            self._parents.install()
+            undo.callback(self._parents.remove)
+            self._undo = undo.pop_all()
 
     def remove(self) -> None:
-        self._magics.remove()
+        self._undo.close()
+        settle_all()
+
+    def _remove_rewriter(self) -> None:
         if self._rewriter in self._shell.input_transformers_post:
             self._shell.input_transformers_post.remove(self._rewriter)
-        for event, call in self._events:
-            self._shell.events.unregister(event, call)
-        self._completion.remove()
-        forms.remove(self._shell)
-        self._parents.remove()
-        settle_all()

@@ -17,6 +17,7 @@ from agentq_nb.places import notebook_path, store_path
 
 if TYPE_CHECKING:
     from agentq_nb.commands.scene import Command
+    from agentq_nb.keep_alive import KeepAliveMode
     from agentq_nb.notebook.deploying import Deployments
     from agentq_nb.notebook.shell import Shell
     from agentq_nb.registry import Registry
@@ -84,7 +85,12 @@ class KernelScene:
         return starts or (registry is not None and registry.background)
 
     async def start(
-        self, store: str | None, accept_loss: bool = False, background: bool = False, new: bool = False
+        self,
+        store: str | None,
+        accept_loss: bool = False,
+        background: bool = False,
+        new: bool = False,
+        keep_alive: KeepAliveMode | None = None,
     ) -> Registry:
         """Start the host with the notebook's actor classes, or deploy them into the one that runs here."""
         from agentq_nb.registry import setup
@@ -94,7 +100,11 @@ class KernelScene:
             asked = Path(os.path.realpath(store_path(store, os.environ, None)[0]))
             if asked != known.store_path:
                 raise BadWords(f"The host of this kernel runs on {known.store_path}. Stop it first: %agentq stop")
-        registry = setup(use=claims(self._shell.user_ns), store=store or (known.store_path if known else None))
+        registry = setup(
+            use=claims(self._shell.user_ns),
+            store=store or (known.store_path if known else None),
+            keep_alive=keep_alive,
+        )
         await registry.start(accept_loss=accept_loss, background=background or None, new=new)
         self._deployments.registers_new = True
         return registry

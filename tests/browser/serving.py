@@ -29,7 +29,7 @@ _QUIET_SETTINGS = {
 
 
 class JupyterServer:
-    """JupyterLab or Notebook 7 over the folder ``root``. Use it in a ``with`` statement.
+    """JupyterLab, Notebook 7 or a server without pages over the folder ``root``. Use it in a ``with`` statement.
 
     ``home`` becomes its HOME and holds everything that Jupyter writes beside the notebooks. ``launcher`` ends in
     another Python than this one, which then imports what is installed there instead of the checkout.
@@ -39,11 +39,13 @@ class JupyterServer:
         self,
         root: Path,
         home: Path,
-        application: Literal["lab", "notebook"] = "lab",
+        application: Literal["lab", "notebook", "server"] = "lab",
         launcher: Sequence[str] = (),
+        options: Sequence[str] = (),
     ) -> None:
         self.root = root
         self.application = application
+        self._options = options
         self._launcher = launcher or (sys.executable,)
         self._imports = "" if launcher else os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])
         self.token = secrets.token_hex(16)
@@ -74,6 +76,7 @@ class JupyterServer:
                     "--LabApp.expose_app_in_browser=True",
                     "--JupyterNotebookApp.expose_app_in_browser=True",
                     "--LanguageServerManager.autodetect=False",
+                    *self._options,
                 ],
                 env=self._environment(),
                 stdout=log,
@@ -97,9 +100,16 @@ class JupyterServer:
             self.shut_down_kernels()
         self._end()
 
-    def request(self, method: str, path: str) -> Any:
+    @property
+    def runtime(self) -> Path:
+        """Where the connection files of its kernels are."""
+        return self._home / "runtime"
+
+    def request(self, method: str, path: str, body: object = None) -> Any:
         """Ask the server's REST interface. Raises OSError, also when it refuses."""
-        asked = urllib.request.Request(self.url + path, method=method, headers={"Authorization": f"token {self.token}"})
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"token {self.token}"}
+        asked = urllib.request.Request(self.url + path, data, headers, method=method)
         with urllib.request.urlopen(asked, timeout=60) as answer:
             body = answer.read()
         return json.loads(body) if body else None

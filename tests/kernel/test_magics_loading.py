@@ -87,3 +87,28 @@ def test_commands_without_a_host_say_how_to_start_one(kernel: Kernel) -> None:
         assert (line, cell.error_name) == (line, "NoHost")
         assert "%agentq start" in (cell.error_value or "")
         assert len(cell.traceback.splitlines()) == 1
+
+
+OLD_DUCKDB = "import duckdb\nduckdb.__version__, here = '1.4.1', duckdb.__version__"
+
+
+def test_beside_an_older_package_that_is_loaded_loading_says_so_and_no_host_is_started(kernel: Kernel) -> None:
+    kernel.run(OLD_DUCKDB).check()
+    loading = kernel.run("%load_ext agentq_nb").check()
+    assert "duckdb 1.4.1 is loaded, " in loading.stderr
+    assert "Restart the kernel" in loading.stderr
+    for code in ("%agentq start", "from agentq_nb import setup\nawait setup().start()"):
+        assert kernel.run(code).error_name == "RestartNeeded"
+    assert list(kernel.cwd.glob("*.duckdb*")) == []
+    kernel.run("duckdb.__version__ = here\n%agentq start").check()
+
+
+def test_loading_that_fails_half_way_leaves_nothing_behind_and_can_be_repeated(kernel: Kernel) -> None:
+    plain = kernel.value(HOOKS)
+    kernel.run(
+        "import IPython.core.completer as module\nkept = module.SimpleCompletion\ndel module.SimpleCompletion"
+    ).check()
+    assert kernel.run("%load_ext agentq_nb").error_name == "ImportError"
+    assert kernel.value(HOOKS) == plain
+    kernel.run("module.SimpleCompletion = kept\n%load_ext agentq_nb").check()
+    assert kernel.value(HOOKS)[-1] is True

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator
 
 from packaging.requirements import Requirement
-from packaging.version import InvalidVersion, Version
 
 from agentq_nb.commands.checking.check import Check
+from agentq_nb.installed import differ, loaded_version
 
 _NAME = "agentq-nb"
 _SHOWN = ("ipykernel", "duckdb", "pydantic", "ipywidgets", "anywidget")
@@ -72,17 +72,10 @@ def _trouble(requirement: Requirement) -> Check | None:
         why = f": {_WHY_NOT_OLDER[name]}" if name in _WHY_NOT_OLDER else ""
         told = f"{found}, and {requirement.specifier} is needed{why}"
         return Check(name, "problem", told, f"{wanted}, then restart the kernel.")
-    loaded = getattr(sys.modules.get(name.replace("-", "_")), "__version__", found)
-    if _differ(loaded, found):
+    loaded = loaded_version(name)
+    if loaded is not None and differ(loaded, found):
         return Check(name, "problem", f"{loaded} is loaded, {found} is installed", "Restart the kernel.")
     return None
-
-
-def _differ(loaded: object, found: str) -> bool:
-    try:
-        return Version(str(loaded)) != Version(found)
-    except InvalidVersion:
-        return False
 
 
 def _versions(needed: list[Requirement]) -> str:

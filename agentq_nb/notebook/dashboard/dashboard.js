@@ -10,6 +10,7 @@ const SPACING = 2; // seconds between two points of it
 const SILENT = 3.2; // seconds without a word after which the kernel counts as busy
 const WATCH_EVERY = 30; // seconds
 const LONG_SILENT = 90;
+const UNUSED = 60; // seconds without a hand on the page after which it stops asking a quiet kernel
 
 // --- the state and the conversation ----------------------------------------------------------------------------------
 
@@ -22,6 +23,8 @@ class Mirror {
     this.number = 0;
     this.settled = false;
     this.gone = false;
+    this.quiet = false; // nothing keeps the kernel alive, and this page is not to
+    this.usedAt = performance.now();
     this.heardAt = performance.now();
     this.askedAt = 0;
     this.offset = 0;
@@ -74,6 +77,17 @@ class Mirror {
     }
   }
 
+  // Nothing is asked and nothing comes, so that the server may end a kernel that has nothing to do.
+  get resting() {
+    return this.quiet && (performance.now() - this.usedAt) / 1000 > UNUSED;
+  }
+
+  use() {
+    const rested = this.resting;
+    this.usedAt = performance.now();
+    if (rested) this.watch();
+  }
+
   // Says that somebody looks, and what they have; the answer is a whole state where that is not all.
   watch(have = this.number) {
     this.askedAt = performance.now();
@@ -94,6 +108,7 @@ class Mirror {
     if (message.time) this.offset = message.time - Date.now() / 1000;
     if (message.elapsed) this.elapsedOffset = message.elapsed - performance.now() / 1000;
     if (message.settled) this.settled = true;
+    if (message.number !== undefined) this.quiet = !!message.quiet;
     if (message.type === "answer") {
       this.requests.get(message.request)?.(message);
       this.requests.delete(message.request);
@@ -937,6 +952,8 @@ function bdiOf(text) {
 
 // --- views -----------------------------------------------------------------------------------------------------------
 
+const USES = ["pointermove", "pointerdown", "keydown", "focusin"];
+
 // What every view has: a heart that says whether the kernel lives, and a line for what happened.
 class View {
   constructor(model, el, kind, name) {
@@ -947,6 +964,8 @@ class View {
     this.root = make("div", { class: "aq", role: "region", "aria-label": name, tabindex: "-1", "data-agentq": kind, "data-state": "opening" });
     el.append(this.root);
     this.timer = setInterval(() => this.beat(), 500);
+    this.used = () => this.mirror.use();
+    for (const event of USES) document.addEventListener(event, this.used, { passive: true, capture: true });
   }
 
   begin() {
@@ -962,6 +981,7 @@ class View {
 
   close() {
     clearInterval(this.timer);
+    for (const event of USES) document.removeEventListener(event, this.used, { capture: true });
     cancelAnimationFrame(this.frame);
     this.mirror.close();
   }
@@ -990,7 +1010,7 @@ class View {
 
   beat() {
     const { mirror } = this;
-    if (!mirror.settled && (performance.now() - mirror.askedAt) / 1000 > WATCH_EVERY) mirror.watch();
+    if (!mirror.settled && !mirror.resting && (performance.now() - mirror.askedAt) / 1000 > WATCH_EVERY) mirror.watch();
     this.state();
     if (document.hidden || !this.root.isConnected) return;
     if (this.root.dataset.state === "live") for (const part of this.ticking()) part.update();
@@ -1006,6 +1026,7 @@ class View {
     let text = "live";
     if (mirror.settled) [state, text] = ["ended", this.ended()];
     else if (mirror.gone) [state, text] = ["gone", "kernel gone – run this cell again"];
+    else if (mirror.resting) [state, text] = ["resting", "resting while this page is not used"];
     else if (mirror.silent > LONG_SILENT) [state, text] = ["busy", `no word from the kernel for ${duration(mirror.silent)}: busy or gone`];
     else if (mirror.silent > SILENT) [state, text] = ["busy", `kernel busy for ${duration(mirror.silent)}`];
     else if (!mirror.number) [state, text] = ["opening", "connecting"];

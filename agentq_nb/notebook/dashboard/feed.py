@@ -8,11 +8,16 @@ anything sent: nothing piles up in the server while no page is open. From then o
 - a ``beat`` goes out each second in which nothing else did, so that the page knows a quiet kernel from a busy or dead one.
   The kernel beats rather than answering pings: each ping would make the front end show the kernel as busy, and they would
   queue up behind a cell that blocks.
+
+All of that is activity, for which servers keep a kernel alive. So while nothing else does (``kept_alive`` is false, and
+messages say ``quiet``), a page that nobody uses stops asking, and a minute after its last ``watch`` nothing is sent. The
+first word after that goes out when the kernel is kept alive again, and the page asks again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import Context
@@ -32,6 +37,8 @@ _SELDOM = 4.0
 """A look comes after four times as long as the last one took: of 10,000 actors it takes a tenth of a second."""
 WATCHED = 75.0
 """Seconds for which one ``watch`` counts: a page that is hidden may be late with the next."""
+_WATCHED_QUIETLY = 60.0
+"""The same while nothing keeps the kernel alive."""
 
 Message = dict[str, Any]
 
@@ -75,6 +82,7 @@ class Feed:
         clock: Clock | None = None,
         upkeep: Upkeep | None = None,
         name: str = "Keeping a view up to date",
+        kept_alive: Callable[[], bool] = lambda: True,
     ) -> None:
         self.latest: Sections = {}
         """What was seen last, sent or not."""
@@ -88,7 +96,10 @@ class Feed:
         self._sent: Sections = {}
         self._number = 0
         self._sent_at = 0.0
-        self._watched_until = 0.0
+        self._kept_alive = kept_alive
+        self._watched_at = -math.inf
+        self._left = False
+        """A page was open when the kernel fell quiet, and may be open still."""
         self._whole_wanted = False
         self._awake = asyncio.Event()
         self._answers: set[asyncio.Task[None]] = set()
@@ -96,7 +107,8 @@ class Feed:
     @property
     def watched(self) -> bool:
         """Whether a page is open, as far as we know."""
-        return self._clock.monotonic() < self._watched_until
+        lasts = WATCHED if self._kept_alive() else _WATCHED_QUIETLY
+        return self._clock.monotonic() < self._watched_at + lasts
 
     async def run(self) -> None:
         """Until the subject is settled and its last state was sent."""
@@ -153,9 +165,14 @@ class Feed:
         self._upkeep.note(self._name, error)
 
     async def _tell_news(self) -> None:
+        now = self._clock.monotonic()
+        if not self._kept_alive():
+            self._left = self._left or self.watched
+        elif self._left:
+            self._left = False
+            self._watched_at = now
         if not self.watched:
             return
-        now = self._clock.monotonic()
         if self._whole_wanted:
             self._whole_wanted = False
             self._number += 1
@@ -171,14 +188,15 @@ class Feed:
     def _tell(self, type: str, now: float, **more: Any) -> None:
         self._sent_at = now
         times = {"time": round(self._clock.time(), 3), "elapsed": round(now, 3)}
-        self._send({"type": type, "number": self._number, **times, **more})
+        quiet = {} if self._kept_alive() else {"quiet": True}
+        self._send({"type": type, "number": self._number, **times, **quiet, **more})
 
     # --- what pages say -----------------------------------------------------------------------------------------------
 
     def heard(self, message: Message) -> None:
         """A page said something. To be called in the feed's loop."""
         if message.get("type") == "watch":
-            self._watched_until = self._clock.monotonic() + WATCHED
+            self._watched_at = self._clock.monotonic()
             new = message.get("have") in (0, None) or message["have"] != self._number
             self._whole_wanted = self._whole_wanted or new
             self._awake.set()

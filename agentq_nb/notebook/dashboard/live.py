@@ -38,7 +38,9 @@ class Live:
         self._registry = registry
         self._loop = asyncio.get_running_loop()
         name = f"Keeping the {kind} {self.widget.identity[:6]} up to date"
-        self._feed = Feed(subject, self.widget.tell, self.clock, registry.host.upkeep, name)
+        self._feed = Feed(
+            subject, self.widget.tell, self.clock, registry.host.upkeep, name, lambda: registry.home.keeps_alive
+        )
         self._places: list[str] = []
         self._settled = False
         shown.add(self.widget.identity, self)

@@ -53,7 +53,8 @@ class Running:
         self.clock = FakeClock()
         self.subject = Counter()
         self.sent: list[Message] = []
-        self.feed = Feed(self.subject, self.sent.append, self.clock)
+        self.alive = True
+        self.feed = Feed(self.subject, self.sent.append, self.clock, kept_alive=lambda: self.alive)
 
     def types(self) -> list[str]:
         return [message["type"] for message in self.sent]
@@ -249,3 +250,42 @@ async def test_a_look_that_takes_long_is_followed_by_a_pause_four_times_as_long(
         at.feed.heard({"type": "watch", "have": 0})
         await at.clock.pass_by(25)
         assert 8 <= at.subject.looks <= 11
+
+
+async def test_while_nothing_keeps_the_kernel_alive_nothing_is_sent_a_minute_after_a_page_asked() -> None:
+    async with running() as it:
+        it.alive = False
+        await it.opened()
+        await it.clock.pass_by(55)
+        assert it.types().count("beat") >= 50
+        assert all(message["quiet"] for message in it.sent)
+        await it.clock.pass_by(10)
+        it.sent.clear()
+        it.subject.changing = True
+        await it.clock.pass_by(600)
+        assert it.sent == []
+
+
+async def test_a_page_that_asked_before_it_fell_quiet_is_told_once_the_kernel_is_kept_alive_again() -> None:
+    async with running() as it:
+        await it.opened()
+        it.alive = False
+        await it.clock.pass_by(120)
+        it.sent.clear()
+        it.subject.value += 1
+        it.alive = True
+        await it.clock.pass_by(2)
+        assert it.types()[0] == "changes"
+        assert not any("quiet" in message for message in it.sent)
+
+
+async def test_a_page_that_was_closed_long_ago_is_told_nothing_when_the_kernel_is_kept_alive_again() -> None:
+    async with running() as it:
+        await it.opened()
+        await it.clock.pass_by(WATCHED + 2)
+        it.alive = False
+        await it.clock.pass_by(10)
+        it.sent.clear()
+        it.alive = True
+        await it.clock.pass_by(10)
+        assert it.sent == []
