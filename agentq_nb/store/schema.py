@@ -58,12 +58,17 @@ def version() -> int:
 
 
 def open_database(path: Path) -> duckdb.DuckDBPyConnection:
-    """A connection whose settings nobody can undo, but for the memory it may use. ``now()`` is UTC in its queries, as all times of the log are."""
+    """A connection whose settings nobody can undo, but for the memory it may use.
+
+    ``now()`` is UTC in its queries, as all times of the log are.
+    """
     connection = duckdb.connect(str(path), config=CONFIG)
     try:
         # It belongs to an extension that is not loaded before there is a connection.
         connection.execute("set global TimeZone = 'UTC'")
         connection.execute("pragma disable_checkpoint_on_shutdown")
+        # To read one long row of a compressed block, DuckDB takes the whole block apart: 0.5 s where rows have 1 MB.
+        connection.execute("set global zstd_min_string_length = 4294967295")
         # In a notebook, DuckDB shows the progress of what takes some seconds in whichever cell runs.
         connection.execute("set enable_progress_bar = false")
         connection.execute("set allowed_configs = ['memory_limit']")

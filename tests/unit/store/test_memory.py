@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -114,3 +115,15 @@ def test_little_memory_is_for_one_read_only() -> None:
             reading.in_little_memory(connection, read)
         assert limit() == before
     assert limits == ["32.0 MiB", "64.0 MiB", "256.0 MiB"]
+
+
+def test_long_rows_are_stored_so_that_one_can_be_read_without_its_neighbours(path: Path) -> None:
+    write(path, *(event("actor.state", state={"text": os.urandom(30_000).hex()}) for number in range(40)))
+
+    async def use(log: EventLog) -> list[str]:
+        found = log.fetch("select distinct segment_type, compression from pragma_storage_info('events')")
+        return [compression for kind, compression in found if kind == "JSON"]
+
+    compressions = with_log(path, use)
+    assert compressions
+    assert "ZSTD" not in compressions
