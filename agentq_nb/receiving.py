@@ -201,9 +201,14 @@ class Mailbox:
         leaves = holdings.ask(receiver, commit)
         try:
             deliveries = await owner.lease.turn(commit, take)
-            for delivery in deliveries:
+            for number, delivery in enumerate(deliveries):
                 queue = owner.queues[delivery.queue]
-                if (message := self._open(receiver, queue, delivery)) is not None:
+                try:
+                    message = self._open(receiver, queue, delivery)
+                except BaseException:
+                    owner.lease.commit_soon(settling.released(deliveries[number:]))
+                    raise
+                if message is not None:
                     received.append(message)
                     if queue.handler_timeout is not None:
                         limit = queue.handler_timeout if limit is None else min(limit, queue.handler_timeout)

@@ -65,6 +65,8 @@ class Schema(Generic[T]):
             raise _failed(what, error) from None
         except RecursionError:
             raise ValidationFailed(f"{_text(what)} is nested too deeply, or holds itself.") from None
+        except Exception as error:
+            raise _not_checked(what, error) from error
 
     def encode(self, value: T, what: What) -> bytes:
         """A validated value as JSON. Raises ``actor.validation_error`` for what JSON cannot carry."""
@@ -91,6 +93,8 @@ class Schema(Generic[T]):
             return self._validator.validate_json(encoded, by_alias=True, by_name=True)
         except ValidationError as error:
             raise _failed(what, error) from None
+        except Exception as error:
+            raise _not_checked(what, error) from error
 
 
 def _meets_a_redefined_class(error: ValidationError) -> bool:
@@ -113,6 +117,14 @@ def _failed(what: What, error: ValidationError) -> ValidationFailed:
     return ValidationFailed(
         f"{_text(what)} does not fit its type: {told}{more}.",
         metadata={"errors": [{**detail, "loc": list(detail["loc"])} for detail in details[:20]]},
+    )
+
+
+def _not_checked(what: What, error: Exception) -> ValidationFailed:
+    """A validator of the user's raised what pydantic does not take for an answer."""
+    return ValidationFailed(
+        f"{_text(what)} could not be checked: its type raised {type(error).__name__}: {error}. A validator refuses a value "
+        f"by ValueError or AssertionError."
     )
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import pytest
+from pydantic import BaseModel, field_validator
 
 from agentq_nb import Actor, Queue, Retry, UserError, action
+from agentq_nb.errors import ValidationFailed
 from tests.unit.behaviour.world import World, breathe, queue_of, until, until_state, until_status
 
 pytestmark = pytest.mark.anyio
@@ -463,3 +466,73 @@ async def test_what_went_wrong_in_run_is_still_shown_when_the_actor_sleeps_and_g
 
     await slow_world.deploy(failing=Mended)
     assert (await handle.status()).last_error is None
+
+
+class Moody(BaseModel):
+    """Its validator fails with what pydantic does not expect, once it is told to."""
+
+    number: int
+    fails_with: ClassVar[type[BaseException] | None] = None
+
+    @field_validator("number")
+    @classmethod
+    def check(cls, number: int) -> int:
+        if cls.fails_with is not None:
+            raise cls.fails_with("the check is broken")
+        return number
+
+
+class MoodyTaker(Actor):
+    tasks = Queue(Moody)
+
+    async def run(self) -> None:
+        async for _ in self.queue.iter():
+            pass
+
+
+@pytest.fixture
+def moody() -> Iterator[type[Moody]]:
+    yield Moody
+    Moody.fails_with = None
+
+
+async def test_a_body_whose_type_raises_anything_is_a_dead_letter_with_the_reason(
+    world: World, moody: type[Moody]
+) -> None:
+    client = await world.start(taker=MoodyTaker)
+    handle = client.taker.get_or_create("x")
+    await handle.pause("tasks")
+    receipt = await handle.send("tasks", {"number": 1})
+    moody.fails_with = KeyError
+    await handle.resume("tasks")
+    result = await receipt.result(timeout=5)
+    assert result.status == "failed"
+    assert result.error is not None
+    assert "KeyError" in result.error["message"]
+    moody.fails_with = None
+    assert (await handle.send("tasks", {"number": 2}, wait=True, timeout=5)).ok
+
+
+async def test_a_body_whose_type_raises_anything_is_refused_when_it_is_sent(world: World, moody: type[Moody]) -> None:
+    client = await world.start(taker=MoodyTaker)
+    moody.fails_with = ZeroDivisionError
+    with pytest.raises(ValidationFailed, match="ZeroDivisionError"):
+        await client.taker.get_or_create("x").send("tasks", {"number": 1})
+
+
+async def test_a_type_that_cannot_be_asked_at_all_leaves_the_message_in_its_queue(
+    world: World, moody: type[Moody]
+) -> None:
+    client = await world.start(taker=MoodyTaker)
+    handle = client.taker.get_or_create("x")
+    await handle.pause("tasks")
+    receipt = await handle.send("tasks", {"number": 1})
+    moody.fails_with = SystemExit
+    await handle.resume("tasks")
+    await until(lambda: _last_error(handle))
+    moody.fails_with = None
+    assert (await receipt.result(timeout=10)).ok
+
+
+async def _last_error(handle: Any) -> bool:
+    return bool((await handle.status()).last_error)
