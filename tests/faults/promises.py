@@ -182,12 +182,16 @@ def _counts(evidence: Evidence, one: Fact, other: Fact) -> bool:
 
 
 def _poison(verdict: Verdict) -> Broken:
-    """A message that ends its host each time becomes a dead letter. Its first start may be lost with the host."""
+    """A message that ends its host each time becomes a dead letter.
+
+    Its first start may be lost with the host, and where others were in flight beside it, one death is not counted: after
+    that it is handed out alone.
+    """
     exits = {life.number for life in verdict.run.plan.lives if life.fault == "exit"}
     broken: Broken = []
     for message, begun in verdict.evidence.begun.items():
         deaths = sum(1 for fact in begun if fact["queue"] == "poison" and fact["life"] in exits)
-        if deaths > POISON.crashes + 1:
+        if deaths > POISON.crashes + 2:
             broken.append((6, f"{message} has ended {deaths} hosts"))
     return broken
 
