@@ -44,6 +44,13 @@ HANDLE_NAMES = frozenset(
 )
 _UNSET: Any = object()
 
+_definitions = 0
+
+
+def definitions() -> int:
+    """How many subclasses were ever defined in this process."""
+    return _definitions
+
 
 @dataclasses.dataclass(frozen=True)
 class Declared:
@@ -74,7 +81,9 @@ class Actor:
     def __init_subclass__(
         cls, *, sleep_timeout: float | None = _UNSET, action_timeout: float | None = _UNSET, **others: Any
     ) -> None:
+        global _definitions
         super().__init_subclass__(**others)
+        _definitions += 1
         before = _inherited(cls)
         queues: dict[str, Queue[Any, Any]] = {
             name: declared for name, declared in vars(cls).items() if isinstance(declared, Queue)
