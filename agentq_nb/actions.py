@@ -114,10 +114,15 @@ def _mark(function: Function, marked: Marked) -> Function:
     return function
 
 
+def is_marked(value: object) -> bool:
+    """Whether ``@action`` marks it."""
+    return hasattr(value, _MARK)
+
+
 def find_actions(cls: type) -> dict[str, Action]:
     """The actions a class declares itself, not those it inherits."""
     found: dict[str, Action] = {}
     for name, value in vars(cls).items():
-        if inspect.isfunction(value) and hasattr(value, _MARK):
+        if inspect.isfunction(value) and is_marked(value):
             found[name] = Action(name, value, getattr(value, _MARK))
     return found

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from pydantic import BaseModel
 
 from agentq_nb.actions import Action, action, find_actions
+from agentq_nb.class_rules import check_class, check_inherited
 from agentq_nb.declarations import Queue
 from agentq_nb.facilities import Runtime, Schedule
-from agentq_nb.naming import ActorId
+from agentq_nb.naming import ActorId, snake_case
 from agentq_nb.queue_view import QueueView
 from agentq_nb.receiving import Mailbox
 from agentq_nb.schema import Schema
@@ -44,6 +45,13 @@ HANDLE_NAMES = frozenset(
 )
 _UNSET: Any = object()
 
+_definitions = 0
+
+
+def definitions() -> int:
+    """How many subclasses were ever defined in this process."""
+    return _definitions
+
 
 @dataclasses.dataclass(frozen=True)
 class Declared:
@@ -55,6 +63,18 @@ class Declared:
     first_state: Any = None
     sleep_timeout: float | None = SLEEP_TIMEOUT
     action_timeout: float | None = ACTION_TIMEOUT
+
+
+class _NotAwake:
+    """What an instance has in place of its runtime when somebody made it by calling its class."""
+
+    def __get__(self, instance: Actor | None, owner: type[Actor]) -> Any:
+        if instance is None:
+            return self
+        raise AttributeError(
+            f"{owner.__name__} was made by calling its class: nothing runs it, and it has no queues. Actors are had from a "
+            f"client: create_client().{snake_case(owner.__name__)}.get_or_create('main')"
+        )
 
 
 class Actor:
@@ -69,18 +89,23 @@ class Actor:
 
     declared: ClassVar[Declared] = Declared({}, {})
 
-    runtime: Runtime
+    runtime: Runtime = _NotAwake()  # type: ignore[assignment]  # an instance that is awake has one of its own
 
     def __init_subclass__(
         cls, *, sleep_timeout: float | None = _UNSET, action_timeout: float | None = _UNSET, **others: Any
     ) -> None:
+        global _definitions
         super().__init_subclass__(**others)
+        _definitions += 1
+        check_class(cls, Actor, sys._getframe(1))  # pyright: ignore[reportPrivateUsage]  # as in _names_around
         before = _inherited(cls)
         queues: dict[str, Queue[Any, Any]] = {
             name: declared for name, declared in vars(cls).items() if isinstance(declared, Queue)
         }
         actions = find_actions(cls)
         _refuse_clashes(cls, before, queues, actions)
+        check_inherited(cls, before.queues, "queue", queues)
+        check_inherited(cls, before.actions, "action", actions)
         state, first_state = _find_state(cls, _names_around(2)) or (before.state, before.first_state)
         cls.declared = Declared(
             queues={**before.queues, **queues},
@@ -267,6 +292,6 @@ def _find_state(cls: type[Actor], local_names: dict[str, Any]) -> tuple[Schema[A
     if not is_model and not (isinstance(annotation, type) and dataclasses.is_dataclass(annotation)):
         raise TypeError(f"{cls.__name__}: annotate state with a pydantic model or a dataclass, not {annotation!r}.")
     first_state = vars(cls).get("state")
-    if first_state is not None:
+    if "state" in vars(cls):
         del cls.state
     return Schema(annotation), first_state

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, overload
 
+from pydantic.errors import PydanticUserError
 from typing_extensions import TypeForm, TypeVar
 
 from agentq_nb.backoff import backoff
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 Body = TypeVar("Body")
 Reply = TypeVar("Reply", default=Any)
+
+_MISSING: Any = object()
 
 MAX_SIZE = 100_000
 MAX_MESSAGE_BYTES = 65_536
@@ -58,6 +61,21 @@ class Retry:
         except Exception:
             return 1.0
         return delay if 0 <= delay < float("inf") else 1.0
+
+
+def _schema(declared: Any, right: str) -> Schema[Any]:
+    """Raises TypeError for what is no type."""
+    wrong = ""
+    if declared is _MISSING:
+        wrong = "Queue() says nothing of its messages."
+    elif isinstance(declared, (str, bytes, int, float, dict, list, tuple, set)):
+        wrong = f"Queue(...) takes types, not {declared!r:.100}; its name is the variable's."
+    else:
+        try:
+            return Schema(declared)
+        except PydanticUserError as error:
+            wrong = f"Queue(...) takes types that pydantic knows. {str(error).splitlines()[0]}"
+    raise TypeError(f"{wrong} Write {right}, with a pydantic model, dataclass or other type; Any is any JSON.")
 
 
 class SeesOneQueue(Protocol):
@@ -105,7 +123,7 @@ class Queue(Generic[Body, Reply]):
     ) -> None: ...
     def __init__(
         self,
-        body: Any,
+        body: Any = _MISSING,
         reply: Any = None,
         *,
         max_size: int = MAX_SIZE,
@@ -119,8 +137,8 @@ class Queue(Generic[Body, Reply]):
             raise ValueError("Queue(max_message_bytes=...) must be 1 or more.")
         if handler_timeout is not None and not handler_timeout > 0:
             raise ValueError("Queue(handler_timeout=...) must be more than 0 seconds, or None.")
-        self.body: Schema[Body] = Schema(body)
-        self.reply: Schema[Reply] = Schema(Any if reply is None else reply)
+        self.body: Schema[Body] = _schema(body, "Queue(dict)")
+        self.reply: Schema[Reply] = _schema(Any if reply is None else reply, "Queue(dict, reply=str)")
         self.max_size = max_size
         self.max_message_bytes = max_message_bytes
         self.retry = retry or Retry()

@@ -12,11 +12,12 @@ import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Generic, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from agentq_nb.declarations import Body, Reply
 from agentq_nb.errors import AgentqError
 from agentq_nb.naming import MessageId
+from agentq_nb.near_misses import no_attribute_of_message
 from agentq_nb.redaction import without_secrets
 
 SCHEDULE_QUEUE = "$schedule"
@@ -155,6 +156,14 @@ class Message(Generic[Body, Reply]):
         changes to ``self.state`` are dropped. Raises like :meth:`complete`.
         """
         await self._settler.retry(self, after)
+
+    if not TYPE_CHECKING:  # a type checker finds these by itself
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(no_attribute_of_message(name))
+
+        def __getitem__(self, key: object) -> Any:
+            raise TypeError(f"A message is no dict: its content is message.body, as in message.body[{key!r}].")
 
     def __repr__(self) -> str:
         return f"<Message {self.id} of {self.queue}, attempt {self.attempt}: {self.body!r}>"

@@ -6,10 +6,11 @@ from typing import Any, Generic
 
 from agentq_nb.declarations import Body, Queue, Reply
 from agentq_nb.messages import Message
+from agentq_nb.near_misses import NearMisses
 from agentq_nb.receiving import Iteration, Mailbox
 
 
-class QueueView(Generic[Body, Reply]):
+class QueueView(NearMisses, Generic[Body, Reply]):
     """See :class:`agentq_nb.receiving.Mailbox`."""
 
     def __init__(self, mailbox: Mailbox, queue: Queue[Body, Reply]) -> None:
@@ -41,6 +42,10 @@ class QueueView(Generic[Body, Reply]):
     async def try_next_batch(self, count: int, completable: bool = False) -> list[Message[Body, Reply]]:
         """Up to ``count`` messages that are due and free: see :meth:`Mailbox.try_next_batch`."""
         return await self._mailbox.try_next_batch(count, self._queue.name, completable)
+
+    @property
+    def _written(self) -> str:
+        return f"self.{self._queue.name}"
 
     def __repr__(self) -> str:
         return f"<queue {self._queue.name} of {self._mailbox!r}>"

@@ -7,7 +7,7 @@ disjoint queues.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeAlias
 
 import anyio
@@ -26,6 +26,7 @@ from agentq_nb.errors import (
 from agentq_nb.holding import Holdings, Receiver
 from agentq_nb.mailboxes.protocol import Commit, Delivery, Settlement, Take
 from agentq_nb.messages import Message, describe
+from agentq_nb.near_misses import NearMisses, NoLoop, check_completable, check_timeout, read_names
 from agentq_nb.settling import Owner
 
 Names: TypeAlias = str | Sequence[str] | None
@@ -33,7 +34,7 @@ Names: TypeAlias = str | Sequence[str] | None
 _PAUSE_WHEN_REFUSED = 0.1
 
 
-class Mailbox:
+class Mailbox(NearMisses):
     """``self.queue``: the actor's queues. Everything for users is a coroutine, except ``iter``, which iterates."""
 
     def __init__(self, owner: Owner, holdings: Holdings) -> None:
@@ -60,12 +61,14 @@ class Mailbox:
         The loop ends quietly when the actor sleeps, stops or is replaced by newer code.
         Raises ``queue.unknown`` at once, ``queue.previous_message_not_completed`` when the next message is asked for.
         """
+        check_completable(completable, names)
         return Iteration(self, self._names(names), completable)
 
     async def next(
         self, names: Names = None, timeout: float | None = None, completable: bool = False
     ) -> Message[Any, Any] | None:
         """The next message, or None after ``timeout`` seconds. Raises ``actor.aborted`` when the actor goes."""
+        check_timeout(timeout)
         received = await self.next_batch(1, names, timeout, completable)
         return received[0] if received else None
 
@@ -73,7 +76,7 @@ class Mailbox:
         self, count: int, names: Names = None, timeout: float | None = None, completable: bool = False
     ) -> list[Message[Any, Any]]:
         """Up to ``count`` messages as one delivery; empty after ``timeout`` seconds. Waits for the first one only."""
-        return await self.receive(self._own_receiver(), self._names(names), max(1, count), timeout, completable)
+        return await self.hand_out(self._own_receiver(), self._names(names), max(1, count), timeout, completable)
 
     async def try_next(self, names: Names = None, completable: bool = False) -> Message[Any, Any] | None:
         """The next message if one is due and free to be taken; never waits for one."""
@@ -88,11 +91,14 @@ class Mailbox:
     def __repr__(self) -> str:
         return f"<Mailbox of {self._owner.actor_id}: {', '.join(self._owner.queues) or 'no queues'}>"
 
+    def _declared(self) -> Mapping[str, object]:
+        return self._owner.queues
+
     # --- receiving ----------------------------------------------------------------------------------------------------
 
     def _names(self, names: Names) -> frozenset[str]:
         declared = self._owner.queues
-        asked = (names,) if isinstance(names, str) else tuple(names or ())
+        asked = (names,) if isinstance(names, str) else read_names(names)
         for name in asked:
             if name not in declared:
                 raise QueueUnknown(self._owner.actor_id, name, list(declared))
@@ -119,7 +125,7 @@ class Mailbox:
                     return receiver
         return self.new_receiver(iterates=False)
 
-    async def receive(
+    async def hand_out(
         self, receiver: Receiver, names: frozenset[str], count: int, timeout: float | None, completable: bool
     ) -> list[Message[Any, Any]]:
         """Settle what the receiver holds, then wait for its turn and take. Empty after ``timeout`` seconds."""
@@ -285,7 +291,7 @@ class Mailbox:
             scope.cancel()
 
 
-class Iteration(Generic[Body, Reply]):
+class Iteration(NoLoop, Generic[Body, Reply]):
     """An iterator over messages. A class, because an exception in the loop's body never reaches a generator."""
 
     def __init__(self, mailbox: Mailbox, names: frozenset[str], completable: bool) -> None:
@@ -301,7 +307,7 @@ class Iteration(Generic[Body, Reply]):
         if self._receiver is None:
             self._receiver = self._mailbox.new_receiver(iterates=True)
         try:
-            received = await self._mailbox.receive(self._receiver, self._names, 1, None, self._completable)
+            received = await self._mailbox.hand_out(self._receiver, self._names, 1, None, self._completable)
         except Aborted:
             raise StopAsyncIteration from None
         return received[0]

@@ -337,7 +337,7 @@ def create_client() -> Client:
             raise NoHost()
         return registry.host
 
-    return Client(host)
+    return Client(host, of_user=True)
 
 
 def _seconds(retention: float | timedelta) -> float:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal, overload
 
 from agentq_nb.client import queues
+from agentq_nb.client.access import Access
 from agentq_nb.client.desk import LocalDesk
 from agentq_nb.declarations import Body, Queue, Reply
 from agentq_nb.errors import MessageTooLarge, NoHost, ValidationFailed
@@ -21,7 +22,7 @@ from agentq_nb.standing import ActorStatus
 class ActorKind:
     """The actors registered under one name."""
 
-    def __init__(self, host: Callable[[], Host], name: str) -> None:
+    def __init__(self, host: Access, name: str) -> None:
         self._host = host
         self._name = name
 
@@ -35,7 +36,7 @@ class ActorKind:
 
     async def create(self, key: Key = (), input: Any = None) -> ActorHandle:
         """Make it now. Raises ``actor.duplicate_key`` when it exists, and what its ``on_create`` raises."""
-        host = self._host()
+        host = await self._host.ready()
         await host.enter(host.create, actor_id(self._name, key), input)
         return ActorHandle(self._host, self._name, key)
 
@@ -80,9 +81,7 @@ class ActorHandle:
     Actions are methods: ``await handle.ingest_issue("title", "body")``. See ``agentq_nb.acting.act`` for their errors.
     """
 
-    def __init__(
-        self, host: Callable[[], Host], name: str, key: Key, *, input: Any = None, must_exist: bool = False
-    ) -> None:
+    def __init__(self, host: Access, name: str, key: Key, *, input: Any = None, must_exist: bool = False) -> None:
         self._host = host
         self._desk = LocalDesk(host)
         self._input = input
@@ -148,7 +147,7 @@ class ActorHandle:
         """
         if timeout is not None and not wait:
             raise TypeError("timeout is for waiting: send(..., wait=True, timeout=...).")
-        host = self._host()
+        host = await self._host.ready()
         declared = queues.declared(host, self.name, queue.name if isinstance(queue, Queue) else queue)
         encoded = declared.body.dump(body, lambda: f"Body for queue '{declared.name}' of actor '{self.name}'")
         if len(encoded) > declared.max_message_bytes:
@@ -171,12 +170,12 @@ class ActorHandle:
 
     async def cancel(self, message_id: MessageId) -> bool:
         """Settle a message as cancelled; a handler that is at it is stopped. False when it was settled already."""
-        host = self._host()
+        host = await self._host.ready()
         return await host.enter(host.change, self.actor_id, Cancel(message_id)) > 0
 
     async def redeliver(self, message_id: MessageId) -> bool:
         """Put a dead letter, or a cancelled message, back into its queue; its attempts count anew."""
-        host = self._host()
+        host = await self._host.ready()
         return await host.enter(host.change, self.actor_id, Redeliver(message_id)) > 0
 
     async def purge(self, queue: str | Queue[Any, Any]) -> int:
@@ -184,7 +183,7 @@ class ActorHandle:
 
         Raises ``queue.unknown``, ``actor.unknown``.
         """
-        host = self._host()
+        host = await self._host.ready()
         return await host.enter(host.change, self.actor_id, Purge(await self._present(host, queue)))
 
     async def pause(self, queue: str | Queue[Any, Any], until: float | datetime | None = None) -> None:
@@ -197,7 +196,7 @@ class ActorHandle:
 
         Raises ``queue.unknown``, ``actor.unknown``, and ``actor.validation_error`` for a time that is not to come.
         """
-        host = self._host()
+        host = await self._host.ready()
         name = await self._present(host, queue)
         await host.enter(host.change, self.actor_id, Pause(name, queues.end_of_pause(until, host.clock.time())))
 
@@ -206,7 +205,7 @@ class ActorHandle:
 
         Raises ``queue.unknown``, ``actor.unknown``.
         """
-        host = self._host()
+        host = await self._host.ready()
         return await host.enter(host.change, self.actor_id, Resume(await self._present(host, queue))) > 0
 
     async def _present(self, host: Host, queue: str | Queue[Any, Any]) -> str:
@@ -217,7 +216,7 @@ class ActorHandle:
 
     async def status(self) -> ActorStatus:
         """Its state, its queues and its last failure. Does not wake it."""
-        host = self._host()
+        host = await self._host.ready()
         return await host.enter(host.status_of, self.actor_id)
 
     def on(self, event: str, callback: Listener) -> Callable[[], None]:
@@ -236,7 +235,7 @@ class ActorHandle:
             raise AttributeError(name)
 
         async def call(*args: Any, **kwargs: Any) -> Any:
-            host = self._host()
+            host = await self._host.ready()
             if self._must_exist:
                 await host.enter(host.require, self.actor_id)
             return await host.enter(host.act, self.actor_id, name, args, kwargs, self._input)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agentq_nb.actor import Actor
+from agentq_nb.client.access import Access
 from agentq_nb.client.desk import LocalDesk
 from agentq_nb.client.handles import ActorHandle, ActorKind
 from agentq_nb.errors import ActorUnknown
@@ -20,8 +21,8 @@ class Client:
     Made by ``create_client()``. It may be kept while the host is stopped and started again.
     """
 
-    def __init__(self, host: Callable[[], Host]) -> None:
-        self._host = host
+    def __init__(self, host: Callable[[], Host], *, of_user: bool = False) -> None:
+        self._host = Access(host, of_user=of_user)
 
     def __getattr__(self, name: str) -> ActorKind:
         if name.startswith("_"):  # IPython and copy probe for these: never an actor
@@ -36,6 +37,8 @@ class Client:
         for name, registered in list(classes.items()):
             if registered is cls or _same_definition(registered, cls):
                 return ActorKind(self._host, name)
+        if (name := self._host.name_of(cls)) is not None:
+            return ActorKind(self._host, name)
         raise ActorUnknown(cls.__name__, list(classes))
 
     def handle_of(self, actor: ActorId) -> ActorHandle:

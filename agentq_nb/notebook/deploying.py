@@ -1,91 +1,238 @@
-"""Re-running a cell that defines an actor deploys it, once the cell has ended without error."""
+"""What the namespace holds is what runs: actor classes are deployed before they are used and when a cell has ended."""
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import sys
 import types
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from agentq_nb.beside import Beside
-from agentq_nb.commands.detaching import detachable
+from agentq_nb.actor import definitions
+from agentq_nb.client.access import Access
 from agentq_nb.errors import AgentqError
+from agentq_nb.fitting import check_deployment
+from agentq_nb.mailboxes.protocol import Pause, Resume
+from agentq_nb.messages import SCHEDULE_QUEUE
+from agentq_nb.naming import ActorId, actor_name
 from agentq_nb.notebook.claims import changed, claims
+from agentq_nb.notebook.waiting import run_nested
 from agentq_nb.showable import LONGEST_TEXT, safe
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator, Mapping
+    from collections.abc import Awaitable, Coroutine, Generator, Mapping, Sequence
 
     from agentq_nb.actor import Actor
-    from agentq_nb.notebook.shell import CellResult
+    from agentq_nb.mailboxes.protocol import QueueStatus
+    from agentq_nb.notebook.shell import CellInfo, CellResult
     from agentq_nb.registry import Registry
 
+Held: TypeAlias = "list[tuple[ActorId, str]]"
+"""Queues that stand still because of a failed cell."""
 
 _PATIENCE = 2.0
 """Seconds that a cell waits for a host in another thread to take its classes. One that an actor blocks takes longer."""
 
 
 class Deployments:
-    """Watches which actor classes each cell defines. ``__init_subclass__`` would tell before the cell has ended."""
+    """Compares the actor classes of a notebook with those its host knows. See :class:`agentq_nb.client.access.Definitions`.
+
+    ``__init_subclass__`` would tell too early: what the class's methods name may not exist yet.
+    """
 
     def __init__(self, namespace: Mapping[str, Any]) -> None:
         self._namespace = namespace
-        self._before: dict[str, type[Actor]] = {}
+        self._seen: dict[str, type[Actor]] = {}
+        """The claims as they were compared last."""
+        self._size = (-1, -1)
+        """How many classes were defined then, and how many names the notebook had."""
+        self._cells: list[bool] = []
+        """The cells that run, one inside another: whether a person ran it."""
+        self._pending: set[concurrent.futures.Future[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._held: dict[str, Held] = {}
         self.registers_new = False
         """Whether classes of new names are registered too: after ``%agentq start``, not after a plain ``setup``."""
 
-    def cell_begins(self, *_: object) -> None:
-        """Connected to ``pre_run_cell``."""
-        self._before = _claims_or_none(self._namespace)
+    def install(self) -> None:
+        """Let clients deploy what they are about to use."""
+        Access.definitions = self
+
+    def remove(self) -> None:
+        """Undo ``install``."""
+        if Access.definitions is self:
+            Access.definitions = None
+
+    def cell_begins(self, info: CellInfo | None = None) -> None:
+        """Connected to ``pre_run_cell``, which IPython does not call for silent executions."""
+        self._cells.append(self.typed or info is None or bool(info.store_history))
+        if _running_registry() is None:
+            self._seen = _claims_or_none(self._namespace)
 
     def cell_ends(self, result: CellResult | None = None) -> None:
-        """Connected to ``post_run_cell``."""
-        if result is None or not result.success:
-            return
+        """Connected to ``post_run_cell``. An interrupted cell has no result."""
+        typed = self._cells.pop() if self._cells else True
         registry = _running_registry()
-        if registry is None:
+        if not typed or registry is None:
             return
         try:
-            found = changed(self._before, claims(self._namespace))
+            fresh = self._fresh(registry)
         except AgentqError as error:
-            _tell(error)
+            _tell(str(error))
             return
-        redefined = {
+        failed = result is None or not result.success
+        deploying = self._deploy(registry, fresh, failed=failed)
+        if deploying is not None and not registry.host.door.inside:
+            concurrent.futures.wait([deploying], _PATIENCE)
+
+    @property
+    def typed(self) -> bool:
+        """Whether a cell runs that a person ran."""
+        return any(self._cells)
+
+    # --- what clients ask -----------------------------------------------------------------------------------------------
+
+    def deployed(self) -> Awaitable[None] | None:
+        """What to wait for until the host has the classes of the cell that runs; None when it has."""
+        registry = _running_registry()
+        if registry is not None and self.typed and not self._unchanged():
+            with suppress(AgentqError):  # it is told when the cell has ended
+                self._deploy(registry, self._fresh(registry), failed=False)
+        return _all_done(list(self._pending)) if self._pending else None
+
+    def name_of(self, cls: type[Actor]) -> str | None:
+        """The name that the notebook gives to a class, where new names are registered."""
+        if not self.registers_new:
+            return None
+        return next((name for name, actor in _claims_or_none(self._namespace).items() if actor is cls), None)
+
+    # --- comparing ------------------------------------------------------------------------------------------------------
+
+    def _unchanged(self) -> bool:
+        """A quick look, for each message that is sent."""
+        return self._size == (definitions(), len(self._namespace)) and all(
+            self._namespace.get(actor.__name__) is actor or self._namespace.get(name) is actor
+            for name, actor in self._seen.items()
+        )
+
+    def _fresh(self, registry: Registry) -> dict[str, type[Actor]]:
+        """What was defined or redefined since the last look, by the name to deploy it under. Raises NameClaimedTwice."""
+        size = definitions(), len(self._namespace)
+        found = claims(self._namespace)
+        fresh = {
             target: actor
-            for name, actor in found.items()
+            for name, actor in changed(self._seen, found).items()
             for target in self._names(registry, name, actor)
             if registry.classes.get(target) is not actor
         }
-        if redefined:
-            self._deploy(registry, redefined)
+        self._seen, self._size = found, size
+        return fresh
 
     def _names(self, registry: Registry, name: str, actor: type[Actor]) -> list[str]:
         """Where a redefined class goes: wherever an earlier self is registered, else to its own name."""
-        former = self._before.get(name)
+        former = self._seen.get(name)
         registered = [
             known for known, earlier in registry.classes.items() if earlier is former or _same(earlier, actor)
         ]
         return registered or ([name] if self.registers_new or name in registry.classes else [])
 
-    def _deploy(self, registry: Registry, classes: Mapping[str, type[Actor]]) -> None:
-        work = _deployed(registry, classes)
-        if registry.background:
-            with suppress(TimeoutError, asyncio.CancelledError):
-                Beside(detachable(work)).wait(_PATIENCE)
-            return
-        try:
-            # Its checks need no waiting: done at once, an error line still belongs to the cell for every front end.
-            waits_for = work.send(None)
-        except StopIteration:
-            return
-        task = asyncio.get_running_loop().create_task(_carried_on(work, waits_for))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    # --- deploying ------------------------------------------------------------------------------------------------------
+
+    def _deploy(
+        self, registry: Registry, classes: Mapping[str, type[Actor]], *, failed: bool
+    ) -> concurrent.futures.Future[None] | None:
+        """Begin to deploy them, in the host's loop; what to wait for, or None when it is done."""
+        if not classes:
+            return None
+        door = registry.host.door
+        if not door.inside:
+            done = door.submit(self._deployed, registry, classes, failed)
+        elif not _loop_turns():
+            run_nested(self._deployed(registry, classes, failed))
+            return None
+        else:
+            work = self._deployed(registry, classes, failed)
+            try:
+                # Its checks need no waiting: done at once, a line that it prints belongs to the cell for every front end.
+                waits_for = work.send(None)
+            except StopIteration:
+                return None
+            done = concurrent.futures.Future[None]()
+            task = asyncio.get_running_loop().create_task(_carried_on(work, waits_for))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(lambda _: done.set_result(None))
+        self._pending.add(done)
+        done.add_done_callback(self._pending.discard)
+        return done
+
+    async def _deployed(self, registry: Registry, classes: Mapping[str, type[Actor]], failed: bool) -> None:
+        """Never raises: what goes wrong is told under the cell."""
+        for name, cls in classes.items():
+            held = self._held.pop(name, [])
+            try:
+                if failed and name in registry.classes:
+                    held += await _hold(registry, name, cls)
+                await registry.deploy(name, cls)
+                if failed:
+                    self._held[name] = held
+                else:
+                    await _release(registry, held)
+            except Exception as error:
+                self._held[name] = held
+                _tell(str(error) if isinstance(error, AgentqError) else f"{type(error).__name__}: {error}")
 
 
-async def _carried_on(work: Coroutine[Any, None, None], waits_for: Any) -> None:
+async def _hold(registry: Registry, name: str, cls: type[Actor]) -> Held:
+    """Pause the queues with work of a class that a failed cell has redefined: perhaps nobody wants it to run like this."""
+    host = registry.host
+    check_deployment(cls, host.classes.get(name), await host.mailboxes.states(name))
+    # Scheduled calls go on: their queue is nothing that a person can resume.
+    queues = [
+        queue
+        for queue in await host.mailboxes.status()
+        if queue.live and not queue.paused and actor_name(queue.actor) == name and queue.queue != SCHEDULE_QUEUE
+    ]
+    if queues:
+        _tell(_held_text(cls, queues))
+    for queue in queues:
+        await host.change(queue.actor, Pause(queue.queue))
+    return [(queue.actor, queue.queue) for queue in queues]
+
+
+async def _release(registry: Registry, held: Held) -> None:
+    for actor, queue in held:
+        await registry.host.change(actor, Resume(queue))
+
+
+def _held_text(cls: type[Actor], queues: Sequence[QueueStatus]) -> str:
+    number = sum(queue.live for queue in queues)
+    messages = "1 message waits" if number == 1 else f"{number:,} messages wait"
+    first, *others = queues
+    more = f" and {len(others)} more {'queue' if len(others) == 1 else 'queues'}" if others else ""
+    each = "each of them" if others else "it"
+    return (
+        f"{cls.__name__} is redefined, but its cell failed: {messages} in queue '{first.queue}' of '{first.actor}'{more}, "
+        f"paused. Run the cell again to its end to go on, or resume {each}: "
+        f"%agentq resume {first.actor} {first.queue}"
+    )
+
+
+def _loop_turns() -> bool:
+    """Not so in a terminal, where IPython's loop turns only while it runs a cell with an ``await``."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def _all_done(pending: Sequence[concurrent.futures.Future[None]]) -> None:
+    await asyncio.wait([asyncio.wrap_future(done) for done in pending])
+
+
+async def _carried_on(work: Coroutine[Any, Any, None], waits_for: Any) -> None:
     """The rest of a coroutine that was begun outside of a task."""
 
     @types.coroutine
@@ -96,21 +243,12 @@ async def _carried_on(work: Coroutine[Any, None, None], waits_for: Any) -> None:
     await rest()
 
 
-async def _deployed(registry: Registry, classes: Mapping[str, type[Actor]]) -> None:
-    for name, actor in classes.items():
-        try:
-            await registry.deploy(name, actor)
-        except Exception as error:
-            _tell(error)
-
-
 def _same(earlier: type[Actor], later: type[Actor]) -> bool:
-    """Two runs of one definition. One in between may never have been deployed: its cell failed."""
+    """Two runs of one definition. One in between may never have been deployed: its state did not fit."""
     return earlier.__module__ == later.__module__ == "__main__" and earlier.__qualname__ == later.__qualname__
 
 
-def _tell(error: Exception) -> None:
-    text = str(error) if isinstance(error, AgentqError) else f"{type(error).__name__}: {error}"
+def _tell(text: str) -> None:
     print(" ".join(safe(text, LONGEST_TEXT).split()), file=sys.stderr, flush=True)
 
 

@@ -70,6 +70,8 @@ class _Extension:
             for event, call in self._events:
                 self._shell.events.register(event, call)
                 undo.callback(self._shell.events.unregister, event, call)
+            self._deployments.install()
+            undo.callback(self._deployments.remove)
             self._completion.install()
             undo.callback(self._completion.remove)
             undo.callback(forms.remove, self._shell)

@@ -64,13 +64,18 @@ class KernelScene:
             return registry.store_path
         return store_path(None, os.environ, notebook_path(os.environ, self._shell.user_ns))[0]
 
+    async def ready(self) -> None:
+        """Let the host know the classes that the cell has defined so far."""
+        if (deploying := self._deployments.deployed()) is not None:
+            await deploying
+
     def explained(self, error: ActorUnknown) -> ActorUnknown:
-        """The same error; where this very cell defines the class, saying that it is registered when the cell ends."""
+        """The same error; where the notebook defines the class, saying why it is not registered."""
         name = error.metadata["name"]
         if name in claims(self._shell.user_ns):
             error.message = (
-                f"'{name}' is not registered yet: classes are when their cell has ended. "
-                "Put this %agentq line into the next cell."
+                f"'{name}' is not registered: this host runs only the classes that setup(use=...) was given. "
+                "%agentq start registers all those of the notebook."
             )
         return error
 

@@ -64,6 +64,7 @@ class Magics:
             known.pop(AWAITED_MAGIC, None)
 
     async def _run(self, command: Command, scene: KernelScene) -> object:
+        await scene.ready()
         work = command.run(scene)
         try:
             return await (work if command.only_waits else detachable(work))

@@ -42,6 +42,15 @@ class DisplayFormatter(Protocol):
     """Shows objects that display themselves instead of giving forms."""
 
 
+class CellInfo(Protocol):
+    """How a cell is run."""
+
+    @property
+    def store_history(self) -> bool:
+        """False where a front end runs code for itself, not for a person."""
+        ...
+
+
 class CellResult(Protocol):
     """How a cell ended."""
 

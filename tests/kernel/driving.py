@@ -170,20 +170,25 @@ class Kernel:
 
     # --- cells ---
 
-    def run(self, code: str, timeout: float = 60) -> CellResult:
+    def run(self, code: str, timeout: float = 60, *, silent: bool = False, store_history: bool = True) -> CellResult:
         """Run one cell to its end. Raises KernelDied, or CellTimeout after ``timeout`` seconds."""
-        return self.wait(self.submit(code), timeout)
+        return self.wait(self.submit(code, silent=silent, store_history=store_history), timeout)
 
     def run_all(self, cells: Sequence[str], timeout: float = 60) -> list[CellResult]:
         """Queue all cells at once, as "Run All" does, and wait for the last."""
         submitted = [self.submit(code) for code in cells]
         return [self.wait(cell, timeout) for cell in submitted]
 
-    def submit(self, code: str) -> CellResult:
-        """Queue one cell and return at once; ``wait`` fills the result."""
+    def submit(self, code: str, *, silent: bool = False, store_history: bool = True) -> CellResult:
+        """Queue one cell and return at once; ``wait`` fills the result.
+
+        Front ends run ``silent`` code, and code without ``store_history``, for themselves and not for a person.
+        """
         assert self._client is not None
         code = in_background(code) if self.background else code
-        identity = self._client.execute(code, allow_stdin=False, stop_on_error=True)
+        identity = self._client.execute(
+            code, allow_stdin=False, stop_on_error=True, silent=silent, store_history=store_history
+        )
         self._cells[identity] = CellResult(code)
         return self._cells[identity]
 

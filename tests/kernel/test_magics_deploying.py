@@ -55,15 +55,94 @@ def test_running_a_cell_again_deploys_it(loaded: Kernel) -> None:
     assert ask(loaded) == "'two: 1'"
 
 
-def test_a_cell_that_fails_deploys_nothing(loaded: Kernel) -> None:
+def test_a_new_class_of_a_cell_that_fails_is_there(loaded: Kernel) -> None:
+    loaded.run("%agentq start").check()
+    assert loaded.run(version("one") + "\n1 / 0").status == "error"
+    assert ask(loaded) == "'one: 1'"
+
+
+def test_a_class_redefined_by_a_cell_that_fails_is_there_too_when_it_has_no_work(loaded: Kernel) -> None:
     loaded.run(version("one")).check()
     loaded.run("%agentq start").check()
-    assert loaded.run(version("two") + "\n1 / 0").status == "error"
     assert ask(loaded) == "'one: 1'"
-    loaded.run("1 + 1").check()
-    assert ask(loaded) == "'one: 1'"
-    loaded.run(version("two")).check()
+    failed = loaded.run(version("two") + "\n1 / 0")
+    assert failed.status == "error"
+    assert failed.stderr == ""
     assert ask(loaded) == "'two: 1'"
+
+
+WAITING = version("one").replace("async for", "return\n        async for")
+
+
+def test_work_of_a_class_that_a_failed_cell_redefined_waits_and_a_line_says_how_to_go_on(loaded: Kernel) -> None:
+    loaded.run(WAITING).check()
+    loaded.run("%agentq start").check()
+    message = loaded.run("x = %agentq send counter/main numbers 7\nx.id").check().text.strip("'")
+    failed = loaded.run(version("two") + "\n1 / 0")
+    assert failed.status == "error"
+    assert failed.stderr.count("\n") == 1
+    assert "counter/main" in failed.stderr
+    assert "%agentq resume counter/main numbers" in failed.stderr
+    loaded.run("from agentq_nb import create_client").check()
+    assert loaded.value(f"(await create_client().receipt('{message}').result(0.5)).status") == "timed_out"
+    assert loaded.run(version("three")).check().stderr == ""
+    assert loaded.value(f"(await create_client().receipt('{message}').result(30)).response") == "three: 7"
+
+
+def test_the_line_after_a_failed_cell_tells_the_truth(loaded: Kernel) -> None:
+    loaded.run(WAITING).check()
+    loaded.run("%agentq start").check()
+    message = loaded.run("x = %agentq send counter/main numbers 7\nx.id").check().text.strip("'")
+    assert loaded.run(version("two") + "\n1 / 0").status == "error"
+    loaded.run("%agentq resume counter/main numbers\nfrom agentq_nb import create_client").check()
+    assert loaded.value(f"(await create_client().receipt('{message}').result(30)).response") == "two: 7"
+
+
+def test_a_class_can_be_used_in_the_cell_that_defines_it(loaded: Kernel) -> None:
+    loaded.run("%agentq start\nfrom agentq_nb import create_client").check()
+    use = (
+        "\nresult = await create_client().counter.get_or_create('main').send('numbers', 1, wait=True)\nresult.response"
+    )
+    assert loaded.run(version("one") + use).check().text == "'one: 1'"
+    assert loaded.run(version("two") + use).check().text == "'two: 1'"
+    assert loaded.run(version("three") + "\nx = %agentq ask counter/main numbers 1\nx.response").check().text == (
+        "'three: 1'"
+    )
+    by_class = use.replace(".counter.", ".actor(Other).")
+    assert loaded.run(version("four").replace("Counter", "Other") + by_class).check().text == "'four: 1'"
+    assert loaded.run("Counter = Other\n%agentq actors").check().text
+
+
+def test_a_class_that_the_same_cell_redefines_is_what_actions_and_waits_meet(loaded: Kernel) -> None:
+    loaded.run("%agentq start\nfrom agentq_nb import create_client").check()
+    asks = """
+from agentq_nb import Actor, action
+class Asked(Actor):
+    @action
+    def version(self):
+        return "VERSION"
+await create_client().asked.get_or_create('main').version()
+"""
+    assert loaded.run(asks.replace("VERSION", "one")).check().text == "'one'"
+    assert loaded.run(asks.replace("VERSION", "two")).check().text == "'two'"
+    loaded.run(WAITING).check()
+    loaded.run("receipt = await create_client().counter.get_or_create('main').send('numbers', 7)").check()
+    assert loaded.run(version("two") + "\n(await receipt.result(30)).response").check().text == "'two: 7'"
+
+
+def test_silent_executions_deploy_nothing_and_the_next_cell_does(loaded: Kernel) -> None:
+    loaded.run(version("one")).check()
+    loaded.run("%agentq start\nfrom agentq_nb import current_registry").check()
+    assert ask(loaded) == "'one: 1'"
+    for more in ({"silent": True}, {"store_history": False}):
+        assert loaded.run("import time", **more).status == "ok"
+    loaded.run(version("two"), store_history=False).check()
+    deployed = "current_registry().classes['counter'] is Counter"
+    assert loaded.run(deployed, store_history=False).check().text == "False"
+    loaded.run(version("three"), silent=True)
+    assert loaded.run(deployed, store_history=False).check().text == "False"
+    assert ask(loaded) == "'three: 1'"
+    assert loaded.run("class COUNTER(Counter):\n    pass", store_history=False).check().stderr == ""
 
 
 def test_two_claims_to_one_name_are_one_line_under_the_cell(loaded: Kernel) -> None:
@@ -120,7 +199,7 @@ def test_a_plain_setup_is_deployed_into_but_gets_no_new_names(loaded: Kernel) ->
     loaded.run(version("two")).check()
     assert loaded.run(ask_mine).check().text == "'two: 1'"
     assert loaded.run(version("three") + "\n1 / 0").status == "error"
-    assert loaded.run(ask_mine).check().text == "'two: 1'"
+    assert loaded.run(ask_mine).check().text == "'three: 1'"
     loaded.run(version("four")).check()
     assert loaded.run(ask_mine).check().text == "'four: 1'"
     loaded.run("class Another(Counter):\n    pass").check()
