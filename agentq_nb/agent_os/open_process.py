@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import shutil
 import socket
+import termios
 from contextlib import suppress
 from typing import cast
 
@@ -39,6 +41,15 @@ class OpenProcess:
         """None while it runs; 128 + the signal's number when a signal ended it."""
         code = self._process.returncode
         return code if code is None or code >= 0 else 128 - code
+
+    def has_unread_input(self) -> bool:
+        """Whether it has not read yet all that was written to its stdin. False where the system does not tell."""
+        if self.input.transport.get_write_buffer_size():
+            return True
+        unread = bytearray(4)
+        with suppress(OSError, ValueError):  # it is closed, or not to be asked
+            fcntl.ioctl(self.input.get_extra_info("socket").fileno(), termios.TIOCOUTQ, unread)
+        return any(unread)
 
     async def wait(self, seconds: float) -> int | None:
         """Give it this long to end: its exit code, or None."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from agentq_nb.agent_os.agents.agent import LATE, THOUGHT
 from agentq_nb.agent_os.transcript import Records, as_mapping, in_utc
 from agentq_nb.agent_os.values import ChoiceKind, SessionEvent, SessionInfo
 
@@ -47,17 +48,27 @@ async def last_index(records: Records, actor_id: str, session_id: str) -> int:
 
 
 def history_of(events: Sequence[SessionEvent]) -> list[tuple[str, str]]:
-    """Prompts that were answered to the end, with their answers."""
-    history: list[tuple[str, str]] = []
-    prompt, pieces = "", list[str]()
+    """Prompts that were answered to the end, with their answers, also what was added to one later."""
+    turns: list[_Told] = []
     for event in events:
         if event.type == "prompt":
-            prompt, pieces = event.text or "", []
-        elif event.type == "text":
-            pieces.append(event.text or "")
-        elif event.type == "result" and event.data.get("stop_reason") != "cancelled":
-            history.append((prompt, "".join(pieces)))
-    return history
+            turns.append(_Told(event.text or ""))
+        elif event.type == "text" and turns:
+            turns[-1].pieces.append(event.text or "")
+        elif event.type == "note" and event.data.get(LATE) and not event.data.get(THOUGHT) and len(turns) > 1:
+            turns[-2].pieces.append(event.text or "")
+        elif event.type == "result" and turns:
+            turns[-1].answered = event.data.get("stop_reason") != "cancelled"
+    return [(turn.prompt, "".join(turn.pieces)) for turn in turns if turn.answered]
+
+
+@dataclass
+class _Told:
+    """One prompt and what was told in answer to it."""
+
+    prompt: str
+    pieces: list[str] = field(default_factory=list[str])
+    answered: bool = False
 
 
 def _recorded(session_id: str, created_at: datetime, created: Any, closed: Any, changes: list[Any] | None) -> Recorded:

@@ -183,6 +183,7 @@ class Sessions:
                     async with session.turn:
                         pass
             await session.held.release()
+            await session.transcript.end_stream()
             await self._append("session.closed", {"reason": reason}, session_id)
         finally:
             del self._closing[session_id]

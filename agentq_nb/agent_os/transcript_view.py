@@ -137,6 +137,8 @@ def _part(event: SessionEvent) -> Part:
         told.pop("request_id", None)
     elif event.type == "note" and told.pop("thought", False):
         heading = "Thought"
+    elif event.type == "note" and event.text and told.pop("late", False):
+        heading = "Added to the answer before"
     elif event.type == "result":
         usage = told.pop("usage", None)
         if isinstance(usage, Mapping):

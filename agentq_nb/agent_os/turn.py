@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from agentq_nb.agent_os.agents.agent import Agent, AgentEvent, AgentSession
+from agentq_nb.agent_os.agents.agent import LATE, THOUGHT, Agent, AgentEvent, AgentSession
 from agentq_nb.agent_os.session import Session
 from agentq_nb.agent_os.transcript import Transcript, storable
 from agentq_nb.agent_os.values import FAILURES, PromptResult
@@ -55,11 +55,12 @@ async def take_turn(
     await _record_end(transcript, told, told.stop_reason)
     result = await told.result(told.stop_reason)
     if session.history is not None:
-        session.history.append((prompt, result.text))
+        told.remember(session.history, prompt, result.text)
     return result
 
 
 async def _work(session: Session, agent: Agent, view: AgentSession, prompt: str, told: _Told) -> None:
+    await session.transcript.end_stream()  # what was said between the turns is complete
     await session.transcript.write("prompt", prompt)
     await session.transcript.durable()
     try:
@@ -70,7 +71,7 @@ async def _work(session: Session, agent: Agent, view: AgentSession, prompt: str,
 
 
 class _Told:
-    """What an agent has told in this turn."""
+    """What an agent has told in this turn. Its last words may come when the turn is over."""
 
     def __init__(self, transcript: Transcript, redactor: Redactor) -> None:
         self.stop_reason = "end_turn"
@@ -80,6 +81,7 @@ class _Told:
         self._redactor = redactor
         self._pieces: list[str] = []
         self._tool_calls: list[Mapping[str, Any]] = []
+        self._remembered: tuple[list[tuple[str, str]], int] | None = None
 
     async def emit(self, event: AgentEvent) -> None:
         data: dict[str, Any] = storable(dict(event.data))
@@ -92,15 +94,30 @@ class _Told:
         else:
             if event.type == "tool_call":
                 self._tool_calls.append(self._redactor.data({"text": event.text, **data}))
+            if event.type == "note" and LATE in data and THOUGHT not in data:
+                self._add(event.text or "")
             await self._transcript.write(event.type, event.text, data)
 
     async def stream(self, text: str) -> None:
-        self._pieces.append(text)
+        self._add(text)
         await self._transcript.stream(text)
+
+    def remember(self, history: list[tuple[str, str]], prompt: str, text: str) -> None:
+        """Add the turn to what was said; its answer grows there when more comes."""
+        self._remembered = history, len(history)
+        history.append((prompt, text))
 
     async def result(self, stop_reason: str) -> PromptResult:
         text = await self._redactor.long_text("".join(self._pieces))
         return PromptResult(text, stop_reason, self._redactor.data(self.usage), tuple(self._tool_calls))
+
+    def _add(self, text: str) -> None:
+        if self._remembered is None:
+            self._pieces.append(text)
+            return
+        history, index = self._remembered
+        prompt, answer = history[index]
+        history[index] = prompt, answer + self._redactor.text(text)
 
 
 async def _record_end(transcript: Transcript, told: _Told, stop_reason: str) -> None:

@@ -23,8 +23,8 @@ def update(**content: Any) -> None:
     send(method="session/update", params={"sessionId": "one", "update": content})
 
 
-def say(text: str) -> None:
-    update(sessionUpdate="agent_message_chunk", content={"type": "text", "text": text})
+def say(text: str, **more: Any) -> None:
+    update(sessionUpdate="agent_message_chunk", content={"type": "text", "text": text}, **more)
 
 
 def receive() -> dict[str, Any]:
@@ -145,6 +145,60 @@ def think(rest: str) -> None:
     say("So I am.")
 
 
+def late(identity: int, rest: str) -> None:
+    """Say the first word, end the turn, after some seconds say the last one, and take some seconds more for nothing."""
+    begin, seconds, end, *rest_of_it = rest.split(" ")
+    say(begin)
+    send(id=identity, result={"stopReason": "end_turn"})
+    time.sleep(float(seconds))
+    say(end)
+    time.sleep(float(rest_of_it[0]) if rest_of_it else 0)
+
+
+def until_cancelled(identity: int, rest: str) -> None:
+    begin, seconds, end = rest.split(" ", 2)
+    say(begin)
+    while receive().get("method") != "session/cancel":
+        pass
+    send(id=identity, result={"stopReason": "cancelled"})
+    time.sleep(float(seconds))
+    say(end)
+
+
+def refuse_late(identity: int, rest: str) -> None:
+    send(id=identity, error={"code": -32603, "message": "Internal error"})
+    say(rest)
+
+
+def ask_late(identity: int, rest: str) -> None:
+    """Ask for a permission some seconds after the turn; the next prompt is answered after that."""
+    say("begin1", messageId="first")
+    send(id=identity, result={"stopReason": "end_turn"})
+    time.sleep(float(rest))
+    options = [{"optionId": "id", "name": "Allow", "kind": "allow_once"}]
+    call = {"toolCallId": "6", "title": "rm -rf /"}
+    send(id=96, method="session/request_permission", params={"sessionId": "one", "toolCall": call, "options": options})
+    frame = receive()
+    assert frame["method"] == "session/prompt"
+    say(json.dumps(receive()["result"]["outcome"]), messageId="first")
+    prompt(frame["id"], [block["text"] for block in frame["params"]["prompt"]])
+
+
+def later(identity: int, rest: str) -> None:
+    """The same while the next prompt is being answered, by the name of the message and of the tool."""
+    begin, end = rest.split(" ", 1)
+    say(begin, messageId="first")
+    update(sessionUpdate="tool_call", toolCallId="slow", title="slow tool", status="pending")
+    send(id=identity, result={"stopReason": "end_turn"})
+    frame = receive()
+    assert frame["method"] == "session/prompt"
+    say("begin2 ", messageId="second")
+    say(end, messageId="first")
+    update(sessionUpdate="tool_call_update", toolCallId="slow", status="completed", rawOutput="the slow output")
+    say("end2", messageId="second")
+    send(id=frame["id"], result={"stopReason": "end_turn"})
+
+
 BEHAVIOUR = {
     function.__name__: function
     for function in (
@@ -167,6 +221,10 @@ BEHAVIOUR = {
         think,
     )
 }
+
+
+ENDS = {function.__name__: function for function in (ask_late, late, later, refuse_late, until_cancelled)}
+"""What answers the prompt by itself."""
 
 
 def main() -> None:
@@ -199,6 +257,9 @@ def prompt(identity: int, blocks: list[str]) -> None:
         rest = str(identity)
     if verb == "refuse":
         send(id=identity, error={"code": -32603, "message": "Internal error", "data": {"details": "429 too many"}})
+        return
+    if verb in ENDS:
+        ENDS[verb](identity, rest)
         return
     if verb in BEHAVIOUR:
         BEHAVIOUR[verb](rest)

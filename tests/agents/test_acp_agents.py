@@ -14,6 +14,7 @@ from agentq_nb.agent_os.agents import AcpAgent
 from tests.agents.fake_llm import FakeModel, serving
 from tests.agents.real_agents import (
     KEY,
+    KEYS,
     configure,
     need_agent,
     show_an_error_of_the_model,
@@ -43,6 +44,29 @@ def test_a_real_agent_from_start_to_end(
 ) -> None:
     need_agent(agent)
     show_from_start_to_end(agent, kind, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.name)
+def test_what_a_real_agent_says_is_in_its_own_turn_however_fast_the_next_follows(
+    agent: AcpAgent, tmp_path: Path
+) -> None:
+    need_agent(agent)
+
+    async def program(model: FakeModel) -> None:
+        async with Machine(agent_os(agents=[agent]), tmp_path) as vm:
+            await configure(vm, model)
+            session = await vm.create_session(agent.name, env=KEYS)
+            said = [f"word{number} " * 30 + f"end{number}" for number in range(5)]
+            answers = [(await vm.send_prompt(session.session_id, f"@say {words}")).text for words in said]
+            # Codex begins with a remark about a model that it does not know.
+            assert [answer[answer.index("word") :] for answer in answers] == said
+            events = await vm.session_events(session.session_id)
+            assert not any(event.data.get("late") for event in events)
+            turns = "".join(event.text or "" if event.type == "text" else f"<{event.type}>" for event in events)
+            assert [turn.partition("<result>")[0] for turn in turns.split("<prompt>")[1:]] == answers
+
+    with serving() as model:
+        asyncio.run(program(model))
 
 
 @pytest.mark.parametrize("background", [False, True], ids=["in this loop", "in the background"])

@@ -20,7 +20,7 @@ from acp.schema import (
 
 from agentq_nb.agent_os.agents.acp_agent import AcpAgent
 from agentq_nb.agent_os.agents.acp_choosing import Choosing
-from agentq_nb.agent_os.agents.acp_updates import Updates
+from agentq_nb.agent_os.agents.acp_turns import Turn, Turns
 from agentq_nb.agent_os.agents.acp_wire import Wire, what_it_said
 from agentq_nb.agent_os.agents.agent import AgentEvent, AgentSession, Emit
 from agentq_nb.agent_os.open_process import OpenProcess
@@ -31,6 +31,7 @@ from agentq_nb.errors import AgentError, PromptFailed
 from agentq_nb.threads import to_its_end
 
 _STARTING = 60.0  # seconds until a started agent must be ready
+_REPLAYING = 0.25  # seconds without an update, after which a loaded session is taken to have been told
 _CANCELLING = 2.0  # seconds for a cancelled agent to end its turn; then its process is ended
 
 _GREETING: Mapping[str, Any] = {
@@ -84,13 +85,10 @@ class Conversation:
         """What the agent calls the session; empty until it is open and what it was before has been replayed."""
         self._known_as = session.agent_session_id
         self._choosing = Choosing(self._wire, session, agent)
-        self._emit: Emit | None = None
+        self._turns = Turns(self._wire)
         self._greeting: str | None = None
         """What it is going to say that is no answer."""
-        self._updates = Updates()
-        self._cancelled = False
         self._asking: set[anyio.CancelScope] = set()
-        self._noise = 0
 
     @property
     def alive(self) -> bool:
@@ -116,7 +114,7 @@ class Conversation:
         if load is not None and able.get("loadSession"):
             told = await self._opening("session/load", **opened, sessionId=load)
             # It tells once more what was said, some agents after their answer too; until then nothing is taken down.
-            await self._wire.quiet()
+            await self._wire.quiet(_REPLAYING, _STARTING)
             self._session_id, self.loaded = load, True
         else:
             told = await self._opening("session/new", **opened)
@@ -136,15 +134,17 @@ class Conversation:
         if self._known_as != self._session_id:
             await self._session.learn(agent_session_id=self._session_id)
             self._known_as = self._session_id
-        self._emit, self._updates, self._cancelled, self._noise = emit, Updates(), False, 0
+        turn = self._turns.begin(emit)
         # Beside the prompt, whose text stays as it is.
         blocks = [{"type": "text", "text": part} for part in (text, self.briefing) if part]
         prompting = self._wire.request("session/prompt", sessionId=self._session_id, prompt=blocks)
         request = asyncio.create_task(prompting)
         try:
-            response = PromptResponse.model_validate(await asyncio.shield(request))
+            await asyncio.wait({request})
+            await self._turns.end(turn)
+            response = PromptResponse.model_validate(request.result())
         except asyncio.CancelledError:
-            await self._cancel(request)
+            await self._cancel(turn, request)
             raise
         except ConnectionError:
             ended = await self._wire.how_it_ended(self._agent.name, "in the middle of a prompt")
@@ -152,11 +152,9 @@ class Conversation:
         except RequestError as error:
             raise PromptFailed(self._agent.refused("could not answer", what_it_said(error))) from None
         finally:
-            self._emit = None
+            turn.over = True
         self.briefing = ""
-        for event in self._updates.finish():
-            await emit(event)
-        await self._finish(response, emit)
+        await self._finish(turn, response)
 
     async def aclose(self) -> None:
         """End the agent with all it started."""
@@ -175,12 +173,13 @@ class Conversation:
         title = tool_call.title or "a tool"
         asked = PermissionRequest(self._session.session_id, self._agent.name, title, given.get("kind"), given)
         option = None
-        if self._emit is not None and not self._cancelled:
+        turn = self._turns.running
+        if turn is not None and not turn.cancelled:
             with anyio.CancelScope() as scope:
                 self._asking.add(scope)
                 option = _option(options, await self._session.permit(asked))
             self._asking.discard(scope)
-        if option is None or self._cancelled:
+        if option is None or turn is None or turn.cancelled:
             return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
         return RequestPermissionResponse(outcome=AllowedOutcome(outcome="selected", option_id=option.option_id))
 
@@ -219,37 +218,39 @@ class Conversation:
         token = {"name": "Authorization", "value": f"Bearer {self._tools.token}"}
         return [{"type": "http", "name": NAME, "url": self._tools.url, "headers": [token]}]
 
-    async def _finish(self, response: PromptResponse, emit: Emit) -> None:
+    async def _finish(self, turn: Turn, response: PromptResponse) -> None:
         if self._agent.hidden_error is not None and response.stop_reason == "end_turn":
-            await self._look_for_error(self._agent.hidden_error)
+            await self._look_for_error(self._agent.hidden_error, turn)
         data: dict[str, Any] = {"stop_reason": response.stop_reason}
         if response.usage is not None:
             told = response.usage.model_dump(mode="json", exclude_none=True)
             data["usage"] = {"source": "agent", "covers": self._agent.usage_covers, **told}
-        await emit(AgentEvent("result", data=data))
+        await turn.emit(AgentEvent("result", data=data))
 
-    async def _look_for_error(self, look: Callable[[Workspace, str], str | None]) -> None:
+    async def _look_for_error(self, look: Callable[[Workspace, str], str | None], turn: Turn) -> None:
         error = await to_its_end(look, self._session.workspace, self._session_id)
         if error is not None:
             raise PromptFailed(self._agent.refused("got an error from its language model", error))
-        if not self._updates.text_came:
+        if not turn.updates.text_came:
             silent = "ended its turn without a word, as it does when its language model answers with an error"
             raise PromptFailed(f"Agent '{self._agent.name}' {silent}. {self._agent.hint}{self._wire.last_words()}")
 
-    async def _cancel(self, request: asyncio.Task[dict[str, Any]]) -> None:
+    async def _cancel(self, turn: Turn, request: asyncio.Task[dict[str, Any]]) -> None:
         """Ask for the end of the turn; an agent that goes on all the same is ended itself."""
-        self._cancelled = True
+        turn.cancelled = True
         for asking in self._asking:
             asking.cancel()
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(_CANCELLING), suppress(Exception):
-                await self._wire.notify("session/cancel", sessionId=self._session_id)
+                if not request.done():
+                    await self._wire.notify("session/cancel", sessionId=self._session_id)
                 if self._tools is not None:
                     self._tools.calls.cancel()
                 await asyncio.wait({request})
             if request.done():
                 with suppress(Exception):
                     request.result()
+                await self._turns.end(turn)
                 return
             request.cancel()
             await self.aclose()
@@ -260,16 +261,17 @@ class Conversation:
         if self._greeting is not None and update.get("content") == {"type": "text", "text": self._greeting}:
             self._greeting = None
             return
-        if self._emit is not None:
-            for event in self._updates.events(update):
-                await self._emit(event)
+        await self._turns.take(update)
 
     async def _note_noise(self, size: int) -> None:
         """Say once a turn that there was something, but not what: nobody knows what is in it."""
-        self._noise += 1
-        if self._emit is not None and self._noise == 1:
+        turn = self._turns.running
+        if turn is None:
+            return
+        turn.noise += 1
+        if turn.noise == 1:
             text = f"The agent wrote a line of {size} bytes that is no frame of the protocol; it was left out."
-            await self._emit(AgentEvent("note", text))
+            await turn.emit(AgentEvent("note", text))
 
 
 class _Answers:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
-from agentq_nb.agent_os.agents.agent import AgentEvent
+from agentq_nb.agent_os.agents.agent import LATE, THOUGHT, AgentEvent
 
 Json: TypeAlias = Mapping[str, Any]
 
@@ -26,18 +27,43 @@ class Updates:
     def __init__(self) -> None:
         self.text_came = False
         """Whether the agent has said anything."""
+        self.overtaken = False
+        """Whether the next turn has begun. From then on what is told says that it is late, and text is a note."""
+        self._late: list[str] = []
         self._thoughts: list[str] = []
         self._tools: dict[str, dict[str, Any]] = {}
 
     def events(self, update: Json) -> Iterator[AgentEvent]:
         """What is to be told now that ``update`` has come."""
         kind = update.get("sessionUpdate")
-        if kind == "agent_thought_chunk":
-            self._thoughts.append(_text(update.get("content")))
-            return
         if kind in _OF_NO_INTEREST:
             return
-        yield from self.finish()
+        if kind == "agent_thought_chunk":
+            self._thoughts.append(_text(update.get("content")))
+        elif kind == "agent_message_chunk" and self.overtaken:
+            self._late.append(_text(update.get("content")))
+        else:
+            yield from self.finish()
+            yield from map(self._marked, self._told(update))
+
+    def finish(self) -> Iterator[AgentEvent]:
+        """What is still to be told when nothing more comes."""
+        thoughts, self._thoughts = "".join(self._thoughts), []
+        if thoughts:
+            yield self._marked(AgentEvent("note", thoughts, {THOUGHT: True}))
+        late, self._late = "".join(self._late), []
+        if late:
+            yield self._marked(AgentEvent("note", late))
+
+    def knows_tool(self, update: Json) -> bool:
+        """Whether the update is about a tool call that was told here before."""
+        return str(update.get("toolCallId")) in self._tools
+
+    def _marked(self, event: AgentEvent) -> AgentEvent:
+        return replace(event, data={**event.data, LATE: True}) if self.overtaken else event
+
+    def _told(self, update: Json) -> Iterator[AgentEvent]:
+        kind = update.get("sessionUpdate")
         if kind == "agent_message_chunk":
             yield from self._message(update.get("content"))
         elif kind in ("tool_call", "tool_call_update"):
@@ -46,12 +72,6 @@ class Updates:
             yield AgentEvent("note", data={"plan": update.get("entries")})
         else:
             yield AgentEvent("note", data={"update": update})
-
-    def finish(self) -> Iterator[AgentEvent]:
-        """What is still to be told when nothing more comes."""
-        thoughts, self._thoughts = "".join(self._thoughts), []
-        if thoughts:
-            yield AgentEvent("note", thoughts, {"thought": True})
 
     def _message(self, content: Any) -> Iterator[AgentEvent]:
         text = _text(content)

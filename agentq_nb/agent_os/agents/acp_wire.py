@@ -17,7 +17,9 @@ from acp.connection import Connection
 from agentq_nb.agent_os.open_process import OpenProcess
 
 _DYING = 2.0  # seconds to learn how a process ended whose pipes are closed
-_QUIET = 0.25  # seconds without an update, after which no more are taken to belong to what was before
+_HOLDING = 1.0  # seconds for the agent to read a frame up to its end
+_LOOKING = 0.001  # seconds between two looks whether it has
+_TURNS_TO_READ = 3  # of the event loop, from a pipe that can be read to the line in our hands
 _LARGEST_FRAME = 64 * 1024 * 1024  # bytes
 
 
@@ -38,8 +40,13 @@ class Wire:
         self._noise = noise
         self._updated = asyncio.Event()
         self._trouble: Exception | None = None
+        self._idle = False
+        self._lines = 0
+        self._input = _Input(process, self._drained)
         self._frames = asyncio.StreamReader(limit=_LARGEST_FRAME)
-        self._connection = Connection(build_client_router(cast(Client, answers)), process.input, self._frames)
+        self._connection = Connection(
+            build_client_router(cast(Client, answers)), cast(asyncio.StreamWriter, self._input), self._frames
+        )
         # A context of its own: this goes on after the call that started it.
         reading = asyncio.get_running_loop().create_task
         self._reading = reading(self._read(), name="agentq agent output", context=contextvars.Context())
@@ -58,14 +65,40 @@ class Wire:
         """Tell the agent something."""
         await self._connection.send_notification(method, parameters)
 
-    async def quiet(self) -> None:
-        """Return when no update has come for a moment."""
-        while not self._reading.done():
-            self._updated.clear()
-            with anyio.move_on_after(_QUIET):
-                await self._updated.wait()
-            if not self._updated.is_set():
-                return
+    @property
+    def written(self) -> int:
+        """How many frames were sent to the agent."""
+        return self._input.written
+
+    @property
+    def read(self) -> int:
+        """How many of them it is known to have read: what it wrote before that is no answer to a later one."""
+        return self._input.read()
+
+    async def quiet(self, seconds: float, at_most: float) -> None:
+        """Return when no update has come for so many seconds."""
+        with anyio.move_on_after(at_most):
+            while not self._reading.done():
+                self._updated.clear()
+                with anyio.move_on_after(seconds):
+                    await self._updated.wait()
+                if not self._updated.is_set():
+                    return
+
+    def hold_next(self) -> None:
+        """Let the agent have the end of the next frame only when it waits for it and all it wrote before is passed on.
+
+        Until then it can answer nothing of that frame, and does not count it as :attr:`read`.
+        """
+        self._input.hold_next = True
+
+    async def _drained(self) -> None:
+        """Return when all that the agent has written by now has been passed on."""
+        turns_without_news = 0
+        while turns_without_news < _TURNS_TO_READ and not self._reading.done():
+            lines = self._lines
+            await asyncio.sleep(0)
+            turns_without_news = turns_without_news + 1 if self._idle and lines == self._lines else 0
 
     async def how_it_ended(self, agent: str, when: str) -> str:
         """What to say of an agent that hung up."""
@@ -99,7 +132,7 @@ class Wire:
     async def _read(self) -> None:
         """Pass on what the agent writes. Updates are told here, so that none overtakes another or the answer."""
         try:
-            while line := await self._process.output.readline():
+            while line := await self._next_line():
                 frame = _frame(line)
                 if frame is None:
                     await self._noise(len(line))
@@ -113,10 +146,55 @@ class Wire:
         finally:
             self._frames.feed_eof()
 
+    async def _next_line(self) -> bytes:
+        self._idle = True
+        line = await self._process.output.readline()
+        self._idle = False
+        self._lines += 1
+        return line
+
     async def _tell(self, parameters: Any) -> None:
         update = cast(dict[str, Any], parameters).get("update") if isinstance(parameters, dict) else None
         if isinstance(update, dict):
             await self._update(cast(dict[str, Any], update))
+
+
+class _Input:
+    """The agent's stdin, as much of a stream as the protocol's library needs: it writes a frame and drains, in turns."""
+
+    def __init__(self, process: OpenProcess, caught_up: Callable[[], Awaitable[None]]) -> None:
+        self.written = 0
+        self.hold_next = False
+        self._process = process
+        self._caught_up = caught_up
+        self._held = b""
+        self._read = 0
+
+    def write(self, frame: bytes) -> None:
+        self.read()
+        if self.hold_next:
+            frame, self._held, self.hold_next = frame[:-1], frame[-1:], False
+        else:
+            self.written += 1
+        self._process.input.write(frame)
+
+    async def drain(self) -> None:
+        await self._process.input.drain()
+        if self._held:
+            with anyio.move_on_after(_HOLDING):
+                while self._process.has_unread_input():  # noqa: ASYNC110  # the system tells nobody when it is read
+                    await anyio.sleep(_LOOKING)
+                await self._caught_up()
+            end, self._held = self._held, b""
+            self._process.input.write(end)
+            self.written += 1
+            await self._process.input.drain()
+
+    def read(self) -> int:
+        """How many frames the agent is known to have read."""
+        if not self._process.has_unread_input():
+            self._read = self.written
+        return self._read
 
 
 def _frame(line: bytes) -> dict[str, Any] | None:

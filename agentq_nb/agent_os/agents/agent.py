@@ -23,6 +23,10 @@ from agentq_nb.agent_os.values import (
 from agentq_nb.agent_os.workspace import FileName, Workspace
 
 AgentEventType: TypeAlias = Literal["text", "tool_call", "tool_result", "note", "result"]
+LATE = "late"
+"""In the data of an event: it belongs to the turn before the one in which it came. Text comes as a note then."""
+THOUGHT = "thought"
+"""In the data of a note: the agent thought this."""
 _TYPES = ("text", "tool_call", "tool_result", "note", "result")
 
 
@@ -182,7 +186,10 @@ class Agent(Protocol):
         ...
 
     async def prompt(self, session: AgentSession, text: str, emit: Emit) -> None:
-        """Answer one prompt, telling everything through ``emit``. What it raises fails the prompt."""
+        """Answer one prompt, telling everything through ``emit``. What it raises fails the prompt.
+
+        What is told after the end goes into the transcript all the same, but no longer into the result.
+        """
         ...
 
 
