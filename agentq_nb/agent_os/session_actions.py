@@ -243,6 +243,7 @@ class SessionActions(PermissionActions, action_timeout=None):
             mcp_servers=session.mcp_servers,
             held=session.held,
             tools=calls.functions(),
+            redact=self._sessions.redactor.text,
             open_tools=functools.partial(self._open_tools, calls),
         )
 

@@ -54,6 +54,35 @@ def noise(rest: str) -> None:
     say("after the noise")
 
 
+def frame_of(text: str) -> str:
+    content = {"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": text}}
+    return json.dumps({"jsonrpc": "2.0", "method": "session/update", "params": {"sessionId": "one", "update": content}})
+
+
+def banner(rest: str) -> None:
+    """Frames that share their lines with others."""
+    sys.stdout.write("Welcome to the agent! {not a frame} " + frame_of("one ") + "\n")
+    sys.stdout.write("\r 10% |##   \r\x1b[2K 90% |#####\r" + frame_of("two ") + " 100%\n")
+    sys.stdout.write(frame_of("three ") + frame_of("four") + "\n")
+    sys.stdout.flush()
+
+
+def broken(rest: str) -> None:
+    """Frames that are none."""
+    sys.stdout.write(frame_of("cut short")[:-9] + "\n")
+    sys.stdout.write('{"jsonrpc": "2.0", "method": "session/update", "params": {"update": "what?"}}\n')
+    sys.stdout.write('{"jsonrpc": "2.0", "method": "session/update", "params": {"update": {"sessionUpdate": {}}}}\n')
+    sys.stdout.write('{"jsonrpc": "2.0", "id": {}, "result": {}}\n{"jsonrpc": "2.0", "method": 7}\n')
+    sys.stdout.flush()
+    say("still here")
+
+
+def noise_with_key(rest: str) -> None:
+    """A line whose beginning is cut in the middle of the key."""
+    print("x" * 190 + key(), flush=True)
+    print('{"jsonrpc": ' + "x" * 180 + key(), flush=True)
+
+
 def hang(rest: str) -> None:
     say("hanging")
     time.sleep(600)
@@ -165,6 +194,13 @@ def until_cancelled(identity: int, rest: str) -> None:
     say(end)
 
 
+def end_as(identity: int, rest: str) -> None:
+    """End the turn with an answer that is given as JSON."""
+    say("the text")
+    sys.stdout.write(f'{{"jsonrpc": "2.0", "id": {identity}, {rest}}}\n')
+    sys.stdout.flush()
+
+
 def refuse_late(identity: int, rest: str) -> None:
     send(id=identity, error={"code": -32603, "message": "Internal error"})
     say(rest)
@@ -206,6 +242,9 @@ BEHAVIOUR = {
         flood,
         long_line,
         noise,
+        noise_with_key,
+        banner,
+        broken,
         hang,
         count,
         tell,
@@ -223,7 +262,7 @@ BEHAVIOUR = {
 }
 
 
-ENDS = {function.__name__: function for function in (ask_late, late, later, refuse_late, until_cancelled)}
+ENDS = {function.__name__: function for function in (ask_late, end_as, late, later, refuse_late, until_cancelled)}
 """What answers the prompt by itself."""
 
 

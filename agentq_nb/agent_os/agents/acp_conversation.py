@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import anyio
 from acp import PROTOCOL_VERSION, RequestError
@@ -13,13 +14,16 @@ from acp.schema import (
     AllowedOutcome,
     DeniedOutcome,
     PermissionOption,
-    PromptResponse,
     RequestPermissionResponse,
+    StopReason,
     ToolCallUpdate,
+    Usage,
 )
+from pydantic import ValidationError
 
 from agentq_nb.agent_os.agents.acp_agent import AcpAgent
 from agentq_nb.agent_os.agents.acp_choosing import Choosing
+from agentq_nb.agent_os.agents.acp_frames import Line
 from agentq_nb.agent_os.agents.acp_turns import Turn, Turns
 from agentq_nb.agent_os.agents.acp_wire import Wire, what_it_said
 from agentq_nb.agent_os.agents.agent import AgentEvent, AgentSession, Emit
@@ -28,11 +32,16 @@ from agentq_nb.agent_os.tools import NAME, ToolAccess
 from agentq_nb.agent_os.values import ChoiceKind, McpServer, PermissionRequest
 from agentq_nb.agent_os.workspace import Workspace
 from agentq_nb.errors import AgentError, PromptFailed
+from agentq_nb.showable import safe
 from agentq_nb.threads import to_its_end
 
 _STARTING = 60.0  # seconds until a started agent must be ready
 _REPLAYING = 0.25  # seconds without an update, after which a loaded session is taken to have been told
 _CANCELLING = 2.0  # seconds for a cancelled agent to end its turn; then its process is ended
+
+_LOOKED_AT = 64 * 1024  # characters of what cannot be read
+_SHOWN = 200  # of them
+_STOP_REASONS: tuple[str, ...] = get_args(StopReason)
 
 _GREETING: Mapping[str, Any] = {
     "protocolVersion": PROTOCOL_VERSION,
@@ -89,6 +98,8 @@ class Conversation:
         self._greeting: str | None = None
         """What it is going to say that is no answer."""
         self._asking: set[anyio.CancelScope] = set()
+        self._noise = ""
+        """How the first thing began that the agent wrote outside of its turns and that is no frame."""
 
     @property
     def alive(self) -> bool:
@@ -97,7 +108,10 @@ class Conversation:
 
     def last_words(self) -> str:
         """The end of what it wrote to stderr, as something to append. May hold secrets."""
-        return self._wire.last_words()
+        noise = (
+            f" On its stdout it wrote something that is no frame of the protocol: {self._noise}." if self._noise else ""
+        )
+        return noise + self._wire.last_words()
 
     async def open(self, cwd: str, load: str | None) -> None:
         """Make the agent ready. Raises ``AgentError``."""
@@ -106,8 +120,8 @@ class Conversation:
         if version != PROTOCOL_VERSION:
             unlike = f"Agent '{self._agent.name}' speaks version {version!r} of ACP, not {PROTOCOL_VERSION}."
             raise AgentError(f"{unlike} Install one that does.", code="not_ready")
-        able = cast(Mapping[str, Any], greeted.get("agentCapabilities") or {})
-        takes = cast(Mapping[str, Any], able.get("mcpCapabilities") or {})
+        able = _mapping(greeted.get("agentCapabilities"))
+        takes = _mapping(able.get("mcpCapabilities"))
         self._check_servers(takes)
         servers = [*self._session.mcp_servers, *await self._host_tools(takes)]
         opened: dict[str, Any] = {"cwd": cwd, "mcpServers": servers}
@@ -142,7 +156,7 @@ class Conversation:
         try:
             await asyncio.wait({request})
             await self._turns.end(turn)
-            response = PromptResponse.model_validate(request.result())
+            response = request.result()
         except asyncio.CancelledError:
             await self._cancel(turn, request)
             raise
@@ -218,13 +232,28 @@ class Conversation:
         token = {"name": "Authorization", "value": f"Bearer {self._tools.token}"}
         return [{"type": "http", "name": NAME, "url": self._tools.url, "headers": [token]}]
 
-    async def _finish(self, turn: Turn, response: PromptResponse) -> None:
-        if self._agent.hidden_error is not None and response.stop_reason == "end_turn":
+    async def _finish(self, turn: Turn, response: dict[str, Any]) -> None:
+        reason, usage = response.get("stopReason"), response.get("usage")
+        if not isinstance(reason, str) or not reason:
+            raise PromptFailed(
+                f"Agent '{self._agent.name}' ended its turn without a reason that can be read, with the answer "
+                f"{self._beginning(json.dumps(response))}. What it said before is in the transcript."
+            )
+        if self._agent.hidden_error is not None and reason == "end_turn":
             await self._look_for_error(self._agent.hidden_error, turn)
-        data: dict[str, Any] = {"stop_reason": response.stop_reason}
-        if response.usage is not None:
-            told = response.usage.model_dump(mode="json", exclude_none=True)
-            data["usage"] = {"source": "agent", "covers": self._agent.usage_covers, **told}
+        data: dict[str, Any] = {"stop_reason": reason}
+        if reason not in _STOP_REASONS:
+            unknown = (
+                f"The agent ended its turn for a reason that is not one of the protocol: {self._beginning(reason)}"
+            )
+            await turn.emit(AgentEvent("note", unknown))
+        if usage is not None:
+            try:
+                told = Usage.model_validate(usage).model_dump(mode="json", exclude_none=True)
+                data["usage"] = {"source": "agent", "covers": self._agent.usage_covers, **told}
+            except ValidationError:
+                unread = f"The agent told a usage that cannot be read: {self._beginning(json.dumps(usage))}"
+                await turn.emit(AgentEvent("note", unread))
         await turn.emit(AgentEvent("result", data=data))
 
     async def _look_for_error(self, look: Callable[[Workspace, str], str | None], turn: Turn) -> None:
@@ -263,15 +292,21 @@ class Conversation:
             return
         await self._turns.take(update)
 
-    async def _note_noise(self, size: int) -> None:
-        """Say once a turn that there was something, but not what: nobody knows what is in it."""
+    async def _note_noise(self, line: Line) -> None:
+        """Say that there was something, and how it begins: each broken frame, and the first of the other lines."""
         turn = self._turns.running
+        said = self._beginning(line.rest)
         if turn is None:
+            self._noise = self._noise or said
             return
-        turn.noise += 1
-        if turn.noise == 1:
-            text = f"The agent wrote a line of {size} bytes that is no frame of the protocol; it was left out."
+        what = "a broken frame of the protocol" if line.broken else "something that is no frame of the protocol"
+        if turn.tells_noise(line.broken):
+            text = f"The agent wrote {what} ({len(line.rest)} characters); it was left out. It begins: {said}"
             await turn.emit(AgentEvent("note", text))
+
+    def _beginning(self, text: str) -> str:
+        """How a text begins, safe to show. Secrets are taken out before it is cut, lest half of one is left."""
+        return repr(safe(self._session.redact(text[:_LOOKED_AT]), _SHOWN))
 
 
 class _Answers:
@@ -291,3 +326,7 @@ def _option(options: list[PermissionOption], answer: str) -> PermissionOption | 
     word = "allow" if answer == "allow" else "reject"
     by_kind = {option.kind: option for option in reversed(options)}
     return by_kind.get(f"{word}_once") or by_kind.get(f"{word}_always")  # pyright: ignore[reportArgumentType]  # the kinds are a closed set of such words
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return cast(Mapping[str, Any], value) if isinstance(value, Mapping) else {}

@@ -11,6 +11,7 @@ from agentq_nb.agent_os.agents.agent import AgentEvent, Emit
 
 _GRACE = 0.25  # seconds without an update after the end of a turn, for what comes right behind it
 _GRACE_ONCE_LATE = 1.0  # the same for an agent that has once told something later than that
+_MOST_BROKEN = 10  # broken frames of a turn that are told
 _LONGEST_GRACE = 10.0  # seconds; whoever goes on all the same is not waited for
 
 
@@ -22,11 +23,10 @@ class Turn:
         """Of the frame that carries the prompt."""
         self.over = False
         self.cancelled = False
-        self.noise = 0
-        """How many lines came that were no frames."""
         self.updates = Updates()
         self._emit = emit
         self._messages: set[str] = set()
+        self._noise = {True: _MOST_BROKEN, False: 1}
 
     async def emit(self, event: AgentEvent) -> None:
         """Tell one event."""
@@ -48,6 +48,11 @@ class Turn:
         if isinstance(message, str) and message in self._messages:
             return True
         return update.get("sessionUpdate") == "tool_call_update" and self.updates.knows_tool(update)
+
+    def tells_noise(self, broken: bool) -> bool:
+        """Whether one more line that is no frame is to be told; a progress bar writes many."""
+        self._noise[broken] -= 1
+        return self._noise[broken] >= 0
 
     async def _tell(self, events: Iterator[AgentEvent]) -> None:
         for event in events:

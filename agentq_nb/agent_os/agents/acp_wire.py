@@ -7,19 +7,21 @@ import contextvars
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import anyio
 from acp import Client, RequestError
 from acp.client.router import build_client_router
 from acp.connection import Connection
 
+from agentq_nb.agent_os.agents.acp_frames import Line, answered_badly, read_line
 from agentq_nb.agent_os.open_process import OpenProcess
 
 _DYING = 2.0  # seconds to learn how a process ended whose pipes are closed
 _HOLDING = 1.0  # seconds for the agent to read a frame up to its end
 _LOOKING = 0.001  # seconds between two looks whether it has
 _TURNS_TO_READ = 3  # of the event loop, from a pipe that can be read to the line in our hands
+_NO_ANSWER = "its answer is broken, and no frame of the protocol"
 _LARGEST_FRAME = 64 * 1024 * 1024  # bytes
 
 
@@ -31,10 +33,10 @@ class Wire:
         process: OpenProcess,
         answers: object,
         update: Callable[[Mapping[str, Any]], Awaitable[None]],
-        noise: Callable[[int], Awaitable[None]],
+        noise: Callable[[Line], Awaitable[None]],
     ) -> None:
         """``answers`` has a method for each request that the agent may make. ``update`` gets what the agent tells, and
-        ``noise`` the bytes of each line that is no frame; both are awaited before the next line is read."""
+        ``noise`` each line that holds something else than frames; both are awaited before the next line is read."""
         self._process = process
         self._update = update
         self._noise = noise
@@ -133,14 +135,13 @@ class Wire:
         """Pass on what the agent writes. Updates are told here, so that none overtakes another or the answer."""
         try:
             while line := await self._next_line():
-                frame = _frame(line)
-                if frame is None:
-                    await self._noise(len(line))
-                elif frame.get("method") == "session/update":
-                    self._updated.set()
-                    await self._tell(frame.get("params"))
-                else:
-                    self._frames.feed_data(line)
+                read = read_line(line)
+                for frame in read.frames:
+                    await self._take(frame)
+                if read.rest.strip():
+                    await self._noise(read)
+                if (request := answered_badly(read)) is not None:
+                    self._pass_on({"id": request, "error": {"code": -32603, "message": _NO_ANSWER}})
         except Exception as error:
             self._trouble = error
         finally:
@@ -153,10 +154,19 @@ class Wire:
         self._lines += 1
         return line
 
-    async def _tell(self, parameters: Any) -> None:
-        update = cast(dict[str, Any], parameters).get("update") if isinstance(parameters, dict) else None
-        if isinstance(update, dict):
-            await self._update(cast(dict[str, Any], update))
+    async def _take(self, frame: dict[str, Any]) -> None:
+        if frame.get("method") == "session/update":
+            self._updated.set()
+            update = _update(frame)
+            if update is None:
+                await self._noise(Line(rest=json.dumps(frame)))
+            else:
+                await self._update(update)
+        elif "method" not in frame or "id" in frame:  # of notifications no other is of interest
+            self._pass_on(frame)
+
+    def _pass_on(self, frame: dict[str, Any]) -> None:
+        self._frames.feed_data(json.dumps(frame).encode() + b"\n")
 
 
 class _Input:
@@ -197,16 +207,12 @@ class _Input:
         return self._read
 
 
-def _frame(line: bytes) -> dict[str, Any] | None:
-    try:
-        frame = json.loads(line, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return None
-    return cast(dict[str, Any], frame) if isinstance(frame, dict) else None
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
+def _update(frame: dict[str, Any]) -> dict[str, Any] | None:
+    """What a frame tells of a session; None where it is not in the shape that the protocol gives that."""
+    parameters = frame.get("params")
+    update = cast(dict[str, Any], parameters).get("update") if isinstance(parameters, dict) else None
+    told = cast(dict[str, Any], update) if isinstance(update, dict) else {}
+    return told if isinstance(told.get("sessionUpdate"), str) else None
 
 
 def what_it_said(error: RequestError) -> str:

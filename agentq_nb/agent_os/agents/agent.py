@@ -148,6 +148,8 @@ class AgentSession:
     which runs in a thread, they are called without ``await``. Each call is part of the transcript."""
     open_tools: OpenTools = field(default=_no_tools, repr=False)
     """Lets a process of the agent's call them over MCP, until what is returned is closed. None: there are no tools."""
+    redact: Callable[[str], str] = field(default=str, repr=False)
+    """A text without the secrets of the VM: for what is cut before it is told, since half a secret is not recognised."""
     stopped: threading.Event = field(default_factory=threading.Event, repr=False)
 
     @property

@@ -1,0 +1,84 @@
+"""Frames of the protocol among what an agent writes to its stdout, where others write too: banners and progress bars."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, cast
+
+_BEGIN = re.compile(r'\{\s*"(?:jsonrpc|id|method|params|result|error)"\s*:')
+_MOST_TRIES = 64  # places in a line where a frame may begin
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one line holds."""
+
+    frames: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    rest: str = ""
+    """What is no frame."""
+
+    @property
+    def broken(self) -> bool:
+        """Whether the rest was meant to be a frame."""
+        return '"jsonrpc"' in self.rest
+
+
+def read_line(line: bytes) -> Line:
+    """The frames in a line: the whole of it, as it should be, or those between the words of others."""
+    try:
+        whole = _DECODER.decode(line.decode())
+    except (ValueError, RecursionError):
+        return _among_others(line.decode(errors="replace"))
+    return Line([cast(dict[str, Any], whole)]) if _is_frame(whole) else Line(rest=line.decode())
+
+
+def _among_others(text: str) -> Line:
+    frames: list[dict[str, Any]] = []
+    rest: list[str] = []
+    at = told = 0
+    for _ in range(_MOST_TRIES):
+        begin = _BEGIN.search(text, at)
+        if begin is None:
+            break
+        at = begin.start() + 1
+        try:
+            frame, end = _DECODER.raw_decode(text, begin.start())
+        except (ValueError, RecursionError):
+            continue
+        if _is_frame(frame):
+            frames.append(cast(dict[str, Any], frame))
+            rest.append(text[told : begin.start()])
+            at = told = end
+    rest.append(text[told:])
+    return Line(frames, " ".join(part.strip() for part in rest if part.strip()))
+
+
+def _is_frame(value: Any) -> bool:
+    """Whether this is a request, a notification or an answer, in the shape that JSON-RPC gives them."""
+    if not isinstance(value, Mapping):
+        return False
+    frame = cast(Mapping[str, Any], value)
+    identity = frame.get("id")
+    if isinstance(identity, bool) or not isinstance(identity, (int, str, type(None))):
+        return False
+    if "method" in frame:
+        return isinstance(frame["method"], str) and isinstance(frame.get("params"), (dict, list, type(None)))
+    if "error" in frame and "result" not in frame:
+        return isinstance(frame["error"], Mapping)
+    return "result" in frame and identity is not None
+
+
+def answered_badly(line: Line) -> int | None:
+    """The request whose answer a broken line was meant to be, where that can be told. It will get no other."""
+    found = re.search(r'"id"\s*:\s*(\d{1,18})\b', line.rest) if line.broken and '"method"' not in line.rest else None
+    return int(found[1]) if found else None
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
