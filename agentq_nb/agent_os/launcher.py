@@ -10,6 +10,7 @@ the rest. It ends with the command's exit code, or 128 + the signal's number.
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import select
@@ -27,6 +28,8 @@ _SET_NO_NEW_PRIVILEGES = 38
 _HIGHEST_CAPABILITY = 63
 _CAPSET = {"x86_64": 126, "aarch64": 91, "riscv64": 91, "loongarch64": 91, "ppc64le": 184, "s390x": 185}
 _CAPABILITY_VERSION_3 = 0x20080522
+_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "loongarch64": 219, "ppc64le": 271, "s390x": 280}
+_JOIN_SESSION_KEYRING = 1
 
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIRECTORY = 1 << 0, 1 << 1, 1 << 2, 1 << 3
@@ -147,6 +150,7 @@ def _start(job: dict[str, Any], linux: bool) -> int:
         os.setsid()
         if linux:
             _control(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+            leave_session_keyring()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
@@ -228,6 +232,21 @@ def drop_capabilities() -> None:
         _control(_DROP_FROM_BOUNDING_SET, capability)
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
     _call(_CAPSET[os.uname().machine], header, bytes(24))
+
+
+def leave_session_keyring() -> None:
+    """Join an empty session keyring: what the kernel's process keeps in its own could be read by all it starts.
+
+    Raises ``OSError`` where that fails, but not where the system has no keyrings, or shows nobody any.
+    """
+    number = _KEYCTL.get(os.uname().machine)
+    if number is None:
+        return
+    try:
+        _call(number, _JOIN_SESSION_KEYRING, None)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
 
 
 def _control(option: int, value: int) -> None:
