@@ -9,7 +9,7 @@ from agentq_nb.agent_os.agents.acp_updates import Updates
 from agentq_nb.agent_os.agents.acp_wire import Wire
 from agentq_nb.agent_os.agents.agent import AgentEvent, Emit
 
-_GRACE = 0.25  # seconds without an update after the end of a turn, for what comes right behind it
+_GRACE = 0.05  # seconds without an update after the end of a turn, for what comes right behind it
 _GRACE_ONCE_LATE = 1.0  # the same for an agent that has once told something later than that
 _MOST_BROKEN = 10  # broken frames of a turn that are told
 _LONGEST_GRACE = 10.0  # seconds; whoever goes on all the same is not waited for
