@@ -175,10 +175,18 @@ def _counts(evidence: Evidence, one: Fact, other: Fact) -> bool:
     message = one["id"]
     if one["life"] == other["life"]:
         failing = [fact for fact in evidence.of_kind["failing"] if fact["id"] == message]
-        return between(failing, one, other)
+        return between(failing, one, other) and not _was_undone(evidence, one, other)
     if one["life"] in evidence.stopping or evidence.in_trouble_after(one):
         return False
     return not between(evidence.left.get(message, ()), one, other)
+
+
+def _was_undone(evidence: Evidence, one: Fact, other: Fact) -> bool:
+    """Whether a failed write may have taken back that the first attempt ended."""
+    if not evidence.in_trouble_after(one):
+        return False
+    ends = [fact for fact in evidence.left.get(one["id"], ()) if one["order"] < fact["order"] < other["order"]]
+    return not any(evidence.durable(end) < other["order"] for end in ends)
 
 
 def _poison(verdict: Verdict) -> Broken:
