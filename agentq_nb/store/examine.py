@@ -22,7 +22,7 @@ from agentq_nb.store import schema
 from agentq_nb.store.backlog import insert
 from agentq_nb.store.journal_scan import Frame
 from agentq_nb.store.open_errors import held_by_other, is_lock_conflict
-from agentq_nb.store.reading import in_little_memory
+from agentq_nb.store.reading import read_alone
 
 # The hashes make DuckDB read every block there is, and so check each block's checksum. It takes half the memory when the
 # data is read by itself.
@@ -116,7 +116,7 @@ def quoted(path: Path) -> str:
 def _look(connection: duckdb.DuckDBPyConnection, path: Path, frames: Sequence[Frame]) -> Finding:
     with attached(connection, path):
         finding = _identity(path, connection)
-        rows, last, accounted = in_little_memory(connection, lambda: _read(connection, _ALL))
+        rows, last, accounted = read_alone(connection, lambda: _read(connection, _ALL))
         known = [frame for frame in frames if frame.first <= last]
         differs = bool(known) and _differs(connection, known)
     return replace(finding, rows=rows, last=last, accounted=finding.accounted + accounted, differs=differs)

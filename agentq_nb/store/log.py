@@ -27,13 +27,16 @@ from agentq_nb.store.names import real_path
 from agentq_nb.store.open_errors import cannot_open
 from agentq_nb.store.open_files import OpenFiles
 from agentq_nb.store.opening import describe_closed, prepare, tidy_up
-from agentq_nb.store.reading import Readers, Table, in_little_memory, run_sql
+from agentq_nb.store.reading import Readers, Table, read_alone, run_sql
 from agentq_nb.store.row import Row
 from agentq_nb.store.times import utc
 from agentq_nb.store.writer import Connection, Writer
 from agentq_nb.threads import in_long_thread
 
 T = TypeVar("T")
+
+_TO_JOIN = 256 << 20
+"""Bytes of memory with which the ids of a million messages can be compared without putting them on the disk."""
 
 
 class EventLog:
@@ -218,7 +221,7 @@ class EventLog:
         In place of a body of more than ``largest_body`` bytes there is only its ``size``.
         """
         some_back = bool(self.fetch(recall.ANY_REDELIVERED))
-        return self.fetch(recall.live_rows(some_back=some_back, largest_body=largest_body))
+        return self._recall(recall.live_rows(some_back=some_back, largest_body=largest_body), least=_TO_JOIN)
 
     def actor_states(self) -> list[tuple[str, str | None]]:
         """(actor id, state), JSON or None, of the actors that were not destroyed, oldest first."""
@@ -236,11 +239,11 @@ class EventLog:
         """(actor id, queue, until) of the queues paused last and not resumed since; ``until`` may be past by now."""
         return self._recall(recall.PAUSES)
 
-    def _recall(self, query: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> recall.Rows:
+    def _recall(self, query: str, parameters: Mapping[str, Any] | Sequence[Any] = (), *, least: int = 0) -> recall.Rows:
         """A read at the beginning, when nothing else goes on."""
 
         def read(cursor: Connection) -> recall.Rows:
-            return in_little_memory(cursor, lambda: cursor.execute(query, parameters).fetchall())
+            return read_alone(cursor, lambda: cursor.execute(query, parameters).fetchall(), least=least)
 
         return self._read(read)
 

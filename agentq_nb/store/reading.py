@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -104,26 +105,33 @@ class Readers:
         del self._connection
 
 
-_USED = "select coalesce(sum(memory_usage_bytes), 0) from duckdb_memory() where tag <> 'BASE_TABLE'"
+_IN_USE = """
+select coalesce(sum(memory_usage_bytes), 0), current_setting('threads') from duckdb_memory() where tag <> 'BASE_TABLE'
+"""
 _LITTLE_MEMORY = (32 << 20, 64 << 20, 256 << 20)
 """Bytes beside those that hold more than copies of what is on the disk. The first is enough unless rows are very large."""
+_MOST_THREADS = 4
 
 
-def in_little_memory(connection: duckdb.DuckDBPyConnection, read: Callable[[], T]) -> T:
+def read_alone(connection: duckdb.DuckDBPyConnection, read: Callable[[], T], *, least: int = 0) -> T:
     """Do ``read``, which may read much of the file, while nothing else reads or writes it. Raises what ``read`` raises.
 
     DuckDB keeps each block that it has read as long as there is memory for it: all history, though hardly anything of it
-    is live. So it is given little.
+    is live. So it is given little, though at least ``least`` bytes. It may use several processors meanwhile.
     """
-    ((used,),) = connection.execute(_USED).fetchall()
+    ((used, threads),) = connection.execute(_IN_USE).fetchall()
     try:
+        connection.execute(f"set threads = {min(_MOST_THREADS, os.cpu_count() or 1)}")
         for memory in _LITTLE_MEMORY:
-            connection.execute(f"set memory_limit = '{used + memory}B'")
-            with suppress(duckdb.OutOfMemoryException):
-                return read()
-    finally:
+            if memory >= least:
+                connection.execute(f"set memory_limit = '{used + memory}B'")
+                with suppress(duckdb.OutOfMemoryException):
+                    return read()
         connection.execute("reset memory_limit")
-    return read()
+        return read()
+    finally:
+        connection.execute(f"set threads = {threads}")
+        connection.execute("reset memory_limit")
 
 
 def checked(cursor: duckdb.DuckDBPyConnection, query: str) -> str:

@@ -58,7 +58,7 @@ def version() -> int:
 
 
 def open_database(path: Path) -> duckdb.DuckDBPyConnection:
-    """A connection whose settings nobody can undo, but for the memory it may use.
+    """A connection whose settings nobody can undo, but for the memory and the processors that it may use.
 
     ``now()`` is UTC in its queries, as all times of the log are.
     """
@@ -71,7 +71,7 @@ def open_database(path: Path) -> duckdb.DuckDBPyConnection:
         connection.execute("set global zstd_min_string_length = 4294967295")
         # In a notebook, DuckDB shows the progress of what takes some seconds in whichever cell runs.
         connection.execute("set enable_progress_bar = false")
-        connection.execute("set allowed_configs = ['memory_limit']")
+        connection.execute("set allowed_configs = ['memory_limit', 'threads']")
         connection.execute("set lock_configuration = true")
     except BaseException:
         connection.close()

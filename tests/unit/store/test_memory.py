@@ -112,7 +112,7 @@ def test_little_memory_is_for_one_read_only() -> None:
 
         before = limit()
         with pytest.raises(KeyError):
-            reading.in_little_memory(connection, read)
+            reading.read_alone(connection, read)
         assert limit() == before
     assert limits == ["32.0 MiB", "64.0 MiB", "256.0 MiB"]
 
