@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -106,9 +107,10 @@ class Registry:
         """
         global _latest
         if not self.running:
-            from agentq_nb.installed import check_loaded
+            with suppress(OSError):  # without free file descriptors, say: the store tells of that
+                from agentq_nb.installed import check_loaded
 
-            check_loaded()
+                check_loaded()
         if not self.running and not new:
             self._said_at_stop = []
             self._said_at_start = await in_long_thread(check_before_begun, self.store_path, self._notebook)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from pathlib import Path
 from typing import Any
@@ -362,3 +363,14 @@ async def test_a_send_that_waits_while_the_host_stops_names_its_message_which_ca
     gate.set()
     client = await slow_world.start(working=working(seen, gate))
     assert (await client.receipt(caught.value.metadata["message_id"]).result(5)).status == "completed"
+
+
+async def test_a_host_starts_though_the_installed_packages_cannot_be_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str) -> str:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("importlib.metadata.version", fail)
+    async with setup(use={}, store=tmp_path / "queues.duckdb") as registry:
+        assert registry.running
