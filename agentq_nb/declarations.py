@@ -19,7 +19,8 @@ Body = TypeVar("Body")
 Reply = TypeVar("Reply", default=Any)
 
 MAX_SIZE = 100_000
-MAX_MESSAGE_BYTES = 65_536
+MAX_MESSAGE_BYTES = 1024 * 1024
+MAX_REPLY_BYTES = 16 * 1024 * 1024
 
 
 def exponential(failures: int) -> float:
@@ -72,7 +73,9 @@ class Queue(Generic[Body, Reply]):
     :param body: type of the messages: anything pydantic can validate; ``Any`` is any JSON.
     :param reply: type of what ``message.complete(...)`` gives; None: any JSON.
     :param max_size: messages that are not settled (dead letters aside) before a send is refused with ``queue.full``.
-    :param max_message_bytes: largest body, and largest reply, as JSON.
+    :param max_message_bytes: largest body, as JSON: 1 MiB. A larger one is refused with ``queue.message_too_large``.
+    :param max_reply_bytes: largest reply, as JSON: 16 MiB. A larger one makes a dead letter at once, which keeps the
+        reply's first 4 KiB in its error.
     :param retry: how failed attempts are repeated.
     :param handler_timeout: seconds one attempt may take before its handler is cancelled and the attempt fails.
 
@@ -89,6 +92,7 @@ class Queue(Generic[Body, Reply]):
         *,
         max_size: int = ...,
         max_message_bytes: int = ...,
+        max_reply_bytes: int = ...,
         retry: Retry | None = ...,
         handler_timeout: float | None = ...,
     ) -> None: ...
@@ -100,6 +104,7 @@ class Queue(Generic[Body, Reply]):
         *,
         max_size: int = ...,
         max_message_bytes: int = ...,
+        max_reply_bytes: int = ...,
         retry: Retry | None = ...,
         handler_timeout: float | None = ...,
     ) -> None: ...
@@ -110,6 +115,7 @@ class Queue(Generic[Body, Reply]):
         *,
         max_size: int = MAX_SIZE,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_reply_bytes: int = MAX_REPLY_BYTES,
         retry: Retry | None = None,
         handler_timeout: float | None = None,
     ) -> None:
@@ -117,12 +123,15 @@ class Queue(Generic[Body, Reply]):
             raise ValueError("Queue(max_size=...) must be 1 or more.")
         if max_message_bytes < 1:
             raise ValueError("Queue(max_message_bytes=...) must be 1 or more.")
+        if max_reply_bytes < 1:
+            raise ValueError("Queue(max_reply_bytes=...) must be 1 or more.")
         if handler_timeout is not None and not handler_timeout > 0:
             raise ValueError("Queue(handler_timeout=...) must be more than 0 seconds, or None.")
         self.body: Schema[Body] = Schema(body)
         self.reply: Schema[Reply] = Schema(Any if reply is None else reply)
         self.max_size = max_size
         self.max_message_bytes = max_message_bytes
+        self.max_reply_bytes = max_reply_bytes
         self.retry = retry or Retry()
         self.handler_timeout = handler_timeout
 

@@ -61,6 +61,10 @@ class UserError(AgentqError):
     code = "user_error"
 
 
+_KEPT_OF_REPLY = 4096
+"""Bytes of a reply that is too large that stay in its error."""
+
+
 # --- queues -----------------------------------------------------------------------------------------------------------
 
 
@@ -88,11 +92,36 @@ class MessageTooLarge(QueueError):
 
     code = "message_too_large"
 
-    def __init__(self, actor_id: str, queue: str, size: int, limit: int, what: str = "message") -> None:
+    def __init__(self, actor_id: str, queue: str, size: int, limit: int) -> None:
         super().__init__(
-            f"Queue {what} too large ({size} bytes). Limit is {limit} bytes. For queue '{queue}' of actor '{actor_id}': "
-            f"put large data in a file and send its path, or raise max_message_bytes.",
+            f"Queue message too large ({size} bytes). Limit is {limit} bytes. For queue '{queue}' of actor '{actor_id}': "
+            f"put large data in a file and send its path, or raise max_message_bytes in its Queue(...).",
             metadata={"size": size, "limit": limit, "queue": queue, "actor": actor_id},
+        )
+
+
+class ReplyTooLarge(QueueError):
+    """The reply's JSON is larger than ``max_reply_bytes``; nothing was written.
+
+    Its ``metadata["beginning"]`` is how the reply begins. A handler that ends with this error has failed for good: the
+    next attempt would do the same work to the same end.
+    """
+
+    code = "reply_too_large"
+
+    def __init__(self, actor_id: str, queue: str, message_id: str, reply: bytes, limit: int) -> None:
+        super().__init__(
+            f"Reply too large ({len(reply)} bytes) to message {message_id} of queue '{queue}' of actor '{actor_id}'. Limit "
+            f"is {limit} bytes. Write large results to a file and reply with its path, or raise max_reply_bytes in its "
+            f"Queue(...). The reply's beginning is kept in this error's metadata.",
+            metadata={
+                "size": len(reply),
+                "limit": limit,
+                "queue": queue,
+                "actor": actor_id,
+                "message_id": message_id,
+                "beginning": reply[:_KEPT_OF_REPLY].decode(errors="ignore"),
+            },
         )
 
 

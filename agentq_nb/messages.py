@@ -136,7 +136,8 @@ class Message(Generic[Body, Reply]):
         :param reply: what a waiting sender gets, and what ``client.receipt(id).result()`` gives ever after.
 
         Raises ``queue.already_completed``, ``queue.complete_not_configured`` (received without ``completable=True``),
-        ``actor.validation_error`` or ``queue.message_too_large`` for the reply (nothing is written: try again), and
+        ``actor.validation_error`` or ``queue.reply_too_large`` for the reply (nothing is written: complete it with
+        another; a handler that ends with ``queue.reply_too_large`` has failed for good), and
         ``actor.state_conflict`` (the attempt has failed then, and comes again).
         """
         await self._settler.complete(self, reply)
