@@ -5,15 +5,16 @@ Each change is durable when its function returns the number of messages it settl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from agentq_nb.errors import MessageUnknown
 from agentq_nb.mailboxes import fold, results, rows, waiting
 from agentq_nb.mailboxes.ledger import Ledger
-from agentq_nb.mailboxes.memory import Entry
-from agentq_nb.mailboxes.protocol import Cancel, Change, Pause, Purge, Redeliver, Resume
+from agentq_nb.mailboxes.memory import LARGEST_BODY, Entry
+from agentq_nb.mailboxes.protocol import Cancel, Change, DeadLetters, Pause, Purge, Redeliver, Resume
 from agentq_nb.naming import ActorId, MessageId
-from agentq_nb.store import Connection, Row, recall
+from agentq_nb.store import Connection, EventLog, Row, recall
+from agentq_nb.threads import in_long_thread, in_thread
 
 
 async def apply(ledger: Ledger, actor: ActorId, change: Change) -> int:
@@ -97,12 +98,71 @@ async def _redeliver(ledger: Ledger, message: MessageId) -> int:
         return [rows.of_message("message.redelivered", entry)], entry
 
     def take_in(entry: Entry | None) -> None:
-        if entry is None:
-            return
-        stock.hold(entry, stock.shelf(entry.actor, entry.queue))
-        entry.shelf.dead.pop(message, None)
-        ledger.results.forget(message)
-        stock.reclaim_key(entry)
-        stock.arrive([entry])
+        if entry is not None:
+            _take_in(ledger, [entry])
 
     return 0 if message in stock.entries or await ledger.decide(revive, take_in) is None else 1
+
+
+def _take_in(ledger: Ledger, revived: Sequence[Entry]) -> None:
+    """They are live again, and durably so."""
+    stock = ledger.stock
+    for entry in revived:
+        stock.hold(entry, stock.shelf(entry.actor, entry.queue))
+        entry.shelf.dead.pop(entry.id, None)
+        ledger.results.forget(entry.id)
+        stock.reclaim_key(entry)
+    stock.arrive(revived)
+
+
+# --- many at once -----------------------------------------------------------------------------------------------------
+
+_AT_ONCE = 100
+"""Dead letters that are put back in one piece: some milliseconds of the loop and of the writer's thread."""
+
+
+async def redeliver(ledger: Ledger, which: DeadLetters) -> int:
+    """See :meth:`agentq_nb.mailboxes.protocol.Mailboxes.redeliver`. Raises StoreError, StoreWriteFailed."""
+    ledger.check()
+    await ledger.learn_keys()
+    known = ledger.log.last_seq
+    found = await in_long_thread(ledger.log.dead_letters, which._asdict())
+    moved = 0
+    for start in range(0, len(found), _AT_ONCE):
+        moved += await _redeliver_some(ledger, found[start : start + _AT_ONCE], known)
+    return moved
+
+
+async def _redeliver_some(ledger: Ledger, found: Sequence[tuple[int, MessageId]], known: int) -> int:
+    """Those of them that are still the dead letters they were at ``known``, when they were found.
+
+    What takes long is read beside the traffic. Where rows are written it is only seen to that no row of theirs is newer
+    than what was read, and that they were not dropped.
+    """
+    orders = {message: ledger.stock.next_order() for _, message in found}
+    places = [place for place, _ in found]
+    read_until, entries = await in_thread(_read_back, ledger.log, orders, places, known)
+
+    def revive(connection: Connection) -> tuple[Sequence[Row], Sequence[Entry]]:
+        present = {place for (place,) in connection.execute(recall.PRESENT, recall.span(places)).fetchall()}
+        later = {"seq": read_until, "messages": list(orders)}
+        changed = {message for (message,) in connection.execute(recall.CHANGED_SINCE, later).fetchall()}
+        revived = [entry for entry in entries if entry.first in present and entry.id not in changed]
+        return [rows.of_message("message.redelivered", entry) for entry in revived], revived
+
+    return len(await ledger.decide(revive, lambda revived: _take_in(ledger, revived)))
+
+
+def _read_back(
+    log: EventLog, orders: Mapping[MessageId, int], places: Sequence[int], known: int
+) -> tuple[int, list[Entry]]:
+    """Messages as they are once they are put back, and the last row that was taken into account. Blocking."""
+    read_until = log.last_seq
+    changed = {message for (message,) in log.fetch(recall.CHANGED_SINCE, {"seq": known, "messages": list(orders)})}
+    entries: dict[MessageId, Entry] = {}
+    fold.replay(entries, log.sent_rows(places, LARGEST_BODY))
+    fold.replay(
+        entries,
+        [(orders[one.id], 0.0, "message.redelivered", one.actor, one.id, "{}") for one in list(entries.values())],
+    )
+    return read_until, [entry for entry in entries.values() if entry.id not in changed]

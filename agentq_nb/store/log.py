@@ -35,6 +35,8 @@ from agentq_nb.threads import in_long_thread
 
 T = TypeVar("T")
 
+_ROWS_AT_ONCE = 500
+
 
 class EventLog:
     """The open log. Made by :meth:`open`; used from one event loop, except where a method says otherwise."""
@@ -176,7 +178,7 @@ class EventLog:
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def fetch(self, query: str, parameters: Sequence[Any] = ()) -> recall.Rows:
+    def fetch(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> recall.Rows:
         """Our own reads. From any thread; blocks. Raises StoreError, also when the log is closed meanwhile."""
         return self._read(lambda cursor: cursor.execute(query, parameters).fetchall())
 
@@ -225,7 +227,7 @@ class EventLog:
         latest = self.fetch(recall.LATEST_STATES)
         states: dict[int, str] = {}
         for places in recall.pages([place for _, place in latest if place is not None]):
-            states.update(self._recall(recall.STATES, {"first": places[0], "last": places[-1], "places": places}))
+            states.update(self._recall(recall.STATES, recall.span(places)))
         return [(actor, states.get(place)) for actor, place in latest]
 
     def dead_counts(self) -> recall.Rows:
@@ -251,6 +253,25 @@ class EventLog:
     def message_rows(self, message_id: str) -> recall.Rows:
         """(seq, seconds since 1970, kind, actor id, message id, data) of one message, in order."""
         return self.fetch(recall.MESSAGE_ROWS, [message_id])
+
+    def dead_letters(self, wanted: Mapping[str, Any]) -> list[tuple[int, str]]:
+        """(place in the log, message id) of dead letters, in the order of their sending. From any thread; blocks.
+
+        ``wanted``: all of ``actor``, ``name``, ``queue``, ``since`` and ``error``, see ``DeadLetters``.
+        """
+
+        def read(cursor: Connection) -> recall.Rows:
+            found = cursor.execute(recall.DEAD_LETTERS, dict(wanted))
+            rows: recall.Rows = []
+            while some := found.fetchmany(_ROWS_AT_ONCE):  # other threads go on between two of these
+                rows += some
+            return rows
+
+        return [(seq, message) for seq, message in self._read(read)]
+
+    def sent_rows(self, places: Sequence[int], largest_body: int) -> recall.Rows:
+        """As ``live_rows``, but the rows at these places, which are in ascending order."""
+        return self.fetch(recall.sent_rows(largest_body), recall.span(places))
 
     def body(self, message_id: str, first: int) -> bytes:
         """The body of a message that was written at ``first`` or later, as JSON. Raises StoreError."""
