@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from agentq_nb.errors import MessageUnknown
+from agentq_nb.errors import MessageUnknown, Unavailable
 from agentq_nb.mailboxes import fold, results, rows, waiting
 from agentq_nb.mailboxes.ledger import Ledger
-from agentq_nb.mailboxes.memory import LARGEST_BODY, Entry
+from agentq_nb.mailboxes.memory import LARGEST_BODY, Entry, Shelf
 from agentq_nb.mailboxes.protocol import Cancel, Change, DeadLetters, Pause, Purge, Redeliver, Resume
 from agentq_nb.naming import ActorId, MessageId
 from agentq_nb.store import Connection, EventLog, Row, recall
@@ -125,44 +125,47 @@ async def redeliver(ledger: Ledger, which: DeadLetters) -> int:
     """See :meth:`agentq_nb.mailboxes.protocol.Mailboxes.redeliver`. Raises StoreError, StoreWriteFailed."""
     ledger.check()
     await ledger.learn_keys()
-    known = ledger.log.last_seq
+    asked = ledger.stock.settled
     found = await in_long_thread(ledger.log.dead_letters, which._asdict())
     moved = 0
     for start in range(0, len(found), _AT_ONCE):
-        moved += await _redeliver_some(ledger, found[start : start + _AT_ONCE], known)
+        moved += await _redeliver_some(ledger, found[start : start + _AT_ONCE], asked)
     return moved
 
 
-async def _redeliver_some(ledger: Ledger, found: Sequence[tuple[int, MessageId]], known: int) -> int:
-    """Those of them that are still the dead letters they were at ``known``, when they were found.
+async def _redeliver_some(ledger: Ledger, found: recall.Rows, asked: int) -> int:
+    """Those of them that are the dead letters they were when as many messages were settled as ``asked``.
 
-    What takes long is read beside the traffic. Where rows are written it is only seen to that no row of theirs is newer
-    than what was read, and that they were not dropped.
+    What is read is what never changes, and it is read beside the traffic. A dead letter is never dropped from the log, so
+    where rows are written there is nothing to read: memory says whether it still is the same one.
     """
-    orders = {message: ledger.stock.next_order() for _, message in found}
-    places = [place for place, _ in found]
-    read_until, entries = await in_thread(_read_back, ledger.log, orders, places, known)
+    stock, shelves, orders, places = ledger.stock, dict[MessageId, Shelf](), dict[MessageId, int](), list[int]()
+    died: dict[MessageId, int] = {}
+    for place, actor, queue, message in found:
+        shelf = stock.shelf(actor, queue)
+        if (settled := shelf.dead.get(message)) is not None and settled <= asked:
+            shelves[message], died[message], orders[message] = shelf, settled, stock.next_order()
+            places.append(place)
+    if not places:
+        return 0
+    log = ledger.log
+    entries = await in_thread(_read_back, log, orders, places)
 
-    def revive(connection: Connection) -> tuple[Sequence[Row], Sequence[Entry]]:
-        present = {place for (place,) in connection.execute(recall.PRESENT, recall.span(places)).fetchall()}
-        later = {"seq": read_until, "messages": list(orders)}
-        changed = {message for (message,) in connection.execute(recall.CHANGED_SINCE, later).fetchall()}
-        revived = [entry for entry in entries if entry.first in present and entry.id not in changed]
+    def revive(_: Connection) -> tuple[Sequence[Row], Sequence[Entry]]:
+        if ledger.log is not log:
+            raise Unavailable(
+                "Writing failed while dead letters were put back. Some may be back: do it again for the rest."
+            )
+        revived = [entry for entry in entries if shelves[entry.id].dead.get(entry.id) == died[entry.id]]
         return [rows.of_message("message.redelivered", entry) for entry in revived], revived
 
     return len(await ledger.decide(revive, lambda revived: _take_in(ledger, revived)))
 
 
-def _read_back(
-    log: EventLog, orders: Mapping[MessageId, int], places: Sequence[int], known: int
-) -> tuple[int, list[Entry]]:
-    """Messages as they are once they are put back, and the last row that was taken into account. Blocking."""
-    read_until = log.last_seq
-    changed = {message for (message,) in log.fetch(recall.CHANGED_SINCE, {"seq": known, "messages": list(orders)})}
+def _read_back(log: EventLog, orders: Mapping[MessageId, int], places: Sequence[int]) -> list[Entry]:
+    """Messages as they are once they are put back. Blocking."""
     entries: dict[MessageId, Entry] = {}
     fold.replay(entries, log.sent_rows(places, LARGEST_BODY))
-    fold.replay(
-        entries,
-        [(orders[one.id], 0.0, "message.redelivered", one.actor, one.id, "{}") for one in list(entries.values())],
-    )
-    return read_until, [entry for entry in entries.values() if entry.id not in changed]
+    back = [(orders[entry.id], 0.0, "message.redelivered", entry.actor, entry.id, "{}") for entry in entries.values()]
+    fold.replay(entries, back)
+    return list(entries.values())

@@ -254,8 +254,8 @@ class EventLog:
         """(seq, seconds since 1970, kind, actor id, message id, data) of one message, in order."""
         return self.fetch(recall.MESSAGE_ROWS, [message_id])
 
-    def dead_letters(self, wanted: Mapping[str, Any]) -> list[tuple[int, str]]:
-        """(place in the log, message id) of dead letters, in the order of their sending. From any thread; blocks.
+    def dead_letters(self, wanted: Mapping[str, Any]) -> recall.Rows:
+        """(place in the log, actor id, queue, message id) of dead letters, in the order of their sending. From any thread; blocks.
 
         ``wanted``: all of ``actor``, ``name``, ``queue``, ``since`` and ``error``, see ``DeadLetters``.
         """
@@ -267,7 +267,7 @@ class EventLog:
                 rows += some
             return rows
 
-        return [(seq, message) for seq, message in self._read(read)]
+        return self._read(read)
 
     def sent_rows(self, places: Sequence[int], largest_body: int) -> recall.Rows:
         """As ``live_rows``, but the rows at these places, which are in ascending order."""

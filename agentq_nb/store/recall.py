@@ -86,8 +86,6 @@ _AT_PLACES = "seq between $first and $last and seq in (select unnest($places::bi
 
 STATES = f"select seq, data->'$.state' from events where {_AT_PLACES}"
 
-PRESENT = f"select seq from events where {_AT_PLACES}"
-
 _SENT_ROWS = f"""
 select seq, epoch(time), kind, actor_id, message_id, {_WITHOUT_LARGE_BODY} from events
 where {_AT_PLACES} order by seq
@@ -132,7 +130,7 @@ meant as materialized (
         concat_ws('.', failure.data->>'$.error.group', failure.data->>'$.error.code')
     )), lower($error)))
 )
-select seq, message_id from events sent
+select seq, actor_id, data->>'$.queue', message_id from events sent
 where kind = 'message.queued' and message_id in (from meant)
 and if($queue is null, not starts_with(data->>'$.queue', '$'), data->>'$.queue' = $queue)
 order by seq
@@ -182,11 +180,6 @@ KEYED_MESSAGE_FROM = """
 select message_id, actor_id, data->>'$.queue', data->>'$.key', data->'$.body' from events
 where seq >= $first and message_id = $message and kind = 'message.queued'
 limit 1
-"""
-
-CHANGED_SINCE = """
-select distinct message_id from events
-where seq > $seq and message_id in (select unnest($messages::varchar[]))
 """
 
 KNOWN_IDS = """

@@ -164,22 +164,35 @@ async def dead_message(setting: LocalSetting, body: object = 1) -> str:
     return message
 
 
-@pytest.mark.parametrize("meanwhile", ["redelivered", "done again"])
+@pytest.mark.parametrize("meanwhile", ["redelivered", "done again", "failed again"])
+@pytest.mark.parametrize("found_before", [True, False], ids=["after it was found", "after it was read"])
 async def test_what_changes_while_many_are_redelivered_is_left_as_it_is(
-    setting: LocalSetting, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+    setting: LocalSetting, monkeypatch: pytest.MonkeyPatch, meanwhile: str, found_before: bool
 ) -> None:
-    """It was found and read as a dead letter, and is something else by the time it would be put back."""
+    """It is found as a dead letter, and is something else, or another dead letter, when it would be put back."""
     message = await dead_message(setting)
     ledger, log = setting.keeper._ledger, setting.keeper.log
-    known, found = log.last_seq, log.dead_letters(DeadLetters()._asdict())
-    read = changing._read_back(log, {message: 1}, [place for place, _ in found], known)
-    assert [entry.id for entry in read[1]] == [message]
-    await setting.keeper.change(ACTOR, Redeliver(message))
-    if meanwhile == "done again":
-        assert await drain(await claim(setting)) == [1]
-    assert await changing._redeliver_some(ledger, found, known) == 0, "seen when it is read"
-    monkeypatch.setattr(changing, "_read_back", lambda *_: read)
-    assert await changing._redeliver_some(ledger, found, known) == 0, "seen where rows are written"
+    asked, found = ledger.stock.settled, log.dead_letters(DeadLetters()._asdict())
+
+    async def change() -> None:
+        await setting.keeper.change(ACTOR, Redeliver(message))
+        lease = await claim(setting)
+        if meanwhile != "redelivered":
+            await settle(lease, await take_one(lease), "dead" if meanwhile == "failed again" else "completed")
+        await lease.release()
+
+    async def late_change(job: Any, then: Any) -> Any:
+        monkeypatch.undo()
+        await change()
+        return await ledger.decide(job, then)
+
+    if found_before:
+        await change()
+    else:
+        monkeypatch.setattr(ledger, "decide", late_change)
+    assert await changing._redeliver_some(ledger, found, asked) == 0
+    expected = {"redelivered": [1], "done again": [], "failed again": []}[meanwhile]
+    assert await drain(await claim(setting)) == expected
 
 
 async def test_dead_letters_that_are_redelivered_are_there_after_a_crash_in_the_same_order(
