@@ -72,6 +72,11 @@ def _format(error: BaseException) -> str:
     return "".join(whole.format())
 
 
+def is_ours(filename: str) -> bool:
+    """Whether a frame of this file is this package's."""
+    return filename.startswith(_NOT_THE_USERS[0])
+
+
 def is_users(filename: str) -> bool:
     """Whether a frame of this file means something to the user: their code, or that of a library they use."""
     return not filename.startswith(_NOT_THE_USERS)
