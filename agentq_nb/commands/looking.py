@@ -40,7 +40,7 @@ class _Listing(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Results(_Listing):
-    """Show settled messages with their replies, the latest first; .frame() makes a DataFrame of them."""
+    """Show settled messages with their replies, the latest first. In a notebook, .frame() makes a DataFrame of them."""
 
     name: ClassVar[str] = "results"
 

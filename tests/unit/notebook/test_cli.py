@@ -13,6 +13,7 @@ import pytest
 
 from agentq_nb import Actor, Queue, Retry, create_client, setup
 from agentq_nb.cli import existing_store, main
+from agentq_nb.commands.table import offered
 from agentq_nb.errors import StoreError
 
 
@@ -28,6 +29,43 @@ def test_help_names_every_command_of_the_shell_and_no_other(capsys: pytest.Captu
         assert f"agentq {name}" in told
     assert "agentq send" not in told
     assert "--store PATH" in told
+
+
+@pytest.mark.parametrize("asked", [["--help"], ["-h"], [], ["help"]])
+def test_help_has_a_usage_line_and_whole_descriptions(asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(asked) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("usage: agentq COMMAND")
+    assert "characters)" not in told
+    assert "…" not in told
+
+
+def test_help_speaks_of_the_shell(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in [None, *offered("shell")]:
+        assert main(["help", *([] if name is None else [name])]) == 0
+        told = capsys.readouterr().out
+        assert told.startswith("usage: agentq ")
+        assert "%agentq" not in told, name
+        assert "In a notebook" not in told, name
+        assert all(line.strip() for line in told.rstrip().split("\n\n")), name
+
+
+def test_errors_speak_of_the_shell_where_it_has_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["transcript", "nothing", "--store", str(_empty_store(tmp_path))]) != 0
+    told = capsys.readouterr().err
+    assert "known ones: agentq sessions" in told
+    assert "%agentq" not in told
+
+
+def _empty_store(folder: Path) -> Path:
+    path = folder / "empty.duckdb"
+
+    async def make() -> None:
+        async with setup(store=path):
+            pass
+
+    asyncio.run(make())
+    return path
 
 
 def test_help_of_one_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,7 +120,7 @@ def test_it_runs_as_a_module_and_stops_when_nobody_reads_on(tmp_path: Path) -> N
     ran = subprocess.run(
         f"{sys.executable} -m agentq_nb.cli help | head -1", shell=True, capture_output=True, text=True, check=True
     )
-    assert "command" in ran.stdout
+    assert "usage" in ran.stdout
     assert ran.stderr == ""
 
 
