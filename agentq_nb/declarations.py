@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, overload
 from typing_extensions import TypeForm, TypeVar
 
 from agentq_nb.backoff import backoff
+from agentq_nb.number_options import is_delay, is_positive, is_whole
 from agentq_nb.schema import Schema
 
 if TYPE_CHECKING:
@@ -45,9 +46,9 @@ class Retry:
 
     def __post_init__(self) -> None:
         for name in ("attempts", "crashes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Retry({name}=...) must be 1 or more.")
-        if not callable(self.backoff) and not 0 <= self.backoff < float("inf"):
+            if not is_whole(getattr(self, name)):
+                raise ValueError(f"Retry({name}=...) must be a whole number from 1 up.")
+        if not callable(self.backoff) and not is_delay(self.backoff):
             raise ValueError("Retry(backoff=...) must be 0 seconds or more, or a function of the number of failures.")
 
     def delay(self, failures: int) -> float:
@@ -119,13 +120,15 @@ class Queue(Generic[Body, Reply]):
         retry: Retry | None = None,
         handler_timeout: float | None = None,
     ) -> None:
-        if max_size < 1:
-            raise ValueError("Queue(max_size=...) must be 1 or more.")
-        if max_message_bytes < 1:
-            raise ValueError("Queue(max_message_bytes=...) must be 1 or more.")
-        if max_reply_bytes < 1:
-            raise ValueError("Queue(max_reply_bytes=...) must be 1 or more.")
-        if handler_timeout is not None and not handler_timeout > 0:
+        limits = {
+            "max_size": max_size,
+            "max_message_bytes": max_message_bytes,
+            "max_reply_bytes": max_reply_bytes,
+        }
+        for name, limit in limits.items():
+            if not is_whole(limit):
+                raise ValueError(f"Queue({name}=...) must be a whole number from 1 up, not {limit!r:.100}.")
+        if handler_timeout is not None and not is_positive(handler_timeout):
             raise ValueError("Queue(handler_timeout=...) must be more than 0 seconds, or None.")
         self.body: Schema[Body] = Schema(body)
         self.reply: Schema[Reply] = Schema(Any if reply is None else reply)

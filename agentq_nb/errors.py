@@ -5,6 +5,7 @@ Groups and codes are those of RivetKit where it has the same error, so a program
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,6 +53,12 @@ def _rebuild(kind: type[AgentqError], message: str, group: str, code: str, metad
     error = kind.__new__(kind)
     AgentqError.__init__(error, message, group=group, code=code, metadata=metadata)
     return error
+
+
+def _did_you_mean(name: object, known: Sequence[str]) -> str:
+    """The known name that is most like it, as a question to put before other words; nothing where none is."""
+    near = difflib.get_close_matches(str(name), known, 1)
+    return f"Did you mean '{near[0]}'? " if near else ""
 
 
 class UserError(AgentqError):
@@ -133,7 +140,7 @@ class QueueUnknown(QueueError):
     def __init__(self, actor_name: str, queue: str, known: Sequence[str]) -> None:
         has = f"It has: {', '.join(known)}." if known else "It declares no queues."
         super().__init__(
-            f"Actor '{actor_name}' has no queue '{queue}'. {has}",
+            f"Actor '{actor_name}' has no queue '{queue}'. {_did_you_mean(queue, known)}{has}",
             metadata={"queue": queue, "actor": actor_name, "known": list(known)},
         )
 
@@ -318,7 +325,7 @@ class ActorUnknown(ActorError):
     def __init__(self, name: str, known: Sequence[str]) -> None:
         has = f"Registered: {', '.join(sorted(known))}." if known else "None is registered yet."
         super().__init__(
-            f"No actor class is registered as '{name}'. {has} Run the cell that defines it, or pass it to setup(use=...).",
+            f"No actor class is registered as '{name}'. {_did_you_mean(name, known)}{has} Run the cell that defines it, or pass it to setup(use=...).",
             metadata={"name": name, "known": sorted(known)},
         )
 
@@ -331,7 +338,7 @@ class ActionNotFound(ActorError):
     def __init__(self, name: str, action: str, known: Sequence[str]) -> None:
         has = f"It has: {', '.join(known)}." if known else "It has none; mark methods with @action."
         super().__init__(
-            f"Action `{action}` was not found on actor '{name}'. {has}",
+            f"Action `{action}` was not found on actor '{name}'. {_did_you_mean(action, known)}{has}",
             metadata={"action": action, "actor": name, "known": list(known)},
         )
 

@@ -17,6 +17,7 @@ from typing import Any, Generic, Protocol
 
 import anyio
 
+from agentq_nb import number_options
 from agentq_nb.declarations import Body, Reply
 from agentq_nb.errors import AgentqError
 from agentq_nb.naming import MessageId
@@ -169,7 +170,7 @@ class Message(Generic[Body, Reply]):
         It counts as an attempt: after the last one the message becomes a dead letter. Durable on return. The handler's
         changes to ``self.state`` are dropped. Raises like :meth:`complete`.
         """
-        await self._settler.retry(self, after)
+        await self._settler.retry(self, number_options.seconds("after", after))
 
     def __repr__(self) -> str:
         return f"<Message {self.id} of {self.queue}, attempt {self.attempt}: {self.body!r}>"

@@ -22,6 +22,7 @@ from agentq_nb.home import Home
 from agentq_nb.host import Host
 from agentq_nb.keep_alive import KeepAliveMode, keep_alive_mode
 from agentq_nb.keep_alive import keep_alive_interval as checked_interval
+from agentq_nb.number_options import is_delay
 from agentq_nb.places import notebook_path, store_path
 from agentq_nb.standing import HostStatus
 from agentq_nb.store import EventLog, Table
@@ -362,10 +363,10 @@ def create_client() -> Client:
 
 
 def _seconds(retention: float | timedelta) -> float:
-    seconds = retention.total_seconds() if isinstance(retention, timedelta) else float(retention)
-    if not 0 < seconds < float("inf"):
+    seconds = retention.total_seconds() if isinstance(retention, timedelta) else retention
+    if not is_delay(seconds) or seconds == 0:
         raise ValidationFailed(f"retention is in seconds, more than 0, or a timedelta; not {retention!r}.")
-    return seconds
+    return float(seconds)
 
 
 def check_name(name: str, cls: object) -> None:
