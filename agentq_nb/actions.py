@@ -41,6 +41,11 @@ class Action:
         self._signature = inspect.signature(function)
         self._adapters: dict[str, TypeAdapter[Any] | None] = {}
 
+    @property
+    def signature(self) -> inspect.Signature:
+        """How it is called through a handle: without ``self``."""
+        return self._signature.replace(parameters=list(self._signature.parameters.values())[1:])
+
     def bind(self, actor: object, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Callable[[], Any]:
         """The call, its arguments checked against the signature. Raises ``actor.validation_error``."""
         try:

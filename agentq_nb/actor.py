@@ -16,6 +16,7 @@ from agentq_nb.class_rules import check_class, check_inherited
 from agentq_nb.declarations import Queue
 from agentq_nb.facilities import Runtime, Schedule
 from agentq_nb.naming import ActorId, snake_case
+from agentq_nb.number_options import is_positive
 from agentq_nb.queue_view import QueueView
 from agentq_nb.receiving import Mailbox
 from agentq_nb.schema import Schema
@@ -272,7 +273,7 @@ def _names_around(depth: int) -> dict[str, Any]:
 def _seconds(cls: type[Actor], option: str, value: float | None, inherited: float | None) -> float | None:
     if value is _UNSET:
         return inherited
-    if value is not None and not value > 0:
+    if value is not None and not is_positive(value):
         raise TypeError(f"{cls.__name__}: {option} is in seconds, more than 0, or None for never.")
     return value
 

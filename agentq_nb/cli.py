@@ -10,11 +10,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from agentq_nb.commands.changing import Purge
 from agentq_nb.commands.demonstrating import Demo
 from agentq_nb.commands.doctor import Diagnosis, Doctor
 from agentq_nb.commands.equipping import Agents
-from agentq_nb.commands.explaining import Help
+from agentq_nb.commands.explaining import Help, as_typed_here
 from agentq_nb.commands.scene import Command
+from agentq_nb.commands.sending import Retry
 from agentq_nb.commands.sheets import as_text
 from agentq_nb.commands.showing import sheet_of
 from agentq_nb.commands.table import read_arguments
@@ -137,7 +139,9 @@ async def _run(command: Command, store: str | None) -> int:
     finally:
         await scene.stop()
     sheet = sheet_of(value)
-    _print(as_text(sheet) if sheet is not None else str(value))
+    text = as_text(sheet) if sheet is not None else str(value)
+    # What others print may quote what users wrote, which stays as it is.
+    _print(as_typed_here(text) if isinstance(command, (Help, Doctor, Retry, Purge)) else text)
     return _FAILED if isinstance(value, Diagnosis) and not value.healthy else 0
 
 
@@ -159,7 +163,7 @@ def _print(text: str) -> None:
 
 
 def _complain(text: str, code: int) -> int:
-    print(f"agentq: {' '.join(text.split())}", file=sys.stderr)
+    print(f"agentq: {as_typed_here(' '.join(text.split()))}", file=sys.stderr)
     return code
 
 

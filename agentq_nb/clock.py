@@ -6,12 +6,20 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import datetime
+from numbers import Real
 from typing import Protocol
 
 
 def timestamp(when: datetime | float) -> float:
-    """Seconds since 1970 of a time as users give it: those, or a datetime, of which a naive one is local time."""
-    return when.timestamp() if isinstance(when, datetime) else float(when)
+    """Seconds since 1970 of a time as users give it: those, or a datetime, of which a naive one is local time.
+
+    Raises TypeError for anything else, such as text that reads like a number.
+    """
+    if isinstance(when, datetime):
+        return when.timestamp()
+    if isinstance(when, bool) or not isinstance(when, Real):
+        raise TypeError(f"a time is a datetime or seconds since 1970, not {when!r:.100}")
+    return float(when)
 
 
 class Timer(Protocol):

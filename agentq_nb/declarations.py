@@ -9,6 +9,7 @@ from pydantic.errors import PydanticUserError
 from typing_extensions import TypeForm, TypeVar
 
 from agentq_nb.backoff import backoff
+from agentq_nb.number_options import is_delay, is_positive, is_whole
 from agentq_nb.schema import Schema
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ Reply = TypeVar("Reply", default=Any)
 _MISSING: Any = object()
 
 MAX_SIZE = 100_000
-MAX_MESSAGE_BYTES = 65_536
+MAX_MESSAGE_BYTES = 1024 * 1024
+MAX_REPLY_BYTES = 16 * 1024 * 1024
 
 
 def exponential(failures: int) -> float:
@@ -47,9 +49,9 @@ class Retry:
 
     def __post_init__(self) -> None:
         for name in ("attempts", "crashes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Retry({name}=...) must be 1 or more.")
-        if not callable(self.backoff) and not 0 <= self.backoff < float("inf"):
+            if not is_whole(getattr(self, name)):
+                raise ValueError(f"Retry({name}=...) must be a whole number from 1 up.")
+        if not callable(self.backoff) and not is_delay(self.backoff):
             raise ValueError("Retry(backoff=...) must be 0 seconds or more, or a function of the number of failures.")
 
     def delay(self, failures: int) -> float:
@@ -90,7 +92,9 @@ class Queue(Generic[Body, Reply]):
     :param body: type of the messages: anything pydantic can validate; ``Any`` is any JSON.
     :param reply: type of what ``message.complete(...)`` gives; None: any JSON.
     :param max_size: messages that are not settled (dead letters aside) before a send is refused with ``queue.full``.
-    :param max_message_bytes: largest body, and largest reply, as JSON.
+    :param max_message_bytes: largest body, as JSON: 1 MiB. A larger one is refused with ``queue.message_too_large``.
+    :param max_reply_bytes: largest reply, as JSON: 16 MiB. A larger one makes a dead letter at once, which keeps the
+        reply's first 4 KiB in its error.
     :param retry: how failed attempts are repeated.
     :param handler_timeout: seconds one attempt may take before its handler is cancelled and the attempt fails.
 
@@ -107,6 +111,7 @@ class Queue(Generic[Body, Reply]):
         *,
         max_size: int = ...,
         max_message_bytes: int = ...,
+        max_reply_bytes: int = ...,
         retry: Retry | None = ...,
         handler_timeout: float | None = ...,
     ) -> None: ...
@@ -118,6 +123,7 @@ class Queue(Generic[Body, Reply]):
         *,
         max_size: int = ...,
         max_message_bytes: int = ...,
+        max_reply_bytes: int = ...,
         retry: Retry | None = ...,
         handler_timeout: float | None = ...,
     ) -> None: ...
@@ -128,19 +134,25 @@ class Queue(Generic[Body, Reply]):
         *,
         max_size: int = MAX_SIZE,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_reply_bytes: int = MAX_REPLY_BYTES,
         retry: Retry | None = None,
         handler_timeout: float | None = None,
     ) -> None:
-        if max_size < 1:
-            raise ValueError("Queue(max_size=...) must be 1 or more.")
-        if max_message_bytes < 1:
-            raise ValueError("Queue(max_message_bytes=...) must be 1 or more.")
-        if handler_timeout is not None and not handler_timeout > 0:
+        limits = {
+            "max_size": max_size,
+            "max_message_bytes": max_message_bytes,
+            "max_reply_bytes": max_reply_bytes,
+        }
+        for name, limit in limits.items():
+            if not is_whole(limit):
+                raise ValueError(f"Queue({name}=...) must be a whole number from 1 up, not {limit!r:.100}.")
+        if handler_timeout is not None and not is_positive(handler_timeout):
             raise ValueError("Queue(handler_timeout=...) must be more than 0 seconds, or None.")
         self.body: Schema[Body] = _schema(body, "Queue(dict)")
         self.reply: Schema[Reply] = _schema(Any if reply is None else reply, "Queue(dict, reply=str)")
         self.max_size = max_size
         self.max_message_bytes = max_message_bytes
+        self.max_reply_bytes = max_reply_bytes
         self.retry = retry or Retry()
         self.handler_timeout = handler_timeout
 

@@ -5,6 +5,7 @@ Groups and codes are those of RivetKit where it has the same error, so a program
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,11 +55,21 @@ def _rebuild(kind: type[AgentqError], message: str, group: str, code: str, metad
     return error
 
 
+def _did_you_mean(name: object, known: Sequence[str]) -> str:
+    """The known name that is most like it, as a question to put before other words; nothing where none is."""
+    near = difflib.get_close_matches(str(name), known, 1)
+    return f"Did you mean '{near[0]}'? " if near else ""
+
+
 class UserError(AgentqError):
     """Raise it in an action to give the caller a message, a code and metadata of your own."""
 
     group = "user"
     code = "user_error"
+
+
+_KEPT_OF_REPLY = 4096
+"""Bytes of a reply that is too large that stay in its error."""
 
 
 # --- queues -----------------------------------------------------------------------------------------------------------
@@ -88,11 +99,36 @@ class MessageTooLarge(QueueError):
 
     code = "message_too_large"
 
-    def __init__(self, actor_id: str, queue: str, size: int, limit: int, what: str = "message") -> None:
+    def __init__(self, actor_id: str, queue: str, size: int, limit: int) -> None:
         super().__init__(
-            f"Queue {what} too large ({size} bytes). Limit is {limit} bytes. For queue '{queue}' of actor '{actor_id}': "
-            f"put large data in a file and send its path, or raise max_message_bytes.",
+            f"Queue message too large ({size} bytes). Limit is {limit} bytes. For queue '{queue}' of actor '{actor_id}': "
+            f"put large data in a file and send its path, or raise max_message_bytes in its Queue(...).",
             metadata={"size": size, "limit": limit, "queue": queue, "actor": actor_id},
+        )
+
+
+class ReplyTooLarge(QueueError):
+    """The reply's JSON is larger than ``max_reply_bytes``; nothing was written.
+
+    Its ``metadata["beginning"]`` is how the reply begins. A handler that ends with this error has failed for good: the
+    next attempt would do the same work to the same end.
+    """
+
+    code = "reply_too_large"
+
+    def __init__(self, actor_id: str, queue: str, message_id: str, reply: bytes, limit: int) -> None:
+        super().__init__(
+            f"Reply too large ({len(reply)} bytes) to message {message_id} of queue '{queue}' of actor '{actor_id}'. Limit "
+            f"is {limit} bytes. Write large results to a file and reply with its path, or raise max_reply_bytes in its "
+            f"Queue(...). The reply's beginning is kept in this error's metadata.",
+            metadata={
+                "size": len(reply),
+                "limit": limit,
+                "queue": queue,
+                "actor": actor_id,
+                "message_id": message_id,
+                "beginning": reply[:_KEPT_OF_REPLY].decode(errors="ignore"),
+            },
         )
 
 
@@ -104,7 +140,7 @@ class QueueUnknown(QueueError):
     def __init__(self, actor_name: str, queue: str, known: Sequence[str]) -> None:
         has = f"It has: {', '.join(known)}." if known else "It declares no queues."
         super().__init__(
-            f"Actor '{actor_name}' has no queue '{queue}'. {has}",
+            f"Actor '{actor_name}' has no queue '{queue}'. {_did_you_mean(queue, known)}{has}",
             metadata={"queue": queue, "actor": actor_name, "known": list(known)},
         )
 
@@ -289,7 +325,7 @@ class ActorUnknown(ActorError):
     def __init__(self, name: str, known: Sequence[str]) -> None:
         has = f"Registered: {', '.join(sorted(known))}." if known else "None is registered yet."
         super().__init__(
-            f"No actor class is registered as '{name}'. {has} Run the cell that defines it, or pass it to setup(use=...).",
+            f"No actor class is registered as '{name}'. {_did_you_mean(name, known)}{has} Run the cell that defines it, or pass it to setup(use=...).",
             metadata={"name": name, "known": sorted(known)},
         )
 
@@ -302,7 +338,7 @@ class ActionNotFound(ActorError):
     def __init__(self, name: str, action: str, known: Sequence[str]) -> None:
         has = f"It has: {', '.join(known)}." if known else "It has none; mark methods with @action."
         super().__init__(
-            f"Action `{action}` was not found on actor '{name}'. {has}",
+            f"Action `{action}` was not found on actor '{name}'. {_did_you_mean(action, known)}{has}",
             metadata={"action": action, "actor": name, "known": list(known)},
         )
 

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from agentq_nb import naming
 from agentq_nb.clock import timestamp
 from agentq_nb.errors import ValidationFailed
+from agentq_nb.mailboxes.protocol import DeadLetters
 from agentq_nb.store.times import utc
 
 STATUSES = ("queued", "delayed", "running", "completed", "failed", "cancelled", "expired")
@@ -36,11 +37,9 @@ class Question:
 
     def of_actor(self, actor: str | None) -> None:
         """Only rows of one actor (``reviewer/main``), or of all of a name (``reviewer``)."""
-        if actor is None:
-            return
-        name, slash, _ = actor.partition("/")
-        if slash:
-            self.where("actor_id = ?", naming.actor_id(name, naming.actor_key(actor)))
+        name, key = _name_and_key(actor)
+        if name is not None and key is not None:
+            self.where("actor_id = ?", naming.actor_id(name, key))
         else:
             self.where("split_part(actor_id, '/', 1) = ?", name)
 
@@ -48,6 +47,14 @@ class Question:
     def query(self) -> str:
         narrowed = f" where {' and '.join(self.conditions)}" if self.conditions else ""
         return f"{self.select}{narrowed} order by {self.order}"
+
+
+def _name_and_key(actor: str | None) -> tuple[str | None, Sequence[str] | None]:
+    """``reviewer/main`` in its two parts; one actor's name alone has no key."""
+    if actor is None:
+        return None, None
+    name, slash, _ = actor.partition("/")
+    return name, naming.actor_key(actor) if slash else None
 
 
 def messages(
@@ -63,6 +70,18 @@ def results(actor: str | None, queue: str | None, status: str | Sequence[str] | 
     """Settled messages in the order of their ending; ``since`` is about when they ended."""
     return _messages(
         Question("select * from results", "finished_at, message_id"), "finished_at", actor, queue, status, since
+    )
+
+
+def dead_letters(actor: str | None, queue: str | None, since: Moment | None, error: str | None) -> DeadLetters:
+    """Messages that failed for good; ``since`` is about when they failed."""
+    name, key = _name_and_key(actor)
+    return DeadLetters(
+        actor=None if name is None or key is None else naming.actor_id(name, key),
+        name=name,
+        queue=queue,
+        since=None if since is None else moment("since", since),
+        error=error,
     )
 
 

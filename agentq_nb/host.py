@@ -26,7 +26,7 @@ from agentq_nb.fitting import check_deployment
 from agentq_nb.holding import Receiver
 from agentq_nb.listening import Listener, Listeners
 from agentq_nb.lives import Lives
-from agentq_nb.mailboxes.protocol import Cancel, Change, Mailboxes, Offer, QueueStatus, StoredResult
+from agentq_nb.mailboxes.protocol import Cancel, Change, DeadLetters, Mailboxes, Offer, QueueStatus, StoredResult
 from agentq_nb.naming import ActorId, MessageId, actor_name, mint_id
 from agentq_nb.overview import actor_status
 from agentq_nb.records import ActorRecords
@@ -262,6 +262,10 @@ class Host:
     async def change(self, actor: ActorId, change: Change) -> int:
         self._check_running()
         return await self.mailboxes.change(actor, change)
+
+    async def redeliver(self, which: DeadLetters) -> int:
+        self._check_running()
+        return await self.mailboxes.redeliver(which)
 
     async def exists(self, actor: ActorId) -> bool:
         self._check_running()

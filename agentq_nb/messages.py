@@ -6,6 +6,7 @@ letter), *cancelled* or *expired*. An attempt that fails, or that is released, p
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -14,6 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol
 
+import anyio
+
+from agentq_nb import number_options
 from agentq_nb.declarations import Body, Reply
 from agentq_nb.errors import AgentqError
 from agentq_nb.naming import MessageId
@@ -27,7 +31,8 @@ _LONGEST_TRACEBACK = 20_000
 # To mark the part of a line that failed, it is parsed. In Python 3.11 two threads that parse at the same time may both
 # fail with SystemError when garbage is collected meanwhile; and the kernel's own thread parses cells.
 _MAY_PARSE = sys.version_info >= (3, 12)
-_OURS = f"{Path(__file__).parent}{os.sep}"
+_NOT_THE_USERS = tuple(f"{Path(package).parent}{os.sep}" for package in (__file__, anyio.__file__, asyncio.__file__))
+"""Folders of the code that calls the user's and is called by it: this package, and what its loop is made of."""
 
 
 def describe(error: BaseException, *, with_traceback: bool = True) -> dict[str, Any]:
@@ -52,12 +57,12 @@ def describe(error: BaseException, *, with_traceback: bool = True) -> dict[str, 
 
 
 def _format(error: BaseException) -> str:
-    """Its traceback without the frames of this package that lie between the user's: they tell the user nothing."""
+    """Its traceback without our frames and the event loop's, which tell the user nothing, unless there are no others."""
     whole = traceback.TracebackException.from_exception(error)
     pending = [whole]
     while pending:
         part = pending.pop()
-        theirs = [frame for frame in part.stack if not frame.filename.startswith(_OURS)]
+        theirs = [frame for frame in part.stack if is_users(frame.filename)]
         if theirs:
             part.stack = traceback.StackSummary.from_list(theirs)
         if not _MAY_PARSE:
@@ -67,6 +72,16 @@ def _format(error: BaseException) -> str:
             other for other in (part.__cause__, part.__context__, *(part.exceptions or ())) if other is not None
         ]
     return "".join(whole.format())
+
+
+def is_ours(filename: str) -> bool:
+    """Whether a frame of this file is this package's."""
+    return filename.startswith(_NOT_THE_USERS[0])
+
+
+def is_users(filename: str) -> bool:
+    """Whether a frame of this file means something to the user: their code, or that of a library they use."""
+    return not filename.startswith(_NOT_THE_USERS)
 
 
 def _told(value: object) -> str:
@@ -137,7 +152,8 @@ class Message(Generic[Body, Reply]):
         :param reply: what a waiting sender gets, and what ``client.receipt(id).result()`` gives ever after.
 
         Raises ``queue.already_completed``, ``queue.complete_not_configured`` (received without ``completable=True``),
-        ``actor.validation_error`` or ``queue.message_too_large`` for the reply (nothing is written: try again), and
+        ``actor.validation_error`` or ``queue.reply_too_large`` for the reply (nothing is written: complete it with
+        another; a handler that ends with ``queue.reply_too_large`` has failed for good), and
         ``actor.state_conflict`` (the attempt has failed then, and comes again).
         """
         await self._settler.complete(self, reply)
@@ -155,7 +171,7 @@ class Message(Generic[Body, Reply]):
         It counts as an attempt: after the last one the message becomes a dead letter. Durable on return. The handler's
         changes to ``self.state`` are dropped. Raises like :meth:`complete`.
         """
-        await self._settler.retry(self, after)
+        await self._settler.retry(self, number_options.seconds("after", after))
 
     if not TYPE_CHECKING:  # a type checker finds these by itself
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeAlias
 
 from typing_extensions import TypeVar
 
+from agentq_nb import number_options
 from agentq_nb.errors import (
     AgentqError,
     MessageCancelled,
@@ -99,8 +100,12 @@ class Receipt(Generic[Reply]):
 
         Raises ``queue.message_unknown``, ``queue.wait_would_deadlock``.
         """
-        standing, replies = await self.desk.standing(self.id, timeout)
+        standing, replies = await self.desk.standing(self.id, number_options.seconds("timeout", timeout))
         return result_of(standing, replies)
+
+    def __await__(self) -> Generator[Any, Any, Result[Reply]]:
+        """``await receipt`` is ``await receipt.result()``: how the work ended, which is no error when it failed."""
+        return self.result().__await__()
 
     async def cancel(self) -> bool:
         """Settle it as cancelled; False when it was settled already.

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeAlias
 
 import anyio
 
-from agentq_nb import settling
+from agentq_nb import number_options, settling
 from agentq_nb.calls import Call, current_call, current_receiver
 from agentq_nb.declarations import Body, Queue, Reply
 from agentq_nb.errors import (
@@ -76,7 +76,8 @@ class Mailbox(NearMisses):
         self, count: int, names: Names = None, timeout: float | None = None, completable: bool = False
     ) -> list[Message[Any, Any]]:
         """Up to ``count`` messages as one delivery; empty after ``timeout`` seconds. Waits for the first one only."""
-        return await self.hand_out(self._own_receiver(), self._names(names), max(1, count), timeout, completable)
+        count, timeout = number_options.whole("count", count), number_options.seconds("timeout", timeout)
+        return await self.hand_out(self._own_receiver(), self._names(names), count, timeout, completable)
 
     async def try_next(self, names: Names = None, completable: bool = False) -> Message[Any, Any] | None:
         """The next message if one is due and free to be taken; never waits for one."""

@@ -23,6 +23,7 @@ from agentq_nb.home import Home
 from agentq_nb.host import Host
 from agentq_nb.keep_alive import KeepAliveMode, keep_alive_mode
 from agentq_nb.keep_alive import keep_alive_interval as checked_interval
+from agentq_nb.number_options import is_delay
 from agentq_nb.places import notebook_path, store_path
 from agentq_nb.standing import HostStatus
 from agentq_nb.store import EventLog, Table
@@ -223,6 +224,27 @@ class Registry:
         # The first time, a DataFrame library takes its time to be imported.
         return await in_long_thread(table.frame)
 
+    async def redeliver(
+        self,
+        actor: str | None = None,
+        queue: str | None = None,
+        since: history.Moment | None = None,
+        error: str | None = None,
+    ) -> int:
+        """Put all dead letters back into their queues, with their attempts counted anew; how many there were.
+
+        :param actor: only those of one actor (``"reviewer/main"``), or of all of a name (``"reviewer"``).
+        :param queue: only those of queues of this name.
+        :param since: only those that failed since then: a datetime (a naive one is local time), seconds since 1970, or a
+            timedelta (how long ago).
+        :param error: only those whose error has this in its type, message or code, in upper or lower case.
+
+        They go back a few at a time, oldest first, and are handled meanwhile. When this is cancelled, those that are back
+        stay so; call it again for the others.
+        """
+        which = history.dead_letters(actor, queue, since, error)
+        return await self.host.enter(self.host.redeliver, which)
+
     async def export(self, target: str | Path) -> None:
         """Write a copy for other programs: nobody else can open the file while the host runs."""
         await self.host.enter(_export, self.home.log, Path(target))
@@ -343,10 +365,10 @@ def create_client() -> Client:
 
 
 def _seconds(retention: float | timedelta) -> float:
-    seconds = retention.total_seconds() if isinstance(retention, timedelta) else float(retention)
-    if not 0 < seconds < float("inf"):
+    seconds = retention.total_seconds() if isinstance(retention, timedelta) else retention
+    if not is_delay(seconds) or seconds == 0:
         raise ValidationFailed(f"retention is in seconds, more than 0, or a timedelta; not {retention!r}.")
-    return seconds
+    return float(seconds)
 
 
 def check_name(name: str, cls: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from agentq_nb.errors import ActionNotFound, ValidationFailed
 from agentq_nb.mailboxes.protocol import Commit, Delivery, Lease, Offer
 from agentq_nb.messages import SCHEDULE_QUEUE
 from agentq_nb.naming import ActorId, MessageId, mint_id
+from agentq_nb.number_options import is_delay
 from agentq_nb.schema import Schema
 
 _ARGUMENTS: Schema[list[Any]] = Schema(list[Any])
@@ -43,14 +45,19 @@ class ActorSchedule:
         self._planner = planner
 
     async def after(self, seconds: float, action: str | Callable[..., Any], *args: Any) -> MessageId:
-        if not 0 <= seconds <= _LONGEST:
+        if not is_delay(seconds) or seconds > _LONGEST:
             raise ValidationFailed(f"schedule.after takes seconds from 0 to a hundred years, not {seconds!r}.")
         return await self._plan(self._planner.clock.time() + seconds, action, args)
 
     async def at(self, when: float | datetime, action: str | Callable[..., Any], *args: Any) -> MessageId:
-        moment = timestamp(when)
+        try:
+            moment = timestamp(when)
+        except (TypeError, ValueError, OverflowError):
+            moment = math.nan
         if not moment <= self._planner.clock.time() + _LONGEST:
-            raise ValidationFailed(f"schedule.at takes a time within the next hundred years, not {when!r}.")
+            raise ValidationFailed(
+                f"schedule.at takes a time within the next hundred years (seconds since 1970, or a datetime), not {when!r}."
+            )
         return await self._plan(moment, action, args)
 
     async def cancel(self, scheduled: MessageId) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 
 from agentq_nb.calls import offers
 from agentq_nb.clock import Clock
 from agentq_nb.declarations import Queue, Retry
-from agentq_nb.errors import AgentqError, HandlerTimedOut, MessageTooLarge, StateConflict, ValidationFailed
+from agentq_nb.errors import AgentqError, HandlerTimedOut, ReplyTooLarge, StateConflict, ValidationFailed
 from agentq_nb.mailboxes.protocol import Commit, Delivery, Lease, Offer, Settlement
 from agentq_nb.messages import Message, describe, describe_text
 from agentq_nb.naming import ActorId
@@ -59,13 +59,13 @@ class Owner(Protocol):
 
 
 def encode_reply(owner: Owner, message: Message[Any, Any], reply: Any) -> bytes | None:
-    """The reply as JSON. Raises ``actor.validation_error`` and ``queue.message_too_large``."""
+    """The reply as JSON. Raises ``actor.validation_error`` and ``queue.reply_too_large``."""
     queue = owner.queues[message.queue]
     if reply is None and queue.reply.declared is Any:
         return None
     encoded = queue.reply.dump(reply, f"Reply to message {message.id} of queue '{message.queue}'")
-    if len(encoded) > queue.max_message_bytes:
-        raise MessageTooLarge(owner.actor_id, message.queue, len(encoded), queue.max_message_bytes, "reply")
+    if len(encoded) > queue.max_reply_bytes:
+        raise ReplyTooLarge(owner.actor_id, message.queue, message.id, encoded, queue.max_reply_bytes)
     return encoded
 
 
@@ -86,8 +86,40 @@ def failed(
     owner: Owner, deliveries: Iterable[Delivery], error: BaseException | Mapping[str, Any], after: float | None = None
 ) -> Commit:
     """A failed attempt each: to come again after its backoff, or a dead letter when that was the last one."""
-    described = dict(error) if isinstance(error, Mapping) else describe(error)
-    return Commit([_failed(owner, delivery, described, after) for delivery in deliveries])
+    if isinstance(error, Mapping):
+        return Commit([_failed(owner, delivery, dict(error), after) for delivery in deliveries])
+    described, final = describe(error), _replies_too_large(error)
+    return Commit(
+        [
+            Settlement(delivery, "dead", error=final[delivery.id])
+            if delivery.id in final
+            else _failed(owner, delivery, described, after)
+            for delivery in deliveries
+        ]
+    )
+
+
+def _replies_too_large(error: BaseException) -> dict[str, dict[str, Any]]:
+    """Messages whose next attempt would do the same work for a reply that is refused again, and why."""
+    return {
+        cause.metadata["message_id"]: describe(cause) for cause in _causes(error) if isinstance(cause, ReplyTooLarge)
+    }
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, those in its groups, and what they were raised from or while handling; each once."""
+    pending, seen = [error], set[int]()
+    while pending:
+        one = pending.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        if isinstance(one, BaseExceptionGroup):
+            pending += cast("BaseExceptionGroup[BaseException]", one).exceptions
+        cause = one.__cause__ if one.__suppress_context__ else one.__context__
+        if cause is not None:
+            pending.append(cause)
 
 
 def _failed(owner: Owner, delivery: Delivery, described: dict[str, Any], after: float | None) -> Settlement:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
 from typing import Any, Literal, overload
 
+from agentq_nb import number_options
+from agentq_nb.actions import Action
 from agentq_nb.client import queues
 from agentq_nb.client.access import Access
 from agentq_nb.client.desk import LocalDesk
@@ -147,6 +149,7 @@ class ActorHandle:
         """
         if timeout is not None and not wait:
             raise TypeError("timeout is for waiting: send(..., wait=True, timeout=...).")
+        timeout = number_options.seconds("timeout", timeout)
         host = await self._host.ready()
         declared = queues.declared(host, self.name, queue.name if isinstance(queue, Queue) else queue)
         encoded = declared.body.dump(body, lambda: f"Body for queue '{declared.name}' of actor '{self.name}'")
@@ -231,7 +234,7 @@ class ActorHandle:
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         if name.startswith("_"):  # IPython and copy probe for these: never an action
             raise AttributeError(name)
-        if name in _PROBED and not self._declares(name):
+        if name in _PROBED and name not in self._actions():
             raise AttributeError(name)
 
         async def call(*args: Any, **kwargs: Any) -> Any:
@@ -242,14 +245,22 @@ class ActorHandle:
 
         call.__name__ = name
         call.__qualname__ = f"{self.name}.{name}"
+        if (action := self._actions().get(name)) is not None:
+            call.__doc__ = action.function.__doc__
+            call.__signature__ = action.signature  # type: ignore[attr-defined]  # what inspect.signature looks for
         return call
 
-    def _declares(self, action: str) -> bool:
+    def __dir__(self) -> list[str]:
+        """With the actions of its class, for those who complete with the keyboard."""
+        return [*super().__dir__(), *self._actions()]
+
+    def _actions(self) -> Mapping[str, Action]:
+        """Those of the class that is registered; none where no host runs."""
         try:
             cls = self._host().classes.get(self.name)
         except NoHost:
-            return False
-        return cls is not None and action in cls.declared.actions
+            return {}
+        return {} if cls is None else cls.declared.actions
 
     def __repr__(self) -> str:
         return f"<ActorHandle {self.actor_id}>"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from agentq_nb.actor import Actor
 from agentq_nb.client.access import Access
 from agentq_nb.client.desk import LocalDesk
 from agentq_nb.client.handles import ActorHandle, ActorKind
-from agentq_nb.errors import ActorUnknown
+from agentq_nb.errors import ActorUnknown, NoHost
 from agentq_nb.host import Host
 from agentq_nb.naming import ActorId, MessageId, actor_key, actor_name
 from agentq_nb.receipts import Receipt
@@ -28,6 +29,13 @@ class Client:
         if name.startswith("_"):  # IPython and copy probe for these: never an actor
             raise AttributeError(name)
         return ActorKind(self._host, name)
+
+    def __dir__(self) -> list[str]:
+        """With the names that actors are registered under, for those who complete with the keyboard."""
+        names = [*super().__dir__()]
+        with suppress(NoHost):
+            names += self._host().classes
+        return names
 
     def actor(self, cls: type[Actor] | str) -> ActorKind:
         """The actors of a class, or of the name it is registered under. Raises ``actor.unknown`` for a class."""

@@ -20,7 +20,7 @@ _MOST_EVENTS = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Sessions(Command):
-    """Show the sessions with agents, the latest first; .frame() makes a DataFrame of them."""
+    """Show the sessions with agents, the latest first. In a notebook, .frame() makes a DataFrame of them."""
 
     name: ClassVar[str] = "sessions"
     where: ClassVar[Where] = "both"

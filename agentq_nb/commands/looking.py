@@ -40,7 +40,7 @@ class _Listing(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Results(_Listing):
-    """Show settled messages with their replies, the latest first; .frame() makes a DataFrame of them."""
+    """Show settled messages with their replies, the latest first. In a notebook, .frame() makes a DataFrame of them."""
 
     name: ClassVar[str] = "results"
 
@@ -53,7 +53,7 @@ class Results(_Listing):
 
 @dataclass(frozen=True, kw_only=True)
 class Dead(_Listing):
-    """Show the dead letters: messages that failed for good. %agentq retry MESSAGE puts one back."""
+    """Show the dead letters: messages that failed for good. %agentq retry MESSAGE puts one back, %agentq retry --all every one."""
 
     name: ClassVar[str] = "dead"
 

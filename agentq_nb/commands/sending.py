@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentq_nb import naming
@@ -11,8 +12,9 @@ from agentq_nb.commands.bodies import json_or_text, read_body
 from agentq_nb.commands.detaching import detachable
 from agentq_nb.commands.looking import literal
 from agentq_nb.commands.scene import Command, Scene, Where, address, handle
+from agentq_nb.commands.sheets import Sheet
 from agentq_nb.commands.variables import filled_body
-from agentq_nb.commands.words import BadWords, flag, option, rest, seconds, word
+from agentq_nb.commands.words import BadWords, flag, option, rest, seconds, span, word
 from agentq_nb.errors import AgentqError
 
 if TYPE_CHECKING:
@@ -98,20 +100,60 @@ class Cancel(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Retry(Command):
-    """Put a dead letter back into its queue, its attempts counted anew."""
+    """Put a dead letter back into its queue, its attempts counted anew; with --all every one, or those you name.
+
+    %agentq retry MESSAGE puts back one message that failed, expired or was cancelled. %agentq retry --all reviewer puts
+    back the dead letters of all reviewers, %agentq retry --all reviewer/main tasks those of one queue.
+    """
 
     name: ClassVar[str] = "retry"
-    where: ClassVar[Where] = "kernel"
+    where: ClassVar[Where] = "both"
 
-    message: str = word("MESSAGE", "the id of a failed, cancelled or expired message")
+    target: str | None = word(
+        "MESSAGE|ACTOR[/KEY]", "a message's id; with --all an actor or its name", optional=True, completes="actor"
+    )
+    queue: str | None = word("QUEUE", "with --all: only those of this queue", optional=True, completes="queue")
+    every: bool = flag("--all", "all dead letters to which the rest applies")
+    since: float | None = option(
+        "--since", "TIME", "with --all: only those that failed within this time, like 90s, 10m, 2h or 1d", convert=span
+    )
+    error: str | None = option("--error", "TEXT", "with --all: only those whose error has this text")
 
-    async def run(self, scene: Scene) -> Receipt[Any]:
-        receipt = receipt_of(scene, self.message)
+    async def run(self, scene: Scene) -> Receipt[Any] | Sheet:
+        if self.every:
+            return await self._all(scene)
+        if self.target is None or self.queue is not None or self.since is not None or self.error is not None:
+            raise BadWords("Say which message, or add --all: retry MESSAGE, or retry --all [ACTOR[/KEY] [QUEUE]]")
+        return await self._one(scene, self.target)
+
+    async def _all(self, scene: Scene) -> Sheet:
+        registry = scene.host()
+        moved = await registry.redeliver(
+            None if self.target is None else _actors(self.target),
+            self.queue,
+            None if self.since is None else timedelta(seconds=self.since),
+            self.error,
+        )
+        number = "1 dead letter" if moved == 1 else f"{moved:,} dead letters"
+        return Sheet(
+            notes=[f"Put {number} back." if moved else "No dead letter is meant by that: nothing was put back."]
+        )
+
+    async def _one(self, scene: Scene, message: str) -> Receipt[Any]:
+        receipt = receipt_of(scene, message)
         status = await receipt.status()
-        found = await scene.host().sql(f"select actor_id from messages where message_id = {literal(self.message)}")
-        if status not in _REDELIVERABLE or not await handle(scene, found.rows[0][0]).redeliver(self.message):
-            raise BadWords(f"Message {self.message} is {status}: only those that ended without a reply can be retried.")
+        found = await scene.host().sql(f"select actor_id from messages where message_id = {literal(message)}")
+        if status not in _REDELIVERABLE or not await handle(scene, found.rows[0][0]).redeliver(message):
+            raise BadWords(f"Message {message} is {status}: only those that ended without a reply can be retried.")
         return receipt
+
+
+def _actors(text: str) -> str:
+    """An actor, or the name of many. Raises BadWords."""
+    try:
+        return address(text)
+    except ValueError as error:
+        raise BadWords(f"With --all comes {error}, or a name alone for all of its actors, not {text}.") from None
 
 
 def _check(result: Result[Any]) -> None:

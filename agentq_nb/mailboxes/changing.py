@@ -5,15 +5,16 @@ Each change is durable when its function returns the number of messages it settl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from agentq_nb.errors import MessageUnknown
+from agentq_nb.errors import MessageUnknown, Unavailable
 from agentq_nb.mailboxes import fold, results, rows, waiting
 from agentq_nb.mailboxes.ledger import Ledger
-from agentq_nb.mailboxes.memory import Entry
-from agentq_nb.mailboxes.protocol import Cancel, Change, Pause, Purge, Redeliver, Resume
+from agentq_nb.mailboxes.memory import LARGEST_BODY, Entry, Shelf
+from agentq_nb.mailboxes.protocol import Cancel, Change, DeadLetters, Pause, Purge, Redeliver, Resume
 from agentq_nb.naming import ActorId, MessageId
-from agentq_nb.store import Connection, Row, recall
+from agentq_nb.store import Connection, EventLog, Row, recall
+from agentq_nb.threads import in_long_thread, in_thread
 
 
 async def apply(ledger: Ledger, actor: ActorId, change: Change) -> int:
@@ -97,12 +98,74 @@ async def _redeliver(ledger: Ledger, message: MessageId) -> int:
         return [rows.of_message("message.redelivered", entry)], entry
 
     def take_in(entry: Entry | None) -> None:
-        if entry is None:
-            return
-        stock.hold(entry, stock.shelf(entry.actor, entry.queue))
-        entry.shelf.dead.pop(message, None)
-        ledger.results.forget(message)
-        stock.reclaim_key(entry)
-        stock.arrive([entry])
+        if entry is not None:
+            _take_in(ledger, [entry])
 
     return 0 if message in stock.entries or await ledger.decide(revive, take_in) is None else 1
+
+
+def _take_in(ledger: Ledger, revived: Sequence[Entry]) -> None:
+    """They are live again, and durably so."""
+    stock = ledger.stock
+    for entry in revived:
+        stock.hold(entry, stock.shelf(entry.actor, entry.queue))
+        entry.shelf.dead.pop(entry.id, None)
+        ledger.results.forget(entry.id)
+        stock.reclaim_key(entry)
+    stock.arrive(revived)
+
+
+# --- many at once -----------------------------------------------------------------------------------------------------
+
+_AT_ONCE = 100
+"""Dead letters that are put back in one piece: some milliseconds of the loop and of the writer's thread."""
+
+
+async def redeliver(ledger: Ledger, which: DeadLetters) -> int:
+    """See :meth:`agentq_nb.mailboxes.protocol.Mailboxes.redeliver`. Raises StoreError, StoreWriteFailed."""
+    ledger.check()
+    await ledger.learn_keys()
+    asked = ledger.stock.settled
+    found = await in_long_thread(ledger.log.dead_letters, which._asdict())
+    moved = 0
+    for start in range(0, len(found), _AT_ONCE):
+        moved += await _redeliver_some(ledger, found[start : start + _AT_ONCE], asked)
+    return moved
+
+
+async def _redeliver_some(ledger: Ledger, found: recall.Rows, asked: int) -> int:
+    """Those of them that are the dead letters they were when as many messages were settled as ``asked``.
+
+    What is read is what never changes, and it is read beside the traffic. A dead letter is never dropped from the log, so
+    where rows are written there is nothing to read: memory says whether it still is the same one.
+    """
+    stock, shelves, orders, places = ledger.stock, dict[MessageId, Shelf](), dict[MessageId, int](), list[int]()
+    died: dict[MessageId, int] = {}
+    for place, actor, queue, message in found:
+        shelf = stock.shelf(actor, queue)
+        if (settled := shelf.dead.get(message)) is not None and settled <= asked:
+            shelves[message], died[message], orders[message] = shelf, settled, stock.next_order()
+            places.append(place)
+    if not places:
+        return 0
+    log = ledger.log
+    entries = await in_thread(_read_back, log, orders, places)
+
+    def revive(_: Connection) -> tuple[Sequence[Row], Sequence[Entry]]:
+        if ledger.log is not log:
+            raise Unavailable(
+                "Writing failed while dead letters were put back. Some may be back: do it again for the rest."
+            )
+        revived = [entry for entry in entries if shelves[entry.id].dead.get(entry.id) == died[entry.id]]
+        return [rows.of_message("message.redelivered", entry) for entry in revived], revived
+
+    return len(await ledger.decide(revive, lambda revived: _take_in(ledger, revived)))
+
+
+def _read_back(log: EventLog, orders: Mapping[MessageId, int], places: Sequence[int]) -> list[Entry]:
+    """Messages as they are once they are put back. Blocking."""
+    entries: dict[MessageId, Entry] = {}
+    fold.replay(entries, log.sent_rows(places, LARGEST_BODY))
+    back = [(orders[entry.id], 0.0, "message.redelivered", entry.actor, entry.id, "{}") for entry in entries.values()]
+    fold.replay(entries, back)
+    return list(entries.values())

@@ -39,7 +39,7 @@ def recall(log: EventLog) -> Memory:
     for actor, state in log.actor_states():
         memory.box(actor).state = (state or "null").encode()
     for actor, queue, message in log.dead_counts():
-        memory.box(actor).shelf(queue).dead[message] = None
+        memory.box(actor).shelf(queue).dead[message] = 0
     memory.pauses += [(actor, queue, until) for actor, queue, until in log.pauses()]
     memory.last_life = log.last_life()
     replay(memory.entries, log.live_rows(LARGEST_BODY))

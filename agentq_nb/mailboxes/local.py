@@ -21,7 +21,7 @@ from agentq_nb.mailboxes.fold import Memory
 from agentq_nb.mailboxes.lease import LocalLease
 from agentq_nb.mailboxes.ledger import Ledger
 from agentq_nb.mailboxes.memory import Entry
-from agentq_nb.mailboxes.protocol import Accepted, Change, Offer, QueueStatus, StoredResult
+from agentq_nb.mailboxes.protocol import Accepted, Change, DeadLetters, Offer, QueueStatus, StoredResult
 from agentq_nb.mailboxes.suspects import is_to_blame
 from agentq_nb.mailboxes.wakeful import Wakeful
 from agentq_nb.naming import ActorId, MessageId
@@ -146,6 +146,9 @@ class LocalMailboxes:
     async def change(self, actor: ActorId, change: Change) -> int:
         self._ledger.check()
         return await changing.apply(self._ledger, actor, change)
+
+    async def redeliver(self, which: DeadLetters) -> int:
+        return await changing.redeliver(self._ledger, which)
 
     async def status(self, actor: ActorId | None = None) -> Sequence[QueueStatus]:
         stock = self._ledger.stock

@@ -91,7 +91,8 @@ class Shelf:
     name: str
     ready: list[tuple[Rank, int, Entry]] = field(default_factory=list[tuple[Rank, int, Entry]])
     running: dict[MessageId, Entry] = field(default_factory=dict[MessageId, Entry])
-    dead: dict[MessageId, None] = field(default_factory=dict[MessageId, None])
+    dead: dict[MessageId, int] = field(default_factory=dict[MessageId, int])
+    """Dead letters, each with how many messages were settled when it became one (0: before the file was opened)."""
     delayed: dict[MessageId, Entry] = field(default_factory=dict[MessageId, Entry])
     blockers: set[Entry] = field(default_factory=set["Entry"])
     """Messages with ``in_order`` that wait for their next attempt: nothing overtakes them."""

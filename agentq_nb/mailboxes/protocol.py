@@ -128,6 +128,21 @@ class Redeliver(NamedTuple):
     message: MessageId
 
 
+class DeadLetters(NamedTuple):
+    """Those messages that failed for good to which all of it applies; None applies to every one.
+
+    Without ``queue``, those that start with ``$`` are left out. ``name`` is what actors are registered under, ``since`` in
+    seconds since 1970. ``error`` is a part of the error's type and message as ``messages.headline`` joins them, or of its
+    ``group.code``, in upper or lower case.
+    """
+
+    actor: ActorId | None = None
+    name: str | None = None
+    queue: str | None = None
+    since: float | None = None
+    error: str | None = None
+
+
 class Purge(NamedTuple):
     """Cancel every message of a queue that nobody handles just now."""
 
@@ -285,6 +300,14 @@ class Mailboxes(Protocol):
         """Apply the change, durable on return. Raises MessageUnknown.
 
         Returns the number of messages it settled or moved; of a pause 1, of a resumption whether there was a pause.
+        """
+        ...
+
+    async def redeliver(self, which: DeadLetters) -> int:
+        """Put these dead letters back, as ``change`` does one; durable on return. Returns their number.
+
+        They go back a few at a time, in the order of their sending, beside the traffic: where it ends early, by being
+        cancelled too, some are back. Raises Unavailable.
         """
         ...
 

@@ -174,7 +174,7 @@ class Stock:
                 shelf.blockers.remove(entry)
                 self.announce(shelf)
         if status == "failed":
-            shelf.dead[entry.id] = None
+            shelf.dead[entry.id] = self.settled
         if entry.key is not None:
             name = (entry.actor, entry.queue, entry.key)
             if status == "completed":

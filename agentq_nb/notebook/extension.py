@@ -14,6 +14,7 @@ from agentq_nb.notebook.deploying import Deployments
 from agentq_nb.notebook.kernel_scene import KernelScene
 from agentq_nb.notebook.magics import Magics
 from agentq_nb.notebook.parents import Parents
+from agentq_nb.notebook.tracebacks import Tracebacks
 from agentq_nb.notebook.waiting import Rewriter
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class _Extension:
         self._magics = Magics(shell, scene)
         self._completion = Completion(shell, scene)
         self._parents = Parents(getattr(shell, "kernel", None))
+        self._tracebacks = Tracebacks(shell)
         self._events: list[tuple[str, Callable[..., Any]]] = [
             ("pre_run_cell", self._rewriter.cell_begins),
             ("post_run_cell", self._rewriter.cell_ends),
@@ -78,6 +80,8 @@ class _Extension:
             forms.install(self._shell)
             self._parents.install()
             undo.callback(self._parents.remove)
+            undo.callback(self._tracebacks.remove)
+            self._tracebacks.install()
             self._undo = undo.pop_all()
 
     def remove(self) -> None:

@@ -15,6 +15,7 @@ from agentq_nb.commands.scene import Command
 from agentq_nb.commands.table import read_line
 from agentq_nb.commands.words import BadWords
 from agentq_nb.errors import ActorUnknown, AgentqError
+from agentq_nb.notebook.tracebacks import STOPPED
 from agentq_nb.notebook.waiting import AWAITED_MAGIC, MAGIC, on_one_line, run_beside, run_nested, silent
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 Variables: TypeAlias = Mapping[str, Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-_STOPPED = "Stopped waiting; what was begun goes on."
 
 
 class Magics:
@@ -69,7 +68,7 @@ class Magics:
         try:
             return await (work if command.only_waits else detachable(work))
         except asyncio.CancelledError as stopped:
-            raise on_one_line(asyncio.CancelledError(*(stopped.args or (_STOPPED,)))) from None
+            raise on_one_line(asyncio.CancelledError(*(stopped.args or (STOPPED,)))) from None
         except BadWords as error:
             raise UsageError(str(error)) from None
         except ActorUnknown as error:

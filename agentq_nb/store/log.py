@@ -37,6 +37,7 @@ T = TypeVar("T")
 
 _TO_JOIN = 256 << 20
 """Bytes of memory with which the ids of a million messages can be compared without putting them on the disk."""
+_ROWS_AT_ONCE = 500
 
 
 class EventLog:
@@ -179,7 +180,7 @@ class EventLog:
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def fetch(self, query: str, parameters: Sequence[Any] = ()) -> recall.Rows:
+    def fetch(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> recall.Rows:
         """Our own reads. From any thread; blocks. Raises StoreError, also when the log is closed meanwhile."""
         return self._read(lambda cursor: cursor.execute(query, parameters).fetchall())
 
@@ -228,7 +229,7 @@ class EventLog:
         latest = self.fetch(recall.LATEST_STATES)
         states: dict[int, str] = {}
         for places in recall.pages([place for _, place in latest if place is not None]):
-            states.update(self._recall(recall.STATES, {"first": places[0], "last": places[-1], "places": places}))
+            states.update(self._recall(recall.STATES, recall.span(places)))
         return [(actor, states.get(place)) for actor, place in latest]
 
     def dead_counts(self) -> recall.Rows:
@@ -254,6 +255,25 @@ class EventLog:
     def message_rows(self, message_id: str) -> recall.Rows:
         """(seq, seconds since 1970, kind, actor id, message id, data) of one message, in order."""
         return self.fetch(recall.MESSAGE_ROWS, [message_id])
+
+    def dead_letters(self, wanted: Mapping[str, Any]) -> recall.Rows:
+        """(place in the log, actor id, queue, message id) of dead letters, in the order of their sending. From any thread; blocks.
+
+        ``wanted``: all of ``actor``, ``name``, ``queue``, ``since`` and ``error``, see ``DeadLetters``.
+        """
+
+        def read(cursor: Connection) -> recall.Rows:
+            found = cursor.execute(recall.DEAD_LETTERS, dict(wanted))
+            rows: recall.Rows = []
+            while some := found.fetchmany(_ROWS_AT_ONCE):  # other threads go on between two of these
+                rows += some
+            return rows
+
+        return self._read(read)
+
+    def sent_rows(self, places: Sequence[int], largest_body: int) -> recall.Rows:
+        """As ``live_rows``, but the rows at these places, which are in ascending order."""
+        return self.fetch(recall.sent_rows(largest_body), recall.span(places))
 
     def body(self, message_id: str, first: int) -> bytes:
         """The body of a message that was written at ``first`` or later, as JSON. Raises StoreError."""

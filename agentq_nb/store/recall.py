@@ -82,16 +82,58 @@ order by first
 """
 
 # The range lets DuckDB leave out groups of rows in which none of them is.
-STATES = """
-select seq, data->'$.state' from events
-where seq between $first and $last and seq in (select unnest($places::bigint[]))
+_AT_PLACES = "seq between $first and $last and seq in (select unnest($places::bigint[]))"
+
+STATES = f"select seq, data->'$.state' from events where {_AT_PLACES}"
+
+_SENT_ROWS = f"""
+select seq, epoch(time), kind, actor_id, message_id, {_WITHOUT_LARGE_BODY} from events
+where {_AT_PLACES} order by seq
 """
+
+
+def sent_rows(largest_body: int) -> str:
+    """Rows by their places. In place of a body of more than ``largest_body`` bytes there is only its ``size``."""
+    return _SENT_ROWS.format(largest=largest_body)
+
+
+def span(places: Sequence[int]) -> dict[str, Any]:
+    """The parameters of a query for rows by their places, which are in ascending order."""
+    return {"first": places[0], "last": places[-1], "places": list(places)}
+
 
 _DEAD = f"""
 select message_id from events
 where message_id in (from failed) and kind in {_FINAL_OR_BACK}
 group by message_id
 having arg_max(kind, seq) = 'message.failed'
+"""
+
+# Those whose last word is a failure, by what is asked of them.
+DEAD_LETTERS = f"""
+with failed as materialized (
+    select distinct message_id from events
+    where kind = 'message.failed' and ($actor is null or actor_id = $actor)
+    and ($name is null or split_part(actor_id, '/', 1) = $name)
+),
+dead as materialized (
+    select message_id, max(seq) as failed_at from events
+    where message_id in (from failed) and kind in {_FINAL_OR_BACK}
+    group by message_id
+    having arg_max(kind, seq) = 'message.failed'
+),
+meant as materialized (
+    select dead.message_id from events failure join dead on failure.seq = dead.failed_at
+    where ($since is null or epoch(failure.time) >= $since)
+    and ($error is null or contains(lower(concat_ws(' ',
+        concat_ws(': ', nullif(failure.data->>'$.error.type', 'str'), failure.data->>'$.error.message'),
+        concat_ws('.', failure.data->>'$.error.group', failure.data->>'$.error.code')
+    )), lower($error)))
+)
+select seq, actor_id, data->>'$.queue', message_id from events sent
+where kind = 'message.queued' and message_id in (from meant)
+and if($queue is null, not starts_with(data->>'$.queue', '$'), data->>'$.queue' = $queue)
+order by seq
 """
 
 DEAD_COUNTS = f"""

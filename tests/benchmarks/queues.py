@@ -65,7 +65,7 @@ class Busy(Actor):
 class Large(Actor):
     """Replies as large as they are asked for, in bytes of JSON."""
 
-    sizes = Queue(int, reply=str, max_message_bytes=LARGEST_REPLY)
+    sizes = Queue(int, reply=str, max_reply_bytes=LARGEST_REPLY)
 
     async def run(self) -> None:
         async for message in self.queue.iter(completable=True):

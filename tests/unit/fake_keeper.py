@@ -7,7 +7,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from typing import TypeVar
 
 from agentq_nb.errors import LeaseLost, Unavailable
-from agentq_nb.mailboxes.protocol import Accepted, Change, Commit, Delivery, Offer, QueueStatus, StoredResult, Take
+from agentq_nb.mailboxes.protocol import (
+    Accepted,
+    Change,
+    Commit,
+    DeadLetters,
+    Delivery,
+    Offer,
+    QueueStatus,
+    StoredResult,
+    Take,
+)
 from agentq_nb.naming import ActorId, MessageId
 from tests.unit.fake_server import Epoch, Server
 from tests.unit.faults import Network
@@ -83,6 +93,9 @@ class FakeMailboxes:
 
     async def change(self, actor: ActorId, change: Change) -> int:
         return await self.call(lambda: self.server.apply(actor, change))
+
+    async def redeliver(self, which: DeadLetters) -> int:
+        return await self.call(lambda: self.server.redeliver(which))
 
     async def status(self, actor: ActorId | None = None) -> Sequence[QueueStatus]:
         return await self.call(lambda: self.server.status(actor))

@@ -19,6 +19,7 @@ from agentq_nb.mailboxes.protocol import (
     Cancel,
     Change,
     Commit,
+    DeadLetters,
     Delivery,
     FinalStatus,
     MessageStatus,
@@ -30,6 +31,7 @@ from agentq_nb.mailboxes.protocol import (
     Settlement,
     StoredResult,
 )
+from agentq_nb.messages import headline
 from agentq_nb.naming import ActorId, MessageId, actor_name
 from tests.unit.fake_clock import FakeClock
 
@@ -56,6 +58,7 @@ class Stored:
     attempts: int = 0
     reply: bytes | None = None
     error: dict[str, Any] | None = None
+    ended_at: float = 0.0
 
     @property
     def id(self) -> MessageId:
@@ -348,6 +351,7 @@ class Server:
         self.cleared(message)
         message.status = status
         message.attempts = message.ended + handled
+        message.ended_at = self.clock.time()
 
     # --- asking and changing ------------------------------------------------------------------------------------------
 
@@ -406,6 +410,12 @@ class Server:
         message.due, message.order = 0.0, next(self._orders)
         return True
 
+    def redeliver(self, which: DeadLetters) -> int:
+        dead = [message for message in self.messages.values() if message.status == "failed" and _fits(message, which)]
+        moved = sum(map(self._redeliver, dead))
+        self.changed()
+        return moved
+
     def status(self, actor: ActorId | None) -> list[QueueStatus]:
         places = {(m.offer.actor, m.offer.queue): None for m in self.messages.values()}
         places |= {place: None for place in self.pauses if self.paused(*place)}
@@ -433,3 +443,15 @@ class Server:
 
 def _wanted(queue: str, queues: Collection[str] | None) -> bool:
     return not queue.startswith("$") if queues is None else queue in queues
+
+
+def _fits(message: Stored, which: DeadLetters) -> bool:
+    offer, error = message.offer, message.error or {}
+    said = f"{headline(error)} {error.get('group')}.{error.get('code')}"
+    return (
+        which.actor in (None, offer.actor)
+        and which.name in (None, actor_name(offer.actor))
+        and (offer.queue[:1] != "$" if which.queue is None else offer.queue == which.queue)
+        and (which.since is None or message.ended_at >= which.since)
+        and (which.error is None or which.error.lower() in said.lower())
+    )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import json
 import sys
+from collections.abc import Awaitable, Callable
 
+import anyio.to_thread
 import pytest
 
 from agentq_nb.errors import UserError, ValidationFailed
@@ -20,6 +23,38 @@ def test_a_traceback_shows_the_lines_of_the_user_and_not_those_of_the_package() 
     assert "test_messages.py" in told
     assert "naming.py" not in told
     assert told.rstrip().endswith("[actor.validation_error]")
+
+
+async def _fail_in_a_library() -> None:
+    json.loads("{")
+
+
+async def _through_a_task_group() -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(_fail_in_a_library)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda: asyncio.wait_for(_fail_in_a_library(), 5),
+        lambda: anyio.to_thread.run_sync(lambda: json.loads("{")),
+        _through_a_task_group,
+    ],
+)
+def test_a_traceback_shows_no_frames_of_the_event_loop_and_keeps_those_of_other_libraries(
+    work: Callable[[], Awaitable[object]],
+) -> None:
+    async def run() -> None:
+        await work()
+
+    with pytest.raises((json.JSONDecodeError, ExceptionGroup)) as caught:
+        asyncio.run(run())
+    told = describe(caught.value)["traceback"]
+    assert "json/decoder.py" in told
+    assert "test_messages.py" in told
+    assert "/asyncio/" not in told
+    assert "/anyio/" not in told
 
 
 def test_causes_and_groups_are_told_too() -> None:

@@ -22,3 +22,8 @@ __all__ = [
     "pi",
     "shell",
 ]
+
+
+def __dir__() -> list[str]:
+    """For those who complete with the keyboard: the names above, and none of the modules behind them."""
+    return list(__all__)

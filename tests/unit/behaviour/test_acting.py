@@ -292,7 +292,7 @@ def test_bad_class_options_are_refused_at_class_definition(options: dict[str, An
 
 
 def test_declarations_with_senseless_numbers_are_refused() -> None:
-    for options in ({"max_size": 0}, {"max_message_bytes": 0}, {"handler_timeout": 0}):
+    for options in ({"max_size": 0}, {"max_message_bytes": 0}, {"max_reply_bytes": 0}, {"handler_timeout": 0}):
         with pytest.raises(ValueError, match="Queue"):
             Queue(str, **options)  # type: ignore[call-overload]
 

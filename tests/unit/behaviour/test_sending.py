@@ -146,7 +146,8 @@ async def test_a_message_that_is_too_large_is_refused_with_its_size(world: World
 
 
 def test_the_default_limits_are_as_documented() -> None:
-    assert (Shop.tasks.max_size, Shop.tasks.max_message_bytes) == (100_000, 65_536)
+    tasks = Shop.tasks
+    assert (tasks.max_size, tasks.max_message_bytes, tasks.max_reply_bytes) == (100_000, 1_048_576, 16_777_216)
 
 
 async def test_unknown_queue_and_actor_are_errors_that_name_what_there_is(world: World) -> None:

@@ -7,11 +7,13 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agentq_nb.errors import IdempotencyConflict, MessageUnknown
-from agentq_nb.mailboxes.protocol import Cancel, Redeliver
+from agentq_nb.mailboxes import changing
+from agentq_nb.mailboxes.protocol import Cancel, Commit, DeadLetters, Redeliver, Settlement, Take
 from agentq_nb.store import EventLog
 from tests.unit.fake_clock import START
 from tests.unit.fake_clock import settle as let_run
@@ -152,6 +154,77 @@ async def test_it_is_put_back_even_when_whoever_asked_was_cancelled_meanwhile(se
         await let_run()
     assert await setting.keeper.change(ACTOR, Redeliver(message)) == 0
     assert await drain(await claim(setting)) == [1]
+
+
+async def dead_message(setting: LocalSetting, body: object = 1) -> str:
+    message = await send(setting.keeper, body)
+    lease = await claim(setting)
+    await settle(lease, await take_one(lease), "dead", error={"message": "no"})
+    await lease.release()
+    return message
+
+
+@pytest.mark.parametrize("meanwhile", ["redelivered", "done again", "failed again"])
+@pytest.mark.parametrize("found_before", [True, False], ids=["after it was found", "after it was read"])
+async def test_what_changes_while_many_are_redelivered_is_left_as_it_is(
+    setting: LocalSetting, monkeypatch: pytest.MonkeyPatch, meanwhile: str, found_before: bool
+) -> None:
+    """It is found as a dead letter, and is something else, or another dead letter, when it would be put back."""
+    message = await dead_message(setting)
+    ledger, log = setting.keeper._ledger, setting.keeper.log
+    asked, found = ledger.stock.settled, log.dead_letters(DeadLetters()._asdict())
+
+    async def change() -> None:
+        await setting.keeper.change(ACTOR, Redeliver(message))
+        lease = await claim(setting)
+        if meanwhile != "redelivered":
+            await settle(lease, await take_one(lease), "dead" if meanwhile == "failed again" else "completed")
+        await lease.release()
+
+    async def late_change(job: Any, then: Any) -> Any:
+        monkeypatch.undo()
+        await change()
+        return await ledger.decide(job, then)
+
+    if found_before:
+        await change()
+    else:
+        monkeypatch.setattr(ledger, "decide", late_change)
+    assert await changing._redeliver_some(ledger, found, asked) == 0
+    expected = {"redelivered": [1], "done again": [], "failed again": []}[meanwhile]
+    assert await drain(await claim(setting)) == expected
+
+
+async def test_dead_letters_that_are_redelivered_are_there_after_a_crash_in_the_same_order(
+    setting: LocalSetting,
+) -> None:
+    for number in range(3):
+        await dead_message(setting, number)
+    await send(setting.keeper, "before")
+    assert await setting.keeper.redeliver(DeadLetters()) == 3
+    await send(setting.keeper, "behind")
+    await setting.crash()
+    assert await drain(await claim(setting)) == ["before", 0, 1, 2, "behind"]
+
+
+async def test_many_are_redelivered_in_pieces_that_do_not_hold_the_writer(
+    setting: LocalSetting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await setting.keeper.offer([offer_of(number) for number in range(250)])
+    lease = await claim(setting)
+    taken = await lease.turn(None, Take(None, 250, 0))
+    await lease.commit(Commit([Settlement(one, "dead", error={"message": "no"}) for one in taken]))
+    pieces: list[int] = []
+    decide = setting.keeper.log.decide
+
+    async def counting(job: Any, time: float | None = None) -> Any:
+        revived = await decide(job, time)
+        pieces.append(len(revived))
+        return revived
+
+    monkeypatch.setattr(setting.keeper.log, "decide", counting)
+    assert await setting.keeper.redeliver(DeadLetters(name="worker")) == 250
+    assert max(pieces) <= 100
 
 
 async def test_one_offer_made_twice_at_once_after_a_restart_is_one_message(setting: LocalSetting) -> None:

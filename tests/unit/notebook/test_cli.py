@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agentq_nb import Actor, Queue, Retry, create_client, setup
 from agentq_nb.cli import existing_store, main
+from agentq_nb.commands.table import offered
 from agentq_nb.errors import StoreError
 
 
@@ -24,6 +29,43 @@ def test_help_names_every_command_of_the_shell_and_no_other(capsys: pytest.Captu
         assert f"agentq {name}" in told
     assert "agentq send" not in told
     assert "--store PATH" in told
+
+
+@pytest.mark.parametrize("asked", [["--help"], ["-h"], [], ["help"]])
+def test_help_has_a_usage_line_and_whole_descriptions(asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(asked) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("usage: agentq COMMAND")
+    assert "characters)" not in told
+    assert "…" not in told
+
+
+def test_help_speaks_of_the_shell(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in [None, *offered("shell")]:
+        assert main(["help", *([] if name is None else [name])]) == 0
+        told = capsys.readouterr().out
+        assert told.startswith("usage: agentq ")
+        assert "%agentq" not in told, name
+        assert "In a notebook" not in told, name
+        assert all(line.strip() for line in told.rstrip().split("\n\n")), name
+
+
+def test_errors_speak_of_the_shell_where_it_has_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["transcript", "nothing", "--store", str(_empty_store(tmp_path))]) != 0
+    told = capsys.readouterr().err
+    assert "known ones: agentq sessions" in told
+    assert "%agentq" not in told
+
+
+def _empty_store(folder: Path) -> Path:
+    path = folder / "empty.duckdb"
+
+    async def make() -> None:
+        async with setup(store=path):
+            pass
+
+    asyncio.run(make())
+    return path
 
 
 def test_help_of_one_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,5 +120,81 @@ def test_it_runs_as_a_module_and_stops_when_nobody_reads_on(tmp_path: Path) -> N
     ran = subprocess.run(
         f"{sys.executable} -m agentq_nb.cli help | head -1", shell=True, capture_output=True, text=True, check=True
     )
-    assert "command" in ran.stdout
+    assert "usage" in ran.stdout
     assert ran.stderr == ""
+
+
+class Fallible(Actor):
+    tasks = Queue(str, retry=Retry(attempts=1))
+
+    async def run(self) -> None:
+        async for message in self.queue.iter(completable=True):
+            await message.fail(ValueError(f"no {message.body}"))
+
+
+@pytest.fixture
+def dead(tmp_path: Path) -> tuple[Path, list[str]]:
+    """A file with three dead letters, of whose classes this process knows nothing, and their ids."""
+    path, copy = tmp_path / "original.duckdb", tmp_path / "dead.duckdb"
+
+    async def fill() -> list[str]:
+        async with setup(use={"fallible": Fallible, "other": Fallible}, store=path):
+            client = create_client()
+            handles: list[Any] = [client.fallible.get_or_create("a"), client.fallible.get_or_create("b")]
+            sent = [await handle.send("tasks", "room") for handle in [*handles, client.other.get_or_create("c")]]
+            assert [(await receipt.result(10)).status for receipt in sent] == ["failed"] * 3
+            return [receipt.id for receipt in sent]
+
+    messages = asyncio.run(fill())
+    shutil.copyfile(path, copy)
+    return copy, messages
+
+
+def queued(path: Path, capsys: pytest.CaptureFixture[str]) -> set[str]:
+    """The actors with a message that waits."""
+    capsys.readouterr()
+    assert main(["sql", "select actor_id from messages where status = 'queued'", "--store", str(path)]) == 0
+    told = capsys.readouterr().out
+    return {actor for actor in ("fallible/a", "fallible/b", "other/c") if actor in told}
+
+
+@pytest.mark.parametrize(
+    ("words", "says", "back"),
+    [
+        (["--all"], "Put 3 dead letters back.", {"fallible/a", "fallible/b", "other/c"}),
+        (["--all", "fallible"], "Put 2 dead letters back.", {"fallible/a", "fallible/b"}),
+        (["--all", "fallible/a", "tasks"], "Put 1 dead letter back.", {"fallible/a"}),
+        (
+            ["fallible", "--all", "--since", "1h", "--error", "ValueError: no"],
+            "Put 2 dead",
+            {"fallible/a", "fallible/b"},
+        ),
+        (["--all", "--error", "KeyError"], "nothing was put back", set[str]()),
+        (["--all", "fallible", "others"], "nothing was put back", set[str]()),
+    ],
+)
+def test_retry_puts_dead_letters_back_and_says_how_many(
+    dead: tuple[Path, list[str]], words: list[str], says: str, back: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = dead
+    assert main(["retry", *words, "--store", str(path)]) == 0
+    assert says in capsys.readouterr().out
+    assert queued(path, capsys) == back
+
+
+def test_retry_of_one_message_in_the_shell(dead: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    path, (_, second, _) = dead
+    assert main(["retry", second, "--store", str(path)]) == 0
+    assert second in capsys.readouterr().out
+    assert queued(path, capsys) == {"fallible/b"}
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--since", "1h"], ["someone", "tasks"], ["--all", "no actor"], ["--all", "--since", "soon"]]
+)
+def test_retry_without_saying_which_puts_nothing_back(
+    dead: tuple[Path, list[str]], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = dead
+    assert main(["retry", *words, "--store", str(path)]) == 2
+    assert queued(path, capsys) == set()

@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from agentq_nb.errors import MessageUnknown
-from agentq_nb.mailboxes.protocol import Cancel, Commit, Outcome, Purge, Redeliver, Take
+from agentq_nb.mailboxes.protocol import Cancel, Commit, DeadLetters, Outcome, Purge, Redeliver, Settlement, Take
 from agentq_nb.naming import mint_id
+from tests.unit.fake_clock import START
 from tests.unit.mailboxes.conformance.words import (
     ACTOR,
     OTHER,
@@ -164,6 +165,76 @@ class Changing:
         assert sorted(moved) == [0, 0, 1]
         assert await counts(setting.keeper) == {(ACTOR, "tasks"): {"ready": 1}}
         assert await drain(await claim(setting)) == ["body"]
+
+    # --- redelivering many --------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        ("which", "again"),
+        [
+            (DeadLetters(), ["a", "b", "c", "d"]),
+            (DeadLetters(actor=ACTOR), ["a", "b", "c"]),
+            (DeadLetters(name="worker"), ["a", "b", "c", "d"]),
+            (DeadLetters(name="other"), []),
+            (DeadLetters(actor=ACTOR, queue="tasks"), ["a", "b"]),
+            (DeadLetters(queue="$schedule"), ["internal"]),
+            (DeadLetters(error="VALUEERROR: no R"), ["b"]),
+            (DeadLetters(error="user.odd"), ["c", "d"]),
+            (DeadLetters(error="no 'quoted' _ % \\"), []),
+            (DeadLetters(error="no"), ["a", "b"]),
+            (DeadLetters(since=START + 15), ["c", "d"]),
+            (DeadLetters(actor=ACTOR, queue="others", since=START + 15, error="odd"), ["c"]),
+        ],
+    )
+    async def test_dead_letters_to_which_all_of_it_applies_are_redelivered(
+        self, setting: Setting, which: DeadLetters, again: list[str]
+    ) -> None:
+        plain, value = {"type": "str", "message": "no"}, {"type": "ValueError", "message": "no room"}
+        odd = {"type": "Odd", "message": "hm", "group": "user", "code": "odd"}
+        for body, actor, queue, error in (
+            ("internal", ACTOR, "$schedule", plain),
+            ("a", ACTOR, "tasks", plain),
+            ("b", ACTOR, "tasks", value),
+            ("c", ACTOR, "others", odd),
+            ("d", OTHER, "tasks", odd),
+        ):
+            if body == "c":
+                setting.clock.advance(20)
+            await send(setting.keeper, body, queue, actor)
+            lease = await claim(setting, actor)
+            await settle(lease, await take_one(lease, [queue]), "dead", error=error)
+            await lease.release()
+        assert await setting.keeper.redeliver(which) == len(again)
+        every = ["tasks", "others", "$schedule"]
+        seen = [one for actor in (ACTOR, OTHER) for one in await drain(await claim(setting, actor), every)]
+        assert seen == again
+        assert await setting.keeper.redeliver(which) == 0
+
+    async def test_of_many_only_dead_letters_are_redelivered_with_their_attempts_counted_anew(
+        self, setting: Setting
+    ) -> None:
+        lease = await claim(setting)
+        for outcome in ("completed", "dead", "failed"):
+            await send(setting.keeper, outcome)
+            await settle(lease, await take_one(lease), "again")
+            await settle(lease, await take_one(lease), outcome, error={"message": "no"})
+        cancelled = await send(setting.keeper, "cancelled")
+        await setting.keeper.change(ACTOR, Cancel(cancelled))
+        await send(setting.keeper, "waiting")
+        assert await setting.keeper.redeliver(DeadLetters()) == 2
+        assert await counts(setting.keeper) == {(ACTOR, "tasks"): {"ready": 3}}
+        delivered = await take(lease, 9)
+        assert bodies(delivered) == ["waiting", "dead", "failed"]
+        assert [delivery.attempt for delivery in delivered] == [1, 1, 1]
+
+    async def test_many_at_once_are_redelivered_in_the_order_of_their_sending_and_once(self, setting: Setting) -> None:
+        numbers = list(range(250))
+        lease = await claim(setting)
+        await setting.keeper.offer([offer_of(number) for number in numbers])
+        await lease.commit(
+            Commit([Settlement(one, "dead", error={"message": "no"}) for one in reversed(await take(lease, 250))])
+        )
+        assert sum(await asyncio.gather(*(setting.keeper.redeliver(DeadLetters()) for _ in range(3)))) == 250
+        assert await drain(lease) == numbers
 
     # --- purging ------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,43 @@
+"""Numbers that users give as options, checked before anything is done with them."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+
+from agentq_nb.errors import ValidationFailed
+
+
+def seconds(name: str, value: object) -> float | None:
+    """A length of time; None, and infinitely many seconds, mean without end. Raises ``actor.validation_error``."""
+    if value is None:
+        return None
+    if not _is(Real, value) or math.isnan(number := float(value)):  # type: ignore[arg-type]  # it is a number by now
+        raise ValidationFailed(f"{name} is a number of seconds, like 5 or 0.5, or None; not {value!r:.100}.")
+    return None if number == math.inf else number
+
+
+def whole(name: str, value: object) -> int:
+    """A whole number from 1 up. Raises ``actor.validation_error``."""
+    if not is_whole(value):
+        raise ValidationFailed(f"{name} is a whole number from 1 up, not {value!r:.100}.")
+    return int(value)  # type: ignore[call-overload]  # it is a number by now
+
+
+def is_whole(value: object, least: int = 1) -> bool:
+    """Whether it is a whole number from ``least`` up. True and False are none."""
+    return _is(Integral, value) and value >= least  # type: ignore[operator]  # it is a number by now
+
+
+def is_positive(value: object) -> bool:
+    """Whether it is a number above 0."""
+    return _is(Real, value) and value > 0  # type: ignore[operator]  # it is a number by now
+
+
+def is_delay(value: object) -> bool:
+    """Whether it is a number from 0 up that ends."""
+    return _is(Real, value) and 0 <= value < math.inf  # type: ignore[operator]  # it is a number by now
+
+
+def _is(kind: type, value: object) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
