@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from typing import Any
 
@@ -19,9 +18,6 @@ from agentq_nb.errors import AgentqError, UserError, WaitWouldDeadlock
 from agentq_nb.messages import Message
 from agentq_nb.receipts import Receipt, Result
 from agentq_nb.registry import Registry, create_client, current_registry, setup
-
-# What actors log is for whoever asks for it: without a handler of the user's, nothing prints into a notebook.
-logging.getLogger("agentq").addHandler(logging.NullHandler())
 
 __all__ = [
     "Actor",

@@ -20,6 +20,7 @@ from agentq_nb.declarations import Queue
 from agentq_nb.ending import stop_later, wind_down
 from agentq_nb.errors import InternalError, LeaseLost, Unavailable, ValidationFailed
 from agentq_nb.facilities import Records
+from agentq_nb.failures import FAILURES
 from agentq_nb.fitting import load_state
 from agentq_nb.holding import Holdings, Receiver
 from agentq_nb.idleness import Idleness
@@ -204,7 +205,7 @@ class Activation:
         """``run`` or a hook failed: in ``status()``, in the logger and in the log, for whoever looks."""
         described = describe(error)
         self.note_error(described)
-        self.log.warning("%s failed: %s", where, described["message"])
+        FAILURES.note_actor(self.actor_id, where, described)
         self.host.note_failure(self.actor_id, where, described)
 
     def note_error(self, described: dict[str, Any]) -> None:

@@ -78,6 +78,10 @@ class FileScene:
         """The file that is meant. Raises StoreError where there is none, or more than one."""
         return existing_store(self._store)
 
+    def alert(self, on: bool) -> None:
+        """Raises NoHost: a shell has no cells."""
+        raise NoHost
+
     def dashboard(self) -> object:
         """Raises NoHost: nothing runs on a file that was opened for one command."""
         raise NoHost

@@ -34,6 +34,8 @@ class Receiver:
         self.copy: WorkingCopy | None = None
         self.task: asyncio.Task[Any] | None = None
         self.timer: Timer | None = None
+        self.since = 0.0
+        """When it was given what it holds, on the monotonic clock."""
         self.interrupted: Interruption | None = None
         self.dropped = False
         self.scheduled: list[Planned] = []
@@ -106,6 +108,7 @@ class Holdings:
     def hold(self, receiver: Receiver, limit: float | None) -> None:
         """It was given messages: their time runs, ``limit`` seconds."""
         receiver.interrupted = None
+        receiver.since = self._owner.clock.monotonic()
         if limit is not None:
             owner = self._owner
             receiver.timer = owner.clock.call_later(limit, lambda: owner.interrupt(receiver, "timed_out"))

@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup
 
 from agentq_nb import acting
 from agentq_nb.activation import Activation
-from agentq_nb.actor import Actor
+from agentq_nb.actor import Actor, has_run
 from agentq_nb.calls import current_call, holding_here
 from agentq_nb.clock import Clock, SystemClock
 from agentq_nb.door import Arguments, Door, Returned
@@ -29,6 +29,7 @@ from agentq_nb.lives import Lives
 from agentq_nb.mailboxes.protocol import Cancel, Change, DeadLetters, Mailboxes, Offer, QueueStatus, StoredResult
 from agentq_nb.naming import ActorId, MessageId, actor_name, mint_id
 from agentq_nb.overview import actor_status
+from agentq_nb.reasons import Circumstances, why_unsettled
 from agentq_nb.records import ActorRecords
 from agentq_nb.roster import Roster
 from agentq_nb.rousing import Rouser
@@ -251,6 +252,20 @@ class Host:
             return standing
         with self.waits.waiting(message, standing.actor, standing.queue):
             return await self.mailboxes.wait(message, timeout, _waiter())
+
+    async def why(self, message: StoredResult) -> str:
+        """Why it is not settled yet, for whoever waits for it."""
+        activation, cls = self.roster.find(message.actor), self.classes.get(actor_name(message.actor))
+        receiver = None if activation is None else activation.holdings.find(message.message)
+        known = Circumstances(
+            message=message,
+            actor=await self.status_of(message.actor),
+            has_run=cls is not None and has_run(cls),
+            running_for=None if receiver is None else self.clock.monotonic() - receiver.since,
+            trouble=self.upkeep.trouble,
+            now=self.clock.time(),
+        )
+        return why_unsettled(known)
 
     async def offer_and_wait(self, offer: Offer, timeout: float | None) -> StoredResult:
         """Send and wait. A wait that could never end is refused before anything is written."""

@@ -23,11 +23,13 @@ from agentq_nb.errors import AgentqError
 from agentq_nb.naming import MessageId
 from agentq_nb.near_misses import no_attribute_of_message
 from agentq_nb.redaction import without_secrets
+from agentq_nb.showable import safe
 
 SCHEDULE_QUEUE = "$schedule"
 """Scheduled actions wait here as messages: durable, retried and counted like any other."""
 
 _LONGEST_TRACEBACK = 20_000
+_LONGEST_BRIEF = 300
 # To mark the part of a line that failed, it is parsed. In Python 3.11 two threads that parse at the same time may both
 # fail with SystemError when garbage is collected meanwhile; and the kernel's own thread parses cells.
 _MAY_PARSE = sys.version_info >= (3, 12)
@@ -109,6 +111,11 @@ def headline(error: Mapping[str, Any]) -> str:
     """A described failure in short: many messages, such as that of ``KeyError``, say nothing without their type."""
     message, kind = str(error.get("message", "")), str(error.get("type", "str"))
     return message if kind in ("str", message) else f"{kind}: {message}"
+
+
+def brief(error: Mapping[str, Any] | None) -> str | None:
+    """The same on one line of a few hundred characters; None for no failure."""
+    return safe(" ".join(headline(error).split()), _LONGEST_BRIEF) if error else None
 
 
 def clean(text: str) -> str:

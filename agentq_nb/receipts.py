@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeAlias
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias
 
 from typing_extensions import TypeVar
 
@@ -28,11 +28,19 @@ Reply = TypeVar("Reply", default=Any)
 ResultStatus: TypeAlias = Literal["completed", "timed_out", "failed", "cancelled", "expired"]
 
 
+class Standing(NamedTuple):
+    """What is known of a message: the type of its replies, if known, and why it is not settled yet."""
+
+    stored: StoredResult
+    replies: Schema[Any] | None = None
+    reason: str | None = None
+
+
 class Desk(Protocol):
     """Whoever knows the standing of messages."""
 
-    async def standing(self, message: MessageId, timeout: float | None) -> tuple[StoredResult, Schema[Any] | None]:
-        """The message's result, or how it stands after ``timeout`` seconds; and the type of its replies, if known."""
+    async def standing(self, message: MessageId, timeout: float | None, *, explained: bool = False) -> Standing:
+        """The message's result, or how it stands after ``timeout`` seconds; ``explained``: with the reason."""
         ...
 
     async def cancel(self, message: MessageId) -> bool:
@@ -49,6 +57,7 @@ class Result(Generic[Reply]):
     :ivar response: what the handler gave to ``message.complete(...)``.
     :ivar error: why it failed: ``group``, ``code``, ``message``, ``type``, ``traceback``.
     :ivar attempts: how often it was started.
+    :ivar reason: why it is not settled yet, in a sentence or two; None when it is.
     """
 
     status: ResultStatus
@@ -56,6 +65,7 @@ class Result(Generic[Reply]):
     response: Reply | None = None
     error: Mapping[str, Any] | None = None
     attempts: int = 0
+    reason: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -78,8 +88,10 @@ def _error_of(result: Result[Any]) -> AgentqError:
         return MessageCancelled(f"Message {result.message_id} was cancelled.", metadata=facts)
     if result.status == "expired":
         return MessageExpired(f"Message {result.message_id} expired before it was started.", metadata=facts)
+    why = f" {result.reason}" if result.reason else ""
     return WaitTimedOut(
-        f"Message {result.message_id} is not done yet; the work goes on. Ask its receipt again later.", metadata=facts
+        f"Message {result.message_id} is not done yet; the work goes on.{why} Ask its receipt again later.",
+        metadata=facts,
     )
 
 
@@ -92,16 +104,16 @@ class Receipt(Generic[Reply]):
 
     async def status(self) -> MessageStatus:
         """``queued``, ``delayed``, ``running``, ``completed``, ``failed``, ``cancelled`` or ``expired``."""
-        standing, _ = await self.desk.standing(self.id, 0)
-        return standing.status
+        standing = await self.desk.standing(self.id, 0)
+        return standing.stored.status
 
     async def result(self, timeout: float | None = None) -> Result[Reply]:
         """Wait for the result, at most ``timeout`` seconds (None: for ever). The work goes on when the wait ends.
 
         Raises ``queue.message_unknown``, ``queue.wait_would_deadlock``.
         """
-        standing, replies = await self.desk.standing(self.id, number_options.seconds("timeout", timeout))
-        return result_of(standing, replies)
+        timeout = number_options.seconds("timeout", timeout)
+        return result_of(await self.desk.standing(self.id, timeout, explained=True))
 
     def __await__(self) -> Generator[Any, Any, Result[Reply]]:
         """``await receipt`` is ``await receipt.result()``: how the work ended, which is no error when it failed."""
@@ -118,15 +130,21 @@ class Receipt(Generic[Reply]):
         return f"<Receipt {self.id}>"
 
 
-def result_of(standing: StoredResult, replies: Schema[Any] | None) -> Result[Any]:
+def is_live(stored: StoredResult) -> bool:
+    """Whether it is not settled yet."""
+    return stored.status in ("queued", "delayed", "running")
+
+
+def result_of(standing: Standing) -> Result[Any]:
     """What a sender sees of what the keeper knows."""
-    live = standing.status in ("queued", "delayed", "running")
+    stored = standing.stored
     return Result(
-        status="timed_out" if live else standing.status,  # type: ignore[arg-type]  # the live ones are sorted out
-        message_id=standing.message,
-        response=_response(standing, replies),
-        error=standing.error,
-        attempts=standing.attempts,
+        status="timed_out" if is_live(stored) else stored.status,  # type: ignore[arg-type]  # the live ones are sorted out
+        message_id=stored.message,
+        response=_response(stored, standing.replies),
+        error=stored.error,
+        attempts=stored.attempts,
+        reason=standing.reason,
     )
 
 

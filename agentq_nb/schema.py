@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from agentq_nb.errors import ValidationFailed
+from agentq_nb.foreign_values import BYTES_INSTEAD, Converted, converted, is_foreign
 
 T = TypeVar("T")
 
@@ -46,14 +48,27 @@ class Schema(Generic[T]):
         adapter: TypeAdapter[T] = TypeAdapter(declared)
         adapter.rebuild(raise_errors=True)
         self._validator, self._serializer = adapter.validator, adapter.serializer
-        self._may_hold_bytes = _mentions_bytes(adapter)
         self._is_faithful = _is_faithful(adapter.core_schema)
-        self._is_never_null = self._is_faithful and _NULLABLE.isdisjoint(_kinds(adapter.core_schema))
+        kinds = frozenset(_kinds(adapter.core_schema))
+        self._may_hold_bytes = "any" in kinds or _mentions_bytes(adapter)
+        self._is_never_null = self._is_faithful and _NULLABLE.isdisjoint(kinds)
+        self._converts = "is-instance" not in kinds
+        """Whether values of numpy and its like become JSON's own: not where the type asks for one of theirs."""
 
     def validate(self, value: Any, what: What) -> T:
         """``value`` as the declared type. Raises ``actor.validation_error`` naming ``what``."""
-        _is_plain(value, what)
-        return self._fitted(value, what)
+        return self._fitted(self._plain(value, what)[0], what)
+
+    def _plain(self, value: Any, what: What) -> tuple[Any, bool]:
+        """``value`` with what is not Python's own converted, and whether nothing but JSON's own types is in it."""
+        is_plain, is_foreign = _looked_through(value, what)
+        return (self._converted(value, what).value if is_foreign and self._converts else value), is_plain
+
+    def _converted(self, value: Any, what: What) -> Converted:
+        try:
+            return converted(value, _text(what))
+        except RecursionError:
+            raise _too_deep(what) from None
 
     def _fitted(self, value: Any, what: What) -> T:
         try:
@@ -64,7 +79,7 @@ class Schema(Generic[T]):
                 return self.load(to_json(value, serialize_as_any=True), what)
             raise _failed(what, error) from None
         except RecursionError:
-            raise ValidationFailed(f"{_text(what)} is nested too deeply, or holds itself.") from None
+            raise _too_deep(what) from None
         except Exception as error:
             raise _not_checked(what, error) from error
 
@@ -77,14 +92,23 @@ class Schema(Generic[T]):
         try:
             encoded = self._serializer.to_json(value, warnings=False if fits else "error")
         except (PydanticSerializationError, ValueError, RecursionError) as error:
-            raise ValidationFailed(f"{_text(what)} cannot be written as JSON: {error}") from None
-        if not (fits and self._is_never_null) and (b"null" in encoded or self._may_hold_bytes):
-            _refuse_unwritable(self._serializer.to_python(value), what)
+            value, encoded = self._encoded_when_converted(value, what, error)
+        if (self._may_hold_bytes and not fits) or (b"null" in encoded and not (fits and self._is_never_null)):
+            _refuse_unwritable(self._serializer.to_python(value, warnings=False), what)
         return encoded
+
+    def _encoded_when_converted(self, value: T, what: What, error: Exception) -> tuple[T, bytes]:
+        """Values of numpy and its like inside a model or a dataclass, which nobody has looked through."""
+        failed = ValidationFailed(f"{_text(what)} cannot be written as JSON: {error}")
+        plain = self._converted(value, what) if self._converts else None
+        if plain is None or not plain.changed:
+            raise failed from None
+        value = self._fitted(plain.value, what)
+        return value, self._serializer.to_json(value, warnings="error")
 
     def dump(self, value: Any, what: What) -> bytes:
         """Validate and encode in one go."""
-        is_plain = _is_plain(value, what)
+        value, is_plain = self._plain(value, what)
         return self._encoded(self._fitted(value, what), what, fits=is_plain and self._is_faithful)
 
     def load(self, encoded: bytes, what: What) -> T:
@@ -128,46 +152,57 @@ def _not_checked(what: What, error: Exception) -> ValidationFailed:
     )
 
 
-def _is_plain(value: Any, what: What) -> bool:
-    """Whether it is made of JSON's own types only. Refuses bytes: pydantic would quietly decode those given for a str."""
+def _looked_through(value: Any, what: What) -> tuple[bool, bool]:
+    """Whether it is made of JSON's own types only, and whether values of numpy and its like are in it.
+
+    Refuses bytes: pydantic would quietly decode those given for a str.
+    """
     if type(value) is dict:
         for field in cast(dict[Any, Any], value).values():
             if type(field) not in _PLAIN:
                 break
         else:
-            return True
+            return True, False
     if isinstance(value, BaseModel):
-        return False
+        return False, False
     pending: list[Any] = [value]
-    plain, seen = True, 0
+    plain, foreign, seen = True, False, 0
     while pending:
         item = pending.pop()
-        if isinstance(item, (bytes, bytearray, memoryview)):
-            raise ValidationFailed(
-                f"{_text(what)} holds bytes, which JSON cannot carry: decode them, or send a file's path."
-            )
+        if type(cast(object, item)) not in _PLAIN_OR_NESTED:
+            plain = False
+            if isinstance(item, (bytes, bytearray, memoryview)):
+                raise _holds_bytes(what)
+            foreign = foreign or is_foreign(item)
         if isinstance(item, dict):
             pending.extend(cast(dict[Any, Any], item).values())
         elif isinstance(item, (list, tuple, set, frozenset)):
             pending.extend(cast("list[Any]", item))
-        plain = plain and type(cast(object, item)) in _PLAIN_OR_NESTED
         seen += 1
         if seen > 1_000_000:
             raise ValidationFailed(f"{_text(what)} is too large, or holds itself.")
-    return plain
+    return plain, foreign
+
+
+def _holds_bytes(what: What) -> ValidationFailed:
+    return ValidationFailed(f"{_text(what)} holds bytes, which JSON cannot carry: {BYTES_INSTEAD}.")
+
+
+def _too_deep(what: What) -> ValidationFailed:
+    return ValidationFailed(f"{_text(what)} is nested too deeply, or holds itself.")
 
 
 def _refuse_unwritable(value: Any, what: What) -> None:
-    """NaN and infinity would become null, bytes would become str."""
+    """NaN and infinity would become null, or text if they are Decimals; bytes would become str."""
     pending: list[Any] = [value]
     while pending:
         item = pending.pop()
         if isinstance(item, float) and (item != item or item in (float("inf"), float("-inf"))):
             raise ValidationFailed(f"{_text(what)} holds {item}, which JSON cannot carry: send None or a str instead.")
+        if isinstance(item, Decimal) and not item.is_finite():
+            raise ValidationFailed(f"{_text(what)} holds {item}, which JSON cannot carry: send None or a str instead.")
         if isinstance(item, (bytes, bytearray, memoryview)):
-            raise ValidationFailed(
-                f"{_text(what)} holds bytes, which JSON cannot carry: decode them, or send a file's path."
-            )
+            raise _holds_bytes(what)
         if isinstance(item, BaseModel):
             pending.extend(item.__dict__.values())
         elif dataclasses.is_dataclass(item):

@@ -10,7 +10,7 @@ from agentq_nb import number_options
 from agentq_nb.actions import Action
 from agentq_nb.client import queues
 from agentq_nb.client.access import Access
-from agentq_nb.client.desk import LocalDesk
+from agentq_nb.client.desk import LocalDesk, standing_of
 from agentq_nb.declarations import Body, Queue, Reply
 from agentq_nb.errors import MessageTooLarge, NoHost, ValidationFailed
 from agentq_nb.host import Host
@@ -161,7 +161,7 @@ class ActorHandle:
             await self._prepare(host)
         if not wait:
             return Receipt(await host.enter(host.offer, offer), self._desk)
-        return result_of(await host.enter(host.offer_and_wait, offer, timeout), declared.reply)
+        return result_of(await standing_of(host, await host.enter(host.offer_and_wait, offer, timeout), explained=True))
 
     async def _prepare(self, host: Host) -> None:
         if self._must_exist:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from agentq_nb.commands.scene import Command, Scene, Where
 from agentq_nb.commands.sheets import Sheet
-from agentq_nb.commands.words import BadWords, flag, option
+from agentq_nb.commands.words import BadWords, flag, option, word
 from agentq_nb.errors import ValidationFailed
 from agentq_nb.keep_alive import KeepAliveMode, keep_alive_mode
 from agentq_nb.threads import in_long_thread
@@ -108,6 +108,25 @@ class Status(Command):
         if registry is None:
             return Sheet(notes=["No host runs in this kernel. Start one: %agentq start"])
         return await registry.status()
+
+
+def _on_or_off(text: str) -> str:
+    if text not in ("on", "off"):
+        raise ValueError("on or off")
+    return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alerts(Command):
+    """Switch the line after a cell that names what failed since the last one on or off."""
+
+    name: ClassVar[str] = "alerts"
+    where: ClassVar[Where] = "kernel"
+
+    switch: str = word("on|off", "whether it is printed", convert=_on_or_off)
+
+    async def run(self, scene: Scene) -> None:
+        scene.alert(self.switch == "on")
 
 
 @dataclass(frozen=True, kw_only=True)

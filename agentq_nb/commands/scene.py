@@ -55,6 +55,10 @@ class Scene(Protocol):
         """
         ...
 
+    def alert(self, on: bool) -> None:
+        """Whether a line after each cell names what failed. Raises NoHost where there are no cells."""
+        ...
+
     def dashboard(self) -> object:
         """A live view of the host. Raises NoHost."""
         ...

@@ -13,7 +13,7 @@ from agentq_nb.commands.demonstrating import Demo
 from agentq_nb.commands.doctor import Doctor
 from agentq_nb.commands.equipping import Agents
 from agentq_nb.commands.explaining import Help
-from agentq_nb.commands.hosting import Actors, Start, Status, Stop
+from agentq_nb.commands.hosting import Actors, Alerts, Start, Status, Stop
 from agentq_nb.commands.looking import Dead, Results, Show
 from agentq_nb.commands.scene import Command
 from agentq_nb.commands.sending import Ask, Cancel, Retry, Send
@@ -28,6 +28,7 @@ COMMANDS: dict[str, type[Command]] = {
         Stop,
         Status,
         Actors,
+        Alerts,
         Dashboard,
         Send,
         Ask,

@@ -10,6 +10,7 @@ from agentq_nb.mailboxes import rows
 from agentq_nb.mailboxes.ledger import Ledger
 from agentq_nb.mailboxes.memory import Box, Entry, Pausing
 from agentq_nb.mailboxes.protocol import Commit, FinalStatus, Settlement, StoredResult
+from agentq_nb.messages import brief
 from agentq_nb.store import Row
 
 
@@ -100,6 +101,7 @@ def _repeat(entry: Entry, settlement: Settlement, due: float) -> None:
         entry.failures += 1
         entry.ended += 1
         entry.crashes = 0
+        entry.problem = brief(settlement.error)
         entry.front, entry.due, entry.in_order = settlement.front, due, settlement.in_order
     else:
         entry.front, entry.due = True, 0.0

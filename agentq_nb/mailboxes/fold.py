@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentq_nb.mailboxes.memory import LARGEST_BODY, Box, Entry
+from agentq_nb.mailboxes.memory import DIED, LARGEST_BODY, Box, Entry
+from agentq_nb.messages import brief
 from agentq_nb.naming import ActorId, MessageId
 from agentq_nb.store import EventLog
 
@@ -90,12 +91,14 @@ def _change(entry: Entry, order: int, kind: str, data: str) -> None:
         entry.running, entry.failures, entry.crashes = False, entry.failures + 1, 0
         entry.ended += 1
         entry.suspicion = 0
+        entry.problem = brief(facts.get("error"))
         entry.due, entry.front, entry.in_order = facts["due"], facts["front"], facts["in_order"]
     elif kind == "message.released":
         entry.running, entry.front, entry.due, entry.suspicion = False, True, 0.0, 0
     elif kind == "message.crashed":
         facts = json.loads(data)
         entry.running, entry.front, entry.due = False, True, 0.0
+        entry.problem = DIED
         entry.crashes, entry.suspicion = facts["crashes"], facts.get("suspicion", 0)
         entry.ended += 1
     elif kind == "message.cancel_requested":
@@ -103,4 +106,5 @@ def _change(entry: Entry, order: int, kind: str, data: str) -> None:
     elif kind == "message.redelivered":
         entry.running = entry.cancelling = entry.front = entry.in_order = False
         entry.failures = entry.crashes = entry.ended = entry.suspicion = 0
+        entry.problem = None
         entry.due, entry.order = 0.0, order

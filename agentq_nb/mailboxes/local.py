@@ -20,7 +20,7 @@ from agentq_nb.mailboxes.accepting import accept
 from agentq_nb.mailboxes.fold import Memory
 from agentq_nb.mailboxes.lease import LocalLease
 from agentq_nb.mailboxes.ledger import Ledger
-from agentq_nb.mailboxes.memory import Entry
+from agentq_nb.mailboxes.memory import DIED, Entry
 from agentq_nb.mailboxes.protocol import Accepted, Change, DeadLetters, Offer, QueueStatus, StoredResult
 from agentq_nb.mailboxes.suspects import is_to_blame
 from agentq_nb.mailboxes.wakeful import Wakeful
@@ -114,6 +114,7 @@ class LocalMailboxes:
         else:
             entry.suspicion += 1
         entry.ended += 1
+        entry.problem = DIED
         return rows.of_message("message.crashed", entry, {"crashes": entry.crashes, "suspicion": entry.suspicion})
 
     # --- keeping ------------------------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ Rank: TypeAlias = tuple[bool, int, int]
 LARGEST_BODY = 64 << 10
 """Bytes of the largest body that is kept in memory. A larger one is read from the log when it is handed out."""
 
+DIED = "The kernel died while it was handled."
+
 # A message that was cancelled and put back has the rank of its former self, which may still lie in the heap.
 _serial = itertools.count()
 
@@ -63,6 +65,8 @@ class Entry:
     """The place in the log before which it is not to be found."""
     starts: int = 0
     """How often it was handed out: tells a late settlement from a current one."""
+    problem: str | None = None
+    """How its last attempt failed, in short."""
     old: bool = False
     """It was there when the file was opened."""
     shelf: Shelf = field(init=False)

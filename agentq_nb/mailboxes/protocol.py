@@ -105,7 +105,11 @@ class Commit(NamedTuple):
 
 
 class StoredResult(NamedTuple):
-    """What is known of a message: ``reply`` is JSON, ``error`` a JSON object."""
+    """What is known of a message: ``reply`` is JSON, ``error`` a JSON object.
+
+    Of one that is not settled, and left out by a keeper that does not know it: ``due``, in seconds since 1970;
+    ``problem``, how its last attempt failed, in short.
+    """
 
     message: MessageId
     actor: ActorId
@@ -114,6 +118,8 @@ class StoredResult(NamedTuple):
     attempts: int = 0
     reply: bytes | None = None
     error: dict[str, Any] | None = None
+    due: float | None = None
+    problem: str | None = None
 
 
 class Cancel(NamedTuple):

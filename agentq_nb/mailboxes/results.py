@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from agentq_nb.errors import Unavailable
+from agentq_nb.failures import FAILURES
 from agentq_nb.mailboxes.protocol import MessageStatus, StoredResult
 from agentq_nb.naming import MessageId
 
@@ -52,6 +53,8 @@ class Results:
                 for future in self._waiting.pop(result.message, ()):
                     if not future.done():
                         future.set_result(result)
+            if result.status == "failed":
+                FAILURES.note_message(result.message, result.actor, result.queue, result.error)
 
     def _remember(self, result: StoredResult) -> None:
         if result.reply is None or len(result.reply) <= _LARGEST_REMEMBERED_BYTES:

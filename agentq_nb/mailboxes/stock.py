@@ -270,7 +270,8 @@ class Stock:
         elif entry.due > self._clock.time():
             status = "delayed"
         attempts = entry.ended + (1 if entry.running else 0)
-        return StoredResult(entry.id, entry.actor, entry.queue, status, attempts)
+        due = entry.due if status == "delayed" else None
+        return StoredResult(entry.id, entry.actor, entry.queue, status, attempts, due=due, problem=entry.problem)
 
     def exists(self, actor: ActorId) -> bool:
         box = self.boxes.get(actor)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentq_nb.installed import RestartNeeded, check_loaded
 from agentq_nb.notebook import forms
+from agentq_nb.notebook.alerts import Alerts
 from agentq_nb.notebook.completing import Completion
 from agentq_nb.notebook.dashboard.shown import settle_all
 from agentq_nb.notebook.deploying import Deployments
@@ -50,7 +51,8 @@ class _Extension:
         self._shell = shell
         self._rewriter = Rewriter(shell)
         self._deployments = Deployments(shell.user_ns)
-        scene = KernelScene(shell, self._deployments)
+        self._alerts = Alerts(shell)
+        scene = KernelScene(shell, self._deployments, self._alerts)
         self._magics = Magics(shell, scene)
         self._completion = Completion(shell, scene)
         self._parents = Parents(getattr(shell, "kernel", None))
@@ -60,6 +62,8 @@ class _Extension:
             ("post_run_cell", self._rewriter.cell_ends),
             ("pre_run_cell", self._deployments.cell_begins),
             ("post_run_cell", self._deployments.cell_ends),
+            ("pre_run_cell", self._alerts.cell_begins),
+            ("post_run_cell", self._alerts.cell_ends),
         ]
 
     def install(self) -> None:
@@ -74,6 +78,8 @@ class _Extension:
                 undo.callback(self._shell.events.unregister, event, call)
             self._deployments.install()
             undo.callback(self._deployments.remove)
+            self._alerts.install()
+            undo.callback(self._alerts.remove)
             self._completion.install()
             undo.callback(self._completion.remove)
             undo.callback(forms.remove, self._shell)

@@ -18,6 +18,7 @@ from agentq_nb.places import notebook_path, store_path
 if TYPE_CHECKING:
     from agentq_nb.commands.scene import Command
     from agentq_nb.keep_alive import KeepAliveMode
+    from agentq_nb.notebook.alerts import Alerts
     from agentq_nb.notebook.deploying import Deployments
     from agentq_nb.notebook.shell import Shell
     from agentq_nb.registry import Registry
@@ -28,8 +29,9 @@ class KernelScene:
 
     in_kernel = True
 
-    def __init__(self, shell: Shell, deployments: Deployments) -> None:
+    def __init__(self, shell: Shell, deployments: Deployments, alerts: Alerts) -> None:
         self._shell = shell
+        self._alerts = alerts
         self._deployments = deployments
         self._local: Mapping[str, Any] = {}
 
@@ -113,6 +115,10 @@ class KernelScene:
         await registry.start(accept_loss=accept_loss, background=background or None, new=new)
         self._deployments.registers_new = True
         return registry
+
+    def alert(self, on: bool) -> None:
+        """Whether a line after each cell names what failed."""
+        self._alerts.on = on
 
     def dashboard(self) -> object:
         """A live view of the host. Raises NoHost."""

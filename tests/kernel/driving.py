@@ -98,6 +98,8 @@ class Kernel:
     ) -> None:
         self.cwd = Path(cwd)
         self.background = background
+        self.has_reader = False
+        """Whether cells are run as front ends for people run them: those can be asked for input."""
         self._environment = dict(environment or {})
         self._manager: KernelManager | None = None
         self._client: BlockingKernelClient | None = None
@@ -187,7 +189,7 @@ class Kernel:
         assert self._client is not None
         code = in_background(code) if self.background else code
         identity = self._client.execute(
-            code, allow_stdin=False, stop_on_error=True, silent=silent, store_history=store_history
+            code, allow_stdin=self.has_reader, stop_on_error=True, silent=silent, store_history=store_history
         )
         self._cells[identity] = CellResult(code)
         return self._cells[identity]

@@ -33,7 +33,7 @@ def _result(result: Result[Any]) -> Sheet:
     if result.error:
         texts.append(("Error", error_text(result.error)))
     facts = [("status", tone(result.status)), ("message", result.message_id), ("attempts", result.attempts)]
-    return Sheet(facts=facts, texts=texts)
+    return Sheet(facts=facts, texts=texts, notes=[result.reason] if result.reason else [])
 
 
 @shows(Message)
