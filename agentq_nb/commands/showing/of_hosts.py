@@ -46,7 +46,7 @@ def _host(status: HostStatus) -> Sheet:
         facts.append(("waiting work", Cell(f"for {names}: run the cells that define these actors", "busy")))
     if status.stall:
         stood = f"{duration(status.stall.seconds)} at {moment_text(status.stall.began)} UTC, {status.stall.place}"
-        facts.append(("stood still", Cell(f"{stood}. {advice(status.background)}", "busy")))
+        facts.append(("stood still", Cell(f"{stood}. {advice(status.stall, status.background)}", "busy")))
     return Sheet(
         title="agentq host",
         facts=facts,
