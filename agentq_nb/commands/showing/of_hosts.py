@@ -16,7 +16,7 @@ from agentq_nb.store import Table
 
 _MOST_ROWS = 200
 _TONED_COLUMNS = ("status", "outcome")
-_QUEUE_COLUMNS = ("queue", "waiting", "delayed", "running", "dead", "oldest")
+_QUEUE_COLUMNS = ("queue", "done", "failed", "waiting", "delayed", "running", "per min", "time left", "oldest")
 
 
 @shows(Registry)
@@ -70,7 +70,7 @@ def _actor(status: ActorStatus) -> Sheet:
         columns=_QUEUE_COLUMNS,
         rows=[_queue_cells(queue, queue.queue in status.orphaned) for queue in status.queues],
         empty="No messages.",
-        texts=[("Last error", error_text(status.last_error))] if status.last_error else (),
+        texts=[(_last_error(status), error_text(status.last_error))] if status.last_error else (),
     )
 
 
@@ -107,8 +107,10 @@ def _toned(columns: Sequence[str], row: Sequence[Any]) -> list[Any]:
 
 def _rows(actor: ActorStatus) -> list[tuple[object, ...]]:
     error = headline(actor.last_error) if actor.last_error else ""
-    problem = Cell(error, "bad") if error and not actor.recovered else error
-    queues = [_queue_cells(queue, queue.queue in actor.orphaned) for queue in actor.queues] or [("",) * 6]
+    problem = Cell(error, "bad") if error and not actor.recovered else ""
+    queues = [_queue_cells(queue, queue.queue in actor.orphaned) for queue in actor.queues] or [
+        ("",) * len(_QUEUE_COLUMNS)
+    ]
     first, *others = queues
     state = tone(actor.state)
     return [(actor.actor_id, state, *first, problem), *(("", "", *queue, "") for queue in others)]
@@ -117,8 +119,16 @@ def _rows(actor: ActorStatus) -> list[tuple[object, ...]]:
 def _queue_cells(queue: QueueStatus, orphaned: bool = False) -> tuple[object, ...]:
     remarks = [*(["not declared any more"] if orphaned else []), *([_paused(queue)] if queue.paused else [])]
     name = Cell(f"{queue.queue} ({', '.join(remarks)})", "busy") if remarks else queue.queue
-    dead = Cell(str(queue.dead), "bad") if queue.dead else ""
-    return (name, queue.ready, queue.delayed, queue.running, dead, duration(queue.oldest))
+    done = f"{queue.done:,} of {queue.total:,}" if queue.total else ""
+    failed = Cell(str(queue.dead), "bad") if queue.dead else ""
+    pace = f"{queue.per_minute:,.{0 if queue.per_minute >= 10 else 1}f}" if queue.per_minute else ""
+    left = duration(None if queue.time_left is None else round(queue.time_left))
+    counts = (queue.ready, queue.delayed, queue.running)
+    return (name, done, failed, *counts, pace, left, duration(queue.oldest))
+
+
+def _last_error(status: ActorStatus) -> str:
+    return "Last error; a message was completed since" if status.recovered else "Last error"
 
 
 def _paused(queue: QueueStatus) -> str:

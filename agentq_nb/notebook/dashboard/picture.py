@@ -78,20 +78,25 @@ def _head(host: Row, sections: Sections, at: float) -> Sheet:
 def _queues(queues: Sequence[Row], at: float) -> Sheet:
     return Sheet(
         title="Queues",
-        columns=("actor", "queue", "waiting", "running", "dead", "handled", "oldest"),
+        columns=("actor", "queue", "done", "failed", "waiting", "running", "oldest"),
         rows=[
             (
                 row["actor"],
                 Cell(f"{row['queue']} (paused)", "busy") if row["paused"] else row["queue"],
+                _progress(row),
+                Cell(str(row["dead"]), "bad") if row["dead"] else "",
                 row["ready"] + row["delayed"],
                 row["running"],
-                Cell(str(row["dead"]), "bad") if row["dead"] else "",
-                row["handled"],
                 duration(None if row["oldest_at"] is None else max(0.0, at - row["oldest_at"])),
             )
             for row in queues
         ],
     )
+
+
+def _progress(row: Row) -> str:
+    done = row["completed"] + row["dead"]
+    return f"{done:,} of {done + row['ready'] + row['delayed'] + row['running']:,}"
 
 
 def _sessions(sessions: Sequence[Row]) -> Sheet:
