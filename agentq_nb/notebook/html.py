@@ -36,7 +36,7 @@ _LONG_TEXT = (
     f"margin:2px 0;max-height:24em;overflow:auto;unicode-bidi:isolate;background:transparent;color:inherit;{_PROSE}"
 )
 # In characters: what is shorter stays on one line, what is longer is wrapped between two widths.
-_SHORT, _NARROWEST, _WIDEST = 40, 24, 60
+_SHORT, _NARROWEST, _WIDEST = 24, 16, 60
 
 
 def as_html(sheet: Sheet) -> str:

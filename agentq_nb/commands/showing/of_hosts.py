@@ -17,6 +17,7 @@ from agentq_nb.store import Table
 _MOST_ROWS = 200
 _TONED_COLUMNS = ("status", "outcome")
 _QUEUE_COLUMNS = ("queue", "done", "failed", "waiting", "delayed", "running", "per min", "time left", "oldest")
+_SELDOM = ("failed", "delayed", "per min", "time left")
 
 
 @shows(Registry)
@@ -47,11 +48,13 @@ def _host(status: HostStatus) -> Sheet:
     if status.stall:
         stood = f"{duration(status.stall.seconds)} at {moment_text(status.stall.began)} UTC, {status.stall.place}"
         facts.append(("stood still", Cell(f"{stood}. {advice(status.stall, status.background)}", "busy")))
+    rows = [row for actor in status.actors[:_MOST_ROWS] for row in _rows(actor)]
+    columns, rows = _without_empty(("actor", "state", *_QUEUE_COLUMNS, "problem"), rows)
     return Sheet(
         title="agentq host",
         facts=facts,
-        columns=("actor", "state", *_QUEUE_COLUMNS, "problem"),
-        rows=[row for actor in status.actors[:_MOST_ROWS] for row in _rows(actor)],
+        columns=columns,
+        rows=rows,
         empty="No actor has been used yet.",
         notes=[*status.notices, *_left_out(len(status.actors), "actors")],
     )
@@ -114,6 +117,16 @@ def _rows(actor: ActorStatus) -> list[tuple[object, ...]]:
     first, *others = queues
     state = tone(actor.state)
     return [(actor.actor_id, state, *first, problem), *(("", "", *queue, "") for queue in others)]
+
+
+def _without_empty(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> tuple[list[str], list[list[object]]]:
+    """A table of many columns fits into a page when those are left out that say nothing."""
+    shown = [
+        place
+        for place, column in enumerate(columns)
+        if column not in _SELDOM or any(row[place] not in ("", 0) for row in rows)
+    ]
+    return [columns[place] for place in shown], [[row[place] for place in shown] for row in rows]
 
 
 def _queue_cells(queue: QueueStatus, orphaned: bool = False) -> tuple[object, ...]:

@@ -897,7 +897,7 @@ class Messages {
     const below = make("tr", { class: "aq-detail", hidden: true }, detail);
     const unfold = async (wanted) => {
       open = wanted;
-      setAttribute(toggle, "aria-expanded", open);
+      setAttribute(toggle, "aria-expanded", String(open));
       show(below, open);
       detail.replaceChildren();
       if (!open) return;
