@@ -41,7 +41,9 @@ def test_every_notebook_runs_in_jupyterlab_and_is_readable_afterwards_without_a_
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_notebook_runs_in_notebook_7(notebook7: Lab, notebook: Path) -> None:
-    copy = Path(shutil.copy(notebook, notebook7.server.root))
+    folder = notebook7.server.root / notebook.stem
+    folder.mkdir()
+    copy = Path(shutil.copy(notebook, folder))
     notebook7.open(copy)
     notebook7.run_all(timeout=240)
     if "%agentq dashboard" in [cell.source for cell in notebook7.cells]:

@@ -17,7 +17,7 @@ from agentq_nb.store import Table
 _MOST_ROWS = 200
 _TONED_COLUMNS = ("status", "outcome")
 _QUEUE_COLUMNS = ("queue", "done", "failed", "waiting", "delayed", "running", "per min", "time left", "oldest")
-_SELDOM = ("failed", "delayed", "per min", "time left")
+_SELDOM = ("failed", "delayed", "per min", "time left", "oldest", "problem")
 
 
 @shows(Registry)
@@ -134,7 +134,7 @@ def _queue_cells(queue: QueueStatus, orphaned: bool = False) -> tuple[object, ..
     name = Cell(f"{queue.queue} ({', '.join(remarks)})", "busy") if remarks else queue.queue
     done = f"{queue.done:,} of {queue.total:,}" if queue.total else ""
     failed = Cell(str(queue.dead), "bad") if queue.dead else ""
-    pace = f"{queue.per_minute:,.{0 if queue.per_minute >= 10 else 1}f}" if queue.per_minute else ""
+    pace = (queue.per_minute if queue.per_minute < 10 else round(queue.per_minute)) or ""
     left = duration(None if queue.time_left is None else round(queue.time_left))
     counts = (queue.ready, queue.delayed, queue.running)
     return (name, done, failed, *counts, pace, left, duration(queue.oldest))

@@ -22,7 +22,7 @@ def status(*actors: ActorStatus, stall: Stall | None = None) -> HostStatus:
 def test_a_queue_is_shown_with_what_is_done_what_failed_how_fast_it_goes_and_the_time_left() -> None:
     sheet = sheet_of(status(ActorStatus("worker/main", "worker", "awake", queues=[QUEUE])))
     row = dict(zip(sheet.columns, sheet.rows[0], strict=True))
-    assert (row["done"], row["failed"], row["per min"]) == ("12 of 32", Cell("2", "bad"), "10")
+    assert (row["done"], row["failed"], row["per min"]) == ("12 of 32", Cell("2", "bad"), 10)
     assert (row["time left"], row["oldest"]) == ("2 min", "1 min 15 s")
 
 
