@@ -27,7 +27,7 @@ from agentq_nb.mailboxes.retention import Retention
 from agentq_nb.places import VARIABLE, workspaces_path
 from agentq_nb.programs import this_program
 from agentq_nb.store import EventLog
-from agentq_nb.threads import in_long_thread, in_thread
+from agentq_nb.threads import in_long_thread, in_thread, rest
 from agentq_nb.upkeep import Part
 
 
@@ -216,6 +216,7 @@ class Home:
                 await asyncio.wrap_future(thread.gone)
         if self._host is host:
             self._host = self._thread = None
+        rest()
         return None if self._keeper is None else self._keeper.log.loss
 
     def at_exit(self) -> None:

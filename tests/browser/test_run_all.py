@@ -36,6 +36,8 @@ def test_every_notebook_runs_in_jupyterlab_and_is_readable_afterwards_without_a_
         assert lab.notebook.locator(".agentq").all_inner_texts() == forms
         assert lab.notebook.get_by_text("Error displaying widget").count() == 0
     lab.set_width(WIDE)
+    wider = "nodes => nodes.filter(node => node.scrollWidth > node.clientWidth + 1).map(node => node.innerText.slice(0, 80))"
+    assert lab.notebook.locator(".agentq div").evaluate_all(wider) == [], "something is cut at the right"
     lab.screenshots(f"{notebook.stem}-dark-untrusted")
 
 
