@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import json
+import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -23,9 +24,10 @@ from agentq_nb.loop_thread import LoopThread
 from agentq_nb.mailboxes.local import LocalMailboxes
 from agentq_nb.mailboxes.mending import Mender
 from agentq_nb.mailboxes.retention import Retention
-from agentq_nb.places import workspaces_path
+from agentq_nb.places import VARIABLE, workspaces_path
+from agentq_nb.programs import this_program
 from agentq_nb.store import EventLog
-from agentq_nb.threads import in_long_thread, in_thread
+from agentq_nb.threads import in_long_thread, in_thread, rest
 from agentq_nb.upkeep import Part
 
 
@@ -35,9 +37,12 @@ class Home:
     To be used from any loop and thread.
 
     :param classes: those the host begins with, read when it is started.
+    :param guessed: nobody chose the file, so another program may have come to it by the same guess.
     """
 
-    def __init__(self, store: Path, notebook: Path | None, classes: Mapping[str, type[Actor]]) -> None:
+    def __init__(
+        self, store: Path, notebook: Path | None, classes: Mapping[str, type[Actor]], *, guessed: bool = False
+    ) -> None:
         self.background = False
         """Where the next host is to live: in the background, or in the loop in which it is started."""
         self.retention: float | None = None
@@ -45,6 +50,10 @@ class Home:
         self.keep_alive_settings = KeepAliveSettings()
         self._store = store
         self._holder = {"notebook": str(notebook)} if notebook else {}
+        self._program = this_program(notebook)
+        self._guessed = guessed
+        self._shared: str | None = None
+        """Which other program had the file before, in sentences."""
         self._classes = classes
         self._host: Host | None = None
         self._thread: LoopThread | None = None
@@ -91,9 +100,9 @@ class Home:
 
     @property
     def notices(self) -> list[str]:
-        """How the host before this one ended, and whether the kernel is still kept alive, in sentences."""
+        """Whose the file was, how the host before this one ended, and whether the kernel is still kept alive."""
         kept = self._keep_alive.notice if self._keep_alive is not None and self.running else None
-        return [said for said in (self._end_before, kept) if said]
+        return [said for said in (self._shared, self._end_before, kept) if said]
 
     @property
     def keeps_alive(self) -> bool:
@@ -165,7 +174,10 @@ class Home:
         log = await in_long_thread(open_log)
         try:
             before = await in_thread(_last_of_host, log)
-            keeper = await LocalMailboxes.open(log, facts={"version": _version(), **self._holder})
+            self._shared = await in_thread(_shared_with, log, self._program, self._store) if self._guessed else None
+            keeper = await LocalMailboxes.open(
+                log, facts={"version": _version(), "program": self._program, **self._holder}
+            )
         except BaseException:
             await in_long_thread(log.close)
             raise
@@ -182,6 +194,8 @@ class Home:
         host.client = Client(lambda: host)
         await host.start()
         self._keeper, self._keep_alive = keeper, keep_alive
+        if self._shared and show_activity is None:  # outside a kernel nothing shows notices
+            print(self._shared, file=sys.stderr)
         self._end_before = before and end_of_host_before(*before, keeper.unfinished)
         return host
 
@@ -202,6 +216,7 @@ class Home:
                 await asyncio.wrap_future(thread.gone)
         if self._host is host:
             self._host = self._thread = None
+        rest()
         return None if self._keeper is None else self._keeper.log.loss
 
     def at_exit(self) -> None:
@@ -233,6 +248,18 @@ def _last_of_host(log: EventLog) -> tuple[str, float, dict[str, Any]] | None:
     if kind == "host.started":
         time = log.fetch("select epoch(max(time)) from events")[0][0]
     return kind, time, json.loads(data or "{}")
+
+
+def _shared_with(log: EventLog, program: str, store: Path) -> str | None:
+    """Which other program had the log before this one, in sentences. Blocks."""
+    found = log.fetch("select data->>'$.program' from events where kind = 'host.started' order by seq desc limit 1")
+    other = found[0][0] if found else None
+    if other is None or other == program:
+        return None
+    return (
+        f"{store} was used by {other} before, and now by {program}: their messages, actors and keys are the same. "
+        f"Give one of them a file of its own: setup(store=PATH), %agentq start --store PATH, or the variable {VARIABLE}."
+    )
 
 
 def _version() -> str:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from agentq_nb.programs import executed_notebook, is_kernel, parent_command
+
 SUFFIX = ".agentq.duckdb"
 """The store of ``analysis.ipynb`` is ``analysis.agentq.duckdb``."""
 
@@ -66,9 +68,14 @@ def notebook_path(environ: Mapping[str, str], user_namespace: Mapping[str, Any])
     """The absolute path of the notebook that runs in this kernel, as far as its front end says.
 
     VS Code says it in the namespace, JupyterLab and Notebook in the environment (there it keeps the old name after a
-    rename, until the kernel restarts). None elsewhere: nbconvert, papermill, Colab, a console.
+    rename, until the kernel restarts), papermill and nbconvert by the words that they were called with. None elsewhere:
+    Colab, a console, a program that executes notebooks.
     """
-    said = user_namespace.get("__vsc_ipynb_file__") or environ.get("JPY_SESSION_NAME")
+    launcher = parent_command(environ)
+    if (executed := executed_notebook(launcher)) is not None:
+        return executed
+    in_environment = None if is_kernel(launcher) else environ.get("JPY_SESSION_NAME")
+    said = user_namespace.get("__vsc_ipynb_file__") or in_environment
     if not isinstance(said, str):
         return None
     path = Path(said)

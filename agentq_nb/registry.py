@@ -65,7 +65,7 @@ class Registry:
         """Called when the host has stopped, before :meth:`stop` returns, in the loop of whoever stopped it."""
         self._classes: dict[str, type[Actor]] = {}
         self._undeployed: dict[str, type[Actor]] = {}
-        self.home = Home(store, notebook, self._classes)
+        self.home = Home(store, notebook, self._classes, guessed=bool(notices))
 
     @property
     def classes(self) -> Mapping[str, type[Actor]]:

@@ -7,25 +7,58 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 _LOOK_EVERY = 0.25
 STALL = 1.0
 """Seconds of standing still that are worth a word."""
+_SUSPENDED = "the whole process was suspended: the machine slept, or a signal stopped the kernel"
+_CLOCK_WITH_SLEEP = getattr(time, "CLOCK_BOOTTIME", None) or time.CLOCK_MONOTONIC_RAW
+"""A clock that goes on while the machine sleeps: Linux has the first, on macOS the second one does."""
 
 
 @dataclass(frozen=True)
 class Stall:
-    """One time the loop stood still: for how many ``seconds``, when it began (since 1970), and the line it stood in."""
+    """One time the loop stood still: for how many ``seconds``, when it began (since 1970), and the line it stood in.
+
+    :ivar suspended: no code is to blame: the whole process did not run.
+    """
 
     seconds: float
     began: float
     place: str
+    suspended: bool = False
 
 
-def advice(background: bool) -> str:
-    """What to do about code that blocks the loop of a host, which has a thread of its own or not."""
+class Suspensions:
+    """Tells a process that was suspended from one whose loop is blocked: all its threads are late, and none computed."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = lambda: time.clock_gettime(_CLOCK_WITH_SLEEP),
+        computed: Callable[[], float] = time.process_time,
+    ) -> None:
+        self._clock = clock
+        self._computed = computed
+        self._before = clock(), computed()
+
+    def since_last(self, expected: float) -> float:
+        """For how many seconds this process did not run since the last call, which was to be ``expected`` seconds ago.
+
+        A thread is late as well while another one holds the interpreter's lock; then the process used the CPU.
+        """
+        (then, had_computed), now, computed = self._before, self._clock(), self._computed()
+        self._before = now, computed
+        late = now - then - expected
+        return late if late > STALL and computed - had_computed < late / 2 else 0.0
+
+
+def advice(stall: Stall, background: bool) -> str:
+    """What to do about what made the loop of a host stand still, which has a thread of its own or not."""
+    if stall.suspended:
+        return "Work goes on by itself once the process runs again."
     if background:
         return "An actor's code blocks all actors: await in it, or put what takes long into self.in_thread(...)."
     return "Cells that block stop all actors, unless the host has a thread of its own: %agentq start --background"
@@ -77,7 +110,12 @@ class StallWatch:
     def _look_until(self, ended: threading.Event) -> None:
         place = ""
         began = 0.0
+        suspensions = Suspensions()
         while not ended.wait(_LOOK_EVERY):
+            if suspended := suspensions.since_last(_LOOK_EVERY):
+                self.last = Stall(suspended, time.time() - suspended, _SUSPENDED, suspended=True)
+                self._turned, place = time.monotonic(), ""  # the loop had no chance to turn
+                continue
             still = time.monotonic() - self._turned
             if still > STALL:
                 if not place:

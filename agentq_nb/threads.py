@@ -30,6 +30,8 @@ _MOST = 8
 """Short jobs at the same time. Each holds its thread for milliseconds."""
 _IDLE = 10.0
 """Seconds after which a thread without work ends."""
+_SOON = 0.2
+"""Seconds to wait for a thread that has nothing more to do."""
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -71,8 +73,11 @@ class Pool:
     def forget(self) -> None:
         """Begin without threads: in a forked child there are none."""
         self._lock = threading.Lock()
-        self._threads = 0
-        self._idle: list[queue.SimpleQueue[_Job]] = []
+        self._threads: dict[threading.Thread, Future[Any]] = {}
+        """Each with what it does, or did last."""
+        self._resting = False
+        """Nobody is expected to need a thread: those without work end at once."""
+        self._idle: list[queue.SimpleQueue[_Job | None]] = []
         """Where threads without work wait for it."""
         self._waiting: deque[_Job] = deque()
 
@@ -81,37 +86,62 @@ class Pool:
         future: Future[T] = Future()
         job = (future, partial(copy_context().run, function, *args, **kwargs))
         with self._lock:
+            self._resting = False
             if self._idle:
                 self._idle.pop().put(job)
-            elif self._most is None or self._threads < self._most:
-                threading.Thread(target=self._work, args=(job,), name=self._name, daemon=True).start()
-                self._threads += 1
+            elif self._most is None or len(self._threads) < self._most:
+                thread = threading.Thread(target=self._work, args=(job,), name=self._name, daemon=True)
+                thread.start()
+                self._threads[thread] = future
             else:
                 self._waiting.append(job)
         return future
 
+    def rest(self) -> None:
+        """End the threads without work, and wait for that: a program that forks afterwards finds none of them."""
+        with self._lock:
+            self._resting = True
+            idle, self._idle = self._idle, []
+            for inbox in idle:
+                inbox.put(None)
+            ending = [thread for thread, job in self._threads.items() if job.done()]
+            for thread in ending:
+                del self._threads[thread]
+        for thread in ending:
+            if thread is not threading.current_thread():
+                thread.join(_SOON)
+
     def _work(self, first: _Job) -> None:
         job: _Job | None = first
-        inbox: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         while job is not None:
             _do(*job)
             job = self._next(inbox)
 
-    def _next(self, inbox: queue.SimpleQueue[_Job]) -> _Job | None:
-        """What a thread does next; None: it is to end."""
+    def _next(self, inbox: queue.SimpleQueue[_Job | None]) -> _Job | None:
+        """What this thread does next; None: it is to end."""
         with self._lock:
             if self._waiting:
-                return self._waiting.popleft()
+                return self._took(self._waiting.popleft())
+            if self._resting:
+                self._threads.pop(threading.current_thread(), None)
+                return None
             self._idle.append(inbox)
         try:
-            return inbox.get(timeout=_IDLE)
+            job = inbox.get(timeout=_IDLE)
         except queue.Empty:
             with self._lock:
                 if inbox in self._idle:
                     self._idle.remove(inbox)
-                    self._threads -= 1
+                    self._threads.pop(threading.current_thread(), None)
                     return None
-            return inbox.get()
+            job = inbox.get()
+        with self._lock:
+            return None if job is None else self._took(job)
+
+    def _took(self, job: _Job) -> _Job:
+        self._threads[threading.current_thread()] = job[0]
+        return job
 
 
 def _do(future: Future[Any], call: Callable[[], Any]) -> None:
@@ -137,6 +167,13 @@ def _forget_all() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
+
+
+def rest() -> None:
+    """No host runs any more: see :meth:`Pool.rest`."""
+    for pool in (_short, _long):
+        pool.rest()
+
 
 _short = Pool("agentq work", _MOST)
 _long = Pool("agentq long work")

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from agentq_nb.mailboxes.pace import Pace
 from agentq_nb.naming import ActorId, MessageId, actor_name
 
 if TYPE_CHECKING:
@@ -107,6 +108,9 @@ class Shelf:
     """How many of ``ready`` are gone, at most."""
     handled: int = 0
     """How many completed or failed for good since this memory began."""
+    completed: int = 0
+    """How many of them completed."""
+    pace: Pace = field(default_factory=Pace)
 
     def add(self, entry: Entry) -> None:
         """Make it ready to be handed out: what comes again first, then by priority, then in the order of sending."""

@@ -179,6 +179,7 @@ class QueueStatus(NamedTuple):
 
     Ready messages of a paused queue wait until it goes on, at ``paused_until`` (seconds since 1970; None: when resumed).
     ``handled`` counts those that completed or failed for good since the keeper began; it may begin again from 0.
+    ``completed`` counts those of them that completed; ``per_minute`` is how fast they go, over the last five minutes.
     """
 
     actor: ActorId
@@ -192,6 +193,24 @@ class QueueStatus(NamedTuple):
     paused: bool = False
     paused_until: float | None = None
     handled: int = 0
+    completed: int = 0
+    per_minute: float = 0.0
+
+    @property
+    def done(self) -> int:
+        """Messages that completed since the keeper began, and those that failed and are kept as dead letters."""
+        return self.completed + self.dead
+
+    @property
+    def total(self) -> int:
+        """Those that are done, and those still to come."""
+        return self.done + self.live
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds until what is due now is done, at the present pace. None: it is paused, or has no pace yet."""
+        due = self.ready + self.running
+        return None if self.paused or not due or not self.per_minute else 60 * due / self.per_minute
 
     @property
     def live(self) -> int:

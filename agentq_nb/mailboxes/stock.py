@@ -44,6 +44,7 @@ class Stock:
         self.keys = Keys()
         for entry in memory.entries.values():
             entry.shelf = self.shelf(entry.actor, entry.queue)
+            entry.shelf.pace.begin(self._clock.monotonic())
         for (actor, queue, key), message in memory.keys.items():
             self.keys.name((actor, queue, key), message)
         for actor, queue, until in memory.pauses:
@@ -86,6 +87,8 @@ class Stock:
         """Count an entry as live."""
         self.entries[entry.id] = entry
         entry.shelf = shelf
+        if not shelf.live:
+            shelf.pace.begin(self._clock.monotonic())
         shelf.live += 1
 
     def withdraw(self, entries: Iterable[Entry]) -> None:
@@ -162,7 +165,10 @@ class Stock:
         self.settled += 1
         shelf = entry.shelf
         shelf.live -= 1
-        shelf.handled += status in ("completed", "failed")
+        if status in ("completed", "failed"):
+            shelf.handled += 1
+            shelf.completed += status == "completed"
+            shelf.pace.note(self._clock.monotonic())
         if entry.running:
             del shelf.running[entry.id]
             entry.running = False
@@ -306,4 +312,6 @@ class Stock:
             paused=pause is not None,
             paused_until=None if pause is None or pause.due == math.inf else pause.due,
             handled=shelf.handled,
+            completed=shelf.completed,
+            per_minute=round(shelf.pace.per_minute(self._clock.monotonic()), 1),
         )

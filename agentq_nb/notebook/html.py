@@ -35,8 +35,10 @@ _PROSE = "white-space:pre-wrap;overflow-wrap:anywhere"
 _LONG_TEXT = (
     f"margin:2px 0;max-height:24em;overflow:auto;unicode-bidi:isolate;background:transparent;color:inherit;{_PROSE}"
 )
+# JupyterLab leaves only the first of these in notebooks that it does not trust; elsewhere the second one counts.
+_BREAKS_WORDS = "word-break:break-all;word-break:break-word"
 # In characters: what is shorter stays on one line, what is longer is wrapped between two widths.
-_SHORT, _NARROWEST, _WIDEST = 40, 24, 60
+_SHORT, _NARROWEST, _WIDEST = 24, 16, 60
 
 
 def as_html(sheet: Sheet) -> str:
@@ -99,6 +101,8 @@ def _cell(value: Any) -> str:
         style = f"{_LEFT};white-space:nowrap"
     else:
         style = f"{_LEFT};{_PROSE};min-width:{_NARROWEST}ch;max-width:{_WIDEST}ch"
+        if any(len(word) > _NARROWEST for word in text.split()):
+            style += f";{_BREAKS_WORDS}"
     return f'<td style="{style};{_tone(value)}">{text}</td>'
 
 

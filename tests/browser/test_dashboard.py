@@ -29,7 +29,7 @@ class Reviewer(Actor):
 
 async def writer(session, prompt):
     yield {"type": "tool_call", "text": "read auth.py"}
-    for number in range(400):
+    for number in range(2000):
         yield f"word{number} "
         await asyncio.sleep(0.05)
 
@@ -97,6 +97,49 @@ def test_it_moves_while_agents_work_in_every_theme_and_width(lab: Lab, folder: P
     button(shown, "Cancel prompt").click()
     expect(log).to_contain_text("cancelled")
     assert shown.evaluate("root => root.querySelectorAll('*').length") < 2000
+
+
+def test_it_counts_what_is_done_what_failed_and_all_and_cuts_nothing_off(lab: Lab, folder: Path) -> None:
+    shown = opened(lab, folder)
+    lab.run(
+        "for number in range(3): await reviewer.send('review', f'module_{number}.py')\n"
+        "await reviewer.send('review', 'missing.py', wait=True)\n"
+        "for _ in range(6): await reviewer.send('review', 'slow.py')"
+    )
+    expect(shown.locator("[data-tile=done]")).to_contain_text("4 of 10", timeout=30_000)
+    expect(shown.locator("[data-tile=dead]")).to_contain_text("1")
+    expect(shown.locator("[data-tile=left]")).to_contain_text(re.compile(r"\d"), timeout=30_000)
+    expect(shown.locator(".aq-queues .aq-progress").last).to_have_text("4 of 10")
+    for width in (WIDE, 1000, NARROW):
+        lab.page.set_viewport_size({"width": width, "height": 1400})
+        for long in ("23 h 59 min", "59 min 59 s"):
+            cut = shown.evaluate(
+                """(root, text) => [...root.querySelectorAll('td.aq-time, [data-tile] .aq-figure')]
+                    .filter(e => e.offsetParent)
+                    .filter(e => { e.textContent = text; return e.scrollWidth > e.clientWidth + 1; }).length""",
+                long,
+            )
+            assert cut == 0, f"{long} is cut at {width} pixels"
+        lab.screenshot(f"dashboard-figures-{width}")
+
+
+def test_a_click_anywhere_on_a_message_unfolds_it_and_another_folds_it(lab: Lab, folder: Path) -> None:
+    shown = opened(lab, folder)
+    lab.run("await reviewer.send('review', 'one.py', wait=True)")
+    row = shown.locator(".aq-messages tbody tr").first
+    expect(row).to_contain_text("one.py is fine", timeout=30_000)
+    toggle = row.get_by_role("button", name="show all about it")
+    assert "▸" in toggle.evaluate("node => getComputedStyle(node, '::before').content")
+    for cell in range(1, 5):
+        row.locator("td").nth(cell).click()
+        expect(toggle).to_have_attribute("aria-expanded", "true")
+        expect(shown.locator(".aq-detail:visible")).to_contain_text("one.py is fine")
+        lab.screenshot("dashboard-unfolded")
+        row.locator("td").nth(cell).click()
+        expect(toggle).to_have_attribute("aria-expanded", "false")
+        expect(shown.locator(".aq-detail:visible")).to_have_count(0)
+    toggle.click()
+    expect(toggle).to_have_attribute("aria-expanded", "true")
 
 
 def test_allow_lets_the_agent_go_on_and_refuse_does_not(lab: Lab, folder: Path) -> None:

@@ -36,12 +36,16 @@ def test_every_notebook_runs_in_jupyterlab_and_is_readable_afterwards_without_a_
         assert lab.notebook.locator(".agentq").all_inner_texts() == forms
         assert lab.notebook.get_by_text("Error displaying widget").count() == 0
     lab.set_width(WIDE)
+    wider = "nodes => nodes.filter(node => node.scrollWidth > node.clientWidth + 1).map(node => node.innerText.slice(0, 80))"
+    assert lab.notebook.locator(".agentq div").evaluate_all(wider) == [], "something is cut at the right"
     lab.screenshots(f"{notebook.stem}-dark-untrusted")
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_notebook_runs_in_notebook_7(notebook7: Lab, notebook: Path) -> None:
-    copy = Path(shutil.copy(notebook, notebook7.server.root))
+    folder = notebook7.server.root / notebook.stem
+    folder.mkdir()
+    copy = Path(shutil.copy(notebook, folder))
     notebook7.open(copy)
     notebook7.run_all(timeout=240)
     if "%agentq dashboard" in [cell.source for cell in notebook7.cells]:

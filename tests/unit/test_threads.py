@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import subprocess
+import sys
 import threading
 from contextvars import ContextVar
+from pathlib import Path
 
 import anyio
 import pytest
@@ -92,11 +94,73 @@ async def test_to_its_end_waits_for_the_thread_when_it_is_cancelled(how: str) ->
     assert task.cancelled() is (how == "asyncio")
 
 
-async def test_a_forked_child_has_threads_of_its_own() -> None:
+FORKED = """
+import asyncio, os
+from agentq_nb.threads import Pool
+
+async def main():
     pool = Pool("test", 1)
     await asyncio.wrap_future(pool.submit(int))
     child = os.fork()
     if child == 0:
         os._exit(pool.submit(int, 7).result(20))
-    _, status = await in_thread(os.waitpid, child, 0)
-    assert os.waitstatus_to_exitcode(status) == 7
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+asyncio.run(main())
+"""
+
+
+def test_a_forked_child_has_threads_of_its_own() -> None:
+    assert run_python("-W", "ignore", "-c", FORKED) == "7\n"  # Python warns of forks while threads run
+
+
+def test_a_pool_at_rest_has_no_threads_and_makes_them_again() -> None:
+    pool = Pool("resting")
+    assert [pool.submit(int, number).result(20) for number in range(3)] == [0, 1, 2]
+    gate, begun = threading.Event(), threading.Event()
+    held = pool.submit(lambda: (begun.set(), gate.wait(20)))
+    begun.wait(20)
+    pool.rest()
+    assert names("resting") == 1  # the one at work
+    gate.set()
+    held.result(20)
+    pool.rest()
+    until_none("resting")
+    assert pool.submit(int, 5).result(20) == 5
+
+
+RAN = """
+import asyncio, os, sys, threading
+from agentq_nb import setup
+
+async def main():
+    async with setup(store=sys.argv[1], background=sys.argv[2] == "background") as registry:
+        await registry.sql("select 1")
+
+asyncio.run(main())
+print([thread.name for thread in threading.enumerate() if thread is not threading.main_thread()])
+if os.fork() == 0:
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("place", ["foreground", "background"])
+def test_a_program_may_fork_without_a_warning_after_a_host_ran(place: str, tmp_path: Path) -> None:
+    assert run_python("-W", "error::DeprecationWarning", "-c", RAN, str(tmp_path / "a.duckdb"), place) == "[]\n"
+
+
+def run_python(*words: str) -> str:
+    ended = subprocess.run([sys.executable, *words], text=True, capture_output=True, check=False, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def names(name: str) -> int:
+    return sum(thread.name == name for thread in threading.enumerate())
+
+
+def until_none(name: str) -> None:
+    for thread in threading.enumerate():
+        if thread.name == name:
+            thread.join(20)
+    assert names(name) == 0

@@ -23,7 +23,7 @@ def checks(status: HostStatus | None) -> Iterator[Check]:
     yield from troubles(status)
     if status.stall:
         stood = f"{duration(status.stall.seconds)} at {moment_text(status.stall.began)} UTC, in {status.stall.place}"
-        yield Check("blocked loop", "notice", f"it stood still for {stood}", advice(status.background))
+        yield Check("blocked loop", "notice", f"it stood still for {stood}", advice(status.stall, status.background))
     if status.waiting_for:
         names = ", ".join(status.waiting_for)
         yield Check("waiting work", "notice", f"for {names}", "Run the cells that define these actors.")

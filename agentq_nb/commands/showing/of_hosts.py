@@ -16,7 +16,8 @@ from agentq_nb.store import Table
 
 _MOST_ROWS = 200
 _TONED_COLUMNS = ("status", "outcome")
-_QUEUE_COLUMNS = ("queue", "waiting", "delayed", "running", "dead", "oldest")
+_QUEUE_COLUMNS = ("queue", "done", "failed", "waiting", "delayed", "running", "per min", "time left", "oldest")
+_SELDOM = ("failed", "delayed", "per min", "time left", "oldest", "problem")
 
 
 @shows(Registry)
@@ -46,12 +47,14 @@ def _host(status: HostStatus) -> Sheet:
         facts.append(("waiting work", Cell(f"for {names}: run the cells that define these actors", "busy")))
     if status.stall:
         stood = f"{duration(status.stall.seconds)} at {moment_text(status.stall.began)} UTC, {status.stall.place}"
-        facts.append(("stood still", Cell(f"{stood}. {advice(status.background)}", "busy")))
+        facts.append(("stood still", Cell(f"{stood}. {advice(status.stall, status.background)}", "busy")))
+    rows = [row for actor in status.actors[:_MOST_ROWS] for row in _rows(actor)]
+    columns, rows = _without_empty(("actor", "state", *_QUEUE_COLUMNS, "problem"), rows)
     return Sheet(
         title="agentq host",
         facts=facts,
-        columns=("actor", "state", *_QUEUE_COLUMNS, "problem"),
-        rows=[row for actor in status.actors[:_MOST_ROWS] for row in _rows(actor)],
+        columns=columns,
+        rows=rows,
         empty="No actor has been used yet.",
         notes=[*status.notices, *_left_out(len(status.actors), "actors")],
     )
@@ -70,7 +73,7 @@ def _actor(status: ActorStatus) -> Sheet:
         columns=_QUEUE_COLUMNS,
         rows=[_queue_cells(queue, queue.queue in status.orphaned) for queue in status.queues],
         empty="No messages.",
-        texts=[("Last error", error_text(status.last_error))] if status.last_error else (),
+        texts=[(_last_error(status), error_text(status.last_error))] if status.last_error else (),
     )
 
 
@@ -107,18 +110,38 @@ def _toned(columns: Sequence[str], row: Sequence[Any]) -> list[Any]:
 
 def _rows(actor: ActorStatus) -> list[tuple[object, ...]]:
     error = headline(actor.last_error) if actor.last_error else ""
-    problem = Cell(error, "bad") if error and not actor.recovered else error
-    queues = [_queue_cells(queue, queue.queue in actor.orphaned) for queue in actor.queues] or [("",) * 6]
+    problem = Cell(error, "bad") if error and not actor.recovered else ""
+    queues = [_queue_cells(queue, queue.queue in actor.orphaned) for queue in actor.queues] or [
+        ("",) * len(_QUEUE_COLUMNS)
+    ]
     first, *others = queues
     state = tone(actor.state)
     return [(actor.actor_id, state, *first, problem), *(("", "", *queue, "") for queue in others)]
 
 
+def _without_empty(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> tuple[list[str], list[list[object]]]:
+    """A table of many columns fits into a page when those are left out that say nothing."""
+    shown = [
+        place
+        for place, column in enumerate(columns)
+        if column not in _SELDOM or any(row[place] not in ("", 0) for row in rows)
+    ]
+    return [columns[place] for place in shown], [[row[place] for place in shown] for row in rows]
+
+
 def _queue_cells(queue: QueueStatus, orphaned: bool = False) -> tuple[object, ...]:
     remarks = [*(["not declared any more"] if orphaned else []), *([_paused(queue)] if queue.paused else [])]
     name = Cell(f"{queue.queue} ({', '.join(remarks)})", "busy") if remarks else queue.queue
-    dead = Cell(str(queue.dead), "bad") if queue.dead else ""
-    return (name, queue.ready, queue.delayed, queue.running, dead, duration(queue.oldest))
+    done = f"{queue.done:,} of {queue.total:,}" if queue.total else ""
+    failed = Cell(str(queue.dead), "bad") if queue.dead else ""
+    pace = (queue.per_minute if queue.per_minute < 10 else round(queue.per_minute)) or ""
+    left = duration(None if queue.time_left is None else round(queue.time_left))
+    counts = (queue.ready, queue.delayed, queue.running)
+    return (name, done, failed, *counts, pace, left, duration(queue.oldest))
+
+
+def _last_error(status: ActorStatus) -> str:
+    return "Last error; a message was completed since" if status.recovered else "Last error"
 
 
 def _paused(queue: QueueStatus) -> str:

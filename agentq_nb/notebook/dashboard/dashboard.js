@@ -168,6 +168,19 @@ class Mirror {
     }
     return Math.max(0, points.at(-1)[2] - before[2]);
   }
+
+  // Seconds until what is due in a queue is done, at the pace since it had work; null where there is none to tell.
+  timeLeft(key) {
+    const row = this.sections.queues?.[key];
+    const points = this.history.get(key);
+    const due = row ? row.ready + row.running : 0;
+    if (!due || row.paused || !points?.length) return null;
+    const emptied = points.findLastIndex((point) => point[1] === 0);
+    const begun = points[Math.min(points.length - 1, Math.max(0, emptied))];
+    const handled = points.at(-1)[2] - begun[2];
+    const worked = this.elapsed - (points[emptied + 1]?.[0] ?? begun[0]);
+    return handled > 0 && worked >= 1 ? (due * worked) / handled : null;
+  }
 }
 
 // --- making and updating elements ------------------------------------------------------------------------------------
@@ -273,6 +286,9 @@ function duration(seconds) {
 }
 
 const clock = (time) => (time ? new Date(time * 1000).toLocaleTimeString([], { hour12: false }) : "");
+const done = (row) => (row.completed ?? 0) + row.dead;
+const total = (row) => done(row) + row.ready + row.delayed + row.running;
+const progress = (finished, all) => (all ? `${number(finished)} of ${number(all)}` : "–");
 const messages = (count) => `${number(count)} message${count === 1 ? "" : "s"}`;
 
 // --- the line of a queue ---------------------------------------------------------------------------------------------
@@ -329,10 +345,12 @@ class Tiles {
     this.values = {};
     this.node = make("div", { class: "aq-tiles" });
     for (const [key, label] of [
+      ["done", "done"],
+      ["dead", "failed"],
       ["waiting", "waiting"],
       ["running", "running"],
       ["rate", "done / min"],
-      ["dead", "dead letters"],
+      ["left", "time left"],
       ["oldest", "oldest"],
     ]) {
       this.values[key] = make("span", { class: "aq-figure" });
@@ -346,6 +364,9 @@ class Tiles {
     const sum = (count) => queues.reduce((total, [key, row]) => total + count(row, key), 0);
     const oldest = Math.min(...queues.map(([, row]) => row.oldest_at ?? Infinity));
     const dead = sum((row) => row.dead);
+    const left = Math.max(...queues.map(([key]) => mirror.timeLeft(key) ?? -1));
+    setText(this.values.done, progress(sum(done), sum(total)));
+    setText(this.values.left, left < 0 ? "–" : duration(left));
     setText(this.values.waiting, number(sum((row) => row.ready + row.delayed)));
     setText(this.values.running, number(sum((row) => row.running)));
     setText(this.values.rate, number(sum((_, key) => mirror.perMinute(key))));
@@ -449,6 +470,15 @@ class Requests {
 }
 
 const QUEUES_SHOWN = 10;
+const NUMBERS = [
+  ["done", "aq-progress"],
+  ["failed", ""],
+  ["waiting", ""],
+  ["running", ""],
+  ["per min", "aq-rate"],
+  ["time left", "aq-time"],
+  ["oldest", "aq-time"],
+];
 const byName = new Intl.Collator("en", { numeric: true });
 
 class Queues {
@@ -470,7 +500,7 @@ class Queues {
       make(
         "thead",
         {},
-        make("tr", {}, head("queue"), head("last minutes", "aq-wide"), head("waiting", "aq-number"), head("running", "aq-number"), head("dead", "aq-number"), head("per min", "aq-number"), head("oldest", "aq-number"), head("", "aq-actions")),
+        make("tr", {}, head("queue"), head("last minutes", "aq-wide"), ...NUMBERS.map(([label, kind]) => head(label, `aq-number ${kind}`)), head("", "aq-actions")),
       ),
       this.body,
     );
@@ -490,8 +520,8 @@ class Queues {
       actor,
     );
     const line = new Sparkline();
-    const cell = (label) => make("td", { class: "aq-number", "data-label": label });
-    const [waiting, running, dead, rate, oldest] = ["waiting", "running", "dead", "per min", "oldest"].map(cell);
+    const numbers = NUMBERS.map(([label, kind]) => make("td", { class: `aq-number ${kind}`, "data-label": label }));
+    const [finished, failed, waiting, running, rate, left, oldest] = numbers;
     let row = {};
     const pause = button("Pause", "", (event) => act(view, event.currentTarget, { deed: row.paused ? "resume" : "pause", key }));
     const question = make("span", { class: "aq-question" });
@@ -525,28 +555,27 @@ class Queues {
       {},
       make("th", { scope: "row", class: "aq-name" }, name, remark),
       make("td", { class: "aq-wide" }, line.node),
-      waiting,
-      running,
-      dead,
-      rate,
-      oldest,
+      ...numbers,
       make("td", { class: "aq-actions" }, buttons, confirming),
     );
     const update = () => {
       const { mirror } = view;
-      const left = row.paused_until ? row.paused_until - mirror.now : null;
+      const pausedFor = row.paused_until ? row.paused_until - mirror.now : null;
       setText(queue, row.queue);
       setText(actor, row.actor);
       setAttribute(name, "title", `Messages of ${row.queue} of ${row.actor}`);
-      setText(remark, row.paused ? (left === null ? "paused" : `paused, ${duration(left)} left`) : row.orphaned ? "not declared any more" : "");
+      setText(remark, row.paused ? (pausedFor === null ? "paused" : `paused, ${duration(pausedFor)} left`) : row.orphaned ? "not declared any more" : "");
       show(remark, row.paused || row.orphaned);
       const count = row.ready + row.delayed;
+      setText(finished, progress(done(row), total(row)));
+      setAttribute(finished, "title", "completed since the host started, and failed");
       setText(waiting, number(count));
       setAttribute(waiting, "title", row.delayed ? `${number(row.delayed)} of them for later` : null);
       setText(running, row.running || "–");
-      setText(dead, row.dead ? number(row.dead) : "–");
-      setAttribute(dead, "class", row.dead ? "aq-number aq-bad" : "aq-number");
+      setText(failed, row.dead ? number(row.dead) : "–");
+      setAttribute(failed, "class", row.dead ? "aq-number aq-bad" : "aq-number");
       setText(rate, mirror.perMinute(key) || "–");
+      setText(left, duration(mirror.timeLeft(key)) || "–");
       setText(oldest, row.oldest_at ? duration(mirror.now - row.oldest_at) : "–");
       setAttribute(node, "class", row.paused ? "aq-paused" : null);
       const what = `queue ${row.queue} of ${row.actor}`;
@@ -868,7 +897,7 @@ class Messages {
     const below = make("tr", { class: "aq-detail", hidden: true }, detail);
     const unfold = async (wanted) => {
       open = wanted;
-      setAttribute(toggle, "aria-expanded", open);
+      setAttribute(toggle, "aria-expanded", String(open));
       show(below, open);
       detail.replaceChildren();
       if (!open) return;
@@ -877,9 +906,13 @@ class Messages {
       detail.replaceChildren(...details(told.shown));
       this.fit();
     };
+    // A click anywhere on the row, except on a button of its own, or at the end of selecting text.
+    const clicked = (event) => {
+      if (!event.target.closest("button") && document.getSelection().isCollapsed) unfold(!open);
+    };
     const node = make(
       "tr",
-      {},
+      { class: "aq-unfolds", onclick: clicked },
       make("td", { class: "aq-nowrap" }, toggle),
       sent,
       make("td", {}, queue),

@@ -99,6 +99,7 @@ class Gatherer:
             "running_ids": list(queue.running_ids[:_RUNNING_NAMED]),
             "dead": queue.dead,
             "handled": queue.handled,
+            "completed": queue.completed,
             "oldest_at": self._oldest_at(key, queue, now),
             "paused": queue.paused,
             "paused_until": queue.paused_until,

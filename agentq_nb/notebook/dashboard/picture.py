@@ -38,7 +38,7 @@ def of_dashboard(sections: Sections, at: float) -> list[Sheet]:
     if sessions := _rows(sections, "sessions"):
         sheets.append(_sessions(sessions))
     if messages := _rows(sections, "messages"):
-        sheets.append(_messages(messages))
+        sheets.append(_messages(messages, at))
     return sheets
 
 
@@ -78,20 +78,25 @@ def _head(host: Row, sections: Sections, at: float) -> Sheet:
 def _queues(queues: Sequence[Row], at: float) -> Sheet:
     return Sheet(
         title="Queues",
-        columns=("actor", "queue", "waiting", "running", "dead", "handled", "oldest"),
+        columns=("actor", "queue", "done", "failed", "waiting", "running", "oldest"),
         rows=[
             (
                 row["actor"],
                 Cell(f"{row['queue']} (paused)", "busy") if row["paused"] else row["queue"],
+                _progress(row),
+                Cell(str(row["dead"]), "bad") if row["dead"] else "",
                 row["ready"] + row["delayed"],
                 row["running"],
-                Cell(str(row["dead"]), "bad") if row["dead"] else "",
-                row["handled"],
                 duration(None if row["oldest_at"] is None else max(0.0, at - row["oldest_at"])),
             )
             for row in queues
         ],
     )
+
+
+def _progress(row: Row) -> str:
+    done = row["completed"] + row["dead"]
+    return f"{done:,} of {done + row['ready'] + row['delayed'] + row['running']:,}"
 
 
 def _sessions(sessions: Sequence[Row]) -> Sheet:
@@ -105,14 +110,14 @@ def _sessions(sessions: Sequence[Row]) -> Sheet:
     )
 
 
-def _messages(messages: Sequence[Row]) -> Sheet:
+def _messages(messages: Sequence[Row], at: float) -> Sheet:
     return Sheet(
         title="Messages",
         notes=["There are more: %agentq results"] if len(messages) > _MOST_MESSAGES else [],
         columns=("sent (UTC)", "queue", "status", "body", "reply or error"),
         rows=[
             (
-                _clock(row["created_at"]),
+                _clock_of_day(row["created_at"], at),
                 f"{row['actor']} {row['queue']}",
                 tone(row["status"]),
                 row["body"],
@@ -125,6 +130,12 @@ def _messages(messages: Sequence[Row]) -> Sheet:
 
 def _rows(sections: Sections, name: str) -> list[Row]:
     return list(sections.get(name, {}).values())[:_MOST_ROWS]
+
+
+def _clock_of_day(moment: float, at: float) -> str:
+    """Without the day if it is that of the picture: the table is wide enough."""
+    day, _, time = _clock(moment).partition(" ")
+    return time if _clock(at).startswith(day) else f"{day} {time}"
 
 
 def _clock(at: float) -> str:

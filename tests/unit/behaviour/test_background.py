@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -468,13 +470,39 @@ async def test_run_refuses_where_it_would_wait_for_itself(world: World) -> None:
     assert await create_client().waiter.get_or_create("main").wait() == "host.would_block"
 
 
-async def test_an_interrupt_stops_waiting_and_not_the_work(background_world: World) -> None:
-    handle = await worker(background_world)
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises((KeyboardInterrupt, asyncio.CancelledError)):
-        background_world.registry.run(handle.send("slow", 1.0, wait=True))
-    rows = (await background_world.registry.sql("select message_id from messages")).rows
-    assert (await create_client().receipt(rows[0][0]).result(10)).status == "completed"
+INTERRUPTED = """
+import asyncio, sys
+from agentq_nb import Actor, Queue, create_client, setup
+
+class Worker(Actor):
+    slow = Queue(float)
+
+    async def run(self):
+        async for message in self.queue.iter(completable=True):
+            print("at work", flush=True)
+            await asyncio.sleep(message.body)
+            await message.complete()
+
+registry = setup(use={"worker": Worker}, store=sys.argv[1], background=True)
+registry.run(registry.start())
+try:
+    registry.run(create_client().worker.get_or_create("main").send("slow", 2.0, wait=True))
+except (KeyboardInterrupt, asyncio.CancelledError):
+    print("interrupted", flush=True)
+(message,) = registry.run(registry.sql("select message_id from messages")).rows[0]
+print(registry.run(create_client().receipt(message).result(30)).status)
+registry.run(registry.stop())
+"""
+
+
+def test_an_interrupt_stops_waiting_and_not_the_work(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "work.duckdb")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "at work\n"
+        program.send_signal(signal.SIGINT)
+        assert program.stdout.read().split() == ["interrupted", "completed"]
+    assert program.returncode == 0
 
 
 async def test_a_forked_child_is_told_at_once_that_it_has_no_host(background_world: World) -> None:

@@ -31,7 +31,7 @@ class Tags(HTMLParser):
 
 def sections(text: str = HOSTILE) -> dict[str, dict[str, dict[str, Any]]]:
     bad = safe(text)
-    queue = {"actor": bad, "queue": bad, "ready": 1, "delayed": 2, "running": 0, "dead": 3, "handled": 4}
+    queue = {"actor": bad, "queue": bad, "ready": 1, "delayed": 2, "running": 0, "dead": 3, "completed": 4}
     return {
         "host": {"it": {"store": bad, "trouble": bad}},
         "queues": {"a": {**queue, "oldest_at": 5.0, "paused": True}},
@@ -73,6 +73,7 @@ def test_a_picture_says_what_was_seen_last() -> None:
     assert "as of" in plain
     assert "1970-01-01 00:00:10 UTC" in plain
     assert "(paused)" in plain
+    assert "7 of 10" in plain
 
 
 def test_before_the_first_look_there_is_a_picture_too() -> None:

@@ -1,0 +1,80 @@
+"""How far a queue is, how fast it goes, and when it will be done."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agentq_nb.mailboxes.pace import WINDOW, Pace
+from agentq_nb.mailboxes.protocol import QueueStatus, Redeliver
+from tests.unit.mailboxes.conformance.words import ACTOR, claim, send, settle, take_one
+from tests.unit.mailboxes.settings import LocalSetting
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def setting(tmp_path: Path) -> AsyncIterator[LocalSetting]:
+    setting = await LocalSetting.open(tmp_path)
+    yield setting
+    await setting.close()
+
+
+async def test_status_counts_what_is_done_what_failed_and_all_of_it(setting: LocalSetting) -> None:
+    for number in range(5):
+        await send(setting.keeper, number)
+    lease = await claim(setting)
+    await settle(lease, await take_one(lease), "completed")
+    await settle(lease, await take_one(lease), "completed")
+    await settle(lease, await take_one(lease), "dead", error={"message": "no"})
+    (queue,) = await setting.keeper.status()
+    assert (queue.completed, queue.dead, queue.done, queue.total) == (2, 1, 3, 5)
+
+
+async def test_one_that_is_put_back_is_not_counted_twice(setting: LocalSetting) -> None:
+    message = await send(setting.keeper, 1)
+    lease = await claim(setting)
+    await settle(lease, await take_one(lease), "dead", error={"message": "no"})
+    await setting.keeper.change(ACTOR, Redeliver(message))
+    (queue,) = await setting.keeper.status()
+    assert (queue.done, queue.total) == (0, 1)
+    await settle(lease, await take_one(lease), "completed")
+    (queue,) = await setting.keeper.status()
+    assert (queue.done, queue.total) == (1, 1)
+
+
+def test_the_pace_is_what_was_settled_since_work_came() -> None:
+    pace = Pace()
+    pace.begin(1000.0)
+    for moment in (1010.0, 1020.0, 1030.0):
+        pace.note(moment)
+    assert pace.per_minute(1030.0) == 6
+
+
+def test_the_pace_forgets_what_is_long_ago_and_the_time_without_work() -> None:
+    pace = Pace()
+    pace.begin(0.0)
+    for _ in range(1000):
+        pace.note(1.0)
+    assert pace.per_minute(WINDOW + 10) == 0
+    pace.begin(9000.0)
+    pace.note(9002.0)
+    assert pace.per_minute(9004.0) == 15
+
+
+def test_there_is_no_pace_before_there_was_work_and_none_in_its_first_moment() -> None:
+    pace = Pace()
+    assert pace.per_minute(5.0) == 0
+    pace.begin(5.0)
+    pace.note(5.001)
+    assert pace.per_minute(5.002) == 0
+
+
+def test_time_left_is_for_what_is_due_and_unknown_while_nothing_moves() -> None:
+    queue = QueueStatus("worker/main", "jobs", ready=19, running=1, delayed=5, per_minute=10.0)
+    assert queue.time_left == 120
+    assert queue._replace(paused=True).time_left is None
+    assert queue._replace(per_minute=0.0).time_left is None
+    assert queue._replace(ready=0, running=0).time_left is None
