@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from agentq_nb.actor import action
 from agentq_nb.agent_os.agents.agent import Agent
 from agentq_nb.agent_os.file_actions import FileActions
 from agentq_nb.agent_os.isolation import in_force
@@ -98,6 +99,13 @@ class VM(FileActions, ProcessActions, SessionActions, action_timeout=None):
     async def on_sleep(self) -> None:
         """End the agents' processes. The next prompt of a session starts its agent again."""
         await self._sessions.release_all()
+
+    @action(while_ending=True)
+    def destroy(self) -> None:
+        """End for good: prompts are cancelled, processes ended, sessions closed. Files and transcripts stay."""
+        super().destroy()
+        self._sessions.cancel_prompts()
+        self._processes.end_all()
 
     async def on_destroy(self) -> None:
         """Close the sessions. The files stay where they are, the transcripts in the log."""
