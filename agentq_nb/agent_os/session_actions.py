@@ -259,8 +259,9 @@ class SessionActions(PermissionActions, action_timeout=None):
     async def _open_tools(self, calls: Calls) -> ToolAccess | None:
         if not calls.tools:
             return None
-        self._sessions.redactor.add({"AGENTQ_TOOLS_TOKEN": TOKEN_MARK})
-        return await self._tool_server.open(calls)
+        access = await self._tool_server.open(calls)
+        self._sessions.redactor.add({"AGENTQ_TOOLS_TOKEN": access.token, "AGENTQ_TOOLS_TOKEN of a VM": TOKEN_MARK})
+        return access
 
     async def _session_exec(
         self, session: Session, command: str | Sequence[str], timeout: float | None = None

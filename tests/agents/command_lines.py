@@ -117,7 +117,8 @@ def remote_server() -> Generator[tuple[str, list[tuple[str, str | None]]]]:
         def do_GET(self) -> None:
             self._answer(405, b"")
 
-        do_DELETE = do_GET
+        def do_DELETE(self) -> None:
+            self._answer(405, b"")
 
         def _answer(self, status: int, body: bytes) -> None:
             self.send_response(status)

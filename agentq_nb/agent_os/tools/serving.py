@@ -24,7 +24,7 @@ NAME = "notebook"
 """What agents know the server as: to most of them, a tool ``f`` is ``mcp__notebook__f``."""
 
 TOKEN_MARK = secrets.token_urlsafe(32)
-"""The beginning of every token of this process: whoever takes this out of a text has taken out all of them."""
+"""The beginning of every token of this process: taken out of a text, it spoils those of other VMs too."""
 
 _PATH = "/mcp"
 
