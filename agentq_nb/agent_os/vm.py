@@ -34,9 +34,10 @@ def agent_os(
     else none; ``"required"`` refuses to run anything where there is none; ``"off"`` asks for none. ``workspace`` is
     the folder that holds the VMs' folders, instead of ``<notebook>.agentq``. ``permissions`` answers agents that ask
     before they do something: ``"allow"``, ``"deny"``, ``"ask"``, or a function of a ``PermissionRequest`` that returns
-    one of them; it is no boundary, since agents ask only when they like to: the isolation is. With ``"ask"`` the event
-    ``permission_request`` is broadcast and the agent waits for ``respond_permission``; after ``permission_timeout``
-    seconds (None: no limit) the answer is no, as it is when the prompt or the VM ends first. Files and transcripts
+    one of them; it is no boundary, since agents ask only when they like to: the isolation is. A plain function is called
+    in a thread; one that fails is a no. With ``"ask"`` the event ``permission_request`` is broadcast and the agent waits
+    for ``respond_permission``. After ``permission_timeout`` seconds (None: no limit) without an answer of the user, or of
+    the function, it is no, as it is when the prompt or the VM ends first. Files and transcripts
     survive a restart; processes, requests that wait, and the values of ``env`` do not.
 
     ``tools`` are functions of the notebook that the agents may call: name, annotations and docstring are what an agent
