@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+import logging
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, cast
@@ -26,6 +28,22 @@ _NO_ANSWER = "its answer is broken, and no frame of the protocol"
 _SAYS_NOTHING = ("", "internal error", "invalid params", "invalid request")
 """What an error is called that has its reason in its data only."""
 _LARGEST_FRAME = 64 * 1024 * 1024  # bytes
+
+
+class _LibraryLog:
+    """What the protocol's library gets as its ``logging``. It calls ``logging.exception``, which sets up the kernel's
+    root logger where nobody has, and prints a traceback of each agent that hangs up: that is told as an error anyway.
+    """
+
+    log = logging.getLogger("agentq.acp")
+
+    def exception(self, message: str, *args: Any, exc_info: Any = True) -> None:
+        self.log.debug(message, *args, exc_info=exc_info)
+
+
+for _name, _module in list(sys.modules.items()):
+    if _name.startswith("acp.") and vars(_module).get("logging") is logging:
+        vars(_module)["logging"] = _LibraryLog()
 
 
 class Wire:
