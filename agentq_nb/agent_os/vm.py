@@ -15,6 +15,7 @@ from agentq_nb.agent_os.process_actions import ProcessActions
 from agentq_nb.agent_os.remembered import forget
 from agentq_nb.agent_os.session_actions import SessionActions
 from agentq_nb.agent_os.values import IsolationMode, SessionEvent
+from agentq_nb.threads import to_its_end
 
 if TYPE_CHECKING:
     from agentq_nb.agent_os.tools.describing import HostTool
@@ -88,6 +89,8 @@ def _host_tools(tools: Iterable[Callable[..., Any]]) -> Mapping[str, HostTool]:
 class VM(FileActions, ProcessActions, SessionActions, action_timeout=None):
     """What :func:`agent_os` makes classes of. Paths are relative to the VM's folder, or start with ``/home/user``."""
 
+    _removes_files = False
+
     async def on_create(self, input: Any) -> None:
         """Refuse to exist where the isolation that was asked for cannot be had."""
         if self._isolation_mode == "required":
@@ -102,15 +105,20 @@ class VM(FileActions, ProcessActions, SessionActions, action_timeout=None):
         await self._sessions.release_all()
 
     @action(while_ending=True)
-    def destroy(self) -> None:
-        """End for good: prompts are cancelled, processes ended, sessions closed. Files and transcripts stay."""
+    def destroy(self, files: bool = False) -> None:
+        """End for good: prompts are cancelled, processes ended, sessions closed. Transcripts stay, and so do the files
+        unless ``files`` is true: then the VM's folder is removed with all in it.
+        """
+        self._removes_files = files
         super().destroy()
         self._sessions.cancel_prompts()
         self._processes.end_all()
 
     async def on_destroy(self) -> None:
-        """Close the sessions. The files stay where they are, the transcripts in the log."""
+        """Close the sessions. The files stay where they are, unless ``destroy`` said otherwise, the transcripts in the log."""
         await self._sessions.close_all("the VM was destroyed")
+        if self._removes_files:
+            await to_its_end(self._workspace.remove)
         forget(self.runtime.workspaces, self.actor_id)
 
     def _show(self, event: SessionEvent) -> None:
