@@ -78,6 +78,10 @@ class _NotAwake:
         )
 
 
+_MAY_BE_ACTIONS = {"destroy"}
+"""Methods that a class may override with an action, so that others can call them through a handle."""
+
+
 class Actor:
     """An actor: queues, actions, a state and a ``run`` loop, alive in the notebook's kernel.
 
@@ -257,6 +261,8 @@ def _refuse_clashes(
             raise TypeError(
                 f"{cls.__name__}.{name}: names that start with _ are private; the {kind} needs another name."
             )
+        if kind == "action" and name in _MAY_BE_ACTIONS:
+            continue
         if hasattr(Actor, name) or name in Actor.__annotations__ or name in HANDLE_NAMES:
             raise TypeError(
                 f"{cls.__name__}.{name}: every actor or its handle has a '{name}' already; rename the {kind}."

@@ -36,6 +36,7 @@ _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIRECTORY = 1 << 0, 1 << 1, 1 << 2, 1 <
 _TRUNCATE, _DEVICE_CONTROL = 1 << 14, 1 << 15
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _DEVICE_CONTROL
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KILL_FOR = 5.0  # seconds; a process stuck in the kernel cannot be killed, and must not hold us for ever
 
 
@@ -62,9 +63,8 @@ def main() -> int:
     status = _watch(command, woken, job)
     _kill_all(command, linux)
     if job["temporary"]:
-        import shutil
-
-        shutil.rmtree(job["temporary"], ignore_errors=True)
+        with suppress(OSError):
+            remove_tree(job["temporary"])
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
 
@@ -190,6 +190,57 @@ def _become_bubblewrap(job: dict[str, Any]) -> None:
     os.lseek(file, 0, os.SEEK_SET)
     program = job["bubblewrap"]["program"]
     os.execve(program, [program, "--args", str(file), "--", *job["command"]], {"PATH": os.defpath})
+
+
+def remove_tree(path: str, parent: int | None = None) -> None:
+    """Remove a folder, however deep, with all in it; ``path`` is below the open folder ``parent``. Raises ``OSError``.
+
+    Links are removed, never followed. Folders within folders are moved up first, so that neither the number of open files
+    nor the length of paths grows with the depth.
+    """
+    top = os.open(path, _FOLDER, dir_fd=parent)
+    try:
+        _make_writable(top)
+        left = _emptied(top, top)
+        while left:
+            folder = os.open(left[-1], _FOLDER, dir_fd=top)
+            try:
+                found = _emptied(folder, top)
+            finally:
+                os.close(folder)
+            os.rmdir(left.pop(), dir_fd=top)
+            left += found
+    finally:
+        os.close(top)
+    os.rmdir(path, dir_fd=parent)
+
+
+def _emptied(folder: int, top: int) -> list[str]:
+    """Remove the files of a folder and move its folders to ``top``: what they are called there."""
+    moved: list[str] = []
+    with os.scandir(folder) as entries:
+        names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in names:
+        if not is_folder:
+            os.unlink(name, dir_fd=folder)
+            continue
+        inner = os.open(name, _FOLDER, dir_fd=folder)
+        try:
+            _make_writable(inner)
+        finally:
+            os.close(inner)
+        if folder != top:
+            unique = f".agentq-{os.urandom(8).hex()}"
+            os.rename(name, unique, src_dir_fd=folder, dst_dir_fd=top)
+            name = unique
+        moved.append(name)
+    return moved
+
+
+def _make_writable(folder: int) -> None:
+    """A folder that may not be written can be neither moved nor emptied."""
+    with suppress(OSError):  # it is another user's: what follows tells whether that matters
+        os.fchmod(folder, 0o700)
 
 
 def landlock_version() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
+from urllib.parse import unquote_plus, urlsplit
 
 from agentq_nb.agent_os.values import McpServer
 from agentq_nb.errors import ValidationFailed
@@ -23,12 +24,48 @@ def checked_servers(servers: Sequence[McpServer] | None) -> tuple[McpServer, ...
 
 
 def secrets_of(server: McpServer) -> dict[str, str]:
-    """The values of its headers and variables by name, and what follows the scheme in a header like ``Bearer …``."""
-    secrets: dict[str, str] = {}
+    """The values of its headers and variables by name, what follows the scheme in a header like ``Bearer …``, and the
+    password and parameters of its URL."""
+    secrets = _in_url(server["name"], server.get("url", ""))
     for pair in (*server.get("headers", ()), *server.get("env", ())):
         name, value = f"{server['name']} {pair['name']}", pair["value"]
         secrets |= {name: value, f"{name} credentials": value.partition(" ")[2]}
     return secrets
+
+
+def _in_url(server: str, url: str) -> dict[str, str]:
+    """Its password and the values of its parameters, as they are written and as they are meant."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return {}
+    secrets = {f"{server} password": parts.password or ""}
+    for pair in parts.query.split("&"):
+        name, _, value = pair.partition("=")
+        secrets |= {f"{server} {name}": value, f"{server} {name} decoded": unquote_plus(value)}
+    return secrets
+
+
+def in_variables(servers: Sequence[McpServer]) -> tuple[list[McpServer], dict[str, str]]:
+    """The servers with ``${NAME}`` wherever a secret may be (headers, variables, URLs), and the values by these names.
+
+    For agents that put their servers into command lines, which every user of the machine can read.
+    """
+    values: dict[str, str] = {}
+
+    def named(value: str) -> str:
+        name = f"AGENTQ_MCP_{len(values) + 1}"
+        values[name] = value
+        return f"${{{name}}}"
+
+    def pairs(given: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+        return [{"name": pair["name"], "value": named(pair["value"])} for pair in given]
+
+    named_servers: list[McpServer] = []
+    for server in servers:
+        hidden = {what: pairs(server[what]) for what in ("headers", "env") if what in server}
+        named_servers.append({**server, **hidden, **({"url": named(server["url"])} if "url" in server else {})})
+    return named_servers, values
 
 
 def _checked(server: McpServer) -> McpServer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import json
-import shutil
 import socket
 import termios
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import cast
 
 import anyio
 
+from agentq_nb.agent_os.launcher import remove_tree
 from agentq_nb.agent_os.process import GRACE, Job, launcher_words, whole
 
 _LONGEST_LINE = 64 * 1024 * 1024  # bytes of one line of stdout
@@ -80,7 +80,8 @@ class OpenProcess:
             await asyncio.wait({self._draining})
             # The launcher removes it; only if it was killed itself is there something left to do.
             if self._temporary:
-                shutil.rmtree(self._temporary, ignore_errors=True)
+                with suppress(OSError):
+                    remove_tree(self._temporary)
 
     def abandon(self) -> None:
         """Ask it to end and wait for nothing: for when its event loop has ended. The launcher sees to the rest."""

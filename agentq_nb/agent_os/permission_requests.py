@@ -17,7 +17,6 @@ class _Waiting:
     request: PermissionRequest
     """As it is shown: without secrets."""
     decision: Decision | None = None
-    announced: bool = False
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     recorded: anyio.Event = field(default_factory=anyio.Event)
 
@@ -38,8 +37,8 @@ class PermissionRequests:
         self._waiting: dict[str, _Waiting] = {}
 
     def pending(self) -> list[PermissionRequest]:
-        """Those that wait for the user, oldest first."""
-        return [waiting.request for waiting in self._waiting.values() if waiting.announced and not waiting.decision]
+        """Those that wait for the user or for the function given as permissions, oldest first."""
+        return [waiting.request for waiting in self._waiting.values() if not waiting.decision]
 
     async def ask(self, request: PermissionRequest, permits: Permits, vm: Actor) -> Permission:
         """The answer to one request. Its end is on disk on return, also when the task is cancelled while it waits."""
@@ -63,9 +62,9 @@ class PermissionRequests:
         return waiting.decision.answer
 
     async def answer(self, request_id: str, answer: Permission) -> bool:
-        """Let the user answer; it is on disk on return. False if no such request waits for the user."""
+        """Let the user answer; it is on disk on return. False if no such request waits for an answer."""
         waiting = self._waiting.get(request_id)
-        if waiting is None or not waiting.announced:
+        if waiting is None:
             return False
         answered = waiting.decide(Decision(answer, "user"))
         await waiting.recorded.wait()
@@ -80,12 +79,11 @@ class PermissionRequests:
     async def give_up(self, reason: str) -> None:
         """Write down that those of a host that has ended were refused; nobody is left who waits."""
         waiting, self._waiting = self._waiting, {}
-        for request in (left.request for left in waiting.values() if left.announced):
+        for request in (left.request for left in waiting.values()):
             await record(self._transcript, request.request_id, request.title, Decision("deny", "cancelled", reason))
 
     async def _put_to_user(self, waiting: _Waiting, permits: Permits, vm: Actor) -> Decision:
         request = waiting.request
-        waiting.announced = True
         data = {"request_id": request.request_id, "kind": request.kind, "tool_call": request.tool_call}
         await self._transcript.write("permission_request", request.title, data)
         await self._transcript.durable()

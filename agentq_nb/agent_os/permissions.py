@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from logging import Logger, LoggerAdapter
 from typing import Any, Literal, TypeAlias, get_args
 
-from agentq_nb.agent_os.values import FAILURES, AnsweredBy, Permission, PermissionRequest
+import anyio
+
+from agentq_nb.agent_os.values import AnsweredBy, Permission, PermissionRequest
+from agentq_nb.threads import in_long_thread
 
 Policy: TypeAlias = Literal["allow", "deny", "ask"]
 Permissions: TypeAlias = Policy | Callable[[PermissionRequest], Any]
-"""One word for whatever an agent asks, or a function, plain or ``async``, that gives one for each request."""
+"""One word for whatever an agent asks, or a function, plain or ``async``, that gives one for each request. A plain one is
+called in a thread."""
 
 PERMISSION_TIMEOUT = 300.0
 """Seconds that a request waits for the user before it is refused."""
@@ -30,7 +35,7 @@ class Decision:
 class Permits:
     """Decides as the user said. Raises ``TypeError`` for what says nothing.
 
-    ``timeout``: seconds that a request put to the user waits; ``None``: for as long as its prompt runs.
+    ``timeout``: seconds that a request waits for the user, and for a function; ``None``: for as long as its prompt runs.
     """
 
     def __init__(self, permissions: Permissions, timeout: float | None = PERMISSION_TIMEOUT) -> None:
@@ -44,19 +49,61 @@ class Permits:
         self.timeout = timeout
 
     async def decide(self, request: PermissionRequest, log: Logger | LoggerAdapter[Any]) -> Decision | None:
-        """None: ask the user. A function that fails, or returns anything else than a word for it, is a no."""
+        """None: ask the user. A function that fails however it may, returns anything else than a word for it, or takes
+        too long, is a no."""
         if not callable(self._permissions):
             return _decision(self._permissions, "setting")
-        try:
-            policy = self._permissions(request)
-            if inspect.isawaitable(policy):
-                policy = await policy
-            if policy not in get_args(Policy):
-                raise TypeError(f'permissions must return "allow", "deny" or "ask", not {policy!r:.200}')
-        except FAILURES:
-            log.exception("The function given as permissions failed: the agent was told no.")
+        said: Any = None
+        error: BaseException | None = None
+        with anyio.move_on_after(self.timeout) as limit:
+            said, error = await _called(self._permissions, request)
+        if limit.cancelled_caught:
+            reason = f"the function given as permissions did not answer within {self.timeout:g} s"
+            log.warning("%s was refused: %s.", request.title, reason)
+            return Decision("deny", "timeout", reason)
+        if error is None and not (isinstance(said, str) and said in get_args(Policy)):
+            error = TypeError(f'permissions must return "allow", "deny" or "ask", not {said!r:.200}')
+        if error is not None:
+            log.error("The function given as permissions failed: the agent was told no.", exc_info=error)
             return Decision("deny", "function", "the function given as permissions failed")
-        return _decision(policy, "function")
+        return _decision(said, "function")
+
+
+_Outcome: TypeAlias = tuple[Any, BaseException | None]
+_deciding: set[asyncio.Task[_Outcome]] = set()
+"""The calls that nobody waits for any longer are here until they end."""
+
+
+async def _called(function: Callable[[PermissionRequest], Any], request: PermissionRequest) -> _Outcome:
+    """What a function of the user's returned or raised. In a task of its own: it may cancel itself, or not want to end."""
+    task = asyncio.create_task(_outcome(function, request), name="agentq permissions")
+    _deciding.add(task)
+    task.add_done_callback(_deciding.discard)
+    try:
+        await asyncio.wait({task})
+    finally:
+        task.cancel()
+    return (None, asyncio.CancelledError("it was cancelled")) if task.cancelled() else task.result()
+
+
+async def _outcome(function: Callable[[PermissionRequest], Any], request: PermissionRequest) -> _Outcome:
+    try:
+        if any(inspect.iscoroutinefunction(called) for called in (function, type(function).__call__)):
+            said = function(request)
+        else:  # it may block, and the loop has other things to do
+            said, error = await in_long_thread(_outcome_in_thread, function, request)
+            if error is not None:
+                return None, error
+        return await said if inspect.isawaitable(said) else said, None
+    except BaseException as error:  # its sys.exit() must not end the kernel
+        return None, error
+
+
+def _outcome_in_thread(function: Callable[[PermissionRequest], Any], request: PermissionRequest) -> _Outcome:
+    try:
+        return function(request), None
+    except BaseException as error:
+        return None, error
 
 
 def _decision(policy: str, by: AnsweredBy) -> Decision | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import Any, TypedDict, TypeVar
 import anyio
 from anyio.abc import ByteReceiveStream, Process
 
+from agentq_nb.agent_os.launcher import remove_tree
 from agentq_nb.agent_os.output import Output
 from agentq_nb.agent_os.values import ExecResult
 
@@ -167,8 +167,9 @@ async def _drain(pipe: ByteReceiveStream, into: Output) -> None:
 
 def _remove_temporary(job: Job) -> None:
     """The launcher removes it, also when we are dead; only if it was killed itself is there something left to do."""
-    if job["temporary"] and os.path.exists(job["temporary"]):
-        shutil.rmtree(job["temporary"], ignore_errors=True)
+    if job["temporary"]:
+        with suppress(OSError):
+            remove_tree(job["temporary"])
 
 
 async def _end(process: Process) -> None:

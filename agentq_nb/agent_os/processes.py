@@ -74,6 +74,11 @@ class Processes:
         await process.ended.wait()
         return process.info
 
+    def end_all(self) -> None:
+        """Ask all that run to end."""
+        for process in self._running.values():
+            process.execution.end()
+
     def all(self) -> list[ProcessInfo]:
         """Those that run and the last ones that ended, in the order in which they were started."""
         return sorted((process.info for process in self._known()), key=lambda info: (info.started_at, info.process_id))

@@ -32,6 +32,8 @@ class Session:
     held: Held = field(default_factory=Held)
     cancel: Callable[[], None] | None = None
     """Ends the prompt that runs; None when none does."""
+    waiting: set[anyio.CancelScope] = field(default_factory=set[anyio.CancelScope])
+    """The prompts that wait for their turn."""
     requests: PermissionRequests = field(init=False)
 
     def __post_init__(self) -> None:
@@ -46,8 +48,18 @@ class Session:
         """Be ready for the VM's next life, whatever the last one left in the middle: nobody ends that any more."""
         self.held.abandon()
         self.held, self.turn, self.cancel = Held(), anyio.Lock(), None
+        self.waiting.clear()
         await self.transcript.take_up()
         await self.requests.give_up("the host ended before it was answered")
+
+    def cancel_prompts(self) -> bool:
+        """Cancel the prompt that runs and those that wait behind it. False if there was none."""
+        found = self.cancel is not None or bool(self.waiting)
+        for scope in self.waiting:
+            scope.cancel()
+        if self.cancel is not None:
+            self.cancel()
+        return found
 
     def missing(self) -> list[str]:
         """Names of variables and MCP servers that were lost with the process that had them."""

@@ -139,11 +139,12 @@ class SessionActions(PermissionActions, action_timeout=None):
 
     @action(while_ending=True)
     async def cancel_prompt(self, session_id: str) -> bool:
-        """Cancel the session's prompt; its result has the stop reason ``"cancelled"``. False if none was running."""
-        cancel = (await self._sessions.opened(session_id)).cancel
-        if cancel is not None:
-            cancel()
-        return cancel is not None
+        """Cancel the session's prompts: the one that runs, and those that wait behind it. False if there was none.
+
+        The result of each has the stop reason ``"cancelled"``. The agent is never given those that waited, and they are
+        not in the transcript.
+        """
+        return (await self._sessions.opened(session_id)).cancel_prompts()
 
     @action(while_ending=True)
     async def session_events(self, session_id: str, after: int = 0) -> list[SessionEvent]:
@@ -213,12 +214,20 @@ class SessionActions(PermissionActions, action_timeout=None):
                 raise AgentError(f"Agent '{agent.name}' could not be started: {said}", code="not_ready") from None
 
     async def _prompt(self, session: Session, text: str, origin: str) -> PromptResult:
-        # Nothing is awaited before the lock, which keeps prompts in the order in which they came.
-        async with session.turn:
-            session = await self._sessions.opened(session.info.session_id)  # closed, perhaps, while this prompt waited
-            await to_its_end(self._workspace.ensure)
-            agent = self._agent(session.info.agent)
-            return await take_turn(session, agent, self._view(session, origin), text, self._sessions.redactor)
+        with anyio.CancelScope() as waiting:
+            session.waiting.add(waiting)
+            try:
+                # Nothing is awaited before the lock, which keeps prompts in the order in which they came.
+                async with session.turn:
+                    await to_its_end(self._workspace.ensure)
+                    # It may have been closed meanwhile. From here to the turn nothing waits: cancelling always finds it.
+                    session = await self._sessions.opened(session.info.session_id)
+                    agent, view = self._agent(session.info.agent), self._view(session, origin)
+                    session.waiting.discard(waiting)
+                    return await take_turn(session, agent, view, text, self._sessions.redactor)
+            finally:
+                session.waiting.discard(waiting)
+        return PromptResult("", "cancelled", None, ())
 
     def _view(self, session: Session, origin: str) -> AgentSession:
         calls = Calls(self._tools, session.transcript, self._sessions.redactor)
@@ -250,8 +259,9 @@ class SessionActions(PermissionActions, action_timeout=None):
     async def _open_tools(self, calls: Calls) -> ToolAccess | None:
         if not calls.tools:
             return None
-        self._sessions.redactor.add({"AGENTQ_TOOLS_TOKEN": TOKEN_MARK})
-        return await self._tool_server.open(calls)
+        access = await self._tool_server.open(calls)
+        self._sessions.redactor.add({"AGENTQ_TOOLS_TOKEN": access.token, "AGENTQ_TOOLS_TOKEN of a VM": TOKEN_MARK})
+        return access
 
     async def _session_exec(
         self, session: Session, command: str | Sequence[str], timeout: float | None = None

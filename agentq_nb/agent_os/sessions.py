@@ -188,6 +188,11 @@ class Sessions:
         finally:
             del self._closing[session_id]
 
+    def cancel_prompts(self) -> None:
+        """Cancel every prompt of every session, those that wait for their turn too."""
+        for session in self._open.values():
+            session.cancel_prompts()
+
     async def close_all(self, reason: str) -> None:
         """Close every open session."""
         for session_id in list(self._open):

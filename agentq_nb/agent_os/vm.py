@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from agentq_nb.actor import action
 from agentq_nb.agent_os.agents.agent import Agent
 from agentq_nb.agent_os.file_actions import FileActions
 from agentq_nb.agent_os.isolation import in_force
@@ -14,6 +15,7 @@ from agentq_nb.agent_os.process_actions import ProcessActions
 from agentq_nb.agent_os.remembered import forget
 from agentq_nb.agent_os.session_actions import SessionActions
 from agentq_nb.agent_os.values import IsolationMode, SessionEvent
+from agentq_nb.threads import to_its_end
 
 if TYPE_CHECKING:
     from agentq_nb.agent_os.tools.describing import HostTool
@@ -33,9 +35,10 @@ def agent_os(
     else none; ``"required"`` refuses to run anything where there is none; ``"off"`` asks for none. ``workspace`` is
     the folder that holds the VMs' folders, instead of ``<notebook>.agentq``. ``permissions`` answers agents that ask
     before they do something: ``"allow"``, ``"deny"``, ``"ask"``, or a function of a ``PermissionRequest`` that returns
-    one of them; it is no boundary, since agents ask only when they like to: the isolation is. With ``"ask"`` the event
-    ``permission_request`` is broadcast and the agent waits for ``respond_permission``; after ``permission_timeout``
-    seconds (None: no limit) the answer is no, as it is when the prompt or the VM ends first. Files and transcripts
+    one of them; it is no boundary, since agents ask only when they like to: the isolation is. A plain function is called
+    in a thread; one that fails is a no. With ``"ask"`` the event ``permission_request`` is broadcast and the agent waits
+    for ``respond_permission``. After ``permission_timeout`` seconds (None: no limit) without an answer of the user, or of
+    the function, it is no, as it is when the prompt or the VM ends first. Files and transcripts
     survive a restart; processes, requests that wait, and the values of ``env`` do not.
 
     ``tools`` are functions of the notebook that the agents may call: name, annotations and docstring are what an agent
@@ -86,6 +89,8 @@ def _host_tools(tools: Iterable[Callable[..., Any]]) -> Mapping[str, HostTool]:
 class VM(FileActions, ProcessActions, SessionActions, action_timeout=None):
     """What :func:`agent_os` makes classes of. Paths are relative to the VM's folder, or start with ``/home/user``."""
 
+    _removes_files = False
+
     async def on_create(self, input: Any) -> None:
         """Refuse to exist where the isolation that was asked for cannot be had."""
         if self._isolation_mode == "required":
@@ -99,9 +104,21 @@ class VM(FileActions, ProcessActions, SessionActions, action_timeout=None):
         """End the agents' processes. The next prompt of a session starts its agent again."""
         await self._sessions.release_all()
 
+    @action(while_ending=True)
+    def destroy(self, files: bool = False) -> None:
+        """End for good: prompts are cancelled, processes ended, sessions closed. Transcripts stay, and so do the files
+        unless ``files`` is true: then the VM's folder is removed with all in it.
+        """
+        self._removes_files = files
+        super().destroy()
+        self._sessions.cancel_prompts()
+        self._processes.end_all()
+
     async def on_destroy(self) -> None:
-        """Close the sessions. The files stay where they are, the transcripts in the log."""
+        """Close the sessions. The files stay where they are, unless ``destroy`` said otherwise, the transcripts in the log."""
         await self._sessions.close_all("the VM was destroyed")
+        if self._removes_files:
+            await to_its_end(self._workspace.remove)
         forget(self.runtime.workspaces, self.actor_id)
 
     def _show(self, event: SessionEvent) -> None:

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import stat
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from agentq_nb.agent_os.beneath import DIRECTORY, open_beneath
+from agentq_nb.agent_os.launcher import remove_tree
 from agentq_nb.agent_os.values import FileInfo, FileKind
 from agentq_nb.errors import WorkspaceError
 
@@ -164,9 +164,14 @@ class Workspace:
             if not stat.S_ISDIR(os.stat(parts[-1], dir_fd=parent, follow_symlinks=False).st_mode):
                 os.unlink(parts[-1], dir_fd=parent)
             elif recursive:
-                shutil.rmtree(parts[-1], dir_fd=parent)
+                remove_tree(parts[-1], parent)
             else:
                 os.rmdir(parts[-1], dir_fd=parent)
+
+    def remove(self) -> None:
+        """Remove the workspace itself with all in it; nothing happens where there is none."""
+        with _told(self.root, "could not be removed"), suppress(FileNotFoundError):
+            remove_tree(str(self.root))
 
     def directory(self, name: FileName) -> tuple[str, ...]:
         """The components of a folder that exists inside."""
@@ -177,12 +182,17 @@ class Workspace:
     def snapshot(self) -> dict[str, tuple[int, int, int]]:
         """Every file's name with what changes when it is written (size, time, number), to tell what a command did."""
         found: dict[str, tuple[int, int, int]] = {}
-        for folder, _, files in os.walk(self.root):
-            for file in files:
-                path = os.path.join(folder, file)
-                with suppress(OSError):
-                    facts = os.lstat(path)
-                    found[os.path.relpath(path, self.root)] = (facts.st_size, facts.st_mtime_ns, facts.st_ino)
+        folders = [str(self.root)]  # not os.walk, which calls itself for each folder within a folder
+        while folders:
+            with suppress(OSError), os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                        continue
+                    with suppress(OSError):
+                        facts = entry.stat(follow_symlinks=False)
+                        name = os.path.relpath(entry.path, self.root)
+                        found[name] = (facts.st_size, facts.st_mtime_ns, facts.st_ino)
         return found
 
     def _leaf(self, name: FileName) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import pytest
 from agentq_nb.agent_os import agents, isolation
 from agentq_nb.agent_os.agents import AcpAgent
 from tests.agents.calling_tools import show_it_calls_tools
+from tests.agents.command_lines import show_its_command_lines
 from tests.agents.real_agents import (
     show_an_error_of_the_model,
     show_from_start_to_end,
@@ -45,6 +46,11 @@ def test_it_calls_functions_of_the_notebook_and_is_told_what_went_wrong(
     agent: AcpAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     show_it_calls_tools(agent, "bubblewrap", tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.name)
+def test_no_secret_is_in_a_command_line(agent: AcpAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    show_its_command_lines(agent, "bubblewrap", tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("status", [401, 429, 500])

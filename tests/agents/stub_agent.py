@@ -145,6 +145,18 @@ def ask_and_die(rest: str) -> None:
     ask(rest)
 
 
+def take_back(rest: str) -> None:
+    """Ask, and take the request back while it is open, in the ways that agents have for it."""
+    options = [{"optionId": "id", "name": "Allow", "kind": "allow_once"}]
+    call = {"toolCallId": "5", "title": "rm -rf /"}
+    send(id=95, method="session/request_permission", params={"sessionId": "one", "toolCall": call, "options": options})
+    send(method="$/cancel_request", params={"id": 95})
+    send(method="$/cancelRequest", params={"requestId": 95})
+    send(id=94, method="$/progress", params={"surrogate": 1})
+    while True:
+        receive()
+
+
 def ask_for_file(rest: str) -> None:
     """Something that was not offered."""
     send(id=98, method="fs/read_text_file", params={"sessionId": "one", "path": "/etc/passwd"})
@@ -254,6 +266,7 @@ BEHAVIOUR = {
         child,
         ask,
         ask_and_die,
+        take_back,
         ask_for_file,
         look,
         run,

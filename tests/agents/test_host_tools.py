@@ -115,24 +115,34 @@ def test_an_agent_that_was_started_again_has_its_tools_again(tmp_path: Path) -> 
         asyncio.run(program(model))
 
 
-def test_the_token_that_pi_has_in_its_environment_is_told_to_nobody(tmp_path: Path) -> None:
-    need_agent(agents.pi)
+@pytest.mark.parametrize(
+    ("agent", "variable"), [(agents.pi, "AGENTQ_TOOLS_TOKEN"), (agents.claude, "AGENTQ_MCP_1")], ids=["pi", "claude"]
+)
+def test_the_token_that_an_agent_has_in_its_environment_is_told_to_nobody(
+    agent: AcpAgent, variable: str, tmp_path: Path
+) -> None:
+    need_agent(agent)
+    tokens: list[str] = []
 
     async def program(model: FakeModel) -> None:
-        async with Machine(agent_os(agents=[agents.pi], tools=[total]), tmp_path) as vm:
+        async with Machine(agent_os(agents=[agent], tools=[total]), tmp_path) as vm:
             await configure(vm, model)
-            session = await vm.create_session("pi", env=KEYS)
-            await vm.send_prompt(session.session_id, "@run echo $AGENTQ_TOOLS_TOKEN | tee token.txt\n@say it is out")
-            token = (await vm.read_file("token.txt")).decode().strip()
+            session = await vm.create_session(agent.name, env=KEYS)
+            await vm.send_prompt(session.session_id, f"@run echo ${variable} | tee token.txt\n@say it is out")
+            token = (await vm.read_file("token.txt")).decode().removeprefix("Bearer ").strip()
             assert len(token) > 80
-            assert token not in repr(await vm.session_events(session.session_id))
-            assert TOKEN_MARK not in repr(await vm.session_events(session.session_id))
-            assert (await vm.exec("cat token.txt")).stdout.startswith("[redacted AGENTQ_TOOLS_TOKEN]-")
+            tokens.append(token)
+            told = repr(await vm.session_events(session.session_id))
+            assert TOKEN_MARK not in told
+            assert token.removeprefix(TOKEN_MARK) not in told
+            assert (await vm.exec("cat token.txt")).stdout.strip().endswith("[redacted AGENTQ_TOOLS_TOKEN]")
 
     with serving() as model:
         asyncio.run(program(model))
     for path in tmp_path.glob("nb.agentq.duckdb*"):
-        assert TOKEN_MARK.encode() not in path.read_bytes(), path
+        stored = path.read_bytes()
+        assert TOKEN_MARK.encode() not in stored, path
+        assert tokens[0].removeprefix(TOKEN_MARK).encode() not in stored, path
 
 
 def test_claude_asks_before_it_calls_a_tool_and_keeps_to_the_answer(tmp_path: Path) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from agentq_nb.agent_os import agent_os, agents
+from agentq_nb.agent_os import PermissionRequest, agent_os, agents
 from agentq_nb.errors import PromptFailed
 from tests.agents.fake_llm import FakeModel, serving
 from tests.agents.test_acp_agents import KEY, configure, need_agent
@@ -85,3 +86,15 @@ async def test_the_real_claude_asks_before_it_edits_and_runs_and_keeps_to_the_an
 
     with serving() as model:
         await converse(model)
+
+
+@pytest.mark.anyio
+async def test_an_agent_gets_its_answer_when_the_function_that_should_give_one_fails(tmp_path: Path) -> None:
+    async def stops(request: PermissionRequest) -> NoReturn:
+        raise SystemExit(3)
+
+    async with machine(tmp_path, permissions=stops) as vm:
+        session_id = (await vm.create_session("stub")).session_id
+        answer = json.loads((await asyncio.wait_for(vm.send_prompt(session_id, "ask"), 30)).text)
+        assert answer == {"outcome": "selected", "optionId": "id-reject_once"}
+        assert await ended_by(vm, session_id) == [("deny", "function")]

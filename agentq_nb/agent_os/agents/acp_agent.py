@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentq_nb.agent_os.agents.agent import AgentSession, Emit
 from agentq_nb.agent_os.agents.installing import Found, find, find_node, why_no_node
+from agentq_nb.agent_os.mcp_servers import in_variables
 from agentq_nb.agent_os.tools import ToolAccess
 from agentq_nb.agent_os.values import AgentCheck, ChoiceKind
 from agentq_nb.agent_os.workspace import HOME, Workspace
@@ -53,6 +54,8 @@ class AcpAgent:
     """The npm packages it comes in."""
     takes_servers: bool = True
     """Whether it can be given MCP servers at all."""
+    servers_in_argv: bool = False
+    """Whether it puts its MCP servers into command lines, and there replaces ``${NAME}`` by a variable of its own."""
     usage_covers: str | None = None
     """What the usage that it tells is of, where that is known: ``"turn"`` or ``"last call"``."""
     hint: str = ""
@@ -130,6 +133,8 @@ class AcpAgent:
             environment = {"NODE_COMPILE_CACHE": f"{home}/{_COMPILED}", **self.environment}
             if access is not None and self.bridge is not None:
                 environment |= await to_its_end(self.bridge, session.workspace, access)
+            if self.servers_in_argv:
+                environment |= in_variables([*session.mcp_servers, *([access.as_server()] if access else [])])[1]
             process = await session.open(
                 command, env=environment, programs=programs, readable=(*readable, *self.readable)
             )
@@ -163,18 +168,21 @@ def acp(
     argv: Sequence[str],
     env: Mapping[str, str] | None = None,
     readable: Sequence[str | os.PathLike[str]] = (),
+    servers_in_argv: bool = False,
 ) -> AcpAgent:
     """Any agent that speaks ACP on stdin and stdout: ``agents.acp("mine", ["my-agent", "--acp"])``.
 
     ``argv`` is the program with its arguments. Under isolation it can read its own folder, the system's, and those in
     ``readable``. ``env`` are settings: secrets belong into ``create_session(env=...)``, where they are redacted.
+    ``servers_in_argv`` is for agents that put their MCP servers into command lines, as Claude Code does: those are given
+    ``${NAME}`` in place of each secret, and the values as variables by these names.
     """
     if isinstance(argv, str) or not argv or not all(isinstance(word, str) for word in argv):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
         raise TypeError(f'agents.acp takes the command as a list, like ["my-agent", "--acp"], not {argv!r:.200}.')
     if isinstance(readable, (str, os.PathLike)):
         raise TypeError(f'agents.acp takes readable folders as a list, like ["/opt/my-agent"], not {readable!r:.200}.')
     folders = tuple(os.path.abspath(os.path.expanduser(path)) for path in readable)
-    return AcpAgent(name, tuple(argv), environment=dict(env or {}), readable=folders)
+    return AcpAgent(name, tuple(argv), environment=dict(env or {}), readable=folders, servers_in_argv=servers_in_argv)
 
 
 def _briefing(session: AgentSession, bound: bool, loaded: bool) -> str:

@@ -27,6 +27,7 @@ from agentq_nb.agent_os.agents.acp_frames import Line
 from agentq_nb.agent_os.agents.acp_turns import Turn, Turns
 from agentq_nb.agent_os.agents.acp_wire import Wire, what_it_said
 from agentq_nb.agent_os.agents.agent import AgentEvent, AgentSession, Emit
+from agentq_nb.agent_os.mcp_servers import in_variables
 from agentq_nb.agent_os.open_process import OpenProcess
 from agentq_nb.agent_os.tools import NAME, ToolAccess
 from agentq_nb.agent_os.values import ChoiceKind, McpServer, PermissionRequest
@@ -124,6 +125,8 @@ class Conversation:
         takes = _mapping(able.get("mcpCapabilities"))
         self._check_servers(takes)
         servers = [*self._session.mcp_servers, *await self._host_tools(takes)]
+        if self._agent.servers_in_argv:
+            servers, _ = in_variables(servers)
         opened: dict[str, Any] = {"cwd": cwd, "mcpServers": servers}
         if load is not None and able.get("loadSession"):
             told = await self._opening("session/load", **opened, sessionId=load)
@@ -229,8 +232,7 @@ class Conversation:
                 f"The tools of the notebook were not offered: {self._agent.name} takes none over HTTP."
             )
             return []
-        token = {"name": "Authorization", "value": f"Bearer {self._tools.token}"}
-        return [{"type": "http", "name": NAME, "url": self._tools.url, "headers": [token]}]
+        return [self._tools.as_server()]
 
     async def _finish(self, turn: Turn, response: dict[str, Any]) -> None:
         reason, usage = response.get("stopReason"), response.get("usage")

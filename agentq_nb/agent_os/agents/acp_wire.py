@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+import logging
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, cast
@@ -15,6 +17,7 @@ from acp.client.router import build_client_router
 from acp.connection import Connection
 
 from agentq_nb.agent_os.agents.acp_frames import Line, answered_badly, read_line
+from agentq_nb.agent_os.agents.error_sentences import sentence_of, shown_as_data
 from agentq_nb.agent_os.open_process import OpenProcess
 
 _DYING = 2.0  # seconds to learn how a process ended whose pipes are closed
@@ -22,7 +25,25 @@ _HOLDING = 1.0  # seconds for the agent to read a frame up to its end
 _LOOKING = 0.001  # seconds between two looks whether it has
 _TURNS_TO_READ = 3  # of the event loop, from a pipe that can be read to the line in our hands
 _NO_ANSWER = "its answer is broken, and no frame of the protocol"
+_SAYS_NOTHING = ("", "internal error", "invalid params", "invalid request")
+"""What an error is called that has its reason in its data only."""
 _LARGEST_FRAME = 64 * 1024 * 1024  # bytes
+
+
+class _LibraryLog:
+    """What the protocol's library gets as its ``logging``. It calls ``logging.exception``, which sets up the kernel's
+    root logger where nobody has, and prints a traceback of each agent that hangs up: that is told as an error anyway.
+    """
+
+    log = logging.getLogger("agentq.acp")
+
+    def exception(self, message: str, *args: Any, exc_info: Any = True) -> None:
+        self.log.debug(message, *args, exc_info=exc_info)
+
+
+for _name, _module in list(sys.modules.items()):
+    if _name.startswith("acp.") and vars(_module).get("logging") is logging:
+        vars(_module)["logging"] = _LibraryLog()
 
 
 class Wire:
@@ -216,9 +237,10 @@ def _update(frame: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def what_it_said(error: RequestError) -> str:
-    """The agent's reason for refusing a request."""
+    """The agent's reason for refusing a request, as a sentence."""
     details: Any = getattr(error, "data", None)
-    if isinstance(details, dict):
-        mapping = cast(dict[str, Any], details)
-        details = mapping.get("details") or mapping.get("message") or json.dumps(mapping)
-    return f"{error} ({details})" if details else str(error)
+    summary = sentence_of(str(error))
+    said = sentence_of(details)
+    if not said and details and summary.rstrip(".").lower() in _SAYS_NOTHING:
+        said = shown_as_data(details)
+    return f"{summary} ({said})" if said and said != summary else summary

@@ -28,6 +28,7 @@ def function(f: Callable[[AgentSession, str], Any], name: str | None = None) -> 
         raise TypeError("A function agent that yields must be asynchronous: write `async def` before its name.")
     if not callable(f):
         raise TypeError(f"agents.function takes a function f(session, prompt), not {f!r:.200}.")
+    _check_parameters(f)
     return FunctionAgent(f, name or getattr(f, "__name__", type(f).__name__))
 
 
@@ -71,6 +72,22 @@ class FunctionAgent:
         except BaseException:
             session.stopped.set()
             raise
+
+
+def _check_parameters(f: Callable[..., Any]) -> None:
+    """Raise ``TypeError`` for a function that cannot be called with a session and a prompt."""
+    try:
+        signature = inspect.signature(f)
+    except ValueError:  # some that are written in C tell nothing of theirs
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        name = getattr(f, "__name__", type(f).__name__)
+        raise TypeError(
+            f"agents.function calls its function with a session and a prompt, which {name}{signature} does not take "
+            f"({error}). Write `async def {name}(session, prompt): ...`."
+        ) from None
 
 
 def _in_thread(session: AgentSession) -> AgentSession:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
+from agentq_nb.agent_os.agents.error_sentences import sentence_of
 from agentq_nb.agent_os.workspace import Workspace
 from agentq_nb.errors import WorkspaceError
 
@@ -37,7 +38,11 @@ def _error(content: bytes) -> str | None:
         if message.get("role") == "user":
             return None
         if message.get("role") == "assistant":
-            return str(message.get("errorMessage") or "no reason") if message.get("stopReason") == "error" else None
+            return (
+                sentence_of(str(message.get("errorMessage") or "no reason"))
+                if message.get("stopReason") == "error"
+                else None
+            )
     return None
 
 

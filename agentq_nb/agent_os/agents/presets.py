@@ -39,6 +39,7 @@ claude = AcpAgent(
         "NO_COLOR": "1",
     },
     packages=("@agentclientprotocol/claude-agent-acp@0.101.0",),
+    servers_in_argv=True,
     usage_covers="turn",
     hint="Check its key (ANTHROPIC_API_KEY in env).",
 )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from agentq_nb.agent_os.tools.calling import Calls
+from agentq_nb.agent_os.values import McpServer
 from agentq_nb.threads import to_its_end
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ NAME = "notebook"
 """What agents know the server as: to most of them, a tool ``f`` is ``mcp__notebook__f``."""
 
 TOKEN_MARK = secrets.token_urlsafe(32)
-"""The beginning of every token of this process: whoever takes this out of a text has taken out all of them."""
+"""The beginning of every token of this process: taken out of a text, it spoils those of other VMs too."""
 
 _PATH = "/mcp"
 
@@ -43,6 +44,11 @@ class ToolAccess:
     def fits(self, authorization: bytes) -> bool:
         """Whether a request with this header may come in."""
         return hmac.compare_digest(authorization, f"Bearer {self.token}".encode())
+
+    def as_server(self) -> McpServer:
+        """How ACP describes the way to an agent, its token included."""
+        token = {"name": "Authorization", "value": f"Bearer {self.token}"}
+        return {"type": "http", "name": NAME, "url": self.url, "headers": [token]}
 
     async def aclose(self) -> None:
         """From here on its token is worth nothing; calls that run are cancelled."""

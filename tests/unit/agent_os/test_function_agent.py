@@ -29,6 +29,16 @@ def prompted(f: Any, folder: Path, text: str = "go", **env: str) -> tuple[Prompt
     return asyncio.run(program())
 
 
+class Bound:
+    """Methods as agents."""
+
+    def one(self, prompt: str) -> str:
+        return prompt
+
+    def two(self, session: AgentSession, prompt: str) -> str:
+        return prompt
+
+
 async def generator(session: AgentSession, prompt: str):
     yield "gen"
     yield {"type": "text", "text": "erator "}
@@ -285,3 +295,17 @@ def test_what_is_no_agent_is_refused_at_once() -> None:
     assert agents.function(coroutine).name == "coroutine"
     assert agents.function(coroutine, name="pi").check()
     assert repr(agents.function(coroutine, name="pi")) == "agents.function(coroutine, name='pi')"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [lambda prompt: prompt, lambda: "", lambda session, prompt, more: "", lambda session, *, prompt: "", Bound().one],
+)
+def test_a_function_that_cannot_be_called_with_a_session_and_a_prompt_is_refused_when_declared(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"a session and a prompt.*does not take.*\(session, prompt\): \.\.\."):
+        agents.function(wrong)
+
+
+@pytest.mark.parametrize("right", [lambda *both: "", lambda session, prompt, more=1: "", Bound().two, max])
+def test_a_function_that_can_is_taken(right: Any) -> None:
+    assert agents.function(right, name="right").name == "right"
