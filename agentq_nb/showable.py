@@ -16,8 +16,14 @@ _TERMINAL = re.compile(
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # titles and links
     r"|\x1b[@-Z\\-_]"
 )
-# Characters that reorder the text around them: shown by their number instead.
-_REORDERING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Characters that nobody sees, or that reorder the text around them: shown by their number instead.
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
+)
+# But emoji are joined by some of them, and so are letters of Persian and of India's scripts.
+_JOINERS = ("\u200c", "\u200d", "\ufe0f\u200d")
+_VARIANTS = ("\ufe0e", "\ufe0f")
 
 
 def safe(value: Any, longest: int = LONGEST_CELL) -> str:
@@ -26,11 +32,16 @@ def safe(value: Any, longest: int = LONGEST_CELL) -> str:
     whole = len(text)
     cut = text[: 4 * longest]
     cut = _TERMINAL.sub("", cut)
-    cut = _REORDERING.sub(lambda found: f"\\u{ord(found[0]):04x}", cut)
+    cut = _UNSEEN.sub(_seen, cut)
     cut = "".join(_printable(character) for character in cut)
     if len(cut) <= longest and whole <= 4 * longest:
         return cut
     return f"{cut[:longest]}… ({whole:,} characters)"
+
+
+def is_safe(text: str) -> bool:
+    """Whether ``text`` can be shown as it is."""
+    return safe(text, len(text)) == text
 
 
 def shown(value: Any) -> str:
@@ -53,6 +64,17 @@ def shown(value: Any) -> str:
 def pretty(value: Any) -> str:
     """A JSON value as people read it: text as it is, the rest indented."""
     return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def _seen(found: re.Match[str]) -> str:
+    """The characters by their numbers, unless they belong to the writing around them."""
+    start, end = found.span()
+    run, before, after = found[0], found.string[max(start - 1, 0) : start], found.string[end : end + 1]
+    if run in _JOINERS and not before.isascii() and not after.isascii():
+        return run
+    if run in _VARIANTS and before and (not before.isascii() or before in "0123456789#*"):
+        return run
+    return "".join(f"\\u{ord(one):04x}" if ord(one) < 0x10000 else f"\\U{ord(one):08x}" for one in run)
 
 
 def _printable(character: str) -> str:

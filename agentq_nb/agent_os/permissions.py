@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import anyio
 
 from agentq_nb.agent_os.values import AnsweredBy, Permission, PermissionRequest
+from agentq_nb.showable import safe
 from agentq_nb.threads import in_long_thread
 
 Policy: TypeAlias = Literal["allow", "deny", "ask"]
@@ -59,7 +60,7 @@ class Permits:
             said, error = await _called(self._permissions, request)
         if limit.cancelled_caught:
             reason = f"the function given as permissions did not answer within {self.timeout:g} s"
-            log.warning("%s was refused: %s.", request.title, reason)
+            log.warning("%s was refused: %s.", safe(request.title), reason)
             return Decision("deny", "timeout", reason)
         if error is None and not (isinstance(said, str) and said in get_args(Policy)):
             error = TypeError(f'permissions must return "allow", "deny" or "ask", not {said!r:.200}')

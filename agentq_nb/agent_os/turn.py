@@ -15,6 +15,7 @@ from agentq_nb.agent_os.transcript import Transcript, storable
 from agentq_nb.agent_os.values import FAILURES, PromptResult
 from agentq_nb.errors import AgentError, IsolationUnavailable, PromptFailed
 from agentq_nb.redaction import Redactor
+from agentq_nb.showable import is_safe
 
 
 async def take_turn(
@@ -136,9 +137,10 @@ async def _failed(error: BaseException, agent: Agent, session: Session, redactor
         await session.transcript.end_stream()
         await session.transcript.write("error", summary, {"traceback": shown})
         await session.transcript.durable()
-    # A cause shows up in every traceback: one that would give a secret away is left out, its redacted text is kept.
-    harmless = shown == whole
-    if harmless and isinstance(error, (PromptFailed, IsolationUnavailable)):
+    # A cause shows up in every traceback: one that would give a secret away, or confuse the terminal or the page, is left
+    # out, and its redacted text is kept.
+    harmless = shown == whole and is_safe(whole)
+    if shown == whole and isinstance(error, (PromptFailed, IsolationUnavailable)):
         return error
     failed = PromptFailed(
         f"Agent '{agent.name}' failed in session {session.info.session_id}: {summary}",
