@@ -10,7 +10,7 @@ import pytest
 
 from agentq_nb.agent_os import isolation
 from agentq_nb.agent_os.values import IsolationKind
-from tests.unit.agent_os import machine
+from tests.unit.agent_os import probe
 
 _HOW = {
     "bubblewrap": "Install it (apt install bubblewrap) and allow user namespaces (sysctl kernel.apparmor_restrict_unprivileged_userns=0).",
@@ -22,7 +22,7 @@ def need(kind: IsolationKind) -> None:
     """Go on only where this isolation works."""
     if kind == "none":
         return
-    if reason := machine.why_not(kind):
+    if reason := probe.why_not(kind):
         missing(f"{kind} cannot be tried here: {reason}. {_HOW[kind]}")
     if reason := asyncio.run(isolation.why_not(kind)):
         pytest.fail(f"This machine can do {kind}, and our code finds that it cannot: {reason}")

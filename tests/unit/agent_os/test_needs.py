@@ -6,7 +6,7 @@ import pytest
 
 from agentq_nb.agent_os import isolation
 from agentq_nb.agent_os.values import IsolationKind
-from tests.unit.agent_os import machine
+from tests.unit.agent_os import probe
 from tests.unit.agent_os.needs import need
 
 KINDS: tuple[IsolationKind, ...] = ("bubblewrap", "landlock")
@@ -21,7 +21,7 @@ def test_what_the_machine_can_do_and_our_code_cannot_is_a_failure(
     kind: IsolationKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CI", raising=False)
-    monkeypatch.setattr(machine, "why_not", lambda _: "")
+    monkeypatch.setattr(probe, "why_not", lambda _: "")
     monkeypatch.setattr(isolation, "why_not", _refuses)
     with pytest.raises(pytest.fail.Exception, match="the launcher does not start"):
         need(kind)
@@ -31,7 +31,7 @@ def test_what_the_machine_can_do_and_our_code_cannot_is_a_failure(
 def test_what_the_machine_cannot_do_is_skipped_except_in_ci(
     kind: IsolationKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "why_not", lambda _: "no such system call")
+    monkeypatch.setattr(probe, "why_not", lambda _: "no such system call")
     monkeypatch.delenv("CI", raising=False)
     with pytest.raises(pytest.skip.Exception, match="no such system call"):
         need(kind)
