@@ -17,16 +17,16 @@ def seconds(name: str, value: object) -> float | None:
     return None if number == math.inf else number
 
 
-def whole(name: str, value: object) -> int:
-    """A whole number from 1 up. Raises ``actor.validation_error``."""
-    if not is_whole(value):
+def count(name: str, value: object) -> int:
+    """A whole number; one below 1 is taken as 1. Raises ``actor.validation_error``."""
+    if not _is(Integral, value):
         raise ValidationFailed(f"{name} is a whole number from 1 up, not {value!r:.100}.")
-    return int(value)  # type: ignore[call-overload]  # it is a number by now
+    return max(1, int(value))  # type: ignore[call-overload]  # it is a number by now
 
 
-def is_whole(value: object, least: int = 1) -> bool:
-    """Whether it is a whole number from ``least`` up. True and False are none."""
-    return _is(Integral, value) and value >= least  # type: ignore[operator]  # it is a number by now
+def is_whole(value: object) -> bool:
+    """Whether it is a whole number from 1 up. True and False are none."""
+    return _is(Integral, value) and value >= 1  # type: ignore[operator]  # it is a number by now
 
 
 def is_positive(value: object) -> bool:

@@ -76,7 +76,7 @@ class Mailbox(NearMisses):
         self, count: int, names: Names = None, timeout: float | None = None, completable: bool = False
     ) -> list[Message[Any, Any]]:
         """Up to ``count`` messages as one delivery; empty after ``timeout`` seconds. Waits for the first one only."""
-        count, timeout = number_options.whole("count", count), number_options.seconds("timeout", timeout)
+        count, timeout = number_options.count("count", count), number_options.seconds("timeout", timeout)
         return await self.hand_out(self._own_receiver(), self._names(names), count, timeout, completable)
 
     async def try_next(self, names: Names = None, completable: bool = False) -> Message[Any, Any] | None:

@@ -55,7 +55,7 @@ class Numbered(Actor):
 async def _refused(call: Callable[[], Any]) -> str:
     try:
         return f"not refused: {await call()}"
-    except AgentqError as error:
+    except (AgentqError, TypeError) as error:
         return str(error)
 
 
