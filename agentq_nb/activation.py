@@ -110,7 +110,9 @@ class Activation:
                     await wind_down(self)
                 except Exception as error:
                     self.failure = presentable(error, "waking", self.actor_id)
-                    self.note_error(describe(self.failure))
+                    described = describe(self.failure)
+                    self.note_error(described)
+                    FAILURES.note_actor(self.actor_id, "waking", described)
                 self._over = True
                 for task in list(self._parts):
                     task.cancel()

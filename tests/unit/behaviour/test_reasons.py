@@ -108,3 +108,19 @@ async def test_what_is_settled_has_no_reason(world: World) -> None:
     client = await world.start(quick=Quick)
     result = await client.quick.get_or_create("x").send("tasks", "a", wait=True, timeout=30)
     assert (result.status, result.reason) == ("completed", None)
+
+
+async def test_waking_that_fails_is_named_and_warned_of(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    class Unwakeable(Actor):
+        tasks = Queue(str)
+
+        async def on_wake(self) -> None:
+            raise OSError("no such disk")
+
+        async def run(self) -> None: ...
+
+    client = await world.start(unwakeable=Unwakeable)
+    result = await client.unwakeable.get_or_create("x").send("tasks", "a", wait=True, timeout=0.5)
+    assert "its actor does not start. " in str(result.reason)
+    assert "no such disk" in str(result.reason)
+    assert "waking of 'unwakeable/x' failed: " in caplog.text
