@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import json
-import sys
+import logging
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -195,7 +195,7 @@ class Home:
         await host.start()
         self._keeper, self._keep_alive = keeper, keep_alive
         if self._shared and show_activity is None:  # outside a kernel nothing shows notices
-            print(self._shared, file=sys.stderr)
+            logging.getLogger("agentq").warning("%s", self._shared)
         self._end_before = before and end_of_host_before(*before, keeper.unfinished)
         return host
 

@@ -116,7 +116,12 @@ def test_it_counts_what_is_done_what_failed_and_all_and_cuts_nothing_off(lab: La
             cut = shown.evaluate(
                 """(root, text) => [...root.querySelectorAll('td.aq-time, [data-tile] .aq-figure')]
                     .filter(e => e.offsetParent)
-                    .filter(e => { e.textContent = text; return e.scrollWidth > e.clientWidth + 1; }).length""",
+                    .filter(e => { e.textContent = text;
+                        const written = document.createRange();
+                        written.selectNodeContents(e);
+                        const around = e.closest('td, [data-tile]').getBoundingClientRect();
+                        const { left, right } = written.getBoundingClientRect();
+                        return left < around.left || right > around.right; }).length""",
                 long,
             )
             assert cut == 0, f"{long} is cut at {width} pixels"
