@@ -55,7 +55,9 @@ async def test_a_function_that_fails_is_a_no_whatever_it_raises(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("value", [None, True, "yes", b"allow", Odd(), ["allow"]], ids=str)
+@pytest.mark.parametrize(
+    "value", [None, True, "yes", b"allow", Odd(), ["allow"]], ids=["None", "True", "yes", "bytes", "odd", "list"]
+)
 async def test_anything_else_than_a_word_for_it_is_a_no(value: object, tmp_path: Path) -> None:
     async with machine(tmp_path, permissions=lambda request: value) as vm:
         session_id = (await vm.create_session("asks")).session_id
