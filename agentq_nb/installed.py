@@ -6,7 +6,7 @@ import importlib.metadata
 import sys
 from collections.abc import Iterator
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
 from agentq_nb.errors import AgentqError
@@ -48,10 +48,9 @@ def stale_packages() -> Iterator[tuple[str, str, str]]:
 def needed() -> list[Requirement]:
     """What this package requires here; nothing where it is used from its source folder."""
     try:
-        texts = importlib.metadata.requires(_NAME) or ()
-    except importlib.metadata.PackageNotFoundError:
+        found = [Requirement(text) for text in importlib.metadata.requires(_NAME) or ()]
+    except (importlib.metadata.PackageNotFoundError, InvalidRequirement):  # `%agentq doctor` tells of the latter
         return []
-    found = [Requirement(text) for text in texts]
     return [one for one in found if one.marker is None or one.marker.evaluate({"extra": ""})]
 
 
