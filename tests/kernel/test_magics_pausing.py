@@ -140,7 +140,8 @@ def test_purging_asks_first_and_says_what_it_did(loaded: Kernel) -> None:
 
 @pytest.mark.parametrize("command", ["pause", "resume", "purge", "purge --yes"])
 def test_names_that_mean_nothing_are_one_line(loaded: Kernel, command: str) -> None:
-    assert "has no queue 'taks'. It has: tasks, other." in complaint(loaded.run(f"%agentq {command} worker/main taks"))
+    said = complaint(loaded.run(f"%agentq {command} worker/main taks"))
+    assert "has no queue 'taks'. Did you mean 'tasks'? It has: tasks, other." in said
     assert "No actor class is registered as 'nobody'" in complaint(loaded.run(f"%agentq {command} nobody/main tasks"))
 
 
