@@ -67,7 +67,7 @@ class Declared:
 
 
 class _NotAwake:
-    """What an instance has in place of its runtime when somebody made it by calling its class."""
+    """What an instance has in place of its runtime when it was made by calling its class."""
 
     def __get__(self, instance: Actor | None, owner: type[Actor]) -> Any:
         if instance is None:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 def timestamp(when: datetime | float) -> float:
-    """Seconds since 1970 of a time as users give it: those, or a datetime, of which a naive one is local time.
+    """Turn a time as users give it, seconds since 1970 or a datetime, into seconds since 1970. A naive datetime is local time.
 
     Raises TypeError for anything else, such as text that reads like a number.
     """

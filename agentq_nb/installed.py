@@ -34,7 +34,7 @@ def check_loaded() -> None:
 
 
 def stale_packages() -> Iterator[tuple[str, str, str]]:
-    """The name, the loaded and the installed version of each needed package of which these differ."""
+    """Yield the name, the loaded version and the installed version of each required package where the two differ."""
     for name in [*(requirement.name for requirement in needed()), *_ALSO]:
         try:
             found = importlib.metadata.version(name)

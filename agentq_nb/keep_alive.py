@@ -21,7 +21,7 @@ KeepAliveMode: TypeAlias = Literal["never", "work", "always"]
 """When a kernel is kept alive: never, while there is work, or for as long as its host runs."""
 
 HORIZON = 12 * 3600.0
-"""Seconds: work that is due later keeps no kernel alive, and work of which nothing settles for so long does not either."""
+"""Seconds. Work that is due later than this keeps no kernel alive; nor does work that settles nothing for this long."""
 
 _LOOK_EVERY = 2.0
 _SHORTEST_INTERVAL = 1.0

@@ -40,7 +40,7 @@ class Desk(Protocol):
     """Whoever knows the standing of messages."""
 
     async def standing(self, message: MessageId, timeout: float | None, *, explained: bool = False) -> Standing:
-        """The message's result, or how it stands after ``timeout`` seconds; ``explained``: with the reason."""
+        """Return the message's result, or its status after ``timeout`` seconds. ``explained`` adds the reason."""
         ...
 
     async def cancel(self, message: MessageId) -> bool:

@@ -231,7 +231,7 @@ class Registry:
         since: history.Moment | None = None,
         error: str | None = None,
     ) -> int:
-        """Put all dead letters back into their queues, with their attempts counted anew; how many there were.
+        """Put all dead letters back into their queues, reset their attempts, and return how many there were.
 
         :param actor: only those of one actor (``"reviewer/main"``), or of all of a name (``"reviewer"``).
         :param queue: only those of queues of this name.

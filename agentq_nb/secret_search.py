@@ -1,8 +1,8 @@
 """Finding many secrets in long text at about the cost of reading it.
 
-A regular expression of all of them tries each one at each character. Here Python's own loops in C do the reading: a short
-secret is found by ``bytes.find``; of the long ones, of which a private key has one a line, every so many bytes one word of
-eight bytes of the text is looked up among the words that they contain.
+A regular expression of all secrets tries each one at each character. Here Python's own loops in C do the reading. A short
+secret is found by ``bytes.find``. For the long ones (each line of a private key is one), the text is sampled at a fixed
+distance, and each eight-byte word found there is looked up among the words that the secrets contain.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class SecretSearch:
 
 
 def _step(shortest: bytes) -> int:
-    """Of how many words one is looked up, so that each secret holds one of those whole wherever it stands."""
+    """The distance between the words that are looked up: short enough that each secret contains a whole one wherever it starts."""
     return min((len(shortest) - _WORD + 1) // _WORD, _LARGEST_STEP)
 
 

@@ -149,7 +149,7 @@ def _do(future: Future[Any], call: Callable[[], Any]) -> None:
         return
     try:
         result = call()
-    except StopIteration as error:  # no future can be given one: whoever awaits it would wait for ever
+    except StopIteration as error:  # no future can be given one: awaiting it would never end
         future.set_exception(RuntimeError(f"StopIteration was raised: {error}"))
     except BaseException as error:
         future.set_exception(error)

@@ -100,7 +100,7 @@ class Cancel(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Retry(Command):
-    """Put a dead letter back into its queue, its attempts counted anew; with --all every one, or those you name.
+    """Put a dead letter back into its queue and reset its attempts; with --all, every one, or those you name.
 
     %agentq retry MESSAGE puts back one message that failed, expired or was cancelled. %agentq retry --all reviewer puts
     back the dead letters of all reviewers, %agentq retry --all reviewer/main tasks those of one queue.

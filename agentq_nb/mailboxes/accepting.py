@@ -175,7 +175,7 @@ def _take_in(ledger: Ledger, offers: Sequence[Offer], known: Known | None) -> Ta
 
 
 def _live_namesake(stock: Stock, offer: Offer) -> MessageId | None:
-    """The live message that has the offer's key, be it one of the same call. Raises IdempotencyConflict, _DigestNeeded."""
+    """Return the live message that has the offer's key, which may be one of the same call. Raises IdempotencyConflict, _DigestNeeded."""
     live = _live(stock, offer)
     if live is None:
         return None

@@ -145,7 +145,7 @@ class Checkpointer:
         return size is None or self._commits >= COMMITS or size >= self._due_bytes
 
     def _wal_bytes(self) -> int | None:
-        """None when there is none: between two commits somebody has deleted it."""
+        """None when the file is gone: it was deleted between two commits."""
         try:
             return wal_of(self._path).stat().st_size
         except FileNotFoundError:

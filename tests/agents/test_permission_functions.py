@@ -14,7 +14,7 @@ from agentq_nb.agent_os import PermissionRequest
 from agentq_nb.errors import PermissionAnswered
 from tests.agents.test_permissions import ended_by, machine, permissions
 
-SOON = 30  # seconds, for what would otherwise wait for ever
+SOON = 30  # seconds, for what would otherwise never end
 
 
 def fails_with(error: BaseException, in_thread: bool) -> Callable[[PermissionRequest], Any]:

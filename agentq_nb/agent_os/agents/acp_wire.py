@@ -213,7 +213,7 @@ class _Input:
         await self._process.input.drain()
         if self._held:
             with anyio.move_on_after(_HOLDING):
-                while self._process.has_unread_input():  # noqa: ASYNC110  # the system tells nobody when it is read
+                while self._process.has_unread_input():  # noqa: ASYNC110  # the system has no event for it
                     await anyio.sleep(_LOOKING)
                 await self._caught_up()
             end, self._held = self._held, b""

@@ -20,7 +20,7 @@ from tests.agents.running import all_gone, marked, new_mark
 STUB = agents.acp(
     "stub", [sys.executable, str(Path(__file__).parents[2] / "agents/stub_agent.py")], readable=[sys.prefix]
 )
-SOON = 30  # seconds, for what would otherwise wait for ever
+SOON = 30  # seconds, for what would otherwise never end
 
 
 async def answers(session: AgentSession, prompt: str) -> str:

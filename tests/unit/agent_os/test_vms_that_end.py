@@ -17,7 +17,7 @@ from agentq_nb.agent_os.workspace import Workspace
 from agentq_nb.errors import SessionUnknown
 from tests.unit.agent_os.machine import Machine
 
-SOON = 30  # seconds, for what would otherwise wait for ever
+SOON = 30  # seconds, for what would otherwise never end
 
 
 async def waits(session: AgentSession, prompt: str) -> str:
@@ -94,7 +94,7 @@ async def test_cancelling_reaches_the_prompts_that_wait_behind_another(tmp_path:
         prompts = [asyncio.create_task(vm.send_prompt(session_id, text)) for text in ("wait", "second", "third")]
         await begun.wait()
         session = await sessions_of(vm.workspaces, vm.actor_id).opened(session_id)
-        while len(session.waiting) < 2:  # noqa: ASYNC110  # nobody is told when they are there
+        while len(session.waiting) < 2:  # noqa: ASYNC110  # there is no event for it
             await asyncio.sleep(0)
         assert await vm.cancel_prompt(session_id)
         async with asyncio.timeout(SOON):

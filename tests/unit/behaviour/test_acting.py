@@ -217,6 +217,8 @@ async def test_an_interrupted_cell_stops_waiting_and_not_the_action(world: World
     calling = asyncio.create_task(client.slow.get_or_create("x").work())
     await inside.wait()
     calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
     gate.set()
     await asyncio.wait_for(done.wait(), 5)
 
