@@ -214,6 +214,7 @@ class Home:
         if thread is not None and not host.door.inside:
             with turning():
                 await asyncio.wrap_future(thread.gone)
+            thread.join()
         if self._host is host:
             self._host = self._thread = None
         rest()

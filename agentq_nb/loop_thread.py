@@ -27,7 +27,8 @@ class LoopThread:
 
     A task that raises SystemExit, or that stops the loop, ends nothing but itself, as in the kernel's own loop.
 
-    :ivar gone: done when the thread has ended, for whatever reason; ``door.failure`` tells of a bad one.
+    :ivar gone: done when the thread's work has ended, for whatever reason; ``door.failure`` tells of a bad one. The thread
+        itself ends a moment later: ``join`` waits for that.
     :ivar at_exit: called when the process ends in an orderly way while the loop still turns. It blocks.
     """
 
@@ -39,7 +40,12 @@ class LoopThread:
         self._stands_still = False
         self._process = os.getpid()
         _living.add(self)
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for the end of the thread, which is near once ``gone`` is done: no fork afterwards meets it. Blocks."""
+        self._thread.join(_TURN)
 
     def _run(self) -> None:
         self.door.thread = threading.get_ident()
