@@ -227,7 +227,8 @@ class Mailbox(NearMisses):
             if bool(received) is (commit is None):  # it holds something now and did not before, or the other way round
                 owner.changed()
         if received:
-            current_receiver.set(receiver)
+            if current_receiver.get() is not receiver:
+                current_receiver.set(receiver)
         elif current_receiver.get() is receiver:
             current_receiver.set(None)
         return received if deliveries else None

@@ -147,9 +147,10 @@ class ActorHandle:
         Raises ``queue.unknown``, ``actor.unknown``, ``actor.validation_error``, ``queue.message_too_large``,
         ``queue.full``, ``queue.idempotency_conflict`` (nothing was written), and ``queue.wait_would_deadlock``.
         """
-        if timeout is not None and not wait:
-            raise TypeError("timeout is for waiting: send(..., wait=True, timeout=...).")
-        timeout = number_options.seconds("timeout", timeout)
+        if timeout is not None:
+            if not wait:
+                raise TypeError("timeout is for waiting: send(..., wait=True, timeout=...).")
+            timeout = number_options.seconds("timeout", timeout)
         host = await self._host.ready()
         declared = queues.declared(host, self.name, queue.name if isinstance(queue, Queue) else queue)
         encoded = declared.body.dump(body, lambda: f"Body for queue '{declared.name}' of actor '{self.name}'")

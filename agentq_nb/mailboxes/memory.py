@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     from agentq_nb.mailboxes.lease import LocalLease
 
 
-Rank: TypeAlias = tuple[bool, int, int]
+Ready: TypeAlias = "tuple[bool, int, int, int, Entry]"
+"""A message in the order of handing out: what comes again first, then by priority, then in the order of sending."""
 
 LARGEST_BODY = 64 << 10
 """Bytes of the largest body that is kept in memory. A larger one is read from the log when it is handed out."""
 
 DIED = "The kernel died while it was handled."
 
-# A message that was cancelled and put back has the rank of its former self, which may still lie in the heap.
+# A message that was cancelled and put back has the order of its former self, which may still be in the heap.
 _serial = itertools.count()
 
 
@@ -94,7 +95,7 @@ class Shelf:
 
     box: Box
     name: str
-    ready: list[tuple[Rank, int, Entry]] = field(default_factory=list[tuple[Rank, int, Entry]])
+    ready: list[Ready] = field(default_factory=list[Ready])
     running: dict[MessageId, Entry] = field(default_factory=dict[MessageId, Entry])
     dead: dict[MessageId, int] = field(default_factory=dict[MessageId, int])
     """Dead letters, each with how many messages were settled when it became one (0: before the file was opened)."""
@@ -113,9 +114,8 @@ class Shelf:
     pace: Pace = field(default_factory=Pace)
 
     def add(self, entry: Entry) -> None:
-        """Make it ready to be handed out: what comes again first, then by priority, then in the order of sending."""
-        rank = (not entry.front, -entry.priority, entry.order)
-        heapq.heappush(self.ready, (rank, next(_serial), entry))
+        """Make it ready to be handed out."""
+        heapq.heappush(self.ready, (not entry.front, -entry.priority, entry.order, next(_serial), entry))
 
     def head(self) -> Entry | None:
         """The message that is next, if one may be handed out now."""
@@ -127,7 +127,7 @@ class Shelf:
             return None
         ready = self.ready
         while ready:
-            entry = ready[0][2]
+            entry = ready[0][-1]
             if not entry.gone:
                 return entry
             heapq.heappop(ready)
@@ -135,7 +135,7 @@ class Shelf:
 
     def take(self) -> Entry:
         """The head, from now on being handled."""
-        entry = heapq.heappop(self.ready)[2]
+        entry = heapq.heappop(self.ready)[-1]
         entry.running = True
         entry.starts += 1
         self.running[entry.id] = entry
@@ -145,13 +145,13 @@ class Shelf:
         """One that was ready is gone. When most are, none of them is kept with its body until its turn comes."""
         self.stale += 1
         if self.stale * 2 > len(self.ready):
-            self.ready = [ready for ready in self.ready if not ready[2].gone]
+            self.ready = [ready for ready in self.ready if not ready[-1].gone]
             heapq.heapify(self.ready)
             self.stale = 0
 
     def waiting(self) -> Iterator[Entry]:
         """Every message that nobody handles, in no particular order."""
-        yield from (entry for _, _, entry in self.ready if not entry.gone)
+        yield from (entry for *_, entry in self.ready if not entry.gone)
         yield from list(self.delayed.values())
 
     def count_ready(self) -> int:

@@ -88,7 +88,8 @@ class Suspects:
     @property
     def doubt(self) -> bool:
         """Whether a message is there that may kill the kernel: starts must be durable then before they are acted on."""
-        self._doubtful = [entry for entry in self._doubtful if not entry.gone and (entry.suspicion or entry.crashes)]
+        if self._doubtful:
+            self._doubtful = [one for one in self._doubtful if not one.gone and (one.suspicion or one.crashes)]
         return bool(self._doubtful)
 
     # --- the gate -----------------------------------------------------------------------------------------------------

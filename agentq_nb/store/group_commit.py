@@ -5,7 +5,7 @@ from __future__ import annotations
 import time as system_time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TypeAlias
 
 import duckdb
 
@@ -27,12 +27,8 @@ _FULL_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0)
 _LATEST_MICROS = 1 << 62
 
 
-class Append(NamedTuple):
-    """Rows that are committed together, or not at all, at a time in seconds since 1970."""
-
-    time: float
-    rows: Sequence[Row]
-    done: Done | None
+Append: TypeAlias = tuple[float, Sequence[Row], Done | None]
+"""Rows that are committed together, or not at all, at a time in seconds since 1970; and who is told."""
 
 
 class GroupCommit:
@@ -62,7 +58,7 @@ class GroupCommit:
         try:
             if not self._write(batch, on_loop):
                 return None
-            return [(append.done, None) for append in batch if append.done is not None]
+            return [(done, None) for _, _, done in batch if done is not None]
         except _BAD_ROW as error:
             if on_loop:
                 return None
@@ -70,10 +66,10 @@ class GroupCommit:
                 # One bad row must not take the batch with it: each append gets a commit, and an answer, of its own.
                 return [answer for append in batch for answer in self.commit([append], on_loop=False) or ()]
             refused = StoreError(f"The log does not take this: {str(error).partition(chr(10))[0]}", code="bad_row")
-            return [(append.done, refused) for append in batch if append.done is not None]
+            return [(done, refused) for _, _, done in batch if done is not None]
         except Exception as error:
             self.fail(error)
-            return [(append.done, self.failed) for append in batch if append.done is not None]
+            return [(done, self.failed) for _, _, done in batch if done is not None]
 
     def fail(self, error: Exception) -> None:
         """Write nothing any more."""

@@ -69,7 +69,7 @@ class Writer:
 
     def append(self, time: float, rows: Sequence[Row], done: Done | None) -> None:
         """Gather rows for the next commit."""
-        self._gathered.append(Append(time, rows, done))
+        self._gathered.append((time, rows, done))
         if self.loop is None or self.loop.is_closed():
             try:
                 self._move_to(asyncio.get_running_loop())
@@ -218,7 +218,7 @@ class Writer:
         def decide(connection: Connection) -> T:
             rows, value = job(connection)
             errors: list[StoreError | None] = []
-            for done, error in self.commits.commit([Append(time, rows, errors.append)], on_loop=False) or ():
+            for done, error in self.commits.commit([(time, rows, errors.append)], on_loop=False) or ():
                 done(error)
             if errors[0] is not None:
                 self._tell(self._tell_failure)
@@ -287,4 +287,4 @@ class Writer:
 
 
 def _is_small(batch: Sequence[Append]) -> bool:
-    return sum(len(row) for append in batch for row in append.rows) <= _LARGEST_ON_LOOP
+    return sum(sum(map(len, rows)) for _, rows, _ in batch) <= _LARGEST_ON_LOOP

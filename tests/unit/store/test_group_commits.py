@@ -43,7 +43,7 @@ def threads_that_commit(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> list[
 
     def noted(batch: Any, on_loop: bool) -> bool:
         done = write(batch, on_loop)
-        if done and any(appended.rows for appended in batch):
+        if done and any(rows for _, rows, _ in batch):
             made.append(threading.get_ident() == here)
         return done
 
