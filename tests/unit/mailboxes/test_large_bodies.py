@@ -149,6 +149,27 @@ async def test_a_message_whose_reading_ends_early_is_where_it_was(
     assert {delivery.attempt for delivery in taken} == {1}
 
 
+async def test_a_turn_cancelled_after_its_lease_takes_nothing_from_the_next_one(
+    setting: LocalSetting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = await send(setting.keeper, large(1))
+    lease = await claim(setting)
+    with monkeypatch.context() as only_now:
+        slow = SlowReading(setting, only_now)
+        turn = asyncio.ensure_future(lease.turn(None, Take(["tasks"])))
+        await until(slow.begun.is_set)
+    await lease.release()
+    following = await claim(setting)
+    delivery = await take_one(following)
+    turn.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await turn
+    slow.go_on.set()
+    assert await take(following) == []
+    await settle(following, delivery)
+    assert await kinds(setting, message) == ["queued", "started", "completed"]
+
+
 async def test_the_keeper_closes_while_a_body_is_read(setting: LocalSetting, slow: SlowReading) -> None:
     message = await send(setting.keeper, large(1))
     lease = await claim(setting)
