@@ -82,6 +82,11 @@ def _waiting(known: Circumstances) -> str:
     if queue.paused:
         until = f"until {_time(queue.paused_until)}" if queue.paused_until is not None else "by hand"
         return f"Not begun: queue '{queue.queue}' is paused {until}. To go on: %agentq resume {actor.actor_id} {queue.queue}"
+    if queue.held_back:
+        return (
+            "Not begun: the kernel died while several messages were handled. They are tried again first, one at a time, to "
+            "find out which one it was. The rest goes on after them, or after a minute (longer if the kernel dies again)."
+        )
     if actor.state == "failed to start":
         return f"Not begun: its actor does not start. {failed}It is tried again."
     if actor.run == "restarting":

@@ -180,6 +180,7 @@ class QueueStatus(NamedTuple):
     Ready messages of a paused queue wait until it goes on, at ``paused_until`` (seconds since 1970; None: when resumed).
     ``handled`` counts those that completed or failed for good since the keeper began; it may begin again from 0.
     ``completed`` counts those of them that completed; ``per_minute`` is how fast they go, over the last five minutes.
+    ``held_back``: its next message waits while messages that may have killed the host are tried one at a time.
     """
 
     actor: ActorId
@@ -195,6 +196,7 @@ class QueueStatus(NamedTuple):
     handled: int = 0
     completed: int = 0
     per_minute: float = 0.0
+    held_back: bool = False
 
     @property
     def done(self) -> int:

@@ -314,4 +314,5 @@ class Stock:
             handled=shelf.handled,
             completed=shelf.completed,
             per_minute=round(shelf.pace.per_minute(self._clock.monotonic()), 1),
+            held_back=pause is None and first is not None and self.suspects.hold_back(box.actor),
         )

@@ -61,6 +61,7 @@ class Suspects:
         self._awaited: Counter[ActorId] = Counter()
         self._asked: float | None = None
         """Since when a suspect waits or is handled; None: none does."""
+        self._patient_until = 0.0
         self._timer: Timer | None = None
 
     def fill(self, boxes: dict[ActorId, Box], entries: Iterable[Entry]) -> None:
@@ -104,6 +105,10 @@ class Suspects:
         if self._patience_is_over():
             return True
         return not self._anything_in_flight() and not self._later_one(entry)
+
+    def hold_back(self, actor: ActorId) -> bool:
+        """Whether what is ready for this actor waits just now. Looking changes nothing."""
+        return self._asked is not None and not self._awaited[actor] and not self._patience_is_over()
 
     def taken(self, entry: Entry) -> None:
         """It was handed out."""
@@ -175,18 +180,17 @@ class Suspects:
         return min(_PATIENCE * 2 ** (most - 1), _LONGEST_PATIENCE)
 
     def _patience_is_over(self) -> bool:
-        return self._asked is not None and self._clock.monotonic() >= self._asked + self._patience()
+        return self._asked is not None and self._clock.monotonic() >= self._patient_until
 
     def _begin_waiting(self) -> None:
         if self._asked is None:
             self._asked = self._clock.monotonic()
+            self._patient_until = self._asked + self._patience()
             self._timer = self._clock.call_later(_LATER_ONES, self._ring)
 
     def _ring(self) -> None:
         """What waited for some time may go on."""
-        assert self._asked is not None
-        end = self._asked + self._patience()
-        if (left := end - self._clock.monotonic()) > 0:
+        if (left := self._patient_until - self._clock.monotonic()) > 0:
             self._timer = self._clock.call_later(left, self._ring)
         elif not self._handled() and not self._wanted():
             self._stop_waiting()

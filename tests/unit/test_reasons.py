@@ -42,6 +42,11 @@ def why(message: StoredResult, actor: ActorStatus, *, has_run: bool = True, runn
             actor(QueueStatus(ACTOR, "tasks", ready=1, paused=True, paused_until=NOON + 60)),
         ),
         (
+            "the kernel died while several messages were handled. They are tried again first, one at a time",
+            message(),
+            actor(QueueStatus(ACTOR, "tasks", ready=1, held_back=True)),
+        ),
+        (
             "its actor does not start. KeyError: 'prompt'. It is tried again.",
             message(),
             actor(state="failed to start", run="none", last_error=ERROR),

@@ -131,6 +131,8 @@ def _without_empty(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> 
 
 def _queue_cells(queue: QueueStatus, orphaned: bool = False) -> tuple[object, ...]:
     remarks = [*(["not declared any more"] if orphaned else []), *([_paused(queue)] if queue.paused else [])]
+    if queue.held_back:
+        remarks.append("waits for messages that may have killed the kernel")
     name = Cell(f"{queue.queue} ({', '.join(remarks)})", "busy") if remarks else queue.queue
     done = f"{queue.done:,} of {queue.total:,}" if queue.total else ""
     failed = Cell(str(queue.dead), "bad") if queue.dead else ""

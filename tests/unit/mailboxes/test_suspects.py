@@ -102,6 +102,23 @@ async def test_other_work_waits_for_suspects_that_are_asked_for_and_goes_on_afte
     assert await handed_out(setting, other) == [True]
 
 
+async def test_the_status_tells_which_queues_wait_for_suspects(setting: LocalSetting) -> None:
+    async def held_back() -> set[str]:
+        return {status.actor for status in await setting.keeper.status() if status.held_back}
+
+    await die_with_in_flight(setting, FIRST, SECOND)
+    await send(setting.keeper, "other", actor=THIRD)
+    assert await held_back() == set(), "nobody asks for a suspect"
+    first, second, third = [await claim(setting, actor) for actor in (FIRST, SECOND, THIRD)]
+    suspect = await take_one(second)
+    assert await take(third) == []
+    assert await held_back() == {FIRST, THIRD}
+    await settle(second, suspect)
+    await settle(first, await take_one(first))
+    assert await held_back() == set()
+    assert bodies(await take(third)) == ["other"]
+
+
 async def test_a_suspect_waits_for_what_is_in_flight_and_nothing_is_added_to_it(setting: LocalSetting) -> None:
     await die_with_in_flight(setting, FIRST, SECOND)
     third = await claim(setting, THIRD)
