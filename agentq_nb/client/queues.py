@@ -12,6 +12,7 @@ from agentq_nb.errors import ActorUnknown, QueueUnknown, ValidationFailed
 from agentq_nb.host import Host
 from agentq_nb.mailboxes.protocol import QueueStatus
 from agentq_nb.naming import ActorId, actor_name
+from agentq_nb.number_options import is_positive
 
 _LONGEST = 100 * 366 * 24 * 3600.0
 
@@ -37,6 +38,20 @@ async def standing(host: Host, actor: ActorId, queue: str) -> QueueStatus:
     if queue.startswith("$") or not (found.live or found.paused):
         declared(host, actor_name(actor), queue)
     return found
+
+
+def end_of_pause_for(seconds: object, now: float) -> float | None:
+    """Seconds since 1970 at which a pause of that length ends; None: never by itself.
+
+    Raises ``actor.validation_error`` for what is no length of time, or longer than a hundred years.
+    """
+    if seconds is None:
+        return None
+    if not is_positive(seconds) or not seconds <= _LONGEST:  # type: ignore[operator]  # it is a number by now
+        raise ValidationFailed(
+            f"A pause takes a number of seconds above 0, at most a hundred years of them, not {seconds!r:.100}."
+        )
+    return now + float(seconds)  # type: ignore[arg-type]  # it is a number by now
 
 
 def end_of_pause(until: float | datetime | None, now: float) -> float | None:

@@ -81,7 +81,9 @@ class Pause(_OfQueue):
     async def run(self, scene: Scene) -> QueueStatus:
         if self.lasting is not None and self.until is not None:
             raise BadWords("Give --for or --until, not both.")
-        until = self.until if self.lasting is None else time.time() + self.lasting
+        from agentq_nb.client import queues
+
+        until = self.until if self.lasting is None else queues.end_of_pause_for(self.lasting, time.time())
         with self.target(scene) as actor:
             await actor.pause(self.queue, until)
             return await _standing(scene, actor, self.queue)

@@ -51,8 +51,11 @@ class Page(Kernel):
 
     def say(self, widget: str, subshell: str | None = None, **content: Any) -> None:
         """What the page's side of a widget sends."""
+        self.say_data(widget, {"method": "custom", "content": content}, subshell)
+
+    def say_data(self, widget: str, data: dict[str, Any], subshell: str | None = None) -> None:
+        """Any data over a widget's comm."""
         assert self._client is not None
-        data = {"method": "custom", "content": content}
         message = self._client.session.msg("comm_msg", {"comm_id": widget, "data": data})
         message["header"]["subshell_id"] = subshell
         self._client.shell_channel.send(message)
@@ -129,6 +132,27 @@ def test_changes_come_by_themselves_and_clicks_while_a_cell_awaits_are_answered(
     told = page.hear(widget, lambda message: message.get("request") == 8)
     assert "nothing" in told["error"]
     assert "\n" not in told["error"]
+
+
+def test_a_flood_of_requests_is_dropped_but_for_fifty_a_second_and_the_page_is_told(page: Page) -> None:
+    widget = opened(page)
+    worker = "create_client().worker.get_or_create('main')"
+    page.run(f"await {worker}.send('jobs', 'one', wait=True)").check()
+    for number in range(1_000):
+        page.say(widget, type="do", deed="pause", key="worker/main jobs", request=number)
+    assert page.hear(widget, lambda message: message["type"] == "dropped")["count"] > 0
+    page.run("1").check()
+    pauses = page.run("%agentq sql select count(*) from events where kind = 'queue.paused'").check().text
+    assert 50 <= int(pauses.split()[-1]) < 1_000
+    page.listen(1.1)
+    page.say(widget, type="do", deed="resume", key="worker/main jobs", request=5_000)
+    assert page.hear(widget, lambda message: message.get("request") == 5_000)["note"] == "jobs goes on."
+
+
+def test_a_page_can_change_nothing_of_what_the_kernel_shows(page: Page) -> None:
+    page.run("import agentq_nb\nshown = agentq_nb.dashboard()").check()
+    page.say_data(str(page.value("shown.model_id")), {"method": "update", "state": {"kind": "evil", "saved": {"a": 1}}})
+    assert page.value("(shown.kind, shown.saved)") == ["dashboard", {}]
 
 
 def test_nothing_but_beats_is_sent_when_nothing_changes(page: Page) -> None:

@@ -15,9 +15,10 @@ const UNUSED = 60; // seconds without a hand on the page after which it stops as
 // --- the state and the conversation ----------------------------------------------------------------------------------
 
 class Mirror {
-  constructor(model, changed) {
+  constructor(model, changed, dropped) {
     this.model = model;
     this.changed = changed;
+    this.dropped = dropped;
     this.sections = {};
     this.history = new Map();
     this.number = 0;
@@ -112,6 +113,12 @@ class Mirror {
     if (message.type === "answer") {
       this.requests.get(message.request)?.(message);
       this.requests.delete(message.request);
+    } else if (message.type === "dropped") {
+      // Nobody knows which: all that have no answer yet may be asked once more.
+      const error = `This page asked more than the kernel listens to: ${number(message.count)} of its requests were dropped. Try again.`;
+      for (const resolve of this.requests.values()) resolve({ error });
+      this.requests.clear();
+      this.dropped(error);
     } else if (message.type === "whole") {
       this.sections = message.sections;
       this.number = message.number;
@@ -990,7 +997,11 @@ const USES = ["pointermove", "pointerdown", "keydown", "focusin"];
 // What every view has: a heart that says whether the kernel lives, and a line for what happened.
 class View {
   constructor(model, el, kind, name) {
-    this.mirror = new Mirror(model, (names) => this.changed(names));
+    this.mirror = new Mirror(
+      model,
+      (names) => this.changed(names),
+      (error) => this.say(error, true),
+    );
     this.dirty = new Set();
     this.heart = make("span", { class: "aq-heart" });
     this.line = make("div", { class: "aq-line-of-status", role: "status", "aria-live": "polite" });

@@ -1,47 +1,57 @@
-"""What the dashboard's buttons do. Every one goes through the host's one door; errors are AgentqError, shown in one line."""
+"""What the dashboard's buttons do. Every one goes through the host's one door; errors are AgentqError, shown in one line.
+
+A page names only what it is shown: nothing that it says makes an actor, or wakes one.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
+from agentq_nb.agent_os import SessionInfo
+from agentq_nb.agent_os.remembered import remembered
+from agentq_nb.client import queues
 from agentq_nb.client.handles import ActorHandle
-from agentq_nb.errors import ValidationFailed
+from agentq_nb.errors import ActorNotFound, PermissionRequestUnknown, SessionUnknown
 from agentq_nb.host import Host
 from agentq_nb.mailboxes.protocol import Cancel, Redeliver
+from agentq_nb.naming import ActorId
+from agentq_nb.notebook.dashboard import page_requests
+from agentq_nb.notebook.dashboard.page_requests import Asked
 
-_LONGEST_PAUSE = 366 * 24 * 3600.0
 
-
-async def perform(host: Host, asked: Mapping[str, Any]) -> str:
+async def perform(host: Host, asked: Asked) -> str:
     """Do what a page asks for; what was done, in a few words.
 
     ``deed`` is ``pause`` (``seconds`` or for good), ``resume`` or ``purge`` with a queue's ``key``; ``cancel`` or
     ``retry`` with a ``message``; ``answer`` with ``actor``, ``session``, a permission's ``ask`` and ``allow``; ``stop`` with
-    ``actor`` and ``session``, which cancels the prompt that runs.
+    ``actor`` and ``session``, which cancels the prompt that runs. Raises ``AgentqError``.
     """
-    deed = asked.get("deed")
-    if deed in ("pause", "resume", "purge"):
-        actor, _, queue = _text(asked, "key").rpartition(" ")
-        return await _with_queue(host.client.handle_of(actor), deed, queue, asked.get("seconds"))
-    if deed in ("cancel", "retry"):
-        return await _with_message(host, deed, _text(asked, "message"))
-    handle: ActorHandle = host.client.handle_of(_text(asked, "actor"))
-    if deed == "answer":
-        answer = "allow" if asked.get("allow") is True else "deny"
-        await handle.respond_permission(_text(asked, "session"), _text(asked, "ask"), answer)
-        return "Allowed." if answer == "allow" else "Refused."
-    if deed == "stop":
-        stopped = await handle.cancel_prompt(_text(asked, "session"))
-        return "The prompt was cancelled." if stopped else "No prompt runs in this session."
-    raise ValidationFailed("The page asked for something that this version does not know: reload it.")
+    match page_requests.text(asked, "deed"):
+        case "pause" | "resume" | "purge" as deed:
+            actor, queue = page_requests.queue(asked)
+            await host.enter(_require, host, actor)
+            return await _with_queue(host, host.client.handle_of(actor), deed, queue, asked.get("seconds"))
+        case "cancel" | "retry" as deed:
+            return await _with_message(host, deed, page_requests.text(asked, "message"))
+        case "answer":
+            return await _answer(host, asked, page_requests.truth(asked, "allow"))
+        case "stop":
+            return await _stop(host, asked)
+        case _:
+            raise page_requests.unknown()
 
 
-async def _with_queue(handle: ActorHandle, deed: str, queue: str, seconds: Any) -> str:
+async def _require(host: Host, actor: ActorId) -> None:
+    """Raises ``ActorNotFound`` unless it was made, or a queue of it holds something or is paused."""
+    if not await host.exists(actor) and not (await host.status_of(actor)).queues:
+        raise ActorNotFound(actor)
+
+
+async def _with_queue(
+    host: Host, handle: ActorHandle, deed: Literal["pause", "resume", "purge"], queue: str, seconds: Any
+) -> str:
     if deed == "pause":
-        lasting = isinstance(seconds, (int, float)) and 0 < seconds <= _LONGEST_PAUSE
-        await handle.pause(queue, time.time() + seconds if lasting else None)
+        await handle.pause(queue, queues.end_of_pause_for(seconds, host.clock.time()))
         return f"Paused {queue}: what is being handled is finished."
     if deed == "resume":
         await handle.resume(queue)
@@ -50,7 +60,7 @@ async def _with_queue(handle: ActorHandle, deed: str, queue: str, seconds: Any) 
     return f"Cancelled {number:,} message{'' if number == 1 else 's'} of {queue}."
 
 
-async def _with_message(host: Host, deed: str, message: str) -> str:
+async def _with_message(host: Host, deed: Literal["cancel", "retry"], message: str) -> str:
     standing = await host.enter(host.wait, message, 0)
     change = Cancel(message) if deed == "cancel" else Redeliver(message)
     done = await host.enter(host.change, standing.actor, change) > 0
@@ -59,8 +69,31 @@ async def _with_message(host: Host, deed: str, message: str) -> str:
     return "Back in its queue." if done else f"It is {standing.status}: there is nothing to retry."
 
 
-def _text(asked: Mapping[str, Any], name: str) -> str:
-    value = asked.get(name)
-    if not isinstance(value, str) or not value:
-        raise ValidationFailed("The page asked for something that this version does not know: reload it.")
-    return value
+async def _answer(host: Host, asked: Asked, allow: bool) -> str:
+    actor, session, ask = (
+        page_requests.actor(asked),
+        page_requests.text(asked, "session"),
+        page_requests.text(asked, "ask"),
+    )
+    await host.enter(_open_session, host, actor, session)
+    if host.roster.find(actor) is None:
+        raise PermissionRequestUnknown(f"Nothing that session {session} asked waits for an answer: its VM sleeps.")
+    await host.client.handle_of(actor).respond_permission(session, ask, "allow" if allow else "deny")
+    return "Allowed." if allow else "Refused."
+
+
+async def _stop(host: Host, asked: Asked) -> str:
+    actor, session = page_requests.actor(asked), page_requests.text(asked, "session")
+    found = await host.enter(_open_session, host, actor, session)
+    stopped = found.status == "running" and await host.client.handle_of(actor).cancel_prompt(session)
+    return "The prompt was cancelled." if stopped else "No prompt runs in this session."
+
+
+async def _open_session(host: Host, actor: ActorId, session: str) -> SessionInfo:
+    """As this process remembers it. Raises ``SessionUnknown``."""
+    for of, sessions in remembered(host.workspaces):
+        if of == actor:
+            for info in sessions.now_open():
+                if info.session_id == session:
+                    return info
+    raise SessionUnknown(f"No session {session!r:.100} is open in '{actor:.100}'.", metadata={"session_id": session})

@@ -9,6 +9,9 @@ anything sent: nothing piles up in the server while no page is open. From then o
   The kernel beats rather than answering pings: each ping would make the front end show the kernel as busy, and they would
   queue up behind a cell that blocks.
 
+More than fifty requests a second are not listened to: a ``dropped`` says so, at
+most once a second.
+
 All of that is activity, for which servers keep a kernel alive. So while nothing else does (``kept_alive`` is false, and
 messages say ``quiet``), a page that nobody uses stops asking, and a minute after its last ``watch`` nothing is sent. The
 first word after that goes out when the kernel is kept alive again, and the page asks again.
@@ -28,6 +31,7 @@ from agentq_nb.clock import Clock, SystemClock
 from agentq_nb.commands.sheets import safe
 from agentq_nb.errors import AgentqError
 from agentq_nb.notebook.dashboard.deltas import Sections, difference
+from agentq_nb.notebook.dashboard.intake import Intake
 from agentq_nb.upkeep import Upkeep
 
 TICK = 0.1
@@ -83,6 +87,7 @@ class Feed:
         upkeep: Upkeep | None = None,
         name: str = "Keeping a view up to date",
         kept_alive: Callable[[], bool] = lambda: True,
+        intake: Intake | None = None,
     ) -> None:
         self.latest: Sections = {}
         """What was seen last, sent or not."""
@@ -101,6 +106,10 @@ class Feed:
         self._left = False
         """A page was open when the kernel fell quiet, and may be open still."""
         self._whole_wanted = False
+        self._intake = intake or Intake()
+        self._dropped = 0
+        """Requests that were not listened to, and of which the page was not told yet."""
+        self._dropped_told_at = -math.inf
         self._awake = asyncio.Event()
         self._answers: set[asyncio.Task[None]] = set()
 
@@ -173,6 +182,9 @@ class Feed:
             self._watched_at = now
         if not self.watched:
             return
+        if self._dropped and now - self._dropped_told_at >= _BEAT:
+            self._dropped_told_at, dropped, self._dropped = now, self._dropped, 0
+            self._tell("dropped", now, count=dropped)
         if self._whole_wanted:
             self._whole_wanted = False
             self._number += 1
@@ -201,6 +213,9 @@ class Feed:
             self._whole_wanted = self._whole_wanted or new
             self._awake.set()
             return
+        if not self._intake.admits(self._clock.monotonic()):
+            self._dropped += 1
+            return
         task = asyncio.get_running_loop().create_task(self._answer(message), context=Context())
         self._answers.add(task)
         task.add_done_callback(self._answers.discard)
@@ -213,8 +228,9 @@ class Feed:
             told = {"error": one_line(error.message)}
         except Exception as error:
             told = {"error": one_line(f"{type(error).__name__}: {error}")}
+        request = message.get("request")
         try:
-            self._send({"type": "answer", "request": message.get("request"), **told})
+            self._send({"type": "answer", "request": request if isinstance(request, int) else None, **told})
         except Exception as error:
             self._failed(error)
 

@@ -13,7 +13,7 @@ from IPython.display import display  # pyright: ignore[reportUnknownVariableType
 
 from agentq_nb.clock import Clock, SystemClock
 from agentq_nb.commands.sheets import Sheet
-from agentq_nb.notebook.dashboard import picture, shown
+from agentq_nb.notebook.dashboard import intake, picture, shown
 from agentq_nb.notebook.dashboard.deltas import Sections
 from agentq_nb.notebook.dashboard.feed import Feed, Subject
 from agentq_nb.notebook.dashboard.widget import LiveWidget
@@ -39,7 +39,13 @@ class Live:
         self._loop = asyncio.get_running_loop()
         name = f"Keeping the {kind} {self.widget.identity[:6]} up to date"
         self._feed = Feed(
-            subject, self.widget.tell, self.clock, registry.host.upkeep, name, lambda: registry.home.keeps_alive
+            subject,
+            self.widget.tell,
+            self.clock,
+            registry.host.upkeep,
+            name,
+            lambda: registry.home.keeps_alive,
+            intake.OF_KERNEL,
         )
         self._places: list[str] = []
         self._settled = False

@@ -13,6 +13,7 @@ from typing import Any
 
 from agentq_nb.commands.looking import HEADLINE, literal
 from agentq_nb.commands.sheets import safe
+from agentq_nb.notebook.dashboard import page_requests
 from agentq_nb.registry import Registry
 
 PAGE = 20
@@ -44,11 +45,12 @@ class Page:
 
 
 def page_of(asked: Mapping[str, Any]) -> Page:
-    """The page a front end asks for. Raises ValueError for what is none."""
-    status, search, offset = asked.get("status", "all"), asked.get("search", ""), asked.get("offset", 0)
-    if status not in _STATUSES or not isinstance(search, str) or not isinstance(offset, int):
-        raise ValueError("no page of messages")
-    return Page(status, search[:200], max(0, offset))
+    """The page a front end asks for. Raises ``ValidationFailed`` for what is none."""
+    status = page_requests.text(asked, "status", "all")
+    if status not in _STATUSES:
+        raise page_requests.unknown()
+    search = page_requests.optional_text(asked, "search") or ""
+    return Page(status, search[:200], page_requests.whole(asked, "offset"))
 
 
 async def read(registry: Registry, page: Page) -> dict[str, dict[str, dict[str, Any]]]:

@@ -10,10 +10,10 @@ from typing import Any
 from agentq_nb.clock import Clock
 from agentq_nb.commands.looking import MessageDetails, details_of
 from agentq_nb.commands.sheets import LONGEST_TEXT, error_text, safe
-from agentq_nb.errors import AgentqError, SessionUnknown, ValidationFailed
+from agentq_nb.errors import AgentqError, SessionUnknown
 from agentq_nb.host import Host
 from agentq_nb.messages import headline
-from agentq_nb.notebook.dashboard import messages
+from agentq_nb.notebook.dashboard import messages, page_requests
 from agentq_nb.notebook.dashboard.deeds import perform
 from agentq_nb.notebook.dashboard.deltas import Sections
 from agentq_nb.notebook.dashboard.feed import Message
@@ -122,23 +122,22 @@ class Overview:
             case "earlier":
                 return {"blocks": await self._earlier(asked)}
             case "show":
-                return {"shown": await self._show(str(asked.get("message")))}
-            case _:
+                return {"shown": await self._show(page_requests.text(asked, "message"))}
+            case "do":
                 return {"note": await perform(self._host, asked)}
+            case _:
+                raise page_requests.unknown()
 
     async def _turn_to(self, asked: Message) -> None:
-        try:
-            self._page = messages.page_of(asked)
-        except ValueError:
-            raise ValidationFailed("There is no such page of messages.") from None
+        self._page = messages.page_of(asked)
         await self._read_anew()
 
     async def _choose(self, asked: Message) -> None:
+        session = page_requests.optional_text(asked, "session")
         before, self._chosen = self._chosen, None
         if before is not None:
             await self._host.enter(_leave, self._host, before[1])
-        if asked.get("session"):
-            session = str(asked["session"])
+        if session is not None:
             actor = self._actor_of(session)
             await self._host.enter(_follow, self._host, actor, session)
             self._chosen = (actor, session)
@@ -150,9 +149,7 @@ class Overview:
         return row["at"]
 
     async def _earlier(self, asked: Message) -> dict[str, Any]:
-        session, before = str(asked.get("session")), asked.get("before")
-        if not isinstance(before, int):
-            raise ValidationFailed("Earlier than which event?")
+        session, before = page_requests.text(asked, "session"), page_requests.whole(asked, "before")
         return await self._host.enter(_earlier, self._host, self._actor_of(session), session, before)
 
     async def _show(self, message: str) -> dict[str, Any]:

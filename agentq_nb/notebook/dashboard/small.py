@@ -16,6 +16,7 @@ from agentq_nb.host import Host
 from agentq_nb.mailboxes.protocol import StoredResult
 from agentq_nb.messages import headline
 from agentq_nb.naming import MessageId
+from agentq_nb.notebook.dashboard import page_requests
 from agentq_nb.notebook.dashboard.deeds import perform
 from agentq_nb.notebook.dashboard.deltas import Sections
 from agentq_nb.notebook.dashboard.feed import Message, one_line
@@ -49,6 +50,8 @@ class _Small(ABC):
         return {}
 
     async def answer(self, asked: Message) -> Message:
+        if asked.get("type") != "do":
+            raise page_requests.unknown()
         return {"note": await perform(self.host, asked)}
 
     @abstractmethod
@@ -142,7 +145,7 @@ class OneSession(_Small):
     async def answer(self, asked: Message) -> Message:
         if asked.get("type") != "earlier":
             return await super().answer(asked)
-        return {"blocks": await self.host.enter(self._earlier, int(asked.get("before") or 1))}
+        return {"blocks": await self.host.enter(self._earlier, page_requests.whole(asked, "before", 1))}
 
     async def _earlier(self, before: int) -> dict[str, Any]:
         assert self._actor is not None

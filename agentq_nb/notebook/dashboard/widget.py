@@ -52,6 +52,9 @@ class LiveWidget(anywidget.AnyWidget):
         view = {"version_major": 2, "version_minor": 0, "model_id": self.identity}
         return {"application/vnd.jupyter.widget-view+json": view}
 
+    def set_state(self, sync_data: object) -> None:
+        """Nothing: what a page holds is its own, and what is shown is the kernel's to say."""
+
     def _receive(self, _widget: object, content: Any, _buffers: object) -> None:
         if isinstance(content, dict):
             self._heard(content)  # pyright: ignore[reportUnknownArgumentType]  # JSON from the page

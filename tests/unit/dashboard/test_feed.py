@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from agentq_nb.errors import AgentqError
 from agentq_nb.notebook.dashboard.feed import WATCHED, Feed, Message
+from agentq_nb.notebook.dashboard.intake import Intake
 from agentq_nb.upkeep import Upkeep
 from tests.unit.fake_clock import FakeClock, settle
 
@@ -182,6 +184,44 @@ async def test_what_a_page_asks_is_answered_and_an_error_is_one_safe_line() -> N
             {"type": "answer", "request": 1, "error": "It cannot be done: no."},
             {"type": "answer", "request": 2, "error": "ZeroDivisionError: by zero"},
         ]
+
+
+async def test_what_a_page_asks_beyond_fifty_times_a_second_is_dropped_and_told_once() -> None:
+    async with running() as at:
+        await at.opened()
+        for request in range(10_000):
+            at.feed.heard({"type": "right", "request": request})
+        await at.clock.pass_by(0.5)
+        assert at.types().count("answer") == 50
+        (told,) = [message for message in at.sent if message["type"] == "dropped"]
+        assert told["count"] == 9_950
+        await at.clock.pass_by(1)
+        at.sent.clear()
+        at.feed.heard({"type": "right", "request": 10_001})
+        await at.clock.pass_by(0.5)
+        assert [message["request"] for message in at.sent if message["type"] == "answer"] == [10_001]
+        await at.clock.pass_by(10)
+        assert "dropped" not in at.types()
+
+
+async def test_pages_share_what_the_kernel_listens_to_and_opening_one_counts_for_nothing() -> None:
+    intake, sent = Intake(), list[Message]()
+    feeds = [Feed(Counter(), sent.append, FakeClock(), intake=intake) for _ in range(3)]
+    for feed in feeds:
+        for _ in range(40):
+            feed.heard({"type": "watch", "have": 0})
+            feed.heard({"type": "right", "request": 1})
+    await settle()
+    assert len(sent) == 50
+    assert all(feed.watched for feed in feeds)
+
+
+@pytest.mark.parametrize("request_id", [None, "x" * 1_000_000, {"a": 1}, math.nan])
+async def test_what_names_no_request_is_not_sent_back(request_id: object) -> None:
+    async with running() as at:
+        at.feed.heard({"type": "right", "request": request_id})
+        await settle()
+        assert at.sent == [{"type": "answer", "request": None, "note": "done"}]
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from agentq_nb import Actor, Queue, Retry, agent_os, agents
 from agentq_nb.clock import SystemClock
-from agentq_nb.errors import AgentqError
+from agentq_nb.errors import AgentqError, ValidationFailed
 from agentq_nb.notebook.dashboard.deltas import difference
 from agentq_nb.notebook.dashboard.overview import Overview
 from agentq_nb.notebook.dashboard.small import OneMessage, OneSession
@@ -154,7 +155,7 @@ async def test_the_table_can_be_filtered_and_searched_and_a_message_shown_whole(
     told = (await shown.answer({"type": "show", "message": message}))["shown"]
     assert told["body"] == "bad luck"
     assert "ValueError" in told["error"]
-    with pytest.raises(AgentqError, match="no such page"):
+    with pytest.raises(AgentqError, match="reload it"):
         await shown.answer({"type": "page", "status": "x' or true"})
 
 
@@ -203,6 +204,105 @@ async def test_a_button_that_cannot_do_its_deed_says_why(world: World, asked: di
     await world.start(worker=Worker)
     with pytest.raises(AgentqError):
         await overview(world).answer({"type": "do", **asked})
+
+
+WRONG_SECONDS = [math.nan, math.inf, -1, 0, True, "60", 1e300, 10**400, [60]]
+
+
+@pytest.mark.parametrize("seconds", WRONG_SECONDS, ids=lambda seconds: repr(seconds)[:10])
+async def test_a_length_of_a_pause_that_is_none_is_refused_and_pauses_nothing(world: World, seconds: object) -> None:
+    client = await world.start(worker=Worker)
+    await client.worker.get_or_create("main").send("jobs", "one", wait=True)
+    shown = overview(world)
+    with pytest.raises(ValidationFailed):
+        await shown.answer({"type": "do", "deed": "pause", "key": "worker/main jobs", "seconds": seconds})
+    assert not (await shown.look())["queues"]["worker/main jobs"]["paused"]
+
+
+async def test_a_pause_may_have_a_length(world: World) -> None:
+    client = await world.start(worker=Worker)
+    await client.worker.get_or_create("main").send("jobs", "one", wait=True)
+    shown = overview(world)
+    await shown.answer({"type": "do", "deed": "pause", "key": "worker/main jobs", "seconds": 600})
+    row = (await shown.look())["queues"]["worker/main jobs"]
+    assert abs(row["paused_until"] - time.time() - 600) < 60
+
+
+UNKNOWN_ACTORS = [
+    {"deed": "pause", "key": "vm/stranger jobs"},
+    {"deed": "pause", "key": "worker/stranger jobs"},
+    {"deed": "resume", "key": "worker/stranger jobs"},
+    {"deed": "purge", "key": "worker/stranger jobs"},
+    {"deed": "answer", "actor": "vm/stranger", "session": "s", "ask": "a", "allow": True},
+    {"deed": "answer", "actor": "worker/stranger", "session": "s", "ask": "a", "allow": True},
+    {"deed": "stop", "actor": "vm/stranger", "session": "s"},
+    {"deed": "stop", "actor": "no name/at all", "session": "s"},
+    {"deed": "stop", "actor": "vm/" + "x" * 10_000, "session": "s"},
+]
+
+
+@pytest.mark.parametrize("asked", UNKNOWN_ACTORS, ids=lambda asked: f"{asked['deed']} {list(asked.values())[1][:20]}")
+async def test_no_message_of_a_page_creates_or_wakes_an_actor(world: World, asked: dict[str, Any]) -> None:
+    await world.start(worker=Worker, vm=MACHINE)
+    with pytest.raises(AgentqError):
+        await overview(world).answer({"type": "do", **asked})
+    assert (await world.registry.status()).actors == []
+    events = (await world.registry.sql("select kind, actor_id from events where actor_id is not null")).rows
+    assert events == []
+
+
+async def test_what_a_page_says_about_a_vm_that_sleeps_does_not_wake_it(world: World) -> None:
+    client = await world.start(vm=MACHINE)
+    session = await client.vm.get_or_create("main").create_session("asker", keep=True)
+    await world.registry.stop()
+    await world.registry.start()
+    shown = overview(world)
+    await shown.look()
+    named = {"type": "do", "actor": "vm/main", "session": session.session_id}
+    told = await shown.answer({**named, "deed": "stop"})
+    assert told == {"note": "No prompt runs in this session."}
+    with pytest.raises(AgentqError):
+        await shown.answer({**named, "deed": "answer", "ask": "a", "allow": True})
+    assert world.registry.host.roster.find("vm/main") is None
+
+
+@pytest.mark.parametrize("allow", [None, "yes", 1])
+async def test_an_answer_that_is_neither_yes_nor_no_answers_nothing(world: World, allow: object) -> None:
+    client = await world.start(vm=MACHINE)
+    vm = client.vm.get_or_create("main")
+    session = await vm.create_session("asker", keep=True)
+    shown = overview(world)
+    prompt = asyncio.create_task(vm.send_prompt(session.session_id, "make"))
+    await until(lambda: asked_in(shown))
+    ((ask, request),) = (await shown.look())["requests"].items()
+    deed = {"deed": "answer", "actor": request["at"], "session": request["session"], "ask": ask}
+    with pytest.raises(ValidationFailed):
+        await shown.answer({"type": "do", **deed, "allow": allow})
+    assert list((await shown.look())["requests"]) == [ask]
+    await shown.answer({"type": "do", **deed, "allow": True})
+    await prompt
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"type": "page", "offset": True},
+        {"type": "page", "offset": 10**400},
+        {"type": "page", "offset": -1},
+        {"type": "page", "status": ["all"]},
+        {"type": "page", "search": "x" * 10_000},
+        {"type": "choose", "session": ["x"]},
+        {"type": "earlier", "session": "s", "before": 10**400},
+        {"type": "show", "message": {"a": 1}},
+        {"type": "show", "message": "x" * 100_000},
+        {"type": ["do"]},
+    ],
+    ids=repr,
+)
+async def test_what_a_page_cannot_have_meant_is_refused_in_one_sentence(world: World, asked: dict[str, Any]) -> None:
+    await world.start(worker=Worker)
+    with pytest.raises(ValidationFailed, match="reload it"):
+        await overview(world).answer(asked)
 
 
 async def test_allowing_what_an_agent_asks_lets_it_go_on_and_its_transcript_is_followed(world: World) -> None:
