@@ -20,6 +20,7 @@ from agentq_nb.commands.sending import Retry
 from agentq_nb.commands.sheets import as_text
 from agentq_nb.commands.showing import sheet_of
 from agentq_nb.commands.table import read_arguments
+from agentq_nb.commands.vm_folders import Vms
 from agentq_nb.commands.words import BadWords
 from agentq_nb.errors import AgentqError, NoHost, StoreError, StoreNotBegun
 from agentq_nb.places import DEFAULT_NAME, SUFFIX, VARIABLE
@@ -145,7 +146,7 @@ async def _run(command: Command, store: str | None) -> int:
     sheet = sheet_of(value)
     text = as_text(sheet) if sheet is not None else str(value)
     # What others print may quote what users wrote, which stays as it is.
-    _print(as_typed_here(text) if isinstance(command, (Help, Doctor, Retry, Purge)) else text)
+    _print(as_typed_here(text) if isinstance(command, (Help, Doctor, Retry, Purge, Vms)) else text)
     return _FAILED if isinstance(value, Diagnosis) and not value.healthy else 0
 
 

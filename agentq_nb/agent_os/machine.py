@@ -38,6 +38,11 @@ class Machine(Actor, action_timeout=None):
     _tools: ClassVar[Mapping[str, HostTool]] = {}
     _warned = False
 
+    @classmethod
+    def parent_folder(cls) -> Path | None:
+        """Where the folders of its VMs are, if ``agent_os`` was told: else they are beside the store."""
+        return cls._parent
+
     @property
     def _sessions(self) -> Sessions:
         return sessions_of(self.runtime.workspaces, self.actor_id)

@@ -78,6 +78,18 @@ def duration(seconds: float | None) -> str:
     return f"{whole} s"
 
 
+def disk_space(size: int) -> str:
+    """``850 bytes``, ``12 KB``, ``3.4 MB``, ``1.2 GB``: a kilobyte is 1,000 bytes, as disks are sold."""
+    if size < 1000:
+        return f"{size} byte{'' if size == 1 else 's'}"
+    shown = float(size)
+    for unit in ("KB", "MB", "GB"):
+        shown /= 1000
+        if shown < 999.5 or unit == "GB":
+            return f"{shown:.0f} {unit}" if shown >= 99.5 or unit == "KB" else f"{shown:.1f} {unit}"
+    raise AssertionError("a size has a unit")
+
+
 def moment_text(seconds: float) -> str:
     """Seconds since 1970 as a time of day, UTC."""
     return shown(datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None))

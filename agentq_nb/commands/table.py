@@ -19,6 +19,7 @@ from agentq_nb.commands.scene import Command
 from agentq_nb.commands.sending import Ask, Cancel, Retry, Send
 from agentq_nb.commands.storing import Export, Prune, Sql
 from agentq_nb.commands.variables import filled_word
+from agentq_nb.commands.vm_folders import Vms
 from agentq_nb.commands.words import Arguments, BadWords, Line, declared, parse
 
 COMMANDS: dict[str, type[Command]] = {
@@ -46,6 +47,7 @@ COMMANDS: dict[str, type[Command]] = {
         Export,
         Prune,
         Agents,
+        Vms,
         Doctor,
         Demo,
         Help,

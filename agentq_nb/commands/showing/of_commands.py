@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from agentq_nb.commands.doctor import Diagnosis
 from agentq_nb.commands.equipping import AgentsHere
 from agentq_nb.commands.looking import MessageDetails
-from agentq_nb.commands.sheets import Sheet, error_text, tone
+from agentq_nb.commands.sheets import Cell, Sheet, disk_space, duration, error_text, tone
 from agentq_nb.commands.showing.sheets_by_kind import shows
+from agentq_nb.commands.vm_folders import VmFolders
 from agentq_nb.messages import headline
 from agentq_nb.showable import LONGEST_CELL, pretty
+
+if TYPE_CHECKING:
+    from agentq_nb.agent_os.vm_folders import VmFolder
 
 
 @shows(Diagnosis)
@@ -64,3 +70,29 @@ def _message(message: MessageDetails) -> Sheet:
         empty="Not started yet.",
         texts=texts,
     )
+
+
+@shows(VmFolders)
+def _vm_folders(shown: VmFolders) -> Sheet:
+    return Sheet(
+        columns=("VM", "used by", "size", "last used", "folder"),
+        rows=[
+            (
+                folder.actor or "not of this file",
+                _use(folder),
+                disk_space(folder.size),
+                f"{duration(max(0.0, shown.at - folder.used_at))} ago",
+                folder.path,
+            )
+            for folder in shown.folders
+        ],
+        notes=shown.remarks,
+        empty=shown.empty,
+        widest=LONGEST_CELL,
+    )
+
+
+def _use(folder: VmFolder) -> Cell:
+    if folder.status == "session open" and folder.sessions > 1:
+        return Cell(f"{folder.sessions} sessions open", "busy")
+    return Cell(folder.status, "busy" if folder.in_use else "quiet")

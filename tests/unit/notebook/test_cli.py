@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agentq_nb import Actor, Queue, Retry, create_client, setup
+from agentq_nb import Actor, Queue, Retry, agent_os, create_client, setup
 from agentq_nb.cli import existing_store, main
 from agentq_nb.commands.table import offered
 from agentq_nb.errors import StoreError
@@ -25,7 +25,7 @@ def _no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help_names_every_command_of_the_shell_and_no_other(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     told = capsys.readouterr().out
-    for name in ("agents", "demo", "doctor", "sql", "export", "prune", "status", "results", "dead", "show"):
+    for name in ("agents", "demo", "doctor", "sql", "export", "prune", "vms", "status", "results", "dead", "show"):
         assert f"agentq {name}" in told
     assert "agentq send" not in told
     assert "--store PATH" in told
@@ -83,6 +83,7 @@ def test_help_of_one_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["agents", "install", "emacs"], "with some of: pi, claude, codex"),
         (["agents", "remove", "pi"], "agents install AGENT..."),
         (["prune", "soon"], "BEFORE is a time like 7d, 12h"),
+        (["vms", "prune", "--older", "30"], "a length of time, like 90s, 10m, 2h or 1d"),
     ],
 )
 def test_bad_words_are_one_line_and_exit_code_2(
@@ -198,3 +199,58 @@ def test_retry_without_saying_which_puts_nothing_back(
     path, _ = dead
     assert main(["retry", *words, "--store", str(path)]) == 2
     assert queued(path, capsys) == set()
+
+
+@pytest.mark.parametrize("words", [["remove"], ["--yes"], ["--older", "30d"]])
+def test_vms_says_what_can_be_typed(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["vms", *words, "--store", str(_empty_store(tmp_path))]) == 2
+    assert "Type: agentq vms" in capsys.readouterr().err
+
+
+def _store_with_vms(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """With a VM that sleeps and one that was destroyed; the shell works in its folder."""
+    path = folder / "work.agentq.duckdb"
+
+    async def make() -> None:
+        async with setup(use={"vm": agent_os(isolation="off")}, store=path) as registry:
+            vm = create_client().vm
+            for key in ("kept", "gone"):
+                await vm.get_or_create(key).write_file("file", b"x" * 5_000)
+            await vm.get_or_create("gone").destroy()
+            while (ending := registry.host.roster.find("vm/gone")) is not None:
+                await ending.ended.wait()
+
+    asyncio.run(make())
+    monkeypatch.chdir(folder)
+    return folder / "work.agentq" / "vm"
+
+
+def test_folders_of_vms_are_listed_and_pruned_from_a_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vms = _store_with_vms(tmp_path, monkeypatch)
+    kept, gone = (next(vms.glob(f"{key}-*")) for key in ("kept", "gone"))
+    assert main(["vms"]) == 0
+    told = capsys.readouterr().out
+    lines = {line.split()[0]: line for line in told.splitlines() if line.startswith("vm/")}
+    assert "asleep" in lines["vm/kept"]
+    assert str(kept) in lines["vm/kept"]
+    assert "destroyed" in lines["vm/gone"]
+    assert "To remove the folders of destroyed VMs: agentq vms prune" in told
+    assert main(["vms", "prune"]) == 0
+    told = capsys.readouterr().out
+    assert "Nothing was removed yet. To remove 1 folder: agentq vms prune --yes" in told
+    assert "vm/kept" not in told
+    assert gone.exists()
+    assert main(["vms", "prune", "--yes"]) == 0
+    assert "Removed 1 folder." in capsys.readouterr().out
+    assert not gone.exists()
+    assert main(["vms", "prune", "--older", "30d", "--yes"]) == 0
+    assert "nothing is removed" in capsys.readouterr().out
+    assert (kept / "file").exists()
+    assert main(["vms", "prune", "--older", "0s"]) == 0
+    assert "agentq vms prune --older 0s --yes" in capsys.readouterr().out
+    assert main(["vms", "prune", "--older", "0s", "--yes"]) == 0
+    assert not kept.exists()
+    assert main(["vms"]) == 0
+    assert "No VM has a folder here." in capsys.readouterr().out

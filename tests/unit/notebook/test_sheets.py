@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from agentq_nb.commands.sheets import Cell, Sheet, as_text, duration, tone
+from agentq_nb.commands.sheets import Cell, Sheet, as_text, disk_space, duration, tone
 from agentq_nb.notebook.html import as_html
 from agentq_nb.showable import safe
 
@@ -111,3 +111,23 @@ def test_the_html_is_well_formed_whatever_it_shows(text: str) -> None:
     balance.feed(as_html(sheet_of(text)))
     balance.close()
     assert balance.open == []
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1_000, "1 KB"),
+        (12_345, "12 KB"),
+        (999_499, "999 KB"),
+        (999_500, "1.0 MB"),
+        (3_400_000, "3.4 MB"),
+        (123_000_000, "123 MB"),
+        (1_234_000_000, "1.2 GB"),
+        (5_000_000_000_000, "5000 GB"),
+    ],
+)
+def test_a_size_on_the_disk_is_told_in_few_digits(size: int, text: str) -> None:
+    assert disk_space(size) == text
