@@ -39,6 +39,15 @@ def safe(value: Any, longest: int = LONGEST_CELL) -> str:
     return f"{cut[:longest]}… ({whole:,} characters)"
 
 
+def exact(text: str) -> str:
+    """All of a text, safe to show: what nobody would see is shown by its number, nothing is left out or cut."""
+    if not text.isascii():
+        text = _UNSEEN.sub(_seen, text)
+    unprintable = {one for one in set(text) if not one.isprintable() and one not in "\n\t"}
+    unprintable -= {*_JOINERS, *_VARIANTS}  # those that are left belong to the writing around them
+    return text.translate({ord(one): ascii(one)[1:-1] for one in unprintable}) if unprintable else text
+
+
 def is_safe(text: str) -> bool:
     """Whether ``text`` can be shown as it is."""
     return safe(text, len(text)) == text

@@ -10,6 +10,7 @@ from agentq_nb.actor import Actor
 from agentq_nb.agent_os.permissions import Decision, Permits
 from agentq_nb.agent_os.transcript import Transcript
 from agentq_nb.agent_os.values import Permission, PermissionRequest
+from agentq_nb.threads import in_thread
 
 
 @dataclass(eq=False)
@@ -44,6 +45,8 @@ class PermissionRequests:
         """The answer to one request. Its end is on disk on return, also when the task is cancelled while it waits."""
         shown = self._transcript.shown
         waiting = _Waiting(replace(request, title=shown(request.title), tool_call=shown(request.tool_call)))
+        if not permits.settled:
+            await in_thread(lambda: waiting.request.parts)  # of large files they take their time; they are kept
         self._waiting[request.request_id] = waiting
         try:
             with waiting.scope:

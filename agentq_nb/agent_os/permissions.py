@@ -49,6 +49,11 @@ class Permits:
         self._permissions = permissions
         self.timeout = timeout
 
+    @property
+    def settled(self) -> bool:
+        """Whether one word answers all requests, so that nobody looks at them."""
+        return not callable(self._permissions) and self._permissions != "ask"
+
     async def decide(self, request: PermissionRequest, log: Logger | LoggerAdapter[Any]) -> Decision | None:
         """None: ask the user. A function that fails however it may, returns anything else than a word for it, or takes
         too long, is a no."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
+from agentq_nb.agent_os.tool_call_text import LONGEST_TITLE, Part, parts_of
 from agentq_nb.naming import mint_id
+from agentq_nb.showable import exact
 
 ChoiceKind: TypeAlias = Literal["mode", "model"]
 FileKind: TypeAlias = Literal["file", "directory", "link", "other"]
@@ -168,6 +171,18 @@ class PermissionRequest:
     """All that the agent tells about it, as it came."""
     request_id: str = field(default_factory=mint_id)
     """What ``respond_permission`` takes."""
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """All that the agent tells of what it will do, whole and safe to show: the command, changes of files, paths."""
+        return parts_of(self.title, self.tool_call)
+
+    @property
+    def text(self) -> str:
+        """The same as one text: ``print(request.text)``."""
+        heading = " ".join(exact(self.title).split())
+        beginning = heading if len(heading) <= LONGEST_TITLE else f"{heading[:LONGEST_TITLE]}…"
+        return "\n\n".join([beginning, *(f"{part.name}:\n{part.text}" for part in self.parts)])
 
 
 @dataclass(frozen=True)

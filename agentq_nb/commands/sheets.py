@@ -39,6 +39,8 @@ class Sheet:
     """What stands instead of a table without rows."""
     widest: int = 100
     """Characters of a cell that a terminal shows."""
+    longest: int = LONGEST_TEXT
+    """Characters of one of the texts that are shown."""
 
 
 def tone(status: str) -> Cell:
@@ -131,8 +133,8 @@ def as_text(sheet: Sheet) -> str:
     if sheet.columns:
         blocks.append("\n".join(_aligned(sheet)) if sheet.rows else sheet.empty)
     for heading, text in sheet.texts:
-        body = safe(text, LONGEST_TEXT)
-        blocks.append(f"{heading}:\n" + "\n".join(f"  {line}" for line in body.splitlines()))
+        body = safe(text, sheet.longest)
+        blocks.append(f"{_one_line(heading)}:\n" + "\n".join(f"  {line}" for line in body.splitlines()))
     blocks += [_one_line(note, LONGEST_TEXT) for note in sheet.notes]
     return "\n\n".join(blocks)
 

@@ -59,7 +59,7 @@ def _parts(sheet: Sheet) -> Iterable[str]:
     for heading, text in sheet.texts:
         yield (
             f'<details open style="margin:4px 0"><summary style="{_QUIET}">{_text(heading)}</summary>'
-            f'<pre style="{_LONG_TEXT}">{_text(text, LONGEST_TEXT)}</pre></details>'
+            f'<pre style="{_LONG_TEXT}">{_text(text, sheet.longest)}</pre></details>'
         )
     for note in sheet.notes:
         yield f'<div style="{_QUIET};{_PROSE};max-width:100ch">{_text(note, LONGEST_TEXT)}</div>'

@@ -140,6 +140,19 @@ def ask(rest: str) -> None:
     say(json.dumps(answer["result"]["outcome"]))
 
 
+def ask_briefly(rest: str) -> None:
+    """Tell all of a tool call, then ask with no more than its title, as some agents do."""
+    content = [{"type": "diff", "path": "/home/user/new.py", "oldText": None, "newText": rest}]
+    call = {"toolCallId": "9", "title": "Write", "kind": "edit", "status": "pending", "content": content}
+    update(sessionUpdate="tool_call", **call)
+    more = {"rawInput": {"file_path": "/home/user/new.py"}, "locations": [{"path": "/home/user/new.py"}]}
+    update(sessionUpdate="tool_call_update", toolCallId="9", **more)
+    options = [{"optionId": "id", "name": "Allow", "kind": "allow_once"}]
+    brief = {"toolCallId": "9", "title": "Write new.py"}
+    send(id=93, method="session/request_permission", params={"sessionId": "one", "toolCall": brief, "options": options})
+    say(json.dumps(receive()["result"]["outcome"]))
+
+
 def ask_and_die(rest: str) -> None:
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGKILL)).start()
     ask(rest)
@@ -265,6 +278,7 @@ BEHAVIOUR = {
         ask_with_key,
         child,
         ask,
+        ask_briefly,
         ask_and_die,
         take_back,
         ask_for_file,

@@ -35,6 +35,20 @@ async def test_the_users_answer_reaches_the_agent(answer: str, tmp_path: Path) -
 
 
 @pytest.mark.anyio
+async def test_what_was_told_of_a_tool_call_before_it_is_asked_about_is_part_of_the_request(tmp_path: Path) -> None:
+    async with machine(tmp_path, permissions="ask") as vm:
+        heard = listen(vm)
+        session_id = (await vm.create_session("stub")).session_id
+        prompting = asyncio.create_task(vm.send_prompt(session_id, "ask_briefly print(1)"))
+        request = await heard()
+        assert (request.title, request.kind) == ("Write new.py", "edit")
+        assert request.text == "Write new.py\n\nnew file /home/user/new.py:\n+print(1)"
+        assert await vm.list_permission_requests() == [request]
+        await vm.respond_permission(session_id, request.request_id, "allow")
+        await prompting
+
+
+@pytest.mark.anyio
 async def test_an_agent_whose_prompt_is_cancelled_is_told_that_its_request_is(tmp_path: Path) -> None:
     async with machine(tmp_path, permissions="ask") as vm:
         heard = listen(vm)
@@ -73,11 +87,13 @@ async def test_the_real_claude_asks_before_it_edits_and_runs_and_keeps_to_the_an
             await configure(vm, model)
             heard = listen(vm)
             session_id = (await vm.create_session("claude", env={"ANTHROPIC_API_KEY": KEY})).session_id
-            script = "@write hello.txt hello\n@run touch ran.txt\n@say both are there"
+            ran = f"touch ran.txt; {': nothing more; ' * 400}true"
+            script = f"@write hello.txt hello\n@run {ran}\n@say both are there"
             prompting = asyncio.create_task(vm.send_prompt(session_id, script))
             for kind in ("edit", "execute"):
                 request = await heard()
                 assert request.kind == kind
+                assert ("+hello" if kind == "edit" else ran) in request.text.split("\n")
                 assert not await vm.exists("hello.txt" if kind == "edit" else "ran.txt")
                 await vm.respond_permission(session_id, request.request_id, answer)
             await prompting

@@ -186,11 +186,13 @@ class Conversation:
 
     async def permission(self, options: list[PermissionOption], tool_call: ToolCallUpdate) -> RequestPermissionResponse:
         """Answer the agent that asks whether it may."""
-        given = tool_call.model_dump(mode="json", by_alias=True, exclude_none=True)
-        title = tool_call.title or "a tool"
+        turn = self._turns.running
+        told: Mapping[str, Any] = {} if turn is None else turn.updates.tool_call(tool_call.tool_call_id)
+        # Agents need not repeat what they told of the call before.
+        given = {**told, **tool_call.model_dump(mode="json", by_alias=True, exclude_none=True)}
+        title = given.get("title") or "a tool"
         asked = PermissionRequest(self._session.session_id, self._agent.name, title, given.get("kind"), given)
         option = None
-        turn = self._turns.running
         if turn is not None and not turn.cancelled:
             with anyio.CancelScope() as scope:
                 self._asking.add(scope)

@@ -18,6 +18,7 @@ _OF_NO_INTEREST = {
     "usage_update",
     "user_message_chunk",
 }
+_OF_CALL = ("title", "kind", "content", "locations", "rawInput")
 _ENDED = ("completed", "failed")
 
 
@@ -32,6 +33,8 @@ class Updates:
         self._late: list[str] = []
         self._thoughts: list[str] = []
         self._tools: dict[str, dict[str, Any]] = {}
+        self._calls: dict[str, dict[str, Any]] = {}
+        """What was told of the tool calls that have not ended, in the protocol's words."""
 
     def events(self, update: Json) -> Iterator[AgentEvent]:
         """What is to be told now that ``update`` has come."""
@@ -59,6 +62,10 @@ class Updates:
         """Whether the update is about a tool call that was told here before."""
         return str(update.get("toolCallId")) in self._tools
 
+    def tool_call(self, identity: str) -> Json:
+        """What was told by now of a tool call that has not ended. A later update replaces only the fields that it has."""
+        return self._calls.get(identity, {})
+
     def _marked(self, event: AgentEvent) -> AgentEvent:
         return replace(event, data={**event.data, LATE: True}) if self.overtaken else event
 
@@ -84,6 +91,8 @@ class Updates:
     def _tool(self, update: Json) -> Iterator[AgentEvent]:
         identity = str(update.get("toolCallId"))
         first = identity not in self._tools
+        call = {name: update[name] for name in _OF_CALL if update.get(name) is not None}
+        self._calls[identity] = {**self._calls.get(identity, {}), **call}
         known = self._tools.setdefault(identity, {"id": identity})
         named = {"title": "title", "kind": "kind", "status": "status", "rawInput": "input", "rawOutput": "output"}
         for theirs, ours in named.items():
@@ -95,6 +104,7 @@ class Updates:
         if first:
             yield AgentEvent("tool_call", known.get("title"), {**rest, "tool": known.get("title")})
         if update.get("status") in _ENDED:
+            self._calls.pop(identity, None)
             output = {"output": known["output"]} if "output" in known else {}
             yield AgentEvent("tool_result", known.get("text"), {**rest, "tool": known.get("title"), **output})
 

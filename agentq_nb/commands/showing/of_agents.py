@@ -19,7 +19,7 @@ from agentq_nb.agent_os import (
 from agentq_nb.agent_os.transcript_view import clock
 from agentq_nb.commands.sheets import Cell, Sheet, moment_text, tone
 from agentq_nb.commands.showing.sheets_by_kind import shows
-from agentq_nb.showable import pretty
+from agentq_nb.showable import LONGEST_TEXT, pretty
 
 _MOST_PARTS = 200
 
@@ -52,13 +52,14 @@ def _event(event: SessionEvent) -> Sheet:
 @shows(PermissionRequest)
 def _request(request: PermissionRequest) -> Sheet:
     return Sheet(
-        title=f"Agent '{request.agent}' asks: {request.title}",
+        title=f"Agent '{request.agent}' asks: {' '.join(request.title.split())}",
         facts=[
             ("kind", request.kind),
             ("session", request.session_id),
             ("request", request.request_id),
         ],
-        texts=[("Tool call", pretty(dict(request.tool_call)))] if request.tool_call else [],
+        texts=[(part.name, part.text) for part in request.parts],
+        longest=max([LONGEST_TEXT, *(len(part.text) for part in request.parts)]),
         notes=["It waits for respond_permission(session_id, request_id, answer) with the answer 'allow' or 'deny'."],
     )
 

@@ -11,11 +11,12 @@ from agentq_nb.agent_os import SessionInfo
 from agentq_nb.agent_os.remembered import remembered
 from agentq_nb.client import queues
 from agentq_nb.client.handles import ActorHandle
-from agentq_nb.errors import ActorNotFound, PermissionRequestUnknown, SessionUnknown
+from agentq_nb.errors import ActorNotFound, PermissionRequestUnknown, SessionUnknown, ValidationFailed
 from agentq_nb.host import Host
 from agentq_nb.mailboxes.protocol import Cancel, Redeliver
 from agentq_nb.naming import ActorId
 from agentq_nb.notebook.dashboard import page_requests
+from agentq_nb.notebook.dashboard.gathering import LONGEST_REQUEST, length_of
 from agentq_nb.notebook.dashboard.page_requests import Asked
 
 
@@ -76,10 +77,20 @@ async def _answer(host: Host, asked: Asked, allow: bool) -> str:
         page_requests.text(asked, "ask"),
     )
     await host.enter(_open_session, host, actor, session)
+    if allow:
+        await host.enter(_check_shown, host, ask)
     if host.roster.find(actor) is None:
         raise PermissionRequestUnknown(f"Nothing that session {session} asked waits for an answer: its VM sleeps.")
     await host.client.handle_of(actor).respond_permission(session, ask, "allow" if allow else "deny")
     return "Allowed." if allow else "Refused."
+
+
+async def _check_shown(host: Host, ask: str) -> None:
+    """Raises ``ValidationFailed`` where no page shows what would be allowed."""
+    for _, sessions in remembered(host.workspaces):
+        for request in sessions.permission_requests():
+            if request.request_id == ask and length_of(request) > LONGEST_REQUEST:
+                raise ValidationFailed("It is too long to be shown here, so it cannot be allowed here.")
 
 
 async def _stop(host: Host, asked: Asked) -> str:

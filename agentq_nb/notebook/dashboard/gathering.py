@@ -22,8 +22,10 @@ from agentq_nb.standing import ActorStatus, HostStatus
 MOST_QUEUES = 400
 MOST_SESSIONS = 200
 _RUNNING_NAMED = 5
-_LONGEST_TITLE = 4_000
-"""Characters of what an agent asks: whoever allows it is to see all of it."""
+_LONGEST_TITLE = 200
+LONGEST_REQUEST = 200_000
+"""Characters of what an agent asks that a page is sent. Whoever allows it is to see all of it, so that of a longer one
+nothing is sent, and it can be allowed in a cell only."""
 _TELLING = 0.5
 """Seconds by which the age of the oldest message may differ between two looks at the same message."""
 
@@ -199,14 +201,23 @@ def _actor(actor: ActorStatus) -> dict[str, Any]:
     }
 
 
+def length_of(request: PermissionRequest) -> int:
+    """Characters that a page has to show of it."""
+    return sum(len(part.name) + len(part.text) for part in request.parts)
+
+
 def _request(actor: str, request: PermissionRequest) -> dict[str, Any]:
+    length = length_of(request)
+    fits = length <= LONGEST_REQUEST
     return {
         "actor": safe(actor),
         "at": actor,
         "session": request.session_id,
         "agent": safe(request.agent),
-        "title": safe(request.title.strip(), _LONGEST_TITLE),
+        "title": safe(_one_line(request.title), _LONGEST_TITLE),
         "kind": None if request.kind is None else safe(request.kind),
+        "parts": [{"name": part.name, "text": part.text, "diff": part.is_diff} for part in request.parts if fits],
+        "too_long": None if fits else length,
     }
 
 

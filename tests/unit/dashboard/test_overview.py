@@ -342,13 +342,56 @@ async def test_all_of_what_an_agent_asks_is_shown_in_the_dashboard_and_where_its
     await until(lambda: asked_in(shown))
     for view in (shown, small):
         ((ask, request),) = (await view.look())["requests"].items()
-        assert request["title"] == f"Run: {script}"
+        assert request["title"].startswith("Run: make clean echo done;")
+        assert request["parts"] == [{"name": "asks", "text": f"Run: {script}", "diff": False}]
+        assert request["too_long"] is None
     assert (await elsewhere.look())["requests"] == {}
     deed = {"deed": "answer", "actor": request["at"], "session": request["session"], "ask": ask, "allow": True}
     assert await small.answer({"type": "do", **deed}) == {"note": "Allowed."}
     assert (await prompt).text.endswith("allowed")
     for view in (small, elsewhere):
         await view.close()
+
+
+async def test_what_is_too_long_to_be_shown_whole_can_be_refused_on_a_page_and_allowed_only_in_a_cell(
+    world: World,
+) -> None:
+    client = await world.start(vm=MACHINE)
+    vm = client.vm.get_or_create("main")
+    session = await vm.create_session("asker", keep=True)
+    shown = overview(world)
+    for answer in ("deny", "allow"):
+        script = "echo; " * 40_000 + "rm -rf ~"
+        prompt = asyncio.create_task(vm.send_prompt(session.session_id, script))
+        await until(lambda: asked_in(shown))
+        ((ask, request),) = (await shown.look())["requests"].items()
+        assert request["parts"] == []
+        assert request["too_long"] > 240_000
+        deed = {"deed": "answer", "actor": request["at"], "session": request["session"], "ask": ask}
+        with pytest.raises(ValidationFailed, match="too long"):
+            await shown.answer({"type": "do", **deed, "allow": True})
+        (whole,) = await vm.list_permission_requests()
+        assert whole.text.endswith(script)
+        if answer == "deny":
+            await shown.answer({"type": "do", **deed, "allow": False})
+        else:
+            await vm.respond_permission(session.session_id, ask, "allow")
+        assert (await prompt).text == f"thinking. {'allowed' if answer == 'allow' else 'refused'}"
+
+
+async def test_what_agents_ask_is_put_together_once_however_often_it_is_looked_at(world: World) -> None:
+    client = await world.start(vm=MACHINE)
+    vm = client.vm.get_or_create("main")
+    session = await vm.create_session("asker", keep=True)
+    shown = overview(world)
+    prompt = asyncio.create_task(vm.send_prompt(session.session_id, "make\n" * 10_000))
+    await until(lambda: asked_in(shown))
+    first, second = [(await shown.look())["requests"] for _ in range(2)]
+    ((ask, request),) = first.items()
+    assert second[ask]["parts"][0]["text"] is request["parts"][0]["text"]
+    assert difference({"requests": first}, {"requests": second}) == {}
+    await vm.respond_permission(session.session_id, ask, "deny")
+    await prompt
 
 
 async def test_an_error_is_shown_with_its_type(world: World) -> None:
