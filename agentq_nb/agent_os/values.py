@@ -178,11 +178,16 @@ class PermissionRequest:
         return parts_of(self.title, self.tool_call)
 
     @property
+    def heading(self) -> str:
+        """The title in one line that is safe to show. One that is cut here is whole in the parts."""
+        line = " ".join(exact(self.title[: 2 * LONGEST_TITLE]).split())
+        cut = len(line) > LONGEST_TITLE or len(self.title) > 2 * LONGEST_TITLE
+        return f"{line[:LONGEST_TITLE]}…" if cut else line
+
+    @property
     def text(self) -> str:
-        """The same as one text: ``print(request.text)``."""
-        heading = " ".join(exact(self.title).split())
-        beginning = heading if len(heading) <= LONGEST_TITLE else f"{heading[:LONGEST_TITLE]}…"
-        return "\n\n".join([beginning, *(f"{part.name}:\n{part.text}" for part in self.parts)])
+        """The heading and all parts as one text: ``print(request.text)``."""
+        return "\n\n".join([self.heading, *(f"{part.name}:\n{part.text}" for part in self.parts)])
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,25 @@ async def cleaner(session, prompt):
     command = f"Run: make clean && {'cd build/and/so/on && ' * 20} rm -rf the_end"
     yield "It was cleaned." if await session.ask(command, kind="execute") else "It was left as it is."
 
-vm = agent_os(agents=[agents.function(writer), agents.function(cleaner)], permissions="ask")
+async def coder(session, prompt):
+    answers = []
+    command = "; ".join(f"echo step {number} of the build" for number in range(200)) + "; rm -rf the_end"
+    old = "".join(f"line {number}\\n" for number in range(60))
+    new = old.replace("line 5\\n", "line five\\n").replace("line 50\\n", "") + "\\tprint('last line')\\n"
+    places = [{"path": "/home/user/src/build.py", "line": 6}]
+    calls = {
+        "command": {"kind": "execute", "title": f"`{command}`", "rawInput": {"command": command, "timeout": 120}},
+        "write": {"kind": "edit", "title": "Write new.py", "rawInput": {"file_path": "/home/user/new.py", "content": new},
+                  "content": [{"type": "diff", "path": "/home/user/new.py", "oldText": None, "newText": new}]},
+        "edit": {"kind": "edit", "title": "Edit build.py", "locations": places, "content": [
+                  {"type": "diff", "path": "/home/user/src/build.py", "oldText": old, "newText": new}]},
+        "short": {"kind": "execute", "title": "`ls`", "rawInput": {"command": "ls \\u202e\\u200b\\x1b[8m# nothing else"}},
+        "title": {"kind": "other", "title": "Do something"},
+    }
+    call = calls[prompt]
+    yield "allowed" if await session.ask(call["title"], kind=call["kind"], tool_call=call) else "refused"
+
+vm = agent_os(agents=[agents.function(agent) for agent in (writer, cleaner, coder)], permissions="ask")
 """
 CELLS = [
     ACTORS,
@@ -152,7 +170,7 @@ def test_allow_lets_the_agent_go_on_and_refuse_does_not(lab: Lab, folder: Path) 
     lab.run("session = await box.create_session('cleaner', keep=True)")
     for name, answer in (("Allow", "It was cleaned."), ("Refuse", "It was left as it is.")):
         lab.start("(await box.send_prompt(session.session_id, 'Clean up.')).text")
-        asked = shown.locator(".aq-asked")
+        asked = shown.locator(".aq-asked-all")
         expect(asked).to_contain_text("rm -rf the_end", timeout=30_000)
         for width in (WIDE, NARROW):
             lab.set_width(width)
@@ -162,6 +180,91 @@ def test_allow_lets_the_agent_go_on_and_refuse_does_not(lab: Lab, folder: Path) 
         lab.wait_until_done()
         assert answer in lab.cells[-1].text
         expect(shown.locator(".aq-request")).to_have_count(0)
+
+
+def asked_to(lab: Lab, shown: Locator, what: str) -> Locator:
+    """What the agent asks, and waits to be answered."""
+    lab.start(f"(await box.send_prompt(session.session_id, {what!r})).text")
+    asked = shown.locator(".aq-request")
+    expect(asked).to_have_count(1, timeout=30_000)
+    return asked
+
+
+def answered(lab: Lab, asked: Locator, name: str) -> None:
+    button(asked, name).click()
+    lab.wait_until_done()
+    assert {"Allow": "allowed", "Refuse": "refused"}[name] in lab.cells[-1].text
+    expect(asked).to_have_count(0)
+
+
+END = "node => node.scrollTo(0, node.scrollHeight)"
+
+
+def test_what_is_asked_is_shown_whole_and_can_be_allowed_once_its_end_was_seen(lab: Lab, folder: Path) -> None:
+    shown = opened(lab, folder)
+    lab.run("session = await box.create_session('coder', keep=True)")
+    asked = asked_to(lab, shown, "command")
+    whole = asked.locator(".aq-asked-all")
+    expect(whole).to_contain_text("echo step 0 of the build")
+    expect(whole).to_contain_text("rm -rf the_end")
+    expect(whole).to_contain_text("timeout: 120")
+    expect(button(asked, "Allow")).to_be_disabled()
+    expect(asked.locator(".aq-hint")).to_have_text("Scroll to the end to allow it.")
+    lab.screenshot("request-command")
+    button(asked, "Allow").click(force=True)
+    whole.evaluate("node => node.scrollTo(0, node.scrollHeight / 2 - node.clientHeight)")
+    lab.page.wait_for_timeout(300)
+    expect(button(asked, "Allow")).to_be_disabled()
+    whole.evaluate(END)
+    expect(button(asked, "Allow")).to_be_enabled()
+    expect(asked.locator(".aq-hint")).to_have_text("")
+    whole.evaluate("node => node.scrollTo(0, 0)")
+    expect(button(asked, "Allow")).to_be_enabled()
+    answered(lab, asked, "Allow")
+    asked = asked_to(lab, shown, "command")
+    expect(button(asked, "Allow")).to_be_disabled()  # another request was not seen yet
+    asked.locator(".aq-asked-all").focus()
+    lab.page.keyboard.press("End")
+    expect(button(asked, "Allow")).to_be_enabled()
+    answered(lab, asked, "Refuse")
+
+
+def test_what_is_asked_shows_changes_of_files_line_by_line_in_every_theme_and_width(lab: Lab, folder: Path) -> None:
+    shown = opened(lab, folder)
+    lab.run("session = await box.create_session('coder', keep=True)")
+    asked = asked_to(lab, shown, "write")
+    expect(asked).to_contain_text("Write new.py")
+    expect(asked).to_contain_text("new file /home/user/new.py")
+    expect(asked.locator(".aq-added")).to_contain_text("+line five")
+    expect(button(asked, "Allow")).to_be_disabled()
+    lab.screenshot("request-new-file")
+    answered(lab, asked, "Refuse")
+    asked = asked_to(lab, shown, "edit")
+    expect(asked.locator(".aq-removed").first).to_have_text("-line 5")
+    expect(asked.locator(".aq-added").first).to_have_text("+line five")
+    for theme, width in (("light", WIDE), ("dark", WIDE), ("dark", NARROW), ("light", NARROW)):
+        lab.set_theme(theme)  # type: ignore[arg-type]  # one of the two
+        lab.set_width(width)
+        lab.page.wait_for_timeout(300)
+        assert lab.page.evaluate(FAINT) == []
+        assert asked.evaluate("node => node.scrollWidth <= node.clientWidth + 1")
+        lab.screenshot(f"request-diff-{theme}-{width}")
+    lab.set_width(WIDE)
+    asked.locator(".aq-asked-all").evaluate(END)
+    answered(lab, asked, "Allow")
+
+
+def test_what_fits_can_be_allowed_at_once_and_unseen_characters_are_shown(lab: Lab, folder: Path) -> None:
+    shown = opened(lab, folder)
+    lab.run("session = await box.create_session('coder', keep=True)")
+    asked = asked_to(lab, shown, "short")
+    expect(asked).to_contain_text("ls \\u202e\\u200b\\x1b[8m# nothing else")
+    expect(button(asked, "Allow")).to_be_enabled()
+    lab.screenshot("request-short")
+    answered(lab, asked, "Allow")
+    asked = asked_to(lab, shown, "title")
+    expect(asked).to_contain_text("The agent tells no more about it than this.")
+    answered(lab, asked, "Refuse")
 
 
 def test_pause_resume_purge_cancel_and_retry(lab: Lab, folder: Path) -> None:

@@ -52,7 +52,7 @@ def _event(event: SessionEvent) -> Sheet:
 @shows(PermissionRequest)
 def _request(request: PermissionRequest) -> Sheet:
     return Sheet(
-        title=f"Agent '{request.agent}' asks: {' '.join(request.title.split())}",
+        title=f"Agent '{request.agent}' asks: {request.heading}",
         facts=[
             ("kind", request.kind),
             ("session", request.session_id),

@@ -429,17 +429,29 @@ class Alerts {
   }
 }
 
+const REQUESTS_SHOWN = 10;
+
+// What an agent asks, whole. It can be allowed once its end was on the screen.
 class Requests {
   constructor(view) {
     this.view = view;
-    this.node = make("section", { class: "aq-requests", "aria-label": "Agents ask for permission" });
-    this.list = new Keyed(this.node, (key) => this.item(key));
+    this.rows = make("div", { class: "aq-request-list" });
+    this.left = make("p", { class: "aq-quiet" });
+    this.node = make("section", { class: "aq-requests", "aria-label": "Agents ask for permission" }, this.rows, this.left);
+    this.list = new Keyed(this.rows, (key) => this.item(key));
+    this.resized = new ResizeObserver(() => this.list.items.forEach((item) => item.look()));
+    this.resized.observe(this.rows);
+  }
+
+  close() {
+    this.resized.disconnect();
   }
 
   item(key) {
     const who = bdi("aq-quiet");
     const what = bdi("aq-strong aq-asked");
     const kind = bdi("aq-tag");
+    const hint = make("span", { class: "aq-quiet aq-hint", id: `aq-hint-${++this.view.ids}` });
     let row = {};
     const answer = (allow) => (event) =>
       act(this.view, event.currentTarget, {
@@ -449,31 +461,94 @@ class Requests {
         ask: key,
         allow,
       });
+    const allow = button("Allow", "Allow what the agent asks", answer(true), "aq-primary");
+    allow.disabled = true;
+    setAttribute(allow, "aria-describedby", hint.id);
+    let seen = false;
+    let content;
+    // A pixel is lost to rounding where the page is zoomed. Nothing is seen of what has no height: it is not drawn.
+    const look = () => {
+      if (seen || row.too_long || !all.clientHeight) return;
+      if (all.scrollTop + all.clientHeight < all.scrollHeight - 2) return;
+      seen = true;
+      allow.disabled = false;
+      setText(hint, "");
+    };
+    const all = make("div", { class: "aq-asked-all", role: "region", "aria-label": "All of what the agent asks", tabindex: "0", onscroll: look });
     const node = make(
       "div",
       { class: "aq-request", role: "group", "aria-label": "An agent asks" },
-      make("span", { class: "aq-request-text" }, kind, what, who),
-      button("Allow", "Allow what the agent asks", answer(true), "aq-primary"),
-      button("Refuse", "Refuse what the agent asks", answer(false)),
+      make("div", { class: "aq-request-head" }, kind, what, who),
+      all,
+      make("div", { class: "aq-request-answers" }, hint, allow, button("Refuse", "Refuse what the agent asks", answer(false))),
     );
+    this.resized?.observe(all);
     return {
       node,
+      look,
       update: (next) => {
         row = next;
         setText(who, `${row.agent} in ${row.actor} asks`);
         setText(what, row.title || "something without a title");
         setText(kind, row.kind);
         show(kind, row.kind);
+        const given = JSON.stringify([row.title, row.parts, row.too_long]);
+        if (given === content) return; // the whole state was sent once more: nobody has to read it again
+        content = given;
+        seen = false;
+        allow.disabled = true;
+        all.replaceChildren(...asked(row));
+        setText(hint, row.too_long ? "" : "Scroll to the end to allow it.");
+        requestAnimationFrame(look);
       },
     };
   }
 
   update() {
     const rows = this.view.mirror.rows("requests");
-    const keys = Object.keys(rows).sort().slice(0, 10);
-    this.list.update(keys, (key) => rows[key]);
+    const keys = Object.keys(rows).sort();
+    this.list.update(keys.slice(0, REQUESTS_SHOWN), (key) => rows[key]);
+    const left = keys.length - REQUESTS_SHOWN;
+    setText(this.left, `${number(left)} more wait${left === 1 ? "s" : ""} for these to be answered.`);
+    show(this.left, left > 0);
     show(this.node, keys.length);
   }
+}
+
+// The parts of a request. Nothing of them scrolls by itself: the end of the whole is the end of each.
+function asked(row) {
+  if (row.too_long) {
+    const said = `This is too long to be shown here (${number(row.too_long)} characters). In a cell, read all of it with `;
+    const list = make("code", {}, "for request in await vm.list_permission_requests(): print(request.text)");
+    const respond = make("code", {}, 'await vm.respond_permission(session_id, request_id, "allow")');
+    return [make("p", {}, said, list, ", and allow it with ", respond, ". It can be refused here.")];
+  }
+  if (!row.parts?.length) return [make("p", { class: "aq-quiet" }, "The agent tells no more about it than this.")];
+  return row.parts.map((part) =>
+    make(
+      "div",
+      { class: "aq-asked-part" },
+      make("div", { class: "aq-label" }, bdiOf(part.name)),
+      make("pre", {}, ...(part.diff ? lines(part.text) : [bdiOf(part.text)])),
+    ),
+  );
+}
+
+const SIGNS = { "+": "aq-added", "-": "aq-removed", "@": "aq-hunk", "\\": "aq-hunk" };
+
+// The lines of a diff, those of one kind together.
+function lines(text) {
+  const runs = [];
+  for (const line of text.split("\n")) {
+    const kind = SIGNS[line[0]] ?? "";
+    if (runs.at(-1)?.kind === kind) runs.at(-1).lines.push(line);
+    else runs.push({ kind, lines: [line] });
+  }
+  return runs.map((run) => {
+    const node = bdiOf(run.lines.join("\n"));
+    node.className = `aq-diff ${run.kind}`;
+    return node;
+  });
 }
 
 const QUEUES_SHOWN = 10;
@@ -1003,6 +1078,7 @@ class View {
       (error) => this.say(error, true),
     );
     this.dirty = new Set();
+    this.ids = 0;
     this.heart = make("span", { class: "aq-heart" });
     this.line = make("div", { class: "aq-line-of-status", role: "status", "aria-live": "polite" });
     this.root = make("div", { class: "aq", role: "region", "aria-label": name, tabindex: "-1", "data-agentq": kind, "data-state": "opening" });
@@ -1124,6 +1200,7 @@ class Dashboard extends View {
 
   close() {
     this.resized.disconnect();
+    this.requests.close();
     super.close();
   }
 
@@ -1208,6 +1285,11 @@ class SessionCard extends View {
     });
     this.root.append(make("div", { class: "aq-head" }, this.status, this.title, this.stop, this.heart), this.requests.node, this.transcript.node);
     this.begin();
+  }
+
+  close() {
+    this.requests.close();
+    super.close();
   }
 
   parts() {

@@ -22,7 +22,6 @@ from agentq_nb.standing import ActorStatus, HostStatus
 MOST_QUEUES = 400
 MOST_SESSIONS = 200
 _RUNNING_NAMED = 5
-_LONGEST_TITLE = 200
 LONGEST_REQUEST = 200_000
 """Characters of what an agent asks that a page is sent. Whoever allows it is to see all of it, so that of a longer one
 nothing is sent, and it can be allowed in a cell only."""
@@ -214,7 +213,7 @@ def _request(actor: str, request: PermissionRequest) -> dict[str, Any]:
         "at": actor,
         "session": request.session_id,
         "agent": safe(request.agent),
-        "title": safe(_one_line(request.title), _LONGEST_TITLE),
+        "title": request.heading,
         "kind": None if request.kind is None else safe(request.kind),
         "parts": [{"name": part.name, "text": part.text, "diff": part.is_diff} for part in request.parts if fits],
         "too_long": None if fits else length,

@@ -199,3 +199,19 @@ def test_all_of_a_request_is_one_text_and_is_put_together_once() -> None:
     assert request.parts is request.parts
     assert request.parts == (Part("command", LONG), Part("paths", "/x"))
     assert PermissionRequest("s", "claude", "a\u202eb", None, {}).text == "a\\u202eb"
+
+
+@pytest.mark.parametrize(
+    ("title", "heading"),
+    [
+        ("Write new.py", "Write new.py"),
+        ("two\nlines  and\ttabs", "two lines and tabs"),
+        ("x" * 121, "x" * 120 + "…"),
+        (" " * 300 + "rm -rf ~", "…"),
+        ("a\x1b[8mb\u202e", "a\\x1b[8mb\\u202e"),
+    ],
+)
+def test_the_heading_is_one_short_line(title: str, heading: str) -> None:
+    request = PermissionRequest("s", "claude", title, None, {})
+    assert request.heading == heading
+    assert title.strip() in "".join(part.text for part in request.parts) or len(title) < 121
