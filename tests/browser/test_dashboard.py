@@ -38,7 +38,6 @@ async def cleaner(session, prompt):
     yield "It was cleaned." if await session.ask(command, kind="execute") else "It was left as it is."
 
 async def coder(session, prompt):
-    answers = []
     command = "; ".join(f"echo step {number} of the build" for number in range(200)) + "; rm -rf the_end"
     old = "".join(f"line {number}\\n" for number in range(60))
     new = old.replace("line 5\\n", "line five\\n").replace("line 50\\n", "") + "\\tprint('last line')\\n"
@@ -320,6 +319,40 @@ def test_a_page_reloaded_in_mid_work_shows_the_live_state_again(lab: Lab, folder
     lab.reload()
     shown = dashboard(lab)
     expect(shown.locator(".aq-messages")).to_contain_text("199.py is fine", timeout=60_000)
+
+
+def read_without_kernel(lab: Lab, folder: Path, name: str) -> None:
+    """Save the notebook, and open it as a reader does who has no kernel: every view is a picture."""
+    lab.save()
+    lab.server.shut_down_kernels()
+    lab.open(folder / "work.ipynb", kernel=False)
+    pictures = lab.notebook.locator("[data-agentq-picture=dashboard]")
+    expect(pictures.filter(has_text="last.py is fine").first).to_be_visible(timeout=30_000)
+    expect(lab.notebook.get_by_text("Error displaying widget")).to_have_count(0)
+    lab.screenshot(name)
+
+
+def test_a_page_that_was_reloaded_is_saved_with_pictures_once_the_host_has_stopped(lab: Lab, folder: Path) -> None:
+    opened(lab, folder, [*CELLS, "await reviewer.send('review', 'last.py')"])
+    lab.save()
+    lab.reload()
+    shown = dashboard(lab)
+    expect(shown.locator(".aq-messages")).to_contain_text("last.py is fine", timeout=30_000)
+    lab.run("%agentq stop")
+    expect(lab.notebook.locator("[data-agentq-picture=dashboard]")).to_have_count(1, timeout=30_000)
+    expect(lab.notebook.locator("[data-agentq]")).to_have_count(0)
+    read_without_kernel(lab, folder, "dashboard-saved-after-reload")
+
+
+def test_after_a_restart_the_dashboard_becomes_a_picture_that_says_so(lab: Lab, folder: Path) -> None:
+    shown = opened(lab, folder, [*CELLS, "await reviewer.send('review', 'last.py')"])
+    expect(shown.locator(".aq-messages")).to_contain_text("last.py is fine", timeout=30_000)
+    lab.page.wait_for_timeout(11_000)  # a picture may be ten seconds old
+    lab.restart_kernel()
+    expect(shown).to_have_attribute("data-state", "gone", timeout=30_000)
+    picture = lab.notebook.locator("[data-agentq-picture=dashboard]")
+    expect(picture).to_contain_text("Run the cell again for a live view.", timeout=30_000)
+    read_without_kernel(lab, folder, "dashboard-saved-after-restart")
 
 
 def test_a_cell_that_blocks_is_told_and_caught_up_with(lab: Lab, folder: Path) -> None:

@@ -10,6 +10,8 @@ const SPACING = 2; // seconds between two points of it
 const SILENT = 3.2; // seconds without a word after which the kernel counts as busy
 const WATCH_EVERY = 30; // seconds
 const LONG_SILENT = 90;
+const SETTLED_SHOWN = 1; // seconds until the picture takes the widget's place
+const GONE_SHOWN = 5; // the same where the kernel may be one that is restarted
 const UNUSED = 60; // seconds without a hand on the page after which it stops asking a quiet kernel
 
 // --- the state and the conversation ----------------------------------------------------------------------------------
@@ -39,6 +41,7 @@ class Mirror {
   }
 
   close() {
+    clearTimeout(this.leaving);
     this.model.off("msg:custom", this.onMessage);
     this.model.off("comm_live_update", this.onLive);
   }
@@ -47,6 +50,7 @@ class Mirror {
   lose() {
     this.gone = true;
     this.changed(new Set());
+    this.leavePicture(GONE_SHOWN);
   }
 
   get now() {
@@ -113,6 +117,8 @@ class Mirror {
     if (message.type === "answer") {
       this.requests.get(message.request)?.(message);
       this.requests.delete(message.request);
+    } else if (message.type === "picture") {
+      this.picture = message;
     } else if (message.type === "dropped") {
       // Nobody knows which: all that have no answer yet may be asked once more.
       const error = `This page asked more than the kernel listens to: ${number(message.count)} of its requests were dropped. Try again.`;
@@ -130,7 +136,24 @@ class Mirror {
     } else if (message.number !== this.number) {
       this.beginAgain();
     }
-    if (message.settled) this.changed(new Set());
+    if (message.settled) {
+      this.changed(new Set());
+      this.leavePicture(SETTLED_SHOWN);
+    }
+  }
+
+  // Puts the picture in the place of the widget in the notebook, which can then be saved and read without a kernel. Where
+  // the front end does that itself, it has done so by then; where it lets nobody at the notebook, the widget stays.
+  leavePicture(seconds) {
+    this.leaving ??= setTimeout(() => {
+      this.leaving = undefined;
+      if (!this.picture || !(this.gone || this.settled)) return;
+      try {
+        for (const cell of this.model.widget_manager.context.model.cells) replaceOutputs(cell.outputs, this.picture);
+      } catch (error) {
+        console.debug("agentq leaves its widget in the notebook", error);
+      }
+    }, seconds * 1000);
   }
 
   beginAgain() {
@@ -187,6 +210,15 @@ class Mirror {
     const handled = points.at(-1)[2] - begun[2];
     const worked = this.elapsed - (points[emptied + 1]?.[0] ?? begun[0]);
     return handled > 0 && worked >= 1 ? (due * worked) / handled : null;
+  }
+}
+
+const VIEW = "application/vnd.jupyter.widget-view+json";
+
+function replaceOutputs(outputs, { model, data }) {
+  for (let index = 0; index < (outputs?.length ?? 0); index++) {
+    const output = outputs.get(index).toJSON();
+    if (output.data?.[VIEW]?.model_id === model) outputs.set(index, { ...output, data });
   }
 }
 

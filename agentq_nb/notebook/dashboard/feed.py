@@ -9,6 +9,10 @@ anything sent: nothing piles up in the server while no page is open. From then o
   The kernel beats rather than answering pings: each ping would make the front end show the kernel as busy, and they would
   queue up behind a cell that blocks.
 
+A page also gets a ``picture`` of what it shows, and a newer one every ten seconds while something changes: it puts that in
+the widget's place in the notebook once the kernel is gone, which by then tells nothing any more. JupyterLab forgets which
+output is which when a page is reloaded, and a restart begins before the kernel hears of it.
+
 More than fifty requests a second are not listened to: a ``dropped`` says so, at
 most once a second.
 
@@ -39,6 +43,8 @@ _UNWATCHED_TICK = 1.0
 _BEAT = 1.0
 _SELDOM = 4.0
 """A look comes after four times as long as the last one took: of 10,000 actors it takes a tenth of a second."""
+_PICTURES = 10.0
+"""Seconds between two pictures."""
 WATCHED = 75.0
 """Seconds for which one ``watch`` counts: a page that is hidden may be late with the next."""
 _WATCHED_QUIETLY = 60.0
@@ -88,6 +94,7 @@ class Feed:
         name: str = "Keeping a view up to date",
         kept_alive: Callable[[], bool] = lambda: True,
         intake: Intake | None = None,
+        picture: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         self.latest: Sections = {}
         """What was seen last, sent or not."""
@@ -110,6 +117,10 @@ class Feed:
         self._dropped = 0
         """Requests that were not listened to, and of which the page was not told yet."""
         self._dropped_told_at = -math.inf
+        self._picture = picture
+        self._pictured = 0
+        """The number of the message after which the last picture was sent."""
+        self._pictured_at = -math.inf
         self._awake = asyncio.Event()
         self._answers: set[asyncio.Task[None]] = set()
 
@@ -187,6 +198,7 @@ class Feed:
             self._tell("dropped", now, count=dropped)
         if self._whole_wanted:
             self._whole_wanted = False
+            self._pictured_at = -math.inf
             self._number += 1
             self._sent = self.latest
             self._tell("whole", now, sections=self.latest, settled=self.subject.settled, **await self.subject.extras())
@@ -196,6 +208,14 @@ class Feed:
             self._tell("changes", now, settled=self.subject.settled, **changes)
         elif now - self._sent_at >= _BEAT or self.subject.settled:
             self._tell("beat", now, **({"settled": True} if self.subject.settled else {}))
+        if self._picture and self._pictured != self._number and now - self._pictured_at >= _PICTURES:
+            self._pictured, self._pictured_at = self._number, now
+            try:
+                drawn = self._picture()
+            except Exception as error:  # all else goes on without it
+                self._failed(error)
+            else:
+                self._tell("picture", now, **drawn)
 
     def _tell(self, type: str, now: float, **more: Any) -> None:
         self._sent_at = now
@@ -239,10 +259,12 @@ class Feed:
         with suppress(Exception):
             self.latest = await self.subject.look(anew=True)
 
-    def last_word(self) -> None:
-        """The subject ended: tell pages that nothing more comes."""
+    def last_word(self, picture: Mapping[str, Any]) -> None:
+        """The subject ended: tell pages that nothing more comes, and what is to stand in the widget's place."""
         if self.watched:
-            self._tell("beat", self._clock.monotonic(), settled=True)
+            now = self._clock.monotonic()
+            self._tell("picture", now, **picture)
+            self._tell("beat", now, settled=True)
 
 
 def one_line(text: str) -> str:

@@ -19,6 +19,8 @@ from agentq_nb.notebook.dashboard.feed import Feed, Subject
 from agentq_nb.notebook.dashboard.widget import LiveWidget
 from agentq_nb.registry import Registry
 
+_OUTLIVED = "Its kernel ended while this was shown. Run the cell again for a live view."
+
 Draw = Callable[[Sections, float], Sequence[Sheet]]
 """Makes sheets of the last state and the time of it."""
 
@@ -46,6 +48,7 @@ class Live:
             name,
             lambda: registry.home.keeps_alive,
             intake.OF_KERNEL,
+            lambda: self._picture(_OUTLIVED),
         )
         self._places: list[str] = []
         self._settled = False
@@ -95,11 +98,15 @@ class Live:
         shown.forget(self.widget.identity)
         self._registry.before_stop.remove(self._host_stops)
         self._registry.on_stop.remove(self._host_stopped)
-        self._feed.last_word()
+        self._feed.last_word(self._picture())
         self._task.cancel()
         for place in self._places:
             display(self._forms(), raw=True, display_id=place, update=True)
 
-    def _forms(self) -> dict[str, str]:
-        sheets = self._draw(self._feed.latest, self.clock.time())
+    def _picture(self, *notes: str) -> dict[str, Any]:
+        """What a page puts in the widget's place, and which widget that is."""
+        return {"model": self.widget.identity, "data": self._forms(*notes)}
+
+    def _forms(self, *notes: str) -> dict[str, str]:
+        sheets = [*self._draw(self._feed.latest, self.clock.time()), *([Sheet(notes=notes)] if notes else [])]
         return {"text/html": picture.as_page(sheets, self._kind), "text/plain": picture.as_plain(sheets)}

@@ -186,6 +186,39 @@ async def test_what_a_page_asks_is_answered_and_an_error_is_one_safe_line() -> N
         ]
 
 
+async def test_a_page_has_a_picture_that_is_at_most_ten_seconds_old_and_none_twice() -> None:
+    made = Running()
+    made.feed = Feed(made.subject, made.sent.append, made.clock, picture=lambda: {"data": made.subject.value})
+    task = asyncio.create_task(made.feed.run())
+
+    def pictures() -> list[int]:
+        return [message["data"] for message in made.sent if message["type"] == "picture"]
+
+    await made.clock.pass_by(5)
+    assert made.sent == []
+    made.feed.heard({"type": "watch", "have": 0})
+    await made.clock.pass_by(0.3)
+    assert made.types() == ["whole", "picture"]
+    await made.clock.pass_by(30)
+    assert pictures() == [0]
+    made.subject.value = 1
+    await made.clock.pass_by(0.3)
+    assert pictures() == [0, 1]
+    made.subject.changing = True
+    await made.clock.pass_by(30)
+    made.subject.changing = False
+    await made.clock.pass_by(11)
+    assert 4 <= len(pictures()) <= 6
+    assert pictures()[-1] == made.subject.value
+    made.feed.heard({"type": "watch", "have": 0})  # a page that was reloaded has none
+    await made.clock.pass_by(0.3)
+    assert made.types()[-2:] == ["whole", "picture"]
+    made.feed.last_word({"data": -1})
+    assert (made.types()[-2:], pictures()[-1]) == (["picture", "beat"], -1)
+    task.cancel()
+    await asyncio.wait([task])
+
+
 async def test_what_a_page_asks_beyond_fifty_times_a_second_is_dropped_and_told_once() -> None:
     async with running() as at:
         await at.opened()
