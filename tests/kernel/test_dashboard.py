@@ -138,12 +138,12 @@ def test_a_flood_of_requests_is_dropped_but_for_fifty_a_second_and_the_page_is_t
     widget = opened(page)
     worker = "create_client().worker.get_or_create('main')"
     page.run(f"await {worker}.send('jobs', 'one', wait=True)").check()
-    for number in range(1_000):
+    for number in range(300):  # of many more, answers would be lost on their way to us
         page.say(widget, type="do", deed="pause", key="worker/main jobs", request=number)
     assert page.hear(widget, lambda message: message["type"] == "dropped")["count"] > 0
     page.run("1").check()
     pauses = page.run("%agentq sql select count(*) from events where kind = 'queue.paused'").check().text
-    assert 50 <= int(pauses.split()[-1]) < 1_000
+    assert 50 <= int(pauses.split()[-1]) < 300
     page.listen(1.1)
     page.say(widget, type="do", deed="resume", key="worker/main jobs", request=5_000)
     assert page.hear(widget, lambda message: message.get("request") == 5_000)["note"] == "jobs goes on."

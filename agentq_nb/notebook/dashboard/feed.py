@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from contextvars import Context
 from typing import Any, Protocol
@@ -94,7 +94,7 @@ class Feed:
         name: str = "Keeping a view up to date",
         kept_alive: Callable[[], bool] = lambda: True,
         intake: Intake | None = None,
-        picture: Callable[[], Mapping[str, Any]] | None = None,
+        picture: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
     ) -> None:
         self.latest: Sections = {}
         """What was seen last, sent or not."""
@@ -211,7 +211,7 @@ class Feed:
         if self._picture and self._pictured != self._number and now - self._pictured_at >= _PICTURES:
             self._pictured, self._pictured_at = self._number, now
             try:
-                drawn = self._picture()
+                drawn = await self._picture()
             except Exception as error:  # all else goes on without it
                 self._failed(error)
             else:

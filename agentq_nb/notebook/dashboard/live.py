@@ -18,6 +18,7 @@ from agentq_nb.notebook.dashboard.deltas import Sections
 from agentq_nb.notebook.dashboard.feed import Feed, Subject
 from agentq_nb.notebook.dashboard.widget import LiveWidget
 from agentq_nb.registry import Registry
+from agentq_nb.threads import in_thread
 
 _OUTLIVED = "Its kernel ended while this was shown. Run the cell again for a live view."
 
@@ -48,7 +49,7 @@ class Live:
             name,
             lambda: registry.home.keeps_alive,
             intake.OF_KERNEL,
-            lambda: self._picture(_OUTLIVED),
+            lambda: in_thread(self._picture, _OUTLIVED),
         )
         self._places: list[str] = []
         self._settled = False

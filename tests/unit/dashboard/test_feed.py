@@ -188,7 +188,11 @@ async def test_what_a_page_asks_is_answered_and_an_error_is_one_safe_line() -> N
 
 async def test_a_page_has_a_picture_that_is_at_most_ten_seconds_old_and_none_twice() -> None:
     made = Running()
-    made.feed = Feed(made.subject, made.sent.append, made.clock, picture=lambda: {"data": made.subject.value})
+
+    async def draw() -> dict[str, int]:
+        return {"data": made.subject.value}
+
+    made.feed = Feed(made.subject, made.sent.append, made.clock, picture=draw)
     task = asyncio.create_task(made.feed.run())
 
     def pictures() -> list[int]:
@@ -350,6 +354,28 @@ async def test_a_page_that_asked_before_it_fell_quiet_is_told_once_the_kernel_is
         await it.clock.pass_by(2)
         assert it.types()[0] == "changes"
         assert not any("quiet" in message for message in it.sent)
+
+
+async def test_a_picture_that_cannot_be_drawn_is_told_once_and_all_else_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    made = Running()
+    upkeep = Upkeep(made.clock)
+
+    async def fail() -> dict[str, Any]:
+        raise KeyError("host")
+
+    made.feed = Feed(made.subject, made.sent.append, made.clock, upkeep, "Keeping it up to date", picture=fail)
+    task = asyncio.create_task(made.feed.run())
+    made.feed.heard({"type": "watch", "have": 0})
+    await made.clock.pass_by(10)
+    assert (made.types()[0], set(made.types()[1:])) == ("whole", {"beat"})
+    assert upkeep.trouble is None
+    assert [record.getMessage() for record in caplog.records if "KeyError" in record.getMessage()] == [
+        "Keeping it up to date failed: KeyError: 'host'. It is tried again."
+    ]
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def test_a_page_that_was_closed_long_ago_is_told_nothing_when_the_kernel_is_kept_alive_again() -> None:
