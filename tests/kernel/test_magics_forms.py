@@ -117,6 +117,20 @@ def test_inside_a_list_objects_stay_short(echo: Kernel) -> None:
     assert "\n" not in echo.run("[receipt]").check().text
 
 
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [
+        ("echo.send('words', 'x')", "send(...) did nothing yet. Write await in front of the call."),
+        ("echo.greet()", "greet(...) did nothing yet. Write await in front of the call."),
+        ("receipt.result()", "result(...) did nothing yet. Write await in front of the call."),
+        ("[echo.send('words', 'x')]", "[<coroutine object"),
+        ("async def mine(): pass\nmine()", "<coroutine object mine"),
+    ],
+)
+def test_a_call_whose_await_was_forgotten_says_that_it_did_nothing(echo: Kernel, cell: str, says: str) -> None:
+    assert says in echo.run(cell).check().text
+
+
 def test_a_result_says_what_its_parts_are(echo: Kernel) -> None:
     assert echo.value("[result.status, result.response == EVIL, result.error is None]") == ["completed", True, True]
     assert echo.value("failed.status") == "failed"
