@@ -98,7 +98,10 @@ class Stop(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Status(Command):
-    """Show the host, its actors and their queues."""
+    """Show the host, its actors and their queues.
+
+    Done and per min count from the start of this host. Failed are the dead letters, also those of before.
+    """
 
     name: ClassVar[str] = "status"
     where: ClassVar[Where] = "both"
