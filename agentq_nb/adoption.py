@@ -54,12 +54,18 @@ def check_before_begun(store: Path, notebook: Path | None) -> list[str]:
 
     Raises StoreLeftBehind where another one may be the one that is meant, with unfinished work in it.
     """
-    # A notebook that is not there itself was not renamed to this name: its kernel knows an old one, or none was saved.
-    if notebook is None or not notebook.is_file() or store != Path(os.path.realpath(store_beside(notebook))):
+    if notebook is None or store != Path(os.path.realpath(store_beside(notebook))):
         return []
     if any(path.exists() for path in (*files_of(store), guard_of(store))):
         return []
-    found = left_behind(store.parent)
+    # A notebook that is not there itself was not renamed to this name: its kernel knows an old one, or none was saved.
+    if not notebook.is_file():
+        return [
+            f"There is no {notebook.name}, the name under which this kernel was started, and {store.name} was begun "
+            f"under that name. If you have renamed the notebook, restart the kernel before you send anything: then "
+            f"its file gets the new name."
+        ]
+    found = [one for one in left_behind(store.parent) if one.unfinished != 0 or not holds_nothing(one.store)]
     unfinished = [one for one in found if one.unfinished]
     if unfinished:
         first = unfinished[0]

@@ -7,6 +7,8 @@ letter), *cancelled* or *expired*. An attempt that fails, or that is released, p
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread
+import contextlib
 import json
 import os
 import sys
@@ -33,8 +35,12 @@ _LONGEST_BRIEF = 300
 # To mark the part of a line that failed, it is parsed. In Python 3.11 two threads that parse at the same time may both
 # fail with SystemError when garbage is collected meanwhile; and the kernel's own thread parses cells.
 _MAY_PARSE = sys.version_info >= (3, 12)
-_NOT_THE_USERS = tuple(f"{Path(package).parent}{os.sep}" for package in (__file__, anyio.__file__, asyncio.__file__))
-"""Folders of the code that calls the user's and is called by it: this package, and what its loop is made of."""
+_NOT_THE_USERS = (
+    *(f"{Path(package).parent}{os.sep}" for package in (__file__, anyio.__file__, asyncio.__file__)),
+    contextlib.__file__,
+    concurrent.futures.thread.__file__,
+)
+"""Where the code is that calls the user's and is called by it: this package, and what its loop is made of."""
 
 
 def describe(error: BaseException, *, with_traceback: bool = True) -> dict[str, Any]:

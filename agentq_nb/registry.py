@@ -206,7 +206,10 @@ class Registry:
         status: str | Sequence[str] | None = None,
         since: history.Moment | None = None,
     ) -> Any:
-        """What came of the settled messages, as a DataFrame, in the order of their ending. See :meth:`messages`."""
+        """What came of the settled messages, as a DataFrame, in the order of their ending.
+
+        The parameters are those of :meth:`messages`, which gives the bodies too.
+        """
         return await self._frame(history.results(actor, queue, status, since))
 
     async def transcripts(

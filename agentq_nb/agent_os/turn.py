@@ -14,6 +14,7 @@ from agentq_nb.agent_os.session import Session
 from agentq_nb.agent_os.transcript import Transcript, storable
 from agentq_nb.agent_os.values import FAILURES, PromptResult
 from agentq_nb.errors import AgentError, IsolationUnavailable, PromptFailed
+from agentq_nb.messages import describe
 from agentq_nb.redaction import Redactor
 from agentq_nb.showable import is_safe
 
@@ -131,7 +132,8 @@ async def _record_end(transcript: Transcript, told: _Told, stop_reason: str) -> 
 async def _failed(error: BaseException, agent: Agent, session: Session, redactor: Redactor) -> AgentError:
     """Record the failure, and make the error that the caller gets."""
     whole = "".join(traceback.format_exception(error))
-    shown = redactor.text(whole)
+    redacted = redactor.text(whole)
+    shown = redactor.text(describe(error).get("traceback", ""))
     summary = redactor.text(f"{type(error).__name__}: {error}")
     with anyio.CancelScope(shield=True):
         await session.transcript.end_stream()
@@ -139,8 +141,8 @@ async def _failed(error: BaseException, agent: Agent, session: Session, redactor
         await session.transcript.durable()
     # A cause shows up in every traceback: one that would give a secret away, or confuse the terminal or the page, is left
     # out, and its redacted text is kept.
-    harmless = shown == whole and is_safe(whole)
-    if shown == whole and isinstance(error, (PromptFailed, IsolationUnavailable)):
+    harmless = redacted == whole and is_safe(whole)
+    if redacted == whole and isinstance(error, (PromptFailed, IsolationUnavailable)):
         return error
     failed = PromptFailed(
         f"Agent '{agent.name}' failed in session {session.info.session_id}: {summary}",

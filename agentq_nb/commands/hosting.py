@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from agentq_nb.commands.scene import Command, Scene, Where
-from agentq_nb.commands.sheets import Sheet
+from agentq_nb.commands.sheets import Sheet, safe
 from agentq_nb.commands.words import BadWords, flag, option, word
 from agentq_nb.errors import ValidationFailed
 from agentq_nb.keep_alive import KeepAliveMode, keep_alive_mode
 from agentq_nb.threads import in_long_thread
 
 if TYPE_CHECKING:
+    from agentq_nb.host import Host
     from agentq_nb.registry import Registry
     from agentq_nb.standing import HostStatus
     from agentq_nb.store import Table
+
+_LONGEST_TITLE = 300
 
 
 def _keep_alive(text: str) -> KeepAliveMode:
@@ -95,7 +98,10 @@ class Stop(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Status(Command):
-    """Show the host, its actors and their queues."""
+    """Show the host, its actors and their queues.
+
+    Done and per min count from the start of this host. Failed are the dead letters, also those of before.
+    """
 
     name: ClassVar[str] = "status"
     where: ClassVar[Where] = "both"
@@ -107,7 +113,22 @@ class Status(Command):
             return await scene.host().sql("select * from queues order by actor_id, queue")
         if registry is None:
             return Sheet(notes=["No host runs in this kernel. Start one: %agentq start"])
-        return await registry.status()
+        status = await registry.status()
+        if not status.running:
+            return status
+        return replace(status, notices=[*await registry.host.enter(_asked, registry.host), *status.notices])
+
+
+async def _asked(host: Host) -> list[str]:
+    """What agents wait for an answer to. In the host's loop."""
+    from agentq_nb.agent_os.remembered import remembered
+
+    return [
+        f"{safe(request.agent)} in {safe(actor)} asks: {safe(request.title.strip(), _LONGEST_TITLE)}. "
+        f"It waits until you allow or refuse it in %agentq dashboard."
+        for actor, sessions in remembered(host.workspaces)
+        for request in sessions.permission_requests()
+    ]
 
 
 def _on_or_off(text: str) -> str:

@@ -117,6 +117,49 @@ def test_inside_a_list_objects_stay_short(echo: Kernel) -> None:
     assert "\n" not in echo.run("[receipt]").check().text
 
 
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [
+        ("echo.send('words', 'x')", "send(...) did nothing yet. Write await in front of the call."),
+        ("echo.greet()", "greet(...) did nothing yet. Write await in front of the call."),
+        ("receipt.result()", "result(...) did nothing yet. Write await in front of the call."),
+        ("[echo.send('words', 'x')]", "[<coroutine object"),
+        ("async def mine(): pass\nmine()", "<coroutine object mine"),
+    ],
+)
+def test_a_call_whose_await_was_forgotten_says_that_it_did_nothing(echo: Kernel, cell: str, says: str) -> None:
+    assert says in echo.run(cell).check().text
+
+
+ASKING = """
+import asyncio
+from agentq_nb import agent_os, agents
+
+async def asker(session, prompt):
+    yield "done" if await session.ask(prompt) else "left"
+
+machine = agent_os(agents=[agents.function(asker)], permissions="ask")
+vm = create_client().machine.get_or_create("main")
+session = await vm.create_session("asker")
+prompt = asyncio.create_task(vm.send_prompt(session.session_id, "Delete <b>old.txt</b>"))
+while not (asked := await vm.list_permission_requests()):
+    await asyncio.sleep(0.01)
+"""
+ANSWERING = """
+await vm.respond_permission(session.session_id, asked[0].request_id, "allow")
+(await prompt).text
+"""
+
+
+def test_status_says_what_an_agent_waits_for(echo: Kernel) -> None:
+    echo.run(ASKING).check()
+    text, html = both_forms(echo.run("%agentq status"))
+    assert "asker in machine/main asks: Delete <b>old.txt</b>. It waits" in text
+    assert "Delete &lt;b&gt;old.txt" in html
+    assert echo.run(ANSWERING).check().text == "'done'"
+    assert "asks" not in echo.run("%agentq status").check().text
+
+
 def test_a_result_says_what_its_parts_are(echo: Kernel) -> None:
     assert echo.value("[result.status, result.response == EVIL, result.error is None]") == ["completed", True, True]
     assert echo.value("failed.status") == "failed"

@@ -193,6 +193,14 @@ def test_the_fifth_notebook_shows_plots_failures_tokens_and_a_transcript_also_wh
             assert kernel.value("int(messages['attempts'].max())") == 3
             assert kernel.value("int((messages['attempts'] == 2).sum()) > 0") is True
             assert kernel.value("bool((tokens.loc['thorough'] > tokens.loc['quick']).all())") is True
+            assert kernel.value("ratings[['review', 'stars']].values.tolist()") == [
+                [101, 5],
+                [102, 4],
+                [103, 3],
+                [104, 4],
+            ]
+        kernel.run("rows = await registry.messages(actor='rater')").check()
+        assert kernel.value("rows['status'].tolist()") == ["completed"] * 4
 
 
 # --- the demo ---

@@ -89,11 +89,24 @@ def test_there_is_nothing_to_tell_where_nothing_was_left_behind(tmp_path: Path) 
     store_of(tmp_path, "c", open_messages=1)
     assert check_before_begun(target, None) == []  # a program
     assert check_before_begun(tmp_path / "else.duckdb", new) == []  # the user chose the file
-    new.unlink()
-    assert check_before_begun(target, new) == []  # a kernel that knows an old name only
-    notebook(tmp_path, "b")
     store_of(tmp_path, "b")
     assert check_before_begun(target, new) == []  # it has a file
+
+
+def test_a_file_in_which_nothing_ever_was_is_passed_over(tmp_path: Path) -> None:
+    store_of(tmp_path, "Untitled")
+    assert check_before_begun(tmp_path / "b.agentq.duckdb", notebook(tmp_path, "b")) == []
+
+
+def test_a_kernel_that_knows_an_old_name_only_says_how_it_learns_the_new_one(tmp_path: Path) -> None:
+    store_of(tmp_path, "a", open_messages=1)
+    notebook(tmp_path, "analysis")
+    untitled = tmp_path / "Untitled.ipynb"
+    (said,) = check_before_begun(tmp_path / "Untitled.agentq.duckdb", untitled)
+    assert "no Untitled.ipynb" in said
+    assert "restart the kernel" in said
+    store_of(tmp_path, "Untitled", done=1)
+    assert check_before_begun(tmp_path / "Untitled.agentq.duckdb", untitled) == []  # it was told when it was begun
 
 
 def test_a_file_that_a_kernel_still_has_was_not_left_behind(tmp_path: Path) -> None:

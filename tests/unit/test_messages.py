@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import anyio.to_thread
 import pytest
@@ -34,9 +35,24 @@ async def _through_a_task_group() -> None:
         group.start_soon(_fail_in_a_library)
 
 
+@contextlib.contextmanager
+def _in_other_words() -> Iterator[None]:
+    try:
+        yield
+    except json.JSONDecodeError as error:
+        raise json.JSONDecodeError("no JSON", error.doc, error.pos) from error
+
+
+async def _through_a_context_manager() -> None:
+    with _in_other_words():
+        await _fail_in_a_library()
+
+
 @pytest.mark.parametrize(
     "work",
     [
+        lambda: asyncio.to_thread(json.loads, "{"),
+        _through_a_context_manager,
         lambda: asyncio.wait_for(_fail_in_a_library(), 5),
         lambda: anyio.to_thread.run_sync(lambda: json.loads("{")),
         _through_a_task_group,
@@ -55,6 +71,8 @@ def test_a_traceback_shows_no_frames_of_the_event_loop_and_keeps_those_of_other_
     assert "test_messages.py" in told
     assert "/asyncio/" not in told
     assert "/anyio/" not in told
+    assert "/concurrent/" not in told
+    assert "contextlib.py" not in told
 
 
 def test_causes_and_groups_are_told_too() -> None:

@@ -51,7 +51,7 @@ def _message(message: Message[Any, Any]) -> Sheet:
 
 @shows(ActorHandle)
 def _handle(handle: ActorHandle) -> Sheet:
-    return Sheet(title=f"Actor {handle.actor_id}", notes=["How it stands: await handle.status()"])
+    return Sheet(title=f"Actor {handle.actor_id}", notes=["Its queues and its state: await handle.status()"])
 
 
 @shows(Client)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentq_nb.agent_os import PermissionRequest
+from agentq_nb.agent_os import PermissionRequest, SessionInfo
 from agentq_nb.agent_os.remembered import remembered
 from agentq_nb.commands.sheets import safe
 from agentq_nb.host import Host
@@ -68,7 +68,7 @@ class Gatherer:
         self._watch = watch
         self._oldest: dict[str, float] = {}
         self._ended: dict[str, dict[str, Any]] = {}
-        """Sessions that were open at an earlier look and are not any more."""
+        """Sessions that were open at an earlier look, or heard of between two looks, and are not any more."""
         self._open: dict[str, dict[str, Any]] = {}
 
     async def gather(self) -> Gathered:
@@ -118,16 +118,13 @@ class Gatherer:
 
     def _sessions(self) -> dict[str, dict[str, Any]]:
         present = {
-            info.session_id: {
-                "actor": safe(actor),
-                "at": actor,
-                "agent": safe(info.agent),
-                "status": info.status,
-                "created_at": info.created_at.timestamp(),
-            }
+            info.session_id: _session(actor, info)
             for actor, sessions in remembered(self._watch.host.workspaces)
             for info in sessions.now_open()
         }
+        for actor, info in self._watch.begun:
+            if info.session_id not in present and info.session_id not in self._open:
+                self._ended.setdefault(info.session_id, {**_session(actor, info), "status": "closed"})
         for session in self._open.keys() - present.keys():
             self._ended[session] = {**self._open[session], "status": "closed"}
         for session in present.keys() & self._ended.keys():
@@ -152,6 +149,16 @@ class Gatherer:
         """A session of earlier that the log told of."""
         if session not in self._open:
             self._ended.setdefault(session, row)
+
+
+def _session(actor: str, info: SessionInfo) -> dict[str, Any]:
+    return {
+        "actor": safe(actor),
+        "at": actor,
+        "agent": safe(info.agent),
+        "status": info.status,
+        "created_at": info.created_at.timestamp(),
+    }
 
 
 def requests(host: Host) -> dict[str, dict[str, Any]]:

@@ -13,6 +13,8 @@ from agentq_nb.commands.sheets import LONGEST_TEXT, safe
 MOST_BLOCKS = 120
 _LONGEST_BLOCK = 8_000
 _LONGEST_DATA = 2_000
+_LONGEST_ANSWER = 400
+_LONGEST_LINE = 120
 _SAYING = {"prompt": "prompt: ", "tool_call": "tool: ", "error": "error: ", "permission_request": "asks: "}
 _OF_NO_INTEREST = ("thought", "request_id", "id")
 
@@ -78,9 +80,16 @@ def _compact(value: Any) -> str:
     return safe(json.dumps(value, ensure_ascii=False, default=str), _LONGEST_DATA)
 
 
-def snippet(event: SessionEvent) -> str:
-    """One short line that says what a session is at."""
+def said_last(event: SessionEvent, answer: str) -> tuple[str, str]:
+    """One short line that says what a session is at, and the end of the answer so far: ``answer`` is that before."""
+    if event.type == "text":
+        answer = (answer + (event.text or ""))[-_LONGEST_ANSWER:]
+        return _line(answer), answer
     if event.type == "result":
-        return str(event.data.get("stop_reason", "")).replace("_", " ")
-    line = " ".join((event.text or "")[-400:].split())
-    return f"{_SAYING.get(event.type, '')}{safe(line[-120:], 120)}"
+        reason = str(event.data.get("stop_reason", ""))
+        return (_line(answer) if reason == "end_turn" and answer else reason.replace("_", " ")), ""
+    return f"{_SAYING.get(event.type, '')}{_line(event.text or '')}", answer if event.type == "note" else ""
+
+
+def _line(text: str) -> str:
+    return safe(" ".join(text[-_LONGEST_ANSWER:].split())[-_LONGEST_LINE:], _LONGEST_LINE)

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentq_nb.agent_os import SessionEvent
+from agentq_nb.agent_os import SessionEvent, SessionInfo
+from agentq_nb.agent_os.remembered import sessions_of
 from agentq_nb.host import Host
 from agentq_nb.mailboxes.protocol import QueueStatus
-from agentq_nb.notebook.dashboard.transcripts import MOST_BLOCKS, Blocks, snippet
+from agentq_nb.notebook.dashboard.transcripts import MOST_BLOCKS, Blocks, said_last
 
 HISTORY = 300.0
 """Seconds of history that are kept of each queue."""
 _SPACING = 2.0
 _PIECES_READ = 2_000
+_MOST_BEGUN = 200
 _FORGOTTEN = 1_000
 """Queues not shown any more whose history may be kept, in case they come back."""
 
@@ -30,6 +32,8 @@ class Activity:
     at: float
     events: int
     said: str
+    answer: str = ""
+    """The end of the answer that is being given, which comes in pieces."""
 
 
 @dataclass
@@ -49,6 +53,8 @@ class Watch:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.activity: dict[str, Activity] = {}
+        self.begun: deque[tuple[str, SessionInfo]] = deque(maxlen=_MOST_BEGUN)
+        """The sessions that were heard of last, with their VMs: one may begin and end between two looks at the host."""
         self.followed: dict[str, Followed] = {}
         self._histories: dict[str, deque[Point]] = {}
         self.close = host.listeners.observe(self._observe)
@@ -61,7 +67,12 @@ class Watch:
             self._said(actor, payload)
 
     def _said(self, actor: str, event: SessionEvent) -> None:
-        self.activity[event.session_id] = Activity(event.time.timestamp(), event.index, snippet(event))
+        before = self.activity.get(event.session_id)
+        if before is None:
+            known = sessions_of(self.host.workspaces, actor).now_open()
+            self.begun.extend((actor, info) for info in known if info.session_id == event.session_id)
+        said, answer = said_last(event, before.answer if before else "")
+        self.activity[event.session_id] = Activity(event.time.timestamp(), event.index, said, answer)
         if (followed := self.followed.get(event.session_id)) is not None:
             if followed.early is None:
                 followed.blocks.add([event])

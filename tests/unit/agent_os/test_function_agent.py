@@ -151,7 +151,8 @@ def test_an_agent_that_raises_fails_the_prompt_with_its_cause_and_the_session_go
                 assert isinstance(failed.value.__cause__, LookupError)
             error = (await vm.session_events(session.session_id))[-1]
             assert (error.type, error.text) == ("error", "LookupError: no such model")
-            assert "Traceback" in error.data["traceback"]
+            assert 'raise LookupError("no such model")' in error.data["traceback"]
+            assert "agentq_nb" not in error.data["traceback"].replace(__file__, "")
             assert (await vm.get_session(session.session_id)).status == "open"
 
     asyncio.run(program())

@@ -12,7 +12,7 @@ import pytest
 
 from agentq_nb import Actor, Queue, Retry, agent_os, agents
 from agentq_nb.clock import SystemClock
-from agentq_nb.errors import AgentqError, ValidationFailed
+from agentq_nb.errors import AgentqError, PromptFailed, ValidationFailed
 from agentq_nb.notebook.dashboard.deltas import difference
 from agentq_nb.notebook.dashboard.overview import Overview
 from agentq_nb.notebook.dashboard.small import OneMessage, OneSession
@@ -50,6 +50,17 @@ async def asker(session: Any, prompt: str) -> AsyncIterator[Any]:
     yield "allowed" if await session.ask(f"Run: {prompt}", kind="execute") else "refused"
 
 
+async def failing(session: Any, prompt: str) -> AsyncIterator[Any]:
+    yield "I begin. "
+    raise RuntimeError("could not compile")
+
+
+async def talker(session: Any, prompt: str) -> AsyncIterator[Any]:
+    yield "I wrote "
+    yield {"type": "text", "text": "result.txt."}
+
+
+FAILING = agent_os(agents=[agents.function(failing), agents.function(talker)])
 MACHINE = agent_os(agents=[agents.function(asker)], permissions="ask")
 
 
@@ -446,6 +457,33 @@ async def test_after_a_restart_the_sessions_and_messages_of_before_are_shown(wor
     await shown.answer({"type": "choose", "session": session.session_id})
     await shown.answer({"type": "page"})
     assert [row["outcome"] for row in (await shown.look())["messages"].values()] == ['"did one"']
+
+
+async def test_a_session_that_began_and_ended_between_two_looks_is_shown(world: World) -> None:
+    client = await world.start(vm=FAILING)
+    shown = overview(world)
+    await shown.look()
+    vm = client.vm.get_or_create("main")
+    session = await vm.create_session("failing")
+    with pytest.raises(PromptFailed):
+        await vm.send_prompt(session.session_id, "go")
+    await vm.close_session(session.session_id)
+    row = (await shown.look())["sessions"][session.session_id]
+    assert (row["agent"], row["status"]) == ("failing", "closed")
+    assert "could not compile" in row["said"]
+    await shown.answer({"type": "choose", "session": session.session_id})
+    blocks = (await shown.look())["blocks"].values()
+    assert [block["type"] for block in blocks] == ["prompt", "text", "error"]
+
+
+async def test_a_session_whose_turn_has_ended_shows_what_the_agent_said_last(world: World) -> None:
+    client = await world.start(vm=FAILING)
+    vm = client.vm.get_or_create("main")
+    shown = overview(world)
+    await shown.look()
+    session = await vm.create_session("talker")
+    await vm.send_prompt(session.session_id, "go")
+    assert (await shown.look())["sessions"][session.session_id]["said"] == "I wrote result.txt."
 
 
 async def test_a_receipt_is_followed_until_its_message_is_settled(world: World) -> None:
