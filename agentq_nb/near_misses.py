@@ -116,9 +116,3 @@ def check_completable(completable: object, names: object) -> None:
             f"completable is True or False, not {completable!r}. Several queues are given as a list: "
             f"self.queue.iter([{names!r}, {completable!r}])"
         )
-
-
-def check_timeout(timeout: object) -> None:
-    """Raises TypeError where a queue's name was given in its place."""
-    if timeout is not None and not isinstance(timeout, (int, float)):
-        raise TypeError(f"timeout is a number of seconds or None, not {timeout!r}.")

@@ -26,7 +26,7 @@ from agentq_nb.errors import (
 from agentq_nb.holding import Holdings, Receiver
 from agentq_nb.mailboxes.protocol import Commit, Delivery, Settlement, Take
 from agentq_nb.messages import Message, describe
-from agentq_nb.near_misses import NearMisses, NoLoop, check_completable, check_timeout, read_names
+from agentq_nb.near_misses import NearMisses, NoLoop, check_completable, read_names
 from agentq_nb.settling import Owner
 
 Names: TypeAlias = str | Sequence[str] | None
@@ -68,7 +68,6 @@ class Mailbox(NearMisses):
         self, names: Names = None, timeout: float | None = None, completable: bool = False
     ) -> Message[Any, Any] | None:
         """The next message, or None after ``timeout`` seconds. Raises ``actor.aborted`` when the actor goes."""
-        check_timeout(timeout)
         received = await self.next_batch(1, names, timeout, completable)
         return received[0] if received else None
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-from agentq_nb import history
+from agentq_nb import history, unawaited
 from agentq_nb.actor import Actor
 from agentq_nb.adoption import check_before_begun
 from agentq_nb.beside import wait_beside
@@ -327,6 +327,7 @@ def setup(
     already, and not where ``background`` says.
     """
     global _latest
+    unawaited.install(Registry)
     main = sys.modules.get("__main__")
     notebook = notebook_path(os.environ, vars(main) if main is not None else {})
     path, notice = store_path(store, os.environ, notebook)

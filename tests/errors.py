@@ -73,7 +73,12 @@ def page(recorded: Iterable[Recorded]) -> str:
             texts = list(of_place)
             lines += [f"### {place}", ""]
             for row in texts[:_MOST_OF_A_PLACE]:
-                lines += [f"> {safe(row['text'], 1500).replace(chr(10), chr(10) + '> ')}", "", f"<sub>{row['test']}</sub>", ""]
+                lines += [
+                    f"> {safe(row['text'], 1500).replace(chr(10), chr(10) + '> ')}",
+                    "",
+                    f"<sub>{row['test']}</sub>",
+                    "",
+                ]
             if len(texts) > _MOST_OF_A_PLACE:
                 lines += [f"And {len(texts) - _MOST_OF_A_PLACE} more texts.", ""]
     return "\n".join(lines)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import EllipsisType
 
 from agentq_nb.errors import ValidationFailed
+from agentq_nb.number_options import seconds
 
 
 def checked_command(command: str | Sequence[str]) -> list[str]:
@@ -57,9 +58,10 @@ def checked_public(public_env: Collection[str]) -> Collection[str]:
 
 def checked_timeout(timeout: float | None) -> float | None:
     """Seconds, or None for no limit."""
-    if timeout is not None and not timeout > 0:
-        raise ValidationFailed(f"timeout is in seconds, more than 0, or None for no limit; not {timeout!r}.")
-    return timeout
+    number = seconds("timeout", timeout)
+    if number is not None and number <= 0:
+        raise ValidationFailed(f"timeout is a number of seconds above 0, or None for no limit; not {timeout!r}.")
+    return number
 
 
 def _plain(text: object) -> bool:

@@ -12,6 +12,7 @@ from agentq_nb.notebook.alerts import Alerts
 from agentq_nb.notebook.completing import Completion
 from agentq_nb.notebook.dashboard.shown import settle_all
 from agentq_nb.notebook.deploying import Deployments
+from agentq_nb.notebook.forgotten_awaits import ForgottenAwaits
 from agentq_nb.notebook.kernel_scene import KernelScene
 from agentq_nb.notebook.magics import Magics
 from agentq_nb.notebook.parents import Parents
@@ -52,6 +53,7 @@ class _Extension:
         self._rewriter = Rewriter(shell)
         self._deployments = Deployments(shell.user_ns)
         self._alerts = Alerts(shell)
+        self._forgotten_awaits = ForgottenAwaits(shell)
         scene = KernelScene(shell, self._deployments, self._alerts)
         self._magics = Magics(shell, scene)
         self._completion = Completion(shell, scene)
@@ -62,6 +64,8 @@ class _Extension:
             ("post_run_cell", self._rewriter.cell_ends),
             ("pre_run_cell", self._deployments.cell_begins),
             ("post_run_cell", self._deployments.cell_ends),
+            ("pre_run_cell", self._forgotten_awaits.cell_begins),
+            ("post_run_cell", self._forgotten_awaits.cell_ends),
             ("pre_run_cell", self._alerts.cell_begins),
             ("post_run_cell", self._alerts.cell_ends),
         ]
@@ -78,6 +82,8 @@ class _Extension:
                 undo.callback(self._shell.events.unregister, event, call)
             self._deployments.install()
             undo.callback(self._deployments.remove)
+            self._forgotten_awaits.install()
+            undo.callback(self._forgotten_awaits.remove)
             self._alerts.install()
             undo.callback(self._alerts.remove)
             self._completion.install()

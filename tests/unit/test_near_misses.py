@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from agentq_nb import Actor, Queue, create_client, setup
+from agentq_nb import Actor, AgentqError, Queue, create_client, setup
 
 IMPORTS = """
 import asyncio, queue
 from typing import Any
-from agentq_nb import Actor, Queue, action
+from agentq_nb import Actor, AgentqError, Queue, action
 """
 
 
@@ -164,7 +164,7 @@ async def of_run(folder: Path, run: Callable[[Any], Any]) -> str:
         async def run(self) -> None:
             try:
                 await run(self)
-            except (TypeError, AttributeError) as error:
+            except (TypeError, AttributeError, AgentqError) as error:
                 if not told.done():
                     told.set_result(f"{type(error).__name__}: {error}")
 
