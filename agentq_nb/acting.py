@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agentq_nb.calls import Call
 from agentq_nb.errors import Aborted, ActionNotFound, ActionTimedOut, AgentqError, InternalError
 from agentq_nb.holding import Receiver
+from agentq_nb.interrupts import marked
 from agentq_nb.naming import ActorId
 from agentq_nb.performing import Performance
 
@@ -89,7 +90,7 @@ def presentable(error: BaseException, what: str, actor_id: ActorId) -> BaseExcep
         return error
     presented = InternalError(
         f"The {what} of actor '{actor_id}' raised {type(error).__name__}: {error}",
-        metadata={"type": type(error).__name__, "actor": actor_id},
+        metadata={"type": type(error).__name__, "actor": actor_id, **marked(error)},
     )
     presented.__cause__ = error
     return presented

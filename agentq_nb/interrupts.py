@@ -5,16 +5,22 @@ from __future__ import annotations
 import dis
 import signal
 from types import FrameType, TracebackType
+from typing import Any
 
+from agentq_nb.errors import InternalError, PromptFailed
+
+_MARK = "interrupted"
 _RAISE = dis.opmap["RAISE_VARARGS"]
 
 
 def from_outside(error: BaseException | None) -> bool:
-    """Whether this is the KeyboardInterrupt of a SIGINT.
+    """Whether this is the KeyboardInterrupt of a SIGINT, or what an action or prompt raises that had one.
 
     Python raises that one wherever the code happens to be, so the innermost place is no ``raise`` statement, unless it is
     one of a signal handler written in Python.
     """
+    if isinstance(error, (InternalError, PromptFailed)):
+        return error.metadata.get(_MARK) is True
     if not isinstance(error, KeyboardInterrupt) or error.__traceback__ is None:
         return False
     innermost = error.__traceback__
@@ -23,6 +29,11 @@ def from_outside(error: BaseException | None) -> bool:
             return True
         innermost = innermost.tb_next
     return _handles_signal(innermost.tb_frame) or not _raises(innermost)
+
+
+def marked(error: BaseException) -> dict[str, Any]:
+    """Metadata for the error that is made of this one: whether it is that of an interrupt from outside."""
+    return {_MARK: True} if from_outside(error) else {}
 
 
 def _raises(place: TracebackType) -> bool:

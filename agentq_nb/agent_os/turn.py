@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 
+from agentq_nb import interrupts
 from agentq_nb.agent_os.agents.agent import LATE, THOUGHT, Agent, AgentEvent, AgentSession
 from agentq_nb.agent_os.session import Session
 from agentq_nb.agent_os.transcript import Transcript, storable
@@ -146,7 +147,12 @@ async def _failed(error: BaseException, agent: Agent, session: Session, redactor
         return error
     failed = PromptFailed(
         f"Agent '{agent.name}' failed in session {session.info.session_id}: {summary}",
-        metadata={"session_id": session.info.session_id, "agent": agent.name, "traceback": shown},
+        metadata={
+            "session_id": session.info.session_id,
+            "agent": agent.name,
+            "traceback": shown,
+            **interrupts.marked(error),
+        },
     )
     failed.__cause__ = error if harmless else None
     failed.__suppress_context__ = True

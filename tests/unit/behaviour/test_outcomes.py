@@ -192,6 +192,67 @@ async def test_an_interrupt_by_the_user_counts_no_attempt(world: World, handler:
     assert attempts == [1, 1]
 
 
+async def interrupted_agent(session: Any, prompt: str) -> str:
+    if prompt == "interrupt":
+        signal.default_int_handler(signal.SIGINT, None)
+    raise KeyboardInterrupt
+
+
+async def interrupted_generator(session: Any, prompt: str) -> Any:
+    yield await interrupted_agent(session, prompt)
+
+
+@pytest.mark.parametrize("function", [interrupted_agent, interrupted_generator])
+@pytest.mark.parametrize("env", [{}, {"SIGNAL": "signal.default_int_handler"}], ids=["plain", "with a secret"])
+async def test_an_interrupt_in_an_agent_counts_no_attempt_of_who_asked_it(
+    world: World, function: Any, env: dict[str, str]
+) -> None:
+    attempts: list[int] = []
+
+    class Asking(Actor):
+        tasks = Queue(str, retry=Retry(attempts=1))
+
+        async def run(self) -> None:
+            machine = client.vm.get_or_create("x")
+            session = (await machine.create_session("slow", env=env)).session_id
+            async for message in self.queue.iter():
+                attempts.append(message.attempt)
+                if len(attempts) < 3:
+                    await machine.send_prompt(session, message.body)
+
+    client = await world.start(asking=Asking, vm=agent_os(agents=[agents.function(function, name="slow")]))
+    handle = client.asking.get_or_create("x")
+    receipt = await handle.send("tasks", "interrupt")
+    assert (await receipt.result(5)).status == "completed"
+    assert attempts == [1, 1, 1]
+    attempts.clear()
+    assert (await (await handle.send("tasks", "raise")).result(5)).status == "failed"
+    assert attempts == [1]
+
+
+async def test_an_interrupt_in_an_action_counts_no_attempt_of_who_called_it(world: World) -> None:
+    attempts: list[int] = []
+
+    class Called(Actor):
+        @action
+        async def work(self) -> None:
+            signal.default_int_handler(signal.SIGINT, None)
+
+    class Calling(Actor):
+        tasks = Queue(int, retry=Retry(attempts=1))
+
+        async def run(self) -> None:
+            async for message in self.queue.iter():
+                attempts.append(message.attempt)
+                if len(attempts) == 1:
+                    await client.called.get_or_create("x").work()
+
+    client = await world.start(calling=Calling, called=Called)
+    receipt = await client.calling.get_or_create("x").send("tasks", 1)
+    assert (await receipt.result(5)).status == "completed"
+    assert attempts == [1, 1]
+
+
 def _here() -> FrameType:
     import sys
 
