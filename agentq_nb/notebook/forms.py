@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from inspect import CORO_CREATED, getcoroutinestate
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from agentq_nb import unawaited
 from agentq_nb.agent_os import SessionInfo
 from agentq_nb.commands.sheets import as_text
 from agentq_nb.commands.showing import kinds, sheet_of
-from agentq_nb.messages import is_ours
 from agentq_nb.notebook.dashboard import show_receipt, show_session
 from agentq_nb.notebook.html import as_html
 from agentq_nb.receipts import Receipt
@@ -31,14 +30,19 @@ def plain(value: object, printer: Any, cycle: bool) -> None:
     printer.text(repr(value) if sheet is None or cycle or printer.stack[:-1] else as_text(sheet))
 
 
-def unawaited(value: CoroutineType[Any, Any, Any], printer: Any, cycle: bool) -> None:
-    """Say that a call of this package at the end of a cell did nothing, since ``await`` was forgotten."""
-    forgotten = is_ours(value.cr_code.co_filename) and getcoroutinestate(value) == CORO_CREATED
-    if forgotten and not printer.stack[:-1]:
-        name = value.__qualname__.rpartition(".")[2]
-        printer.text(f"{name}(...) did nothing yet. Write await in front of the call.")
-    else:
-        printer.text(repr(value))
+def coroutine_form(shell: Shell) -> Callable[[CoroutineType[Any, Any, Any], Any, bool], None]:
+    """The form of a coroutine at the end of a cell: of a call that was not awaited, the line to write."""
+
+    def form(value: CoroutineType[Any, Any, Any], printer: Any, cycle: bool) -> None:
+        forgotten = not printer.stack[:-1] and unawaited.waits(value)
+        call = unawaited.call_of(value, shell.user_ns) if forgotten else None
+        if call is None:
+            printer.text(repr(value))
+            return
+        unawaited.told(value)
+        printer.text(call.text())
+
+    return form
 
 
 _LIVE: dict[type[Any], Callable[[Any], None]] = {Receipt: show_receipt, SessionInfo: show_session}
@@ -51,7 +55,7 @@ def install(shell: Shell) -> None:
     for kind in kinds():
         formatters["text/html"].for_type(kind, html)
         formatters["text/plain"].for_type(kind, plain)
-    formatters["text/plain"].for_type(CoroutineType, unawaited)
+    formatters["text/plain"].for_type(CoroutineType, coroutine_form(shell))
     if getattr(shell, "kernel", None) is not None:
         for kind, show in _LIVE.items():
             shell.display_formatter.ipython_display_formatter.for_type(kind, show)
