@@ -77,8 +77,8 @@ async def _settle(activation: Activation, call: Call, performance: Performance) 
     finally:
         await call.end()
     if isinstance(error, asyncio.CancelledError):
-        why = activation.closing or "no longer waited for; the action was cancelled"
-        raise Aborted(activation.actor_id, why)
+        why = activation.closing or "no longer waited for"
+        raise Aborted(activation.actor_id, why, action=call.name)
     if error is not None:
         raise presentable(error, f"action `{call.name}`", activation.actor_id)
     return performance.result
@@ -88,8 +88,9 @@ def presentable(error: BaseException, what: str, actor_id: ActorId) -> BaseExcep
     """AgentqErrors are for the caller as they are; anything else keeps its traceback as the cause."""
     if isinstance(error, AgentqError):
         return error
+    said = f": {error}" if str(error) else ""
     presented = InternalError(
-        f"The {what} of actor '{actor_id}' raised {type(error).__name__}: {error}",
+        f"The {what} of actor '{actor_id}' raised {type(error).__name__}{said}",
         metadata={"type": type(error).__name__, "actor": actor_id, **marked(error)},
     )
     presented.__cause__ = error

@@ -17,6 +17,7 @@ from pydantic import (
 from pydantic.errors import PydanticUserError
 
 from agentq_nb.errors import ValidationFailed
+from agentq_nb.schema import place
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -51,26 +52,36 @@ class Action:
         try:
             bound = self._signature.bind(actor, *args, **kwargs)
         except TypeError as error:
-            raise ValidationFailed(f"Action `{self.name}` cannot be called like that: {error}.") from None
+            raise ValidationFailed(
+                f"Action `{self.name}`{_of(actor)} cannot be called like that: {error}. Write "
+                f"{self.name}{self.signature}."
+            ) from None
         for name, value in list(bound.arguments.items())[1:]:
             adapter = self._adapter(name)
             if adapter is not None:
-                bound.arguments[name] = self._validated(name, adapter, value)
+                bound.arguments[name] = self._validated(
+                    f"Action `{self.name}`{_of(actor)}: argument ", name, adapter, value
+                )
         return lambda: self.function(*bound.args, **bound.kwargs)
 
-    def _validated(self, name: str, adapter: TypeAdapter[Any], value: Any) -> Any:
+    def _validated(self, what: str, name: str, adapter: TypeAdapter[Any], value: Any) -> Any:
         try:
             return adapter.validate_python(value)
         except ValidationError as error:
             detail = error.errors(include_url=False, include_context=False)[0]
-            where = ".".join(map(str, (name, *detail["loc"])))
-            raise ValidationFailed(f"Action `{self.name}`: argument {where}: {detail['msg']}.") from None
+            where = place((name, *detail["loc"]))
+            raise ValidationFailed(f"{what}{where}: {detail['msg']}.") from None
 
     def _adapter(self, name: str) -> TypeAdapter[Any] | None:
         """None for what has no annotation, or one that pydantic cannot check."""
         if name not in self._adapters:
             self._adapters[name] = _adapter_of(self._signature.parameters[name], self.function)
         return self._adapters[name]
+
+
+def _of(actor: object) -> str:
+    actor_id = getattr(actor, "actor_id", None)
+    return f" of actor '{actor_id}'" if isinstance(actor_id, str) else ""
 
 
 def _adapter_of(parameter: inspect.Parameter, function: Callable[..., Any]) -> TypeAdapter[Any] | None:

@@ -138,7 +138,14 @@ class Activation:
     def _part_ended(self, task: asyncio.Task[None]) -> None:
         self._parts.discard(task)
         if task.cancelled() and not self._over:
-            self.note_error(describe(InternalError("Other code in the host's event loop has cancelled its tasks.")))
+            self.note_error(
+                describe(
+                    InternalError(
+                        "Other code in the host's event loop has cancelled this actor's tasks (by cancelling all "
+                        "tasks there, perhaps)."
+                    )
+                )
+            )
             self.close("going to sleep")
 
     async def _watch_lease(self) -> None:

@@ -134,7 +134,10 @@ class Door:
             return await function(*args, **kwargs)
         except asyncio.CancelledError:
             if self._closed:  # the caller was not cancelled: he must not look as if he were
-                raise Unavailable("The host has stopped before it answered.") from None
+                raise Unavailable(
+                    "The host stopped before it answered, so whether anything was written is not known. Start it "
+                    "again (%agentq start) and look with await registry.messages()."
+                ) from None
             raise
 
     def close(self) -> None:
@@ -156,4 +159,8 @@ class Door:
             self._closed, self.failure = True, reason
         for answer in list(self._answers):
             with suppress(InvalidStateError):
-                answer.set_exception(Unavailable(f"The host has ended before it answered. {reason}"))
+                answer.set_exception(
+                    Unavailable(
+                        f"The host ended before it answered, so whether anything was written is not known. {reason}"
+                    )
+                )

@@ -88,8 +88,8 @@ class QueueFull(QueueError):
 
     def __init__(self, actor_id: str, queue: str, limit: int) -> None:
         super().__init__(
-            f"Queue is full. Limit is {limit} messages. Queue '{queue}' of actor '{actor_id}' takes more once some are "
-            f"handled; raise max_size in its Queue(...) if it should hold more.",
+            f"Queue is full. Limit is {limit} {'message' if limit == 1 else 'messages'}. Nothing was sent to queue "
+            f"'{queue}' of actor '{actor_id}'. Send again once some are handled, or raise max_size in its Queue(...).",
             metadata={"limit": limit, "queue": queue, "actor": actor_id},
         )
 
@@ -101,8 +101,9 @@ class MessageTooLarge(QueueError):
 
     def __init__(self, actor_id: str, queue: str, size: int, limit: int) -> None:
         super().__init__(
-            f"Queue message too large ({size} bytes). Limit is {limit} bytes. For queue '{queue}' of actor '{actor_id}': "
-            f"put large data in a file and send its path, or raise max_message_bytes in its Queue(...).",
+            f"Queue message too large ({size} bytes). Limit is {limit} bytes. Nothing was sent to queue '{queue}' of "
+            "actor "
+            f"'{actor_id}'. Put large data in a file and send its path, or raise max_message_bytes in its Queue(...).",
             metadata={"size": size, "limit": limit, "queue": queue, "actor": actor_id},
         )
 
@@ -165,7 +166,8 @@ class AlreadyCompleted(QueueError):
 
     def __init__(self, message_id: str, how: str) -> None:
         super().__init__(
-            f"Message {message_id} is settled already ({how}): it can be settled only once.",
+            f"Message {message_id} was settled before ({how}), and can be settled only once. Nothing was written. Call "
+            f"complete, fail or retry once for each message.",
             metadata={"message_id": message_id, "status": how},
         )
 
@@ -190,7 +192,7 @@ class IdempotencyConflict(QueueError):
 
     def __init__(self, key: str, message_id: str) -> None:
         super().__init__(
-            f"Idempotency key {key!r} already names message {message_id}, which has another body. "
+            f"Nothing was sent: idempotency key {key!r} already names message {message_id}, which has another body. "
             f"Use another key, or send the same body.",
             metadata={"idempotency_key": key, "message_id": message_id},
         )
@@ -203,7 +205,8 @@ class MessageUnknown(QueueError):
 
     def __init__(self, message_id: str) -> None:
         super().__init__(
-            f"No message {message_id} is known here. It may belong to another file, or its history was pruned.",
+            f"No message '{message_id}' is known here. It may belong to another file, or its history was pruned. "
+            f"await registry.messages() lists those of this file.",
             metadata={"message_id": message_id},
         )
 
@@ -216,7 +219,8 @@ class WaitWouldDeadlock(QueueError):
     def __init__(self, message_id: str, chain: Sequence[str]) -> None:
         super().__init__(
             f"Waiting for message {message_id} would never end: {' → '.join(chain)}. "
-            f"Settle the message first, send without wait, or wait in an action or another actor.",
+            "Settle the message that is being handled first, send without wait, or wait in an action or another "
+            "actor.",
             metadata={"message_id": message_id, "chain": list(chain)},
         )
 
@@ -250,10 +254,13 @@ class HandlerTimedOut(QueueError):
 
     code = "handler_timed_out"
 
-    def __init__(self, message_id: str, queue: str, seconds: float) -> None:
+    def __init__(self, actor_id: str, message_id: str, queue: str, seconds: float) -> None:
         super().__init__(
-            f"Message {message_id} of queue '{queue}' was handled for more than handler_timeout={seconds:g} s.",
-            metadata={"message_id": message_id, "queue": queue, "handler_timeout": seconds},
+            f"Message {message_id} of queue '{queue}' of actor '{actor_id}' was handled for more than "
+            f"handler_timeout={seconds:g} s, so its handler was stopped. Raise handler_timeout in its Queue(...) if "
+            "the "
+            f"work may take longer.",
+            metadata={"actor": actor_id, "message_id": message_id, "queue": queue, "handler_timeout": seconds},
         )
 
 
@@ -279,8 +286,9 @@ class StateConflict(ActorError):
 
     def __init__(self, actor_id: str, fields: Sequence[str]) -> None:
         super().__init__(
-            f"State of actor '{actor_id}' changed meanwhile in {', '.join(fields)}: an action committed there while the "
-            f"message was handled. Let actions and the handler write different fields.",
+            f"The handler's changes to the state of actor '{actor_id}' were dropped: an action changed "
+            f"{', '.join(fields)} "
+            f"while the message was handled. Let actions and the handler change different fields.",
             metadata={"actor": actor_id, "fields": list(fields)},
         )
 
@@ -290,8 +298,14 @@ class Aborted(ActorError):
 
     code = "aborted"
 
-    def __init__(self, actor_id: str, reason: str) -> None:
-        super().__init__(f"Actor '{actor_id}' is {reason}.", metadata={"actor": actor_id, "reason": reason})
+    def __init__(self, actor_id: str, reason: str, *, action: str | None = None) -> None:
+        """``action``: the action that was cancelled by it; None where messages were asked for."""
+        if action is None:
+            text = f"Actor '{actor_id}' gets no more messages: it is {reason}. Let the call return."
+        else:
+            who = "it" if reason.startswith("no longer") else "the actor"
+            text = f"Action `{action}` of actor '{actor_id}' was cancelled: {who} is {reason}. Call it again if needed."
+        super().__init__(text, metadata={"actor": actor_id, "reason": reason})
 
 
 class ActorNotFound(ActorError):
@@ -301,7 +315,7 @@ class ActorNotFound(ActorError):
 
     def __init__(self, actor_id: str) -> None:
         super().__init__(
-            f"Actor '{actor_id}' does not exist or was destroyed. Use get_or_create(...) to make it when it is missing.",
+            f"Actor '{actor_id}' does not exist or was destroyed. get_or_create(...) makes it when it is missing.",
             metadata={"actor": actor_id},
         )
 
@@ -313,7 +327,8 @@ class ActorDuplicate(ActorError):
 
     def __init__(self, actor_id: str) -> None:
         super().__init__(
-            f"Actor '{actor_id}' exists already. Use get(...) or get_or_create(...).", metadata={"actor": actor_id}
+            f"Actor '{actor_id}' already exists. Use get(...) or get_or_create(...) to work with it.",
+            metadata={"actor": actor_id},
         )
 
 
@@ -350,8 +365,9 @@ class ActionTimedOut(ActorError):
 
     def __init__(self, actor_id: str, action: str, seconds: float) -> None:
         super().__init__(
-            f"Action timed out: `{action}` of actor '{actor_id}' took more than {seconds:g} s. Give the class a larger "
-            f"action_timeout, or None.",
+            f"Action timed out: `{action}` of actor '{actor_id}' took more than {seconds:g} s. Set a larger "
+            "action_timeout "
+            f"on its class, or None for no limit.",
             metadata={"action": action, "actor": actor_id, "action_timeout": seconds},
         )
 

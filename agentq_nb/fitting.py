@@ -30,12 +30,18 @@ def load_state(cls: type[Actor], actor: ActorId, encoded: bytes | None) -> Commi
         made = json.dumps(migrate(old)).encode()
     except Exception as error:
         raise ValidationFailed(
-            f"State of actor '{actor}' does not fit its type, and migrate_state raised {type(error).__name__}: {error}."
+            f"State of actor '{actor}' does not fit its type, and migrate_state raised {type(error).__name__}: "
+            f"{error}. "
+            f"Mend migrate_state and deploy the class again; the state is kept as it was."
         ) from error
     try:
         migrated = Committed(cls.declared.state, actor, made)
     except ValidationFailed as unfit:
-        told = f"What migrate_state made does not fit its type either. {unfit.message}"
+        told = (
+            f"What migrate_state returned for actor '{actor}' does not fit either. {unfit.message} Mend "
+            "migrate_state and "
+            f"deploy the class again; the state is kept as it was."
+        )
         raise ValidationFailed(told, metadata=unfit.metadata) from None
     migrated.fields = old
     return migrated

@@ -170,7 +170,7 @@ class Holdings:
     def _holder(self, message: Message[Any, Any]) -> tuple[Receiver, Delivery]:
         receiver = self.find(message.id)
         if receiver is None or receiver.held[message.id][0] is not message:
-            raise AlreadyCompleted(message.id, "by its handler, or taken back from it")
+            raise AlreadyCompleted(message.id, "by its handler, or because it was taken back from it")
         if not receiver.completable:
             raise CompleteNotConfigured(message.id)
         return receiver, receiver.held[message.id][1]

@@ -41,7 +41,7 @@ from agentq_nb.upkeep import Part, Upkeep, reason
 from agentq_nb.waits import Waits
 
 _OFFER_AGAIN = (0.1, 0.2, 0.4, 0.8)
-_CANCELLED = "Other code in its event loop has cancelled its task."
+_CANCELLED = "Other code in its event loop has cancelled its task (by cancelling all tasks there, perhaps)."
 
 
 class Host:

@@ -83,14 +83,19 @@ def _error_of(result: Result[Any]) -> AgentqError:
     told = headline(result.error) if result.error else "no reason was given"
     facts = {"message_id": result.message_id, "error": dict(result.error or {})}
     if result.status == "failed":
-        return MessageFailed(f"Message {result.message_id} failed: {told}", metadata=facts)
+        stop = "" if told.endswith((".", "!", "?")) else "."
+        again = f"To try it again: %agentq retry {result.message_id}"
+        return MessageFailed(f"Message {result.message_id} failed: {told}{stop} {again}", metadata=facts)
     if result.status == "cancelled":
-        return MessageCancelled(f"Message {result.message_id} was cancelled.", metadata=facts)
+        again = f"To run it after all: %agentq retry {result.message_id}"
+        return MessageCancelled(f"Message {result.message_id} was cancelled. {again}", metadata=facts)
     if result.status == "expired":
-        return MessageExpired(f"Message {result.message_id} expired before it was started.", metadata=facts)
+        return MessageExpired(
+            f"Message {result.message_id} expired before it was started. Send it again.", metadata=facts
+        )
     why = f" {result.reason}" if result.reason else ""
     return WaitTimedOut(
-        f"Message {result.message_id} is not done yet; the work goes on.{why} Ask its receipt again later.",
+        f"Message {result.message_id} is not done yet; the work goes on. Ask its receipt again later.{why}",
         metadata=facts,
     )
 

@@ -109,7 +109,8 @@ class Mailbox(NearMisses):
         call = current_call.get()
         if call is None or call.actor_id != self._owner.actor_id:
             raise InternalError(
-                f"Messages of actor '{self._owner.actor_id}' can be received only inside its own run and actions.",
+                f"Messages of actor '{self._owner.actor_id}' can be received only inside its own run and actions. Move "
+                f"the loop there; from elsewhere, wait for a result: await handle.send(..., wait=True)",
                 code="outside",
             )
         call.used_mailbox = True

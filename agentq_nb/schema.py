@@ -7,7 +7,8 @@ reach a queue, so each is an error here, before anything is written.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
@@ -21,6 +22,12 @@ T = TypeVar("T")
 
 What: TypeAlias = str | Callable[[], str]
 """What a value is, for errors: a text, or a function that makes it where the text would be made for each message."""
+
+_WRONG_FIELD = re.compile(
+    r"Expected `(?P<type>[^`]*)` .*field_name='(?P<field>[^']*)', input_value=(?P<value>.*), input_type="
+)
+_TYPES = frozenset(("str", "int", "float", "bool", "bytes", "list", "dict", "tuple", "set", "none"))
+_UNKNOWN_TYPE = re.compile(r"Unable to serialize unknown type: <class '([^']*)'>")
 
 _PLAIN = frozenset((str, int, float, bool, type(None)))
 
@@ -99,7 +106,7 @@ class Schema(Generic[T]):
 
     def _encoded_when_converted(self, value: T, what: What, error: Exception) -> tuple[T, bytes]:
         """Values of numpy and its like inside a model or a dataclass, which nobody has looked through."""
-        failed = ValidationFailed(f"{_text(what)} cannot be written as JSON: {error}")
+        failed = ValidationFailed(f"{_text(what)} cannot be written as JSON: {_reason(error)}")
         plain = self._converted(value, what) if self._converts else None
         if plain is None or not plain.changed:
             raise failed from None
@@ -121,6 +128,18 @@ class Schema(Generic[T]):
             raise _not_checked(what, error) from error
 
 
+def _reason(error: Exception) -> str:
+    """What pydantic says, without its own words for it."""
+    text = str(error)
+    if wrong := _WRONG_FIELD.search(text):
+        return f"field '{wrong['field']}' should be {wrong['type']}, not {wrong['value']}."
+    if unknown := _UNKNOWN_TYPE.search(text):
+        return f"it holds a value of type {unknown[1]}. Convert it to a str, int, float, bool, list or dict."
+    if "surrogates not allowed" in text:
+        return "it holds a lone surrogate (half a character), as text decoded with errors='surrogateescape' does."
+    return text
+
+
 def _meets_a_redefined_class(error: ValidationError) -> bool:
     """A cell that was run again has made another class of the same name. Its values mean the same: their JSON decides."""
     return any(
@@ -136,12 +155,17 @@ def _text(what: What) -> str:
 
 def _failed(what: What, error: ValidationError) -> ValidationFailed:
     details = error.errors(include_url=False, include_input=False, include_context=False)
-    told = "; ".join(f"{'.'.join(map(str, detail['loc'])) or 'value'}: {detail['msg']}" for detail in details[:5])
+    told = "; ".join(f"{place(detail['loc']) or 'value'}: {detail['msg']}" for detail in details[:5])
     more = f" (and {len(details) - 5} more)" if len(details) > 5 else ""
     return ValidationFailed(
         f"{_text(what)} does not fit its type: {told}{more}.",
         metadata={"errors": [{**detail, "loc": list(detail["loc"])} for detail in details[:20]]},
     )
+
+
+def place(location: Iterable[str | int]) -> str:
+    """Where in a value an error is, without the names of a union's types, which pydantic puts into it."""
+    return ".".join(str(part) for part in location if part not in _TYPES and not str(part).endswith("]"))
 
 
 def _not_checked(what: What, error: Exception) -> ValidationFailed:

@@ -149,7 +149,7 @@ def interrupted(owner: Owner, receiver: Receiver) -> Commit:
     if receiver.interrupted == "timed_out":
         delivery = deliveries[0]
         seconds = owner.queues[delivery.queue].handler_timeout or 0.0
-        return failed(owner, deliveries, HandlerTimedOut(delivery.id, delivery.queue, seconds))
+        return failed(owner, deliveries, HandlerTimedOut(owner.actor_id, delivery.id, delivery.queue, seconds))
     return released(deliveries)
 
 

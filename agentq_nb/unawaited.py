@@ -132,7 +132,7 @@ def _is_given(value: object) -> bool:
 
 
 def _dropped(coroutine: Coroutine) -> None:
-    """Called in the place of Python's function; the line that Python names is that of the caller, so it warns by itself."""
+    """Called in place of Python's function. It warns by itself: Python names the line of the caller."""
     if type(coroutine.__name__) is _Told:
         return
     here = inspect.currentframe()

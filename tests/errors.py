@@ -1,6 +1,6 @@
 """Every error that tests bring out, on one page to read: ``python -m tests.errors``.
 
-Words after it go to pytest, in place of the unit tests: ``python -m tests.errors tests/unit tests/kernel``. The page is
+Words after it go to pytest, in place of the fast tests: ``python -m tests.errors tests/unit tests/kernel``. The page is
 ``artefacts/errors.md``, sorted by code: each text once for each place that makes it, with a test that has it made. What
 no test brings out is named at its beginning.
 """
@@ -26,6 +26,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 PAGE = CHECKOUT / "artefacts" / "errors.md"
 _RECORDER = CHECKOUT / "tests" / "recording_errors"
 _MOST_OF_A_PLACE = 8
+_TESTS = ["tests/unit", "tests/agents/test_permissions.py"]
+"""They are fast, and bring out every code."""
 
 
 Recorded = TypedDict(
@@ -40,7 +42,7 @@ def record(words: Sequence[str]) -> tuple[int, list[Recorded]]:
         paths = [str(_RECORDER), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, RECORD: str(file), "PYTHONPATH": os.pathsep.join(paths)}
         code = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", *(words or ["tests/unit"])], cwd=CHECKOUT, env=environment
+            [sys.executable, "-m", "pytest", "-q", *(words or _TESTS)], cwd=CHECKOUT, env=environment
         ).returncode
         return code, [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
@@ -85,7 +87,7 @@ def page(recorded: Iterable[Recorded]) -> str:
 
 
 def main(words: Sequence[str]) -> int:
-    """Write the page; pytest's exit code, or 1 where the unit tests leave out a code."""
+    """Write the page; pytest's exit code, or 1 where the fast tests leave out a code."""
     code, recorded = record(words)
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page(recorded))

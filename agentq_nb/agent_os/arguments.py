@@ -18,10 +18,16 @@ def checked_command(command: str | Sequence[str]) -> list[str]:
         # Through the shell, so that a program that is not there gives exit code 127 under any isolation.
         words = ["/bin/sh", "-c", 'exec "$@"', "sh", *command]
         if not command or not command[0]:
-            raise ValidationFailed("A command given as a list names at least the program.")
+            raise ValidationFailed(
+                "A command given as a list must name a program first, as in ['ls', '-l']; nothing was run."
+            )
     for word in words:
         if not _plain(word):
-            raise ValidationFailed("A command is a str or a list of str, without NUL characters and lone surrogates.")
+            raise ValidationFailed(
+                "A command must be a str or a list of str without NUL characters and lone surrogates; nothing was "
+                "run. Not "
+                f"so: {word!r:.100}"
+            )
     return words
 
 
@@ -33,7 +39,7 @@ def checked_environment(env: Mapping[str, str] | EllipsisType | None) -> dict[st
         if not _plain(name) or not name or "=" in name:
             raise ValidationFailed(f"env has a name that no environment variable can have: {name!r:.100}.")
         if not _plain(value):
-            raise ValidationFailed(f"env[{name!r}] must be a str without NUL characters, as every variable.")
+            raise ValidationFailed(f"env[{name!r}] must be a str without NUL characters, as in every environment.")
     return dict(env)
 
 
@@ -44,7 +50,7 @@ def checked_prompt(text: str) -> str:
     except UnicodeEncodeError as error:
         raise ValidationFailed(
             f"The prompt has a lone surrogate (half a character) at position {error.start}: nothing was sent. Text that "
-            f"was decoded with errors='surrogateescape' has them, for one."
+            f"was decoded with errors='surrogateescape' has them. Replace it: text.encode('utf-8', 'replace').decode()"
         ) from None
     return text
 
@@ -52,7 +58,7 @@ def checked_prompt(text: str) -> str:
 def checked_public(public_env: Collection[str]) -> Collection[str]:
     """The names in ``public_env``. A single str is refused: any name that is a part of it would count as public."""
     if isinstance(public_env, (str, bytes)):
-        raise ValidationFailed(f"public_env is a list of names, like [{public_env!r:.100}].")
+        raise ValidationFailed(f"public_env must be a list of names, like [{public_env!r:.100}].")
     return public_env
 
 

@@ -29,7 +29,12 @@ class PermissionActions(Machine, action_timeout=None):
         named = {"session_id": session_id, "request_id": request_id}
         for event in await self._sessions.events(session_id):
             if event.type == "permission_answer" and event.data["request_id"] == request_id:
-                raise PermissionAnswered(f"This request has its answer already: {event.text}.", metadata=named)
+                raise PermissionAnswered(
+                    f"Permission request {request_id} of session {session_id} was answered before, and the agent has "
+                    "gone "
+                    f"on: {event.text}.",
+                    metadata=named,
+                )
         raise PermissionRequestUnknown(
             f"Session {session_id} has no permission request {request_id!r:.100}. list_permission_requests() shows "
             f"those that wait for an answer.",

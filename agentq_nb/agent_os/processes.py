@@ -97,7 +97,8 @@ class Processes:
             if process.info.process_id == process_id:
                 return process
         raise ProcessUnknown(
-            f"This VM has no process {process_id!r:.100}. list_processes() shows those that run and the last "
+            f"VM '{self._vm.actor_id}' has no process {process_id!r:.100}. list_processes() shows those that run and "
+            "the last "
             f"{MOST_ENDED} spawned ones that ended, since the VM woke.",
             metadata={"process_id": process_id},
         )

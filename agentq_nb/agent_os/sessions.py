@@ -132,9 +132,10 @@ class Sessions:
         if session_id in self._open:
             return self._open[session_id]
         info = await self.get(session_id)
+        why = "" if info.closed_reason == "closed" else f": {info.closed_reason}"
         raise SessionUnknown(
-            f"Session {session_id} with agent '{info.agent}' is closed ({info.closed_reason}). Its transcript can "
-            f"still be read with session_events; create a new session to go on.",
+            f"Session {session_id} with agent '{info.agent}' of VM '{self._actor_id}' was closed{why}. "
+            f"Its transcript can still be read with session_events; create a new session to go on.",
             metadata={"session_id": session_id},
         )
 
@@ -150,7 +151,11 @@ class Sessions:
         variables = {**session.environment, **environment}
         servers = {server["name"]: server for server in (*session.mcp_servers, *mcp_servers)}
         if lost := missing(session.info, variables, servers.values()):
-            raise ValidationFailed(f"Session {session_id} was created with {', '.join(lost)} too: give it again.")
+            raise ValidationFailed(
+                f"resume_session needs the value of {', '.join(lost)} too: session {session_id} was created with it, "
+                "and "
+                f"such values live in memory only."
+            )
         self._hide(environment, public, mcp_servers)
         session.environment, session.mcp_servers = variables, tuple(servers.values())
         session.info = replace(session.info, mcp_servers=tuple(servers))
@@ -211,7 +216,7 @@ class Sessions:
         found = await recorded(self._records, self._actor_id, "created.session_id = ?", storable(session_id))
         if not found:
             raise SessionUnknown(
-                f"This VM has no session {session_id!r:.100}. list_sessions() shows those it has.",
+                f"VM '{self._actor_id}' has no session {session_id!r:.100}. list_sessions() shows those it has.",
                 metadata={"session_id": session_id},
             )
         return found[0].info

@@ -154,7 +154,8 @@ async def _redeliver_some(ledger: Ledger, found: recall.Rows, asked: int) -> int
     def revive(_: Connection) -> tuple[Sequence[Row], Sequence[Entry]]:
         if ledger.log is not log:
             raise Unavailable(
-                "Writing failed while dead letters were put back. Some may be back: do it again for the rest."
+                "A write failed while dead letters were put back. Some may be back in their queues: call it again "
+                "for the rest."
             )
         revived = [entry for entry in entries if shelves[entry.id].dead.get(entry.id) == died[entry.id]]
         return [rows.of_message("message.redelivered", entry) for entry in revived], revived

@@ -74,7 +74,10 @@ def _check_held(ledger: Ledger, settlement: Settlement) -> None:
     delivery = settlement.delivery
     entry = ledger.stock.entries.get(delivery.id)
     if entry is None or not entry.running or entry.starts != delivery.token:
-        raise LeaseLost(f"Message {delivery.id} is not held here any more: nothing was written.")
+        raise LeaseLost(
+            f"Message {delivery.id} is not held here any more (it was taken back, or a write failed): nothing was "
+            "written, and it comes again."
+        )
 
 
 def _settle(ledger: Ledger, settlement: Settlement, applied: Applied) -> None:

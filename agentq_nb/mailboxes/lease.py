@@ -35,7 +35,10 @@ class LocalLease:
     def check(self) -> None:
         """Raise LeaseLost when this lease is over."""
         if self._over:
-            raise LeaseLost(f"Actor '{self.actor}' is not run here any more: nothing was written.")
+            raise LeaseLost(
+                f"Actor '{self.actor}' is not run here any more (it was stopped, or a write failed): nothing was "
+                "written. What it had not settled comes again."
+            )
 
     async def turn(self, settle: Commit | None, take: Take) -> Sequence[Delivery]:
         self.check()

@@ -76,7 +76,9 @@ class Ledger:
         if self.closed:
             self.check_open()
         if self.failure is not None:
-            raise StoreWriteFailed(f"Writing failed and is tried again: {self.failure.message}")
+            raise StoreWriteFailed(
+                f"Nothing can be written now; the host tries again by itself. {self.failure.message}"
+            )
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -104,7 +106,10 @@ class Ledger:
     def abandon(self, error: BaseException) -> None:
         """Going on from a file did not come to its end: nothing is written until it has."""
         self.fail(
-            StoreError(f"Going on from {self.log.path} failed: {headline(describe(error, with_traceback=False))}")
+            StoreError(
+                f"{self.log.path} could not be opened again after a failed write; the host tries again by itself: "
+                f"{headline(describe(error, with_traceback=False))}"
+            )
         )
 
     async def flushed(self) -> None:
@@ -180,7 +185,10 @@ class Ledger:
                 log = self.log
                 value = await log.decide(job, self.clock.time())
                 if self.log is not log:
-                    raise Unavailable("Writing failed meanwhile, and what came of it is not known here: look again.")
+                    raise Unavailable(
+                        "A write failed meanwhile, so whether this was written is not known. Look with await "
+                        "registry.messages(), and do it again if it was not."
+                    )
                 if then is not None:
                     then(value)
                 return value

@@ -83,7 +83,9 @@ class LocalMailboxes:
             if message not in self._ledger.stock.entries:
                 stored = await self._ledger.read(message)
                 if stored is None:
-                    results.give_up(message, Unavailable(f"Message {message} did not reach the disk: send it again."))
+                    results.give_up(
+                        message, Unavailable(f"Message {message} did not reach the disk and is lost: send it again.")
+                    )
                 else:
                     results.publish([stored])
 

@@ -86,7 +86,11 @@ class Results:
 
     def close(self) -> None:
         for message in self.waited_for():
-            text = f"The host stopped. The work is kept: ask again later, as create_client().receipt({message!r}).result()."
+            text = (
+                f"The host stopped while message {message} was waited for. The work is kept: once a host runs again, "
+                "ask "
+                f"with await create_client().receipt({message!r}).result()"
+            )
             self.give_up(message, Unavailable(text, metadata={"message_id": message}))
 
 

@@ -110,7 +110,8 @@ class CheckpointNotBegun(StoreError):
 
     def __init__(self, path: Path, error: Exception) -> None:
         super().__init__(
-            f"{path.name} cannot be tidied now: {str(error).partition(chr(10))[0]}. Nothing is lost.",
+            f"{path.name} cannot be tidied now: {str(error).partition(chr(10))[0]}. Nothing is lost; it "
+            f"is tried again. Make room on the disk if there is none.",
             code="busy",
         )
 

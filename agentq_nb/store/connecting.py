@@ -34,7 +34,8 @@ def connect(path: Path, guard: Guard, prepared: Prepared) -> tuple[duckdb.DuckDB
         last = _last(connection)
         if prepared.last is not None and last != prepared.last:
             raise StoreDamaged(
-                f"{path} changed while it was being opened. {prepared.kept or path} holds what it was.",
+                f"{path} changed while it was being opened, so something else writes to it. {prepared.kept or path} "
+                "holds what it was. End the other program, and look at both files with %agentq doctor before going on.",
                 expected=prepared.last,
                 found=last,
             )

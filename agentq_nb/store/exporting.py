@@ -127,7 +127,10 @@ def _copy_bytes(read: Callable[[int, int], bytes], to: Path, size: int, stop: th
         done = unsynced = 0
         while True:
             if stop.is_set():
-                raise StoreError("The export was stopped. Nothing is left of it.", code="interrupted")
+                raise StoreError(
+                    "The export was stopped before its end. Nothing is left of it: export again to have a copy.",
+                    code="interrupted",
+                )
             if done >= size:
                 break
             piece = read(min(_PIECE_BYTES, size - done), done)

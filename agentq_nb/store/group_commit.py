@@ -65,7 +65,10 @@ class GroupCommit:
             if len(batch) > 1:
                 # One bad row must not take the batch with it: each append gets a commit, and an answer, of its own.
                 return [answer for append in batch for answer in self.commit([append], on_loop=False) or ()]
-            refused = StoreError(f"The log does not take this: {str(error).partition(chr(10))[0]}", code="bad_row")
+            refused = StoreError(
+                f"A row was not written, since the log cannot hold it: {str(error).partition(chr(10))[0]}.",
+                code="bad_row",
+            )
             return [(done, refused) for _, _, done in batch if done is not None]
         except Exception as error:
             self.fail(error)
@@ -75,8 +78,9 @@ class GroupCommit:
         """Write nothing any more."""
         if self.failed is None:
             self.failed = StoreWriteFailed(
-                f"Writing to the log failed: {str(error).partition(chr(10))[0]}. What was being written is not "
-                f"acknowledged. Make room or repair the disk; the log has to be opened again.",
+                f"Writing to {self._guard.database} failed: {str(error).partition(chr(10))[0]}. What was being "
+                "written is not "
+                f"acknowledged. Make room on the disk or repair it; the host then opens the file again by itself.",
             )
 
     def _write(self, batch: Sequence[Append], on_loop: bool) -> bool:

@@ -63,6 +63,11 @@ class Guard:
         """What the file is open as."""
         return self._descriptor
 
+    @property
+    def database(self) -> Path:
+        """The file that it guards."""
+        return self._database
+
     @classmethod
     def acquire(cls, database: Path) -> Guard:
         """Lock the guard of ``database``, creating it when it is missing.

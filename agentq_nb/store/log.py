@@ -412,7 +412,9 @@ class EventLog:
         if self._forked:
             raise Forked()
         if self._closed:
-            raise StoreError("The log was closed.", code="closed")
+            raise StoreError(
+                f"{self.path} was closed when its host was stopped. Start it again: %agentq start", code="closed"
+            )
 
 
 def _unfinished(what: str, error: Exception) -> StoreError:

@@ -84,7 +84,9 @@ class Readers:
         """A cursor for one read."""
         with self._changed:
             if self._closed:
-                raise StoreError("The log was closed.", code="closed")
+                raise StoreError(
+                    "The file was closed when its host was stopped. Start it again: %agentq start", code="closed"
+                )
             cursor = self._connection.cursor()
             self._active.add(cursor)
         try:

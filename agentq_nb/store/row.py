@@ -25,5 +25,7 @@ def row(
     try:
         json.loads(data)
     except ValueError as error:
-        raise StoreError(f"The log takes JSON only: {error}.", code="bad_row") from None
+        raise StoreError(
+            f"A row of kind {kind!r} was not written, since its data is not JSON: {error}.", code="bad_row"
+        ) from None
     return f"{kind}\t{actor_id or ''}\t{message_id or ''}\t{session_id or ''}\t{data}"

@@ -120,9 +120,9 @@ def test_inside_a_list_objects_stay_short(echo: Kernel) -> None:
 @pytest.mark.parametrize(
     ("cell", "says"),
     [
-        ("echo.send('words', 'x')", "send(...) did nothing yet. Write await in front of the call."),
-        ("echo.greet()", "greet(...) did nothing yet. Write await in front of the call."),
-        ("receipt.result()", "result(...) did nothing yet. Write await in front of the call."),
+        ("echo.send('words', 'x')", "nothing was sent to actor 'echo/main'. Write: await echo.send(...)"),
+        ("echo.greet()", "so it has done nothing. Write: await echo.greet()"),
+        ("receipt.result()", "so it has done nothing. Write: await receipt.result()"),
         ("[echo.send('words', 'x')]", "[<coroutine object"),
         ("async def mine(): pass\nmine()", "<coroutine object mine"),
     ],
@@ -260,7 +260,7 @@ def test_bodies_that_do_not_fit_are_told_in_one_line(echo: Kernel) -> None:
         ("send echo/main wrods hello", "has no queue 'wrods'"),
         ("send nobody/main words hello", "nobody"),
         ("sql delete from events", "sql_refused"),
-        ("show nothing", "No message nothing is known here"),
+        ("show nothing", "No message 'nothing' is known here"),
     ):
         cell = echo.run(f"%agentq {line}")
         assert cell.status == "error"

@@ -45,7 +45,7 @@ def echo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         ("await echo.send('words', 7)", "validation_error"),
         ("await echo.send('words', 'x', timeout=1)", "timeout is for waiting"),
         ("await echo.parse('{')", "JSONDecodeError"),
-        ("await create_client().receipt('nothing').result()", "No message nothing"),
+        ("await create_client().receipt('nothing').result()", "No message 'nothing'"),
         ("Queue(str, max_size=0)", "max_size"),
     ],
 )

@@ -18,7 +18,7 @@ RECORD = "RECORDED_AGENTQ_ERRORS"
 """The environment variable that names the file."""
 
 _MODULE = "agentq_nb.errors"
-_IDS = re.compile(r"'[^']*'|\"[^\"]*\"|\S*/\S*|\b\w*\d\w*\b")
+_IDS = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|\S*/\S*|\b\w*\d\w*\b")
 
 
 class _Recorder:

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from agentq_nb import AgentqError, Result, UserError
-from agentq_nb.errors import StoreDamaged
+from agentq_nb.actions import Action, Marked
+from agentq_nb.errors import StoreDamaged, ValidationFailed
+from agentq_nb.schema import Schema
+from tests.errors import Recorded, page, unseen
+from tests.recording_errors.sitecustomize import RECORD
+
+PROJECT = Path(__file__).resolve().parents[2]
 
 HOSTILE = "red \x1b[31malert\x1b[0m, a title \x1b]0;owned\x07, a bell \x07, NUL \0, turned \u202egnp.exe"
 
@@ -31,7 +45,7 @@ def test_text_that_an_agent_chose_cannot_drive_the_terminal_that_shows_the_error
 def test_programs_get_the_text_as_it_was() -> None:
     error = failed(HOSTILE)
 
-    assert error.message == f"Message m1 failed: {HOSTILE}"
+    assert error.message == f"Message m1 failed: {HOSTILE}. To try it again: %agentq retry m1"
     assert error.args == (error.message,)
     assert error.metadata["error"] == {"message": HOSTILE}
 
@@ -67,3 +81,65 @@ def test_a_copied_and_an_unpickled_error_keep_the_exact_text(error: AgentqError)
         assert other.full_code == error.full_code
         assert other.metadata == error.metadata
         assert str(other) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "advice"),
+    [
+        ("failed", "queue.failed", "%agentq retry m1"),
+        ("cancelled", "queue.cancelled", "%agentq retry m1"),
+        ("expired", "queue.expired", "Send it again"),
+        ("timed_out", "queue.timed_out", "Ask its receipt again"),
+    ],
+)
+def test_work_without_a_reply_says_which_message_and_what_to_do(status: Any, code: str, advice: str) -> None:
+    with pytest.raises(AgentqError) as caught:
+        Result(status, "m1").unwrap()
+    assert caught.value.full_code == code
+    assert "Message m1" in caught.value.message
+    assert advice in caught.value.message
+
+
+def test_every_error_that_is_made_is_recorded_with_its_place_and_its_test(tmp_path: Path) -> None:
+    recorded = tmp_path / "errors"
+    program = "from agentq_nb import create_client\ntry: create_client()\nexcept Exception: pass\n"
+    paths = [str(PROJECT / "tests" / "recording_errors"), str(PROJECT)]
+    environment = {**os.environ, RECORD: str(recorded), "PYTHONPATH": os.pathsep.join(paths)}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=60)
+    rows: list[Recorded] = [json.loads(line) for line in recorded.read_text().splitlines()]
+    assert [(row["code"], row["place"]) for row in rows] == [("host.none", "agentq_nb.registry:create_client")]
+    assert "test_every_error_that_is_made" in rows[0]["test"]
+    assert "No host runs in this kernel" in page(rows)
+    assert "host.none" not in unseen(rows)
+    assert "queue.full" in unseen(rows)
+
+
+class Counter(BaseModel):
+    done: int = 0
+
+
+def test_what_json_cannot_carry_is_named_in_words_of_our_own() -> None:
+    wrong = Counter()
+    wrong.done = "many"  # type: ignore[assignment]
+    told = {
+        "it holds a value of type object. Convert it to": lambda: Schema(Any).dump(object(), "Body of x"),
+        "it holds a lone surrogate": lambda: Schema(Any).dump("\ud800", "Body of x"),
+        "field 'done' should be int, not 'many'": lambda: Schema(Counter).encode(wrong, "Body of x"),
+    }
+    for text, dump in told.items():
+        with pytest.raises(ValidationFailed, match="Body of x cannot be written as JSON: ") as caught:
+            dump()
+        assert text in caught.value.message
+        assert "ydantic" not in caught.value.message
+
+
+def test_a_wrong_call_of_an_action_names_its_actor_and_how_it_is_called() -> None:
+    def add(self: Any, a: int, b: int = 1) -> int:
+        return a + b
+
+    actor = SimpleNamespace(actor_id="acting/x")
+    declared = Action("add", add, Marked(thread=False, while_ending=False))
+    with pytest.raises(ValidationFailed, match=r"`add` of actor 'acting/x' cannot .* 'a'. Write add\(a: "):
+        declared.bind(actor, (), {})
+    with pytest.raises(ValidationFailed, match=r"`add` of actor 'acting/x': argument a: "):
+        declared.bind(actor, ("many",), {})

@@ -95,7 +95,12 @@ async def _npm_install(name: str, words: Sequence[str]) -> Path:
         done = await anyio.run_process(command, check=False, stderr=subprocess.STDOUT, cwd=fresh)
         if done.returncode:
             said = done.stdout.decode(errors="replace").strip()[-2000:]
-            raise AgentError(f"npm could not install {' '.join(words)}: {said}", code="not_installed")
+            raise AgentError(
+                f"npm could not install {' '.join(words)}. Check that this machine reaches npm's registry, then try "
+                "again. "
+                f"npm said: {said}",
+                code="not_installed",
+            )
         await to_its_end(shutil.rmtree, target, True)
         fresh.rename(target)
     finally:

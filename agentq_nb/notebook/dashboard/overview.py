@@ -51,7 +51,7 @@ class Overview:
     async def look(self, *, anew: bool = False) -> Sections:
         if not self._host.running:
             self.settled = True
-            raise AgentqError("The host was stopped.")
+            raise AgentqError("The host was stopped. Start it again: %agentq start")
         seen = await self._host.enter(self._seen)
         if anew:
             await self._read_anew()

@@ -293,7 +293,7 @@ async def test_a_state_that_fitted_nothing_before_does_not_hold_up_what_cures_th
 async def test_what_a_migration_made_that_does_not_fit_either_is_told(world: World) -> None:
     client = await world.start(worker=stateful(Old, "old"))
     await client.worker.get_or_create("x").add()
-    with pytest.raises(AgentqError, match="What migrate_state made does not fit its type either"):
+    with pytest.raises(AgentqError, match=r"What migrate_state returned for actor .* does not fit either"):
         await world.deploy(worker=stateful(New, "new", migrate_state=staticmethod(dict)))
 
 
