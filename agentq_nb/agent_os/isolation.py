@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from agentq_nb.agent_os import promises
+from agentq_nb.agent_os import leftovers, promises
 from agentq_nb.agent_os.launcher import landlock_version
 from agentq_nb.agent_os.process import Bubblewrap, Job, Landlock, run
 from agentq_nb.agent_os.values import ExecResult, Isolation, IsolationKind, IsolationMode
@@ -102,7 +102,11 @@ def job(
         home, temporary, there = str(root), tempfile.mkdtemp(prefix="agentq-command-"), str(root.joinpath(*directory))
     return Job(
         command=command,
-        environment=_clean_environment(home, temporary or "/tmp", programs) | dict(environment),
+        environment={
+            **_clean_environment(home, temporary or "/tmp", programs),
+            **environment,
+            leftovers.VARIABLE: leftovers.new_mark(),
+        },
         directory=there,
         temporary=temporary,
         bubblewrap=_bubblewrap(root, directory, readable) if kind == "bubblewrap" else None,

@@ -10,6 +10,7 @@ from agentq_nb.actor import action
 from agentq_nb.agent_os.agents.agent import Agent
 from agentq_nb.agent_os.file_actions import FileActions
 from agentq_nb.agent_os.isolation import in_force
+from agentq_nb.agent_os.leftovers import look_once
 from agentq_nb.agent_os.permissions import PERMISSION_TIMEOUT, Permissions, Permits
 from agentq_nb.agent_os.process_actions import ProcessActions
 from agentq_nb.agent_os.remembered import forget
@@ -97,7 +98,8 @@ class VM(FileActions, ProcessActions, SessionActions, action_timeout=None):
             await in_force(self._isolation_mode)
 
     async def on_wake(self) -> None:
-        """Find this VM's sessions again."""
+        """Find this VM's sessions again, and end what a kernel that was killed left running."""
+        await look_once()
         await self._sessions.wake(self.runtime.records, self._show)
 
     async def on_sleep(self) -> None:
