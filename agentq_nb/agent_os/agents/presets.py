@@ -8,16 +8,12 @@ from agentq_nb.agent_os.agents.acp_agent import AcpAgent
 from agentq_nb.agent_os.agents.pi_sessions import error_of_last_turn, greeting
 from agentq_nb.agent_os.agents.pi_tools import offer_tools
 
-AS_OF = "2026-11-09"
-"""The day on which the versions below were tried. What they depend on is installed as it was then: these programs name
-ranges, and a dependency that is published later may break them, or not be whole for a while."""
-
 pi = AcpAgent(
     "pi",
     ("pi-acp",),
     helpers=("pi",),
     environment={"PI_OFFLINE": "1", "PI_SKIP_VERSION_CHECK": "1", "PI_TELEMETRY": "0", "NO_COLOR": "1"},
-    packages=("pi-acp@0.0.34", "@earendil-works/pi-coding-agent@0.87.1"),
+    from_npm=True,
     takes_servers=False,
     hint="Check its key (ANTHROPIC_API_KEY in env) and the model in .pi/agent/settings.json of the VM's folder.",
     bridge=offer_tools,
@@ -38,7 +34,7 @@ claude = AcpAgent(
         "IS_SANDBOX": "1",
         "NO_COLOR": "1",
     },
-    packages=("@agentclientprotocol/claude-agent-acp@0.101.0",),
+    from_npm=True,
     servers_in_argv=True,
     usage_covers="turn",
     hint="Check its key (ANTHROPIC_API_KEY in env).",
@@ -52,7 +48,7 @@ codex = AcpAgent(
     isolated=("-c", 'sandbox_mode="danger-full-access"'),
     alone=("-c", 'sandbox_mode="workspace-write"'),
     environment={"NO_COLOR": "1"},
-    packages=("@zed-industries/codex-acp@0.16.0",),
+    from_npm=True,
     hint="Check its key (OPENAI_API_KEY in env) and .codex/config.toml of the VM's folder.",
 )
 """Codex. Its modes are sandboxes of its own, which cannot work inside ours: it has them only where there is none."""
@@ -68,7 +64,7 @@ opencode = AcpAgent(
         "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
         "OPENCODE_DISABLE_MODELS_FETCH": "1",
     },
-    packages=("opencode-ai@1.18.33",),
+    from_npm=True,
     usage_covers="last call",
     hint="Check its key (such as ANTHROPIC_API_KEY in env) and .config/opencode/opencode.json of the VM's folder.",
 )
@@ -78,7 +74,7 @@ gemini = AcpAgent(
     "gemini",
     ("gemini", "--acp"),
     environment={"GEMINI_CLI_TRUST_WORKSPACE": "true", "NO_COLOR": "1"},
-    packages=("@google/gemini-cli@0.61.0",),
+    from_npm=True,
     hint="Check its key (GEMINI_API_KEY in env) and .gemini/settings.json of the VM's folder.",
 )
 """Gemini CLI. It asks before it edits or runs something."""
