@@ -40,6 +40,8 @@ class AcpAgent:
     argv: tuple[str, ...]
     helpers: tuple[str, ...] = ()
     """Other programs that it calls."""
+    in_front: str | None = None
+    """A folder whose programs stand in for those of the same name."""
     mode: str = ""
     """The mode its sessions begin in, where that is not the agent's own choice."""
     isolated: tuple[str, ...] = ()
@@ -158,8 +160,9 @@ class AcpAgent:
             raise AgentError(f"Agent '{self.name}' cannot work here: {' '.join(check.missing)}", code="not_ready")
         found = [*self._programs().values(), find_node() if self.from_npm else None]
         present = [one for one in found if one is not None]
-        programs = [os.path.dirname(one.program) for one in present]
-        readable = dict.fromkeys(path for one in present for path in one.readable)
+        in_front = [self.in_front] if self.in_front else []
+        programs = [*in_front, *(os.path.dirname(one.program) for one in present)]
+        readable = dict.fromkeys([*in_front, *(path for one in present for path in one.readable)])
         return programs, list(readable), [check.path, *self.argv[1:]]
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from agentq_nb.agent_os.agents.acp_agent import AcpAgent
 from agentq_nb.agent_os.agents.pi_sessions import error_of_last_turn, greeting
 from agentq_nb.agent_os.agents.pi_tools import offer_tools
 
+_GEMINI_SETTINGS = str(Path(__file__).with_name("gemini_settings.json"))
+"""Which users' own settings stand above."""
+
 pi = AcpAgent(
     "pi",
     ("pi-acp",),
     helpers=("pi",),
+    in_front=str(Path(__file__).with_name("pi_command")),
     environment={"PI_OFFLINE": "1", "PI_SKIP_VERSION_CHECK": "1", "PI_TELEMETRY": "0", "NO_COLOR": "1"},
     from_npm=True,
     takes_servers=False,
@@ -44,7 +49,12 @@ claude = AcpAgent(
 codex = AcpAgent(
     "codex",
     # Its snapshots of the shell are files with every variable in them, keys too, for other sessions to read.
-    ("codex-acp", "-c", "features.shell_snapshot=false"),
+    (
+        "codex-acp",
+        *("-c", "features.shell_snapshot=false"),
+        *("-c", "check_for_update_on_startup=false"),
+        *("-c", "analytics.enabled=false"),
+    ),
     isolated=("-c", 'sandbox_mode="danger-full-access"'),
     alone=("-c", 'sandbox_mode="workspace-write"'),
     environment={"NO_COLOR": "1"},
@@ -60,7 +70,6 @@ opencode = AcpAgent(
         "NO_COLOR": "1",
         "OPENCODE_CONFIG_CONTENT": json.dumps({"agent": {"build": {"permission": {"bash": "ask", "edit": "ask"}}}}),
         "OPENCODE_DISABLE_AUTOUPDATE": "1",
-        "OPENCODE_DISABLE_CONFIG_DEP_INSTALL": "1",
         "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
         "OPENCODE_DISABLE_MODELS_FETCH": "1",
     },
@@ -73,7 +82,12 @@ opencode = AcpAgent(
 gemini = AcpAgent(
     "gemini",
     ("gemini", "--acp"),
-    environment={"GEMINI_CLI_TRUST_WORKSPACE": "true", "NO_COLOR": "1"},
+    environment={
+        "GEMINI_CLI_SYSTEM_DEFAULTS_PATH": _GEMINI_SETTINGS,
+        "GEMINI_CLI_TRUST_WORKSPACE": "true",
+        "NO_COLOR": "1",
+    },
+    readable=(_GEMINI_SETTINGS,),
     from_npm=True,
     hint="Check its key (GEMINI_API_KEY in env) and .gemini/settings.json of the VM's folder.",
 )
