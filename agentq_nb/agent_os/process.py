@@ -36,6 +36,17 @@ class Landlock(TypedDict):
     read: list[str]
 
 
+class Limits(TypedDict):
+    """What all processes of a job may use together; None: as much as there is."""
+
+    processes: int | None
+    memory: int | None
+    """Bytes."""
+    disk: int | None
+    """Bytes of the files in ``folders``."""
+    folders: list[str]
+
+
 class Job(TypedDict):
     """What ``launcher.py`` reads."""
 
@@ -46,6 +57,7 @@ class Job(TypedDict):
     """A folder that goes with the command."""
     bubblewrap: Bubblewrap | None
     landlock: Landlock | None
+    limits: Limits | None
     input: int | None
     """An inherited file descriptor that becomes the command's stdin; None gives it an empty one."""
 

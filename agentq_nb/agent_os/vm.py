@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from agentq_nb.actor import action
 from agentq_nb.agent_os.agents.agent import Agent
+from agentq_nb.agent_os.allowance import Allowance
 from agentq_nb.agent_os.file_actions import FileActions
 from agentq_nb.agent_os.isolation import in_force
 from agentq_nb.agent_os.leftovers import look_once
@@ -29,6 +30,9 @@ def agent_os(
     tools: Iterable[Callable[..., Any]] = (),
     permissions: Permissions = "allow",
     permission_timeout: float | None = PERMISSION_TIMEOUT,
+    processes: int | None = None,
+    memory: int | None = None,
+    disk: int | None = None,
 ) -> type[VM]:
     """A new actor class whose actors are VMs: each has a folder, runs commands, and talks to ``agents``.
 
@@ -47,6 +51,11 @@ def agent_os(
     while a plain function works, so what takes long is an ``async def`` that awaits (``await asyncio.to_thread(...)``).
     Coding agents are served them over MCP on loopback, with a token for that session alone. What a call returns, or the
     text of what it raises, goes to the agent and, with its arguments, into the transcript.
+
+    On Linux what runs in a VM has a lower priority than the notebook, and is ended before it when memory runs out.
+    ``processes`` and ``memory`` (in bytes) are what each command, and each agent with all it starts, may use at once;
+    ``disk`` is how many bytes the files of the VM may take. No process gets more memory than that, or writes a larger file;
+    what goes beyond it together is looked for four times a second and killed, which its result tells.
     """
     by_name: dict[str, Agent] = {}
     for agent in _listed(agents):
@@ -58,6 +67,7 @@ def agent_os(
     if isolation not in get_args(IsolationMode):
         raise TypeError(f"isolation is one of {', '.join(map(repr, get_args(IsolationMode)))}, not {isolation!r}.")
 
+    allowance = Allowance(processes, memory, disk)
     permits = Permits(permissions, permission_timeout)
     tools_by_name = _host_tools(tools)
 
@@ -65,6 +75,7 @@ def agent_os(
         _agents = by_name
         _isolation_mode = isolation
         _permits = permits
+        _allowance = allowance
         _tools = tools_by_name
         _parent = None if workspace is None else Path(workspace).expanduser().absolute()
 
