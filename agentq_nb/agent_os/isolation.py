@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from agentq_nb.agent_os import promises
+from agentq_nb.agent_os import leftovers, promises
+from agentq_nb.agent_os.allowance import ALL, Allowance
 from agentq_nb.agent_os.launcher import landlock_version
 from agentq_nb.agent_os.process import Bubblewrap, Job, Landlock, run
 from agentq_nb.agent_os.values import ExecResult, Isolation, IsolationKind, IsolationMode
@@ -90,6 +91,7 @@ def job(
     environment: Mapping[str, str],
     programs: Sequence[str] = (),
     readable: Sequence[str] = (),
+    allowance: Allowance = ALL,
 ) -> Job:
     """Everything the launcher needs to run ``command`` in ``directory`` below ``root`` under ``kind``.
 
@@ -102,11 +104,16 @@ def job(
         home, temporary, there = str(root), tempfile.mkdtemp(prefix="agentq-command-"), str(root.joinpath(*directory))
     return Job(
         command=command,
-        environment=_clean_environment(home, temporary or "/tmp", programs) | dict(environment),
+        environment={
+            **_clean_environment(home, temporary or "/tmp", programs),
+            **environment,
+            leftovers.VARIABLE: leftovers.new_mark(),
+        },
         directory=there,
         temporary=temporary,
-        bubblewrap=_bubblewrap(root, directory, readable) if kind == "bubblewrap" else None,
+        bubblewrap=_bubblewrap(root, directory, readable, allowance.memory) if kind == "bubblewrap" else None,
         landlock=_landlock(root, temporary, readable) if kind == "landlock" and temporary else None,
+        limits=allowance.limits(str(root), *([temporary] if temporary else [])),
         input=None,
     )
 
@@ -152,9 +159,13 @@ def _name_service() -> list[str]:
     return [] if real.startswith("/etc/") or not os.path.exists(real) else [real]
 
 
-def _bubblewrap(root: Path, directory: tuple[str, ...], readable: Sequence[str]) -> Bubblewrap:
+def _bubblewrap(
+    root: Path, directory: tuple[str, ...], readable: Sequence[str], memory: int | None = None
+) -> Bubblewrap:
     options = ["--die-with-parent", "--new-session", "--unshare-user", "--unshare-pid", "--unshare-ipc"]
-    options += ["--unshare-uts", "--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+    options += ["--unshare-uts", "--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev"]
+    # Its files are in memory, and none of a process's.
+    options += [*(("--size", str(memory)) if memory else ()), "--tmpfs", "/tmp"]
     for path in _SYSTEM:
         if os.path.islink(path):
             options += ["--symlink", os.readlink(path), path]

@@ -37,6 +37,8 @@ _TRUNCATE, _DEVICE_CONTROL = 1 << 14, 1 << 15
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _DEVICE_CONTROL
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LESS_URGENT = 5  # more of niceness than the notebook's process has
+_MORE_DISPENSABLE = 500  # of 1000 points by which Linux chooses whom to kill when memory runs out
 _KILL_FOR = 5.0  # seconds; a process stuck in the kernel cannot be killed, and must not hold us for ever
 
 
@@ -55,12 +57,14 @@ def main() -> int:
     if os.getppid() != int(sys.argv[1]):  # it died before we could ask to be told
         return 1
     job: dict[str, Any] = json.load(sys.stdin)
-    command = _start(job, linux)
+    limits = _load_limits() if job["limits"] and linux else None
+    command = _start(job, linux, limits)
     if job["input"] is not None:
         os.close(job["input"])  # the command alone reads it, so that its end is noticed
-    for standard in (0, 1, 2):
+    watch = limits.Watch(job) if limits else None
+    for standard in (0, 1) if watch else (0, 1, 2):
         os.dup2(os.open(os.devnull, os.O_RDWR), standard)
-    status = _watch(command, woken, job)
+    status = _watch(command, woken, job, watch)
     _kill_all(command, linux)
     if job["temporary"]:
         with suppress(OSError):
@@ -77,8 +81,20 @@ def _heard(number: int, frame: object) -> None:
     _terminated = _terminated or number == signal.SIGTERM
 
 
-def _watch(command: int, woken: int, job: dict[str, Any]) -> int:
-    """Wait for the command and pass on the wish to end; its wait status."""
+def _load_limits() -> Any:
+    """The module beside this one, which needs no package."""
+    from importlib import util
+
+    found = util.spec_from_file_location("limits", os.path.join(os.path.dirname(__file__), "limits.py"))
+    assert found is not None
+    assert found.loader is not None
+    limits = util.module_from_spec(found)
+    found.loader.exec_module(limits)
+    return limits
+
+
+def _watch(command: int, woken: int, job: dict[str, Any], limits: Any) -> int:
+    """Wait for the command, pass on the wish to end, and kill what goes beyond its limits; its wait status."""
     deadline: float | None = None
     while True:
         with suppress(ChildProcessError):
@@ -92,10 +108,15 @@ def _watch(command: int, woken: int, job: dict[str, Any]) -> int:
             deadline = time.monotonic() + job["grace"]
             # bubblewrap itself would end at once and take everything with it: what runs inside gets its time first.
             _signal_all(command, signal.SIGTERM, spared=command if job["bubblewrap"] else 0)
+        if limits is not None and (exceeded := limits.exceeded()) is not None:
+            _complain(f"killed: {exceeded}")
+            limits, deadline = None, time.monotonic()
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             _signal_all(command, signal.SIGKILL)
             left = 0.05
+        if limits is not None:
+            left = min(limits.seconds(), limits.seconds() if left is None else left)
         if select.select([woken], [], [], left)[0]:
             os.read(woken, 4096)
 
@@ -141,7 +162,7 @@ def _descendants() -> list[int]:
     return found[1:]
 
 
-def _start(job: dict[str, Any], linux: bool) -> int:
+def _start(job: dict[str, Any], linux: bool, limits: Any) -> int:
     command = os.fork()
     if command:
         return command
@@ -151,6 +172,9 @@ def _start(job: dict[str, Any], linux: bool) -> int:
         if linux:
             _control(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
             leave_session_keyring()
+            _yield_to_the_kernel()
+        if limits:
+            limits.restrict(job["limits"])
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
@@ -160,15 +184,25 @@ def _start(job: dict[str, Any], linux: bool) -> int:
         _become(job)
     except FileNotFoundError as error:
         code = 127
-        _complain(error)
+        _complain(f"cannot start the command: {error}")
     except BaseException as error:
-        _complain(error)
+        _complain(f"cannot start the command: {error}")
     os._exit(code)
 
 
-def _complain(error: BaseException) -> None:
+def _yield_to_the_kernel() -> None:
+    """Let the notebook's process run first when there is much to do, and end last when memory runs out."""
     with suppress(OSError):
-        os.write(2, f"cannot start the command: {error}\n".encode("utf-8", "backslashreplace"))
+        os.nice(_LESS_URGENT)
+    with suppress(OSError, ValueError), open("/proc/self/oom_score_adj", "r+") as file:
+        score = int(file.read())
+        file.seek(0)
+        file.write(str(min(1000, score + _MORE_DISPENSABLE)))
+
+
+def _complain(sentence: str) -> None:
+    with suppress(OSError):
+        os.write(2, f"{sentence}\n".encode("utf-8", "backslashreplace"))
 
 
 def _become(job: dict[str, Any]) -> None:

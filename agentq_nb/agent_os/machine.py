@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from agentq_nb.actor import Actor
 from agentq_nb.agent_os.agents.agent import Agent
+from agentq_nb.agent_os.allowance import ALL, Allowance
 from agentq_nb.agent_os.arguments import checked_command
 from agentq_nb.agent_os.isolation import in_force, job
 from agentq_nb.agent_os.permissions import Permits
@@ -35,6 +36,7 @@ class Machine(Actor, action_timeout=None):
     _isolation_mode: ClassVar[IsolationMode] = "auto"
     _permits: ClassVar[Permits] = Permits("allow")
     _parent: ClassVar[Path | None] = None
+    _allowance: ClassVar[Allowance] = ALL
     _tools: ClassVar[Mapping[str, HostTool]] = {}
     _warned = False
 
@@ -78,4 +80,4 @@ class Machine(Actor, action_timeout=None):
         if kind == "none" and self._isolation_mode != "off" and not self._warned:
             self._warned = True
             self.log.warning("No isolation on this machine: commands may do whatever you may. See isolation().")
-        return job(kind, self._workspace.root, directory, words, environment, programs, readable)
+        return job(kind, self._workspace.root, directory, words, environment, programs, readable, self._allowance)

@@ -12,8 +12,9 @@ from typing import cast
 
 import anyio
 
+from agentq_nb.agent_os import leftovers
 from agentq_nb.agent_os.launcher import remove_tree
-from agentq_nb.agent_os.process import GRACE, Job, launcher_words, whole
+from agentq_nb.agent_os.process import GRACE, Job, launcher_words, mark_of, whole
 
 _LONGEST_LINE = 64 * 1024 * 1024  # bytes of one line of stdout
 _KEPT = 8192  # bytes of stderr
@@ -23,7 +24,7 @@ _SHOWN = 12  # lines of them
 class OpenProcess:
     """What :func:`open_process` returns."""
 
-    def __init__(self, process: asyncio.subprocess.Process, input: asyncio.StreamWriter, temporary: str | None) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, input: asyncio.StreamWriter, job: Job) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         self.input = input
@@ -32,8 +33,10 @@ class OpenProcess:
         self._process = process
         self._transport = cast(asyncio.SubprocessTransport, vars(process)["_transport"])
         self._loop = asyncio.get_running_loop()
-        self._temporary = temporary
+        self._temporary = job["temporary"]
         self._errors = b""
+        watching = leftovers.launcher_ended(process, mark_of(job))
+        self._watching = asyncio.create_task(watching, name="agentq launcher")
         self._draining = asyncio.create_task(self._drain(process.stderr), name="agentq stderr")
 
     @property
@@ -54,8 +57,7 @@ class OpenProcess:
     async def wait(self, seconds: float) -> int | None:
         """Give it this long to end: its exit code, or None."""
         with anyio.move_on_after(seconds):
-            await self._process.wait()
-            await asyncio.wait({self._draining})
+            await asyncio.wait({self._watching, self._draining})
         return self.exit_code
 
     def last_words(self) -> str:
@@ -75,7 +77,7 @@ class OpenProcess:
                     self._process.terminate()
                 if await self.wait(GRACE * 2 + 1) is None:
                     self._process.kill()
-                    await self._process.wait()
+            await asyncio.wait({self._watching})
             self._draining.cancel()
             await asyncio.wait({self._draining})
             # The launcher removes it; only if it was killed itself is there something left to do.
@@ -122,4 +124,4 @@ async def _open(job: Job) -> OpenProcess:
             process.stdin.write(json.dumps({**job, "grace": GRACE, "input": theirs.fileno()}).encode())
             await process.stdin.drain()
         process.stdin.close()
-    return OpenProcess(process, writer, job["temporary"])
+    return OpenProcess(process, writer, job)

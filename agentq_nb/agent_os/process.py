@@ -14,6 +14,7 @@ from typing import Any, TypedDict, TypeVar
 import anyio
 from anyio.abc import ByteReceiveStream, Process
 
+from agentq_nb.agent_os import leftovers
 from agentq_nb.agent_os.launcher import remove_tree
 from agentq_nb.agent_os.output import Output
 from agentq_nb.agent_os.values import ExecResult
@@ -35,6 +36,17 @@ class Landlock(TypedDict):
     read: list[str]
 
 
+class Limits(TypedDict):
+    """What all processes of a job may use together; None: as much as there is."""
+
+    processes: int | None
+    memory: int | None
+    """Bytes."""
+    disk: int | None
+    """Bytes of the files in ``folders``."""
+    folders: list[str]
+
+
 class Job(TypedDict):
     """What ``launcher.py`` reads."""
 
@@ -45,6 +57,7 @@ class Job(TypedDict):
     """A folder that goes with the command."""
     bubblewrap: Bubblewrap | None
     landlock: Landlock | None
+    limits: Limits | None
     input: int | None
     """An inherited file descriptor that becomes the command's stdin; None gives it an empty one."""
 
@@ -73,7 +86,7 @@ class Execution:
     async def start(cls, job: Job, stdout: Output | None = None, stderr: Output | None = None) -> Execution:
         """Start a job. Raises ``OSError`` when that cannot be done."""
         try:
-            process = await whole(_launch(job), _end)
+            process = await whole(_launch(job), lambda started: _end(started, mark_of(job)))
         except BaseException:
             _remove_temporary(job)
             raise
@@ -103,11 +116,11 @@ class Execution:
                 readers.start_soon(_drain, process.stderr, self.stderr)
                 try:
                     with self._running, anyio.move_on_after(timeout) as limit:
-                        await process.wait()
+                        await leftovers.launcher_ended(process, mark_of(self._job))
                     timed_out = limit.cancelled_caught
                 finally:
                     with anyio.CancelScope(shield=True):
-                        await _end(process)
+                        await _end(process, mark_of(self._job))
                 readers.cancel_scope.deadline = anyio.current_time() + _LAST_WORDS
         finally:
             with anyio.CancelScope(shield=True):
@@ -151,6 +164,11 @@ def launcher_words() -> list[str]:
     return [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid())]
 
 
+def mark_of(job: Job) -> str:
+    """What all its processes carry in their environment."""
+    return job["environment"].get(leftovers.VARIABLE, "")
+
+
 async def _launch(job: Job) -> Process:
     process = await anyio.open_process(launcher_words(), env={}, cwd="/", start_new_session=True)
     assert process.stdin is not None
@@ -172,13 +190,13 @@ def _remove_temporary(job: Job) -> None:
             remove_tree(job["temporary"])
 
 
-async def _end(process: Process) -> None:
+async def _end(process: Process, mark: str) -> None:
     """The launcher does the ending, even if we are gone before it is done."""
     if process.returncode is not None:
         return
     process.terminate()
     with anyio.move_on_after(GRACE * 2 + 1):
-        await process.wait()
+        await leftovers.launcher_ended(process, mark)
     if process.returncode is None:
         process.kill()
-        await process.wait()
+        await leftovers.launcher_ended(process, mark)

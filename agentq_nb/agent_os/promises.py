@@ -28,7 +28,7 @@ TRUNCATING = "your other files can be emptied, though not written: this system's
 SIGNALS_ON_OLD_LINUX = (
     "signals and abstract sockets to other processes of yours: this system's Linux is older than 6.12"
 )
-RESOURCES = "memory, processor time and disk space"
+RESOURCES = "memory, processor time and disk space, beyond what agent_os(processes=…, memory=…, disk=…) limits"
 ANYTHING = (
     "anything else: processes read, write and signal whatever you may, and find the notebook's variables in /proc"
 )

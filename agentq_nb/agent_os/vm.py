@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from agentq_nb.actor import action
 from agentq_nb.agent_os.agents.agent import Agent
+from agentq_nb.agent_os.allowance import Allowance
 from agentq_nb.agent_os.file_actions import FileActions
 from agentq_nb.agent_os.isolation import in_force
+from agentq_nb.agent_os.leftovers import look_once
 from agentq_nb.agent_os.permissions import PERMISSION_TIMEOUT, Permissions, Permits
 from agentq_nb.agent_os.process_actions import ProcessActions
 from agentq_nb.agent_os.remembered import forget
@@ -28,6 +30,9 @@ def agent_os(
     tools: Iterable[Callable[..., Any]] = (),
     permissions: Permissions = "allow",
     permission_timeout: float | None = PERMISSION_TIMEOUT,
+    processes: int | None = None,
+    memory: int | None = None,
+    disk: int | None = None,
 ) -> type[VM]:
     """A new actor class whose actors are VMs: each has a folder, runs commands, and talks to ``agents``.
 
@@ -46,6 +51,11 @@ def agent_os(
     while a plain function works, so what takes long is an ``async def`` that awaits (``await asyncio.to_thread(...)``).
     Coding agents are served them over MCP on loopback, with a token for that session alone. What a call returns, or the
     text of what it raises, goes to the agent and, with its arguments, into the transcript.
+
+    On Linux what runs in a VM has a lower priority than the notebook, and is ended before it when memory runs out.
+    ``processes`` and ``memory`` (in bytes) are what each command, and each agent with all it starts, may use at once;
+    ``disk`` is how many bytes the files of the VM may take. No process gets more memory than that, or writes a larger file;
+    what goes beyond it together is looked for four times a second and killed, which its result tells.
     """
     by_name: dict[str, Agent] = {}
     for agent in _listed(agents):
@@ -57,6 +67,7 @@ def agent_os(
     if isolation not in get_args(IsolationMode):
         raise TypeError(f"isolation is one of {', '.join(map(repr, get_args(IsolationMode)))}, not {isolation!r}.")
 
+    allowance = Allowance(processes, memory, disk)
     permits = Permits(permissions, permission_timeout)
     tools_by_name = _host_tools(tools)
 
@@ -64,6 +75,7 @@ def agent_os(
         _agents = by_name
         _isolation_mode = isolation
         _permits = permits
+        _allowance = allowance
         _tools = tools_by_name
         _parent = None if workspace is None else Path(workspace).expanduser().absolute()
 
@@ -97,7 +109,8 @@ class VM(FileActions, ProcessActions, SessionActions, action_timeout=None):
             await in_force(self._isolation_mode)
 
     async def on_wake(self) -> None:
-        """Find this VM's sessions again."""
+        """Find this VM's sessions again, and end what a kernel that was killed left running."""
+        await look_once()
         await self._sessions.wake(self.runtime.records, self._show)
 
     async def on_sleep(self) -> None:

@@ -24,8 +24,8 @@ class AgentsHere:
 class Agents(Command):
     """Show which coding agents are here; `agents install pi claude` installs those named into your cache folder.
 
-    Installing takes their npm packages, and a Node where there is none that is new enough. Nothing is installed
-    without this command.
+    Installing takes their npm packages, of the versions and with the contents that were tried, and a Node where there
+    is none that is new enough. Nothing is installed without this command.
     """
 
     name: ClassVar[str] = "agents"
@@ -37,13 +37,13 @@ class Agents(Command):
 
     async def run(self, scene: Scene) -> AgentsHere:
         from agentq_nb.agent_os.agents.installing import install
-        from agentq_nb.agent_os.agents.presets import AS_OF, PRESETS
+        from agentq_nb.agent_os.agents.presets import PRESETS
 
         asked = list(dict.fromkeys(self.names.split()))
         unknown = [name for name in asked if name not in PRESETS]
         if self.verb not in (None, "install") or (self.verb and not asked) or unknown:
             raise BadWords(f"Type: agents, or agents install AGENT... with some of: {', '.join(PRESETS)}.")
         for name in asked:
-            await install(name, PRESETS[name].packages, AS_OF)
+            await install(name)
         shown = [PRESETS[name] for name in asked] or list(PRESETS.values())
         return AgentsHere(tuple([await in_long_thread(agent.check) for agent in shown]))

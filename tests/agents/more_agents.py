@@ -24,6 +24,7 @@ from tests.agents.real_agents import (
     show_the_chosen_mode,
     show_the_chosen_model,
 )
+from tests.agents.system_calls import show_it_talks_to_its_model_only
 
 AGENTS = [agents.opencode, agents.gemini]
 
@@ -51,6 +52,11 @@ def test_it_calls_functions_of_the_notebook_and_is_told_what_went_wrong(
 @pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.name)
 def test_no_secret_is_in_a_command_line(agent: AcpAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     show_its_command_lines(agent, "bubblewrap", tmp_path, monkeypatch)
+
+
+def test_gemini_talks_to_its_model_only(tmp_path: Path) -> None:
+    """OpenCode does not: it gets a package for its plugins from npm's registry, which no setting of it switches off."""
+    show_it_talks_to_its_model_only(agents.gemini, tmp_path)
 
 
 @pytest.mark.parametrize("status", [401, 429, 500])

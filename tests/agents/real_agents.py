@@ -63,8 +63,11 @@ def need_agent(agent: AcpAgent) -> None:
         missing(f"The real {agent.name} cannot be driven here: {' '.join(check.missing)}")
 
 
-async def configure(vm: Any, model: FakeModel) -> None:
-    """Where the agents find their model, in their own configuration files."""
+async def configure(vm: Any, model: FakeModel, quiet: bool = True) -> None:
+    """Where the agents find their model, in their own configuration files.
+
+    ``quiet``: with what they ask for to call nobody else. Without, it is for us to see to that.
+    """
     await vm.write_file(".pi/agent/models.json", json.dumps({"providers": {"anthropic": {"baseUrl": model.url}}}))
     chosen = {"defaultProvider": "anthropic", "defaultModel": "claude-sonnet-4-5", "retry": {"enabled": False}}
     await vm.write_file(".pi/agent/settings.json", json.dumps(chosen))
@@ -74,9 +77,7 @@ async def configure(vm: Any, model: FakeModel) -> None:
         f"""
         model = "gpt-5"
         model_provider = "local"
-        check_for_update_on_startup = false
-        [analytics]
-        enabled = false
+        {"" if not quiet else "check_for_update_on_startup = false"}
         [model_providers.local]
         name = "local"
         base_url = "{model.url}/v1"
@@ -89,12 +90,13 @@ async def configure(vm: Any, model: FakeModel) -> None:
     )
     named = "anthropic/claude-sonnet-4-5"
     provider = {"anthropic": {"options": {"baseURL": f"{model.url}/v1"}}}
-    opencode = {"autoupdate": False, "share": "disabled", "model": named, "small_model": named, "provider": provider}
+    silent = {"autoupdate": False, "share": "disabled"} if quiet else {}
+    opencode = {**silent, "model": named, "small_model": named, "provider": provider}
     await vm.write_file(".config/opencode/opencode.json", json.dumps(opencode))
     gemini = {
-        "general": {"enableAutoUpdate": False, "maxAttempts": 1},
+        "general": {"maxAttempts": 1} | ({"enableAutoUpdate": False} if quiet else {}),
         "model": {"name": "gemini-2.5-flash"},
-        "privacy": {"usageStatisticsEnabled": False},
+        "privacy": {"usageStatisticsEnabled": False} if quiet else {},
         "security": {"auth": {"selectedType": "gemini-api-key"}},
     }
     await vm.write_file(".gemini/settings.json", json.dumps(gemini))

@@ -130,6 +130,13 @@ def child(rest: str) -> None:
     say("begun")
 
 
+def crowd(rest: str) -> None:
+    """As many processes as were asked for."""
+    for _ in range(int(rest)):
+        subprocess.Popen(["sleep", "600"])
+    time.sleep(600)
+
+
 def ask(rest: str) -> None:
     options = [{"optionId": f"id-{kind}", "name": kind, "kind": kind} for kind in ("reject_once", "allow_once")]
     call = {"toolCallId": "7", "title": "rm -rf /", "kind": "execute"}
@@ -277,6 +284,7 @@ BEHAVIOUR = {
         answer_with_key,
         ask_with_key,
         child,
+        crowd,
         ask,
         ask_briefly,
         ask_and_die,

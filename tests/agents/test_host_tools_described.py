@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import pandas
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ImportString
 
 from agentq_nb import agent_os
 from agentq_nb.agent_os.tools.describing import HostTool
@@ -174,6 +174,16 @@ def takes_a_frame(frame: pandas.DataFrame) -> None: ...
 def takes_a_function(then: Callable[[int], int]) -> None: ...
 
 
+def imports(what: ImportString[Any]) -> None: ...
+
+
+class Imports(BaseModel):
+    names: dict[str, list[Annotated[ImportString[Callable[..., Any]], "checked"] | None]] = {}
+
+
+def imports_within(settings: Annotated[Imports | None, "more"] = None) -> None: ...
+
+
 def größe() -> int:
     return 1
 
@@ -204,6 +214,8 @@ def annotated_with_what_is_not_there(a: Missing) -> None: ...  # noqa: F821  # t
         ([takes_by_position], "by its position only, but agents give arguments by name"),
         ([takes_a_frame], "cannot write as JSON.*DataFrame.*find the object by that"),
         ([takes_a_function], "cannot write as JSON.*find the object by that"),
+        ([imports], "'imports' takes an ImportString.*any module.*a name"),
+        ([imports_within], "'imports_within' takes an ImportString"),
         ([annotated_with_what_is_not_there], "annotation 'Missing'.* is not defined.*at the top level"),
         ([print], r"Tool 'print' takes \*arguments"),
         ([max], "does not tell its arguments.*wrap it in a `def`"),

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.benchmarks import actors, agents, bare, jobs, opening, peers, queues, redacting
+from tests.benchmarks import actors, agents, bare, jobs, opening, peers, queues, redacting, sessions
 from tests.benchmarks.figures import Samples, Table, median
 
 ROOT = Path(__file__).parents[2]
@@ -169,6 +169,7 @@ PARTS: dict[str, Sequence[Callable[[Table, Path], None]]] = {
     "agents": (agents_figures,),
     "jobs": (jobs.job_figures,),
     "redacting": (redacting.figures,),
+    "sessions": (sessions.session_figures,),
 }
 """By name, what adds figures to the table; each is given an empty folder. ``table.rounds`` says how often to measure."""
 

@@ -296,7 +296,7 @@ def bare(tmp_path: Path) -> dict[str, str]:
 
 def test_no_node_and_no_agent(tmp_path: Path, bare: dict[str, str]) -> None:
     _, said = in_shell(tmp_path, environment=bare)
-    assert "Node notice Most coding agents need Node 22 or newer, and there is none." in said
+    assert "Node notice Most coding agents need Node 22.19 or newer, and there is none." in said
     assert "agent pi notice not here; needed only where you use it" in said
     assert "agentq agents install pi" in said
 

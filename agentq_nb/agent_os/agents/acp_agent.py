@@ -40,6 +40,8 @@ class AcpAgent:
     argv: tuple[str, ...]
     helpers: tuple[str, ...] = ()
     """Other programs that it calls."""
+    in_front: str | None = None
+    """A folder whose programs stand in for those of the same name."""
     mode: str = ""
     """The mode its sessions begin in, where that is not the agent's own choice."""
     isolated: tuple[str, ...] = ()
@@ -50,8 +52,8 @@ class AcpAgent:
     """Variables besides those of the session."""
     readable: tuple[str, ...] = ()
     """Folders it may read under isolation besides its own."""
-    packages: tuple[str, ...] = ()
-    """The npm packages it comes in."""
+    from_npm: bool = False
+    """Whether it comes in npm packages, which there is a lock file for, and needs Node."""
     takes_servers: bool = True
     """Whether it can be given MCP servers at all."""
     servers_in_argv: bool = False
@@ -74,11 +76,11 @@ class AcpAgent:
         """Whether its program is there, and a Node that is new enough where it needs one."""
         found = self._programs()
         missing = [f"There is no {name} on the PATH." for name, program in found.items() if program is None]
-        if self.packages and find_node() is None:
+        if self.from_npm and find_node() is None:
             missing.append(why_no_node())
         if missing:
             install = f"agentq agents install {self.name} (in a notebook: %agentq agents install {self.name})"
-            missing.append(f"Install it: {install if self.packages else 'or give its full path'}.")
+            missing.append(f"Install it: {install if self.from_npm else 'or give its full path'}.")
         program = found[self.argv[0]]
         return AgentCheck(self.name, tuple(missing), program and program.version, program and program.program)
 
@@ -156,10 +158,11 @@ class AcpAgent:
         check = self.check()
         if check.path is None or not check:
             raise AgentError(f"Agent '{self.name}' cannot work here: {' '.join(check.missing)}", code="not_ready")
-        found = [*self._programs().values(), find_node() if self.packages else None]
+        found = [*self._programs().values(), find_node() if self.from_npm else None]
         present = [one for one in found if one is not None]
-        programs = [os.path.dirname(one.program) for one in present]
-        readable = dict.fromkeys(path for one in present for path in one.readable)
+        in_front = [self.in_front] if self.in_front else []
+        programs = [*in_front, *(os.path.dirname(one.program) for one in present)]
+        readable = dict.fromkeys([*in_front, *(path for one in present for path in one.readable)])
         return programs, list(readable), [check.path, *self.argv[1:]]
 
 

@@ -1,26 +1,41 @@
-"""Where coding agents are found, which version they have, and how they get into the user's cache when asked for."""
+"""Where coding agents are found, which version they have, and how they get into the user's cache when asked for.
+
+Each folder in ``locks`` names an agent's packages in ``package.json`` and pins them, with all that they depend on and the
+hash of each, in ``package-lock.json``. After a change of the former the latter is made by ``npm install
+--package-lock-only --ignore-scripts --omit-lockfile-registry-resolved``.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import anyio
 
 from agentq_nb.errors import AgentError
 from agentq_nb.threads import to_its_end
 
-OLDEST_NODE = 22
-_NODE_PACKAGE = f"node@{OLDEST_NODE}"
+LOCKS = Path(__file__).with_name("locks")
+OLDEST_NODE = (22, 19, 0)
+"""What the agents of this package need."""
+
 _GET_NPM = "npm is not on the PATH: install Node.js with npm first (https://nodejs.org, or `apt install npm`)"
+
+_KEPT = re.compile(r"PATH|HOME|TMPDIR|LANG|NODE_EXTRA_CA_CERTS|(https?|all|no)_proxy|npm_config_.*", re.IGNORECASE)
+"""The variables that npm is given. The notebook's keys are none of its business."""
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -51,7 +66,7 @@ def find(program: str, name: str) -> Found | None:
 def find_node() -> Found | None:
     """A Node that is new enough: that of the cache, else that of the PATH."""
     for path in (shutil.which("node", path=_binaries("node")), shutil.which("node")):
-        if path is not None and (version := node_version(path)) is not None and version[0] >= OLDEST_NODE:
+        if path is not None and (version := node_version(path)) is not None and version >= OLDEST_NODE:
             readable = _readable(Path(path), Path(os.path.realpath(path)))
             return Found(os.path.abspath(path), ".".join(map(str, version)), readable)
     return None
@@ -62,7 +77,7 @@ def why_no_node() -> str:
     path = shutil.which("node")
     version = node_version(path) if path else None
     has = "there is none" if version is None else f"the one here is {'.'.join(map(str, version))}"
-    return f"It needs Node {OLDEST_NODE} or newer, and {has}."
+    return f"It needs Node {OLDEST_NODE[0]}.{OLDEST_NODE[1]} or newer, and {has}."
 
 
 def node_version(path: str) -> tuple[int, ...] | None:
@@ -70,42 +85,100 @@ def node_version(path: str) -> tuple[int, ...] | None:
     return _asked_version(path, os.stat(path).st_mtime_ns)
 
 
-async def install(name: str, packages: Sequence[str], as_of: str) -> Path:
-    """Put an agent's npm packages into the cache, and a Node where none is new enough. The folder.
+async def install(name: str) -> Path:
+    """Put an agent's packages into the cache as its lock file pins them, and a Node where none is new enough. The folder.
 
-    What they depend on is taken as it was on the day ``as_of`` (like ``2026-11-09``). What was there before is replaced once the new one is whole. Raises ``AgentError``.
+    What was there before is replaced once the new one is whole. Raises ``AgentError``.
     """
     if find_node() is None:
-        await _npm_install("node", [_NODE_PACKAGE])
-    return await _npm_install(name, [f"--before={as_of}", *packages])
+        await _install("node")
+    return await _install(name)
 
 
-async def _npm_install(name: str, words: Sequence[str]) -> Path:
+async def _install(name: str) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise AgentError(f"{_GET_NPM}.", code="not_installed")
-    target = cache() / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
+    package = _locked_for_this_machine(name)
+    fresh, held = await to_its_end(_fresh_folder, name)
     try:
-        # With a package.json of its own, npm does not look for one further up.
-        (fresh / "package.json").write_text("{}")
-        quiet = ["--no-audit", "--no-fund", "--loglevel=error"]
-        command = [npm, "install", "--prefix", str(fresh), *quiet, *words]
-        done = await anyio.run_process(command, check=False, stderr=subprocess.STDOUT, cwd=fresh)
-        if done.returncode:
-            said = done.stdout.decode(errors="replace").strip()[-2000:]
-            raise AgentError(
-                f"npm could not install {' '.join(words)}. Check that this machine reaches npm's registry, then try "
-                "again. "
-                f"npm said: {said}",
-                code="not_installed",
-            )
-        await to_its_end(shutil.rmtree, target, True)
-        fresh.rename(target)
+        shutil.copy(LOCKS / name / "package.json", fresh)
+        shutil.copy(LOCKS / name / "package-lock.json", fresh)
+        kept = {variable: value for variable, value in os.environ.items() if _KEPT.fullmatch(variable)}
+        await _run_npm([npm, "ci", "--ignore-scripts", "--engine-strict=false"], fresh, held, kept)
+        if package.get("scriptsOf"):
+            # A HOME of its own: npm's settings and the keys in them are not for these scripts.
+            path = os.pathsep.join([_binaries("node"), os.environ["PATH"]])
+            bare = {"PATH": path, "HOME": str(fresh)}
+            await _run_npm([npm, "rebuild", *package["scriptsOf"]], fresh, held, bare)
+        await to_its_end(_replace, cache() / name, fresh)
     finally:
+        os.close(held)
         shutil.rmtree(fresh, ignore_errors=True)
-    return target
+    return cache() / name
+
+
+def _locked_for_this_machine(name: str) -> Mapping[str, Any]:
+    """The agent's ``package.json``. Raises ``AgentError`` where its packages are pinned for other machines only."""
+    package = json.loads((LOCKS / name / "package.json").read_text())
+    machine = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    if sys.platform not in package.get("os", [sys.platform]) or machine not in package.get("cpu", [machine]):
+        wanted = " ".join(f"{one}@{version}" for one, version in package["dependencies"].items())
+        raise AgentError(
+            f"Agent '{name}' can be installed on {' and '.join(package['os'])} ({' and '.join(package['cpu'])}) only, as "
+            f"far as its packages are pinned. Install it yourself: npm install --global {wanted}.",
+            code="not_installed",
+        )
+    return package
+
+
+def _fresh_folder(name: str) -> tuple[Path, int]:
+    """An empty folder in the cache, and the descriptor that locks it as long as it is open.
+
+    Folders that nobody has locked were left by installations that were killed: they are removed.
+    """
+    cache().mkdir(parents=True, exist_ok=True)
+    whole = os.open(cache(), _FOLDER)
+    try:
+        fcntl.flock(whole, fcntl.LOCK_EX)
+        for left in cache().glob(".*-*"):
+            held = os.open(left, _FOLDER)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+            except BlockingIOError:
+                pass
+            finally:
+                os.close(held)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=cache()))
+        held = os.open(fresh, _FOLDER)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        return fresh, held
+    finally:
+        os.close(whole)
+
+
+async def _run_npm(command: Sequence[str], folder: Path, held: int, environment: Mapping[str, str]) -> None:
+    """npm has the lock of the folder as well: it may outlive us."""
+    command = [*command, "--no-audit", "--no-fund", "--loglevel=error"]
+    done = await anyio.run_process(
+        command, check=False, stderr=subprocess.STDOUT, cwd=folder, env=environment, pass_fds=[held]
+    )
+    if done.returncode:
+        said = done.stdout.decode(errors="replace").strip()[-2000:]
+        raise AgentError(
+            f"`npm {' '.join(command[1:])}` failed. Check that this machine reaches npm's registry, then try again. "
+            f"npm said: {said}",
+            code="not_installed",
+        )
+
+
+def _replace(target: Path, fresh: Path) -> None:
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    if target.exists():
+        target.rename(old / target.name)
+    fresh.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _binaries(name: str) -> str:

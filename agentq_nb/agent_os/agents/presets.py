@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from agentq_nb.agent_os.agents.acp_agent import AcpAgent
 from agentq_nb.agent_os.agents.pi_sessions import error_of_last_turn, greeting
 from agentq_nb.agent_os.agents.pi_tools import offer_tools
 
-AS_OF = "2026-11-09"
-"""The day on which the versions below were tried. What they depend on is installed as it was then: these programs name
-ranges, and a dependency that is published later may break them, or not be whole for a while."""
+_GEMINI_SETTINGS = str(Path(__file__).with_name("gemini_settings.json"))
+"""Which users' own settings stand above."""
 
 pi = AcpAgent(
     "pi",
     ("pi-acp",),
     helpers=("pi",),
+    in_front=str(Path(__file__).with_name("pi_command")),
     environment={"PI_OFFLINE": "1", "PI_SKIP_VERSION_CHECK": "1", "PI_TELEMETRY": "0", "NO_COLOR": "1"},
-    packages=("pi-acp@0.0.34", "@earendil-works/pi-coding-agent@0.87.1"),
+    from_npm=True,
     takes_servers=False,
     hint="Check its key (ANTHROPIC_API_KEY in env) and the model in .pi/agent/settings.json of the VM's folder.",
     bridge=offer_tools,
@@ -38,7 +39,7 @@ claude = AcpAgent(
         "IS_SANDBOX": "1",
         "NO_COLOR": "1",
     },
-    packages=("@agentclientprotocol/claude-agent-acp@0.101.0",),
+    from_npm=True,
     servers_in_argv=True,
     usage_covers="turn",
     hint="Check its key (ANTHROPIC_API_KEY in env).",
@@ -48,11 +49,16 @@ claude = AcpAgent(
 codex = AcpAgent(
     "codex",
     # Its snapshots of the shell are files with every variable in them, keys too, for other sessions to read.
-    ("codex-acp", "-c", "features.shell_snapshot=false"),
+    (
+        "codex-acp",
+        *("-c", "features.shell_snapshot=false"),
+        *("-c", "check_for_update_on_startup=false"),
+        *("-c", "analytics.enabled=false"),
+    ),
     isolated=("-c", 'sandbox_mode="danger-full-access"'),
     alone=("-c", 'sandbox_mode="workspace-write"'),
     environment={"NO_COLOR": "1"},
-    packages=("@zed-industries/codex-acp@0.16.0",),
+    from_npm=True,
     hint="Check its key (OPENAI_API_KEY in env) and .codex/config.toml of the VM's folder.",
 )
 """Codex. Its modes are sandboxes of its own, which cannot work inside ours: it has them only where there is none."""
@@ -64,11 +70,10 @@ opencode = AcpAgent(
         "NO_COLOR": "1",
         "OPENCODE_CONFIG_CONTENT": json.dumps({"agent": {"build": {"permission": {"bash": "ask", "edit": "ask"}}}}),
         "OPENCODE_DISABLE_AUTOUPDATE": "1",
-        "OPENCODE_DISABLE_CONFIG_DEP_INSTALL": "1",
         "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
         "OPENCODE_DISABLE_MODELS_FETCH": "1",
     },
-    packages=("opencode-ai@1.18.33",),
+    from_npm=True,
     usage_covers="last call",
     hint="Check its key (such as ANTHROPIC_API_KEY in env) and .config/opencode/opencode.json of the VM's folder.",
 )
@@ -77,8 +82,13 @@ opencode = AcpAgent(
 gemini = AcpAgent(
     "gemini",
     ("gemini", "--acp"),
-    environment={"GEMINI_CLI_TRUST_WORKSPACE": "true", "NO_COLOR": "1"},
-    packages=("@google/gemini-cli@0.61.0",),
+    environment={
+        "GEMINI_CLI_SYSTEM_DEFAULTS_PATH": _GEMINI_SETTINGS,
+        "GEMINI_CLI_TRUST_WORKSPACE": "true",
+        "NO_COLOR": "1",
+    },
+    readable=(_GEMINI_SETTINGS,),
+    from_npm=True,
     hint="Check its key (GEMINI_API_KEY in env) and .gemini/settings.json of the VM's folder.",
 )
 """Gemini CLI. It asks before it edits or runs something."""

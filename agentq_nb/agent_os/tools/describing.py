@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticUserError
@@ -16,6 +16,7 @@ from agentq_nb.errors import ValidationFailed
 
 # Models of language take 64 characters of this kind, and agents put the server's name before a tool's.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,48}")
+_IMPORTER = ("pydantic._internal._validators", "import_string")
 _NOT_BY_NAME = {
     inspect.Parameter.POSITIONAL_ONLY: "takes an argument by its position only",
     inspect.Parameter.VAR_POSITIONAL: "takes *arguments",
@@ -141,9 +142,31 @@ def _arguments(signature: inspect.Signature, name: str) -> type[BaseModel]:
         named = Annotated[annotation, Field(alias=argument)]
         fields[field] = (named, ... if parameter.default is parameter.empty else parameter.default)
     try:
-        return create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
+        model = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
     except PydanticUserError as error:
         raise _not_json(name, error) from None
+    if _imports(model.__pydantic_core_schema__, set()):
+        raise TypeError(
+            f"Tool '{name}' takes an ImportString: with that an agent could have the notebook import any module, which "
+            f"runs it. Let it take a name, and find the object by that."
+        )
+    return model
+
+
+def _imports(schema: object, seen: set[int]) -> bool:
+    """Whether validating with this schema of pydantic's would import what the value names, however deep it is in it."""
+    if callable(schema):
+        # It has no public name: it is what ``ImportString`` validates with.
+        return (getattr(schema, "__module__", ""), getattr(schema, "__name__", "")) == _IMPORTER
+    if id(schema) in seen:
+        return False
+    seen.add(id(schema))
+    inner: Iterable[object] = ()
+    if isinstance(schema, dict):
+        inner = cast(dict[str, object], schema).values()
+    elif isinstance(schema, (list, tuple)):
+        inner = cast(Sequence[object], schema)
+    return any(_imports(part, seen) for part in inner)
 
 
 class _Schema(GenerateJsonSchema):

@@ -26,6 +26,7 @@ from mcp.types import (
 from starlette.types import ASGIApp
 
 from agentq_nb.agent_os.tools.calling import Calls
+from agentq_nb.agent_os.tools.connections import MOST, Acceptor, Connection
 from agentq_nb.agent_os.tools.serving import NAME
 
 _LARGEST_REQUEST = 1024 * 1024  # bytes
@@ -69,6 +70,7 @@ async def listen(app: ASGIApp, listener: socket.socket, closing: asyncio.Event) 
         proxy_headers=False,
         server_header=False,
         date_header=False,
+        limit_concurrency=MOST,
         timeout_graceful_shutdown=1,
     )
     await _HttpServer(config, closing).serve(sockets=[listener])
@@ -101,5 +103,21 @@ class _HttpServer(uvicorn.Server):
     def capture_signals(self) -> Generator[None]:
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        assert sockets is not None
+        self.servers = []
+        self._acceptors = [Acceptor(each, self._connection) for each in sockets]
+        for acceptor in self._acceptors:
+            acceptor.open()
+        self.started = True
+
     async def main_loop(self) -> None:
         await self._closing.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for acceptor in self._acceptors:
+            acceptor.close()
+        await super().shutdown(sockets)
+
+    def _connection(self) -> Connection:
+        return Connection(self.config, self.server_state, {})

@@ -116,6 +116,6 @@ class _Service:
 
 
 async def _refuse(send: Send, status: int, reason: str, *headers: tuple[bytes, bytes]) -> None:
-    told = [(b"content-type", b"text/plain"), *headers]
+    told = [(b"content-type", b"text/plain"), (b"connection", b"close"), *headers]
     await send({"type": "http.response.start", "status": status, "headers": told})
     await send({"type": "http.response.body", "body": reason.encode()})

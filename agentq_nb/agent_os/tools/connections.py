@@ -1,0 +1,118 @@
+"""The connections of the tool server: few at a time, and each has little time to say what it wants.
+
+Whoever may connect need not have a token, and the descriptors are the kernel's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+MOST = 128
+"""Connections at once; a request on one more gets 503."""
+
+MOST_SILENT = 32
+"""Connections at once that have not sent the headers of a request; for one more the oldest is closed."""
+
+SECONDS_FOR_HEADERS = 10
+
+BACKLOG = 64
+"""Connections that wait in the system until they are accepted."""
+
+_PAUSE = 1.0  # seconds, where there is no descriptor left
+
+
+class Connection(H11Protocol):
+    """One connection, as uvicorn handles it, closed where the headers of a request do not come in time."""
+
+    silent: dict[Connection, None]
+    """Those that have sent no request yet, oldest first."""
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.silent[self] = None
+        if len(self.silent) > MOST_SILENT:
+            next(iter(self.silent)).hang_up()
+        self._wait_for_headers()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle and not self.cycle.response_complete:
+            self.silent.pop(self, None)
+            self._stop_waiting()
+        elif self._deadline is None:
+            self._wait_for_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.silent.pop(self, None)
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def hang_up(self) -> None:
+        """Close it at once, whatever is on the way."""
+        self.silent.pop(self, None)
+        self.transport.abort()
+
+    def _wait_for_headers(self) -> None:
+        self._deadline = self.loop.call_later(SECONDS_FOR_HEADERS, self.hang_up)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class Acceptor:
+    """Accepts one connection in each turn of the loop. asyncio's own goes on until the system has no descriptor left,
+    and then prints a traceback for each of its attempts."""
+
+    def __init__(self, listener: socket.socket, connection: Callable[[], Connection]) -> None:
+        self._listener = listener
+        self._connection = connection
+        self._silent: dict[Connection, None] = {}
+        self._loop = asyncio.get_running_loop()
+        self._going_on: asyncio.TimerHandle | None = None
+        self._connecting: set[asyncio.Task[None]] = set()
+
+    def open(self) -> None:
+        """Begin to listen."""
+        self._listener.setblocking(False)
+        self._listener.listen(BACKLOG)
+        self._go_on()
+
+    def close(self) -> None:
+        """Accept nothing more."""
+        self._loop.remove_reader(self._listener)
+        if self._going_on is not None:
+            self._going_on.cancel()
+
+    def _go_on(self) -> None:
+        self._loop.add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        try:
+            accepted, _ = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError:  # no descriptor or no memory: it would say so in each turn
+            self._loop.remove_reader(self._listener)
+            self._going_on = self._loop.call_later(_PAUSE, self._go_on)
+            return
+        accepted.setblocking(False)
+        task = self._loop.create_task(self._connect(accepted), name="agentq host tools connection")
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, accepted: socket.socket) -> None:
+        with suppress(OSError):  # it is gone already
+            await self._loop.connect_accepted_socket(self._protocol, accepted)
+
+    def _protocol(self) -> Connection:
+        connection = self._connection()
+        connection.silent = self._silent
+        return connection
