@@ -47,10 +47,11 @@ class LiveWidget(anywidget.AnyWidget):
         """Send a message to every page that shows it."""
         self.send(message)  # pyright: ignore[reportUnknownMemberType]  # ipywidgets has no types
 
-    def view(self) -> dict[str, Any]:
-        """What makes a front end draw the widget, by MIME type."""
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.identity}
-        return {"application/vnd.jupyter.widget-view+json": view}
+    def view(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What makes a front end draw the widget, by MIME type, and what it has to know for that. Colab needs the latter."""
+        bundle = self._repr_mimebundle_()
+        assert bundle is not None, "a widget of ours always has a view"
+        return bundle
 
     def _receive(self, _widget: object, content: Any, _buffers: object) -> None:
         if isinstance(content, dict):
