@@ -40,8 +40,17 @@ app = marimo.App()
 
 @app.cell
 def _():
+    import asyncio
+    from pathlib import Path
+
     import agentq_nb
     from agentq_nb import Actor, Queue, create_client, setup
+
+    async def watch():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            Path("ended").touch()
 
     class Worker(Actor):
         names = Queue(str, reply=str)
@@ -50,15 +59,16 @@ def _():
             async for message in self.queue.iter(completable=True):
                 await message.complete(message.body.upper())
 
-    return Worker, agentq_nb, create_client, setup
+    return Worker, agentq_nb, create_client, setup, asyncio, watch
 
 
 @app.cell
-async def _(Worker, create_client, setup):
+async def _(Worker, create_client, setup, asyncio, watch):
     registry = await setup(use={"worker": Worker}).start()
     result = await create_client().worker.get_or_create().send("names", "hello", wait=True, timeout=30)
     print(result.response, registry.background, registry.store_path.name)
-    return (registry, result)
+    watching = asyncio.create_task(watch())
+    return (registry, result, watching)
 
 
 @app.cell
@@ -184,7 +194,7 @@ def test_marimo_run_keeps_the_host_when_its_first_page_is_closed(
                 expect(shown).to_contain_text(done)
             log = notebook.with_name("server.log")
             assert "HELLO True work.agentq.duckdb" in log.read_text()
-            _until_ended(chromium, log)
+            until_there(notebook.with_name("ended"))
     assert "Traceback" not in log.read_text()
 
 
@@ -211,9 +221,13 @@ def test_a_marimo_notebook_as_a_program_has_the_same_file(notebook: Path, words:
     assert [path.name for path in notebook.parent.glob("*.duckdb")] == ["work.agentq.duckdb"]
 
 
-def _until_ended(browser: Browser, log: Path) -> None:
-    """Until marimo has ended the session of a page that was closed."""
-    time.sleep(5)
+def until_there(file: Path) -> None:
+    """Wait until the event loop of a page has ended its tasks, and remove the file that says so."""
+    deadline = time.monotonic() + 60
+    while not file.exists():
+        assert time.monotonic() < deadline, "the page's session did not end"
+        time.sleep(0.05)
+    file.unlink()
 
 
 # --- ipyparallel ------------------------------------------------------------------------------------------------------
