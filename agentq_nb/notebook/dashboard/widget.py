@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anywidget
 import traitlets
@@ -49,9 +49,8 @@ class LiveWidget(anywidget.AnyWidget):
 
     def view(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """What makes a front end draw the widget, by MIME type, and what it has to know for that. Colab needs the latter."""
-        bundle = self._repr_mimebundle_()
-        assert bundle is not None, "a widget of ours always has a view"
-        return bundle
+        # anywidget declares None as well, for widgets without a view.
+        return cast("tuple[dict[str, Any], dict[str, Any]]", self._repr_mimebundle_())
 
     def _receive(self, _widget: object, content: Any, _buffers: object) -> None:
         if isinstance(content, dict):
