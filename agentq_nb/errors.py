@@ -393,9 +393,24 @@ class NoHost(AgentqError):
     group = "host"
     code = "none"
 
+    def __init__(self, ended: str | None = None) -> None:
+        """
+        :param ended: why the one that ran has ended by itself, in sentences.
+        """
+        start = "Start one first: %agentq start, or await setup(use={...}).start()."
+        super().__init__(f"No host runs in this kernel. {ended or start}")
+
+
+class NoPage(AgentqError):
+    """Nothing here can show a live view."""
+
+    group = "host"
+    code = "no_page"
+
     def __init__(self) -> None:
         super().__init__(
-            "No host runs in this kernel. Start one first: %agentq start, or await setup(use={...}).start()."
+            "A dashboard needs a page with widgets, such as JupyterLab. Here: %agentq status, %agentq results, or await "
+            "registry.status() and await registry.messages()."
         )
 
 

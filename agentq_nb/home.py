@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import json
 import logging
+import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -17,7 +18,7 @@ from typing import Any
 from agentq_nb.actor import Actor
 from agentq_nb.client.local import Client
 from agentq_nb.door import Door, turning
-from agentq_nb.errors import HostElsewhere, NoHost
+from agentq_nb.errors import HostElsewhere, NoHost, StoreInUse
 from agentq_nb.host import Host
 from agentq_nb.keep_alive import KeepAlive, KeepAliveSettings, end_of_host_before, kernel_activity
 from agentq_nb.loop_thread import LoopThread
@@ -25,7 +26,7 @@ from agentq_nb.mailboxes.local import LocalMailboxes
 from agentq_nb.mailboxes.mending import Mender
 from agentq_nb.mailboxes.retention import Retention
 from agentq_nb.places import VARIABLE, workspaces_path
-from agentq_nb.programs import this_program
+from agentq_nb.programs import advice_on_files, loop_is_unfit, this_program
 from agentq_nb.store import EventLog
 from agentq_nb.threads import in_long_thread, in_thread, rest
 from agentq_nb.upkeep import Part
@@ -43,8 +44,8 @@ class Home:
     def __init__(
         self, store: Path, notebook: Path | None, classes: Mapping[str, type[Actor]], *, guessed: bool = False
     ) -> None:
-        self.background = False
-        """Where the next host is to live: in the background, or in the loop in which it is started."""
+        self.background: bool | None = None
+        """Where the next host is to live: in the background, or in the loop in which it is started. None: wherever fits."""
         self.retention: float | None = None
         """Seconds, see :func:`agentq_nb.registry.setup`."""
         self.keep_alive_settings = KeepAliveSettings()
@@ -76,7 +77,7 @@ class Home:
         """The running host. Raises NoHost."""
         host = self._host
         if host is None or not host.running:
-            raise NoHost()
+            raise NoHost(self.trouble)
         return host
 
     @property
@@ -111,8 +112,12 @@ class Home:
 
     @property
     def in_background(self) -> bool:
-        """Whether the host has an event loop and a thread of its own, or will have when it is started."""
-        return self._chosen if self._occupied else self.background
+        """Whether the host has an event loop and a thread of its own, or will have when it is started here."""
+        return self._chosen if self._occupied else self._next_place
+
+    @property
+    def _next_place(self) -> bool:
+        return loop_is_unfit() if self.background is None else self.background
 
     @property
     def _occupied(self) -> bool:
@@ -129,7 +134,7 @@ class Home:
         """Start a host unless one runs. Raises HostElsewhere, and the errors of the store."""
         self.check(background)
         while not self.running:
-            await self._starting(accept_loss, self.background if background is None else background)
+            await self._starting(accept_loss, self._next_place if background is None else background)
             self.check(background)
 
     async def _starting(self, accept_loss: bool, background: bool) -> None:
@@ -169,7 +174,12 @@ class Home:
         """A running host over the open file."""
 
         def open_log() -> EventLog:
-            return EventLog.open(self._store, holder=self._holder, accept_loss=accept_loss)
+            try:
+                return EventLog.open(self._store, holder=self._holder, accept_loss=accept_loss)
+            except StoreInUse as error:
+                if advice := advice_on_files(os.environ):
+                    error.message = f"{error.message} {advice}"
+                raise
 
         log = await in_long_thread(open_log)
         try:

@@ -42,6 +42,10 @@ from agentq_nb.waits import Waits
 
 _OFFER_AGAIN = (0.1, 0.2, 0.4, 0.8)
 _CANCELLED = "Other code in its event loop has cancelled its task (by cancelling all tasks there, perhaps)."
+_AS_AT_THE_END_OF_A_LOOP = (
+    f"{_CANCELLED} asyncio.run() does that to all tasks when it returns. In a program, stop the host before: async with "
+    "setup(...); to have it outlive the loop, give it a thread: setup(..., background=True)."
+)
 
 
 class Host:
@@ -117,7 +121,7 @@ class Host:
                 tasks.cancel_scope.cancel()
         except asyncio.CancelledError:
             if not self._stop_asked.is_set():
-                self._fell(_CANCELLED)
+                self._fell(_AS_AT_THE_END_OF_A_LOOP)
             raise
         except BaseException as error:
             self._fell(reason(error), error)
@@ -148,7 +152,7 @@ class Host:
             task.uncancel()
 
     def _fell(self, why: str, error: BaseException | None = None) -> None:
-        self.failure = f"The host has ended by itself. {why} Start it again: %agentq start"
+        self.failure = f"The host has ended by itself. {why} Start it again: %agentq start, or await registry.start()"
         logging.getLogger("agentq").error("%s", self.failure, exc_info=error)
 
     async def stop(self) -> None:

@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agentq_nb.programs import executed_notebook, is_kernel, parent_command
+from agentq_nb.programs import (
+    Command,
+    executed_notebook,
+    is_engine,
+    is_kernel,
+    kernel_of_shell,
+    marimo_mode,
+    parent_command,
+    voila_notebook,
+)
 
 SUFFIX = ".agentq.duckdb"
 """The store of ``analysis.ipynb`` is ``analysis.agentq.duckdb``."""
@@ -38,7 +47,7 @@ def store_path(
     guessed = _absolute(DEFAULT_NAME)
     return guessed, (
         f"The notebook's own path is not known here, so its queues are kept in {guessed}. "
-        f"Give a path to keep them elsewhere: %agentq start --store PATH, or the variable {VARIABLE}."
+        f"Give a path to keep them elsewhere: setup(store=PATH), %agentq start --store PATH, or the variable {VARIABLE}."
     )
 
 
@@ -65,23 +74,32 @@ def workspaces_path(store: Path) -> Path:
 
 
 def notebook_path(environ: Mapping[str, str], user_namespace: Mapping[str, Any]) -> Path | None:
-    """The absolute path of the notebook that runs in this kernel, as far as its front end says.
+    """The absolute path of the notebook that runs in this process, as far as its front end says.
 
     VS Code says it in the namespace, JupyterLab and Notebook in the environment (there it keeps the old name after a
-    rename, until the kernel restarts), papermill and nbconvert by the words that they were called with. None elsewhere:
-    Colab, a console, a program that executes notebooks.
+    rename, until the kernel restarts), Voila, papermill and nbconvert by the words that they were called with. A notebook
+    of marimo is the main program. None elsewhere: Colab, a console, a program that executes notebooks, a script.
     """
     launcher = parent_command(environ)
-    if (executed := executed_notebook(launcher)) is not None:
+    if (executed := voila_notebook(environ) or executed_notebook(launcher)) is not None:
         return executed
-    in_environment = None if is_kernel(launcher) else environ.get("JPY_SESSION_NAME")
-    said = user_namespace.get("__vsc_ipynb_file__") or in_environment
+    said = user_namespace.get("__vsc_ipynb_file__")
+    if said is None and marimo_mode() is not None:
+        said = user_namespace.get("__file__")
+    elif said is None and _speaks_of_this_kernel(launcher):
+        said = environ.get("JPY_SESSION_NAME")
     if not isinstance(said, str):
         return None
     path = Path(said)
     # Jupytext opens .py and .md files as notebooks; a console's session has a name that is no file.
     is_notebook = path.suffix == ".ipynb" or path.is_file()
     return path if path.is_absolute() and path.parent.is_dir() and is_notebook else None
+
+
+def _speaks_of_this_kernel(launcher: Command | None) -> bool:
+    """Whether the environment speaks of this process, and not of the kernel whose code has launched it."""
+    kernel = kernel_of_shell()
+    return kernel is not None and not is_engine(kernel) and not is_kernel(launcher)
 
 
 def _absolute(path: str | Path) -> Path:

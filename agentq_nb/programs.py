@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, TypeAlias
+from urllib.parse import unquote
 
 _NBCONVERT = ("jupyter-nbconvert", "nbconvert", "jupyter-execute")
+_VOILA = "voila"
 _PAPERMILL = "papermill"
 _KERNEL = "ipykernel_launcher"
 _NOT_A_NOTEBOOK_AFTER = ("--output", "--output-dir", "--to", "--template", "--config")
@@ -53,9 +58,21 @@ def executed_notebook(command: Command | None) -> Path | None:
     for place, word in enumerate(command.words[:5]):
         if _name(word) == _PAPERMILL:
             return _of_papermill(list(_without_pairs(command.words[place + 1 :])), command.folders)
-        if _name(word) in _NBCONVERT:
+        if _name(word) in (*_NBCONVERT, _VOILA):
             return _of_nbconvert(command.words[place + 1 :], command.folders)
     return None
+
+
+def voila_notebook(environ: Mapping[str, str]) -> Path | None:
+    """The notebook that Voila, called for a folder or as a part of a server, runs in this kernel for a page."""
+    name = Path(unquote(environ.get("SCRIPT_NAME", ""))).name
+    path = Path.cwd() / name
+    return path if runs_in_voila(environ) and path.suffix == ".ipynb" and path.is_file() else None
+
+
+def runs_in_voila(environ: Mapping[str, str]) -> bool:
+    """Whether Voila has launched this kernel."""
+    return environ.get("SERVER_SOFTWARE", "").startswith(f"{_VOILA}/")
 
 
 def _of_papermill(words: Sequence[str], folders: Sequence[Path]) -> Path | None:
@@ -96,6 +113,71 @@ def _without_pairs(words: Sequence[str]) -> Iterator[str]:
 
 def _name(word: str) -> str:
     return Path(word).name
+
+
+Marimo: TypeAlias = Literal["edit", "run", "script", "test"]
+"""How marimo runs a notebook: on a page where it can be changed, or not; as a program; for its tests."""
+
+
+def marimo_mode() -> Marimo | None:
+    """How marimo runs the notebook that calls this; None outside of marimo."""
+    marimo = sys.modules.get("marimo")
+    return None if marimo is None or not hasattr(marimo, "app_meta") else marimo.app_meta().mode
+
+
+def kernel_of_shell() -> Any:
+    """The Jupyter kernel that this process is; None in a terminal, a script, or where IPython is not loaded."""
+    return getattr(_shell(), "kernel", None)
+
+
+def is_engine(kernel: object) -> bool:
+    """Whether a kernel is one of the many that ipyparallel has launched."""
+    return type(kernel).__module__.partition(".")[0] == "ipyparallel"
+
+
+def in_terminal() -> bool:
+    """Whether this process is IPython at a terminal."""
+    return _shell() is not None and kernel_of_shell() is None
+
+
+def loop_is_unfit() -> bool:
+    """Whether the event loop here is no place for a host.
+
+    That of IPython's terminal turns only while a line awaits something. That of ``marimo run`` ends with its page. Engines
+    of ipyparallel never answer code that awaits, so that people have to wait by ``registry.run`` there.
+    """
+    if marimo_mode() == "run" or is_engine(kernel_of_shell()):
+        return True
+    if not in_terminal() or getattr(_shell(), "active_eventloop", None) == "asyncio":
+        return False
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return True
+    from IPython.core.async_helpers import get_asyncio_loop
+
+    return threading.current_thread() is not threading.main_thread() or loop is get_asyncio_loop()
+
+
+def advice_on_files(environ: Mapping[str, str]) -> str | None:
+    """What to do about one file for many kernels, in sentences, where one program launches many for the same cells."""
+    kernel = kernel_of_shell()
+    if kernel is not None and runs_in_voila(environ):
+        return (
+            "Voila runs the notebook in a kernel of its own for each page that is opened, and one of them has the file. "
+            "Give each page a file: setup(store=f\"{os.environ['VOILA_KERNEL_ID']}.duckdb\")."
+        )
+    if is_engine(kernel):
+        return (
+            "Each engine of ipyparallel is a kernel of its own, and one of them has the file. Give each engine a file: "
+            'setup(store=f"engine-{get_ipython().kernel.engine_id}.duckdb").'
+        )
+    return None
+
+
+def _shell() -> Any:
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None
 
 
 def this_program(notebook: Path | None) -> str:

@@ -313,10 +313,11 @@ def setup(
         ``registry.prune`` does; looked at when the host starts and every hour. None keeps everything.
     :param background: True: when it is started, the host gets an event loop in a thread of its own, so that actors go on
         while a cell blocks. Their code may use the notebook's variables, as any thread may, but nothing that is bound to
-        the kernel's event loop (tasks, locks and clients made in a cell). False, as at first: it lives in the event loop
-        in which it is started. None leaves that as it is. All else works the same: handles, receipts and the registry
-        can be used in any event loop and thread, as in ``asyncio.run(handle.send(...))``, and ``registry.run`` waits in
-        plain synchronous code.
+        the kernel's event loop (tasks, locks and clients made in a cell). False: it lives in the event loop in which it is
+        started. None leaves that as it is; at first that is False, but True where the event loop is no place for a host:
+        in IPython's terminal, in ``marimo run`` and in engines of ipyparallel. All else works the same: handles, receipts
+        and the registry can be used in any event loop and thread, as in ``asyncio.run(handle.send(...))``, and
+        ``registry.run`` waits in plain synchronous code.
     :param keep_alive: when this kernel shows activity, so that a server does not end it for being idle: "work", as at
         first: while work of registered classes is in flight, due, or falls due within 12 hours, until nothing was settled
         for 12 hours; "always": for as long as the host runs; "never". None leaves that as it is.

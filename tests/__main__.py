@@ -1,6 +1,7 @@
 """All checks, one after the other, stopping at the first that fails: ``python -m tests``.
 
-Words after it go to pytest, which then runs them one after the other: ``python -m tests tests/unit -k queue``.
+Words after it go to pytest, which then runs them one after the other: ``python -m tests tests/unit -k queue``. ``python -m
+tests --full`` goes on with further Pythons, lowest versions and more programs; see :mod:`tests.environments`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
 def main(words: list[str]) -> int:
     """Run every check in the checkout; 0, or the exit code of the one that failed."""
     python = sys.executable
+    full = words == ["--full"]
+    environments = [[python, "-m", "tests.environments"]] if full else []
     checks = [
         # Hundreds of kernels are started, and each would compile the package where Python is told to write no bytecode.
         [python, "-m", "compileall", "-q", "agentq_nb", "tests"],
@@ -26,7 +29,8 @@ def main(words: list[str]) -> int:
         [python, "-m", "ruff", "format", "--check"],
         [python, "-m", "pyright", "--pythonpath", python],
         [str(Path(sysconfig.get_path("scripts"), "lint-imports"))],
-        [python, "-m", "pytest", *(words or SIDE_BY_SIDE)],
+        [python, "-m", "pytest", *((not full and words) or SIDE_BY_SIDE)],
+        *environments,
     ]
     for check in checks:
         print(f"$ {' '.join(check)}", flush=True)

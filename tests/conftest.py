@@ -1,9 +1,25 @@
-"""Hypothesis as all tests use it: what a busy machine, or the first run of a fresh checkout, is slow at is no failure."""
+"""What all tests have in common, whatever else is installed and set on the machine.
+
+For Hypothesis, what a busy machine or the first run of a fresh checkout is slow at is no failure.
+"""
 
 from __future__ import annotations
 
+import os
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 # The first run makes tables of all characters, which counts as slow data.
 settings.register_profile("agentq", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("agentq")
+
+# Of somebody who runs the tests in a terminal of JupyterLab, or has a file of their own.
+for name in ("AGENTQ_DB", "JPY_PARENT_PID", "JPY_SESSION_NAME", "SERVER_SOFTWARE"):
+    os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Without this, anyio would run each test under trio as well where that is installed."""
+    return "asyncio"

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from agentq_nb.failures import FAILURES, new_failures
+from agentq_nb.notebook.shell import kernel_of
 from agentq_nb.showable import LONGEST_TEXT, safe
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Alerts(logging.Handler):
 
     def _somebody_reads(self) -> bool:
         """nbconvert, papermill and Voila run cells without a way to ask anybody; front ends for people have one."""
-        kernel = self._shell.kernel
+        kernel = kernel_of(self._shell)
         return kernel is None or bool(getattr(kernel, "_allow_stdin", True))
 
 

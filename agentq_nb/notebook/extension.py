@@ -16,6 +16,7 @@ from agentq_nb.notebook.forgotten_awaits import ForgottenAwaits
 from agentq_nb.notebook.kernel_scene import KernelScene
 from agentq_nb.notebook.magics import Magics
 from agentq_nb.notebook.parents import Parents
+from agentq_nb.notebook.shell import kernel_of
 from agentq_nb.notebook.tracebacks import Tracebacks
 from agentq_nb.notebook.waiting import Rewriter
 
@@ -57,7 +58,7 @@ class _Extension:
         scene = KernelScene(shell, self._deployments, self._alerts)
         self._magics = Magics(shell, scene)
         self._completion = Completion(shell, scene)
-        self._parents = Parents(getattr(shell, "kernel", None))
+        self._parents = Parents(kernel_of(shell))
         self._tracebacks = Tracebacks(shell)
         self._events: list[tuple[str, Callable[..., Any]]] = [
             ("pre_run_cell", self._rewriter.cell_begins),

@@ -14,6 +14,7 @@ from agentq_nb.commands.words import BadWords
 from agentq_nb.errors import ActorUnknown, NoHost
 from agentq_nb.notebook.claims import claims
 from agentq_nb.places import notebook_path, store_path
+from agentq_nb.programs import loop_is_unfit
 
 if TYPE_CHECKING:
     from agentq_nb.commands.scene import Command
@@ -89,7 +90,7 @@ class KernelScene:
         if registry is not None and registry.running:
             return registry.background and not registry.host.door.inside
         starts = isinstance(command, Start) and command.background
-        return starts or (registry is not None and registry.background)
+        return starts or (loop_is_unfit() if registry is None else registry.background)
 
     async def start(
         self,

@@ -71,10 +71,13 @@ class Shell(Protocol):
     display_formatter: DisplayFormatter
     custom_exceptions: tuple[type[BaseException], ...]
     """Errors of cells that are not shown by ``showtraceback`` but by the handler of :meth:`set_custom_exc`."""
-    kernel: Any
-    """None where there is no front end with widgets, as in a terminal."""
 
     def set_custom_exc(
         self, exc_tuple: tuple[type[BaseException], ...], handler: Callable[..., object] | None
     ) -> None: ...
     def showtraceback(self, exc_tuple: Any, *, tb_offset: int | None, running_compiled_code: bool) -> None: ...
+
+
+def kernel_of(shell: Shell) -> Any:
+    """The Jupyter kernel of a shell; None in a terminal, whose shell has no such attribute."""
+    return getattr(shell, "kernel", None)

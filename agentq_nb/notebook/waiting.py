@@ -20,7 +20,8 @@ from IPython.core.async_helpers import _asyncio_runner  # pyright: ignore[report
 from IPython.core.error import UsageError
 
 from agentq_nb.beside import wait_beside
-from agentq_nb.notebook.shell import Shell
+from agentq_nb.notebook.shell import Shell, kernel_of
+from agentq_nb.programs import is_engine
 from agentq_nb.showable import LONGEST_TEXT, safe
 
 T = TypeVar("T")
@@ -55,11 +56,21 @@ class Rewriter:
         self._running.depth = max(0, self._depth - 1)
 
     def __call__(self, lines: list[str]) -> list[str]:
-        may_await = self._depth == 0 and self._shell.autoawait and self._shell.loop_runner is _asyncio_runner
         source = "".join(lines)
-        if not may_await or MAGIC not in source:
+        if not self._may_await or MAGIC not in source:
             return lines
         return rewritten(source).splitlines(keepends=True)
+
+    @property
+    def _may_await(self) -> bool:
+        """Whether ``await`` may stand in the code that comes next. An engine never answers code that awaits."""
+        shell = self._shell
+        return (
+            self._depth == 0
+            and shell.autoawait
+            and shell.loop_runner is _asyncio_runner
+            and not is_engine(kernel_of(shell))
+        )
 
     @property
     def _depth(self) -> int:

@@ -50,7 +50,7 @@ class JupyterServer:
         self._imports = "" if launcher else os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])
         self.token = secrets.token_hex(16)
         self._home = home
-        self._port = _free_port()
+        self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -158,7 +158,7 @@ class JupyterServer:
         }
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -18,11 +18,6 @@ from tests.unit.behaviour.world import until
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_a_full_pool_does_what_waits_in_order_with_no_more_threads() -> None:
     gate, pool, seen = threading.Event(), Pool("test", 2), list[int]()
     blocked = [pool.submit(gate.wait) for _ in range(2)]

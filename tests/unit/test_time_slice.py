@@ -12,11 +12,6 @@ from agentq_nb.time_slice import TimeSlices
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Work:
     """Work that takes as long as the test says, and the turns of the loop that it leaves to others."""
 

@@ -54,13 +54,20 @@ def _hosting() -> Registry:
     from agentq_nb.registry import current_registry
 
     registry = current_registry()
-    if registry is None or not registry.running or not room():
+    if registry is None or not registry.running or not room() or not _may_have_page():
         raise NotImplementedError
+    return registry
+
+
+def _may_have_page() -> bool:
+    """Whether something might show widgets here, and an event loop turns that keeps them up to date."""
+    from agentq_nb.programs import in_terminal
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        raise NotImplementedError from None
-    return registry
+        return False
+    return not in_terminal()
 
 
 def dashboard() -> Any:
@@ -68,10 +75,10 @@ def dashboard() -> Any:
 
     It is an ``anywidget``: show it at the end of a cell, or put it into an ``ipywidgets.VBox``. It is to be made in a cell,
     once the host has been started; it ends with the host, and leaves a picture of its last state in the notebook.
-    Raises ``NoHost``.
+    Raises ``NoHost``, and ``NoPage`` where nothing can show widgets.
     """
     from agentq_nb.clock import SystemClock
-    from agentq_nb.errors import NoHost
+    from agentq_nb.errors import NoHost, NoPage
     from agentq_nb.notebook.dashboard import picture
     from agentq_nb.notebook.dashboard.live import Live
     from agentq_nb.notebook.dashboard.overview import Overview
@@ -80,5 +87,7 @@ def dashboard() -> Any:
     registry = current_registry()
     if registry is None or not registry.running:
         raise NoHost()
+    if not _may_have_page():
+        raise NoPage()
     clock = SystemClock()
     return Live("dashboard", Overview(registry, clock), picture.of_dashboard, registry, clock).widget

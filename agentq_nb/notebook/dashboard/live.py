@@ -89,7 +89,8 @@ class Live:
             return
         place = f"agentq-{uuid.uuid4().hex}"
         self._places.append(place)
-        display({**self.widget.view(), **self._forms()}, raw=True, display_id=place)
+        view, metadata = self.widget.view()
+        display({**view, **self._forms()}, metadata=metadata, raw=True, display_id=place)
 
     def settle(self) -> None:
         """Nothing of it changes any more: each place where it is shown gets a picture that needs no kernel."""

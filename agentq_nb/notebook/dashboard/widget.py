@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anywidget
 import traitlets
@@ -47,10 +47,10 @@ class LiveWidget(anywidget.AnyWidget):
         """Send a message to every page that shows it."""
         self.send(message)  # pyright: ignore[reportUnknownMemberType]  # ipywidgets has no types
 
-    def view(self) -> dict[str, Any]:
-        """What makes a front end draw the widget, by MIME type."""
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.identity}
-        return {"application/vnd.jupyter.widget-view+json": view}
+    def view(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What makes a front end draw the widget, by MIME type, and what it has to know for that. Colab needs the latter."""
+        # anywidget declares None as well, for widgets without a view.
+        return cast("tuple[dict[str, Any], dict[str, Any]]", self._repr_mimebundle_())
 
     def set_state(self, sync_data: object) -> None:
         """Nothing: what a page holds is its own, and what is shown is the kernel's to say."""

@@ -12,11 +12,6 @@ from tests.unit.fake_clock import FakeClock
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     """On the machine's clock."""
     made = World(tmp_path)

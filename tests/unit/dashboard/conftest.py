@@ -1,5 +1,5 @@
 """A world for each test, see :mod:`tests.unit.behaviour.world`."""
 
-from tests.unit.behaviour.conftest import anyio_backend, world
+from tests.unit.behaviour.conftest import world
 
-__all__ = ["anyio_backend", "world"]
+__all__ = ["world"]

@@ -40,6 +40,8 @@ def folder(tmp_path: Path) -> Path:
         ("python /bin/jupyter-execute in", "in.ipynb"),
         ("python /bin/jupyter-execute in.ipynb other.ipynb", None),
         ("python /bin/jupyter-nbconvert --execute *.ipynb", None),
+        ("python /bin/voila in.ipynb --port 8866", "in.ipynb"),
+        ("python -m voila .", None),
         ("python /bin/jupyter-lab in.ipynb", None),
         ("python job.py in.ipynb", None),
     ],

@@ -3,7 +3,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -167,13 +168,21 @@ except Exception as error:
 """
 
 
+@pytest.fixture
+def path_for_all() -> Iterator[Path]:
+    """Where a log may lie that other users can look at. Those folders that pytest makes are for one user."""
+    with tempfile.TemporaryDirectory(prefix="agentq-test-") as made:
+        Path(made).chmod(0o755)
+        folder = Path(made, "log")
+        folder.mkdir()
+        yield folder / "work.agentq.duckdb"
+
+
 @pytest.mark.parametrize("there", ["a log there", "nothing there"])
-def test_a_folder_that_cannot_be_written_is_reported(path: Path, there: str) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(path_for_all: Path, there: str) -> None:
+    path = path_for_all
     if there == "a log there":
         write(path, queued("a"))
-    for folder in (path.parent, *path.parents):
-        if folder.stat().st_uid == os.getuid() and str(folder).startswith("/tmp/"):
-            folder.chmod(0o755)
     for file in path.parent.iterdir():
         file.chmod(0o444)
     path.parent.chmod(0o555)
