@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import anywidget
 import traitlets
@@ -49,8 +49,8 @@ class LiveWidget(anywidget.AnyWidget):
 
     def view(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """What makes a front end draw the widget, by MIME type, and what it has to know for that. Colab needs the latter."""
-        # anywidget declares None as well, for widgets without a view.
-        return cast("tuple[dict[str, Any], dict[str, Any]]", self._repr_mimebundle_())
+        bundle: Any = getattr(self, "_repr_mimebundle_")()  # noqa: B009  # anywidget types it as "dict" only
+        return bundle
 
     def set_state(self, sync_data: object) -> None:
         """Nothing: what a page holds is its own, and what is shown is the kernel's to say."""
