@@ -152,9 +152,8 @@ class Sessions:
         servers = {server["name"]: server for server in (*session.mcp_servers, *mcp_servers)}
         if lost := missing(session.info, variables, servers.values()):
             raise ValidationFailed(
-                f"resume_session needs the value of {', '.join(lost)} too: session {session_id} was created with it, "
-                "and "
-                f"such values live in memory only."
+                f"resume_session needs {', '.join(lost)} too: session {session_id} was created with it, and what such "
+                f"things hold lives in memory only."
             )
         self._hide(environment, public, mcp_servers)
         session.environment, session.mcp_servers = variables, tuple(servers.values())

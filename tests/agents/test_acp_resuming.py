@@ -154,7 +154,7 @@ def test_after_a_restart_what_was_in_memory_only_is_asked_for_by_name(tmp_path: 
             assert (await vm.get_session(session.session_id)).mcp_servers == ("docs",)
             with pytest.raises(PromptFailed, match=r"API_KEY, the MCP server 'docs' again.*with mcp_servers="):
                 await vm.send_prompt(session.session_id, "second")
-            with pytest.raises(ValidationFailed, match="the MCP server 'docs' too: give it again"):
+            with pytest.raises(ValidationFailed, match="needs the MCP server 'docs' too"):
                 await vm.resume_session(session.session_id, env=env)
             resumed = await vm.resume_session(session.session_id, env=env, mcp_servers=[server])
             assert resumed.resumed == "loaded"
@@ -174,7 +174,7 @@ def test_what_cannot_be_resumed_says_so(tmp_path: Path) -> None:
             session = await vm.create_session("keeper")
             await vm.close_session(session.session_id)
             await vm.restart()
-            with pytest.raises(SessionUnknown, match="is closed"):
+            with pytest.raises(SessionUnknown, match="was closed"):
                 await vm.resume_session(session.session_id)
 
     asyncio.run(program())
