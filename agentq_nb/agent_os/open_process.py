@@ -7,6 +7,7 @@ import fcntl
 import json
 import socket
 import termios
+from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
@@ -23,7 +24,13 @@ _SHOWN = 12  # lines of them
 class OpenProcess:
     """What :func:`open_process` returns."""
 
-    def __init__(self, process: asyncio.subprocess.Process, input: asyncio.StreamWriter, temporary: str | None) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        input: asyncio.StreamWriter,
+        temporary: str | None,
+        ended: Callable[[], None],
+    ) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         self.input = input
@@ -33,6 +40,7 @@ class OpenProcess:
         self._transport = cast(asyncio.SubprocessTransport, vars(process)["_transport"])
         self._loop = asyncio.get_running_loop()
         self._temporary = temporary
+        self._ended = ended
         self._errors = b""
         self._draining = asyncio.create_task(self._drain(process.stderr), name="agentq stderr")
 
@@ -82,6 +90,7 @@ class OpenProcess:
             if self._temporary:
                 with suppress(OSError):
                     remove_tree(self._temporary)
+            self._ended()
 
     def abandon(self) -> None:
         """Ask it to end and wait for nothing: for when its event loop has ended. The launcher sees to the rest."""
@@ -91,18 +100,22 @@ class OpenProcess:
             # A transport that is still open closes itself when it is collected; what that raises would be printed.
             with suppress(RuntimeError):
                 self._transport.close()
+        self._ended()
 
     async def _drain(self, errors: asyncio.StreamReader) -> None:
         while data := await errors.read(65536):
             self._errors = (self._errors + data)[-_KEPT:]
 
 
-async def open_process(job: Job) -> OpenProcess:
-    """Start a job through the launcher, which ends it when we die. Raises ``OSError`` when that cannot be done."""
-    return await whole(_open(job), OpenProcess.aclose)
+async def open_process(job: Job, ended: Callable[[], None] = lambda: None) -> OpenProcess:
+    """Start a job through the launcher, which ends it when we die. Raises ``OSError`` when that cannot be done.
+
+    ``ended`` is called when it is closed or abandoned, not when this raises.
+    """
+    return await whole(_open(job, ended), OpenProcess.aclose)
 
 
-async def _open(job: Job) -> OpenProcess:
+async def _open(job: Job, ended: Callable[[], None]) -> OpenProcess:
     ours, theirs = socket.socketpair()
     with theirs:
         process = await asyncio.create_subprocess_exec(
@@ -113,7 +126,7 @@ async def _open(job: Job) -> OpenProcess:
             env={},
             cwd="/",
             start_new_session=True,
-            pass_fds=[theirs.fileno()],
+            pass_fds=[theirs.fileno(), *(job["network"] or ())],
             limit=_LONGEST_LINE,
         )
         _, writer = await asyncio.open_connection(sock=ours)
@@ -122,4 +135,4 @@ async def _open(job: Job) -> OpenProcess:
             process.stdin.write(json.dumps({**job, "grace": GRACE, "input": theirs.fileno()}).encode())
             await process.stdin.drain()
         process.stdin.close()
-    return OpenProcess(process, writer, job["temporary"])
+    return OpenProcess(process, writer, job["temporary"], ended)

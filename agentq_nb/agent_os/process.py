@@ -45,6 +45,8 @@ class Job(TypedDict):
     """A folder that goes with the command."""
     bubblewrap: Bubblewrap | None
     landlock: Landlock | None
+    network: tuple[int, int] | None
+    """Inherited file descriptors of the user namespace and the network namespace to enter; None: those of this process."""
     input: int | None
     """An inherited file descriptor that becomes the command's stdin; None gives it an empty one."""
 
@@ -152,7 +154,8 @@ def launcher_words() -> list[str]:
 
 
 async def _launch(job: Job) -> Process:
-    process = await anyio.open_process(launcher_words(), env={}, cwd="/", start_new_session=True)
+    files = job["network"] or ()
+    process = await anyio.open_process(launcher_words(), env={}, cwd="/", start_new_session=True, pass_fds=files)
     assert process.stdin is not None
     with suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError):  # its exit code will tell
         await process.stdin.send(json.dumps({**job, "grace": GRACE}).encode())

@@ -50,6 +50,8 @@ class AcpAgent:
     """Variables besides those of the session."""
     readable: tuple[str, ...] = ()
     """Folders it may read under isolation besides its own."""
+    hosts: tuple[str, ...] = ()
+    """Where its language models are, and where one signs in to them: what it reaches under ``network="llm"``."""
     packages: tuple[str, ...] = ()
     """The npm packages it comes in."""
     takes_servers: bool = True

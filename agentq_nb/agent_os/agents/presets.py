@@ -8,6 +8,26 @@ from agentq_nb.agent_os.agents.acp_agent import AcpAgent
 from agentq_nb.agent_os.agents.pi_sessions import error_of_last_turn, greeting
 from agentq_nb.agent_os.agents.pi_tools import offer_tools
 
+_ANTHROPIC = ("api.anthropic.com", "claude.ai", "console.anthropic.com", "platform.claude.com")
+_GOOGLE = (
+    "accounts.google.com",
+    "cloudcode-pa.googleapis.com",
+    "generativelanguage.googleapis.com",
+    "oauth2.googleapis.com",
+)
+_OPENAI = ("api.openai.com", "auth.openai.com", "chatgpt.com")
+_MANY = (
+    *_ANTHROPIC,
+    *_GOOGLE,
+    *_OPENAI,
+    "api.cerebras.ai",
+    "api.deepseek.com",
+    "api.groq.com",
+    "api.mistral.ai",
+    "api.x.ai",
+    "openrouter.ai",
+)
+
 AS_OF = "2026-11-09"
 """The day on which the versions below were tried. What they depend on is installed as it was then: these programs name
 ranges, and a dependency that is published later may break them, or not be whole for a while."""
@@ -16,6 +36,7 @@ pi = AcpAgent(
     "pi",
     ("pi-acp",),
     helpers=("pi",),
+    hosts=_MANY,
     environment={"PI_OFFLINE": "1", "PI_SKIP_VERSION_CHECK": "1", "PI_TELEMETRY": "0", "NO_COLOR": "1"},
     packages=("pi-acp@0.0.34", "@earendil-works/pi-coding-agent@0.87.1"),
     takes_servers=False,
@@ -29,6 +50,7 @@ pi = AcpAgent(
 claude = AcpAgent(
     "claude",
     ("claude-agent-acp",),
+    hosts=_ANTHROPIC,
     mode="default",
     environment={
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
@@ -49,6 +71,7 @@ codex = AcpAgent(
     "codex",
     # Its snapshots of the shell are files with every variable in them, keys too, for other sessions to read.
     ("codex-acp", "-c", "features.shell_snapshot=false"),
+    hosts=_OPENAI,
     isolated=("-c", 'sandbox_mode="danger-full-access"'),
     alone=("-c", 'sandbox_mode="workspace-write"'),
     environment={"NO_COLOR": "1"},
@@ -60,6 +83,7 @@ codex = AcpAgent(
 opencode = AcpAgent(
     "opencode",
     ("opencode", "acp"),
+    hosts=("opencode.ai", *_MANY),
     environment={
         "NO_COLOR": "1",
         "OPENCODE_CONFIG_CONTENT": json.dumps({"agent": {"build": {"permission": {"bash": "ask", "edit": "ask"}}}}),
@@ -77,6 +101,7 @@ opencode = AcpAgent(
 gemini = AcpAgent(
     "gemini",
     ("gemini", "--acp"),
+    hosts=_GOOGLE,
     environment={"GEMINI_CLI_TRUST_WORKSPACE": "true", "NO_COLOR": "1"},
     packages=("@google/gemini-cli@0.61.0",),
     hint="Check its key (GEMINI_API_KEY in env) and .gemini/settings.json of the VM's folder.",
