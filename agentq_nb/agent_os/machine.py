@@ -88,10 +88,11 @@ class Machine(Actor, action_timeout=None):
         programs: Sequence[str] = (),
         readable: Sequence[str] = (),
         told: Callable[[str], None] | None = None,
+        urls: Sequence[str] = (),
     ) -> tuple[Job, Connection]:
         """All that is needed to start a command. The connection is to be closed when the command has ended.
 
-        ``told`` is called with what the network refuses it, in the loop of this VM.
+        ``told`` is called with what the network refuses it, in the loop of this VM. The hosts of ``urls`` it may reach.
         """
         words = checked_command(command)
         directory = await self.in_thread(self._workspace.directory, cwd)
@@ -100,7 +101,7 @@ class Machine(Actor, action_timeout=None):
         if network is None:
             connection = Connection()
         else:
-            connection = await network.connect(environment, told and _in_this_loop(told))
+            connection = await network.connect(environment, told and _in_this_loop(told), urls)
         variables, readable = {**connection.variables, **environment}, (*readable, *connection.readable)
         root, enters = self._workspace.root, connection.namespace
         return job(kind, root, directory, words, variables, programs, readable, enters), connection

@@ -295,7 +295,8 @@ class SessionActions(PermissionActions, action_timeout=None):
     ) -> OpenProcess:
         environment = {**env, **session.environment}
         told = self._refusals_into(session)
-        prepared, connection = await self._job(command, session.info.cwd, environment, programs, readable, told)
+        urls = [server["url"] for server in session.mcp_servers if "url" in server]
+        prepared, connection = await self._job(command, session.info.cwd, environment, programs, readable, told, urls)
         try:
             return await open_process(prepared, connection.close)
         except OSError as error:

@@ -115,7 +115,7 @@ def test_the_real_pi_is_kept_out_of_the_same(
 
     async def program(model: FakeModel, at: Place) -> list[Row]:
         rows: list[Row] = []
-        cls = agent_os(agents=[agents.pi], isolation="off" if kind == "none" else "required")
+        cls = agent_os(agents=[agents.pi], isolation="off" if kind == "none" else "required", hosts=[model.url])
         async with Machine(cls, tmp_path, KEY) as vm:
             await configure(vm, model)
             session = await vm.create_session("pi", env={"ANTHROPIC_API_KEY": SECRET})

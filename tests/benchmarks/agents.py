@@ -117,7 +117,7 @@ async def times_of(agent: AcpAgent, model: FakeModel, folder: Path, rounds: int)
     root = folder / f"{agent.name}-by-hand"
     root.mkdir()
     await configure(_Folder(root), model)
-    async with setup(use={"vm": agent_os(agents=[agent])}, store=store):
+    async with setup(use={"vm": agent_os(agents=[agent], hosts=[model.url])}, store=store):
         vm = create_client().vm.get_or_create("v")
         await configure(vm, model)
         kind = (await vm.isolation()).kind

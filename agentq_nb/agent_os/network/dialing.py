@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 from agentq_nb.agent_os.network.policy import Policy, Refusal, as_address, target
 from agentq_nb.agent_os.network.relay import Stream
@@ -82,7 +82,7 @@ def proxy_for(host: str, port: int, tunnel: bool) -> SplitResult | None:
     """The proxy that this process's variables name for a host, if they do."""
     proxies: Mapping[str, str] = getproxies_environment()
     found = proxies.get("https" if tunnel and port != 80 else "http") or proxies.get("all")
-    if not found or proxy_bypass_environment(target(host, port), dict(proxies)):
+    if not found or proxy_bypass(target(host, port)):
         return None
     return urlsplit(found if "://" in found else f"http://{found}")
 
@@ -153,8 +153,8 @@ async def _to_proxy(proxy: SplitResult) -> Stream:
     try:
         async with asyncio.timeout(_CONNECTING):
             addresses = await _look_up(host, port)
-            named = {"server_hostname": host} if secure else {}
-            return await asyncio.open_connection(addresses[0], port, ssl=secure, **named)
+            name = host if secure else None
+            return await asyncio.open_connection(addresses[0], port, ssl=secure, server_hostname=name)
     except (OSError, IndexError) as error:
         raise Unreachable(f"the notebook's own proxy {host}:{port} could not be reached: {error}") from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -69,10 +69,13 @@ def named_in_files(files: Collection[str] = SYSTEM_FILES) -> Iterator[Named]:
                     yield from _named(line)
 
 
+def named_by(urls: Iterable[str]) -> Iterator[Named]:
+    """Their hosts; what is no URL names none."""
+    for url in urls:
+        with suppress(ValueError):
+            yield Named.parse(url)
+
+
 def _named(value: str) -> Iterator[Named]:
     found = _URL.findall(value)
-    if not found and _HOST_AND_PORT.fullmatch(value):
-        found = [value]
-    for text in found:
-        with suppress(ValueError):
-            yield Named.parse(text)
+    yield from named_by([value] if not found and _HOST_AND_PORT.fullmatch(value) else found)

@@ -16,7 +16,7 @@ from agentq_nb.agent_os.network.namespace import Namespace
 from agentq_nb.agent_os.network.policy import Named, Policy, Refusal
 from agentq_nb.agent_os.network.proxy import Proxy
 from agentq_nb.agent_os.network.relay import Listening, Slots, Stream, from_socket, pump
-from agentq_nb.agent_os.network.variables import certificates, for_proxy, named_in, named_in_files
+from agentq_nb.agent_os.network.variables import certificates, for_proxy, named_by, named_in, named_in_files
 from agentq_nb.agent_os.values import NetworkMode
 from agentq_nb.errors import AgentError
 from agentq_nb.threads import in_thread, to_its_end
@@ -30,12 +30,17 @@ _MOST_REFUSED = 50
 _ENDING = 1.0  # seconds
 
 
+def _nothing() -> None:
+    pass
+
+
 class Connection:
     """One command's or agent's way out. Under ``network="open"`` it is all empty.
 
     :ivar variables: what its process needs in its environment.
     :ivar readable: files that it needs to read.
     :ivar namespace: the files of the namespace that it enters.
+    :ivar closing: what closes it.
     """
 
     def __init__(self, told: Callable[[str], None] | None = None) -> None:
@@ -44,7 +49,7 @@ class Connection:
         self.namespace: tuple[int, int] | None = None
         self._told = told
         self._refused: dict[str, None] = {}
-        self._close: Callable[[], None] | None = None
+        self.closing: Callable[[], None] = _nothing
 
     @property
     def refused(self) -> tuple[str, ...]:
@@ -53,8 +58,7 @@ class Connection:
 
     def close(self) -> None:
         """Let nothing through any more. May be called from any thread, and twice."""
-        if self._close is not None:
-            self._close()
+        self.closing()
 
     def refuse(self, refusal: Refusal) -> None:
         """Take down what was refused, before the process is told."""
@@ -76,13 +80,18 @@ class VmNetwork:
         self._open: _Open | None = None
         self._lost: weakref.finalize[..., VmNetwork] | None = None
 
-    async def connect(self, environment: Mapping[str, str], told: Callable[[str], None] | None) -> Connection:
-        """A way out for a process with these variables, in which the user may name hosts.
+    async def connect(
+        self,
+        environment: Mapping[str, str],
+        told: Callable[[str], None] | None = None,
+        urls: Iterable[str] = (),
+    ) -> Connection:
+        """A way out for a process with these variables, in which the user may name hosts, as in ``urls``.
 
         ``told`` is called with each refusal, in the network's thread. Raises ``AgentError``.
         """
         network = await self._opened()
-        await network.name(named_in(environment))
+        await network.name([*named_in(environment), *named_by(urls)])
         connection = Connection(told)
         proxy = Proxy(network.policy, connection.refuse)
         try:
@@ -95,7 +104,7 @@ class VmNetwork:
         connection.variables = {**trusted, **for_proxy(url, network.named)}
         connection.readable = tuple(path for path in trusted.values() if not path.startswith("/etc/"))
         connection.namespace = network.namespace.files
-        connection._close = lambda: network.unlisten(listening)
+        connection.closing = lambda: network.unlisten(listening)
         return connection
 
     async def listener(self) -> socket.socket:
