@@ -82,7 +82,7 @@ class Namespace:
     def _ask(self, family: socket.AddressFamily) -> socket.socket | None:
         try:
             self._control.send(b"6" if family == socket.AF_INET6 else b"4")
-            said, files, _, _ = socket.recv_fds(self._control, _LONGEST_ANSWER, 1, socket.MSG_CMSG_CLOEXEC)
+            said, files = _received(self._control, 1)
         except OSError:
             return None
         if files:
@@ -126,7 +126,7 @@ def _held(
         )
     files: list[int] = []
     with suppress(OSError):
-        _, files, _, _ = socket.recv_fds(ours, _LONGEST_ANSWER, 2, socket.MSG_CMSG_CLOEXEC)
+        _, files = _received(ours, 2)
     assert process.stderr is not None
     with process.stderr:
         if len(files) == 2:
@@ -135,3 +135,11 @@ def _held(
         process.kill()
         said = process.stderr.read().decode(errors="replace").strip().splitlines()
     raise OSError(said[-1] if said else f"it ended with exit code {process.wait()}")
+
+
+def _received(control: socket.socket, most: int) -> tuple[bytes, list[int]]:
+    """What the holder says, and the files that come with it, which no other process is to inherit."""
+    said, files, _, _ = socket.recv_fds(control, _LONGEST_ANSWER, most)
+    for file in files:
+        os.set_inheritable(file, False)
+    return said, files
