@@ -191,7 +191,7 @@ def test_what_is_refused_is_told_in_results_in_the_list_and_in_the_transcript(tm
             assert [sentence.split(" ")[0] for sentence in result.refused] == ["10.0.0.1:80", "10.0.0.2:80"]
             assert "10.0.0.1:80 was not reached" in result.stdout
             spawned = await vm.spawn(fetch("http://10.0.0.3/"))
-            while (listed := (await vm.list_processes())[-1]).status == "running":
+            while (listed := (await vm.list_processes())[-1]).status == "running":  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             assert listed.process_id == spawned.process_id
             assert listed.refused[0].startswith("10.0.0.3:80")
