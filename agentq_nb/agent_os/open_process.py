@@ -14,7 +14,7 @@ from typing import cast
 import anyio
 
 from agentq_nb.agent_os.launcher import remove_tree
-from agentq_nb.agent_os.process import GRACE, Job, launcher_words, whole
+from agentq_nb.agent_os.process import GRACE, Job, launcher_words, to_the_end, whole
 
 _LONGEST_LINE = 64 * 1024 * 1024  # bytes of one line of stdout
 _KEPT = 8192  # bytes of stderr
@@ -76,21 +76,23 @@ class OpenProcess:
 
     async def aclose(self) -> None:
         """End it with all it started: asked to, and killed two seconds later."""
-        with anyio.CancelScope(shield=True):
-            self.input.close()
-            if self._process.returncode is None:
-                with suppress(ProcessLookupError):
-                    self._process.terminate()
-                if await self.wait(GRACE * 2 + 1) is None:
-                    self._process.kill()
-                    await self._process.wait()
-            self._draining.cancel()
-            await asyncio.wait({self._draining})
-            # The launcher removes it; only if it was killed itself is there something left to do.
-            if self._temporary:
-                with suppress(OSError):
-                    remove_tree(self._temporary)
-            self._ended()
+        await to_the_end(self._close())
+
+    async def _close(self) -> None:
+        self.input.close()
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.terminate()
+            if await self.wait(GRACE * 2 + 1) is None:
+                self._process.kill()
+                await self._process.wait()
+        self._draining.cancel()
+        await asyncio.wait({self._draining})
+        # The launcher removes it; only if it was killed itself is there something left to do.
+        if self._temporary:
+            with suppress(OSError):
+                remove_tree(self._temporary)
+        self._ended()
 
     def abandon(self) -> None:
         """Ask it to end and wait for nothing: for when its event loop has ended. The launcher sees to the rest."""

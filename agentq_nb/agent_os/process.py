@@ -148,6 +148,19 @@ async def whole(
         raise
 
 
+async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await ``work`` to its end, also when cancelled meanwhile, as anyio does it or as asyncio does it."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):
+            while not task.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({task})
+        raise
+
+
 def launcher_words() -> list[str]:
     """How ``launcher.py`` is started by this process."""
     return [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid())]
