@@ -16,6 +16,8 @@ READING = "your home folder and everything else that is not a system file: they 
 PROCESSES = "other processes: they cannot be seen or signalled, nor can their environments and memory be read"
 MEMORY_OF_OTHERS = "other processes: their environments and memory cannot be read"
 SIGNALS = "other processes: they cannot be signalled, nor reached by abstract sockets"
+KEYRING = "keys in the session keyring of the notebook's process: they cannot be read"
+COMMAND_LINES = "secrets of sessions and tools: they are in no command line, which every user of the machine may read"
 PRIVATE_TMP = "the machine's /tmp: the one inside is private and goes with the command"
 
 NETWORK = (
@@ -29,7 +31,7 @@ ONLY_PUBLIC_HOSTS = (
 ONLY_MODELS = "the network: only the hosts of the agents' language models are reached, and those named"
 ONLY_TOOLS = "the network: only the notebook's tools are reached"
 NO_ABSTRACT_SOCKETS = "local services that listen on an abstract socket: they cannot be reached"
-TO_PUBLIC_HOSTS = "what processes can read: they may send it to every public host"
+TO_PUBLIC_HOSTS = "what processes can read: they may send it to every public host and to those named"
 TO_MODELS = "what processes can read: they may send it to the hosts of the agents' language models and those named"
 ABSTRACT_SOCKETS = "local services that listen on an abstract socket"
 SOCKET_FILES = "local services that listen on a socket file, such as Docker's"
@@ -56,16 +58,18 @@ _NOT_OVER_A_PROXY = (
 _NO_PACKAGES = "npm, pip, git and whatever else needs the Internet, unless its hosts are named"
 
 NONE = Isolation(
-    "none", protects=(FILE_ACTIONS, GIVEN_ENVIRONMENT), does_not_protect=(ANYTHING, RESOURCES, IN_THE_KERNEL)
+    "none",
+    protects=(FILE_ACTIONS, GIVEN_ENVIRONMENT, KEYRING, COMMAND_LINES),
+    does_not_protect=(ANYTHING, RESOURCES, IN_THE_KERNEL),
 )
 BUBBLEWRAP = Isolation(
     "bubblewrap",
-    protects=(FILE_ACTIONS, GIVEN_ENVIRONMENT, WRITING, SEEING, PROCESSES, PRIVATE_TMP),
+    protects=(FILE_ACTIONS, GIVEN_ENVIRONMENT, KEYRING, COMMAND_LINES, WRITING, SEEING, PROCESSES, PRIVATE_TMP),
     does_not_protect=(NETWORK, ABSTRACT_SOCKETS, SYSTEM_FILES, RESOURCES, IN_THE_KERNEL),
 )
 _LANDLOCK = Isolation(
     "landlock",
-    protects=(FILE_ACTIONS, GIVEN_ENVIRONMENT, WRITING, READING, MEMORY_OF_OTHERS),
+    protects=(FILE_ACTIONS, GIVEN_ENVIRONMENT, KEYRING, COMMAND_LINES, WRITING, READING, MEMORY_OF_OTHERS),
     does_not_protect=(NETWORK, SOCKET_FILES, SYSTEM_FILES, PROCESS_LIST, ATTRIBUTES, RESOURCES, IN_THE_KERNEL),
 )
 
