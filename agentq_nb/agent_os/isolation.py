@@ -92,11 +92,13 @@ def job(
     programs: Sequence[str] = (),
     readable: Sequence[str] = (),
     allowance: Allowance = ALL,
+    network: tuple[int, int] | None = None,
 ) -> Job:
     """Everything the launcher needs to run ``command`` in ``directory`` below ``root`` under ``kind``.
 
     ``environment`` comes on top of a clean one, in which HOME is the root as the command sees it. ``programs`` are
-    folders that come first on its PATH; ``readable`` ones may be read besides those of the system.
+    folders that come first on its PATH; ``readable`` ones may be read besides those of the system. ``network`` are the
+    files of the network namespace that it enters, if any.
     """
     if kind == "bubblewrap":
         home, temporary, there = HOME, None, "/"
@@ -114,6 +116,7 @@ def job(
         bubblewrap=_bubblewrap(root, directory, readable, allowance.memory) if kind == "bubblewrap" else None,
         landlock=_landlock(root, temporary, readable) if kind == "landlock" and temporary else None,
         limits=allowance.limits(str(root), *([temporary] if temporary else [])),
+        network=network,
         input=None,
     )
 

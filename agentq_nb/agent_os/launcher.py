@@ -30,6 +30,7 @@ _CAPSET = {"x86_64": 126, "aarch64": 91, "riscv64": 91, "loongarch64": 91, "ppc6
 _CAPABILITY_VERSION_3 = 0x20080522
 _KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "loongarch64": 219, "ppc64le": 271, "s390x": 280}
 _JOIN_SESSION_KEYRING = 1
+_NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000
 
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIRECTORY = 1 << 0, 1 << 1, 1 << 2, 1 << 3
@@ -207,11 +208,22 @@ def _complain(sentence: str) -> None:
 
 def _become(job: dict[str, Any]) -> None:
     os.chdir(job["directory"])
+    if job["network"]:
+        enter_network(*job["network"])
     if job["bubblewrap"]:
         _become_bubblewrap(job)
     if job["landlock"]:
         restrict(job["landlock"]["write"], job["landlock"]["read"])
     os.execvpe(job["command"][0], job["command"], job["environment"])
+
+
+def enter_network(user: int, network: int) -> None:
+    """Join the user namespace and the network namespace of these files, which are closed. Raises ``OSError``."""
+    library = ctypes.CDLL(None, use_errno=True)
+    for file, kind in ((user, _NEW_USER), (network, _NEW_NETWORK)):
+        if library.setns(file, kind):
+            raise OSError(ctypes.get_errno(), f"its network cannot be joined: {os.strerror(ctypes.get_errno())}")
+        os.close(file)
 
 
 def _become_bubblewrap(job: dict[str, Any]) -> None:

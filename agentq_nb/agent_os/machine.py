@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import EllipsisType
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from agentq_nb.actor import Actor
+from agentq_nb.agent_os import promises
 from agentq_nb.agent_os.agents.agent import Agent
 from agentq_nb.agent_os.allowance import ALL, Allowance
 from agentq_nb.agent_os.arguments import checked_command
 from agentq_nb.agent_os.isolation import in_force, job
+from agentq_nb.agent_os.network.availability import network_in_force
+from agentq_nb.agent_os.network.policy import Named
+from agentq_nb.agent_os.network.vm_network import Connection, VmNetwork
 from agentq_nb.agent_os.permissions import Permits
 from agentq_nb.agent_os.process import Job
 from agentq_nb.agent_os.processes import Processes
 from agentq_nb.agent_os.remembered import sessions_of
 from agentq_nb.agent_os.sessions import Sessions
 from agentq_nb.agent_os.tools import ToolServer
-from agentq_nb.agent_os.values import ExecResult, IsolationMode
+from agentq_nb.agent_os.values import ExecResult, Isolation, IsolationKind, IsolationMode, NetworkMode
 from agentq_nb.agent_os.workspace import FileName, Workspace, root_folder
 
 if TYPE_CHECKING:
@@ -35,9 +42,12 @@ class Machine(Actor, action_timeout=None):
     _agents: ClassVar[Mapping[str, Agent]] = {}
     _isolation_mode: ClassVar[IsolationMode] = "auto"
     _permits: ClassVar[Permits] = Permits("allow")
+    _network_wanted: ClassVar[NetworkMode | None] = None
+    _hosts: ClassVar[tuple[Named, ...]] = ()
     _parent: ClassVar[Path | None] = None
     _allowance: ClassVar[Allowance] = ALL
     _tools: ClassVar[Mapping[str, HostTool]] = {}
+    _own_network: VmNetwork | None = None
     _warned = False
 
     @classmethod
@@ -51,7 +61,7 @@ class Machine(Actor, action_timeout=None):
 
     @functools.cached_property
     def _tool_server(self) -> ToolServer:
-        return ToolServer()
+        return ToolServer(self._tool_listener)
 
     @functools.cached_property
     def _workspace(self) -> Workspace:
@@ -62,9 +72,15 @@ class Machine(Actor, action_timeout=None):
         return Processes(self, self._sessions.redactor)
 
     async def _exec(
-        self, command: str | Sequence[str], timeout: float | None, cwd: FileName, environment: Mapping[str, str]
+        self,
+        command: str | Sequence[str],
+        timeout: float | None,
+        cwd: FileName,
+        environment: Mapping[str, str],
+        told: Callable[[str], None] | None = None,
     ) -> ExecResult:
-        return await self._processes.run(await self._job(command, cwd, environment), command, timeout)
+        prepared, connection = await self._job(command, cwd, environment, told=told)
+        return await self._processes.run(prepared, connection, command, timeout)
 
     async def _job(
         self,
@@ -73,11 +89,74 @@ class Machine(Actor, action_timeout=None):
         environment: Mapping[str, str],
         programs: Sequence[str] = (),
         readable: Sequence[str] = (),
-    ) -> Job:
+        told: Callable[[str], None] | None = None,
+        urls: Sequence[str] = (),
+    ) -> tuple[Job, Connection]:
+        """All that is needed to start a command. The connection is to be closed when the command has ended.
+
+        ``told`` is called with what the network refuses it, in the loop of this VM. The hosts of ``urls`` it may reach.
+        """
         words = checked_command(command)
         directory = await self.in_thread(self._workspace.directory, cwd)
         kind = (await in_force(self._isolation_mode)).kind
-        if kind == "none" and self._isolation_mode != "off" and not self._warned:
-            self._warned = True
+        network = await self._network(kind)
+        if network is None:
+            connection = Connection()
+        else:
+            connection = await network.connect(environment, told and _in_this_loop(told), urls)
+        variables, readable = {**connection.variables, **environment}, (*readable, *connection.readable)
+        root, enters = self._workspace.root, connection.namespace
+        return job(kind, root, directory, words, variables, programs, readable, self._allowance, enters), connection
+
+    async def _isolation(self) -> Isolation:
+        found = await in_force(self._isolation_mode)
+        mode, why = await network_in_force(self._network_wanted, found.kind)
+        return promises.with_network(found, mode, why)
+
+    async def _network(self, kind: IsolationKind) -> VmNetwork | None:
+        """The VM's own network; None where it has that of the machine. Raises ``IsolationUnavailable``."""
+        mode, why = await network_in_force(self._network_wanted, kind)
+        if mode == "open":
+            self._warn(kind, why)
+            return None
+        if self._own_network is None:
+            self._own_network = VmNetwork(mode, self._hosts)
+        return self._own_network
+
+    def _warn(self, kind: IsolationKind, why: str) -> None:
+        """Say once what a VM lacks though nobody asked for that."""
+        if self._warned or self._isolation_mode == "off":
+            return
+        self._warned = True
+        if kind == "none":
             self.log.warning("No isolation on this machine: commands may do whatever you may. See isolation().")
-        return job(kind, self._workspace.root, directory, words, environment, programs, readable, self._allowance)
+        elif why:
+            self.log.warning(
+                f'The network is open to commands and agents of this VM, as with network="open": {why}. They reach the '
+                "notebook's own ports too. See isolation()."
+            )
+
+    async def _tool_listener(self) -> socket.socket:
+        network = await self._network((await in_force(self._isolation_mode)).kind)
+        return socket.create_server(("127.0.0.1", 0)) if network is None else await network.listener()
+
+    async def _forwarded(self, port: int) -> int:
+        """The port of this machine that leads to one of the VM's loopback."""
+        network = await self._network((await in_force(self._isolation_mode)).kind)
+        return port if network is None else await network.forward(port)
+
+    async def _leave_network(self) -> None:
+        """End the VM's own network, if it has one."""
+        if self._own_network is not None:
+            await self._own_network.aclose()
+
+
+def _in_this_loop(told: Callable[[str], None]) -> Callable[[str], None]:
+    """``told`` for another thread."""
+    loop = asyncio.get_running_loop()
+
+    def call(sentence: str) -> None:
+        with suppress(RuntimeError):  # the loop has ended: nobody is left to be told
+            loop.call_soon_threadsafe(told, sentence)
+
+    return call

@@ -7,6 +7,7 @@ import fcntl
 import json
 import socket
 import termios
+from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
@@ -14,7 +15,7 @@ import anyio
 
 from agentq_nb.agent_os import leftovers
 from agentq_nb.agent_os.launcher import remove_tree
-from agentq_nb.agent_os.process import GRACE, Job, launcher_words, mark_of, whole
+from agentq_nb.agent_os.process import GRACE, Job, launcher_words, mark_of, to_the_end, whole
 
 _LONGEST_LINE = 64 * 1024 * 1024  # bytes of one line of stdout
 _KEPT = 8192  # bytes of stderr
@@ -24,7 +25,13 @@ _SHOWN = 12  # lines of them
 class OpenProcess:
     """What :func:`open_process` returns."""
 
-    def __init__(self, process: asyncio.subprocess.Process, input: asyncio.StreamWriter, job: Job) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        input: asyncio.StreamWriter,
+        job: Job,
+        ended: Callable[[], None],
+    ) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         self.input = input
@@ -34,6 +41,7 @@ class OpenProcess:
         self._transport = cast(asyncio.SubprocessTransport, vars(process)["_transport"])
         self._loop = asyncio.get_running_loop()
         self._temporary = job["temporary"]
+        self._ended = ended
         self._errors = b""
         watching = leftovers.launcher_ended(process, mark_of(job))
         self._watching = asyncio.create_task(watching, name="agentq launcher")
@@ -70,20 +78,23 @@ class OpenProcess:
 
     async def aclose(self) -> None:
         """End it with all it started: asked to, and killed two seconds later."""
-        with anyio.CancelScope(shield=True):
-            self.input.close()
-            if self._process.returncode is None:
-                with suppress(ProcessLookupError):
-                    self._process.terminate()
-                if await self.wait(GRACE * 2 + 1) is None:
-                    self._process.kill()
-            await asyncio.wait({self._watching})
-            self._draining.cancel()
-            await asyncio.wait({self._draining})
-            # The launcher removes it; only if it was killed itself is there something left to do.
-            if self._temporary:
-                with suppress(OSError):
-                    remove_tree(self._temporary)
+        await to_the_end(self._close())
+
+    async def _close(self) -> None:
+        self.input.close()
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.terminate()
+            if await self.wait(GRACE * 2 + 1) is None:
+                self._process.kill()
+        await asyncio.wait({self._watching})
+        self._draining.cancel()
+        await asyncio.wait({self._draining})
+        # The launcher removes it; only if it was killed itself is there something left to do.
+        if self._temporary:
+            with suppress(OSError):
+                remove_tree(self._temporary)
+        self._ended()
 
     def abandon(self) -> None:
         """Ask it to end and wait for nothing: for when its event loop has ended. The launcher sees to the rest."""
@@ -93,18 +104,22 @@ class OpenProcess:
             # A transport that is still open closes itself when it is collected; what that raises would be printed.
             with suppress(RuntimeError):
                 self._transport.close()
+        self._ended()
 
     async def _drain(self, errors: asyncio.StreamReader) -> None:
         while data := await errors.read(65536):
             self._errors = (self._errors + data)[-_KEPT:]
 
 
-async def open_process(job: Job) -> OpenProcess:
-    """Start a job through the launcher, which ends it when we die. Raises ``OSError`` when that cannot be done."""
-    return await whole(_open(job), OpenProcess.aclose)
+async def open_process(job: Job, ended: Callable[[], None] = lambda: None) -> OpenProcess:
+    """Start a job through the launcher, which ends it when we die. Raises ``OSError`` when that cannot be done.
+
+    ``ended`` is called when it is closed or abandoned, not when this raises.
+    """
+    return await whole(_open(job, ended), OpenProcess.aclose)
 
 
-async def _open(job: Job) -> OpenProcess:
+async def _open(job: Job, ended: Callable[[], None]) -> OpenProcess:
     ours, theirs = socket.socketpair()
     with theirs:
         process = await asyncio.create_subprocess_exec(
@@ -115,7 +130,7 @@ async def _open(job: Job) -> OpenProcess:
             env={},
             cwd="/",
             start_new_session=True,
-            pass_fds=[theirs.fileno()],
+            pass_fds=[theirs.fileno(), *(job["network"] or ())],
             limit=_LONGEST_LINE,
         )
         _, writer = await asyncio.open_connection(sock=ours)
@@ -124,4 +139,4 @@ async def _open(job: Job) -> OpenProcess:
             process.stdin.write(json.dumps({**job, "grace": GRACE, "input": theirs.fileno()}).encode())
             await process.stdin.drain()
         process.stdin.close()
-    return OpenProcess(process, writer, job)
+    return OpenProcess(process, writer, job, ended)

@@ -58,6 +58,8 @@ class Job(TypedDict):
     bubblewrap: Bubblewrap | None
     landlock: Landlock | None
     limits: Limits | None
+    network: tuple[int, int] | None
+    """Inherited file descriptors of the user namespace and the network namespace to enter; None: those of this process."""
     input: int | None
     """An inherited file descriptor that becomes the command's stdin; None gives it an empty one."""
 
@@ -159,6 +161,19 @@ async def whole(
         raise
 
 
+async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await ``work`` to its end, also when cancelled meanwhile, as anyio does it or as asyncio does it."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):
+            while not task.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({task})
+        raise
+
+
 def launcher_words() -> list[str]:
     """How ``launcher.py`` is started by this process."""
     return [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid())]
@@ -170,7 +185,8 @@ def mark_of(job: Job) -> str:
 
 
 async def _launch(job: Job) -> Process:
-    process = await anyio.open_process(launcher_words(), env={}, cwd="/", start_new_session=True)
+    files = job["network"] or ()
+    process = await anyio.open_process(launcher_words(), env={}, cwd="/", start_new_session=True, pass_fds=files)
     assert process.stdin is not None
     with suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError):  # its exit code will tell
         await process.stdin.send(json.dumps({**job, "grace": GRACE}).encode())

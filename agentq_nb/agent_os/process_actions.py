@@ -6,10 +6,10 @@ from collections.abc import Collection, Sequence
 
 from agentq_nb.actor import action
 from agentq_nb.agent_os.arguments import checked_environment, checked_public, checked_timeout
-from agentq_nb.agent_os.isolation import in_force
 from agentq_nb.agent_os.machine import Environment, Machine
-from agentq_nb.agent_os.values import ExecResult, Isolation, OutputSoFar, ProcessInfo
+from agentq_nb.agent_os.values import ExecResult, Forward, Isolation, OutputSoFar, ProcessInfo
 from agentq_nb.agent_os.workspace import FileName
+from agentq_nb.errors import ValidationFailed
 
 
 class ProcessActions(Machine, action_timeout=None):
@@ -30,7 +30,8 @@ class ProcessActions(Machine, action_timeout=None):
         started; what it leaves running when it ends by itself is ended too. Output is kept up to 1 MB each for stdout
         and stderr, first and last half. Values of ``env`` are redacted in it, as are those of the VM's sessions,
         if they have 8 characters or more and are not named in ``public_env``. While it runs its output is told by the
-        event ``process_output``, and it can be listed and killed.
+        event ``process_output``, and it can be listed and killed. What the VM's network did not let it reach is told in
+        ``refused``.
         """
         environment = self._environment(env, public_env)
         return await self.keep_awake(self._exec(command, checked_timeout(timeout), cwd, environment))
@@ -51,7 +52,8 @@ class ProcessActions(Machine, action_timeout=None):
         destroyed, and when the host stops or the kernel dies. A VM does not go to sleep by itself while one runs.
         """
         environment = self._environment(env, public_env)
-        return await self._processes.spawn(await self._job(command, cwd, environment), command)
+        prepared, connection = await self._job(command, cwd, environment)
+        return await self._processes.spawn(prepared, connection, command)
 
     @action(while_ending=True)
     async def kill(self, process_id: str) -> ProcessInfo:
@@ -74,10 +76,21 @@ class ProcessActions(Machine, action_timeout=None):
         """
         return self._processes.output(process_id)
 
+    @action
+    async def forward(self, port: int) -> Forward:
+        """Let a port on which a process of the VM listens be reached on this machine, to look at a development server.
+
+        Everything on this machine can connect there, until the VM goes to sleep. Under ``network="open"`` it is the same
+        port. Nothing needs to listen yet.
+        """
+        if not 0 < port < 65536:
+            raise ValidationFailed(f"A port is a number from 1 to 65535, not {port!r:.100}.")
+        return Forward(port, f"http://127.0.0.1:{await self._forwarded(port)}")
+
     @action(while_ending=True)
     async def isolation(self) -> Isolation:
         """What stands between this VM's processes and the machine, and what does not."""
-        return await in_force(self._isolation_mode)
+        return await self._isolation()
 
     def _environment(self, env: Environment, public_env: Collection[str]) -> dict[str, str]:
         """The variables of a command; their values are secrets from now on."""

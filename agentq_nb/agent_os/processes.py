@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 import anyio
 
 from agentq_nb.actor import Actor
+from agentq_nb.agent_os.network.vm_network import Connection
 from agentq_nb.agent_os.output import Output
 from agentq_nb.agent_os.output_events import OutputEvents
 from agentq_nb.agent_os.process import LARGEST_OUTPUT, Execution, Job
@@ -32,6 +33,7 @@ class _Process:
     info: ProcessInfo
     execution: Execution
     events: OutputEvents
+    connection: Connection
     ended: anyio.Event = field(default_factory=anyio.Event)
 
 
@@ -45,13 +47,15 @@ class Processes:
         self._ended: deque[_Process] = deque(maxlen=MOST_ENDED)
         self._looking_after: set[asyncio.Task[None]] = set()
 
-    async def run(self, job: Job, command: str | Sequence[str], timeout: float | None) -> ExecResult:
-        """Run a command to its end; it is known as long as it runs."""
-        return await self._attend(await self._start(job, command), timeout)
+    async def run(
+        self, job: Job, connection: Connection, command: str | Sequence[str], timeout: float | None
+    ) -> ExecResult:
+        """Run a command to its end; it is known as long as it runs. Its connection is closed then."""
+        return await self._attend(await self._start(job, connection, command), timeout)
 
-    async def spawn(self, job: Job, command: str | Sequence[str]) -> ProcessInfo:
+    async def spawn(self, job: Job, connection: Connection, command: str | Sequence[str]) -> ProcessInfo:
         """Start a command that goes on by itself: until it ends, is killed, or the VM is asked to end."""
-        process = await self._start(job, command)
+        process = await self._start(job, connection, command)
         # A context of its own: this goes on after the call that started it.
         task = asyncio.get_running_loop().create_task(
             self._vm.keep_awake(self._look_after(process)),
@@ -81,7 +85,8 @@ class Processes:
 
     def all(self) -> list[ProcessInfo]:
         """Those that run and the last ones that ended, in the order in which they were started."""
-        return sorted((process.info for process in self._known()), key=lambda info: (info.started_at, info.process_id))
+        infos = (replace(process.info, refused=process.connection.refused) for process in self._known())
+        return sorted(infos, key=lambda info: (info.started_at, info.process_id))
 
     def output(self, process_id: str) -> OutputSoFar:
         """What a process has written by now."""
@@ -103,16 +108,20 @@ class Processes:
             metadata={"process_id": process_id},
         )
 
-    async def _start(self, job: Job, command: str | Sequence[str]) -> _Process:
+    async def _start(self, job: Job, connection: Connection, command: str | Sequence[str]) -> _Process:
         process_id = mint_id()
         events = OutputEvents(functools.partial(self._tell, process_id))
         outputs = (self._output(events, "stdout"), self._output(events, "stderr"))
         try:
             execution = await Execution.start(job, *outputs)
         except OSError as error:
+            connection.close()
             raise AgentError(f"The command could not be started: {error}.", code="not_started") from None
+        except BaseException:
+            connection.close()
+            raise
         info = ProcessInfo(process_id, self._shown(command), "running", datetime.now(UTC))
-        process = self._running[process_id] = _Process(info, execution, events)
+        process = self._running[process_id] = _Process(info, execution, events, connection)
         return process
 
     def _output(self, events: OutputEvents, stream: OutputStream) -> Output:
@@ -140,11 +149,16 @@ class Processes:
 
     async def _attend(self, process: _Process, timeout: float | None) -> ExecResult:
         try:
-            return await process.execution.finish(timeout)
+            result = await process.execution.finish(timeout)
+            return replace(result, refused=process.connection.refused)
         finally:
+            process.connection.close()
             process.events.flush()
             code = process.execution.exit_code
-            process.info = replace(process.info, status="ended", ended_at=datetime.now(UTC), exit_code=code)
+            refused = process.connection.refused
+            process.info = replace(
+                process.info, status="ended", ended_at=datetime.now(UTC), exit_code=code, refused=refused
+            )
             del self._running[process.info.process_id]
             process.ended.set()
             self._vm.broadcast("process_exit", process.info)

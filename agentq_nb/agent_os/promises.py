@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agentq_nb.agent_os.values import Isolation
+from agentq_nb.agent_os.values import Isolation, NetworkMode
 
 FILE_ACTIONS = (
     "files outside the workspace, from file actions (read_file and the like): no path and no link leads there"
@@ -16,9 +16,23 @@ READING = "your home folder and everything else that is not a system file: they 
 PROCESSES = "other processes: they cannot be seen or signalled, nor can their environments and memory be read"
 MEMORY_OF_OTHERS = "other processes: their environments and memory cannot be read"
 SIGNALS = "other processes: they cannot be signalled, nor reached by abstract sockets"
+KEYRING = "keys in the session keyring of the notebook's process: they cannot be read"
+COMMAND_LINES = "secrets of sessions and tools: they are in no command line, which every user of the machine may read"
 PRIVATE_TMP = "the machine's /tmp: the one inside is private and goes with the command"
 
-NETWORK = "the network: processes reach whatever this machine reaches"
+NETWORK = (
+    "the network: processes reach whatever this machine reaches and whatever listens on it, such as the notebook's kernel, "
+    "whose iopub tells what cells contain and print, Jupyter's server, other VMs' servers, and databases"
+)
+ONLY_PUBLIC_HOSTS = (
+    "this machine's ports, such as the kernel's with its iopub, private networks, and the metadata of clouds: only public "
+    "hosts are reached, and those named"
+)
+ONLY_MODELS = "the network: only the hosts of the agents' language models are reached, and those named"
+ONLY_TOOLS = "the network: only the notebook's tools are reached"
+NO_ABSTRACT_SOCKETS = "local services that listen on an abstract socket: they cannot be reached"
+TO_PUBLIC_HOSTS = "what processes can read: they may send it to every public host and to those named"
+TO_MODELS = "what processes can read: they may send it to the hosts of the agents' language models and those named"
 ABSTRACT_SOCKETS = "local services that listen on an abstract socket"
 SOCKET_FILES = "local services that listen on a socket file, such as Docker's"
 SYSTEM_FILES = "reading system files: /usr, /etc, /opt and the Python that runs the notebook"
@@ -36,17 +50,26 @@ IN_THE_KERNEL = "agents made with agents.function run inside the kernel, with al
 
 _TRUNCATING_SINCE, _SIGNALS_SINCE = 3, 6  # versions of Landlock
 
+_NOT_OVER_A_PROXY = (
+    "git over ssh (git over https works)",
+    "databases and all else that does not go through an HTTP proxy by itself",
+    "UDP, also for looking names up: only the proxy does that",
+)
+_NO_PACKAGES = "npm, pip, git and whatever else needs the Internet, unless its hosts are named"
+
 NONE = Isolation(
-    "none", protects=(FILE_ACTIONS, GIVEN_ENVIRONMENT), does_not_protect=(ANYTHING, RESOURCES, IN_THE_KERNEL)
+    "none",
+    protects=(FILE_ACTIONS, GIVEN_ENVIRONMENT, KEYRING, COMMAND_LINES),
+    does_not_protect=(ANYTHING, RESOURCES, IN_THE_KERNEL),
 )
 BUBBLEWRAP = Isolation(
     "bubblewrap",
-    protects=(FILE_ACTIONS, GIVEN_ENVIRONMENT, WRITING, SEEING, PROCESSES, PRIVATE_TMP),
+    protects=(FILE_ACTIONS, GIVEN_ENVIRONMENT, KEYRING, COMMAND_LINES, WRITING, SEEING, PROCESSES, PRIVATE_TMP),
     does_not_protect=(NETWORK, ABSTRACT_SOCKETS, SYSTEM_FILES, RESOURCES, IN_THE_KERNEL),
 )
 _LANDLOCK = Isolation(
     "landlock",
-    protects=(FILE_ACTIONS, GIVEN_ENVIRONMENT, WRITING, READING, MEMORY_OF_OTHERS),
+    protects=(FILE_ACTIONS, GIVEN_ENVIRONMENT, KEYRING, COMMAND_LINES, WRITING, READING, MEMORY_OF_OTHERS),
     does_not_protect=(NETWORK, SOCKET_FILES, SYSTEM_FILES, PROCESS_LIST, ATTRIBUTES, RESOURCES, IN_THE_KERNEL),
 )
 
@@ -58,3 +81,22 @@ def landlock(version: int) -> Isolation:
     less += [] if version >= _SIGNALS_SINCE else [SIGNALS_ON_OLD_LINUX]
     protects, does_not_protect = (*_LANDLOCK.protects, *more), (*less, *_LANDLOCK.does_not_protect)
     return replace(_LANDLOCK, protects=protects, does_not_protect=does_not_protect)
+
+
+def with_network(found: Isolation, mode: NetworkMode, why: str) -> Isolation:
+    """The same with what its network adds; ``why`` it is open though nobody asked for that."""
+    if mode == "open":
+        return replace(found, refused={**found.refused, 'network="web"': why} if why else found.refused)
+    kept_out, let_out, breaks = {
+        "web": (ONLY_PUBLIC_HOSTS, (TO_PUBLIC_HOSTS,), _NOT_OVER_A_PROXY),
+        "llm": (ONLY_MODELS, (TO_MODELS,), (_NO_PACKAGES, *_NOT_OVER_A_PROXY)),
+        "none": (ONLY_TOOLS, (), ("language models of agents, packages, git: there is no network",)),
+    }[mode]
+    holes = (NETWORK, ABSTRACT_SOCKETS)
+    return replace(
+        found,
+        protects=(*found.protects, kept_out, NO_ABSTRACT_SOCKETS),
+        does_not_protect=(*(one for one in found.does_not_protect if one not in holes), *let_out),
+        network=mode,
+        breaks=breaks,
+    )

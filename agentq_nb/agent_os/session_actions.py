@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeAlias
 
 import anyio
@@ -161,6 +162,11 @@ class SessionActions(PermissionActions, action_timeout=None):
 
     # --- inside ---
 
+    @functools.cached_property
+    def _telling(self) -> set[asyncio.Task[None]]:
+        """What is on its way into transcripts."""
+        return set()
+
     def _agent(self, name: str) -> Agent:
         if name not in self._agents:
             has = f"It has: {', '.join(self._agents)}." if self._agents else "It has none."
@@ -266,7 +272,18 @@ class SessionActions(PermissionActions, action_timeout=None):
     async def _session_exec(
         self, session: Session, command: str | Sequence[str], timeout: float | None = None
     ) -> ExecResult:
-        return await self._exec(command, checked_timeout(timeout), session.info.cwd, session.environment)
+        told = self._refusals_into(session)
+        return await self._exec(command, checked_timeout(timeout), session.info.cwd, session.environment, told)
+
+    def _refusals_into(self, session: Session) -> Callable[[str], None]:
+        """What takes down in a session's transcript what the network refused."""
+
+        def told(sentence: str) -> None:
+            task = asyncio.create_task(session.transcript.write("note", sentence, {"refused": True}))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+        return told
 
     async def _session_open(
         self,
@@ -277,11 +294,17 @@ class SessionActions(PermissionActions, action_timeout=None):
         readable: Sequence[str] = (),
     ) -> OpenProcess:
         environment = {**env, **session.environment}
-        prepared = await self._job(command, session.info.cwd, environment, programs, readable)
+        told = self._refusals_into(session)
+        urls = [server["url"] for server in session.mcp_servers if "url" in server]
+        prepared, connection = await self._job(command, session.info.cwd, environment, programs, readable, told, urls)
         try:
-            return await open_process(prepared)
+            return await open_process(prepared, connection.close)
         except OSError as error:
+            connection.close()
             raise AgentError(f"Its process could not be started: {error}.", code="not_started") from None
+        except BaseException:
+            connection.close()
+            raise
 
 
 def _given(mode: str | None, model: str | None) -> dict[ChoiceKind, str]:

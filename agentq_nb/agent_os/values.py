@@ -16,6 +16,7 @@ ChoiceKind: TypeAlias = Literal["mode", "model"]
 FileKind: TypeAlias = Literal["file", "directory", "link", "other"]
 IsolationKind: TypeAlias = Literal["bubblewrap", "landlock", "none"]
 IsolationMode: TypeAlias = Literal["auto", "required", "off"]
+NetworkMode: TypeAlias = Literal["open", "web", "llm", "none"]
 McpServer: TypeAlias = Mapping[str, Any]
 """An MCP server as ACP describes it: ``name`` with ``url`` and ``headers``, or with ``command``, ``args`` and ``env``."""
 OutputStream: TypeAlias = Literal["stdout", "stderr"]
@@ -61,6 +62,8 @@ class ExecResult:
     timed_out: bool = False
     truncated: bool = False
     """Whether the middle of the output was left out; its place is marked in the text."""
+    refused: tuple[str, ...] = ()
+    """What the VM's network did not let it reach, and why; each says how to allow it."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class ProcessInfo:
     ended_at: datetime | None = None
     exit_code: int | None = None
     """128 + the signal's number when a signal ended it, as in a shell."""
+    refused: tuple[str, ...] = ()
+    """What the VM's network did not let it reach, as in :class:`ExecResult`."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +101,26 @@ class OutputSoFar:
 
 
 @dataclass(frozen=True)
+class Forward:
+    """A port inside a VM that can be reached from this machine."""
+
+    port: int
+    """Of the VM's loopback."""
+    url: str
+    """Where it is on this machine, as a browser writes it."""
+
+
+@dataclass(frozen=True)
 class Isolation:
     """What stands between a VM's processes and the rest of the machine."""
 
     kind: IsolationKind
     protects: tuple[str, ...]
     does_not_protect: tuple[str, ...]
+    network: NetworkMode = "open"
+    """What they reach: see :func:`agentq_nb.agent_os.agent_os`."""
+    breaks: tuple[str, ...] = ()
+    """What does not work under this network though it does harm to nobody."""
     refused: Mapping[str, str] = field(default_factory=dict[str, str])
     """The stronger kinds that were tried, and why each cannot be had here."""
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from agentq_nb.actor import action
+from agentq_nb.agent_os.agents.acp_agent import AcpAgent
 from agentq_nb.agent_os.agents.agent import Agent
 from agentq_nb.agent_os.allowance import Allowance
 from agentq_nb.agent_os.file_actions import FileActions
-from agentq_nb.agent_os.isolation import in_force
 from agentq_nb.agent_os.leftovers import look_once
+from agentq_nb.agent_os.network.policy import Named
+from agentq_nb.agent_os.network.variables import named_in
 from agentq_nb.agent_os.permissions import PERMISSION_TIMEOUT, Permissions, Permits
 from agentq_nb.agent_os.process_actions import ProcessActions
 from agentq_nb.agent_os.remembered import forget
 from agentq_nb.agent_os.session_actions import SessionActions
-from agentq_nb.agent_os.values import IsolationMode, SessionEvent
+from agentq_nb.agent_os.values import IsolationMode, NetworkMode, SessionEvent
 from agentq_nb.threads import to_its_end
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ def agent_os(
     processes: int | None = None,
     memory: int | None = None,
     disk: int | None = None,
+    network: NetworkMode | None = None,
+    hosts: Sequence[str] = (),
 ) -> type[VM]:
     """A new actor class whose actors are VMs: each has a folder, runs commands, and talks to ``agents``.
 
@@ -45,6 +49,15 @@ def agent_os(
     for ``respond_permission``. After ``permission_timeout`` seconds (None: no limit) without an answer of the user, or of
     the function, it is no, as it is when the prompt or the VM ends first. Files and transcripts
     survive a restart; processes, requests that wait, and the values of ``env`` do not.
+
+    ``network``: what processes reach. ``"web"``: every public host, never this machine's own ports (the kernel's among
+    them), private networks or a cloud's metadata. ``"llm"``: only the hosts of the agents' language models. ``"none"``:
+    only the ``tools``. ``"open"``: whatever this machine reaches. The default is ``"web"`` where bubblewrap can give a
+    network of its own, else ``"open"``, with a warning. ``hosts`` are reached too, wherever they are, under ``"web"`` and
+    ``"llm"``: ``"example.org"``, ``"*.example.org"``, ``"10.0.0.5:8000"``, or a URL such as that of a local model,
+    ``"http://localhost:11434"``, which appears inside at the same address. So are those that base URLs and package indexes
+    name in variables of ``env``, of this process, and in this machine's settings of pip, npm and git. What is
+    refused is told in the session's transcript and in the result of the command, with what would allow it.
 
     ``tools`` are functions of the notebook that the agents may call: name, annotations and docstring are what an agent
     is told of one. A call runs in the loop that the host runs in, with the notebook's variables: nothing else there moves
@@ -68,6 +81,7 @@ def agent_os(
         raise TypeError(f"isolation is one of {', '.join(map(repr, get_args(IsolationMode)))}, not {isolation!r}.")
 
     allowance = Allowance(processes, memory, disk)
+    named = (*_named(network, hosts, isolation), *_hosts_of(by_name.values()))
     permits = Permits(permissions, permission_timeout)
     tools_by_name = _host_tools(tools)
 
@@ -77,6 +91,8 @@ def agent_os(
         _permits = permits
         _allowance = allowance
         _tools = tools_by_name
+        _network_wanted = network
+        _hosts = named
         _parent = None if workspace is None else Path(workspace).expanduser().absolute()
 
     MadeVM.__name__ = MadeVM.__qualname__ = "VM"
@@ -87,6 +103,32 @@ def _listed(agents: Sequence[Agent]) -> Sequence[Agent]:
     if isinstance(agents, Agent) or not isinstance(agents, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
         raise TypeError(f"agents takes a list of agents, as in agents=[agents.pi], not {agents!r:.200}.")
     return agents
+
+
+def _named(network: NetworkMode | None, hosts: Sequence[str], isolation: IsolationMode) -> tuple[Named, ...]:
+    modes = get_args(NetworkMode)
+    if network is not None and network not in modes:
+        raise TypeError(f"network is one of {', '.join(map(repr, modes))}, not {network!r:.200}.")
+    if isolation == "off" and network not in (None, "open"):
+        raise TypeError(f'network="{network}" needs isolation, and isolation="off" asks for none.')
+    if isinstance(hosts, str) or not isinstance(hosts, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
+        raise TypeError(f'hosts takes a list of hosts, as in hosts=["example.org"], not {hosts!r:.200}.')
+    if hosts and network in ("open", "none"):
+        raise TypeError(
+            f'hosts are what network="web" and "llm" reach besides; network="{network}" has no use for them.'
+        )
+    try:
+        return tuple(Named.parse(host) for host in hosts)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise TypeError(f"hosts: {error}") from None
+
+
+def _hosts_of(agents: Iterable[Agent]) -> Iterator[Named]:
+    """Those of the agents' language models."""
+    for agent in agents:
+        if isinstance(agent, AcpAgent):
+            yield from map(Named.parse, agent.hosts)
+            yield from named_in(agent.environment)
 
 
 def _host_tools(tools: Iterable[Callable[..., Any]]) -> Mapping[str, HostTool]:
@@ -105,8 +147,8 @@ class VM(FileActions, ProcessActions, SessionActions, action_timeout=None):
 
     async def on_create(self, input: Any) -> None:
         """Refuse to exist where the isolation that was asked for cannot be had."""
-        if self._isolation_mode == "required":
-            await in_force(self._isolation_mode)
+        if self._isolation_mode == "required" or self._network_wanted not in (None, "open"):
+            await self._isolation()
 
     async def on_wake(self) -> None:
         """Find this VM's sessions again, and end what a kernel that was killed left running."""
@@ -116,6 +158,7 @@ class VM(FileActions, ProcessActions, SessionActions, action_timeout=None):
     async def on_sleep(self) -> None:
         """End the agents' processes. The next prompt of a session starts its agent again."""
         await self._sessions.release_all()
+        await self._leave_network()
 
     @action(while_ending=True)
     def destroy(self, files: bool = False) -> None:
@@ -130,6 +173,7 @@ class VM(FileActions, ProcessActions, SessionActions, action_timeout=None):
     async def on_destroy(self) -> None:
         """Close the sessions. The files stay where they are, unless ``destroy`` said otherwise, the transcripts in the log."""
         await self._sessions.close_all("the VM was destroyed")
+        await self._leave_network()
         if self._removes_files:
             await to_its_end(self._workspace.remove)
         forget(self.runtime.workspaces, self.actor_id)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from agentq_nb.commands.checking import of_agents, of_files, of_front_end, of_hosts, of_packages
+from agentq_nb.commands.checking import of_agents, of_files, of_front_end, of_hosts, of_kernel, of_packages
 from agentq_nb.commands.checking.check import Check
 from agentq_nb.commands.scene import Command, Scene, Where
 from agentq_nb.commands.words import flag
@@ -39,7 +39,9 @@ class Doctor(Command):
     accept_loss: bool = flag("--accept-loss", "open a damaged file without what is lost")
 
     async def run(self, scene: Scene) -> Diagnosis:
-        looks = [_packages, _front_end, _host, _file, _agents] if scene.in_kernel else [_packages, _file, _agents]
+        looks = (
+            [_packages, _front_end, _kernel, _host, _file, _agents] if scene.in_kernel else [_packages, _file, _agents]
+        )
         checks = await _opening(scene) if self.accept_loss else []
         for look in looks:
             checks += await _carefully(look, scene)
@@ -70,6 +72,10 @@ async def _packages(scene: Scene) -> list[Check]:
 
 async def _front_end(scene: Scene) -> list[Check]:
     return list(of_front_end.checks(scene.variables, scene.store()))
+
+
+async def _kernel(scene: Scene) -> list[Check]:
+    return list(of_kernel.checks())
 
 
 async def _host(scene: Scene) -> list[Check]:

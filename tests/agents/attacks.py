@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shlex
 import socket
 import subprocess
+import textwrap
+import threading
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -13,8 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import zmq
+
 from agentq_nb.agent_os import promises
 from agentq_nb.agent_os.workspace import root_folder
+from tests.unit.agent_os.test_keyring import ADD_KEY, KEYCTL
 
 MARK = "NOTEBOOK_MARK"
 """A variable that the process of the host was started with."""
@@ -37,6 +43,11 @@ class Place:
         self.in_home = Path.home() / f".agentq-attacked-{self.unique}"
         self.in_tmp = Path("/tmp") / f"agentq-attacked-{self.unique}"
         self.port = 0
+        self.iopub = 0
+        self.named = 0
+        """A port that is named in ``hosts``, where there are any."""
+        self.token = f"token-of-a-session-{self.unique}"
+        """A secret that a session was given."""
         self._exit = ExitStack()
         self._neighbour: subprocess.Popen[bytes] | None = None
 
@@ -45,6 +56,9 @@ class Place:
         for folder in (self.outside, self.root, self.other_vm):
             folder.mkdir(parents=True)
         self.port = self._listen(socket.AF_INET, ("127.0.0.1", 0)).getsockname()[1]
+        self.named = self._listen(socket.AF_INET, ("127.0.0.1", 0)).getsockname()[1]
+        self.iopub = self._publish()
+        self._keep_a_key()
         self._listen(socket.AF_UNIX, f"\0{self.unique}")
         self._listen(socket.AF_UNIX, str(self.outside / "socket"))
         return self
@@ -82,6 +96,33 @@ class Place:
         server.listen()
         return server
 
+    def _publish(self) -> int:
+        """A socket like the kernel's iopub, on which a cell's output is told again and again; its port."""
+        context = zmq.Context()
+        iopub = context.socket(zmq.PUB)
+        iopub.linger = 0
+        port: int = iopub.bind_to_random_port("tcp://127.0.0.1")
+        over = threading.Event()
+
+        def publish() -> None:
+            while not over.wait(0.02):
+                iopub.send_multipart([b"stream", f"printed-{self.unique}".encode()])
+            iopub.close()
+            context.term()
+
+        thread = threading.Thread(target=publish, daemon=True)
+        thread.start()
+        self._exit.callback(thread.join)
+        self._exit.callback(over.set)
+        return port
+
+    def _keep_a_key(self) -> None:
+        """Keep a key in the session keyring of this process, as a login keeps Kerberos tickets there."""
+        held = f"key-{self.unique}".encode()
+        library = ctypes.CDLL(None, use_errno=True)
+        library.syscall(KEYCTL, 1, None)  # a keyring of our own, so that nothing is left in that of the machine
+        library.syscall(ADD_KEY, b"user", b"agentq-attacked", held, ctypes.c_size_t(len(held)), ctypes.c_int(-3))
+
     def _clean(self) -> None:
         self.in_home.unlink(missing_ok=True)
         self.in_tmp.unlink(missing_ok=True)
@@ -107,6 +148,8 @@ class Attack:
     about: tuple[str, ...]
     command: Callable[[Place], str]
     got_through: GotThrough
+    everywhere: bool = False
+    """Whether even the notebook's own process would find nothing."""
 
 
 def shows(text: Callable[[Place], str]) -> GotThrough:
@@ -145,6 +188,49 @@ def connects(family: str, address: str) -> str:
     return f"python3 -c {shlex.quote(code)}"
 
 
+def python(code: str) -> str:
+    """A command in one line, however many the code has."""
+    return f"python3 -c {shlex.quote(f'exec({textwrap.dedent(code)!r})')}"
+
+
+def through_the_proxy(at: Place) -> str:
+    """Asks the proxy for a way to a port of this machine, or goes there itself where there is no proxy."""
+    return python(f"""
+        import os, socket, urllib.parse
+        proxy = urllib.parse.urlsplit(os.environ.get("HTTP_PROXY", ""))
+        to = (proxy.hostname, proxy.port) if proxy.hostname else ("127.0.0.1", {at.port})
+        line = socket.create_connection(to)
+        if proxy.hostname:
+            line.sendall(b"CONNECT 127.0.0.1:{at.port} HTTP/1.1\\r\\n\\r\\n")
+            assert line.recv(100).split()[1] == b"200"
+    """)
+
+
+def subscribes(at: Place) -> str:
+    """Subscribes to all that is published on a ZMQ socket, without a key and without ZMQ."""
+    return python(f"""
+        import socket
+        line = socket.create_connection(("127.0.0.1", {at.iopub}), timeout=10)
+        line.sendall(bytes([255, 0, 0, 0, 0, 0, 0, 0, 1, 127, 3, 0]) + b"NULL".ljust(20, bytes(1)) + bytes(32))
+        ready = bytes([5]) + b"READY" + bytes([11]) + b"Socket-Type" + bytes([0, 0, 0, 3]) + b"SUB"
+        line.sendall(bytes([4, len(ready)]) + ready + bytes([0, 1, 1]))
+        heard = b""
+        while b"{at.unique}" not in heard:
+            heard += line.recv(1000)
+        print(heard)
+    """)
+
+
+def reads_the_keyring(at: Place) -> str:
+    return python(f"""
+        import ctypes
+        library, held = ctypes.CDLL(None), ctypes.create_string_buffer(100)
+        found = library.syscall({KEYCTL}, 10, ctypes.c_int(-3), b"user", b"agentq-attacked", 0)
+        library.syscall({KEYCTL}, 11, found, held, ctypes.c_size_t(100))
+        print(held.value)
+    """)
+
+
 _ENVIRONMENTS_OF_ANCESTORS = (
     "process=$PPID; while [ ${process:-0} -gt 0 ]; do tr '\\0' '\\n' < /proc/$process/environ; "
     "process=$(grep PPid /proc/$process/status | tr -cd 0-9); done"
@@ -154,9 +240,38 @@ _WRITING = (promises.WRITING, promises.ANYTHING)
 _READING = (promises.SEEING, promises.READING, promises.ANYTHING)
 _MEMORY = (promises.PROCESSES, promises.MEMORY_OF_OTHERS, promises.ANYTHING)
 _SIGNALS = (promises.SIGNALS, promises.SIGNALS_ON_OLD_LINUX, promises.PROCESSES, promises.ANYTHING)
-_ABSTRACT = (promises.SIGNALS, promises.SIGNALS_ON_OLD_LINUX, promises.ABSTRACT_SOCKETS, promises.ANYTHING)
+_ABSTRACT = (
+    promises.NO_ABSTRACT_SOCKETS,
+    promises.SIGNALS,
+    promises.SIGNALS_ON_OLD_LINUX,
+    promises.ABSTRACT_SOCKETS,
+    promises.ANYTHING,
+)
+_LISTENERS = (
+    promises.ONLY_PUBLIC_HOSTS,
+    promises.ONLY_MODELS,
+    promises.ONLY_TOOLS,
+    promises.NETWORK,
+    promises.ANYTHING,
+)
 _ATTRIBUTES = (promises.ATTRIBUTES, *_WRITING)
 _TRUNCATING = (promises.TRUNCATING, *_WRITING)
+
+NETWORK_ATTACKS = [
+    Attack("secrets in command lines", (promises.COMMAND_LINES,), lambda at: "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n'",
+           shows(lambda at: at.token), everywhere=True),
+    Attack("the kernel's session keyring", (promises.KEYRING,), reads_the_keyring, shows(lambda at: f"key-{at.unique}")),
+    Attack("a listener on loopback", _LISTENERS,
+           *succeeds(lambda at: connects("AF_INET", f"('127.0.0.1', {at.port})"))),
+    Attack("a listener, through the proxy", _LISTENERS, *succeeds(through_the_proxy)),
+    Attack("send to a host that was named", (promises.TO_PUBLIC_HOSTS, promises.TO_MODELS, *_LISTENERS),
+           *succeeds(lambda at: connects("AF_INET", f"('127.0.0.1', {at.named})"))),
+    Attack("iopub without a key", _LISTENERS, subscribes, shows(lambda at: f"printed-{at.unique}")),
+    Attack("an abstract socket", _ABSTRACT, *succeeds(lambda at: connects("AF_UNIX", f"chr(0) + '{at.unique}'"))),
+    Attack("a socket file", (promises.SOCKET_FILES, *_READING),
+           *succeeds(lambda at: connects("AF_UNIX", f"'{at.outside}/socket'"))),
+]  # fmt: skip
+"""What has to do with the network, or with what is found beside it."""
 
 ATTACKS = [
     Attack("write by absolute path", _WRITING, lambda at: f"echo x > {at.new}", is_new),
@@ -211,13 +326,9 @@ ATTACKS = [
            lambda at: "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n'", shows(lambda at: f"word-{at.unique}")),
     Attack("signal the kernel", _SIGNALS, *succeeds(lambda at: f"kill -CONT {os.getpid()}")),
     Attack("kill a neighbour", _SIGNALS, lambda at: f"kill -9 {at.neighbour.pid}", was_killed),
-    Attack("the network", (promises.NETWORK, promises.ANYTHING),
-           *succeeds(lambda at: connects("AF_INET", f"('127.0.0.1', {at.port})"))),
-    Attack("an abstract socket", _ABSTRACT, *succeeds(lambda at: connects("AF_UNIX", f"chr(0) + '{at.unique}'"))),
-    Attack("a socket file", (promises.SOCKET_FILES, *_READING),
-           *succeeds(lambda at: connects("AF_UNIX", f"'{at.outside}/socket'"))),
     Attack("200 MB of memory and 20 of disk", (promises.RESOURCES,),
            *succeeds(lambda at: "python3 -c 'bytes(200 << 20)' && head -c 20000000 /dev/zero > big")),
+    *NETWORK_ATTACKS,
 ]  # fmt: skip
 """By ``exec`` and by agents."""
 

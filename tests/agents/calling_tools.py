@@ -50,7 +50,7 @@ def show_it_calls_tools(
 
     async def program(model: FakeModel) -> None:
         mode = "off" if kind == "none" else "required"
-        vm_class = agent_os(agents=[agent], isolation=mode, tools=[total, fails, endless])
+        vm_class = agent_os(agents=[agent], isolation=mode, tools=[total, fails, endless], hosts=[model.url])
         async with Machine(vm_class, folder) as vm:
             await configure(vm, model)
             session = await vm.create_session(agent.name, env=KEYS)

@@ -56,7 +56,7 @@ def show_its_command_lines(
 
     async def program(model: FakeModel, far: str) -> None:
         mode = "off" if kind == "none" else "required"
-        async with Machine(agent_os(agents=[agent], isolation=mode, tools=[look]), folder) as vm:
+        async with Machine(agent_os(agents=[agent], isolation=mode, tools=[look], hosts=[model.url]), folder) as vm:
             await configure(vm, model)
             await vm.write_file("near.py", LOCAL_SERVER)
             home = "/home/user" if kind == "bubblewrap" else str((await vm.activation()).instance._workspace.root)  # type: ignore[union-attr]

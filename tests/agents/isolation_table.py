@@ -1,6 +1,6 @@
 """``python -m tests.agents.isolation_table``: what each isolation says it keeps out, beside what it kept out.
 
-For each kind a host of its own is started, with a mark in its environment; the attacks go by file actions, ``exec``, an
+For each kind, and each network that it can give, a host of its own is started, with a mark in its environment; the attacks go by file actions, ``exec``, an
 agent over ACP, and an agent that is a Python function. A row is wrong where an attack got through that ``isolation()``
 says cannot, or the other way round, or where it says nothing about it.
 """
@@ -17,18 +17,27 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from agentq_nb import agent_os, agents
 from agentq_nb.agent_os import isolation, promises
-from agentq_nb.agent_os.values import IsolationKind
+from agentq_nb.agent_os.values import IsolationKind, NetworkMode
 from agentq_nb.errors import AgentqError
-from tests.agents.attacks import ATTACKS, CONTENT, FILE_ATTACKS, MARK, Place
+from tests.agents.attacks import ATTACKS, CONTENT, FILE_ATTACKS, MARK, NETWORK_ATTACKS, Attack, Place
 from tests.agents.test_acp_faults import stub
 from tests.unit.agent_os.machine import Machine
 
 PROJECT = Path(__file__).resolve().parents[2]
 KEY = ("attacked",)
+
+COLUMNS: list[tuple[IsolationKind, NetworkMode]] = [
+    ("none", "open"),
+    ("landlock", "open"),
+    ("bubblewrap", "open"),
+    ("bubblewrap", "web"),
+    ("bubblewrap", "llm"),
+    ("bubblewrap", "none"),
+]
 
 Run = Callable[[str], Awaitable[str]]
 """Runs a shell command by one of the routes; what it printed."""
@@ -39,6 +48,7 @@ class Row:
     """One attack by one route: the sentence that speaks of it, and what happened."""
 
     kind: str
+    network: str
     route: str
     attack: str
     sentence: str | None
@@ -56,7 +66,7 @@ def compare(told: Any, route: str, attack: str, about: Sequence[str], got_throug
     said = [sentence for sentence in about if sentence in (*told.protects, *told.does_not_protect)]
     sentence = said[0] if said else None
     promised = None if sentence is None else sentence in told.protects
-    return Row(told.kind, route, attack, sentence, promised, not got_through)
+    return Row(told.kind, told.network, route, attack, sentence, promised, not got_through)
 
 
 async def attacked_by_files(vm: Machine, at: Place, told: Any) -> list[Row]:
@@ -92,12 +102,17 @@ async def attacked_by_swapping(vm: Machine, at: Place, told: Any) -> Row:
 
 async def attacked_by(route: str, run: Run, at: Place, told: Any) -> list[Row]:
     rows: list[Row] = []
-    for attack in ATTACKS:
+    for attack in attacks_under(told.network):
         at.reset()
         output = await run(attack.command(at))
-        about = [promises.IN_THE_KERNEL] if route == "function" else attack.about
+        about = [promises.IN_THE_KERNEL] if route == "function" and not attack.everywhere else attack.about
         rows.append(compare(told, route, attack.name, about, attack.got_through(at, output)))
     return rows
+
+
+def attacks_under(network: NetworkMode) -> list[Attack]:
+    """All of them once; with a network of its own only those for which that makes a difference."""
+    return ATTACKS if network == "open" else NETWORK_ATTACKS
 
 
 async def in_the_kernel(session: Any, prompt: str) -> str:
@@ -108,11 +123,11 @@ async def in_the_kernel(session: Any, prompt: str) -> str:
 
 
 @asynccontextmanager
-async def routes(vm: Machine) -> AsyncIterator[dict[str, Run]]:
+async def routes(vm: Machine, at: Place) -> AsyncIterator[dict[str, Run]]:
     """Every way in which a command gets into the VM."""
 
     async def by_exec(command: str) -> str:
-        return (await vm.exec(command, timeout=30)).stdout
+        return (await vm.exec(command, timeout=30, env={"TOKEN_OF_A_COMMAND": at.token})).stdout
 
     def by(session_id: str, verb: str) -> Run:
         async def prompt(command: str) -> str:
@@ -120,7 +135,8 @@ async def routes(vm: Machine) -> AsyncIterator[dict[str, Run]]:
 
         return prompt
 
-    stub_session, function_session = [await vm.create_session(name) for name in ("stub", "in_the_kernel")]
+    env = {"TOKEN_OF_A_SESSION": at.token}
+    stub_session, function_session = [await vm.create_session(name, env=env) for name in ("stub", "in_the_kernel")]
     yield {
         "exec": by_exec,
         "agent": by(stub_session.session_id, "run "),
@@ -128,27 +144,32 @@ async def routes(vm: Machine) -> AsyncIterator[dict[str, Run]]:
     }
 
 
-async def attack(kind: IsolationKind) -> list[Row]:
-    """All attacks under one kind, in this process."""
+async def attack(kind: IsolationKind, network: NetworkMode) -> list[Row]:
+    """All attacks under one kind and network, in this process."""
     if kind == "landlock":
         isolation._tried["bubblewrap"] = "not in this table"
     mode = "off" if kind == "none" else "required"
-    cls = agent_os(agents=[stub(), agents.function(in_the_kernel)], isolation=mode)
     with tempfile.TemporaryDirectory(dir=Path.home()) as name, Place(Path(name), KEY) as at:
-        async with Machine(cls, Path(name), KEY) as vm, routes(vm) as ways:
+        hosts = [f"127.0.0.1:{at.named}"] if network in ("web", "llm") else []
+        both = [stub(), agents.function(in_the_kernel)]
+        cls = agent_os(agents=both, isolation=mode, network=network, hosts=hosts)
+        async with Machine(cls, Path(name), KEY) as vm, routes(vm, at) as ways:
             told = await vm.isolation()
-            rows = await attacked_by_files(vm, at, told)
+            rows = await attacked_by_files(vm, at, told) if network == "open" else []
             for route, run in ways.items():
                 rows += await attacked_by(route, run, at, told)
             spoken = {row.sentence for row in rows}
-            for sentence in (*told.protects, *told.does_not_protect):
+            said = {*told.protects, *told.does_not_protect}
+            if network != "open":
+                said -= {*promises.BUBBLEWRAP.protects, *promises.BUBBLEWRAP.does_not_protect}
+            for sentence in said:
                 assert sentence in spoken, f"No attack tries whether this is true: {sentence}"
     return rows
 
 
-def tried(kind: IsolationKind) -> list[Row]:
+def tried(kind: IsolationKind, network: NetworkMode = "open") -> list[Row]:
     """The same in a process that was started with a mark in its environment."""
-    words = [sys.executable, "-m", "tests.agents.isolation_table", kind]
+    words = [sys.executable, "-m", "tests.agents.isolation_table", kind, network]
     environment = os.environ | {MARK: f"mark-{os.urandom(8).hex()}"}
     ran = subprocess.run(words, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
     if ran.returncode:
@@ -157,15 +178,18 @@ def tried(kind: IsolationKind) -> list[Row]:
 
 
 def render(rows: Sequence[Row]) -> str:
-    """A line for each attack by each route, a column for each kind; ``!`` marks what is not as it was said."""
-    kinds = list(dict.fromkeys(row.kind for row in rows))
-    found = {(row.route, row.attack, row.kind): row for row in rows}
+    """A line for each attack by each route, a column for each kind and network; ``!`` marks what is not as it was said."""
+    columns = list(dict.fromkeys((row.kind, row.network) for row in rows))
+    found = {(row.route, row.attack, (row.kind, row.network)): row for row in rows}
     attacks = list(dict.fromkeys((row.route, row.attack) for row in rows))
-    lines = [f"{'by':9}{'attack':36}" + "".join(f"{kind:14}" for kind in kinds)]
+    lines = [
+        f"{'by':9}{'attack':36}" + "".join(f"{kind:14}" for kind, _ in columns).rstrip(),
+        f"{'':9}{'network=':36}" + "".join(f"{network:14}" for _, network in columns).rstrip(),
+    ]
     for route, attack in attacks:
-        cells = [found[route, attack, kind] for kind in kinds]
-        words = ["kept out" if row.kept_out else "gets through" for row in cells]
-        marks = ["" if row.true else " !" for row in cells]
+        cells = [found.get((route, attack, column)) for column in columns]
+        words = ["" if row is None else "kept out" if row.kept_out else "gets through" for row in cells]
+        marks = ["" if row is None or row.true else " !" for row in cells]
         lines.append(
             f"{route:9}{attack:36}" + "".join(f"{w + m:14}" for w, m in zip(words, marks, strict=True)).rstrip()
         )
@@ -174,9 +198,9 @@ def render(rows: Sequence[Row]) -> str:
 
 def main(words: Sequence[str]) -> int:
     if words:
-        print(json.dumps([asdict(row) for row in asyncio.run(attack(words[0]))]))  # type: ignore[arg-type]
+        print(json.dumps([asdict(row) for row in asyncio.run(attack(*words))]))  # type: ignore[arg-type]
         return 0
-    rows = [row for kind in reversed(get_args(IsolationKind)) for row in tried(kind)]
+    rows = [row for kind, network in COLUMNS for row in tried(kind, network)]
     print(render(rows))
     wrong = [row for row in rows if not row.true]
     print(f"\n{len(rows)} attacks, {len(wrong)} of them not as isolation() says")

@@ -40,7 +40,7 @@ class Model:
 
 async def program():
     name = sys.argv[2]
-    async with Machine(agent_os(agents=[getattr(agents, name)]), Path(sys.argv[1])) as vm:
+    async with Machine(agent_os(agents=[getattr(agents, name)], hosts=[Model.url]), Path(sys.argv[1])) as vm:
         await configure(vm, Model)
         session = await vm.create_session(name, env=KEYS | json.loads(sys.argv[3]))
         await vm.send_prompt(session.session_id, "@run tail -f /dev/null")
@@ -112,7 +112,7 @@ def show_from_start_to_end(
 
     async def program(model: FakeModel) -> None:
         mode = "off" if kind == "none" else "required"
-        async with Machine(agent_os(agents=[agent], isolation=mode), folder) as vm:
+        async with Machine(agent_os(agents=[agent], isolation=mode, hosts=[model.url]), folder) as vm:
             assert (await vm.isolation()).kind == kind
             await configure(vm, model)
             session = await vm.create_session(agent.name, env=KEYS | mark)
@@ -154,7 +154,7 @@ def show_an_error_of_the_model(agent: AcpAgent, status: int, folder: Path) -> No
     """The prompt fails with what the model said, even where the agent hides it; the next one is answered."""
 
     async def program(model: FakeModel) -> None:
-        async with Machine(agent_os(agents=[agent]), folder) as vm:
+        async with Machine(agent_os(agents=[agent], hosts=[model.url]), folder) as vm:
             await configure(vm, model)
             env = KEYS | {"CLAUDE_CODE_MAX_RETRIES": "0"}
             session = await vm.create_session(agent.name, env=env, public_env=["CLAUDE_CODE_MAX_RETRIES"])
@@ -173,7 +173,7 @@ def show_it_goes_on_after_a_restart(agent: AcpAgent, folder: Path) -> str | None
     resumed: list[str | None] = []
 
     async def program(model: FakeModel) -> None:
-        async with Machine(agent_os(agents=[agent]), folder) as vm:
+        async with Machine(agent_os(agents=[agent], hosts=[model.url]), folder) as vm:
             await configure(vm, model)
             session = await vm.create_session(agent.name, env=KEYS, keep=True)
             await vm.send_prompt(session.session_id, "@run true\n@say the first answer")
@@ -200,7 +200,7 @@ def show_the_chosen_model(agent: AcpAgent, wanted: str, folder: Path) -> None:
     """It tells which models it has, and asks the one that was chosen, in a later process too."""
 
     async def program(model: FakeModel) -> None:
-        async with Machine(agent_os(agents=[agent]), folder) as vm:
+        async with Machine(agent_os(agents=[agent], hosts=[model.url]), folder) as vm:
             await configure(vm, model)
             session = await vm.create_session(agent.name, env=KEYS)
             assert wanted in session.models
@@ -226,7 +226,9 @@ def show_the_chosen_mode(
     """It works in the mode that was chosen: whether it ``writes`` a file where it would have to ask, and be told no."""
 
     async def program(model: FakeModel) -> None:
-        async with Machine(agent_os(agents=[agent], permissions="deny", isolation=isolation), folder) as vm:
+        async with Machine(
+            agent_os(agents=[agent], permissions="deny", isolation=isolation, hosts=[model.url]), folder
+        ) as vm:
             await configure(vm, model)
             session = await vm.create_session(agent.name, env=KEYS, mode=mode)
             assert session.mode == mode

@@ -53,7 +53,7 @@ def test_what_a_real_agent_says_is_in_its_own_turn_however_fast_the_next_follows
     need_agent(agent)
 
     async def program(model: FakeModel) -> None:
-        async with Machine(agent_os(agents=[agent]), tmp_path) as vm:
+        async with Machine(agent_os(agents=[agent], hosts=[model.url]), tmp_path) as vm:
             await configure(vm, model)
             session = await vm.create_session(agent.name, env=KEYS)
             said = [f"word{number} " * 30 + f"end{number}" for number in range(5)]
@@ -88,7 +88,7 @@ def test_program_2_with_the_real_pi(tmp_path: Path, background: bool) -> None:
                 await message.complete(Review(summary=summary))
 
     async def program(model: FakeModel) -> None:
-        use = {"reviewer": Reviewer, "vm": agent_os(agents=[agents.pi])}
+        use = {"reviewer": Reviewer, "vm": agent_os(agents=[agents.pi], hosts=[model.url])}
         async with setup(use=use, store=tmp_path / "nb.agentq.duckdb", background=background):
             client = create_client()
             vm = client.vm.get_or_create(["reviewer"])
@@ -129,7 +129,7 @@ def test_a_failed_prompt_of_pi_is_retried_as_the_queue_says(tmp_path: Path) -> N
                 await vm.send_prompt(session.session_id, message.body.prompt)
 
     async def program(model: FakeModel) -> None:
-        use = {"task_runner": TaskRunner, "vm": agent_os(agents=[agents.pi])}
+        use = {"task_runner": TaskRunner, "vm": agent_os(agents=[agents.pi], hosts=[model.url])}
         async with setup(use=use, store=tmp_path / "nb.agentq.duckdb"):
             await configure(create_client().vm.get_or_create(["task-agent"]), model)
             receipt = await create_client().task_runner.get_or_create(["main"]).send("tasks", {"prompt": "@status 401"})
@@ -146,7 +146,7 @@ def test_claude_asks_and_keeps_to_the_answer(tmp_path: Path) -> None:
     need_agent(agents.claude)
 
     async def program(model: FakeModel) -> None:
-        async with Machine(agent_os(agents=[agents.claude], permissions="deny"), tmp_path) as vm:
+        async with Machine(agent_os(agents=[agents.claude], permissions="deny", hosts=[model.url]), tmp_path) as vm:
             await configure(vm, model)
             session = await vm.create_session("claude", env={"ANTHROPIC_API_KEY": KEY})
             await vm.send_prompt(session.session_id, "@write hello.txt hello\n@say I was told no")

@@ -262,7 +262,7 @@ def test_pi_takes_no_servers_and_says_so(tmp_path: Path) -> None:
     need_agent(agents.pi)
 
     async def program(model: FakeModel) -> None:
-        async with Machine(agent_os(agents=[agents.pi]), tmp_path) as vm:
+        async with Machine(agent_os(agents=[agents.pi], hosts=[model.url]), tmp_path) as vm:
             await configure(vm, model)
             with pytest.raises(AgentError, match="'pi' takes no MCP servers"):
                 await vm.create_session("pi", env=KEYS, mcp_servers=[{"name": "files", "command": "/bin/true"}])

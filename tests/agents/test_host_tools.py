@@ -48,7 +48,7 @@ CELLS = [
         return frame.head(rows)
     """,
     """
-    registry = setup(use={"vm": agent_os(agents=[agents.claude], tools=[largest, preview])})
+    registry = setup(use={"vm": agent_os(agents=[agents.claude], tools=[largest, preview], hosts=[MODEL])})
     await registry.start()
     vm = create_client().vm.get_or_create(["looker"])
     await vm.write_file(".claude/settings.json", SETTINGS)
@@ -71,7 +71,7 @@ def test_the_real_claude_looks_at_a_variable_of_a_real_kernel(tmp_path: Path, ba
     told = "[[event.type, event.text, event.data] for event in await vm.session_events(session.session_id)]"
     with serving() as model, Kernel(tmp_path, {"AGENTQ_DB": "nb.agentq.duckdb"}, background=background) as kernel:
         settings = json.dumps({"env": {"ANTHROPIC_BASE_URL": model.url}})
-        kernel.run(f"SETTINGS, KEY, PROMPT = {settings!r}, {KEY!r}, {prompt!r}").check()
+        kernel.run(f"SETTINGS, KEY, PROMPT, MODEL = {settings!r}, {KEY!r}, {prompt!r}, {model.url!r}").check()
         for cell in CELLS:
             assert kernel.run(inspect.cleandoc(cell), timeout=120).check().stderr == ""
         assert kernel.value("result.text").endswith("seen")
@@ -102,7 +102,7 @@ def test_an_agent_that_was_started_again_has_its_tools_again(tmp_path: Path) -> 
     need_agent(agents.claude)
 
     async def program(model: FakeModel) -> None:
-        async with Machine(agent_os(agents=[agents.claude], tools=[total]), tmp_path) as vm:
+        async with Machine(agent_os(agents=[agents.claude], tools=[total], hosts=[model.url]), tmp_path) as vm:
             await configure(vm, model)
             session = await vm.create_session("claude", env=KEYS, keep=True)
             await vm.send_prompt(session.session_id, '@call total {"of": ["tea"]}\n@say one')
@@ -125,7 +125,7 @@ def test_the_token_that_an_agent_has_in_its_environment_is_told_to_nobody(
     tokens: list[str] = []
 
     async def program(model: FakeModel) -> None:
-        async with Machine(agent_os(agents=[agent], tools=[total]), tmp_path) as vm:
+        async with Machine(agent_os(agents=[agent], tools=[total], hosts=[model.url]), tmp_path) as vm:
             await configure(vm, model)
             session = await vm.create_session(agent.name, env=KEYS)
             await vm.send_prompt(session.session_id, f"@run echo ${variable} | tee token.txt\n@say it is out")
@@ -154,7 +154,9 @@ def test_claude_asks_before_it_calls_a_tool_and_keeps_to_the_answer(tmp_path: Pa
         return "deny"
 
     async def program(model: FakeModel) -> None:
-        async with Machine(agent_os(agents=[agents.claude], tools=[total], permissions=permit), tmp_path) as vm:
+        async with Machine(
+            agent_os(agents=[agents.claude], tools=[total], permissions=permit, hosts=[model.url]), tmp_path
+        ) as vm:
             await configure(vm, model)
             session = await vm.create_session("claude", env=KEYS)
             await vm.send_prompt(session.session_id, '@call total {"of": ["tea"]}\n@say I was told no')

@@ -81,7 +81,8 @@ async def opened(tools: list[Callable[..., Any]], folder: Path, **env: str) -> A
         session.held.value = Kept(access)
         return "kept"
 
-    async with Machine(agent_os(agents=[agents.function(keeper)], tools=tools), folder) as vm:
+    # The clients here are on this machine, not in the VM.
+    async with Machine(agent_os(agents=[agents.function(keeper)], tools=tools, network="open"), folder) as vm:
         session = await vm.create_session("keeper", env=env)
         await vm.send_prompt(session.session_id, "open")
         yield Opened(vm, session.session_id, accesses)

@@ -12,14 +12,15 @@ import pytest
 
 from agentq_nb import agent_os, agents
 from agentq_nb.agent_os import promises
-from agentq_nb.agent_os.values import IsolationKind
+from agentq_nb.agent_os.network.availability import why_no_namespace
+from agentq_nb.agent_os.values import IsolationKind, NetworkMode
 from tests.agents.attacks import ATTACKS, FILE_ATTACKS, Place
 from tests.agents.fake_llm import FakeModel, serving
-from tests.agents.isolation_table import KEY, PROJECT, Row, compare, render, tried
+from tests.agents.isolation_table import COLUMNS, KEY, PROJECT, Row, attacks_under, compare, render, tried
 from tests.agents.real_agents import configure, need_agent
 from tests.agents.test_acp_faults import SECRET
 from tests.unit.agent_os.machine import Machine
-from tests.unit.agent_os.needs import need, use_only
+from tests.unit.agent_os.needs import missing, need, use_only
 
 FOR_PI = (
     "write by absolute path",
@@ -33,18 +34,21 @@ FOR_PI = (
 )
 
 
-@pytest.mark.parametrize("kind", ["none", "landlock", "bubblewrap"])
-def test_what_isolation_says_is_what_happens(kind: IsolationKind) -> None:
+@pytest.mark.parametrize(("kind", "network"), COLUMNS)
+def test_what_isolation_says_is_what_happens(kind: IsolationKind, network: NetworkMode) -> None:
     need(kind)
-    rows = tried(kind)
+    if network != "open" and (reason := asyncio.run(why_no_namespace())):
+        missing(f"A network of their own cannot be tried here: {reason}.")
+    rows = tried(kind, network)
     print(render(rows))
     assert [row for row in rows if not row.true] == []
     by_route = Counter(row.route for row in rows)
-    assert by_route == {"files": len(FILE_ATTACKS) + 1, **dict.fromkeys(("exec", "agent", "function"), len(ATTACKS))}
+    by_files = {"files": len(FILE_ATTACKS) + 1} if network == "open" else {}
+    assert by_route == by_files | dict.fromkeys(("exec", "agent", "function"), len(attacks_under(network)))
     # An attack that never gets through anywhere would prove nothing.
     if kind == "none":
         harmless = [row.attack for row in rows if row.route == "function" and row.kept_out]
-        assert harmless == []
+        assert harmless == [attack.name for attack in ATTACKS if attack.everywhere]
 
 
 def test_older_landlocks_say_what_they_cannot_do() -> None:
@@ -115,7 +119,7 @@ def test_the_real_pi_is_kept_out_of_the_same(
 
     async def program(model: FakeModel, at: Place) -> list[Row]:
         rows: list[Row] = []
-        cls = agent_os(agents=[agents.pi], isolation="off" if kind == "none" else "required")
+        cls = agent_os(agents=[agents.pi], isolation="off" if kind == "none" else "required", hosts=[model.url])
         async with Machine(cls, tmp_path, KEY) as vm:
             await configure(vm, model)
             session = await vm.create_session("pi", env={"ANTHROPIC_API_KEY": SECRET})

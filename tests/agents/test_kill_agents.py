@@ -34,7 +34,7 @@ from tests.agents.real_agents import configure
 if {kind!r} == "landlock":
     isolation._tried["bubblewrap"] = "not in this test"
 mode = "off" if {kind!r} == "none" else "required"
-registry = setup(use={{"vm": agent_os(agents=[agents.pi, agents.claude, agents.codex], isolation=mode)}})
+registry = setup(use={{"vm": agent_os(agents=[agents.pi, agents.claude, agents.codex], isolation=mode, hosts=[{url!r}])}})
 await registry.start()
 vm = create_client().vm.get_or_create("v")
 assert (await vm.isolation()).kind == {kind!r}

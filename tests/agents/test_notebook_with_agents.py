@@ -39,7 +39,7 @@ def test_the_fourth_notebook_with_its_switch_turned(agent: AcpAgent, tmp_path: P
     cells = code_of(FOURTH)
     assert sum(SWITCH in code for code in cells) == 1
     shown = ""
-    with serving() as model, Kernel(tmp_path, {"ANTHROPIC_API_KEY": KEY}) as kernel:
+    with serving() as model, Kernel(tmp_path, {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": model.url}) as kernel:
         model.scripts = SCRIPTS
         for code in cells:
             for begins, (name, key) in MACHINES.items():

@@ -83,7 +83,7 @@ async def test_the_real_claude_asks_before_it_edits_and_runs_and_keeps_to_the_an
     need_agent(agents.claude)
 
     async def converse(model: FakeModel) -> None:
-        async with Machine(agent_os(agents=[agents.claude], permissions="ask"), tmp_path) as vm:
+        async with Machine(agent_os(agents=[agents.claude], permissions="ask", hosts=[model.url]), tmp_path) as vm:
             await configure(vm, model)
             heard = listen(vm)
             session_id = (await vm.create_session("claude", env={"ANTHROPIC_API_KEY": KEY})).session_id

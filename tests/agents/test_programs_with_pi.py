@@ -54,7 +54,7 @@ def model() -> Iterator[FakeModel]:
 
 @pytest.fixture
 def notebook(tmp_path: Path, model: FakeModel) -> Iterator[Kernel]:
-    with Kernel(tmp_path, {"ANTHROPIC_API_KEY": KEY}) as kernel:
+    with Kernel(tmp_path, {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": model.url}) as kernel:
         yield kernel
     assert any(KEY in key for key in model.keys)
     for path in tmp_path.glob("*.duckdb*"):

@@ -34,7 +34,8 @@ AGENTS = """
 def careless(session, prompt):
     raise RuntimeError(f"401 for {session.env['ANTHROPIC_API_KEY']} in {session}, not for {os.environ['HELD_TOKEN']}")
 
-vm = agent_os(agents=[agents.pi, agents.claude, agents.codex, agents.function(careless), stub()], isolation="required")
+everyone = [agents.pi, agents.claude, agents.codex, agents.function(careless), stub()]
+vm = agent_os(agents=everyone, isolation="required", hosts=[os.environ["MODEL_URL"]])
 """
 
 CONFIGURE = """

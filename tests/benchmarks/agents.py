@@ -19,6 +19,8 @@ from acp.schema import ClientCapabilities
 
 from agentq_nb import agent_os, agents, create_client, setup
 from agentq_nb.agent_os.agents import AcpAgent
+from agentq_nb.agent_os.network.availability import why_no_namespace
+from agentq_nb.agent_os.network.vm_network import VmNetwork
 from agentq_nb.agent_os.workspace import Workspace
 from tests.agents.fake_llm import FakeModel, serving
 from tests.agents.real_agents import KEYS, configure
@@ -110,22 +112,38 @@ async def measure_in_a_vm(agent: AcpAgent, vm: Any, times: Times) -> None:
     await vm.close_session(session.session_id)
 
 
-async def times_of(agent: AcpAgent, model: FakeModel, folder: Path, rounds: int) -> tuple[Times, Times, str]:
-    """By hand, in a VM, and the isolation of that. The first round of both warms up and does not count."""
-    by_hand, in_vm = Times(), Times()
+async def times_of(agent: AcpAgent, model: FakeModel, folder: Path, rounds: int) -> tuple[Times, Times, Times, str]:
+    """By hand, in a VM on the machine's network, in one with its own, and their isolation. The first round warms up."""
+    by_hand, in_vm, in_own = Times(), Times(), Times()
     store = folder / f"agents-{time.time_ns()}.duckdb"
     root = folder / f"{agent.name}-by-hand"
     root.mkdir()
     await configure(_Folder(root), model)
-    async with setup(use={"vm": agent_os(agents=[agent])}, store=store):
-        vm = create_client().vm.get_or_create("v")
-        await configure(vm, model)
-        kind = (await vm.isolation()).kind
+    use = {"vm": agent_os(agents=[agent], network="open"), "own": agent_os(agents=[agent], hosts=[model.url])}
+    async with setup(use=use, store=store):
+        client = create_client()
+        vm, own = client.vm.get_or_create("v"), client.own.get_or_create("v")
+        for machine in (vm, own):
+            await configure(machine, model)
+        told = await own.isolation()
         for number in range(rounds + 1):
-            counted = (by_hand, in_vm) if number else (Times(), Times())
+            counted = (by_hand, in_vm, in_own) if number else (Times(), Times(), Times())
             await measure_by_hand(agent, root, counted[0])
             await measure_in_a_vm(agent, vm, counted[1])
-    return by_hand, in_vm, kind
+            await measure_in_a_vm(agent, own, counted[2])
+    return by_hand, in_vm, in_own, f"{told.kind}, network={told.network}"
+
+
+async def opening_a_network(times: int = 15) -> float:
+    """Seconds that the first command of a VM waits for a network of its own."""
+    taken: list[float] = []
+    for _ in range(times):
+        network = VmNetwork("web", ())
+        begun = time.perf_counter()
+        (await network.connect({})).close()
+        taken.append(time.perf_counter() - begun)
+        await network.aclose()
+    return median(taken)
 
 
 async def bytes_per_session(folder: Path, sessions: int = 20) -> float:
@@ -158,15 +176,23 @@ def agent_figures(table: Table, folder: Path, rounds: int) -> None:
             continue
         print(f"agent {agent.name} …", file=sys.stderr, flush=True)
         with serving() as model:
-            by_hand, in_vm, kind = asyncio.run(times_of(agent, model, folder, rounds))
+            by_hand, in_vm, in_own, kind = asyncio.run(times_of(agent, model, folder, rounds))
         bare, start = median(by_hand.start), median(in_vm.start)
         table.add(f"{agent.name} by hand: session start", bare * 1000, "ms")
-        row = table.add(f"{agent.name} in a VM ({kind}): session start", start * 1000, "ms")
+        row = table.add(f"{agent.name} in a VM: session start", start * 1000, "ms")
         table.aim(row, (start - bare) * 1000, "ms more", at_most=round(max(50, bare * 100)))
+        row = table.add(f"{agent.name} in a VM ({kind}): session start", median(in_own.start) * 1000, "ms")
+        table.aim(row, (median(in_own.start) - start) * 1000, "ms more than open", at_most=50)
         bare, prompt = median(by_hand.prompt), median(in_vm.prompt)
         table.add(f"{agent.name} by hand: prompt round trip", bare * 1000, "ms")
-        row = table.add(f"{agent.name} in a VM ({kind}): prompt round trip", prompt * 1000, "ms")
+        row = table.add(f"{agent.name} in a VM: prompt round trip", prompt * 1000, "ms")
         table.aim(row, (prompt - bare) * 1000, "ms more", at_most=20)
+        row = table.add(f"{agent.name} in a VM ({kind}): prompt round trip", median(in_own.prompt) * 1000, "ms")
+        table.aim(row, (median(in_own.prompt) - prompt) * 1000, "ms more than open", at_most=5)
+    if not asyncio.run(why_no_namespace()):
+        opening = asyncio.run(opening_a_network())
+        row = table.add("a VM's own network, until its first command may start", opening * 1000, "ms")
+        table.aim(row, opening * 1000, "ms", at_most=50)
     memory = asyncio.run(bytes_per_session(folder))
     row = table.add("memory of the kernel per agent session", memory / 1e6, "MB")
     table.aim(row, memory / 1e6, "MB", at_most=5)

@@ -54,6 +54,8 @@ class AcpAgent:
     """Folders it may read under isolation besides its own."""
     from_npm: bool = False
     """Whether it comes in npm packages, which there is a lock file for, and needs Node."""
+    hosts: tuple[str, ...] = ()
+    """Where its language models are, and where one signs in to them: what it reaches under ``network="llm"``."""
     takes_servers: bool = True
     """Whether it can be given MCP servers at all."""
     servers_in_argv: bool = False

@@ -11,12 +11,32 @@ from agentq_nb.agent_os.agents.pi_tools import offer_tools
 
 _GEMINI_SETTINGS = str(Path(__file__).with_name("gemini_settings.json"))
 """Which users' own settings stand above."""
+_ANTHROPIC = ("api.anthropic.com", "claude.ai", "console.anthropic.com", "platform.claude.com")
+_GOOGLE = (
+    "accounts.google.com",
+    "cloudcode-pa.googleapis.com",
+    "generativelanguage.googleapis.com",
+    "oauth2.googleapis.com",
+)
+_OPENAI = ("api.openai.com", "auth.openai.com", "chatgpt.com")
+_MANY = (
+    *_ANTHROPIC,
+    *_GOOGLE,
+    *_OPENAI,
+    "api.cerebras.ai",
+    "api.deepseek.com",
+    "api.groq.com",
+    "api.mistral.ai",
+    "api.x.ai",
+    "openrouter.ai",
+)
 
 pi = AcpAgent(
     "pi",
     ("pi-acp",),
     helpers=("pi",),
     in_front=str(Path(__file__).with_name("pi_command")),
+    hosts=_MANY,
     environment={"PI_OFFLINE": "1", "PI_SKIP_VERSION_CHECK": "1", "PI_TELEMETRY": "0", "NO_COLOR": "1"},
     from_npm=True,
     takes_servers=False,
@@ -30,6 +50,7 @@ pi = AcpAgent(
 claude = AcpAgent(
     "claude",
     ("claude-agent-acp",),
+    hosts=_ANTHROPIC,
     mode="default",
     environment={
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
@@ -55,6 +76,7 @@ codex = AcpAgent(
         *("-c", "check_for_update_on_startup=false"),
         *("-c", "analytics.enabled=false"),
     ),
+    hosts=_OPENAI,
     isolated=("-c", 'sandbox_mode="danger-full-access"'),
     alone=("-c", 'sandbox_mode="workspace-write"'),
     environment={"NO_COLOR": "1"},
@@ -66,6 +88,7 @@ codex = AcpAgent(
 opencode = AcpAgent(
     "opencode",
     ("opencode", "acp"),
+    hosts=("opencode.ai", *_MANY),
     environment={
         "NO_COLOR": "1",
         "OPENCODE_CONFIG_CONTENT": json.dumps({"agent": {"build": {"permission": {"bash": "ask", "edit": "ask"}}}}),
@@ -82,6 +105,7 @@ opencode = AcpAgent(
 gemini = AcpAgent(
     "gemini",
     ("gemini", "--acp"),
+    hosts=_GOOGLE,
     environment={
         "GEMINI_CLI_SYSTEM_DEFAULTS_PATH": _GEMINI_SETTINGS,
         "GEMINI_CLI_TRUST_WORKSPACE": "true",

@@ -56,7 +56,7 @@ class ShellAgent:
     async def _run(self, session: AgentSession, number: int, block: str, emit: Emit) -> bool:
         await emit(AgentEvent("tool_call", data={"tool": "sh", "number": number, "command": block}))
         result = await session.exec(block)
-        output = result.stdout + result.stderr
+        output = "\n".join([result.stdout + result.stderr, *result.refused])
         told = {"tool": "sh", "number": number, "exit_code": result.exit_code, "truncated": result.truncated}
         await emit(AgentEvent("tool_result", data=told))
         await emit(AgentEvent("text", f"{output.rstrip()}\nexit code: {result.exit_code}\n".lstrip("\n")))

@@ -55,22 +55,32 @@ class ToolAccess:
         await self._server.shut(self)
 
 
-class ToolServer:
-    """Serves the tools of one VM. It listens on a free port of 127.0.0.1 while at least one session has access."""
+async def _on_this_machine() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0))
 
-    def __init__(self) -> None:
+
+class ToolServer:
+    """Serves the tools of one VM. It listens on a free port of 127.0.0.1 while at least one session has access.
+
+    ``listener`` makes the socket: in the VM's own network, where it has one, nothing else on this machine can connect.
+    """
+
+    def __init__(self, listener: Callable[[], Coroutine[Any, Any, socket.socket]] = _on_this_machine) -> None:
+        self._listener = listener
         self._open: dict[ToolAccess, tuple[ASGIApp, _Service]] = {}
         self._listening: _Service | None = None
+        self._beginning = anyio.Lock()
         self._url = ""
 
     async def open(self, calls: Calls) -> ToolAccess:
         """Access for one session."""
         # Loading the protocol's library takes half a second, and the loop has other things to do.
         mcp_server = await to_its_end(importlib.import_module, "agentq_nb.agent_os.tools.mcp_server")
-        if self._listening is None:
-            listener = socket.create_server(("127.0.0.1", 0))
-            self._url = f"http://127.0.0.1:{listener.getsockname()[1]}{_PATH}"
-            self._listening = _Service(lambda closing: mcp_server.listen(self._answer, listener, closing))
+        async with self._beginning:
+            if self._listening is None:
+                listener = await self._listener()
+                self._url = f"http://127.0.0.1:{listener.getsockname()[1]}{_PATH}"
+                self._listening = _Service(lambda closing: mcp_server.listen(self._answer, listener, closing))
         access = ToolAccess(self, calls, self._url)
         requests = mcp_server.requests_for(calls, self._url)
         self._open[access] = (requests.handle_request, _Service(lambda closing: mcp_server.serve(requests, closing)))

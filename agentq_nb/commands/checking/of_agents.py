@@ -10,7 +10,7 @@ from agentq_nb.threads import in_long_thread
 
 async def checks() -> list[Check]:
     """Isolation, Node, and each coding agent that is known by name."""
-    return [await _isolation(), *await in_long_thread(lambda: list(_programs()))]
+    return [await _isolation(), await _network(), *await in_long_thread(lambda: list(_programs()))]
 
 
 async def _isolation() -> Check:
@@ -26,6 +26,21 @@ async def _isolation() -> Check:
         f"none, so agents' processes may do all you may ({reasons})",
         "Install bubblewrap (apt install bubblewrap), or use a Linux of 5.13 or newer. agent_os(isolation='required') "
         "refuses to run without.",
+    )
+
+
+async def _network() -> Check:
+    from agentq_nb.agent_os.isolation import in_force
+    from agentq_nb.agent_os.network.availability import network_in_force
+
+    mode, why = await network_in_force(None, (await in_force("auto")).kind)
+    if not why:
+        return Check("network of agents", "ok", f"{mode}, unless agent_os(network=…) says otherwise")
+    return Check(
+        "network of agents",
+        "notice",
+        f"open, so agents' processes reach this machine's ports, the kernel's too ({why})",
+        "Install bubblewrap (apt install bubblewrap) and allow it user and network namespaces.",
     )
 
 

@@ -1,0 +1,145 @@
+"""A network namespace with a loopback of its own and nothing else, and sockets in it for this process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+_HOLDER = Path(__file__).with_name("holder.py")
+_STARTING = 10.0  # seconds
+_ENDING = 2.0  # seconds
+_LONGEST_ANSWER = 1000  # bytes
+
+
+class Namespace:
+    """One network namespace. It is there as long as this object is open or a process is in it.
+
+    All methods block, for milliseconds; they may be called from any thread.
+
+    :ivar files: what a process needs to enter: the file of the user namespace that owns it, and its own.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, files: tuple[int, int]) -> None:
+        self.files = files
+        self._process = process
+        self._control = control
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @classmethod
+    def start(cls) -> Namespace:
+        """A new one. Raises ``OSError`` that says what bubblewrap said."""
+        program = shutil.which("bwrap")
+        if program is None:
+            raise OSError("bubblewrap (bwrap) is not installed")
+        options = ["--dev-bind", "/", "/", "--unshare-user", "--unshare-net", "--cap-drop", "ALL", "--"]
+        process, control, files = _held([program, *options], ())
+        return cls(process, control, files)
+
+    def socket(self, family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
+        """A TCP socket inside, neither bound nor connected. Raises ``OSError``."""
+        with self._lock:
+            if self._closed:
+                raise OSError("the network of this VM is closed")
+            made = self._ask(family)
+            if made is None:  # the holder was killed; the namespace is not gone with it
+                self._replace_holder()
+                made = self._ask(family)
+            if made is None:
+                raise OSError("the process that holds the network of this VM ended")
+            return made
+
+    def listener(self, host: str, port: int = 0, backlog: int = 64) -> socket.socket:
+        """A socket that listens inside. Raises ``OSError``."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = self.socket(family)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+            listener.listen(backlog)
+            listener.setblocking(False)
+        except BaseException:
+            listener.close()
+            raise
+        return listener
+
+    def close(self) -> None:
+        """Let go of it."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._end_holder()
+            for file in self.files:
+                os.close(file)
+
+    def _ask(self, family: socket.AddressFamily) -> socket.socket | None:
+        try:
+            self._control.send(b"6" if family == socket.AF_INET6 else b"4")
+            said, files = _received(self._control, 1)
+        except OSError:
+            return None
+        if files:
+            return socket.socket(fileno=files[0])
+        if said:
+            raise OSError(said.decode(errors="replace"))
+        return None
+
+    def _replace_holder(self) -> None:
+        self._end_holder()
+        self._process, self._control, files = _held([], self.files)
+        for file in files:
+            os.close(file)
+
+    def _end_holder(self) -> None:
+        self._control.close()
+        try:
+            self._process.wait(_ENDING)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _held(
+    around: list[str], namespace: tuple[int, ...]
+) -> tuple[subprocess.Popen[bytes], socket.socket, tuple[int, int]]:
+    """Start the holder, inside the words ``around`` or entering a ``namespace``: it, its socket, and where it is."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(_STARTING)
+    with theirs:
+        words = [*around, sys.executable, "-I", "-S", str(_HOLDER), *map(str, (theirs.fileno(), *namespace))]
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={},
+            cwd="/",
+            start_new_session=True,
+            pass_fds=[theirs.fileno(), *namespace],
+        )
+    files: list[int] = []
+    with suppress(OSError):
+        _, files = _received(ours, 2)
+    assert process.stderr is not None
+    with process.stderr:
+        if len(files) == 2:
+            return process, ours, (files[0], files[1])
+        ours.close()
+        process.kill()
+        said = process.stderr.read().decode(errors="replace").strip().splitlines()
+    raise OSError(said[-1] if said else f"it ended with exit code {process.wait()}")
+
+
+def _received(control: socket.socket, most: int) -> tuple[bytes, list[int]]:
+    """What the holder says, and the files that come with it, which no other process is to inherit."""
+    said, files, _, _ = socket.recv_fds(control, _LONGEST_ANSWER, most)
+    for file in files:
+        os.set_inheritable(file, False)
+    return said, files

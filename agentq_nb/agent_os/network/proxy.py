@@ -1,0 +1,109 @@
+"""An HTTP proxy, for CONNECT and for plain ``http://`` URLs, that lets through what a policy allows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from agentq_nb.agent_os.network.dialing import Line, Refused, Unreachable, dial
+from agentq_nb.agent_os.network.policy import Policy, Refusal, checked_target, target
+from agentq_nb.agent_os.network.relay import Stream, pump
+
+_HEAD = 10.0  # seconds for a request's headers
+_OF_THE_HOP = frozenset(
+    (b"connection", b"host", b"keep-alive", b"proxy-authorization", b"proxy-connection", b"upgrade")
+)
+
+
+class BadRequest(Exception):
+    """What came is no request that a proxy can answer."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client asked for."""
+
+    method: str
+    host: str
+    port: int
+    path: str
+    """Empty for CONNECT."""
+    headers: tuple[bytes, ...]
+    """The lines that are to be passed on."""
+
+    @staticmethod
+    def parse(head: bytes) -> Request:
+        """From a request's first line and headers. Raises ``BadRequest``."""
+        first, *lines = head.rstrip(b"\r\n").split(b"\r\n")
+        try:
+            method, to, version = first.decode("ascii").split(" ")
+        except ValueError:
+            raise BadRequest("This is no HTTP request.") from None
+        if not version.startswith("HTTP/1."):
+            raise BadRequest("This proxy speaks HTTP/1.1.")
+        if any(line[:1] in b" \t" or b":" not in line for line in lines):
+            raise BadRequest("A header of this request cannot be read.")
+        passed_on = tuple(line for line in lines if line.partition(b":")[0].strip().lower() not in _OF_THE_HOP)
+        try:
+            if method == "CONNECT":
+                return Request(method, *checked_target(to), "", passed_on)
+            parts = urlsplit(to)
+            if parts.scheme != "http":
+                raise ValueError("a proxy takes CONNECT, and whole http:// URLs")
+            path = parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
+            return Request(method, *checked_target(parts.netloc.rpartition("@")[2], 80), path, passed_on)
+        except ValueError as error:
+            raise BadRequest(f"This request has no target that a proxy could reach: {error}.") from None
+
+    def head(self, line: Line) -> bytes:
+        """The request as it is passed on."""
+        authority = self.host if self.port == 80 else target(self.host, self.port)
+        to = f"http://{authority}{self.path}" if line.whole_urls else self.path
+        own = [f"{self.method} {to} HTTP/1.1", f"Host: {authority}", "Connection: close"]
+        own += [f"{name}: {value}" for name, value in line.headers]
+        return b"\r\n".join([*(line.encode("ascii") for line in own), *self.headers, b"", b""])
+
+
+class Proxy:
+    """Answers the requests of one command or agent. ``refused`` is told what was not let out."""
+
+    def __init__(self, policy: Callable[[], Policy], refused: Callable[[Refusal], None]) -> None:
+        self._policy = policy
+        self._refused = refused
+
+    async def handle(self, client: Stream) -> None:
+        """Answer one connection, on which there is one request."""
+        try:
+            async with asyncio.timeout(_HEAD):
+                request = Request.parse(await client[0].readuntil(b"\r\n\r\n"))
+        except BadRequest as error:
+            await _answer(client, HTTPStatus.BAD_REQUEST, str(error))
+            return
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            return
+        tunnel = request.method == "CONNECT"
+        try:
+            line = await dial(self._policy(), request.host, request.port, tunnel)
+        except Refused as error:
+            self._refused(error.refusal)
+            await _answer(client, HTTPStatus.FORBIDDEN, str(error))
+            return
+        except Unreachable as error:
+            await _answer(client, HTTPStatus.BAD_GATEWAY, f"{error}.")
+            return
+        if tunnel:
+            client[1].write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        else:
+            line.stream[1].write(request.head(line))
+        await pump(client, line.stream)
+
+
+async def _answer(client: Stream, status: HTTPStatus, why: str) -> None:
+    body = f"{why}\n".encode()
+    head = [f"HTTP/1.1 {status.value} {status.phrase}", "Content-Type: text/plain; charset=utf-8"]
+    head += [f"Content-Length: {len(body)}", "Connection: close"]
+    client[1].write("\r\n".join([*head, "", ""]).encode() + body)
+    await client[1].drain()
