@@ -13,10 +13,10 @@ import pytest
 
 from agentq_nb import agent_os, agents
 from agentq_nb.agent_os.vm_folders import VmFolder, remove_folders, vm_folders
-from tests.unit.behaviour.conftest import anyio_backend, world
+from tests.unit.behaviour.conftest import world
 from tests.unit.behaviour.world import World
 
-__all__ = ["anyio_backend", "world"]
+__all__ = ["world"]
 
 pytestmark = pytest.mark.anyio
 
