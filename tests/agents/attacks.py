@@ -212,11 +212,14 @@ def subscribes(at: Place) -> str:
         import socket
         line = socket.create_connection(("127.0.0.1", {at.iopub}), timeout=10)
         line.sendall(bytes([255, 0, 0, 0, 0, 0, 0, 0, 1, 127, 3, 0]) + b"NULL".ljust(20, bytes(1)) + bytes(32))
+        greeting = b""
+        while len(greeting) < 64:
+            greeting += line.recv(64 - len(greeting)) or exit("it hung up")
         ready = bytes([5]) + b"READY" + bytes([11]) + b"Socket-Type" + bytes([0, 0, 0, 3]) + b"SUB"
         line.sendall(bytes([4, len(ready)]) + ready + bytes([0, 1, 1]))
         heard = b""
         while b"{at.unique}" not in heard:
-            heard += line.recv(1000)
+            heard += line.recv(1000) or exit("it hung up")
         print(heard)
     """)
 
