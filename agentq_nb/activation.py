@@ -74,6 +74,8 @@ class Activation:
         self.log = logger_of(self.actor_id)
         self.runtime = ActorRuntime(self)
         self.closing: str | None = None
+        self.to_be_destroyed = False
+        """It was asked to end for good, whatever else ends it sooner."""
         self.started = asyncio.Event()
         self.close_asked = asyncio.Event()
         self.ended = asyncio.Event()
@@ -201,6 +203,8 @@ class Activation:
         """Take no more messages and end, as gently as the reason allows. The stronger reason stands."""
         if self.closing is None or _STRENGTH.index(reason) > _STRENGTH.index(self.closing):
             self.closing = reason
+        if reason == "being destroyed":
+            self.to_be_destroyed = True
         if not self.started.is_set():
             for performance in self.performances.values():
                 stop_later(performance, self.clock)

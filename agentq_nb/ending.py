@@ -33,7 +33,7 @@ async def wind_down(activation: Activation) -> None:
     if instance is None or activation.closing == "without its store":
         return
     await _last_hook(activation, instance)
-    if activation.closing == "being destroyed":
+    if activation.to_be_destroyed:
         await activation.lease.commit(Commit(destroy=True))
 
 
@@ -88,7 +88,7 @@ async def _all_finished(activation: Activation, timeout: float | None) -> None:
 
 async def _last_hook(activation: Activation, instance: Actor) -> None:
     """What goes wrong in it is told and holds nothing up. Without its store or its time it could not be done."""
-    name = "on_destroy" if activation.closing == "being destroyed" else "on_sleep"
+    name = "on_destroy" if activation.to_be_destroyed else "on_sleep"
     try:
         await activation.hook(name, getattr(instance, name))
     except (LeaseLost, Unavailable):

@@ -290,7 +290,7 @@ class Host:
         self._check_running()
         activation = self.roster.find(actor)
         if activation is not None:
-            return activation.closing != "being destroyed"
+            return not activation.to_be_destroyed
         return await self.mailboxes.exists(actor)
 
     async def require(self, actor: ActorId) -> None:

@@ -53,7 +53,7 @@ class Lives:
             self._idle.pop(actor, None)
         self._last_errors.pop(actor, None)
         self._recovered.discard(actor)
-        if activation.last_error is not None and activation.closing != "being destroyed":
+        if activation.last_error is not None and not activation.to_be_destroyed:
             self._last_errors[actor] = activation.last_error
             if activation.recovered:
                 self._recovered.add(actor)

@@ -441,6 +441,19 @@ async def test_a_send_through_an_old_handle_reaches_a_fresh_actor_after_destroy(
     assert log.count("create None") == 2
 
 
+async def test_a_stop_right_after_destroy_does_not_undo_it(world: World) -> None:
+    log: list[str] = []
+    client = await world.start(recorder=recording(log))
+    handle = client.recorder.get_or_create("x")
+    await handle.touch()
+    await handle.end()
+    client = await world.restart(recorder=recording(log))
+    assert log[-1] == "destroy"
+    with pytest.raises(AgentqError) as caught:
+        await client.recorder.get("x").touch()
+    assert caught.value.full_code == "actor.not_found"
+
+
 async def test_destroying_ends_a_waiting_receive_with_actor_aborted(world: World) -> None:
     class Waiting(Actor):
         abort = Queue(str)
