@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel
 
+from agentq_nb import number_options
 from agentq_nb.actions import Action, action, find_actions
 from agentq_nb.class_rules import check_class, check_inherited
 from agentq_nb.declarations import Queue
 from agentq_nb.facilities import Runtime, Schedule
 from agentq_nb.naming import ActorId, snake_case
-from agentq_nb.number_options import is_positive
 from agentq_nb.queue_view import QueueView
 from agentq_nb.receiving import Mailbox
 from agentq_nb.schema import Schema
@@ -279,9 +279,9 @@ def _names_around(depth: int) -> dict[str, Any]:
 def _seconds(cls: type[Actor], option: str, value: float | None, inherited: float | None) -> float | None:
     if value is _UNSET:
         return inherited
-    if value is not None and not is_positive(value):
+    if value is not None and not number_options.is_positive(value):
         raise TypeError(f"{cls.__name__}: {option} is in seconds, more than 0, or None for never.")
-    return value
+    return number_options.seconds(option, value)
 
 
 def _find_state(cls: type[Actor], local_names: dict[str, Any]) -> tuple[Schema[Any], Any] | None:

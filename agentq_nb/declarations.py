@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, overload
 from pydantic.errors import PydanticUserError
 from typing_extensions import TypeForm, TypeVar
 
+from agentq_nb import number_options
 from agentq_nb.backoff import backoff
 from agentq_nb.number_options import is_delay, is_positive, is_whole
 from agentq_nb.schema import Schema
@@ -154,7 +155,7 @@ class Queue(Generic[Body, Reply]):
         self.max_message_bytes = max_message_bytes
         self.max_reply_bytes = max_reply_bytes
         self.retry = retry or Retry()
-        self.handler_timeout = handler_timeout
+        self.handler_timeout = number_options.seconds("handler_timeout", handler_timeout)
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name

@@ -12,7 +12,7 @@ def seconds(name: str, value: object) -> float | None:
     """A length of time; None, and infinitely many seconds, mean without end. Raises ``actor.validation_error``."""
     if value is None:
         return None
-    if not _is(Real, value) or math.isnan(number := float(value)):  # type: ignore[arg-type]  # it is a number by now
+    if not _is(Real, value) or math.isnan(number := _float(value)):
         raise ValidationFailed(f"{name} is a number of seconds, like 5 or 0.5, or None; not {value!r:.100}.")
     return None if number == math.inf else number
 
@@ -31,12 +31,20 @@ def is_whole(value: object) -> bool:
 
 def is_positive(value: object) -> bool:
     """Whether it is a number above 0."""
-    return _is(Real, value) and value > 0  # type: ignore[operator]  # it is a number by now
+    return _is(Real, value) and _float(value) > 0
 
 
 def is_delay(value: object) -> bool:
     """Whether it is a number from 0 up that ends."""
-    return _is(Real, value) and 0 <= value < math.inf  # type: ignore[operator]  # it is a number by now
+    return _is(Real, value) and 0 <= _float(value) < math.inf
+
+
+def _float(value: object) -> float:
+    """A number as a float; infinite where it is too large for one."""
+    try:
+        return float(value)  # type: ignore[arg-type]  # it is a number by now
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf  # type: ignore[operator]  # it is a number by now
 
 
 def _is(kind: type, value: object) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agentq_nb import Actor, AgentqError, Queue, Retry, action, setup
+from agentq_nb import Actor, AgentqError, Queue, Retry, action, number_options, setup
 from tests.unit.behaviour.world import World, queue_of
 
 pytestmark = pytest.mark.anyio
@@ -88,6 +88,13 @@ async def test_what_a_handler_gives_as_a_number_and_is_none_is_refused_and_takes
     assert (await queue_of(handle, "words")).ready == 1
     assert "after is a number" in await handle.try_retry(wrong)
     assert (await receipt.result(5)).response == "done"
+
+
+def test_whole_numbers_too_large_for_a_float_have_no_end() -> None:
+    assert number_options.seconds("timeout", 10**400) is None
+    assert number_options.is_positive(10**400)
+    assert not number_options.is_delay(10**400)
+    assert not number_options.is_positive(-(10**400))
 
 
 @pytest.mark.parametrize("wrong", [*NO_NUMBERS, 0, -1], ids=repr)
