@@ -21,7 +21,7 @@ from agentq_nb.agent_os.open_process import open_process
 from agentq_nb.agent_os.values import IsolationKind
 from tests.unit.agent_os.machine import Machine
 from tests.unit.agent_os.needs import use_only
-from tests.unit.agent_os.test_process import KINDS, family, job, marked, wait_for, wait_until_gone
+from tests.unit.agent_os.test_process import KINDS, family, job, marked, wait_for_family, wait_until_gone
 
 SOON = 30  # seconds, for what would otherwise never end
 
@@ -40,7 +40,7 @@ def launchers(of: int) -> list[int]:
 
 
 async def kill_launcher(mark: str) -> None:
-    await asyncio.to_thread(wait_for, mark, 5)
+    await asyncio.to_thread(wait_for_family, mark)
     (launcher,) = launchers(os.getpid())
     os.kill(launcher, signal.SIGKILL)
 
@@ -94,8 +94,8 @@ def test_after_the_kernel_and_its_launcher_were_killed_the_next_one_ends_what_wa
     script, mark = family()
     other_script, other_mark = family()
     with kernel(kind, tmp_path, script) as dead, kernel(kind, tmp_path, other_script) as alive:
-        wait_for(mark, 5)
-        wait_for(other_mark, 5)
+        wait_for_family(mark)
+        wait_for_family(other_mark)
         for number in (*launchers(dead.pid), dead.pid):
             os.kill(number, signal.SIGKILL)
         dead.wait()

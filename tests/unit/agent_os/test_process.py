@@ -64,6 +64,20 @@ def wait_until_gone(mark: str, seconds: float) -> list[int]:
     return left
 
 
+def wait_for_family(mark: str) -> None:
+    """Return when all of it is there. The deaf one comes last, after the shell itself has become deaf."""
+    end = time.monotonic() + 20
+    while sum(mark in _arguments(number) for number in marked(mark)) < 5:
+        assert time.monotonic() < end, "the family did not start"
+        time.sleep(0.02)
+
+
+def _arguments(number: int) -> list[str]:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{number}/cmdline").read_text("utf-8", "replace").split("\0")
+    return []
+
+
 def wait_for(mark: str, at_least: int) -> None:
     end = time.monotonic() + 20
     while len(marked(mark)) < at_least:
@@ -227,7 +241,7 @@ def test_killing_the_kernel_leaves_no_process_and_no_temporary_folder(
 ) -> None:
     script, mark = family()
     kernel = subprocess.Popen([sys.executable, "-c", KERNEL, kind, str(tmp_path), f"{script}\nwait"])
-    wait_for(mark, 5)
+    wait_for_family(mark)
     kernel.send_signal(signal.SIGKILL)
     kernel.wait()
     assert wait_until_gone(mark, 5) == []

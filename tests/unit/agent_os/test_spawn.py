@@ -20,7 +20,7 @@ from agentq_nb.agent_os.values import IsolationKind
 from agentq_nb.errors import ProcessUnknown, ValidationFailed, WorkspaceError
 from tests.unit.agent_os.machine import Machine
 from tests.unit.agent_os.needs import need
-from tests.unit.agent_os.test_process import family, marked, wait_for
+from tests.unit.agent_os.test_process import family, marked, wait_for_family
 from tests.unit.behaviour.world import until
 
 SECRET = "sk-ant-0123456789abcdef"
@@ -94,7 +94,7 @@ async def test_killing_ends_the_whole_family_even_if_it_is_deaf_and_can_be_repea
 ) -> None:
     script, mark = family()
     started = await vm.spawn(f"{script}\nwhile :; do sleep 0.1; done")
-    await asyncio.to_thread(wait_for, mark, 5)
+    await asyncio.to_thread(wait_for_family, mark)
     first, second = await asyncio.gather(vm.kill(started.process_id), vm.kill(started.process_id))
     assert first == second == await vm.kill(started.process_id)
     assert (first.status, first.exit_code) == ("ended", 128 + signal.SIGKILL)
@@ -285,7 +285,7 @@ async def test_a_vm_that_ends_ends_its_processes(way: str, kind: IsolationKind, 
     async with vm:
         heard = Heard(vm)
         await vm.spawn(f"{script}\nwait")
-        await asyncio.to_thread(wait_for, mark, 5)
+        await asyncio.to_thread(wait_for_family, mark)
         if way == "sleep":
             await vm.sleep()
         elif way == "deploy":
@@ -303,7 +303,7 @@ async def test_a_destroyed_vm_ends_its_processes(tmp_path: Path) -> None:
     script, mark = family()
     async with Machine(agent_os(), tmp_path) as vm:
         await vm.spawn(f"{script}\nwait")
-        await asyncio.to_thread(wait_for, mark, 5)
+        await asyncio.to_thread(wait_for_family, mark)
         activation = await vm.activation()
         activation.close("being destroyed")
         await activation.ended.wait()
