@@ -84,11 +84,11 @@ def until_ended(server: JupyterServer, kernels: set[str], seconds: float) -> Non
         time.sleep(0.2)
 
 
-def test_a_kernel_is_ended_when_its_work_is_done_and_not_before(server: JupyterServer) -> None:
+def test_a_kernel_is_ended_when_its_work_is_done_and_not_before(server: JupyterServer, tmp_path: Path) -> None:
     tasks = 7 * IDLE  # half a second each
     began = time.monotonic()
     cells = {
-        name: WORK.format(store=name, background=name == "background", mode=mode, tasks=count)
+        name: WORK.format(store=tmp_path / name, background=name == "background", mode=mode, tasks=count)
         for name, mode, count in (
             ("here", "work", tasks),
             ("background", "work", tasks),
