@@ -14,13 +14,12 @@ import pytest
 
 from agentq_nb import agent_os, agents
 from agentq_nb.agent_os.agents import AcpAgent
-from agentq_nb.agent_os.network import availability
 from agentq_nb.agent_os.values import NetworkMode
 from agentq_nb.errors import PromptFailed
 from tests.agents.fake_llm import FakeModel, serving
 from tests.agents.real_agents import KEYS, configure, need_agent
 from tests.unit.agent_os.machine import Machine
-from tests.unit.agent_os.needs import need
+from tests.unit.agent_os.needs import need_own_network
 
 AGENTS = (agents.pi, agents.claude, agents.codex)
 BASE_URLS = {"pi": "ANTHROPIC_BASE_URL", "claude": "ANTHROPIC_BASE_URL", "codex": "OPENAI_BASE_URL"}
@@ -30,9 +29,7 @@ METADATA = "http://169.254.169.254/latest/meta-data/"
 
 @pytest.fixture(autouse=True)
 def _network() -> None:
-    need("bubblewrap")
-    if reason := asyncio.run(availability.why_no_namespace()):
-        pytest.skip(reason)
+    need_own_network()
 
 
 def total(of: list[str]) -> str:

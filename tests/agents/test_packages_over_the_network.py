@@ -19,17 +19,14 @@ from typing import Any
 import pytest
 
 from agentq_nb import agent_os
-from agentq_nb.agent_os.network import availability
 from agentq_nb.agent_os.values import ExecResult
 from tests.unit.agent_os.machine import Machine
-from tests.unit.agent_os.needs import need
+from tests.unit.agent_os.needs import missing, need_own_network
 
 
 @pytest.fixture(autouse=True)
 def _network() -> None:
-    need("bubblewrap")
-    if reason := asyncio.run(availability.why_no_namespace()):
-        pytest.skip(reason)
+    need_own_network()
 
 
 def reach(host: str) -> None:
@@ -37,7 +34,7 @@ def reach(host: str) -> None:
     try:
         socket.create_connection((host, 443), timeout=10).close()
     except OSError as error:
-        pytest.skip(f"{host} cannot be reached from here: {error}")
+        missing(f"{host} cannot be reached from here: {error}")
 
 
 async def run(folder: Path, command: str, **options: Any) -> ExecResult:
@@ -59,7 +56,7 @@ def test_pip_downloads_a_package_under_web_and_is_refused_under_llm(tmp_path: Pa
 def test_npm_installs_a_package_under_web(tmp_path: Path) -> None:
     reach("registry.npmjs.org")
     if shutil.which("npm") is None:
-        pytest.skip("npm is not installed")
+        missing("npm is not installed. Install it: apt install npm.")
     command = "npm install --no-audit --no-fund --ignore-scripts is-number@7.0.0"
     result = asyncio.run(run(tmp_path, command, network="web"))
     assert result.exit_code == 0, result

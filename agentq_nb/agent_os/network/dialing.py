@@ -88,7 +88,7 @@ def proxy_for(host: str, port: int, tunnel: bool) -> SplitResult | None:
 
 
 def may_be_known_to_a_proxy(host: str) -> bool:
-    """Whether a name that cannot be looked up here is one that somebody in the Internet may have."""
+    """Whether a name that cannot be looked up here may still be the name of a public host."""
     return "." in host and as_address(host) is None and not host.endswith(_HERE_ONLY)
 
 

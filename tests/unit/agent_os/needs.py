@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 from typing import NoReturn
 
 import pytest
 
 from agentq_nb.agent_os import isolation
+from agentq_nb.agent_os.network import availability
 from agentq_nb.agent_os.values import IsolationKind
 from tests.unit.agent_os import probe
 
@@ -26,6 +28,17 @@ def need(kind: IsolationKind) -> None:
         missing(f"{kind} cannot be tried here: {reason}. {_HOW[kind]}")
     if reason := asyncio.run(isolation.why_not(kind)):
         pytest.fail(f"This machine can do {kind}, and our code finds that it cannot: {reason}")
+
+
+def need_own_network() -> None:
+    """Go on only where VMs can have a network of their own. The machine is asked apart from our code."""
+    need("bubblewrap")
+    words = ["bwrap", "--ro-bind", "/", "/", "--unshare-user", "--unshare-net", "true"]
+    tried = subprocess.run(words, capture_output=True, text=True, check=False)
+    if tried.returncode:
+        missing(f"No network namespace can be made here: {tried.stderr.strip()}. {_HOW['bubblewrap']}")
+    if reason := asyncio.run(availability.why_no_namespace()):
+        pytest.fail(f"This machine can make network namespaces, and our code finds that it cannot: {reason}")
 
 
 def use_only(kind: IsolationKind, monkeypatch: pytest.MonkeyPatch) -> None:

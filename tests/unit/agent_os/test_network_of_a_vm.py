@@ -23,16 +23,14 @@ from agentq_nb.agent_os.network import availability
 from agentq_nb.agent_os.network.namespace import Namespace
 from agentq_nb.errors import IsolationUnavailable, ValidationFailed
 from tests.unit.agent_os.machine import Machine
-from tests.unit.agent_os.needs import need, use_only
+from tests.unit.agent_os.needs import need_own_network, use_only
 
 CLOSED = {"web": "ONLY_PUBLIC_HOSTS", "llm": "ONLY_MODELS", "none": "ONLY_TOOLS"}
 
 
 @pytest.fixture(autouse=True)
 def _bubblewrap() -> None:
-    need("bubblewrap")
-    if reason := asyncio.run(availability.why_no_namespace()):
-        pytest.skip(reason)
+    need_own_network()
 
 
 @contextmanager
