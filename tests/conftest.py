@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("agentq", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("agentq")
 
-# Of somebody who runs the tests in a terminal of JupyterLab, or has a file of their own.
+# Set for someone who runs the tests in a terminal of JupyterLab, or has a file of their own.
 for name in ("AGENTQ_DB", "JPY_PARENT_PID", "JPY_SESSION_NAME", "SERVER_SOFTWARE"):
     os.environ.pop(name, None)
 

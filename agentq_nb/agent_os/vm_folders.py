@@ -130,7 +130,7 @@ async def remove_folders(
 
 
 async def _uses(host: Host, known: dict[ActorId, _Known]) -> dict[ActorId, Use]:
-    """In the host's loop: how each actor of which something is known uses its folder."""
+    """Return how each known actor uses its folder. Runs in the host's loop."""
     waiting = {queue.actor for queue in await host.mailboxes.status() if queue.live}
     talking = {actor for actor, sessions in remembered(host.workspaces) if sessions.now_open()}
 

@@ -115,7 +115,7 @@ class Feed:
         self._whole_wanted = False
         self._intake = intake or Intake()
         self._dropped = 0
-        """Requests that were not listened to, and of which the page was not told yet."""
+        """Requests that were dropped and not reported to the page yet."""
         self._dropped_told_at = -math.inf
         self._picture = picture
         self._pictured = 0

@@ -1,4 +1,4 @@
-"""What a page asks, read as strictly as what is typed: a page may be old, broken, or run somebody else's script.
+"""What a page asks, read as strictly as what is typed: a page may be old, broken, or run someone else's script.
 
 Every function raises ``ValidationFailed`` for what no page of this version sends.
 """
