@@ -144,9 +144,9 @@ class Holdings:
             receiver.timer = None
 
     def _count(self, commit: Commit) -> None:
-        for settlement in commit.settlements:
-            self.settled += settlement.outcome != "released"
-            self.completed += settlement.outcome == "completed"
+        for settled in commit.settlements:
+            self.settled += settled.outcome != "released"
+            self.completed += settled.outcome == "completed"
 
     # --- settling -----------------------------------------------------------------------------------------------------
 

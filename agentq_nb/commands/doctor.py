@@ -9,8 +9,11 @@ from typing import ClassVar
 from agentq_nb.commands.checking import of_agents, of_files, of_front_end, of_hosts, of_kernel, of_packages
 from agentq_nb.commands.checking.check import Check
 from agentq_nb.commands.scene import Command, Scene, Where
+from agentq_nb.commands.sheets import Sheet, tone
+from agentq_nb.commands.showing.sheets_by_kind import shows
 from agentq_nb.commands.words import flag
 from agentq_nb.errors import AgentqError, StoreNotBegun
+from agentq_nb.showable import LONGEST_CELL
 from agentq_nb.threads import in_long_thread
 
 
@@ -98,3 +101,12 @@ async def _file(scene: Scene) -> list[Check]:
 
 async def _agents(scene: Scene) -> list[Check]:
     return await of_agents.checks()
+
+
+@shows(Diagnosis)
+def _diagnosis(diagnosis: Diagnosis) -> Sheet:
+    return Sheet(
+        columns=("what", "state", "found", "what to do"),
+        rows=[(check.what, tone(check.state), check.found, check.advice) for check in diagnosis.checks],
+        widest=LONGEST_CELL,
+    )

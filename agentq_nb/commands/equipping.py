@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from agentq_nb.commands.scene import Command, Scene, Where
+from agentq_nb.commands.sheets import Sheet, tone
+from agentq_nb.commands.showing.sheets_by_kind import shows
 from agentq_nb.commands.words import BadWords, rest, word
+from agentq_nb.showable import LONGEST_CELL
 from agentq_nb.threads import in_long_thread
 
 if TYPE_CHECKING:
@@ -47,3 +50,15 @@ class Agents(Command):
             await install(name)
         shown = [PRESETS[name] for name in asked] or list(PRESETS.values())
         return AgentsHere(tuple([await in_long_thread(agent.check) for agent in shown]))
+
+
+@shows(AgentsHere)
+def _agents(here: AgentsHere) -> Sheet:
+    return Sheet(
+        columns=("agent", "state", "version", "program", "what to do"),
+        rows=[
+            (check.agent, tone("ok" if check else "missing"), check.version, check.path, " ".join(check.missing))
+            for check in here.checks
+        ],
+        widest=LONGEST_CELL,
+    )

@@ -9,8 +9,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentq_nb.commands.scene import Command, Scene, Where, address
+from agentq_nb.commands.sheets import Sheet, error_text, tone
+from agentq_nb.commands.showing.sheets_by_kind import shows
 from agentq_nb.commands.words import count, option, word
 from agentq_nb.errors import MessageUnknown
+from agentq_nb.messages import headline
+from agentq_nb.showable import pretty
 
 if TYPE_CHECKING:
     from agentq_nb.registry import Registry
@@ -153,3 +157,37 @@ def _only(actor: str | None, queue: str | None, status: str | None = None) -> st
 
 def _value(text: str | None) -> Any:
     return None if text is None else json.loads(text)
+
+
+@shows(MessageDetails)
+def _message(message: MessageDetails) -> Sheet:
+    texts = [("Body", pretty(message.body))]
+    if message.status == "completed":
+        texts.append(("Reply", pretty(message.reply)))
+    if message.error:
+        texts.append(("Error", error_text(message.error)))
+    return Sheet(
+        title=f"Message {message.message_id}",
+        facts=[
+            ("status", tone(message.status)),
+            ("actor", message.actor_id),
+            ("queue", message.queue),
+            ("created", message.created_at),
+            ("started", message.started_at),
+            ("finished", message.finished_at),
+            *([("idempotency key", message.idempotency_key)] if message.idempotency_key else []),
+        ],
+        columns=("attempt", "started", "ended", "outcome", "error"),
+        rows=[
+            (
+                attempt.attempt,
+                attempt.started_at,
+                attempt.ended_at,
+                tone(attempt.outcome),
+                headline(attempt.error) if attempt.error else "",
+            )
+            for attempt in message.attempts
+        ],
+        empty="Not started yet.",
+        texts=texts,
+    )

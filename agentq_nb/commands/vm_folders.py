@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from agentq_nb.commands.scene import Command, Scene, Where
+from agentq_nb.commands.sheets import Cell, Sheet, disk_space, duration
+from agentq_nb.commands.showing.sheets_by_kind import shows
 from agentq_nb.commands.words import BadWords, flag, option, span, word
+from agentq_nb.showable import LONGEST_CELL
 
 if TYPE_CHECKING:
     from agentq_nb.agent_os.vm_folders import VmFolder
@@ -93,3 +96,29 @@ def _as_typed(seconds: float) -> str:
         if seconds and seconds % length == 0:
             return f"{seconds / length:.0f}{unit}"
     return f"{seconds:g}s"
+
+
+@shows(VmFolders)
+def _vm_folders(shown: VmFolders) -> Sheet:
+    return Sheet(
+        columns=("VM", "used by", "size", "last used", "folder"),
+        rows=[
+            (
+                folder.actor or "not of this file",
+                _use(folder),
+                disk_space(folder.size),
+                f"{duration(max(0.0, shown.at - folder.used_at))} ago",
+                folder.path,
+            )
+            for folder in shown.folders
+        ],
+        notes=shown.remarks,
+        empty=shown.empty,
+        widest=LONGEST_CELL,
+    )
+
+
+def _use(folder: VmFolder) -> Cell:
+    if folder.status == "session open" and folder.sessions > 1:
+        return Cell(f"{folder.sessions} sessions open", "busy")
+    return Cell(folder.status, "busy" if folder.in_use else "quiet")

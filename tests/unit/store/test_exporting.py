@@ -147,13 +147,13 @@ def test_sends_and_checkpoints_that_fall_due_do_not_change_a_copy_that_is_being_
 
         monkeypatch.setattr(exporting, "_copy_bytes", held_up)
         await append(log, *(queued(str(number), body="x" * 300) for number in range(2000)))
-        export = asyncio.ensure_future(log.export(tmp_path / "copy.duckdb"))
+        task = asyncio.ensure_future(log.export(tmp_path / "copy.duckdb"))
         await begun.wait()
         for number in range(20):
             assert await append(log, queued(f"later {number}")) is None
             log.fetch("select 1")
         held.set()
-        await export
+        await task
 
     with_log(path, use)
     with duckdb.connect(str(tmp_path / "copy.duckdb"), read_only=True) as plain:
@@ -179,17 +179,17 @@ def test_an_export_that_is_stopped_leaves_nothing(
             copy_bytes(source, to, size, stop)
 
         monkeypatch.setattr(exporting, "_copy_bytes", held_up)
-        export = asyncio.ensure_future(log.export(tmp_path / "copy.duckdb"))
+        task = asyncio.ensure_future(log.export(tmp_path / "copy.duckdb"))
         await begun.wait()
         held.set()
         if how == "cancelled":
-            export.cancel()
+            task.cancel()
             with pytest.raises(asyncio.CancelledError):
-                await export
+                await task
         log.close()
         if how == "closed":
             with pytest.raises(StoreError, match="stopped"):
-                await export
+                await task
 
     asyncio.run(use())
     assert [file.name for file in tmp_path.iterdir()] == ["log"]

@@ -251,11 +251,11 @@ def test_a_message_that_comes_to_life_again_while_others_go_stays_whole(
 
         monkeypatch.setattr(pruning.Search, "take", held_up)
         told: list[str] = []
-        prune = asyncio.ensure_future(log.prune(LIMIT, dropped=told.extend, spared=lambda: {"decided about"}))
+        task = asyncio.ensure_future(log.prune(LIMIT, dropped=told.extend, spared=lambda: {"decided about"}))
         await found.wait()
         assert await append(log, event("message.redelivered", "redelivered")) is None
         held.set()
-        assert await prune == 3
+        assert await task == 3
         assert {row[4] for row in log.live_rows()} == {"redelivered"}
         assert log.fetch(
             "select message_id, count(*) from events where message_id is not null group by 1 order by 1"
@@ -286,14 +286,14 @@ def test_a_prune_that_is_cancelled_stops_after_its_slice_and_tells_what_went(
 
         monkeypatch.setattr(pruning, "drop", held_up)
         told: list[str] = []
-        prune = asyncio.ensure_future(log.prune(LIMIT, dropped=told.extend))
+        task = asyncio.ensure_future(log.prune(LIMIT, dropped=told.extend))
         await begun.wait()
-        prune.cancel()
+        task.cancel()
         await asyncio.sleep(0)
         assert await asyncio.wait_for(append(log, queued("sent meanwhile")), 10) is None
         held.set()
         with pytest.raises(asyncio.CancelledError):
-            await prune
+            await task
         await log.flushed()
         ((said,),) = log.fetch("select data from events where kind = 'store.pruned'")
         rows = json.loads(said)["rows"]
