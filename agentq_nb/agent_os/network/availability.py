@@ -8,7 +8,7 @@ from agentq_nb.errors import IsolationUnavailable
 from agentq_nb.threads import to_its_end
 
 _tried: list[str] = []
-"""Why bubblewrap cannot give a network of its own, or ``""`` where it can: found out once per process."""
+"""Why no network of its own can be made, or ``""`` where one can: found out once per process."""
 
 
 async def network_in_force(wanted: NetworkMode | None, kind: IsolationKind) -> tuple[NetworkMode, str]:
@@ -19,7 +19,7 @@ async def network_in_force(wanted: NetworkMode | None, kind: IsolationKind) -> t
     """
     if wanted == "open":
         return "open", ""
-    why = await why_no_namespace() if kind == "bubblewrap" else f"it needs bubblewrap, and the isolation here is {kind}"
+    why = "there is no isolation here" if kind == "none" else await why_no_namespace()
     if not why:
         return wanted or "web", ""
     if wanted is None:
@@ -32,11 +32,11 @@ async def network_in_force(wanted: NetworkMode | None, kind: IsolationKind) -> t
 
 
 async def why_no_namespace() -> str:
-    """``""`` where bubblewrap can give a network of its own, else why not."""
+    """``""`` where processes can be given a network of their own, else why not."""
     if not _tried:
         try:
             await to_its_end(lambda: Namespace.start().close())
             _tried.append("")
         except OSError as error:
-            _tried.append(f"bubblewrap was tried with a network of its own, and that does not work here ({error})")
+            _tried.append(f"a network of its own was tried, and that does not work here ({error})")
     return _tried[0]

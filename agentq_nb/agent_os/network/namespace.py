@@ -34,13 +34,21 @@ class Namespace:
 
     @classmethod
     def start(cls) -> Namespace:
-        """A new one. Raises ``OSError`` that says what bubblewrap said."""
-        program = shutil.which("bwrap")
-        if program is None:
-            raise OSError("bubblewrap (bwrap) is not installed")
-        options = ["--dev-bind", "/", "/", "--unshare-user", "--unshare-net", "--cap-drop", "ALL", "--"]
-        process, control, files = _held([program, *options], ())
-        return cls(process, control, files)
+        """A new one, made by bubblewrap where it can, else without it. Raises ``OSError`` that says why not.
+
+        Some systems let nobody but bubblewrap make user namespaces; elsewhere it is not installed.
+        """
+        why: list[str] = []
+        if (program := shutil.which("bwrap")) is not None:
+            options = ["--dev-bind", "/", "/", "--unshare-user", "--unshare-net", "--cap-drop", "ALL", "--"]
+            try:
+                return cls(*_held([program, *options]))
+            except OSError as error:
+                why.append(str(error))
+        try:
+            return cls(*_held([], "new"))
+        except OSError as error:
+            raise OSError("; ".join([*why, f"without bubblewrap: {error}"])) from None
 
     def socket(self, family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
         """A TCP socket inside, neither bound nor connected. Raises ``OSError``."""
@@ -93,7 +101,7 @@ class Namespace:
 
     def _replace_holder(self) -> None:
         self._end_holder()
-        self._process, self._control, files = _held([], self.files)
+        self._process, self._control, files = _held([], *map(str, self.files), inherited=self.files)
         for file in files:
             os.close(file)
 
@@ -107,13 +115,13 @@ class Namespace:
 
 
 def _held(
-    around: list[str], namespace: tuple[int, ...]
+    around: list[str], *where: str, inherited: tuple[int, ...] = ()
 ) -> tuple[subprocess.Popen[bytes], socket.socket, tuple[int, int]]:
-    """Start the holder, inside the words ``around`` or entering a ``namespace``: it, its socket, and where it is."""
+    """Start the holder, by the words ``around``, and with the word ``where`` to go: it, its socket, and where it is."""
     ours, theirs = socket.socketpair()
     ours.settimeout(_STARTING)
     with theirs:
-        words = [*around, sys.executable, "-I", "-S", str(_HOLDER), *map(str, (theirs.fileno(), *namespace))]
+        words = [*around, sys.executable, "-I", "-S", str(_HOLDER), str(theirs.fileno()), *where]
         process = subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
@@ -122,7 +130,7 @@ def _held(
             env={},
             cwd="/",
             start_new_session=True,
-            pass_fds=[theirs.fileno(), *namespace],
+            pass_fds=[theirs.fileno(), *inherited],
         )
     files: list[int] = []
     with suppress(OSError):

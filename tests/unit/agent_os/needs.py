@@ -30,15 +30,30 @@ def need(kind: IsolationKind) -> None:
         pytest.fail(f"This machine can do {kind}, and our code finds that it cannot: {reason}")
 
 
-def need_own_network() -> None:
-    """Go on only where VMs can have a network of their own. The machine is asked apart from our code."""
-    need("bubblewrap")
-    words = ["bwrap", "--ro-bind", "/", "/", "--unshare-user", "--unshare-net", "true"]
-    tried = subprocess.run(words, capture_output=True, text=True, check=False)
+_NEW_NETWORK = {
+    "bubblewrap": ["bwrap", "--ro-bind", "/", "/", "--unshare-user", "--unshare-net", "true"],
+    "landlock": ["unshare", "--user", "--map-current-user", "--net", "true"],
+}
+
+
+def need_own_network(kind: IsolationKind = "bubblewrap") -> None:
+    """Go on only where VMs under this isolation can have a network of their own. The machine is asked apart from our code."""
+    need(kind)
+    tried = subprocess.run(_NEW_NETWORK[kind], capture_output=True, text=True, check=False)
     if tried.returncode:
         missing(f"No network namespace can be made here: {tried.stderr.strip()}. {_HOW['bubblewrap']}")
     if reason := asyncio.run(availability.why_no_namespace()):
         pytest.fail(f"This machine can make network namespaces, and our code finds that it cannot: {reason}")
+
+
+def without_namespaces(*words: str) -> list[str]:
+    """The words of a command for which the system makes no user namespaces, as in most containers."""
+    refuse = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+    around = ["unshare", "--user", "--map-root-user", "sh", "-c", refuse, "sh"]
+    tried = subprocess.run([*around, "true"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        missing(f"User namespaces cannot be switched off for one command here: {tried.stderr.strip()}.")
+    return [*around, *words]
 
 
 def use_only(kind: IsolationKind, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,6 @@ import pytest
 from agentq_nb import agent_os, agents
 from agentq_nb.agent_os import promises
 from agentq_nb.agent_os.network import availability
-from agentq_nb.agent_os.network.namespace import Namespace
 from agentq_nb.errors import IsolationUnavailable, ValidationFailed
 from tests.unit.agent_os.machine import Machine
 from tests.unit.agent_os.needs import need_own_network, use_only
@@ -28,9 +27,10 @@ from tests.unit.agent_os.needs import need_own_network, use_only
 CLOSED = {"web": "ONLY_PUBLIC_HOSTS", "llm": "ONLY_MODELS", "none": "ONLY_TOOLS"}
 
 
-@pytest.fixture(autouse=True)
-def _bubblewrap() -> None:
-    need_own_network()
+@pytest.fixture(autouse=True, params=["bubblewrap", "landlock"])
+def _isolation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    need_own_network(request.param)
+    use_only(request.param, monkeypatch)
 
 
 @contextmanager
@@ -338,11 +338,7 @@ def test_open_that_was_asked_for_is_not_warned_about(tmp_path: Path, caplog: pyt
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize("kind", ["landlock", "bubblewrap"])
-def test_what_was_asked_for_and_cannot_be_had_is_refused(
-    kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    use_only(kind, monkeypatch)
+def test_what_was_asked_for_and_cannot_be_had_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(availability, "_tried", ["no such thing here"])
 
     async def program() -> None:
@@ -352,15 +348,6 @@ def test_what_was_asked_for_and_cannot_be_had_is_refused(
 
     asyncio.run(program())
     assert list(tmp_path.rglob("ran")) == []
-
-
-def test_why_it_cannot_be_had_is_what_bubblewrap_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    fake = tmp_path / "bwrap"
-    fake.write_text("#!/bin/sh\necho 'bwrap: loopback: Failed RTM_NEWADDR: Operation not permitted' >&2\nexit 1\n")
-    fake.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(availability, "_tried", [])
-    assert "Failed RTM_NEWADDR" in asyncio.run(availability.why_no_namespace())
 
 
 def test_certificates_that_this_process_trusts_are_trusted_inside(
@@ -376,19 +363,3 @@ def test_certificates_that_this_process_trusts_are_trusted_inside(
             return await vm.exec('cat "$SSL_CERT_FILE"; echo "$CURL_CA_BUNDLE"')
 
     assert asyncio.run(program()).stdout == "certificates\n"
-
-
-def test_a_namespace_is_none_of_this_processs_network() -> None:
-    namespace = Namespace.start()
-    try:
-        with namespace.listener("127.0.0.1") as listener, socket.socket() as here, namespace.socket() as inside:
-            address = listener.getsockname()
-            assert here.connect_ex(address) != 0
-            inside.connect(address)
-            assert not os.get_inheritable(inside.fileno())
-            assert not any(os.get_inheritable(file) for file in namespace.files)
-    finally:
-        namespace.close()
-        namespace.close()
-    with pytest.raises(OSError, match="closed"):
-        namespace.socket()
