@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agentq_nb.agent_os import leftovers, promises
 from agentq_nb.agent_os.allowance import ALL, Allowance
-from agentq_nb.agent_os.launcher import landlock_version
+from agentq_nb.agent_os.confinement import landlock_version
 from agentq_nb.agent_os.process import Bubblewrap, Job, Landlock, run
 from agentq_nb.agent_os.values import ExecResult, Isolation, IsolationKind, IsolationMode
 from agentq_nb.agent_os.workspace import HOME
@@ -93,12 +93,14 @@ def job(
     readable: Sequence[str] = (),
     allowance: Allowance = ALL,
     network: tuple[int, int] | None = None,
+    ports: Sequence[int] | None = None,
 ) -> Job:
     """Everything the launcher needs to run ``command`` in ``directory`` below ``root`` under ``kind``.
 
     ``environment`` comes on top of a clean one, in which HOME is the root as the command sees it. ``programs`` are
     folders that come first on its PATH; ``readable`` ones may be read besides those of the system. ``network`` are the
-    files of the network namespace that it enters, if any.
+    files of the network namespace that it enters, if any; ``ports`` are those to which it may connect in this machine's
+    network, where Landlock closes all others.
     """
     if kind == "bubblewrap":
         home, temporary, there = HOME, None, "/"
@@ -114,7 +116,7 @@ def job(
         directory=there,
         temporary=temporary,
         bubblewrap=_bubblewrap(root, directory, readable, allowance.memory) if kind == "bubblewrap" else None,
-        landlock=_landlock(root, temporary, readable) if kind == "landlock" and temporary else None,
+        landlock=_landlock(root, temporary, readable, ports) if kind == "landlock" and temporary else None,
         limits=allowance.limits(str(root), *([temporary] if temporary else [])),
         network=network,
         input=None,
@@ -186,6 +188,7 @@ def _bubblewrap(
     return Bubblewrap(program=shutil.which("bwrap") or "bwrap", options=options)
 
 
-def _landlock(root: Path, temporary: str, readable: Sequence[str]) -> Landlock:
+def _landlock(root: Path, temporary: str, readable: Sequence[str], ports: Sequence[int] | None) -> Landlock:
     read = [*_SYSTEM, "/proc", *_name_service(), *_interpreter(), *readable]
-    return Landlock(write=[*_DEVICES, temporary, str(root)], read=read)
+    allowed = None if ports is None else list(ports)
+    return Landlock(write=[*_DEVICES, temporary, str(root)], read=read, ports=allowed)

@@ -10,32 +10,18 @@ the rest. It ends with the command's exit code, or 128 + the signal's number.
 from __future__ import annotations
 
 import ctypes
-import errno
 import json
 import os
 import select
 import signal
-import struct
 import sys
 import time
 from contextlib import suppress
 from typing import Any
 
 _SET_PARENT_DEATH_SIGNAL = 1
-_DROP_FROM_BOUNDING_SET = 24
 _SET_CHILD_SUBREAPER = 36
-_SET_NO_NEW_PRIVILEGES = 38
-_HIGHEST_CAPABILITY = 63
-_CAPSET = {"x86_64": 126, "aarch64": 91, "riscv64": 91, "loongarch64": 91, "ppc64le": 184, "s390x": 185}
-_CAPABILITY_VERSION_3 = 0x20080522
-_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "loongarch64": 219, "ppc64le": 271, "s390x": 280}
-_JOIN_SESSION_KEYRING = 1
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000
-
-_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
-_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIRECTORY = 1 << 0, 1 << 1, 1 << 2, 1 << 3
-_TRUNCATE, _DEVICE_CONTROL = 1 << 14, 1 << 15
-_OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _DEVICE_CONTROL
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LESS_URGENT = 5  # more of niceness than the notebook's process has
@@ -58,8 +44,8 @@ def main() -> int:
     if os.getppid() != int(sys.argv[1]):  # it died before we could ask to be told
         return 1
     job: dict[str, Any] = json.load(sys.stdin)
-    limits = _load_limits() if job["limits"] and linux else None
-    command = _start(job, linux, limits)
+    limits = _load("limits") if job["limits"] and linux else None
+    command = _start(job, linux, _load("confinement") if linux else None, limits)
     if job["input"] is not None:
         os.close(job["input"])  # the command alone reads it, so that its end is noticed
     watch = limits.Watch(job) if limits else None
@@ -82,16 +68,16 @@ def _heard(number: int, frame: object) -> None:
     _terminated = _terminated or number == signal.SIGTERM
 
 
-def _load_limits() -> Any:
-    """The module beside this one, which needs no package."""
+def _load(name: str) -> Any:
+    """A module beside this one, which needs no package."""
     from importlib import util
 
-    found = util.spec_from_file_location("limits", os.path.join(os.path.dirname(__file__), "limits.py"))
+    found = util.spec_from_file_location(name, os.path.join(os.path.dirname(__file__), f"{name}.py"))
     assert found is not None
     assert found.loader is not None
-    limits = util.module_from_spec(found)
-    found.loader.exec_module(limits)
-    return limits
+    module = util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
 
 
 def _watch(command: int, woken: int, job: dict[str, Any], limits: Any) -> int:
@@ -163,7 +149,7 @@ def _descendants() -> list[int]:
     return found[1:]
 
 
-def _start(job: dict[str, Any], linux: bool, limits: Any) -> int:
+def _start(job: dict[str, Any], linux: bool, confinement: Any, limits: Any) -> int:
     command = os.fork()
     if command:
         return command
@@ -172,7 +158,7 @@ def _start(job: dict[str, Any], linux: bool, limits: Any) -> int:
         os.setsid()
         if linux:
             _control(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-            leave_session_keyring()
+            confinement.leave_session_keyring()
             _yield_to_the_kernel()
         if limits:
             limits.restrict(job["limits"])
@@ -182,7 +168,7 @@ def _start(job: dict[str, Any], linux: bool, limits: Any) -> int:
         os.dup2(os.open(os.devnull, os.O_RDONLY) if job["input"] is None else job["input"], 0)
         if job["input"] is not None:
             os.close(job["input"])
-        _become(job)
+        _become(job, confinement)
     except FileNotFoundError as error:
         code = 127
         _complain(f"cannot start the command: {error}")
@@ -206,14 +192,14 @@ def _complain(sentence: str) -> None:
         os.write(2, f"{sentence}\n".encode("utf-8", "backslashreplace"))
 
 
-def _become(job: dict[str, Any]) -> None:
+def _become(job: dict[str, Any], confinement: Any) -> None:
     os.chdir(job["directory"])
     if job["network"]:
         enter_network(*job["network"])
     if job["bubblewrap"]:
         _become_bubblewrap(job)
     if job["landlock"]:
-        restrict(job["landlock"]["write"], job["landlock"]["read"])
+        confinement.restrict(**job["landlock"])
     os.execvpe(job["command"][0], job["command"], job["environment"])
 
 
@@ -289,73 +275,8 @@ def _make_writable(folder: int) -> None:
         os.fchmod(folder, 0o700)
 
 
-def landlock_version() -> int:
-    """The version of its interface. Raises ``OSError`` where there is none."""
-    return _call(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)
-
-
-def restrict(write: list[str], read: list[str]) -> None:
-    """Landlock: from here on, for this process and all it starts, only these paths. No way back."""
-    version = landlock_version()
-    handled = (1 << 13) - 1
-    for since, right in ((2, 1 << 13), (3, _TRUNCATE), (5, _DEVICE_CONTROL)):
-        handled |= right if version >= since else 0
-    scoped = 3 if version >= 6 else 0  # no signals and no abstract sockets to the outside
-    rules = struct.pack("QQQ", handled, 0, scoped)[: 24 if version >= 6 else 16 if version >= 4 else 8]
-    ruleset = _call(_LANDLOCK_CREATE, rules, ctypes.c_size_t(len(rules)), 0)
-    for paths, rights in ((read, _EXECUTE | _READ_FILE | _READ_DIRECTORY), (write, handled)):
-        for path in paths:
-            _allow(ruleset, path, rights & handled)
-    if ctypes.CDLL(None).prctl(_SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0):
-        raise OSError("new privileges could not be ruled out")
-    drop_capabilities()
-    _call(_LANDLOCK_RESTRICT, ruleset, 0)
-
-
-def _allow(ruleset: int, path: str, rights: int) -> None:
-    try:
-        file = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:  # not on this machine, or not for us: nothing to allow
-        return
-    if not os.path.isdir(path):
-        rights &= _OF_FILES
-    _call(_LANDLOCK_ADD, ruleset, 1, struct.pack("=Qi", rights, file), 0)
-    os.close(file)
-
-
-def drop_capabilities() -> None:
-    """Give up what root may do more than others: reading any process's environment, for one."""
-    for capability in range(_HIGHEST_CAPABILITY + 1):
-        _control(_DROP_FROM_BOUNDING_SET, capability)
-    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
-    _call(_CAPSET[os.uname().machine], header, bytes(24))
-
-
-def leave_session_keyring() -> None:
-    """Join an empty session keyring: what the kernel's process keeps in its own could be read by all it starts.
-
-    Raises ``OSError`` where that fails, but not where the system has no keyrings, or shows nobody any.
-    """
-    number = _KEYCTL.get(os.uname().machine)
-    if number is None:
-        return
-    try:
-        _call(number, _JOIN_SESSION_KEYRING, None)
-    except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.EPERM):
-            raise
-
-
 def _control(option: int, value: int) -> None:
     ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
-
-
-def _call(number: int, *arguments: Any) -> int:
-    library = ctypes.CDLL(None, use_errno=True)
-    result: int = library.syscall(number, *arguments)
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result
 
 
 if __name__ == "__main__":

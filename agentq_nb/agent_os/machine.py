@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hmac
+import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,9 +19,11 @@ from agentq_nb.agent_os.agents.agent import Agent
 from agentq_nb.agent_os.allowance import ALL, Allowance
 from agentq_nb.agent_os.arguments import checked_command
 from agentq_nb.agent_os.isolation import in_force, job
-from agentq_nb.agent_os.network.availability import network_in_force
+from agentq_nb.agent_os.network.availability import NetworkFound, network_in_force
+from agentq_nb.agent_os.network.connection import Connection
 from agentq_nb.agent_os.network.policy import Named
-from agentq_nb.agent_os.network.vm_network import Connection, VmNetwork
+from agentq_nb.agent_os.network.proxy import Credentials
+from agentq_nb.agent_os.network.vm_network import VmNetwork
 from agentq_nb.agent_os.permissions import Permits
 from agentq_nb.agent_os.process import Job
 from agentq_nb.agent_os.processes import Processes
@@ -35,6 +39,9 @@ if TYPE_CHECKING:
 Environment: TypeAlias = Mapping[str, str] | EllipsisType | None
 """Variables for an agent or a command; ``None`` and ``...`` are none."""
 
+_PASSWORDS = secrets.token_bytes(32)
+"""What the passwords of VMs' proxies are made of."""
+
 
 class Machine(Actor, action_timeout=None):
     """The floor of :class:`agentq_nb.agent_os.vm.VM`."""
@@ -47,7 +54,7 @@ class Machine(Actor, action_timeout=None):
     _parent: ClassVar[Path | None] = None
     _allowance: ClassVar[Allowance] = ALL
     _tools: ClassVar[Mapping[str, HostTool]] = {}
-    _own_network: VmNetwork | None = None
+    _vm_network: VmNetwork | None = None
     _warned = False
 
     @classmethod
@@ -105,23 +112,42 @@ class Machine(Actor, action_timeout=None):
         else:
             connection = await network.connect(environment, told and _in_this_loop(told), urls)
         variables, readable = {**connection.variables, **environment}, (*readable, *connection.readable)
-        root, enters = self._workspace.root, connection.namespace
-        return job(kind, root, directory, words, variables, programs, readable, self._allowance, enters), connection
+        prepared = job(
+            kind,
+            self._workspace.root,
+            directory,
+            words,
+            variables,
+            programs,
+            readable,
+            self._allowance,
+            connection.namespace,
+            connection.ports,
+        )
+        return prepared, connection
 
     async def _isolation(self) -> Isolation:
         found = await in_force(self._isolation_mode)
-        mode, why = await network_in_force(self._network_wanted, found.kind)
-        return promises.with_network(found, mode, why)
+        return promises.with_network(found, await network_in_force(self._network_wanted, found.kind))
 
     async def _network(self, kind: IsolationKind) -> VmNetwork | None:
-        """The VM's own network; None where it has that of the machine. Raises ``IsolationUnavailable``."""
-        mode, why = await network_in_force(self._network_wanted, kind)
-        if mode == "open":
-            self._warn(kind, why)
+        """The VM's network; None where it is open. Raises ``IsolationUnavailable``."""
+        found = await network_in_force(self._network_wanted, kind)
+        if found.mode == "open":
+            self._warn(kind, found.why)
             return None
-        if self._own_network is None:
-            self._own_network = VmNetwork(mode, self._hosts)
-        return self._own_network
+        if self._vm_network is None:
+            self._vm_network = VmNetwork(found.mode, self._hosts, self._credentials(found))
+        return self._vm_network
+
+    def _credentials(self, found: NetworkFound) -> Credentials | None:
+        """The same whenever this VM wakes, so that few secrets have to be remembered."""
+        if found.means == "namespace":
+            return None
+        password = hmac.digest(_PASSWORDS, self.actor_id.encode(), "sha256").hex()
+        credentials = Credentials(password)
+        self._sessions.redactor.add({"HTTP_PROXY": password, "HTTP_PROXY as a header": credentials.header})
+        return credentials
 
     def _warn(self, kind: IsolationKind, why: str) -> None:
         """Say once what a VM lacks though nobody asked for that."""
@@ -146,9 +172,9 @@ class Machine(Actor, action_timeout=None):
         return port if network is None else await network.forward(port)
 
     async def _leave_network(self) -> None:
-        """End the VM's own network, if it has one."""
-        if self._own_network is not None:
-            await self._own_network.aclose()
+        """End the VM's network, if it has one."""
+        if self._vm_network is not None:
+            await self._vm_network.aclose()
 
 
 def _in_this_loop(told: Callable[[str], None]) -> Callable[[str], None]:

@@ -34,6 +34,8 @@ class Landlock(TypedDict):
 
     write: list[str]
     read: list[str]
+    ports: list[int] | None
+    """Those to which it may connect; None: all, and not by TCP alone."""
 
 
 class Limits(TypedDict):

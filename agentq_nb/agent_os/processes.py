@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import anyio
 
 from agentq_nb.actor import Actor
-from agentq_nb.agent_os.network.vm_network import Connection
+from agentq_nb.agent_os.network.connection import Connection
 from agentq_nb.agent_os.output import Output
 from agentq_nb.agent_os.output_events import OutputEvents
 from agentq_nb.agent_os.process import LARGEST_OUTPUT, Execution, Job

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agentq_nb.agent_os.values import Isolation, NetworkMode
+from agentq_nb.agent_os.network.availability import NetworkFound
+from agentq_nb.agent_os.values import Isolation
 
 FILE_ACTIONS = (
     "files outside the workspace, from file actions (read_file and the like): no path and no link leads there"
@@ -33,6 +34,14 @@ ONLY_TOOLS = "the network: only the notebook's tools are reached"
 NO_ABSTRACT_SOCKETS = "local services that listen on an abstract socket: they cannot be reached"
 TO_PUBLIC_HOSTS = "what processes can read: they may send it to every public host and to those named"
 TO_MODELS = "what processes can read: they may send it to the hosts of the agents' language models and those named"
+SAME_PORT = (
+    "hosts elsewhere, private ones too, that listen on the port number of this VM's proxy or tools, or on one that was named "
+    "or forwarded: processes reach them directly, since Landlock's rules know ports and no addresses"
+)
+LISTENING = (
+    "what processes listen on: everything on this machine can connect to it, and so can others where no firewall is in the "
+    "way; at a port that is free they may stand in for a service of this machine"
+)
 ABSTRACT_SOCKETS = "local services that listen on an abstract socket"
 SOCKET_FILES = "local services that listen on a socket file, such as Docker's"
 SYSTEM_FILES = "reading system files: /usr, /etc, /opt and the Python that runs the notebook"
@@ -55,6 +64,11 @@ _NOT_OVER_A_PROXY = (
     "databases and all else that does not go through an HTTP proxy by itself",
     "UDP, also for looking names up: only the proxy does that",
 )
+_NO_SERVERS_OF_THEIR_OWN = (
+    "servers that processes start, for other processes of the VM: they connect only to ports that vm.forward(port) or "
+    'hosts=["localhost:8000"] allowed before they started'
+)
+_NO_FOREIGN_PROGRAMS = "programs of 32 bits, and io_uring"
 _NO_PACKAGES = "npm, pip, git and whatever else needs the Internet, unless its hosts are named"
 
 NONE = Isolation(
@@ -83,20 +97,27 @@ def landlock(version: int) -> Isolation:
     return replace(_LANDLOCK, protects=protects, does_not_protect=does_not_protect)
 
 
-def with_network(found: Isolation, mode: NetworkMode, why: str) -> Isolation:
-    """The same with what its network adds; ``why`` it is open though nobody asked for that."""
-    if mode == "open":
-        return replace(found, refused={**found.refused, 'network="web"': why} if why else found.refused)
+def with_network(found: Isolation, network: NetworkFound) -> Isolation:
+    """The same with what its network adds."""
+    if network.mode == "open":
+        why = {'network="web"': network.why} if network.why else {}
+        return replace(found, refused={**found.refused, **why})
     kept_out, let_out, breaks = {
         "web": (ONLY_PUBLIC_HOSTS, (TO_PUBLIC_HOSTS,), _NOT_OVER_A_PROXY),
         "llm": (ONLY_MODELS, (TO_MODELS,), (_NO_PACKAGES, *_NOT_OVER_A_PROXY)),
         "none": (ONLY_TOOLS, (), ("language models of agents, packages, git: there is no network",)),
-    }[mode]
+    }[network.mode]
+    protects, refused = (kept_out, NO_ABSTRACT_SOCKETS), found.refused
     holes = (NETWORK, ABSTRACT_SOCKETS)
+    if network.means == "ports":
+        protects, let_out = (kept_out,), (SAME_PORT, LISTENING, *let_out)
+        breaks = (*breaks, _NO_SERVERS_OF_THEIR_OWN, _NO_FOREIGN_PROGRAMS)
+        refused = {**refused, "a network namespace": network.why}
     return replace(
         found,
-        protects=(*found.protects, kept_out, NO_ABSTRACT_SOCKETS),
+        protects=(*found.protects, *protects),
         does_not_protect=(*(one for one in found.does_not_protect if one not in holes), *let_out),
-        network=mode,
+        network=network.mode,
         breaks=breaks,
+        refused=refused,
     )

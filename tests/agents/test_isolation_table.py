@@ -63,7 +63,7 @@ WITHOUT = """
 import asyncio, sys
 from pathlib import Path
 from agentq_nb import agent_os
-from agentq_nb.agent_os.launcher import restrict
+from agentq_nb.agent_os.confinement import restrict
 from agentq_nb.errors import IsolationUnavailable
 from tests.unit.agent_os.machine import Machine
 

@@ -1,29 +1,59 @@
-"""Whether a machine can give VMs a network of their own, found out by trying, and what follows where it cannot."""
+"""How a machine can keep VMs off its network, found out by trying, and what follows where it cannot."""
 
 from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
 
 from agentq_nb.agent_os.network.namespace import Namespace
 from agentq_nb.agent_os.values import IsolationKind, NetworkMode
 from agentq_nb.errors import IsolationUnavailable
 from agentq_nb.threads import to_its_end
 
-_tried: list[str] = []
-"""Why no network of its own can be made, or ``""`` where one can: found out once per process."""
+Means: TypeAlias = Literal["namespace", "ports"]
+
+_CONFINEMENT = Path(__file__).parents[1] / "confinement.py"
+_TRYING = 10.0  # seconds
+
+_tried: dict[Means, str] = {}
+"""Why each cannot be had, or ``""`` where it works: found out once per process."""
 
 
-async def network_in_force(wanted: NetworkMode | None, kind: IsolationKind) -> tuple[NetworkMode, str]:
-    """The mode that a VM has under this isolation, and why it is "open" although nobody asked for that.
+@dataclass(frozen=True)
+class NetworkFound:
+    """The network of a VM.
+
+    :ivar means: a namespace of its own, or Landlock's rules for ports of this machine's; None under "open".
+    :ivar why: why it is not better: why there is no namespace, or why it is open though nobody asked for that.
+    """
+
+    mode: NetworkMode
+    means: Means | None = None
+    why: str = ""
+
+
+async def network_in_force(wanted: NetworkMode | None, kind: IsolationKind) -> NetworkFound:
+    """The network that a VM has under this isolation.
 
     None takes "web" where it can be had. Raises ``IsolationUnavailable`` when another one than "open" was asked for and
     cannot be had.
     """
     if wanted == "open":
-        return "open", ""
+        return NetworkFound("open")
     why = "there is no isolation here" if kind == "none" else await why_no_namespace()
     if not why:
-        return wanted or "web", ""
+        return NetworkFound(wanted or "web", "namespace")
+    if kind == "landlock":
+        why_no_ports = await why_ports_stay_open()
+        if not why_no_ports:
+            return NetworkFound(wanted or "web", "ports", why)
+        why = f"{why}; {why_no_ports}"
     if wanted is None:
-        return "open", why
+        return NetworkFound("open", why=why)
     raise IsolationUnavailable(
         f'network="{wanted}" cannot be had on this machine: {why}. See isolation(); with network="open" processes reach '
         "whatever this machine reaches.",
@@ -33,10 +63,30 @@ async def network_in_force(wanted: NetworkMode | None, kind: IsolationKind) -> t
 
 async def why_no_namespace() -> str:
     """``""`` where processes can be given a network of their own, else why not."""
-    if not _tried:
+    if "namespace" not in _tried:
         try:
             await to_its_end(lambda: Namespace.start().close())
-            _tried.append("")
+            _tried["namespace"] = ""
         except OSError as error:
-            _tried.append(f"a network of its own was tried, and that does not work here ({error})")
-    return _tried[0]
+            _tried["namespace"] = f"a network of its own was tried, and that does not work here ({error})"
+    return _tried["namespace"]
+
+
+async def why_ports_stay_open() -> str:
+    """``""`` where Landlock keeps processes from this machine's ports, else why not."""
+    if "ports" not in _tried:
+        why = await to_its_end(_try_ports)
+        _tried["ports"] = why and f"Landlock's rules for ports do not help ({why})"
+    return _tried["ports"]
+
+
+def _try_ports() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as allowed, socket.create_server(("127.0.0.1", 0)) as refused:
+        ports = [str(server.getsockname()[1]) for server in (allowed, refused)]
+        words = [sys.executable, "-I", "-S", str(_CONFINEMENT), *ports]
+        try:
+            ran = subprocess.run(words, env={}, cwd="/", capture_output=True, timeout=_TRYING, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return str(error)
+    said = ran.stderr.decode(errors="replace").strip().splitlines()
+    return "" if ran.returncode == 0 else said[-1] if said else f"exit code {ran.returncode}"

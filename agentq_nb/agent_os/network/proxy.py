@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -13,9 +15,27 @@ from agentq_nb.agent_os.network.policy import Policy, Refusal, checked_target, t
 from agentq_nb.agent_os.network.relay import Stream, pump
 
 _HEAD = 10.0  # seconds for a request's headers
+_USER = "vm"
 _OF_THE_HOP = frozenset(
     (b"connection", b"host", b"keep-alive", b"proxy-authorization", b"proxy-connection", b"upgrade")
 )
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a proxy demands where others than its VM's processes can connect to it."""
+
+    password: str
+    """Without characters that mean something in a URL."""
+
+    def __str__(self) -> str:
+        """As they are put before the host of a URL."""
+        return f"{_USER}:{self.password}@"
+
+    @property
+    def header(self) -> str:
+        """As programs send them."""
+        return base64.b64encode(f"{_USER}:{self.password}".encode()).decode()
 
 
 class BadRequest(Exception):
@@ -33,6 +53,8 @@ class Request:
     """Empty for CONNECT."""
     headers: tuple[bytes, ...]
     """The lines that are to be passed on."""
+    authorization: bytes = b""
+    """What it brings for the proxy itself."""
 
     @staticmethod
     def parse(head: bytes) -> Request:
@@ -46,15 +68,19 @@ class Request:
             raise BadRequest("This proxy speaks HTTP/1.1.")
         if any(line[:1] in b" \t" or b":" not in line for line in lines):
             raise BadRequest("A header of this request cannot be read.")
-        passed_on = tuple(line for line in lines if line.partition(b":")[0].strip().lower() not in _OF_THE_HOP)
+        named = [(line.partition(b":")[0].strip().lower(), line) for line in lines]
+        passed_on = tuple(line for name, line in named if name not in _OF_THE_HOP)
+        brought = [line.partition(b":")[2].strip() for name, line in named if name == b"proxy-authorization"]
+        authorization = brought[0] if brought else b""
         try:
             if method == "CONNECT":
-                return Request(method, *checked_target(to), "", passed_on)
+                return Request(method, *checked_target(to), "", passed_on, authorization)
             parts = urlsplit(to)
             if parts.scheme != "http":
                 raise ValueError("a proxy takes CONNECT, and whole http:// URLs")
             path = parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
-            return Request(method, *checked_target(parts.netloc.rpartition("@")[2], 80), path, passed_on)
+            host, port = checked_target(parts.netloc.rpartition("@")[2], 80)
+            return Request(method, host, port, path, passed_on, authorization)
         except ValueError as error:
             raise BadRequest(f"This request has no target that a proxy could reach: {error}.") from None
 
@@ -68,11 +94,19 @@ class Request:
 
 
 class Proxy:
-    """Answers the requests of one command or agent. ``refused`` is told what was not let out."""
+    """Answers the requests of one command or agent, that bring the ``credentials``. ``refused`` is told what was not let
+    out.
+    """
 
-    def __init__(self, policy: Callable[[], Policy], refused: Callable[[Refusal], None]) -> None:
+    def __init__(
+        self,
+        policy: Callable[[], Policy],
+        refused: Callable[[Refusal], None],
+        credentials: Credentials | None = None,
+    ) -> None:
         self._policy = policy
         self._refused = refused
+        self._demanded = None if credentials is None else f"Basic {credentials.header}".encode()
 
     async def handle(self, client: Stream) -> None:
         """Answer one connection, on which there is one request."""
@@ -83,6 +117,10 @@ class Proxy:
             await _answer(client, HTTPStatus.BAD_REQUEST, str(error))
             return
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            return
+        if self._demanded is not None and not hmac.compare_digest(request.authorization, self._demanded):
+            why = "This proxy is for the processes of one VM: the URL in their HTTP_PROXY has its password."
+            await _answer(client, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, why, 'Proxy-Authenticate: Basic realm="VM"')
             return
         tunnel = request.method == "CONNECT"
         try:
@@ -101,9 +139,9 @@ class Proxy:
         await pump(client, line.stream)
 
 
-async def _answer(client: Stream, status: HTTPStatus, why: str) -> None:
+async def _answer(client: Stream, status: HTTPStatus, why: str, *headers: str) -> None:
     body = f"{why}\n".encode()
     head = [f"HTTP/1.1 {status.value} {status.phrase}", "Content-Type: text/plain; charset=utf-8"]
-    head += [f"Content-Length: {len(body)}", "Connection: close"]
+    head += [f"Content-Length: {len(body)}", "Connection: close", *headers]
     client[1].write("\r\n".join([*head, "", ""]).encode() + body)
     await client[1].drain()

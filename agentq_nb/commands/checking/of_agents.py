@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from agentq_nb.commands.checking.check import Check
 from agentq_nb.threads import in_long_thread
 
+_ALLOW_NAMESPACES = "Allow user and network namespaces, which give them a network of their own."
+
 
 async def checks() -> list[Check]:
     """Isolation, Node, and each coding agent that is known by name."""
@@ -33,14 +35,17 @@ async def _network() -> Check:
     from agentq_nb.agent_os.isolation import in_force
     from agentq_nb.agent_os.network.availability import network_in_force
 
-    mode, why = await network_in_force(None, (await in_force("auto")).kind)
-    if not why:
-        return Check("network of agents", "ok", f"{mode}, unless agent_os(network=…) says otherwise")
+    found = await network_in_force(None, (await in_force("auto")).kind)
+    if found.means == "namespace":
+        return Check("network of agents", "ok", f"{found.mode}, unless agent_os(network=…) says otherwise")
+    if found.means == "ports":
+        kept = f"{found.mode}, kept by Landlock's rules for ports, which know no addresses ({found.why})"
+        return Check("network of agents", "notice", kept, f"{_ALLOW_NAMESPACES} isolation() says what differs.")
     return Check(
         "network of agents",
         "notice",
-        f"open, so agents' processes reach this machine's ports, the kernel's too ({why})",
-        "Install bubblewrap (apt install bubblewrap) and allow it user and network namespaces.",
+        f"open, so agents' processes reach this machine's ports, the kernel's too ({found.why})",
+        f"Install bubblewrap (apt install bubblewrap) or use a Linux of 6.7 or newer. {_ALLOW_NAMESPACES}",
     )
 
 
