@@ -46,6 +46,10 @@ class Place:
         self.iopub = 0
         self.named = 0
         """A port that is named in ``hosts``, where there are any."""
+        self.datagrams = 0
+        """A UDP port that answers."""
+        self.visited = 0
+        """A port that nobody listens on, and to which somebody on this machine connects as soon as they do."""
         self.token = f"token-of-a-session-{self.unique}"
         """A secret that a session was given."""
         self._exit = ExitStack()
@@ -58,6 +62,8 @@ class Place:
         self.port = self._listen(socket.AF_INET, ("127.0.0.1", 0)).getsockname()[1]
         self.named = self._listen(socket.AF_INET, ("127.0.0.1", 0)).getsockname()[1]
         self.iopub = self._publish()
+        self.datagrams = self._hear_datagrams()
+        self.visited = self._visit()
         self._keep_a_key()
         self._listen(socket.AF_UNIX, f"\0{self.unique}")
         self._listen(socket.AF_UNIX, str(self.outside / "socket"))
@@ -115,6 +121,44 @@ class Place:
         self._exit.callback(thread.join)
         self._exit.callback(over.set)
         return port
+
+    def _hear_datagrams(self) -> int:
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(0.02)
+
+        def answer() -> None:
+            with suppress(TimeoutError):
+                server.sendto(b"heard", server.recvfrom(100)[1])
+
+        self._exit.callback(server.close)
+        self._repeat(answer)
+        return server.getsockname()[1]
+
+    def _visit(self) -> int:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port: int = free.getsockname()[1]
+
+        def visit() -> None:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)) as line:
+                line.sendall(b"visitor")
+
+        self._repeat(visit)
+        return port
+
+    def _repeat(self, work: Callable[[], None]) -> None:
+        """Do something again and again, until this ends."""
+        over = threading.Event()
+
+        def repeat() -> None:
+            while not over.wait(0.02):
+                work()
+
+        thread = threading.Thread(target=repeat, daemon=True)
+        thread.start()
+        self._exit.callback(thread.join)
+        self._exit.callback(over.set)
 
     def _keep_a_key(self) -> None:
         """Keep a key in the session keyring of this process, as a login keeps Kerberos tickets there."""
@@ -196,13 +240,59 @@ def python(code: str) -> str:
 def through_the_proxy(at: Place) -> str:
     """Asks the proxy for a way to a port of this machine, or goes there itself where there is no proxy."""
     return python(f"""
-        import os, socket, urllib.parse
+        import base64, os, socket, urllib.parse
         proxy = urllib.parse.urlsplit(os.environ.get("HTTP_PROXY", ""))
         to = (proxy.hostname, proxy.port) if proxy.hostname else ("127.0.0.1", {at.port})
         line = socket.create_connection(to)
         if proxy.hostname:
-            line.sendall(b"CONNECT 127.0.0.1:{at.port} HTTP/1.1\\r\\n\\r\\n")
+            words = base64.b64encode(f"{{proxy.username}}:{{proxy.password}}".encode())
+            line.sendall(b"CONNECT 127.0.0.1:{at.port} HTTP/1.1\\r\\nProxy-Authorization: Basic " + words + b"\\r\\n\\r\\n")
             assert line.recv(100).split()[1] == b"200"
+    """)
+
+
+def sends_while_it_connects(at: Place) -> str:
+    """TCP Fast Open: the connection is made by sending, which is no call of connect."""
+    return python(f"""
+        import socket
+        line = socket.socket()
+        assert line.sendto(b"x", socket.MSG_FASTOPEN, ("127.0.0.1", {at.port})) == 1
+    """)
+
+
+def connects_by_mptcp(at: Place) -> str:
+    """A protocol of its own, which becomes TCP where the other side knows nothing else."""
+    return python(f"""
+        import socket
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262).connect(("127.0.0.1", {at.port}))
+    """)
+
+
+def sends_a_datagram(at: Place) -> str:
+    return python(f"""
+        import socket
+        line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        line.settimeout(5)
+        line.sendto(b"x", ("127.0.0.1", {at.datagrams}))
+        assert line.recv(100) == b"heard"
+    """)
+
+
+def connects_elsewhere_at_the_port_of_the_proxy(at: Place) -> str:
+    return python("""
+        import os, socket, urllib.parse
+        elsewhere = ("127.0.0.9", urllib.parse.urlsplit(os.environ["HTTP_PROXY"]).port)
+        with socket.create_server(elsewhere):
+            socket.create_connection(elsewhere)
+    """)
+
+
+def listens(at: Place) -> str:
+    return python(f"""
+        import socket
+        with socket.create_server(("127.0.0.1", {at.visited})) as server:
+            server.settimeout(5)
+            assert server.accept()[0].recv(100) == b"visitor"
     """)
 
 
@@ -269,12 +359,24 @@ NETWORK_ATTACKS = [
     Attack("a listener, through the proxy", _LISTENERS, *succeeds(through_the_proxy)),
     Attack("send to a host that was named", (promises.TO_PUBLIC_HOSTS, promises.TO_MODELS, *_LISTENERS),
            *succeeds(lambda at: connects("AF_INET", f"('127.0.0.1', {at.named})"))),
+    Attack("a listener, by TCP Fast Open", _LISTENERS, *succeeds(sends_while_it_connects)),
+    Attack("a listener, by MPTCP", _LISTENERS, *succeeds(connects_by_mptcp)),
+    Attack("a listener, by UDP", _LISTENERS, *succeeds(sends_a_datagram)),
+    Attack("a listener, at another address", _LISTENERS,
+           *succeeds(lambda at: connects("AF_INET6", f"('::ffff:127.0.0.1', {at.port})"))),
     Attack("iopub without a key", _LISTENERS, subscribes, shows(lambda at: f"printed-{at.unique}")),
     Attack("an abstract socket", _ABSTRACT, *succeeds(lambda at: connects("AF_UNIX", f"chr(0) + '{at.unique}'"))),
     Attack("a socket file", (promises.SOCKET_FILES, *_READING),
            *succeeds(lambda at: connects("AF_UNIX", f"'{at.outside}/socket'"))),
 ]  # fmt: skip
 """What has to do with the network, or with what is found beside it."""
+
+PORT_ATTACKS = [
+    Attack("elsewhere, at the proxy's port", (promises.SAME_PORT,),
+           *succeeds(connects_elsewhere_at_the_port_of_the_proxy)),
+    Attack("listen for others", (promises.LISTENING,), *succeeds(listens)),
+]  # fmt: skip
+"""What Landlock's rules for ports leave open."""
 
 ATTACKS = [
     Attack("write by absolute path", _WRITING, lambda at: f"echo x > {at.new}", is_new),

@@ -17,26 +17,36 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from agentq_nb import agent_os, agents
 from agentq_nb.agent_os import isolation, promises
+from agentq_nb.agent_os.network import availability
+from agentq_nb.agent_os.network.availability import Means
 from agentq_nb.agent_os.values import IsolationKind, NetworkMode
 from agentq_nb.errors import AgentqError
-from tests.agents.attacks import ATTACKS, CONTENT, FILE_ATTACKS, MARK, NETWORK_ATTACKS, Attack, Place
+from tests.agents.attacks import ATTACKS, CONTENT, FILE_ATTACKS, MARK, NETWORK_ATTACKS, PORT_ATTACKS, Attack, Place
 from tests.agents.test_acp_faults import stub
 from tests.unit.agent_os.machine import Machine
 
 PROJECT = Path(__file__).resolve().parents[2]
 KEY = ("attacked",)
 
-COLUMNS: list[tuple[IsolationKind, NetworkMode]] = [
-    ("none", "open"),
-    ("landlock", "open"),
-    ("bubblewrap", "open"),
-    ("bubblewrap", "web"),
-    ("bubblewrap", "llm"),
-    ("bubblewrap", "none"),
+Column: TypeAlias = tuple[IsolationKind, NetworkMode, Means | None]
+
+COLUMNS: list[Column] = [
+    ("none", "open", None),
+    ("landlock", "open", None),
+    ("landlock", "web", "ports"),
+    ("landlock", "llm", "ports"),
+    ("landlock", "none", "ports"),
+    ("landlock", "web", "namespace"),
+    ("landlock", "llm", "namespace"),
+    ("landlock", "none", "namespace"),
+    ("bubblewrap", "open", None),
+    ("bubblewrap", "web", "namespace"),
+    ("bubblewrap", "llm", "namespace"),
+    ("bubblewrap", "none", "namespace"),
 ]
 
 Run = Callable[[str], Awaitable[str]]
@@ -49,6 +59,7 @@ class Row:
 
     kind: str
     network: str
+    means: str | None
     route: str
     attack: str
     sentence: str | None
@@ -61,12 +72,12 @@ class Row:
         return self.promised is self.kept_out
 
 
-def compare(told: Any, route: str, attack: str, about: Sequence[str], got_through: bool) -> Row:
+def compare(told: Any, means: Means | None, route: str, attack: str, about: Sequence[str], got_through: bool) -> Row:
     """Look up what ``isolation()`` said about an attack."""
     said = [sentence for sentence in about if sentence in (*told.protects, *told.does_not_protect)]
     sentence = said[0] if said else None
     promised = None if sentence is None else sentence in told.protects
-    return Row(told.kind, told.network, route, attack, sentence, promised, not got_through)
+    return Row(told.kind, told.network, means, route, attack, sentence, promised, not got_through)
 
 
 async def attacked_by_files(vm: Machine, at: Place, told: Any) -> list[Row]:
@@ -79,7 +90,7 @@ async def attacked_by_files(vm: Machine, at: Place, told: Any) -> list[Row]:
         with suppress(AgentqError):  # what counts is what happened
             output = repr(await attack.call(vm, at))
         through = attack.got_through(at, output)
-        rows.append(compare(told, "files", attack.name, [promises.FILE_ACTIONS], through))
+        rows.append(compare(told, None, "files", attack.name, [promises.FILE_ACTIONS], through))
     return [*rows, await attacked_by_swapping(vm, at, told)]
 
 
@@ -97,22 +108,22 @@ async def attacked_by_swapping(vm: Machine, at: Place, told: Any) -> Row:
     await vm.write_file("stop", "")
     await swapping
     through = at.new.exists() or CONTENT in output
-    return compare(told, "files", "swap a folder for a link meanwhile", [promises.FILE_ACTIONS], through)
+    return compare(told, None, "files", "swap a folder for a link meanwhile", [promises.FILE_ACTIONS], through)
 
 
-async def attacked_by(route: str, run: Run, at: Place, told: Any) -> list[Row]:
+async def attacked_by(route: str, run: Run, at: Place, told: Any, means: Means | None) -> list[Row]:
     rows: list[Row] = []
-    for attack in attacks_under(told.network):
+    for attack in attacks_under(told.network, None if route == "function" else means):
         at.reset()
         output = await run(attack.command(at))
         about = [promises.IN_THE_KERNEL] if route == "function" and not attack.everywhere else attack.about
-        rows.append(compare(told, route, attack.name, about, attack.got_through(at, output)))
+        rows.append(compare(told, means, route, attack.name, about, attack.got_through(at, output)))
     return rows
 
 
-def attacks_under(network: NetworkMode) -> list[Attack]:
-    """All of them once; with a network of its own only those for which that makes a difference."""
-    return ATTACKS if network == "open" else NETWORK_ATTACKS
+def attacks_under(network: NetworkMode, means: Means | None) -> list[Attack]:
+    """All of them once; with less than an open network only those for which that makes a difference."""
+    return ATTACKS if network == "open" else [*NETWORK_ATTACKS, *(PORT_ATTACKS if means == "ports" else ())]
 
 
 async def in_the_kernel(session: Any, prompt: str) -> str:
@@ -144,10 +155,12 @@ async def routes(vm: Machine, at: Place) -> AsyncIterator[dict[str, Run]]:
     }
 
 
-async def attack(kind: IsolationKind, network: NetworkMode) -> list[Row]:
+async def attack(kind: IsolationKind, network: NetworkMode, means: Means | None) -> list[Row]:
     """All attacks under one kind and network, in this process."""
     if kind == "landlock":
         isolation._tried["bubblewrap"] = "not in this table"
+    if means == "ports":
+        availability._tried["namespace"] = "not in this column"
     mode = "off" if kind == "none" else "required"
     with tempfile.TemporaryDirectory(dir=Path.home()) as name, Place(Path(name), KEY) as at:
         hosts = [f"127.0.0.1:{at.named}"] if network in ("web", "llm") else []
@@ -157,19 +170,20 @@ async def attack(kind: IsolationKind, network: NetworkMode) -> list[Row]:
             told = await vm.isolation()
             rows = await attacked_by_files(vm, at, told) if network == "open" else []
             for route, run in ways.items():
-                rows += await attacked_by(route, run, at, told)
+                rows += await attacked_by(route, run, at, told, means)
             spoken = {row.sentence for row in rows}
             said = {*told.protects, *told.does_not_protect}
             if network != "open":
-                said -= {*promises.BUBBLEWRAP.protects, *promises.BUBBLEWRAP.does_not_protect}
+                without = await isolation.in_force(mode)  # its sentences are tried in the column of the open network
+                said -= {*without.protects, *without.does_not_protect}
             for sentence in said:
                 assert sentence in spoken, f"No attack tries whether this is true: {sentence}"
     return rows
 
 
-def tried(kind: IsolationKind, network: NetworkMode = "open") -> list[Row]:
+def tried(kind: IsolationKind, network: NetworkMode = "open", means: Means | None = None) -> list[Row]:
     """The same in a process that was started with a mark in its environment."""
-    words = [sys.executable, "-m", "tests.agents.isolation_table", kind, network]
+    words = [sys.executable, "-m", "tests.agents.isolation_table", kind, network, means or ""]
     environment = os.environ | {MARK: f"mark-{os.urandom(8).hex()}"}
     ran = subprocess.run(words, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
     if ran.returncode:
@@ -179,12 +193,13 @@ def tried(kind: IsolationKind, network: NetworkMode = "open") -> list[Row]:
 
 def render(rows: Sequence[Row]) -> str:
     """A line for each attack by each route, a column for each kind and network; ``!`` marks what is not as it was said."""
-    columns = list(dict.fromkeys((row.kind, row.network) for row in rows))
-    found = {(row.route, row.attack, (row.kind, row.network)): row for row in rows}
+    columns = list(dict.fromkeys((row.kind, row.network, row.means) for row in rows))
+    found = {(row.route, row.attack, (row.kind, row.network, row.means)): row for row in rows}
     attacks = list(dict.fromkeys((row.route, row.attack) for row in rows))
+    heads = (("attack", 0), ("network=", 1), ("by", 2))
     lines = [
-        f"{'by':9}{'attack':36}" + "".join(f"{kind:14}" for kind, _ in columns).rstrip(),
-        f"{'':9}{'network=':36}" + "".join(f"{network:14}" for _, network in columns).rstrip(),
+        f"{'by' if not index else '':9}{head:36}" + "".join(f"{column[index] or '':14}" for column in columns).rstrip()
+        for head, index in heads
     ]
     for route, attack in attacks:
         cells = [found.get((route, attack, column)) for column in columns]
@@ -198,9 +213,9 @@ def render(rows: Sequence[Row]) -> str:
 
 def main(words: Sequence[str]) -> int:
     if words:
-        print(json.dumps([asdict(row) for row in asyncio.run(attack(*words))]))  # type: ignore[arg-type]
+        print(json.dumps([asdict(row) for row in asyncio.run(attack(words[0], words[1], words[2] or None))]))  # type: ignore[arg-type]
         return 0
-    rows = [row for kind, network in COLUMNS for row in tried(kind, network)]
+    rows = [row for column in COLUMNS for row in tried(*column)]
     print(render(rows))
     wrong = [row for row in rows if not row.true]
     print(f"\n{len(rows)} attacks, {len(wrong)} of them not as isolation() says")

@@ -12,7 +12,7 @@ import pytest
 
 from agentq_nb import agent_os, agents
 from agentq_nb.agent_os import promises
-from agentq_nb.agent_os.network.availability import why_no_namespace
+from agentq_nb.agent_os.network.availability import Means
 from agentq_nb.agent_os.values import IsolationKind, NetworkMode
 from tests.agents.attacks import ATTACKS, FILE_ATTACKS, Place
 from tests.agents.fake_llm import FakeModel, serving
@@ -20,7 +20,7 @@ from tests.agents.isolation_table import COLUMNS, KEY, PROJECT, Row, attacks_und
 from tests.agents.real_agents import configure, need_agent
 from tests.agents.test_acp_faults import SECRET
 from tests.unit.agent_os.machine import Machine
-from tests.unit.agent_os.needs import missing, need, use_only
+from tests.unit.agent_os.needs import need, need_own_network, need_ports, use_only
 
 FOR_PI = (
     "write by absolute path",
@@ -34,17 +34,20 @@ FOR_PI = (
 )
 
 
-@pytest.mark.parametrize(("kind", "network"), COLUMNS)
-def test_what_isolation_says_is_what_happens(kind: IsolationKind, network: NetworkMode) -> None:
+@pytest.mark.parametrize(("kind", "network", "means"), COLUMNS)
+def test_what_isolation_says_is_what_happens(kind: IsolationKind, network: NetworkMode, means: Means | None) -> None:
     need(kind)
-    if network != "open" and (reason := asyncio.run(why_no_namespace())):
-        missing(f"A network of their own cannot be tried here: {reason}.")
-    rows = tried(kind, network)
+    if means == "namespace":
+        need_own_network(kind)
+    if means == "ports":
+        need_ports()
+    rows = tried(kind, network, means)
     print(render(rows))
     assert [row for row in rows if not row.true] == []
     by_route = Counter(row.route for row in rows)
     by_files = {"files": len(FILE_ATTACKS) + 1} if network == "open" else {}
-    assert by_route == by_files | dict.fromkeys(("exec", "agent", "function"), len(attacks_under(network)))
+    by_commands = dict.fromkeys(("exec", "agent"), len(attacks_under(network, means)))
+    assert by_route == by_files | by_commands | {"function": len(attacks_under(network, None))}
     # An attack that never gets through anywhere would prove nothing.
     if kind == "none":
         harmless = [row.attack for row in rows if row.route == "function" and row.kept_out]
@@ -128,7 +131,7 @@ def test_the_real_pi_is_kept_out_of_the_same(
                 at.reset()
                 await vm.send_prompt(session.session_id, f"@run ({attack.command(at)}) > output\n@say tried")
                 output = (await vm.read_file("output")).decode(errors="replace")
-                rows.append(compare(told, "pi", attack.name, attack.about, attack.got_through(at, output)))
+                rows.append(compare(told, None, "pi", attack.name, attack.about, attack.got_through(at, output)))
         return rows
 
     with serving() as model, Place(tmp_path, KEY) as at:

@@ -30,6 +30,7 @@ def need(kind: IsolationKind) -> None:
         pytest.fail(f"This machine can do {kind}, and our code finds that it cannot: {reason}")
 
 
+_PORTS_SINCE = 4
 _NEW_NETWORK = {
     "bubblewrap": ["bwrap", "--ro-bind", "/", "/", "--unshare-user", "--unshare-net", "true"],
     "landlock": ["unshare", "--user", "--map-current-user", "--net", "true"],
@@ -44,6 +45,15 @@ def need_own_network(kind: IsolationKind = "bubblewrap") -> None:
         missing(f"No network namespace can be made here: {tried.stderr.strip()}. {_HOW['bubblewrap']}")
     if reason := asyncio.run(availability.why_no_namespace()):
         pytest.fail(f"This machine can make network namespaces, and our code finds that it cannot: {reason}")
+
+
+def need_ports() -> None:
+    """Go on only where Landlock can keep processes from this machine's ports."""
+    need("landlock")
+    if probe.landlock_version() < _PORTS_SINCE:
+        missing("Landlock's rules for ports cannot be tried here. Run on Linux 6.7 or newer.")
+    if reason := asyncio.run(availability.why_ports_stay_open()):
+        pytest.fail(f"This machine's Landlock knows of ports, and our code finds that it cannot be used: {reason}")
 
 
 def without_namespaces(*words: str) -> list[str]:

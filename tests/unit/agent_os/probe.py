@@ -40,6 +40,12 @@ def _bubblewrap() -> str:
 
 
 def _landlock() -> str:
+    return "" if landlock_version() >= 1 else os.strerror(ctypes.get_errno())
+
+
+def landlock_version() -> int:
+    """The version of Landlock's interface; less than 1 where there is none."""
     system = ctypes.CDLL(None, use_errno=True)
-    version = system.syscall(_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_ASK_FOR_THE_VERSION))
-    return "" if version >= 1 else os.strerror(ctypes.get_errno())
+    call = system.syscall
+    version: int = call(_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_ASK_FOR_THE_VERSION))
+    return version
