@@ -80,8 +80,9 @@ class ProcessActions(Machine, action_timeout=None):
     async def forward(self, port: int) -> Forward:
         """Let a port on which a process of the VM listens be reached on this machine, to look at a development server.
 
-        Everything on this machine can connect there, until the VM goes to sleep. Under ``network="open"`` it is the same
-        port. Nothing needs to listen yet.
+        Everything on this machine can connect there, until the VM goes to sleep. Nothing needs to listen yet. Where the VM
+        has no network of its own it is the same port, and where Landlock closes this machine's ports, processes that are
+        started from then on may connect to it too.
         """
         if not 0 < port < 65536:
             raise ValidationFailed(f"A port is a number from 1 to 65535, not {port!r:.100}.")

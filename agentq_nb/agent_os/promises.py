@@ -35,12 +35,12 @@ NO_ABSTRACT_SOCKETS = "local services that listen on an abstract socket: they ca
 TO_PUBLIC_HOSTS = "what processes can read: they may send it to every public host and to those named"
 TO_MODELS = "what processes can read: they may send it to the hosts of the agents' language models and those named"
 SAME_PORT = (
-    "hosts elsewhere, private ones too, that listen on the port number of this VM's proxy or tools, or on one that was named "
-    "or forwarded: processes reach them directly, since Landlock's rules know ports and no addresses"
+    "hosts elsewhere, private ones and clouds' metadata too, at the port numbers of this VM's proxy and tools, and at those "
+    "that were named or forwarded: processes may connect to them, since Landlock's rules know ports and no addresses"
 )
 LISTENING = (
     "what processes listen on: everything on this machine can connect to it, and so can others where no firewall is in the "
-    "way; at a port that is free they may stand in for a service of this machine"
+    "way; at an address and port that are free they may stand in for a service of this machine"
 )
 ABSTRACT_SOCKETS = "local services that listen on an abstract socket"
 SOCKET_FILES = "local services that listen on a socket file, such as Docker's"

@@ -122,7 +122,7 @@ class Isolation:
     breaks: tuple[str, ...] = ()
     """What does not work under this network though it does harm to nobody."""
     refused: Mapping[str, str] = field(default_factory=dict[str, str])
-    """The stronger kinds that were tried, and why each cannot be had here."""
+    """What is stronger and was tried, and why each cannot be had here."""
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,9 @@ def agent_os(
 
     ``network``: what processes reach. ``"web"``: every public host, never this machine's own ports (the kernel's among
     them), private networks or a cloud's metadata. ``"llm"``: only the hosts of the agents' language models. ``"none"``:
-    only the ``tools``. ``"open"``: whatever this machine reaches. The default is ``"web"`` where bubblewrap can give a
-    network of its own, else ``"open"``, with a warning. ``hosts`` are reached too, wherever they are, under ``"web"`` and
+    only the ``tools``. ``"open"``: whatever this machine reaches. The default is ``"web"`` where the machine can give a
+    network of its own, or Landlock's rules for ports keep processes from this machine's (by number only: ``isolation()``
+    says what that leaves open), else ``"open"``, with a warning. ``hosts`` are reached too, wherever they are, under ``"web"`` and
     ``"llm"``: ``"example.org"``, ``"*.example.org"``, ``"10.0.0.5:8000"``, or a URL such as that of a local model,
     ``"http://localhost:11434"``, which appears inside at the same address. So are those that base URLs and package indexes
     name in variables of ``env``, of this process, and in this machine's settings of pip, npm and git. What is

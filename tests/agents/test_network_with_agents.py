@@ -14,12 +14,13 @@ import pytest
 
 from agentq_nb import agent_os, agents
 from agentq_nb.agent_os.agents import AcpAgent
+from agentq_nb.agent_os.network.availability import Means
 from agentq_nb.agent_os.values import NetworkMode
 from agentq_nb.errors import PromptFailed
 from tests.agents.fake_llm import FakeModel, serving
 from tests.agents.real_agents import KEYS, configure, need_agent
 from tests.unit.agent_os.machine import Machine
-from tests.unit.agent_os.needs import need_own_network
+from tests.unit.agent_os.needs import need_own_network, use_ports
 
 AGENTS = (agents.pi, agents.claude, agents.codex)
 BASE_URLS = {"pi": "ANTHROPIC_BASE_URL", "claude": "ANTHROPIC_BASE_URL", "codex": "OPENAI_BASE_URL"}
@@ -27,21 +28,20 @@ BASE_URLS = {"pi": "ANTHROPIC_BASE_URL", "claude": "ANTHROPIC_BASE_URL", "codex"
 METADATA = "http://169.254.169.254/latest/meta-data/"
 
 
-@pytest.fixture(autouse=True)
-def _network() -> None:
-    need_own_network()
-
-
 def total(of: list[str]) -> str:
     """What they cost together."""
     return f"{' and '.join(of)} cost 42"
 
 
-@pytest.mark.parametrize("network", ["web", "llm"])
+@pytest.mark.parametrize(("network", "means"), [("web", "namespace"), ("llm", "namespace"), ("llm", "ports")])
 @pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.name)
 def test_a_real_agent_works_and_reaches_nothing_of_this_machine_but_its_model_and_tools(
-    agent: AcpAgent, network: NetworkMode, tmp_path: Path
+    agent: AcpAgent, network: NetworkMode, means: Means, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if means == "ports":
+        use_ports(monkeypatch)
+    else:
+        need_own_network()
     need_agent(agent)
 
     async def program(model: FakeModel, port: int, other: int) -> None:
@@ -84,6 +84,7 @@ def test_a_real_agent_works_and_reaches_nothing_of_this_machine_but_its_model_an
 
 @pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.name)
 def test_under_none_an_agent_does_not_even_reach_its_model(agent: AcpAgent, tmp_path: Path) -> None:
+    need_own_network()
     need_agent(agent)
 
     async def program(model: FakeModel) -> None:
@@ -100,6 +101,8 @@ def test_under_none_an_agent_does_not_even_reach_its_model(agent: AcpAgent, tmp_
 
 
 def test_a_tool_server_is_reached_by_its_own_vm_alone(tmp_path: Path) -> None:
+    need_own_network()
+
     async def program() -> None:
         opened, looked = asyncio.Event(), asyncio.Event()
         urls: list[str] = []

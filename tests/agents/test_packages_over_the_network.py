@@ -21,12 +21,15 @@ import pytest
 from agentq_nb import agent_os
 from agentq_nb.agent_os.values import ExecResult
 from tests.unit.agent_os.machine import Machine
-from tests.unit.agent_os.needs import missing, need_own_network
+from tests.unit.agent_os.needs import missing, need_own_network, use_ports
 
 
-@pytest.fixture(autouse=True)
-def _network() -> None:
-    need_own_network()
+@pytest.fixture(autouse=True, params=["namespace", "ports"])
+def _network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "ports":
+        use_ports(monkeypatch)
+    else:
+        need_own_network()
 
 
 def reach(host: str) -> None:

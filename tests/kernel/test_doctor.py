@@ -325,6 +325,40 @@ async def test_no_isolation_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Install bubblewrap" in found.advice
 
 
+NO_NAMESPACE, OPEN_PORTS = "no namespace here", "no rules for ports here"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("tried", "state", "found"),
+    [
+        ({"namespace": "", "ports": ""}, "ok", "web, unless agent_os(network=…) says otherwise"),
+        (
+            {"namespace": NO_NAMESPACE, "ports": ""},
+            "notice",
+            f"web, kept by Landlock's rules for ports, which know no addresses ({NO_NAMESPACE})",
+        ),
+        (
+            {"namespace": NO_NAMESPACE, "ports": OPEN_PORTS},
+            "notice",
+            f"open, so agents' processes reach this machine's ports, the kernel's too ({NO_NAMESPACE}; {OPEN_PORTS})",
+        ),
+    ],
+)
+async def test_the_network_of_agents_and_why_it_is_no_better(
+    tried: dict[str, str], state: str, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agentq_nb.agent_os import isolation
+    from agentq_nb.agent_os.network import availability
+    from agentq_nb.commands.checking.of_agents import checks
+
+    monkeypatch.setattr(isolation, "_tried", {"bubblewrap": "not in this test", "landlock": ""})
+    monkeypatch.setattr(availability, "_tried", tried)
+    (check,) = [check for check in await checks() if check.what == "network of agents"]
+    assert (check.state, check.found) == (state, found)
+    assert ("namespaces" in check.advice) == (state == "notice")
+
+
 # --- doctor itself ----------------------------------------------------------------------------------------------------
 
 

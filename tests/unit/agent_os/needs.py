@@ -73,6 +73,13 @@ def use_only(kind: IsolationKind, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(isolation._tried, "bubblewrap", "not in this test")
 
 
+def use_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go on only where Landlock's rules for ports work, and take nothing stronger."""
+    need_ports()
+    use_only("landlock", monkeypatch)
+    monkeypatch.setitem(availability._tried, "namespace", "not in this test")
+
+
 def missing(sentence: str) -> NoReturn:
     """Fail in CI, skip elsewhere."""
     if os.environ.get("CI") == "true":

@@ -14,7 +14,7 @@ import pytest
 
 from agentq_nb.agent_os.network import dialing
 from agentq_nb.agent_os.network.policy import Named, Policy, Refusal
-from agentq_nb.agent_os.network.proxy import Proxy
+from agentq_nb.agent_os.network.proxy import Credentials, Proxy
 from agentq_nb.agent_os.network.relay import Listening, Slots, Stream
 
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -46,11 +46,11 @@ class Running:
 
 
 @asynccontextmanager
-async def proxy(policy: Policy) -> AsyncIterator[Running]:
+async def proxy(policy: Policy, credentials: Credentials | None = None) -> AsyncIterator[Running]:
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     running = Running(listener.getsockname()[1])
-    listening = Listening(listener, Proxy(lambda: policy, running.refused.append).handle, Slots())
+    listening = Listening(listener, Proxy(lambda: policy, running.refused.append, credentials).handle, Slots())
     try:
         yield running
     finally:
@@ -391,5 +391,30 @@ def test_a_flood_of_connections_takes_a_bounded_number_of_files_and_passes(monke
                 one.close()
             assert (await running.ask("CONNECT a.org:443 HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 403 ")
         assert files() <= before
+
+    asyncio.run(program())
+
+
+def test_one_that_demands_credentials_lets_nothing_through_without_them_and_does_not_pass_them_on() -> None:
+    async def program() -> None:
+        heard: list[str] = []
+        demanded = Credentials("secret")
+        wrong = ("", "Basic", "Basic c2VjcmV0", f"Bearer {demanded.header}", f"Basic {demanded.header}=", "Basic \xff")
+        async with server(answers("HTTP/1.0 200 OK\r\n\r\nhello", heard)) as port:
+            policy = Policy("llm", [Named("127.0.0.1", port)])
+            async with proxy(policy, demanded) as running:
+                for method, to in (("GET", f"http://127.0.0.1:{port}/"), ("CONNECT", f"127.0.0.1:{port}")):
+                    for words in wrong:
+                        line = f"Proxy-Authorization: {words}\r\n" if words else ""
+                        answer = await running.ask(f"{method} {to} HTTP/1.1\r\n{line}\r\n".encode("latin-1"))
+                        assert answer.startswith(b"HTTP/1.1 407 "), words
+                        assert b"\r\nProxy-Authenticate: Basic " in answer
+                refused = await running.ask("GET http://example.org/ HTTP/1.1\r\n\r\n")
+                assert refused.startswith(b"HTTP/1.1 407 ")
+                assert (heard, running.refused) == ([], [])
+                line = f"proxy-authorization: Basic {demanded.header}"
+                answer = await running.ask(f"GET http://127.0.0.1:{port}/ HTTP/1.1\r\n{line}\r\n\r\n")
+                assert answer.endswith(b"hello")
+                assert demanded.header not in heard[0]
 
     asyncio.run(program())

@@ -19,9 +19,8 @@ import pytest
 
 from agentq_nb import agent_os, agents
 from agentq_nb.agent_os import promises
-from agentq_nb.agent_os.network import availability
 from tests.unit.agent_os.machine import Machine
-from tests.unit.agent_os.needs import need_ports, use_only, without_namespaces
+from tests.unit.agent_os.needs import use_ports, without_namespaces
 from tests.unit.agent_os.test_network_of_a_vm import fetch, server, serving, until_it_listens
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -31,9 +30,7 @@ SHOW_PROXY = ["python3", "-c", "import os; print(*os.environ['HTTP_PROXY'])"]
 
 @pytest.fixture(autouse=True)
 def _only_ports(monkeypatch: pytest.MonkeyPatch) -> None:
-    need_ports()
-    use_only("landlock", monkeypatch)
-    monkeypatch.setitem(availability._tried, "namespace", "not in this test")
+    use_ports(monkeypatch)
 
 
 def python(code: str, *words: object) -> list[str]:
