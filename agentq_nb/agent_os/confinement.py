@@ -29,8 +29,7 @@ _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIRECTORY = 1 << 0, 1 << 1, 1 << 2, 1 <
 _TRUNCATE, _DEVICE_CONTROL = 1 << 14, 1 << 15
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _DEVICE_CONTROL
 _CONNECT = 1 << 1
-PORTS_SINCE = 4
-"""The version of Landlock that knows of ports."""
+_PORTS_SINCE = 4  # the version of Landlock that knows of ports
 
 _SET_SECCOMP, _FILTER = 22, 2
 _LOAD, _JUMP_IF_EQUAL, _JUMP_IF_GREATER_OR_EQUAL, _JUMP_IF_ANY, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
@@ -39,17 +38,13 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # where they are in what a filter
 _IO_URING_SETUP = 425
 _FOREIGN_CALLS = 0x40000000  # where the numbers of x86_64's other system calls begin
 _FAST_OPEN = 0x20000000
-_UNIX, _IPV4, _IPV6, _NETLINK = (
-    1,
-    2,
-    10,
-    16,
-)  # families of sockets; importing their names takes time before each command
+# Not by their names in socket: importing that takes time before each command.
+_UNIX, _IPV4, _IPV6, _NETLINK = 1, 2, 10, 16
 _STREAM, _TCP, _KIND_OF_SOCKET = 1, 6, 0xF
 _MPTCP = 262
 _PROTOCOL_BY_NAME = 31  # an option of TCP that makes another protocol of it
 
-# Names of the architecture, and the numbers of socket, sendto, sendmsg, sendmmsg and setsockopt.
+# The name of the architecture in filters, and the numbers of socket, sendto, sendmsg, sendmmsg and setsockopt.
 _CALLS = {
     "x86_64": (0xC000003E, 41, 44, 46, 307, 54),
     "aarch64": (0xC00000B7, 198, 206, 211, 269, 208),
@@ -67,7 +62,7 @@ def restrict(write: Sequence[str], read: Sequence[str], ports: Sequence[int] | N
     With ``ports``, only TCP, and connections only to these. Raises ``OSError``, also where they cannot be restricted.
     """
     version = landlock_version()
-    if ports is not None and version < PORTS_SINCE:
+    if ports is not None and version < _PORTS_SINCE:
         raise OSError("this system's Linux is older than 6.7: its Landlock does not know of ports")
     handled = (1 << 13) - 1
     for since, right in ((2, 1 << 13), (3, _TRUNCATE), (5, _DEVICE_CONTROL)):

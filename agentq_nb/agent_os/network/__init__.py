@@ -1,5 +1,7 @@
-"""What the processes of a VM reach: a network namespace of their own, and a proxy in this process that is its only way out.
+"""What the processes of a VM reach: a proxy in this process is their only way out.
 
-``policy`` decides and does nothing else; ``namespace`` gives sockets inside; ``proxy`` and ``relay`` carry what is
-allowed; ``dialing`` connects on their behalf; ``vm_network`` puts them together for one VM.
+``policy`` decides and does nothing else; ``proxy`` and ``relay`` carry what is allowed; ``dialing`` connects on their
+behalf. What keeps them from all else is a network namespace, in which ``namespace`` gives sockets (``own_network``), or
+Landlock's rules for ports (``shared_network``); ``availability`` finds out which. ``vm_network`` puts them together for
+one VM.
 """
