@@ -66,7 +66,8 @@ _NOT_OVER_A_PROXY = (
 )
 _NO_SERVERS_OF_THEIR_OWN = (
     "servers that processes start, for other processes of the VM: they connect only to ports that vm.forward(port) or "
-    'hosts=["localhost:8000"] allowed before they started'
+    'hosts=["localhost:8000"] allowed before they started',
+    "OpenCode, which starts one for itself, until its opencode.json has that port as server.port",
 )
 _NO_FOREIGN_PROGRAMS = "programs of 32 bits, and io_uring"
 _NO_PACKAGES = "npm, pip, git and whatever else needs the Internet, unless its hosts are named"
@@ -111,7 +112,7 @@ def with_network(found: Isolation, network: NetworkFound) -> Isolation:
     holes = (NETWORK, ABSTRACT_SOCKETS)
     if network.means == "ports":
         protects, let_out = (kept_out,), (SAME_PORT, LISTENING, *let_out)
-        breaks = (*breaks, _NO_SERVERS_OF_THEIR_OWN, _NO_FOREIGN_PROGRAMS)
+        breaks = (*breaks, *_NO_SERVERS_OF_THEIR_OWN, _NO_FOREIGN_PROGRAMS)
         refused = {**refused, "a network namespace": network.why}
     return replace(
         found,
