@@ -256,11 +256,11 @@ def test_cancelling_interrupts_the_query_and_closing_does_too(path: Path) -> Non
 def test_a_read_of_our_own_that_a_close_cuts_off_is_told_as_a_closed_log(path: Path) -> None:
     log = EventLog.open(path)
     with ThreadPoolExecutor(1) as threads:
-        reading = threads.submit(log.fetch, ENDLESS)
+        fetching = threads.submit(log.fetch, ENDLESS)
         time.sleep(0.2)
         log.close()
         with pytest.raises(StoreError, match="closed"):
-            reading.result()
+            fetching.result()
 
 
 def test_an_interrupt_at_any_moment_of_a_query_is_told_as_one(path: Path) -> None:
