@@ -100,7 +100,8 @@ class Stop(Command):
 class Status(Command):
     """Show the host, its actors and their queues.
 
-    Done and per min count from the start of this host. Failed are the dead letters, also those of before.
+    Done counts every message of the queue that completed or failed for good, those of earlier runs of the kernel too; "of"
+    adds what is still to come. Failed are the dead letters. Per min is over the last five minutes.
     """
 
     name: ClassVar[str] = "status"

@@ -682,7 +682,7 @@ class Queues {
       show(remark, row.paused || row.orphaned);
       const count = row.ready + row.delayed;
       setText(finished, progress(done(row), total(row)));
-      setAttribute(finished, "title", "completed since the host started, and failed");
+      setAttribute(finished, "title", "completed or failed for good, before a restart of the kernel too");
       setText(waiting, number(count));
       setAttribute(waiting, "title", row.delayed ? `${number(row.delayed)} of them for later` : null);
       setText(running, row.running || "–");
