@@ -111,7 +111,8 @@ class Status(Command):
         registry = scene.registry()
         if not scene.in_kernel:
             # Nothing runs on a file that was opened for looking at it only.
-            return await scene.host().sql("select * from queues order by actor_id, queue")
+            found = await scene.host().sql("select * from queues order by actor_id, queue")
+            return replace(found, empty="No queue has been used yet: the file has no messages.")
         if registry is None:
             return Sheet(notes=["No host runs in this kernel. Start one: %agentq start"])
         status = await registry.status()
