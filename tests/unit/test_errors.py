@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from agentq_nb import AgentqError, Result, UserError
 from agentq_nb.actions import Action, Marked
 from agentq_nb.errors import StateConflict, StoreDamaged, ValidationFailed
+from agentq_nb.naming import actor_id
 from agentq_nb.schema import Schema
 from tests.errors import Recorded, page, unseen
 from tests.recording_errors.sitecustomize import RECORD
@@ -140,6 +141,11 @@ def test_what_json_cannot_carry_is_named_in_words_of_our_own() -> None:
             dump()
         assert text in caught.value.message
         assert "ydantic" not in caught.value.message
+
+
+def test_a_key_that_is_too_long_names_its_actor_and_what_to_do() -> None:
+    with pytest.raises(ValidationFailed, match=r"actor 'shop' takes 2,005 bytes .* 1,024: use a shorter key"):
+        actor_id("shop", "x" * 2000)
 
 
 def test_fields_that_an_action_changed_too_are_named() -> None:
