@@ -143,8 +143,9 @@ class Activation:
             self.note_error(
                 describe(
                     InternalError(
-                        "Other code in the host's event loop has cancelled this actor's tasks (by cancelling all "
-                        "tasks there, perhaps)."
+                        f"Other code in the host's event loop has cancelled the tasks of actor '{self.actor_id}' (by "
+                        "cancelling all tasks there, perhaps). The actor sleeps until there is work for it. Let that "
+                        "code cancel its own tasks only."
                     )
                 )
             )

@@ -121,7 +121,7 @@ def existing_store(asked: str | None, folder: Path | None = None) -> Path:
         if path.is_file():
             return path
         if asked:
-            raise StoreError(f"There is no file {path}.", code="missing")
+            raise StoreError(f"There is no file {path}. Check the path that --store gives.", code="missing")
         raise StoreNotBegun(f"There is no {path} yet, which {VARIABLE} names. %agentq start makes it.")
     found = sorted({*folder.glob(f"*{SUFFIX}"), *folder.glob(DEFAULT_NAME)})
     if len(found) == 1:

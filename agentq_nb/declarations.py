@@ -91,7 +91,8 @@ class Queue(Generic[Body, Reply]):
     """A queue that an actor class declares: ``tasks = Queue(Task, reply=Review)``.
 
     :param body: type of the messages: anything pydantic can validate; ``Any`` is any JSON.
-    :param reply: type of what ``message.complete(...)`` gives; None: any JSON.
+    :param reply: type of what ``message.complete(...)`` gives; None: any JSON, or nothing. Where None is no value of the
+        type, messages are received with ``completable=True`` only.
     :param max_size: messages that are not settled (dead letters aside) before a send is refused with ``queue.full``.
     :param max_message_bytes: largest body, as JSON: 1 MiB. A larger one is refused with ``queue.message_too_large``.
     :param max_reply_bytes: largest reply, as JSON: 16 MiB. A larger one makes a dead letter at once, which keeps the
@@ -169,5 +170,4 @@ class Queue(Generic[Body, Reply]):
         return self if instance is None else instance.view_of(self)
 
     def __repr__(self) -> str:
-        body = getattr(self.body.declared, "__name__", str(self.body.declared))
-        return f"<Queue {getattr(self, 'name', '?')}: {body}>"
+        return f"<Queue {getattr(self, 'name', '?')}: {self.body.name}>"

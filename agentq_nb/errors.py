@@ -6,7 +6,7 @@ Groups and codes are those of RivetKit where it has the same error, so a program
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from agentq_nb.showable import LONGEST_TEXT, safe
@@ -185,6 +185,22 @@ class CompleteNotConfigured(QueueError):
         )
 
 
+class ReplyNeeded(QueueError):
+    """Messages of a queue that declares a reply were asked for without ``completable=True``: none was taken."""
+
+    code = "reply_needed"
+
+    def __init__(self, actor_id: str, queue: str, reply: str, others: Collection[str]) -> None:
+        names = ", ".join(f"'{name}'" for name in sorted(others))
+        others_too = f" Queues without a reply can be asked for by name: {names}." if others else ""
+        super().__init__(
+            f"No message was taken: queue '{queue}' of actor '{actor_id}' declares reply={reply}, and without "
+            f"completable=True its messages would be done without one. Write iter(completable=True) or "
+            f"next(completable=True), and await message.complete(...) for each message.{others_too}",
+            metadata={"actor_id": actor_id, "queue": queue},
+        )
+
+
 class IdempotencyConflict(QueueError):
     """The idempotency key already names a message with another body; nothing was written."""
 
@@ -285,10 +301,10 @@ class StateConflict(ActorError):
     code = "state_conflict"
 
     def __init__(self, actor_id: str, fields: Sequence[str]) -> None:
+        names = " and ".join(f"'{field}'" for field in fields)
         super().__init__(
-            f"The handler's changes to the state of actor '{actor_id}' were dropped: an action changed "
-            f"{', '.join(fields)} "
-            f"while the message was handled. Let actions and the handler change different fields.",
+            f"The handler's changes to the state of actor '{actor_id}' were dropped: an action changed {names} while the "
+            f"message was handled. Let actions and the handler change different fields.",
             metadata={"actor": actor_id, "fields": list(fields)},
         )
 

@@ -56,7 +56,10 @@ class LoopThread:
                 self._end_tasks()
                 self.loop.close()
         except BaseException as error:  # nobody is above us who could tell of it
-            self.door.fall(f"Its thread ended with {type(error).__name__}: {error}")
+            self.door.fall(
+                f"Its thread ended with {type(error).__name__}: {error}. Start it again: %agentq start, or await "
+                f"registry.start()"
+            )
             logging.getLogger("agentq").exception("the thread of the host ended")
         finally:
             _living.discard(self)

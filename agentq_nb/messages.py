@@ -24,6 +24,7 @@ from agentq_nb.declarations import Body, Reply
 from agentq_nb.errors import AgentqError
 from agentq_nb.naming import MessageId
 from agentq_nb.near_misses import no_attribute_of_message
+from agentq_nb.programs import cell_of
 from agentq_nb.redaction import without_secrets
 from agentq_nb.showable import safe
 
@@ -71,8 +72,7 @@ def _format(error: BaseException) -> str:
     while pending:
         part = pending.pop()
         theirs = [frame for frame in part.stack if is_users(frame.filename)]
-        if theirs:
-            part.stack = traceback.StackSummary.from_list(theirs)
+        part.stack = _Frames(theirs or part.stack)
         if not _MAY_PARSE:
             for frame in part.stack:
                 frame.colno = None
@@ -80,6 +80,15 @@ def _format(error: BaseException) -> str:
             other for other in (part.__cause__, part.__context__, *(part.exceptions or ())) if other is not None
         ]
     return "".join(whole.format())
+
+
+class _Frames(traceback.StackSummary):
+    """Names a line of a cell as IPython does: the file that the cell was written to for Python says nothing."""
+
+    def format_frame_summary(self, frame_summary: traceback.FrameSummary, **options: Any) -> str:
+        text = super().format_frame_summary(frame_summary, **options)
+        cell = cell_of(frame_summary.filename)
+        return text if cell is None else text.replace(f'File "{frame_summary.filename}"', cell, 1)
 
 
 def is_ours(filename: str) -> bool:

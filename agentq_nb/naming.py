@@ -54,7 +54,10 @@ def actor_id(name: str, key: Key) -> ActorId:
     parts = key_parts(key)
     made = "/".join((name, *(_ESCAPED.sub(lambda found: f"%{ord(found[0]):02X}", part) for part in parts)))
     if len(made.encode()) > _MAX_ID_BYTES:
-        raise ValidationFailed(f"The key of an actor may take {_MAX_ID_BYTES} bytes with its name; this one is longer.")
+        raise ValidationFailed(
+            f"A key of actor '{name:.100}' takes {len(made.encode()):,} bytes with its name, and may take {_MAX_ID_BYTES:,}: "
+            f"use a shorter key, and send long text in messages."
+        )
     return made
 
 

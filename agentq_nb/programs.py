@@ -180,6 +180,13 @@ def _shell() -> Any:
     return ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None
 
 
+def cell_of(filename: str) -> str | None:
+    """``Cell In[3]`` for the file that IPython makes of a cell; None for any other. For any thread."""
+    name_of = getattr(getattr(_shell(), "compile", None), "format_code_name", None)
+    named = None if name_of is None else name_of(filename)
+    return None if named is None else " ".join(named)
+
+
 def this_program(notebook: Path | None) -> str:
     """What this process is, for people: a notebook, a script, or a session at a prompt."""
     if notebook is not None:

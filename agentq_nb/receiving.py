@@ -7,7 +7,7 @@ disjoint queues.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeAlias
 
 import anyio
@@ -20,6 +20,7 @@ from agentq_nb.errors import (
     InternalError,
     PreviousMessageNotCompleted,
     QueueUnknown,
+    ReplyNeeded,
     ValidationFailed,
     WaitWouldDeadlock,
 )
@@ -59,15 +60,19 @@ class Mailbox(NearMisses):
             settles as done when the next one is asked for, or the call returns.
 
         The loop ends quietly when the actor sleeps, stops or is replaced by newer code.
-        Raises ``queue.unknown`` at once, ``queue.previous_message_not_completed`` when the next message is asked for.
+        Raises ``queue.unknown`` and ``queue.reply_needed`` at once (a queue that declares a reply is received with
+        ``completable=True``), ``queue.previous_message_not_completed`` when the next message is asked for.
         """
         check_completable(completable, names)
-        return Iteration(self, self._names(names), completable)
+        return Iteration(self, self._names(names, completable), completable)
 
     async def next(
         self, names: Names = None, timeout: float | None = None, completable: bool = False
     ) -> Message[Any, Any] | None:
-        """The next message, or None after ``timeout`` seconds. Raises ``actor.aborted`` when the actor goes."""
+        """The next message, or None after ``timeout`` seconds.
+
+        Raises ``actor.aborted`` when the actor goes, and what :meth:`iter` raises.
+        """
         received = await self.next_batch(1, names, timeout, completable)
         return received[0] if received else None
 
@@ -76,7 +81,7 @@ class Mailbox(NearMisses):
     ) -> list[Message[Any, Any]]:
         """Up to ``count`` messages as one delivery; empty after ``timeout`` seconds. Waits for the first one only."""
         count, timeout = number_options.count("count", count), number_options.seconds("timeout", timeout)
-        return await self.hand_out(self._own_receiver(), self._names(names), count, timeout, completable)
+        return await self.hand_out(self._own_receiver(), self._names(names, completable), count, timeout, completable)
 
     async def try_next(self, names: Names = None, completable: bool = False) -> Message[Any, Any] | None:
         """The next message if one is due and free to be taken; never waits for one."""
@@ -96,13 +101,24 @@ class Mailbox(NearMisses):
 
     # --- receiving ----------------------------------------------------------------------------------------------------
 
-    def _names(self, names: Names) -> frozenset[str]:
+    def _names(self, names: Names, completable: bool) -> frozenset[str]:
+        """The queues that are asked for. Raises QueueUnknown and ReplyNeeded."""
         declared = self._owner.queues
         asked = (names,) if isinstance(names, str) else read_names(names)
         for name in asked:
             if name not in declared:
                 raise QueueUnknown(self._owner.actor_id, name, list(declared))
+        if not completable:
+            self._check_replies(asked or declared)
         return frozenset(asked or declared)
+
+    def _check_replies(self, names: Iterable[str]) -> None:
+        """Raise ReplyNeeded where a message would be done without the reply that its queue declares."""
+        declared = self._owner.queues
+        for name in names:
+            if not declared[name].reply.takes_none:
+                others = [other for other, queue in declared.items() if queue.reply.takes_none]
+                raise ReplyNeeded(self._owner.actor_id, name, declared[name].reply.name, others)
 
     def new_receiver(self, *, iterates: bool) -> Receiver:
         """A receiver of the present call. Raises ``actor.outside`` where no call of this actor runs."""

@@ -10,6 +10,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -61,6 +62,20 @@ class Schema(Generic[T]):
         self._is_never_null = self._is_faithful and _NULLABLE.isdisjoint(kinds)
         self._converts = "is-instance" not in kinds
         """Whether values of numpy and its like become JSON's own: not where the type asks for one of theirs."""
+
+    @property
+    def name(self) -> str:
+        """The declared type, as people write it."""
+        return getattr(self.declared, "__name__", str(self.declared))
+
+    @cached_property
+    def takes_none(self) -> bool:
+        """Whether None is a value of the type."""
+        try:
+            self.validate(None, "None")
+        except ValidationFailed:
+            return False
+        return True
 
     def validate(self, value: Any, what: What) -> T:
         """``value`` as the declared type. Raises ``actor.validation_error`` naming ``what``."""
@@ -136,7 +151,12 @@ def _reason(error: Exception) -> str:
     if unknown := _UNKNOWN_TYPE.search(text):
         return f"it holds a value of type {unknown[1]}. Convert it to a str, int, float, bool, list or dict."
     if "surrogates not allowed" in text:
-        return "it holds a lone surrogate (half a character), as text decoded with errors='surrogateescape' does."
+        return (
+            "it holds a lone surrogate (half a character), as text decoded with errors='surrogateescape' does. Replace "
+            "it: text.encode('utf-8', 'replace').decode()"
+        )
+    if "serialization depth exceeded" in text:
+        return "it is nested too deeply, or holds itself. Send less of it, or save it and send the file's path."
     return text
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from agentq_nb.programs import cell_of
+
 _LOOK_EVERY = 0.25
 STALL = 1.0
 """Seconds of standing still that are worth a word."""
@@ -132,8 +134,8 @@ class StallWatch:
         stack = traceback.extract_stack(frame)
         # The innermost line of a cell, or of anything that is not the standard library, says most.
         for line in reversed(stack):
-            if "ipykernel" in line.filename and "site-packages" not in line.filename:
-                return f"cell line {line.lineno}: {line.line or line.name}"
+            if cell := cell_of(line.filename):
+                return f"{cell}, line {line.lineno}: {line.line or line.name}"
         for line in reversed(stack):
             if "site-packages" not in line.filename and "/lib/python" not in line.filename:
                 return f"{line.filename}:{line.lineno} in {line.name}"

@@ -1,4 +1,4 @@
-"""How things stand: what ``status()`` of a host or an actor says. Read from memory, never from the file."""
+"""How things stand: what ``status()`` of a host or an actor says. Read from memory, but for what had completed earlier."""
 
 from __future__ import annotations
 

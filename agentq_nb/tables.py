@@ -20,6 +20,8 @@ class Table:
     rows: list[tuple[Any, ...]]
     types: Sequence[str] = field(default=(), repr=False, compare=False)
     """The SQL type of each column; empty when it is not known."""
+    empty: str = field(default="No rows.", repr=False, compare=False)
+    """A sentence that is shown in place of a table without rows."""
 
     def frame(self) -> Any:
         """A DataFrame of pandas, else of polars, else this table itself, by what is installed.

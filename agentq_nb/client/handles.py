@@ -143,6 +143,8 @@ class ActorHandle:
         :param wait: wait for the result, at most ``timeout`` seconds (None: for ever). The work goes on when the wait
             ends, and the result can be had later from ``client.receipt(result.message_id)``.
         :param idempotency_key: names the message while it is live or completed: sending again gives its receipt back.
+            A message that failed for good or was cancelled has freed its key: sending again makes a second message,
+            and the dead letter stays. ``redeliver`` puts the first one back instead.
 
         Raises ``queue.unknown``, ``actor.unknown``, ``actor.validation_error``, ``queue.message_too_large``,
         ``queue.full``, ``queue.idempotency_conflict`` (nothing was written), and ``queue.wait_would_deadlock``.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from agentq_nb.commands.looking import literal
@@ -33,10 +33,12 @@ class Sessions(Command):
 
     async def run(self, scene: Scene) -> Table:
         only = "" if self.actor is None else f"where actor_id = {literal(self.actor)}"
-        return await scene.host().sql(
+        found = await scene.host().sql(
             "select session_id, actor_id, agent, status, prompts, events, created_at, last_event_at, closed_at"
             f" from sessions {only} order by last_event_at desc, session_id limit {self.last}"
         )
+        vm = "" if self.actor is None else f" of {self.actor}"
+        return replace(found, empty=f"No sessions{vm}. A VM begins one with an agent: await vm.create_session(...).")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,7 +100,8 @@ class Stop(Command):
 class Status(Command):
     """Show the host, its actors and their queues.
 
-    Done and per min count from the start of this host. Failed are the dead letters, also those of before.
+    Done counts every message of the queue that completed or failed for good, those of earlier runs of the kernel too; "of"
+    adds what is still to come. Failed are the dead letters. Per min is over the last five minutes.
     """
 
     name: ClassVar[str] = "status"
@@ -110,7 +111,8 @@ class Status(Command):
         registry = scene.registry()
         if not scene.in_kernel:
             # Nothing runs on a file that was opened for looking at it only.
-            return await scene.host().sql("select * from queues order by actor_id, queue")
+            found = await scene.host().sql("select * from queues order by actor_id, queue")
+            return replace(found, empty="No queue has been used yet: the file has no messages.")
         if registry is None:
             return Sheet(notes=["No host runs in this kernel. Start one: %agentq start"])
         status = await registry.status()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -49,10 +49,12 @@ class Results(_Listing):
     name: ClassVar[str] = "results"
 
     async def run(self, scene: Scene) -> Table:
-        return await scene.host().sql(
+        found = await scene.host().sql(
             f"select message_id, actor_id, queue, status, attempts, finished_at, reply, {HEADLINE} as error"
             f" from results {_only(self.actor, self.queue)} order by finished_at desc limit {self.last}"
         )
+        where = _of(self.actor, self.queue)
+        return replace(found, empty=f"No message{where} is done yet. Messages are listed here when they are settled.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +64,12 @@ class Dead(_Listing):
     name: ClassVar[str] = "dead"
 
     async def run(self, scene: Scene) -> Table:
-        return await scene.host().sql(
+        found = await scene.host().sql(
             f"select message_id, actor_id, queue, attempts, finished_at, {HEADLINE} as error, body"
             f" from messages {_only(self.actor, self.queue, 'failed')} order by finished_at desc limit {self.last}"
         )
+        where = _of(self.actor, self.queue)
+        return replace(found, empty=f"No dead letters{where}. Messages that failed for good are listed here.")
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,12 @@ async def details_of(registry: Registry, message: str) -> MessageDetails:
 def literal(text: str) -> str:
     """A text as it stands in a query."""
     return "'" + text.replace("\0", "").replace("'", "''") + "'"
+
+
+def _of(actor: str | None, queue: str | None) -> str:
+    """Whose messages were asked for, to be put into a sentence."""
+    of_actor = "" if actor is None else f" of {actor}"
+    return of_actor if queue is None else f"{of_actor}, queue '{queue}'"
 
 
 def _only(actor: str | None, queue: str | None, status: str | None = None) -> str:

@@ -39,7 +39,9 @@ class Send(Command):
 
     actor: str = word("ACTOR/KEY", "which actor, like task_runner/main", convert=address, completes="actor")
     queue: str = word("QUEUE", "which of its queues", completes="queue")
-    key: str | None = option("--key", "KEY", "an idempotency key: names this message in its queue")
+    key: str | None = option(
+        "--key", "KEY", "an idempotency key: names this message in its queue, until it fails or is cancelled"
+    )
     body: str = rest("BODY", "JSON, or plain text")
 
     async def run(self, scene: Scene) -> Receipt[Any]:
@@ -60,7 +62,9 @@ class Ask(Command):
     actor: str = word("ACTOR/KEY", "which actor, like reviewer/main", convert=address, completes="actor")
     queue: str = word("QUEUE", "which of its queues", completes="queue")
     timeout: float | None = option("--timeout", "SECONDS", "how long to wait; the work goes on", convert=seconds)
-    key: str | None = option("--key", "KEY", "an idempotency key: names this message in its queue")
+    key: str | None = option(
+        "--key", "KEY", "an idempotency key: names this message in its queue, until it fails or is cancelled"
+    )
     no_check: bool = flag("--no-check", "give the result also when the work failed")
     body: str = rest("BODY", "JSON, or plain text")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple
 
 from agentq_nb.clock import Clock
@@ -23,7 +24,7 @@ from agentq_nb.mailboxes.stock import Stock
 from agentq_nb.messages import describe, headline
 from agentq_nb.naming import MessageId, earliest_id
 from agentq_nb.store import Connection, EventLog, Row
-from agentq_nb.threads import in_thread
+from agentq_nb.threads import in_long_thread, in_thread
 
 T = TypeVar("T")
 
@@ -169,6 +170,15 @@ class Ledger:
         keys, log = self.stock.keys, self.log
         if not keys.complete:
             keys.learn(await in_thread(lambda: Learnt(log.completed_keys())))
+
+    async def learn_counts(self) -> None:
+        """Know how many messages had completed before. What cannot be read now is read the next time."""
+        stock, log = self.stock, self.log
+        if stock.completed_before is None and self.failure is None and not self.closed:
+            with suppress(StoreError):
+                counts = await in_long_thread(log.completed_counts)
+                if self.log is log:
+                    stock.completed_before = {(actor, queue): count for actor, queue, count in counts}
 
     async def decide(
         self, job: Callable[[Connection], tuple[Sequence[Row], T]], then: Callable[[T], None] | None = None

@@ -154,6 +154,7 @@ class LocalMailboxes:
         return await changing.redeliver(self._ledger, which)
 
     async def status(self, actor: ActorId | None = None) -> Sequence[QueueStatus]:
+        await self._ledger.learn_counts()
         stock = self._ledger.stock
         if actor is not None:
             return stock.status(actor)

@@ -179,7 +179,8 @@ class QueueStatus(NamedTuple):
 
     Ready messages of a paused queue wait until it goes on, at ``paused_until`` (seconds since 1970; None: when resumed).
     ``handled`` counts those that completed or failed for good since the keeper began; it may begin again from 0.
-    ``completed`` counts those of them that completed; ``per_minute`` is how fast they go, over the last five minutes.
+    ``completed`` counts all that completed, as far as they were not pruned before the keeper began; ``per_minute`` is how
+    fast they go, over the last five minutes.
     ``held_back``: its next message waits while messages that may have killed the host are tried one at a time.
     """
 
@@ -200,7 +201,7 @@ class QueueStatus(NamedTuple):
 
     @property
     def done(self) -> int:
-        """Messages that completed since the keeper began, and those that failed and are kept as dead letters."""
+        """Messages that completed, and those that failed and are kept as dead letters."""
         return self.completed + self.dead
 
     @property

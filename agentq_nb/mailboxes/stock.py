@@ -32,6 +32,8 @@ class Stock:
         self.suspects = Suspects(clock)
         self.settled = 0
         """How many messages were settled since this memory began."""
+        self.completed_before: dict[tuple[ActorId, str], int] | None = None
+        """How many messages of each queue had completed before this memory began; None while nobody has asked."""
         self._order = 0
         self._timetable = Timetable[Entry](clock, self._fall_due)
         self._pauses = Timetable[Pausing](clock, self.end_pause)
@@ -42,6 +44,7 @@ class Stock:
         self._forget_times()
         self.boxes, self.entries, self._order = memory.boxes, memory.entries, order
         self.keys = Keys()
+        self.completed_before = None
         for entry in memory.entries.values():
             entry.shelf = self.shelf(entry.actor, entry.queue)
             entry.shelf.pace.begin(self._clock.monotonic())
@@ -300,6 +303,7 @@ class Stock:
 
     def _shelf_status(self, box: Box, shelf: Shelf) -> QueueStatus:
         first, pause = shelf.first(), shelf.pause
+        before = (self.completed_before or {}).get((box.actor, shelf.name), 0)
         return QueueStatus(
             actor=box.actor,
             queue=shelf.name,
@@ -312,7 +316,7 @@ class Stock:
             paused=pause is not None,
             paused_until=None if pause is None or pause.due == math.inf else pause.due,
             handled=shelf.handled,
-            completed=shelf.completed,
+            completed=before + shelf.completed,
             per_minute=round(shelf.pace.per_minute(self._clock.monotonic()), 1),
             held_back=pause is None and first is not None and self.suspects.hold_back(box.actor),
         )

@@ -252,6 +252,10 @@ class EventLog:
         """(number of actor, queue and idempotency key; sequence number) of completed messages that have a key."""
         return self.fetch(recall.COMPLETED_KEYS)
 
+    def completed_counts(self) -> recall.Rows:
+        """(actor id, queue, how many) of the messages that had completed when the log was opened. From any thread; blocks."""
+        return self.fetch(recall.COMPLETED_COUNTS, [self._last_at_open])
+
     def message_rows(self, message_id: str) -> recall.Rows:
         """(seq, seconds since 1970, kind, actor id, message id, data) of one message, in order."""
         return self.fetch(recall.MESSAGE_ROWS, [message_id])

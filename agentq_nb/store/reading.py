@@ -241,7 +241,9 @@ def _run(readers: Readers, query: str, parameters: Sequence[Any], begun: list[du
                 [column[0] for column in described], cursor.fetchall(), [str(column[1]) for column in described]
             )
         except duckdb.InterruptException:
-            raise StoreError("The query was interrupted.", code="interrupted") from None
+            raise StoreError(
+                "The query was interrupted before it had an answer. Run it again.", code="interrupted"
+            ) from None
         except duckdb.Error as error:
             raise SqlRefused(_explain(error)) from None
         finally:

@@ -171,6 +171,13 @@ select ('0x' || md5(concat_ws(chr(31), actor_id, fields[1], fields[2]))[:15])::b
 from keyed where fields[2] is not null
 """
 
+COMPLETED_COUNTS = """
+select actor_id, data->>'$.queue' as queue, count(*) from events
+where kind = 'message.queued'
+and message_id in (select message_id from events where kind = 'message.completed' and seq <= ?)
+group by actor_id, queue
+"""
+
 # A row by its place, or the row of a message that was written at that place or later.
 KEYED_MESSAGE = """
 select message_id, actor_id, data->>'$.queue', data->>'$.key', data->'$.body' from events

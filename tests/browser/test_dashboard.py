@@ -111,6 +111,7 @@ def test_it_moves_while_agents_work_in_every_theme_and_width(lab: Lab, folder: P
         lab.screenshot(f"dashboard-{theme}-{width}")
         assert shown.evaluate("root => root.scrollWidth <= root.clientWidth + 1"), "it is wider than its place"
     lab.set_width(WIDE)
+    expect(button(shown, "Cancel prompt")).to_have_attribute("title", re.compile("what writer does in vm/box now"))
     button(shown, "Cancel prompt").click()
     expect(log).to_contain_text("cancelled")
     assert shown.evaluate("root => root.querySelectorAll('*').length") < 2000
@@ -274,7 +275,7 @@ def test_pause_resume_purge_cancel_and_retry(lab: Lab, folder: Path) -> None:
     lab.run("receipts = [await reviewer.send('review', f'{number}.py') for number in range(3)]")
     shown.get_by_role("button", name="waiting", exact=True).click()
     expect(shown.locator(".aq-messages")).to_contain_text("2.py")
-    button(shown, f"Cancel message {lab.value('receipts[0].id')[1:-1]}").click()
+    button(shown, f"Cancel message {lab.value('receipts[0].id')[1:-1]} of review of reviewer/").click()
     lab.until(lambda: lab.run("await receipts[0].status()").text == "'cancelled'")
     button(shown, "Purge queue review").click()
     expect(shown.locator(".aq-question:visible")).to_have_text("Cancel 2 messages?")

@@ -180,7 +180,7 @@ def test_starting_again_keeps_the_place_and_another_place_is_one_line(kernel: Ke
 @pytest.mark.parametrize("ending", ["restart", "kill"])
 def test_after_a_restart_the_work_is_resumed(kernel: Kernel, ending: str) -> None:
     kernel.run(
-        "class Worker(Worker):\n    async def run(self):\n        await self.queue.next()\n        await asyncio.sleep(3600)"
+        "class Worker(Worker):\n    async def run(self):\n        await self.queue.next(completable=True)\n        await asyncio.sleep(3600)"
     ).check()
     message = kernel.value("(await worker().send('tasks', 6)).id")
     while kernel.value(f"await create_client().receipt({message!r}).status()") != "running":

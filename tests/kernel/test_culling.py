@@ -22,6 +22,7 @@ CULLING = (
 
 WORK = """
 import asyncio
+from pathlib import Path
 from agentq_nb import Actor, Queue, create_client, setup
 
 class Worker(Actor):
@@ -29,7 +30,8 @@ class Worker(Actor):
 
     async def run(self):
         async for message in self.queue.iter(completable=True):
-            await asyncio.sleep(0.5)
+            while not Path("{store}.done").exists():
+                await asyncio.sleep(0.1)
             await message.complete()
 
 registry = await setup(
@@ -85,29 +87,27 @@ def until_ended(server: JupyterServer, kernels: set[str], seconds: float) -> Non
 
 
 def test_a_kernel_is_ended_when_its_work_is_done_and_not_before(server: JupyterServer, tmp_path: Path) -> None:
-    tasks = 7 * IDLE  # half a second each
-    began = time.monotonic()
     cells = {
         name: WORK.format(store=tmp_path / name, background=name == "background", mode=mode, tasks=count)
         for name, mode, count in (
-            ("here", "work", tasks),
-            ("background", "work", tasks),
-            ("unkept", "never", tasks),
+            ("here", "work", 2),
+            ("background", "work", 2),
+            ("unkept", "never", 2),
             ("empty", "work", 0),
         )
     }
     cells["empty"] += DASHBOARD
     kernels = {name: begin(server, code) for name, code in cells.items()}
-    until_ended(server, {kernels["unkept"], kernels["empty"]}, 4 * IDLE)
-    at_work = {kernels["here"], kernels["background"]}
-    while time.monotonic() - began < 2.5 * IDLE:
-        assert at_work <= living(server)
-        time.sleep(0.2)
-    until_ended(server, at_work, 10 * IDLE)
+    until_ended(server, {kernels["unkept"], kernels["empty"]}, 6 * IDLE)
+    at_work = {kernels["here"], kernels["background"]}  # they began before those that were ended by now
+    assert at_work <= living(server)
+    for name in ("here", "background"):
+        (tmp_path / f"{name}.done").touch()
+    until_ended(server, at_work, 6 * IDLE)
 
 
 def test_the_next_start_says_that_the_work_stood_still(server: JupyterServer, tmp_path: Path) -> None:
-    code = WORK.format(store=tmp_path / "work", background=False, mode="never", tasks=100)
+    code = WORK.format(store=tmp_path / "work", background=False, mode="never", tasks=2)
     until_ended(server, {begin(server, code)}, 4 * IDLE)
     again = code + "\nassert 'unfinished messages; work goes on now. It was not kept alive' in str(registry.notices)"
     begin(server, again)

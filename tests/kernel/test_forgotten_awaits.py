@@ -15,7 +15,7 @@ ACTOR = """
 %load_ext agentq_nb
 from agentq_nb import Actor, Queue, action, create_client
 class Runner(Actor):
-    rows = Queue(int, reply=int)
+    rows = Queue(int)
     async def run(self):
         async for message in self.queue.iter():
             pass

@@ -147,7 +147,7 @@ def test_names_that_mean_nothing_are_one_line(loaded: Kernel, command: str) -> N
 
 @IN_BOTH_PLACES
 def test_sessions_and_their_transcripts(alone: Kernel) -> None:
-    assert "No rows." in alone.run("%agentq sessions").check().text
+    assert "No sessions. A VM begins one with an agent" in alone.run("%agentq sessions").check().text
     alone.run(
         "box = create_client().vm.get_or_create('main')\n"
         "session = (await box.create_session('echo', keep=True)).session_id\n"
@@ -159,7 +159,7 @@ def test_sessions_and_their_transcripts(alone: Kernel) -> None:
         for form in forms(alone.run(cell)):
             assert session in form
             assert "echo" in form
-    assert "No rows." in alone.run("%agentq sessions vm/other").check().text
+    assert "No sessions of vm/other." in alone.run("%agentq sessions vm/other").check().text
     cell = alone.run(f"said = %agentq transcript {session}\nsaid")
     text, html = forms(cell)
     assert "You said: <b>first</b>" in text

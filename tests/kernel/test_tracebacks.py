@@ -12,7 +12,7 @@ from tests.kernel.driving import Kernel
 
 CELL = """
 import asyncio, json
-from agentq_nb import Actor, Queue, action, create_client
+from agentq_nb import Actor, Queue, Retry, action, create_client
 
 class Echo(Actor):
     words = Queue(str, reply=str)
@@ -60,6 +60,21 @@ def test_a_traceback_in_a_cell_shows_the_users_lines_only(echo: Kernel, cell: st
 
 def test_a_traceback_keeps_the_frames_of_other_libraries(echo: Kernel) -> None:
     assert "json/decoder.py" in echo.run("await echo.parse('{')").traceback
+
+
+def test_a_stored_traceback_names_the_cell_as_the_notebook_numbers_it(echo: Kernel) -> None:
+    number = echo.value("len(In)")
+    echo.run(
+        "class Failing(Actor):\n"
+        "    words = Queue(str, retry=Retry(attempts=1))\n"
+        "    async def run(self):\n"
+        "        async for message in self.queue.iter():\n"
+        "            json.loads(message.body)\n"
+    ).check()
+    asked = "failed = %agentq ask failing/main words --no-check '{'"
+    shown = echo.run(f"{asked}\nprint(failed.error['traceback'])").check().stdout
+    assert f"Cell In[{number}], line 5, in run" in shown
+    assert "ipykernel_" not in shown
 
 
 def test_an_error_that_has_nothing_to_do_with_the_package_is_shown_as_ever(echo: Kernel) -> None:

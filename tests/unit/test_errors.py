@@ -17,7 +17,8 @@ from pydantic import BaseModel
 
 from agentq_nb import AgentqError, Result, UserError
 from agentq_nb.actions import Action, Marked
-from agentq_nb.errors import StoreDamaged, ValidationFailed
+from agentq_nb.errors import StateConflict, StoreDamaged, ValidationFailed
+from agentq_nb.naming import actor_id
 from agentq_nb.schema import Schema
 from tests.errors import Recorded, page, unseen
 from tests.recording_errors.sitecustomize import RECORD
@@ -118,12 +119,21 @@ class Counter(BaseModel):
     done: int = 0
 
 
+def nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 def test_what_json_cannot_carry_is_named_in_words_of_our_own() -> None:
     wrong = Counter()
     wrong.done = "many"  # type: ignore[assignment]
     told = {
         "it holds a value of type object. Convert it to": lambda: Schema(Any).dump(object(), "Body of x"),
         "it holds a lone surrogate": lambda: Schema(Any).dump("\ud800", "Body of x"),
+        "Replace it: text.encode('utf-8', 'replace').decode()": lambda: Schema(Any).dump("\ud800", "Body of x"),
+        "it is nested too deeply": lambda: Schema(Any).dump(nested(400), "Body of x"),
         "field 'done' should be int, not 'many'": lambda: Schema(Counter).encode(wrong, "Body of x"),
     }
     for text, dump in told.items():
@@ -131,6 +141,17 @@ def test_what_json_cannot_carry_is_named_in_words_of_our_own() -> None:
             dump()
         assert text in caught.value.message
         assert "ydantic" not in caught.value.message
+
+
+def test_a_key_that_is_too_long_names_its_actor_and_what_to_do() -> None:
+    with pytest.raises(ValidationFailed, match=r"actor 'shop' takes 2,005 bytes .* 1,024: use a shorter key"):
+        actor_id("shop", "x" * 2000)
+
+
+def test_fields_that_an_action_changed_too_are_named() -> None:
+    message = StateConflict("counter/x", ["done", "handled"]).message
+    assert "actor 'counter/x'" in message
+    assert "an action changed 'done' and 'handled' while" in message
 
 
 def test_a_wrong_call_of_an_action_names_its_actor_and_how_it_is_called() -> None:

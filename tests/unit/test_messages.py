@@ -8,9 +8,12 @@ import contextlib
 import json
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import anyio.to_thread
 import pytest
+from IPython.core.compilerop import CachingCompiler
 
 from agentq_nb.errors import UserError, ValidationFailed
 from agentq_nb.messages import clean, describe, describe_text, headline
@@ -24,6 +27,21 @@ def test_a_traceback_shows_the_lines_of_the_user_and_not_those_of_the_package() 
     assert "test_messages.py" in told
     assert "naming.py" not in told
     assert told.rstrip().endswith("[actor.validation_error]")
+
+
+def test_a_line_of_a_cell_is_named_as_ipython_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = CachingCompiler()
+    monkeypatch.setattr("agentq_nb.programs._shell", lambda: SimpleNamespace(compile=compiler))
+    source = "def parse(text):\n    return json.loads(text)\n"
+    name = compiler.cache(source, number=3)
+    namespace: dict[str, Any] = {"json": json}
+    exec(compile(source, name, "exec"), namespace)
+    with pytest.raises(json.JSONDecodeError) as caught:
+        namespace["parse"]("{")
+    told = describe(caught.value)["traceback"]
+    assert "  Cell In[3], line 2, in parse\n    return json.loads(text)\n" in told
+    assert name not in told
+    assert 'File "' in told, "those of libraries are named as ever"
 
 
 async def _fail_in_a_library() -> None:

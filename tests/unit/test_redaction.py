@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import random
 import re
+import threading
 from collections.abc import Collection
+from typing import Any
 from unittest.mock import patch
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,6 +77,69 @@ def test_text_without_secrets_comes_out_as_it_went_in(text: str, cuts: list[int]
 def test_a_secret_cut_off_at_the_end_of_the_text_is_not_shown_in_part() -> None:
     stream = StreamRedactor(made(KEY="sk-0123456789abcdef"))
     assert stream.feed("key: sk-0123456789ab") + stream.finish() == "key: [redacted]"
+
+
+# --- what it costs, counted -------------------------------------------------------------------------------------------
+
+
+class Work:
+    """What a search does with a text: passes from end to end by ``bytes.find``, and words that are looked up."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+        self.words = 0
+
+
+class Text(bytes):
+    """A text that counts how often it is read."""
+
+    work: Work
+
+    def find(self, *wanted: Any) -> int:
+        self.work.passes += 1
+        return super().find(*wanted)
+
+
+class Words(frozenset[int]):
+    """The words of secrets, which count what is held against them."""
+
+    work: Work
+
+    def isdisjoint(self, others: Any) -> bool:
+        self.work.words += len(others)
+        return super().isdisjoint(others)
+
+
+def work_for(lines: int) -> Work:
+    """Looking through a text with no secret in it for a key of so many lines."""
+    lengths = random.Random(1)
+    key = "\n".join("".join(lengths.choices("abcdefgh", k=64)) for _ in range(lines))
+    search, work, text = made(KEY=key).search, Work(), Text(b"12:00:01 INFO compiled foo.c\n" * 1000)
+    text.work = work
+    search._words = words = Words(search._words)
+    words.work = work
+    assert list(search.find(text)) == []
+    return work
+
+
+def test_fifty_secrets_cost_hardly_more_than_one() -> None:
+    one, fifty = work_for(1), work_for(50)
+    assert one.passes + one.words > 0
+    assert fifty.passes <= one.passes + 2, "the text is read once for each secret"
+    assert fifty.words <= 29_000 / 8, "each word of the text is looked up more than once"
+
+
+@pytest.mark.anyio
+async def test_only_a_long_text_is_looked_through_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    redactor, threads = made(KEY="sk-12345678"), list[int]()
+    find = redactor.search.find
+    monkeypatch.setattr(
+        redactor.search, "find", lambda data: (threads.append(threading.get_ident()), find(data))[1], raising=True
+    )
+    assert await redactor.long_text("short sk-12345678") == "short [redacted KEY]"
+    assert threads == [threading.get_ident()]
+    assert (await redactor.long_text("x" * 2_000_000 + "sk-12345678")).endswith("x[redacted KEY]")
+    assert threads[1] != threading.get_ident()
 
 
 # --- beside the naive way, which tries each secret at each character --------------------------------------------------

@@ -5,8 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any
 
-from agentq_nb.stall import Stall, Suspensions, advice
+import pytest
+from IPython.core.compilerop import CachingCompiler
+
+from agentq_nb.stall import Stall, StallWatch, Suspensions, advice
 
 PROGRAM = """
 import asyncio
@@ -64,6 +69,16 @@ def test_late_because_another_thread_computed_under_the_lock_is_not() -> None:
     suspensions = Suspensions(clock, computed)
     clock.seconds, computed.seconds = 10.25, 9.9
     assert suspensions.since_last(0.25) == 0.0
+
+
+@pytest.mark.anyio
+async def test_the_line_of_a_cell_is_named_as_ipython_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = CachingCompiler()
+    monkeypatch.setattr("agentq_nb.programs._shell", lambda: SimpleNamespace(compile=compiler))
+    name = compiler.cache("first = 1\nplace = where()\n", number=3)
+    namespace: dict[str, Any] = {"where": StallWatch()._where}
+    exec(compile("first = 1\nplace = where()\n", name, "exec"), namespace)
+    assert namespace["place"] == "Cell In[3], line 2: place = where()"
 
 
 def test_a_suspended_process_gets_no_advice_about_blocking_cells() -> None:

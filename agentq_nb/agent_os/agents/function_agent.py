@@ -21,7 +21,9 @@ def function(f: Callable[[AgentSession, str], Any], name: str | None = None) -> 
 
     An async generator yields events (``str`` for text, or dicts with a ``type``); a coroutine function or a plain
     function returns the text. A plain function runs in a worker thread and, since a thread cannot be stopped, should
-    look at ``session.cancelled`` now and then. All of them run inside the kernel: no isolation applies to them.
+    look at ``session.cancelled`` now and then. A coroutine that computes for long without awaiting holds up all actors,
+    and neither a cancel nor the Stop button reaches it before it awaits: write a plain function for that. All of them
+    run inside the kernel: no isolation applies to them.
     A kept session goes on after sleep and restart: the function is simply called again, with ``session.history``.
     """
     if inspect.isgeneratorfunction(f):

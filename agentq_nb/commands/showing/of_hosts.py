@@ -91,7 +91,7 @@ def _table(table: Table) -> Sheet:
     return Sheet(
         columns=table.columns,
         rows=[_toned(table.columns, row) for row in table.rows[:_MOST_ROWS]],
-        empty="No rows.",
+        empty=table.empty,
         notes=_left_out(len(table.rows), "rows"),
     )
 

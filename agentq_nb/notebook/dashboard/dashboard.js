@@ -253,6 +253,16 @@ function button(label, name, act, kind = "") {
   return make("button", { type: "button", class: `aq-button ${kind}`, "aria-label": name, title: name, onclick: act }, label);
 }
 
+// What a button does, and to what, for who points at it and for who listens to it.
+function rename(node, name) {
+  setAttribute(node, "aria-label", name);
+  setAttribute(node, "title", name);
+}
+
+function renameStop(node, row) {
+  rename(node, `Cancel prompt: stop what ${row.agent} does in ${row.actor} now; its session goes on`);
+}
+
 // Who is at the keyboard stays in the view when what had the focus goes away: the page around has keys of its own.
 function keepFocus(...leaving) {
   const focused = document.activeElement;
@@ -682,7 +692,7 @@ class Queues {
       show(remark, row.paused || row.orphaned);
       const count = row.ready + row.delayed;
       setText(finished, progress(done(row), total(row)));
-      setAttribute(finished, "title", "completed since the host started, and failed");
+      setAttribute(finished, "title", "completed or failed for good, before a restart of the kernel too");
       setText(waiting, number(count));
       setAttribute(waiting, "title", row.delayed ? `${number(row.delayed)} of them for later` : null);
       setText(running, row.running || "–");
@@ -837,7 +847,7 @@ class Sessions {
       this.update();
     });
     this.transcript = new Transcript(view);
-    this.stop = button("Cancel prompt", "Cancel prompt: stop what runs in this session", (event) => {
+    this.stop = button("Cancel prompt", "", (event) => {
       const session = this.chosen();
       act(view, event.currentTarget, { deed: "stop", session, actor: view.mirror.rows("sessions")[session]?.at });
     });
@@ -916,6 +926,7 @@ class Sessions {
     show(this.hint, !chosen);
     if (chosen) {
       setText(this.title, `${chosen.agent} in ${chosen.actor}`);
+      renameStop(this.stop, chosen);
       show(this.stop, chosen.status === "running");
     }
     show(this.node, keys.length);
@@ -1005,7 +1016,7 @@ class Messages {
     let open = false;
     let row = {};
     const toggle = make("button", { type: "button", class: "aq-link aq-toggle", "aria-expanded": "false", onclick: () => unfold(!open) }, status, " ", attempts);
-    const cancel = button("Cancel", `Cancel message ${key}`, (event) => act(view, event.currentTarget, { deed: "cancel", message: key }));
+    const cancel = button("Cancel", "", (event) => act(view, event.currentTarget, { deed: "cancel", message: key }));
     const retry = button("Retry", `Retry message ${key}: put it back into its queue`, (event) => act(view, event.currentTarget, { deed: "retry", message: key }));
     const detail = make("td", { colspan: "6" });
     const below = make("tr", { class: "aq-detail", hidden: true }, detail);
@@ -1043,6 +1054,7 @@ class Messages {
         setText(status, row.status);
         setAttribute(status, "data-status", row.status);
         setText(attempts, row.attempts > 1 ? `×${row.attempts}` : "");
+        rename(cancel, `Cancel message ${key} of ${row.queue} of ${row.actor}`);
         setAttribute(toggle, "aria-label", `${row.status}, message ${key}: show all about it`);
         setText(sent, clock(row.created_at));
         setText(queue, `${row.queue} ${row.actor}`);
@@ -1265,7 +1277,7 @@ class MessageCard extends View {
     this.time = make("span", { class: "aq-quiet aq-nowrap" });
     this.outcome = make("pre", { class: "aq-outcome", tabindex: "0" });
     const deed = (name) => (event) => act(this, event.currentTarget, { deed: name, message: this.mirror.it("message").id });
-    this.cancel = button("Cancel", "Cancel this message", deed("cancel"));
+    this.cancel = button("Cancel", "", deed("cancel"));
     this.root.append(
       make("div", { class: "aq-head" }, this.status, this.where, this.time, this.cancel, this.heart),
       this.outcome,
@@ -1292,6 +1304,7 @@ class MessageCard extends View {
     setAttribute(this.status, "data-status", row.status);
     setText(this.where, `${row.queue} of ${row.actor}`);
     setAttribute(this.where, "title", `Message ${row.id}`);
+    rename(this.cancel, `Cancel message ${row.id} of ${row.queue} of ${row.actor}`);
     const tries = row.attempts > 1 ? `, attempt ${row.attempts}` : "";
     const others = row.others ? `, ${number(row.others)} other${row.others === 1 ? "" : "s"} in its queue` : "";
     setText(this.time, duration((row.settled ?? this.mirror.elapsed) - row.since) + others + tries);
@@ -1311,7 +1324,7 @@ class SessionCard extends View {
     this.title = bdi("aq-strong aq-clip");
     this.requests = new Requests(this);
     this.transcript = new Transcript(this);
-    this.stop = button("Cancel prompt", "Cancel prompt: stop what runs in this session", (event) => {
+    this.stop = button("Cancel prompt", "", (event) => {
       const { id, at } = this.mirror.it("session");
       act(this, event.currentTarget, { deed: "stop", session: id, actor: at });
     });
@@ -1338,6 +1351,7 @@ class SessionCard extends View {
     setAttribute(this.status, "data-status", row.status);
     setAttribute(this.status, "aria-label", row.status);
     setText(this.title, `${row.agent} in ${row.actor}`);
+    renameStop(this.stop, row);
     show(this.stop, row.status === "running");
   }
 }

@@ -90,7 +90,11 @@ async def _check_shown(host: Host, ask: str) -> None:
     for _, sessions in remembered(host.workspaces):
         for request in sessions.permission_requests():
             if request.request_id == ask and length_of(request) > LONGEST_REQUEST:
-                raise ValidationFailed("It is too long to be shown here, so it cannot be allowed here.")
+                raise ValidationFailed(
+                    f"What agent '{request.agent}' asks is too long to be shown here, so it cannot be allowed here. Read "
+                    f"it in a cell: await vm.list_permission_requests(), and answer with await "
+                    f"vm.respond_permission({request.session_id!r}, {ask!r}, 'allow')"
+                )
 
 
 async def _stop(host: Host, asked: Asked) -> str:
@@ -107,4 +111,7 @@ async def _open_session(host: Host, actor: ActorId, session: str) -> SessionInfo
             for info in sessions.now_open():
                 if info.session_id == session:
                     return info
-    raise SessionUnknown(f"No session {session!r:.100} is open in '{actor:.100}'.", metadata={"session_id": session})
+    raise SessionUnknown(
+        f"No session {session!r:.100} is open in '{actor:.100}'. The known ones: %agentq sessions",
+        metadata={"session_id": session},
+    )

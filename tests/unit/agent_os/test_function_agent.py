@@ -14,6 +14,7 @@ import pytest
 from agentq_nb.agent_os import PromptResult, SessionEvent, agent_os, agents
 from agentq_nb.agent_os.agents import AgentEvent, AgentSession
 from agentq_nb.errors import PromptFailed
+from agentq_nb.redaction import Redactor
 from tests.unit.agent_os.machine import Machine
 
 
@@ -283,6 +284,28 @@ def test_cancelling_runs_the_generators_finally(tmp_path: Path) -> None:
             assert cleaned == ["yes"]
 
     asyncio.run(program())
+
+
+def test_the_secrets_of_a_long_answer_are_looked_for_off_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def f(session: AgentSession, prompt: str):
+        for _ in range(20):
+            yield "x" * 100_000
+        yield "sk-12345678"
+
+    looks: list[bool] = []
+    look = Redactor.text
+
+    def noting(redactor: Redactor, text: str) -> str:
+        if len(text) > 1_000_000:
+            looks.append(threading.current_thread() is threading.main_thread())
+        return look(redactor, text)
+
+    monkeypatch.setattr(Redactor, "text", noting)
+    result, _ = prompted(f, tmp_path, KEY="sk-12345678")
+    assert result.text.endswith("x[redacted KEY]")
+    assert looks == [False]
 
 
 def test_what_is_no_agent_is_refused_at_once() -> None:

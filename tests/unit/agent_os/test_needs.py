@@ -12,6 +12,14 @@ from tests.unit.agent_os.needs import need
 KINDS: tuple[IsolationKind, ...] = ("bubblewrap", "landlock")
 
 
+def outcome(kind: IsolationKind) -> tuple[type[BaseException], str]:
+    """How it ends, and the reason it gives. Caught here: a test that is skipped when it should fail would pass unseen."""
+    with pytest.raises((pytest.fail.Exception, pytest.skip.Exception)) as ended:
+        need(kind)
+    reasons = ("the launcher does not start", "no such system call")
+    return ended.type, next((reason for reason in reasons if reason in str(ended.value)), str(ended.value))
+
+
 async def _refuses(_: IsolationKind) -> str:
     return "the launcher does not start"
 
@@ -23,8 +31,7 @@ def test_what_the_machine_can_do_and_our_code_cannot_is_a_failure(
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setattr(probe, "why_not", lambda _: "")
     monkeypatch.setattr(isolation, "why_not", _refuses)
-    with pytest.raises(pytest.fail.Exception, match="the launcher does not start"):
-        need(kind)
+    assert outcome(kind) == (pytest.fail.Exception, "the launcher does not start")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -33,8 +40,6 @@ def test_what_the_machine_cannot_do_is_skipped_except_in_ci(
 ) -> None:
     monkeypatch.setattr(probe, "why_not", lambda _: "no such system call")
     monkeypatch.delenv("CI", raising=False)
-    with pytest.raises(pytest.skip.Exception, match="no such system call"):
-        need(kind)
+    assert outcome(kind) == (pytest.skip.Exception, "no such system call")
     monkeypatch.setenv("CI", "true")
-    with pytest.raises(pytest.fail.Exception, match="no such system call"):
-        need(kind)
+    assert outcome(kind) == (pytest.fail.Exception, "no such system call")

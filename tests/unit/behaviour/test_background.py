@@ -409,6 +409,7 @@ async def test_a_thread_that_ends_by_itself_is_named_and_the_host_can_be_started
     assert registry.running is False
     status = await registry.status()
     assert (status.running, "Its thread ended with ValueError" in str(status.trouble)) == (False, True)
+    assert "Start it again: %agentq start" in str(status.trouble)
     with pytest.raises(NoHost):
         await handle.send("tasks", "after")
     await registry.start()

@@ -21,7 +21,7 @@ NO_NUMBERS = ["5", True, float("nan"), timedelta(seconds=5), [5], b"5", 5j]
 
 
 class Numbered(Actor):
-    words = Queue(str, reply=str)
+    words = Queue(str)
 
     @action
     async def try_next(self, timeout: Any) -> str:

@@ -28,13 +28,13 @@ class Desk(Actor):
 
     @action
     async def take(self, completable: bool = True) -> Any:
-        message = await self.queue.next(timeout=1, completable=completable)
+        message = await self.queue.next(None if completable else "plain", timeout=1, completable=completable)
         return None if message is None else [message.body, message.attempt]
 
     @action
     async def take_twice(self) -> None:
         await self.queue.next(timeout=1, completable=True)
-        await self.queue.next(timeout=1)
+        await self.queue.next("plain", timeout=1)
 
     @action
     async def complete_twice(self) -> list[str]:
@@ -45,7 +45,7 @@ class Desk(Actor):
 
     @action
     async def complete_plain(self) -> str:
-        message = await self.queue.next(timeout=1)
+        message = await self.queue.next("plain", timeout=1)
         assert message is not None
         return await refusal(message.complete())
 
@@ -121,8 +121,8 @@ async def test_nobody_elses_asking_settles_what_a_receiver_holds(world: World) -
 async def test_a_completable_message_left_unsettled_is_put_back_first_and_uncounted(world: World) -> None:
     client = await world.start(desk=Desk)
     handle = client.desk.get_or_create("x")
-    await handle.send("asks", "first")
-    await handle.send("asks", "second")
+    await handle.send("plain", "first")
+    await handle.send("plain", "second")
     assert await handle.take() == ["first", 1]
     assert await handle.take() == ["first", 1]
     assert await handle.take(False) == ["first", 1], "a plain receive takes it too"
@@ -151,6 +151,55 @@ async def test_completing_what_was_received_plainly_is_refused(world: World) -> 
     handle = client.desk.get_or_create("x")
     await handle.send("plain", "a")
     assert await handle.complete_plain() == "queue.complete_not_configured"
+
+
+class Reviewer(Actor):
+    """Its run forgets ``completable``; its action names what it may receive plainly."""
+
+    review = Queue(str, reply=Answer)
+    perhaps = Queue(str, reply=Answer | None)
+    plain = Queue(str)
+
+    @action
+    async def ask(self, how: str) -> Any:
+        async def iterate(iteration: Any) -> Any:
+            async for message in iteration:
+                return message
+            return None
+
+        message = await {
+            "iter": lambda: iterate(self.queue.iter()),
+            "iter of the queue": lambda: iterate(self.review.iter()),
+            "next": lambda: self.queue.next(timeout=1),
+            "next by name": lambda: self.queue.next("review", timeout=1),
+            "try_next": lambda: self.review.try_next(),
+            "batch": lambda: self.queue.next_batch(5, timeout=1),
+            "others": lambda: self.queue.next(["plain", "perhaps"], timeout=1),
+            "completable": lambda: self.queue.next("review", timeout=1, completable=True),
+        }[how]()
+        return None if message is None else message.body
+
+
+@pytest.mark.parametrize("how", ["iter", "iter of the queue", "next", "next by name", "try_next", "batch"])
+async def test_a_queue_that_declares_a_reply_is_not_received_without_completable(world: World, how: str) -> None:
+    client = await world.start(reviewer=Reviewer)
+    handle = client.reviewer.get_or_create("x")
+    receipt = await handle.send("review", "a")
+    with pytest.raises(AgentqError) as caught:
+        await handle.ask(how)
+    assert caught.value.full_code == "queue.reply_needed"
+    assert "queue 'review' of actor 'reviewer/x' declares reply=Answer" in caught.value.message
+    assert "'perhaps', 'plain'" in caught.value.message
+    assert await receipt.status() == "queued"
+    assert await handle.ask("completable") == "a"
+
+
+async def test_a_queue_whose_reply_may_be_none_is_received_plainly(world: World) -> None:
+    client = await world.start(reviewer=Reviewer)
+    handle = client.reviewer.get_or_create("x")
+    receipt = await handle.send("perhaps", "a")
+    assert await handle.ask("others") == "a"
+    assert (await receipt.result(5)).status == "completed"
 
 
 async def test_a_queue_without_reply_type_completes_with_any_json_or_nothing(world: World) -> None:

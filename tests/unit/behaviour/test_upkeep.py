@@ -218,6 +218,21 @@ async def test_a_part_cancelled_by_other_code_is_trouble_and_begins_again(slow_w
     assert await trouble(slow_world) == ""
 
 
+async def test_an_actor_whose_tasks_are_cancelled_by_other_code_is_named(slow_world: World) -> None:
+    client = await slow_world.start(worker=Worker)
+    handle = client.worker.get_or_create("main")
+    await handle.send("tasks", "it is", wait=True, timeout=5)
+    activation = slow_world.registry.host.roster.find("worker/main")
+    assert activation is not None
+    for part in list(activation._parts):
+        part.cancel()
+    await breathe()
+    error = (await handle.status()).last_error
+    assert error is not None
+    assert "has cancelled the tasks of actor 'worker/main'" in error["message"]
+    assert (await handle.send("tasks", "it is", wait=True, timeout=5)).response == "it is done"
+
+
 async def test_a_host_whose_task_is_cancelled_says_so(world: World, caplog: pytest.LogCaptureFixture) -> None:
     await world.start(worker=Worker)
     main = world.registry.host._main

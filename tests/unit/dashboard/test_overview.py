@@ -379,7 +379,7 @@ async def test_what_is_too_long_to_be_shown_whole_can_be_refused_on_a_page_and_a
         assert request["parts"] == []
         assert request["too_long"] > 240_000
         deed = {"deed": "answer", "actor": request["at"], "session": request["session"], "ask": ask}
-        with pytest.raises(ValidationFailed, match="too long"):
+        with pytest.raises(ValidationFailed, match=r"'asker' asks is too long .* await vm.respond_permission"):
             await shown.answer({"type": "do", **deed, "allow": True})
         (whole,) = await vm.list_permission_requests()
         assert whole.text.endswith(script)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from agentq_nb.mailboxes.pace import WINDOW, Pace
 from agentq_nb.mailboxes.protocol import QueueStatus, Redeliver
+from agentq_nb.store import EventLog
 from tests.unit.mailboxes.conformance.words import ACTOR, claim, send, settle, take_one
 from tests.unit.mailboxes.settings import LocalSetting
 
@@ -43,6 +45,41 @@ async def test_one_that_is_put_back_is_not_counted_twice(setting: LocalSetting) 
     await settle(lease, await take_one(lease), "completed")
     (queue,) = await setting.keeper.status()
     assert (queue.done, queue.total) == (1, 1)
+
+
+@pytest.mark.parametrize("end", ["stop", "crash"])
+async def test_after_a_restart_in_the_midst_what_was_done_before_is_counted_too(
+    setting: LocalSetting, end: str
+) -> None:
+    for number in range(6):
+        await send(setting.keeper, number)
+    await send(setting.keeper, 0, queue="other")
+    lease = await claim(setting)
+    await settle(lease, await take_one(lease), "completed")
+    await settle(lease, await take_one(lease), "completed")
+    await settle(lease, await take_one(lease), "dead", error={"message": "no"})
+    await (setting.reopen() if end == "stop" else setting.crash())
+    assert await counts(setting) == {"tasks": (3, 6), "other": (0, 1)}
+    lease = await claim(setting)
+    await settle(lease, await take_one(lease), "completed")
+    assert await counts(setting) == {"tasks": (4, 6), "other": (0, 1)}
+
+
+async def test_one_that_completed_before_a_failed_write_is_counted_once(setting: LocalSetting) -> None:
+    for number in range(3):
+        await send(setting.keeper, number)
+    lease = await claim(setting)
+    await settle(lease, await take_one(lease), "completed")
+    assert await counts(setting) == {"tasks": (1, 3)}
+    keeper = setting.keeper
+    await keeper.flushed()
+    await asyncio.to_thread(keeper.log.close)
+    await keeper.renew(await asyncio.to_thread(EventLog.open, keeper.log.path))
+    assert await counts(setting) == {"tasks": (1, 3)}
+
+
+async def counts(setting: LocalSetting) -> dict[str, tuple[int, int]]:
+    return {queue.queue: (queue.done, queue.total) for queue in await setting.keeper.status()}
 
 
 def test_the_pace_is_what_was_settled_since_work_came() -> None:

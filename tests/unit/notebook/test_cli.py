@@ -57,6 +57,27 @@ def test_errors_speak_of_the_shell_where_it_has_the_command(tmp_path: Path, caps
     assert "%agentq" not in told
 
 
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["dead"], "No dead letters. Messages that failed for good are listed here."),
+        (["dead", "worker/main"], "No dead letters of worker/main. Messages"),
+        (["dead", "worker/main", "jobs"], "No dead letters of worker/main, queue 'jobs'. Messages"),
+        (["results"], "No message is done yet."),
+        (["results", "worker/main"], "No message of worker/main is done yet."),
+        (["sessions"], "No sessions. A VM begins one with an agent: await vm.create_session(...)."),
+        (["sessions", "vm/main"], "No sessions of vm/main. A VM"),
+        (["status"], "No queue has been used yet"),
+        (["sql", "select 1 where false"], "No rows."),
+    ],
+)
+def test_a_list_without_rows_says_what_there_is_none_of(
+    command: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--store", str(_empty_store(tmp_path))]) == 0
+    assert says in capsys.readouterr().out
+
+
 def _empty_store(folder: Path) -> Path:
     path = folder / "empty.duckdb"
 
@@ -113,7 +134,7 @@ def test_the_only_file_of_the_folder_is_meant(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_never_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = tmp_path / "missing.duckdb"
     assert main(["status", "--store", str(missing)]) == 1
-    assert f"There is no file {missing}" in capsys.readouterr().err
+    assert f"There is no file {missing}. Check the path that --store gives." in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

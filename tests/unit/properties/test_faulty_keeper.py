@@ -70,6 +70,8 @@ class Clerk(Actor, sleep_timeout=5.0):
 class PlainClerk(Clerk):
     """Its messages settle when it asks for the next one."""
 
+    tasks = Queue(Task, retry=Retry(attempts=ATTEMPTS, backoff=1.0))
+
     async def run(self) -> None:
         async for message in self.tasks.iter():
             self.handled[message.body.number] += 1
