@@ -1,0 +1,127 @@
+"""Which modules are mutated, and which tests guard them. Paths are text, each in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Area:
+    """A part of the package that makes promises, and the tests that are to hold them."""
+
+    name: str
+    share: int
+    """How many of every hundred mutants are taken from it."""
+    modules: tuple[str, ...]
+    """Files, or folders of which every file counts that no other area names."""
+    tests: tuple[str, ...]
+
+    def owns(self, path: str) -> bool:
+        """Whether a file belongs to it, going by its modules alone."""
+        return self.precision(path) > 0
+
+    def precision(self, path: str) -> int:
+        """How closely it names the file; 0 when it does not."""
+        return max(
+            (len(module) for module in self.modules if path == module or path.startswith(module + "/")), default=0
+        )
+
+
+_ACP_TESTS = (
+    "tests/agents/test_acp_agents.py",
+    "tests/agents/test_acp_choosing.py",
+    "tests/agents/test_acp_failed_attempts.py",
+    "tests/agents/test_acp_faults.py",
+    "tests/agents/test_acp_logging.py",
+    "tests/agents/test_acp_noise.py",
+    "tests/agents/test_acp_resuming.py",
+    "tests/agents/test_acp_turns.py",
+    "tests/agents/test_permissions_over_acp.py",
+    "tests/unit/agent_os/test_error_sentences.py",
+    "tests/unit/agent_os/test_tool_call_text.py",
+)
+
+AREAS = (
+    Area(
+        "mailboxes",
+        17,
+        ("agentq_nb/mailboxes",),
+        ("tests/unit/mailboxes", "tests/unit/behaviour", "tests/unit/properties"),
+    ),
+    Area("store", 16, ("agentq_nb/store",), ("tests/unit/store", "tests/unit/mailboxes", "tests/unit/behaviour")),
+    Area(
+        "actors",
+        20,
+        (
+            "agentq_nb/acting.py",
+            "agentq_nb/activation.py",
+            "agentq_nb/backoff.py",
+            "agentq_nb/calls.py",
+            "agentq_nb/declarations.py",
+            "agentq_nb/ending.py",
+            "agentq_nb/fitting.py",
+            "agentq_nb/holding.py",
+            "agentq_nb/home.py",
+            "agentq_nb/host.py",
+            "agentq_nb/idleness.py",
+            "agentq_nb/lives.py",
+            "agentq_nb/performing.py",
+            "agentq_nb/receiving.py",
+            "agentq_nb/registry.py",
+            "agentq_nb/roster.py",
+            "agentq_nb/rousing.py",
+            "agentq_nb/schedule.py",
+            "agentq_nb/settling.py",
+            "agentq_nb/state.py",
+            "agentq_nb/supervision.py",
+            "agentq_nb/upkeep.py",
+            "agentq_nb/waits.py",
+        ),
+        ("tests/unit/behaviour", "tests/unit/properties", "tests/unit"),
+    ),
+    Area("agent_os", 16, ("agentq_nb/agent_os",), ("tests/unit/agent_os", "tests/agents")),
+    Area(
+        "acp",
+        7,
+        (
+            "agentq_nb/agent_os/agents/acp_agent.py",
+            "agentq_nb/agent_os/agents/acp_choices.py",
+            "agentq_nb/agent_os/agents/acp_choosing.py",
+            "agentq_nb/agent_os/agents/acp_conversation.py",
+            "agentq_nb/agent_os/agents/acp_frames.py",
+            "agentq_nb/agent_os/agents/acp_turns.py",
+            "agentq_nb/agent_os/agents/acp_updates.py",
+            "agentq_nb/agent_os/agents/acp_wire.py",
+        ),
+        _ACP_TESTS,
+    ),
+    Area(
+        "tools",
+        6,
+        ("agentq_nb/agent_os/tools",),
+        ("tests/agents/test_host_tools.py", "tests/agents/test_host_tools_described.py"),
+    ),
+    Area(
+        "redaction",
+        5,
+        ("agentq_nb/redaction.py", "agentq_nb/secret_search.py", "agentq_nb/showable.py"),
+        ("tests/unit/test_redaction.py", "tests/unit/test_showable.py"),
+    ),
+    Area("notebook", 7, ("agentq_nb/notebook",), ("tests/unit/notebook", "tests/unit")),
+    Area("dashboard", 6, ("agentq_nb/notebook/dashboard",), ("tests/unit/dashboard",)),
+)
+
+
+def files_of(area: Area) -> list[str]:
+    """The files of an area, by name."""
+    paths = [path.relative_to(CHECKOUT).as_posix() for path in (CHECKOUT / "agentq_nb").rglob("*.py")]
+    return sorted(path for path in paths if area_of(path) is area)
+
+
+def area_of(path: str) -> Area | None:
+    """The area that names a file most closely."""
+    area = max(AREAS, key=lambda area: area.precision(path))
+    return area if area.owns(path) else None

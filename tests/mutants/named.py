@@ -1,0 +1,253 @@
+"""Mistakes worth a name: each breaks one promise. The file, the old text and the new, and tests that notice.
+
+Twenty of them are ``fixed``: :mod:`tests.unit.test_mutants` tries them each time the tests run. Where ``tests`` is empty,
+the recorded ones that enter the function are run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.mutants.areas import CHECKOUT
+from tests.mutants.mutations import Mutant, function_at
+
+
+@dataclass(frozen=True)
+class Named:
+    """A mistake by hand."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...] = ()
+    fixed: bool = False
+
+    def mutant(self) -> Mutant:
+        """The mistake in today's module. Raises LookupError when its text is not there exactly once."""
+        before = (CHECKOUT / self.file).read_text()
+        if before.count(self.old) != 1:
+            raise LookupError(f"{self.name}: the text is {before.count(self.old)} times in {self.file}")
+        line = before[: before.index(self.old)].count("\n") + 1
+        after = before.replace(self.old, self.new)
+        return Mutant(self.file, function_at(before, line), self.name, line, before, after)
+
+
+_BEHAVIOUR = "tests/unit/behaviour"
+
+NAMED = (
+    # --- one actor ----------------------------------------------------------------------------------------------------
+    Named(
+        "a handler's time limit runs into the next message",
+        "agentq_nb/holding.py",
+        "            receiver.timer.cancel()\n",
+        "            pass\n",
+    ),
+    Named(
+        "fail() keeps the working copy of the state",
+        "agentq_nb/holding.py",
+        '        receiver.copy = None\n        await self._settle(receiver, message, Commit([Settlement(delivery, "failed"',
+        '        await self._settle(receiver, message, Commit([Settlement(delivery, "failed"',
+    ),
+    Named(
+        "retry() keeps the working copy of the state",
+        "agentq_nb/holding.py",
+        "        receiver.copy = None\n        asked = ",
+        "        asked = ",
+    ),
+    Named(
+        "the backoff has no cap",
+        "agentq_nb/backoff.py",
+        "min(first * 2.0 ** min(failures - 1, 64), longest)",
+        "first * 2.0 ** min(failures - 1, 64)",
+    ),
+    Named(
+        "an interrupted scheduled call is settled as completed",
+        "agentq_nb/supervision.py",
+        'Commit([Settlement(delivery, "released", front=True)])',
+        'Commit([Settlement(delivery, "completed")])',
+    ),
+    Named(
+        "a conflict of state goes unnoticed",
+        "agentq_nb/state.py",
+        "        if touched:\n            raise StateConflict",
+        "        if False:\n            raise StateConflict",
+    ),
+    Named(
+        "an action tells its result before what it changed is durable",
+        "agentq_nb/acting.py",
+        "        await activation.write(commit)\n",
+        "        activation.begin(activation.write(commit))\n",
+    ),
+    Named(
+        "the last attempt is tried once more",
+        "agentq_nb/settling.py",
+        "if failures >= retry.attempts:",
+        "if failures > retry.attempts:",
+    ),
+    Named(
+        "a stopped handler's message counts as a failed attempt",
+        "agentq_nb/settling.py",
+        '    if receiver.interrupted == "timed_out":',
+        '    if receiver.interrupted != "cancelled":',
+    ),
+    Named(
+        "two receivers of one queue hold messages at once",
+        "agentq_nb/holding.py",
+        "if holder is not receiver and not holder.names.isdisjoint(receiver.names):",
+        "if holder is receiver:",
+    ),
+    # --- mailboxes ----------------------------------------------------------------------------------------------------
+    Named(
+        "a redelivered dead letter keeps its failures",
+        "agentq_nb/mailboxes/fold.py",
+        "entry.failures = entry.crashes = entry.ended = entry.suspicion = 0",
+        "entry.crashes = entry.ended = entry.suspicion = 0",
+    ),
+    Named(
+        "a redelivered dead letter keeps its crashes",
+        "agentq_nb/mailboxes/fold.py",
+        "entry.failures = entry.crashes = entry.ended = entry.suspicion = 0",
+        "entry.failures = entry.ended = entry.suspicion = 0",
+    ),
+    Named(
+        "a start is not durable after a crash",
+        "agentq_nb/mailboxes/lease.py",
+        "careful = self._ledger.careful and any(entry.old for entry in entries)",
+        "careful = False",
+    ),
+    Named(
+        "a start is not durable while a message may kill the kernel",
+        "agentq_nb/mailboxes/lease.py",
+        "if careful or self._ledger.stock.suspects.doubt:",
+        "if careful:",
+    ),
+    Named(
+        "a result is told before it is durable",
+        "agentq_nb/mailboxes/lease.py",
+        "            self._ledger.append(applied.rows, applied.tell, self._ledger)\n",
+        "            self._ledger.append(applied.rows)\n            applied.tell(self._ledger)\n",
+    ),
+    Named(
+        "the result of an awaited complete() is told before it is durable",
+        "agentq_nb/mailboxes/lease.py",
+        "                await self._ledger.write(applied.rows, applied.tell, self._ledger)\n",
+        "                applied.tell(self._ledger)\n                await self._ledger.write(applied.rows)\n",
+    ),
+    Named(
+        "a cancellation is told before it is durable",
+        "agentq_nb/mailboxes/ledger.py",
+        "        return self.write(written, self.results.publish, finished)\n",
+        "        self.results.publish(finished)\n        return self.write(written)\n",
+    ),
+    Named(
+        "an old attempt settles the message of a new one",
+        "agentq_nb/mailboxes/committing.py",
+        " or entry.starts != delivery.token:",
+        ":",
+    ),
+    Named(
+        "a queue goes on before the end of its pause is durable",
+        "agentq_nb/mailboxes/changing.py",
+        "    await ledger.write([rows.resumed(actor, queue)], lambda: ledger.stock.end_pause(pause))\n",
+        "    ledger.stock.end_pause(pause)\n    await ledger.write([rows.resumed(actor, queue)])\n",
+    ),
+    Named(
+        "a lost lease still writes",
+        "agentq_nb/mailboxes/lease.py",
+        '        """The keeper takes it away."""\n        self._over = True\n',
+        '        """The keeper takes it away."""\n',
+    ),
+    # --- the store ----------------------------------------------------------------------------------------------------
+    Named(
+        "a gap in the sequence is no damage",
+        "agentq_nb/store/examine.py",
+        "self.problem is None and self.accounted == self.last and self.last >= (mark or 0)",
+        "self.problem is None and self.last >= (mark or 0)",
+    ),
+    Named(
+        "fewer rows than the guard's mark are no damage",
+        "agentq_nb/store/examine.py",
+        "self.problem is None and self.accounted == self.last and self.last >= (mark or 0)",
+        "self.problem is None and self.accounted == self.last",
+    ),
+    Named(
+        "rows that are missing between frames of the journal are not counted",
+        "agentq_nb/store/journal_scan.py",
+        "                missing += max(0, frame.first - last - 1)\n",
+        "",
+    ),
+    Named(
+        "the copy of a checkpoint is named before it is synced",
+        "agentq_nb/store/checkpoint.py",
+        "            os.fsync(descriptor)\n        os.replace(unfinished",
+        "        os.replace(unfinished",
+    ),
+    Named(
+        "the name of a checkpoint's copy is not synced",
+        "agentq_nb/store/checkpoint.py",
+        "        os.replace(unfinished, checkpoint_of(path))\n        sync_file(path.parent)\n",
+        "        os.replace(unfinished, checkpoint_of(path))\n",
+    ),
+    Named(
+        "a new database is named before it is synced",
+        "agentq_nb/store/schema.py",
+        "    sync_file(finished)\n    os.replace(finished, path)\n",
+        "    os.replace(finished, path)\n",
+    ),
+    Named(
+        "the name of a new database is not synced",
+        "agentq_nb/store/schema.py",
+        "    os.replace(finished, path)\n    sync_file(path.parent)\n",
+        "    os.replace(finished, path)\n",
+    ),
+    Named(
+        "a new journal is named before it is synced",
+        "agentq_nb/store/journal.py",
+        "            self.begin(0, first)\n            os.fsync(self._descriptor)\n",
+        "            self.begin(0, first)\n",
+    ),
+    Named(
+        "the name of a new journal is not synced",
+        "agentq_nb/store/journal.py",
+        "        self.path = path\n        sync_file(path.parent)\n",
+        "        self.path = path\n",
+    ),
+    Named(
+        "a frame of the journal is not durable when its write returns",
+        "agentq_nb/store/journal.py",
+        "_write_all(self._descriptor, parts, offset, _RWF_DSYNC)",
+        "_write_all(self._descriptor, parts, offset)",
+    ),
+    Named(
+        "a frame is not flushed where the file system knows no durable writes",
+        "agentq_nb/store/journal.py",
+        "        _write_all(self._descriptor, parts, offset)\n        _flush(self._descriptor)\n",
+        "        _write_all(self._descriptor, parts, offset)\n",
+    ),
+    # --- agents -------------------------------------------------------------------------------------------------------
+    Named(
+        "a link in the place of the workspace is followed",
+        "agentq_nb/agent_os/workspace.py",
+        "os.open(self.root, DIRECTORY | os.O_NOFOLLOW)",
+        "os.open(self.root, DIRECTORY)",
+    ),
+    Named(
+        "allow once is sent as allow always",
+        "agentq_nb/agent_os/agents/acp_conversation.py",
+        'by_kind.get(f"{word}_once") or by_kind.get(f"{word}_always")',
+        'by_kind.get(f"{word}_always") or by_kind.get(f"{word}_once")',
+    ),
+    Named(
+        "a permission that nobody answered is given",
+        "agentq_nb/agent_os/permission_requests.py",
+        'Decision("deny", "timeout"',
+        'Decision("allow", "timeout"',
+    ),
+    Named(
+        "the first answer to a permission does not count",
+        "agentq_nb/agent_os/permission_requests.py",
+        "            return False\n        self.decision = decision\n",
+        "            pass\n        self.decision = decision\n",
+    ),
+)

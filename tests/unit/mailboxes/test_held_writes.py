@@ -1,0 +1,225 @@
+"""While a disk takes its time, nobody learns of what it does not have yet, and nobody acts on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from agentq_nb.mailboxes.protocol import (
+    Cancel,
+    Change,
+    Commit,
+    DeadLetters,
+    Delivery,
+    Lease,
+    Pause,
+    Purge,
+    Redeliver,
+    Resume,
+    Settlement,
+    Take,
+)
+from tests.unit.held_writes import HeldWrites
+from tests.unit.mailboxes.conformance.words import ACTOR, claim, offer_of, rest, send, settle, soon, take, take_one
+from tests.unit.mailboxes.settings import LocalSetting
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def setting(tmp_path: Path) -> AsyncIterator[LocalSetting]:
+    setting = await LocalSetting.open(tmp_path)
+    await setting.keeper._ledger.learn_keys()  # it is read once, in another thread
+    yield setting
+    await setting.close()
+
+
+class Ending(NamedTuple):
+    """A message that has been settled in memory, on a disk that holds it up; ``done`` is who waits for that."""
+
+    message: str
+    disk: HeldWrites
+    done: asyncio.Future[Any]
+
+
+async def _taken(setting: LocalSetting) -> tuple[str, Lease, Delivery, HeldWrites]:
+    message = await send(setting.keeper)
+    lease = await claim(setting)
+    return message, lease, await take_one(lease), HeldWrites(setting.keeper.log)
+
+
+async def settled_soon(setting: LocalSetting) -> Ending:
+    message, lease, delivery, disk = await _taken(setting)
+    lease.commit_soon(Commit([Settlement(delivery, "completed")]))
+    return Ending(message, disk, asyncio.ensure_future(setting.keeper.flushed()))
+
+
+async def settled(setting: LocalSetting) -> Ending:
+    message, lease, delivery, disk = await _taken(setting)
+    return Ending(message, disk, asyncio.ensure_future(settle(lease, delivery, "failed")))
+
+
+async def settled_by_asking_again(setting: LocalSetting) -> Ending:
+    message, lease, delivery, disk = await _taken(setting)
+    await lease.turn(Commit([Settlement(delivery, "completed")]), Take(None, 1, 0))
+    return Ending(message, disk, asyncio.ensure_future(setting.keeper.flushed()))
+
+
+async def _changed(setting: LocalSetting, change: Callable[[str], Change]) -> Ending:
+    message = await send(setting.keeper)
+    disk = HeldWrites(setting.keeper.log)
+    return Ending(message, disk, asyncio.ensure_future(setting.keeper.change(ACTOR, change(message))))
+
+
+async def cancelled(setting: LocalSetting) -> Ending:
+    return await _changed(setting, Cancel)
+
+
+async def purged(setting: LocalSetting) -> Ending:
+    return await _changed(setting, lambda _: Purge("tasks"))
+
+
+async def destroyed(setting: LocalSetting) -> Ending:
+    message = await send(setting.keeper)
+    lease = await claim(setting)
+    disk = HeldWrites(setting.keeper.log)
+    return Ending(message, disk, asyncio.ensure_future(lease.commit(Commit(destroy=True))))
+
+
+@pytest.mark.parametrize(
+    "end", [settled_soon, settled, settled_by_asking_again, cancelled, purged, destroyed], ids=lambda end: end.__name__
+)
+async def test_a_result_is_told_only_when_it_is_on_disk(
+    setting: LocalSetting, end: Callable[[LocalSetting], Awaitable[Ending]]
+) -> None:
+    message, disk, done = await end(setting)
+    waiting = asyncio.ensure_future(setting.keeper.wait(message, None))
+    asked = asyncio.ensure_future(setting.keeper.wait(message, 0))
+    await rest()
+    assert not done.done()
+    assert not waiting.done()
+    assert not asked.done() or asked.result().status in ("queued", "running")
+    disk.let_go()
+    await soon(done)
+    assert (await soon(waiting)).status in ("completed", "failed", "cancelled")
+    await asked
+
+
+async def test_a_send_returns_only_when_its_message_is_on_disk(setting: LocalSetting) -> None:
+    disk = HeldWrites(setting.keeper.log)
+    sending = asyncio.ensure_future(setting.keeper.offer([offer_of(1)]))
+    await rest()
+    assert not sending.done()
+    disk.let_go()
+    await soon(sending)
+
+
+async def test_a_message_is_handed_out_only_when_it_is_on_disk(setting: LocalSetting) -> None:
+    lease = await claim(setting)
+    disk = HeldWrites(setting.keeper.log)
+    sending = asyncio.ensure_future(send(setting.keeper))
+    await rest()
+    assert await take(lease) == []
+    disk.let_go()
+    await soon(sending)
+    assert len(await take(lease)) == 1
+
+
+async def test_a_repeated_send_returns_only_when_the_first_one_is_on_disk(setting: LocalSetting) -> None:
+    offer = offer_of(1, idempotency_key="once")
+    disk = HeldWrites(setting.keeper.log)
+    first = asyncio.ensure_future(setting.keeper.offer([offer]))
+    await rest()
+    second = asyncio.ensure_future(setting.keeper.offer([offer_of(1, idempotency_key="once")]))
+    await rest()
+    assert not first.done()
+    assert not second.done()
+    disk.let_go()
+    (one,), (other,) = await soon(asyncio.gather(first, second))
+    assert one.id == other.id
+
+
+async def test_what_was_there_before_a_crash_is_handed_out_only_when_its_start_is_on_disk(
+    setting: LocalSetting,
+) -> None:
+    await send(setting.keeper)
+    await setting.crash()
+    lease = await claim(setting)
+    disk = HeldWrites(setting.keeper.log)
+    taking = asyncio.ensure_future(take(lease))
+    await rest()
+    assert not taking.done()
+    disk.let_go()
+    assert len(await soon(taking)) == 1
+
+
+async def test_after_an_orderly_end_nothing_waits_for_its_start_to_be_on_disk(setting: LocalSetting) -> None:
+    await send(setting.keeper)
+    await setting.reopen()
+    lease = await claim(setting)
+    disk = HeldWrites(setting.keeper.log)
+    assert len(await soon(take(lease))) == 1
+    disk.let_go()
+
+
+async def test_what_is_cancelled_while_its_start_is_written_is_not_handed_out(setting: LocalSetting) -> None:
+    message = await send(setting.keeper)
+    await setting.crash()
+    lease = await claim(setting)
+    disk = HeldWrites(setting.keeper.log)
+    taking = asyncio.ensure_future(take(lease))
+    await rest()
+    cancelling = asyncio.ensure_future(setting.keeper.change(ACTOR, Cancel(message)))
+    await rest()
+    disk.let_go()
+    assert await soon(taking) == []
+    assert await soon(cancelling) == 1
+    assert (await soon(setting.keeper.wait(message, None))).status == "cancelled"
+
+
+async def test_a_dead_letter_is_handed_out_again_only_when_that_is_on_disk(setting: LocalSetting) -> None:
+    message = await send(setting.keeper)
+    lease = await claim(setting)
+    await settle(lease, await take_one(lease), "dead")
+    disk = HeldWrites(setting.keeper.log)
+    redelivering = asyncio.ensure_future(setting.keeper.change(ACTOR, Redeliver(message)))
+    await rest()
+    assert not redelivering.done()
+    assert await take(lease) == []
+    disk.let_go()
+    assert await soon(redelivering) == 1
+    assert len(await take(lease)) == 1
+
+
+async def test_dead_letters_come_back_with_nothing_counted_and_may_fail_as_often_as_new_ones(
+    setting: LocalSetting,
+) -> None:
+    messages = [await send(setting.keeper, n) for n in range(2)]
+    lease = await claim(setting)
+    for _ in messages:
+        first = await take_one(lease)
+        await settle(lease, first, "again", error={"message": "first"})
+        await settle(lease, await take_one(lease), "dead")
+    assert await setting.keeper.redeliver(DeadLetters()) == 2
+    again = await take(lease, 2)
+    assert [(delivery.failures, delivery.crashes, delivery.attempt) for delivery in again] == [(0, 0, 1)] * 2
+
+
+async def test_a_queue_goes_on_only_when_the_end_of_its_pause_is_on_disk(setting: LocalSetting) -> None:
+    await setting.keeper.change(ACTOR, Pause("tasks"))
+    await send(setting.keeper)
+    lease = await claim(setting)
+    disk = HeldWrites(setting.keeper.log)
+    resuming = asyncio.ensure_future(setting.keeper.change(ACTOR, Resume("tasks")))
+    second = asyncio.ensure_future(setting.keeper.change(ACTOR, Resume("tasks")))
+    await rest()
+    assert not resuming.done()
+    assert not second.done()
+    assert await take(lease) == []
+    disk.let_go()
+    assert sorted(await soon(asyncio.gather(resuming, second))) == [0, 1]
+    assert len(await take(lease)) == 1
