@@ -19,6 +19,8 @@ class Mutant:
     """The qualified name of the function it is in; empty at the level of a class or of the module."""
     mistake: str
     line: int
+    statement: str
+    """The first line of the statement that is changed: tests that do not run it cannot notice."""
     before: str
     """The whole module."""
     after: str
@@ -66,7 +68,7 @@ _WORDS = (
     ("always", "once"),
     ("reject", "once"),
 )
-_OTHER_WORD = {word: other for word, other in reversed(_WORDS)}
+_OTHER_WORD = dict(reversed(_WORDS))
 
 _NOT_MUTATED = {"__repr__", "__str__", "__dir__", "_repr_html_", "_repr_mimebundle_", "__all__"}
 
@@ -79,10 +81,12 @@ def mutants_of(path: str, source: str, optional: frozenset[str] = frozenset()) -
     found = _Finder(source, optional)
     found.visit(ast.parse(source))
     mutants: dict[str, Mutant] = {}
+    lines = source.splitlines()
     for edit in sorted(found.edits, key=lambda edit: (edit.start, edit.end, edit.text)):
         after = edit.applied(source.encode()).decode()
         if _compiles(after):
-            mutants.setdefault(after, Mutant(path, edit.function, edit.mistake, edit.line, source, after))
+            statement = lines[edit.statement - 1].strip()
+            mutants.setdefault(after, Mutant(path, edit.function, edit.mistake, edit.line, statement, source, after))
     return list(mutants.values())
 
 
@@ -119,6 +123,7 @@ class _Edit:
     mistake: str
     function: str
     line: int
+    statement: int
 
     def applied(self, source: bytes) -> bytes:
         return source[: self.start] + self.text.encode() + source[self.end :]
@@ -134,6 +139,15 @@ class _Finder(ast.NodeVisitor):
             self._lines.append(self._lines[-1] + len(line))
         self._names: list[str] = []
         self._functions = 0
+        self._statement = 1
+
+    def visit(self, node: ast.AST) -> None:
+        """Visit, remembering which statement a change belongs to."""
+        before = self._statement
+        if isinstance(node, ast.stmt):
+            self._statement = node.lineno
+        super().visit(node)
+        self._statement = before
 
     # --- where --------------------------------------------------------------------------------------------------------
 
@@ -146,10 +160,10 @@ class _Finder(ast.NodeVisitor):
         start, end = self._span(node)
         return self._source[start:end].decode()
 
-    def _edit(self, span: tuple[int, int], text: str, mistake: str) -> None:
+    def _edit(self, span: tuple[int, int], text: str, mistake: str, statement: int | None = None) -> None:
         line = self._source[: span[0]].count(b"\n") + 1
         function = ".".join(self._names) if self._functions else ""
-        self.edits.append(_Edit(*span, text, mistake, function, line))
+        self.edits.append(_Edit(*span, text, mistake, function, line, statement or self._statement))
 
     def _replace(self, node: ast.AST, text: str, mistake: str) -> None:
         self._edit(self._span(node), text, mistake)
@@ -261,7 +275,7 @@ class _Finder(ast.NodeVisitor):
             self._drop_block(node.finalbody, "drop a finally")
 
     def _drop_block(self, body: list[ast.stmt], mistake: str) -> None:
-        self._edit(self._span(body[0], body[-1]), "pass", mistake)
+        self._edit(self._span(body[0], body[-1]), "pass", mistake, body[0].lineno)
 
     # --- expressions --------------------------------------------------------------------------------------------------
 
@@ -337,21 +351,22 @@ def all_of(sources: dict[str, str]) -> Iterator[Mutant]:
         yield from mutants_of(path, source, optional)
 
 
-def function_at(source: str, line: int) -> str:
-    """The qualified name of the innermost function around a line; empty when there is none."""
-    best = ""
+def place_of(source: str, line: int) -> tuple[str, str]:
+    """The qualified name of the innermost function around a line (empty: none), and the line its statement begins with."""
+    function, statement = "", line
 
     def look(node: ast.AST, names: tuple[str, ...]) -> None:
-        nonlocal best
+        nonlocal function, statement
         for child in ast.iter_child_nodes(node):
             inner = names
+            if isinstance(child, ast.stmt) and child.lineno <= line <= (child.end_lineno or child.lineno):
+                statement = child.lineno
             if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
                 inner = (*names, *(("<locals>",) if inside else ()), child.name)
-                last = child.end_lineno or child.lineno
-                if not isinstance(child, ast.ClassDef) and child.lineno <= line <= last:
-                    best = ".".join(inner)
+                if not isinstance(child, ast.ClassDef) and child.lineno <= line <= (child.end_lineno or child.lineno):
+                    function = ".".join(inner)
             look(child, inner)
 
     look(ast.parse(source), ())
-    return best
+    return function, source.splitlines()[statement - 1].strip()

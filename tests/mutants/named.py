@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.mutants.areas import CHECKOUT
-from tests.mutants.mutations import Mutant, function_at
+from tests.mutants.mutations import Mutant, place_of
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,11 @@ class Named:
         before = (CHECKOUT / self.file).read_text()
         if before.count(self.old) != 1:
             raise LookupError(f"{self.name}: the text is {before.count(self.old)} times in {self.file}")
-        line = before[: before.index(self.old)].count("\n") + 1
         after = before.replace(self.old, self.new)
-        return Mutant(self.file, function_at(before, line), self.name, line, before, after)
+        pairs = zip(before.splitlines(), after.splitlines(), strict=False)
+        line = next(number for number, (old, new) in enumerate(pairs, 1) if old != new)
+        function, statement = place_of(before, line)
+        return Mutant(self.file, function, self.name, line, statement, before, after)
 
 
 _BEHAVIOUR = "tests/unit/behaviour"

@@ -1,56 +1,44 @@
-"""A pytest plugin that records which functions of the package each test enters: ``pytest -p tests.mutants.reach``.
+"""A pytest plugin that records which lines of the package each test runs: ``pytest -p tests.mutants.reach``.
 
-The environment's ``AGENTQ_REACH`` names the file to write. A mutant is then tried by the tests alone that enter the
-function it is in, the fastest first. Processes that tests start are not recorded.
+The environment's ``AGENTQ_REACH`` names the file to write. A mutant is then tried by the tests alone that run the line it
+is in, quick ones first. Lines are known by their text, so that a record holds wherever they move. Processes that tests
+start are not recorded.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
-import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from types import CodeType, FrameType
 
+import coverage
 import pytest
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-PACKAGE = str(CHECKOUT / "agentq_nb") + os.sep
+from tests.mutants.areas import CHECKOUT
 
-_entered: set[CodeType] = set()
-_tests: dict[str, tuple[float, list[str]]] = {}
+_tests: dict[str, float] = {}
 _failed: set[str] = set()
+_recorder = coverage.Coverage(data_file=None, source=[str(CHECKOUT / "agentq_nb")], config_file=False)
 
 
-def _enter(frame: FrameType, event: str, argument: object) -> None:
-    _entered.add(frame.f_code)
-
-
-def _names(codes: set[CodeType]) -> list[str]:
-    return sorted(
-        {
-            f"{Path(code.co_filename).relative_to(CHECKOUT).as_posix()}:{code.co_qualname}"
-            for code in codes
-            if code.co_filename.startswith(PACKAGE)
-        }
-    )
+def pytest_sessionstart() -> None:
+    """Begin. What importing the package runs belongs to no test."""
+    _recorder.start()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Note what is entered while one test runs, its fixtures included."""
-    _entered.clear()
+    """Note what one test runs, its fixtures included."""
+    _recorder.switch_context(item.nodeid)
     began = time.monotonic()
-    threading.settrace(_enter)
-    sys.settrace(_enter)
     try:
         return (yield)
     finally:
-        sys.settrace(None)
-        _tests[item.nodeid] = (time.monotonic() - began, _names(set(_entered)))
+        _tests[item.nodeid] = time.monotonic() - began
+        _recorder.switch_context("")
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -60,14 +48,18 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Write the file: test -> seconds and the functions it enters."""
-    functions = {name: number for number, name in enumerate(sorted({n for _, names in _tests.values() for n in names}))}
-    whole = {
-        "functions": list(functions),
-        "tests": {
-            test: [round(seconds, 3), [functions[name] for name in names]]
-            for test, (seconds, names) in _tests.items()
-            if test not in _failed
-        },
-    }
+    """Write the file: the tests with their seconds, and for each line of each module the numbers of those that run it."""
+    _recorder.stop()
+    numbers = {test: number for number, test in enumerate(_tests) if test not in _failed}
+    data = _recorder.get_data()
+    modules: dict[str, dict[str, list[int]]] = {}
+    for file in data.measured_files():
+        source = Path(file).read_text().splitlines()
+        lines: defaultdict[str, set[int]] = defaultdict(set)
+        for line, contexts in data.contexts_by_lineno(file).items():
+            if line <= len(source):  # a test may compile code that claims to be in a file of the package
+                lines[source[line - 1].strip()] |= {numbers[test] for test in contexts if test in numbers}
+        path = Path(file).relative_to(CHECKOUT).as_posix()
+        modules[path] = {text: sorted(found) for text, found in lines.items() if found}
+    whole = {"tests": [[test, round(seconds, 3)] for test, seconds in _tests.items()], "modules": modules}
     Path(os.environ["AGENTQ_REACH"]).write_text(json.dumps(whole))

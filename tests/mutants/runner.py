@@ -9,14 +9,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
-
-import pytest
 
 from tests.mutants.areas import CHECKOUT
 from tests.mutants.mutations import Mutant
@@ -29,6 +27,8 @@ _SLOWEST = 15.0
 """Seconds that a test takes at most to be among those that are run."""
 _ENOUGH = 45.0
 """Seconds of tests, as they take without a mutant, after which it has survived."""
+_UNSTABLE = 4
+"""How often a test may fail that fails without the mutant, too, before the mutant has survived."""
 _TEST_TIMEOUT = 45
 """Seconds after which a test that a mutant has made hang is given up, and the mutant is killed."""
 
@@ -39,35 +39,33 @@ class Test:
 
     id: str
     seconds: float
-    functions: int
-    """How many functions of the package it enters: the fewer, the more it says of each."""
 
 
 class Reach:
-    """Which tests enter which functions, as :mod:`tests.mutants.reach` has recorded it."""
+    """Which tests run which lines, as :mod:`tests.mutants.reach` has recorded it."""
 
     def __init__(self, files: Sequence[Path]) -> None:
-        self._of_function: defaultdict[str, dict[str, Test]] = defaultdict(dict)
-        self._of_module: defaultdict[str, dict[str, Test]] = defaultdict(dict)
+        self._tests: defaultdict[tuple[str, str], list[Test]] = defaultdict(list)
+        """By the module and the text of the line."""
         for file in files:
             recorded = json.loads(file.read_text())
-            functions: list[str] = recorded["functions"]
-            for name, (seconds, numbers) in recorded["tests"].items():
-                test = Test(name, seconds, len(numbers))
-                for number in numbers:
-                    self._of_function[functions[number]][name] = test
-                    self._of_module[functions[number].partition(":")[0]][name] = test
+            tests = [Test(name, seconds) for name, seconds in recorded["tests"]]
+            for path, lines in recorded["modules"].items():
+                for text, numbers in lines.items():
+                    self._tests[path, text] += [tests[number] for number in numbers]
 
     def tests(self, mutant: Mutant) -> list[Test]:
-        """Those to run, in this order: quick ones that enter little else come first."""
-        # What a function defines inside may be called where the function is not, and the other way round.
-        name = f"{mutant.path}:{mutant.function}"
-        found = self._of_function[name] if mutant.function else self._of_module[mutant.path]
-        if not found and ".<locals>." in name:
-            found = self._of_function[name.partition(".<locals>.")[0]]
+        """Those to run, in this order: of each test with parameters one, then another; quick ones first."""
+        found = sorted(self._tests[mutant.path, mutant.statement], key=lambda test: test.seconds)
+        turns: Counter[str] = Counter()
+        ordered: list[tuple[float, Test]] = []
+        for test in found:
+            function = test.id.partition("[")[0]
+            turns[function] += 1
+            ordered.append((test.seconds * turns[function], test))
         chosen: list[Test] = []
         left = _ENOUGH
-        for test in sorted(found.values(), key=lambda test: (0.05 + test.seconds) * (50 + test.functions)):
+        for _, test in sorted(ordered, key=lambda one: one[0]):
             if test.seconds <= min(_SLOWEST, left):
                 chosen.append(test)
                 left -= test.seconds + 0.02
@@ -109,38 +107,59 @@ class Tree:
         self._warm.communicate()
 
     def attempt(self, mutant: Mutant, tests: Sequence[str], seconds: float = _ENOUGH) -> Result:
-        """Run the tests on the mutant until one fails. ``seconds`` is what they take without it."""
+        """Run the tests on the mutant until one fails. ``seconds`` is what they take without it.
+
+        Raises RuntimeError when they cannot be run without it either.
+        """
         if not tests:
             return Result("unreached", 0.0)
-        file = self._folder / mutant.path
         began = time.monotonic()
+        left = list(tests)
+        for _ in range(_UNSTABLE):
+            with self._mutated(mutant):
+                answer, said = self._run([f"timeout={_TEST_TIMEOUT}"], left, 3 * seconds + 60)
+            if answer == "0":
+                break
+            failed = [line.partition(" ")[2] for line in said.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+            by = failed[0].partition(" - ")[0] if failed else said.strip()[-200:]
+            if answer == "late" or self._pass_without(left, by):
+                return Result(
+                    "killed", round(time.monotonic() - began, 1), "(took too long)" if answer == "late" else by
+                )
+            left.remove(by)  # it fails now and then without the mutant
+        return Result("survived", round(time.monotonic() - began, 1))
+
+    def _pass_without(self, tests: Sequence[str], failed: str) -> bool:
+        """Whether the test that failed passes on the package as it is; or all, when that is not the name of one."""
+        answer, said = self._run([], [failed] if failed in tests else ["--collect-only", *tests], 300)
+        if answer != "0" and failed not in tests:
+            raise RuntimeError(f"The tests cannot be run without a mutant:\n{said[-2000:]}")
+        return answer == "0"
+
+    @contextmanager
+    def _mutated(self, mutant: Mutant) -> Generator[None]:
+        file = self._folder / mutant.path
         try:
             _replace(file, mutant.after)
-            outcome, by = self.run(tests, 3 * seconds + 60)
+            yield
         finally:
             _replace(file, mutant.before)
-        return Result(outcome, round(time.monotonic() - began, 1), by)
 
-    def run(self, tests: Sequence[str], limit: float) -> tuple[Outcome, str]:
-        """Run tests until one fails, on the package as it is in the copy. Raises RuntimeError when pytest cannot."""
+    def _run(self, settings: Sequence[str], tests: Sequence[str], limit: float) -> tuple[str, str]:
+        """Run tests until one fails; pytest's exit code or ``late``, and what it said."""
         listed, output = self._folder / "tests-to-run", self._folder / "output"
         listed.write_text("\n".join(tests))
-        words = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-o", f"timeout={_TEST_TIMEOUT}"]
+        words = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
+        words += [word for setting in settings for word in ("-o", setting)]
         asked = {"words": [*words, f"@{listed}"], "output": str(output), "limit": limit}
         assert self._warm.stdin is not None
         assert self._warm.stdout is not None
         self._warm.stdin.write(json.dumps(asked) + "\n")
         self._warm.stdin.flush()
         answer = self._warm.stdout.readline().strip()
-        if answer == "0":
-            return "survived", ""
-        if answer == "late":
-            return "killed", "(took too long)"
-        said = output.read_text(errors="replace") if output.exists() else ""
-        if not answer or answer == str(int(pytest.ExitCode.USAGE_ERROR)) and "not found" in said:
-            raise RuntimeError(f"The tests could not be run:\n{said[-2000:]}")
-        failed = [line.partition(" ")[2] for line in said.splitlines() if line.startswith(("FAILED ", "ERROR "))]
-        return "killed", failed[0].partition(" - ")[0] if failed else said.strip()[-200:]
+        if not answer:
+            raise RuntimeError("The process that runs the tests has ended.")
+        return answer, output.read_text(errors="replace") if output.exists() else ""
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from importlib import import_module
 
 _NEEDED = ("pytest", "duckdb", "pydantic", "mcp", "acp", "anyio", "IPython", "ipykernel.ipkernel", "anywidget")
@@ -51,10 +52,8 @@ def _wait(child: int, limit: float) -> str:
     while not ended and time.monotonic() < end:
         time.sleep(0.02)
         ended, status = os.waitpid(child, os.WNOHANG)
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     if not ended:
         os.waitpid(child, 0)
         return "late"

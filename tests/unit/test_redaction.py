@@ -47,6 +47,12 @@ def test_secrets_are_known_in_json_in_repr_and_line_by_line() -> None:
         assert "tabbed" not in shown
 
 
+def test_a_line_with_quotes_and_other_letters_is_known_in_json_that_keeps_the_letters() -> None:
+    redactor = made(PASSWORD='pä"ssw\\örd')
+    assert redactor.text(json.dumps(['pä"ssw\\örd'], ensure_ascii=False)) == '["[redacted PASSWORD]"]'
+    assert redactor.text(json.dumps(['pä"ssw\\örd'])) == '["[redacted PASSWORD]"]'
+
+
 @given(
     secrets=st.lists(st.text("ab", min_size=8, max_size=12), min_size=1, max_size=4),
     pieces=st.lists(st.one_of(st.text("abc", max_size=6), st.integers(0, 3)), max_size=20),

@@ -11,7 +11,7 @@ import pytest
 from agentq_nb.agent_os import agent_os, agents
 from agentq_nb.agent_os.agents import AgentSession
 from agentq_nb.errors import PromptFailed
-from agentq_nb.showable import is_safe, safe
+from agentq_nb.showable import exact, is_safe, safe
 from tests.unit.agent_os.machine import Machine
 
 TAGS = "".join(chr(0xE0000 + ord(letter)) for letter in "rm -rf ~")
@@ -30,6 +30,19 @@ def test_what_nobody_sees_is_shown_by_its_number(hidden: str, before: str, after
 @pytest.mark.parametrize("between", ["\u200c", "\u200d", "\ufe0f", "\ufe0f\u200d"])
 def test_joiners_between_ascii_are_shown(between: str) -> None:
     assert between not in safe(f"pass{between}word")
+
+
+@pytest.mark.parametrize(("before", "after"), [("é", "b"), ("b", "é"), ("é", ""), ("", "é")])
+def test_a_joiner_that_joins_two_of_one_writing_only_stays(before: str, after: str) -> None:
+    assert safe(f"{before}\u200d{after}") == f"{before}\\u200d{after}"
+    assert exact(f"{before}\u200d{after}") == f"{before}\\u200d{after}"
+
+
+def test_nothing_of_an_exact_text_is_left_out_or_hidden() -> None:
+    assert exact("a\tb\n") == "a\tb\n"
+    assert exact("\x1b[31mred\r") == "\\x1b[31mred\\r"
+    assert exact("é\u202e" + "x" * 10_000) == "é\\u202e" + "x" * 10_000
+    assert exact("👩‍💻 ❤️") == "👩‍💻 ❤️"
 
 
 @pytest.mark.parametrize("text", ["👩‍💻", "❤️‍🔥", "1️⃣", "✔️ done", "می‌خواهم", "क्‍ष", "naïve café", "a\tb\n", "日本語"])

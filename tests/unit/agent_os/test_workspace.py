@@ -183,6 +183,22 @@ def test_links_out_are_not_followed_by_any_action(workspace: Workspace, tmp_path
     assert not workspace.exists("folder")
 
 
+def test_a_link_in_the_place_of_the_workspace_itself_is_not_followed(workspace: Workspace, tmp_path: Path) -> None:
+    workspace.write("secret", b"inside")
+    workspace.root.rename(tmp_path / "moved")
+    workspace.root.symlink_to(tmp_path / "folder")
+    for action in (
+        lambda: workspace.read("secret"),
+        lambda: workspace.write("secret", b"overwritten"),
+        lambda: workspace.list_dir("."),
+        lambda: workspace.make_dir("new"),
+        lambda: workspace.delete("secret"),
+    ):
+        with pytest.raises((WorkspaceError, OSError)):
+            action()
+    assert sorted(file.name for file in (tmp_path / "folder").iterdir()) == ["secret"]
+
+
 def test_links_that_stay_inside_are_followed_where_the_kernel_watches(workspace: Workspace) -> None:
     workspace.write("docs/AGENTS.md", "be kind")
     (workspace.root / "CLAUDE.md").symlink_to("docs/AGENTS.md")

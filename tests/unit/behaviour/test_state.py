@@ -384,3 +384,31 @@ async def test_plain_attributes_are_dropped_by_sleep_and_state_is_not(world: Wor
 
     await until(asleep)
     assert await handle.read() == ["fresh", 1]
+
+
+@pytest.mark.parametrize("how", ["fail", "retry"])
+async def test_what_the_handler_of_a_failed_message_changed_does_not_go_along_with_the_next_one(
+    world: World, how: str
+) -> None:
+    class Pairs(Actor):
+        tasks = Queue(str, retry=Retry(backoff=1000))
+        state: Counts
+
+        @action
+        async def work(self) -> None:
+            first, second = await self.queue.next_batch(2, completable=True)
+            self.state.names.append(first.body)
+            await (first.fail("no good") if how == "fail" else first.retry())
+            self.state.names.append(second.body)
+            await second.complete()
+
+        @action
+        async def read(self) -> list[str]:
+            return self.state.names
+
+    client = await world.start(pairs=Pairs)
+    pairs = client.pairs.get_or_create("x")
+    await pairs.send("tasks", "a")
+    await pairs.send("tasks", "b")
+    await pairs.work()
+    assert await pairs.read() == ["b"]
