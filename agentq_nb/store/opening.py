@@ -293,7 +293,8 @@ def _remarks(path: Path, guard: Guard, found: Finding, content: JournalContent |
 
 
 def _damaged(path: Path, guard: Guard, finding: Finding) -> StoreDamaged:
-    expected = max(guard.mark or 0, finding.last, finding.accounted + finding.unreadable)
+    behind = finding.accounted + finding.unreadable if finding.unreadable else 0
+    expected = max(guard.mark or 0, finding.last, behind)
     missing = expected - finding.accounted
     why = finding.problem or "rows are missing"
     lost = f"{missing} of {expected} rows are gone"

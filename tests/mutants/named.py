@@ -35,8 +35,6 @@ class Named:
         return Mutant(self.file, function, self.name, line, statement, before, after)
 
 
-_BEHAVIOUR = "tests/unit/behaviour"
-
 NAMED = (
     # --- one actor ----------------------------------------------------------------------------------------------------
     Named(
@@ -44,42 +42,64 @@ NAMED = (
         "agentq_nb/holding.py",
         "            receiver.timer.cancel()\n",
         "            pass\n",
+        (
+            "tests/unit/behaviour/test_cancelling.py::test_handler_timeout_of_one_message_leaves_the_next_one_its_full_time",
+        ),
+        fixed=True,
     ),
     Named(
         "fail() keeps the working copy of the state",
         "agentq_nb/holding.py",
         '        receiver.copy = None\n        await self._settle(receiver, message, Commit([Settlement(delivery, "failed"',
         '        await self._settle(receiver, message, Commit([Settlement(delivery, "failed"',
+        (
+            "tests/unit/behaviour/test_state.py::test_what_the_handler_of_a_failed_message_changed_does_not_go_along_with_the_next_one[fail]",
+        ),
+        fixed=True,
     ),
     Named(
         "retry() keeps the working copy of the state",
         "agentq_nb/holding.py",
         "        receiver.copy = None\n        asked = ",
         "        asked = ",
+        (
+            "tests/unit/behaviour/test_state.py::test_what_the_handler_of_a_failed_message_changed_does_not_go_along_with_the_next_one[retry]",
+        ),
+        fixed=True,
     ),
     Named(
         "the backoff has no cap",
         "agentq_nb/backoff.py",
         "min(first * 2.0 ** min(failures - 1, 64), longest)",
         "first * 2.0 ** min(failures - 1, 64)",
+        ("tests/unit/test_backoff.py::test_it_doubles_from_the_first_try_on_up_to_the_longest",),
+        fixed=True,
     ),
     Named(
         "an interrupted scheduled call is settled as completed",
         "agentq_nb/supervision.py",
         'Commit([Settlement(delivery, "released", front=True)])',
         'Commit([Settlement(delivery, "completed")])',
+        ("tests/unit/behaviour/test_scheduling.py::test_a_scheduled_action_has_its_time_limit_and_a_stop_releases_it",),
+        fixed=True,
     ),
     Named(
         "a conflict of state goes unnoticed",
         "agentq_nb/state.py",
         "        if touched:\n            raise StateConflict",
         "        if False:\n            raise StateConflict",
+        ("tests/unit/behaviour/test_state.py::test_an_action_that_changes_the_same_field_makes_the_attempt_fail",),
+        fixed=True,
     ),
     Named(
         "an action tells its result before what it changed is durable",
         "agentq_nb/acting.py",
         "        await activation.write(commit)\n",
         "        activation.begin(activation.write(commit))\n",
+        (
+            "tests/unit/behaviour/test_durable_returns.py::test_nothing_returns_before_the_disk_has_what_another_wrote_for_it[returns]",
+        ),
+        fixed=True,
     ),
     Named(
         "the last attempt is tried once more",
@@ -105,6 +125,10 @@ NAMED = (
         "agentq_nb/mailboxes/fold.py",
         "entry.failures = entry.crashes = entry.ended = entry.suspicion = 0",
         "entry.crashes = entry.ended = entry.suspicion = 0",
+        (
+            "tests/unit/mailboxes/test_held_writes.py::test_dead_letters_come_back_with_nothing_counted_and_may_fail_as_often_as_new_ones",
+        ),
+        fixed=True,
     ),
     Named(
         "a redelivered dead letter keeps its crashes",
@@ -117,30 +141,44 @@ NAMED = (
         "agentq_nb/mailboxes/lease.py",
         "careful = self._ledger.careful and any(entry.old for entry in entries)",
         "careful = False",
+        (
+            "tests/unit/mailboxes/test_held_writes.py::test_what_was_there_before_a_crash_is_handed_out_only_when_its_start_is_on_disk",
+        ),
+        fixed=True,
     ),
     Named(
         "a start is not durable while a message may kill the kernel",
         "agentq_nb/mailboxes/lease.py",
         "if careful or self._ledger.stock.suspects.doubt:",
         "if careful:",
+        (
+            "tests/unit/mailboxes/test_suspects.py::test_starts_are_durable_before_they_are_acted_on_while_a_message_may_kill_the_kernel",
+        ),
+        fixed=True,
     ),
     Named(
         "a result is told before it is durable",
         "agentq_nb/mailboxes/lease.py",
         "            self._ledger.append(applied.rows, applied.tell, self._ledger)\n",
         "            self._ledger.append(applied.rows)\n            applied.tell(self._ledger)\n",
+        ("tests/unit/mailboxes/test_held_writes.py::test_a_result_is_told_only_when_it_is_on_disk[settled_soon]",),
+        fixed=True,
     ),
     Named(
         "the result of an awaited complete() is told before it is durable",
         "agentq_nb/mailboxes/lease.py",
         "                await self._ledger.write(applied.rows, applied.tell, self._ledger)\n",
         "                applied.tell(self._ledger)\n                await self._ledger.write(applied.rows)\n",
+        ("tests/unit/mailboxes/test_held_writes.py::test_a_result_is_told_only_when_it_is_on_disk[settled]",),
+        fixed=True,
     ),
     Named(
         "a cancellation is told before it is durable",
         "agentq_nb/mailboxes/ledger.py",
         "        return self.write(written, self.results.publish, finished)\n",
         "        self.results.publish(finished)\n        return self.write(written)\n",
+        ("tests/unit/mailboxes/test_held_writes.py::test_a_result_is_told_only_when_it_is_on_disk[cancelled]",),
+        fixed=True,
     ),
     Named(
         "an old attempt settles the message of a new one",
@@ -153,6 +191,8 @@ NAMED = (
         "agentq_nb/mailboxes/changing.py",
         "    await ledger.write([rows.resumed(actor, queue)], lambda: ledger.stock.end_pause(pause))\n",
         "    ledger.stock.end_pause(pause)\n    await ledger.write([rows.resumed(actor, queue)])\n",
+        ("tests/unit/mailboxes/test_held_writes.py::test_a_queue_goes_on_only_when_the_end_of_its_pause_is_on_disk",),
+        fixed=True,
     ),
     Named(
         "a lost lease still writes",
@@ -166,6 +206,10 @@ NAMED = (
         "agentq_nb/store/examine.py",
         "self.problem is None and self.accounted == self.last and self.last >= (mark or 0)",
         "self.problem is None and self.last >= (mark or 0)",
+        (
+            "tests/unit/store/test_gaps.py::test_a_row_that_is_missing_or_there_twice_is_damage[delete from events where seq = 3-4-there]",
+        ),
+        fixed=True,
     ),
     Named(
         "fewer rows than the guard's mark are no damage",
@@ -184,6 +228,10 @@ NAMED = (
         "agentq_nb/store/checkpoint.py",
         "            os.fsync(descriptor)\n        os.replace(unfinished",
         "        os.replace(unfinished",
+        (
+            "tests/unit/store/test_disk_order.py::test_the_copy_before_a_checkpoint_is_durable_before_the_checkpoint_begins",
+        ),
+        fixed=True,
     ),
     Named(
         "the name of a checkpoint's copy is not synced",
@@ -208,6 +256,8 @@ NAMED = (
         "agentq_nb/store/journal.py",
         "            self.begin(0, first)\n            os.fsync(self._descriptor)\n",
         "            self.begin(0, first)\n",
+        ("tests/unit/store/test_disk_order.py::test_a_new_log_and_its_journal_are_durable_before_anything_is_written",),
+        fixed=True,
     ),
     Named(
         "the name of a new journal is not synced",
@@ -220,6 +270,8 @@ NAMED = (
         "agentq_nb/store/journal.py",
         "_write_all(self._descriptor, parts, offset, _RWF_DSYNC)",
         "_write_all(self._descriptor, parts, offset)",
+        ("tests/unit/store/test_disk_order.py::test_what_is_acknowledged_was_written_durably[True]",),
+        fixed=True,
     ),
     Named(
         "a frame is not flushed where the file system knows no durable writes",
@@ -233,12 +285,18 @@ NAMED = (
         "agentq_nb/agent_os/workspace.py",
         "os.open(self.root, DIRECTORY | os.O_NOFOLLOW)",
         "os.open(self.root, DIRECTORY)",
+        ("tests/unit/agent_os/test_workspace.py::test_a_link_in_the_place_of_the_workspace_itself_is_not_followed",),
+        fixed=True,
     ),
     Named(
         "allow once is sent as allow always",
         "agentq_nb/agent_os/agents/acp_conversation.py",
         'by_kind.get(f"{word}_once") or by_kind.get(f"{word}_always")',
         'by_kind.get(f"{word}_always") or by_kind.get(f"{word}_once")',
+        (
+            "tests/unit/agent_os/test_permission_options.py::test_an_answer_is_for_this_time_only[allow-id-allow_once-False]",
+        ),
+        fixed=True,
     ),
     Named(
         "a permission that nobody answered is given",
