@@ -112,6 +112,9 @@ class Supervisor:
                 deliveries = await activation.lease.turn(None, Take([SCHEDULE_QUEUE]))
             except (LeaseLost, Unavailable):
                 return
+            if activation.closing is not None:  # one that a stop has interrupted is due again at once
+                self._write(settling.released(deliveries))
+                return
             for delivery in deliveries:
                 activation.begin(self._call_one(delivery))
 

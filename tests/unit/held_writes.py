@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import ClassVar
 
 from agentq_nb.store import EventLog
 
@@ -12,11 +13,14 @@ _PATIENCE = 20
 class HeldWrites:
     """From now on, commits to the log wait until :meth:`let_go`. They wait in its thread; the loop goes on."""
 
+    _holding: ClassVar[list[HeldWrites]] = []
+
     def __init__(self, log: EventLog) -> None:
         self._go_on = threading.Event()
         self._commits = log._commits
         self._commit = self._commits.commit
         self._commits.commit = self._held  # type: ignore[method-assign]
+        self._holding.append(self)
 
     def _held(self, batch: object, *, on_loop: bool) -> object:
         if on_loop:
@@ -28,3 +32,9 @@ class HeldWrites:
         """Make durable what waits, and all that comes."""
         self._commits.commit = self._commit  # type: ignore[method-assign]
         self._go_on.set()
+
+    @classmethod
+    def let_go_all(cls) -> None:
+        """For the end of a test that may have failed in between."""
+        while cls._holding:
+            cls._holding.pop().let_go()

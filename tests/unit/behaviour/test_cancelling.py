@@ -292,6 +292,7 @@ async def test_handler_timeout_of_one_message_leaves_the_next_one_its_full_time(
     assert await second.status() == "running"
     gate.set()
     assert (await second.result(5)).status == "completed"
+    assert seen == ["a", "b"], "it was not handled a second time"
 
 
 async def test_a_caller_that_is_cancelled_puts_back_what_its_action_held_uncounted(world: World) -> None:

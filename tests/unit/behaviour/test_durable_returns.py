@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from pydantic import BaseModel
 
 from agentq_nb import Actor, action
 from tests.unit.behaviour.world import World, breathe
+from tests.unit.held_writes import HeldWrites
 
 pytestmark = pytest.mark.anyio
 
@@ -44,21 +44,11 @@ class Counter(Actor):
 returning = asyncio.Event()
 
 
-class SlowDisk:
-    """Commits wait until ``go_on`` is set."""
-
-    def __init__(self, world: World) -> None:
-        self.go_on = threading.Event()
-        commits = world.registry.host.log()._commits
-        commit = commits.commit
-
-        def slow(batch: object, *, on_loop: bool) -> object:
-            if on_loop:
-                return None  # a disk as slow as this is left to the thread
-            assert self.go_on.wait(20)
-            return commit(batch, on_loop=False)  # type: ignore[arg-type]
-
-        commits.commit = slow  # type: ignore[method-assign,assignment]
+@pytest.fixture(autouse=True)
+def let_go(world: World) -> Iterator[None]:
+    """Also when the test fails, before its host is stopped."""
+    yield
+    HeldWrites.let_go_all()
 
 
 @pytest.mark.parametrize("late", ["returns", "reads", "saves"])
@@ -70,7 +60,7 @@ async def test_nothing_returns_before_the_disk_has_what_another_wrote_for_it(wor
     assert await counter.read() == 0
     first = asyncio.create_task(counter.add())
     await breathe()
-    disk = SlowDisk(world)
+    disk = HeldWrites(world.registry.host.log())
     second = asyncio.create_task(counter.add_now())
     await breathe()
     calls: dict[str, Callable[[], Awaitable[object]]] = {
@@ -84,7 +74,7 @@ async def test_nothing_returns_before_the_disk_has_what_another_wrote_for_it(wor
     await breathe()
     assert not second.done()
     assert not waiting.done()
-    disk.go_on.set()
+    disk.let_go()
     await waiting
     returning.set()
     await asyncio.gather(first, second)

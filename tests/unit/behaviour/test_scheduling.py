@@ -242,6 +242,35 @@ async def test_a_scheduled_action_has_its_time_limit_and_a_stop_releases_it(slow
     await until(lambda: tries == 3)
 
 
+async def test_a_scheduled_action_that_a_stop_interrupts_comes_again_uncounted(slow_world: World) -> None:
+    tries = 0
+
+    class Hanging(Actor):
+        @action
+        async def plan(self) -> None:
+            await self.schedule.after(1, "hang")
+
+        @action
+        async def hang(self) -> None:
+            nonlocal tries
+            tries += 1
+            await asyncio.Event().wait()
+
+    client = await slow_world.start(hanging=Hanging)
+    await client.hanging.get_or_create("x").plan()
+    for number in range(1, 6):  # more often than a call may fail
+        await slow_world.pass_by(2)
+        assert tries == number
+        stopping = asyncio.create_task(slow_world.registry.stop())
+        for _ in range(20):
+            await slow_world.pass_by(1)
+        await asyncio.wait_for(stopping, 5)
+        client = await slow_world.start(hanging=Hanging)
+    await slow_world.pass_by(2)
+    await until(lambda: tries == 6)
+    assert (await client.hanging.get_or_create("x").status()).last_error is None
+
+
 async def test_senseless_schedules_are_refused(world: World) -> None:
     client = await world.start(bell=ringing([]))
     handle = client.bell.get_or_create("x")
