@@ -3,7 +3,7 @@
 First ``python -m tests.mutants --record`` runs the tests of all areas once and notes which lines each of them runs
 (``reach``, with coverage.py). Then ``python -m tests.mutants`` takes ``--count`` mutants by ``--seed``, shared out among
 the areas (``areas``), and tries each: its module is changed in a copy of the checkout in a temporary folder, and the
-tests that run the changed line are run there until one fails, quick ones first, for as long as some 45 seconds of tests
+tests that run the changed line are run there until one fails, quick ones first, for as long as some 90 seconds of tests
 take (``runner``). A mutant that makes them take three times as long is killed, too. A test that fails is run once more
 without the mutant: one that then fails as well has killed nothing.
 
