@@ -108,18 +108,21 @@ NAMED = (
         "agentq_nb/settling.py",
         "if failures >= retry.attempts:",
         "if failures > retry.attempts:",
+        ("tests/unit/behaviour/test_failing.py",),
     ),
     Named(
         "a stopped handler's message counts as a failed attempt",
         "agentq_nb/settling.py",
         '    if receiver.interrupted == "timed_out":',
         '    if receiver.interrupted != "cancelled":',
+        ("tests/unit/behaviour/test_stopping.py",),
     ),
     Named(
         "two receivers of one queue hold messages at once",
         "agentq_nb/holding.py",
         "if holder is not receiver and not holder.names.isdisjoint(receiver.names):",
         "if holder is receiver:",
+        ("tests/unit/behaviour/test_receiving.py",),
     ),
     # --- mailboxes ----------------------------------------------------------------------------------------------------
     Named(
@@ -137,6 +140,10 @@ NAMED = (
         "agentq_nb/mailboxes/fold.py",
         "entry.failures = entry.crashes = entry.ended = entry.suspicion = 0",
         "entry.failures = entry.ended = entry.suspicion = 0",
+        (
+            "tests/unit/mailboxes/test_held_writes.py",
+            "tests/unit/mailboxes/test_local_keeper.py",
+        ),
     ),
     Named(
         "a start is not durable after a crash",
@@ -187,6 +194,7 @@ NAMED = (
         "agentq_nb/mailboxes/committing.py",
         " or entry.starts != delivery.token:",
         ":",
+        ("tests/unit/mailboxes/test_local_keeper.py",),
     ),
     Named(
         "a queue goes on before the end of its pause is durable",
@@ -201,6 +209,10 @@ NAMED = (
         "agentq_nb/mailboxes/lease.py",
         '        """The keeper takes it away."""\n        self._over = True\n',
         '        """The keeper takes it away."""\n',
+        (
+            "tests/unit/mailboxes/test_held_writes.py",
+            "tests/unit/mailboxes/test_local_keeper.py",
+        ),
     ),
     # --- the store ----------------------------------------------------------------------------------------------------
     Named(
@@ -218,12 +230,14 @@ NAMED = (
         "agentq_nb/store/examine.py",
         "self.problem is None and self.accounted == self.last and self.last >= (mark or 0)",
         "self.problem is None and self.accounted == self.last",
+        ("tests/unit/store/test_gaps.py",),
     ),
     Named(
         "rows that are missing between frames of the journal are not counted",
         "agentq_nb/store/journal_scan.py",
         "                missing += max(0, frame.first - last - 1)\n",
         "",
+        ("tests/unit/store/test_gaps.py",),
     ),
     Named(
         "the copy of a checkpoint is named before it is synced",
@@ -240,18 +254,21 @@ NAMED = (
         "agentq_nb/store/checkpoint.py",
         "        os.replace(unfinished, checkpoint_of(path))\n        sync_file(path.parent)\n",
         "        os.replace(unfinished, checkpoint_of(path))\n",
+        ("tests/unit/store/test_disk_order.py",),
     ),
     Named(
         "a new database is named before it is synced",
         "agentq_nb/store/schema.py",
         "    sync_file(finished)\n    os.replace(finished, path)\n",
         "    os.replace(finished, path)\n",
+        ("tests/unit/store/test_disk_order.py",),
     ),
     Named(
         "the name of a new database is not synced",
         "agentq_nb/store/schema.py",
         "    os.replace(finished, path)\n    sync_file(path.parent)\n",
         "    os.replace(finished, path)\n",
+        ("tests/unit/store/test_disk_order.py",),
     ),
     Named(
         "a new journal is named before it is synced",
@@ -266,6 +283,7 @@ NAMED = (
         "agentq_nb/store/journal.py",
         "        self.path = path\n        sync_file(path.parent)\n",
         "        self.path = path\n",
+        ("tests/unit/store/test_disk_order.py",),
     ),
     Named(
         "a frame of the journal is not durable when its write returns",
@@ -280,6 +298,7 @@ NAMED = (
         "agentq_nb/store/journal.py",
         "        _write_all(self._descriptor, parts, offset)\n        _flush(self._descriptor)\n",
         "        _write_all(self._descriptor, parts, offset)\n",
+        ("tests/unit/store/test_disk_order.py",),
     ),
     # --- agents -------------------------------------------------------------------------------------------------------
     Named(
@@ -305,11 +324,13 @@ NAMED = (
         "agentq_nb/agent_os/permission_requests.py",
         'Decision("deny", "timeout"',
         'Decision("allow", "timeout"',
+        ("tests/agents/test_permissions.py",),
     ),
     Named(
         "the first answer to a permission does not count",
         "agentq_nb/agent_os/permission_requests.py",
         "            return False\n        self.decision = decision\n",
         "            pass\n        self.decision = decision\n",
+        ("tests/agents/test_permissions.py",),
     ),
 )

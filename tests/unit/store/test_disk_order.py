@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agentq_nb.store import EventLog
+from agentq_nb.store import EventLog, checkpoint, schema
 from agentq_nb.store import journal as journals
 from tests.unit.store.disk_order import DiskOrder, Named
 from tests.unit.store.helpers import append, queued
@@ -107,3 +107,22 @@ def test_the_recorder_sees_a_missing_sync(order: DiskOrder, tmp_path: Path) -> N
     (tmp_path / "new").write_text("not synced")
     os.replace(tmp_path / "new", tmp_path / "file")
     assert order.named == [Named("file", unsynced=True, folder_synced=False)]
+
+
+def test_the_copy_of_a_checkpoint_is_durable_once_it_is_written(order: DiskOrder, tmp_path: Path) -> None:
+    checkpoint._write(tmp_path / "x.duckdb", b"blocks")
+    assert order.named == [durable("x.duckdb.checkpoint")]
+
+
+def test_a_database_is_moved_into_its_place_durably(order: DiskOrder, tmp_path: Path) -> None:
+    (tmp_path / "finished").write_bytes(b"rows")
+    schema.move_into_place(tmp_path / "finished", tmp_path / "x.duckdb")
+    assert order.named == [durable("x.duckdb")]
+
+
+def test_a_journal_takes_its_name_durably_and_is_durable_itself(order: DiskOrder, tmp_path: Path) -> None:
+    made = journals.Journal(tmp_path / "x.journal.new", "store", 1)
+    made.take_name(tmp_path / "x.journal")
+    made.close()
+    assert order.named == [durable("x.journal")]
+    assert order.unsynced_writes == set()
