@@ -108,14 +108,16 @@ NAMED = (
         "agentq_nb/settling.py",
         "if failures >= retry.attempts:",
         "if failures > retry.attempts:",
-        ("tests/unit/behaviour/test_failing.py",),
+        ("tests/unit/behaviour/test_failing.py::test_the_default_backoff_doubles_and_three_attempts_are_the_default",),
     ),
     Named(
         "a stopped handler's message counts as a failed attempt",
         "agentq_nb/settling.py",
         '    if receiver.interrupted == "timed_out":',
         '    if receiver.interrupted != "cancelled":',
-        ("tests/unit/behaviour/test_stopping.py",),
+        (
+            "tests/unit/behaviour/test_stopping.py::test_after_10_s_a_stop_releases_what_is_in_flight_uncounted_and_it_comes_first",
+        ),
     ),
     Named(
         "two receivers of one queue hold messages at once",
@@ -194,7 +196,9 @@ NAMED = (
         "agentq_nb/mailboxes/committing.py",
         " or entry.starts != delivery.token:",
         ":",
-        ("tests/unit/mailboxes/test_local_keeper.py",),
+        (
+            "tests/unit/mailboxes/test_local_keeper.py::TestLocalKeeper::test_a_delivery_of_an_earlier_attempt_cannot_settle_a_later_one",
+        ),
     ),
     Named(
         "a queue goes on before the end of its pause is durable",
@@ -324,13 +328,13 @@ NAMED = (
         "agentq_nb/agent_os/permission_requests.py",
         'Decision("deny", "timeout"',
         'Decision("allow", "timeout"',
-        ("tests/agents/test_permissions.py",),
+        ("tests/agents/test_permissions.py::test_nobody_answers_in_time_is_a_no_and_the_transcript_says_so",),
     ),
     Named(
         "the first answer to a permission does not count",
         "agentq_nb/agent_os/permission_requests.py",
         "            return False\n        self.decision = decision\n",
         "            pass\n        self.decision = decision\n",
-        ("tests/agents/test_permissions.py",),
+        ("tests/agents/test_permissions.py::test_answering_twice_at_once_gives_the_second_an_error",),
     ),
 )
