@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 import threading
 import time
 from typing import Any
@@ -341,3 +342,19 @@ async def test_names_that_could_not_be_reached_are_refused(world: World, name: s
     with pytest.raises(AgentqError) as caught:
         await world.start(**{name: Acting})
     assert caught.value.full_code == "actor.validation_error"
+
+
+async def test_an_action_that_goes_on_after_its_time_is_given_up_with_its_reason(slow_world: World) -> None:
+    class Stubborn(Actor, action_timeout=2):
+        @action
+        async def refuse(self) -> None:
+            for _ in range(2):
+                with suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+
+    client = await slow_world.start(stubborn=Stubborn)
+    calling = asyncio.ensure_future(refused(client.stubborn.get_or_create("x").refuse()))
+    await slow_world.pass_by(6.9)
+    assert not calling.done()
+    await slow_world.pass_by(0.2)
+    assert (await calling).code == "action_timed_out"
