@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
