@@ -358,3 +358,24 @@ async def test_an_action_that_goes_on_after_its_time_is_given_up_with_its_reason
     assert not calling.done()
     await slow_world.pass_by(0.2)
     assert (await calling).code == "action_timed_out"
+
+
+async def test_an_action_that_a_stop_gives_up_has_not_returned(slow_world: World) -> None:
+    begun = asyncio.Event()
+
+    class Stubborn(Actor):
+        @action
+        async def refuse(self) -> None:
+            begun.set()
+            for _ in range(2):
+                with suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+
+    client = await slow_world.start(stubborn=Stubborn)
+    calling = asyncio.ensure_future(refused(client.stubborn.get_or_create("x").refuse()))
+    await begun.wait()
+    stopping = asyncio.create_task(slow_world.registry.stop())
+    for _ in range(20):
+        await slow_world.pass_by(1)
+    await asyncio.wait_for(stopping, 5)
+    assert (await asyncio.wait_for(calling, 5)).code == "aborted"
