@@ -142,10 +142,7 @@ NAMED = (
         "agentq_nb/mailboxes/fold.py",
         "entry.failures = entry.crashes = entry.ended = entry.suspicion = 0",
         "entry.failures = entry.ended = entry.suspicion = 0",
-        (
-            "tests/unit/mailboxes/test_held_writes.py",
-            "tests/unit/mailboxes/test_local_keeper.py",
-        ),
+        ("tests/unit/mailboxes/test_held_writes.py::test_a_dead_letter_comes_back_without_its_crashes",),
     ),
     Named(
         "a start is not durable after a crash",

@@ -186,6 +186,31 @@ async def test_what_a_message_schedules_is_written_when_it_settles_and_not_when_
     await until(lambda: log == ["good"])
 
 
+async def test_what_a_message_schedules_is_written_when_it_settles_with_the_end_of_its_call(slow_world: World) -> None:
+    rung: list[str] = []
+
+    class Taking(Actor):
+        tasks = Queue(str)
+
+        @action
+        async def work(self) -> None:
+            message = await self.queue.next()
+            assert message is not None
+            await self.schedule.after(1, self.ring, message.body)
+
+        @action
+        async def ring(self, text: str) -> None:
+            rung.append(text)
+
+    client = await slow_world.start(taking=Taking)
+    handle = client.taking.get_or_create("x")
+    await handle.send("tasks", "a")
+    await handle.work()
+    await slow_world.crash(taking=Taking)
+    await slow_world.pass_by(1)
+    await until(lambda: rung == ["a"])
+
+
 async def test_a_scheduled_action_that_fails_is_tried_again_and_then_a_dead_letter(slow_world: World) -> None:
     tries: list[float] = []
 

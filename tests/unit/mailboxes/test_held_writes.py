@@ -216,6 +216,19 @@ async def test_dead_letters_come_back_with_nothing_counted_and_may_fail_as_often
     assert [(delivery.failures, delivery.crashes, delivery.attempt) for delivery in again] == [(0, 0, 1)] * 2
 
 
+async def test_a_dead_letter_comes_back_without_its_crashes(setting: LocalSetting) -> None:
+    message = await send(setting.keeper)
+    await take_one(await claim(setting))
+    await setting.crash()
+    lease = await claim(setting)
+    delivery = await take_one(lease)
+    assert (delivery.crashes, delivery.attempt) == (1, 2)
+    await settle(lease, delivery, "dead")
+    await setting.keeper.change(ACTOR, Redeliver(message))
+    again = await take_one(lease)
+    assert (again.failures, again.crashes, again.attempt) == (0, 0, 1)
+
+
 async def test_a_queue_goes_on_only_when_the_end_of_its_pause_is_on_disk(setting: LocalSetting) -> None:
     await setting.keeper.change(ACTOR, Pause("tasks"))
     await send(setting.keeper)
