@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tests.mutants import named
 from tests.mutants.areas import AREAS, CHECKOUT, Area, files_of
-from tests.mutants.mutations import Mutant, all_of
+from tests.mutants.mutant import Mutant
+from tests.mutants.mutations import all_of
 from tests.mutants.report import Explanations, entry, survivor, table
 from tests.mutants.runner import Reach, Result, Tree, tree
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.mutants.areas import CHECKOUT
-from tests.mutants.mutations import Mutant, place_of
+from tests.mutants.mutant import Mutant, place_of
 
 
 @dataclass(frozen=True)

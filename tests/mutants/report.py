@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.mutants.areas import AREAS
-from tests.mutants.mutations import Mutant
+from tests.mutants.mutant import Mutant
 from tests.mutants.runner import Result
 
 EXPLAINED = Path(__file__).with_name("explained.toml")

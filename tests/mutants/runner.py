@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from tests.mutants.areas import CHECKOUT
-from tests.mutants.mutations import Mutant
+from tests.mutants.mutant import Mutant
 
 Outcome: TypeAlias = Literal["killed", "survived", "unreached"]
 

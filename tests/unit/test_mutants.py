@@ -8,7 +8,8 @@ import pytest
 
 from tests.mutants import named
 from tests.mutants.areas import AREAS, CHECKOUT, area_of, files_of
-from tests.mutants.mutations import mutants_of, place_of
+from tests.mutants.mutant import place_of
+from tests.mutants.mutations import mutants_of
 from tests.mutants.runner import Tree, tree
 
 FIXED = [one for one in named.NAMED if one.fixed]
