@@ -211,8 +211,7 @@ NAMED = (
         '        """The keeper takes it away."""\n        self._over = True\n',
         '        """The keeper takes it away."""\n',
         (
-            "tests/unit/mailboxes/test_held_writes.py",
-            "tests/unit/mailboxes/test_local_keeper.py",
+            "tests/unit/mailboxes/test_local_keeper.py::test_a_lease_that_the_keeper_took_away_hands_out_and_writes_nothing",
         ),
     ),
     # --- the store ----------------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agentq_nb.errors import StoreError, StoreWriteFailed
-from agentq_nb.mailboxes.protocol import Cancel, Change, Pause, Resume
+from agentq_nb.errors import LeaseLost, StoreError, StoreWriteFailed
+from agentq_nb.mailboxes.protocol import Cancel, Change, Commit, Pause, Resume, Take
 from agentq_nb.store import EventLog
 from tests.unit.mailboxes.conformance import Conformance
 from tests.unit.mailboxes.conformance.words import ACTOR, claim, offer_of, send, take
@@ -84,4 +84,28 @@ async def test_what_was_cancelled_is_not_kept_behind_what_is_live(
         await keeper.change(ACTOR, Cancel(message))
     keeper._ledger.results._remembered.clear()
     assert freed >= 95
+    await setting.close()
+
+
+@pytest.mark.anyio
+async def test_a_lease_that_the_keeper_took_away_hands_out_and_writes_nothing(tmp_path: Path) -> None:
+    setting = await LocalSetting.open(tmp_path)
+    await send(setting.keeper)
+    lease = await setting.keeper.claim(ACTOR, "host-1")
+    assert lease is not None
+    waiting = asyncio.ensure_future(lease.turn(None, Take(["others"])))
+    await asyncio.sleep(0)
+    before = setting.keeper.log.last_seq
+    lease.lose()
+    assert lease.lost.is_set()
+    with pytest.raises(LeaseLost):
+        await asyncio.wait_for(waiting, 5)
+    with pytest.raises(LeaseLost):
+        await lease.turn(None, Take(None, 1, 0))
+    with pytest.raises(LeaseLost):
+        await lease.commit(Commit(state=b"1"))
+    with pytest.raises(LeaseLost):
+        lease.commit_soon(Commit(state=b"1"))
+    await setting.keeper.flushed()
+    assert setting.keeper.log.last_seq == before
     await setting.close()
