@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +54,16 @@ class Reach:
                 for text, numbers in lines.items():
                     self._tests[path, text] += [tests[number] for number in numbers]
 
+    def _running(self, mutant: Mutant) -> Collection[Test]:
+        """Those that run the line; of a line that is run when its module is imported, those that run anything there."""
+        if mutant.function and not mutant.statement.startswith(("def ", "async def ", "class ")):
+            return self._tests[mutant.path, mutant.statement]
+        of_module = [tests for (path, _), tests in self._tests.items() if path == mutant.path]
+        return {test for tests in of_module for test in tests}
+
     def tests(self, mutant: Mutant) -> list[Test]:
         """Those to run, in this order: of each test with parameters one, then another; quick ones first."""
-        found = sorted(self._tests[mutant.path, mutant.statement], key=lambda test: test.seconds)
+        found = sorted(self._running(mutant), key=lambda test: test.seconds)
         turns: Counter[str] = Counter()
         ordered: list[tuple[float, Test]] = []
         for test in found:
