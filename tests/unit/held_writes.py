@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from agentq_nb.store import EventLog
 
-_PATIENCE = 20
+_PATIENCE = 120
 
 
 class HeldWrites:
