@@ -29,7 +29,7 @@ from agentq_nb.mailboxes.protocol import Commit, Lease, Offer, Settlement
 from agentq_nb.messages import describe
 from agentq_nb.naming import ActorId, MessageId, actor_name
 from agentq_nb.performing import Performance
-from agentq_nb.receiving import Mailbox
+from agentq_nb.receiving import Deliveries
 from agentq_nb.runtime import ActorRuntime, logger_of
 from agentq_nb.settling import Interruption
 from agentq_nb.state import Committed
@@ -70,7 +70,7 @@ class Activation:
         self.name = actor_name(lease.actor)
         self.committed = Committed(cls.declared.state, self.actor_id, None)
         self.holdings = Holdings(self)
-        self.mailbox = Mailbox(self, self.holdings)
+        self.deliveries = Deliveries(self, self.holdings)
         self.log = logger_of(self.actor_id)
         self.runtime = ActorRuntime(self)
         self.closing: str | None = None
@@ -121,7 +121,7 @@ class Activation:
         finally:
             self._over = True
             self.closing = self.closing or "stopping"
-            self.mailbox.close()
+            self.deliveries.close()
             self._idleness.close()
             for performance in list(self.performances.values()):
                 performance.stop()
@@ -209,7 +209,7 @@ class Activation:
         if not self.started.is_set():
             for performance in self.performances.values():
                 stop_later(performance, self.clock)
-        self.mailbox.close()
+        self.deliveries.close()
         self.close_asked.set()
         if reason == "without its store":
             for performance in list(self.performances.values()):

@@ -16,9 +16,9 @@ from agentq_nb.actions import Action, action, find_actions
 from agentq_nb.class_rules import check_class, check_inherited
 from agentq_nb.declarations import Queue
 from agentq_nb.facilities import Runtime, Schedule
+from agentq_nb.mailbox import Mailbox
 from agentq_nb.naming import ActorId, snake_case
 from agentq_nb.queue_view import QueueView
-from agentq_nb.receiving import Mailbox
 from agentq_nb.schema import Schema
 
 __all__ = ["Actor", "action"]

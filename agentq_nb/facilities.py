@@ -8,9 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from agentq_nb.calls import Call
+from agentq_nb.mailbox import Mailbox
 from agentq_nb.naming import ActorId, MessageId
-from agentq_nb.receiving import Mailbox
 
 Returned = TypeVar("Returned")
 
@@ -47,6 +46,14 @@ class Schedule(Protocol):
         ...
 
 
+class Caller(Protocol):
+    """The call that made the present one."""
+
+    def at_end(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Await ``callback()`` when that call has ended, however it ends; at once if it has ended already."""
+        ...
+
+
 class Runtime(Protocol):
     """What an actor has around it while it is awake."""
 
@@ -64,7 +71,7 @@ class Runtime(Protocol):
     @property
     def actors(self) -> Any: ...
     @property
-    def caller(self) -> Call | None: ...
+    def caller(self) -> Caller | None: ...
     @property
     def aborted(self) -> bool: ...
     async def until_closing(self) -> None: ...

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, Generic
 
 from agentq_nb.declarations import Body, Queue, Reply
+from agentq_nb.mailbox import Mailbox
 from agentq_nb.messages import Message
 from agentq_nb.near_misses import NearMisses
-from agentq_nb.receiving import Iteration, Mailbox
 
 
 class QueueView(NearMisses, Generic[Body, Reply]):
-    """See :class:`agentq_nb.receiving.Mailbox`."""
+    """See :class:`agentq_nb.mailbox.Mailbox`."""
 
     def __init__(self, mailbox: Mailbox, queue: Queue[Body, Reply]) -> None:
         self._mailbox = mailbox
@@ -21,7 +22,7 @@ class QueueView(NearMisses, Generic[Body, Reply]):
         """Send to this queue; durable on return."""
         return await self._mailbox.push(self._queue.name, body, **options)
 
-    def iter(self, completable: bool = False) -> Iteration[Body, Reply]:
+    def iter(self, completable: bool = False) -> AsyncIterator[Message[Body, Reply]]:
         """One message after the other: see :meth:`Mailbox.iter`."""
         return self._mailbox.iter(self._queue.name, completable)
 

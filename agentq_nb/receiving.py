@@ -1,44 +1,41 @@
-"""What ``self.queue`` is: taking messages, and whose turn it is.
+"""Messages into the hands of handlers: whose turn it is, and settling what is held by asking for the next.
 
-While a receiver holds a message (``holding``) the mailbox hands out nothing else, except to receivers that named
+While a receiver holds a message nothing else is handed out, except to receivers that named
 disjoint queues.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeAlias
+from collections.abc import Mapping
+from typing import Any
 
 import anyio
 
-from agentq_nb import number_options, settling
+from agentq_nb import settling
 from agentq_nb.calls import Call, current_call, current_receiver
-from agentq_nb.declarations import Body, Queue, Reply
+from agentq_nb.declarations import Queue
 from agentq_nb.errors import (
     Aborted,
     InternalError,
     PreviousMessageNotCompleted,
-    QueueUnknown,
-    ReplyNeeded,
     ValidationFailed,
     WaitWouldDeadlock,
 )
 from agentq_nb.holding import Holdings, Receiver
 from agentq_nb.mailboxes.protocol import Commit, Delivery, Settlement, Take
 from agentq_nb.messages import Message, describe
-from agentq_nb.near_misses import NearMisses, NoLoop, check_completable, read_names
+from agentq_nb.near_misses import NoLoop
 from agentq_nb.settling import Owner
-
-Names: TypeAlias = str | Sequence[str] | None
 
 _PAUSE_WHEN_REFUSED = 0.1
 
 
-class Mailbox(NearMisses):
-    """``self.queue``: the actor's queues. Everything for users is a coroutine, except ``iter``, which iterates."""
+class Deliveries:
+    """See :class:`agentq_nb.mailbox.MessageSource`."""
 
     def __init__(self, owner: Owner, holdings: Holdings) -> None:
+        self.actor_id = owner.actor_id
         self._owner = owner
         self._holdings = holdings
         self._scopes: set[anyio.CancelScope] = set()
@@ -46,79 +43,20 @@ class Mailbox(NearMisses):
         self.waiting = 0
         """How many receivers wait for a message or for their turn."""
 
-    # --- for users ----------------------------------------------------------------------------------------------------
-
-    async def push(self, name: str, body: Any, **options: Any) -> Any:
-        """Send to a queue of this actor; durable on return. Options and errors are those of ``handle.send``."""
-        return await self._owner.push(name, body, options)
-
-    def iter(self, names: Names = None, completable: bool = False) -> Iteration[Any, Any]:
-        """``async for message in self.queue.iter()``: one message at a time, for as long as the actor is awake.
-
-        :param names: the queues to take from; None: all.
-        :param completable: settle each message yourself, by ``complete``, ``fail`` or ``retry``. Without it a message
-            settles as done when the next one is asked for, or the call returns.
-
-        The loop ends quietly when the actor sleeps, stops or is replaced by newer code.
-        Raises ``queue.unknown`` and ``queue.reply_needed`` at once (a queue that declares a reply is received with
-        ``completable=True``), ``queue.previous_message_not_completed`` when the next message is asked for.
-        """
-        check_completable(completable, names)
-        return Iteration(self, self._names(names, completable), completable)
-
-    async def next(
-        self, names: Names = None, timeout: float | None = None, completable: bool = False
-    ) -> Message[Any, Any] | None:
-        """The next message, or None after ``timeout`` seconds.
-
-        Raises ``actor.aborted`` when the actor goes, and what :meth:`iter` raises.
-        """
-        received = await self.next_batch(1, names, timeout, completable)
-        return received[0] if received else None
-
-    async def next_batch(
-        self, count: int, names: Names = None, timeout: float | None = None, completable: bool = False
-    ) -> list[Message[Any, Any]]:
-        """Up to ``count`` messages as one delivery; empty after ``timeout`` seconds. Waits for the first one only."""
-        count, timeout = number_options.count("count", count), number_options.seconds("timeout", timeout)
-        return await self.hand_out(self._own_receiver(), self._names(names, completable), count, timeout, completable)
-
-    async def try_next(self, names: Names = None, completable: bool = False) -> Message[Any, Any] | None:
-        """The next message if one is due and free to be taken; never waits for one."""
-        return await self.next(names, 0, completable)
-
-    async def try_next_batch(
-        self, count: int, names: Names = None, completable: bool = False
-    ) -> list[Message[Any, Any]]:
-        """Up to ``count`` messages that are due and free to be taken; never waits for one."""
-        return await self.next_batch(count, names, 0, completable)
-
-    def __repr__(self) -> str:
-        return f"<Mailbox of {self._owner.actor_id}: {', '.join(self._owner.queues) or 'no queues'}>"
-
-    def _declared(self) -> Mapping[str, object]:
+    @property
+    def queues(self) -> Mapping[str, Queue[Any, Any]]:
         return self._owner.queues
 
-    # --- receiving ----------------------------------------------------------------------------------------------------
+    async def push(self, queue: str, body: Any, options: Mapping[str, Any]) -> Any:
+        return await self._owner.push(queue, body, options)
 
-    def _names(self, names: Names, completable: bool) -> frozenset[str]:
-        """The queues that are asked for. Raises QueueUnknown and ReplyNeeded."""
-        declared = self._owner.queues
-        asked = (names,) if isinstance(names, str) else read_names(names)
-        for name in asked:
-            if name not in declared:
-                raise QueueUnknown(self._owner.actor_id, name, list(declared))
-        if not completable:
-            self._check_replies(asked or declared)
-        return frozenset(asked or declared)
+    async def receive(
+        self, names: frozenset[str], count: int, timeout: float | None, completable: bool
+    ) -> list[Message[Any, Any]]:
+        return await self.hand_out(self._own_receiver(), names, count, timeout, completable)
 
-    def _check_replies(self, names: Iterable[str]) -> None:
-        """Raise ReplyNeeded where a message would be done without the reply that its queue declares."""
-        declared = self._owner.queues
-        for name in names:
-            if not declared[name].reply.takes_none:
-                others = [other for other, queue in declared.items() if queue.reply.takes_none]
-                raise ReplyNeeded(self._owner.actor_id, name, declared[name].reply.name, others)
+    def iterate(self, names: frozenset[str], completable: bool) -> Iteration:
+        return Iteration(self, names, completable)
 
     def new_receiver(self, *, iterates: bool) -> Receiver:
         """A receiver of the present call. Raises ``actor.outside`` where no call of this actor runs."""
@@ -274,7 +212,7 @@ class Mailbox(NearMisses):
         self._owner.lease.commit_soon(Commit([Settlement(delivery, "dead", error=error)]))
 
     async def _wait_for_turn(self, receiver: Receiver, left: float | None) -> None:
-        """Return when a try is worth while, when the time is up, or when the mailbox closes."""
+        """Return when a try is worth while, when the time is up, or when the actor takes no more messages."""
         blocker = self._holdings.blocker(receiver)
         if blocker is not None and blocker.task is receiver.task and blocker.held:
             held = next(iter(blocker.held))
@@ -309,23 +247,23 @@ class Mailbox(NearMisses):
             scope.cancel()
 
 
-class Iteration(NoLoop, Generic[Body, Reply]):
+class Iteration(NoLoop):
     """An iterator over messages. A class, because an exception in the loop's body never reaches a generator."""
 
-    def __init__(self, mailbox: Mailbox, names: frozenset[str], completable: bool) -> None:
-        self._mailbox = mailbox
+    def __init__(self, deliveries: Deliveries, names: frozenset[str], completable: bool) -> None:
+        self._deliveries = deliveries
         self._names = names
         self._completable = completable
         self._receiver: Receiver | None = None
 
-    def __aiter__(self) -> Iteration[Body, Reply]:
+    def __aiter__(self) -> Iteration:
         return self
 
-    async def __anext__(self) -> Message[Body, Reply]:
+    async def __anext__(self) -> Message[Any, Any]:
         if self._receiver is None:
-            self._receiver = self._mailbox.new_receiver(iterates=True)
+            self._receiver = self._deliveries.new_receiver(iterates=True)
         try:
-            received = await self._mailbox.hand_out(self._receiver, self._names, 1, None, self._completable)
+            received = await self._deliveries.hand_out(self._receiver, self._names, 1, None, self._completable)
         except Aborted:
             raise StopAsyncIteration from None
         return received[0]

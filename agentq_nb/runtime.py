@@ -13,9 +13,9 @@ import anyio.to_thread
 from agentq_nb.calls import Call, current_call, current_receiver, waiting_task
 from agentq_nb.facilities import Records
 from agentq_nb.holding import Receiver
+from agentq_nb.mailbox import Mailbox
 from agentq_nb.mailboxes.protocol import Commit
 from agentq_nb.naming import actor_key, actor_name
-from agentq_nb.receiving import Mailbox
 from agentq_nb.schedule import ActorSchedule
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class ActorRuntime:
         self.actor_id = activation.actor_id
         self.name = actor_name(self.actor_id)
         self.key = actor_key(self.actor_id)
-        self.mailbox: Mailbox = activation.mailbox
+        self.mailbox = Mailbox(activation.deliveries)
         self.schedule: ActorSchedule = ActorSchedule(activation)
         self.records: Records = activation.host.records_of(self.actor_id)
         self.workspaces: Path = activation.host.workspaces

@@ -41,7 +41,7 @@ class Supervisor:
         """Whether ``run`` does nothing but wait for messages."""
         if self._activation.holdings.busy:
             return False
-        waits = self.run_state == "running" and self._activation.mailbox.waiting > 0
+        waits = self.run_state == "running" and self._activation.deliveries.waiting > 0
         return waits or self.run_state in ("none", "returned")
 
     # --- run ----------------------------------------------------------------------------------------------------------

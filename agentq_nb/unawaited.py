@@ -16,10 +16,10 @@ from typing_extensions import TypeIs
 
 from agentq_nb.actor import Actor
 from agentq_nb.client.handles import ActorHandle, ActorKind
+from agentq_nb.mailbox import Mailbox
 from agentq_nb.messages import Message
 from agentq_nb.queue_view import QueueView
 from agentq_nb.receipts import Receipt
-from agentq_nb.receiving import Mailbox
 from agentq_nb.schedule import ActorSchedule
 
 Coroutine: TypeAlias = "CoroutineType[Any, Any, Any]"
@@ -53,8 +53,8 @@ class _Told(str):
 _users: dict[type, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
     ActorHandle: (lambda _: "handle", lambda handle: f"actor '{handle.actor_id}'"),
     ActorKind: (lambda kind: f"client.{kind._name}", lambda _: ""),
-    Mailbox: (lambda mailbox: mailbox._written, lambda mailbox: f"actor '{mailbox._owner.actor_id}'"),
-    QueueView: (lambda view: view._written, lambda view: f"actor '{view._mailbox._owner.actor_id}'"),
+    Mailbox: (lambda mailbox: mailbox._written, lambda mailbox: f"actor '{mailbox._source.actor_id}'"),
+    QueueView: (lambda view: view._written, lambda view: f"actor '{view._mailbox._source.actor_id}'"),
     ActorSchedule: (lambda _: "self.schedule", lambda schedule: f"actor '{schedule._planner.actor_id}'"),
     Actor: (lambda _: "self", lambda actor: f"actor '{actor.actor_id}'"),
     Message: (lambda _: "message", lambda message: f"message {message.id} of queue '{message.queue}'"),
