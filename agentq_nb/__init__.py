@@ -13,10 +13,10 @@ if sys.platform == "win32":
 
 from agentq_nb.actor import Actor, action
 from agentq_nb.agent_os import agent_os, agents
+from agentq_nb.client.receipts import Receipt, Result
 from agentq_nb.declarations import Queue, Retry
 from agentq_nb.errors import AgentqError, UserError, WaitWouldDeadlock
 from agentq_nb.messages import Message
-from agentq_nb.receipts import Receipt, Result
 from agentq_nb.registry import Registry, create_client, current_registry, setup
 
 __all__ = [

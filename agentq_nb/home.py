@@ -21,6 +21,7 @@ from agentq_nb.door import Door, turning
 from agentq_nb.errors import HostElsewhere, NoHost, StoreInUse
 from agentq_nb.host import Host
 from agentq_nb.keep_alive import KeepAlive, KeepAliveSettings, end_of_host_before, kernel_activity
+from agentq_nb.local_transport import LocalTransport
 from agentq_nb.loop_thread import LoopThread
 from agentq_nb.mailboxes.local import LocalMailboxes
 from agentq_nb.mailboxes.mending import Mender
@@ -201,7 +202,7 @@ class Home:
             companions.append(Part("Dropping old history", Retention(keeper, self.retention).work))
         host = Host(keeper, lambda: keeper.log, workspaces_path(self._store), door=door, companions=companions)
         host.classes.update(self._classes)
-        host.client = Client(lambda: host)
+        host.client = Client(LocalTransport(lambda: host))
         await host.start()
         self._keeper, self._keep_alive = keeper, keep_alive
         if self._shared and show_activity is None:  # outside a kernel nothing shows notices

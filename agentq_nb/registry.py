@@ -23,6 +23,7 @@ from agentq_nb.home import Home
 from agentq_nb.host import Host
 from agentq_nb.keep_alive import KeepAliveMode, keep_alive_mode
 from agentq_nb.keep_alive import keep_alive_interval as checked_interval
+from agentq_nb.local_transport import LocalTransport
 from agentq_nb.number_options import is_delay
 from agentq_nb.places import notebook_path, store_path
 from agentq_nb.standing import HostStatus
@@ -366,7 +367,7 @@ def create_client() -> Client:
             raise NoHost()
         return registry.host
 
-    return Client(host, of_user=True)
+    return Client(LocalTransport(host, of_user=True))
 
 
 def _seconds(retention: float | timedelta) -> float:

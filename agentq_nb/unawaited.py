@@ -16,10 +16,10 @@ from typing_extensions import TypeIs
 
 from agentq_nb.actor import Actor
 from agentq_nb.client.handles import ActorHandle, ActorKind
+from agentq_nb.client.receipts import Receipt
 from agentq_nb.mailbox import Mailbox
 from agentq_nb.messages import Message
 from agentq_nb.queue_view import QueueView
-from agentq_nb.receipts import Receipt
 from agentq_nb.schedule import ActorSchedule
 
 Coroutine: TypeAlias = "CoroutineType[Any, Any, Any]"

@@ -9,38 +9,36 @@ from typing import Any, Literal, overload
 from agentq_nb import number_options
 from agentq_nb.actions import Action
 from agentq_nb.client import queues
-from agentq_nb.client.access import Access
-from agentq_nb.client.desk import LocalDesk, standing_of
+from agentq_nb.client.receipts import Receipt, Result, result_of
+from agentq_nb.client.transport import Transport
 from agentq_nb.declarations import Body, Queue, Reply
 from agentq_nb.errors import MessageTooLarge, NoHost, ValidationFailed
-from agentq_nb.host import Host
 from agentq_nb.listening import Listener
-from agentq_nb.mailboxes.protocol import Cancel, Offer, Pause, Purge, Redeliver, Resume
+from agentq_nb.mailboxes.protocol import Cancel, Change, Offer, Pause, Purge, Redeliver, Resume
 from agentq_nb.naming import ActorId, Key, MessageId, actor_id, key_parts, mint_id
-from agentq_nb.receipts import Receipt, Result, result_of
 from agentq_nb.standing import ActorStatus
 
 
 class ActorKind:
     """The actors registered under one name."""
 
-    def __init__(self, host: Access, name: str) -> None:
-        self._host = host
+    def __init__(self, transport: Transport, name: str) -> None:
+        self._transport = transport
         self._name = name
 
     def get_or_create(self, key: Key = (), input: Any = None) -> ActorHandle:
         """A handle; the actor is made when it is first used. ``input`` is for its ``on_create``."""
-        return ActorHandle(self._host, self._name, key, input=input)
+        return ActorHandle(self._transport, self._name, key, input=input)
 
     def get(self, key: Key = ()) -> ActorHandle:
         """A handle that raises ``actor.not_found`` when it is used and the actor was never made."""
-        return ActorHandle(self._host, self._name, key, must_exist=True)
+        return ActorHandle(self._transport, self._name, key, must_exist=True)
 
     async def create(self, key: Key = (), input: Any = None) -> ActorHandle:
         """Make it now. Raises ``actor.duplicate_key`` when it exists, and what its ``on_create`` raises."""
-        host = await self._host.ready()
-        await host.enter(host.create, actor_id(self._name, key), input)
-        return ActorHandle(self._host, self._name, key)
+        await self._transport.ready()
+        await self._transport.create(actor_id(self._name, key), input)
+        return ActorHandle(self._transport, self._name, key)
 
     def __repr__(self) -> str:
         return f"<actors {self._name}>"
@@ -83,9 +81,10 @@ class ActorHandle:
     Actions are methods: ``await handle.ingest_issue("title", "body")``. See ``agentq_nb.acting.act`` for their errors.
     """
 
-    def __init__(self, host: Access, name: str, key: Key, *, input: Any = None, must_exist: bool = False) -> None:
-        self._host = host
-        self._desk = LocalDesk(host)
+    def __init__(
+        self, transport: Transport, name: str, key: Key, *, input: Any = None, must_exist: bool = False
+    ) -> None:
+        self._transport = transport
         self._input = input
         self._must_exist = must_exist
         self.name = name
@@ -153,44 +152,38 @@ class ActorHandle:
             if not wait:
                 raise TypeError("timeout is for waiting: send(..., wait=True, timeout=...).")
             timeout = number_options.seconds("timeout", timeout)
-        host = await self._host.ready()
-        declared = queues.declared(host, self.name, queue.name if isinstance(queue, Queue) else queue)
+        transport = self._transport
+        await transport.ready()
+        declared = queues.declared(transport.classes, self.name, queue.name if isinstance(queue, Queue) else queue)
         encoded = declared.body.dump(body, lambda: f"Body for queue '{declared.name}' of actor '{self.name}'")
         if len(encoded) > declared.max_message_bytes:
             raise MessageTooLarge(self.actor_id, declared.name, len(encoded), declared.max_message_bytes)
         key = None if idempotency_key is None else _checked(idempotency_key)
         offer = Offer(mint_id(), self.actor_id, declared.name, encoded, idempotency_key=key, max_size=declared.max_size)
-        if self._must_exist or self._input is not None:
-            await self._prepare(host)
-        if not wait:
-            return Receipt(await host.enter(host.offer, offer), self._desk)
-        return result_of(await standing_of(host, await host.enter(host.offer_and_wait, offer, timeout), explained=True))
-
-    async def _prepare(self, host: Host) -> None:
         if self._must_exist:
-            await host.enter(host.require, self.actor_id)
-        elif not await host.enter(host.exists, self.actor_id):
-            await host.enter(host.awake, self.actor_id, self._input)
+            await transport.require(self.actor_id)
+        elif self._input is not None:
+            await transport.ensure(self.actor_id, self._input)
+        if wait:
+            return result_of(await transport.send_and_wait(offer, timeout))
+        return Receipt(await transport.send(offer), transport)
 
     # --- changing what was sent ---------------------------------------------------------------------------------------
 
     async def cancel(self, message_id: MessageId) -> bool:
         """Settle a message as cancelled; a handler that is at it is stopped. False when it was settled already."""
-        host = await self._host.ready()
-        return await host.enter(host.change, self.actor_id, Cancel(message_id)) > 0
+        return await self._change(Cancel(message_id)) > 0
 
     async def redeliver(self, message_id: MessageId) -> bool:
         """Put a dead letter, or a cancelled message, back into its queue; its attempts count anew."""
-        host = await self._host.ready()
-        return await host.enter(host.change, self.actor_id, Redeliver(message_id)) > 0
+        return await self._change(Redeliver(message_id)) > 0
 
     async def purge(self, queue: str | Queue[Any, Any]) -> int:
         """Cancel every message of the queue that nobody handles just now; how many there were.
 
         Raises ``queue.unknown``, ``actor.unknown``.
         """
-        host = await self._host.ready()
-        return await host.enter(host.change, self.actor_id, Purge(await self._present(host, queue)))
+        return await self._change(Purge(await self._present(queue)))
 
     async def pause(self, queue: str | Queue[Any, Any], until: float | datetime | None = None) -> None:
         """Hand out nothing of the queue until :meth:`resume`, or until a time; durable on return.
@@ -202,28 +195,31 @@ class ActorHandle:
 
         Raises ``queue.unknown``, ``actor.unknown``, and ``actor.validation_error`` for a time that is not to come.
         """
-        host = await self._host.ready()
-        name = await self._present(host, queue)
-        await host.enter(host.change, self.actor_id, Pause(name, queues.end_of_pause(until, host.clock.time())))
+        name = await self._present(queue)
+        await self._change(Pause(name, queues.end_of_pause(until, self._transport.now())))
 
     async def resume(self, queue: str | Queue[Any, Any]) -> bool:
         """Go on with a paused queue; durable on return. False when it was not paused.
 
         Raises ``queue.unknown``, ``actor.unknown``.
         """
-        host = await self._host.ready()
-        return await host.enter(host.change, self.actor_id, Resume(await self._present(host, queue))) > 0
+        return await self._change(Resume(await self._present(queue))) > 0
 
-    async def _present(self, host: Host, queue: str | Queue[Any, Any]) -> str:
+    async def _change(self, change: Change) -> int:
+        await self._transport.ready()
+        return await self._transport.change(self.actor_id, change)
+
+    async def _present(self, queue: str | Queue[Any, Any]) -> str:
+        """The queue's name. Raises ActorUnknown, QueueUnknown."""
         name = queue.name if isinstance(queue, Queue) else queue
-        return (await queues.standing(host, self.actor_id, name)).queue
+        return queues.standing(await self.status(), self._transport.classes, self.actor_id, name).queue
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
     async def status(self) -> ActorStatus:
         """Its state, its queues and its last failure. Does not wake it."""
-        host = await self._host.ready()
-        return await host.enter(host.status_of, self.actor_id)
+        await self._transport.ready()
+        return await self._transport.status(self.actor_id)
 
     def on(self, event: str, callback: Listener) -> Callable[[], None]:
         """Call ``callback(payload)`` for each event the actor broadcasts from now on; calling the result ends it.
@@ -232,7 +228,7 @@ class ActorHandle:
         host has a thread of its own; where none runs, in the loop of the host. It must not block, nor change what it is
         given. A stop of the host ends it.
         """
-        return self._host().listen(self.actor_id, event, callback)
+        return self._transport.listen(self.actor_id, event, callback)
 
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         if name.startswith("_"):  # IPython and copy probe for these: never an action
@@ -241,10 +237,11 @@ class ActorHandle:
             raise AttributeError(name)
 
         async def call(*args: Any, **kwargs: Any) -> Any:
-            host = await self._host.ready()
+            transport = self._transport
+            await transport.ready()
             if self._must_exist:
-                await host.enter(host.require, self.actor_id)
-            return await host.enter(host.act, self.actor_id, name, args, kwargs, self._input)
+                await transport.require(self.actor_id)
+            return await transport.call(self.actor_id, name, args, kwargs, self._input)
 
         call.__name__ = name
         call.__qualname__ = f"{self.name}.{name}"
@@ -260,7 +257,7 @@ class ActorHandle:
     def _actions(self) -> Mapping[str, Action]:
         """Those of the class that is registered; none where no host runs."""
         try:
-            cls = self._host().classes.get(self.name)
+            cls = self._transport.classes.get(self.name)
         except NoHost:
             return {}
         return {} if cls is None else cls.declared.actions

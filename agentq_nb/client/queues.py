@@ -3,40 +3,41 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from agentq_nb.actor import Actor
 from agentq_nb.clock import timestamp
 from agentq_nb.declarations import Queue
 from agentq_nb.errors import ActorUnknown, QueueUnknown, ValidationFailed
-from agentq_nb.host import Host
 from agentq_nb.mailboxes.protocol import QueueStatus
 from agentq_nb.naming import ActorId, actor_name
 from agentq_nb.number_options import is_positive
+from agentq_nb.standing import ActorStatus
 
 _LONGEST = 100 * 366 * 24 * 3600.0
 
 
-def declared(host: Host, name: str, queue: str) -> Queue[Any, Any]:
+def declared(classes: Mapping[str, type[Actor]], name: str, queue: str) -> Queue[Any, Any]:
     """What the class of this name says of the queue. Raises ActorUnknown, QueueUnknown."""
-    cls = host.classes.get(name)
+    cls = classes.get(name)
     if cls is None:
-        raise ActorUnknown(name, list(host.classes))
+        raise ActorUnknown(name, list(classes))
     found = cls.declared.queues.get(queue)
     if found is None:
         raise QueueUnknown(name, queue, list(cls.declared.queues))
     return found
 
 
-async def standing(host: Host, actor: ActorId, queue: str) -> QueueStatus:
+def standing(status: ActorStatus, classes: Mapping[str, type[Actor]], actor: ActorId, queue: str) -> QueueStatus:
     """How a queue stands that is declared, or that holds messages or is paused though no class declares it any more.
 
     Raises ActorUnknown, QueueUnknown.
     """
-    status = await host.enter(host.status_of, actor)
     found = next((known for known in status.queues if known.queue == queue), QueueStatus(actor, queue))
     if queue.startswith("$") or not (found.live or found.paused):
-        declared(host, actor_name(actor), queue)
+        declared(classes, actor_name(actor), queue)
     return found
 
 

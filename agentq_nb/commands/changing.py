@@ -128,7 +128,7 @@ class Purge(_OfQueue):
 async def _standing(scene: Scene, actor: ActorHandle, queue: str) -> QueueStatus:
     from agentq_nb.client import queues
 
-    return await queues.standing(scene.host().host, actor.actor_id, queue)
+    return queues.standing(await actor.status(), scene.host().host.classes, actor.actor_id, queue)
 
 
 def _messages(number: int) -> str:

@@ -18,7 +18,7 @@ from agentq_nb.commands.words import BadWords, flag, option, rest, seconds, span
 from agentq_nb.errors import AgentqError
 
 if TYPE_CHECKING:
-    from agentq_nb.receipts import Receipt, Result
+    from agentq_nb.client.receipts import Receipt, Result
 
 _REDELIVERABLE = ("failed", "cancelled", "expired")
 

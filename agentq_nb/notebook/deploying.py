@@ -10,9 +10,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agentq_nb.actor import definitions
-from agentq_nb.client.access import Access
 from agentq_nb.errors import AgentqError
 from agentq_nb.fitting import check_deployment
+from agentq_nb.local_transport import LocalTransport
 from agentq_nb.mailboxes.protocol import Pause, Resume
 from agentq_nb.messages import SCHEDULE_QUEUE
 from agentq_nb.naming import ActorId, actor_name
@@ -36,7 +36,7 @@ _PATIENCE = 2.0
 
 
 class Deployments:
-    """Compares the actor classes of a notebook with those its host knows. See :class:`agentq_nb.client.access.Definitions`.
+    """Compares the actor classes of a notebook with those its host knows. See :class:`agentq_nb.local_transport.Definitions`.
 
     ``__init_subclass__`` would tell too early: what the class's methods name may not exist yet.
     """
@@ -57,12 +57,12 @@ class Deployments:
 
     def install(self) -> None:
         """Let clients deploy what they are about to use."""
-        Access.definitions = self
+        LocalTransport.definitions = self
 
     def remove(self) -> None:
         """Undo ``install``."""
-        if Access.definitions is self:
-            Access.definitions = None
+        if LocalTransport.definitions is self:
+            LocalTransport.definitions = None
 
     def cell_begins(self, info: CellInfo | None = None) -> None:
         """Connected to ``pre_run_cell``, which IPython does not call for silent executions."""

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from agentq_nb import unawaited
 from agentq_nb.agent_os import SessionInfo
+from agentq_nb.client.receipts import Receipt
 from agentq_nb.commands.sheets import as_text
 from agentq_nb.commands.showing import kinds, sheet_of
 from agentq_nb.notebook.dashboard import show_receipt, show_session
 from agentq_nb.notebook.html import as_html
-from agentq_nb.receipts import Receipt
 
 if TYPE_CHECKING:
     from agentq_nb.notebook.shell import Shell

@@ -8,12 +8,12 @@ from pydantic import BaseModel
 
 from agentq_nb.client.handles import ActorHandle, ActorKind
 from agentq_nb.client.local import Client
+from agentq_nb.client.receipts import Receipt, Result
 from agentq_nb.commands.sheets import Sheet, error_text, moment_text, tone
 from agentq_nb.commands.showing.sheets_by_kind import shows
 from agentq_nb.declarations import Queue
 from agentq_nb.errors import AgentqError
 from agentq_nb.messages import Message
-from agentq_nb.receipts import Receipt, Result
 from agentq_nb.showable import pretty
 
 

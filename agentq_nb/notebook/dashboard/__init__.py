@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from agentq_nb.agent_os import SessionInfo
+    from agentq_nb.client.receipts import Receipt
     from agentq_nb.commands.sheets import Sheet
     from agentq_nb.notebook.dashboard.deltas import Sections
-    from agentq_nb.receipts import Receipt
     from agentq_nb.registry import Registry
 
     Draw: TypeAlias = Callable[[Sections, float], Sequence[Sheet]]

@@ -10,6 +10,7 @@ from agentq_nb.actor import Actor
 from agentq_nb.client.local import Client
 from agentq_nb.clock import Clock
 from agentq_nb.host import Host
+from agentq_nb.local_transport import LocalTransport
 from agentq_nb.mailboxes.protocol import Mailboxes
 from agentq_nb.store import EventLog
 
@@ -19,7 +20,7 @@ async def hosting(mailboxes: Mailboxes, log: EventLog, clock: Clock, **classes: 
     """A host of these classes, stopped at the end. ``log`` is the host's own, for failures and sessions."""
     host = Host(mailboxes, lambda: log, Path("/nowhere"), clock=clock)
     host.classes.update(classes)
-    host.client = client = Client(lambda: host)
+    host.client = client = Client(LocalTransport(lambda: host))
     await host.start()
     try:
         yield client

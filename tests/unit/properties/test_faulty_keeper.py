@@ -16,9 +16,9 @@ from pydantic import BaseModel
 
 from agentq_nb.actor import Actor, action
 from agentq_nb.client.local import Client
+from agentq_nb.client.receipts import Receipt, Result
 from agentq_nb.declarations import Queue, Retry
 from agentq_nb.errors import AgentqError, LeaseLost, QueueFull, Unavailable
-from agentq_nb.receipts import Receipt, Result
 from agentq_nb.store import EventLog
 from tests.unit.fake_clock import FakeClock
 from tests.unit.fake_keeper import FakeMailboxes

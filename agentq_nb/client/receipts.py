@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Generic, Literal, TypeAlias
 
 from typing_extensions import TypeVar
 
 from agentq_nb import number_options
+from agentq_nb.client.transport import Standing, Transport
 from agentq_nb.errors import (
     AgentqError,
     MessageCancelled,
@@ -26,26 +27,6 @@ from agentq_nb.schema import Schema
 Reply = TypeVar("Reply", default=Any)
 
 ResultStatus: TypeAlias = Literal["completed", "timed_out", "failed", "cancelled", "expired"]
-
-
-class Standing(NamedTuple):
-    """What is known of a message: the type of its replies, if known, and why it is not settled yet."""
-
-    stored: StoredResult
-    replies: Schema[Any] | None = None
-    reason: str | None = None
-
-
-class Desk(Protocol):
-    """Whoever knows the standing of messages."""
-
-    async def standing(self, message: MessageId, timeout: float | None, *, explained: bool = False) -> Standing:
-        """Return the message's result, or its status after ``timeout`` seconds. ``explained`` adds the reason."""
-        ...
-
-    async def cancel(self, message: MessageId) -> bool:
-        """Cancel it; False when it was settled already."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -105,11 +86,11 @@ class Receipt(Generic[Reply]):
     """A message that is on disk. ``client.receipt(id)`` makes it again at any time, after a restart too."""
 
     id: MessageId
-    desk: Desk
+    transport: Transport
 
     async def status(self) -> MessageStatus:
         """``queued``, ``delayed``, ``running``, ``completed``, ``failed``, ``cancelled`` or ``expired``."""
-        standing = await self.desk.standing(self.id, 0)
+        standing = await self.transport.standing(self.id, 0)
         return standing.stored.status
 
     async def result(self, timeout: float | None = None) -> Result[Reply]:
@@ -118,7 +99,7 @@ class Receipt(Generic[Reply]):
         Raises ``queue.message_unknown``, ``queue.wait_would_deadlock``.
         """
         timeout = number_options.seconds("timeout", timeout)
-        return result_of(await self.desk.standing(self.id, timeout, explained=True))
+        return result_of(await self.transport.standing(self.id, timeout, explained=True))
 
     def __await__(self) -> Generator[Any, Any, Result[Reply]]:
         """``await receipt`` is ``await receipt.result()``: how the work ended, which is no error when it failed."""
@@ -129,7 +110,7 @@ class Receipt(Generic[Reply]):
 
         A handler that is at it is stopped: it is asked to end when this returns, and :meth:`result` tells when it has.
         """
-        return await self.desk.cancel(self.id)
+        return await self.transport.cancel(self.id)
 
     def __repr__(self) -> str:
         return f"<Receipt {self.id}>"
