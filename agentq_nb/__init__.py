@@ -11,13 +11,13 @@ if sys.platform == "win32":
         "Use it in WSL, in a container, or on Linux or macOS."
     )
 
-from agentq_nb.actor import Actor, action
+from agentq_nb._actor.actor import Actor, action
+from agentq_nb._actor.message import Message
+from agentq_nb._actor.queue import Queue, Retry
+from agentq_nb._client.receipt import Receipt, Result
+from agentq_nb._host.registry import Registry, create_client, current_registry, setup
 from agentq_nb.agent_os import agent_os, agents
-from agentq_nb.client.receipts import Receipt, Result
-from agentq_nb.declarations import Queue, Retry
 from agentq_nb.errors import AgentqError, UserError, WaitWouldDeadlock
-from agentq_nb.messages import Message
-from agentq_nb.registry import Registry, create_client, current_registry, setup
 
 __all__ = [
     "Actor",
@@ -41,24 +41,24 @@ __all__ = [
 
 
 def dashboard() -> Any:
-    """A live view of this kernel's host: an ``anywidget``, to be made in a cell. See ``agentq_nb.notebook.dashboard``.
+    """A live view of this kernel's host: an ``anywidget``, to be made in a cell. See ``agentq_nb._notebook.dashboard``.
 
     Raises ``NoHost``.
     """
-    from agentq_nb.notebook.dashboard import dashboard
+    from agentq_nb._notebook.dashboard import dashboard
 
     return dashboard()
 
 
 def load_ipython_extension(ip: Any) -> None:
     """``%load_ext agentq_nb``: prints nothing and starts nothing."""
-    from agentq_nb.notebook.extension import load
+    from agentq_nb._notebook.extension import load
 
     load(ip)
 
 
 def unload_ipython_extension(ip: Any) -> None:
     """``%unload_ext agentq_nb``: takes back what loading added. A host that runs goes on until ``%agentq stop``."""
-    from agentq_nb.notebook.extension import unload
+    from agentq_nb._notebook.extension import unload
 
     unload(ip)

@@ -10,24 +10,24 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from agentq_nb.commands.changing import Purge
-from agentq_nb.commands.demonstrating import Demo
-from agentq_nb.commands.doctor import Diagnosis, Doctor
-from agentq_nb.commands.equipping import Agents
-from agentq_nb.commands.explaining import Help, as_typed_here
-from agentq_nb.commands.scene import Command
-from agentq_nb.commands.sending import Retry
-from agentq_nb.commands.sheets import as_text
-from agentq_nb.commands.showing import sheet_of
-from agentq_nb.commands.table import read_arguments
-from agentq_nb.commands.vm_folders import Vms
-from agentq_nb.commands.words import BadWords
+from agentq_nb._commands.agents import Agents
+from agentq_nb._commands.catalog import read_arguments
+from agentq_nb._commands.command_context import Command
+from agentq_nb._commands.demo import Demo
+from agentq_nb._commands.doctor import Diagnosis, Doctor
+from agentq_nb._commands.help import Help, as_typed_here
+from agentq_nb._commands.messages import Retry
+from agentq_nb._commands.parser import BadWords
+from agentq_nb._commands.queues import Purge
+from agentq_nb._commands.vms import Vms
+from agentq_nb._core.paths import DEFAULT_NAME, SUFFIX, VARIABLE
+from agentq_nb._display import sheet_of
+from agentq_nb._display.document import as_text
 from agentq_nb.errors import AgentqError, NoHost, StoreError, StoreNotBegun
-from agentq_nb.places import DEFAULT_NAME, SUFFIX, VARIABLE
 
 if TYPE_CHECKING:
-    from agentq_nb.keep_alive import KeepAliveMode
-    from agentq_nb.registry import Registry
+    from agentq_nb._host.keep_alive import KeepAliveMode
+    from agentq_nb._host.registry import Registry
 
 _FAILED, _BAD_WORDS, _INTERRUPTED = 1, 2, 130
 
@@ -96,7 +96,7 @@ class FileScene:
         keep_alive: KeepAliveMode | None = None,
     ) -> Registry:
         """Open the file; no work starts in it. Raises StoreError when there is none, and what ``Registry.start`` raises."""
-        from agentq_nb.registry import setup
+        from agentq_nb._host.registry import setup
 
         registry = setup(store=existing_store(store) if store else self.store())
         await registry.start(accept_loss=accept_loss, new=new)

@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from agentq_nb.showable import LONGEST_TEXT, safe
+from agentq_nb._core.safe_text import LONGEST_TEXT, safe
 
 
 class AgentqError(Exception):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from agentq_nb import errors
-from agentq_nb.showable import safe
+from agentq_nb._core.safe_text import safe
 from tests.recording_errors.sitecustomize import RECORD
 
 CHECKOUT = Path(__file__).resolve().parent.parent

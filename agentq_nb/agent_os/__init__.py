@@ -1,7 +1,7 @@
 """Agent OS: VMs as actors, each with a folder, isolated processes, and sessions with agents."""
 
 from agentq_nb.agent_os import agents
-from agentq_nb.agent_os.transcript_view import TranscriptView
+from agentq_nb.agent_os.sessions.transcript_view import TranscriptView
 from agentq_nb.agent_os.values import (
     AgentCheck,
     ExecResult,

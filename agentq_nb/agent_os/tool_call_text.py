@@ -1,7 +1,7 @@
 """All that a tool call tells of what it will do, as texts for the people who are asked to allow it.
 
 Nothing is left out and nothing cut, unless another part has the very same text; what nobody would see is shown by its
-number (:func:`agentq_nb.showable.exact`). Agents fill the protocol's fields differently, and a hostile one on purpose: so
+number (:func:`agentq_nb._core.safe_text.exact`). Agents fill the protocol's fields differently, and a hostile one on purpose: so
 the input is shown beside what the agent says of it, and fields that are not as they should be are shown as JSON.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any, TypeAlias, cast
 
-from agentq_nb.showable import exact
+from agentq_nb._core.safe_text import exact
 
 Json: TypeAlias = Mapping[str, Any]
 

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol, cast
 
+from agentq_nb._core.redaction import Redactor, StreamRedactor
 from agentq_nb.agent_os.values import EventType, SessionEvent
-from agentq_nb.redaction import Redactor, StreamRedactor
 
 _MOST_PENDING = 512  # rows on their way to the disk, before the one who writes has to wait
 

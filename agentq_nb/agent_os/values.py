@@ -8,9 +8,9 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
+from agentq_nb._core.ids import mint_id
+from agentq_nb._core.safe_text import exact
 from agentq_nb.agent_os.tool_call_text import LONGEST_TITLE, Part, parts_of
-from agentq_nb.naming import mint_id
-from agentq_nb.showable import exact
 
 ChoiceKind: TypeAlias = Literal["mode", "model"]
 FileKind: TypeAlias = Literal["file", "directory", "link", "other"]

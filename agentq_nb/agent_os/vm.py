@@ -6,23 +6,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from agentq_nb.actor import action
-from agentq_nb.agent_os.agents.acp_agent import AcpAgent
-from agentq_nb.agent_os.agents.agent import Agent
-from agentq_nb.agent_os.allowance import Allowance
-from agentq_nb.agent_os.file_actions import FileActions
-from agentq_nb.agent_os.leftovers import look_once
+from agentq_nb._actor.actor import action
+from agentq_nb._core.threads import to_its_end
+from agentq_nb.agent_os.actions.files import FileActions
+from agentq_nb.agent_os.actions.processes import ProcessActions
+from agentq_nb.agent_os.actions.sessions import SessionActions
+from agentq_nb.agent_os.agent import Agent
+from agentq_nb.agent_os.agents.acp.agent import AcpAgent
 from agentq_nb.agent_os.network.policy import Named
 from agentq_nb.agent_os.network.variables import named_in
-from agentq_nb.agent_os.permissions import PERMISSION_TIMEOUT, Permissions, Permits
-from agentq_nb.agent_os.process_actions import ProcessActions
-from agentq_nb.agent_os.remembered import forget
-from agentq_nb.agent_os.session_actions import SessionActions
+from agentq_nb.agent_os.sandbox.orphans import look_once
+from agentq_nb.agent_os.sandbox.process import Allowance
+from agentq_nb.agent_os.sessions.permissions import PERMISSION_TIMEOUT, Permissions, Permits
+from agentq_nb.agent_os.sessions.sessions import forget
 from agentq_nb.agent_os.values import IsolationMode, NetworkMode, SessionEvent
-from agentq_nb.threads import to_its_end
 
 if TYPE_CHECKING:
-    from agentq_nb.agent_os.tools.describing import HostTool
+    from agentq_nb.agent_os.tools.tool import HostTool
 
 
 def agent_os(
@@ -136,7 +136,7 @@ def _host_tools(tools: Iterable[Callable[..., Any]]) -> Mapping[str, HostTool]:
     if tools == ():
         return {}
     # What describes them takes a while to load, which only those wait for who have tools.
-    from agentq_nb.agent_os.tools.describing import host_tools
+    from agentq_nb.agent_os.tools.tool import host_tools
 
     return host_tools(tools)
 

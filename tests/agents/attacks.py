@@ -18,8 +18,8 @@ from typing import Any
 
 import zmq
 
-from agentq_nb.agent_os import promises
-from agentq_nb.agent_os.workspace import root_folder
+from agentq_nb.agent_os.sandbox import promises
+from agentq_nb.agent_os.sandbox.workspace import root_folder
 from tests.unit.agent_os.test_keyring import ADD_KEY, KEYCTL
 
 MARK = "NOTEBOOK_MARK"

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from agentq_nb import agent_os
-from agentq_nb.agent_os import SessionEvent, isolation
+from agentq_nb.agent_os import SessionEvent
 from agentq_nb.agent_os.agents import AcpAgent
+from agentq_nb.agent_os.sandbox import isolation
 from tests.agents.fake_llm import FakeModel, serving
 from tests.agents.real_agents import KEYS, configure
 from tests.unit.agent_os.machine import Machine

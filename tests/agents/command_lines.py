@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from agentq_nb import agent_os
-from agentq_nb.agent_os import isolation
 from agentq_nb.agent_os.agents import AcpAgent
+from agentq_nb.agent_os.sandbox import isolation
 from agentq_nb.agent_os.tools import TOKEN_MARK
 from tests.agents.fake_llm import FakeModel, serving
 from tests.agents.real_agents import KEYS, configure

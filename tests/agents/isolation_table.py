@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from agentq_nb import agent_os, agents
-from agentq_nb.agent_os import isolation, promises
 from agentq_nb.agent_os.network import availability
 from agentq_nb.agent_os.network.availability import Means
+from agentq_nb.agent_os.sandbox import isolation, promises
 from agentq_nb.agent_os.values import IsolationKind, NetworkMode
 from agentq_nb.errors import AgentqError
 from tests.agents.attacks import ATTACKS, CONTENT, FILE_ATTACKS, MARK, NETWORK_ATTACKS, PORT_ATTACKS, Attack, Place

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from agentq_nb.agent_os import agents, isolation
+from agentq_nb.agent_os import agents
 from agentq_nb.agent_os.agents import AcpAgent
+from agentq_nb.agent_os.sandbox import isolation
 from tests.agents.calling_tools import show_it_calls_tools
 from tests.agents.command_lines import show_its_command_lines
 from tests.agents.real_agents import (

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from agentq_nb import agent_os
-from agentq_nb.agent_os import isolation
 from agentq_nb.agent_os.agents import AcpAgent
+from agentq_nb.agent_os.sandbox import isolation
 from agentq_nb.agent_os.values import IsolationMode
 from agentq_nb.errors import AgentError, PromptFailed
 from tests.agents.fake_llm import REFUSALS, FakeModel, serving

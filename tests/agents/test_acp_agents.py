@@ -9,8 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 from agentq_nb import Actor, Queue, Retry, agent_os, agents, create_client, setup
-from agentq_nb.agent_os import isolation
 from agentq_nb.agent_os.agents import AcpAgent
+from agentq_nb.agent_os.sandbox import isolation
 from tests.agents.fake_llm import FakeModel, serving
 from tests.agents.real_agents import (
     KEY,

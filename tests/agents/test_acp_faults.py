@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from agentq_nb import agent_os, agents
-from agentq_nb.agent_os import PermissionRequest, isolation
-from agentq_nb.agent_os.agents import AcpAgent, acp_conversation
+from agentq_nb.agent_os import PermissionRequest
+from agentq_nb.agent_os.agents import AcpAgent
+from agentq_nb.agent_os.agents.acp import conversation
+from agentq_nb.agent_os.sandbox import isolation
 from agentq_nb.errors import AgentError, PromptFailed
 from tests.agents.running import all_gone, marked, new_mark
 from tests.agents.stub_agent import GREETING
@@ -185,7 +187,7 @@ def test_an_agent_that_exits_at_start_makes_no_session_and_says_why(tmp_path: Pa
 
 
 def test_an_agent_that_never_gets_ready_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acp_conversation, "_STARTING", 0.5)
+    monkeypatch.setattr(conversation, "_STARTING", 0.5)
     mark = new_mark()
 
     async def program() -> None:
@@ -212,7 +214,7 @@ def test_an_agent_that_is_not_installed_makes_no_session_and_says_how_to_get_it(
 def test_an_agent_that_ignores_its_cancellation_is_ended_and_the_session_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acp_conversation, "_CANCELLING", 0.2)
+    monkeypatch.setattr(conversation, "_CANCELLING", 0.2)
 
     async def program() -> None:
         async with machine(tmp_path) as vm:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agentq_nb.agent_os.agents.acp_frames import read_line
+from agentq_nb.agent_os.agents.acp.frames import read_line
 from agentq_nb.errors import PromptFailed
 from tests.agents.test_acp_faults import SECRET, machine, texts
 

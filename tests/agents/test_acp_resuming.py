@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from agentq_nb import agent_os, agents
-from agentq_nb.agent_os.agents import AcpAgent, acp_conversation
+from agentq_nb.agent_os.agents import AcpAgent
+from agentq_nb.agent_os.agents.acp import conversation
 from agentq_nb.errors import AgentError, PromptFailed, SessionUnknown, ValidationFailed
 from tests.agents.real_agents import need_agent, show_it_goes_on_after_a_restart
 from tests.agents.running import all_gone, marked, new_mark
@@ -115,7 +116,7 @@ def test_where_loading_fails_the_agent_is_told_how_it_ended_and_the_note_says_wh
             await ask(vm, session.session_id, "first")
             await vm.sleep()
             if fault == "mute":
-                monkeypatch.setattr(acp_conversation, "_STARTING", 2.0)
+                monkeypatch.setattr(conversation, "_STARTING", 2.0)
             answer = await ask(vm, session.session_id, "second")
             assert "User: first" in answer["blocks"][1]
             assert (await vm.get_session(session.session_id)).resumed == "told"

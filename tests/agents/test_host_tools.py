@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from agentq_nb import agent_os, agents
-from agentq_nb.agent_os import PermissionRequest, PromptResult, SessionEvent, isolation
+from agentq_nb.agent_os import PermissionRequest, PromptResult, SessionEvent
 from agentq_nb.agent_os.agents import AcpAgent, AgentSession
+from agentq_nb.agent_os.sandbox import isolation
 from agentq_nb.agent_os.tools import TOKEN_MARK
 from agentq_nb.errors import AgentError, PromptFailed, ValidationFailed
 from tests.agents.calling_tools import fails, host_events, show_it_calls_tools, total

@@ -16,8 +16,8 @@ import pytest
 from pydantic import BaseModel, Field, ImportString
 
 from agentq_nb import agent_os
-from agentq_nb.agent_os.tools.describing import HostTool
-from agentq_nb.agent_os.tools.showing import LARGEST, as_json, shown
+from agentq_nb.agent_os.tools.render import LARGEST, as_json, shown
+from agentq_nb.agent_os.tools.tool import HostTool
 from agentq_nb.errors import ValidationFailed
 
 

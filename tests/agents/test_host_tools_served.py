@@ -24,7 +24,7 @@ from agentq_nb import agent_os, agents
 from agentq_nb.agent_os import SessionEvent
 from agentq_nb.agent_os.agents import AgentSession
 from agentq_nb.agent_os.tools import ToolAccess
-from agentq_nb.agent_os.tools.showing import LARGEST
+from agentq_nb.agent_os.tools.render import LARGEST
 from tests.unit.agent_os.machine import Machine
 
 SECRET = "sk-not-for-anyone-else"

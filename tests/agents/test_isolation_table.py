@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from agentq_nb import agent_os, agents
-from agentq_nb.agent_os import promises
 from agentq_nb.agent_os.network.availability import Means
+from agentq_nb.agent_os.sandbox import promises
 from agentq_nb.agent_os.values import IsolationKind, NetworkMode
 from tests.agents.attacks import ATTACKS, FILE_ATTACKS, Place
 from tests.agents.fake_llm import FakeModel, serving
@@ -66,7 +66,7 @@ WITHOUT = """
 import asyncio, sys
 from pathlib import Path
 from agentq_nb import agent_os
-from agentq_nb.agent_os.confinement import restrict
+from agentq_nb.agent_os.sandbox.confinement import restrict
 from agentq_nb.errors import IsolationUnavailable
 from tests.unit.agent_os.machine import Machine
 

@@ -10,7 +10,7 @@ import nbformat
 from nbclient import NotebookClient
 
 from agentq_nb import agents
-from agentq_nb.commands.table import COMMANDS
+from agentq_nb._commands.catalog import COMMANDS
 from tests.agents.fake_llm import serving
 from tests.agents.real_agents import need_agent
 from tests.agents.searching import assert_not_stored, assert_nowhere

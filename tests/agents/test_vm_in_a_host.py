@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from agentq_nb import Actor, Queue, action, agent_os, agents, create_client, setup
 from agentq_nb.agent_os.agents import AgentSession
-from agentq_nb.agent_os.remembered import forget
+from agentq_nb.agent_os.sessions.sessions import forget
 from agentq_nb.errors import Aborted, PromptFailed
 
 KEY = "sk-ant-not-a-real-key"

@@ -153,7 +153,7 @@ def import_figures(table: Table, folder: Path) -> None:
 
 
 def agents_figures(table: Table, folder: Path) -> None:
-    protocol = import_seconds("import agentq_nb, agentq_nb.agent_os.agents.acp_conversation")
+    protocol = import_seconds("import agentq_nb, agentq_nb.agent_os.agents.acp.conversation")
     more = protocol - import_seconds("import agentq_nb")
     table.add("first session of a kernel: loading the protocol's library, once", more, "s")
     agents.agent_figures(table, folder, table.rounds)

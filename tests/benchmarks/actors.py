@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agentq_nb import Actor, Queue, create_client, setup
-from agentq_nb.notebook.dashboard.gathering import Gatherer
-from agentq_nb.notebook.dashboard.watch import watch_of
-from agentq_nb.registry import Registry
+from agentq_nb._host.registry import Registry
+from agentq_nb._notebook.dashboard.history import watch_of
+from agentq_nb._notebook.dashboard.snapshot import Gatherer
 from tests.benchmarks.figures import Table, median
 
 ACTORS = 10_000

@@ -21,7 +21,7 @@ from agentq_nb import agent_os, agents, create_client, setup
 from agentq_nb.agent_os.agents import AcpAgent
 from agentq_nb.agent_os.network.availability import why_no_namespace
 from agentq_nb.agent_os.network.vm_network import VmNetwork
-from agentq_nb.agent_os.workspace import Workspace
+from agentq_nb.agent_os.sandbox.workspace import Workspace
 from tests.agents.fake_llm import FakeModel, serving
 from tests.agents.real_agents import KEYS, configure
 from tests.benchmarks.figures import Table, median

@@ -12,8 +12,8 @@ from pathlib import Path
 import duckdb
 
 from agentq_nb import Actor, Queue, Registry, create_client, setup
-from agentq_nb.client.local import Client
-from agentq_nb.store import EventLog
+from agentq_nb._client.client import Client
+from agentq_nb._store import EventLog
 from tests.benchmarks.bare import BODY
 from tests.benchmarks.figures import Samples, Table
 from tests.benchmarks.queues import TASK, Task

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import duckdb
 
-from agentq_nb.mailboxes.local import LocalMailboxes
-from agentq_nb.store import EventLog
+from agentq_nb._brokers.local.broker import LocalMailboxes
+from agentq_nb._store import EventLog
 from tests.benchmarks.bare import BODY
 
 _FILL = """

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from agentq_nb import agent_os, create_client, setup
-from agentq_nb.redaction import Redactor, StreamRedactor
+from agentq_nb._core.redaction import Redactor, StreamRedactor
 from tests.benchmarks.figures import Samples, Table
 
 _LINES = 50

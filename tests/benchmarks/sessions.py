@@ -16,7 +16,7 @@ from typing import Any
 
 from agentq_nb import agent_os, agents, create_client, setup
 from agentq_nb.agent_os.agents import Agent
-from agentq_nb.agent_os.limits import _descendants
+from agentq_nb.agent_os.sandbox.limits import _descendants
 from tests.agents.fake_llm import FakeModel, serving
 from tests.agents.real_agents import KEYS, configure
 from tests.benchmarks.figures import Table

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from agentq_nb import Registry, create_client, setup
+from agentq_nb._client.status import HostStatus
 from agentq_nb.errors import AgentqError, StoreInUse
-from agentq_nb.standing import HostStatus
 from tests.faults import plants
 from tests.faults.actors import ACTORS, CLASSES
 from tests.faults.load import Load

@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from agentq_nb.holding import Holdings
-from agentq_nb.mailboxes.keys import Keys
-from agentq_nb.schema import Schema
-from agentq_nb.store import EventLog
+from agentq_nb._brokers.local.idempotency import Keys
+from agentq_nb._core.codec import Schema
+from agentq_nb._runtime.in_flight import Holdings
+from agentq_nb._store import EventLog
 
 
 def _replace(cls: type, name: str, function: Callable[..., Any]) -> None:

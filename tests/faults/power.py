@@ -184,7 +184,7 @@ def lose_it_again(
 _OPEN = """
 import sys
 from pathlib import Path
-from agentq_nb.store import EventLog
+from agentq_nb._store import EventLog
 EventLog.open(Path(sys.argv[1])).close()
 """
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import duckdb
 
+from agentq_nb._store import EventLog
 from agentq_nb.errors import AgentqError, StoreDamaged
-from agentq_nb.store import EventLog
 from tests.faults.power_traffic import STORE
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from agentq_nb import Actor, Queue, action, create_client, setup
-from agentq_nb.store import checkpoint, journal, writer
+from agentq_nb._store import checkpoint, journal, writer
 
 STORE = "work.agentq.duckdb"
 

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from agentq_nb import Actor, Message, Queue, Registry, Result, Retry, action, create_client, setup
-from agentq_nb.client.handles import ActorHandle
+from agentq_nb._client.handle import ActorHandle
 
 STORE = "load.duckdb"
 RESULTS = "results.json"

@@ -167,7 +167,7 @@ def test_a_server_without_a_widget_manager(notebook: Path, server: tuple[Path, i
 
 
 def test_the_server_that_really_runs_kernels_here_has_one() -> None:
-    from agentq_nb.commands.checking.of_front_end import widget_manager
+    from agentq_nb._commands.doctor.front_end import widget_manager
 
     assert widget_manager(Path(sys.prefix)) is not None
 
@@ -263,7 +263,7 @@ def test_a_disk_that_is_nearly_full(tmp_path: Path) -> None:
     folder, copy = tmp_path / "small", tmp_path / "copy"
     folder.mkdir()
     copy.mkdir()
-    code = f"from agentq_nb.commands.checking.of_files import _room\nfrom pathlib import Path\nopen({str(folder)!r} + '/work', 'w').write(str(_room(Path({str(folder)!r}))))"
+    code = f"from agentq_nb._commands.doctor.files import _room\nfrom pathlib import Path\nopen({str(folder)!r} + '/work', 'w').write(str(_room(Path({str(folder)!r}))))"
     subprocess.run(in_small_disk(folder, [sys.executable, "-c", code], copy), check=True, cwd=PROJECT)
     said = (copy / "work").read_text()
     assert "state='problem'" in said
@@ -311,8 +311,8 @@ def test_a_node_that_is_too_old(tmp_path: Path, bare: dict[str, str]) -> None:
 
 @pytest.mark.anyio
 async def test_no_isolation_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    from agentq_nb.agent_os import isolation
-    from agentq_nb.commands.checking.of_agents import checks
+    from agentq_nb._commands.doctor.agents import checks
+    from agentq_nb.agent_os.sandbox import isolation
 
     async def refused(kind: str) -> str:
         return f"{kind} is not here"
@@ -348,9 +348,9 @@ NO_NAMESPACE, OPEN_PORTS = "no namespace here", "no rules for ports here"
 async def test_the_network_of_agents_and_why_it_is_no_better(
     tried: dict[str, str], state: str, found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from agentq_nb.agent_os import isolation
+    from agentq_nb._commands.doctor.agents import checks
     from agentq_nb.agent_os.network import availability
-    from agentq_nb.commands.checking.of_agents import checks
+    from agentq_nb.agent_os.sandbox import isolation
 
     monkeypatch.setattr(isolation, "_tried", {"bubblewrap": "not in this test", "landlock": ""})
     monkeypatch.setattr(availability, "_tried", tried)

@@ -23,7 +23,7 @@ class Runner(Actor):
     async def double(self, number):
         return 2 * number
 %agentq start
-from agentq_nb.registry import current_registry
+from agentq_nb._host.registry import current_registry
 registry = current_registry()
 client = create_client()
 h = client.runner.get_or_create("main")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from agentq_nb.commands.checking.of_kernel import transport_of
+from agentq_nb._commands.doctor.kernel import transport_of
 from tests.kernel.driving import Kernel
 
 
@@ -28,7 +28,7 @@ def test_it_tells_the_transport_and_how_to_change_it(transport: str, key: bytes 
 
 def test_a_real_kernel_is_asked(tmp_path: Path) -> None:
     with Kernel(tmp_path) as kernel:
-        kernel.run("from agentq_nb.commands.checking import of_kernel").check()
+        kernel.run("from agentq_nb._commands.doctor import of_kernel").check()
         what, found = kernel.value("[[check.what, check.found] for check in of_kernel.checks()][0]")
         transport = kernel.value("__import__('ipykernel.kernelapp').kernelapp.IPKernelApp.instance().transport")
     assert what == "kernel transport"

@@ -39,7 +39,7 @@ NAMED = (
     # --- one actor ----------------------------------------------------------------------------------------------------
     Named(
         "a handler's time limit runs into the next message",
-        "agentq_nb/holding.py",
+        "agentq_nb/_runtime/in_flight.py",
         "            receiver.timer.cancel()\n",
         "            pass\n",
         (
@@ -49,7 +49,7 @@ NAMED = (
     ),
     Named(
         "fail() keeps the working copy of the state",
-        "agentq_nb/holding.py",
+        "agentq_nb/_runtime/in_flight.py",
         '        receiver.copy = None\n        await self._settle(receiver, message, Commit([Settlement(delivery, "failed"',
         '        await self._settle(receiver, message, Commit([Settlement(delivery, "failed"',
         (
@@ -59,7 +59,7 @@ NAMED = (
     ),
     Named(
         "retry() keeps the working copy of the state",
-        "agentq_nb/holding.py",
+        "agentq_nb/_runtime/in_flight.py",
         "        receiver.copy = None\n        asked = ",
         "        asked = ",
         (
@@ -69,7 +69,7 @@ NAMED = (
     ),
     Named(
         "the backoff has no cap",
-        "agentq_nb/backoff.py",
+        "agentq_nb/_policies/backoff.py",
         "min(first * 2.0 ** min(failures - 1, 64), longest)",
         "first * 2.0 ** min(failures - 1, 64)",
         ("tests/unit/test_backoff.py::test_it_doubles_from_the_first_try_on_up_to_the_longest",),
@@ -77,7 +77,7 @@ NAMED = (
     ),
     Named(
         "an interrupted scheduled call is settled as completed",
-        "agentq_nb/supervision.py",
+        "agentq_nb/_runtime/supervisor.py",
         'Commit([Settlement(delivery, "released", front=True)])',
         'Commit([Settlement(delivery, "completed")])',
         (
@@ -87,7 +87,7 @@ NAMED = (
     ),
     Named(
         "a conflict of state goes unnoticed",
-        "agentq_nb/state.py",
+        "agentq_nb/_runtime/state.py",
         "        if touched:\n            raise StateConflict",
         "        if False:\n            raise StateConflict",
         ("tests/unit/behaviour/test_state.py::test_an_action_that_changes_the_same_field_makes_the_attempt_fail",),
@@ -95,7 +95,7 @@ NAMED = (
     ),
     Named(
         "an action tells its result before what it changed is durable",
-        "agentq_nb/acting.py",
+        "agentq_nb/_runtime/actions.py",
         "        await activation.write(commit)\n",
         "        activation.begin(activation.write(commit))\n",
         (
@@ -105,14 +105,14 @@ NAMED = (
     ),
     Named(
         "the last attempt is tried once more",
-        "agentq_nb/settling.py",
+        "agentq_nb/_runtime/settlement.py",
         "if failures >= retry.attempts:",
         "if failures > retry.attempts:",
         ("tests/unit/behaviour/test_failing.py::test_the_default_backoff_doubles_and_three_attempts_are_the_default",),
     ),
     Named(
         "a stopped handler's message counts as a failed attempt",
-        "agentq_nb/settling.py",
+        "agentq_nb/_runtime/settlement.py",
         '    if receiver.interrupted == "timed_out":',
         '    if receiver.interrupted != "cancelled":',
         (
@@ -121,7 +121,7 @@ NAMED = (
     ),
     Named(
         "two receivers of one queue hold messages at once",
-        "agentq_nb/holding.py",
+        "agentq_nb/_runtime/in_flight.py",
         "if holder is not receiver and not holder.names.isdisjoint(receiver.names):",
         "if holder is receiver:",
         ("tests/unit/behaviour/test_receiving.py",),
@@ -129,7 +129,7 @@ NAMED = (
     # --- mailboxes ----------------------------------------------------------------------------------------------------
     Named(
         "a redelivered dead letter keeps its failures",
-        "agentq_nb/mailboxes/fold.py",
+        "agentq_nb/_brokers/local/event_rows.py",
         "entry.failures = entry.crashes = entry.ended = entry.suspicion = 0",
         "entry.crashes = entry.ended = entry.suspicion = 0",
         (
@@ -139,14 +139,14 @@ NAMED = (
     ),
     Named(
         "a redelivered dead letter keeps its crashes",
-        "agentq_nb/mailboxes/fold.py",
+        "agentq_nb/_brokers/local/event_rows.py",
         "entry.failures = entry.crashes = entry.ended = entry.suspicion = 0",
         "entry.failures = entry.ended = entry.suspicion = 0",
         ("tests/unit/mailboxes/test_held_writes.py::test_a_dead_letter_comes_back_without_its_crashes",),
     ),
     Named(
         "a start is not durable after a crash",
-        "agentq_nb/mailboxes/lease.py",
+        "agentq_nb/_brokers/local/lease.py",
         "careful = self._ledger.careful and any(entry.old for entry in entries)",
         "careful = False",
         (
@@ -156,7 +156,7 @@ NAMED = (
     ),
     Named(
         "a start is not durable while a message may kill the kernel",
-        "agentq_nb/mailboxes/lease.py",
+        "agentq_nb/_brokers/local/lease.py",
         "if careful or self._ledger.stock.suspects.doubt:",
         "if careful:",
         (
@@ -166,7 +166,7 @@ NAMED = (
     ),
     Named(
         "a result is told before it is durable",
-        "agentq_nb/mailboxes/lease.py",
+        "agentq_nb/_brokers/local/lease.py",
         "            self._ledger.append(applied.rows, applied.tell, self._ledger)\n",
         "            self._ledger.append(applied.rows)\n            applied.tell(self._ledger)\n",
         ("tests/unit/mailboxes/test_held_writes.py::test_a_result_is_told_only_when_it_is_on_disk[settled_soon]",),
@@ -174,7 +174,7 @@ NAMED = (
     ),
     Named(
         "the result of an awaited complete() is told before it is durable",
-        "agentq_nb/mailboxes/lease.py",
+        "agentq_nb/_brokers/local/lease.py",
         "                await self._ledger.write(applied.rows, applied.tell, self._ledger)\n",
         "                applied.tell(self._ledger)\n                await self._ledger.write(applied.rows)\n",
         ("tests/unit/mailboxes/test_held_writes.py::test_a_result_is_told_only_when_it_is_on_disk[settled]",),
@@ -182,7 +182,7 @@ NAMED = (
     ),
     Named(
         "a cancellation is told before it is durable",
-        "agentq_nb/mailboxes/ledger.py",
+        "agentq_nb/_brokers/local/commit.py",
         "        return self.write(written, self.results.publish, finished)\n",
         "        self.results.publish(finished)\n        return self.write(written)\n",
         ("tests/unit/mailboxes/test_held_writes.py::test_a_result_is_told_only_when_it_is_on_disk[cancelled]",),
@@ -190,7 +190,7 @@ NAMED = (
     ),
     Named(
         "an old attempt settles the message of a new one",
-        "agentq_nb/mailboxes/committing.py",
+        "agentq_nb/_brokers/local/lease_commit.py",
         " or entry.starts != delivery.token:",
         ":",
         (
@@ -199,15 +199,15 @@ NAMED = (
     ),
     Named(
         "a queue goes on before the end of its pause is durable",
-        "agentq_nb/mailboxes/changing.py",
-        "    await ledger.write([rows.resumed(actor, queue)], lambda: ledger.stock.end_pause(pause))\n",
-        "    ledger.stock.end_pause(pause)\n    await ledger.write([rows.resumed(actor, queue)])\n",
+        "agentq_nb/_brokers/local/control.py",
+        "    await ledger.write([event_rows.resumed(actor, queue)], lambda: ledger.stock.end_pause(pause))\n",
+        "    ledger.stock.end_pause(pause)\n    await ledger.write([event_rows.resumed(actor, queue)])\n",
         ("tests/unit/mailboxes/test_held_writes.py::test_a_queue_goes_on_only_when_the_end_of_its_pause_is_on_disk",),
         fixed=True,
     ),
     Named(
         "a lost lease still writes",
-        "agentq_nb/mailboxes/lease.py",
+        "agentq_nb/_brokers/local/lease.py",
         '        """The keeper takes it away."""\n        self._over = True\n',
         '        """The keeper takes it away."""\n',
         (
@@ -217,7 +217,7 @@ NAMED = (
     # --- the store ----------------------------------------------------------------------------------------------------
     Named(
         "a gap in the sequence is no damage",
-        "agentq_nb/store/examine.py",
+        "agentq_nb/_store/inspect_store.py",
         "self.problem is None and self.accounted == self.last and self.last >= (mark or 0)",
         "self.problem is None and self.last >= (mark or 0)",
         (
@@ -227,21 +227,21 @@ NAMED = (
     ),
     Named(
         "fewer rows than the guard's mark are no damage",
-        "agentq_nb/store/examine.py",
+        "agentq_nb/_store/inspect_store.py",
         "self.problem is None and self.accounted == self.last and self.last >= (mark or 0)",
         "self.problem is None and self.accounted == self.last",
         ("tests/unit/store/test_gaps.py",),
     ),
     Named(
         "rows that are missing between frames of the journal are not counted",
-        "agentq_nb/store/journal_scan.py",
+        "agentq_nb/_store/journal_scan.py",
         "                missing += max(0, frame.first - last - 1)\n",
         "",
         ("tests/unit/store/test_gaps.py",),
     ),
     Named(
         "the copy of a checkpoint is named before it is synced",
-        "agentq_nb/store/checkpoint.py",
+        "agentq_nb/_store/checkpoint.py",
         "            os.fsync(descriptor)\n        os.replace(unfinished",
         "        os.replace(unfinished",
         (
@@ -251,28 +251,28 @@ NAMED = (
     ),
     Named(
         "the name of a checkpoint's copy is not synced",
-        "agentq_nb/store/checkpoint.py",
+        "agentq_nb/_store/checkpoint.py",
         "        os.replace(unfinished, checkpoint_of(path))\n        sync_file(path.parent)\n",
         "        os.replace(unfinished, checkpoint_of(path))\n",
         ("tests/unit/store/test_disk_order.py",),
     ),
     Named(
         "a new database is named before it is synced",
-        "agentq_nb/store/schema.py",
+        "agentq_nb/_store/schema.py",
         "    sync_file(finished)\n    os.replace(finished, path)\n",
         "    os.replace(finished, path)\n",
         ("tests/unit/store/test_disk_order.py",),
     ),
     Named(
         "the name of a new database is not synced",
-        "agentq_nb/store/schema.py",
+        "agentq_nb/_store/schema.py",
         "    os.replace(finished, path)\n    sync_file(path.parent)\n",
         "    os.replace(finished, path)\n",
         ("tests/unit/store/test_disk_order.py",),
     ),
     Named(
         "a new journal is named before it is synced",
-        "agentq_nb/store/journal.py",
+        "agentq_nb/_store/journal.py",
         "            self.begin(0, first)\n            os.fsync(self._descriptor)\n",
         "            self.begin(0, first)\n",
         ("tests/unit/store/test_disk_order.py::test_a_new_log_and_its_journal_are_durable_before_anything_is_written",),
@@ -280,14 +280,14 @@ NAMED = (
     ),
     Named(
         "the name of a new journal is not synced",
-        "agentq_nb/store/journal.py",
+        "agentq_nb/_store/journal.py",
         "        self.path = path\n        sync_file(path.parent)\n",
         "        self.path = path\n",
         ("tests/unit/store/test_disk_order.py",),
     ),
     Named(
         "a frame of the journal is not durable when its write returns",
-        "agentq_nb/store/journal.py",
+        "agentq_nb/_store/journal.py",
         "_write_all(self._descriptor, parts, offset, _RWF_DSYNC)",
         "_write_all(self._descriptor, parts, offset)",
         ("tests/unit/store/test_disk_order.py::test_what_is_acknowledged_was_written_durably[True]",),
@@ -295,7 +295,7 @@ NAMED = (
     ),
     Named(
         "a frame is not flushed where the file system knows no durable writes",
-        "agentq_nb/store/journal.py",
+        "agentq_nb/_store/journal.py",
         "        _write_all(self._descriptor, parts, offset)\n        _flush(self._descriptor)\n",
         "        _write_all(self._descriptor, parts, offset)\n",
         ("tests/unit/store/test_disk_order.py",),
@@ -303,7 +303,7 @@ NAMED = (
     # --- agents -------------------------------------------------------------------------------------------------------
     Named(
         "a link in the place of the workspace is followed",
-        "agentq_nb/agent_os/workspace.py",
+        "agentq_nb/agent_os/sandbox/workspace.py",
         "os.open(self.root, DIRECTORY | os.O_NOFOLLOW)",
         "os.open(self.root, DIRECTORY)",
         ("tests/unit/agent_os/test_workspace.py::test_a_link_in_the_place_of_the_workspace_itself_is_not_followed",),
@@ -311,7 +311,7 @@ NAMED = (
     ),
     Named(
         "allow once is sent as allow always",
-        "agentq_nb/agent_os/agents/acp_conversation.py",
+        "agentq_nb/agent_os/agents/acp/conversation.py",
         'by_kind.get(f"{word}_once") or by_kind.get(f"{word}_always")',
         'by_kind.get(f"{word}_always") or by_kind.get(f"{word}_once")',
         (
@@ -321,14 +321,14 @@ NAMED = (
     ),
     Named(
         "a permission that nobody answered is given",
-        "agentq_nb/agent_os/permission_requests.py",
-        'Decision("deny", "timeout"',
-        'Decision("allow", "timeout"',
+        "agentq_nb/agent_os/sessions/permissions.py",
+        'Decision("deny", "timeout", f"nobody',
+        'Decision("allow", "timeout", f"nobody',
         ("tests/agents/test_permissions.py::test_nobody_answers_in_time_is_a_no_and_the_transcript_says_so",),
     ),
     Named(
         "the first answer to a permission does not count",
-        "agentq_nb/agent_os/permission_requests.py",
+        "agentq_nb/agent_os/sessions/permissions.py",
         "            return False\n        self.decision = decision\n",
         "            pass\n        self.decision = decision\n",
         ("tests/agents/test_permissions.py::test_answering_twice_at_once_gives_the_second_an_error",),

@@ -37,7 +37,7 @@ _Timers: TypeAlias = list[tuple[float, int, FakeTimer]]
 
 
 class FakeClock:
-    """See :class:`agentq_nb.clock.Clock`. Calls are made inside :meth:`advance`, in the order of their time; one whose
+    """See :class:`agentq_nb._core.clock.Clock`. Calls are made inside :meth:`advance`, in the order of their time; one whose
     time has come already is made at the next turn of the loop."""
 
     def __init__(self, now: float = START) -> None:

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
-from agentq_nb.errors import LeaseLost, Unavailable
-from agentq_nb.mailboxes.protocol import (
+from agentq_nb._brokers.base import (
     Accepted,
     Change,
     Commit,
@@ -18,7 +17,8 @@ from agentq_nb.mailboxes.protocol import (
     StoredResult,
     Take,
 )
-from agentq_nb.naming import ActorId, MessageId
+from agentq_nb._core.ids import ActorId, MessageId
+from agentq_nb.errors import LeaseLost, Unavailable
 from tests.unit.fake_server import Epoch, Server
 from tests.unit.faults import Network
 
@@ -32,7 +32,7 @@ POLL = 5.0
 
 
 class FakeMailboxes:
-    """See :class:`agentq_nb.mailboxes.protocol.Mailboxes`."""
+    """See :class:`agentq_nb._brokers.base.Mailboxes`."""
 
     def __init__(self, server: Server, network: Network | None = None) -> None:
         self.server = server
@@ -118,7 +118,7 @@ class FakeMailboxes:
 
 
 class FakeLease:
-    """See :class:`agentq_nb.mailboxes.protocol.Lease`. Its calls reach the server in the order they were made."""
+    """See :class:`agentq_nb._brokers.base.Lease`. Its calls reach the server in the order they were made."""
 
     epoch: Epoch
 

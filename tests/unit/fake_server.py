@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agentq_nb.errors import IdempotencyConflict, LeaseLost, MessageUnknown, QueueFull
-from agentq_nb.mailboxes.protocol import (
+from agentq_nb._actor.message import headline
+from agentq_nb._brokers.base import (
     Accepted,
     Cancel,
     Change,
@@ -31,8 +31,8 @@ from agentq_nb.mailboxes.protocol import (
     Settlement,
     StoredResult,
 )
-from agentq_nb.messages import headline
-from agentq_nb.naming import ActorId, MessageId, actor_name
+from agentq_nb._core.ids import ActorId, MessageId, actor_name
+from agentq_nb.errors import IdempotencyConflict, LeaseLost, MessageUnknown, QueueFull
 from tests.unit.fake_clock import FakeClock
 
 

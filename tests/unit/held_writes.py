@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import ClassVar
 
-from agentq_nb.store import EventLog
+from agentq_nb._store import EventLog
 
 _PATIENCE = 120
 

@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-from agentq_nb import adoption
-from agentq_nb.adoption import adopt, check_before_begun, left_behind
+from agentq_nb._store import EventLog, renamed_notebook
+from agentq_nb._store.renamed_notebook import adopt, check_before_begun, left_behind
 from agentq_nb.errors import StoreDamaged, StoreError, StoreInUse, StoreLeftBehind
-from agentq_nb.store import EventLog
 from tests.unit.store.helpers import append, event, queued, with_log
 
 
@@ -142,7 +141,7 @@ def killed(folder: Path) -> Path:
     code = (
         "import asyncio, os, signal\n"
         "from pathlib import Path\n"
-        "from agentq_nb.store import EventLog\n"
+        "from agentq_nb._store import EventLog\n"
         "from tests.unit.store.helpers import append, queued\n"
         "async def main():\n"
         f"    log = EventLog.open(Path({str(path)!r}))\n"
@@ -269,7 +268,7 @@ def _adopt_and_die(source: Path, target: Path, at: int) -> None:
 
         return rename_or_die
 
-    adoption.os.rename = counted(os.rename)  # type: ignore[assignment]  # at the machine's edge
+    renamed_notebook.os.rename = counted(os.rename)  # type: ignore[assignment]  # at the machine's edge
     adopt(source, target)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agentq_nb.clock import SystemClock
+from agentq_nb._core.clock import SystemClock
 
 pytestmark = pytest.mark.anyio
 

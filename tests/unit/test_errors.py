@@ -16,10 +16,10 @@ import pytest
 from pydantic import BaseModel
 
 from agentq_nb import AgentqError, Result, UserError
-from agentq_nb.actions import Action, Marked
+from agentq_nb._actor.action import Action, Marked
+from agentq_nb._core.codec import Schema
+from agentq_nb._core.ids import actor_id
 from agentq_nb.errors import StateConflict, StoreDamaged, ValidationFailed
-from agentq_nb.naming import actor_id
-from agentq_nb.schema import Schema
 from tests.errors import Recorded, page, unseen
 from tests.recording_errors.sitecustomize import RECORD
 
@@ -108,7 +108,7 @@ def test_every_error_that_is_made_is_recorded_with_its_place_and_its_test(tmp_pa
     environment = {**os.environ, RECORD: str(recorded), "PYTHONPATH": os.pathsep.join(paths)}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=60)
     rows: list[Recorded] = [json.loads(line) for line in recorded.read_text().splitlines()]
-    assert [(row["code"], row["place"]) for row in rows] == [("host.none", "agentq_nb.registry:create_client")]
+    assert [(row["code"], row["place"]) for row in rows] == [("host.none", "agentq_nb._host.registry:create_client")]
     assert "test_every_error_that_is_made" in rows[0]["test"]
     assert "No host runs in this kernel" in page(rows)
     assert "host.none" not in unseen(rows)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agentq_nb.failures import Failures, new_failures
-from agentq_nb.naming import ActorId, MessageId
+from agentq_nb._actor.failure_record import Failures, new_failures
+from agentq_nb._core.ids import ActorId, MessageId
 
 ACTOR = ActorId("runner/main")
 

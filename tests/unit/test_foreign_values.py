@@ -17,8 +17,8 @@ import polars as pl
 import pytest
 from pydantic import BaseModel, ConfigDict
 
+from agentq_nb._core.codec import Schema
 from agentq_nb.errors import ValidationFailed
-from agentq_nb.schema import Schema
 
 ANY = Schema[Any](Any)
 
@@ -138,7 +138,7 @@ def test_neither_numpy_nor_pandas_is_imported() -> None:
 import sys
 from decimal import Decimal
 from typing import Any
-from agentq_nb.schema import Schema
+from agentq_nb._core.codec import Schema
 Schema(Any).dump([Decimal(1), {1: object}.keys() and 1], "It")
 print(sorted({"numpy", "pandas"} & set(sys.modules)))
 """

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from agentq_nb import Actor, Queue, action, setup
+from agentq_nb._actor.message import SCHEDULE_QUEUE
+from agentq_nb._brokers.base import Cancel, Commit, Offer, Pause, Settlement, Take
+from agentq_nb._core.ids import mint_id
+from agentq_nb._host.keep_alive import HORIZON, KeepAlive, KeepAliveSettings, end_of_host_before
 from agentq_nb.errors import ValidationFailed
-from agentq_nb.keep_alive import HORIZON, KeepAlive, KeepAliveSettings, end_of_host_before
-from agentq_nb.mailboxes.protocol import Cancel, Commit, Offer, Pause, Settlement, Take
-from agentq_nb.messages import SCHEDULE_QUEUE
-from agentq_nb.naming import mint_id
 from tests.unit.mailboxes.settings import LocalSetting
 
 pytestmark = pytest.mark.anyio

@@ -15,9 +15,9 @@ import anyio.to_thread
 import pytest
 from IPython.core.compilerop import CachingCompiler
 
+from agentq_nb._actor.message import clean, describe, describe_text, headline
+from agentq_nb._core.ids import actor_id
 from agentq_nb.errors import UserError, ValidationFailed
-from agentq_nb.messages import clean, describe, describe_text, headline
-from agentq_nb.naming import actor_id
 
 
 def test_a_traceback_shows_the_lines_of_the_user_and_not_those_of_the_package() -> None:
@@ -31,7 +31,7 @@ def test_a_traceback_shows_the_lines_of_the_user_and_not_those_of_the_package() 
 
 def test_a_line_of_a_cell_is_named_as_ipython_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = CachingCompiler()
-    monkeypatch.setattr("agentq_nb.programs._shell", lambda: SimpleNamespace(compile=compiler))
+    monkeypatch.setattr("agentq_nb._core.programs._shell", lambda: SimpleNamespace(compile=compiler))
     source = "def parse(text):\n    return json.loads(text)\n"
     name = compiler.cache(source, number=3)
     namespace: dict[str, Any] = {"json": json}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import agentq_nb
-from agentq_nb.commands.table import COMMANDS
+from agentq_nb._commands.catalog import COMMANDS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
@@ -68,7 +68,7 @@ def test_every_file_the_readme_links_to_exists() -> None:
 
 
 def test_every_view_the_readme_names_is_in_the_store() -> None:
-    views = set(re.findall(r"^create view (\w+)", (CHECKOUT / "agentq_nb/store/views.sql").read_text(), re.MULTILINE))
+    views = set(re.findall(r"^create view (\w+)", (CHECKOUT / "agentq_nb/_store/views.sql").read_text(), re.MULTILINE))
     listed = re.search(r"Tables and views: (.*?)\.\s", README, re.DOTALL)
     assert listed
     assert set(re.findall(r"`(\w+)`", listed[1])) == views | {"events"}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from agentq_nb.mailboxes.protocol import LiveStatus, QueueStatus, StoredResult
-from agentq_nb.naming import ActorId, MessageId
-from agentq_nb.reasons import Circumstances, why_unsettled
-from agentq_nb.standing import ActorStatus
+from agentq_nb._brokers.base import LiveStatus, QueueStatus, StoredResult
+from agentq_nb._client.status import ActorStatus
+from agentq_nb._core.ids import ActorId, MessageId
+from agentq_nb._host.host_status import Circumstances, why_unsettled
 
 ACTOR = ActorId("runner/main")
 ERROR = {"type": "KeyError", "message": "'prompt'", "traceback": "…"}

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentq_nb.redaction import SHORTEST_SECRET, Redactor, StreamRedactor
-from agentq_nb.secret_search import SecretSearch
+from agentq_nb._core.redaction import SHORTEST_SECRET, Redactor, StreamRedactor
+from agentq_nb._core.secret_search import SecretSearch
 
 
 def made(**environment: str) -> Redactor:
@@ -186,7 +186,7 @@ def named_by_itself(keys: list[str], price: int) -> tuple[Redactor, list[str]]:
     redactor = Redactor()
     redactor.add({f"NAME{number}": key for number, key in enumerate(keys)})
     forms = sorted(redactor.search.names)
-    with patch("agentq_nb.secret_search._WORDS_FOR_A_FIND", price):
+    with patch("agentq_nb._core.secret_search._WORDS_FOR_A_FIND", price):
         redactor.search = SecretSearch({form: f"{form}>" for form in forms})
     return redactor, forms
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import pytest
 from pydantic import BaseModel
 
+from agentq_nb._core.codec import Schema
 from agentq_nb.errors import ValidationFailed
-from agentq_nb.schema import Schema
 
 
 class Cell(NamedTuple):

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import agentq_nb.reviewing
-from agentq_nb.reviewing import LARGEST, FileReview, Finding, Function, review_source, source_files
+import agentq_nb._demo
+from agentq_nb._demo import LARGEST, FileReview, Finding, Function, review_source, source_files
 
 
 def python(source: str) -> FileReview:
@@ -231,7 +231,7 @@ def test_source_files_are_the_readable_text_files_outside_hidden_and_built_folde
 
 
 def test_the_package_reviews_its_own_source_and_finds_its_functions() -> None:
-    folder = Path(agentq_nb.reviewing.__file__).parent
+    folder = Path(agentq_nb._demo.__file__).parent
     reviews = {path.name: review_source(path.name, path.read_bytes()) for path in source_files(folder)}
     assert reviews["python_checks.py"].kind == "python"
     assert "check" in [function.name for function in reviews["python_checks.py"].functions]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from agentq_nb._core.safe_text import exact, is_safe, safe
 from agentq_nb.agent_os import agent_os, agents
 from agentq_nb.agent_os.agents import AgentSession
 from agentq_nb.errors import PromptFailed
-from agentq_nb.showable import exact, is_safe, safe
 from tests.unit.agent_os.machine import Machine
 
 TAGS = "".join(chr(0xE0000 + ord(letter)) for letter in "rm -rf ~")

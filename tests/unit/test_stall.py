@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from IPython.core.compilerop import CachingCompiler
 
-from agentq_nb.stall import Stall, StallWatch, Suspensions, advice
+from agentq_nb._core.loop_monitor import Stall, StallWatch, Suspensions, advice
 
 PROGRAM = """
 import asyncio
-from agentq_nb.stall import StallWatch
+from agentq_nb._core.loop_monitor import StallWatch
 
 async def main():
     watch = StallWatch()
@@ -74,7 +74,7 @@ def test_late_because_another_thread_computed_under_the_lock_is_not() -> None:
 @pytest.mark.anyio
 async def test_the_line_of_a_cell_is_named_as_ipython_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = CachingCompiler()
-    monkeypatch.setattr("agentq_nb.programs._shell", lambda: SimpleNamespace(compile=compiler))
+    monkeypatch.setattr("agentq_nb._core.programs._shell", lambda: SimpleNamespace(compile=compiler))
     name = compiler.cache("first = 1\nplace = where()\n", number=3)
     namespace: dict[str, Any] = {"where": StallWatch()._where}
     exec(compile("first = 1\nplace = where()\n", name, "exec"), namespace)

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import pytest
 
-from agentq_nb.tables import Table
+from agentq_nb._core.result_table import Table
 
 TABLE = Table(
     ["n", "n", "half", "yes", "at", "body", "name", "money", "vast"],

@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from agentq_nb.threads import Pool, in_thread, to_its_end
+from agentq_nb._core.threads import Pool, in_thread, to_its_end
 from tests.unit.behaviour.world import until
 
 pytestmark = pytest.mark.anyio
@@ -38,7 +38,7 @@ async def test_a_thread_without_work_is_used_again() -> None:
 
 
 async def test_threads_end_when_there_is_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentq_nb.threads._IDLE", 0.0)
+    monkeypatch.setattr("agentq_nb._core.threads._IDLE", 0.0)
     pool = Pool("test", 1)
     for number in range(50):  # one is given work in the moment in which it ends, now and then
         assert await asyncio.wrap_future(pool.submit(int, number)) == number
@@ -91,7 +91,7 @@ async def test_to_its_end_waits_for_the_thread_when_it_is_cancelled(how: str) ->
 
 FORKED = """
 import asyncio, os
-from agentq_nb.threads import Pool
+from agentq_nb._core.threads import Pool
 
 async def main():
     pool = Pool("test", 1)

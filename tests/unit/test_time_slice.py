@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from agentq_nb.time_slice import TimeSlices
+from agentq_nb._core.time_slice import TimeSlices
 
 pytestmark = pytest.mark.anyio
 

@@ -1,10 +1,10 @@
 """The agents a VM can be given: ``agent_os(agents=[agents.pi, agents.function(f, name="reviewer")])``."""
 
-from agentq_nb.agent_os.agents.acp_agent import AcpAgent, acp
-from agentq_nb.agent_os.agents.agent import Agent, AgentEvent, AgentSession
-from agentq_nb.agent_os.agents.function_agent import FunctionAgent, function
+from agentq_nb.agent_os.agent import Agent, AgentEvent, AgentSession
+from agentq_nb.agent_os.agents.acp.agent import AcpAgent, acp
+from agentq_nb.agent_os.agents.function import FunctionAgent, function
 from agentq_nb.agent_os.agents.presets import claude, codex, gemini, opencode, pi
-from agentq_nb.agent_os.agents.shell_agent import ShellAgent, shell
+from agentq_nb.agent_os.agents.shell import ShellAgent, shell
 
 __all__ = [
     "AcpAgent",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from agentq_nb.agent_os.agents.acp_agent import AcpAgent
-from agentq_nb.agent_os.agents.pi_sessions import error_of_last_turn, greeting
-from agentq_nb.agent_os.agents.pi_tools import offer_tools
+from agentq_nb.agent_os.agents.acp.agent import AcpAgent
+from agentq_nb.agent_os.agents.pi import error_of_last_turn, greeting, offer_tools
 
 _GEMINI_SETTINGS = str(Path(__file__).with_name("gemini_settings.json"))
 """Which users' own settings stand above."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from agentq_nb._core.threads import to_its_end
 from agentq_nb.agent_os.network.namespace import Namespace
 from agentq_nb.agent_os.values import IsolationKind, NetworkMode
 from agentq_nb.errors import IsolationUnavailable
-from agentq_nb.threads import to_its_end
 
 Means: TypeAlias = Literal["namespace", "ports"]
 

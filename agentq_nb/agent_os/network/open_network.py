@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from socket import socket
 
-from agentq_nb.agent_os.network import loop as network_loop
+from agentq_nb.agent_os.network import network_loop
 from agentq_nb.agent_os.network.connection import Connection
 from agentq_nb.agent_os.network.policy import Named, Policy
 from agentq_nb.agent_os.network.proxy import Credentials

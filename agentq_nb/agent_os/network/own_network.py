@@ -5,15 +5,15 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 
+from agentq_nb._core.threads import in_thread
 from agentq_nb.agent_os.network.connection import Connection
-from agentq_nb.agent_os.network.dialing import Unreachable, connect
+from agentq_nb.agent_os.network.dialer import Unreachable, connect
 from agentq_nb.agent_os.network.namespace import Namespace
 from agentq_nb.agent_os.network.open_network import OpenNetwork
 from agentq_nb.agent_os.network.policy import Named
 from agentq_nb.agent_os.network.relay import Stream, from_socket, pump
 from agentq_nb.agent_os.values import NetworkMode
 from agentq_nb.errors import AgentError
-from agentq_nb.threads import in_thread
 
 _PROXY_ADDRESS = "127.0.0.2"
 """Where proxies listen: at no address at which a named port may have to appear."""

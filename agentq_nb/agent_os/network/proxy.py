@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from agentq_nb.agent_os.network.dialing import Line, Refused, Unreachable, dial
+from agentq_nb.agent_os.network.dialer import Line, Refused, Unreachable, dial
 from agentq_nb.agent_os.network.policy import Policy, Refusal, checked_target, target
 from agentq_nb.agent_os.network.relay import Stream, pump
 

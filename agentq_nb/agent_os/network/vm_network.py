@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 import anyio
 
-from agentq_nb.agent_os.network import loop as network_loop
+from agentq_nb._core.threads import in_thread, to_its_end
+from agentq_nb.agent_os.network import network_loop
 from agentq_nb.agent_os.network.connection import Connection
 from agentq_nb.agent_os.network.namespace import Namespace
 from agentq_nb.agent_os.network.open_network import OpenNetwork
@@ -20,7 +21,6 @@ from agentq_nb.agent_os.network.shared_network import SharedNetwork
 from agentq_nb.agent_os.network.variables import certificates, for_proxy, named_by, named_in, named_in_files
 from agentq_nb.agent_os.values import NetworkMode
 from agentq_nb.errors import AgentError
-from agentq_nb.threads import in_thread, to_its_end
 
 _ENDING = 1.0  # seconds
 

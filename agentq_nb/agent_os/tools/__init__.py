@@ -1,6 +1,6 @@
 """Host tools: functions of the notebook that agents call, offered as an MCP server on loopback."""
 
-from agentq_nb.agent_os.tools.calling import Calls
-from agentq_nb.agent_os.tools.serving import NAME, TOKEN_MARK, ToolAccess, ToolServer
+from agentq_nb.agent_os.tools.calls import Calls
+from agentq_nb.agent_os.tools.server import NAME, TOKEN_MARK, ToolAccess, ToolServer
 
 __all__ = ["NAME", "TOKEN_MARK", "Calls", "ToolAccess", "ToolServer"]

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from agentq_nb import Actor, setup
-from agentq_nb.activation import Activation
+from agentq_nb._core.ids import actor_id
+from agentq_nb._runtime.activation import Activation
 from agentq_nb.agent_os import VM, SessionEvent
-from agentq_nb.agent_os.remembered import forget
-from agentq_nb.naming import actor_id
+from agentq_nb.agent_os.sessions.sessions import forget
 
 
 class Machine:

@@ -9,8 +9,8 @@ from typing import NoReturn
 
 import pytest
 
-from agentq_nb.agent_os import isolation
 from agentq_nb.agent_os.network import availability
+from agentq_nb.agent_os.sandbox import isolation
 from agentq_nb.agent_os.values import IsolationKind
 from tests.unit.agent_os import probe
 

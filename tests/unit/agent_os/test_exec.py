@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from agentq_nb.agent_os import agent_os, isolation
+from agentq_nb.agent_os import agent_os
+from agentq_nb.agent_os.sandbox import isolation
 from agentq_nb.agent_os.values import IsolationKind
 from agentq_nb.errors import IsolationUnavailable, ValidationFailed, WorkspaceError
 from tests.unit.agent_os.machine import Machine

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from agentq_nb._display import sheet_of
+from agentq_nb._display.document import as_text
 from agentq_nb.agent_os import OutputSoFar, PermissionRequest, ProcessInfo, ProcessOutput
-from agentq_nb.commands.sheets import as_text
-from agentq_nb.commands.showing import sheet_of
 
 TIME = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 

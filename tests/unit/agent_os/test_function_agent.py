@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from agentq_nb._core.redaction import Redactor
 from agentq_nb.agent_os import PromptResult, SessionEvent, agent_os, agents
 from agentq_nb.agent_os.agents import AgentEvent, AgentSession
 from agentq_nb.errors import PromptFailed
-from agentq_nb.redaction import Redactor
 from tests.unit.agent_os.machine import Machine
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from agentq_nb import Actor, Queue, agent_os, agents, create_client, setup
+from agentq_nb._host.registry import Registry
 from agentq_nb.agent_os import SessionInfo
 from agentq_nb.agent_os.agents import AgentSession
 from agentq_nb.errors import AgentqError
-from agentq_nb.registry import Registry
 from tests.agents.running import all_gone, marked, new_mark
 
 STUB = agents.acp(

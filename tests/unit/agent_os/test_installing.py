@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from agentq_nb import agents
-from agentq_nb.agent_os.agents import installing
+from agentq_nb.agent_os.agents import install
 from agentq_nb.agent_os.agents.presets import PRESETS
 from agentq_nb.cli import main
 from agentq_nb.errors import AgentError
@@ -66,11 +66,11 @@ def npm_calls(machine: Path) -> list[str]:
 
 def test_the_cache_is_that_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert installing.cache() == tmp_path / "agentq" / "agents"
+    assert install.cache() == tmp_path / "agentq" / "agents"
     for unusable in ("", "relative"):
         monkeypatch.setenv("XDG_CACHE_HOME", unusable)
         monkeypatch.setenv("HOME", "/home/someone")
-        assert installing.cache() == Path("/home/someone/.cache/agentq/agents")
+        assert install.cache() == Path("/home/someone/.cache/agentq/agents")
 
 
 def test_looking_says_what_is_missing_and_installs_nothing(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,7 +86,7 @@ def test_looking_says_what_is_missing_and_installs_nothing(machine: Path, capsys
     told = capsys.readouterr().out
     assert "agentq agents install codex" in told
     assert npm_calls(machine) == []
-    assert not installing.cache().exists()
+    assert not install.cache().exists()
 
 
 def test_installing_gets_the_packages_and_a_node_where_the_one_here_is_old(
@@ -99,13 +99,13 @@ def test_installing_gets_the_packages_and_a_node_where_the_one_here_is_old(
     assert of_pi.startswith("npm ci --ignore-scripts ")
     check = agents.pi.check()
     assert check
-    assert (check.version, check.path) == ("1.2.3", str(installing.cache() / "pi/node_modules/.bin/pi-acp"))
-    node = installing.find_node()
+    assert (check.version, check.path) == ("1.2.3", str(install.cache() / "pi/node_modules/.bin/pi-acp"))
+    node = install.find_node()
     assert node is not None
     assert node.version == "22.19.0"
     assert main(["agents", "install", "pi"]) == 0
     assert len(npm_calls(machine)) == 3  # there is a Node now
-    assert sorted(path.name for path in installing.cache().iterdir()) == ["node", "pi"]
+    assert sorted(path.name for path in install.cache().iterdir()) == ["node", "pi"]
 
 
 def test_a_failed_installation_says_why_and_leaves_what_was_there(
@@ -116,13 +116,13 @@ def test_a_failed_installation_says_why_and_leaves_what_was_there(
     assert main(["agents", "install", "pi"]) == 1
     assert "npm error: no such package" in capsys.readouterr().err
     assert agents.pi.check()
-    assert sorted(path.name for path in installing.cache().iterdir()) == ["node", "pi"]
+    assert sorted(path.name for path in install.cache().iterdir()) == ["node", "pi"]
 
 
 def test_npm_is_given_none_of_the_notebooks_variables(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"HTTPS_PROXY": "http://proxy", "no_proxy": "mine", "npm_config_registry": "http://r"}.items():
         monkeypatch.setenv(name, value)
-    asyncio.run(installing.install("pi"))
+    asyncio.run(install.install("pi"))
     given = (machine / "bin" / "env").read_text()
     assert SECRET not in given
     for line in ("HTTPS_PROXY=http://proxy", "no_proxy=mine", "npm_config_registry=http://r", f"HOME={Path.home()}"):
@@ -133,8 +133,8 @@ def test_only_named_packages_run_their_scripts_and_these_see_not_even_npms_setti
     machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("npm_config_//registry/:_authToken", SECRET)
-    monkeypatch.setattr(installing, "_locked_for_this_machine", lambda name: {"scriptsOf": ["opencode-ai"]})
-    asyncio.run(installing.install("opencode"))
+    monkeypatch.setattr(install, "_locked_for_this_machine", lambda name: {"scriptsOf": ["opencode-ai"]})
+    asyncio.run(install.install("opencode"))
     assert npm_calls(machine)[-1].startswith("npm rebuild opencode-ai ")
     environments = (machine / "bin" / "env").read_text().split("PWD=")
     assert SECRET not in environments[-1]
@@ -144,32 +144,32 @@ def test_only_named_packages_run_their_scripts_and_these_see_not_even_npms_setti
 def test_an_agent_whose_packages_are_not_pinned_for_this_machine_is_refused(
     machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(installing.platform, "machine", lambda: "riscv64")
+    monkeypatch.setattr(install.platform, "machine", lambda: "riscv64")
     with pytest.raises(AgentError, match=r"linux \(x64\) only.* npm install --global opencode-ai@1\.18\.33"):
-        asyncio.run(installing._install("opencode"))
+        asyncio.run(install._install("opencode"))
     assert npm_calls(machine) == []
 
 
 def test_what_a_killed_installation_left_is_removed_and_one_that_runs_is_not_disturbed(machine: Path) -> None:
     (machine / "bin" / "hang").touch()
-    code = "import asyncio; from agentq_nb.agent_os.agents.installing import install; asyncio.run(install('codex'))"
+    code = "import asyncio; from agentq_nb.agent_os.agents.install import install; asyncio.run(install('codex'))"
     with subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT) as killed:
         while not (machine / "bin" / "hangs").exists():
             assert killed.poll() is None
             time.sleep(0.01)
-        (left,) = installing.cache().iterdir()
+        (left,) = install.cache().iterdir()
         (machine / "bin" / "hang").unlink()
-        asyncio.run(installing.install("pi"))
+        asyncio.run(install.install("pi"))
         assert left.exists(), "it runs"
         killed.kill()
     (npm,) = [number for number in processes() if b"sleep\x00600" in cmdline(number) and cwd(number) == left]
-    asyncio.run(installing.install("pi"))
+    asyncio.run(install.install("pi"))
     assert left.exists(), "npm goes on for a while"
     os.kill(npm, signal.SIGKILL)
     while cwd(npm) == left:
         time.sleep(0.01)
-    asyncio.run(installing.install("pi"))
-    assert sorted(path.name for path in installing.cache().iterdir()) == ["node", "pi"]
+    asyncio.run(install.install("pi"))
+    assert sorted(path.name for path in install.cache().iterdir()) == ["node", "pi"]
 
 
 def processes() -> list[int]:
@@ -190,7 +190,7 @@ def cwd(number: int) -> Path | None:
 
 @pytest.mark.parametrize("name", ["node", *PRESETS])
 def test_every_package_is_pinned_with_its_hash_and_to_no_registry(name: str) -> None:
-    folder = installing.LOCKS / name
+    folder = install.LOCKS / name
     package, lock = (json.loads((folder / file).read_text()) for file in ("package.json", "package-lock.json"))
     named = package.get("dependencies", {}) | package.get("optionalDependencies", {})
     assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in named.values())
@@ -208,21 +208,21 @@ def test_every_package_is_pinned_with_its_hash_and_to_no_registry(name: str) -> 
 
 
 def test_node_is_pinned_to_a_version_that_is_new_enough() -> None:
-    named = json.loads((installing.LOCKS / "node/package.json").read_text())["optionalDependencies"]
+    named = json.loads((install.LOCKS / "node/package.json").read_text())["optionalDependencies"]
     (version,) = set(named.values())
-    assert tuple(map(int, version.split("."))) >= installing.OLDEST_NODE
+    assert tuple(map(int, version.split("."))) >= install.OLDEST_NODE
 
 
 def test_without_npm_installing_says_how_to_get_it(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(machine))
     with pytest.raises(AgentError, match=r"npm is not on the PATH: install Node\.js"):
-        asyncio.run(installing.install("pi"))
+        asyncio.run(install.install("pi"))
 
 
 def test_a_program_in_the_home_folder_does_not_show_all_of_it(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(machine / "home"))
     program(machine / "home" / "mine", "")
-    found = installing.find(str(machine / "home" / "mine"), "mine")
+    found = install.find(str(machine / "home" / "mine"), "mine")
     assert found is not None
     assert found.readable == (str(machine / "home" / "mine"),)
 
@@ -232,12 +232,12 @@ def test_the_cache_comes_before_the_path(machine: Path) -> None:
     program(here / "mine.js", "")
     (here / "package.json").write_text(json.dumps({"version": "0.9"}))
     (machine / "bin" / "mine").symlink_to(here / "mine.js")
-    found = installing.find("mine", "mine")
+    found = install.find("mine", "mine")
     assert found is not None
     assert (found.program, found.version) == (str(machine / "bin" / "mine"), "0.9")
     assert found.readable == tuple(sorted((str(machine / "bin"), str(here.parent))))
-    cached = installing.cache() / "mine/node_modules/.bin/mine"
+    cached = install.cache() / "mine/node_modules/.bin/mine"
     program(cached, "")
-    found = installing.find("mine", "mine")
+    found = install.find("mine", "mine")
     assert found is not None
     assert found.program == str(cached)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from agentq_nb.agent_os import isolation, process
+from agentq_nb.agent_os.sandbox import isolation, process
 from agentq_nb.agent_os.values import ExecResult, IsolationKind
 from agentq_nb.errors import IsolationUnavailable
 from tests.unit.agent_os.needs import need

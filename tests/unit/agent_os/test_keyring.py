@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from agentq_nb.agent_os import isolation, process
-from agentq_nb.agent_os.confinement import _KEYCTL
-from agentq_nb.agent_os.open_process import open_process
+from agentq_nb.agent_os.sandbox import isolation, process
+from agentq_nb.agent_os.sandbox.confinement import _KEYCTL
+from agentq_nb.agent_os.sandbox.open_process import open_process
 from agentq_nb.agent_os.values import IsolationKind
 from tests.unit.agent_os.needs import missing, need
 

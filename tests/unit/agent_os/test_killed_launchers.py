@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from agentq_nb.agent_os import agent_os, leftovers, process
-from agentq_nb.agent_os.open_process import open_process
+from agentq_nb.agent_os import agent_os
+from agentq_nb.agent_os.sandbox import orphans, process
+from agentq_nb.agent_os.sandbox.open_process import open_process
 from agentq_nb.agent_os.values import IsolationKind
 from tests.unit.agent_os.machine import Machine
 from tests.unit.agent_os.needs import use_only
@@ -108,7 +109,7 @@ def test_after_the_kernel_and_its_launcher_were_killed_the_next_one_ends_what_wa
             async with Machine(agent_os(), tmp_path) as vm:
                 await vm.exec("true")
 
-        monkeypatch.setattr(leftovers, "_looked", False)
+        monkeypatch.setattr(orphans, "_looked", False)
         asyncio.run(program())
         assert marked(mark) == []
         assert len(marked(other_mark)) >= 5, "those of a kernel that lives are not touched"
@@ -119,7 +120,7 @@ def test_after_the_kernel_and_its_launcher_were_killed_the_next_one_ends_what_wa
 @pytest.mark.parametrize(
     "change",
     [
-        lambda of: of.replace(leftovers._namespace(), "pid:[1]"),
+        lambda of: of.replace(orphans._namespace(), "pid:[1]"),
         lambda of: "rubbish",
         lambda of: re.sub(r"/\d+/", "/x/", of, count=1),
         lambda of: of.rpartition("/")[0],
@@ -128,21 +129,21 @@ def test_after_the_kernel_and_its_launcher_were_killed_the_next_one_ends_what_wa
 )
 def test_what_is_not_known_to_be_left_by_a_dead_kernel_is_not_touched(change: Callable[[str], str]) -> None:
     dead = subprocess.Popen(["true"])
-    started = leftovers._started(dead.pid)
+    started = orphans._started(dead.pid)
     dead.wait()
-    of_dead = f"{leftovers._namespace()}/{dead.pid}/{started}/0"
+    of_dead = f"{orphans._namespace()}/{dead.pid}/{started}/0"
     command = ["sleep", "600"]
-    with subprocess.Popen(command, env={leftovers.VARIABLE: change(of_dead)}) as bystander:
-        with subprocess.Popen(command, env={leftovers.VARIABLE: of_dead}) as left:
+    with subprocess.Popen(command, env={orphans.VARIABLE: change(of_dead)}) as bystander:
+        with subprocess.Popen(command, env={orphans.VARIABLE: of_dead}) as left:
             until = time.monotonic() + SOON
-            while leftovers._mark_of(left.pid) != of_dead:
+            while orphans._mark_of(left.pid) != of_dead:
                 assert time.monotonic() < until
-            leftovers.end_those_of_dead_kernels()
+            orphans.end_those_of_dead_kernels()
             assert left.wait(SOON) == -signal.SIGKILL
         assert bystander.poll() is None
         bystander.kill()
 
 
 def test_nobody_can_take_the_mark_off_by_giving_a_variable(tmp_path: Path) -> None:
-    given: dict[str, Any] = job("none", tmp_path, "true", **{leftovers.VARIABLE: "mine"})["environment"]
-    assert given[leftovers.VARIABLE].startswith(leftovers._namespace())
+    given: dict[str, Any] = job("none", tmp_path, "true", **{orphans.VARIABLE: "mine"})["environment"]
+    assert given[orphans.VARIABLE].startswith(orphans._namespace())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentq_nb.agent_os.mcp_servers import checked_servers, in_variables, secrets_of
+from agentq_nb.agent_os.validation import checked_servers, in_variables, secrets_of
 
 FAR = {"name": "far", "url": "https://me:pass%20word@far.org/mcp?key=a%2Fb&plain", "headers": {"A": "Bearer token"}}
 NEAR = {"name": "near", "command": "serve", "args": ["--all"], "env": {"KEY": "value", "EMPTY": ""}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentq_nb.agent_os import isolation
+from agentq_nb.agent_os.sandbox import isolation
 from agentq_nb.agent_os.values import IsolationKind
 from tests.unit.agent_os import probe
 from tests.unit.agent_os.needs import need

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from agentq_nb import agent_os, agents
-from agentq_nb.agent_os import promises
 from agentq_nb.agent_os.network import availability
+from agentq_nb.agent_os.sandbox import promises
 from agentq_nb.errors import IsolationUnavailable, ValidationFailed
 from tests.unit.agent_os.machine import Machine
 from tests.unit.agent_os.needs import need_own_network, use_only

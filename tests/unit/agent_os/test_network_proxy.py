@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from agentq_nb.agent_os.network import dialing
+from agentq_nb.agent_os.network import dialer
 from agentq_nb.agent_os.network.policy import Named, Policy, Refusal
 from agentq_nb.agent_os.network.proxy import Credentials, Proxy
 from agentq_nb.agent_os.network.relay import Listening, Slots, Stream
@@ -90,7 +90,7 @@ def resolving(monkeypatch: pytest.MonkeyPatch, *found: str) -> list[str]:
             raise socket.gaierror(-2, "Name or service not known")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
 
-    monkeypatch.setattr(dialing.socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(dialer.socket, "getaddrinfo", look_up)
     return asked
 
 
@@ -178,8 +178,8 @@ def test_this_machines_own_address_in_its_network_is_refused() -> None:
         except OSError:
             pytest.skip("this machine has no address but loopback")
         own = probe.getsockname()[0]
-    assert dialing.is_own(own)
-    assert not dialing.is_own("1.1.1.1")
+    assert dialer.is_own(own)
+    assert not dialer.is_own("1.1.1.1")
 
     async def program() -> bytes:
         async with proxy(Policy("web")) as running:
@@ -212,7 +212,7 @@ def test_a_name_that_is_public_only_while_it_is_checked_leads_nowhere_else(monke
     async def program() -> bytes:
         async with proxy(Policy("web")) as running:
             reader, writer = await running.connect()
-            monkeypatch.setattr(dialing.asyncio, "open_connection", _only_there(connect))
+            monkeypatch.setattr(dialer.asyncio, "open_connection", _only_there(connect))
             writer.write(b"CONNECT rebinding.example.org:80 HTTP/1.1\r\n\r\n")
             answer = await asyncio.wait_for(reader.read(), 20)
             writer.close()
@@ -298,7 +298,7 @@ def test_the_hosts_own_proxy_is_gone_through_with_its_password(monkeypatch: pyte
     async def program() -> tuple[bytes, bytes]:
         handle = answers("HTTP/1.1 200 OK\r\n\r\nthrough it", heard)
         async with server(handle) as port, proxy(Policy("web")) as running:
-            monkeypatch.setattr(dialing, "_to_proxy", _to(port))
+            monkeypatch.setattr(dialer, "_to_proxy", _to(port))
             monkeypatch.setenv("HTTPS_PROXY", f"http://me:p%40ss@proxy.corp:{port}")
             monkeypatch.setenv("HTTP_PROXY", f"http://proxy.corp:{port}")
             tunnelled = await running.ask("CONNECT a.org:443 HTTP/1.1\r\n\r\n")
@@ -340,7 +340,7 @@ def test_a_name_that_only_the_hosts_proxy_knows_is_left_to_it(
 
     async def program() -> bytes:
         async with server(answers("HTTP/1.1 200 OK\r\n\r\n", [])) as port, proxy(Policy("web")) as running:
-            monkeypatch.setattr(dialing, "_to_proxy", _to(port))
+            monkeypatch.setattr(dialer, "_to_proxy", _to(port))
             return await running.ask(f"CONNECT {host}:443 HTTP/1.1\r\n\r\n")
 
     assert asyncio.run(program()).startswith(b"HTTP/1.1 " + status)
@@ -350,9 +350,9 @@ def test_no_proxy_of_the_host_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("ALL_PROXY", "http://proxy.corp:3128")
     monkeypatch.setenv("NO_PROXY", "a.org")
     monkeypatch.setenv("no_proxy", "a.org")
-    assert dialing.proxy_for("a.org", 443, True) is None
-    assert dialing.proxy_for("b.a.org", 443, True) is None
-    found = dialing.proxy_for("b.org", 443, True)
+    assert dialer.proxy_for("a.org", 443, True) is None
+    assert dialer.proxy_for("b.a.org", 443, True) is None
+    found = dialer.proxy_for("b.org", 443, True)
     assert found is not None
     assert found.netloc == "proxy.corp:3128"
 

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentq_nb.agent_os import output_events
-from agentq_nb.agent_os.output import Excerpt, Output
-from agentq_nb.agent_os.output_events import OutputEvents
+from agentq_nb.agent_os.sandbox import output
+from agentq_nb.agent_os.sandbox.output import Excerpt, Output, OutputEvents
 
 
 @given(pieces=st.lists(st.text(max_size=30), max_size=30), half=st.integers(1, 60))
@@ -61,11 +60,11 @@ async def test_much_output_is_told_of_seldom_and_in_order_and_what_is_left_out_i
     events.add("stderr", "last words")
     events.flush()
     by_timer = [time for time, *_ in told[:-2]]
-    assert all(later - earlier >= 0.9 * output_events._PAUSE for earlier, later in itertools.pairwise(by_timer))
+    assert all(later - earlier >= 0.9 * output._PAUSE for earlier, later in itertools.pairwise(by_timer))
     assert [stream for _, stream, _ in told[-2:]] == ["stdout", "stderr"]
     assert told[0][2].startswith("0\n1\n")
     assert told[-2][2].endswith(f"\n{number - 1}\n")
-    assert max(len(text) for *_, text in told) < output_events._LARGEST + 100
+    assert max(len(text) for *_, text in told) < output._LARGEST + 100
     assert any("characters left out" in text for *_, text in told)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from acp.schema import PermissionOption
 
-from agentq_nb.agent_os.agents.acp_conversation import _option
+from agentq_nb.agent_os.agents.acp.conversation import _option
 
 
 def options(*kinds: str) -> list[PermissionOption]:

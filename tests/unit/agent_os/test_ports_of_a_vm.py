@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from agentq_nb import agent_os, agents
-from agentq_nb.agent_os import promises
+from agentq_nb.agent_os.sandbox import promises
 from tests.unit.agent_os.machine import Machine
 from tests.unit.agent_os.needs import use_ports, without_namespaces
 from tests.unit.agent_os.test_network_of_a_vm import fetch, server, serving, until_it_listens
@@ -288,7 +288,7 @@ def test_where_the_system_makes_no_namespaces_it_is_chosen(tmp_path: Path) -> No
 
 EXHAUSTED = """
 import asyncio
-from agentq_nb.agent_os.confinement import restrict
+from agentq_nb.agent_os.sandbox.confinement import restrict
 from agentq_nb.agent_os.network.availability import why_ports_stay_open
 
 for _ in range(16):  # no process can be restricted more often

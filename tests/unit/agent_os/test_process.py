@@ -17,7 +17,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from agentq_nb.agent_os import isolation, open_process, process
+from agentq_nb.agent_os.sandbox import isolation, open_process, process
 from agentq_nb.agent_os.values import ExecResult, IsolationKind
 from tests.unit.agent_os.needs import need
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from agentq_nb.agent_os import agent_os
-from agentq_nb.agent_os.launcher import remove_tree
-from agentq_nb.agent_os.workspace import Workspace
+from agentq_nb.agent_os.sandbox.launcher import remove_tree
+from agentq_nb.agent_os.sandbox.workspace import Workspace
 from agentq_nb.errors import WorkspaceError
 from tests.unit.agent_os.machine import Machine
 

@@ -12,8 +12,8 @@ import pytest
 from agentq_nb import Actor, Queue, action
 from agentq_nb.agent_os import SessionEvent, agent_os, agents
 from agentq_nb.agent_os.agents import AgentSession
-from agentq_nb.agent_os.sessions import Sessions
-from agentq_nb.agent_os.turn import take_turn
+from agentq_nb.agent_os.sessions.sessions import Sessions
+from agentq_nb.agent_os.sessions.turn import take_turn
 from agentq_nb.errors import AgentUnknown, PromptFailed, SessionUnknown, ValidationFailed, WorkspaceError
 from tests.unit.agent_os.machine import Machine
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agentq_nb.agent_os import PromptResult, SessionEvent, agent_os, agents, isolation
-from agentq_nb.agent_os.agents.shell_agent import shell_blocks
+from agentq_nb.agent_os import PromptResult, SessionEvent, agent_os, agents
+from agentq_nb.agent_os.agents.shell import shell_blocks
+from agentq_nb.agent_os.sandbox import isolation
 from agentq_nb.agent_os.values import IsolationMode
 from agentq_nb.errors import IsolationUnavailable, PromptFailed
 from tests.unit.agent_os.machine import Machine

@@ -12,10 +12,11 @@ from typing import Any
 import anyio
 import pytest
 
-from agentq_nb.agent_os import ProcessInfo, ProcessOutput, agent_os, agents, isolation, output_events
+from agentq_nb.agent_os import ProcessInfo, ProcessOutput, agent_os, agents
 from agentq_nb.agent_os.agents import AgentSession
-from agentq_nb.agent_os.process import LARGEST_OUTPUT, Execution
-from agentq_nb.agent_os.processes import MOST_ENDED
+from agentq_nb.agent_os.sandbox import isolation, output
+from agentq_nb.agent_os.sandbox.process import LARGEST_OUTPUT, Execution
+from agentq_nb.agent_os.sandbox.processes import MOST_ENDED
 from agentq_nb.agent_os.values import IsolationKind
 from agentq_nb.errors import ProcessUnknown, ValidationFailed, WorkspaceError
 from tests.unit.agent_os.machine import Machine
@@ -220,8 +221,8 @@ async def test_endless_output_makes_few_and_small_events_and_keeps_its_two_ends(
     await heard.until(lambda: len(heard.all) >= 20)
     seconds = asyncio.get_running_loop().time() - begun
     pieces = [told for told in heard.all if isinstance(told, ProcessOutput)]
-    assert len(pieces) <= 2 * (seconds / output_events._PAUSE + 2)
-    assert max(len(piece.text) for piece in pieces) <= output_events._LARGEST + 100
+    assert len(pieces) <= 2 * (seconds / output._PAUSE + 2)
+    assert max(len(piece.text) for piece in pieces) <= output._LARGEST + 100
     assert any("characters left out" in piece.text for piece in pieces)
     assert (await vm.exec("echo still responsive")).stdout == "still responsive\n"
     await vm.kill(started.process_id)

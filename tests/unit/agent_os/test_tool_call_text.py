@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from agentq_nb._core.safe_text import exact
 from agentq_nb.agent_os import PermissionRequest
 from agentq_nb.agent_os.tool_call_text import Part, diff, parts_of
-from agentq_nb.showable import exact
 
 LONG = "; ".join(f"echo {number} is done" for number in range(400)) + "; rm -rf ~"
 
@@ -180,9 +180,9 @@ def test_line_ends_of_other_systems_are_plain_in_a_text_and_visible_in_a_change(
 
 
 def test_a_request_is_drawn_whole_in_a_terminal_and_in_a_notebook() -> None:
-    from agentq_nb.commands.sheets import as_text
-    from agentq_nb.commands.showing import sheet_of
-    from agentq_nb.notebook.html import as_html
+    from agentq_nb._display import sheet_of
+    from agentq_nb._display.document import as_text
+    from agentq_nb._display.html import as_html
 
     command = LONG * 4
     assert len(command) > 24_000

@@ -15,11 +15,11 @@ import pytest
 from markdown_it import MarkdownIt
 
 from agentq_nb import agent_os, agents
+from agentq_nb._display import sheet_of
+from agentq_nb._display.html import as_html
 from agentq_nb.agent_os import SessionEvent, TranscriptView
 from agentq_nb.agent_os.values import EventType
-from agentq_nb.commands.showing import sheet_of
 from agentq_nb.errors import SessionUnknown
-from agentq_nb.notebook.html import as_html
 from tests.unit.agent_os.machine import Machine
 
 HOSTILE = [

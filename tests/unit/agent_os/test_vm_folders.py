@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agentq_nb import agent_os, agents
-from agentq_nb.agent_os.vm_folders import VmFolder, remove_folders, vm_folders
+from agentq_nb._commands.vm_folders import VmFolder, remove_folders, vm_folders
 from tests.unit.behaviour.conftest import world
 from tests.unit.behaviour.world import World
 

@@ -12,8 +12,8 @@ import pytest
 
 from agentq_nb.agent_os import agent_os, agents
 from agentq_nb.agent_os.agents import AgentSession
-from agentq_nb.agent_os.remembered import sessions_of
-from agentq_nb.agent_os.workspace import Workspace
+from agentq_nb.agent_os.sandbox.workspace import Workspace
+from agentq_nb.agent_os.sessions.sessions import sessions_of
 from agentq_nb.errors import SessionUnknown
 from tests.unit.agent_os.machine import Machine
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from agentq_nb.agent_os import beneath
-from agentq_nb.agent_os.workspace import Workspace, root_folder
+from agentq_nb.agent_os.sandbox import contained_paths
+from agentq_nb.agent_os.sandbox.workspace import Workspace, root_folder
 from agentq_nb.errors import WorkspaceError
 
 OUTSIDE = b"the user's own secret"
@@ -22,8 +22,8 @@ OUTSIDE = b"the user's own secret"
 @pytest.fixture(params=["openat2", "walking"])
 def workspace(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     if request.param == "walking":
-        monkeypatch.setattr(beneath, "kernel_can", lambda: False)
-    elif not beneath.kernel_can():
+        monkeypatch.setattr(contained_paths, "kernel_can", lambda: False)
+    elif not contained_paths.kernel_can():
         pytest.fail("This kernel has no openat2: run the tests on Linux 5.6 or newer, outside an old seccomp filter.")
     (tmp_path / "secret").write_bytes(OUTSIDE)
     (tmp_path / "folder").mkdir()
@@ -202,7 +202,7 @@ def test_a_link_in_the_place_of_the_workspace_itself_is_not_followed(workspace: 
 def test_links_that_stay_inside_are_followed_where_the_kernel_watches(workspace: Workspace) -> None:
     workspace.write("docs/AGENTS.md", "be kind")
     (workspace.root / "CLAUDE.md").symlink_to("docs/AGENTS.md")
-    if beneath.kernel_can():
+    if contained_paths.kernel_can():
         assert workspace.read("CLAUDE.md") == b"be kind"
     else:
         with pytest.raises(WorkspaceError, match="symbolic link"):

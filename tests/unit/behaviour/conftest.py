@@ -23,8 +23,8 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 async def slow_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     """On a clock that stands still until ``await slow_world.pass_by(seconds)``."""
     clock = FakeClock()
-    monkeypatch.setattr("agentq_nb.host.SystemClock", lambda: clock)
-    monkeypatch.setattr("agentq_nb.mailboxes.local.SystemClock", lambda: clock)
+    monkeypatch.setattr("agentq_nb._host.host.SystemClock", lambda: clock)
+    monkeypatch.setattr("agentq_nb._brokers.local.broker.SystemClock", lambda: clock)
     made = World(tmp_path, clock)
     yield made
     await made.close()

@@ -18,7 +18,7 @@ import pytest
 from pydantic import BaseModel
 
 from agentq_nb import Actor, AgentqError, Queue, Retry, UserError, action, create_client, setup
-from agentq_nb.client.handles import ActorHandle
+from agentq_nb._client.handle import ActorHandle
 from agentq_nb.errors import (
     ActorNotFound,
     HostElsewhere,

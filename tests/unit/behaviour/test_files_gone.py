@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from agentq_nb import Actor, Queue
-from agentq_nb.store import open_files
+from agentq_nb._store import filesystem
 from tests.unit.behaviour.world import World, until
 
 pytestmark = pytest.mark.anyio
@@ -24,7 +24,7 @@ class Worker(Actor):
 
 @pytest.fixture(autouse=True)
 def look_always(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_files, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(filesystem, "_LOOK_EVERY", 0.0)
 
 
 async def working(world: World) -> None:

@@ -13,8 +13,8 @@ import duckdb
 import pytest
 
 from agentq_nb import Actor, Queue, action, agent_os, agents
-from agentq_nb.clock import SystemClock
-from agentq_nb.notebook.dashboard.overview import Overview
+from agentq_nb._core.clock import SystemClock
+from agentq_nb._notebook.dashboard.overview import Overview
 from tests.unit.behaviour.world import World
 
 pytestmark = pytest.mark.anyio

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from agentq_nb import Actor, Queue
-from agentq_nb.activation import Activation
-from agentq_nb.mailboxes.pace import Pace
-from agentq_nb.mailboxes.stock import Stock
-from agentq_nb.notebook.dashboard import gathering
-from agentq_nb.notebook.dashboard.gathering import Gatherer
-from agentq_nb.notebook.dashboard.watch import watch_of
-from agentq_nb.performing import Performance
+from agentq_nb._brokers.local.live_messages import Stock
+from agentq_nb._brokers.local.queues import Pace
+from agentq_nb._notebook.dashboard import snapshot
+from agentq_nb._notebook.dashboard.history import watch_of
+from agentq_nb._notebook.dashboard.snapshot import Gatherer
+from agentq_nb._runtime.activation import Activation
+from agentq_nb._runtime.call_task import Performance
 from tests.unit.behaviour.world import World, queue_of, until
 
 pytestmark = pytest.mark.anyio
@@ -107,7 +107,7 @@ async def test_the_dashboard_makes_rows_of_what_it_shows_and_counts_the_rest(
     busy = world.registry.host.client.worker.get_or_create("w29")
     await busy.pause("tasks")
     await busy.send("tasks", "x")
-    monkeypatch.setattr(gathering, "MOST_QUEUES", 10)
+    monkeypatch.setattr(snapshot, "MOST_QUEUES", 10)
     gatherer = Gatherer(world.registry, watch_of(world.registry.host))
     seen = await gatherer.gather()
     assert len(seen["queues"]) == 10
@@ -120,7 +120,7 @@ async def test_the_dashboard_makes_rows_of_what_it_shows_and_counts_the_rest(
 async def test_actors_end_in_groups_and_those_at_work_are_told_first(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentq_nb.roster._AT_ONCE", 8)
+    monkeypatch.setattr("agentq_nb._host.awake_actors._AT_ONCE", 8)
     await wake(world, 40)
     host = world.registry.host
     await host.client.worker.get_or_create("w39").send("slow", "x")

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from agentq_nb import Actor, AgentqError, Queue, Retry, action, number_options, setup
+from agentq_nb import Actor, AgentqError, Queue, Retry, action, setup
+from agentq_nb._core import number_options
 from tests.unit.behaviour.world import World, queue_of
 
 pytestmark = pytest.mark.anyio

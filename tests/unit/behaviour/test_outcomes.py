@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agentq_nb import Actor, AgentqError, Queue, Retry, action, agent_os, agents
-from agentq_nb.interrupts import from_outside
+from agentq_nb._core.interrupts import from_outside
 from tests.unit.behaviour.world import World
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from agentq_nb import Actor, Queue
-from agentq_nb.time_slice import TimeSlices
+from agentq_nb._core.time_slice import TimeSlices
 from tests.unit.behaviour.world import World, queue_of, until
 
 pytestmark = pytest.mark.anyio
@@ -42,7 +42,7 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine()
-    monkeypatch.setattr("agentq_nb.host.TimeSlices", lambda: TimeSlices(lambda: machine.now))
+    monkeypatch.setattr("agentq_nb._host.host.TimeSlices", lambda: TimeSlices(lambda: machine.now))
     return machine
 
 
@@ -57,7 +57,7 @@ async def turning(machine: Machine) -> AsyncIterator[None]:
 async def test_a_handler_that_never_waits_leaves_the_loop_to_others(
     world: World, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentq_nb.store.loop_budget.LoopBudget.allows", lambda _: True)
+    monkeypatch.setattr("agentq_nb._store.writer.LoopBudget.allows", lambda _: True)
     opened = asyncio.Event()
     durable_meanwhile: list[int] = []
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from agentq_nb import Actor, Queue
-from agentq_nb.calls import current_call
+from agentq_nb._brokers.local.broker import LocalMailboxes
+from agentq_nb._brokers.local.lease import LocalLease
+from agentq_nb._brokers.local.live_messages import Stock
+from agentq_nb._brokers.local.ready_actors import Wakeful
+from agentq_nb._core.loop_monitor import StallWatch
+from agentq_nb._runtime.invocation import current_call
+from agentq_nb._store import EventLog
 from agentq_nb.errors import StoreWriteFailed
-from agentq_nb.mailboxes.lease import LocalLease
-from agentq_nb.mailboxes.local import LocalMailboxes
-from agentq_nb.mailboxes.stock import Stock
-from agentq_nb.mailboxes.wakeful import Wakeful
-from agentq_nb.stall import StallWatch
-from agentq_nb.store import EventLog
 from tests.unit.behaviour.world import World, breathe, until
 
 pytestmark = pytest.mark.anyio
@@ -206,7 +206,7 @@ async def test_what_cannot_start_for_days_is_still_tried_again(slow_world: World
 async def test_a_part_cancelled_by_other_code_is_trouble_and_begins_again(slow_world: World) -> None:
     client = await slow_world.start(worker=Worker)
     await breathe()
-    parts = [task for task in asyncio.all_tasks() if task.get_name() == "agentq_nb.host.Host._keep"]
+    parts = [task for task in asyncio.all_tasks() if task.get_name() == "agentq_nb._host.host.Host._keep"]
     assert len(parts) == 3
     for part in parts:
         part.cancel()

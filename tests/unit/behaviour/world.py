@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from agentq_nb import Actor, Registry, create_client, current_registry, setup
-from agentq_nb.client.local import Client
-from agentq_nb.host import Host
-from agentq_nb.mailboxes.protocol import QueueStatus
-from agentq_nb.standing import ActorStatus
+from agentq_nb._brokers.base import QueueStatus
+from agentq_nb._client.client import Client
+from agentq_nb._client.status import ActorStatus
+from agentq_nb._host.host import Host
 from tests.unit.fake_clock import FakeClock, settle
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as some
 
-from agentq_nb.notebook.dashboard.deltas import difference
+from agentq_nb._notebook.dashboard.patch import difference
 
 State = dict[str, dict[str, dict[str, Any]]]
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from agentq_nb._host.background_tasks import Upkeep
+from agentq_nb._notebook.dashboard.page_requests import Intake
+from agentq_nb._notebook.dashboard.sync import WATCHED, Feed, Message
 from agentq_nb.errors import AgentqError
-from agentq_nb.notebook.dashboard.feed import WATCHED, Feed, Message
-from agentq_nb.notebook.dashboard.intake import Intake
-from agentq_nb.upkeep import Upkeep
 from tests.unit.fake_clock import FakeClock, settle
 
 pytestmark = pytest.mark.anyio

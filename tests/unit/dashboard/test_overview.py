@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from agentq_nb import Actor, Queue, Retry, agent_os, agents
-from agentq_nb.clock import SystemClock
+from agentq_nb._core.clock import SystemClock
+from agentq_nb._notebook.dashboard.cards import OneMessage, OneSession
+from agentq_nb._notebook.dashboard.overview import Overview
+from agentq_nb._notebook.dashboard.patch import difference
 from agentq_nb.errors import AgentqError, PromptFailed, ValidationFailed
-from agentq_nb.notebook.dashboard.deltas import difference
-from agentq_nb.notebook.dashboard.overview import Overview
-from agentq_nb.notebook.dashboard.small import OneMessage, OneSession
 from tests.unit.behaviour.world import World, until
 from tests.unit.dashboard.test_pictures import HOSTILE, UNSAFE
 

@@ -6,8 +6,8 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
-from agentq_nb.commands.sheets import safe
-from agentq_nb.notebook.dashboard import picture
+from agentq_nb._display.document import safe
+from agentq_nb._notebook.dashboard import static_view
 
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(2)> [x](javascript:alert(3)) \x1b[31mred\x1b[0m "
@@ -56,9 +56,9 @@ def sections(text: str = HOSTILE) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def test_pictures_hold_no_script_and_everything_is_escaped() -> None:
-    for draw in (picture.of_dashboard, picture.of_message, picture.of_session):
+    for draw in (static_view.of_dashboard, static_view.of_message, static_view.of_session):
         sheets = draw(sections(), 10.0)
-        page, plain = picture.as_page(sheets, "dashboard"), picture.as_plain(sheets)
+        page, plain = static_view.as_page(sheets, "dashboard"), static_view.as_plain(sheets)
         tags = Tags()
         tags.feed(page)
         assert tags.found <= {"div", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "pre"}
@@ -69,7 +69,7 @@ def test_pictures_hold_no_script_and_everything_is_escaped() -> None:
 
 
 def test_a_picture_says_what_was_seen_last() -> None:
-    plain = picture.as_plain(picture.of_dashboard(sections("jobs"), 10.0))
+    plain = static_view.as_plain(static_view.of_dashboard(sections("jobs"), 10.0))
     assert "as of" in plain
     assert "1970-01-01 00:00:10 UTC" in plain
     assert "(paused)" in plain
@@ -77,7 +77,7 @@ def test_a_picture_says_what_was_seen_last() -> None:
 
 
 def test_before_the_first_look_there_is_a_picture_too() -> None:
-    assert "agentq dashboard" in picture.as_plain(picture.of_dashboard({}, 10.0))
+    assert "agentq dashboard" in static_view.as_plain(static_view.of_dashboard({}, 10.0))
 
 
 def test_a_picture_is_short_and_says_where_the_rest_is() -> None:
@@ -87,7 +87,7 @@ def test_a_picture_is_short_and_says_where_the_rest_is() -> None:
         many[name] = {str(number): {**row, "status": "completed"} for number in range(40)}
     closed = {str(number): {**row, "status": "closed"} for number, row in enumerate(many["sessions"].values())}
     many["sessions"] = {**closed, "open": {**closed["0"], "status": "running", "said": "still at it"}}
-    plain = picture.as_plain(picture.of_dashboard(many, 10.0))
+    plain = static_view.as_plain(static_view.of_dashboard(many, 10.0))
     assert "still at it" in plain
     assert len(plain.splitlines()) < 50
     assert "%agentq sessions" in plain

@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Protocol
 
-from agentq_nb.mailboxes.local import LocalMailboxes
-from agentq_nb.mailboxes.protocol import Mailboxes
-from agentq_nb.store import EventLog
+from agentq_nb._brokers.base import Mailboxes
+from agentq_nb._brokers.local.broker import LocalMailboxes
+from agentq_nb._store import EventLog
 from tests.unit.fake_clock import FakeClock
 from tests.unit.fake_keeper import FakeMailboxes
 from tests.unit.fake_server import Server

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from agentq_nb._brokers.base import Cancel, Commit, DeadLetters, Redeliver, Settlement, Take
+from agentq_nb._brokers.local import control
+from agentq_nb._store import EventLog
 from agentq_nb.errors import IdempotencyConflict, MessageUnknown
-from agentq_nb.mailboxes import changing
-from agentq_nb.mailboxes.protocol import Cancel, Commit, DeadLetters, Redeliver, Settlement, Take
-from agentq_nb.store import EventLog
 from tests.unit.fake_clock import START
 from tests.unit.fake_clock import settle as let_run
 from tests.unit.mailboxes.conformance.words import ACTOR, claim, drain, offer_of, send, settle, take_one
@@ -190,7 +190,7 @@ async def test_what_changes_while_many_are_redelivered_is_left_as_it_is(
         await change()
     else:
         monkeypatch.setattr(ledger, "decide", late_change)
-    assert await changing._redeliver_some(ledger, found, asked) == 0
+    assert await control._redeliver_some(ledger, found, asked) == 0
     expected = {"redelivered": [1], "done again": [], "failed again": []}[meanwhile]
     assert await drain(await claim(setting)) == expected
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from agentq_nb.mailboxes.protocol import (
+from agentq_nb._brokers.base import (
     Cancel,
     Change,
     Commit,

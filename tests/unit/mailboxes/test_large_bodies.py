@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from agentq_nb._brokers.base import Cancel, Commit, Purge, Redeliver, Take
+from agentq_nb._brokers.local.queues import LARGEST_BODY
 from agentq_nb.errors import LeaseLost, StoreError
-from agentq_nb.mailboxes.memory import LARGEST_BODY
-from agentq_nb.mailboxes.protocol import Cancel, Commit, Purge, Redeliver, Take
 from tests.unit.mailboxes.conformance.large import large, names
 from tests.unit.mailboxes.conformance.words import (
     ACTOR,
@@ -263,9 +263,9 @@ async def test_a_prune_beside_large_messages_leaves_them_whole(setting: LocalSet
 _MEMORY = """
     import asyncio, json, sys, tracemalloc
     from pathlib import Path
-    from agentq_nb.mailboxes.local import LocalMailboxes
-    from agentq_nb.mailboxes.protocol import Take
-    from agentq_nb.store import EventLog
+    from agentq_nb._brokers.local.broker import LocalMailboxes
+    from agentq_nb._brokers.base import Take
+    from agentq_nb._store import EventLog
     from tests.unit.mailboxes.conformance.words import offer_of, ACTOR
 
     async def main(path):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from agentq_nb._brokers.base import Cancel, Change, Commit, Pause, Resume, Take
+from agentq_nb._store import EventLog
 from agentq_nb.errors import LeaseLost, StoreError, StoreWriteFailed
-from agentq_nb.mailboxes.protocol import Cancel, Change, Commit, Pause, Resume, Take
-from agentq_nb.store import EventLog
 from tests.unit.mailboxes.conformance import Conformance
 from tests.unit.mailboxes.conformance.words import ACTOR, claim, offer_of, send, take
 from tests.unit.mailboxes.settings import LocalSetting, Setting

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agentq_nb.mailboxes.pace import WINDOW, Pace
-from agentq_nb.mailboxes.protocol import QueueStatus, Redeliver
-from agentq_nb.store import EventLog
+from agentq_nb._brokers.base import QueueStatus, Redeliver
+from agentq_nb._brokers.local.queues import WINDOW, Pace
+from agentq_nb._store import EventLog
 from tests.unit.mailboxes.conformance.words import ACTOR, claim, send, settle, take_one
 from tests.unit.mailboxes.settings import LocalSetting
 

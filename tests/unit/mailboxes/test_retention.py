@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from agentq_nb import Actor, Queue, create_client, setup
+from agentq_nb._brokers.base import Commit, Offer, Settlement, Take
+from agentq_nb._brokers.local.background_jobs import Retention
+from agentq_nb._core.ids import mint_id
+from agentq_nb._host.background_tasks import Part, Upkeep
 from agentq_nb.errors import IdempotencyConflict, ValidationFailed
-from agentq_nb.mailboxes.protocol import Commit, Offer, Settlement, Take
-from agentq_nb.mailboxes.retention import Retention
-from agentq_nb.naming import mint_id
-from agentq_nb.upkeep import Part, Upkeep
 from tests.unit.fake_clock import settle
 from tests.unit.mailboxes.settings import LocalSetting
 

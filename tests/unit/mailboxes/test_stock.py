@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from agentq_nb.mailboxes.memory import Box
-from agentq_nb.mailboxes.protocol import Offer
-from agentq_nb.mailboxes.stock import Stock
-from agentq_nb.naming import ActorId, mint_id
+from agentq_nb._brokers.base import Offer
+from agentq_nb._brokers.local.live_messages import Stock
+from agentq_nb._brokers.local.queues import Box
+from agentq_nb._core.ids import ActorId, mint_id
 from tests.unit.fake_clock import FakeClock
 
 

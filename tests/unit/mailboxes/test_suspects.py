@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agentq_nb.mailboxes.protocol import Cancel, Commit, Delivery, Lease, Outcome, Pause, Resume, Take
+from agentq_nb._brokers.base import Cancel, Commit, Delivery, Lease, Outcome, Pause, Resume, Take
 from tests.unit.fake_clock import settle as let_run
 from tests.unit.mailboxes.conformance.words import bodies, claim, send, settle, take, take_one
 from tests.unit.mailboxes.settings import LocalSetting

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from agentq_nb.commands.bodies import json_or_text, read_body
-from agentq_nb.commands.words import BadWords
-from agentq_nb.declarations import Queue
+from agentq_nb._actor.queue import Queue
+from agentq_nb._commands.message_body import json_or_text, read_body
+from agentq_nb._commands.parser import BadWords
 
 
 class Task(BaseModel):

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from agentq_nb.actor import Actor
-from agentq_nb.notebook.claims import NameClaimedTwice, changed, claims
+from agentq_nb._actor.actor import Actor
+from agentq_nb._notebook.deploy_classes import NameClaimedTwice, changed, claims
 
 
 def defined_in_notebook(name: str) -> type[Actor]:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from agentq_nb import Actor, Queue, Retry, agent_os, create_client, setup
+from agentq_nb._commands.catalog import offered
 from agentq_nb.cli import existing_store, main
-from agentq_nb.commands.table import offered
 from agentq_nb.errors import StoreError
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from agentq_nb.programs import Command, executed_notebook, is_kernel
+from agentq_nb._core.programs import Command, executed_notebook, is_kernel
 
 START = """
 from agentq_nb import setup

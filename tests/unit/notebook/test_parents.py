@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agentq_nb.notebook.parents import Parents
+from agentq_nb._notebook.output_routing import Parents
 
 
 class KernelOfBefore:

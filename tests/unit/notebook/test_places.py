@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from agentq_nb import places
-from agentq_nb.places import notebook_path, store_path, workspaces_path
+from agentq_nb._core import paths
+from agentq_nb._core.paths import notebook_path, store_path, workspaces_path
 
 
 @pytest.fixture
 def in_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the process were a kernel."""
-    monkeypatch.setattr(places, "kernel_of_shell", object)
+    monkeypatch.setattr(paths, "kernel_of_shell", object)
 
 
 def test_what_was_asked_for_comes_first_then_the_variable_then_the_notebook(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
-from agentq_nb.notebook.waiting import rewritten
+from agentq_nb._notebook.cell_await import rewritten
 
 
 def transformed(cell: str) -> str:

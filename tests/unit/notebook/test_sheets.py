@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from agentq_nb.commands.sheets import Cell, Sheet, as_text, disk_space, duration, tone
-from agentq_nb.notebook.html import as_html
-from agentq_nb.showable import safe
+from agentq_nb._core.safe_text import safe
+from agentq_nb._display.document import Cell, Sheet, as_text, disk_space, duration, tone
+from agentq_nb._display.html import as_html
 
 HOSTILE = [
     "<script>alert(1)</script>",

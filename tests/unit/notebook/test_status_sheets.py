@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import agentq_nb.commands.showing.of_hosts  # noqa: F401  # it says how these are shown
-from agentq_nb.commands.sheets import Cell, as_text
-from agentq_nb.commands.showing.sheets_by_kind import sheet_of
-from agentq_nb.mailboxes.protocol import QueueStatus
-from agentq_nb.stall import Stall
-from agentq_nb.standing import ActorStatus, HostStatus
+import agentq_nb._display.hosts  # noqa: F401  # it says how these are shown
+from agentq_nb._brokers.base import QueueStatus
+from agentq_nb._client.status import ActorStatus, HostStatus
+from agentq_nb._core.loop_monitor import Stall
+from agentq_nb._display.document import Cell, as_text, sheet_of
 
 QUEUE = QueueStatus("worker/main", "jobs", ready=19, running=1, dead=2, completed=10, per_minute=10.0, oldest=75.0)
 FAILED = ActorStatus("worker/main", "worker", "awake", last_error={"type": "OSError", "message": "no disk"})

@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as some
 from pydantic import BaseModel
 
-from agentq_nb.commands.bodies import read_body
-from agentq_nb.commands.looking import Results, Show
-from agentq_nb.commands.scene import Command
-from agentq_nb.commands.sending import Send
-from agentq_nb.commands.storing import Sql
-from agentq_nb.commands.table import read_line
-from agentq_nb.commands.variables import filled_body, filled_word
-from agentq_nb.commands.words import BadWords
-from agentq_nb.declarations import Queue
+from agentq_nb._actor.queue import Queue
+from agentq_nb._commands.catalog import read_line
+from agentq_nb._commands.command_context import Command
+from agentq_nb._commands.interpolation import filled_body, filled_word
+from agentq_nb._commands.message_body import read_body
+from agentq_nb._commands.messages import Send
+from agentq_nb._commands.parser import BadWords
+from agentq_nb._commands.queries import Results, Show
+from agentq_nb._commands.store import Sql
 
 
 class Task(BaseModel):

@@ -9,15 +9,15 @@ from typing import NoReturn
 
 import pytest
 
-from agentq_nb.commands.changing import Pause, Purge, Resume, time_to_come
-from agentq_nb.commands.conversing import Transcript
-from agentq_nb.commands.explaining import Help
-from agentq_nb.commands.hosting import Start, Status
-from agentq_nb.commands.looking import Results
-from agentq_nb.commands.sending import Ask, Send
-from agentq_nb.commands.sheets import as_text
-from agentq_nb.commands.table import COMMANDS, offered, read_arguments, read_line
-from agentq_nb.commands.words import BadWords, declared, span, summary, usage
+from agentq_nb._commands.catalog import COMMANDS, offered, read_arguments, read_line
+from agentq_nb._commands.help import Help
+from agentq_nb._commands.host import Start, Status
+from agentq_nb._commands.messages import Ask, Send
+from agentq_nb._commands.parser import BadWords, declared, span, summary, usage
+from agentq_nb._commands.queries import Results
+from agentq_nb._commands.queues import Pause, Purge, Resume, time_to_come
+from agentq_nb._commands.sessions import Transcript
+from agentq_nb._display.document import as_text
 from agentq_nb.errors import NoHost
 
 

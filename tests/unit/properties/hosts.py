@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from agentq_nb.actor import Actor
-from agentq_nb.client.local import Client
-from agentq_nb.clock import Clock
-from agentq_nb.host import Host
-from agentq_nb.local_transport import LocalTransport
-from agentq_nb.mailboxes.protocol import Mailboxes
-from agentq_nb.store import EventLog
+from agentq_nb._actor.actor import Actor
+from agentq_nb._brokers.base import Mailboxes
+from agentq_nb._client.client import Client
+from agentq_nb._core.clock import Clock
+from agentq_nb._host.host import Host
+from agentq_nb._host.local_transport import LocalTransport
+from agentq_nb._store import EventLog
 
 
 @asynccontextmanager

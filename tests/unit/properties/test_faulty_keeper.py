@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from agentq_nb.actor import Actor, action
-from agentq_nb.client.local import Client
-from agentq_nb.client.receipts import Receipt, Result
-from agentq_nb.declarations import Queue, Retry
+from agentq_nb._actor.actor import Actor, action
+from agentq_nb._actor.queue import Queue, Retry
+from agentq_nb._client.client import Client
+from agentq_nb._client.receipt import Receipt, Result
+from agentq_nb._store import EventLog
 from agentq_nb.errors import AgentqError, LeaseLost, QueueFull, Unavailable
-from agentq_nb.store import EventLog
 from tests.unit.fake_clock import FakeClock
 from tests.unit.fake_keeper import FakeMailboxes
 from tests.unit.fake_server import Server

@@ -27,8 +27,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from agentq_nb.errors import AgentqError
-from agentq_nb.mailboxes.protocol import (
+from agentq_nb._brokers.base import (
     Cancel,
     Change,
     Commit,
@@ -42,7 +41,8 @@ from agentq_nb.mailboxes.protocol import (
     Settlement,
     Take,
 )
-from agentq_nb.naming import mint_id
+from agentq_nb._core.ids import mint_id
+from agentq_nb.errors import AgentqError
 from tests.unit.fake_server import Epoch, Server
 from tests.unit.mailboxes.conformance.words import counts
 from tests.unit.mailboxes.settings import LocalSetting

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from agentq_nb._core.ids import actor_id, actor_key, actor_name, key_parts, mint_id, snake_case
 from agentq_nb.errors import ValidationFailed
-from agentq_nb.naming import actor_id, actor_key, actor_name, key_parts, mint_id, snake_case
 
 parts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 keys = st.lists(parts, max_size=5).map(tuple)

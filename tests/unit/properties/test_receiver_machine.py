@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from pydantic import BaseModel
 
-from agentq_nb.actor import Actor, action
-from agentq_nb.declarations import Queue, Retry
-from agentq_nb.store import EventLog
+from agentq_nb._actor.actor import Actor, action
+from agentq_nb._actor.queue import Queue, Retry
+from agentq_nb._store import EventLog
 from tests.unit.fake_clock import FakeClock, settle
 from tests.unit.fake_keeper import FakeMailboxes
 from tests.unit.fake_server import Server

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, computed_field, field_validator
 from typing_extensions import TypedDict
 
+from agentq_nb._core.codec import Schema
 from agentq_nb.errors import ValidationFailed
-from agentq_nb.schema import Schema
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 plain = (

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from agentq_nb._core.codec import Schema
+from agentq_nb._runtime.state import Committed, WorkingCopy
 from agentq_nb.errors import StateConflict, ValidationFailed
-from agentq_nb.schema import Schema
-from agentq_nb.state import Committed, WorkingCopy
 
 
 class Tally(BaseModel):

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from agentq_nb._store import EventLog, journal
 from agentq_nb.errors import StoreDamaged, StoreError
-from agentq_nb.store import EventLog, journal
 from tests.unit.store import sweep
 from tests.unit.store.sweep import NAME, SHAPES, WAL, Damage, Files
 

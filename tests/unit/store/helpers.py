@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agentq_nb._store import EventLog, Row, row
 from agentq_nb.errors import StoreError
-from agentq_nb.store import EventLog, Row, row
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from agentq_nb.store import EventLog, journal
+from agentq_nb._store import EventLog, journal
 from tests.unit.store import sweep
 
 KILLED = 9

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import duckdb
 
+from agentq_nb._store import EventLog, Row, inspect_store, journal
+from agentq_nb._store import row as make_row
 from agentq_nb.errors import StoreDamaged, StoreError
-from agentq_nb.store import EventLog, Row, examine, journal
-from agentq_nb.store import row as make_row
 
 ROWS = 20
 NAME = "work.agentq.duckdb"
@@ -267,7 +267,9 @@ def _begin(base: str) -> None:
     global _workplace
     _workplace = Path(tempfile.mkdtemp(dir=base)) / "case"
     journal.REGION_BYTES = 8192
-    examine.in_memory = _one_memory  # a database in memory costs 15 ms to make, ten times what looking at a file does
+    inspect_store.in_memory = (
+        _one_memory  # a database in memory costs 15 ms to make, ten times what looking at a file does
+    )
 
 
 @contextmanager

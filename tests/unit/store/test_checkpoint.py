@@ -14,12 +14,12 @@ from typing import Any
 import duckdb
 import pytest
 
+from agentq_nb._store import EventLog, checkpoint, schema
+from agentq_nb._store.checkpoint import Checkpointer, CheckpointNotBegun, restore
+from agentq_nb._store.database_file import BLOCKS_START, active_header
+from agentq_nb._store.open_store import check_log
+from agentq_nb._store.renamed_notebook import holds_nothing, unfinished_messages
 from agentq_nb.errors import StoreDamaged, StoreInUse
-from agentq_nb.store import EventLog, checkpoint, schema
-from agentq_nb.store.checkpoint import Checkpointer, CheckpointNotBegun, restore
-from agentq_nb.store.database_file import BLOCKS_START, active_header
-from agentq_nb.store.opening import check_log
-from agentq_nb.store.unfinished import holds_nothing, unfinished_messages
 from tests.unit.store.helpers import files, queued, with_log, write
 
 ROWS = 40

@@ -6,8 +6,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from agentq_nb._store import EventLog
 from agentq_nb.errors import StoreDamaged, StoreError
-from agentq_nb.store import EventLog
 from tests.unit.store import damage, sweep
 from tests.unit.store.helpers import append, files, queued, write
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agentq_nb.store import EventLog, checkpoint, schema
-from agentq_nb.store import journal as journals
+from agentq_nb._store import EventLog, checkpoint, schema
+from agentq_nb._store import journal as journals
 from tests.unit.store.disk_order import DiskOrder, Named
 from tests.unit.store.helpers import append, queued
 

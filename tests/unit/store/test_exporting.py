@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import duckdb
 import pytest
 
+from agentq_nb._store import EventLog, export
 from agentq_nb.errors import StoreError
-from agentq_nb.store import EventLog, exporting
 from tests.unit.store.helpers import append, files, queued, with_log
 
 
@@ -48,7 +48,7 @@ def test_a_copy_has_all_that_was_acknowledged_and_opens_anywhere(path: Path, tmp
 KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from agentq_nb.store import EventLog, exporting
+from agentq_nb._store import EventLog, exporting
 
 exporting._finish = lambda copy: os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(EventLog.open(Path(sys.argv[1])).export(Path(sys.argv[2])))
@@ -76,14 +76,14 @@ def test_what_a_killed_export_left_is_removed_by_the_next_opening_or_export(
 
 
 def test_the_folder_of_an_export_that_goes_on_is_left_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    finish = exporting._finish
+    finish = export._finish
 
     def look(copy: Path) -> None:
-        exporting.remove_leftovers(copy.parent.parent)
+        export.remove_leftovers(copy.parent.parent)
         assert copy.exists()
         finish(copy)
 
-    monkeypatch.setattr(exporting, "_finish", look)
+    monkeypatch.setattr(export, "_finish", look)
     with_log(path, lambda log: log.export(path.parent / "copy.duckdb"))
     assert (path.parent / "copy.duckdb").exists()
 
@@ -101,7 +101,7 @@ def test_without_room_it_says_how_many_bytes_it_needs_and_leaves_nothing(
         assert found.value.metadata["bytes"] >= path.stat().st_size
 
     with monkeypatch.context() as patched:
-        patched.setattr(exporting, "_copy_bytes", full)
+        patched.setattr(export, "_copy_bytes", full)
         with_log(path, use)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(1, 1, 0))
     with_log(path, use)
@@ -112,13 +112,13 @@ def test_an_export_never_replaces_what_is_there_also_when_it_came_meanwhile(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "copy.duckdb"
-    finish = exporting._finish
+    finish = export._finish
 
     def come(copy: Path) -> None:
         finish(copy)
         target.write_text("mine")
 
-    monkeypatch.setattr(exporting, "_finish", come)
+    monkeypatch.setattr(export, "_finish", come)
 
     async def use(log: EventLog) -> None:
         for _ in range(2):
@@ -132,8 +132,8 @@ def test_an_export_never_replaces_what_is_there_also_when_it_came_meanwhile(
 def test_sends_and_checkpoints_that_fall_due_do_not_change_a_copy_that_is_being_made(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentq_nb.store.checkpoint.COMMITS", 1)
-    copy_bytes = exporting._copy_bytes
+    monkeypatch.setattr("agentq_nb._store.checkpoint.COMMITS", 1)
+    copy_bytes = export._copy_bytes
     held = threading.Event()
 
     async def use(log: EventLog) -> None:
@@ -145,7 +145,7 @@ def test_sends_and_checkpoints_that_fall_due_do_not_change_a_copy_that_is_being_
             held.wait(10)
             copy_bytes(*args)
 
-        monkeypatch.setattr(exporting, "_copy_bytes", held_up)
+        monkeypatch.setattr(export, "_copy_bytes", held_up)
         await append(log, *(queued(str(number), body="x" * 300) for number in range(2000)))
         task = asyncio.ensure_future(log.export(tmp_path / "copy.duckdb"))
         await begun.wait()
@@ -164,7 +164,7 @@ def test_sends_and_checkpoints_that_fall_due_do_not_change_a_copy_that_is_being_
 def test_an_export_that_is_stopped_leaves_nothing(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    copy_bytes = exporting._copy_bytes
+    copy_bytes = export._copy_bytes
     held = threading.Event()
 
     async def use() -> None:
@@ -178,7 +178,7 @@ def test_an_export_that_is_stopped_leaves_nothing(
             held.wait(10)
             copy_bytes(source, to, size, stop)
 
-        monkeypatch.setattr(exporting, "_copy_bytes", held_up)
+        monkeypatch.setattr(export, "_copy_bytes", held_up)
         task = asyncio.ensure_future(log.export(tmp_path / "copy.duckdb"))
         await begun.wait()
         held.set()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agentq_nb.store.folders import network_kind, synchronised_by, warn_about
+from agentq_nb._store.filesystem import network_kind, synchronised_by, warn_about
 
 LINUX = """\
 /dev/vda / ext4 rw 0 0

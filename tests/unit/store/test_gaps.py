@@ -7,9 +7,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from agentq_nb._store import EventLog
+from agentq_nb._store.journal_scan import Frame, JournalContent
 from agentq_nb.errors import StoreDamaged
-from agentq_nb.store import EventLog
-from agentq_nb.store.journal_scan import Frame, JournalContent
 from tests.unit.store.helpers import event, write
 
 

@@ -14,11 +14,10 @@ from typing import Any
 import duckdb
 import pytest
 
+from agentq_nb._store import EventLog, group_commit, journal, row
+from agentq_nb._store.journal_scan import scan
+from agentq_nb._store.writer import Connection, LoopBudget
 from agentq_nb.errors import StoreError, StoreWriteFailed
-from agentq_nb.store import EventLog, group_commit, journal, row
-from agentq_nb.store.journal_scan import scan
-from agentq_nb.store.loop_budget import LoopBudget
-from agentq_nb.store.writer import Connection
 from tests.unit.behaviour.world import until
 from tests.unit.store.helpers import append, event, queued, with_log
 
@@ -410,7 +409,7 @@ def test_a_close_that_cannot_tell_the_database_that_the_journal_goes_keeps_it(
 
     async def use(log: EventLog) -> None:
         assert await append(log, queued("a")) is None
-        monkeypatch.setattr("agentq_nb.store.log.set_journal", full)
+        monkeypatch.setattr("agentq_nb._store.event_log.set_journal", full)
 
     with_log(path, use)
     assert journal_of(path).exists()

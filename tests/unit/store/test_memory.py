@@ -10,8 +10,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from agentq_nb.store import EventLog, reading
-from agentq_nb.store.examine import examine
+from agentq_nb._store import EventLog, sql
+from agentq_nb._store.inspect_store import examine
 from tests.unit.store.helpers import event, with_log, write
 
 ROOT = Path(__file__).parents[3]
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 WRITE = """
 import asyncio, base64, json, os, random, sys
 from pathlib import Path
-from agentq_nb.store import EventLog, row
+from agentq_nb._store import EventLog, row
 from tests.unit.store.helpers import append, event, queued
 
 def large(number, random=random.Random(7)):
@@ -50,8 +50,8 @@ MOST = 170e6
 OPEN = """
 import asyncio, sys
 from pathlib import Path
-from agentq_nb.mailboxes.local import LocalMailboxes
-from agentq_nb.store import EventLog
+from agentq_nb._brokers.local.broker import LocalMailboxes
+from agentq_nb._store import EventLog
 
 def peak():
     status = Path("/proc/self/status").read_text()
@@ -83,7 +83,7 @@ def test_opening_takes_less_memory_than_a_long_history_of_large_rows(path: Path,
 
 
 def test_what_does_not_fit_into_little_memory_is_read_all_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_LITTLE_MEMORY", (1 << 20,))
+    monkeypatch.setattr(sql, "_LITTLE_MEMORY", (1 << 20,))
     write(path, *(event("actor.state", state={"text": f"{number}" * 100_000}) for number in range(10, 60)))
 
     async def use(log: EventLog) -> tuple[str, object]:
@@ -112,7 +112,7 @@ def test_little_memory_is_for_one_read_only() -> None:
 
         before = limit()
         with pytest.raises(KeyError):
-            reading.read_alone(connection, read)
+            sql.read_alone(connection, read)
         assert limit() == before
     assert limits == ["32.0 MiB", "64.0 MiB", "256.0 MiB"]
 

@@ -12,15 +12,14 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from agentq_nb import registry
-from agentq_nb.adoption import adopt, check_before_begun, left_behind
+from agentq_nb._core.paths import store_path
+from agentq_nb._host import registry
+from agentq_nb._host.registry import setup
+from agentq_nb._store import EventLog
+from agentq_nb._store.open_store import check_log
+from agentq_nb._store.renamed_notebook import adopt, check_before_begun, left_behind, unfinished_messages
+from agentq_nb._store.store_paths import check_path
 from agentq_nb.errors import StoreDamaged, StoreError
-from agentq_nb.places import store_path
-from agentq_nb.registry import setup
-from agentq_nb.store import EventLog
-from agentq_nb.store.names import check_path
-from agentq_nb.store.opening import check_log
-from agentq_nb.store.unfinished import unfinished_messages
 from tests.unit.store.helpers import append, queued, with_log, write
 
 REFUSED = [
@@ -125,7 +124,7 @@ def crash(path: Path) -> None:
     code = (
         "import asyncio, os, signal, sys\n"
         "from pathlib import Path\n"
-        "from agentq_nb.store import EventLog\n"
+        "from agentq_nb._store import EventLog\n"
         "from tests.unit.store.helpers import append, queued\n"
         "async def run():\n"
         "    await append(EventLog.open(Path(os.fsdecode(sys.argv[1]))), queued('a'))\n"

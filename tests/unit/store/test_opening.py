@@ -11,9 +11,9 @@ from typing import Any
 import duckdb
 import pytest
 
+from agentq_nb._store import EventLog, schema
+from agentq_nb._store.open_store import check_log
 from agentq_nb.errors import StoreDamaged, StoreError, StoreInUse, StoreNotOurs, StoreReadOnly, StoreTooNew
-from agentq_nb.store import EventLog, schema
-from agentq_nb.store.opening import check_log
 from tests.unit.store.helpers import event, files, queued, write
 
 
@@ -51,7 +51,7 @@ def test_a_file_that_is_open_cannot_be_opened_again_and_the_error_names_who_has_
     with pytest.raises(StoreInUse):
         EventLog.open(link)
     code = (
-        "import sys; from pathlib import Path; from agentq_nb.store import EventLog; EventLog.open(Path(sys.argv[1]))"
+        "import sys; from pathlib import Path; from agentq_nb._store import EventLog; EventLog.open(Path(sys.argv[1]))"
     )
     os.link(path, path.with_name("hard.duckdb"))
     with pytest.raises(StoreInUse):
@@ -156,7 +156,7 @@ def test_a_missing_folder_and_a_folder_in_place_of_a_file_say_what_to_do(tmp_pat
 READ_ONLY = """
 import os, sys
 from pathlib import Path
-from agentq_nb.store import EventLog
+from agentq_nb._store import EventLog
 if os.getuid() == 0:
     os.setgroups([])
     os.setgid(65534)
@@ -198,7 +198,7 @@ FORK = """
 import asyncio, os, sys
 from pathlib import Path
 from agentq_nb.errors import Forked
-from agentq_nb.store import EventLog, row
+from agentq_nb._store import EventLog, row
 
 async def begin(log):
     log.append([row("x", None, None, None)] * 10)
@@ -244,7 +244,7 @@ def test_a_forked_child_cannot_use_the_log_harm_it_or_hold_its_lock(path: Path) 
 
 def test_a_log_in_a_network_folder_opens_with_a_warning(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mounts = f"server:/home {path.parent} nfs4 rw 0 0\n"
-    monkeypatch.setattr("agentq_nb.store.folders._mounts", lambda: mounts)
+    monkeypatch.setattr("agentq_nb._store.filesystem._mounts", lambda: mounts)
     log = EventLog.open(path)
     assert len(log.notices) == 1
     assert "network file system (nfs4)" in log.notices[0]

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from agentq_nb.store import EventLog, Row, compaction, pruning
+from agentq_nb._store import EventLog, Row, compaction, prune
 from tests.unit.store.helpers import append, event, queued, with_log
 from tests.unit.store.test_writing import in_small_disk
 
@@ -112,7 +112,7 @@ def test_pruning_gives_the_space_back(path: Path) -> None:
 PRUNING = """
 import asyncio, os, sys
 from pathlib import Path
-from agentq_nb.store import EventLog, Row, row
+from agentq_nb._store import EventLog, Row, row
 
 async def main():
     log = EventLog.open(Path(sys.argv[1]))
@@ -171,7 +171,7 @@ def test_whoever_stops_waiting_for_a_prune_or_an_export_does_not_stop_the_writer
 KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from agentq_nb.store import EventLog, compaction, maintenance, pruning
+from agentq_nb._store import EventLog, compaction, maintenance, pruning
 
 module, name, number, when = sys.argv[2:]
 module = {"pruning": pruning, "compaction": compaction}[module]
@@ -242,14 +242,14 @@ def test_a_message_that_comes_to_life_again_while_others_go_stays_whole(
         await append(log, *settled("redelivered", "cancelled"), *settled("decided about"), *settled("gone"), time=OLD)
         held, found = threading.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
-        take = pruning.Search.take
+        take = prune.Search.take
 
-        def held_up(search: pruning.Search, rows: int) -> pruning.Part | None:
+        def held_up(search: prune.Search, rows: int) -> prune.Part | None:
             loop.call_soon_threadsafe(found.set)
             held.wait(10)
             return take(search, rows)
 
-        monkeypatch.setattr(pruning.Search, "take", held_up)
+        monkeypatch.setattr(prune.Search, "take", held_up)
         told: list[str] = []
         task = asyncio.ensure_future(log.prune(LIMIT, dropped=told.extend, spared=lambda: {"decided about"}))
         await found.wait()
@@ -275,7 +275,7 @@ def test_a_prune_that_is_cancelled_stops_after_its_slice_and_tells_what_went(
         await append(log, *(row for number in range(2000) for row in settled(str(number))), time=OLD)
         held, begun = threading.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
-        drop = pruning.drop
+        drop = prune.drop
         calls: list[int] = []
 
         def held_up(*args: Any) -> Any:
@@ -284,7 +284,7 @@ def test_a_prune_that_is_cancelled_stops_after_its_slice_and_tells_what_went(
             held.wait(10)
             return drop(*args)
 
-        monkeypatch.setattr(pruning, "drop", held_up)
+        monkeypatch.setattr(prune, "drop", held_up)
         told: list[str] = []
         task = asyncio.ensure_future(log.prune(LIMIT, dropped=told.extend))
         await begun.wait()
@@ -331,7 +331,7 @@ PRUNING_ON_A_FULL_DISK = """
 import asyncio, sys
 from pathlib import Path
 from agentq_nb.errors import StoreError
-from agentq_nb.store import EventLog, compaction, row
+from agentq_nb._store import EventLog, compaction, row
 
 path = Path(sys.argv[1])
 compaction.SMALLEST_GAIN = 0

@@ -11,8 +11,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from agentq_nb._store import EventLog, Row, Table, sql
 from agentq_nb.errors import SqlRefused, StoreError
-from agentq_nb.store import EventLog, Row, Table, reading
 from tests.unit.store.helpers import append, event, files, queued, with_log, write
 
 READS = [
@@ -226,7 +226,7 @@ def test_every_function_that_duckdb_has_for_tables_is_allowed_by_name_or_refused
         names = log.fetch("select distinct function_name from duckdb_functions() where function_type like 'table%'")
         assert len(names) > 100
         for (name,) in names:
-            if name not in reading._TABLE_FUNCTIONS:
+            if name not in sql._TABLE_FUNCTIONS:
                 with pytest.raises(SqlRefused, match="is not available here"):
                     await log.sql(f"from {name}('x')")
 
@@ -278,7 +278,7 @@ def test_an_interrupt_at_any_moment_of_a_query_is_told_as_one(path: Path) -> Non
 
         interrupting = asyncio.create_task(interrupt())
         for _ in range(300):
-            read = asyncio.to_thread(reading._run, log._readers, "select count(*) from messages", (), begun)
+            read = asyncio.to_thread(sql._run, log._readers, "select count(*) from messages", (), begun)
             (answer,) = await asyncio.gather(read, return_exceptions=True)
             told += isinstance(answer, StoreError) and answer.code == "interrupted"
             assert isinstance(answer, (Table, StoreError))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from agentq_nb.mailboxes.keys import number_of
-from agentq_nb.store import EventLog, Row
+from agentq_nb._brokers.local.idempotency import number_of
+from agentq_nb._store import EventLog, Row
 from tests.unit.store.helpers import append, event, queued, with_log
 
 SENT = "select seq, message_id from events where kind = 'message.queued'"

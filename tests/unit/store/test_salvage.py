@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from agentq_nb._store import EventLog
 from agentq_nb.errors import StoreDamaged, StoreError
-from agentq_nb.store import EventLog
 from tests.unit.store import sweep
 from tests.unit.store.kills import killed_at_each_step
 from tests.unit.store.sweep import GUARD, JOURNAL, NAME, SHAPES, WAL, Damage, Files

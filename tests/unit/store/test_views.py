@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agentq_nb.store import EventLog, Row
+from agentq_nb._store import EventLog, Row
 from tests.unit.store.helpers import append, event, queued, with_log
 
 ERROR = {"group": "user", "code": "oops", "message": "No."}

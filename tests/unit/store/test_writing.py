@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from agentq_nb._store import EventLog, row
 from agentq_nb.errors import StoreError, StoreWriteFailed
-from agentq_nb.store import EventLog, row
 from tests.unit.store.helpers import append, event, queued, with_log
 
 APPENDING = """
 import asyncio, os, sys
 from pathlib import Path
-from agentq_nb.store import EventLog, checkpoint, row
+from agentq_nb._store import EventLog, checkpoint, row
 
 checkpoint.COMMITS = 2   # so that kills hit checkpoints too
 
@@ -65,7 +65,7 @@ DISK_FULL = """
 import asyncio, resource, sys
 from pathlib import Path
 from agentq_nb.errors import StoreWriteFailed
-from agentq_nb.store import EventLog, row
+from agentq_nb._store import EventLog, row
 
 async def main():
     log = EventLog.open(Path(sys.argv[1]))

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
+from agentq_nb._brokers.base import Cancel, Commit, DeadLetters, Outcome, Purge, Redeliver, Settlement, Take
+from agentq_nb._core.ids import mint_id
 from agentq_nb.errors import MessageUnknown
-from agentq_nb.mailboxes.protocol import Cancel, Commit, DeadLetters, Outcome, Purge, Redeliver, Settlement, Take
-from agentq_nb.naming import mint_id
 from tests.unit.fake_clock import START
 from tests.unit.mailboxes.conformance.words import (
     ACTOR,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from agentq_nb._brokers.base import Cancel, Commit, Purge, Redeliver, Settlement, Take
 from agentq_nb.errors import IdempotencyConflict
-from agentq_nb.mailboxes.protocol import Cancel, Commit, Purge, Redeliver, Settlement, Take
 from tests.unit.mailboxes.conformance.restarting import restart, survives
 from tests.unit.mailboxes.conformance.words import (
     ACTOR,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agentq_nb.mailboxes.protocol import Cancel, Commit, Pause, Purge, QueueStatus, Redeliver, Resume, Take
+from agentq_nb._brokers.base import Cancel, Commit, Pause, Purge, QueueStatus, Redeliver, Resume, Take
 from tests.unit.mailboxes.conformance.restarting import restart, survives
 from tests.unit.mailboxes.conformance.words import (
     ACTOR,

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from agentq_nb._brokers.base import Commit, Settlement, Take
 from agentq_nb.errors import LeaseLost
-from agentq_nb.mailboxes.protocol import Commit, Settlement, Take
 from tests.unit.mailboxes.conformance.words import (
     ACTOR,
     bodies,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from agentq_nb._brokers.base import Cancel, Commit, Outcome, Redeliver
 from agentq_nb.errors import IdempotencyConflict
-from agentq_nb.mailboxes.protocol import Cancel, Commit, Outcome, Redeliver
 from tests.unit.mailboxes.conformance.words import (
     ACTOR,
     OTHER,

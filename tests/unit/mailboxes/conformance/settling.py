@@ -7,8 +7,8 @@ import json
 
 import pytest
 
+from agentq_nb._brokers.base import Commit, Outcome, Settlement, Take
 from agentq_nb.errors import LeaseLost
-from agentq_nb.mailboxes.protocol import Commit, Outcome, Settlement, Take
 from tests.unit.mailboxes.conformance.words import (
     ACTOR,
     bodies,

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
+from agentq_nb._brokers.base import Cancel, Purge, Take
+from agentq_nb._core.ids import mint_id
 from agentq_nb.errors import LeaseLost, MessageUnknown, Unavailable
-from agentq_nb.mailboxes.protocol import Cancel, Purge, Take
-from agentq_nb.naming import mint_id
 from tests.unit.mailboxes.conformance.words import (
     ACTOR,
     claim,

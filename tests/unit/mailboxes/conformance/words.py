@@ -7,7 +7,7 @@ import json
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, TypeVar
 
-from agentq_nb.mailboxes.protocol import (
+from agentq_nb._brokers.base import (
     Commit,
     Delivery,
     Lease,
@@ -18,7 +18,7 @@ from agentq_nb.mailboxes.protocol import (
     Settlement,
     Take,
 )
-from agentq_nb.naming import ActorId, MessageId, mint_id
+from agentq_nb._core.ids import ActorId, MessageId, mint_id
 from tests.unit.mailboxes.settings import Setting
 
 T = TypeVar("T")

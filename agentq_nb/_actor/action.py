@@ -1,0 +1,144 @@
+"""What others may call on an actor: ``@action``, and the checking of arguments."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar, overload
+
+from pydantic import (
+    ConfigDict,
+    PydanticSchemaGenerationError,
+    PydanticUndefinedAnnotation,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic.errors import PydanticUserError
+
+from agentq_nb._core.codec import place
+from agentq_nb.errors import ValidationFailed
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_MARK = "__agentq_action__"
+
+
+class Marked(NamedTuple):
+    """How an action was marked."""
+
+    thread: bool
+    while_ending: bool
+
+
+class Action:
+    """One action of an actor class: the function, and how it is called."""
+
+    def __init__(self, name: str, function: Callable[..., Any], marked: Marked) -> None:
+        self.name = name
+        self.function = function
+        self.thread = marked.thread
+        self.while_ending = marked.while_ending
+        self._signature = inspect.signature(function)
+        self._adapters: dict[str, TypeAdapter[Any] | None] = {}
+
+    @property
+    def signature(self) -> inspect.Signature:
+        """How it is called through a handle: without ``self``."""
+        return self._signature.replace(parameters=list(self._signature.parameters.values())[1:])
+
+    def bind(self, actor: object, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Callable[[], Any]:
+        """The call, its arguments checked against the signature. Raises ``actor.validation_error``."""
+        try:
+            bound = self._signature.bind(actor, *args, **kwargs)
+        except TypeError as error:
+            raise ValidationFailed(
+                f"Action `{self.name}`{_of(actor)} cannot be called like that: {error}. Write "
+                f"{self.name}{self.signature}."
+            ) from None
+        for name, value in list(bound.arguments.items())[1:]:
+            adapter = self._adapter(name)
+            if adapter is not None:
+                bound.arguments[name] = self._validated(
+                    f"Action `{self.name}`{_of(actor)}: argument ", name, adapter, value
+                )
+        return lambda: self.function(*bound.args, **bound.kwargs)
+
+    def _validated(self, what: str, name: str, adapter: TypeAdapter[Any], value: Any) -> Any:
+        try:
+            return adapter.validate_python(value)
+        except ValidationError as error:
+            detail = error.errors(include_url=False, include_context=False)[0]
+            where = place((name, *detail["loc"]))
+            raise ValidationFailed(f"{what}{where}: {detail['msg']}.") from None
+
+    def _adapter(self, name: str) -> TypeAdapter[Any] | None:
+        """None for what has no annotation, or one that pydantic cannot check."""
+        if name not in self._adapters:
+            self._adapters[name] = _adapter_of(self._signature.parameters[name], self.function)
+        return self._adapters[name]
+
+
+def _of(actor: object) -> str:
+    actor_id = getattr(actor, "actor_id", None)
+    return f" of actor '{actor_id}'" if isinstance(actor_id, str) else ""
+
+
+def _adapter_of(parameter: inspect.Parameter, function: Callable[..., Any]) -> TypeAdapter[Any] | None:
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.annotation is parameter.empty:
+        return None
+    annotation = parameter.annotation
+    if isinstance(annotation, str):
+        try:
+            annotation = eval(annotation, getattr(function, "__globals__", {}))
+        except Exception:
+            return None
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError, TypeError):
+        pass
+    try:  # a model brings a config of its own and takes no other
+        return TypeAdapter(annotation)
+    except Exception:
+        return None
+
+
+@overload
+def action(function: Function) -> Function: ...
+@overload
+def action(*, thread: bool = False, while_ending: bool = False) -> Callable[[Function], Function]: ...
+def action(function: Any = None, *, thread: bool = False, while_ending: bool = False) -> Any:
+    """Mark a method of an actor that others may call through a handle.
+
+    Actions run side by side with each other and with ``run``. Arguments are checked against the annotations. What the
+    action changes in ``self.state`` is written when it returns, before the caller gets the result.
+
+    :param thread: call a plain function in a worker thread, so that it does not hold up the kernel's loop.
+    :param while_ending: call it also while the actor is asked to end (to sleep, to be replaced) and has a message or
+        what keeps it awake to finish first: for actions that look at that, or end it. Others wait for its next life.
+    """
+    marked = Marked(thread, while_ending)
+    return partial(_mark, marked=marked) if function is None else _mark(function, marked)
+
+
+def _mark(function: Function, marked: Marked) -> Function:
+    if not callable(function):
+        raise TypeError("@action marks a method.")
+    if marked.thread and inspect.iscoroutinefunction(function):
+        raise TypeError(f"@action(thread=True) is for plain functions; {function.__name__} is a coroutine.")
+    setattr(function, _MARK, marked)
+    return function
+
+
+def is_marked(value: object) -> bool:
+    """Whether ``@action`` marks it."""
+    return hasattr(value, _MARK)
+
+
+def find_actions(cls: type) -> dict[str, Action]:
+    """The actions a class declares itself, not those it inherits."""
+    found: dict[str, Action] = {}
+    for name, value in vars(cls).items():
+        if inspect.isfunction(value) and is_marked(value):
+            found[name] = Action(name, value, getattr(value, _MARK))
+    return found

@@ -1,0 +1,304 @@
+"""What a user subclasses: an actor with its queues, actions, state and hooks."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from pydantic import BaseModel
+
+from agentq_nb._actor.action import Action, action, find_actions
+from agentq_nb._actor.actor_context import Runtime, Schedule
+from agentq_nb._actor.bound_queue import QueueView
+from agentq_nb._actor.class_rules import check_class, check_inherited
+from agentq_nb._actor.mailbox import Mailbox
+from agentq_nb._actor.queue import Queue
+from agentq_nb._core import number_options
+from agentq_nb._core.codec import Schema
+from agentq_nb._core.ids import ActorId, snake_case
+
+__all__ = ["Actor", "action"]
+
+Returned = TypeVar("Returned")
+
+SLEEP_TIMEOUT = 30.0
+ACTION_TIMEOUT = 60.0
+
+HANDLE_NAMES = frozenset(
+    [
+        "actor_id",
+        "cancel",
+        "key",
+        "name",
+        "on",
+        "pause",
+        "purge",
+        "redeliver",
+        "resume",
+        "send",
+        "send_many",
+        "status",
+    ]  # names a handle has itself
+)
+_UNSET: Any = object()
+
+_definitions = 0
+
+
+def definitions() -> int:
+    """How many subclasses were ever defined in this process."""
+    return _definitions
+
+
+@dataclasses.dataclass(frozen=True)
+class Declared:
+    """What an actor class declares, its bases included. Timeouts are in seconds; None: never."""
+
+    queues: Mapping[str, Queue[Any, Any]]
+    actions: Mapping[str, Action]
+    state: Schema[Any] | None = None
+    first_state: Any = None
+    sleep_timeout: float | None = SLEEP_TIMEOUT
+    action_timeout: float | None = ACTION_TIMEOUT
+
+
+class _NotAwake:
+    """What an instance has in place of its runtime when it was made by calling its class."""
+
+    def __get__(self, instance: Actor | None, owner: type[Actor]) -> Any:
+        if instance is None:
+            return self
+        raise AttributeError(
+            f"{owner.__name__} was made by calling its class: nothing runs it, and it has no queues. Actors are had from a "
+            f"client: create_client().{snake_case(owner.__name__)}.get_or_create('main')"
+        )
+
+
+_MAY_BE_ACTIONS = {"destroy"}
+"""Methods that a class may override with an action, so that others can call them through a handle."""
+
+
+class Actor:
+    """An actor: queues, actions, a state and a ``run`` loop, alive in the notebook's kernel.
+
+    Subclass it. ``class TaskRunner(Actor, sleep_timeout=300, action_timeout=60)`` sets, in seconds (None: never), how
+    long it may be idle before it sleeps, and how long an action may take. Queues, ``state`` and schedules survive sleep
+    and restart; plain attributes do not.
+
+    The state is declared by an annotation, ``state: Counter``, with a pydantic model or a dataclass.
+    """
+
+    declared: ClassVar[Declared] = Declared({}, {})
+
+    runtime: Runtime = _NotAwake()  # type: ignore[assignment]  # an instance that is awake has one of its own
+
+    def __init_subclass__(
+        cls, *, sleep_timeout: float | None = _UNSET, action_timeout: float | None = _UNSET, **others: Any
+    ) -> None:
+        global _definitions
+        super().__init_subclass__(**others)
+        _definitions += 1
+        check_class(cls, Actor, sys._getframe(1))  # pyright: ignore[reportPrivateUsage]  # as in _names_around
+        before = _inherited(cls)
+        queues: dict[str, Queue[Any, Any]] = {
+            name: declared for name, declared in vars(cls).items() if isinstance(declared, Queue)
+        }
+        actions = find_actions(cls)
+        _refuse_clashes(cls, before, queues, actions)
+        check_inherited(cls, before.queues, "queue", queues)
+        check_inherited(cls, before.actions, "action", actions)
+        state, first_state = _find_state(cls, _names_around(2)) or (before.state, before.first_state)
+        cls.declared = Declared(
+            queues={**before.queues, **queues},
+            actions={**before.actions, **actions},
+            state=state,
+            first_state=first_state,
+            sleep_timeout=_seconds(cls, "sleep_timeout", sleep_timeout, before.sleep_timeout),
+            action_timeout=_seconds(cls, "action_timeout", action_timeout, before.action_timeout),
+        )
+
+    # --- what it has --------------------------------------------------------------------------------------------------
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The parts of the key it was made with."""
+        return self.runtime.key
+
+    @property
+    def name(self) -> str:
+        """The name its class is registered under."""
+        return self.runtime.name
+
+    @property
+    def actor_id(self) -> ActorId:
+        """``name/part/part``: names it for ever, in the log too."""
+        return self.runtime.actor_id
+
+    @property
+    def queue(self) -> Mailbox:
+        """Its mailbox: ``self.queue.iter()``, ``.next()``, ``.push(…)``."""
+        return self.runtime.mailbox
+
+    @property
+    def actors(self) -> Any:
+        """A client to all actors of this host: ``self.actors.vm.get_or_create(["a"])``."""
+        return self.runtime.actors
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger named ``agentq.<actor name>`` that knows this actor's id."""
+        return self.runtime.log
+
+    @property
+    def aborted(self) -> bool:
+        """Whether it is asked to end: it sleeps, stops, is replaced or destroyed."""
+        return self.runtime.aborted
+
+    @property
+    def schedule(self) -> Schedule:
+        """Actions to be called later: ``await self.schedule.after(60, "remind", "Ada")``."""
+        return self.runtime.schedule
+
+    if TYPE_CHECKING:
+        state: Any
+    else:
+
+        @property
+        def state(self) -> Any:
+            """While a message is handled, a working copy that is written when the message settles.
+
+            Elsewhere the committed state: what an action or hook changes is written when it returns, what ``run``
+            changes outside a message by ``await self.save_state()``. Raises ``actor.state_missing``.
+            """
+            return self.runtime.get_state()
+
+        @state.setter
+        def state(self, value: Any) -> None:
+            self.runtime.set_state(value)
+
+    # --- what it can do -----------------------------------------------------------------------------------------------
+
+    async def save_state(self) -> None:
+        """Write what was changed in ``self.state`` outside a message; durable on return.
+
+        Raises ``actor.validation_error`` when it does not fit its type; nothing is written then. While a message is
+        handled its working copy is written when the message settles, and this does nothing to it.
+        """
+        await self.runtime.save_state()
+
+    async def keep_awake(self, awaitable: Awaitable[Returned]) -> Returned:
+        """Await it; the actor does not sleep meanwhile, and waits for it when it is stopped."""
+        return await self.runtime.keep_awake(awaitable)
+
+    async def in_thread(self, function: Callable[..., Returned], *args: Any) -> Returned:
+        """Call a plain function in a worker thread, so that it does not hold up the kernel's loop."""
+        return await self.runtime.in_thread(function, *args)
+
+    def broadcast(self, event: str, payload: Any = None) -> None:
+        """Tell everyone who listens with ``handle.on(event, callback)``. Events are not kept."""
+        self.runtime.broadcast(event, payload)
+
+    def sleep(self) -> None:
+        """Go to sleep as soon as what runs has ended. Work for it wakes it again."""
+        self.runtime.sleep()
+
+    def destroy(self) -> None:
+        """End for good as soon as what runs has ended: state, schedules and queued messages are dropped."""
+        self.runtime.destroy()
+
+    # --- what a subclass may define -----------------------------------------------------------------------------------
+
+    async def on_create(self, input: Any) -> None:
+        """Called once in the actor's life, with what ``create`` or ``get_or_create`` gave as ``input``."""
+
+    async def on_wake(self) -> None:
+        """Called each time it wakes, before ``run`` and before any action."""
+
+    async def on_sleep(self) -> None:
+        """Called before it sleeps or stops."""
+
+    async def on_destroy(self) -> None:
+        """Called before it is destroyed."""
+
+    async def run(self) -> None:
+        """The loop that handles messages. Started when the actor wakes, and again when it fails."""
+
+    def view_of(self, queue: Queue[Any, Any]) -> QueueView[Any, Any]:
+        """The mailbox seen through one declared queue: what ``self.tasks`` is."""
+        return QueueView(self.queue, queue)
+
+    def __repr__(self) -> str:
+        runtime = getattr(self, "runtime", None)
+        return f"<{type(self).__name__} {runtime.actor_id}>" if runtime else f"<{type(self).__name__}, not awake>"
+
+
+def has_run(cls: type[Actor]) -> bool:
+    """Whether the class has a loop of its own."""
+    return cls.run is not Actor.run
+
+
+def _inherited(cls: type[Actor]) -> Declared:
+    """What the bases declare, in Python's order of method resolution; state and options are those of the first base."""
+    queues: dict[str, Queue[Any, Any]] = {}
+    actions: dict[str, Action] = {}
+    for base in reversed([base for base in cls.__mro__[1:] if issubclass(base, Actor)]):
+        # Each has its bases' too, and only its own may win over what another base declares.
+        queues.update({name: queue for name, queue in base.declared.queues.items() if name in vars(base)})
+        actions.update({name: action for name, action in base.declared.actions.items() if name in vars(base)})
+    return dataclasses.replace(cls.declared, queues=queues, actions=actions)
+
+
+def _refuse_clashes(
+    cls: type[Actor], before: Declared, queues: dict[str, Queue[Any, Any]], actions: dict[str, Action]
+) -> None:
+    kinds = {**dict.fromkeys(queues, "queue"), **dict.fromkeys(actions, "action")}
+    for name, kind in kinds.items():
+        if name.startswith("_"):
+            raise TypeError(
+                f"{cls.__name__}.{name}: names that start with _ are private; the {kind} needs another name."
+            )
+        if kind == "action" and name in _MAY_BE_ACTIONS:
+            continue
+        if hasattr(Actor, name) or name in Actor.__annotations__ or name in HANDLE_NAMES:
+            raise TypeError(
+                f"{cls.__name__}.{name}: every actor or its handle has a '{name}' already; rename the {kind}."
+            )
+        if name in (before.actions if kind == "queue" else before.queues):
+            raise TypeError(f"{cls.__name__}.{name}: a base class has that name for something else; rename the {kind}.")
+
+
+def _names_around(depth: int) -> dict[str, Any]:
+    """The local names where the class is being defined: its state's type may be one of them."""
+    return sys._getframe(depth).f_locals  # pyright: ignore[reportPrivateUsage]  # inspect.currentframe is the same, slower
+
+
+def _seconds(cls: type[Actor], option: str, value: float | None, inherited: float | None) -> float | None:
+    if value is _UNSET:
+        return inherited
+    if value is not None and not number_options.is_positive(value):
+        raise TypeError(f"{cls.__name__}: {option} is in seconds, more than 0, or None for never.")
+    return number_options.seconds(option, value)
+
+
+def _find_state(cls: type[Actor], local_names: dict[str, Any]) -> tuple[Schema[Any], Any] | None:
+    """The type of ``state`` and the value it is given in the class, if the class declares one itself."""
+    annotation: Any = inspect.get_annotations(cls).get("state")
+    if annotation is None:
+        return None
+    if isinstance(annotation, str):
+        module = sys.modules.get(cls.__module__)
+        try:
+            annotation = eval(annotation, {**(vars(module) if module else {}), **local_names})
+        except Exception as error:
+            raise TypeError(f"{cls.__name__}: the type of state, {annotation}, cannot be found: {error}") from None
+    is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    if not is_model and not (isinstance(annotation, type) and dataclasses.is_dataclass(annotation)):
+        raise TypeError(f"{cls.__name__}: annotate state with a pydantic model or a dataclass, not {annotation!r}.")
+    first_state = vars(cls).get("state")
+    if "state" in vars(cls):
+        del cls.state
+    return Schema(annotation), first_state

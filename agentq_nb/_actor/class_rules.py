@@ -1,0 +1,265 @@
+"""What people write by analogy when they define an actor, and that would do nothing: refused with the right line."""
+
+from __future__ import annotations
+
+import asyncio
+import dis
+import inspect
+import queue
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from types import CodeType, FrameType, FunctionType
+from typing import Any, cast, get_origin
+
+from agentq_nb._actor.action import is_marked
+from agentq_nb._actor.queue import Queue
+
+HOOKS: Mapping[str, tuple[str, ...]] = {
+    "run": (),
+    "on_create": ("input",),
+    "on_wake": (),
+    "on_sleep": (),
+    "on_destroy": (),
+}
+"""What a subclass may define, with its parameters after ``self``."""
+
+_OTHER_NAMES = {
+    **dict.fromkeys(("on_start", "on_startup", "on_wakeup", "on_awake", "on_load", "on_activate"), "on_wake"),
+    **dict.fromkeys(("on_stop", "on_shutdown", "on_exit", "on_close", "on_deactivate"), "on_sleep"),
+    **dict.fromkeys(("on_init", "on_new"), "on_create"),
+    **dict.fromkeys(("on_delete", "on_remove"), "on_destroy"),
+}
+"""What the hooks are called elsewhere."""
+
+_HANDLERS = frozenset(
+    ("main", "loop", "handle", "handle_message", "handler", "process", "receive", "on_message", "on_receive", "on_task")
+)
+"""What handlers of messages are called elsewhere."""
+
+_LOOP = "async def run(self):  async for message in self.queue.iter(): …"
+
+
+def check_class(cls: type, base: type, definer: FrameType) -> None:
+    """Raises TypeError for what would do nothing, or something else than it says.
+
+    :param base: ``Actor``, whose own attributes are not to be hidden.
+    :param definer: the frame in which the class statement stands.
+    """
+    own = dict(vars(cls))
+    for name, value in own.items():
+        if name in HOOKS:
+            _check_hook(cls, name, value)
+        elif not name.startswith("_") and name != "declared":
+            _check_attribute(cls, base, name, value)
+    _check_names(cls, own)
+    _check_annotations(cls, own)
+    _check_bodies(cls, own)
+    _refuse_twice(cls, own, definer)
+
+
+def check_inherited(cls: type, names: Iterable[str], kind: str, own: Iterable[str]) -> None:
+    """Raises TypeError where the class hides a queue or an action of its base by something else."""
+    for name in set(names).intersection(vars(cls)).difference(own):
+        base = next(base.__name__ for base in cls.__mro__[1:] if name in vars(base))
+        way = "mark it with @action too" if kind == "action" else "rename it"
+        raise TypeError(f"{cls.__name__}.{name} hides the {kind} '{name}' of {base}: {way}.")
+
+
+# --- hooks ------------------------------------------------------------------------------------------------------------
+
+
+def _check_hook(cls: type, name: str, value: Any) -> None:
+    right = f"async def {name}({', '.join(('self', *HOOKS[name]))})"
+    told = f"{cls.__name__}.{name}: write {right}:"
+    if isinstance(value, Queue) or is_marked(value):
+        return  # refused with the names that are taken
+    function = _inner(value) or value
+    if not callable(function):
+        raise TypeError(told)
+    code = inspect.unwrap(function)
+    if inspect.isasyncgenfunction(code) or inspect.isgeneratorfunction(code):
+        raise TypeError(f"{cls.__name__}.{name} must not yield: nothing would run it. Write {right}: without yield.")
+    if name == "run" and not inspect.iscoroutinefunction(code) and isinstance(code, FunctionType):
+        raise TypeError(f"{told} a plain function cannot wait for messages.")
+    arguments = (None,) * len(HOOKS[name])
+    if not isinstance(value, staticmethod):
+        arguments = (None, *arguments)
+    if isinstance(code, FunctionType) and code is function and not _takes(code, arguments):
+        raise TypeError(f"{told} it is called with {' and '.join(HOOKS[name]) or 'nothing'} besides self.")
+
+
+def _takes(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bool:
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    return True
+
+
+def _check_names(cls: type, own: Mapping[str, Any]) -> None:
+    """Methods that look like hooks or handlers, and that nobody would call."""
+    called = {name for value in own.values() if isinstance(value, FunctionType) for name in value.__code__.co_names}
+    takes_messages = any(isinstance(queue, Queue) for queue in own.values()) and not _has_run(cls)
+    for name, value in own.items():
+        if not isinstance(value, FunctionType) or name.startswith("_") or name in HOOKS:
+            continue
+        if name in called or is_marked(value):
+            continue
+        if (meant := _meant(name)) is not None:
+            raise TypeError(
+                f"{cls.__name__}.{name}: actors have no hook of this name, so nothing would call it. '{meant}' is meant? "
+                f"They have {', '.join(HOOKS)}; a helper of yours that nothing here calls yet needs another name."
+            )
+        if takes_messages and name in _HANDLERS:
+            raise TypeError(f"{cls.__name__}.{name}: nothing would call it. Messages are taken in a loop: {_LOOP}")
+
+
+def _meant(name: str) -> str | None:
+    lowered = name.lower()
+    for hook in HOOKS:
+        if lowered.replace("_", "") == hook.replace("_", ""):
+            return hook
+    if lowered in _OTHER_NAMES:
+        return _OTHER_NAMES[lowered]
+    if not lowered.startswith("on_"):
+        return None
+    return next(iter(get_close_matches(lowered, [hook for hook in HOOKS if hook != "run"], 1, 0.85)), None)
+
+
+def _has_run(cls: type) -> bool:
+    return any("run" in vars(base) for base in cls.__mro__ if base.__module__ != "agentq_nb._actor.actor")
+
+
+# --- attributes -------------------------------------------------------------------------------------------------------
+
+
+def _check_attribute(cls: type, base: type, name: str, value: Any) -> None:
+    if isinstance(value, Queue):
+        return
+    if (declared := _meant_queue(value)) is not None:
+        raise TypeError(f"{cls.__name__}.{name} is no queue yet: write {name} = {declared}.")
+    if _holds_queues(value):
+        raise TypeError(f"{cls.__name__}.{name}: give each queue a name of its own, as in {name} = Queue(dict).")
+    if name == "state":
+        if not inspect.get_annotations(cls).get("state"):
+            raise TypeError(
+                f"{cls.__name__}.state is kept only when its type is declared: write state: Counter = Counter(), where "
+                "Counter is a pydantic model or a dataclass."
+            )
+        return
+    inner = _inner(value)
+    if inner is not None and is_marked(inner):
+        raise TypeError(f"{cls.__name__}.{name}: @action marks plain methods: write @action on def {name}(self, …).")
+    if is_marked(value):
+        _check_action(cls, name, value)
+    elif hasattr(base, name) or name in base.__annotations__:
+        raise TypeError(f"{cls.__name__}.{name} hides '{name}', which every actor has already: rename it.")
+
+
+def _meant_queue(value: Any) -> str | None:
+    """How a queue would be declared, where one was meant."""
+    if get_origin(value) is Queue:
+        body, reply = (*value.__args__, Any)[:2]
+        return f"Queue({_named(body)}{'' if reply is Any else f', reply={_named(reply)}'})"
+    if value is Queue or isinstance(value, (asyncio.Queue, queue.Queue, queue.SimpleQueue)):
+        return "Queue(dict), with agentq_nb's Queue and the type of its messages"
+    return None
+
+
+def _named(declared: Any) -> str:
+    return declared.__name__ if isinstance(declared, type) else str(declared)
+
+
+def _holds_queues(value: Any) -> bool:
+    if not isinstance(value, (list, tuple, dict)):
+        return False
+    items: Iterable[Any] = (
+        cast("dict[Any, Any]", value).values() if isinstance(value, dict) else cast("list[Any]", value)
+    )
+    return any(isinstance(item, Queue) for item in items)
+
+
+def _inner(value: Any) -> Any:
+    for kind, part in ((staticmethod, "__func__"), (classmethod, "__func__"), (property, "fget")):
+        if isinstance(value, kind):
+            return getattr(cast(object, value), part)
+    return None
+
+
+def _check_action(cls: type, name: str, function: Any) -> None:
+    if isinstance(function, (staticmethod, classmethod)):
+        raise TypeError(f"{cls.__name__}.{name}: @action marks plain methods: write @action on def {name}(self, …).")
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise TypeError(
+            f"{cls.__name__}.{name} must not yield: an action returns one value. Tell more meanwhile with self.broadcast."
+        )
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
+        raise TypeError(f"{cls.__name__}.{name}: an action is a method: write def {name}(self).")
+
+
+def _check_annotations(cls: type, own: Mapping[str, Any]) -> None:
+    for name, annotation in inspect.get_annotations(cls).items():
+        if name in own or any(name in vars(base) for base in cls.__mro__[1:]):
+            continue
+        if isinstance(annotation, str) and annotation.startswith(("Queue[", "Queue(")):
+            declared = "Queue(" + annotation[len("Queue(") : -1] + ")"
+        elif isinstance(annotation, Queue):
+            declared = f"Queue({_named(cast('Queue[Any, Any]', annotation).body.declared)})"
+        else:
+            declared = _meant_queue(annotation)
+        if declared is not None:
+            raise TypeError(
+                f"{cls.__name__}.{name} is only annotated, so there is no queue: write {name} = {declared}."
+            )
+
+
+# --- code -------------------------------------------------------------------------------------------------------------
+
+
+def _check_bodies(cls: type, own: Mapping[str, Any]) -> None:
+    """Queues that an instance would make for itself: nobody could send to them."""
+    for name, value in own.items():
+        if isinstance(value, FunctionType) and _makes_queues(value):
+            raise TypeError(
+                f"{cls.__name__}.{name} makes a Queue: queues are declared in the class's body, where senders find them: "
+                f"class {cls.__name__}(Actor):  tasks = Queue(dict)"
+            )
+
+
+def _makes_queues(function: FunctionType) -> bool:
+    code = function.__code__
+    return (
+        "Queue" in code.co_names
+        and function.__globals__.get("Queue") is Queue
+        and any(line.opname == "LOAD_GLOBAL" and line.argval == "Queue" for line in dis.get_instructions(code))
+    )
+
+
+def _refuse_twice(cls: type, own: Mapping[str, Any], definer: FrameType) -> None:
+    """Two queues, actions or hooks of one name: the first would be lost without a word."""
+    body = _body(cls, definer)
+    if body is None:
+        return
+    seen: set[str] = set()
+    for instruction in dis.get_instructions(body):
+        if "JUMP" in instruction.opname:
+            return  # one branch or the other
+        if instruction.opname != "STORE_NAME":
+            continue
+        name = instruction.argval
+        if name in seen and (name in HOOKS or isinstance(own.get(name), (Queue, FunctionType))):
+            raise TypeError(
+                f"{cls.__name__}.{name} is defined twice, and only the last one would be there: rename one."
+            )
+        seen.add(name)
+
+
+def _body(cls: type, definer: FrameType) -> CodeType | None:
+    """The code of the class's body. Not to be found where another ``__init_subclass__`` lies between."""
+    found = [
+        constant
+        for constant in definer.f_code.co_consts
+        if isinstance(constant, CodeType) and constant.co_name == cls.__name__ and "__module__" in constant.co_names
+    ]
+    return found[0] if len(found) == 1 else None

@@ -1,0 +1,123 @@
+"""Failures announce themselves: the logger warns of the first ones of a kind, and all are counted for notebooks."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+from agentq_nb._actor.message import brief
+from agentq_nb._core.ids import ActorId, MessageId, actor_name
+
+_MOST_KINDS = 1000
+"""Kinds that are told apart; after that the counting begins again."""
+
+
+class Kind(NamedTuple):
+    """Failures that are told together: of the same part of the same actors, with errors of one type.
+
+    ``queue`` is that of messages that failed for good, else None; ``where`` is then ``run``, a hook or an action.
+    """
+
+    name: str
+    queue: str | None
+    where: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The failures of one kind: how many there were, and the error of the last one, in short."""
+
+    kind: Kind
+    count: int
+    error: str
+
+    @property
+    def text(self) -> str:
+        """A sentence without its full stop."""
+        kind, many = self.kind, self.count > 1
+        if kind.queue is not None:
+            subject = f"{self.count:,} messages" if many else "1 message"
+            return f"{subject} of {kind.name}, queue '{kind.queue}', failed for good: {self.error}"
+        times = f" {self.count:,} times" if many else ""
+        return f"{kind.where} of {kind.name} failed{times}: {self.error}"
+
+
+Counts: TypeAlias = dict[Kind, Failure]
+
+
+class Failures:
+    """The failures of this process since it began. For any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counts = {}
+
+    def note_message(self, message: MessageId, actor: ActorId, queue: str, error: Mapping[str, Any] | None) -> None:
+        """A message has become a dead letter."""
+        kind = Kind(actor_name(actor), queue, "", str((error or {}).get("type", "")))
+        failure = self._count(kind, error)
+        if _worth_a_line(failure.count):
+            self._warn(
+                actor, f"Message {message} of '{actor}', queue '{queue}', failed for good: {failure.error}", failure
+            )
+
+    def note_actor(self, actor: ActorId, where: str, error: Mapping[str, Any]) -> None:
+        """``run``, a hook or an action of an actor has failed."""
+        failure = self._count(Kind(actor_name(actor), None, where, str(error.get("type", ""))), error)
+        if _worth_a_line(failure.count):
+            self._warn(actor, f"{where} of '{actor}' failed: {failure.error}", failure)
+
+    def counts(self) -> Counts:
+        """How many there were of each kind."""
+        with self._lock:
+            return dict(self._counts)
+
+    def _count(self, kind: Kind, error: Mapping[str, Any] | None) -> Failure:
+        with self._lock:
+            if len(self._counts) >= _MOST_KINDS:
+                self._counts.clear()
+            known = self._counts.get(kind)
+            failure = Failure(kind, 1 if known is None else known.count + 1, brief(error) or "no reason was given")
+            self._counts[kind] = failure
+            return failure
+
+    def _warn(self, actor: ActorId, text: str, failure: Failure) -> None:
+        alike = f" ({failure.count:,} failures like this so far)" if failure.count > 1 else ""
+        logger = logging.getLogger(f"agentq.{failure.kind.name}")
+        logger.warning("%s%s", text, alike, extra={"actor_id": actor, "failure": failure})
+
+
+def new_failures(before: Counts, now: Counts) -> list[Failure]:
+    """What has been added, with the numbers of what was added.
+
+    Where messages failed for good, that ``run`` failed with them is nothing new.
+    """
+    added = [
+        Failure(kind, failure.count - known, failure.error)
+        for kind, failure in now.items()
+        if (known := _known(before, failure)) != failure.count
+    ]
+    messages = {(failure.kind.name, failure.kind.error) for failure in added if failure.kind.queue is not None}
+    return [
+        failure
+        for failure in added
+        if failure.kind.queue is not None or (failure.kind.name, failure.kind.error) not in messages
+    ]
+
+
+def _known(before: Counts, failure: Failure) -> int:
+    known = before.get(failure.kind)
+    return known.count if known is not None and known.count <= failure.count else 0
+
+
+def _worth_a_line(count: int) -> bool:
+    """1, 2, 3, 10, 100, …: five hundred failures of one kind are five lines."""
+    return count <= 3 or count == 10 ** (len(str(count)) - 1)
+
+
+FAILURES = Failures()
+"""Those of this process."""

@@ -1,0 +1,116 @@
+"""What ``self.queue`` is to an actor: sending to its own queues, and receiving from them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+from agentq_nb._actor.message import Message
+from agentq_nb._actor.queue import Queue
+from agentq_nb._core import number_options
+from agentq_nb._core.ids import ActorId
+from agentq_nb._core.suggestions import NearMisses, check_completable, read_names
+from agentq_nb.errors import QueueUnknown, ReplyNeeded
+
+Names: TypeAlias = str | Sequence[str] | None
+
+
+class MessageSource(Protocol):
+    """Where an actor's messages come from while it is awake. Names of queues are checked by whoever asks."""
+
+    @property
+    def actor_id(self) -> ActorId: ...
+
+    @property
+    def queues(self) -> Mapping[str, Queue[Any, Any]]: ...
+
+    async def push(self, queue: str, body: Any, options: Mapping[str, Any]) -> Any:
+        """Send to one of the actor's own queues."""
+        ...
+
+    async def receive(
+        self, names: frozenset[str], count: int, timeout: float | None, completable: bool
+    ) -> list[Message[Any, Any]]:
+        """Up to ``count`` messages as one delivery; empty after ``timeout`` seconds."""
+        ...
+
+    def iterate(self, names: frozenset[str], completable: bool) -> AsyncIterator[Message[Any, Any]]:
+        """One message after the other, for as long as the actor is awake."""
+        ...
+
+
+class Mailbox(NearMisses):
+    """``self.queue``: the actor's queues. Everything for users is a coroutine, except ``iter``, which iterates."""
+
+    def __init__(self, source: MessageSource) -> None:
+        self._source = source
+
+    async def push(self, name: str, body: Any, **options: Any) -> Any:
+        """Send to a queue of this actor; durable on return. Options and errors are those of ``handle.send``."""
+        return await self._source.push(name, body, options)
+
+    def iter(self, names: Names = None, completable: bool = False) -> AsyncIterator[Message[Any, Any]]:
+        """``async for message in self.queue.iter()``: one message at a time, for as long as the actor is awake.
+
+        :param names: the queues to take from; None: all.
+        :param completable: settle each message yourself, by ``complete``, ``fail`` or ``retry``. Without it a message
+            settles as done when the next one is asked for, or the call returns.
+
+        The loop ends quietly when the actor sleeps, stops or is replaced by newer code.
+        Raises ``queue.unknown`` and ``queue.reply_needed`` at once (a queue that declares a reply is received with
+        ``completable=True``), ``queue.previous_message_not_completed`` when the next message is asked for.
+        """
+        check_completable(completable, names)
+        return self._source.iterate(self._names(names, completable), completable)
+
+    async def next(
+        self, names: Names = None, timeout: float | None = None, completable: bool = False
+    ) -> Message[Any, Any] | None:
+        """The next message, or None after ``timeout`` seconds.
+
+        Raises ``actor.aborted`` when the actor goes, and what :meth:`iter` raises.
+        """
+        received = await self.next_batch(1, names, timeout, completable)
+        return received[0] if received else None
+
+    async def next_batch(
+        self, count: int, names: Names = None, timeout: float | None = None, completable: bool = False
+    ) -> list[Message[Any, Any]]:
+        """Up to ``count`` messages as one delivery; empty after ``timeout`` seconds. Waits for the first one only."""
+        count, timeout = number_options.count("count", count), number_options.seconds("timeout", timeout)
+        return await self._source.receive(self._names(names, completable), count, timeout, completable)
+
+    async def try_next(self, names: Names = None, completable: bool = False) -> Message[Any, Any] | None:
+        """The next message if one is due and free to be taken; never waits for one."""
+        return await self.next(names, 0, completable)
+
+    async def try_next_batch(
+        self, count: int, names: Names = None, completable: bool = False
+    ) -> list[Message[Any, Any]]:
+        """Up to ``count`` messages that are due and free to be taken; never waits for one."""
+        return await self.next_batch(count, names, 0, completable)
+
+    def __repr__(self) -> str:
+        return f"<Mailbox of {self._source.actor_id}: {', '.join(self._source.queues) or 'no queues'}>"
+
+    def _declared(self) -> Mapping[str, object]:
+        return self._source.queues
+
+    def _names(self, names: Names, completable: bool) -> frozenset[str]:
+        """The queues that are asked for. Raises QueueUnknown and ReplyNeeded."""
+        declared = self._source.queues
+        asked = (names,) if isinstance(names, str) else read_names(names)
+        for name in asked:
+            if name not in declared:
+                raise QueueUnknown(self._source.actor_id, name, list(declared))
+        if not completable:
+            self._check_replies(asked or declared)
+        return frozenset(asked or declared)
+
+    def _check_replies(self, names: Iterable[str]) -> None:
+        """Raise ReplyNeeded where a message would be done without the reply that its queue declares."""
+        declared = self._source.queues
+        for name in names:
+            if not declared[name].reply.takes_none:
+                others = [other for other, queue in declared.items() if queue.reply.takes_none]
+                raise ReplyNeeded(self._source.actor_id, name, declared[name].reply.name, others)

@@ -1,0 +1,208 @@
+"""A message as its handler sees it, and how failures are put into words.
+
+The life of a message: *queued* (or delayed) → *running*, each start an attempt → settled: *completed*, *failed* (a dead
+letter), *cancelled* or *expired*. An attempt that fails, or that is released, puts it back to *queued*.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures.thread
+import contextlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol
+
+import anyio
+
+from agentq_nb._actor.queue import Body, Reply
+from agentq_nb._core import number_options
+from agentq_nb._core.ids import MessageId
+from agentq_nb._core.programs import cell_of
+from agentq_nb._core.redaction import without_secrets
+from agentq_nb._core.safe_text import safe
+from agentq_nb._core.suggestions import no_attribute_of_message
+from agentq_nb.errors import AgentqError
+
+SCHEDULE_QUEUE = "$schedule"
+"""Scheduled actions wait here as messages: durable, retried and counted like any other."""
+
+_LONGEST_TRACEBACK = 20_000
+_LONGEST_BRIEF = 300
+# To mark the part of a line that failed, it is parsed. In Python 3.11 two threads that parse at the same time may both
+# fail with SystemError when garbage is collected meanwhile; and the kernel's own thread parses cells.
+_MAY_PARSE = sys.version_info >= (3, 12)
+_NOT_THE_USERS = (
+    f"{Path(__file__).parents[1]}{os.sep}",
+    *(f"{Path(package).parent}{os.sep}" for package in (anyio.__file__, asyncio.__file__)),
+    contextlib.__file__,
+    concurrent.futures.thread.__file__,
+)
+"""Where the code is that calls the user's and is called by it: this package, and what its loop is made of."""
+
+
+def describe(error: BaseException, *, with_traceback: bool = True) -> dict[str, Any]:
+    """An exception as a JSON object: ``group``, ``code``, ``message``, ``type``, and the text of its traceback.
+
+    Secrets that this process knows of are taken out: some libraries quote a key that was refused, and a traceback quotes
+    the line where it was given.
+    """
+    known = isinstance(error, AgentqError)
+    described: dict[str, Any] = {
+        "group": _told(error.group) if known else "user",
+        "code": _told(error.code) if known else "error",
+        "message": _told(error.message if known else error) or type(error).__name__,
+        "type": type(error).__name__,
+    }
+    if known and error.metadata:
+        described["metadata"] = _plain(error.metadata)
+    if with_traceback and error.__traceback__ is not None:
+        text = clean(_format(error))
+        described["traceback"] = text if len(text) <= _LONGEST_TRACEBACK else text[-_LONGEST_TRACEBACK:]
+    return without_secrets(described)
+
+
+def _format(error: BaseException) -> str:
+    """Its traceback without our frames and the event loop's, which tell the user nothing, unless there are no others."""
+    whole = traceback.TracebackException.from_exception(error)
+    pending = [whole]
+    while pending:
+        part = pending.pop()
+        theirs = [frame for frame in part.stack if is_users(frame.filename)]
+        part.stack = _Frames(theirs or part.stack)
+        if not _MAY_PARSE:
+            for frame in part.stack:
+                frame.colno = None
+        pending += [
+            other for other in (part.__cause__, part.__context__, *(part.exceptions or ())) if other is not None
+        ]
+    return "".join(whole.format())
+
+
+class _Frames(traceback.StackSummary):
+    """Names a line of a cell as IPython does: the file that the cell was written to for Python says nothing."""
+
+    def format_frame_summary(self, frame_summary: traceback.FrameSummary, **options: Any) -> str:
+        text = super().format_frame_summary(frame_summary, **options)
+        cell = cell_of(frame_summary.filename)
+        return text if cell is None else text.replace(f'File "{frame_summary.filename}"', cell, 1)
+
+
+def is_ours(filename: str) -> bool:
+    """Whether a frame of this file is this package's."""
+    return filename.startswith(_NOT_THE_USERS[0])
+
+
+def is_users(filename: str) -> bool:
+    """Whether a frame of this file means something to the user: their code, or that of a library they use."""
+    return not filename.startswith(_NOT_THE_USERS)
+
+
+def _told(value: object) -> str:
+    """Its text. A user's exception may fail even at that."""
+    try:
+        return clean(str(value))
+    except Exception:
+        return f"(a {type(value).__name__} that cannot be shown as text)"
+
+
+def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata as JSON that can be written: what is not JSON becomes text."""
+    try:
+        return json.loads(clean(json.dumps(metadata, ensure_ascii=False, allow_nan=False, default=_told)))
+    except (TypeError, ValueError, RecursionError):
+        return {_told(name): _told(value) for name, value in metadata.items()}
+
+
+def describe_text(message: str) -> dict[str, Any]:
+    """A failure that somebody put into words."""
+    return {"group": "user", "code": "failed", "message": clean(message), "type": "str"}
+
+
+def headline(error: Mapping[str, Any]) -> str:
+    """A described failure in short: many messages, such as that of ``KeyError``, say nothing without their type."""
+    message, kind = str(error.get("message", "")), str(error.get("type", "str"))
+    return message if kind in ("str", message) else f"{kind}: {message}"
+
+
+def brief(error: Mapping[str, Any] | None) -> str | None:
+    """The same on one line of a few hundred characters; None for no failure."""
+    return safe(" ".join(headline(error).split()), _LONGEST_BRIEF) if error else None
+
+
+def clean(text: str) -> str:
+    """Text that any file and any page can hold: lone surrogates and NUL are replaced."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+class Settler(Protocol):
+    """Whoever handed out a message and settles it."""
+
+    async def complete(self, message: Message[Any, Any], reply: Any) -> None: ...
+    async def fail(self, message: Message[Any, Any], error: BaseException | str) -> None: ...
+    async def retry(self, message: Message[Any, Any], after: float | None) -> None: ...
+
+
+class Message(Generic[Body, Reply]):
+    """One attempt at a message.
+
+    :ivar id: names the message for ever, across attempts and restarts.
+    :ivar queue: the queue it came from.
+    :ivar body: the body, as the queue's declared type.
+    :ivar attempt: 1 on first delivery; failed attempts and crashes raise it.
+    :ivar created_at: when it was sent, in seconds since 1970 (UTC).
+    """
+
+    __slots__ = ("_settler", "attempt", "body", "created_at", "id", "queue")
+
+    def __init__(
+        self, settler: Settler, *, id: MessageId, queue: str, body: Body, attempt: int, created_at: float
+    ) -> None:
+        self._settler = settler
+        self.id = id
+        self.queue = queue
+        self.body = body
+        self.attempt = attempt
+        self.created_at = created_at
+
+    async def complete(self, reply: Reply | None = None) -> None:
+        """Settle it as done; durable on return, together with what the handler changed in ``self.state``.
+
+        :param reply: what a waiting sender gets, and what ``client.receipt(id).result()`` gives ever after.
+
+        Raises ``queue.already_completed``, ``queue.complete_not_configured`` (received without ``completable=True``),
+        ``actor.validation_error`` or ``queue.reply_too_large`` for the reply (nothing is written: complete it with
+        another; a handler that ends with ``queue.reply_too_large`` has failed for good), and
+        ``actor.state_conflict`` (the attempt has failed then, and comes again).
+        """
+        await self._settler.complete(self, reply)
+
+    async def fail(self, error: BaseException | str) -> None:
+        """Settle it for good as failed: a dead letter, with ``error`` as the reason. Durable on return.
+
+        The handler's changes to ``self.state`` are dropped. Raises like :meth:`complete`.
+        """
+        await self._settler.fail(self, error)
+
+    async def retry(self, after: float | None = None) -> None:
+        """End this attempt as failed, to come again after ``after`` seconds (None: the queue's backoff).
+
+        It counts as an attempt: after the last one the message becomes a dead letter. Durable on return. The handler's
+        changes to ``self.state`` are dropped. Raises like :meth:`complete`.
+        """
+        await self._settler.retry(self, number_options.seconds("after", after))
+
+    if not TYPE_CHECKING:  # a type checker finds these by itself
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(no_attribute_of_message(name))
+
+        def __getitem__(self, key: object) -> Any:
+            raise TypeError(f"A message is no dict: its content is message.body, as in message.body[{key!r}].")
+
+    def __repr__(self) -> str:
+        return f"<Message {self.id} of {self.queue}, attempt {self.attempt}: {self.body!r}>"

@@ -1,0 +1,173 @@
+"""What users declare about a queue: its types, its limits, how often to try again. Pure decisions about time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, overload
+
+from pydantic.errors import PydanticUserError
+from typing_extensions import TypeForm, TypeVar
+
+from agentq_nb._core import number_options
+from agentq_nb._core.codec import Schema
+from agentq_nb._core.number_options import is_delay, is_positive, is_whole
+from agentq_nb._policies.backoff import backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agentq_nb._actor.bound_queue import QueueView
+
+Body = TypeVar("Body")
+Reply = TypeVar("Reply", default=Any)
+
+_MISSING: Any = object()
+
+MAX_SIZE = 100_000
+MAX_MESSAGE_BYTES = 1024 * 1024
+MAX_REPLY_BYTES = 16 * 1024 * 1024
+
+
+def exponential(failures: int) -> float:
+    """1, 2, 4, … seconds, at most five minutes."""
+    return backoff(failures, longest=300.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How failed attempts are repeated.
+
+    :param attempts: failed attempts after which a message becomes a dead letter.
+    :param backoff: seconds before the next attempt: a number, or a function of the failures so far (1, 2, …).
+    :param in_order: the queue's other messages do not overtake one that waits for its next attempt.
+    :param crashes: deaths of the kernel while handling the message, in a row, after which it becomes a dead letter.
+    """
+
+    attempts: int = 3
+    backoff: float | Callable[[int], float] = exponential
+    in_order: bool = False
+    crashes: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("attempts", "crashes"):
+            if not is_whole(getattr(self, name)):
+                raise ValueError(f"Retry({name}=...) must be a whole number from 1 up.")
+        if not callable(self.backoff) and not is_delay(self.backoff):
+            raise ValueError("Retry(backoff=...) must be 0 seconds or more, or a function of the number of failures.")
+
+    def delay(self, failures: int) -> float:
+        """Seconds until the attempt after the ``failures``-th failure. A backoff function that misbehaves waits 1 s."""
+        if not callable(self.backoff):
+            return self.backoff
+        try:
+            delay = float(self.backoff(failures))
+        except Exception:
+            return 1.0
+        return delay if 0 <= delay < float("inf") else 1.0
+
+
+def _schema(declared: Any, right: str) -> Schema[Any]:
+    """Raises TypeError for what is no type."""
+    wrong = ""
+    if declared is _MISSING:
+        wrong = "Queue() says nothing of its messages."
+    elif isinstance(declared, (str, bytes, int, float, dict, list, tuple, set)):
+        wrong = f"Queue(...) takes types, not {declared!r:.100}; its name is the variable's."
+    else:
+        try:
+            return Schema(declared)
+        except PydanticUserError as error:
+            wrong = f"Queue(...) takes types that pydantic knows. {str(error).splitlines()[0]}"
+    raise TypeError(f"{wrong} Write {right}, with a pydantic model, dataclass or other type; Any is any JSON.")
+
+
+class SeesOneQueue(Protocol):
+    """An actor as a queue declaration sees it."""
+
+    def view_of(self, queue: Queue[Any, Any]) -> Any: ...
+
+
+class Queue(Generic[Body, Reply]):
+    """A queue that an actor class declares: ``tasks = Queue(Task, reply=Review)``.
+
+    :param body: type of the messages: anything pydantic can validate; ``Any`` is any JSON.
+    :param reply: type of what ``message.complete(...)`` gives; None: any JSON, or nothing. Where None is no value of the
+        type, messages are received with ``completable=True`` only.
+    :param max_size: messages that are not settled (dead letters aside) before a send is refused with ``queue.full``.
+    :param max_message_bytes: largest body, as JSON: 1 MiB. A larger one is refused with ``queue.message_too_large``.
+    :param max_reply_bytes: largest reply, as JSON: 16 MiB. A larger one makes a dead letter at once, which keeps the
+        reply's first 4 KiB in its error.
+    :param retry: how failed attempts are repeated.
+    :param handler_timeout: seconds one attempt may take before its handler is cancelled and the attempt fails.
+
+    Declarations are code, not stored: after a restart the cell that holds them is run again. Messages are stored.
+    """
+
+    name: str
+
+    @overload
+    def __init__(
+        self,
+        body: TypeForm[Body],
+        reply: None = None,
+        *,
+        max_size: int = ...,
+        max_message_bytes: int = ...,
+        max_reply_bytes: int = ...,
+        retry: Retry | None = ...,
+        handler_timeout: float | None = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        body: TypeForm[Body],
+        reply: TypeForm[Reply],
+        *,
+        max_size: int = ...,
+        max_message_bytes: int = ...,
+        max_reply_bytes: int = ...,
+        retry: Retry | None = ...,
+        handler_timeout: float | None = ...,
+    ) -> None: ...
+    def __init__(
+        self,
+        body: Any = _MISSING,
+        reply: Any = None,
+        *,
+        max_size: int = MAX_SIZE,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_reply_bytes: int = MAX_REPLY_BYTES,
+        retry: Retry | None = None,
+        handler_timeout: float | None = None,
+    ) -> None:
+        limits = {
+            "max_size": max_size,
+            "max_message_bytes": max_message_bytes,
+            "max_reply_bytes": max_reply_bytes,
+        }
+        for name, limit in limits.items():
+            if not is_whole(limit):
+                raise ValueError(f"Queue({name}=...) must be a whole number from 1 up, not {limit!r:.100}.")
+        if handler_timeout is not None and not is_positive(handler_timeout):
+            raise ValueError("Queue(handler_timeout=...) must be more than 0 seconds, or None.")
+        self.body: Schema[Body] = _schema(body, "Queue(dict)")
+        self.reply: Schema[Reply] = _schema(Any if reply is None else reply, "Queue(dict, reply=str)")
+        self.max_size = max_size
+        self.max_message_bytes = max_message_bytes
+        self.max_reply_bytes = max_reply_bytes
+        self.retry = retry or Retry()
+        self.handler_timeout = number_options.seconds("handler_timeout", handler_timeout)
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: SeesOneQueue, owner: type) -> QueueView[Body, Reply]: ...
+    def __get__(self, instance: SeesOneQueue | None, owner: type) -> Any:
+        """On the class the declaration itself; on an instance the actor's mailbox seen through this queue."""
+        return self if instance is None else instance.view_of(self)
+
+    def __repr__(self) -> str:
+        return f"<Queue {getattr(self, 'name', '?')}: {self.body.name}>"

@@ -1,0 +1,211 @@
+"""The keeper in this process: memory over the log.
+
+What is live is in memory (``stock``) and is folded from the log when it is opened (``fold``); every change is a row
+(``rows``) that is durable before anybody is told (``ledger``). When a write fails, all that was not durable is as if it
+had not happened: leases are lost, and :meth:`LocalMailboxes.renew` begins again from the file, as after a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Collection, Mapping, Sequence
+from types import CoroutineType
+from typing import Any
+
+from agentq_nb._brokers.base import Accepted, Change, DeadLetters, Offer, QueueStatus, StoredResult
+from agentq_nb._brokers.local import control, event_rows, waiters
+from agentq_nb._brokers.local.commit import Ledger
+from agentq_nb._brokers.local.crash_suspects import is_to_blame
+from agentq_nb._brokers.local.enqueue import accept
+from agentq_nb._brokers.local.event_rows import Memory
+from agentq_nb._brokers.local.lease import LocalLease
+from agentq_nb._brokers.local.queues import DIED, Entry
+from agentq_nb._brokers.local.ready_actors import Wakeful
+from agentq_nb._core.clock import Clock, SystemClock
+from agentq_nb._core.ids import ActorId, MessageId
+from agentq_nb._core.threads import in_long_thread
+from agentq_nb._core.time_slice import Slices
+from agentq_nb._store import EventLog, Row
+from agentq_nb.errors import StoreError, Unavailable
+
+
+class LocalMailboxes:
+    """See :class:`agentq_nb._brokers.base.Mailboxes`. Make it with :meth:`open`; all calls from one event loop."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or SystemClock()
+        self._ledger = Ledger(self.clock)
+        self._facts: Mapping[str, Any] = {}
+
+    @property
+    def log(self) -> EventLog:
+        """The open log: another one after :meth:`renew`."""
+        return self._ledger.log
+
+    @property
+    def broken(self) -> asyncio.Event:
+        """Set when a write failed: nothing is handed out or accepted until :meth:`renew`."""
+        return self._ledger.broken
+
+    @property
+    def failure(self) -> StoreError | None:
+        """Why nothing is written, from a failed write until :meth:`renew`."""
+        return self._ledger.failure
+
+    @property
+    def trouble(self) -> str | None:
+        """What does not work just now, and is tried again."""
+        error = self._ledger.failure or self._ledger.unreadable
+        return self.log.trouble if error is None else error.message
+
+    # --- beginning ----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    async def open(
+        cls, log: EventLog, *, clock: Clock | None = None, facts: Mapping[str, Any] | None = None
+    ) -> LocalMailboxes:
+        """Keep the mailboxes of an open log. ``facts`` (JSON-able) are written beside the start of this host."""
+        keeper = cls(clock)
+        keeper._facts = facts or {}
+        await keeper._begin(log, crashed=True)
+        return keeper
+
+    async def renew(self, log: EventLog) -> None:
+        """Begin again from the file after a failed write. What was in flight comes again and counts no attempt."""
+        try:
+            await self._begin(log, crashed=False)
+        except BaseException as error:
+            self._ledger.abandon(error)
+            raise
+        results = self._ledger.results
+        for message in results.waited_for():
+            if message not in self._ledger.stock.entries:
+                stored = await self._ledger.read(message)
+                if stored is None:
+                    results.give_up(
+                        message, Unavailable(f"Message {message} did not reach the disk and is lost: send it again.")
+                    )
+                else:
+                    results.publish([stored])
+
+    async def _begin(self, log: EventLog, *, crashed: bool) -> None:
+        ledger = self._ledger
+        memory = await in_long_thread(event_rows.recall, log)
+        ledger.begin(log, memory)
+        written = [event_rows.of_host("host.started", {"pid": os.getpid(), **self._facts})]
+        written += [self._recover(entry, memory, crashed) for entry in memory.in_flight]
+        ledger.stock.suspects.fill(ledger.stock.boxes, ledger.stock.entries.values())
+        await ledger.write(written, ledger.results.publish, list(ledger.results.settling.values()))
+        ledger.stock.arrive(list(ledger.stock.entries.values()))
+
+    def _recover(self, entry: Entry, memory: Memory, crashed: bool) -> Row:
+        """What was in flight when the log ended comes again, first; one that was to be cancelled does not.
+
+        After a crash it has crashed with the kernel where it was alone, and is a suspect otherwise.
+        """
+        entry.running = False
+        entry.front, entry.due = True, 0.0
+        if entry.cancelling:
+            row, _ = self._ledger.cancel(entry)
+            return row
+        if not crashed:
+            return event_rows.of_message("message.released", entry)
+        if is_to_blame(entry, memory, self.clock.time()):
+            entry.crashes += 1
+        else:
+            entry.suspicion += 1
+        entry.ended += 1
+        entry.problem = DIED
+        return event_rows.of_message("message.crashed", entry, {"crashes": entry.crashes, "suspicion": entry.suspicion})
+
+    # --- keeping ------------------------------------------------------------------------------------------------------
+
+    def offer(self, offers: Sequence[Offer]) -> CoroutineType[Any, Any, Sequence[Accepted]]:
+        return accept(self._ledger, offers)
+
+    async def claim(self, actor: ActorId, host: str) -> LocalLease | None:
+        self._ledger.check()
+        box = self._ledger.stock.box(actor)
+        if box.lease is not None:
+            return None
+        box.lease = LocalLease(self._ledger, box)
+        return box.lease
+
+    async def exists(self, actor: ActorId) -> bool:
+        self._ledger.check()
+        return self._ledger.stock.exists(actor)
+
+    async def states(self, name: str) -> Mapping[ActorId, bytes]:
+        self._ledger.check()
+        return self._ledger.stock.states(name)
+
+    def wakeful(self, queues: Mapping[str, Collection[str] | None]) -> Wakeful:
+        return self._ledger.stock.subscribe(queues)
+
+    async def wait(self, message: MessageId, timeout: float | None, waiter: ActorId | None = None) -> StoredResult:
+        return await waiters.wait(self._ledger, message, timeout, waiter)
+
+    async def change(self, actor: ActorId, change: Change) -> int:
+        self._ledger.check()
+        return await control.apply(self._ledger, actor, change)
+
+    async def redeliver(self, which: DeadLetters) -> int:
+        return await control.redeliver(self._ledger, which)
+
+    async def status(self, actor: ActorId | None = None) -> Sequence[QueueStatus]:
+        await self._ledger.learn_counts()
+        stock = self._ledger.stock
+        if actor is not None:
+            return stock.status(actor)
+        found: list[QueueStatus] = []
+        slices = Slices()
+        for box in list(stock.boxes.values()):
+            found += stock.status_of(box)
+            await slices.pause()
+        return found
+
+    @property
+    def settled(self) -> int:
+        """How many messages were settled since the file was opened."""
+        return self._ledger.stock.settled
+
+    @property
+    def unfinished(self) -> int:
+        """How many messages are not settled."""
+        return len(self._ledger.stock.entries)
+
+    async def works_until(self, queues: Mapping[str, Collection[str]], moment: float) -> bool:
+        """Whether actors have work in flight or due, or that falls due by then without anyone's help.
+
+        ``queues`` names the actors that count by what they are registered under, and those of their queues.
+        """
+        stock, slices = self._ledger.stock, Slices()
+        if not stock.entries:
+            return False
+        for box in list(stock.boxes.values()):
+            counting = queues.get(box.name, ())
+            if any(name in counting and shelf.works_until(moment) for name, shelf in box.shelves.items()):
+                return True
+            await slices.pause()
+        return False
+
+    async def flushed(self) -> None:
+        """Return when all that was written so far is on disk. Raises Unavailable."""
+        await self._ledger.flushed()
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        if not self._ledger.closed:
+            self._ledger.end()
+            await in_long_thread(self.log.close)
+
+    def close_now(self, facts: Mapping[str, Any] | None = None) -> None:
+        """The same without an event loop, for the end of the process. Blocking.
+
+        ``facts`` (JSON-able) are written beside the end of this host.
+        """
+        if not self._ledger.closed:
+            self._ledger.end({"at_exit": True, "unfinished": self.unfinished, **(facts or {})})
+            self.log.close()

@@ -1,0 +1,262 @@
+"""Memory and log in step: what changed in memory is written as rows, and nobody is told before those are on disk.
+
+The rooms of the local keeper share it: who is let in (``accepting``), what a lease hands out and writes (``lease``,
+``committing``), what becomes of a message (``waiting``), and what people change (``changing``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple
+
+from agentq_nb._actor.message import describe, headline
+from agentq_nb._brokers.base import FinalStatus, StoredResult
+from agentq_nb._brokers.local import event_rows, results
+from agentq_nb._brokers.local.event_rows import Memory
+from agentq_nb._brokers.local.idempotency import Learnt
+from agentq_nb._brokers.local.live_messages import Stock
+from agentq_nb._brokers.local.queues import Entry
+from agentq_nb._brokers.local.results import Results
+from agentq_nb._core.clock import Clock
+from agentq_nb._core.ids import MessageId, earliest_id
+from agentq_nb._core.threads import in_long_thread, in_thread
+from agentq_nb._store import Connection, EventLog, Row
+from agentq_nb.errors import StoreError, StoreWriteFailed, Unavailable
+
+T = TypeVar("T")
+
+Given = TypeVarTuple("Given")
+
+Settled: TypeAlias = tuple[Row, StoredResult]
+"""A message that is out of memory: the row that says so, still to be written, and what is to be told after that."""
+
+
+class Ledger:
+    """All calls from one event loop. After a failed write nothing is written until it begins again."""
+
+    log: EventLog
+    opened: MessageId
+    """Messages whose ids are below it may be in the log though not in memory."""
+    careful: bool
+    """The log ended in disorder: what was there before is handed out only once its start is durable."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.stock = Stock(clock)
+        self.results = Results()
+        self.failure: StoreError | None = None
+        self.unreadable: StoreError | None = None
+        """Why messages are not handed out whose bodies are in the log only."""
+        self.broken = asyncio.Event()
+        """Set when a write failed."""
+        self.closed = False
+        self._deciding = asyncio.Lock()
+        self._decisions: set[asyncio.Future[Any]] = set()
+
+    def begin(self, log: EventLog, memory: Memory) -> None:
+        """Go on from what this log held."""
+        self.log = log
+        log.on_failure(self.fail)
+        self.failure = self.unreadable = None
+        self.broken.clear()
+        self.careful = not log.closed_cleanly()
+        self.opened = earliest_id()
+        self.stock.fill(memory, log.last_seq)
+        self.results.settling.clear()
+
+    def check_open(self) -> None:
+        """Raises Unavailable when the host is stopped."""
+        if self.closed:
+            raise Unavailable("The host is stopped. Start it again: %agentq start, or await registry.start().")
+
+    def check(self) -> None:
+        """Raises Unavailable when the host is stopped, StoreWriteFailed after a failed write."""
+        if self.closed:
+            self.check_open()
+        if self.failure is not None:
+            raise StoreWriteFailed(
+                f"Nothing can be written now; the host tries again by itself. {self.failure.message}"
+            )
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def append(self, written: Sequence[Row], durable: Callable[[*Given], None] | None = None, *given: *Given) -> None:
+        """Write without waiting; ``durable(*given)`` is called once it is on disk."""
+        done = None if durable is None else _Written(self, None, durable, given)
+        self.log.append(written, done, self.clock.time())
+
+    def write(
+        self, written: Sequence[Row], durable: Callable[[*Given], None] | None = None, *given: *Given
+    ) -> asyncio.Future[None]:
+        """The same; the future is done after that, or raises StoreWriteFailed."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.log.append(written, _Written(self, future, durable, given), self.clock.time())
+        return future
+
+    def fail(self, error: StoreError) -> None:
+        """A write failed: what was not durable is as if it had not happened."""
+        if self.failure is not None:
+            return
+        self.failure = error
+        self.stock.lose_leases()
+        self.broken.set()
+
+    def abandon(self, error: BaseException) -> None:
+        """Going on from a file did not come to its end: nothing is written until it has."""
+        self.fail(
+            StoreError(
+                f"{self.log.path} could not be opened again after a failed write; the host tries again by itself: "
+                f"{headline(describe(error, with_traceback=False))}"
+            )
+        )
+
+    async def flushed(self) -> None:
+        """Return when all that was written so far is on disk."""
+        self.check()
+        await self.log.flushed()
+
+    # --- settling -----------------------------------------------------------------------------------------------------
+
+    def settle(
+        self,
+        entry: Entry,
+        status: FinalStatus,
+        reply: bytes | None = None,
+        error: dict[str, Any] | None = None,
+        *,
+        handled: bool = False,
+    ) -> StoredResult:
+        """Out of memory. Nobody can read the result before it is published. ``handled``: it was an attempt more."""
+        self.stock.remove(entry, status)
+        attempts = entry.ended + (1 if handled else 0)
+        result = StoredResult(entry.id, entry.actor, entry.queue, status, attempts, reply, error)
+        self.results.settling[entry.id] = result
+        return result
+
+    def cancel(self, entry: Entry, *, handled: bool = False) -> Settled:
+        """Out of memory, as cancelled."""
+        result = self.settle(entry, "cancelled", handled=handled)
+        return event_rows.of_message("message.cancelled", entry), result
+
+    def write_settled(self, settled: Sequence[Settled]) -> asyncio.Future[None]:
+        """Write what was settled, one message or more, then tell of it."""
+        written, finished = zip(*settled, strict=True)
+        return self.write(written, self.results.publish, finished)
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    async def read(self, message: MessageId) -> StoredResult | None:
+        """What the log says of a message; None when it says nothing."""
+        return results.read(message, await in_thread(self.log.message_rows, message))
+
+    async def read_bodies(self, entries: Sequence[Entry]) -> list[bytes]:
+        """The bodies of messages that are in the log only. Raises StoreError; it is trouble until one can be read."""
+        log = self.log
+        try:
+            bodies = await in_thread(lambda: [log.body(entry.id, entry.first) for entry in entries])
+        except StoreError as error:
+            if self.log is log and not self.closed and self.unreadable is None:
+                self.unreadable = error
+                logging.getLogger("agentq").warning("%s It is tried again.", error.message)
+            raise
+        self.unreadable = None
+        return bodies
+
+    async def learn_keys(self) -> None:
+        """Know where the idempotency keys of earlier runs are."""
+        keys, log = self.stock.keys, self.log
+        if not keys.complete:
+            keys.learn(await in_thread(lambda: Learnt(log.completed_keys())))
+
+    async def learn_counts(self) -> None:
+        """Know how many messages had completed before. What cannot be read now is read the next time."""
+        stock, log = self.stock, self.log
+        if stock.completed_before is None and self.failure is None and not self.closed:
+            with suppress(StoreError):
+                counts = await in_long_thread(log.completed_counts)
+                if self.log is log:
+                    stock.completed_before = {(actor, queue): count for actor, queue, count in counts}
+
+    async def decide(
+        self, job: Callable[[Connection], tuple[Sequence[Row], T]], then: Callable[[T], None] | None = None
+    ) -> T:
+        """Decide by what is stored, where rows are written, and take the decision into memory by ``then``.
+
+        One decision is made after the other, each with memory in step with it. It is made to its end even when the
+        caller is cancelled, for its rows may be durable already. Raises what ``job`` raises, and StoreWriteFailed.
+        """
+
+        async def make() -> T:
+            async with self._deciding:
+                self.check()
+                log = self.log
+                value = await log.decide(job, self.clock.time())
+                if self.log is not log:
+                    raise Unavailable(
+                        "A write failed meanwhile, so whether this was written is not known. Look with await "
+                        "registry.messages(), and do it again if it was not."
+                    )
+                if then is not None:
+                    then(value)
+                return value
+
+        task = asyncio.ensure_future(make())
+        self._decisions.add(task)
+        task.add_done_callback(self._decided)
+        return await asyncio.shield(task)
+
+    async def decided(self) -> None:
+        """Return when the decisions that are being made are in memory."""
+        while self._decisions:
+            await asyncio.wait(self._decisions)
+
+    def _decided(self, task: asyncio.Future[Any]) -> None:
+        self._decisions.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked has been told, unless they were cancelled
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def end(self, facts: Mapping[str, Any] | None = None) -> None:
+        """Put back what is in flight, and take nothing more. What is written still has to reach the disk."""
+        if self.failure is None:
+            in_flight = self.stock.running()
+            kinds = ["message.cancelled" if entry.cancelling else "message.released" for entry in in_flight]
+            self.log.append([event_rows.of_message(kind, entry) for kind, entry in zip(kinds, in_flight, strict=True)])
+            self.log.append([event_rows.of_host("host.stopped", facts)])
+        self.closed = True
+        self.stock.close()
+        self.results.close()
+
+
+class _Written(Generic[*Given]):
+    """Called when rows are on the disk, or could not be written. A slotted object is cheaper here than a closure."""
+
+    __slots__ = ("durable", "future", "given", "ledger")
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        future: asyncio.Future[None] | None,
+        durable: Callable[[*Given], None] | None,
+        given: tuple[*Given],
+    ) -> None:
+        self.ledger = ledger
+        self.future = future
+        self.durable = durable
+        self.given = given
+
+    def __call__(self, error: StoreError | None) -> None:
+        future = self.future
+        if error is not None:
+            self.ledger.fail(error)
+            if future is not None and not future.done():
+                future.set_exception(error)
+            return
+        if self.durable is not None:
+            self.durable(*self.given)
+        if future is not None and not future.done():
+            future.set_result(None)

@@ -1,0 +1,208 @@
+"""Messages that may have killed the kernel: each is handled with nothing else in flight, so that a death is its own.
+
+A message counts a crash only if it alone was in flight. When several were, none is counted: they become *suspects*, and
+are handed out one at a time, the last one started first, for it may be what another one waits for. A suspect waits until
+nothing is in flight, and while one waits or is handled nothing else is handed out. Any end of its attempt but another
+crash clears it.
+
+Nothing waits for suspects without end, since one may need what is held back:
+
+* What an actor waits for is handed out at once, with all that lies before it in its actor's queues.
+* A suspect that nobody asks for (its class is unknown, its queue paused) holds up nothing.
+* After a minute without any progress all goes on side by side. A death then is again nobody's own, so the suspects stay
+  suspects, and have twice as long to themselves the next time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+
+from agentq_nb._brokers.local.event_rows import Memory
+from agentq_nb._brokers.local.queues import Box, Entry, wanted
+from agentq_nb._core.clock import Clock, Timer
+from agentq_nb._core.ids import ActorId, MessageId
+
+_PATIENCE = 60.0
+"""Seconds that everything else waits for a suspect; twice as long after each further crash in company."""
+_LONGEST_PATIENCE = 3600.0
+_LATER_ONES = 5.0
+"""Seconds that a suspect waits for those that were started after it to be asked for, as actors wake one by one."""
+
+
+def is_to_blame(entry: Entry, memory: Memory, now: float) -> bool:
+    """Whether this message alone was in flight when the kernel died, as far as the log can tell.
+
+    The log tells all starts of a host that had doubts about this one. Another host may have started a message, and died
+    of it, before the start was on disk: any that was ready in another queue then, but for those that a host after a
+    crash had found in the log, of which it writes the start first.
+    """
+    if len(memory.in_flight) > 1:
+        return False
+    if entry.crashes or entry.suspicion:
+        return True
+    began, after_a_crash = memory.last_life
+    place = (entry.actor, entry.queue)
+    return not any(
+        (other.actor, other.queue) != place and other.due <= now and (other.order > began or not after_a_crash)
+        for other in memory.entries.values()
+    )
+
+
+class Suspects:
+    """The suspects of one keeper. While there are any, it is every box's ``gate``."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._boxes: dict[ActorId, Box] = {}
+        self._suspects: dict[MessageId, Entry] = {}
+        self._doubtful: list[Entry] = []
+        self._awaited: Counter[ActorId] = Counter()
+        self._asked: float | None = None
+        """Since when a suspect waits or is handled; None: none does."""
+        self._patient_until = 0.0
+        self._timer: Timer | None = None
+
+    def fill(self, boxes: dict[ActorId, Box], entries: Iterable[Entry]) -> None:
+        """Begin with what the log held."""
+        self.clear()
+        self._boxes = boxes
+        self._doubtful = [entry for entry in entries if entry.suspicion or entry.crashes]
+        self._suspects = {entry.id: entry for entry in self._doubtful if entry.suspicion}
+        self._set_gate()
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._stop_waiting()
+        self._suspects.clear()
+        self._doubtful.clear()
+        self._set_gate()
+
+    def __bool__(self) -> bool:
+        return bool(self._suspects)
+
+    def _set_gate(self) -> None:
+        for box in self._boxes.values():
+            box.gate = self if self._suspects else None
+
+    @property
+    def doubt(self) -> bool:
+        """Whether a message is there that may kill the kernel: starts must be durable then before they are acted on."""
+        if self._doubtful:
+            self._doubtful = [one for one in self._doubtful if not one.gone and (one.suspicion or one.crashes)]
+        return bool(self._doubtful)
+
+    # --- the gate -----------------------------------------------------------------------------------------------------
+
+    def permits(self, entry: Entry) -> bool:
+        """Whether the message may be handed out now; whoever was refused is woken when that may have changed."""
+        if self._awaited[entry.actor]:
+            return True
+        if not entry.suspicion:
+            return self._patience_is_over() or not (self._handled() or self._wanted())
+        self._begin_waiting()
+        if self._patience_is_over():
+            return True
+        return not self._anything_in_flight() and not self._later_one(entry)
+
+    def hold_back(self, actor: ActorId) -> bool:
+        """Whether what is ready for this actor waits just now. Looking changes nothing."""
+        return self._asked is not None and not self._awaited[actor] and not self._patience_is_over()
+
+    def taken(self, entry: Entry) -> None:
+        """It was handed out."""
+        if entry.suspicion:
+            self._stop_waiting()
+            self._begin_waiting()
+
+    def ended(self, entry: Entry) -> None:
+        """Nobody handles it any more, and the kernel lives; or it left its queue unhandled."""
+        if self._suspects.pop(entry.id, None) is not None:
+            entry.suspicion = 0
+            self._stop_waiting()
+            if not self._suspects:
+                self._set_gate()
+            self._wake()
+        elif self._asked is not None:
+            self._wake()
+
+    def untaken(self) -> None:
+        """One was put back before anybody handled it: it is what it was, and others may have waited for it."""
+        if self._asked is not None:
+            self._wake()
+
+    def _handled(self) -> bool:
+        return any(entry.running for entry in self._suspects.values())
+
+    def _wanted(self) -> bool:
+        """Whether a suspect could be handed out, were nothing in flight."""
+        return any(self._is_asked_for(entry) for entry in self._suspects.values())
+
+    def _is_asked_for(self, entry: Entry) -> bool:
+        return self._is_head(entry) and any(
+            wanted(entry.queue, waiter.queues) for waiter in self._boxes[entry.actor].waiters
+        )
+
+    def _is_head(self, entry: Entry) -> bool:
+        return self._boxes[entry.actor].shelf(entry.queue).head() is entry
+
+    def _later_one(self, entry: Entry) -> bool:
+        """Whether a suspect that was started later goes first. It is given some seconds to be asked for."""
+        still_early = self._asked is not None and self._clock.monotonic() < self._asked + _LATER_ONES
+        return any(
+            other.started > entry.started and (self._is_head(other) if still_early else self._is_asked_for(other))
+            for other in self._suspects.values()
+        )
+
+    def _anything_in_flight(self) -> bool:
+        return any(shelf.running for box in self._boxes.values() for shelf in box.shelves.values())
+
+    # --- what is waited for -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def waited_for(self, actor: ActorId) -> Generator[None]:
+        """An actor waits for a message of ``actor``: what is to settle first may be just that message's."""
+        self._awaited[actor] += 1
+        if self._asked is not None:
+            self._wake()
+        try:
+            yield
+        finally:
+            self._awaited[actor] -= 1
+            if not self._awaited[actor]:
+                del self._awaited[actor]
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+
+    def _patience(self) -> float:
+        most = max((entry.suspicion for entry in self._suspects.values()), default=1)
+        return min(_PATIENCE * 2 ** (most - 1), _LONGEST_PATIENCE)
+
+    def _patience_is_over(self) -> bool:
+        return self._asked is not None and self._clock.monotonic() >= self._patient_until
+
+    def _begin_waiting(self) -> None:
+        if self._asked is None:
+            self._asked = self._clock.monotonic()
+            self._patient_until = self._asked + self._patience()
+            self._timer = self._clock.call_later(_LATER_ONES, self._ring)
+
+    def _ring(self) -> None:
+        """What waited for some time may go on."""
+        if (left := self._patient_until - self._clock.monotonic()) > 0:
+            self._timer = self._clock.call_later(left, self._ring)
+        elif not self._handled() and not self._wanted():
+            self._stop_waiting()
+        self._wake()
+
+    def _stop_waiting(self) -> None:
+        self._asked = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _wake(self) -> None:
+        for box in self._boxes.values():
+            for waiter in box.waiters:
+                waiter.wake()

@@ -1,0 +1,177 @@
+"""What the local keeper writes: each thing that happens to a message or an actor as one row of the log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from agentq_nb._actor.message import brief
+from agentq_nb._brokers.base import Settlement
+from agentq_nb._brokers.local.queues import DIED, LARGEST_BODY, Box, Entry
+from agentq_nb._core.ids import ActorId, MessageId
+from agentq_nb._store import EventLog, Row, row
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"))
+
+
+@lru_cache(maxsize=1024)
+def _json_of_queue(queue: str) -> str:
+    return json.dumps(queue)
+
+
+def queued(entry: Entry) -> Row:
+    """A message as sent. The body is JSON already and goes in as it is."""
+    extra = ""
+    if entry.priority:
+        extra += f',"priority":{entry.priority}'
+    if entry.due:
+        extra += f',"due":{entry.due!r}'
+    if entry.key is not None:
+        extra += f',"key":{_json(entry.key)}'
+    data = f'{{"queue":{_json_of_queue(entry.queue)},"body":{entry.body.decode()}{extra}}}'
+    return f"message.queued\t{entry.actor}\t{entry.id}\t\t{data}"
+
+
+def started(entry: Entry) -> Row:
+    return f'message.started\t{entry.actor}\t{entry.id}\t\t{{"attempt":{1 + entry.ended}}}'
+
+
+def settled(entry: Entry, settlement: Settlement, due: float) -> Row:
+    """How an attempt ended, as the log tells it."""
+    outcome = settlement.outcome
+    if outcome == "completed":
+        data = "{}" if settlement.reply is None else f'{{"reply":{settlement.reply.decode()}}}'
+        return f"message.completed\t{entry.actor}\t{entry.id}\t\t{data}"
+    if outcome in ("failed", "dead"):
+        reason = "fail" if outcome == "failed" else "dead"
+        return of_message("message.failed", entry, {"error": settlement.error, "reason": reason})
+    if outcome == "again":
+        facts = {"error": settlement.error, "due": due, "front": settlement.front, "in_order": settlement.in_order}
+        return of_message("message.retried", entry, facts)
+    return of_message("message.released", entry)
+
+
+def of_message(kind: str, entry: Entry, facts: Mapping[str, Any] | None = None) -> Row:
+    return row(kind, entry.actor, entry.id, None, _json(facts or {}))
+
+
+def of_actor(kind: str, actor: ActorId, facts: Mapping[str, Any] | None = None) -> Row:
+    return row(kind, actor, None, None, _json(facts or {}))
+
+
+def state(actor: ActorId, state: bytes) -> Row:
+    return row("actor.state", actor, data=f'{{"state":{state.decode()}}}')
+
+
+def paused(actor: ActorId, queue: str, until: float | None) -> Row:
+    return of_actor("queue.paused", actor, {"queue": queue, "until": until})
+
+
+def resumed(actor: ActorId, queue: str) -> Row:
+    return of_actor("queue.resumed", actor, {"queue": queue})
+
+
+def of_host(kind: str, facts: Mapping[str, Any] | None = None) -> Row:
+    return row(kind, None, None, None, _json(facts or {}))
+
+
+@dataclass(slots=True)
+class Memory:
+    """Everything that is live: boxes by actor, messages by id, what was in flight when the log ended, and the pauses
+    as (actor, queue, until), those that are over by now included.
+    """
+
+    boxes: dict[ActorId, Box] = field(default_factory=dict[ActorId, Box])
+    entries: dict[MessageId, Entry] = field(default_factory=dict[MessageId, Entry])
+    in_flight: list[Entry] = field(default_factory=list[Entry])
+    keys: dict[tuple[ActorId, str, str], MessageId] = field(default_factory=dict[tuple[ActorId, str, str], MessageId])
+    pauses: list[tuple[ActorId, str, float | None]] = field(default_factory=list[tuple[ActorId, str, float | None]])
+    last_life: tuple[int, bool] = (0, False)
+    """Where in the log the host before began, and whether it had followed on a crash."""
+
+    def box(self, actor: ActorId) -> Box:
+        box = self.boxes.get(actor)
+        if box is None:
+            box = self.boxes[actor] = Box(actor)
+        return box
+
+
+def recall(log: EventLog) -> Memory:
+    """Fold the log. Blocking. Messages in flight are in ``in_flight`` and not yet on a shelf: the keeper decides."""
+    memory = Memory()
+    for actor, state in log.actor_states():
+        memory.box(actor).state = (state or "null").encode()
+    for actor, queue, message in log.dead_counts():
+        memory.box(actor).shelf(queue).dead[message] = 0
+    memory.pauses += [(actor, queue, until) for actor, queue, until in log.pauses()]
+    memory.last_life = log.last_life()
+    replay(memory.entries, log.live_rows(LARGEST_BODY))
+    for entry in memory.entries.values():
+        entry.old = True
+        shelf = memory.box(entry.actor).shelf(entry.queue)
+        shelf.live += 1
+        if entry.key is not None:
+            memory.keys[entry.actor, entry.queue, entry.key] = entry.id
+        if entry.running:
+            memory.in_flight.append(entry)
+    return memory
+
+
+def replay(entries: dict[MessageId, Entry], rows: Iterable[tuple[Any, ...]]) -> None:
+    """Apply rows of live messages, in order, to ``entries``."""
+    for order, time, kind, actor, message, data in rows:
+        if kind == "message.queued":
+            entries[message] = _queued(order, time, actor, message, json.loads(data))
+        elif (entry := entries.get(message)) is not None:
+            _change(entry, order, kind, data)
+
+
+def _queued(order: int, time: float, actor: ActorId, message: MessageId, facts: dict[str, Any]) -> Entry:
+    body = b""
+    if "body" in facts:
+        body = json.dumps(facts["body"], ensure_ascii=False, separators=(",", ":")).encode()
+    return Entry(
+        id=message,
+        actor=actor,
+        queue=facts["queue"],
+        body=body,
+        size=len(body) or facts["size"],
+        order=order,
+        created_at=time,
+        priority=facts.get("priority", 0),
+        due=facts.get("due", 0.0),
+        key=facts.get("key"),
+        first=order,
+    )
+
+
+def _change(entry: Entry, order: int, kind: str, data: str) -> None:
+    if kind == "message.started":
+        entry.running, entry.started = True, order
+    elif kind == "message.retried":
+        facts = json.loads(data)
+        entry.running, entry.failures, entry.crashes = False, entry.failures + 1, 0
+        entry.ended += 1
+        entry.suspicion = 0
+        entry.problem = brief(facts.get("error"))
+        entry.due, entry.front, entry.in_order = facts["due"], facts["front"], facts["in_order"]
+    elif kind == "message.released":
+        entry.running, entry.front, entry.due, entry.suspicion = False, True, 0.0, 0
+    elif kind == "message.crashed":
+        facts = json.loads(data)
+        entry.running, entry.front, entry.due = False, True, 0.0
+        entry.problem = DIED
+        entry.crashes, entry.suspicion = facts["crashes"], facts.get("suspicion", 0)
+        entry.ended += 1
+    elif kind == "message.cancel_requested":
+        entry.cancelling = True
+    elif kind == "message.redelivered":
+        entry.running = entry.cancelling = entry.front = entry.in_order = False
+        entry.failures = entry.crashes = entry.ended = entry.suspicion = 0
+        entry.problem = None
+        entry.due, entry.order = 0.0, order

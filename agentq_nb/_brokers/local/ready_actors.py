@@ -1,0 +1,116 @@
+"""When delayed messages become due, and when pauses end: one timer for all of a kind."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable, Collection, Mapping
+from typing import Generic, Protocol, TypeVar
+
+from agentq_nb._brokers.local.queues import Shelf, wanted
+from agentq_nb._core.clock import Clock, Timer
+from agentq_nb._core.ids import ActorId
+
+
+class Timed(Protocol):
+    """What has its time: ``due`` is seconds since 1970, ``order`` tells those of one time apart."""
+
+    due: float
+    order: int
+    gone: bool
+
+
+T = TypeVar("T", bound=Timed)
+
+
+class Timetable(Generic[T]):
+    """Calls ``ring(entry)`` once an entry's due time has come, unless it is gone or was given another time."""
+
+    def __init__(self, clock: Clock, ring: Callable[[T], None]) -> None:
+        self._clock = clock
+        self._call = ring
+        self._due: list[tuple[float, int, T]] = []
+        self._stale = 0
+        self._timer: Timer | None = None
+        self._timer_at = float("inf")
+
+    def add(self, entry: T) -> None:
+        """Ring for the entry at its ``due``."""
+        heapq.heappush(self._due, (entry.due, entry.order, entry))
+        self._arm()
+
+    def forget_one(self) -> None:
+        """An entry is gone. When most are, none of them is kept until its time comes."""
+        self._stale += 1
+        if self._stale * 2 > len(self._due):
+            self._due = [item for item in self._due if not item[2].gone and item[2].due == item[0]]
+            heapq.heapify(self._due)
+            self._stale = 0
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._due.clear()
+        self._stale = 0
+        self._disarm()
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at = None, float("inf")
+
+    def _arm(self) -> None:
+        while self._due and (self._due[0][2].gone or self._due[0][2].due != self._due[0][0]):
+            heapq.heappop(self._due)
+        if self._due and self._due[0][0] < self._timer_at:
+            self._disarm()
+            self._timer_at = self._due[0][0]
+            self._timer = self._clock.call_at(self._timer_at, self._ring)
+
+    def _ring(self) -> None:
+        self._timer, self._timer_at = None, float("inf")
+        now = self._clock.time()
+        try:
+            while self._due and self._due[0][0] <= now:
+                due, _, entry = heapq.heappop(self._due)
+                if not entry.gone and entry.due == due:
+                    self._call(entry)
+        finally:
+            self._arm()
+
+
+class Wakeful:
+    """One subscription: an async iterator of actor ids, each given once however often it is hinted before it is read.
+
+    :param queues: by actors' name, the queues whose due messages are worth a hint; None: any.
+    """
+
+    def __init__(self, queues: Mapping[str, Collection[str] | None]) -> None:
+        self._queues = dict(queues)
+        self._hints: dict[ActorId, None] = {}
+        self._news = asyncio.Event()
+        self._closed = False
+
+    def look_at(self, shelf: Shelf) -> None:
+        """Something may be due in a queue whose actor nobody runs."""
+        queues = self._queues.get(shelf.box.name, ())
+        if (queues is None or wanted(shelf.name, queues)) and shelf.head() is not None:
+            self._hints[shelf.box.actor] = None
+            self._news.set()
+
+    def close(self) -> None:
+        """End the iteration."""
+        self._closed = True
+        self._news.set()
+
+    def __aiter__(self) -> Wakeful:
+        return self
+
+    async def __anext__(self) -> ActorId:
+        while not self._hints:
+            if self._closed:
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        actor = next(iter(self._hints))
+        del self._hints[actor]
+        return actor

@@ -1,0 +1,120 @@
+"""What became of messages: the last results in memory, older ones read from the log, and who waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any, cast
+
+from agentq_nb._actor.failure_record import FAILURES
+from agentq_nb._brokers.base import MessageStatus, StoredResult
+from agentq_nb._core.ids import MessageId
+from agentq_nb.errors import Unavailable
+
+_REMEMBERED = 2048
+_LARGEST_REMEMBERED_BYTES = 8192
+
+_FINAL: dict[str, MessageStatus] = {
+    "message.completed": "completed",
+    "message.failed": "failed",
+    "message.cancelled": "cancelled",
+    "message.expired": "expired",
+}
+
+
+class Results:
+    """Results on their way to the disk, durable ones on their way to those who wait, a bounded memory of the latest."""
+
+    def __init__(self) -> None:
+        self.settling: dict[MessageId, StoredResult] = {}
+        """Settled, and being written: a crash may still undo it, so nobody is told."""
+        self._remembered: OrderedDict[MessageId, StoredResult] = OrderedDict()
+        self._waiting: dict[MessageId, list[asyncio.Future[StoredResult]]] = {}
+
+    def get(self, message: MessageId) -> StoredResult | None:
+        return self._remembered.get(message)
+
+    def forget(self, message: MessageId) -> None:
+        """The message is live again."""
+        self._remembered.pop(message, None)
+
+    def knows(self, message: MessageId) -> bool:
+        """Whether it was settled lately."""
+        return message in self.settling or message in self._remembered
+
+    def publish(self, results: Iterable[StoredResult]) -> None:
+        """The results are durable: tell those who wait."""
+        for result in results:
+            self.settling.pop(result.message, None)
+            self._remember(result)
+            if self._waiting:
+                for future in self._waiting.pop(result.message, ()):
+                    if not future.done():
+                        future.set_result(result)
+            if result.status == "failed":
+                FAILURES.note_message(result.message, result.actor, result.queue, result.error)
+
+    def _remember(self, result: StoredResult) -> None:
+        if result.reply is None or len(result.reply) <= _LARGEST_REMEMBERED_BYTES:
+            self._remembered[result.message] = result
+            if len(self._remembered) > _REMEMBERED:
+                self._remembered.popitem(last=False)
+
+    def waiting(self, message: MessageId) -> asyncio.Future[StoredResult]:
+        """A future of the result; hand it back with :meth:`leave` when the wait ends early."""
+        future: asyncio.Future[StoredResult] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(message, []).append(future)
+        return future
+
+    def leave(self, message: MessageId, future: asyncio.Future[StoredResult]) -> None:
+        futures = self._waiting.get(message, [])
+        if future in futures:
+            futures.remove(future)
+            if not futures:
+                del self._waiting[message]
+
+    def waited_for(self) -> list[MessageId]:
+        return list(self._waiting)
+
+    def give_up(self, message: MessageId, error: Exception) -> None:
+        """The message's result will not come: tell those who wait."""
+        for future in self._waiting.pop(message, ()):
+            if not future.done():
+                future.set_exception(error)
+
+    def close(self) -> None:
+        for message in self.waited_for():
+            text = (
+                f"The host stopped while message {message} was waited for. The work is kept: once a host runs again, "
+                "ask "
+                f"with await create_client().receipt({message!r}).result()"
+            )
+            self.give_up(message, Unavailable(text, metadata={"message_id": message}))
+
+
+def read(message: MessageId, rows: Iterable[tuple[Any, ...]]) -> StoredResult | None:
+    """The standing of one message from its rows; None when there are none."""
+    queue: str | None = None
+    actor = ""
+    status: MessageStatus = "queued"
+    attempts = 0
+    facts: dict[str, Any] = {}
+    for _seq, _time, kind, row_actor, _id, data in rows:
+        if kind == "message.queued":
+            queue, actor = cast(str, json.loads(data)["queue"]), row_actor
+        elif kind == "message.started":
+            attempts, status = json.loads(data)["attempt"], "running"
+        elif kind in _FINAL:
+            status, facts = _FINAL[kind], json.loads(data)
+        elif kind != "message.cancel_requested":
+            status, facts = "queued", {}
+    if queue is None:
+        return None
+    reply = json.dumps(facts["reply"], ensure_ascii=False).encode() if "reply" in facts else None
+    return StoredResult(message, actor, queue, status, attempts, reply, facts.get("error"))
+
+
+def is_final(status: MessageStatus) -> bool:
+    return status in ("completed", "failed", "cancelled", "expired")

@@ -1,0 +1,74 @@
+"""Which queue of an actor is meant, and until when it is to stand still: what users give, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from agentq_nb._actor.actor import Actor
+from agentq_nb._actor.queue import Queue
+from agentq_nb._brokers.base import QueueStatus
+from agentq_nb._client.status import ActorStatus
+from agentq_nb._core.clock import timestamp
+from agentq_nb._core.ids import ActorId, actor_name
+from agentq_nb._core.number_options import is_positive
+from agentq_nb.errors import ActorUnknown, QueueUnknown, ValidationFailed
+
+_LONGEST = 100 * 366 * 24 * 3600.0
+
+
+def declared(classes: Mapping[str, type[Actor]], name: str, queue: str) -> Queue[Any, Any]:
+    """What the class of this name says of the queue. Raises ActorUnknown, QueueUnknown."""
+    cls = classes.get(name)
+    if cls is None:
+        raise ActorUnknown(name, list(classes))
+    found = cls.declared.queues.get(queue)
+    if found is None:
+        raise QueueUnknown(name, queue, list(cls.declared.queues))
+    return found
+
+
+def standing(status: ActorStatus, classes: Mapping[str, type[Actor]], actor: ActorId, queue: str) -> QueueStatus:
+    """How a queue stands that is declared, or that holds messages or is paused though no class declares it any more.
+
+    Raises ActorUnknown, QueueUnknown.
+    """
+    found = next((known for known in status.queues if known.queue == queue), QueueStatus(actor, queue))
+    if queue.startswith("$") or not (found.live or found.paused):
+        declared(classes, actor_name(actor), queue)
+    return found
+
+
+def end_of_pause_for(seconds: object, now: float) -> float | None:
+    """Seconds since 1970 at which a pause of that length ends; None: never by itself.
+
+    Raises ``actor.validation_error`` for what is no length of time, or longer than a hundred years.
+    """
+    if seconds is None:
+        return None
+    if not is_positive(seconds) or not seconds <= _LONGEST:  # type: ignore[operator]  # it is a number by now
+        raise ValidationFailed(
+            f"A pause takes a number of seconds above 0, at most a hundred years of them, not {seconds!r:.100}."
+        )
+    return now + float(seconds)  # type: ignore[arg-type]  # it is a number by now
+
+
+def end_of_pause(until: float | datetime | None, now: float) -> float | None:
+    """Seconds since 1970; None: never by itself. A naive datetime is local time.
+
+    Raises ``actor.validation_error`` for what is no time, or none to come: most likely a duration was meant.
+    """
+    if until is None:
+        return None
+    try:
+        moment = timestamp(until)
+    except (TypeError, ValueError, OverflowError):
+        moment = math.nan
+    if not now < moment <= now + _LONGEST:
+        raise ValidationFailed(
+            f"pause takes as `until` a time within the next hundred years (seconds since 1970, or a datetime), not "
+            f"{until!r}. For a number of seconds from now: until=time.time() + seconds."
+        )
+    return moment

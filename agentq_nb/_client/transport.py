@@ -1,0 +1,88 @@
+"""What clients, handles and receipts need of whoever answers them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from agentq_nb._actor.actor import Actor
+from agentq_nb._brokers.base import Change, Offer, StoredResult
+from agentq_nb._client.broadcasts import Listener
+from agentq_nb._client.status import ActorStatus
+from agentq_nb._core.codec import Schema
+from agentq_nb._core.ids import ActorId, MessageId
+
+
+class Standing(NamedTuple):
+    """What is known of a message: the type of its replies, if known, and why it is not settled yet."""
+
+    stored: StoredResult
+    replies: Schema[Any] | None = None
+    reason: str | None = None
+
+
+class Transport(Protocol):
+    """The way to a host. Its coroutines can be awaited in any event loop, and raise ``host.none`` where no host runs."""
+
+    @property
+    def classes(self) -> Mapping[str, type[Actor]]:
+        """The actor classes that the host knows, by name. Raises NoHost."""
+        ...
+
+    def name_of(self, cls: type[Actor]) -> str | None:
+        """The name of a class that is defined but not deployed yet."""
+        ...
+
+    async def ready(self) -> None:
+        """Return once the host knows every class that is defined by now. Raises NoHost."""
+        ...
+
+    def now(self) -> float:
+        """The host's time, in seconds since 1970. Raises NoHost."""
+        ...
+
+    async def create(self, actor: ActorId, input: Any) -> None:
+        """Wake an actor for the first time. Raises ActorDuplicate, and what its ``on_create`` raises."""
+        ...
+
+    async def require(self, actor: ActorId) -> None:
+        """Raises ActorNotFound when the actor was never created."""
+        ...
+
+    async def ensure(self, actor: ActorId, input: Any) -> None:
+        """Create the actor unless it exists."""
+        ...
+
+    async def send(self, offer: Offer) -> MessageId:
+        """Send one message; durable on return. The id is another's when the idempotency key was known."""
+        ...
+
+    async def send_and_wait(self, offer: Offer, timeout: float | None) -> Standing:
+        """Send one message and wait for its result, at most ``timeout`` seconds."""
+        ...
+
+    async def standing(self, message: MessageId, timeout: float | None, *, explained: bool = False) -> Standing:
+        """Return the message's result, or its status after ``timeout`` seconds. ``explained`` adds the reason."""
+        ...
+
+    async def cancel(self, message: MessageId) -> bool:
+        """Cancel a message; False when it was settled already."""
+        ...
+
+    async def change(self, actor: ActorId, change: Change) -> int:
+        """Change messages or queues of an actor; how many messages or pauses were changed."""
+        ...
+
+    async def call(
+        self, actor: ActorId, action: str, args: Sequence[Any], kwargs: Mapping[str, Any], input: Any
+    ) -> Any:
+        """Call an action. ``input`` is for an actor that does not exist yet."""
+        ...
+
+    async def status(self, actor: ActorId) -> ActorStatus:
+        """The status of an actor. Does not wake it."""
+        ...
+
+    def listen(self, actor: ActorId, event: str, listener: Listener) -> Callable[[], None]:
+        """Call ``listener`` for each broadcast; calling what is returned ends it. Raises NoHost."""
+        ...

@@ -1,0 +1,104 @@
+"""The table of commands, and reading one from what was typed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from agentq_nb._commands.agents import Agents
+from agentq_nb._commands.command_context import Command
+from agentq_nb._commands.demo import Demo
+from agentq_nb._commands.doctor import Doctor
+from agentq_nb._commands.help import Help
+from agentq_nb._commands.host import Actors, Alerts, Dashboard, Start, Status, Stop
+from agentq_nb._commands.interpolation import filled_word
+from agentq_nb._commands.messages import Ask, Cancel, Retry, Send
+from agentq_nb._commands.parser import Arguments, BadWords, Line, declared, parse
+from agentq_nb._commands.queries import Dead, Results, Show
+from agentq_nb._commands.queues import Pause, Purge, Resume
+from agentq_nb._commands.sessions import Sessions, Transcript
+from agentq_nb._commands.store import Export, Prune, Sql
+from agentq_nb._commands.vms import Vms
+
+COMMANDS: dict[str, type[Command]] = {
+    command.name: command
+    for command in (
+        Start,
+        Stop,
+        Status,
+        Actors,
+        Alerts,
+        Dashboard,
+        Send,
+        Ask,
+        Results,
+        Show,
+        Dead,
+        Retry,
+        Cancel,
+        Pause,
+        Resume,
+        Purge,
+        Sessions,
+        Transcript,
+        Sql,
+        Export,
+        Prune,
+        Agents,
+        Vms,
+        Doctor,
+        Demo,
+        Help,
+    )
+}
+"""By name, in the order help shows them."""
+
+
+def offered(place: Literal["kernel", "shell"]) -> dict[str, type[Command]]:
+    """The commands that make sense there."""
+    return {name: command for name, command in COMMANDS.items() if command.where in (place, "both")}
+
+
+_HELP = ("-h", "--help")
+
+
+def read_line(line: str, cell: str | None = None, variables: Mapping[str, Any] | None = None) -> Command:
+    """The command of a magic, its words filled with ``variables``; no words mean ``status``. Raises BadWords."""
+    typed = Line(line, cell, lambda word: filled_word(word, variables or {}))
+    name = typed.take() or "status"
+    if name in _HELP or typed.peek() in _HELP:
+        return _help(name)
+    command = _known(name, "kernel")
+    if cell is not None and not any(field.kind == "rest" for field in declared(command).values()):
+        raise BadWords(f"{name} takes no text of a cell. Type it with one percent sign: %agentq {line.strip()}")
+    return parse(command, typed)
+
+
+def read_arguments(arguments: Sequence[str]) -> Command:
+    """The command of the shell's ``agentq``; no arguments mean ``help``. Raises BadWords."""
+    typed = Arguments(arguments)
+    name = typed.take() or "help"
+    if name in _HELP or typed.peek() in _HELP:
+        return _help(name)
+    return parse(_known(name, "shell"), typed)
+
+
+def _help(name: str) -> Command:
+    """What those get who ask for help as they do elsewhere."""
+    return Help(command=None if name in _HELP else name)
+
+
+def _known(name: str, place: Literal["kernel", "shell"]) -> type[Command]:
+    known = offered(place)
+    if name in known:
+        return known[name]
+    if name in COMMANDS and place == "shell":
+        raise BadWords(f"{name} works only in a notebook, as %agentq {name}. Here there are: {', '.join(known)}.")
+    if name in COMMANDS:
+        raise BadWords(f"{name} works only in a shell, as agentq {name}. Here there are: {', '.join(known)}.")
+    near = difflib.get_close_matches(name, known, 1)
+    raise BadWords(
+        f"There is no command {name!r}. "
+        + (f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}. Type help COMMAND for more.")
+    )

@@ -1,0 +1,30 @@
+"""The command that shows the whole thing at work on a folder of the user's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from agentq_nb._commands.command_context import Command, Scene, Where
+from agentq_nb._commands.parser import word
+from agentq_nb._core.threads import in_long_thread
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo(Command):
+    """Review the source files of a folder in a real kernel, and leave the notebook and a page of it here."""
+
+    name: ClassVar[str] = "demo"
+    where: ClassVar[Where] = "shell"
+
+    folder: str | None = word("FOLDER", "what to review (default: this package's own source)", optional=True)
+
+    async def run(self, scene: Scene) -> int:
+        return await in_long_thread(self.show)
+
+    def show(self) -> int:
+        """The same for callers without an event loop: the demo runs one of its own. The exit code."""
+        from agentq_nb._commands import demo_files
+
+        return demo_files.main(Path(self.folder) if self.folder else None)

@@ -1,0 +1,65 @@
+"""The command that explains the others."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+from agentq_nb._commands.command_context import Command, Scene, Where
+from agentq_nb._commands.parser import BadWords, declared, paragraphs, summary, usage, word, words
+from agentq_nb._display.document import Sheet
+
+STORE_OPTION = (
+    "The file is chosen with --store PATH, else the variable AGENTQ_DB, else it is the only *.agentq.duckdb here."
+)
+
+
+_WIDEST = 1000
+"""Characters of a description: no description is cut."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Help(Command):
+    """Show all commands, or all about one."""
+
+    name: ClassVar[str] = "help"
+    where: ClassVar[Where] = "both"
+
+    command: str | None = word("COMMAND", "the command to explain", optional=True, completes="command")
+
+    async def run(self, scene: Scene) -> Sheet:
+        from agentq_nb._commands.catalog import offered  # Help is itself in the table.
+
+        known = offered("kernel" if scene.in_kernel else "shell")
+        begin, told = ("%agentq", str) if scene.in_kernel else ("agentq", in_shell)
+        if self.command is None:
+            return Sheet(
+                title="" if scene.in_kernel else "usage: agentq COMMAND [WORD...] [--store PATH]",
+                columns=("command", "what it does"),
+                rows=[(f"{begin} {words(command)}", told(summary(command))) for command in known.values()],
+                notes=[f"More about one: {begin} help COMMAND", *([] if scene.in_kernel else [STORE_OPTION])],
+                widest=_WIDEST,
+            )
+        if self.command not in known:
+            raise BadWords(f"There is no command {self.command!r}. There are: {', '.join(known)}.")
+        command = known[self.command]
+        return Sheet(
+            title=f"{begin} {usage(command)}" if scene.in_kernel else f"usage: {begin} {usage(command)} [--store PATH]",
+            facts=[(field.label, told(field.help)) for field in declared(command).values()],
+            notes=[paragraph for paragraph in map(told, paragraphs(command)) if paragraph],
+        )
+
+
+def in_shell(text: str) -> str:
+    """What is said of commands, as it is to be typed in a shell; sentences about notebooks are left out."""
+    sentences = re.split(r"(?<=[.;]) (?=[A-Z%])", text)
+    kept = [sentence for sentence in sentences if not re.search(r"%%agentq|[Ii]n a notebook", sentence)]
+    return as_typed_here(" ".join(kept))
+
+
+def as_typed_here(text: str) -> str:
+    """The same text, with the commands that a shell has as they are typed there."""
+    from agentq_nb._commands.catalog import offered
+
+    return re.sub(rf"%agentq ({'|'.join(offered('shell'))})\b", r"agentq \1", text)

@@ -1,0 +1,186 @@
+"""Commands that put work into queues and take it out again."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from agentq_nb._commands.command_context import Command, Scene, Where, address, handle
+from agentq_nb._commands.interpolation import filled_body
+from agentq_nb._commands.message_body import json_or_text, read_body
+from agentq_nb._commands.parser import BadWords, flag, option, rest, seconds, span, word
+from agentq_nb._commands.queries import literal
+from agentq_nb._core import ids
+from agentq_nb._core.blocking import detachable
+from agentq_nb._display.document import Sheet
+from agentq_nb.errors import AgentqError
+
+if TYPE_CHECKING:
+    from agentq_nb._client.receipt import Receipt, Result
+
+_REDELIVERABLE = ("failed", "cancelled", "expired")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Send(Command):
+    """Put a message into a queue and go on; gives its receipt.
+
+    BODY is JSON, or plain text where the queue takes text. In a notebook, %%agentq send takes the text of the cell as
+    the body. With --key the cell can be run again: the same key and body give the first message's receipt.
+
+    {{name}} puts a variable in, also {{name.attribute}} and {{name[0]}}: where BODY is JSON as JSON, like
+    {"file": {{path}}}, inside its texts and elsewhere as text, like Review {{path}}. {{{{ stands for two braces.
+    """
+
+    name: ClassVar[str] = "send"
+    where: ClassVar[Where] = "kernel"
+
+    actor: str = word("ACTOR/KEY", "which actor, like task_runner/main", convert=address, completes="actor")
+    queue: str = word("QUEUE", "which of its queues", completes="queue")
+    key: str | None = option(
+        "--key", "KEY", "an idempotency key: names this message in its queue, until it fails or is cancelled"
+    )
+    body: str = rest("BODY", "JSON, or plain text")
+
+    async def run(self, scene: Scene) -> Receipt[Any]:
+        return await put(scene, self.actor, self.queue, self.body, self.key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask(Command):
+    """Put a message into a queue and wait for its result; fails when the work failed.
+
+    BODY is as for send, {{name}} included. Interrupting the cell stops the waiting, never the work: the result can be had later with %agentq show.
+    """
+
+    name: ClassVar[str] = "ask"
+    where: ClassVar[Where] = "kernel"
+    only_waits: ClassVar[bool] = True
+
+    actor: str = word("ACTOR/KEY", "which actor, like reviewer/main", convert=address, completes="actor")
+    queue: str = word("QUEUE", "which of its queues", completes="queue")
+    timeout: float | None = option("--timeout", "SECONDS", "how long to wait; the work goes on", convert=seconds)
+    key: str | None = option(
+        "--key", "KEY", "an idempotency key: names this message in its queue, until it fails or is cancelled"
+    )
+    no_check: bool = flag("--no-check", "give the result also when the work failed")
+    body: str = rest("BODY", "JSON, or plain text")
+
+    async def run(self, scene: Scene) -> Result[Any]:
+        receipt = await detachable(put(scene, self.actor, self.queue, self.body, self.key))
+        try:
+            result = await receipt.result(self.timeout)
+        except asyncio.CancelledError:
+            raise asyncio.CancelledError(
+                f"Stopped waiting for message {receipt.id}; the work goes on. Look at it: %agentq show {receipt.id}"
+            ) from None
+        if not self.no_check:
+            _check(result)
+        return result
+
+
+_STOPS_WITHIN = 6.0
+"""Seconds after which a handler that is cancelled has ended, or is given up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cancel(Command):
+    """Cancel a message: one that waits is settled, one that is handled is stopped first."""
+
+    name: ClassVar[str] = "cancel"
+    where: ClassVar[Where] = "kernel"
+
+    message: str = word("MESSAGE", "the message's id")
+
+    async def run(self, scene: Scene) -> Receipt[Any]:
+        receipt = receipt_of(scene, self.message)
+        if not await receipt.cancel() and (status := await receipt.status()) != "cancelled":
+            raise BadWords(f"Message {self.message} is {status} already: nothing is left to cancel.")
+        await receipt.result(_STOPS_WITHIN)
+        return receipt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry(Command):
+    """Put a dead letter back into its queue and reset its attempts; with --all, every one, or those you name.
+
+    %agentq retry MESSAGE puts back one message that failed, expired or was cancelled. %agentq retry --all reviewer puts
+    back the dead letters of all reviewers, %agentq retry --all reviewer/main tasks those of one queue.
+    """
+
+    name: ClassVar[str] = "retry"
+    where: ClassVar[Where] = "both"
+
+    target: str | None = word(
+        "MESSAGE|ACTOR[/KEY]", "a message's id; with --all an actor or its name", optional=True, completes="actor"
+    )
+    queue: str | None = word("QUEUE", "with --all: only those of this queue", optional=True, completes="queue")
+    every: bool = flag("--all", "all dead letters to which the rest applies")
+    since: float | None = option(
+        "--since", "TIME", "with --all: only those that failed within this time, like 90s, 10m, 2h or 1d", convert=span
+    )
+    error: str | None = option("--error", "TEXT", "with --all: only those whose error has this text")
+
+    async def run(self, scene: Scene) -> Receipt[Any] | Sheet:
+        if self.every:
+            return await self._all(scene)
+        if self.target is None or self.queue is not None or self.since is not None or self.error is not None:
+            raise BadWords("Say which message, or add --all: retry MESSAGE, or retry --all [ACTOR[/KEY] [QUEUE]]")
+        return await self._one(scene, self.target)
+
+    async def _all(self, scene: Scene) -> Sheet:
+        registry = scene.host()
+        moved = await registry.redeliver(
+            None if self.target is None else _actors(self.target),
+            self.queue,
+            None if self.since is None else timedelta(seconds=self.since),
+            self.error,
+        )
+        number = "1 dead letter" if moved == 1 else f"{moved:,} dead letters"
+        return Sheet(
+            notes=[f"Put {number} back." if moved else "No dead letter is meant by that: nothing was put back."]
+        )
+
+    async def _one(self, scene: Scene, message: str) -> Receipt[Any]:
+        receipt = receipt_of(scene, message)
+        status = await receipt.status()
+        found = await scene.host().sql(f"select actor_id from messages where message_id = {literal(message)}")
+        if status not in _REDELIVERABLE or not await handle(scene, found.rows[0][0]).redeliver(message):
+            raise BadWords(f"Message {message} is {status}: only those that ended without a reply can be retried.")
+        return receipt
+
+
+def _actors(text: str) -> str:
+    """An actor, or the name of many. Raises BadWords."""
+    try:
+        return address(text)
+    except ValueError as error:
+        raise BadWords(f"With --all comes {error}, or a name alone for all of its actors, not {text}.") from None
+
+
+def _check(result: Result[Any]) -> None:
+    try:
+        result.unwrap()
+    except AgentqError as error:
+        error.message = f"{error.message} All about it: %agentq show {result.message_id}"
+        raise
+
+
+def receipt_of(scene: Scene, message: str) -> Receipt[Any]:
+    """The receipt of any message of this host's file. Raises NoHost."""
+    from agentq_nb._host.registry import create_client
+
+    scene.host()
+    return create_client().receipt(message)
+
+
+async def put(scene: Scene, actor: str, queue: str, text: str, key: str | None) -> Receipt[Any]:
+    """Send a typed body. Raises BadWords where the text is neither JSON that fits the queue nor text it takes."""
+    target = handle(scene, actor)
+    actor_class = scene.host().classes.get(ids.actor_name(actor))
+    declared = actor_class.declared.queues.get(queue) if actor_class is not None else None
+    whole = filled_body(text, scene.variables)
+    body = read_body(whole, declared, queue) if declared is not None else json_or_text(whole)
+    return await target.send(queue, body, idempotency_key=key)

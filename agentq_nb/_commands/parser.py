@@ -1,0 +1,299 @@
+"""What the words of a command mean: one declaration serves the magic, the shell command, their help and completion.
+
+A command is a frozen dataclass whose fields are made by :func:`word`, :func:`rest`, :func:`option` and :func:`flag`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from agentq_nb._core.safe_text import LONGEST_TEXT, safe
+
+Convert = Callable[[str], Any]
+"""Text to value; raises ValueError saying what is expected: "a number of seconds"."""
+
+Parsed = TypeVar("Parsed")
+
+_NAMED = re.compile(r"\{\{[^{}\n]*\}\}")
+
+_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+class BadWords(Exception):
+    """What was typed makes no command; the message is one line that says what to type instead.
+
+    It quotes words that may be a variable's value, from wherever that came.
+    """
+
+    def __str__(self) -> str:
+        return safe(super().__str__(), LONGEST_TEXT)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One field of a command as its user sees it. ``kind`` is "word", "rest", "option" or "flag"."""
+
+    kind: str
+    label: str
+    help: str
+    convert: Convert = str
+    optional: bool = False
+    completes: str = ""
+    """What completion offers here: "actor", "queue", "command", "agent", "label" (the label itself), or nothing."""
+
+
+def word(label: str, help: str, *, convert: Convert = str, optional: bool = False, completes: str = "") -> Any:
+    """A word by position; None when it is optional and left out."""
+    return _field(
+        Declared("word", label, help, convert, optional, completes), None if optional else dataclasses.MISSING
+    )
+
+
+def rest(label: str, help: str, *, optional: bool = False, completes: str = "") -> Any:
+    """Everything after the words before it, as it was typed; "" when optional and left out.
+
+    In a cell magic it may be the text of the cell.
+    """
+    return _field(
+        Declared("rest", label, help, optional=optional, completes=completes), "" if optional else dataclasses.MISSING
+    )
+
+
+def option(name: str, label: str, help: str, *, default: Any = None, convert: Convert = str) -> Any:
+    """``name VALUE`` or ``name=VALUE`` anywhere before the rest. The field's name is the option's, unless told."""
+    return _field(Declared("option", f"{name} {label}", help, convert, optional=True), default)
+
+
+def flag(name: str, help: str) -> Any:
+    """``name`` anywhere before the rest: True when given."""
+    return _field(Declared("flag", name, help, optional=True), False)
+
+
+def seconds(text: str) -> float:
+    """A time as users type it: ``90``, ``1.5``."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise ValueError("a number of seconds, like 60 or 0.5")
+    return value
+
+
+def span(text: str) -> float:
+    """A length of time in seconds: ``90s``, ``10m``, ``2h``, ``1.5d``."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)(s|m|min|h|d|w)", text, re.ASCII)
+    if found is None:
+        raise ValueError("a length of time, like 90s, 10m, 2h or 1d")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def count(text: str) -> int:
+    """A whole number from 1 up."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise ValueError("a whole number from 1 up")
+    return int(text)
+
+
+# --- reading what was typed -------------------------------------------------------------------------------------------
+
+
+class Line:
+    """A line of a magic. Words may be quoted as in a shell; the rest is taken as it is, quotes, braces and all.
+
+    :param fill: what becomes of a word before it is read: where ``{{name}}`` gets its value.
+    """
+
+    begin = "%agentq"
+    """What a command is typed after."""
+    options_ended = False
+    """``--`` was typed: what follows is no option even when it looks like one."""
+
+    def __init__(self, text: str, cell: str | None = None, fill: Callable[[str], str] = str) -> None:
+        self._left: str = text.strip()
+        self._cell = cell
+        self._fill = fill
+
+    def take(self) -> str | None:
+        """The next word without its quotes; None at the end. Raises BadWords for a quote that is never closed."""
+        if not self._left:
+            return None
+        taken, self._left = _first_word(self._left)
+        return self._fill(taken)
+
+    def peek(self) -> str:
+        """How the next word begins, up to white space."""
+        return self._left.split(maxsplit=1)[0] if self._left else ""
+
+    def rest(self) -> str:
+        """All that is left: of the line, or the text of the cell."""
+        if self._cell is not None:
+            if self._left:
+                raise BadWords(f"The text of the cell is the body, so the line must end before: {self._left}")
+            taken, self._cell = self._cell.removesuffix("\n"), None
+            return taken
+        taken, self._left = self._left, ""
+        return taken
+
+    def leftover(self) -> str:
+        """What nobody took."""
+        return self._left or (self._cell or "").strip()
+
+
+class Arguments:
+    """The arguments of a shell command: the shell has dealt with the quotes. Options may follow the rest."""
+
+    begin = "agentq"
+    options_ended = False
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self._left = list(arguments)
+
+    def take(self) -> str | None:
+        return self._left.pop(0) if self._left else None
+
+    def peek(self) -> str:
+        return self._left[0] if self._left else ""
+
+    def rest(self) -> str:
+        taken: list[str] = []
+        while self._left and (self.options_ended or not self._left[0].startswith("--")):
+            taken.append(self._left.pop(0))
+        return " ".join(taken)
+
+    def leftover(self) -> str:
+        return " ".join(self._left)
+
+
+def _first_word(text: str) -> tuple[str, str]:
+    """The first word, quoted as in a shell, and what follows it. A backslash means itself, ``{{…}}`` stays whole."""
+    word, quote, position = "", "", 0
+    while position < len(text):
+        character = text[position]
+        if quote:
+            if character == quote:
+                quote = ""
+            else:
+                word += character
+        elif braces := _NAMED.match(text, position):
+            word += braces[0]
+            position = braces.end()
+            continue
+        elif character in "'\"":
+            quote = character
+        elif character.isspace():
+            return word, text[position:].lstrip()
+        else:
+            word += character
+        position += 1
+    if quote:
+        raise BadWords(f"A quote is not closed: {_short(text)}")
+    return word, ""
+
+
+def parse(command: type[Parsed], typed: Line | Arguments) -> Parsed:
+    """An instance of ``command`` from what was typed after its name. Raises BadWords."""
+    fields = declared(command)
+    options = {shown.label.split()[0]: name for name, shown in fields.items() if shown.kind in ("option", "flag")}
+    values: dict[str, Any] = {}
+    for name, shown in fields.items():
+        if shown.kind in ("option", "flag"):
+            continue
+        _take_options(command, typed, options, fields, values)
+        text = typed.rest() if shown.kind == "rest" else typed.take()
+        if text:
+            values[name] = _converted(command, typed, shown, shown.label, text)
+        elif not shown.optional:
+            raise BadWords(f"{shown.label} is missing. {_advice(command, typed)}")
+    _take_options(command, typed, options, fields, values)
+    if left := typed.leftover():
+        raise BadWords(f"Too many words: {_short(left)}. {_advice(command, typed)}")
+    return command(**values)
+
+
+def _take_options(
+    command: type[Any],
+    typed: Line | Arguments,
+    options: Mapping[str, str],
+    fields: Mapping[str, Declared],
+    values: dict[str, Any],
+) -> None:
+    while typed.peek().startswith("--") and not typed.options_ended:
+        name, equals, text = (typed.take() or "").partition("=")
+        if name == "--":
+            typed.options_ended = True
+            return
+        if name not in options:
+            near = difflib.get_close_matches(name, options, 1)
+            known = f"Did you mean {near[0]}?" if near else _advice(command, typed)
+            raise BadWords(f"There is no option {name} here. {known}")
+        shown = fields[options[name]]
+        if shown.kind == "flag":
+            if equals:
+                raise BadWords(f"{name} takes no value. {_advice(command, typed)}")
+            values[options[name]] = True
+            continue
+        value = text if equals else typed.take()
+        if not value:
+            raise BadWords(f"{name} needs a value. {_advice(command, typed)}")
+        values[options[name]] = _converted(command, typed, shown, name, value)
+
+
+def _converted(command: type[Any], typed: Line | Arguments, shown: Declared, name: str, text: str) -> Any:
+    try:
+        return shown.convert(text)
+    except ValueError as error:
+        raise BadWords(f"{name} is {error}, not {_short(text)}. {_advice(command, typed)}") from None
+
+
+def _advice(command: type[Any], typed: Line | Arguments) -> str:
+    return f"Type: {typed.begin} {usage(command)}"
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 80 else f"{line[:79]}…"
+
+
+# --- telling what can be typed ----------------------------------------------------------------------------------------
+
+
+def declared(command: type[Any]) -> dict[str, Declared]:
+    """The fields of a command by name, in the order they are typed."""
+    return {field.name: field.metadata["declared"] for field in dataclasses.fields(command)}
+
+
+def usage(command: type[Any]) -> str:
+    """One line: ``send ACTOR/KEY QUEUE [--key KEY] BODY``."""
+    return _line(command, ("word", "option", "flag", "rest"))
+
+
+def words(command: type[Any]) -> str:
+    """The same without options: ``send ACTOR/KEY QUEUE BODY``."""
+    return _line(command, ("word", "rest"))
+
+
+def _line(command: type[Any], kinds: Sequence[str]) -> str:
+    fields = [field for kind in kinds for field in declared(command).values() if field.kind == kind]
+    return " ".join((command.name, *(f"[{field.label}]" if field.optional else field.label for field in fields)))
+
+
+def summary(command: type[Any]) -> str:
+    """The first paragraph of the command's docstring."""
+    return paragraphs(command)[0]
+
+
+def paragraphs(command: type[Any]) -> list[str]:
+    """The command's docstring, a line each."""
+    return [" ".join(paragraph.split()) for paragraph in (command.__doc__ or "").strip().split("\n\n")]
+
+
+def _field(shown: Declared, default: Any) -> Any:
+    if default is dataclasses.MISSING:
+        return dataclasses.field(metadata={"declared": shown})
+    return dataclasses.field(default=default, metadata={"declared": shown})

@@ -1,0 +1,202 @@
+"""Commands that look at messages: the settled ones, the dead letters, and all there is to know about one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from agentq_nb._actor.message import headline
+from agentq_nb._commands.command_context import Command, Scene, Where, address
+from agentq_nb._commands.parser import count, option, word
+from agentq_nb._core.safe_text import pretty
+from agentq_nb._display.document import Sheet, error_text, shows, tone
+from agentq_nb.errors import MessageUnknown
+
+if TYPE_CHECKING:
+    from agentq_nb._host.registry import Registry
+    from agentq_nb._store import Table
+
+HEADLINE = """
+    if(error is null, null, concat_ws(': ', nullif(nullif(error->>'$.type', 'str'), error->>'$.message'), error->>'$.message'))
+"""
+"""In SQL what :func:`agentq_nb._actor.message.headline` makes of a stored error."""
+
+_MOST = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Listing(Command):
+    """What commands that list settled messages have in common."""
+
+    where: ClassVar[Where] = "both"
+    only_waits: ClassVar[bool] = True
+
+    actor: str | None = word(
+        "ACTOR/KEY", "only those of this actor, like reviewer/main", convert=address, optional=True, completes="actor"
+    )
+    queue: str | None = word("QUEUE", "only those of this queue", optional=True, completes="queue")
+    last: int = option("--last", "COUNT", f"how many (default {_MOST})", default=_MOST, convert=count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results(_Listing):
+    """Show settled messages with their replies, the latest first. In a notebook, .frame() makes a DataFrame of them."""
+
+    name: ClassVar[str] = "results"
+
+    async def run(self, scene: Scene) -> Table:
+        found = await scene.host().sql(
+            f"select message_id, actor_id, queue, status, attempts, finished_at, reply, {HEADLINE} as error"
+            f" from results {_only(self.actor, self.queue)} order by finished_at desc limit {self.last}"
+        )
+        where = _of(self.actor, self.queue)
+        return replace(found, empty=f"No message{where} is done yet. Messages are listed here when they are settled.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dead(_Listing):
+    """Show the dead letters: messages that failed for good. %agentq retry MESSAGE puts one back, %agentq retry --all every one."""
+
+    name: ClassVar[str] = "dead"
+
+    async def run(self, scene: Scene) -> Table:
+        found = await scene.host().sql(
+            f"select message_id, actor_id, queue, attempts, finished_at, {HEADLINE} as error, body"
+            f" from messages {_only(self.actor, self.queue, 'failed')} order by finished_at desc limit {self.last}"
+        )
+        where = _of(self.actor, self.queue)
+        return replace(found, empty=f"No dead letters{where}. Messages that failed for good are listed here.")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at a message. Times are UTC; ``error`` is a JSON object."""
+
+    attempt: int
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: str
+    error: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class MessageDetails:
+    """All that the log knows of a message. Times are UTC; ``body`` and ``reply`` are JSON values."""
+
+    message_id: str
+    actor_id: str
+    queue: str
+    status: str
+    attempts: Sequence[Attempt]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    idempotency_key: str | None
+    body: Any
+    reply: Any
+    error: dict[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Show(Command):
+    """Show all about one message: body, reply, attempts, and the traceback where it failed."""
+
+    name: ClassVar[str] = "show"
+    where: ClassVar[Where] = "both"
+    only_waits: ClassVar[bool] = True
+
+    message: str = word("MESSAGE", "the message's id")
+
+    async def run(self, scene: Scene) -> MessageDetails:
+        return await details_of(scene.host(), self.message)
+
+
+async def details_of(registry: Registry, message: str) -> MessageDetails:
+    """What the log knows of a message. Raises MessageUnknown."""
+    wanted = f"where message_id = {literal(message)}"
+    found = await registry.sql(
+        "select message_id, actor_id, queue, status, created_at, started_at, finished_at, idempotency_key,"
+        f" body::varchar, reply::varchar, error::varchar from messages {wanted}"
+    )
+    if not found.rows:
+        raise MessageUnknown(message)
+    attempts = await registry.sql(
+        f"select attempt, started_at, ended_at, outcome, error::varchar from attempts {wanted} order by started_at"
+    )
+    *known, body, reply, error = found.rows[0]
+    message_id, actor_id, queue, status, created_at, started_at, finished_at, idempotency_key = known
+    return MessageDetails(
+        message_id=message_id,
+        actor_id=actor_id,
+        queue=queue,
+        status=status,
+        attempts=[
+            Attempt(attempt, began, ended, outcome, _value(failure))
+            for attempt, began, ended, outcome, failure in attempts.rows
+        ],
+        created_at=created_at,
+        started_at=started_at,
+        finished_at=finished_at,
+        idempotency_key=idempotency_key,
+        body=_value(body),
+        reply=_value(reply),
+        error=_value(error),
+    )
+
+
+def literal(text: str) -> str:
+    """A text as it stands in a query."""
+    return "'" + text.replace("\0", "").replace("'", "''") + "'"
+
+
+def _of(actor: str | None, queue: str | None) -> str:
+    """Whose messages were asked for, to be put into a sentence."""
+    of_actor = "" if actor is None else f" of {actor}"
+    return of_actor if queue is None else f"{of_actor}, queue '{queue}'"
+
+
+def _only(actor: str | None, queue: str | None, status: str | None = None) -> str:
+    wanted = {"actor_id": actor, "queue": queue, "status": status}
+    conditions = [f"{column} = {literal(value)}" for column, value in wanted.items() if value is not None]
+    return "where " + " and ".join(conditions) if conditions else ""
+
+
+def _value(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
+@shows(MessageDetails)
+def _message(message: MessageDetails) -> Sheet:
+    texts = [("Body", pretty(message.body))]
+    if message.status == "completed":
+        texts.append(("Reply", pretty(message.reply)))
+    if message.error:
+        texts.append(("Error", error_text(message.error)))
+    return Sheet(
+        title=f"Message {message.message_id}",
+        facts=[
+            ("status", tone(message.status)),
+            ("actor", message.actor_id),
+            ("queue", message.queue),
+            ("created", message.created_at),
+            ("started", message.started_at),
+            ("finished", message.finished_at),
+            *([("idempotency key", message.idempotency_key)] if message.idempotency_key else []),
+        ],
+        columns=("attempt", "started", "ended", "outcome", "error"),
+        rows=[
+            (
+                attempt.attempt,
+                attempt.started_at,
+                attempt.ended_at,
+                tone(attempt.outcome),
+                headline(attempt.error) if attempt.error else "",
+            )
+            for attempt in message.attempts
+        ],
+        empty="Not started yet.",
+        texts=texts,
+    )

@@ -1,0 +1,107 @@
+"""Where the files of a notebook go: its store and its workspaces, beside it. Pure decisions about paths."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agentq_nb._core.programs import (
+    Command,
+    executed_notebook,
+    is_engine,
+    is_kernel,
+    kernel_of_shell,
+    marimo_mode,
+    parent_command,
+    voila_notebook,
+)
+
+SUFFIX = ".agentq.duckdb"
+"""The store of ``analysis.ipynb`` is ``analysis.agentq.duckdb``."""
+
+DEFAULT_NAME = "agentq.duckdb"
+"""The store of a program or a notebook whose own path is not known, in the working directory."""
+
+_NOTEBOOKS = (".ipynb", ".py", ".md", ".Rmd", ".qmd", ".R", ".jl")
+"""What notebooks are kept in: Jupytext opens texts as notebooks."""
+
+VARIABLE = "AGENTQ_DB"
+"""The environment variable that names the store."""
+
+
+def store_path(
+    explicit: str | Path | None, environ: Mapping[str, str], notebook: Path | None
+) -> tuple[Path, str | None]:
+    """The absolute path of the store, and a notice for the user when it had to be guessed.
+
+    What was asked for comes first, then the variable ``AGENTQ_DB``, then a file beside the notebook, then
+    ``agentq.duckdb`` in the working directory.
+    """
+    asked = explicit or environ.get(VARIABLE)
+    if asked:
+        return _absolute(asked), None
+    if notebook is not None:
+        return _absolute(store_beside(notebook)), None
+    guessed = _absolute(DEFAULT_NAME)
+    return guessed, (
+        f"The notebook's own path is not known here, so its queues are kept in {guessed}. "
+        f"Give a path to keep them elsewhere: setup(store=PATH), %agentq start --store PATH, or the variable {VARIABLE}."
+    )
+
+
+def store_beside(notebook: Path) -> Path:
+    """The store that belongs to a notebook."""
+    return notebook.with_name(f"{notebook.stem}{SUFFIX}")
+
+
+def notebook_of(store: Path) -> Path | None:
+    """The notebook that a store belongs to by its name, where there is one: an ``.ipynb``, or a text that is one."""
+    stem = store.name.removesuffix(SUFFIX)
+    candidates = (store.with_name(f"{stem}{suffix}") for suffix in _NOTEBOOKS)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def workspaces_path(store: Path) -> Path:
+    """The folder of the workspaces that belong to a store: ``name.agentq`` beside ``name.agentq.duckdb``."""
+    name = store.name
+    for suffix in (SUFFIX, ".duckdb", ".db"):
+        if name.endswith(suffix) and name != suffix:
+            name = name.removesuffix(suffix)
+            break
+    return store.with_name(f"{name}.agentq")
+
+
+def notebook_path(environ: Mapping[str, str], user_namespace: Mapping[str, Any]) -> Path | None:
+    """The absolute path of the notebook that runs in this process, as far as its front end says.
+
+    VS Code says it in the namespace, JupyterLab and Notebook in the environment (there it keeps the old name after a
+    rename, until the kernel restarts), Voila, papermill and nbconvert by the words that they were called with. A notebook
+    of marimo is the main program. None elsewhere: Colab, a console, a program that executes notebooks, a script.
+    """
+    launcher = parent_command(environ)
+    if (executed := voila_notebook(environ) or executed_notebook(launcher)) is not None:
+        return executed
+    said = user_namespace.get("__vsc_ipynb_file__")
+    if said is None and marimo_mode() is not None:
+        said = user_namespace.get("__file__")
+    elif said is None and _speaks_of_this_kernel(launcher):
+        said = environ.get("JPY_SESSION_NAME")
+    if not isinstance(said, str):
+        return None
+    path = Path(said)
+    # Jupytext opens .py and .md files as notebooks; a console's session has a name that is no file.
+    is_notebook = path.suffix == ".ipynb" or path.is_file()
+    return path if path.is_absolute() and path.parent.is_dir() and is_notebook else None
+
+
+def _speaks_of_this_kernel(launcher: Command | None) -> bool:
+    """Whether the environment speaks of this process, and not of the kernel whose code has launched it."""
+    kernel = kernel_of_shell()
+    return kernel is not None and not is_engine(kernel) and not is_kernel(launcher)
+
+
+def _absolute(path: str | Path) -> Path:
+    # An unknown user's ~name is left as it is; Path.expanduser raises RuntimeError there.
+    return Path(os.path.expanduser(path)).absolute()

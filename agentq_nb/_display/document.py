@@ -1,0 +1,191 @@
+"""What is shown of an object: a sheet of a title, facts, a table and long texts. Notebooks and terminals draw it.
+
+Texts come from agents, messages and errors, so they may hold anything: they go through :func:`~agentq_nb._core.safe_text.safe`.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from agentq_nb._actor.message import headline
+from agentq_nb._core.safe_text import LONGEST_CELL, LONGEST_TEXT, safe, shown
+
+Tone: TypeAlias = Literal["good", "bad", "busy", "quiet"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A text with a tone: how it should strike the eye."""
+
+    text: str
+    tone: Tone
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """What is shown of one object. ``facts`` are names and values, ``texts`` are headings and long texts."""
+
+    title: str = ""
+    facts: Sequence[tuple[str, Any]] = ()
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[Any]] = ()
+    texts: Sequence[tuple[str, str]] = ()
+    notes: Sequence[str] = ()
+    empty: str = "Nothing here."
+    """What stands instead of a table without rows."""
+    widest: int = 100
+    """Characters of a cell that a terminal shows."""
+    longest: int = LONGEST_TEXT
+    """Characters of one of the texts that are shown."""
+
+
+def tone(status: str) -> Cell:
+    """The status of a message, an actor or a check, with its tone."""
+    tones: dict[str, Tone] = {
+        "completed": "good",
+        "awake": "good",
+        "ok": "good",
+        "running": "busy",
+        "queued": "quiet",
+        "delayed": "quiet",
+        "asleep": "quiet",
+        "cancelled": "quiet",
+        "expired": "bad",
+        "failed": "bad",
+        "dead": "bad",
+        "timed_out": "busy",
+        "problem": "bad",
+        "notice": "busy",
+    }
+    return Cell(status, tones.get(status, "quiet"))
+
+
+def duration(seconds: float | None) -> str:
+    """``850 ms``, ``3.2 s``, ``4 min 10 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    for size, name, smaller, smaller_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            left = whole % size // smaller
+            return f"{whole // size} {name}" + (f" {left} {smaller_name}" if left else "")
+    return f"{whole} s"
+
+
+def disk_space(size: int) -> str:
+    """``850 bytes``, ``12 KB``, ``3.4 MB``, ``1.2 GB``: a kilobyte is 1,000 bytes, as disks are sold."""
+    if size < 1000:
+        return f"{size} byte{'' if size == 1 else 's'}"
+    shown = float(size)
+    for unit in ("KB", "MB", "GB"):
+        shown /= 1000
+        if shown < 999.5 or unit == "GB":
+            return f"{shown:.0f} {unit}" if shown >= 99.5 or unit == "KB" else f"{shown:.1f} {unit}"
+    raise AssertionError("a size has a unit")
+
+
+def moment_text(seconds: float) -> str:
+    """Seconds since 1970 as a time of day, UTC."""
+    return shown(datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None))
+
+
+def error_text(error: Mapping[str, Any]) -> str:
+    """A stored error: what went wrong, and its traceback where there is one."""
+    told = headline(error)
+    return f"{told}\n\n{error['traceback']}" if error.get("traceback") else told
+
+
+def is_number(value: Any) -> bool:
+    """Whether a cell of a table is aligned at the right."""
+    if isinstance(value, Cell):
+        return value.text.isdecimal()
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def numeric_columns(sheet: Sheet) -> list[bool]:
+    """For each column, whether it holds numbers, and nothing else but empty cells."""
+    columns = [[row[index] for row in sheet.rows] for index in range(len(sheet.columns))]
+    return [
+        any(map(is_number, column)) and all(is_number(value) or value in ("", None) for value in column)
+        for column in columns
+    ]
+
+
+# --- plain text -------------------------------------------------------------------------------------------------------
+
+
+def as_text(sheet: Sheet) -> str:
+    """The sheet for a terminal, and for everything that cannot show HTML."""
+    blocks: list[str] = []
+    if sheet.title:
+        blocks.append(safe(sheet.title))
+    if sheet.facts:
+        width = max(len(name) for name, _ in sheet.facts)
+        blocks.append("\n".join(f"{name:<{width}}  {_one_line(value)}" for name, value in sheet.facts))
+    if sheet.columns:
+        blocks.append("\n".join(_aligned(sheet)) if sheet.rows else sheet.empty)
+    for heading, text in sheet.texts:
+        body = safe(text, sheet.longest)
+        blocks.append(f"{_one_line(heading)}:\n" + "\n".join(f"  {line}" for line in body.splitlines()))
+    blocks += [_one_line(note, LONGEST_TEXT) for note in sheet.notes]
+    return "\n\n".join(blocks)
+
+
+def _aligned(sheet: Sheet) -> Iterable[str]:
+    numeric = numeric_columns(sheet)
+    lines = [[_one_line(cell, sheet.widest) for cell in row] for row in (sheet.columns, *sheet.rows)]
+    widths = [max(_width(line[index]) for line in lines) for index in range(len(numeric))]
+    for number, line in enumerate(lines):
+        cells = [
+            " " * (width - _width(text)) + text if right else text + " " * (width - _width(text))
+            for text, width, right in zip(line, widths, numeric, strict=True)
+        ]
+        yield "  ".join(cells).rstrip()
+        if number == 0:
+            yield "  ".join("-" * width for width in widths)
+
+
+def _one_line(value: Any, longest: int = LONGEST_CELL) -> str:
+    text = value.text if isinstance(value, Cell) else value
+    return safe(text, longest).replace("\n", " ⏎ ").replace("\t", " ")
+
+
+def _width(text: str) -> int:
+    """Columns a terminal uses: wide characters take two, combining ones none."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+T = TypeVar("T")
+
+_sheets: dict[type[Any], Callable[[Any], Sheet]] = {Sheet: lambda sheet: sheet}
+
+
+def shows(kind: type[T]) -> Callable[[Callable[[T], Sheet]], Callable[[T], Sheet]]:
+    """Decorates the function that makes the sheet of objects of ``kind``."""
+
+    def remember(sheet: Callable[[T], Sheet]) -> Callable[[T], Sheet]:
+        _sheets[kind] = sheet
+        return sheet
+
+    return remember
+
+
+def kinds() -> list[type[Any]]:
+    """The classes that have a sheet."""
+    return list(_sheets)
+
+
+def sheet_of(value: object) -> Sheet | None:
+    """The sheet of a value; None for what has none."""
+    for kind in type(value).__mro__:
+        if kind in _sheets:
+            return _sheets[kind](value)
+    return None

@@ -1,0 +1,153 @@
+"""Sheets of hosts, actors, queues, and what the log answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from agentq_nb._actor.message import headline
+from agentq_nb._brokers.base import QueueStatus
+from agentq_nb._client.status import ActorStatus, HostStatus
+from agentq_nb._core.loop_monitor import advice
+from agentq_nb._display.document import Cell, Sheet, duration, error_text, moment_text, shows, tone
+from agentq_nb._host.registry import Registry
+from agentq_nb._store import Table
+
+_MOST_ROWS = 200
+_TONED_COLUMNS = ("status", "outcome")
+_QUEUE_COLUMNS = ("queue", "done", "failed", "waiting", "delayed", "running", "per min", "time left", "oldest")
+_SELDOM = ("failed", "delayed", "per min", "time left", "oldest", "problem")
+
+
+@shows(Registry)
+def _registry(registry: Registry) -> Sheet:
+    return Sheet(
+        title="agentq host",
+        facts=[
+            ("state", Cell("running", "good") if registry.running else Cell("not running", "quiet")),
+            *([("runs in", _place(registry.background))] if registry.running else []),
+            ("file", registry.store_path),
+            ("actor classes", ", ".join(sorted(registry.classes)) or "none yet"),
+        ],
+        notes=registry.notices,
+    )
+
+
+@shows(HostStatus)
+def _host(status: HostStatus) -> Sheet:
+    facts: list[tuple[str, object]] = [("file", status.store)]
+    if status.trouble:
+        facts.append(("trouble", Cell(status.trouble, "bad")))
+    if not status.running:
+        return Sheet(title="agentq host", facts=[("state", "not running; start it: %agentq start"), *facts])
+    facts[:0] = [("running for", duration(status.uptime)), ("runs in", _place(status.background))]
+    if status.waiting_for:
+        names = ", ".join(status.waiting_for)
+        facts.append(("waiting work", Cell(f"for {names}: run the cells that define these actors", "busy")))
+    if status.stall:
+        stood = f"{duration(status.stall.seconds)} at {moment_text(status.stall.began)} UTC, {status.stall.place}"
+        facts.append(("stood still", Cell(f"{stood}. {advice(status.stall, status.background)}", "busy")))
+    rows = [row for actor in status.actors[:_MOST_ROWS] for row in _rows(actor)]
+    columns, rows = _without_empty(("actor", "state", *_QUEUE_COLUMNS, "problem"), rows)
+    return Sheet(
+        title="agentq host",
+        facts=facts,
+        columns=columns,
+        rows=rows,
+        empty="No actor has been used yet.",
+        notes=[*status.notices, *_left_out(len(status.actors), "actors")],
+    )
+
+
+@shows(ActorStatus)
+def _actor(status: ActorStatus) -> Sheet:
+    facts: list[tuple[str, object]] = [("state", tone(status.state)), ("run", status.run)]
+    if status.restarts_at is not None:
+        facts.append(("starts again at", f"{moment_text(status.restarts_at)} UTC"))
+    if status.closing:
+        facts.append(("closing", status.closing))
+    return Sheet(
+        title=f"Actor {status.actor_id}",
+        facts=facts,
+        columns=_QUEUE_COLUMNS,
+        rows=[_queue_cells(queue, queue.queue in status.orphaned) for queue in status.queues],
+        empty="No messages.",
+        texts=[(_last_error(status), error_text(status.last_error))] if status.last_error else (),
+    )
+
+
+@shows(QueueStatus)
+def _queue(status: QueueStatus) -> Sheet:
+    return Sheet(
+        columns=("actor", *_QUEUE_COLUMNS),
+        rows=[(status.actor, *_queue_cells(status))],
+        notes=[f"Running: {', '.join(status.running_ids)}"] if status.running_ids else (),
+    )
+
+
+@shows(Table)
+def _table(table: Table) -> Sheet:
+    return Sheet(
+        columns=table.columns,
+        rows=[_toned(table.columns, row) for row in table.rows[:_MOST_ROWS]],
+        empty=table.empty,
+        notes=_left_out(len(table.rows), "rows"),
+    )
+
+
+def _place(background: bool) -> str:
+    return "the background, in a thread of its own" if background else "the kernel's event loop"
+
+
+def _toned(columns: Sequence[str], row: Sequence[Any]) -> list[Any]:
+    """A row of a query, in which the status of a message strikes the eye as it does everywhere else."""
+    return [
+        tone(value) if column in _TONED_COLUMNS and isinstance(value, str) else value
+        for column, value in zip(columns, row, strict=True)
+    ]
+
+
+def _rows(actor: ActorStatus) -> list[tuple[object, ...]]:
+    error = headline(actor.last_error) if actor.last_error else ""
+    problem = Cell(error, "bad") if error and not actor.recovered else ""
+    queues = [_queue_cells(queue, queue.queue in actor.orphaned) for queue in actor.queues] or [
+        ("",) * len(_QUEUE_COLUMNS)
+    ]
+    first, *others = queues
+    state = tone(actor.state)
+    return [(actor.actor_id, state, *first, problem), *(("", "", *queue, "") for queue in others)]
+
+
+def _without_empty(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> tuple[list[str], list[list[object]]]:
+    """A table of many columns fits into a page when those are left out that say nothing."""
+    shown = [
+        place
+        for place, column in enumerate(columns)
+        if column not in _SELDOM or any(row[place] not in ("", 0) for row in rows)
+    ]
+    return [columns[place] for place in shown], [[row[place] for place in shown] for row in rows]
+
+
+def _queue_cells(queue: QueueStatus, orphaned: bool = False) -> tuple[object, ...]:
+    remarks = [*(["not declared any more"] if orphaned else []), *([_paused(queue)] if queue.paused else [])]
+    if queue.held_back:
+        remarks.append("waits for messages that may have killed the kernel")
+    name = Cell(f"{queue.queue} ({', '.join(remarks)})", "busy") if remarks else queue.queue
+    done = f"{queue.done:,} of {queue.total:,}" if queue.total else ""
+    failed = Cell(str(queue.dead), "bad") if queue.dead else ""
+    pace = (queue.per_minute if queue.per_minute < 10 else round(queue.per_minute)) or ""
+    left = duration(None if queue.time_left is None else round(queue.time_left))
+    counts = (queue.ready, queue.delayed, queue.running)
+    return (name, done, failed, *counts, pace, left, duration(queue.oldest))
+
+
+def _last_error(status: ActorStatus) -> str:
+    return "Last error; a message was completed since" if status.recovered else "Last error"
+
+
+def _paused(queue: QueueStatus) -> str:
+    return "paused" if queue.paused_until is None else f"paused until {moment_text(queue.paused_until)} UTC"
+
+
+def _left_out(number: int, what: str) -> list[str]:
+    return [f"{number:,} {what}; the first {_MOST_ROWS} are shown."] if number > _MOST_ROWS else []

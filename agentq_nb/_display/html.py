@@ -1,0 +1,115 @@
+"""Sheets as HTML: small tables in JupyterLab's own colours, readable where its style is missing."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from typing import Any
+
+from agentq_nb._core.safe_text import LONGEST_TEXT, safe
+from agentq_nb._display.document import Cell, Sheet, Tone, is_number, numeric_columns
+
+
+def _towards_text(colour: str, share: int) -> str:
+    """A colour of the theme brought nearer to that of its text: by itself some are too faint on the background."""
+    return f"color:color-mix(in srgb,{colour} {share}%,var(--jp-ui-font-color0,currentColor))"
+
+
+# Every colour has a fallback that is readable on white and on black, for viewers without JupyterLab's variables.
+_QUIET = _towards_text("var(--jp-ui-font-color2,GrayText)", 85)
+_LINE = "1px solid var(--jp-border-color2,#8888)"
+_TONES: dict[Tone, str] = {
+    "good": _towards_text("var(--jp-success-color0,#2e8b57)", 80),
+    "bad": f"{_towards_text('var(--jp-error-color1,#d9534f)', 85)};font-weight:600",
+    "busy": _towards_text("var(--jp-warn-color0,#c77700)", 75),
+    "quiet": _QUIET,
+}
+_FORM = (
+    "padding:2px var(--jp-code-padding,5px);color:var(--jp-ui-font-color1,inherit);"
+    "font-family:var(--jp-ui-font-family,sans-serif);font-size:var(--jp-ui-font-size1,13px);line-height:1.5"
+)
+_CELL = "vertical-align:top;padding:2px 12px 2px 0;border:0;unicode-bidi:isolate"
+_LEFT = f"{_CELL};text-align:left"
+_RIGHT = f"{_CELL};text-align:right;font-variant-numeric:tabular-nums"
+_PROSE = "white-space:pre-wrap;overflow-wrap:anywhere"
+_LONG_TEXT = (
+    f"margin:2px 0;max-height:24em;overflow:auto;unicode-bidi:isolate;background:transparent;color:inherit;{_PROSE}"
+)
+# JupyterLab leaves only the first of these in notebooks that it does not trust; elsewhere the second one counts.
+_BREAKS_WORDS = "word-break:break-all;word-break:break-word"
+# In characters: what is shorter stays on one line, what is longer is wrapped between two widths.
+_SHORT, _NARROWEST, _WIDEST = 24, 16, 60
+
+
+def as_html(sheet: Sheet) -> str:
+    """The sheet as one ``<div>``. Everything that comes from users and agents is escaped; there is no script."""
+    # The classes keep MathJax away: from TeX in what an agent says it would make links that run scripts.
+    return f'<div class="agentq tex2jax_ignore mathjax_ignore" style="{_FORM}">{"".join(_parts(sheet))}</div>'
+
+
+def _parts(sheet: Sheet) -> Iterable[str]:
+    if sheet.title:
+        yield f'<div style="font-weight:600;margin:2px 0;{_PROSE}">{_text(sheet.title)}</div>'
+    if sheet.facts:
+        yield _table([_fact(name, value) for name, value in sheet.facts])
+    if sheet.columns and sheet.rows:
+        yield _table([_row(row) for row in sheet.rows], _head(sheet))
+    elif sheet.columns:
+        yield f'<div style="{_QUIET}">{_text(sheet.empty)}</div>'
+    for heading, text in sheet.texts:
+        yield (
+            f'<details open style="margin:4px 0"><summary style="{_QUIET}">{_text(heading)}</summary>'
+            f'<pre style="{_LONG_TEXT}">{_text(text, sheet.longest)}</pre></details>'
+        )
+    for note in sheet.notes:
+        yield f'<div style="{_QUIET};{_PROSE};max-width:100ch">{_text(note, LONGEST_TEXT)}</div>'
+
+
+def _table(rows: Iterable[str], head: str = "") -> str:
+    """A table that scrolls by itself where the page is too narrow for it."""
+    return (
+        '<div style="overflow-x:auto"><table style="border-collapse:collapse;margin:2px 0;background:transparent">'
+        f"{head}<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _fact(name: str, value: Any) -> str:
+    # JupyterLab gives every other row a background, which here would mean nothing.
+    return (
+        f'<tr style="background:transparent"><th style="{_LEFT};{_QUIET};white-space:nowrap">{_text(name)}</th>'
+        f'<td style="{_LEFT};{_PROSE};{_tone(value)}">{_text(value)}</td></tr>'
+    )
+
+
+def _head(sheet: Sheet) -> str:
+    cells = "".join(
+        f'<th style="{_RIGHT if right else _LEFT};white-space:nowrap;border-bottom:{_LINE}">{_text(column)}</th>'
+        for column, right in zip(sheet.columns, numeric_columns(sheet), strict=True)
+    )
+    return f"<thead><tr>{cells}</tr></thead>"
+
+
+def _row(row: Iterable[Any]) -> str:
+    return f"<tr>{''.join(map(_cell, row))}</tr>"
+
+
+def _cell(value: Any) -> str:
+    text = _text(value)
+    if is_number(value):
+        style = _RIGHT
+    elif len(text) <= _SHORT:
+        style = f"{_LEFT};white-space:nowrap"
+    else:
+        style = f"{_LEFT};{_PROSE};min-width:{_NARROWEST}ch;max-width:{_WIDEST}ch"
+        if any(len(word) > _NARROWEST for word in text.split()):
+            style += f";{_BREAKS_WORDS}"
+    return f'<td style="{style};{_tone(value)}">{text}</td>'
+
+
+def _tone(value: Any) -> str:
+    return _TONES[value.tone] if isinstance(value, Cell) else ""
+
+
+def _text(value: Any, longest: int | None = None) -> str:
+    text = value.text if isinstance(value, Cell) else value
+    return html.escape(safe(text) if longest is None else safe(text, longest))

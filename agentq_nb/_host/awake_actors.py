@@ -1,0 +1,127 @@
+"""The actors of a host that are awake: each is woken once, however many ask, and begins again when its class changes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from agentq_nb._actor.message import describe
+from agentq_nb._core.ids import ActorId, actor_name
+from agentq_nb._runtime.activation import Activation
+from agentq_nb.errors import ActorUnknown, NoHost, Unavailable
+
+if TYPE_CHECKING:
+    from agentq_nb._host.host import Host
+
+
+_AT_ONCE = 200
+"""Actors that end at the same time."""
+
+_NEXT_GROUP = 0.1
+"""Seconds after which the next group is told to end, though this one has not: a hook may take its time."""
+
+
+class Roster:
+    """Who is awake on one host, or on the way."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._activations: dict[ActorId, Activation] = {}
+        self._waking: dict[ActorId, asyncio.Lock] = {}
+
+    @property
+    def actors(self) -> Iterable[ActorId]:
+        return self._activations.keys()
+
+    def find(self, actor: ActorId) -> Activation | None:
+        return self._activations.get(actor)
+
+    def ending(self, actor: ActorId, action: str) -> Activation | None:
+        """The actor that is asked to end, where the action may be called while it still has something to do."""
+        activation = self._activations.get(actor)
+        if activation is None or not activation.finishing:
+            return None
+        found = activation.actions.get(action)
+        return activation if found is not None and found.while_ending else None
+
+    async def wake(self, actor: ActorId, input: Any) -> Activation:
+        """The actor, awake. Raises ActorUnknown, what waking it raised, Unavailable when another host has it."""
+        while True:
+            if not self._host.running:
+                raise NoHost()
+            activation = self._activations.get(actor)
+            if activation is None:
+                async with self._waking.setdefault(actor, asyncio.Lock()):
+                    activation = self._activations.get(actor) or await self._activate(actor, input)
+                self._waking.pop(actor, None)
+            await activation.started.wait()
+            if activation.failure is not None:
+                raise activation.failure
+            if activation.closing is None:
+                return activation
+            await activation.ended.wait()
+
+    async def _activate(self, actor: ActorId, input: Any) -> Activation:
+        host, name = self._host, actor_name(actor)
+        cls = host.classes.get(name)
+        if cls is None:
+            raise ActorUnknown(name, list(host.classes))
+        lease = await host.mailboxes.claim(actor, host.identity)
+        if lease is None:
+            raise Unavailable(f"Another host runs actor '{actor}' just now. Try again.")
+        activation = self._activations[actor] = Activation(host, cls, lease)
+        host.spawn(self._live, activation, input)
+        return activation
+
+    async def _live(self, activation: Activation, input: Any) -> None:
+        try:
+            await activation.live(input)
+        except Exception as error:  # whatever it is, it must not end the other actors
+            logging.getLogger("agentq").exception("actor %s ended", activation.actor_id)
+            activation.note_error(describe(error))
+            activation.failure = activation.failure or error
+        finally:
+            activation.started.set()
+            activation.ended.set()
+            actor = activation.actor_id
+            if self._activations.get(actor) is activation:
+                del self._activations[actor]
+            self._host.lives.note_end(activation)
+
+    # --- beginning again with another class ---------------------------------------------------------------------------
+
+    def replace(self, name: str, rouse: Callable[[ActorId], Awaitable[None]]) -> None:
+        """Those of this name end their message; then ``rouse`` is to wake them, with the class they have by now."""
+        for activation in [activation for activation in self._activations.values() if activation.name == name]:
+            activation.close("being replaced")
+            self._host.spawn(_rouse_after, activation, rouse)
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """End all of them; return when they have ended.
+
+        Those that are at work are told first. The others end in groups: were all in the middle of ending at once, Python's
+        garbage collector would look through all of what that takes again and again.
+        """
+        ending = list(self._activations.values())
+        ending.sort(key=lambda activation: not activation.holdings.busy)
+        for first in range(0, len(ending), _AT_ONCE):
+            group = ending[first : first + _AT_ONCE]
+            for activation in group:
+                activation.close("stopping")
+            with anyio.move_on_after(_NEXT_GROUP):
+                for activation in group:
+                    await activation.ended.wait()
+        for activation in ending:
+            await activation.ended.wait()
+
+
+async def _rouse_after(activation: Activation, rouse: Callable[[ActorId], Awaitable[None]]) -> None:
+    await activation.ended.wait()
+    if activation.closing == "being replaced":
+        await rouse(activation.actor_id)

@@ -1,0 +1,392 @@
+"""The host: one long-lived task in one event loop that owns every actor, and the one door to them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from contextvars import Context
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from agentq_nb._actor.actor import Actor, has_run
+from agentq_nb._actor.actor_context import Records
+from agentq_nb._brokers.base import Cancel, Change, DeadLetters, Mailboxes, Offer, QueueStatus, StoredResult
+from agentq_nb._client.broadcasts import Listener, Listeners
+from agentq_nb._client.status import ActorStatus, HostStatus
+from agentq_nb._core.clock import Clock, SystemClock
+from agentq_nb._core.ids import ActorId, MessageId, actor_name, mint_id
+from agentq_nb._core.loop_monitor import StallWatch
+from agentq_nb._core.loop_portal import Arguments, Door, Returned
+from agentq_nb._core.time_slice import Slices, TimeSlices
+from agentq_nb._host.awake_actors import Roster
+from agentq_nb._host.background_tasks import Part, Upkeep, reason
+from agentq_nb._host.host_status import Circumstances, actor_status, why_unsettled
+from agentq_nb._host.waker import Lives, Rouser
+from agentq_nb._runtime import actions
+from agentq_nb._runtime.activation import Activation
+from agentq_nb._runtime.deadlock import Waits
+from agentq_nb._runtime.in_flight import Receiver
+from agentq_nb._runtime.invocation import current_call, holding_here
+from agentq_nb._runtime.state_migration import check_deployment
+from agentq_nb._store import EventLog
+from agentq_nb._store.host_log import ActorRecords
+from agentq_nb.errors import ActorDuplicate, ActorNotFound, InternalError, NoHost, Unavailable
+
+_OFFER_AGAIN = (0.1, 0.2, 0.4, 0.8)
+_CANCELLED = "Other code in its event loop has cancelled its task (by cancelling all tasks there, perhaps)."
+_AS_AT_THE_END_OF_A_LOOP = (
+    f"{_CANCELLED} asyncio.run() does that to all tasks when it returns. In a program, stop the host before: async with "
+    "setup(...); to have it outlive the loop, give it a thread: setup(..., background=True)."
+)
+
+
+class Host:
+    """Runs actors over a keeper of mailboxes, in the event loop in which it is made. Started and stopped once.
+
+    All of it belongs to that loop. From elsewhere, its methods are called through :meth:`enter` only.
+
+    :param log: gives this host's own log, where sessions and failures are recorded.
+    :param door: the door of this loop, where there is one already.
+    :param companions: what else runs for as long as the host does.
+    :ivar failure: what has ended the host without its being asked to, in a sentence; None otherwise.
+    """
+
+    def __init__(
+        self,
+        mailboxes: Mailboxes,
+        log: Callable[[], EventLog],
+        workspaces: Path,
+        *,
+        clock: Clock | None = None,
+        door: Door | None = None,
+        companions: Sequence[Part] = (),
+    ) -> None:
+        self.clock = clock or SystemClock()
+        self.slices = TimeSlices()
+        self.door = door or Door(asyncio.get_running_loop())
+        self.listeners = Listeners(self.door.loop)
+        self.mailboxes = mailboxes
+        self.log = log
+        self.workspaces = workspaces
+        self.identity = mint_id()
+        self.classes: dict[str, type[Actor]] = {}
+        self.client: Any = None
+        """What actors get as ``self.actors``; set by whoever makes clients."""
+        self.waits = Waits(self._holders)
+        self.lives = Lives(self.clock)
+        self.roster = Roster(self)
+        self.upkeep = Upkeep(self.clock)
+        self.failure: str | None = None
+        self._rouser = Rouser(self)
+        self._stalls = StallWatch()
+        self._parts = [
+            Part("Waking actors that have work", self._rouser.follow_hints, waits=True),
+            Part("Noticing that the event loop stands still", self._stalls.watch, waits=True),
+            *companions,
+        ]
+        self._main: asyncio.Task[None] | None = None
+        self._tasks: TaskGroup | None = None
+        self._running = False
+        self._stop_asked = asyncio.Event()
+        self._end: asyncio.Future[None] | None = None
+        self._started_at = 0.0
+
+    # --- start and stop -----------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin: actors with due work wake."""
+        self._started_at = self.clock.monotonic()
+        ready = asyncio.Event()
+        self._main = self.door.loop.create_task(self._live(ready), name="agentq host", context=Context())
+        await ready.wait()
+
+    async def _live(self, ready: asyncio.Event) -> None:
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                self._running = not self._stop_asked.is_set()
+                for part in self._parts:
+                    tasks.start_soon(self._keep, part)
+                ready.set()
+                await self._stop_asked.wait()
+                await self.roster.stop()
+                tasks.cancel_scope.cancel()
+        except asyncio.CancelledError:
+            if not self._stop_asked.is_set():
+                self._fell(_AS_AT_THE_END_OF_A_LOOP)
+            raise
+        except BaseException as error:
+            self._fell(reason(error), error)
+            self._end = asyncio.ensure_future(self._finish())
+        finally:
+            self._tasks = None
+            self._running = False
+            ready.set()
+
+    async def _keep(self, part: Part) -> None:
+        """One of the host's own parts. Only the end of the host ends it."""
+        while True:
+            try:
+                await self.upkeep.keep(part)
+            except asyncio.CancelledError:
+                self._resist()
+                self.upkeep.note(part.name, InternalError(_CANCELLED))
+
+    def _resist(self) -> None:
+        """To be called when a task of the host was cancelled: only its end may do that. Raises what cancelled it then.
+
+        A task that ended so would take the task group with it, and every actor, and nobody would know why.
+        """
+        tasks, task = self._tasks, asyncio.current_task()
+        if self._main is None or self._main.cancelling() or tasks is None or tasks.cancel_scope.cancel_called:
+            raise
+        if task is not None:
+            task.uncancel()
+
+    def _fell(self, why: str, error: BaseException | None = None) -> None:
+        self.failure = f"The host has ended by itself. {why} Start it again: %agentq start, or await registry.start()"
+        logging.getLogger("agentq").error("%s", self.failure, exc_info=error)
+
+    async def stop(self) -> None:
+        """End every actor (10 s for what is in flight, then it is released uncounted) and close the mailboxes."""
+        self._stop_asked.set()
+        self._running = False
+        if self._end is None:
+            self._end = asyncio.ensure_future(self._finish())
+        await asyncio.shield(self._end)
+
+    async def _finish(self) -> None:
+        """To the end, also when whoever asked for it no longer waits."""
+        if self._main is not None and not self._main.done():
+            await asyncio.wait([self._main])
+        try:
+            await self.bury()
+        finally:
+            self.door.close()
+
+    async def bury(self) -> None:
+        """Close the mailboxes of a host of which nothing runs any more, be it since its loop has ended without it."""
+        self._stalls.close()
+        await self.mailboxes.close()
+
+    @property
+    def running(self) -> bool:
+        return self._running and self.door.open
+
+    def _check_running(self) -> None:
+        """Raises NoHost. What an actor does while it is given the time to finish still counts as running."""
+        if not self.running and (self._tasks is None or current_call.get() is None):
+            raise NoHost()
+
+    def enter(
+        self,
+        function: Callable[Arguments, Coroutine[Any, Any, Returned]],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Coroutine[Any, Any, Returned]:
+        """The one door: the call happens in the host's loop, whichever loop or thread awaits it. Raises NoHost."""
+        self._check_running()
+        return self.door.enter(function, *args, **kwargs)
+
+    def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
+        """In the host's task group, and in an empty context: nothing belongs to the cell that caused it."""
+        assert self._tasks is not None
+        Context().run(self._tasks.start_soon, self._spawned, function, *args)
+
+    async def _spawned(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
+        """What it raises must not end the host."""
+        try:
+            await function(*args)
+        except asyncio.CancelledError:
+            self._resist()
+        except Exception as error:
+            self.upkeep.note(f"A task of the host ({function.__qualname__})", error, again=False)
+
+    # --- actors -------------------------------------------------------------------------------------------------------
+
+    async def awake(self, actor: ActorId, input: Any = None) -> Activation:
+        """The actor, awake. Raises ActorUnknown, what waking it raised, Unavailable when another host has it."""
+        return await self.roster.wake(actor, input)
+
+    async def deploy(self, name: str, cls: type[Actor]) -> None:
+        """Make ``cls`` the class of this name. Actors that are awake end their message, then begin again with it.
+
+        Raises ``actor.validation_error`` when the state of one, awake or asleep, fits the old class and not this one; the
+        old class stays then.
+        """
+        old = self.classes.get(name)
+        if old is cls:
+            return
+        with suppress(Unavailable):  # then it shows when they wake
+            check_deployment(cls, old, await self.mailboxes.states(name))
+        self.classes[name] = cls
+        self.lives.forget(name)
+        self.roster.replace(name, self._rouser.rouse)
+        self._rouser.follow_anew()
+
+    # --- what clients do ----------------------------------------------------------------------------------------------
+
+    async def offer(self, offer: Offer) -> MessageId:
+        """Send one message; durable on return. The id is another's when the idempotency key was known.
+
+        Where the keeper is unavailable it is asked again, some 1.5 seconds long: the id makes that safe.
+        """
+        for pause in _OFFER_AGAIN:
+            try:
+                return (await self.mailboxes.offer((offer,)))[0].id
+            except Unavailable:
+                if not self.running:
+                    raise
+                await self.clock.sleep(pause)
+        return (await self.mailboxes.offer((offer,)))[0].id
+
+    async def wait(self, message: MessageId, timeout: float | None) -> StoredResult:
+        """How a message ended, or how it stands after ``timeout`` seconds. Raises WaitWouldDeadlock, MessageUnknown."""
+        self._check_running()
+        standing = await self.mailboxes.wait(message, 0)
+        if standing.status in ("completed", "failed", "cancelled", "expired") or timeout == 0:
+            return standing
+        with self.waits.waiting(message, standing.actor, standing.queue):
+            return await self.mailboxes.wait(message, timeout, _waiter())
+
+    async def why(self, message: StoredResult) -> str:
+        """Why it is not settled yet, for whoever waits for it."""
+        activation, cls = self.roster.find(message.actor), self.classes.get(actor_name(message.actor))
+        receiver = None if activation is None else activation.holdings.find(message.message)
+        known = Circumstances(
+            message=message,
+            actor=await self.status_of(message.actor),
+            has_run=cls is not None and has_run(cls),
+            running_for=None if receiver is None else self.clock.monotonic() - receiver.since,
+            trouble=self.upkeep.trouble,
+            now=self.clock.time(),
+        )
+        return why_unsettled(known)
+
+    async def offer_and_wait(self, offer: Offer, timeout: float | None) -> StoredResult:
+        """Send and wait. A wait that could never end is refused before anything is written."""
+        self._check_running()
+        with self.waits.waiting(offer.id, offer.actor, offer.queue):
+            message = await self.offer(offer)
+            return await self.mailboxes.wait(message, timeout, _waiter())
+
+    async def change(self, actor: ActorId, change: Change) -> int:
+        self._check_running()
+        return await self.mailboxes.change(actor, change)
+
+    async def redeliver(self, which: DeadLetters) -> int:
+        self._check_running()
+        return await self.mailboxes.redeliver(which)
+
+    async def exists(self, actor: ActorId) -> bool:
+        self._check_running()
+        activation = self.roster.find(actor)
+        if activation is not None:
+            return not activation.to_be_destroyed
+        return await self.mailboxes.exists(actor)
+
+    async def require(self, actor: ActorId) -> None:
+        """Raises ActorNotFound when the actor was never created."""
+        if not await self.exists(actor):
+            raise ActorNotFound(actor)
+
+    async def create(self, actor: ActorId, input: Any) -> None:
+        """Wake it for the first time. Raises ActorDuplicate."""
+        if await self.exists(actor):
+            raise ActorDuplicate(actor)
+        await self.awake(actor, input)
+
+    async def act(
+        self, actor: ActorId, action: str, args: Sequence[Any], kwargs: Mapping[str, Any], input: Any = None
+    ) -> Any:
+        """Call an action; see :func:`agentq_nb._runtime.actions.act`."""
+        caller, behind = current_call.get(), holding_here()
+        activation = self.roster.ending(actor, action) or await self.awake(actor, input)
+        return await actions.act(activation, action, args, kwargs, caller, behind)
+
+    def listen(self, actor: ActorId, event: str, listener: Listener) -> Callable[[], None]:
+        """See :class:`agentq_nb._client.broadcasts.Listeners`. From any loop or thread."""
+        return self.listeners.add(actor, event, listener)
+
+    # --- what activations need ----------------------------------------------------------------------------------------
+
+    def client_for_actors(self) -> Any:
+        return self.client
+
+    def records_of(self, actor: ActorId) -> Records:
+        return ActorRecords(self.log, actor)
+
+    def note_failure(self, actor: ActorId, where: str, error: dict[str, Any]) -> None:
+        self.records_of(actor).append(f"{where}.failed", {"error": error})
+
+    def broadcast(self, actor: ActorId, event: str, payload: Any) -> None:
+        self.listeners.tell(actor, event, payload)
+
+    async def push(self, actor: ActorId, queue: str, body: Any, options: Mapping[str, Any]) -> Any:
+        return await self.client.handle_of(actor).send(queue, body, **options)
+
+    async def cancel_message(self, message: MessageId) -> bool:
+        standing = await self.mailboxes.wait(message, 0)
+        if standing.status not in ("queued", "delayed"):
+            return False
+        return await self.mailboxes.change(standing.actor, Cancel(message)) > 0
+
+    def _holders(self, actor: ActorId, queue: str) -> list[Receiver]:
+        activation = self.roster.find(actor)
+        return [] if activation is None else activation.holdings.of(queue)
+
+    # --- status -------------------------------------------------------------------------------------------------------
+
+    async def status(self, notices: Sequence[str] = (), trouble: str | None = None) -> HostStatus:
+        """How everything stands, from memory."""
+        self._check_running()
+        actors: list[ActorStatus] = []
+        waiting_for: set[str] = set()
+        async for actor in self.survey():
+            actors.append(actor)
+            if actor.state == "waiting for its class" and any(queue.live for queue in actor.queues):
+                waiting_for.add(actor.name)
+        return replace(self.summary(notices, trouble), actors=actors, waiting_for=sorted(waiting_for))
+
+    async def survey(self) -> AsyncIterator[ActorStatus]:
+        """How every actor stands, in the order of their ids. The loop turns meanwhile, however many there are."""
+        queues: dict[ActorId, list[QueueStatus]] = {}
+        slices = Slices()
+        for queue in await self.mailboxes.status():
+            queues.setdefault(queue.actor, []).append(queue)
+            await slices.pause()
+        for actor in sorted({*queues, *self.roster.actors, *self.lives.actors}):
+            yield self._status_of(actor, queues.get(actor, ()))
+            await slices.pause()
+
+    def summary(self, notices: Sequence[str] = (), trouble: str | None = None) -> HostStatus:
+        """How the host stands, without its actors."""
+        return HostStatus(
+            running=True,
+            store=self.log().path,
+            background=self.door.apart,
+            uptime=self.clock.monotonic() - self._started_at,
+            notices=[*notices, *self.log().notices],
+            trouble=trouble,
+            stall=self._stalls.last,
+        )
+
+    async def status_of(self, actor: ActorId) -> ActorStatus:
+        self._check_running()
+        return self._status_of(actor, await self.mailboxes.status(actor))
+
+    def _status_of(self, actor: ActorId, queues: Sequence[QueueStatus]) -> ActorStatus:
+        cls = self.classes.get(actor_name(actor))
+        return actor_status(actor, cls, self.roster.find(actor), self.lives, queues)
+
+
+def _waiter() -> ActorId | None:
+    """The actor whose code waits; None for code outside actors."""
+    call = current_call.get()
+    return None if call is None else call.actor_id

@@ -1,0 +1,280 @@
+"""Where the host of a registry lives: its file is opened, its event loop chosen, and both are left again."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import json
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from agentq_nb._actor.actor import Actor
+from agentq_nb._brokers.local.background_jobs import Mender, Retention
+from agentq_nb._brokers.local.broker import LocalMailboxes
+from agentq_nb._client.client import Client
+from agentq_nb._core.loop_portal import Door, turning
+from agentq_nb._core.loop_thread import LoopThread
+from agentq_nb._core.paths import VARIABLE, workspaces_path
+from agentq_nb._core.programs import advice_on_files, loop_is_unfit, this_program
+from agentq_nb._core.threads import in_long_thread, in_thread, rest
+from agentq_nb._host.background_tasks import Part
+from agentq_nb._host.host import Host
+from agentq_nb._host.keep_alive import KeepAlive, KeepAliveSettings, end_of_host_before, kernel_activity
+from agentq_nb._host.local_transport import LocalTransport
+from agentq_nb._store import EventLog
+from agentq_nb.errors import HostElsewhere, NoHost, StoreInUse
+
+
+class Home:
+    """At most one host at a time, over one file: in the event loop in which it is started, or in one of its own.
+
+    To be used from any loop and thread.
+
+    :param classes: those the host begins with, read when it is started.
+    :param guessed: nobody chose the file, so another program may have come to it by the same guess.
+    """
+
+    def __init__(
+        self, store: Path, notebook: Path | None, classes: Mapping[str, type[Actor]], *, guessed: bool = False
+    ) -> None:
+        self.background: bool | None = None
+        """Where the next host is to live: in the background, or in the loop in which it is started. None: wherever fits."""
+        self.retention: float | None = None
+        """Seconds, see :func:`agentq_nb._host.registry.setup`."""
+        self.keep_alive_settings = KeepAliveSettings()
+        self._store = store
+        self._holder = {"notebook": str(notebook)} if notebook else {}
+        self._program = this_program(notebook)
+        self._guessed = guessed
+        self._shared: str | None = None
+        """Which other program had the file before, in sentences."""
+        self._classes = classes
+        self._host: Host | None = None
+        self._thread: LoopThread | None = None
+        """That of the host, when it has one of its own."""
+        self._keeper: LocalMailboxes | None = None
+        self._keep_alive: KeepAlive | None = None
+        self._end_before: str | None = None
+        """How the host before the present one ended, in a sentence."""
+        self._start: Future[None] | None = None
+        self._start_lock = threading.Lock()
+        self._chosen = False
+        """Where the host lives that was started last."""
+
+    @property
+    def running(self) -> bool:
+        return self._host is not None and self._host.running
+
+    @property
+    def host(self) -> Host:
+        """The running host. Raises NoHost."""
+        host = self._host
+        if host is None or not host.running:
+            raise NoHost(self.trouble)
+        return host
+
+    @property
+    def log(self) -> EventLog:
+        """The open log of the running host. Raises NoHost."""
+        keeper = self._keeper
+        if keeper is None or not self.running:
+            raise NoHost()
+        return keeper.log
+
+    @property
+    def trouble(self) -> str | None:
+        """What does not work just now, or why the host has ended by itself; None when all is well."""
+        host, keeper = self._host, self._keeper
+        if host is None:
+            return None
+        if not host.running:
+            return host.door.failure or host.failure
+        kept = keeper and keeper.trouble
+        return " ".join(filter(None, [kept, host.upkeep.trouble])) or None
+
+    @property
+    def notices(self) -> list[str]:
+        """Whose the file was, how the host before this one ended, and whether the kernel is still kept alive."""
+        kept = self._keep_alive.notice if self._keep_alive is not None and self.running else None
+        return [said for said in (self._shared, self._end_before, kept) if said]
+
+    @property
+    def keeps_alive(self) -> bool:
+        """Whether the kernel is kept alive now. True where there is nothing that would end it."""
+        return self._keep_alive is None or self._keep_alive.active
+
+    @property
+    def in_background(self) -> bool:
+        """Whether the host has an event loop and a thread of its own, or will have when it is started here."""
+        return self._chosen if self._occupied else self._next_place
+
+    @property
+    def _next_place(self) -> bool:
+        return loop_is_unfit() if self.background is None else self.background
+
+    @property
+    def _occupied(self) -> bool:
+        return self.running or (self._start is not None and not self._start.done())
+
+    def check(self, background: bool | None) -> None:
+        """Raises HostElsewhere when a host runs, or is being started, and lives in another place than this."""
+        if background is not None and self._occupied and background != self._chosen:
+            raise HostElsewhere(background=self._chosen)
+
+    # --- moving in ----------------------------------------------------------------------------------------------------
+
+    async def start(self, accept_loss: bool, background: bool | None) -> None:
+        """Start a host unless one runs. Raises HostElsewhere, and the errors of the store."""
+        self.check(background)
+        while not self.running:
+            await self._starting(accept_loss, self._next_place if background is None else background)
+            self.check(background)
+
+    async def _starting(self, accept_loss: bool, background: bool) -> None:
+        """Start the host once, however many ask for it at the same time, and after a stop that was interrupted."""
+        with self._start_lock:
+            start = self._start = self._start or self._begin(accept_loss, background)
+        try:
+            with turning():
+                await asyncio.shield(asyncio.wrap_future(start))
+        finally:
+            with self._start_lock:
+                if self._start is start and start.done():
+                    self._start = None
+
+    def _begin(self, accept_loss: bool, background: bool) -> Future[None]:
+        self._chosen = background
+        if background:
+            thread = LoopThread("agentq host")
+            return thread.door.submit(self._move_in, accept_loss, thread.door, thread)
+        door = Door(asyncio.get_running_loop())
+        return door.submit(self._move_in, accept_loss, door, None)
+
+    async def _move_in(self, accept_loss: bool, door: Door, thread: LoopThread | None) -> None:
+        try:
+            await self.stop()
+            self._host = await self._opened(accept_loss, door)
+        except BaseException:
+            door.close()
+            raise
+        self._thread = thread
+        if thread is None:
+            atexit.register(self.at_exit)
+        else:
+            thread.at_exit = self.at_exit
+
+    async def _opened(self, accept_loss: bool, door: Door) -> Host:
+        """A running host over the open file."""
+
+        def open_log() -> EventLog:
+            try:
+                return EventLog.open(self._store, holder=self._holder, accept_loss=accept_loss)
+            except StoreInUse as error:
+                if advice := advice_on_files(os.environ):
+                    error.message = f"{error.message} {advice}"
+                raise
+
+        log = await in_long_thread(open_log)
+        try:
+            before = await in_thread(_last_of_host, log)
+            self._shared = await in_thread(_shared_with, log, self._program, self._store) if self._guessed else None
+            keeper = await LocalMailboxes.open(
+                log, facts={"version": _version(), "program": self._program, **self._holder}
+            )
+        except BaseException:
+            await in_long_thread(log.close)
+            raise
+        companions = [Part("Opening the file again after a failed write", Mender(keeper, open_log).work, waits=True)]
+        show_activity = kernel_activity()
+        keep_alive = None
+        if show_activity is not None:
+            keep_alive = KeepAlive(keeper, self.keep_alive_settings, self._classes, show_activity)
+            companions.append(Part("Keeping the kernel alive", keep_alive.work))
+        if self.retention is not None:
+            companions.append(Part("Dropping old history", Retention(keeper, self.retention).work))
+        host = Host(keeper, lambda: keeper.log, workspaces_path(self._store), door=door, companions=companions)
+        host.classes.update(self._classes)
+        host.client = Client(LocalTransport(lambda: host))
+        await host.start()
+        self._keeper, self._keep_alive = keeper, keep_alive
+        if self._shared and show_activity is None:  # outside a kernel nothing shows notices
+            logging.getLogger("agentq").warning("%s", self._shared)
+        self._end_before = before and end_of_host_before(*before, keeper.unfinished)
+        return host
+
+    # --- moving out ---------------------------------------------------------------------------------------------------
+
+    async def stop(self) -> str | None:
+        """End the host, its thread and the file, if there is one. What was lost by that, since the file is gone."""
+        host, thread = self._host, self._thread
+        if host is None:
+            return None
+        atexit.unregister(self.at_exit)
+        if host.door.open:
+            await host.door.enter(host.stop)
+        else:
+            await host.bury()
+        if thread is not None and not host.door.inside:
+            with turning():
+                await asyncio.wrap_future(thread.gone)
+            thread.join()
+        if self._host is host:
+            self._host = self._thread = None
+        rest()
+        return None if self._keeper is None else self._keeper.log.loss
+
+    def at_exit(self) -> None:
+        """The process ends in an orderly way: what is in flight is put back instead of counting as a crash."""
+        if self._keeper is None:
+            return
+        ended = self._keep_alive is not None and self._keep_alive.ended_at is not None
+        facts = {} if self._keep_alive is None else {"keep_alive": "ended" if ended else self.keep_alive_settings.mode}
+        close = partial(self._keeper.close_now, facts)
+        if self._thread is None:
+            close()
+        else:
+            self._thread.end_with(close)
+
+    def forget(self) -> None:
+        """In a forked child: the parent's host is not ours, and our ending must not end it."""
+        atexit.unregister(self.at_exit)
+
+
+def _last_of_host(log: EventLog) -> tuple[str, float, dict[str, Any]] | None:
+    """The end of the host before this one: its kind of row, the time, and its facts. Blocks."""
+    found = log.fetch(
+        "select kind, epoch(time), data from events where kind in ('host.started', 'host.stopped') "
+        "order by seq desc limit 1"
+    )
+    if not found:
+        return None
+    kind, time, data = found[0]
+    if kind == "host.started":
+        time = log.fetch("select epoch(max(time)) from events")[0][0]
+    return kind, time, json.loads(data or "{}")
+
+
+def _shared_with(log: EventLog, program: str, store: Path) -> str | None:
+    """Which other program had the log before this one, in sentences. Blocks."""
+    found = log.fetch("select data->>'$.program' from events where kind = 'host.started' order by seq desc limit 1")
+    other = found[0][0] if found else None
+    if other is None or other == program:
+        return None
+    return (
+        f"{store} was used by {other} before, and now by {program}: their messages, actors and keys are the same. "
+        f"Give one of them a file of its own: setup(store=PATH), %agentq start --store PATH, or the variable {VARIABLE}."
+    )
+
+
+def _version() -> str:
+    try:
+        return version("agentq-nb")
+    except PackageNotFoundError:
+        return "unknown"

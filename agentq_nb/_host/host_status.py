@@ -1,0 +1,186 @@
+"""From what a host knows of an actor to what ``status()`` says of it. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from agentq_nb._actor.actor import Actor
+from agentq_nb._actor.message import SCHEDULE_QUEUE, brief
+from agentq_nb._brokers.base import QueueStatus, StoredResult
+from agentq_nb._client.status import ActorState, ActorStatus
+from agentq_nb._core.ids import ActorId, actor_name
+from agentq_nb._host.waker import Lives
+from agentq_nb._runtime.activation import Activation
+
+
+def actor_status(
+    actor: ActorId,
+    cls: type[Actor] | None,
+    activation: Activation | None,
+    lives: Lives,
+    queues: Sequence[QueueStatus],
+) -> ActorStatus:
+    """How one actor stands: ``cls`` and ``activation`` are None where it has none."""
+    visible = [queue for queue in queues if queue.queue != SCHEDULE_QUEUE or queue.live or queue.dead]
+    declared = () if cls is None else cls.declared.queues
+    return ActorStatus(
+        actor_id=actor,
+        name=actor_name(actor),
+        state=_state(cls, activation, lives.failed(actor)),
+        run="none" if activation is None else activation.supervisor.run_state,
+        restarts_at=None if activation is None else activation.supervisor.restarts_at,
+        last_error=lives.last_error(actor) if activation is None else activation.last_error,
+        recovered=lives.recovered(actor) if activation is None else activation.recovered,
+        closing=None if activation is None else activation.closing,
+        queues=visible,
+        orphaned=[] if cls is None else [queue.queue for queue in visible if _orphaned(queue, declared)],
+    )
+
+
+def _orphaned(queue: QueueStatus, declared: Container[str]) -> bool:
+    return queue.queue not in declared and queue.queue != SCHEDULE_QUEUE and queue.live > 0
+
+
+def _state(cls: type[Actor] | None, activation: Activation | None, failed: bool) -> ActorState:
+    if cls is None:
+        return "waiting for its class"
+    if activation is None:
+        return "failed to start" if failed else "asleep"
+    if activation.closing is not None:
+        return "closing"
+    return "awake" if activation.started.is_set() else "waking"
+
+
+_BEGINNING = {
+    "waking": "Its actor is waking up.",
+    "asleep": "Its actor has not been woken yet.",
+    "closing": "Its actor is ending, and begins again afterwards.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Circumstances:
+    """What is known around a message that is not settled.
+
+    :ivar has_run: whether the class of its actor takes messages by itself, in ``run``.
+    :ivar running_for: seconds since its handler has it; None where nobody has.
+    :ivar trouble: what keeps the host itself from working.
+    :ivar now: seconds since 1970.
+    """
+
+    message: StoredResult
+    actor: ActorStatus
+    has_run: bool
+    now: float
+    running_for: float | None = None
+    trouble: str | None = None
+
+    @property
+    def queue(self) -> QueueStatus:
+        """The message's own queue."""
+        known = (queue for queue in self.actor.queues if queue.queue == self.message.queue)
+        return next(known, QueueStatus(self.message.actor, self.message.queue))
+
+
+def why_unsettled(known: Circumstances) -> str:
+    """The first thing that keeps the message from being settled, then what went wrong before."""
+    message = known.message
+    if message.status == "running":
+        said = [_running(known), _attempt(known)]
+    elif message.status == "delayed":
+        said = [_attempt(known), _delayed(known)]
+    else:
+        said = [_waiting(known), _attempt(known)]
+    return " ".join(part for part in (*said, known.trouble) if part)
+
+
+def _running(known: Circumstances) -> str:
+    since = "" if known.running_for is None else f" for {_length(known.running_for)}"
+    return f"It has been running{since}, attempt {known.message.attempts}."
+
+
+def _attempt(known: Circumstances) -> str:
+    """How its last attempt failed."""
+    problem = known.message.problem
+    return "" if problem is None else f"Its last attempt failed: {_sentence(problem)}"
+
+
+def _delayed(known: Circumstances) -> str:
+    due = known.message.due
+    if due is None:
+        return "It is delayed."
+    again = "tried again" if known.message.problem else "due"
+    return f"It is {again} in {_length(due - known.now)}, at {_time(due)}."
+
+
+def _waiting(known: Circumstances) -> str:
+    actor, queue = known.actor, known.queue
+    name, failed = actor.name, _error(known)
+    if actor.state == "waiting for its class":
+        return f"Not begun: no actor class is registered as '{name}'. Run the cell that defines it, or pass it to setup(use=...)."
+    if queue.queue in actor.orphaned:
+        return f"Not begun: the class of '{name}' does not declare queue '{queue.queue}' any more."
+    if queue.paused:
+        until = f"until {_time(queue.paused_until)}" if queue.paused_until is not None else "by hand"
+        return f"Not begun: queue '{queue.queue}' is paused {until}. To go on: %agentq resume {actor.actor_id} {queue.queue}"
+    if queue.held_back:
+        return (
+            "Not begun: the kernel died while several messages were handled. They are tried again first, one at a time, to "
+            "find out which one it was. The rest goes on after them, or after a minute (longer if the kernel dies again)."
+        )
+    if actor.state == "failed to start":
+        return f"Not begun: its actor does not start. {failed}It is tried again."
+    if actor.run == "restarting":
+        left = "" if actor.restarts_at is None else f" in {_length(actor.restarts_at - known.now)}"
+        return f"Not begun: `run` of its actor failed. {failed}It is started again{left}."
+    return f"Not begun: {_in_line(known)}{'' if actor.recovered else f' {failed}'.rstrip()}"
+
+
+def _in_line(known: Circumstances) -> str:
+    """Where it is in the order of things, of an actor that could take it."""
+    actor = known.actor
+    if running := [(queue.queue, message) for queue in actor.queues for message in queue.running_ids]:
+        queue, message = running[0]
+        return f"its actor is handling message {message} of queue '{queue}'{_others(known)}."
+    if not known.has_run:
+        return f"the class of '{actor.name}' has no `run`: only its actions can take messages."
+    if actor.run == "returned":
+        return "`run` of its actor has returned without asking for it."
+    if actor.state in _BEGINNING:
+        text = _BEGINNING[actor.state]
+        return text[0].lower() + text[1:]
+    return f"`run` of its actor does not ask for messages of queue '{known.queue.queue}' just now{_others(known)}."
+
+
+def _others(known: Circumstances) -> str:
+    others = known.queue.ready - 1
+    return (
+        ""
+        if others < 1
+        else f"; {others} other{'' if others == 1 else 's'} of queue '{known.queue.queue}' wait{'s' if others == 1 else ''} too"
+    )
+
+
+def _error(known: Circumstances) -> str:
+    said = brief(known.actor.last_error)
+    return "" if said is None else f"{_sentence(said)} "
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _length(seconds: float) -> str:
+    """A length of time, rounded: "under 1 s", "12 s", "3 min", "2 h"."""
+    if seconds < 1:
+        return "under 1 s"
+    if seconds < 120:
+        return f"{math.ceil(seconds)} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
+def _time(moment: float) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,172 @@
+"""A kernel whose queues have work is not idle: it shows activity, so that a server does not end it.
+
+JupyterHub and ``jupyter_server`` end kernels that published nothing for a while; actors at work publish nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeAlias, get_args
+
+from agentq_nb._actor.actor import Actor
+from agentq_nb._actor.message import SCHEDULE_QUEUE
+from agentq_nb._brokers.local.broker import LocalMailboxes
+from agentq_nb.errors import ValidationFailed
+
+KeepAliveMode: TypeAlias = Literal["never", "work", "always"]
+"""When a kernel is kept alive: never, while there is work, or for as long as its host runs."""
+
+HORIZON = 12 * 3600.0
+"""Seconds. Work that is due later than this keeps no kernel alive; nor does work that settles nothing for this long."""
+
+_LOOK_EVERY = 2.0
+_SHORTEST_INTERVAL = 1.0
+
+_TARGET = "agentq-keep-alive"
+
+
+def keep_alive_mode(mode: str) -> KeepAliveMode:
+    """The mode of this name. Raises ``actor.validation_error``."""
+    for known in get_args(KeepAliveMode):
+        if mode == known:
+            return known
+    raise ValidationFailed(f'keep_alive is "never", "work" or "always"; not {mode!r}.')
+
+
+@dataclass
+class KeepAliveSettings:
+    """What a kernel's user said about keeping it alive. May be changed at any time."""
+
+    mode: KeepAliveMode = "work"
+    interval: float = 20.0
+    """Seconds between two signs of activity."""
+
+
+def keep_alive_interval(seconds: float) -> float:
+    """An interval that a kernel can keep. Raises ``actor.validation_error``."""
+    if not _SHORTEST_INTERVAL <= seconds <= HORIZON:
+        raise ValidationFailed(f"keep_alive_interval is in seconds, from 1 to 12 hours; not {seconds!r}.")
+    return float(seconds)
+
+
+class KeepAlive:
+    """Shows activity while it is called for. Runs beside the local keeper for as long as its host lives.
+
+    :param classes: the actor classes by the name they are registered under.
+    :param show_activity: called once an interval while the kernel is to be kept alive.
+    :ivar active: whether it is kept alive now.
+    :ivar ended_at: when it ended since nothing was settled for 12 hours, in seconds since 1970; None: it has not.
+    """
+
+    def __init__(
+        self,
+        keeper: LocalMailboxes,
+        settings: KeepAliveSettings,
+        classes: Mapping[str, type[Actor]],
+        show_activity: Callable[[], None],
+    ) -> None:
+        self.active = settings.mode != "never"
+        self.ended_at: float | None = None
+        self._keeper = keeper
+        self._settings = settings
+        self._classes = classes
+        self._show_activity = show_activity
+        self._settled = keeper.settled
+        # Both are sums of the pauses between looks: a clock that is set, or a machine that sleeps, does not count.
+        self._fruitless = 0.0
+        self._silent = settings.interval
+
+    @property
+    def notice(self) -> str | None:
+        """That it has ended although there is work, in a sentence; None otherwise."""
+        if self.ended_at is None:
+            return None
+        return (
+            f"Nothing has been settled for 12 hours, so this kernel is no longer kept alive since "
+            f"{moment(self.ended_at)}: a server that ends idle kernels may end it. Once a message is settled it is kept "
+            f"alive again. To keep it alive whatever happens: %agentq start --keep-alive=always"
+        )
+
+    async def work(self) -> None:
+        """Look once, and show activity where it is time to."""
+        self.active = await self._called_for()
+        if self.active and self._silent >= self._settings.interval:
+            self._silent = 0.0
+            self._show_activity()
+        pause = min(_LOOK_EVERY, self._settings.interval)
+        await self._keeper.clock.sleep(pause)
+        self._silent += pause
+        self._fruitless += pause
+
+    async def _called_for(self) -> bool:
+        mode = self._settings.mode
+        if mode != "work":
+            self._begin_again()
+            return mode == "always"
+        until = self._keeper.clock.time() + HORIZON
+        works = await self._keeper.works_until(self._queues(), until)
+        if self._keeper.settled != self._settled or not works:
+            self._settled = self._keeper.settled
+            self._begin_again()
+        if works and self._fruitless >= HORIZON and self.ended_at is None:
+            self.ended_at = self._keeper.clock.time()
+            logging.getLogger("agentq").warning("%s", self.notice)
+        return works and self.ended_at is None
+
+    def _begin_again(self) -> None:
+        self._fruitless = 0.0
+        self.ended_at = None
+
+    def _queues(self) -> dict[str, Collection[str]]:
+        return {name: {*cls.declared.queues, SCHEDULE_QUEUE} for name, cls in list(self._classes.items())}
+
+
+def kernel_activity() -> Callable[[], None] | None:
+    """What shows activity of the kernel in this process: a small message that no page draws. None where there is none.
+
+    To be called from any thread.
+    """
+    module = sys.modules.get("IPython")
+    shell = module.get_ipython() if module is not None else None
+    kernel = getattr(shell, "kernel", None)
+    session, socket = getattr(kernel, "session", None), getattr(kernel, "iopub_socket", None)
+    if session is None or socket is None:
+        return None
+
+    def show() -> None:
+        # Pages pass over messages of a comm that they do not know, and servers count them as activity.
+        session.send(socket, "comm_msg", {"comm_id": _TARGET, "data": {}}, ident=b"comm")
+
+    return show
+
+
+def end_of_host_before(kind: str, time: float, facts: Mapping[str, Any], unfinished: int) -> str | None:
+    """How the host before this one ended, in a sentence for those whose work stood still since; None: nothing to say.
+
+    :param kind: of its last row: ``host.stopped``, or anything else where it was killed.
+    :param time: of that row, in seconds since 1970.
+    :param facts: what ``host.stopped`` holds.
+    :param unfinished: how many messages are not settled.
+    """
+    stopped = kind == "host.stopped"
+    if not unfinished or (stopped and not facts.get("at_exit")):
+        return None
+    counted = f"{unfinished:,} unfinished message{'' if unfinished == 1 else 's'}"
+    if not stopped:
+        return f"The process that had this file before was killed at {moment(time)} or later, with {counted}; work goes on now."
+    said = f"The process that had this file before was shut down at {moment(time)} with {counted}; work goes on now."
+    kept = facts.get("keep_alive")
+    if kept == "never":
+        said += " It was not kept alive; to keep a kernel alive while there is work: %agentq start --keep-alive=work"
+    elif kept == "ended":
+        said += " It was not kept alive any more, since nothing had been settled for 12 hours."
+    return said
+
+
+def moment(seconds: float) -> str:
+    """Seconds since 1970 as date and time of day."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,116 @@
+"""The way from clients to the host of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+from agentq_nb._actor.actor import Actor
+from agentq_nb._brokers.base import Cancel, Change, Offer, StoredResult
+from agentq_nb._client.broadcasts import Listener
+from agentq_nb._client.receipt import is_live
+from agentq_nb._client.status import ActorStatus
+from agentq_nb._client.transport import Standing
+from agentq_nb._core.ids import ActorId, MessageId, actor_name
+from agentq_nb._host.host import Host
+from agentq_nb.errors import AgentqError
+
+
+class Definitions(Protocol):
+    """Actor classes where a person types them. What is there is what runs, though the host may not know it yet."""
+
+    def deployed(self) -> Awaitable[None] | None:
+        """What to wait for until the host knows them; None when it does."""
+        ...
+
+    def name_of(self, cls: type[Actor]) -> str | None:
+        """The name under which a class is registered when it is deployed; None: it is not deployed by itself."""
+        ...
+
+
+class LocalTransport:
+    """See :class:`agentq_nb._client.transport.Transport`."""
+
+    definitions: Definitions | None = None
+    """Set on the class, by a notebook."""
+
+    def __init__(self, host: Callable[[], Host], *, of_user: bool = False) -> None:
+        """``of_user``: for code that a person runs, which may have defined classes just now; not for actors."""
+        self._host = host
+        self._of_user = of_user
+
+    @property
+    def classes(self) -> Mapping[str, type[Actor]]:
+        return self._host().classes
+
+    def name_of(self, cls: type[Actor]) -> str | None:
+        return self.definitions.name_of(cls) if self._of_user and self.definitions is not None else None
+
+    async def ready(self) -> None:
+        if self._of_user and self.definitions is not None and (deploying := self.definitions.deployed()) is not None:
+            await deploying
+        self._host()
+
+    def now(self) -> float:
+        return self._host().clock.time()
+
+    async def create(self, actor: ActorId, input: Any) -> None:
+        host = self._host()
+        await host.enter(host.create, actor, input)
+
+    async def require(self, actor: ActorId) -> None:
+        host = self._host()
+        await host.enter(host.require, actor)
+
+    async def ensure(self, actor: ActorId, input: Any) -> None:
+        host = self._host()
+        if not await host.enter(host.exists, actor):
+            await host.enter(host.awake, actor, input)
+
+    async def send(self, offer: Offer) -> MessageId:
+        host = self._host()
+        return await host.enter(host.offer, offer)
+
+    async def send_and_wait(self, offer: Offer, timeout: float | None) -> Standing:
+        host = self._host()
+        return await _standing(host, await host.enter(host.offer_and_wait, offer, timeout), explained=True)
+
+    async def standing(self, message: MessageId, timeout: float | None, *, explained: bool = False) -> Standing:
+        await self.ready()
+        host = self._host()
+        return await _standing(host, await host.enter(host.wait, message, timeout), explained=explained)
+
+    async def cancel(self, message: MessageId) -> bool:
+        await self.ready()
+        host = self._host()
+        stored = await host.enter(host.wait, message, 0)
+        return await host.enter(host.change, stored.actor, Cancel(message)) > 0
+
+    async def change(self, actor: ActorId, change: Change) -> int:
+        host = self._host()
+        return await host.enter(host.change, actor, change)
+
+    async def call(
+        self, actor: ActorId, action: str, args: Sequence[Any], kwargs: Mapping[str, Any], input: Any
+    ) -> Any:
+        host = self._host()
+        return await host.enter(host.act, actor, action, args, kwargs, input)
+
+    async def status(self, actor: ActorId) -> ActorStatus:
+        host = self._host()
+        return await host.enter(host.status_of, actor)
+
+    def listen(self, actor: ActorId, event: str, listener: Listener) -> Callable[[], None]:
+        return self._host().listen(actor, event, listener)
+
+
+async def _standing(host: Host, stored: StoredResult, *, explained: bool) -> Standing:
+    """With the type of its replies; where it is ``explained``, with the reason why it is not settled."""
+    cls = host.classes.get(actor_name(stored.actor))
+    queue = None if cls is None else cls.declared.queues.get(stored.queue)
+    reason = None
+    if explained and is_live(stored):
+        with suppress(AgentqError):  # the host has stopped: the result of the wait matters more
+            reason = await host.enter(host.why, stored)
+    return Standing(stored, None if queue is None else queue.reply, reason)

@@ -1,0 +1,388 @@
+"""``setup``: which actors this process hosts, over which file; and starting and stopping the host."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+
+from agentq_nb._actor.actor import Actor
+from agentq_nb._brokers.local import history
+from agentq_nb._client.client import Client
+from agentq_nb._client.status import HostStatus
+from agentq_nb._core.blocking import wait_beside
+from agentq_nb._core.number_options import is_delay
+from agentq_nb._core.paths import notebook_path, store_path
+from agentq_nb._core.threads import in_long_thread
+from agentq_nb._host import unawaited_calls
+from agentq_nb._host.host import Host
+from agentq_nb._host.host_lifecycle import Home
+from agentq_nb._host.keep_alive import KeepAliveMode, keep_alive_mode
+from agentq_nb._host.keep_alive import keep_alive_interval as checked_interval
+from agentq_nb._host.local_transport import LocalTransport
+from agentq_nb._store import EventLog, Table
+from agentq_nb._store.renamed_notebook import check_before_begun
+from agentq_nb._store.store_paths import real_path
+from agentq_nb.errors import AgentqError, NoHost, ValidationFailed, WouldBlockHost
+
+Returned = TypeVar("Returned")
+
+_LAST_LOOKS = 1.0  # seconds that what is shown gets to look at the end
+
+_registries: dict[Path, Registry] = {}
+_latest: Registry | None = None
+
+
+def _forget() -> None:
+    """In a forked child: the parent's hosts are not ours, and our ending must not end them."""
+    global _latest
+    for registry in _registries.values():
+        registry.home.forget()
+    _registries.clear()
+    _latest = None
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+class Registry:
+    """The actors of one file in this process. Made by :func:`setup`; also an async context manager."""
+
+    def __init__(self, store: Path, notices: list[str], notebook: Path | None) -> None:
+        self.store_path = store
+        self._notebook = notebook
+        self._said_of_place = notices
+        self._said_at_start: list[str] = []
+        self._said_at_stop: list[str] = []
+        self.before_stop: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        """Called and waited for at most a second when the host is about to be stopped, by whoever stops it."""
+        self.on_stop: list[Callable[[], None]] = []
+        """Called when the host has stopped, before :meth:`stop` returns, in the loop of whoever stopped it."""
+        self._classes: dict[str, type[Actor]] = {}
+        self._undeployed: dict[str, type[Actor]] = {}
+        self.home = Home(store, notebook, self._classes, guessed=bool(notices))
+
+    @property
+    def classes(self) -> Mapping[str, type[Actor]]:
+        """The actor classes by the name they are registered under."""
+        return dict(self._classes | self._undeployed)
+
+    @property
+    def notices(self) -> list[str]:
+        """Sentences worth reading once: where the file is, how it was opened, and how the kernel before ended."""
+        return [*self._said_of_place, *self._said_at_start, *self.home.notices, *self._said_at_stop]
+
+    @property
+    def running(self) -> bool:
+        return self.home.running
+
+    @property
+    def background(self) -> bool:
+        """Whether the host has an event loop and a thread of its own, or will have when it is started."""
+        return self.home.in_background
+
+    @property
+    def retention(self) -> float | None:
+        """Seconds after which settled history is dropped by itself; read when the host starts."""
+        return self.home.retention
+
+    @property
+    def host(self) -> Host:
+        """The running host. Raises NoHost."""
+        return self.home.host
+
+    async def start(self, *, accept_loss: bool = False, background: bool | None = None, new: bool = False) -> Registry:
+        """Open the file and let actors with due work begin. Does nothing but deploy when it runs already.
+
+        :param accept_loss: go on with a damaged file, keeping what was found.
+        :param background: where the host is to live, as in :func:`setup`; None: as it was said there.
+        :param new: begin a notebook's file although that of a notebook that is gone, with unfinished work, lies beside it.
+
+        Raises ``host.elsewhere``, and the errors of the store: ``store.in_use``, ``store.damaged``, ``store.too_new``,
+        ``store.not_ours``, ``store.read_only``, ``store.left_behind``; ``packages.restart_needed``.
+        """
+        global _latest
+        if not self.running:
+            with suppress(OSError):  # without free file descriptors, say: the store tells of that
+                from agentq_nb._core.package_versions import check_loaded
+
+                check_loaded()
+        if not self.running and not new:
+            self._said_at_stop = []
+            self._said_at_start = await in_long_thread(check_before_begun, self.store_path, self._notebook)
+        await self.home.start(accept_loss, background)
+        _latest = self
+        waiting, self._undeployed = self._undeployed, {}
+        refused: list[AgentqError] = []
+        for name, cls in waiting.items():
+            try:
+                await self.deploy(name, cls)
+            except AgentqError as error:
+                refused.append(error)
+        if refused:
+            raise refused[0]
+        return self
+
+    async def stop(self) -> None:
+        """End every actor and close the file. What is in flight has 10 s, then it is put back and counts no attempt."""
+        if self.running:
+            with anyio.move_on_after(_LAST_LOOKS):
+                for last_look in list(self.before_stop):
+                    await last_look()
+        if (loss := await self.home.stop()) is not None:
+            logging.getLogger("agentq").warning("%s", loss)
+            self._said_at_stop = [loss]
+        for call in list(self.on_stop):
+            try:
+                call()
+            except Exception:  # one view that fails must not keep the others as they were
+                logging.getLogger("agentq").exception("what is shown of the host could not be brought to its end")
+
+    async def deploy(self, name: str, cls: type[Actor]) -> None:
+        """Register ``cls`` under ``name``; actors that are awake go on with it after their present message.
+
+        Raises ``actor.validation_error`` when the state of one, awake or asleep, fits the old class and not this one; the
+        old class stays then.
+        """
+        check_name(name, cls)
+        if self.running:
+            host = self.host
+            await host.enter(host.deploy, name, cls)
+            self._classes[name] = cls
+        else:
+            self._classes[name] = cls
+
+    def claim(self, use: Mapping[str, type[Actor]]) -> None:
+        """Take these classes; they are deployed by the next ``start``."""
+        for name, cls in use.items():
+            check_name(name, cls)
+        self._undeployed.update({name: cls for name, cls in use.items() if self._classes.get(name) is not cls})
+        if not self.running:
+            self._classes.update(self._undeployed)
+            self._undeployed = {}
+
+    async def status(self) -> HostStatus:
+        """How everything stands, from memory. A registry that does not run says so."""
+        trouble = self.home.trouble
+        if not self.running:
+            return HostStatus(running=False, store=self.store_path, notices=self.notices, trouble=trouble)
+        host = self.host
+        return await host.enter(host.status, self.notices, trouble)
+
+    async def sql(self, query: str) -> Table:
+        """Rows of a read-only query over ``events`` and the views. Cancelling it interrupts the query.
+
+        Raises ``store.sql_refused`` for anything that is not a read.
+        """
+        return await self.host.enter(_sql, self.home.log, query, ())
+
+    async def messages(
+        self,
+        actor: str | None = None,
+        queue: str | None = None,
+        status: str | Sequence[str] | None = None,
+        since: history.Moment | None = None,
+    ) -> Any:
+        """All messages as a DataFrame, in the order of their sending: bodies, replies and errors as Python objects.
+
+        :param actor: only those of one actor (``"reviewer/main"``), or of all of a name (``"reviewer"``).
+        :param status: one or some of queued, delayed, running, completed, failed, cancelled, expired.
+        :param since: only those sent since then: a datetime (a naive one is local time), seconds since 1970, or a
+            timedelta (how long ago).
+
+        Needs pandas or polars; without them it is a :class:`Table`. Times are UTC, lengths of time seconds.
+        """
+        return await self._frame(history.messages(actor, queue, status, since))
+
+    async def results(
+        self,
+        actor: str | None = None,
+        queue: str | None = None,
+        status: str | Sequence[str] | None = None,
+        since: history.Moment | None = None,
+    ) -> Any:
+        """What came of the settled messages, as a DataFrame, in the order of their ending.
+
+        The parameters are those of :meth:`messages`, which gives the bodies too.
+        """
+        return await self._frame(history.results(actor, queue, status, since))
+
+    async def transcripts(
+        self, session: str | None = None, actor: str | None = None, since: history.Moment | None = None
+    ) -> Any:
+        """What was said in sessions with agents, as a DataFrame: a row for each prompt, whole answer, tool call and end.
+
+        ``data`` holds what an event tells besides its text; that of a ``result`` has ``usage`` where the agent says so.
+        See :meth:`messages`.
+        """
+        return await self._frame(history.transcripts(session, actor, since))
+
+    async def _frame(self, asked: history.Question) -> Any:
+        table = await self.host.enter(_sql, self.home.log, asked.query, asked.parameters)
+        # The first time, a DataFrame library takes its time to be imported.
+        return await in_long_thread(table.frame)
+
+    async def redeliver(
+        self,
+        actor: str | None = None,
+        queue: str | None = None,
+        since: history.Moment | None = None,
+        error: str | None = None,
+    ) -> int:
+        """Put all dead letters back into their queues, reset their attempts, and return how many there were.
+
+        :param actor: only those of one actor (``"reviewer/main"``), or of all of a name (``"reviewer"``).
+        :param queue: only those of queues of this name.
+        :param since: only those that failed since then: a datetime (a naive one is local time), seconds since 1970, or a
+            timedelta (how long ago).
+        :param error: only those whose error has this in its type, message or code, in upper or lower case.
+
+        They go back a few at a time, oldest first, and are handled meanwhile. When this is cancelled, those that are back
+        stay so; call it again for the others.
+        """
+        which = history.dead_letters(actor, queue, since, error)
+        return await self.host.enter(self.host.redeliver, which)
+
+    async def export(self, target: str | Path) -> None:
+        """Write a copy for other programs: nobody else can open the file while the host runs."""
+        await self.host.enter(_export, self.home.log, Path(target))
+
+    async def prune(self, before: history.Moment) -> int:
+        """Drop the history of what was settled before then; the rows dropped. Dead letters and live work stay.
+
+        :param before: a datetime (a naive one is local time), seconds since 1970, or a timedelta (how long ago).
+        """
+        return await self.host.enter(_prune, self.home.log, history.moment("before", before))
+
+    def run(self, work: Coroutine[Any, Any, Returned]) -> Returned:
+        """Wait in plain synchronous code: ``registry.run(handle.send("tasks", ...))``. Returns or raises what it does.
+
+        This thread blocks meanwhile, so the host must have another one: one of its own (``setup(background=True)``), or
+        that of the kernel, seen from elsewhere. Raises ``host.would_block`` where it has not; write ``await`` there. An
+        interrupt stops the waiting, never the work.
+        """
+        in_the_way = self.host.door.inside if self.running else not self.background
+        if in_the_way:
+            work.close()
+            raise WouldBlockHost()
+        return wait_beside(work)
+
+    async def __aenter__(self) -> Registry:
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    def __repr__(self) -> str:
+        state = "running" if self.running else "stopped"
+        return f"<Registry {state}, {', '.join(sorted(self.classes)) or 'no actors'}, in {self.store_path}>"
+
+
+async def _sql(log: EventLog, query: str, parameters: Sequence[Any]) -> Table:
+    await log.flushed()
+    return await log.sql(query, parameters)
+
+
+async def _export(log: EventLog, target: Path) -> None:
+    await log.export(target)
+
+
+async def _prune(log: EventLog, before: float) -> int:
+    return await log.prune(before)
+
+
+def setup(
+    use: Mapping[str, type[Actor]] | None = None,
+    *,
+    store: str | Path | None = None,
+    retention: float | timedelta | None = None,
+    background: bool | None = None,
+    keep_alive: KeepAliveMode | None = None,
+    keep_alive_interval: float | None = None,
+) -> Registry:
+    """The registry of this process for a file, with these actor classes: ``setup(use={"task_runner": TaskRunner})``.
+
+    :param use: actor classes by the name they are registered under.
+    :param store: the file; else the variable ``AGENTQ_DB``, else beside the notebook, else in the working directory.
+    :param retention: seconds (or a timedelta) after which the history of settled work is dropped by itself, as
+        ``registry.prune`` does; looked at when the host starts and every hour. None keeps everything.
+    :param background: True: when it is started, the host gets an event loop in a thread of its own, so that actors go on
+        while a cell blocks. Their code may use the notebook's variables, as any thread may, but nothing that is bound to
+        the kernel's event loop (tasks, locks and clients made in a cell). False: it lives in the event loop in which it is
+        started. None leaves that as it is; at first that is False, but True where the event loop is no place for a host:
+        in IPython's terminal, in ``marimo run`` and in engines of ipyparallel. All else works the same: handles, receipts
+        and the registry can be used in any event loop and thread, as in ``asyncio.run(handle.send(...))``, and
+        ``registry.run`` waits in plain synchronous code.
+    :param keep_alive: when this kernel shows activity, so that a server does not end it for being idle: "work", as at
+        first: while work of registered classes is in flight, due, or falls due within 12 hours, until nothing was settled
+        for 12 hours; "always": for as long as the host runs; "never". None leaves that as it is.
+    :param keep_alive_interval: seconds between two signs of activity, 20 at first. None leaves that as it is.
+
+    The same file gives the same registry, and deploys into it: classes given again replace those of their name once
+    ``await registry.start()`` is reached, which starts no second host. Raises ``host.elsewhere`` for a host that runs
+    already, and not where ``background`` says.
+    """
+    global _latest
+    unawaited_calls.install(Registry)
+    main = sys.modules.get("__main__")
+    notebook = notebook_path(os.environ, vars(main) if main is not None else {})
+    path, notice = store_path(store, os.environ, notebook)
+    path = real_path(path)
+    registry = _registries.setdefault(
+        path, Registry(path, [notice] if notice else [], notebook)
+    )  # whichever thread asks
+    registry.home.check(background)
+    registry.claim(use or {})
+    if retention is not None:
+        registry.home.retention = _seconds(retention)
+    if background is not None:
+        registry.home.background = background
+    if keep_alive is not None:
+        registry.home.keep_alive_settings.mode = keep_alive_mode(keep_alive)
+    if keep_alive_interval is not None:
+        registry.home.keep_alive_settings.interval = checked_interval(keep_alive_interval)
+    _latest = registry
+    return registry
+
+
+def current_registry() -> Registry | None:
+    """The registry of this process that was set up or started last, or None."""
+    return _latest
+
+
+def create_client() -> Client:
+    """A client to this process's host. Raises NoHost when nothing was set up here."""
+    if current_registry() is None:
+        raise NoHost()
+
+    def host() -> Host:
+        registry = current_registry()
+        if registry is None:
+            raise NoHost()
+        return registry.host
+
+    return Client(LocalTransport(host, of_user=True))
+
+
+def _seconds(retention: float | timedelta) -> float:
+    seconds = retention.total_seconds() if isinstance(retention, timedelta) else retention
+    if not is_delay(seconds) or seconds == 0:
+        raise ValidationFailed(f"retention is in seconds, more than 0, or a timedelta; not {retention!r}.")
+    return float(seconds)
+
+
+def check_name(name: str, cls: object) -> None:
+    """Raises ``actor.validation_error`` for names and classes that cannot be registered."""
+    if not name.isidentifier() or name.startswith("_"):
+        raise ValidationFailed(f"'{name}' cannot name actors: use a name like task_runner.")
+    if hasattr(Client, name):
+        raise ValidationFailed(f"'{name}' cannot name actors: every client has a '{name}' already. Use another name.")
+    if not (isinstance(cls, type) and issubclass(cls, Actor)) or cls is Actor:
+        raise ValidationFailed(f"'{name}' must name a subclass of Actor, not {cls!r}.")

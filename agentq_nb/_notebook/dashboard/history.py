@@ -1,0 +1,159 @@
+"""What is noted of a host while something of it is shown. Everything here happens in the host's own loop."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentq_nb._brokers.base import QueueStatus
+from agentq_nb._host.host import Host
+from agentq_nb._notebook.dashboard.transcripts import MOST_BLOCKS, Blocks, said_last
+from agentq_nb.agent_os import SessionEvent, SessionInfo
+from agentq_nb.agent_os.sessions.sessions import sessions_of
+
+HISTORY = 300.0
+"""Seconds of history that are kept of each queue."""
+_SPACING = 2.0
+_PIECES_READ = 2_000
+_MOST_BEGUN = 200
+_FORGOTTEN = 1_000
+"""Queues not shown any more whose history may be kept, in case they come back."""
+
+Point = tuple[float, int, int]
+"""When by the monotonic clock, how many messages were waiting or running, and how many had been handled by then."""
+
+
+@dataclass
+class Activity:
+    """What a session did last."""
+
+    at: float
+    events: int
+    said: str
+    answer: str = ""
+    """The end of the answer that is being given, which comes in pieces."""
+
+
+@dataclass
+class Followed:
+    """A transcript that somebody looks at."""
+
+    actor: str
+    blocks: Blocks = field(default_factory=Blocks)
+    early: list[SessionEvent] | None = field(default_factory=list[SessionEvent])
+    """What came while the log was being read; None once it has been."""
+    lookers: int = 0
+
+
+class Watch:
+    """Kept as long as something of the host is shown; see :func:`watch_of`."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.activity: dict[str, Activity] = {}
+        self.begun: deque[tuple[str, SessionInfo]] = deque(maxlen=_MOST_BEGUN)
+        """The sessions that were heard of last, with their VMs: one may begin and end between two looks at the host."""
+        self.followed: dict[str, Followed] = {}
+        self._histories: dict[str, deque[Point]] = {}
+        self.close = host.listeners.observe(self._observe)
+        """Note nothing more."""
+
+    # --- what actors tell ---------------------------------------------------------------------------------------------
+
+    def _observe(self, actor: str, event: str, payload: Any) -> None:
+        if event == "session_event" and isinstance(payload, SessionEvent):
+            self._said(actor, payload)
+
+    def _said(self, actor: str, event: SessionEvent) -> None:
+        before = self.activity.get(event.session_id)
+        if before is None:
+            known = sessions_of(self.host.workspaces, actor).now_open()
+            self.begun.extend((actor, info) for info in known if info.session_id == event.session_id)
+        said, answer = said_last(event, before.answer if before else "")
+        self.activity[event.session_id] = Activity(event.time.timestamp(), event.index, said, answer)
+        if (followed := self.followed.get(event.session_id)) is not None:
+            if followed.early is None:
+                followed.blocks.add([event])
+            else:
+                followed.early.append(event)
+
+    # --- transcripts --------------------------------------------------------------------------------------------------
+
+    async def follow(self, actor: str, session: str) -> None:
+        """Keep the transcript's last blocks, from the log and as it goes on. Undone by :meth:`leave`."""
+        followed = self.followed.get(session)
+        if followed is None:
+            followed = self.followed[session] = Followed(actor)
+            followed.blocks.add(await self.read(actor, session))
+            followed.blocks.add(followed.early or ())
+            followed.early = None
+        followed.lookers += 1
+
+    def leave(self, session: str) -> None:
+        """One looks less."""
+        followed = self.followed.get(session)
+        if followed is not None:
+            followed.lookers -= 1
+            if followed.lookers <= 0:
+                del self.followed[session]
+
+    async def read(self, actor: str, session: str, before: int | None = None) -> Sequence[SessionEvent]:
+        """The last events in the log, or the last before an index."""
+        from agentq_nb.agent_os.transcript import as_mapping, event_of, in_utc
+
+        limit = "" if before is None else "AND CAST(data->>'index' AS BIGINT) < ? "
+        rows = await self.host.records_of(actor).fetch(
+            "SELECT time, data FROM events WHERE kind = 'session.event' AND actor_id = ? AND session_id = ? "
+            f"{limit}ORDER BY seq DESC LIMIT {_PIECES_READ}",
+            (actor, session) if before is None else (actor, session, before),
+        )
+        return [event_of(session, in_utc(time), as_mapping(data)) for time, data in reversed(rows)]
+
+    async def earlier(self, actor: str, session: str, before: int) -> dict[str, dict[str, Any]]:
+        """The blocks of a transcript that end before an index."""
+        blocks = Blocks(MOST_BLOCKS // 2)
+        blocks.add(await self.read(actor, session, before))
+        return blocks.section()
+
+    # --- history ------------------------------------------------------------------------------------------------------
+
+    def sample(self, queues: Sequence[QueueStatus], now: float) -> None:
+        """Note how the queues that are shown stand. Only changes are kept: a line is drawn level until the next one."""
+        if len(self._histories) > 2 * len(queues) + _FORGOTTEN:
+            shown = {key_of(queue) for queue in queues}
+            self._histories = {key: points for key, points in self._histories.items() if key in shown}
+        for queue in queues:
+            points = self._histories.setdefault(key_of(queue), deque())
+            live, handled = queue.live, queue.handled
+            if points and points[-1][1:] == (live, handled):
+                continue
+            if len(points) > 1 and now - points[-2][0] < _SPACING:
+                points.pop()
+            points.append((round(now, 1), live, handled))
+            while len(points) > 2 and points[1][0] < now - HISTORY:
+                points.popleft()
+
+    def histories(self) -> dict[str, list[Point]]:
+        """The points of each queue, oldest first."""
+        return {key: list(points) for key, points in self._histories.items()}
+
+
+def key_of(queue: QueueStatus) -> str:
+    """Names a queue in what is sent. Neither part holds a space."""
+    return f"{queue.actor} {queue.queue}"
+
+
+_watches: dict[str, Watch] = {}
+"""By the host's identity."""
+
+
+def watch_of(host: Host) -> Watch:
+    """The watch of a host, shared by all that is shown of it. To be called in the host's loop."""
+    watch = _watches.get(host.identity)
+    if watch is None:
+        for ended in [known for known, other in _watches.items() if not other.host.running]:
+            _watches.pop(ended).close()
+        watch = _watches[host.identity] = Watch(host)
+    return watch

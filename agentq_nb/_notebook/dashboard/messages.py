@@ -1,0 +1,110 @@
+"""The table of messages: one page of what the log holds, read when somebody looks at it.
+
+Settled messages are not in memory, so this is the one part that asks the log; in a thread, for a page at a time, and the
+more seldom the longer it takes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agentq_nb._commands.queries import HEADLINE, literal
+from agentq_nb._display.document import safe
+from agentq_nb._host.registry import Registry
+from agentq_nb._notebook.dashboard import page_requests
+
+PAGE = 20
+_PREVIEW = 400
+
+_STATUSES = {
+    "all": "",
+    "waiting": "status in ('queued', 'delayed')",
+    "running": "status = 'running'",
+    "completed": "status = 'completed'",
+    "failed": "status = 'failed'",
+    "cancelled": "status in ('cancelled', 'expired')",
+}
+_QUERY = f"""
+select
+    message_id, actor_id, queue, status, attempts, epoch(created_at), epoch(started_at), epoch(finished_at),
+    left(body::varchar, {_PREVIEW}), left(reply::varchar, {_PREVIEW}), left({HEADLINE}, {_PREVIEW})
+from messages {{where}} order by created_at desc, message_id desc limit {PAGE + 1} offset {{offset}}
+"""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Which messages are looked at."""
+
+    status: str = "all"
+    search: str = ""
+    offset: int = 0
+
+
+def page_of(asked: Mapping[str, Any]) -> Page:
+    """The page a front end asks for. Raises ``ValidationFailed`` for what is none."""
+    status = page_requests.text(asked, "status", "all")
+    if status not in _STATUSES:
+        raise page_requests.unknown()
+    search = page_requests.optional_text(asked, "search") or ""
+    return Page(status, search[:200], page_requests.whole(asked, "offset"))
+
+
+async def read(registry: Registry, page: Page) -> dict[str, dict[str, dict[str, Any]]]:
+    """The sections ``messages`` (rows by id) and ``table`` (their order, and which page this is)."""
+    found = await registry.sql(_QUERY.format(where=_where(page), offset=page.offset))
+    rows = {row[0]: _row(*row[1:]) for row in found.rows[:PAGE]}
+    table = {
+        "order": list(rows),
+        "more": len(found.rows) > PAGE,
+        "status": page.status,
+        "search": page.search,
+        "offset": page.offset,
+    }
+    return {"messages": rows, "table": {"it": table}}
+
+
+def _where(page: Page) -> str:
+    conditions = [_STATUSES[page.status]] if _STATUSES[page.status] else []
+    if words := page.search.split():
+        columns = "concat_ws(' ', message_id, actor_id, queue, status, body::varchar, reply::varchar, error::varchar)"
+        conditions += [f"contains(lower({columns}), {literal(_searched(word))})" for word in words]
+    return f"where {' and '.join(conditions)}" if conditions else ""
+
+
+def _searched(word: str) -> str:
+    """A word as it stands inside JSON: with its quotes, backslashes and control characters escaped."""
+    return json.dumps(word.lower().encode("utf-8", "replace").decode(), ensure_ascii=False)[1:-1]
+
+
+def _row(
+    actor: str,
+    queue: str,
+    status: str,
+    attempts: int,
+    created: float,
+    started: float | None,
+    finished: float | None,
+    body: str | None,
+    reply: str | None,
+    error: str | None,
+) -> dict[str, Any]:
+    return {
+        "actor": safe(actor),
+        "queue": safe(queue),
+        "status": status,
+        "attempts": attempts,
+        "created_at": created,
+        "started_at": started,
+        "finished_at": finished,
+        "body": _line(body),
+        "outcome": _line(error if error is not None else reply),
+        "bad": error is not None,
+    }
+
+
+def _line(text: str | None) -> str:
+    return "" if text is None else safe(" ".join(text.split()))

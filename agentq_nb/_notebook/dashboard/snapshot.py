@@ -1,0 +1,231 @@
+"""What is shown of a host, as sections of rows: from memory only, so that it costs the same however long the log is.
+
+Times are seconds since 1970, never ages: a row changes when something happened, not because time passes. Texts come from
+users and agents, and are made safe to show here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentq_nb._actor.message import SCHEDULE_QUEUE, headline
+from agentq_nb._brokers.base import QueueStatus
+from agentq_nb._client.status import ActorStatus, HostStatus
+from agentq_nb._display.document import safe
+from agentq_nb._host.host import Host
+from agentq_nb._host.registry import Registry
+from agentq_nb._notebook.dashboard.history import Watch, key_of
+from agentq_nb._notebook.dashboard.patch import Row
+from agentq_nb.agent_os import PermissionRequest, SessionInfo
+from agentq_nb.agent_os.sessions.sessions import remembered
+
+MOST_QUEUES = 400
+MOST_SESSIONS = 200
+_RUNNING_NAMED = 5
+LONGEST_REQUEST = 200_000
+"""Characters of what an agent asks that a page is sent. Whoever allows it is to see all of it, so that of a longer one
+nothing is sent, and it can be allowed in a cell only."""
+_TELLING = 0.5
+"""Seconds by which the age of the oldest message may differ between two looks at the same message."""
+
+Gathered = dict[str, dict[str, dict[str, Any]]]
+
+
+class _Seen:
+    """What is shown of the actors: counts of all of them, and the queues and troubles that fit."""
+
+    def __init__(self) -> None:
+        self.actors = 0
+        self.awake = 0
+        self.queues = 0
+        self.busy: list[QueueStatus] = []
+        """Queues that hold something or are paused; those are shown first."""
+        self.quiet: list[QueueStatus] = []
+        self.orphaned: set[str] = set()
+        self.in_trouble: dict[str, dict[str, Any]] = {}
+        self.waiting_for: set[str] = set()
+
+    def add(self, actor: ActorStatus) -> None:
+        self.actors += 1
+        self.awake += actor.state == "awake"
+        if len(self.in_trouble) < MOST_QUEUES and _in_trouble(actor):
+            self.in_trouble[actor.actor_id] = _actor(actor)
+        for queue in actor.queues:
+            self.queues += 1
+            found = self.busy if queue.live or queue.dead or queue.paused else self.quiet
+            if len(found) < MOST_QUEUES:
+                found.append(queue)
+            if queue.live and actor.state == "waiting for its class":
+                self.waiting_for.add(actor.name)
+        self.orphaned.update(f"{actor.actor_id} {queue}" for queue in actor.orphaned)
+
+
+class Gatherer:
+    """Looks at a host again and again. One for each host that is shown; used in the host's loop."""
+
+    def __init__(self, registry: Registry, watch: Watch) -> None:
+        self._registry = registry
+        self._watch = watch
+        self._oldest: dict[str, float] = {}
+        self._ended: dict[str, dict[str, Any]] = {}
+        """Sessions that were open at an earlier look, or heard of between two looks, and are not any more."""
+        self._open: dict[str, dict[str, Any]] = {}
+
+    async def gather(self) -> Gathered:
+        """The host, its queues, actors in trouble, sessions, and what agents ask."""
+        seen = _Seen()
+        async for actor in self._watch.host.survey():
+            seen.add(actor)
+        now = self._watch.host.clock.time()
+        shown = [*seen.busy, *seen.quiet][:MOST_QUEUES]
+        self._watch.sample(shown, self._watch.host.clock.monotonic())
+        summary = self._watch.host.summary(self._registry.notices, self._registry.home.trouble)
+        return {
+            "host": {"it": _host(summary, seen, now, seen.queues - len(shown))},
+            "queues": {key_of(queue): self._queue(queue, now, seen.orphaned) for queue in shown},
+            "actors": seen.in_trouble,
+            "sessions": self._sessions(),
+            "requests": requests(self._watch.host),
+        }
+
+    def _queue(self, queue: QueueStatus, now: float, orphaned: set[str]) -> dict[str, Any]:
+        key = key_of(queue)
+        return {
+            "actor": safe(queue.actor),
+            "queue": "scheduled" if queue.queue == SCHEDULE_QUEUE else safe(queue.queue),
+            "internal": queue.queue == SCHEDULE_QUEUE,
+            "ready": queue.ready,
+            "delayed": queue.delayed,
+            "running": queue.running,
+            "running_ids": list(queue.running_ids[:_RUNNING_NAMED]),
+            "dead": queue.dead,
+            "handled": queue.handled,
+            "completed": queue.completed,
+            "oldest_at": self._oldest_at(key, queue, now),
+            "paused": queue.paused,
+            "paused_until": queue.paused_until,
+            "orphaned": key in orphaned,
+        }
+
+    def _oldest_at(self, key: str, queue: QueueStatus, now: float) -> float | None:
+        if queue.oldest is None:
+            self._oldest.pop(key, None)
+            return None
+        at = now - queue.oldest
+        if abs(self._oldest.get(key, 0.0) - at) > _TELLING:
+            self._oldest[key] = round(at, 1)
+        return self._oldest[key]
+
+    def _sessions(self) -> dict[str, dict[str, Any]]:
+        present = {
+            info.session_id: _session(actor, info)
+            for actor, sessions in remembered(self._watch.host.workspaces)
+            for info in sessions.now_open()
+        }
+        for actor, info in self._watch.begun:
+            if info.session_id not in present and info.session_id not in self._open:
+                self._ended.setdefault(info.session_id, {**_session(actor, info), "status": "closed"})
+        for session in self._open.keys() - present.keys():
+            self._ended[session] = {**self._open[session], "status": "closed"}
+        for session in present.keys() & self._ended.keys():
+            del self._ended[session]
+        self._open = present
+        newest = sorted(self._ended.items(), key=lambda item: item[1]["created_at"], reverse=True)
+        self._ended = dict(newest[: max(0, MOST_SESSIONS - len(present))])
+        shown = [*list(present.items())[:MOST_SESSIONS], *self._ended.items()]
+        return {session: {**row, **self._activity(session, row)} for session, row in shown}
+
+    def _activity(self, session: str, row: Row) -> dict[str, Any]:
+        activity = self._watch.activity.get(session)
+        if activity is None:
+            return {"last_at": row["created_at"], "events": None, "said": ""}
+        return {"last_at": round(activity.at, 1), "events": activity.events, "said": activity.said}
+
+    def session(self, session: str) -> dict[str, Any] | None:
+        """A session that is shown."""
+        return self._open.get(session) or self._ended.get(session)
+
+    def remember(self, session: str, row: dict[str, Any]) -> None:
+        """A session of earlier that the log told of."""
+        if session not in self._open:
+            self._ended.setdefault(session, row)
+
+
+def _session(actor: str, info: SessionInfo) -> dict[str, Any]:
+    return {
+        "actor": safe(actor),
+        "at": actor,
+        "agent": safe(info.agent),
+        "status": info.status,
+        "created_at": info.created_at.timestamp(),
+    }
+
+
+def requests(host: Host) -> dict[str, dict[str, Any]]:
+    """What agents ask, by id: ids sort by their time. To be called in the host's loop."""
+    pending = {
+        request.request_id: _request(actor, request)
+        for actor, sessions in remembered(host.workspaces)
+        for request in sessions.permission_requests()
+    }
+    return dict(sorted(pending.items()))
+
+
+def _host(status: HostStatus, seen: _Seen, now: float, left_out: int) -> dict[str, Any]:
+    stall = status.stall
+    return {
+        "running": status.running,
+        "store": safe(status.store.name),
+        "path": safe(status.store),
+        "started_at": round(now - status.uptime),
+        "awake": seen.awake,
+        "actors": seen.actors,
+        "waiting_for": [safe(name) for name in sorted(seen.waiting_for)],
+        "trouble": status.trouble and safe(status.trouble),
+        "stall": stall and f"{stall.seconds:.1f} s {safe(stall.place)}",
+        "stall_at": stall and round(stall.began),
+        "notices": [safe(notice) for notice in status.notices],
+        "left_out": left_out,
+    }
+
+
+def _in_trouble(actor: ActorStatus) -> bool:
+    if actor.state in ("waiting for its class", "failed to start"):
+        return True
+    return actor.last_error is not None and not actor.recovered
+
+
+def _actor(actor: ActorStatus) -> dict[str, Any]:
+    error = actor.last_error or {}
+    return {
+        "actor": safe(actor.actor_id),
+        "name": safe(actor.name),
+        "state": actor.state,
+        "run": actor.run,
+        "error": safe(_one_line(headline(error))) if error else None,
+        "restarts_at": actor.restarts_at,
+    }
+
+
+def length_of(request: PermissionRequest) -> int:
+    """Characters that a page has to show of it."""
+    return sum(len(part.name) + len(part.text) for part in request.parts)
+
+
+def _request(actor: str, request: PermissionRequest) -> dict[str, Any]:
+    length = length_of(request)
+    fits = length <= LONGEST_REQUEST
+    return {
+        "actor": safe(actor),
+        "at": actor,
+        "session": request.session_id,
+        "agent": safe(request.agent),
+        "title": request.heading,
+        "kind": None if request.kind is None else safe(request.kind),
+        "parts": [{"name": part.name, "text": part.text, "diff": part.is_diff} for part in request.parts if fits],
+        "too_long": None if fits else length,
+    }
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text[:4000].split())

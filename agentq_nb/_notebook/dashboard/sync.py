@@ -1,0 +1,272 @@
+"""One widget's conversation with its page: what is sent when, and how it begins again.
+
+The page says ``watch`` when it opens and every half minute, with the number of the last message it has. Only then is
+anything sent: nothing piles up in the server while no page is open. From then on
+
+- a ``whole`` state goes out when the page has another number than ours: it is new, was reloaded, or missed something;
+- ``changes`` go out when something changed, at most ten times a second, numbered one by one;
+- a ``beat`` goes out each second in which nothing else did, so that the page knows a quiet kernel from a busy or dead one.
+  The kernel beats rather than answering pings: each ping would make the front end show the kernel as busy, and they would
+  queue up behind a cell that blocks.
+
+A page also gets a ``picture`` of what it shows, and a newer one every ten seconds while something changes: it puts that in
+the widget's place in the notebook once the kernel is gone, which by then tells nothing any more. JupyterLab forgets which
+output is which when a page is reloaded, and a restart begins before the kernel hears of it.
+
+More than fifty requests a second are not listened to: a ``dropped`` says so, at
+most once a second.
+
+All of that is activity, for which servers keep a kernel alive. So while nothing else does (``kept_alive`` is false, and
+messages say ``quiet``), a page that nobody uses stops asking, and a minute after its last ``watch`` nothing is sent. The
+first word after that goes out when the kernel is kept alive again, and the page asks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from contextvars import Context
+from typing import Any, Protocol
+
+from agentq_nb._core.clock import Clock, SystemClock
+from agentq_nb._display.document import safe
+from agentq_nb._host.background_tasks import Upkeep
+from agentq_nb._notebook.dashboard.page_requests import Intake
+from agentq_nb._notebook.dashboard.patch import Sections, difference
+from agentq_nb._policies.backoff import backoff
+from agentq_nb.errors import AgentqError
+
+TICK = 0.1
+_UNWATCHED_TICK = 1.0
+_BEAT = 1.0
+_SELDOM = 4.0
+"""A look comes after four times as long as the last one took: of 10,000 actors it takes a tenth of a second."""
+_PICTURES = 10.0
+"""Seconds between two pictures."""
+WATCHED = 75.0
+"""Seconds for which one ``watch`` counts: a page that is hidden may be late with the next."""
+_WATCHED_QUIETLY = 60.0
+"""The same while nothing keeps the kernel alive."""
+
+Message = dict[str, Any]
+
+
+class Subject(Protocol):
+    """What is shown."""
+
+    settled: bool
+    """Nothing of it will change any more."""
+
+    async def look(self, *, anew: bool = False) -> Sections:
+        """How it stands now. The same objects as before where nothing changed, for speed.
+
+        ``anew``: also what costs more to look at, and may be as it was a while ago otherwise.
+        """
+        ...
+
+    async def extras(self) -> Mapping[str, Any]:
+        """What a page needs once, beside the whole state."""
+        ...
+
+    async def answer(self, asked: Message) -> Message:
+        """Do what a page asks; what comes back is sent to it. Raises AgentqError, which is shown as one line."""
+        ...
+
+    async def close(self) -> None:
+        """Nobody looks any more."""
+        ...
+
+
+class Feed:
+    """Keeps one widget's pages up to date. All of it in the loop it was started in.
+
+    What goes wrong is noted in ``upkeep`` under ``name`` and tried again.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        send: Callable[[Message], None],
+        clock: Clock | None = None,
+        upkeep: Upkeep | None = None,
+        name: str = "Keeping a view up to date",
+        kept_alive: Callable[[], bool] = lambda: True,
+        intake: Intake | None = None,
+        picture: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
+    ) -> None:
+        self.latest: Sections = {}
+        """What was seen last, sent or not."""
+        self.subject = subject
+        self._send = send
+        self._clock = clock or SystemClock()
+        self._upkeep = upkeep or Upkeep(self._clock)
+        self._name = name
+        self._failures = 0
+        self._next_look = 0.0
+        self._sent: Sections = {}
+        self._number = 0
+        self._sent_at = 0.0
+        self._kept_alive = kept_alive
+        self._watched_at = -math.inf
+        self._left = False
+        """A page was open when the kernel fell quiet, and may be open still."""
+        self._whole_wanted = False
+        self._intake = intake or Intake()
+        self._dropped = 0
+        """Requests that were dropped and not reported to the page yet."""
+        self._dropped_told_at = -math.inf
+        self._picture = picture
+        self._pictured = 0
+        """The number of the message after which the last picture was sent."""
+        self._pictured_at = -math.inf
+        self._awake = asyncio.Event()
+        self._answers: set[asyncio.Task[None]] = set()
+
+    @property
+    def watched(self) -> bool:
+        """Whether a page is open, as far as we know."""
+        lasts = WATCHED if self._kept_alive() else _WATCHED_QUIETLY
+        return self._clock.monotonic() < self._watched_at + lasts
+
+    async def run(self) -> None:
+        """Until the subject is settled and its last state was sent."""
+        try:
+            while True:
+                await self.step()
+                if self.subject.settled:
+                    return
+                await self._clock.sleep(TICK)
+                if not self.watched:
+                    await self._rest()
+        finally:
+            self._upkeep.clear(self._name)
+            await self.subject.close()
+
+    async def _rest(self) -> None:
+        """Look less often while nobody watches; a page that opens is served at once."""
+        self._awake.clear()
+        sleeping = asyncio.ensure_future(self._clock.sleep(_UNWATCHED_TICK - TICK))
+        opening = asyncio.ensure_future(self._awake.wait())
+        try:
+            await asyncio.wait([sleeping, opening], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            opening.cancel()
+
+    async def step(self) -> None:
+        """Look once, and send what is to be sent. Never raises: a page that nothing reaches is noted as trouble."""
+        began = self._clock.monotonic()
+        looks = began >= self._next_look
+        failed: Exception | None = None
+        if looks:
+            try:
+                self.latest = await self.subject.look()
+            except Exception as error:
+                failed = None if self.subject.settled else error
+            ended = self._clock.monotonic()
+            self._next_look = ended + _SELDOM * (ended - began)
+        try:
+            await self._tell_news()
+        except Exception as error:
+            self._whole_wanted = True  # nobody knows how much of it has reached the page
+            failed = error
+        if failed is not None:
+            self._failed(failed)
+        elif looks:
+            self._failures = 0
+            self._upkeep.clear(self._name)
+
+    def _failed(self, error: Exception) -> None:
+        """Beats go on meanwhile: the page is to see that the kernel lives."""
+        self._failures += 1
+        self._next_look = self._clock.monotonic() + backoff(self._failures, first=TICK, longest=30.0)
+        self._upkeep.note(self._name, error)
+
+    async def _tell_news(self) -> None:
+        now = self._clock.monotonic()
+        if not self._kept_alive():
+            self._left = self._left or self.watched
+        elif self._left:
+            self._left = False
+            self._watched_at = now
+        if not self.watched:
+            return
+        if self._dropped and now - self._dropped_told_at >= _BEAT:
+            self._dropped_told_at, dropped, self._dropped = now, self._dropped, 0
+            self._tell("dropped", now, count=dropped)
+        if self._whole_wanted:
+            self._whole_wanted = False
+            self._pictured_at = -math.inf
+            self._number += 1
+            self._sent = self.latest
+            self._tell("whole", now, sections=self.latest, settled=self.subject.settled, **await self.subject.extras())
+        elif changes := difference(self._sent, self.latest):
+            self._number += 1
+            self._sent = self.latest
+            self._tell("changes", now, settled=self.subject.settled, **changes)
+        elif now - self._sent_at >= _BEAT or self.subject.settled:
+            self._tell("beat", now, **({"settled": True} if self.subject.settled else {}))
+        if self._picture and self._pictured != self._number and now - self._pictured_at >= _PICTURES:
+            self._pictured, self._pictured_at = self._number, now
+            try:
+                drawn = await self._picture()
+            except Exception as error:  # all else goes on without it
+                self._failed(error)
+            else:
+                self._tell("picture", now, **drawn)
+
+    def _tell(self, type: str, now: float, **more: Any) -> None:
+        self._sent_at = now
+        times = {"time": round(self._clock.time(), 3), "elapsed": round(now, 3)}
+        quiet = {} if self._kept_alive() else {"quiet": True}
+        self._send({"type": type, "number": self._number, **times, **quiet, **more})
+
+    # --- what pages say -----------------------------------------------------------------------------------------------
+
+    def heard(self, message: Message) -> None:
+        """A page said something. To be called in the feed's loop."""
+        if message.get("type") == "watch":
+            self._watched_at = self._clock.monotonic()
+            new = message.get("have") in (0, None) or message["have"] != self._number
+            self._whole_wanted = self._whole_wanted or new
+            self._awake.set()
+            return
+        if not self._intake.admits(self._clock.monotonic()):
+            self._dropped += 1
+            return
+        task = asyncio.get_running_loop().create_task(self._answer(message), context=Context())
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
+
+    async def _answer(self, message: Message) -> None:
+        told: Message = {}
+        try:
+            told = await self.subject.answer(message)
+        except AgentqError as error:
+            told = {"error": one_line(error.message)}
+        except Exception as error:
+            told = {"error": one_line(f"{type(error).__name__}: {error}")}
+        request = message.get("request")
+        try:
+            self._send({"type": "answer", "request": request if isinstance(request, int) else None, **told})
+        except Exception as error:
+            self._failed(error)
+
+    async def look_anew(self) -> None:
+        """Look at all of it, since it may be the last time. What cannot be seen any more stays as it was."""
+        with suppress(Exception):
+            self.latest = await self.subject.look(anew=True)
+
+    def last_word(self, picture: Mapping[str, Any]) -> None:
+        """The subject ended: tell pages that nothing more comes, and what is to stand in the widget's place."""
+        if self.watched:
+            now = self._clock.monotonic()
+            self._tell("picture", now, **picture)
+            self._tell("beat", now, settled=True)
+
+
+def one_line(text: str) -> str:
+    """An error as it stands in the widget's one line."""
+    return " ".join(safe(text).split())

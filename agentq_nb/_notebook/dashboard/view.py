@@ -1,0 +1,114 @@
+"""One live view: a widget with its feed, and the places it is shown in, which become pictures at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from typing import Any
+
+from IPython.display import display  # pyright: ignore[reportUnknownVariableType]  # IPython has no types
+
+from agentq_nb._core.clock import Clock, SystemClock
+from agentq_nb._core.threads import in_thread
+from agentq_nb._display.document import Sheet
+from agentq_nb._host.registry import Registry
+from agentq_nb._notebook.dashboard import open_views, page_requests, static_view
+from agentq_nb._notebook.dashboard.patch import Sections
+from agentq_nb._notebook.dashboard.sync import Feed, Subject
+from agentq_nb._notebook.dashboard.widget import LiveWidget
+
+_OUTLIVED = "Its kernel ended while this was shown. Run the cell again for a live view."
+
+Draw = Callable[[Sections, float], Sequence[Sheet]]
+"""Makes sheets of the last state and the time of it."""
+
+
+class Live:
+    """Kept up to date until its subject is settled or the host stops. To be made in a cell, in the kernel's loop.
+
+    All it does is done in that loop, also where the host has a loop and a thread of its own: a widget's messages may be
+    sent from one thread only.
+    """
+
+    def __init__(self, kind: str, subject: Subject, draw: Draw, registry: Registry, clock: Clock | None = None) -> None:
+        self.clock = clock or SystemClock()
+        self.widget = LiveWidget(kind, self._heard, self.show)
+        self._kind = kind
+        self._draw = draw
+        self._registry = registry
+        self._loop = asyncio.get_running_loop()
+        name = f"Keeping the {kind} {self.widget.identity[:6]} up to date"
+        self._feed = Feed(
+            subject,
+            self.widget.tell,
+            self.clock,
+            registry.host.upkeep,
+            name,
+            lambda: registry.home.keeps_alive,
+            page_requests.OF_KERNEL,
+            lambda: in_thread(self._picture, _OUTLIVED),
+        )
+        self._places: list[str] = []
+        self._settled = False
+        open_views.add(self.widget.identity, self)
+        registry.before_stop.append(self._host_stops)
+        registry.on_stop.append(self._host_stopped)
+        # In an empty context: what it sends belongs to no cell.
+        self._task = self._loop.create_task(self._run(), context=Context())
+
+    def _heard(self, message: dict[str, Any]) -> None:
+        """Front ends may send over a subshell, whose messages come in a thread of its own."""
+        self._loop.call_soon_threadsafe(self._feed.heard, message)
+
+    async def _host_stops(self) -> None:
+        """The picture is to show how it ended, not how it was when a page looked last."""
+        if asyncio.get_running_loop() is self._loop:
+            await self._feed.look_anew()
+
+    def _host_stopped(self) -> None:
+        """At once where the kernel's own code stopped it: the cell that did ends with the pictures in place."""
+        if asyncio.get_running_loop() is self._loop:
+            self.settle()
+        else:
+            self._loop.call_soon_threadsafe(self.settle)
+
+    async def _run(self) -> None:
+        try:
+            await self._feed.run()
+        except Exception:
+            logging.getLogger("agentq").exception("a view has ended")
+        self.settle()
+
+    def show(self) -> None:
+        """Show the widget here, with the forms that other viewers can draw. One that has ended is shown as it ended."""
+        if self._settled:
+            display(self._forms(), raw=True)
+            return
+        place = f"agentq-{uuid.uuid4().hex}"
+        self._places.append(place)
+        view, metadata = self.widget.view()
+        display({**view, **self._forms()}, metadata=metadata, raw=True, display_id=place)
+
+    def settle(self) -> None:
+        """Nothing of it changes any more: each place where it is shown gets a picture that needs no kernel."""
+        if self._settled:
+            return
+        self._settled = True
+        open_views.forget(self.widget.identity)
+        self._registry.before_stop.remove(self._host_stops)
+        self._registry.on_stop.remove(self._host_stopped)
+        self._feed.last_word(self._picture())
+        self._task.cancel()
+        for place in self._places:
+            display(self._forms(), raw=True, display_id=place, update=True)
+
+    def _picture(self, *notes: str) -> dict[str, Any]:
+        """What a page puts in the widget's place, and which widget that is."""
+        return {"model": self.widget.identity, "data": self._forms(*notes)}
+
+    def _forms(self, *notes: str) -> dict[str, str]:
+        sheets = [*self._draw(self._feed.latest, self.clock.time()), *([Sheet(notes=notes)] if notes else [])]
+        return {"text/html": static_view.as_page(sheets, self._kind), "text/plain": static_view.as_plain(sheets)}

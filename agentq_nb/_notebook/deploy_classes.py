@@ -1,0 +1,317 @@
+"""Which actor classes a notebook's namespace claims, and under which names. Pure functions."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import sys
+import types
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from agentq_nb._actor.actor import Actor, definitions
+from agentq_nb._actor.message import SCHEDULE_QUEUE
+from agentq_nb._brokers.base import Pause, Resume
+from agentq_nb._core import ids
+from agentq_nb._core.ids import ActorId, actor_name
+from agentq_nb._core.safe_text import LONGEST_TEXT, safe
+from agentq_nb._host.local_transport import LocalTransport
+from agentq_nb._notebook.cell_await import run_nested
+from agentq_nb._runtime.state_migration import check_deployment
+from agentq_nb.errors import AgentqError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Coroutine, Generator, Mapping, Sequence
+
+    from agentq_nb._actor.actor import Actor
+    from agentq_nb._brokers.base import QueueStatus
+    from agentq_nb._host.registry import Registry
+    from agentq_nb._notebook.ipython_types import CellInfo, CellResult
+
+
+class NameClaimedTwice(AgentqError):
+    """Two actor classes of the notebook would be registered under one name."""
+
+    group = "actor"
+    code = "name_claimed_twice"
+
+
+def claims(namespace: Mapping[str, Any]) -> dict[str, type[Actor]]:
+    """The classes by the names they are registered under. Raises NameClaimedTwice.
+
+    A class defined in the notebook claims the snake_case of its own name, whatever variables it is bound to; one that
+    was made by a call (``vm = agent_os(…)``) claims the variable's. Imported classes claim nothing.
+    """
+    found: dict[str, type[Actor]] = {}
+    for variable, value in list(namespace.items()):
+        if variable.startswith("_") or not isinstance(value, type) or not issubclass(value, Actor):
+            continue
+        name = _name(variable, value, namespace)
+        if name is None:
+            continue
+        if found.setdefault(name, value) is not value:
+            raise NameClaimedTwice(
+                f"Two actor classes claim the name '{name}': {found[name].__qualname__} and {value.__qualname__} "
+                f"(variable {variable}). Rename one of them, or delete it with: del {variable}"
+            )
+    return found
+
+
+def changed(before: Mapping[str, type[Actor]], after: Mapping[str, type[Actor]]) -> dict[str, type[Actor]]:
+    """What a cell defined or redefined."""
+    return {name: actor for name, actor in after.items() if before.get(name) is not actor}
+
+
+def _name(variable: str, actor: type[Actor], namespace: Mapping[str, Any]) -> str | None:
+    if actor.__module__ == "__main__":
+        # An older version that a variable still holds is not what the notebook means by this name.
+        current = namespace.get(actor.__name__, actor)
+        return ids.snake_case(actor.__name__) if current is actor else None
+    return variable if _made_by_a_call(actor) else None
+
+
+def _made_by_a_call(actor: type[Actor]) -> bool:
+    """``agent_os(…)`` makes classes that no module holds under their name."""
+    import sys
+
+    module = sys.modules.get(actor.__module__)
+    return actor.__module__.startswith("agentq_nb.") and getattr(module, actor.__name__, None) is not actor
+
+
+Held: TypeAlias = "list[tuple[ActorId, str]]"
+"""Queues that stand still because of a failed cell."""
+
+_PATIENCE = 2.0
+"""Seconds that a cell waits for a host in another thread to take its classes. One that an actor blocks takes longer."""
+
+
+class Deployments:
+    """Compares the actor classes of a notebook with those its host knows. See :class:`agentq_nb._host.local_transport.Definitions`.
+
+    ``__init_subclass__`` would tell too early: what the class's methods name may not exist yet.
+    """
+
+    def __init__(self, namespace: Mapping[str, Any]) -> None:
+        self._namespace = namespace
+        self._seen: dict[str, type[Actor]] = {}
+        """The claims as they were compared last."""
+        self._size = (-1, -1)
+        """How many classes were defined then, and how many names the notebook had."""
+        self._cells: list[bool] = []
+        """The cells that run, one inside another: whether a person ran it."""
+        self._pending: set[concurrent.futures.Future[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._held: dict[str, Held] = {}
+        self.registers_new = False
+        """Whether classes of new names are registered too: after ``%agentq start``, not after a plain ``setup``."""
+
+    def install(self) -> None:
+        """Let clients deploy what they are about to use."""
+        LocalTransport.definitions = self
+
+    def remove(self) -> None:
+        """Undo ``install``."""
+        if LocalTransport.definitions is self:
+            LocalTransport.definitions = None
+
+    def cell_begins(self, info: CellInfo | None = None) -> None:
+        """Connected to ``pre_run_cell``, which IPython does not call for silent executions."""
+        self._cells.append(self.typed or info is None or bool(info.store_history))
+        if _running_registry() is None:
+            self._seen = _claims_or_none(self._namespace)
+
+    def cell_ends(self, result: CellResult | None = None) -> None:
+        """Connected to ``post_run_cell``. An interrupted cell has no result."""
+        typed = self._cells.pop() if self._cells else True
+        registry = _running_registry()
+        if not typed or registry is None:
+            return
+        try:
+            fresh = self._fresh(registry)
+        except AgentqError as error:
+            _tell(str(error))
+            return
+        failed = result is None or not result.success
+        deploying = self._deploy(registry, fresh, failed=failed)
+        if deploying is not None and not registry.host.door.inside:
+            concurrent.futures.wait([deploying], _PATIENCE)
+
+    @property
+    def typed(self) -> bool:
+        """Whether a cell runs that a person ran."""
+        return any(self._cells)
+
+    # --- what clients ask -----------------------------------------------------------------------------------------------
+
+    def deployed(self) -> Awaitable[None] | None:
+        """What to wait for until the host has the classes of the cell that runs; None when it has."""
+        registry = _running_registry()
+        if registry is not None and self.typed and not self._unchanged():
+            with suppress(AgentqError):  # it is told when the cell has ended
+                self._deploy(registry, self._fresh(registry), failed=False)
+        return _all_done(list(self._pending)) if self._pending else None
+
+    def name_of(self, cls: type[Actor]) -> str | None:
+        """The name that the notebook gives to a class, where new names are registered."""
+        if not self.registers_new:
+            return None
+        return next((name for name, actor in _claims_or_none(self._namespace).items() if actor is cls), None)
+
+    # --- comparing ------------------------------------------------------------------------------------------------------
+
+    def _unchanged(self) -> bool:
+        """A quick look, for each message that is sent."""
+        return self._size == (definitions(), len(self._namespace)) and all(
+            self._namespace.get(actor.__name__) is actor or self._namespace.get(name) is actor
+            for name, actor in self._seen.items()
+        )
+
+    def _fresh(self, registry: Registry) -> dict[str, type[Actor]]:
+        """What was defined or redefined since the last look, by the name to deploy it under. Raises NameClaimedTwice."""
+        size = definitions(), len(self._namespace)
+        found = claims(self._namespace)
+        fresh = {
+            target: actor
+            for name, actor in changed(self._seen, found).items()
+            for target in self._names(registry, name, actor)
+            if registry.classes.get(target) is not actor
+        }
+        self._seen, self._size = found, size
+        return fresh
+
+    def _names(self, registry: Registry, name: str, actor: type[Actor]) -> list[str]:
+        """Where a redefined class goes: wherever an earlier self is registered, else to its own name."""
+        former = self._seen.get(name)
+        registered = [
+            known for known, earlier in registry.classes.items() if earlier is former or _same(earlier, actor)
+        ]
+        return registered or ([name] if self.registers_new or name in registry.classes else [])
+
+    # --- deploying ------------------------------------------------------------------------------------------------------
+
+    def _deploy(
+        self, registry: Registry, classes: Mapping[str, type[Actor]], *, failed: bool
+    ) -> concurrent.futures.Future[None] | None:
+        """Begin to deploy them, in the host's loop; what to wait for, or None when it is done."""
+        if not classes:
+            return None
+        door = registry.host.door
+        if not door.inside:
+            done = door.submit(self._deployed, registry, classes, failed)
+        elif not _loop_turns():
+            run_nested(self._deployed(registry, classes, failed))
+            return None
+        else:
+            work = self._deployed(registry, classes, failed)
+            try:
+                # Its checks need no waiting: done at once, a line that it prints belongs to the cell for every front end.
+                waits_for = work.send(None)
+            except StopIteration:
+                return None
+            done = concurrent.futures.Future[None]()
+            task = asyncio.get_running_loop().create_task(_carried_on(work, waits_for))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(lambda _: done.set_result(None))
+        self._pending.add(done)
+        done.add_done_callback(self._pending.discard)
+        return done
+
+    async def _deployed(self, registry: Registry, classes: Mapping[str, type[Actor]], failed: bool) -> None:
+        """Never raises: what goes wrong is told under the cell."""
+        for name, cls in classes.items():
+            held = self._held.pop(name, [])
+            try:
+                if failed and name in registry.classes:
+                    held += await _hold(registry, name, cls)
+                await registry.deploy(name, cls)
+                if failed:
+                    self._held[name] = held
+                else:
+                    await _release(registry, held)
+            except Exception as error:
+                self._held[name] = held
+                _tell(str(error) if isinstance(error, AgentqError) else f"{type(error).__name__}: {error}")
+
+
+async def _hold(registry: Registry, name: str, cls: type[Actor]) -> Held:
+    """Pause the queues with work of a class that a failed cell has redefined: perhaps nobody wants it to run like this."""
+    host = registry.host
+    check_deployment(cls, host.classes.get(name), await host.mailboxes.states(name))
+    # Scheduled calls go on: their queue is nothing that a person can resume.
+    queues = [
+        queue
+        for queue in await host.mailboxes.status()
+        if queue.live and not queue.paused and actor_name(queue.actor) == name and queue.queue != SCHEDULE_QUEUE
+    ]
+    if queues:
+        _tell(_held_text(cls, queues))
+    for queue in queues:
+        await host.change(queue.actor, Pause(queue.queue))
+    return [(queue.actor, queue.queue) for queue in queues]
+
+
+async def _release(registry: Registry, held: Held) -> None:
+    for actor, queue in held:
+        await registry.host.change(actor, Resume(queue))
+
+
+def _held_text(cls: type[Actor], queues: Sequence[QueueStatus]) -> str:
+    number = sum(queue.live for queue in queues)
+    messages = "1 message waits" if number == 1 else f"{number:,} messages wait"
+    first, *others = queues
+    more = f" and {len(others)} more {'queue' if len(others) == 1 else 'queues'}" if others else ""
+    each = "each of them" if others else "it"
+    return (
+        f"{cls.__name__} is redefined, but its cell failed: {messages} in queue '{first.queue}' of '{first.actor}'{more}, "
+        f"paused. Run the cell again to its end to go on, or resume {each}: "
+        f"%agentq resume {first.actor} {first.queue}"
+    )
+
+
+def _loop_turns() -> bool:
+    """Not so in a terminal, where IPython's loop turns only while it runs a cell with an ``await``."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def _all_done(pending: Sequence[concurrent.futures.Future[None]]) -> None:
+    await asyncio.wait([asyncio.wrap_future(done) for done in pending])
+
+
+async def _carried_on(work: Coroutine[Any, Any, None], waits_for: Any) -> None:
+    """The rest of a coroutine that was begun outside of a task."""
+
+    @types.coroutine
+    def rest() -> Generator[Any, None, None]:
+        yield waits_for
+        yield from work.__await__()
+
+    await rest()
+
+
+def _same(earlier: type[Actor], later: type[Actor]) -> bool:
+    """Two runs of one definition. One in between may never have been deployed: its state did not fit."""
+    return earlier.__module__ == later.__module__ == "__main__" and earlier.__qualname__ == later.__qualname__
+
+
+def _tell(text: str) -> None:
+    print(" ".join(safe(text, LONGEST_TEXT).split()), file=sys.stderr, flush=True)
+
+
+def _claims_or_none(namespace: Mapping[str, Any]) -> dict[str, type[Actor]]:
+    try:
+        return claims(namespace)
+    except AgentqError:
+        return {}
+
+
+def _running_registry() -> Registry | None:
+    from agentq_nb._host.registry import current_registry
+
+    registry = current_registry()
+    return registry if registry is not None and registry.running else None

@@ -1,0 +1,106 @@
+"""What ``%load_ext agentq_nb`` puts into the shell, and takes out again. It prints nothing and starts nothing."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from agentq_nb._core.package_versions import RestartNeeded, check_loaded
+from agentq_nb._notebook import formatters
+from agentq_nb._notebook.alerts import Alerts
+from agentq_nb._notebook.cell_await import Rewriter
+from agentq_nb._notebook.completion import Completion
+from agentq_nb._notebook.dashboard.open_views import settle_all
+from agentq_nb._notebook.deploy_classes import Deployments
+from agentq_nb._notebook.forgotten_awaits import ForgottenAwaits
+from agentq_nb._notebook.ipython_types import kernel_of
+from agentq_nb._notebook.kernel_context import KernelScene
+from agentq_nb._notebook.magics import Magics
+from agentq_nb._notebook.output_routing import Parents
+from agentq_nb._notebook.tracebacks import Tracebacks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agentq_nb._notebook.ipython_types import Shell
+
+_loaded: dict[int, _Extension] = {}
+"""By the shell's identity: a shell lives as long as its process."""
+
+
+def load(shell: Shell) -> None:
+    """Install everything or nothing; loading again changes nothing. Says where the kernel must be restarted."""
+    if id(shell) not in _loaded:
+        extension = _Extension(shell)
+        extension.install()
+        _loaded[id(shell)] = extension
+        try:
+            check_loaded()
+        except RestartNeeded as error:  # `%agentq doctor` is to work all the same; starting a host is not
+            print(error, file=sys.stderr)
+
+
+def unload(shell: Shell) -> None:
+    """Remove everything; a host that runs goes on."""
+    extension = _loaded.pop(id(shell), None)
+    if extension is not None:
+        extension.remove()
+
+
+class _Extension:
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+        self._rewriter = Rewriter(shell)
+        self._deployments = Deployments(shell.user_ns)
+        self._alerts = Alerts(shell)
+        self._forgotten_awaits = ForgottenAwaits(shell)
+        scene = KernelScene(shell, self._deployments, self._alerts)
+        self._magics = Magics(shell, scene)
+        self._completion = Completion(shell, scene)
+        self._parents = Parents(kernel_of(shell))
+        self._tracebacks = Tracebacks(shell)
+        self._events: list[tuple[str, Callable[..., Any]]] = [
+            ("pre_run_cell", self._rewriter.cell_begins),
+            ("post_run_cell", self._rewriter.cell_ends),
+            ("pre_run_cell", self._deployments.cell_begins),
+            ("post_run_cell", self._deployments.cell_ends),
+            ("pre_run_cell", self._forgotten_awaits.cell_begins),
+            ("post_run_cell", self._forgotten_awaits.cell_ends),
+            ("pre_run_cell", self._alerts.cell_begins),
+            ("post_run_cell", self._alerts.cell_ends),
+        ]
+
+    def install(self) -> None:
+        """Put all of it into the shell. What was put there before a part failed is taken out again."""
+        with ExitStack() as undo:
+            undo.callback(self._magics.remove)
+            self._magics.install()
+            undo.callback(self._remove_rewriter)
+            self._shell.input_transformers_post.append(self._rewriter)
+            for event, call in self._events:
+                self._shell.events.register(event, call)
+                undo.callback(self._shell.events.unregister, event, call)
+            self._deployments.install()
+            undo.callback(self._deployments.remove)
+            self._forgotten_awaits.install()
+            undo.callback(self._forgotten_awaits.remove)
+            self._alerts.install()
+            undo.callback(self._alerts.remove)
+            self._completion.install()
+            undo.callback(self._completion.remove)
+            undo.callback(formatters.remove, self._shell)
+            formatters.install(self._shell)
+            self._parents.install()
+            undo.callback(self._parents.remove)
+            undo.callback(self._tracebacks.remove)
+            self._tracebacks.install()
+            self._undo = undo.pop_all()
+
+    def remove(self) -> None:
+        self._undo.close()
+        settle_all()
+
+    def _remove_rewriter(self) -> None:
+        if self._rewriter in self._shell.input_transformers_post:
+            self._shell.input_transformers_post.remove(self._rewriter)

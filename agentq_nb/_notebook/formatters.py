@@ -1,0 +1,72 @@
+"""How objects look in a notebook: formatters for HTML and plain text, put into the shell and taken out again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from agentq_nb._client.receipt import Receipt
+from agentq_nb._display import kinds, sheet_of
+from agentq_nb._display.document import as_text
+from agentq_nb._display.html import as_html
+from agentq_nb._host import unawaited_calls
+from agentq_nb._notebook.dashboard import show_receipt, show_session
+from agentq_nb.agent_os import SessionInfo
+
+if TYPE_CHECKING:
+    from agentq_nb._notebook.ipython_types import Shell
+
+
+def html(value: object) -> str | None:
+    """The HTML form of a value; None for what has none."""
+    sheet = sheet_of(value)
+    return None if sheet is None else as_html(sheet)
+
+
+def plain(value: object, printer: Any, cycle: bool) -> None:
+    """Write the plain-text form of a value to IPython's printer. Inside a list or dict it is the repr."""
+    sheet = sheet_of(value)
+    printer.text(repr(value) if sheet is None or cycle or printer.stack[:-1] else as_text(sheet))
+
+
+def coroutine_form(shell: Shell) -> Callable[[CoroutineType[Any, Any, Any], Any, bool], None]:
+    """The form of a coroutine at the end of a cell: of a call that was not awaited, the line to write."""
+
+    def form(value: CoroutineType[Any, Any, Any], printer: Any, cycle: bool) -> None:
+        forgotten = not printer.stack[:-1] and unawaited_calls.waits(value)
+        call = unawaited_calls.call_of(value, shell.user_ns) if forgotten else None
+        if call is None:
+            printer.text(repr(value))
+            return
+        unawaited_calls.told(value)
+        printer.text(call.text())
+
+    return form
+
+
+_LIVE: dict[type[Any], Callable[[Any], None]] = {Receipt: show_receipt, SessionInfo: show_session}
+"""What is shown live at the end of a cell. It displays itself, since only a named display can become a picture later."""
+
+
+def install(shell: Shell) -> None:
+    """Register the forms."""
+    formatters = shell.display_formatter.formatters
+    for kind in kinds():
+        formatters["text/html"].for_type(kind, html)
+        formatters["text/plain"].for_type(kind, plain)
+    formatters["text/plain"].for_type(CoroutineType, coroutine_form(shell))
+    if getattr(shell, "kernel", None) is not None:
+        for kind, show in _LIVE.items():
+            shell.display_formatter.ipython_display_formatter.for_type(kind, show)
+
+
+def remove(shell: Shell) -> None:
+    """Take the forms out again."""
+    formatters = shell.display_formatter.formatters
+    for kind in kinds():
+        formatters["text/html"].pop(kind, None)
+        formatters["text/plain"].pop(kind, None)
+    formatters["text/plain"].pop(CoroutineType, None)
+    for kind in _LIVE:
+        shell.display_formatter.ipython_display_formatter.pop(kind, None)

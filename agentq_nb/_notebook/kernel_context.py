@@ -1,0 +1,128 @@
+"""A notebook's kernel as commands see it."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections import ChainMap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentq_nb._commands.host import Start
+from agentq_nb._commands.parser import BadWords
+from agentq_nb._core.paths import notebook_path, store_path
+from agentq_nb._core.programs import loop_is_unfit
+from agentq_nb._notebook.deploy_classes import claims
+from agentq_nb.errors import ActorUnknown, NoHost
+
+if TYPE_CHECKING:
+    from agentq_nb._commands.command_context import Command
+    from agentq_nb._host.keep_alive import KeepAliveMode
+    from agentq_nb._host.registry import Registry
+    from agentq_nb._notebook.alerts import Alerts
+    from agentq_nb._notebook.deploy_classes import Deployments
+    from agentq_nb._notebook.ipython_types import Shell
+
+
+class KernelScene:
+    """The host of this kernel; its actors are the classes of the user's namespace."""
+
+    in_kernel = True
+
+    def __init__(self, shell: Shell, deployments: Deployments, alerts: Alerts) -> None:
+        self._shell = shell
+        self._alerts = alerts
+        self._deployments = deployments
+        self._local: Mapping[str, Any] = {}
+
+    def seeing(self, local: Mapping[str, Any]) -> KernelScene:
+        """The same for a command that was typed inside a function, whose variables it may name."""
+        scene = copy.copy(self)
+        scene._local = local
+        return scene
+
+    @property
+    def variables(self) -> Mapping[str, Any]:
+        """Those of the function around the command, if any, then those of the notebook."""
+        return ChainMap(dict(self._local), self._shell.user_ns)
+
+    def registry(self) -> Registry | None:
+        """The registry of this process, running or not."""
+        from agentq_nb._host.registry import current_registry
+
+        return current_registry()
+
+    def host(self) -> Registry:
+        """The registry that runs here. Raises NoHost."""
+        registry = self.registry()
+        if registry is None or not registry.running:
+            raise NoHost
+        return registry
+
+    def store(self) -> Path:
+        """The file of this kernel's registry, else the one that ``setup`` would choose."""
+        registry = self.registry()
+        if registry is not None:
+            return registry.store_path
+        return store_path(None, os.environ, notebook_path(os.environ, self._shell.user_ns))[0]
+
+    async def ready(self) -> None:
+        """Let the host know the classes that the cell has defined so far."""
+        if (deploying := self._deployments.deployed()) is not None:
+            await deploying
+
+    def explained(self, error: ActorUnknown) -> ActorUnknown:
+        """The same error; where the notebook defines the class, saying why it is not registered."""
+        name = error.metadata["name"]
+        if name in claims(self._shell.user_ns):
+            error.message = (
+                f"'{name}' is not registered: this host runs only the classes that setup(use=...) was given. "
+                "%agentq start registers all those of the notebook."
+            )
+        return error
+
+    def may_block(self, command: Command) -> bool:
+        """Whether this thread may stand still while ``command`` runs beside it: the host needs another one."""
+        registry = self.registry()
+        if command.makes_widgets:
+            return False
+        if registry is not None and registry.running:
+            return registry.background and not registry.host.door.inside
+        starts = isinstance(command, Start) and command.background
+        return starts or (loop_is_unfit() if registry is None else registry.background)
+
+    async def start(
+        self,
+        store: str | None,
+        accept_loss: bool = False,
+        background: bool = False,
+        new: bool = False,
+        keep_alive: KeepAliveMode | None = None,
+    ) -> Registry:
+        """Start the host with the notebook's actor classes, or deploy them into the one that runs here."""
+        from agentq_nb._host.registry import setup
+
+        known = self.registry()
+        if store is not None and known is not None and known.running:
+            asked = Path(os.path.realpath(store_path(store, os.environ, None)[0]))
+            if asked != known.store_path:
+                raise BadWords(f"The host of this kernel runs on {known.store_path}. Stop it first: %agentq stop")
+        registry = setup(
+            use=claims(self._shell.user_ns),
+            store=store or (known.store_path if known else None),
+            keep_alive=keep_alive,
+        )
+        await registry.start(accept_loss=accept_loss, background=background or None, new=new)
+        self._deployments.registers_new = True
+        return registry
+
+    def alert(self, on: bool) -> None:
+        """Whether a line after each cell names what failed."""
+        self._alerts.on = on
+
+    def dashboard(self) -> object:
+        """A live view of the host. Raises NoHost."""
+        from agentq_nb._notebook.dashboard import dashboard
+
+        return dashboard()

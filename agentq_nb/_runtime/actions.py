@@ -1,0 +1,103 @@
+"""Calling actions: the call in a task of its own, its time limit, and what is written before the caller hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from agentq_nb._core.ids import ActorId
+from agentq_nb._core.interrupts import marked
+from agentq_nb._runtime.call_task import Performance
+from agentq_nb._runtime.in_flight import Receiver
+from agentq_nb._runtime.invocation import Call
+from agentq_nb.errors import Aborted, ActionNotFound, ActionTimedOut, AgentqError, InternalError
+
+if TYPE_CHECKING:
+    from agentq_nb._runtime.activation import Activation
+
+
+async def act(
+    activation: Activation,
+    name: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    caller: Call | None = None,
+    behind: frozenset[Receiver] = frozenset(),
+) -> Any:
+    """Call an action and return its result, once what it changed is durable.
+
+    A caller inside an actor that is cancelled takes the action with it; a notebook's cell that is interrupted does not.
+    Raises ``actor.action_not_found``, ``actor.validation_error``, ``actor.action_timed_out``, what the action raised
+    (as ``actor.internal_error`` unless it is an AgentqError), ``actor.aborted``.
+    """
+    call, performance = begin(activation, name, args, kwargs, caller, behind)
+    settled = asyncio.ensure_future(_settle(activation, call, performance))
+    try:
+        return await asyncio.shield(settled)
+    except asyncio.CancelledError:
+        if caller is not None:
+            performance.stop()
+        settled.add_done_callback(_retrieve)
+        raise
+
+
+def begin(
+    activation: Activation,
+    name: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    caller: Call | None = None,
+    behind: frozenset[Receiver] = frozenset(),
+) -> tuple[Call, Performance]:
+    """Begin an action; whoever asked for it settles it. Raises ``actor.action_not_found``, ``actor.validation_error``."""
+    action = activation.actions.get(name)
+    if action is None:
+        raise ActionNotFound(activation.name, name, list(activation.actions))
+    bound = action.bind(activation.instance, args, kwargs)
+    call = Call(activation.actor_id, "action", name, caller, behind)
+    performance = activation.perform(call, (lambda: activation.runtime.in_thread(bound)) if action.thread else bound)
+    _limit(activation, performance)
+    return call, performance
+
+
+def _limit(activation: Activation, performance: Performance) -> None:
+    """Stop the action when its time is up."""
+    limit = activation.cls.declared.action_timeout
+    if limit is not None:
+        timed_out = ActionTimedOut(activation.actor_id, performance.call.name, limit)
+        timer = activation.clock.call_later(limit, lambda: performance.stop(timed_out))
+        performance.finished.add_done_callback(lambda _: timer.cancel())
+
+
+async def _settle(activation: Activation, call: Call, performance: Performance) -> Any:
+    try:
+        commit, error = activation.conclude(call, await performance.finished)
+        await activation.write(commit)
+    finally:
+        await call.end()
+    if isinstance(error, asyncio.CancelledError):
+        why = activation.closing or "no longer waited for"
+        raise Aborted(activation.actor_id, why, action=call.name)
+    if error is not None:
+        raise presentable(error, f"action `{call.name}`", activation.actor_id)
+    return performance.result
+
+
+def presentable(error: BaseException, what: str, actor_id: ActorId) -> BaseException:
+    """AgentqErrors are for the caller as they are; anything else keeps its traceback as the cause."""
+    if isinstance(error, AgentqError):
+        return error
+    said = f": {error}" if str(error) else ""
+    presented = InternalError(
+        f"The {what} of actor '{actor_id}' raised {type(error).__name__}{said}",
+        metadata={"type": type(error).__name__, "actor": actor_id, **marked(error)},
+    )
+    presented.__cause__ = error
+    return presented
+
+
+def _retrieve(settled: asyncio.Future[Any]) -> None:
+    """Nobody waits any longer; an error is nobody's."""
+    if not settled.cancelled():
+        settled.exception()

@@ -1,0 +1,355 @@
+"""One actor's life: wake, run, take actions, be replaced, sleep, be destroyed. ``supervision`` keeps ``run`` going."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias
+
+import anyio
+
+from agentq_nb._actor.action import Action
+from agentq_nb._actor.actor import Actor
+from agentq_nb._actor.actor_context import Records
+from agentq_nb._actor.failure_record import FAILURES
+from agentq_nb._actor.message import describe
+from agentq_nb._actor.queue import Queue
+from agentq_nb._brokers.base import Commit, Lease, Offer, Settlement
+from agentq_nb._core.clock import Clock
+from agentq_nb._core.ids import ActorId, MessageId, actor_name
+from agentq_nb._core.interrupts import from_outside
+from agentq_nb._core.time_slice import TimeSlices
+from agentq_nb._runtime.actions import presentable
+from agentq_nb._runtime.actor_lifecycle import Idleness, stop_later, wind_down
+from agentq_nb._runtime.call_task import Performance
+from agentq_nb._runtime.context import ActorRuntime, logger_of
+from agentq_nb._runtime.delivery import Deliveries
+from agentq_nb._runtime.in_flight import Holdings, Receiver
+from agentq_nb._runtime.invocation import Call, offers
+from agentq_nb._runtime.settlement import Interruption
+from agentq_nb._runtime.state import Committed
+from agentq_nb._runtime.state_migration import load_state
+from agentq_nb._runtime.supervisor import Supervisor
+from agentq_nb.errors import InternalError, LeaseLost, Unavailable, ValidationFailed
+
+Reason: TypeAlias = Literal["going to sleep", "stopping", "being replaced", "being destroyed", "without its store"]
+
+_STRENGTH: list[Any] = ["going to sleep", "being replaced", "being destroyed", "stopping", "without its store"]
+
+
+class Surroundings(Protocol):
+    """What an activation needs of its host."""
+
+    clock: Clock
+    slices: TimeSlices
+
+    @property
+    def workspaces(self) -> Path: ...
+    def client_for_actors(self) -> Any: ...
+    def records_of(self, actor: ActorId) -> Records: ...
+    def broadcast(self, actor: ActorId, event: str, payload: Any) -> None: ...
+    def note_failure(self, actor: ActorId, where: str, error: dict[str, Any]) -> None: ...
+    async def push(self, actor: ActorId, queue: str, body: Any, options: Mapping[str, Any]) -> Any: ...
+    async def cancel_message(self, message: MessageId) -> bool: ...
+
+
+class Activation:
+    """An actor that is awake, or on its way. All that runs for it is owned by :meth:`live`."""
+
+    def __init__(self, host: Surroundings, cls: type[Actor], lease: Lease) -> None:
+        self.host = host
+        self.cls = cls
+        self.lease = lease
+        self.clock = host.clock
+        self.slices = host.slices
+        self.actor_id = lease.actor
+        self.name = actor_name(lease.actor)
+        self.committed = Committed(cls.declared.state, self.actor_id, None)
+        self.holdings = Holdings(self)
+        self.deliveries = Deliveries(self, self.holdings)
+        self.log = logger_of(self.actor_id)
+        self.runtime = ActorRuntime(self)
+        self.closing: str | None = None
+        self.to_be_destroyed = False
+        """It was asked to end for good, whatever else ends it sooner."""
+        self.started = asyncio.Event()
+        self.close_asked = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.failure: BaseException | None = None
+        """Why it could not start."""
+        self.last_error: dict[str, Any] | None = None
+        self._completed_before_error = 0
+        self._tasks: asyncio.TaskGroup | None = None
+        self._parts: set[asyncio.Task[None]] = set()
+        self._over = False
+        """All that runs for it is to end now."""
+        self.supervisor = Supervisor(self)
+        self.performances: dict[Call, Performance] = {}
+        self.instance: Actor | None = None
+        self._idleness = Idleness(self.clock, cls.declared.sleep_timeout, lambda: self.close("going to sleep"))
+        lease.cancelling = self._cancel_held
+
+    # --- its life -----------------------------------------------------------------------------------------------------
+
+    async def live(self, input: Any) -> None:
+        """From waking to the end. Never raises: what goes wrong is in ``failure`` and ``last_error``."""
+        try:
+            # asyncio's own: a task group of anyio, and its end, cost three times as much, which 10,000 actors feel.
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                self.begin(self._watch_lease())
+                try:
+                    await self._wake(input)
+                    self.started.set()
+                    self.begin(self.supervisor.keep_running())
+                    self.begin(self.supervisor.call_scheduled())
+                    self.changed()
+                    await self.close_asked.wait()
+                    await wind_down(self)
+                except Exception as error:
+                    self.failure = presentable(error, "waking", self.actor_id)
+                    described = describe(self.failure)
+                    self.note_error(described)
+                    FAILURES.note_actor(self.actor_id, "waking", described)
+                self._over = True
+                for task in list(self._parts):
+                    task.cancel()
+        finally:
+            self._over = True
+            self.closing = self.closing or "stopping"
+            self.deliveries.close()
+            self._idleness.close()
+            for performance in list(self.performances.values()):
+                performance.stop()
+            with anyio.CancelScope(shield=True), suppress(LeaseLost, Unavailable):
+                await self.lease.release()
+            self.started.set()
+            self.ended.set()
+
+    def begin(self, part: Coroutine[Any, Any, None]) -> None:
+        """Something that goes on beside ``run`` for as long as the actor is awake."""
+        assert self._tasks is not None
+        task = self._tasks.create_task(part)
+        self._parts.add(task)
+        task.add_done_callback(self._part_ended)
+
+    def _part_ended(self, task: asyncio.Task[None]) -> None:
+        self._parts.discard(task)
+        if task.cancelled() and not self._over:
+            self.note_error(
+                describe(
+                    InternalError(
+                        f"Other code in the host's event loop has cancelled the tasks of actor '{self.actor_id}' (by "
+                        "cancelling all tasks there, perhaps). The actor sleeps until there is work for it. Let that "
+                        "code cancel its own tasks only."
+                    )
+                )
+            )
+            self.close("going to sleep")
+
+    async def _watch_lease(self) -> None:
+        await self.lease.lost.wait()
+        self.close("without its store")
+
+    async def _wake(self, input: Any) -> None:
+        encoded = self.lease.state
+        self.committed = load_state(self.cls, self.actor_id, encoded)
+        instance = self.instance = object.__new__(self.cls)
+        instance.runtime = self.runtime
+        try:
+            instance.__init__()
+        except Exception:
+            raise
+        except BaseException as error:  # it would end the host, with every other actor
+            raise presentable(error, "constructor", self.actor_id) from error
+        if encoded is None:
+            await self._create(instance, input)
+        await self.hook("on_wake", instance.on_wake)
+
+    async def _create(self, instance: Actor, input: Any) -> None:
+        first = copy.deepcopy(self.cls.declared.first_state)
+        if first is not None:
+            self.committed.replace(first)
+        self.committed.begin()
+        await self.hook("on_create", lambda: instance.on_create(input), creating=True)
+
+    async def hook(self, name: str, function: Callable[[], Any], *, creating: bool = False) -> None:
+        """Call a hook and write what it changed. A failed creation writes nothing: it is tried again next time."""
+        call = Call(self.actor_id, "hook", name)
+        # Most classes leave most hooks as they are: those do nothing, for which no task is needed.
+        commit, error = self.conclude(call, await self._hooked(call, function) if self._declares(name) else None)
+        if error is not None:
+            raise presentable(error, f"hook {call.name}", self.actor_id)
+        if creating and commit.state is None:
+            commit = Commit(commit.settlements, b"null", commit.schedule)
+        await self.write(commit)
+        await call.end()
+
+    def _declares(self, hook: str) -> bool:
+        return getattr(self.cls, hook) is not getattr(Actor, hook) or hook in vars(self.instance or ())
+
+    async def _hooked(self, call: Call, function: Callable[[], Any]) -> BaseException | None:
+        performance = self.perform(call, function)
+        if self.closing is not None:
+            stop_later(performance, self.clock)
+        return await performance.finished
+
+    # --- its end ------------------------------------------------------------------------------------------------------
+
+    def close(self, reason: Reason) -> None:
+        """Take no more messages and end, as gently as the reason allows. The stronger reason stands."""
+        if self.closing is None or _STRENGTH.index(reason) > _STRENGTH.index(self.closing):
+            self.closing = reason
+        if reason == "being destroyed":
+            self.to_be_destroyed = True
+        if not self.started.is_set():
+            for performance in self.performances.values():
+                stop_later(performance, self.clock)
+        self.deliveries.close()
+        self.close_asked.set()
+        if reason == "without its store":
+            for performance in list(self.performances.values()):
+                performance.stop()
+
+    def failed(self, where: str, error: BaseException) -> None:
+        """``run`` or a hook failed: in ``status()``, in the logger and in the log, for whoever looks."""
+        described = describe(error)
+        self.note_error(described)
+        FAILURES.note_actor(self.actor_id, where, described)
+        self.host.note_failure(self.actor_id, where, described)
+
+    def note_error(self, described: dict[str, Any]) -> None:
+        """What went wrong last, for ``status()``."""
+        self.last_error = described
+        self._completed_before_error = self.holdings.completed
+
+    @property
+    def recovered(self) -> bool:
+        """Whether a message has come to a good end since the last error."""
+        return self.holdings.completed > self._completed_before_error
+
+    # --- performing ---------------------------------------------------------------------------------------------------
+
+    def perform(self, call: Call, function: Callable[[], Any]) -> Performance:
+        """Begin a call in a task of its own; it counts as being done until it has ended or was given up."""
+        call.at_failure = self.failed
+        performance = Performance(call, function, self.clock)
+        self.performances[call] = performance
+        performance.finished.add_done_callback(lambda _: self._performed(call))
+        self.changed()
+        return performance
+
+    def _performed(self, call: Call) -> None:
+        self.performances.pop(call, None)
+        self.changed()
+
+    @property
+    def acting(self) -> bool:
+        """Whether an action is being performed."""
+        return any(call.kind == "action" for call in self.performances)
+
+    def conclude(self, call: Call, error: BaseException | None) -> tuple[Commit, BaseException | None]:
+        """What a call that is over leaves to be written: its messages' settlements, its state, what it scheduled.
+
+        An action or hook that failed leaves no state; one whose state does not fit its type has failed.
+        """
+        changes: dict[str, Any] = {}
+        if isinstance(error, asyncio.CancelledError) or from_outside(error):
+            for receiver in call.receivers:
+                receiver.interrupted = receiver.interrupted or "stopped"
+        if error is None:
+            try:
+                changes = self._changed_by(call)
+            except ValidationFailed as invalid:
+                error = invalid
+        settlements: list[Settlement] = []
+        scheduled: list[Offer] = []
+        state: bytes | None = None
+        for receiver in call.receivers:
+            if (commit := self.holdings.end(receiver, error)) is not None:
+                settlements += commit.settlements
+                scheduled += commit.schedule
+                state = commit.state or state
+        if changes:
+            state = self.committed.take(changes, from_copy=False)
+        if error is None:
+            scheduled += offers(call.scheduled, self.clock.time())
+        elif call.state_before is not None:
+            others = [other.state_before for other in self.performances if other is not call]
+            self.committed.restore(call.state_before, [before for before in others if before is not None])
+        return Commit(settlements, state, scheduled), error
+
+    def _changed_by(self, call: Call) -> dict[str, Any]:
+        """What the call leaves to be written: of an action what was changed since it first touched the state."""
+        if call.kind == "hook":
+            return self.committed.unsaved()
+        if call.kind == "run" or call.state_before is None:
+            return {}
+        return self.committed.unsaved(call.state_before)
+
+    async def write(self, commit: Commit) -> None:
+        """Durable on return. So is what the call saw of the state: another's return may have taken it along just now."""
+        if commit.settlements or commit.schedule or self.committed.schema is not None or commit.state is not None:
+            await self.lease.commit(commit)
+
+    # --- what others need of it ---------------------------------------------------------------------------------------
+
+    @property
+    def actions(self) -> Mapping[str, Action]:
+        return self.cls.declared.actions
+
+    @property
+    def finishing(self) -> bool:
+        """Whether it is asked to end and has a message, or what keeps it awake, to finish first."""
+        return self.closing is not None and bool(self.holdings.busy or self.runtime.kept_awake)
+
+    @property
+    def queues(self) -> Mapping[str, Queue[Any, Any]]:
+        return self.cls.declared.queues
+
+    def run(self) -> Any:
+        assert self.instance is not None
+        return self.instance.run()
+
+    async def push(self, queue: str, body: Any, options: Mapping[str, Any]) -> Any:
+        return await self.host.push(self.actor_id, queue, body, options)
+
+    async def cancel_message(self, message: MessageId) -> bool:
+        return await self.host.cancel_message(message)
+
+    # --- being interrupted --------------------------------------------------------------------------------------------
+
+    def interrupt(self, receiver: Receiver, why: Interruption) -> None:
+        """Cancel the task that handles the receiver's messages; its whole call, if the task does not end."""
+        performance = self.performances.get(receiver.call)
+        if performance is None or not receiver.held:
+            return
+        receiver.interrupted = why
+        if receiver.task is not None and receiver.task is not performance.task:
+            receiver.task.cancel()
+        performance.stop()
+
+    def stand_down(self, receiver: Receiver) -> None:
+        """The handler was stopped because of a message that it has settled now, and goes on: let it."""
+        performance = self.performances.get(receiver.call)
+        if performance is not None and self.closing is None:
+            receiver.interrupted = None
+            performance.stand_down()
+
+    def _cancel_held(self, message: MessageId) -> None:
+        receiver = self.holdings.find(message)
+        if receiver is not None:
+            self.interrupt(receiver, "cancelled")
+
+    def changed(self) -> None:
+        """Something began or ended: the actor may be idle now, or no longer."""
+        if self.holdings.busy:
+            self._idleness.note(False)
+            return
+        in_hook = any(call.kind == "hook" for call in self.performances)
+        self._idleness.note(
+            not (self.acting or in_hook or self.runtime.kept_awake or self.closing) and self.supervisor.is_idle()
+        )

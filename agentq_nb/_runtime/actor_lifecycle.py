@@ -1,0 +1,141 @@
+"""The end of an actor's life: what runs gets its time to finish, is stopped, and the last hook is called."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from agentq_nb._actor.actor import Actor
+from agentq_nb._brokers.base import Commit
+from agentq_nb._core.clock import Clock, Timer
+from agentq_nb._runtime.call_task import Performance
+from agentq_nb.errors import LeaseLost, Unavailable
+
+if TYPE_CHECKING:
+    from agentq_nb._runtime.activation import Activation
+
+
+GRACE = 10.0
+"""Seconds ``run`` may take to return once it was told to, and that a stop waits for what is in flight."""
+
+
+async def wind_down(activation: Activation) -> None:
+    """End what runs, as gently as the reason allows, then call the last hook. The reason may change meanwhile."""
+    if activation.closing == "without its store":
+        await _all_finished(activation, GRACE)
+        return
+    await _let_finish(activation)
+    for receiver in activation.holdings.receivers:
+        receiver.interrupted = receiver.interrupted or "stopped"
+    for performance in list(activation.performances.values()):
+        performance.stop()
+    await _all_finished(activation, None)
+    instance = activation.instance
+    if instance is None or activation.closing == "without its store":
+        return
+    await _last_hook(activation, instance)
+    if activation.to_be_destroyed:
+        await activation.lease.commit(Commit(destroy=True))
+
+
+async def _let_finish(activation: Activation) -> None:
+    """A stop waits its grace. Otherwise what is being done is done first, then ``run`` has its grace to return."""
+    runtime = activation.runtime
+    until: float | None = None
+    while (activation.performances or runtime.kept_awake) and activation.closing != "without its store":
+        now = activation.clock.monotonic()
+        busy = activation.holdings.busy or activation.acting or runtime.kept_awake
+        if busy and activation.closing != "stopping":
+            until = None
+            await _all_finished(activation, 0.5)
+            continue
+        until = until or now + GRACE
+        if now >= until:
+            return
+        await _all_finished(activation, until - now)
+
+
+async def _all_finished(activation: Activation, timeout: float | None) -> None:
+    """Return when all that runs has ended, or something changed the reason to stop, or the time is up."""
+    finished: list[asyncio.Future[Any]] = [performance.finished for performance in activation.performances.values()]
+    if timeout is not None:
+        finished += activation.runtime.kept_awake
+    if not finished:
+        return
+    enough: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    left = set(finished)
+
+    def one_more(future: asyncio.Future[Any]) -> None:
+        left.discard(future)
+        if not left:
+            expire()
+
+    def expire() -> None:
+        if not enough.done():
+            enough.set_result(None)
+
+    for future in left.copy():
+        future.add_done_callback(one_more)
+    timer = None if timeout is None else activation.clock.call_later(timeout, expire)
+    try:
+        await enough
+        await asyncio.sleep(0)
+    finally:
+        for future in left:
+            future.remove_done_callback(one_more)
+        if timer is not None:
+            timer.cancel()
+
+
+async def _last_hook(activation: Activation, instance: Actor) -> None:
+    """What goes wrong in it is told and holds nothing up. Without its store or its time it could not be done."""
+    name = "on_destroy" if activation.to_be_destroyed else "on_sleep"
+    try:
+        await activation.hook(name, getattr(instance, name))
+    except (LeaseLost, Unavailable):
+        return
+    except Exception as error:
+        activation.failed(name, error)
+
+
+def stop_later(performance: Performance, clock: Clock) -> None:
+    """A hook has the same grace as everything else when the actor ends."""
+    timer = clock.call_later(GRACE, performance.stop)
+    performance.finished.add_done_callback(lambda _: timer.cancel())
+
+
+class Idleness:
+    """Calls ``sleep`` after ``timeout`` seconds without work. One timer serves: it looks again when it was too early."""
+
+    def __init__(self, clock: Clock, timeout: float | None, sleep: Callable[[], None]) -> None:
+        self._clock = clock
+        self._timeout = timeout
+        self._sleep = sleep
+        self._since: float | None = None
+        self._timer: Timer | None = None
+
+    def note(self, idle: bool) -> None:
+        """Whether the actor is idle as of now. Cheap: it is called several times for each message."""
+        if not idle:
+            self._since = None
+        elif self._since is None:
+            self._since = self._clock.monotonic()
+            if self._timer is None and self._timeout is not None:
+                self._timer = self._clock.call_later(self._timeout, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._since is None or self._timeout is None:
+            return
+        left = self._since + self._timeout - self._clock.monotonic()
+        if left <= 0:
+            self._sleep()
+        else:
+            self._timer = self._clock.call_later(left, self._ring)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timeout = None

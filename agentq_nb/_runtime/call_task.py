@@ -1,0 +1,94 @@
+"""One call of a user's code in a task of its own, which can be stopped, and given up when it does not stop."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any
+
+from agentq_nb._core.clock import Clock, Timer
+from agentq_nb._runtime.invocation import Call, current_call
+from agentq_nb.errors import InternalError
+
+GRACE_AFTER_CANCEL = 5.0
+"""Seconds a cancelled call may take to end before nobody waits for it any longer."""
+
+
+class Performance:
+    """A call being performed.
+
+    The task begins in an empty context, so that nothing it prints or sets belongs to the cell that happened to wake it.
+    """
+
+    def __init__(self, call: Call, function: Callable[[], Any], clock: Clock) -> None:
+        loop = asyncio.get_running_loop()
+        self.call = call
+        self._loop = loop
+        self.finished: asyncio.Future[BaseException | None] = loop.create_future()
+        """Done when the call ended or was given up: None when it returned, else what it raised."""
+        self.result: Any = None
+        self.stopped = False
+        self.because: BaseException | None = None
+        """Why it was stopped, where that is worth more than how it then ended."""
+        self.abandoned = False
+        self._clock = clock
+        self._timer: Timer | None = None
+        self.task = loop.create_task(self._perform(function), name=repr(call), context=Context())
+        call.task = self.task
+
+    async def _perform(self, function: Callable[[], Any]) -> None:
+        current_call.set(self.call)
+        error: BaseException | None = None  # only a call that returned leaves it so
+        try:
+            result = function()
+            self.result = await result if inspect.isawaitable(result) else result
+        except asyncio.CancelledError as cancelled:
+            error = cancelled if self.stopped else _cancelled_by_itself(self.call, cancelled)
+        except BaseException as raised:  # an agent's sys.exit() must not end the kernel
+            error = raised
+            if isinstance(raised, GeneratorExit) and not self._loop.is_running():
+                raise  # nobody raised it: the coroutine is dropped with its loop
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            if not self.finished.done():
+                self.finished.set_result(self.because or error)
+
+    def stop(self, because: BaseException | None = None) -> None:
+        """Cancel it. If it does not end within the grace, whoever waits for ``finished`` goes on without it.
+
+        With ``because`` it has failed with that, even if it catches the cancellation and returns.
+        """
+        if self.finished.done():
+            return
+        self.stopped = True
+        self.because = self.because or because
+        if self._timer is not None:
+            return
+        self.task.cancel()
+        self._timer = self._clock.call_later(GRACE_AFTER_CANCEL, self._abandon)
+
+    def stand_down(self) -> None:
+        """It was stopped because of a message, has let go of it and goes on: it is not to be given up."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.stopped = False
+
+    def _abandon(self) -> None:
+        self.abandoned = True
+        self.task.cancel()
+        if not self.finished.done():
+            self.finished.set_result(self.because or asyncio.CancelledError())
+
+
+def _cancelled_by_itself(call: Call, cancelled: asyncio.CancelledError) -> InternalError:
+    error = InternalError(
+        f"{call.name} of actor '{call.actor_id}' was cancelled by code in it, not by the host: a task that it awaits "
+        "was "
+        f"cancelled, for one. Catch asyncio.CancelledError around that await."
+    )
+    error.__cause__ = cancelled
+    return error

@@ -1,0 +1,134 @@
+"""What an actor has around it while it is awake: ``self.queue``, ``self.state``, ``self.schedule`` and the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio.to_thread
+
+from agentq_nb._actor.actor_context import Records
+from agentq_nb._actor.mailbox import Mailbox
+from agentq_nb._brokers.base import Commit
+from agentq_nb._core.ids import actor_key, actor_name
+from agentq_nb._runtime.in_flight import Receiver
+from agentq_nb._runtime.invocation import Call, current_call, current_receiver, waiting_task
+from agentq_nb._runtime.schedule import ActorSchedule
+
+if TYPE_CHECKING:
+    from agentq_nb._runtime.activation import Activation
+
+Returned = TypeVar("Returned")
+
+
+class ActorRuntime:
+    """See :class:`agentq_nb._actor.actor_context.Runtime`. One for each time the actor is awake."""
+
+    def __init__(self, activation: Activation) -> None:
+        self._activation = activation
+        self.actor_id = activation.actor_id
+        self.name = actor_name(self.actor_id)
+        self.key = actor_key(self.actor_id)
+        self.mailbox = Mailbox(activation.deliveries)
+        self.schedule: ActorSchedule = ActorSchedule(activation)
+        self.records: Records = activation.host.records_of(self.actor_id)
+        self.workspaces: Path = activation.host.workspaces
+        self.origin = "process"
+        self.log = activation.log
+        self.kept_awake: set[asyncio.Future[None]] = set()
+        """Done when what keeps the actor awake has ended."""
+
+    @property
+    def actors(self) -> Any:
+        return self._activation.host.client_for_actors()
+
+    @property
+    def caller(self) -> Call | None:
+        call = current_call.get()
+        return None if call is None else call.caller
+
+    @property
+    def aborted(self) -> bool:
+        return self._activation.closing is not None
+
+    async def until_closing(self) -> None:
+        """Return when the actor is asked to end. From then on its actions are not called any more."""
+        await self._activation.close_asked.wait()
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def get_state(self) -> Any:
+        committed = self._activation.committed
+        receiver = self._holding()
+        if receiver is not None:
+            return receiver.working_copy(committed).value
+        self._note_first_touch()
+        return committed.shared
+
+    def set_state(self, value: Any) -> None:
+        committed = self._activation.committed
+        receiver = self._holding()
+        if receiver is not None:
+            receiver.working_copy(committed).replace(value)
+        else:
+            self._note_first_touch()
+            committed.replace(value)
+
+    def _holding(self) -> Receiver | None:
+        receiver = current_receiver.get()
+        return receiver if receiver is not None and receiver.held and receiver.actor_id == self.actor_id else None
+
+    def _note_first_touch(self) -> None:
+        call = current_call.get()
+        if call is not None and call.kind == "action" and call.state_before is None:
+            committed = self._activation.committed
+            call.state_before = committed.fields_of(committed.shared) if committed.present else {}
+
+    async def save_state(self) -> None:
+        committed = self._activation.committed
+        changes = committed.unsaved()
+        state = committed.take(changes, from_copy=False) if changes else None
+        await self._activation.lease.commit(Commit(state=state))
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    async def keep_awake(self, awaitable: Awaitable[Returned]) -> Returned:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.kept_awake.add(done)
+        self._activation.changed()
+        try:
+            return await awaitable
+        finally:
+            done.set_result(None)
+            self.kept_awake.discard(done)
+            self._activation.changed()
+
+    async def in_thread(self, function: Callable[..., Returned], *args: Any) -> Returned:
+        here = waiting_task.set(asyncio.current_task())
+        try:
+            return await anyio.to_thread.run_sync(
+                function, *args, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
+            )
+        finally:
+            waiting_task.reset(here)
+
+    def broadcast(self, event: str, payload: Any) -> None:
+        self._activation.host.broadcast(self.actor_id, event, payload)
+
+    def failed(self, where: str, error: BaseException) -> None:
+        """Something that went on for this actor has failed: it is the last error in ``status()``."""
+        self._activation.failed(where, error)
+
+    def sleep(self) -> None:
+        self._activation.close("going to sleep")
+
+    def destroy(self) -> None:
+        self._activation.close("being destroyed")
+
+
+def logger_of(actor_id: str) -> logging.LoggerAdapter[logging.Logger]:
+    """``agentq.<actor name>``, which knows the actor's id."""
+    return logging.LoggerAdapter(logging.getLogger(f"agentq.{actor_name(actor_id)}"), {"actor_id": actor_id})

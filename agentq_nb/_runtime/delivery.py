@@ -1,0 +1,274 @@
+"""Messages into the hands of handlers: whose turn it is, and settling what is held by asking for the next.
+
+While a receiver holds a message nothing else is handed out, except to receivers that named
+disjoint queues.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+
+from agentq_nb._actor.message import Message, describe
+from agentq_nb._actor.queue import Queue
+from agentq_nb._brokers.base import Commit, Delivery, Settlement, Take
+from agentq_nb._core.suggestions import NoLoop
+from agentq_nb._runtime import settlement
+from agentq_nb._runtime.in_flight import Holdings, Receiver
+from agentq_nb._runtime.invocation import Call, current_call, current_receiver
+from agentq_nb._runtime.settlement import Owner
+from agentq_nb.errors import (
+    Aborted,
+    InternalError,
+    PreviousMessageNotCompleted,
+    ValidationFailed,
+    WaitWouldDeadlock,
+)
+
+_PAUSE_WHEN_REFUSED = 0.1
+
+
+class Deliveries:
+    """See :class:`agentq_nb._actor.mailbox.MessageSource`."""
+
+    def __init__(self, owner: Owner, holdings: Holdings) -> None:
+        self.actor_id = owner.actor_id
+        self._owner = owner
+        self._holdings = holdings
+        self._scopes: set[anyio.CancelScope] = set()
+        self._refused = False
+        self.waiting = 0
+        """How many receivers wait for a message or for their turn."""
+
+    @property
+    def queues(self) -> Mapping[str, Queue[Any, Any]]:
+        return self._owner.queues
+
+    async def push(self, queue: str, body: Any, options: Mapping[str, Any]) -> Any:
+        return await self._owner.push(queue, body, options)
+
+    async def receive(
+        self, names: frozenset[str], count: int, timeout: float | None, completable: bool
+    ) -> list[Message[Any, Any]]:
+        return await self.hand_out(self._own_receiver(), names, count, timeout, completable)
+
+    def iterate(self, names: frozenset[str], completable: bool) -> Iteration:
+        return Iteration(self, names, completable)
+
+    def new_receiver(self, *, iterates: bool) -> Receiver:
+        """A receiver of the present call. Raises ``actor.outside`` where no call of this actor runs."""
+        call = current_call.get()
+        if call is None or call.actor_id != self._owner.actor_id:
+            raise InternalError(
+                f"Messages of actor '{self._owner.actor_id}' can be received only inside its own run and actions. Move "
+                f"the loop there; from elsewhere, wait for a result: await handle.send(..., wait=True)",
+                code="outside",
+            )
+        call.used_mailbox = True
+        call.receivers[:] = [old for old in call.receivers if old.held or not old.dropped]
+        return Receiver(self._owner.actor_id, call, iterates=iterates)
+
+    def _own_receiver(self) -> Receiver:
+        """The one that the present task's ``next`` calls share."""
+        call, task = current_call.get(), asyncio.current_task()
+        if call is not None and call.actor_id == self._owner.actor_id:
+            for receiver in call.receivers:
+                if receiver.task is task and not receiver.iterates:
+                    return receiver
+        return self.new_receiver(iterates=False)
+
+    async def hand_out(
+        self, receiver: Receiver, names: frozenset[str], count: int, timeout: float | None, completable: bool
+    ) -> list[Message[Any, Any]]:
+        """Settle what the receiver holds, then wait for its turn and take. Empty after ``timeout`` seconds."""
+        clock, slices = self._owner.clock, self._owner.slices
+        receiver.task = asyncio.current_task()
+        commit = self._settlement(receiver)
+        receiver.names, receiver.completable = names, completable
+        take = Take(names, count, 0)
+        deadline = None if timeout is None else clock.monotonic() + timeout
+        while True:
+            if self._may_ask(receiver):
+                received = await self._ask(receiver, commit, take)
+                commit = None
+                if received:
+                    return received
+                if received is not None:
+                    continue  # what was due became dead letters
+            elif commit is not None:
+                self._holdings.settle_soon(receiver, commit)
+                commit = None
+            await self._check_open(receiver.call)
+            if slices.over():
+                await slices.next()
+                continue
+            left = None if deadline is None else deadline - clock.monotonic()
+            if left is not None and left <= 0:
+                await asyncio.sleep(0)  # who asks again and again leaves the loop to others
+                return []
+            await self._wait_for_turn(receiver, left)
+
+    def _may_ask(self, receiver: Receiver) -> bool:
+        """Whether nothing has to be waited for before the keeper is asked."""
+        owner = self._owner
+        return (
+            owner.closing is None
+            and not receiver.call.ended
+            and self._holdings.blocker(receiver) is None
+            and not owner.slices.over()
+        )
+
+    async def _check_open(self, call: Call) -> None:
+        """Raise ``actor.aborted`` when the actor takes no more messages, or the call was given up."""
+        reason = "no longer waiting for this call" if call.ended else self._owner.closing
+        if reason is None:
+            return
+        if self._refused:  # a loop that catches the error and asks again must not hold up everything else
+            await asyncio.sleep(_PAUSE_WHEN_REFUSED)
+        self._refused = True
+        raise Aborted(self._owner.actor_id, reason)
+
+    def _settlement(self, receiver: Receiver) -> Commit | None:
+        """How what the receiver holds settles by its asking again; None when it holds nothing.
+
+        What its task's dropped iterators hold settles at once. Raises PreviousMessageNotCompleted.
+        """
+        for other in receiver.call.receivers:
+            if other.held and other.dropped and other is not receiver and other.task is receiver.task:
+                self._settle_by_asking(other)
+        if not receiver.held:
+            return None
+        if receiver.completable or receiver.interrupted is not None:
+            self._settle_by_asking(receiver)
+            return None
+        return settlement.on_asking(self._owner, receiver)
+
+    def _settle_by_asking(self, receiver: Receiver) -> None:
+        if receiver.completable and receiver.interrupted is None:
+            message, _ = next(iter(receiver.held.values()))
+            raise PreviousMessageNotCompleted(message.id, message.queue)
+        self._holdings.settle_soon(receiver, settlement.on_asking(self._owner, receiver))
+        if receiver.interrupted is not None:
+            self._owner.stand_down(receiver)
+
+    async def _ask(self, receiver: Receiver, commit: Commit | None, take: Take) -> list[Message[Any, Any]] | None:
+        """Settle by ``commit`` and take what is due; empty when all that was is dead letters, None when nothing was."""
+        owner, holdings = self._owner, self._holdings
+        received: list[Message[Any, Any]] = []
+        limit: float | None = None
+        leaves = holdings.ask(receiver, commit)
+        try:
+            deliveries = await owner.lease.turn(commit, take)
+            for number, delivery in enumerate(deliveries):
+                queue = owner.queues[delivery.queue]
+                try:
+                    message = self._open(receiver, queue, delivery)
+                except BaseException:
+                    owner.lease.commit_soon(settlement.released(deliveries[number:]))
+                    raise
+                if message is not None:
+                    received.append(message)
+                    if queue.handler_timeout is not None:
+                        limit = queue.handler_timeout if limit is None else min(limit, queue.handler_timeout)
+        finally:
+            if received:
+                holdings.hold(receiver, limit)
+            elif leaves:
+                holdings.leave(receiver)
+            if bool(received) is (commit is None):  # it holds something now and did not before, or the other way round
+                owner.changed()
+        if received:
+            if current_receiver.get() is not receiver:
+                current_receiver.set(receiver)
+        elif current_receiver.get() is receiver:
+            current_receiver.set(None)
+        return received if deliveries else None
+
+    def _open(self, receiver: Receiver, queue: Queue[Any, Any], delivery: Delivery) -> Message[Any, Any] | None:
+        """The delivery as a message in the receiver's hands; None when it is a dead letter instead."""
+        if delivery.crashes >= queue.retry.crashes:
+            self._bury(delivery, settlement.crashed_too_often(delivery))
+            return None
+        try:
+            body = queue.body.load(delivery.body, lambda: f"Message {delivery.id} of queue '{delivery.queue}'")
+        except ValidationFailed as error:
+            self._bury(delivery, describe(error, with_traceback=False))
+            return None
+        message: Message[Any, Any] = Message(
+            self._holdings,
+            id=delivery.id,
+            queue=delivery.queue,
+            body=body,
+            attempt=delivery.attempt,
+            created_at=delivery.created_at,
+        )
+        receiver.held[message.id] = (message, delivery)
+        return message
+
+    def _bury(self, delivery: Delivery, error: dict[str, Any]) -> None:
+        self._owner.lease.commit_soon(Commit([Settlement(delivery, "dead", error=error)]))
+
+    async def _wait_for_turn(self, receiver: Receiver, left: float | None) -> None:
+        """Return when a try is worth while, when the time is up, or when the actor takes no more messages."""
+        blocker = self._holdings.blocker(receiver)
+        if blocker is not None and blocker.task is receiver.task and blocker.held:
+            held = next(iter(blocker.held))
+            raise WaitWouldDeadlock(held, [f"'{self._owner.actor_id}'", f"holds message {held}", "asks for another"])
+        self.waiting += 1
+        self._owner.changed()
+        scope = anyio.CancelScope()
+        self._scopes.add(scope)
+        try:
+            with scope:
+                if blocker is None:
+                    await self._owner.lease.until_due(receiver.names, left)
+                else:
+                    await self._until_freed(left, scope)
+        finally:
+            self._scopes.discard(scope)
+            self.waiting -= 1
+
+    async def _until_freed(self, left: float | None, scope: anyio.CancelScope) -> None:
+        if left is None:
+            await self._holdings.until_freed()
+            return
+        timer = self._owner.clock.call_later(left, scope.cancel)
+        try:
+            await self._holdings.until_freed()
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        """End every wait for a message; the owner has said why in ``closing``."""
+        for scope in list(self._scopes):
+            scope.cancel()
+
+
+class Iteration(NoLoop):
+    """An iterator over messages. A class, because an exception in the loop's body never reaches a generator."""
+
+    def __init__(self, deliveries: Deliveries, names: frozenset[str], completable: bool) -> None:
+        self._deliveries = deliveries
+        self._names = names
+        self._completable = completable
+        self._receiver: Receiver | None = None
+
+    def __aiter__(self) -> Iteration:
+        return self
+
+    async def __anext__(self) -> Message[Any, Any]:
+        if self._receiver is None:
+            self._receiver = self._deliveries.new_receiver(iterates=True)
+        try:
+            received = await self._deliveries.hand_out(self._receiver, self._names, 1, None, self._completable)
+        except Aborted:
+            raise StopAsyncIteration from None
+        return received[0]
+
+    def __del__(self) -> None:
+        # After `break` nobody can ask through this iterator again; what it holds settles when its task asks otherwise.
+        if self._receiver is not None:
+            self._receiver.dropped = True

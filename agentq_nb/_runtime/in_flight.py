@@ -1,0 +1,214 @@
+"""Who holds which messages of an actor, and how each lets go of them.
+
+A *receiver* is one iterator, or one ``run`` or action call that uses ``next``. How a message settles depends on its own
+receiver alone (``settling``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from agentq_nb._actor.message import Message, describe, describe_text
+from agentq_nb._brokers.base import Commit, Delivery, Settlement
+from agentq_nb._core.clock import Timer
+from agentq_nb._core.ids import ActorId, MessageId
+from agentq_nb._runtime import settlement
+from agentq_nb._runtime.invocation import Call, Planned, current_receiver
+from agentq_nb._runtime.settlement import Interruption, Owner
+from agentq_nb._runtime.state import Committed, WorkingCopy
+from agentq_nb.errors import AgentqError, AlreadyCompleted, CompleteNotConfigured, StateConflict
+
+
+class Receiver:
+    """Who asked, and what it holds."""
+
+    def __init__(self, actor_id: ActorId, call: Call, *, iterates: bool) -> None:
+        self.actor_id = actor_id
+        self.call = call
+        self.iterates = iterates
+        self.names: frozenset[str] = frozenset()
+        self.completable = False
+        self.held: dict[MessageId, tuple[Message[Any, Any], Delivery]] = {}
+        self.copy: WorkingCopy | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self.timer: Timer | None = None
+        self.since = 0.0
+        """When it was given what it holds, on the monotonic clock."""
+        self.interrupted: Interruption | None = None
+        self.dropped = False
+        self.scheduled: list[Planned] = []
+        call.receivers.append(self)
+
+    def deliveries(self) -> list[Delivery]:
+        return [delivery for _, delivery in self.held.values()]
+
+    def working_copy(self, committed: Committed) -> WorkingCopy:
+        """The state as the handler of the held messages sees it."""
+        if self.copy is None:
+            self.copy = WorkingCopy(committed)
+        return self.copy
+
+
+class Holdings:
+    """The receivers that hold messages of one actor. It is also what messages settle through."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._receivers: list[Receiver] = []
+        self._freed: asyncio.Event | None = None
+        self.settled = 0
+        """How many messages were settled in this life of the actor, those put back aside: progress."""
+        self.completed = 0
+        """How many of them had come to a good end."""
+
+    # --- who holds what -----------------------------------------------------------------------------------------------
+
+    @property
+    def receivers(self) -> list[Receiver]:
+        """Those that hold a message just now, or ask for one."""
+        return list(self._receivers)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any message is held, or asked for."""
+        return bool(self._receivers)
+
+    def of(self, queue: str) -> list[Receiver]:
+        """The receivers that keep this queue from moving."""
+        return [receiver for receiver in self._receivers if queue in receiver.names]
+
+    def find(self, message: MessageId) -> Receiver | None:
+        """The receiver that holds the message."""
+        return next((receiver for receiver in self._receivers if message in receiver.held), None)
+
+    def blocker(self, receiver: Receiver) -> Receiver | None:
+        """Another one that holds a message or asks for one, unless the two named disjoint queues."""
+        for holder in self._receivers:
+            if holder is not receiver and not holder.names.isdisjoint(receiver.names):
+                return holder
+        return None
+
+    def ask(self, receiver: Receiver, commit: Commit | None) -> bool:
+        """It asks the keeper for messages: until :meth:`hold` or :meth:`leave` nobody else does.
+
+        ``commit`` settles what it holds in the same turn; None: it holds nothing. Returns whether it is to leave when it
+        is given nothing: not so when its last message is still being settled.
+        """
+        if commit is not None:
+            self._count(commit)
+            self._drop(receiver)
+            return True
+        if receiver in self._receivers:
+            return False
+        self._receivers.append(receiver)
+        return True
+
+    def hold(self, receiver: Receiver, limit: float | None) -> None:
+        """It was given messages: their time runs, ``limit`` seconds."""
+        receiver.interrupted = None
+        receiver.since = self._owner.clock.monotonic()
+        if limit is not None:
+            owner = self._owner
+            receiver.timer = owner.clock.call_later(limit, lambda: owner.interrupt(receiver, "timed_out"))
+
+    def leave(self, receiver: Receiver) -> None:
+        """It holds nothing any more and asks for nothing: others may."""
+        if receiver in self._receivers:
+            self._receivers.remove(receiver)
+        if self._freed is not None:
+            self._freed.set()
+            self._freed = None
+
+    async def until_freed(self) -> None:
+        """Return when a receiver has left."""
+        if self._freed is None:
+            self._freed = asyncio.Event()
+        await self._freed.wait()
+
+    def _let_go(self, receiver: Receiver, messages: Sequence[MessageId]) -> None:
+        for message in messages:
+            receiver.held.pop(message, None)
+        if not receiver.held:
+            self._drop(receiver)
+            self.leave(receiver)
+        self._owner.changed()
+
+    def _drop(self, receiver: Receiver) -> None:
+        receiver.held.clear()
+        receiver.copy = None
+        receiver.scheduled = []
+        if receiver.timer is not None:
+            receiver.timer.cancel()
+            receiver.timer = None
+
+    def _count(self, commit: Commit) -> None:
+        for settled in commit.settlements:
+            self.settled += settled.outcome != "released"
+            self.completed += settled.outcome == "completed"
+
+    # --- settling -----------------------------------------------------------------------------------------------------
+
+    def settle_soon(self, receiver: Receiver, commit: Commit) -> None:
+        """Settle all that the receiver holds, without waiting for the disk."""
+        self._count(commit)
+        self._let_go(receiver, list(receiver.held))
+        if current_receiver.get() is receiver:
+            current_receiver.set(None)
+        self._owner.lease.commit_soon(commit)
+
+    def end(self, receiver: Receiver, error: BaseException | None) -> Commit | None:
+        """The receiver's call is over: the commit that settles what it still holds."""
+        if not receiver.held:
+            return None
+        commit = settlement.at_end(self._owner, receiver, error)
+        self._count(commit)
+        self._let_go(receiver, list(receiver.held))
+        return commit
+
+    def _holder(self, message: Message[Any, Any]) -> tuple[Receiver, Delivery]:
+        receiver = self.find(message.id)
+        if receiver is None or receiver.held[message.id][0] is not message:
+            raise AlreadyCompleted(message.id, "by its handler, or because it was taken back from it")
+        if not receiver.completable:
+            raise CompleteNotConfigured(message.id)
+        return receiver, receiver.held[message.id][1]
+
+    async def complete(self, message: Message[Any, Any], reply: Any) -> None:
+        receiver, delivery = self._holder(message)
+        encoded = settlement.encode_reply(self._owner, message, reply)
+        try:
+            commit = settlement.completed(self._owner, receiver, [delivery], encoded)
+        except StateConflict as error:
+            receiver.copy = None
+            await self._settle(receiver, message, settlement.failed(self._owner, [delivery], error))
+            raise
+        await self._settle(receiver, message, commit)
+
+    async def fail(self, message: Message[Any, Any], error: BaseException | str) -> None:
+        receiver, delivery = self._holder(message)
+        described = describe_text(error) if isinstance(error, str) else describe(error)
+        receiver.copy = None
+        await self._settle(receiver, message, Commit([Settlement(delivery, "failed", error=described)]))
+
+    async def retry(self, message: Message[Any, Any], after: float | None) -> None:
+        receiver, delivery = self._holder(message)
+        receiver.copy = None
+        asked = {**describe_text("The handler asked for another attempt."), "code": "retry"}
+        await self._settle(receiver, message, settlement.failed(self._owner, [delivery], asked, after))
+
+    async def _settle(self, receiver: Receiver, message: Message[Any, Any], commit: Commit) -> None:
+        held = receiver.held[message.id]
+        del receiver.held[message.id]
+        try:
+            await self._owner.lease.commit(commit)
+        except AgentqError:
+            receiver.held[message.id] = held
+            raise
+        finally:
+            if message.id not in receiver.held:
+                self._count(commit)
+                self._let_go(receiver, [message.id])
+                if receiver.interrupted is not None and not receiver.held:
+                    self._owner.stand_down(receiver)

@@ -1,0 +1,176 @@
+"""How what a receiver holds is settled: done, failed, to come again, or put back. State goes along in the same commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
+
+from agentq_nb._actor.message import Message, describe, describe_text
+from agentq_nb._actor.queue import Queue, Retry
+from agentq_nb._brokers.base import Commit, Delivery, Lease, Offer, Settlement
+from agentq_nb._core.clock import Clock
+from agentq_nb._core.ids import ActorId
+from agentq_nb._core.time_slice import TimeSlices
+from agentq_nb._runtime.invocation import offers
+from agentq_nb._runtime.state import Committed
+from agentq_nb.errors import AgentqError, HandlerTimedOut, ReplyTooLarge, StateConflict, ValidationFailed
+
+if TYPE_CHECKING:
+    from agentq_nb._runtime.in_flight import Receiver
+
+Interruption: TypeAlias = Literal["stopped", "cancelled", "timed_out"]
+"""Why a handler was stopped: by the host (uncounted), by a cancel of its message, or by its ``handler_timeout``."""
+
+_BY_DEFAULT = Retry()
+
+_BECAUSE_IT_ENDS = ("actor.aborted", "host.none", "host.unavailable")
+"""What a handler may meet only because its actor ends."""
+
+
+class Owner(Protocol):
+    """The activation that a mailbox belongs to."""
+
+    actor_id: ActorId
+    lease: Lease
+    clock: Clock
+    slices: TimeSlices
+    committed: Committed
+    closing: str | None
+    """Why the actor takes no more messages; None while it does."""
+
+    @property
+    def queues(self) -> Mapping[str, Queue[Any, Any]]: ...
+
+    def interrupt(self, receiver: Receiver, why: Interruption) -> None:
+        """Stop the handler that holds the receiver's messages."""
+        ...
+
+    def stand_down(self, receiver: Receiver) -> None:
+        """The interrupted handler has let go of its messages and goes on."""
+        ...
+
+    def changed(self) -> None:
+        """Messages were taken or settled, or somebody waits: the actor may be idle now, or no longer."""
+        ...
+
+    async def push(self, queue: str, body: Any, options: Mapping[str, Any]) -> Any:
+        """Send to one of the actor's own queues."""
+        ...
+
+
+def encode_reply(owner: Owner, message: Message[Any, Any], reply: Any) -> bytes | None:
+    """The reply as JSON. Raises ``actor.validation_error`` and ``queue.reply_too_large``."""
+    queue = owner.queues[message.queue]
+    if reply is None and queue.reply.declared is Any:
+        return None
+    encoded = queue.reply.dump(reply, f"Reply to message {message.id} of queue '{message.queue}'")
+    if len(encoded) > queue.max_reply_bytes:
+        raise ReplyTooLarge(owner.actor_id, message.queue, message.id, encoded, queue.max_reply_bytes)
+    return encoded
+
+
+def completed(owner: Owner, receiver: Receiver, deliveries: Iterable[Delivery], reply: bytes | None = None) -> Commit:
+    """Done, with the state as the handler left it and what it scheduled.
+
+    Raises StateConflict and ValidationFailed; nothing is merged then.
+    """
+    state = receiver.copy.commit() if receiver.copy is not None else None
+    scheduled: list[Offer] = []
+    if receiver.scheduled:
+        scheduled = offers(receiver.scheduled, owner.clock.time())
+        receiver.scheduled = []
+    return Commit([Settlement(delivery, "completed", reply) for delivery in deliveries], state, scheduled)
+
+
+def failed(
+    owner: Owner, deliveries: Iterable[Delivery], error: BaseException | Mapping[str, Any], after: float | None = None
+) -> Commit:
+    """A failed attempt each: to come again after its backoff, or a dead letter when that was the last one."""
+    if isinstance(error, Mapping):
+        return Commit([_failed(owner, delivery, dict(error), after) for delivery in deliveries])
+    described, final = describe(error), _replies_too_large(error)
+    return Commit(
+        [
+            Settlement(delivery, "dead", error=final[delivery.id])
+            if delivery.id in final
+            else _failed(owner, delivery, described, after)
+            for delivery in deliveries
+        ]
+    )
+
+
+def _replies_too_large(error: BaseException) -> dict[str, dict[str, Any]]:
+    """Messages whose next attempt would do the same work for a reply that is refused again, and why."""
+    return {
+        cause.metadata["message_id"]: describe(cause) for cause in _causes(error) if isinstance(cause, ReplyTooLarge)
+    }
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, those in its groups, and what they were raised from or while handling; each once."""
+    pending, seen = [error], set[int]()
+    while pending:
+        one = pending.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        if isinstance(one, BaseExceptionGroup):
+            pending += cast("BaseExceptionGroup[BaseException]", one).exceptions
+        cause = one.__cause__ if one.__suppress_context__ else one.__context__
+        if cause is not None:
+            pending.append(cause)
+
+
+def _failed(owner: Owner, delivery: Delivery, described: dict[str, Any], after: float | None) -> Settlement:
+    queue = owner.queues.get(delivery.queue)
+    retry = _BY_DEFAULT if queue is None else queue.retry
+    failures = delivery.failures + 1
+    if failures >= retry.attempts:
+        return Settlement(delivery, "dead", error=described)
+    delay = retry.delay(failures) if after is None else max(0.0, after)
+    return Settlement(delivery, "again", error=described, delay=delay, front=True, in_order=retry.in_order)
+
+
+def crashed_too_often(delivery: Delivery) -> dict[str, Any]:
+    """The error of a message that is not handed out again because the kernel died with it each time."""
+    reason = f"The kernel died {delivery.crashes} times in a row while this message was handled."
+    return {**describe_text(reason), "group": "queue", "code": "crashed"}
+
+
+def released(deliveries: Iterable[Delivery]) -> Commit:
+    """Back, uncounted, first."""
+    return Commit([Settlement(delivery, "released", front=True) for delivery in deliveries])
+
+
+def interrupted(owner: Owner, receiver: Receiver) -> Commit:
+    """As the reason of the interruption says: only a handler that took too long has failed."""
+    deliveries = receiver.deliveries()
+    if receiver.interrupted == "timed_out":
+        delivery = deliveries[0]
+        seconds = owner.queues[delivery.queue].handler_timeout or 0.0
+        return failed(owner, deliveries, HandlerTimedOut(owner.actor_id, delivery.id, delivery.queue, seconds))
+    return released(deliveries)
+
+
+def on_asking(owner: Owner, receiver: Receiver) -> Commit:
+    """A plain receiver asks again: what it holds is done, unless the state does not go along."""
+    if receiver.interrupted is not None:
+        return interrupted(owner, receiver)
+    try:
+        return completed(owner, receiver, receiver.deliveries())
+    except (StateConflict, ValidationFailed) as error:
+        return failed(owner, receiver.deliveries(), error)
+
+
+def at_end(owner: Owner, receiver: Receiver, error: BaseException | None) -> Commit:
+    """The receiver's call is over: it returned (``error`` None), raised, or was told to stop."""
+    if receiver.interrupted is not None:
+        return interrupted(owner, receiver)
+    if isinstance(error, AgentqError) and error.full_code in _BECAUSE_IT_ENDS and owner.closing is not None:
+        return released(receiver.deliveries())
+    if error is not None:
+        return failed(owner, receiver.deliveries(), error)
+    if receiver.completable:
+        return released(receiver.deliveries())
+    return on_asking(owner, receiver)

@@ -1,0 +1,152 @@
+"""Keeping ``run`` going: what happens when it raises, returns or is interrupted; and the calls that are due."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from agentq_nb._actor.actor import has_run
+from agentq_nb._actor.message import SCHEDULE_QUEUE, describe
+from agentq_nb._actor.queue import Retry
+from agentq_nb._brokers.base import Commit, Delivery, Settlement, Take
+from agentq_nb._core.interrupts import from_outside
+from agentq_nb._policies.backoff import backoff
+from agentq_nb._runtime import actions, schedule, settlement
+from agentq_nb._runtime.invocation import Call
+from agentq_nb.errors import ActionNotFound, AgentqError, LeaseLost, Unavailable, ValidationFailed
+
+if TYPE_CHECKING:
+    from agentq_nb._runtime.activation import Activation
+
+RunState: TypeAlias = Literal["none", "running", "returned", "restarting"]
+
+_SCHEDULED = Retry()
+
+
+class Supervisor:
+    """Starts ``run``, settles what it leaves, and starts it again; calls scheduled actions when they are due."""
+
+    def __init__(self, activation: Activation) -> None:
+        self._activation = activation
+        self.run_state: RunState = "none"
+        self._restarts: float | None = None
+
+    @property
+    def restarts_at(self) -> float | None:
+        """When ``run`` is started again, in seconds since 1970; None while it runs."""
+        clock = self._activation.clock
+        return None if self._restarts is None else clock.time() + max(0.0, self._restarts - clock.monotonic())
+
+    def is_idle(self) -> bool:
+        """Whether ``run`` does nothing but wait for messages."""
+        if self._activation.holdings.busy:
+            return False
+        waits = self.run_state == "running" and self._activation.deliveries.waiting > 0
+        return waits or self.run_state in ("none", "returned")
+
+    # --- run ----------------------------------------------------------------------------------------------------------
+
+    async def keep_running(self) -> None:
+        """Until the actor closes. A class without ``run`` has nothing to keep going."""
+        activation = self._activation
+        if not has_run(activation.cls):
+            return
+        failures = 0
+        while activation.closing is None:
+            settled_before = activation.holdings.settled
+            call = Call(activation.actor_id, "run", "run")
+            self.run_state, self._restarts = "running", None
+            performance = activation.perform(call, activation.run)
+            error = await performance.finished
+            interrupted = any(receiver.interrupted for receiver in call.receivers)
+            self._settle(call, error)
+            await call.end()
+            progress = activation.holdings.settled > settled_before
+            if activation.closing is not None:
+                return
+            if error is None and not interrupted:
+                if not await self._returned(call):
+                    return
+                failures = 0 if progress else failures + 1
+            else:
+                failures = 0 if progress or interrupted else failures + 1
+                if error is not None and not interrupted:
+                    activation.failed("run", error)
+            await self._wait_to_restart(backoff(failures))
+
+    def _settle(self, call: Call, error: BaseException | None) -> None:
+        commit, _ = self._activation.conclude(call, error)
+        if commit.settlements:
+            try:
+                self._activation.lease.commit_soon(commit)
+            except (LeaseLost, Unavailable):
+                return  # it comes again wherever the actor runs next
+
+    async def _returned(self, call: Call) -> bool:
+        """``run`` returned by itself. If it is one that takes messages, it is started again when one is due."""
+        activation = self._activation
+        self.run_state = "returned"
+        activation.changed()
+        if not call.used_mailbox:
+            return False
+        try:
+            await activation.lease.until_due(list(activation.queues), None)
+        except (LeaseLost, Unavailable):
+            return False
+        return True
+
+    async def _wait_to_restart(self, seconds: float) -> None:
+        if seconds > 0:
+            activation = self._activation
+            self.run_state, self._restarts = "restarting", activation.clock.monotonic() + seconds
+            activation.changed()
+            await activation.clock.sleep(seconds)
+
+    # --- scheduled calls ----------------------------------------------------------------------------------------------
+
+    async def call_scheduled(self) -> None:
+        """Call what is due, side by side, until the actor closes."""
+        activation = self._activation
+        while activation.closing is None:
+            try:
+                deliveries = await activation.lease.turn(None, Take([SCHEDULE_QUEUE]))
+            except (LeaseLost, Unavailable):
+                return
+            if activation.closing is not None:  # one that a stop has interrupted is due again at once
+                self._write(settlement.released(deliveries))
+                return
+            for delivery in deliveries:
+                activation.begin(self._call_one(delivery))
+
+    async def _call_one(self, delivery: Delivery) -> None:
+        if delivery.crashes >= _SCHEDULED.crashes:
+            self._write(Commit([Settlement(delivery, "dead", error=settlement.crashed_too_often(delivery))]))
+            return
+        name, arguments = schedule.read(delivery)
+        try:
+            call, performance = actions.begin(self._activation, name, arguments, {})
+        except (ActionNotFound, ValidationFailed) as error:
+            self._write(self._ended(delivery, error))
+            return
+        commit, error = self._activation.conclude(call, await performance.finished)
+        ended = self._ended(delivery, error)
+        self._write(Commit([*commit.settlements, ended.settlements[0]], commit.state, commit.schedule))
+        await call.end()
+
+    def _ended(self, delivery: Delivery, error: BaseException | None) -> Commit:
+        if error is None:
+            return Commit([Settlement(delivery, "completed")])
+        if isinstance(error, asyncio.CancelledError) or from_outside(error):
+            return Commit([Settlement(delivery, "released", front=True)])
+        described: dict[str, Any] = describe(error)
+        self._activation.note_error(described)
+        failures = delivery.failures + 1
+        if failures >= _SCHEDULED.attempts or isinstance(error, ActionNotFound):
+            return Commit([Settlement(delivery, "dead", error=described)])
+        return Commit([Settlement(delivery, "again", error=described, delay=_SCHEDULED.delay(failures))])
+
+    def _write(self, commit: Commit) -> None:
+        try:
+            self._activation.lease.commit_soon(commit)
+        except AgentqError:
+            return  # the lease is lost: the call comes again

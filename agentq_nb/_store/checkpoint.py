@@ -1,0 +1,379 @@
+"""Checkpoints that can be undone: DuckDB's own tear when power is lost in the middle of one.
+
+At a checkpoint DuckDB writes data to blocks that were free, then its metadata, then a new header that makes all of it
+count. But a block of metadata has 64 parts under one checksum. New parts go into free places of blocks that are in use,
+so those are written *in place*, and half of such a write leaves a block, and with it a file, that nothing can read.
+
+So every block of metadata is copied to ``<file>.checkpoint`` first, with the iteration of the header that it belongs to.
+While the file's header still has that iteration, the checkpoint did not happen: opening puts the blocks back, always,
+since a block that can be read may still be half new. Once the header has moved on, the copy is worth nothing.
+
+DuckDB syncs the file before it writes the header, and once more after it. It never syncs the folder, so the name of the
+write-ahead log that it begins after a checkpoint is made durable here too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import struct
+import tempfile
+import zlib
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from agentq_nb._store.database_file import BLOCKS_START, HEADERS_START, DatabaseFile, active_header
+from agentq_nb._store.guard import read_only
+from agentq_nb._store.schema import checkpoint_of, sync_file, wal_of
+from agentq_nb.errors import StoreError, StoreInUse
+
+WAL_BYTES = 16 << 20
+"""Bytes of DuckDB's write-ahead log after which it is moved into the database, so that opening never replays more."""
+COMMITS = 10_000
+"""Commits after which the same is done, since replaying each takes time of its own."""
+
+_MAGIC = b"AQCHKPT\n"
+_VERSION = 1
+_HEADER = struct.Struct("<8sII32sQ")
+"""Magic, version, number of pieces, store id, iteration."""
+_PIECE = struct.Struct("<QQQ")
+"""Offset in the database, bytes, which 64th parts are in use (bit 0: the first)."""
+_CHECKSUM = struct.Struct("<I")
+_PARTS = 64
+_BLOCK_CHECKSUM_BYTES = 8
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(path.name + ".checkpoint.new")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes of the database. ``in_use`` has a bit for each 64th part that a checkpoint leaves as it is."""
+
+    offset: int
+    content: bytes
+    in_use: int = 0
+
+    def is_of(self, found: bytes) -> bool:
+        """What no checkpoint changes is the same in ``found``."""
+        size = (len(self.content) - _BLOCK_CHECKSUM_BYTES) // _PARTS & ~7
+        parts = [
+            slice(start, start + size)
+            for number in range(_PARTS)
+            if self.in_use >> number & 1
+            for start in [_BLOCK_CHECKSUM_BYTES + number * size]
+        ]
+        return all(self.content[part] == found[part] for part in parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """What a checkpoint may write in place, as it was before: both headers, then the blocks of metadata."""
+
+    store_id: str
+    iteration: int
+    pieces: tuple[Piece, ...]
+
+    def encoded(self) -> bytes:
+        """As a file."""
+        header = _HEADER.pack(_MAGIC, _VERSION, len(self.pieces), self.store_id.encode(), self.iteration)
+        places = [_PIECE.pack(piece.offset, len(piece.content), piece.in_use) for piece in self.pieces]
+        content = b"".join([header, *places, *(piece.content for piece in self.pieces)])
+        return content + _CHECKSUM.pack(zlib.crc32(content))
+
+    @staticmethod
+    def decoded(content: bytes) -> Copy | None:
+        """The copy in a file; None when a byte of it is not what was written."""
+        body, checksum = content[: -_CHECKSUM.size], content[-_CHECKSUM.size :]
+        if len(body) < _HEADER.size or checksum != _CHECKSUM.pack(zlib.crc32(body)):
+            return None
+        magic, version, number, store_id, iteration = _HEADER.unpack_from(body)
+        if magic != _MAGIC or version != _VERSION:
+            return None
+        pieces: list[Piece] = []
+        start = _HEADER.size + number * _PIECE.size
+        for place in range(_HEADER.size, start, _PIECE.size):
+            offset, size, in_use = _PIECE.unpack_from(body, place)
+            pieces.append(Piece(offset, body[start : start + size], in_use))
+            start += size
+        return Copy(store_id.rstrip(b"\0").decode(), iteration, tuple(pieces))
+
+
+class CheckpointNotBegun(StoreError):
+    """A checkpoint could not begin (the disk is full, a transaction runs). Nothing was changed; it can be tried later."""
+
+    def __init__(self, path: Path, error: Exception) -> None:
+        super().__init__(
+            f"{path.name} cannot be tidied now: {str(error).partition(chr(10))[0]}. Nothing is lost; it "
+            f"is tried again. Make room on the disk if there is none.",
+            code="busy",
+        )
+
+
+class Checkpointer:
+    """Moves DuckDB's write-ahead log into the database. All methods are for the thread that writes there.
+
+    While a log is open its write-ahead log is there, with a durable name: nothing is committed before.
+    """
+
+    def __init__(self, path: Path, store_id: str, connection: duckdb.DuckDBPyConnection) -> None:
+        """The connection is to the database at ``path``. Raises OSError, duckdb.Error."""
+        self.file = DatabaseFile(path)
+        self._path = path
+        self._store_id = store_id
+        self._copied: int | None = None
+        """The iteration that the copy on the disk belongs to."""
+        try:
+            # One that opening could not use: all rows were seen without it.
+            checkpoint_of(path).unlink(missing_ok=True)
+            self._begin_wal(connection)
+        except BaseException:
+            connection.close()  # before any descriptor of its file
+            self.file.close()
+            raise
+
+    def due_after_commit(self) -> bool:
+        """To be called after each commit: whether replaying the write-ahead log would make opening slow by now, or it
+        was deleted, so that a crash would lose what is not in the database."""
+        self._commits += 1
+        size = self._wal_bytes()
+        return size is None or self._commits >= COMMITS or size >= self._due_bytes
+
+    def _wal_bytes(self) -> int | None:
+        """None when the file is gone: it was deleted between two commits."""
+        try:
+            return wal_of(self._path).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def checkpoint(self, connection: duckdb.DuckDBPyConnection, *, last: bool = False) -> None:
+        """Move the write-ahead log into the database. After the ``last`` one, no other is begun.
+
+        Raises CheckpointNotBegun; OSError and duckdb.Error when it failed later: nothing may be written any more, and
+        the log is whole once it was opened again.
+        """
+        if self._wal_bytes() != 0:
+            try:
+                self._copy(connection)
+                connection.execute("checkpoint")
+            except (OSError, duckdb.TransactionException) as error:
+                self._count_from(self._wal_bytes() or 0)
+                raise CheckpointNotBegun(self._path, error) from error
+        self._copied = None
+        # DuckDB has synced its new header. The sync of the folder makes the removal of its write-ahead log durable too.
+        checkpoint_of(self._path).unlink(missing_ok=True)
+        if last:
+            sync_file(self._path.parent)
+        else:
+            self._begin_wal(connection)
+
+    def _begin_wal(self, connection: duckdb.DuckDBPyConnection) -> None:
+        if not wal_of(self._path).exists():
+            # DuckDB makes it at the first commit that changes something, if only there and back.
+            connection.begin()
+            connection.execute("update store_facts set pruned = pruned + 1")
+            connection.execute("update store_facts set pruned = pruned - 1")
+            connection.commit()
+        os.chmod(wal_of(self._path), 0o600)
+        sync_file(self._path.parent)
+        self._count_from(0)
+
+    def _count_from(self, wal_bytes: int) -> None:
+        self._commits = 0
+        self._due_bytes = wal_bytes + WAL_BYTES
+
+    def _copy(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Make the copy, durably. One of the same iteration, from a try that failed, is the better one."""
+        headers = self.file.headers()
+        active = active_header(headers)
+        if active is None:
+            raise OSError(f"{self._path} has no header that can be read")
+        if self._copied == active.iteration:
+            return
+        found = connection.execute("select block_id, free_list from pragma_metadata_info()").fetchall()
+        pieces = [Piece(HEADERS_START, headers)]
+        for block, free in found:
+            if block < active.block_count:
+                offset = active.offset_of(block)
+                in_use = ((1 << _PARTS) - 1) & ~sum(1 << part for part in free)
+                pieces.append(Piece(offset, self.file.read(active.block_bytes, offset), in_use))
+        _write(self._path, Copy(self._store_id, active.iteration, tuple(pieces)).encoded())
+        self._copied = active.iteration
+
+    def close(self) -> None:
+        """Close the file, once DuckDB has closed it."""
+        self.file.close()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write the file of the copy. It has its name only when all of it is durable."""
+    unfinished = _unfinished(path)
+    unfinished.unlink(missing_ok=True)
+    try:
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(unfinished, checkpoint_of(path))
+        sync_file(path.parent)
+    except OSError:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise
+
+
+# --- opening ----------------------------------------------------------------------------------------------------------
+
+
+def restore(path: Path, store_id: str | None) -> str | None:
+    """Undo a checkpoint that was not finished. To be called under the guard, before DuckDB sees the file.
+
+    ``store_id`` is what the guard says; None: not known. Returns a notice where the copy is of no use; it is left then,
+    and what the database holds decides. Killed at any moment, it is as good when repeated.
+    Raises StoreInUse, StoreReadOnly, StoreError: the database is not to be opened then.
+    """
+    try:
+        _unfinished(path).unlink(missing_ok=True)
+        copy, useless = _pending(path, store_id)
+        if useless or not path.exists() or not checkpoint_of(path).exists():
+            return useless
+        _put_back(path, copy.pieces if copy is not None else ())
+        checkpoint_of(path).unlink()
+        sync_file(path.parent)
+    except PermissionError as error:
+        raise read_only(path, error) from error
+    except BlockingIOError:
+        raise StoreInUse(f"{path} is open in another program. Close it there first.") from None
+    except OSError as error:
+        raise StoreError(
+            f"{path} was left in the middle of a checkpoint, which cannot be undone now: {error.strerror or error}. "
+            f"Nothing is lost: {checkpoint_of(path).name} holds what is needed. Repair the disk, and try again."
+        ) from error
+    return None
+
+
+@contextmanager
+def restored(path: Path, store_id: str | None) -> Generator[str | None]:
+    """``restore``, and its notice. When StoreError is raised inside, the files are again as they were found.
+
+    Raises what ``restore`` does. A kill before that leaves them restored, which is no worse.
+    """
+    try:
+        found = _found(path, store_id)
+    except OSError:
+        found = None  # restoring reads the same, and says what is wrong
+    useless = restore(path, store_id)
+    try:
+        yield useless
+    except StoreError:
+        if found is not None:
+            with suppress(OSError):
+                _undo(path, *found)
+        raise
+
+
+def _found(path: Path, store_id: str | None) -> tuple[bytes, os.stat_result, tuple[Piece, ...]] | None:
+    """The copy as a file, the database as it is, and what the copy is to replace; None: there is nothing to undo."""
+    if not path.is_file() or not checkpoint_of(path).is_file():
+        return None
+    copy, _ = _pending(path, store_id)
+    pieces = copy.pieces if copy is not None else ()
+    replaced = tuple(Piece(piece.offset, _read(path, len(piece.content), piece.offset)) for piece in pieces)
+    return checkpoint_of(path).read_bytes(), path.stat(), replaced
+
+
+def _undo(path: Path, saved: bytes, before: os.stat_result, replaced: Sequence[Piece]) -> None:
+    if checkpoint_of(path).exists() or not os.path.samestat(path.stat(), before):
+        return  # nothing was restored, or another database has taken its place
+    _write(path, saved)
+    if replaced:
+        _put_back(path, replaced)
+        os.truncate(path, before.st_size)
+
+
+@contextmanager
+def as_restored(path: Path, store_id: str | None) -> Generator[Path]:
+    """Where the database can be read as it will be once it is opened, with nothing changed: itself, or a copy of it.
+
+    Raises StoreError when there is no room for a copy.
+    """
+    copy, _ = _pending(path, store_id)
+    if copy is None:
+        yield path
+        return
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=".agentq-", dir=path.parent)
+    except OSError as error:
+        raise _no_room(path, error) from error
+    with folder as name:
+        trial = Path(name) / "log.duckdb"
+        try:
+            shutil.copyfile(path, trial)
+            _put_back(trial, copy.pieces)
+            if wal_of(path).exists():
+                shutil.copyfile(wal_of(path), wal_of(trial))
+        except OSError as error:
+            raise _no_room(path, error) from error
+        yield trial
+
+
+def _no_room(path: Path, error: OSError) -> StoreError:
+    needed = sum(file.stat().st_size for file in (path, wal_of(path)) if file.exists())
+    return StoreError(
+        f"{path} was left in the middle of a checkpoint, and looking at it takes a copy, which cannot be made: "
+        f"{error.strerror or error}. Make room for {needed:,} bytes, or open it: that undoes the checkpoint in place.",
+        code="disk_full",
+        metadata={"path": str(path), "bytes": needed},
+    )
+
+
+def _pending(path: Path, store_id: str | None) -> tuple[Copy | None, str | None]:
+    """The copy, when it is to be put back; or a notice, when it is there and of no use. Raises OSError."""
+    saved = checkpoint_of(path)
+    if not saved.is_file() or not path.is_file():
+        return None, None
+    copy = Copy.decoded(saved.read_bytes())
+    if copy is None:
+        # It had its name only once it was durable, so this is no trace of a crash.
+        return None, f"{saved.name} was damaged and was not used."
+    active = active_header(_read(path, BLOCKS_START - HEADERS_START, HEADERS_START))
+    if active is not None and active.iteration > copy.iteration and store_id in (None, copy.store_id):
+        return None, None
+    if active is None or active.iteration != copy.iteration or not _is_ours(path, copy, store_id):
+        return None, f"{saved.name} does not belong to {path.name} as it is now, and was not used."
+    return copy, None
+
+
+def _is_ours(path: Path, copy: Copy, store_id: str | None) -> bool:
+    """Told by the guard; without it, by what no checkpoint changes."""
+    if store_id is not None:
+        return copy.store_id == store_id
+    return all(piece.is_of(_read(path, len(piece.content), piece.offset)) for piece in copy.pieces)
+
+
+def _read(path: Path, length: int, offset: int) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        return os.pread(file.fileno(), length, offset)
+
+
+def _put_back(path: Path, pieces: Sequence[Piece]) -> None:
+    """Write the pieces, and sync: also a header that is only in memory yet must last before the copy goes."""
+    with path.open("r+b", buffering=0) as file:
+        # A program that knows nothing of guards may have it open.
+        fcntl.lockf(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for piece in pieces:
+            _write_piece(file.fileno(), piece)
+        os.fsync(file.fileno())
+
+
+def _write_piece(descriptor: int, piece: Piece) -> None:
+    rest = memoryview(piece.content)
+    while rest:
+        rest = rest[os.pwrite(descriptor, rest, piece.offset + len(piece.content) - len(rest)) :]

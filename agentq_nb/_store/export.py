@@ -1,0 +1,205 @@
+"""Writing a copy of the log that other programs can open, since nobody else can open the log itself.
+
+Between two checkpoints DuckDB changes no block that counts, and only appends to its write-ahead log. So the bytes of
+both, as they are at one moment, are a snapshot for as long as no checkpoint is made, and they are copied beside the
+writer. The copy is made in a folder of its own beside the target, locked while somebody works in it: one that nobody
+has locked is what a crash left, and is removed by the next export there, or the next opening of a log there.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import duckdb
+
+from agentq_nb._store import schema
+from agentq_nb._store.database_file import DatabaseFile
+from agentq_nb._store.store_paths import check_path
+from agentq_nb.errors import StoreError, StoreReadOnly
+
+_PREFIX = ".agentq-export-"
+_PIECE_BYTES = 1 << 20
+_SYNC_BYTES = 4 << 20
+"""Bytes after which the copy is synced: a large sync at the end would hold up the log's own, on the same disk."""
+
+
+def check_target(target: Path) -> None:
+    """Raise StoreError if there can be no copy at ``target``, which is absolute, or if something is there."""
+    check_path(target, "export to another file")
+    if os.path.lexists(target):
+        raise _exists(target)
+
+
+class Source:
+    """The bytes of a database that is open in this process."""
+
+    def __init__(self, file: DatabaseFile) -> None:
+        self._file = file
+        self._changed = threading.Condition()
+        self._copies: set[threading.Event] = set()
+        self._reading = 0
+
+    @property
+    def in_use(self) -> bool:
+        """A copy is being made, so that no checkpoint may be."""
+        return bool(self._copies)
+
+    def hold(self, stop: threading.Event) -> tuple[int, int]:
+        """Begin a copy, which ``stop`` stops: what :meth:`sizes` says is a snapshot until :meth:`release`.
+
+        To be called where checkpoints are made.
+        """
+        sizes = self.sizes()
+        with self._changed:
+            self._copies.add(stop)
+        return sizes
+
+    def release(self, stop: threading.Event) -> None:
+        """Checkpoints may be made again."""
+        with self._changed:
+            self._copies.discard(stop)
+
+    def stop(self) -> None:
+        """Stop all copies and wait until none is read from. Blocks."""
+        with self._changed:
+            for stop in self._copies:
+                stop.set()
+            self._changed.wait_for(lambda: not self._reading, timeout=10)
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of the database and of its write-ahead log, between two commits."""
+        wal = schema.wal_of(self._file.path)
+        return self._file.size(), wal.stat().st_size if wal.exists() else 0
+
+    def export(self, target: Path, sizes: tuple[int, int], stop: threading.Event) -> None:
+        """Copy what ``sizes`` said to ``target``. Blocks, until ``stop`` is set; no checkpoint may be made meanwhile.
+
+        Raises StoreError and StoreReadOnly, with nothing left behind.
+        """
+        needed = sizes[0] + 2 * sizes[1]
+        try:
+            if shutil.disk_usage(target.parent).free < needed:
+                raise _no_room(target, needed)
+            remove_leftovers(target.parent)
+            with _workplace(target.parent) as folder:
+                copy = folder / "copy.duckdb"
+                self._copy(copy, sizes, stop)
+                _finish(copy)
+                # Unlike a rename, a link never replaces what is there.
+                os.link(copy, target)
+                schema.sync_file(target.parent)
+        except FileExistsError:
+            raise _exists(target) from None
+        except (OSError, duckdb.Error) as error:
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            if full or "No space left" in str(error):
+                raise _no_room(target, needed) from error
+            raise StoreReadOnly(f"{target} cannot be written: {error}") from error
+
+    def _copy(self, to: Path, sizes: tuple[int, int], stop: threading.Event) -> None:
+        with self._changed:
+            self._reading += 1
+        try:
+            _copy_bytes(self._file.read, to, sizes[0], stop)
+            if sizes[1]:
+                # DuckDB locks the database only.
+                with schema.wal_of(self._file.path).open("rb", buffering=0) as wal:
+                    _copy_bytes(partial(os.pread, wal.fileno()), schema.wal_of(to), sizes[1], stop)
+        finally:
+            self.release(stop)
+            with self._changed:
+                self._reading -= 1
+                self._changed.notify_all()
+
+
+def _copy_bytes(read: Callable[[int, int], bytes], to: Path, size: int, stop: threading.Event) -> None:
+    descriptor = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb", buffering=0) as copy:
+        done = unsynced = 0
+        while True:
+            if stop.is_set():
+                raise StoreError(
+                    "The export was stopped before its end. Nothing is left of it: export again to have a copy.",
+                    code="interrupted",
+                )
+            if done >= size:
+                break
+            piece = read(min(_PIECE_BYTES, size - done), done)
+            if not piece:
+                raise OSError(errno.EIO, "the database ends before its end")
+            written = copy.write(piece)
+            done += written
+            unsynced += written
+            if unsynced >= _SYNC_BYTES:
+                os.fsync(descriptor)
+                unsynced = 0
+
+
+def _finish(copy: Path) -> None:
+    """Make one file of the copy. It has no journal: all of its rows are in it."""
+    with schema.open_database(copy) as connection:
+        connection.execute("update store_facts set journal = ''")
+        connection.execute("checkpoint")
+    schema.sync_file(copy)
+
+
+@contextmanager
+def _workplace(parent: Path) -> Generator[Path]:
+    """A folder that is gone afterwards, and locked until then."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        descriptor = _locked(folder)
+        if descriptor is not None:
+            break
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _locked(folder: Path) -> int | None:
+    """The descriptor that holds the lock of a folder; None when another has it, or it is gone."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Between its making and its locking it may have been taken for a leftover.
+        if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
+            return descriptor
+    os.close(descriptor)
+    return None
+
+
+def remove_leftovers(parent: Path) -> None:
+    """Remove what exports that were killed left in a folder, as far as it can be removed."""
+    with suppress(OSError):
+        for folder in parent.glob(_PREFIX + "*"):
+            descriptor = _locked(folder)
+            if descriptor is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(descriptor)
+
+
+def _exists(target: Path) -> StoreError:
+    return StoreError(f"{target} exists already; it was left as it is. Choose another name.", code="exists")
+
+
+def _no_room(target: Path, needed: int) -> StoreError:
+    return StoreError(
+        f"There is no room for {target}: it needs {needed:,} bytes. Nothing is left of it. Make room, or choose another "
+        f"disk.",
+        code="disk_full",
+        metadata={"path": str(target), "bytes": needed},
+    )

@@ -1,0 +1,199 @@
+"""Recognising folders where a database is not safe: on the network, or synchronised by another program."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from agentq_nb._store.schema import files_of
+from agentq_nb.errors import StoreError
+
+_NETWORK = re.compile(
+    r"^(nfs\d?|cifs|smb\d?|smbfs|afpfs|afs|9p|ceph|glusterfs|lustre|webdav|davfs2?|fuse\.(sshfs|rclone|s3fs|gcsfuse|davfs2?|glusterfs))$"
+)
+_SYNCHRONISED = (
+    ("iCloud", re.compile(r"/Library/Mobile Documents(/|$)")),
+    ("OneDrive", re.compile(r"/OneDrive( ?- ?[^/]+)?(/|$)|/Library/CloudStorage/OneDrive[^/]*(/|$)")),
+    ("Dropbox", re.compile(r"/Dropbox( \([^/]+\))?(/|$)|/Library/CloudStorage/Dropbox[^/]*(/|$)")),
+    ("Google Drive", re.compile(r"/(Google Drive|GoogleDrive[^/]*|My Drive)(/|$)")),
+)
+
+
+def warn_about(folder: Path) -> str | None:
+    """One sentence if a log should not be kept in ``folder``, else None."""
+    what = synchronised_by(folder)
+    if what is None:
+        kind = network_kind(folder)
+        what = f"on a network file system ({kind})" if kind else None
+    else:
+        what = f"synchronised by {what}"
+    if what is None:
+        return None
+    return (
+        f"{folder} is {what}: locks and writes are not reliable there. "
+        f"Keep the queues in a local file with store=PATH (%agentq start --store PATH)."
+    )
+
+
+def synchronised_by(folder: Path) -> str | None:
+    """The program that synchronises this folder, by its well-known name."""
+    return next((name for name, pattern in _SYNCHRONISED if pattern.search(str(folder))), None)
+
+
+def network_kind(folder: Path, mounts: str | None = None) -> str | None:
+    """The network file system this folder is on, told from the table of mounts."""
+    text = _mounts() if mounts is None else mounts
+    inside = [(point, kind) for point, kind in _parse(text) if folder == point or point in folder.parents]
+    if not inside:
+        return None
+    _, kind = max(inside, key=lambda mount: len(mount[0].parts))
+    return kind if _NETWORK.match(kind) else None
+
+
+def _mounts() -> str:
+    if sys.platform == "linux":
+        try:
+            return Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError:
+            return ""
+    try:
+        return subprocess.run(["/sbin/mount"], capture_output=True, text=True, timeout=5, check=False).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _parse(text: str) -> list[tuple[Path, str]]:
+    """Mount points and kinds: ``device point kind …`` on Linux, ``device on point (kind, …)`` on macOS."""
+    mounts: list[tuple[Path, str]] = []
+    for line in text.splitlines():
+        if found := re.match(r"^.+? on (/.*) \((\w+)[,)]", line):
+            mounts.append((Path(found[1]), found[2]))
+        elif len(fields := line.split(" ")) >= 3:
+            point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[1])
+            mounts.append((Path(point), fields[2]))
+    return mounts
+
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def check_names(database: Path) -> None:
+    """Raise StoreError where something that is no regular file has the name of a file of a log. Opens none of them."""
+    beside = (".guard", ".wal.kept", ".wal.kept.new", ".journal.new", ".checkpoint.new", ".new", ".rebuilt")
+    _check_regular([*files_of(database), *(database.with_name(database.name + suffix) for suffix in beside)])
+
+
+def _check_regular(paths: Iterable[Path]) -> None:
+    for path in paths:
+        what = _what_else(path)
+        if what is not None:
+            raise StoreError(
+                f"{path} is {what}, and a regular file is expected there. Choose another file with store=PATH "
+                f"(%agentq start --store PATH), or move away what is there.",
+                code="not_a_file",
+                metadata={"path": str(path)},
+            )
+
+
+def _what_else(path: Path) -> str | None:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return "a symbolic link that leads to no file" if path.is_symlink() else None
+    if stat.S_ISREG(mode):
+        return None
+    return next((name for is_kind, name in _KINDS if is_kind(mode)), "no regular file")
+
+
+_LOOK_EVERY = 2.0
+"""Seconds. A look costs some calls of ``stat``, and status is asked for ten times a second by a dashboard."""
+
+
+class OpenFiles:
+    """The database and the other files of a log that is open, each by its path and the descriptor it is open as.
+
+    Nothing is opened here: closing any descriptor of the database takes DuckDB's lock away.
+    """
+
+    def __init__(
+        self, database: Path, descriptor: int, others: Mapping[Path, int], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._database = database
+        self._descriptor = descriptor
+        self._others = others
+        self._now = now
+        self._looked_at = float("-inf")
+        self._seen: str | None = None
+
+    def trouble(self) -> str | None:
+        """What has happened to the files, and what to do; as it was two seconds ago at most."""
+        if self._now() - self._looked_at >= _LOOK_EVERY:
+            self._seen, self._looked_at = self._look(), self._now()
+        return self._seen
+
+    def _look(self) -> str | None:
+        database = _fate(self._database, self._descriptor)
+        if database is not None:
+            return (
+                f"{self._database} was {database} while it is in use. Its work goes on in that file, but "
+                f"nobody finds it after a crash. Write a copy now: %agentq export PATH"
+            )
+        gone = [f"{path.name} was {fate}" for path, file in self._others.items() if (fate := _fate(path, file))]
+        if not gone:
+            return None
+        return (
+            f"{' and '.join(gone)} while {self._database} is in use. A crash now could lose the last messages. "
+            "Stop and start the host: it makes the file again."
+        )
+
+    def loss(self) -> str | None:
+        """What becomes of the work when the log is closed now; None when all goes where it belongs."""
+        fate = _fate(self._database, self._descriptor)
+        if fate is None:
+            return None
+        if _is_deleted(self._descriptor):
+            return (
+                f"{self._database} was {fate} while it was in use: everything in it, finished and unfinished messages, "
+                "went with it at this stop, but for copies that were written by %agentq export."
+            )
+        return (
+            f"{self._database} was {fate} while it was in use: all of its messages are in that file. "
+            "To go on with them, move it back before the next start."
+        )
+
+
+def _fate(path: Path, descriptor: int) -> str | None:
+    """What has become of the file that was opened at ``path``; None: it is there, or cannot be looked at."""
+    try:
+        opened = os.fstat(descriptor)
+    except OSError:  # it was closed
+        return None
+    try:
+        if os.path.samestat(os.stat(path), opened):
+            return None
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return None
+    if not opened.st_nlink:
+        return "deleted"
+    try:
+        return f"moved to {os.readlink(f'/proc/self/fd/{descriptor}')}"
+    except OSError:
+        return "moved"
+
+
+def _is_deleted(descriptor: int) -> bool:
+    return not os.fstat(descriptor).st_nlink

@@ -1,0 +1,261 @@
+"""The guard: the small file beside the log that locks it and knows what must be in it.
+
+The lock is our own, on a file of its own: DuckDB's lock on the database is a POSIX lock, which a process loses as soon
+as it closes any other descriptor of that file. The guard also remembers who holds the log, the schema version, how the
+file looked when it was closed cleanly, and the *mark*: the last committed sequence number. The mark is written after
+each commit without fsync, so it may lag behind the log, never lead.
+
+Layout: facts (a checksum, one line of JSON, spaces) in the first 4096 bytes, then two marks in sectors of their own,
+written in turn, so that a torn write spoils one of them at most.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from agentq_nb._store.filesystem import check_names
+from agentq_nb._store.open_errors import bytes_to_open, is_full, no_room
+from agentq_nb._store.store_paths import check_path
+from agentq_nb.errors import StoreError, StoreInUse, StoreReadOnly
+
+_FACTS_BYTES = 4096
+_MARK_OFFSETS = (4096, 4608)
+_MARK_BYTES = 30
+_FILE_BYTES = 5120
+
+
+_held: set[tuple[int, int]] = set()
+"""The files this process has open. Two names (hard links) of one file have two guards, and would be two databases."""
+
+
+class Guard:
+    """The guard of one log, locked while this object lives. Built by :meth:`acquire` only."""
+
+    def __init__(self, path: Path, database: Path, descriptor: int, created: bool) -> None:
+        self.path = path
+        self._database = database
+        self._file: tuple[int, int] | None = None
+        self.created = created
+        """There was no guard before."""
+        self._descriptor = descriptor
+        self._turn = 0
+        content = os.pread(descriptor, _FILE_BYTES, 0)
+        facts = _read_facts(content)
+        self.readable = facts is not None
+        """The facts are there and undamaged."""
+        self.facts: dict[str, Any] = facts or {}
+        self.identity: dict[str, Any] = {key: self.facts[key] for key in ("schema", "store") if key in self.facts}
+        """Which log this is the guard of, and the version of its schema."""
+        marks = [mark for offset in _MARK_OFFSETS if (mark := _read_mark(content, offset)) is not None]
+        self.mark: int | None = max(marks, default=None)
+        """The last sequence number known to be committed; None: not known."""
+
+    @property
+    def descriptor(self) -> int:
+        """What the file is open as."""
+        return self._descriptor
+
+    @property
+    def database(self) -> Path:
+        """The file that it guards."""
+        return self._database
+
+    @classmethod
+    def acquire(cls, database: Path) -> Guard:
+        """Lock the guard of ``database``, creating it when it is missing.
+
+        Raises StoreInUse naming the holder, StoreReadOnly, StoreError.
+        """
+        check_path(database)
+        path = guard_of(database)
+        while True:
+            check_names(database)
+            descriptor, created = _open_or_create(path)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_still(path, descriptor):
+                    guard = cls(path, database, descriptor, created)
+                    break
+            except BlockingIOError:
+                facts = _facts_of(descriptor)
+                os.close(descriptor)
+                raise _in_use(database, facts.get("holder")) from None
+            except OSError as error:
+                os.close(descriptor)
+                raise StoreError(
+                    f"{path} cannot be locked or read: {error.strerror or error}. Choose a file on a local disk with "
+                    f"store=PATH (%agentq start --store PATH).",
+                    metadata={"path": str(path)},
+                ) from error
+            # Another process took it away between our open and our lock: what we locked is no longer the guard.
+            os.close(descriptor)
+        if _identity(database) in _held:
+            guard.withdraw()
+            raise _in_use(database, {"pid": os.getpid()})
+        return guard
+
+    def write_facts(self, facts: Mapping[str, Any]) -> None:
+        """Replace the facts, durably."""
+        self.facts = dict(facts)
+        text = json.dumps(self.facts, separators=(",", ":"), default=str).encode()
+        if len(text) > _FACTS_BYTES - 10:
+            self.facts["holder"] = {"pid": os.getpid()}
+            text = json.dumps(self.facts, separators=(",", ":"), default=str).encode()
+        line = b"%08x %b\n" % (zlib.crc32(text), text)
+        _write_all(self._descriptor, line.ljust(_FACTS_BYTES, b" "), 0)
+        self.readable = True
+        self.sync()
+
+    def write_mark(self, sequence: int) -> None:
+        """Remember that everything up to ``sequence`` is committed; costs microseconds, not durable by itself."""
+        self._turn ^= 1
+        _write_all(self._descriptor, _mark_line(sequence), _MARK_OFFSETS[self._turn])
+        self.mark = sequence
+
+    def write_both_marks(self, sequence: int) -> None:
+        """The same in both places, so that damage to one of them costs nothing."""
+        self.write_mark(sequence)
+        self.write_mark(sequence)
+
+    def sync(self) -> None:
+        """Return when facts and mark are durable."""
+        os.fsync(self._descriptor)
+
+    def sign_on(self, last: int, holder: Mapping[str, Any]) -> None:
+        """Say who has the log from now on, and that it is not closed any more."""
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        self.write_both_marks(last)
+        self.write_facts(self.identity | {"holder": {"pid": os.getpid(), "started": started, **holder}})
+        self.claim()
+
+    def claim(self) -> None:
+        """From now on this process has the database open: the guard stays, and no other name leads to the file."""
+        self.created = False
+        self._file = _identity(self._database)
+        if self._file is not None:
+            _held.add(self._file)
+
+    def expect(self, sequence: int) -> None:
+        """Remember, durably, that everything up to ``sequence`` was committed once; the guard stays from now on."""
+        self.created = False
+        self.write_both_marks(max(sequence, self.mark or 0))
+        self.sync()
+
+    def release(self) -> None:
+        """Give up the lock; the file stays."""
+        if self._file is not None:
+            _held.discard(self._file)
+        os.close(self._descriptor)
+
+    def withdraw(self) -> None:
+        """Give up the lock and leave nothing that was not there before."""
+        if self.created:
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
+        self.release()
+
+
+def guard_of(database: Path) -> Path:
+    """The guard of a database."""
+    return database.with_name(database.name + ".guard")
+
+
+def _open_or_create(path: Path) -> tuple[int, bool]:
+    # Without the last flag, a pipe that takes the name just now would be waited for.
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        with suppress(FileNotFoundError):
+            return os.open(path, flags), False
+        with suppress(FileExistsError):
+            return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600), True
+        return os.open(path, flags), False
+    except FileNotFoundError:
+        raise StoreError(
+            f"The folder {path.parent} does not exist, so the queues cannot be kept there. "
+            f"Create it, or choose another file with store=PATH (%agentq start --store PATH)."
+        ) from None
+    except OSError as error:
+        if is_full(error):
+            raise no_room(path, f"{path} cannot be made", error, bytes_to_open(path)) from error
+        raise read_only(path.parent, error) from error
+
+
+def read_only(folder: Path, error: OSError) -> StoreError:
+    """What to raise when nothing can be written in ``folder``."""
+    return StoreReadOnly(
+        f"The queues cannot be kept in {folder}: {error.strerror or error}. "
+        f"Choose a file in a folder that can be written with store=PATH (%agentq start --store PATH).",
+        metadata={"folder": str(folder)},
+    )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:  # not there, or nothing that can be looked at: whoever opens it says so
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    ours = os.fstat(descriptor)
+    return _identity(path) == (ours.st_dev, ours.st_ino)
+
+
+def _in_use(database: Path, holder: Mapping[str, Any] | None) -> StoreInUse:
+    known = dict(holder or {})
+    pid = known.get("pid")
+    who = "another process" if pid is None else "this very process" if pid == os.getpid() else f"process {pid}"
+    notebook = f", notebook {known['notebook']}" if known.get("notebook") else ""
+    since = f", since {known['started']}" if known.get("started") else ""
+    connect = f" Connect to it as a client: {known['connect']}." if known.get("connect") else ""
+    return StoreInUse(
+        f"{database} is in use by {who}{notebook}{since}.{connect} "
+        f"Stop that one first, or choose another file with store=PATH (%agentq start --store PATH).",
+        metadata={"holder": known, "path": str(database)},
+    )
+
+
+def _facts_of(descriptor: int) -> dict[str, Any]:
+    """The facts in a guard that another process has; empty when they cannot be read just now."""
+    with suppress(OSError):
+        return _read_facts(os.pread(descriptor, _FILE_BYTES, 0)) or {}
+    return {}
+
+
+def _read_facts(content: bytes) -> dict[str, Any] | None:
+    line = content[:_FACTS_BYTES].partition(b"\n")[0]
+    checksum, _, text = line.partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(text):
+        return None
+    try:
+        facts: Any = json.loads(text)
+    except ValueError:  # an empty line has the checksum 0
+        return None
+    return facts if isinstance(facts, dict) else None  # pyright: ignore[reportUnknownVariableType]  # JSON
+
+
+def _write_all(descriptor: int, content: bytes, offset: int) -> None:
+    """Write all of it, however much the system takes at a time: a full disk takes a part, and then says so."""
+    while content:
+        written = os.pwrite(descriptor, content, offset)
+        content, offset = content[written:], offset + written
+
+
+def _mark_line(sequence: int) -> bytes:
+    digits = b"%020d" % sequence
+    return b"%b %08x\n" % (digits, zlib.crc32(digits))
+
+
+def _read_mark(content: bytes, offset: int) -> int | None:
+    line = content[offset : offset + _MARK_BYTES]
+    digits = line[:20]
+    return int(digits) if digits.isdigit() and line == _mark_line(int(digits)) else None

@@ -1,0 +1,48 @@
+"""An actor's own rows in the host's log: sessions, transcripts, failures of ``run``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from agentq_nb._core.ids import ActorId
+from agentq_nb._core.threads import in_thread
+from agentq_nb._store import EventLog, row
+from agentq_nb.errors import StoreError
+
+
+class ActorRecords:
+    """See :class:`agentq_nb._actor.actor_context.Records`. ``log`` gives the log that is open now: a failed one is replaced."""
+
+    def __init__(self, log: Callable[[], EventLog], actor: ActorId) -> None:
+        self._log = log
+        self._actor = actor
+
+    def append(self, kind: str, data: dict[str, Any], *, session_id: str | None = None) -> Awaitable[None]:
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        written.add_done_callback(_retrieve)
+
+        def done(error: StoreError | None) -> None:
+            if written.done():
+                return
+            if error is None:
+                written.set_result(None)
+            else:
+                written.set_exception(error)
+
+        text = json.dumps(data, ensure_ascii=True, default=str, separators=(",", ":"))
+        self._log().append([row(kind, self._actor, None, session_id, text)], done)
+        return written
+
+    async def fetch(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        log = self._log()
+        await log.flushed()
+        return await in_thread(log.fetch, query, parameters)
+
+
+def _retrieve(written: asyncio.Future[None]) -> None:
+    """A row that nobody waits for may fail in silence: the log's own failure is loud."""
+    if not written.cancelled():
+        written.exception()

@@ -1,0 +1,210 @@
+"""The journal: a small preallocated file that makes each group commit durable with one write.
+
+A DuckDB commit costs most of a millisecond of CPU before any flush. So a group commit is one *frame* here, written in
+place and durable at once; rows move into the database later, in large transactions (``backlog``). The idea is that of
+any write-ahead log; what is borrowed from PostgreSQL is that a file of fixed size is written again and again, and that
+leftovers of earlier use are told apart by what their checksums are seeded with.
+
+Layout (little-endian): one block with the file's header, then two regions of equal size. A region is one block with its
+header, then frames one after the other, each at a multiple of 8. Headers are written twice, in sectors of their own. A
+region is begun again, with a new salt, once all its rows are durable in the database. Every frame's checksum is seeded
+with the salt, and sequence numbers go on without a gap, so no leftover is taken for a frame and none is skipped.
+``journal_scan`` reads it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import sys
+import time
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from agentq_nb._store.schema import sync_file
+
+BLOCK = 4096
+SECTOR = 512
+REGION_BYTES = 4 << 20
+VERSION = 1
+
+FILE_HEADER = struct.Struct("<8sII32s16s16s")
+"""Magic, version, bytes of a region, store id, id of this journal, id of the one it replaced."""
+REGION_HEADER = struct.Struct("<8sQQQ")
+"""Magic, salt, first sequence number, turn: which use of a region in the life of the file this is; 0: not used yet."""
+FRAME_HEADER = struct.Struct("<4sIQII")
+"""Magic, bytes of the payload, first sequence number, number of rows, checksum."""
+CHECKSUM = struct.Struct("<I")
+FILE_MAGIC, REGION_MAGIC, FRAME_MAGIC = b"AGENTQJ\n", b"AQREGION", b"AQF1"
+
+_RWF_DSYNC: int = getattr(os, "RWF_DSYNC", 0)
+_UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
+def journal_of(path: Path) -> Path:
+    """The journal of a database."""
+    return path.with_name(path.name + ".journal")
+
+
+def unfinished_journal_of(path: Path) -> Path:
+    """A journal that is being made, or that a crash kept from being finished."""
+    return path.with_name(path.name + ".journal.new")
+
+
+def seed_of(salt: int) -> int:
+    """What the checksums of a region's frames begin with."""
+    return zlib.crc32(struct.pack("<Q", salt))
+
+
+def frame_checksum(payload: bytes, first: int, rows: int, seed: int) -> int:
+    return zlib.crc32(payload, zlib.crc32(struct.pack("<IQI", len(payload), first, rows), seed))
+
+
+def frame_bytes(payload: int) -> int:
+    """Bytes that a frame with so many bytes of payload takes."""
+    return (FRAME_HEADER.size + payload + 7) & ~7
+
+
+class Journal:
+    """A journal that is being written. One thread at a time may use it.
+
+    Every method that writes raises OSError; nothing is known of the write then, and the journal must not be written
+    again: only what is read back from the disk can tell.
+    """
+
+    def __init__(self, path: Path, store_id: str, first: int, replaces: str = "") -> None:
+        """Make the file at ``path``, which must not exist; it is durable, but for its name, when this returns.
+
+        ``first`` is the sequence number of the next row; ``replaces`` is the id of the journal whose place it takes.
+        Raises OSError, leaving nothing behind.
+        """
+        self.path = path
+        self.id = os.urandom(8).hex()
+        self.seconds = 0.0
+        """What the last append took."""
+        self._region_bytes = REGION_BYTES
+        self._direct = bool(_RWF_DSYNC)
+        self._turn = 0
+        self.active = 0
+        """The region that is written now, 0 or 1."""
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            self._fill_with_zeros()
+            header = FILE_HEADER.pack(
+                FILE_MAGIC, VERSION, REGION_BYTES, store_id.encode(), self.id.encode(), replaces.encode()
+            )
+            self._write_headers(0, header)
+            self._write_headers(BLOCK + REGION_BYTES, REGION_HEADER.pack(REGION_MAGIC, 0, 0, 0))
+            self.begin(0, first)
+            os.fsync(self._descriptor)
+        except BaseException:
+            os.close(self._descriptor)
+            path.unlink(missing_ok=True)
+            raise
+
+    @property
+    def descriptor(self) -> int:
+        """What the file is open as."""
+        return self._descriptor
+
+    def _fill_with_zeros(self) -> None:
+        """Allocate the whole file, so that no later write needs space, or changes anything but data."""
+        zeros = bytes(1 << 20)
+        size = self.size()
+        for offset in range(0, size, len(zeros)):
+            _write_all(self._descriptor, [zeros[: size - offset]], offset)
+
+    def take_name(self, path: Path) -> None:
+        """Become the journal at ``path``, durably, in place of any other."""
+        os.replace(self.path, path)
+        self.path = path
+        sync_file(path.parent)
+
+    def begin(self, region: int, first: int) -> None:
+        """Write ``region`` from its beginning, with row ``first``. All of its rows must be durable in the database."""
+        self._turn += 1
+        salt = int.from_bytes(os.urandom(8), "little")
+        start = BLOCK + region * self._region_bytes
+        self._write_headers(start, REGION_HEADER.pack(REGION_MAGIC, salt, first, self._turn))
+        self.active = region
+        self._position = start + BLOCK
+        self._end = start + self._region_bytes
+        self._seed = seed_of(salt)
+
+    def _write_headers(self, start: int, header: bytes) -> None:
+        """The second copy is begun when the first is durable, so one of them can be read at any time."""
+        header += CHECKSUM.pack(zlib.crc32(header))
+        self._write([header], start)
+        self._write([header], start + SECTOR)
+
+    @staticmethod
+    def size() -> int:
+        """Bytes of the file."""
+        return BLOCK + 2 * REGION_BYTES
+
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest payload that is worth a place here."""
+        return self._region_bytes // 2
+
+    def fits(self, size: int) -> bool:
+        """Whether the active region has room for a payload of so many bytes."""
+        return self._position + FRAME_HEADER.size + size <= self._end
+
+    def append(self, first: int, rows: int, payload: bytes) -> None:
+        """Write one frame, which must fit; durable on return."""
+        begun = time.perf_counter()
+        checksum = frame_checksum(payload, first, rows, self._seed)
+        header = FRAME_HEADER.pack(FRAME_MAGIC, len(payload), first, rows, checksum)
+        self._write([header, payload], self._position)
+        self._position += frame_bytes(len(payload))
+        self.seconds = time.perf_counter() - begun
+
+    def _write(self, parts: Sequence[bytes], offset: int) -> None:
+        """Durable on return."""
+        if self._direct:
+            try:
+                _write_all(self._descriptor, parts, offset, _RWF_DSYNC)
+                return
+            except OSError as error:
+                # Some file systems do not know the flag; they have written nothing then.
+                if error.errno not in _UNSUPPORTED:
+                    raise
+                self._direct = False
+        _write_all(self._descriptor, parts, offset)
+        _flush(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file without writing. It stays."""
+        os.close(self._descriptor)
+
+
+def remove_journal(path: Path) -> None:
+    """Remove the journal of a database, in which all its rows are durable."""
+    journal_of(path).unlink(missing_ok=True)
+    with suppress(OSError):  # one that comes back after a power loss holds nothing new
+        sync_file(path.parent)
+
+
+def _write_all(descriptor: int, parts: Sequence[bytes], offset: int, flags: int = 0) -> None:
+    """Write all parts, whatever the system takes at a time."""
+    wanted = sum(len(part) for part in parts)
+    written = os.pwritev(descriptor, parts, offset, flags) if flags else os.pwritev(descriptor, parts, offset)
+    if written == wanted:
+        return
+    rest = memoryview(b"".join(parts))[written:]
+    while rest:
+        written = os.pwritev(descriptor, [rest], offset + wanted - len(rest), flags)
+        rest = rest[written:]
+
+
+def _flush(descriptor: int) -> None:
+    if sys.platform == "darwin":
+        import fcntl
+
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fdatasync(descriptor)

@@ -1,0 +1,209 @@
+"""Going on after damage, once the loss was accepted: the damaged files are kept, what can be read goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from agentq_nb._core.ids import mint_id
+from agentq_nb._store import schema
+from agentq_nb._store.backlog import insert
+from agentq_nb._store.guard import Guard
+from agentq_nb._store.inspect_store import Finding, attached, examine, in_memory, quoted
+from agentq_nb._store.journal_scan import Frame
+from agentq_nb._store.open_errors import bytes_to_open, cannot_open, is_full, no_room
+from agentq_nb.errors import StoreDamaged, StoreError, StoreNotOurs
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What is given up. ``expected`` is the last sequence number that is known to have been written."""
+
+    expected: int
+    kept: tuple[Path, ...]
+
+
+def give_up_what_is_lost(path: Path, guard: Guard, finding: Finding, damage: StoreDamaged) -> Loss:
+    """Make a readable database of what is left. Until the loss is written down, opening reports the same damage again.
+
+    Raises StoreError when there is no room; nothing was changed and nothing is left behind then.
+    """
+    kept: list[Path] = []
+    try:
+        _keep_copies(path, guard, kept)
+        rebuilds = finding.problem is not None and finding.wal_bytes is None
+        if rebuilds:
+            _rebuild(path, guard, finding)
+        # What is left may look complete without the end that is lost: the guard knows better, also after a kill.
+        guard.expect(damage.expected)
+    except (OSError, duckdb.Error) as error:
+        _remove(kept)
+        with suppress(OSError):
+            remove_unfinished_rebuilding(path)
+            schema.remove_database(_rebuilt(path))
+        raise _cannot_go_on(path, guard, error) from error
+    if rebuilds:
+        _finish_rebuilding(path)
+    elif finding.wal_bytes is not None:
+        os.truncate(schema.wal_of(path), finding.wal_bytes)
+    return Loss(damage.expected, tuple(kept))
+
+
+def _keep_copies(path: Path, guard: Guard, kept: list[Path]) -> None:
+    """Copy the damaged files, durably. The names of the copies are added to ``kept`` as they are begun."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
+    for file in _files(path, guard):
+        copy = path.with_name(f"{path.name}.damaged-{stamp}{file.name.removeprefix(path.name)}")
+        kept.append(copy)
+        shutil.copyfile(file, copy)
+        os.chmod(copy, 0o600)
+        schema.sync_file(copy)
+    schema.sync_file(path.parent)
+
+
+def _files(path: Path, guard: Guard) -> list[Path]:
+    return [file for file in (*schema.files_of(path), guard.path) if file.exists()]
+
+
+def _remove(files: Sequence[Path]) -> None:
+    for file in files:
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
+
+
+def _cannot_go_on(path: Path, guard: Guard, error: OSError | duckdb.Error) -> StoreError:
+    if not is_full(error):
+        return cannot_open(path, error)
+    # Copies of all of it, and another database.
+    needed = bytes_to_open(path) + sum(2 * file.stat().st_size for file in _files(path, guard))
+    return no_room(path, f"The damaged files beside {path.name} cannot be kept, so nothing was changed", error, needed)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(path.name + ".rebuilt.new")
+
+
+def _rebuilt(path: Path) -> Path:
+    return path.with_name(path.name + ".rebuilt")
+
+
+def _rebuild(path: Path, guard: Guard, finding: Finding) -> None:
+    """Make a database of what can be read, under a name of its own."""
+    unfinished = _unfinished(path)
+    schema.remove_database(unfinished)
+    schema.create(unfinished, finding.store_id or guard.facts.get("store") or mint_id())
+    _copy_rows(path, unfinished, finding)
+    schema.move_into_place(unfinished, _rebuilt(path))
+
+
+def _finish_rebuilding(path: Path) -> None:
+    """Put the rebuilt database into its place. What belongs to the old one goes first: its log and a checkpoint's copy."""
+    schema.wal_of(path).unlink(missing_ok=True)
+    schema.checkpoint_of(path).unlink(missing_ok=True)
+    schema.move_into_place(_rebuilt(path), path)
+
+
+def go_on_rebuilding(path: Path) -> None:
+    """Use the database that an earlier try rebuilt, where a kill kept it from its place; drop one of no use any more.
+
+    Its rows were read while the old write-ahead log was there, which may be gone since. But a copy may have been put
+    back meanwhile: whichever has more rows is the better one.
+    """
+    rebuilt = _rebuilt(path)
+    if not rebuilt.exists():
+        return
+    if _readable_rows(rebuilt) > _readable_rows(path):
+        _finish_rebuilding(path)
+    else:
+        schema.remove_database(rebuilt)
+
+
+def _readable_rows(path: Path) -> int:
+    if not path.exists() or not path.stat().st_size:
+        return -1
+    try:
+        return examine(path).rows
+    except StoreNotOurs:
+        return -1
+
+
+def remove_unfinished_rebuilding(path: Path) -> None:
+    """Remove what a kill kept from being finished."""
+    schema.remove_unfinished(_unfinished(path))
+    schema.remove_database(_unfinished(path))
+
+
+def remove_rebuilt(path: Path) -> None:
+    """Remove a rebuilt database that is of no use, since the log itself opens whole."""
+    schema.remove_database(_rebuilt(path))
+
+
+def _copy_rows(source: Path, target: Path, finding: Finding) -> None:
+    for start, stop in finding.readable:
+        with in_memory() as connection, attached(connection, source):
+            connection.execute(f"attach {quoted(target)} as rebuilt")
+            connection.execute(
+                "insert into rebuilt.events select * from log.events where rowid >= ? and rowid < ?", [start, stop]
+            )
+            connection.execute("checkpoint rebuilt")
+            connection.execute("detach rebuilt")
+    with in_memory() as connection:
+        connection.execute(f"attach {quoted(target)} as rebuilt")
+        pruned = finding.accounted - finding.rows
+        connection.execute("update rebuilt.store_facts set pruned = ?", [max(0, pruned - _given_up(connection))])
+        connection.execute("checkpoint rebuilt")
+
+
+def _given_up(connection: duckdb.DuckDBPyConnection) -> int:
+    """Rows given up before, which rows of the database tell by themselves."""
+    ((missing,),) = connection.execute(
+        "select coalesce(sum((data->>'$.missing')::bigint), 0) from rebuilt.events where kind = 'store.loss_accepted'"
+    ).fetchall()
+    return missing
+
+
+def accept(connection: duckdb.DuckDBPyConnection, loss: Loss, frames: Sequence[Frame], now: datetime) -> int:
+    """Take in what the journal has, and write down the loss, so that the gap it leaves is known. Returns its size."""
+    connection.begin()
+    try:
+        _take_in(connection, frames)
+        ((last, accounted),) = connection.execute(_ACCOUNTED).fetchall()
+        expected = max(loss.expected, last)
+        missing = expected - accounted
+        connection.execute(
+            "insert into events values (?, ?, 'store.loss_accepted', null, null, null, "
+            "json_object('expected', ?::bigint, 'found', ?::bigint, 'missing', ?::bigint))",
+            [expected + 1, now, expected, accounted, missing],
+        )
+        connection.commit()
+    except BaseException:
+        with suppress(duckdb.Error):
+            connection.rollback()
+        raise
+    return missing
+
+
+_ACCOUNTED = """
+select
+    coalesce(max(seq), 0),
+    count(*) + coalesce(sum((data->>'$.missing')::bigint) filter (kind = 'store.loss_accepted'), 0)::bigint
+        + (select pruned from store_facts)
+from events
+"""
+
+
+def _take_in(connection: duckdb.DuckDBPyConnection, frames: Sequence[Frame]) -> None:
+    """Rows of the journal that are not in the database, from holes in it too."""
+    if not frames:
+        return
+    connection.execute("create temp table from_journal as from events limit 0")
+    insert(connection, frames, "from_journal")
+    connection.execute("insert into events from from_journal where seq not in (select seq from events)")
+    connection.execute("drop table from_journal")

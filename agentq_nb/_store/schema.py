@@ -1,0 +1,186 @@
+"""The tables of the log, their version, and how an older file becomes a newer one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import duckdb
+
+TABLES = """
+create table events(
+    seq BIGINT, time TIMESTAMP, kind VARCHAR, actor_id VARCHAR, message_id VARCHAR, session_id VARCHAR, data JSON
+);
+create table store_facts(
+    schema_version INTEGER, store_id VARCHAR, views VARCHAR, journal VARCHAR, pruned BIGINT
+);
+"""
+
+Migration: TypeAlias = Callable[[duckdb.DuckDBPyConnection], Any]
+
+
+def _count_what_was_pruned(connection: duckdb.DuckDBPyConnection) -> None:
+    """Version 2: which journal is in use, and how many rows were dropped."""
+    connection.execute("alter table store_facts add column journal VARCHAR default ''")
+    connection.execute("alter table store_facts add column pruned BIGINT default 0")
+    connection.execute(
+        "update store_facts set pruned = coalesce("
+        "(select sum((data->>'$.rows')::bigint) from events where kind = 'store.pruned'), 0)"
+    )
+
+
+MIGRATIONS: list[Migration] = [_count_what_was_pruned]
+"""The first makes version 2 out of version 1, and so on. Each runs inside the one transaction of the whole migration."""
+
+_VIEWS = Path(__file__).with_name("views.sql")
+
+CONFIG: dict[str, Any] = {
+    # Fewer threads to wake make each commit about a tenth cheaper.
+    "threads": 1,
+    # A checkpoint may tear when power is lost: only those that can be undone are made (``checkpoint``).
+    "wal_autocheckpoint": "1000TB",
+    "wal_autocheckpoint_entries": 0,
+    # Else a checkpoint rewrites groups of rows that deletes left half empty, and holds the database for seconds.
+    "max_vacuum_tasks": 0,
+    # People's queries reach the log and nothing else.
+    "enable_external_access": False,
+    "python_enable_replacements": False,
+    "autoinstall_known_extensions": False,
+}
+
+
+def version() -> int:
+    """The schema version this code writes."""
+    return 1 + len(MIGRATIONS)
+
+
+def open_database(path: Path) -> duckdb.DuckDBPyConnection:
+    """A connection whose settings nobody can undo, but for the memory and the processors that it may use.
+
+    ``now()`` is UTC in its queries, as all times of the log are.
+    """
+    connection = duckdb.connect(str(path), config=CONFIG)
+    try:
+        # It belongs to an extension that is not loaded before there is a connection.
+        connection.execute("set global TimeZone = 'UTC'")
+        connection.execute("pragma disable_checkpoint_on_shutdown")
+        # To read one long row of a compressed block, DuckDB takes the whole block apart: 0.5 s where rows have 1 MB.
+        connection.execute("set global zstd_min_string_length = 4294967295")
+        # In a notebook, DuckDB shows the progress of what takes some seconds in whichever cell runs.
+        connection.execute("set enable_progress_bar = false")
+        connection.execute("set allowed_configs = ['memory_limit', 'threads']")
+        connection.execute("set lock_configuration = true")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def create(path: Path, store_id: str) -> None:
+    """Make a complete, empty log at ``path``, which must not exist. It appears whole or not at all."""
+    unfinished = remove_unfinished(path)
+    with open_database(unfinished) as connection:
+        os.chmod(unfinished, 0o600)
+        connection.begin()
+        connection.execute(TABLES)
+        connection.execute("insert into store_facts values (?, ?, '', '', 0)", [version(), store_id])
+        _replace_views(connection)
+        connection.commit()
+        connection.execute("checkpoint")
+    move_into_place(unfinished, path)
+
+
+def remove_unfinished(path: Path) -> Path:
+    """Remove what an interrupted creation left behind. Returns the name it goes by."""
+    unfinished = path.with_name(path.name + ".new")
+    remove_database(unfinished)
+    return unfinished
+
+
+def move_into_place(finished: Path, path: Path) -> None:
+    """Give a closed database its real name, durably and atomically."""
+    sync_file(finished)
+    os.replace(finished, path)
+    sync_file(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Make a file, or the names in a folder, durable. Never for a database that is open (its lock would be lost)."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The names of the files that hold the rows of a log, whether they are there or not."""
+    return [path, wal_of(path), path.with_name(path.name + ".journal"), checkpoint_of(path)]
+
+
+def remove_database(path: Path) -> None:
+    """Remove a database that is not open, with its write-ahead log and what an unfinished checkpoint left."""
+    path.unlink(missing_ok=True)
+    wal_of(path).unlink(missing_ok=True)
+    checkpoint_of(path).unlink(missing_ok=True)
+
+
+def wal_of(path: Path) -> Path:
+    """DuckDB's write-ahead log of a database."""
+    return path.with_name(path.name + ".wal")
+
+
+def checkpoint_of(path: Path) -> Path:
+    """The copy of what a checkpoint writes in place, there while one may be unfinished (``checkpoint``)."""
+    return path.with_name(path.name + ".checkpoint")
+
+
+def bring_up_to_date(connection: duckdb.DuckDBPyConnection) -> int | None:
+    """Migrate an older log, all or nothing, and renew its views when theirs are not ours.
+
+    Returns the version it had when it was migrated, else None.
+    """
+    found, views = connection.execute("select schema_version, views from store_facts").fetchall()[0]
+    if found == version() and views == _views_digest():
+        return None
+    connection.begin()
+    try:
+        pending: Sequence[Migration] = MIGRATIONS[found - 1 :]
+        if pending:
+            _drop_views(connection)
+        for migration in pending:
+            migration(connection)
+        connection.execute("update store_facts set schema_version = ?", [version()])
+        _replace_views(connection)
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+    return None if found == version() else int(found)
+
+
+def _replace_views(connection: duckdb.DuckDBPyConnection) -> None:
+    _drop_views(connection)
+    connection.execute(_VIEWS.read_text(encoding="utf-8"))
+    connection.execute("update store_facts set views = ?", [_views_digest()])
+
+
+def _drop_views(connection: duckdb.DuckDBPyConnection) -> None:
+    for (name,) in connection.execute("select view_name from duckdb_views() where not internal").fetchall():
+        connection.execute(f'drop view "{name}"')
+
+
+def _views_digest() -> str:
+    return hashlib.sha256(_VIEWS.read_bytes()).hexdigest()[:16]
+
+
+_EPOCH = datetime(1970, 1, 1)
+
+
+def utc(seconds: float) -> datetime:
+    """Seconds since 1970 as the log stores a time."""
+    return _EPOCH + timedelta(seconds=seconds)

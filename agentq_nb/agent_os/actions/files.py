@@ -1,0 +1,52 @@
+"""The actions of a VM on its files."""
+
+from __future__ import annotations
+
+from agentq_nb._actor.actor import action
+from agentq_nb.agent_os.sandbox.workspace import FileName
+from agentq_nb.agent_os.values import FileInfo
+from agentq_nb.agent_os.vm_base import Machine
+
+
+class FileActions(Machine, action_timeout=None):
+    """Paths are relative to the VM's folder, or start with ``/home/user``."""
+
+    @action(while_ending=True)
+    async def read_file(self, path: FileName) -> bytes:
+        """The bytes of a file, 256 MiB at most. Raises ``WorkspaceError``, as do all file actions."""
+        return await self.in_thread(self._workspace.read, path)
+
+    @action(while_ending=True)
+    async def write_file(self, path: FileName, data: bytes | str) -> None:
+        """Write a file at once (text as UTF-8), with the folders it needs. What is written is never logged."""
+        await self.in_thread(self._workspace.write, path, data)
+
+    @action(while_ending=True)
+    async def list_dir(self, path: FileName = ".") -> list[FileInfo]:
+        """What a folder holds, by name."""
+        return await self.in_thread(self._workspace.list_dir, path)
+
+    @action(while_ending=True)
+    async def make_dir(self, path: FileName) -> None:
+        """Create a folder and those above it, where missing."""
+        await self.in_thread(self._workspace.make_dir, path)
+
+    @action(while_ending=True)
+    async def stat(self, path: FileName) -> FileInfo:
+        """Kind, size in bytes and time of a file, folder or link."""
+        return await self.in_thread(self._workspace.stat, path)
+
+    @action(while_ending=True)
+    async def move(self, source: FileName, target: FileName) -> None:
+        """Rename; a file called ``target`` is replaced."""
+        await self.in_thread(self._workspace.move, source, target)
+
+    @action(while_ending=True)
+    async def delete(self, path: FileName, recursive: bool = False) -> None:
+        """Delete a file, a link, an empty folder, or with ``recursive`` any folder."""
+        await self.in_thread(self._workspace.delete, path, recursive)
+
+    @action(while_ending=True)
+    async def exists(self, path: FileName) -> bool:
+        """Whether there is anything called this."""
+        return await self.in_thread(self._workspace.exists, path)

@@ -1,0 +1,48 @@
+"""The actions of a VM on what its agents ask before they do it."""
+
+from __future__ import annotations
+
+from agentq_nb._actor.actor import action
+from agentq_nb.agent_os.sessions.session import Session
+from agentq_nb.agent_os.values import Permission, PermissionRequest
+from agentq_nb.agent_os.vm_base import Machine
+from agentq_nb.errors import PermissionAnswered, PermissionRequestUnknown
+
+
+class PermissionActions(Machine, action_timeout=None):
+    """Requests that ``permissions`` leaves to the user wait here for an answer."""
+
+    @action(while_ending=True)
+    async def list_permission_requests(self) -> list[PermissionRequest]:
+        """The requests that wait for an answer, oldest first within each session."""
+        return self._sessions.permission_requests()
+
+    @action(while_ending=True)
+    async def respond_permission(self, session_id: str, request_id: str, answer: Permission) -> None:
+        """Answer a request: ``"allow"`` or ``"deny"``. It is on disk on return, and the agent goes on.
+
+        Raises ``PermissionAnswered`` when it has an answer already, be it that nobody gave one in time, and
+        ``PermissionRequestUnknown`` or ``SessionUnknown`` when there is none such.
+        """
+        if await self._sessions.answer(session_id, request_id, answer):
+            return
+        named = {"session_id": session_id, "request_id": request_id}
+        for event in await self._sessions.events(session_id):
+            if event.type == "permission_answer" and event.data["request_id"] == request_id:
+                raise PermissionAnswered(
+                    f"Permission request {request_id} of session {session_id} was answered before, and the agent has "
+                    "gone "
+                    f"on: {event.text}.",
+                    metadata=named,
+                )
+        raise PermissionRequestUnknown(
+            f"Session {session_id} has no permission request {request_id!r:.100}. list_permission_requests() shows "
+            f"those that wait for an answer.",
+            metadata=named,
+        )
+
+    async def _permit(self, session: Session, request: PermissionRequest) -> Permission:
+        if session.cancel is None:
+            self.log.warning("Session %s asked for a permission outside its prompts: no.", session.info.session_id)
+            return "deny"
+        return await session.requests.ask(request, self._permits, self)

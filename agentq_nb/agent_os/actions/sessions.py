@@ -1,0 +1,317 @@
+"""The actions of a VM on its sessions with agents."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TypeAlias
+
+import anyio
+
+from agentq_nb._actor.actor import action
+from agentq_nb._core.threads import to_its_end
+from agentq_nb.agent_os.actions.permissions import PermissionActions
+from agentq_nb.agent_os.agent import Agent, AgentSession, ChoosingAgent, PersistentAgent
+from agentq_nb.agent_os.sandbox.isolation import in_force
+from agentq_nb.agent_os.sandbox.open_process import OpenProcess, open_process
+from agentq_nb.agent_os.sandbox.workspace import HOME, FileName
+from agentq_nb.agent_os.sessions.session import Session
+from agentq_nb.agent_os.sessions.transcript_view import TranscriptView
+from agentq_nb.agent_os.sessions.turn import take_turn
+from agentq_nb.agent_os.tools import TOKEN_MARK, Calls, ToolAccess
+from agentq_nb.agent_os.validation import (
+    checked_environment,
+    checked_prompt,
+    checked_public,
+    checked_servers,
+    checked_timeout,
+)
+from agentq_nb.agent_os.values import (
+    ChoiceKind,
+    ExecResult,
+    McpServer,
+    PromptResult,
+    SessionEvent,
+    SessionInfo,
+)
+from agentq_nb.agent_os.vm_base import Environment
+from agentq_nb.errors import AgentError, AgentUnknown
+
+McpServers: TypeAlias = Sequence[McpServer] | None
+
+
+class SessionActions(PermissionActions, action_timeout=None):
+    """A session is a conversation with one agent."""
+
+    @action
+    async def create_session(
+        self,
+        agent: str,
+        env: Environment = None,
+        cwd: FileName = ".",
+        mode: str | None = None,
+        model: str | None = None,
+        mcp_servers: McpServers = None,
+        keep: bool = False,
+        public_env: Collection[str] = (),
+    ) -> SessionInfo:
+        """Begin a conversation with one of the VM's agents. It is on disk on return.
+
+        It is closed when the ``run`` or action of an actor that created it ends, or the kernel while that is at work.
+        With ``keep``, and when it was created in a cell, it goes on until ``close_session``, also after a restart. Values of ``env`` live in memory only, and are redacted in all that
+        is stored or shown (8 characters or more, unless named in ``public_env``). A coding agent's process is started
+        here, and ends with the session; raises ``AgentError`` when it does not get ready.
+
+        ``mode`` and ``model`` are names that the agent has for them; with another one, ``AgentError`` tells which there
+        are. ``mcp_servers`` are more servers that the agent shall use, as ACP (the Agent Client Protocol) describes them:
+        ``{"name": "docs", "url": "https://…", "headers": {"Authorization": "Bearer …"}}``, or with ``command``, ``args``
+        and ``env``. They live in memory only, and the values of their headers and variables are redacted.
+        """
+        chosen = _given(mode=mode, model=model)
+        if chosen:
+            self._choosing(agent)
+        servers = checked_servers(mcp_servers)
+        check = await self.in_thread(self._agent(agent).check)
+        if not check:
+            raise AgentError(f"Agent '{agent}' cannot work here: {' '.join(check.missing)}", code="not_ready")
+        environment, public = checked_environment(env), checked_public(public_env)
+        directory = await self.in_thread(self._workspace.directory, cwd)
+        where = "/".join((HOME, *directory))
+        owner = None if keep else self.runtime.caller
+        info = await self._sessions.create(agent, environment, public, where, owner is None, chosen, servers)
+        if owner is not None:
+            owner.at_end(functools.partial(self._sessions.close, info.session_id, "the call that created it ended"))
+        await self.keep_awake(self._begin(info.session_id))
+        return await self._sessions.get(info.session_id)
+
+    @action
+    async def resume_session(
+        self,
+        session_id: str,
+        env: Environment = None,
+        mcp_servers: McpServers = None,
+        public_env: Collection[str] = (),
+    ) -> SessionInfo:
+        """Go on with a session whose agent's process has ended: with a restart of the kernel, sleep, or by itself.
+
+        After a restart it needs the values of its variables and its MCP servers again, which lived in memory only. In
+        ``resumed`` the answer says whether the agent ``"loaded"`` the conversation by itself or was ``"told"`` how it
+        ended. A session that runs is left alone, and the next prompt of one that only slept resumes it by itself.
+        """
+        environment, servers = checked_environment(env), checked_servers(mcp_servers)
+        await self._sessions.restore(session_id, environment, checked_public(public_env), servers)
+        await self.keep_awake(self._running(session_id))
+        return await self._sessions.get(session_id)
+
+    @action
+    async def set_mode(self, session_id: str, mode: str) -> SessionInfo:
+        """Let the session's agent work more or less freely, in one of the ``modes`` of its ``SessionInfo``.
+
+        It holds from now on, also in the prompt that runs, and after sleep and restart. Raises ``AgentError`` that tells
+        which modes there are.
+        """
+        return await self._choose(session_id, "mode", mode)
+
+    @action
+    async def set_model(self, session_id: str, model: str) -> SessionInfo:
+        """Let the session's agent use another of the ``models`` of its ``SessionInfo``; otherwise as ``set_mode``."""
+        return await self._choose(session_id, "model", model)
+
+    @action(while_ending=True)
+    async def list_sessions(self, closed: bool = False) -> list[SessionInfo]:
+        """The open sessions, with ``closed`` all there ever were."""
+        return await self._sessions.all(closed)
+
+    @action(while_ending=True)
+    async def get_session(self, session_id: str) -> SessionInfo:
+        """Facts about a session, open or closed."""
+        return await self._sessions.get(session_id)
+
+    @action(while_ending=True)
+    async def close_session(self, session_id: str) -> None:
+        """End a session; a prompt in progress is cancelled. Its transcript stays."""
+        await self._sessions.get(session_id)
+        await self._sessions.close(session_id, "closed")
+
+    @action
+    async def send_prompt(self, session_id: str, text: str) -> PromptResult:
+        """Let the session's agent work on ``text``, and wait for its answer. Prompts of a session go one at a time.
+
+        The prompt is on disk before the agent gets it. Raises ``PromptFailed`` when the agent fails.
+        """
+        session = await self._sessions.ready(session_id)
+        return await self.keep_awake(self._prompt(session, checked_prompt(text), self.runtime.origin))
+
+    @action(while_ending=True)
+    async def cancel_prompt(self, session_id: str) -> bool:
+        """Cancel the session's prompts: the one that runs, and those that wait behind it. False if there was none.
+
+        The result of each has the stop reason ``"cancelled"``. The agent is never given those that waited, and they are
+        not in the transcript.
+        """
+        return (await self._sessions.opened(session_id)).cancel_prompts()
+
+    @action(while_ending=True)
+    async def session_events(self, session_id: str, after: int = 0) -> list[SessionEvent]:
+        """The transcript of a session, open or closed: events whose index is greater than ``after``."""
+        return await self._sessions.events(session_id, after)
+
+    @action(while_ending=True)
+    async def transcript(self, session_id: str, last: int | None = None) -> TranscriptView:
+        """What was said in a session, open or closed, to be read; of the ``last`` events only, if told.
+
+        It prints as text, notebooks show it; ``.markdown()`` and ``.frame()`` are the same as Markdown and DataFrame.
+        """
+        return await self._sessions.transcript(session_id, last)
+
+    # --- inside ---
+
+    @functools.cached_property
+    def _telling(self) -> set[asyncio.Task[None]]:
+        """What is on its way into transcripts."""
+        return set()
+
+    def _agent(self, name: str) -> Agent:
+        if name not in self._agents:
+            has = f"It has: {', '.join(self._agents)}." if self._agents else "It has none."
+            raise AgentUnknown(f"VM '{self.actor_id}' has no agent '{name}'. {has} See agent_os(agents=[…]).")
+        return self._agents[name]
+
+    def _choosing(self, name: str) -> ChoosingAgent:
+        agent = self._agent(name)
+        if not isinstance(agent, ChoosingAgent):
+            raise AgentError(f"Agent '{name}' has no modes and models to choose from.", code="nothing_to_choose")
+        return agent
+
+    async def _choose(self, session_id: str, kind: ChoiceKind, value: str) -> SessionInfo:
+        session = await self._sessions.ready(session_id)
+        agent = self._choosing(session.info.agent)
+        await self.keep_awake(self._running(session_id))
+        await agent.choose(self._view(session, self.runtime.origin), kind, value)
+        return await self._sessions.get(session_id)
+
+    async def _begin(self, session_id: str) -> None:
+        """Start what the agent of a new session keeps running; without it there is no session."""
+        try:
+            await self._running(session_id)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._sessions.close(session_id, "its agent did not start")
+            raise
+
+    async def _running(self, session_id: str) -> None:
+        """See to it that what the session's agent keeps running does run."""
+        session = await self._sessions.ready(session_id)
+        agent = self._agent(session.info.agent)
+        if not isinstance(agent, PersistentAgent) or session.held.alive:
+            return
+        async with session.turn:
+            await self._sessions.opened(session_id)  # closed, perhaps, while this waited
+            if session.held.alive:
+                return
+            await session.held.release()
+            await to_its_end(self._workspace.ensure)
+            try:
+                await agent.begin(self._view(session, self.runtime.origin))
+                await self._sessions.opened(session_id)
+            except Exception as error:
+                await session.held.release()
+                redactor = self._sessions.redactor
+                if isinstance(error, AgentError):
+                    metadata = redactor.data(error.metadata)
+                    raise type(error)(redactor.text(error.message), code=error.code, metadata=metadata) from None
+                said = redactor.text(f"{type(error).__name__}: {error}")
+                raise AgentError(f"Agent '{agent.name}' could not be started: {said}", code="not_ready") from None
+
+    async def _prompt(self, session: Session, text: str, origin: str) -> PromptResult:
+        with anyio.CancelScope() as waiting:
+            session.waiting.add(waiting)
+            try:
+                # Nothing is awaited before the lock, which keeps prompts in the order in which they came.
+                async with session.turn:
+                    await to_its_end(self._workspace.ensure)
+                    # It may have been closed meanwhile. From here to the turn nothing waits: cancelling always finds it.
+                    session = await self._sessions.opened(session.info.session_id)
+                    agent, view = self._agent(session.info.agent), self._view(session, origin)
+                    session.waiting.discard(waiting)
+                    return await take_turn(session, agent, view, text, self._sessions.redactor)
+            finally:
+                session.waiting.discard(waiting)
+        return PromptResult("", "cancelled", None, ())
+
+    def _view(self, session: Session, origin: str) -> AgentSession:
+        calls = Calls(self._tools, session.transcript, self._sessions.redactor)
+        return AgentSession(
+            session.info.session_id,
+            session.info.agent,
+            root=self._workspace.root,
+            cwd=self._workspace.path(session.info.cwd),
+            env=dict(session.environment),
+            history=tuple(session.history or ()),
+            workspace=self._workspace,
+            isolation_mode=self._isolation_mode,
+            origin=origin,
+            isolation=functools.partial(in_force, self._isolation_mode),
+            exec=functools.partial(self._session_exec, session),
+            open=functools.partial(self._session_open, session),
+            permit=functools.partial(self._permit, session),
+            learn=functools.partial(self._sessions.learn, session),
+            note=functools.partial(session.transcript.write, "note"),
+            agent_session_id=session.info.agent_session_id,
+            chosen=dict(session.chosen),
+            mcp_servers=session.mcp_servers,
+            held=session.held,
+            tools=calls.functions(),
+            redact=self._sessions.redactor.text,
+            open_tools=functools.partial(self._open_tools, calls),
+        )
+
+    async def _open_tools(self, calls: Calls) -> ToolAccess | None:
+        if not calls.tools:
+            return None
+        access = await self._tool_server.open(calls)
+        self._sessions.redactor.add({"AGENTQ_TOOLS_TOKEN": access.token, "AGENTQ_TOOLS_TOKEN of a VM": TOKEN_MARK})
+        return access
+
+    async def _session_exec(
+        self, session: Session, command: str | Sequence[str], timeout: float | None = None
+    ) -> ExecResult:
+        told = self._refusals_into(session)
+        return await self._exec(command, checked_timeout(timeout), session.info.cwd, session.environment, told)
+
+    def _refusals_into(self, session: Session) -> Callable[[str], None]:
+        """What takes down in a session's transcript what the network refused."""
+
+        def told(sentence: str) -> None:
+            task = asyncio.create_task(session.transcript.write("note", sentence, {"refused": True}))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+        return told
+
+    async def _session_open(
+        self,
+        session: Session,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        programs: Sequence[str] = (),
+        readable: Sequence[str] = (),
+    ) -> OpenProcess:
+        environment = {**env, **session.environment}
+        told = self._refusals_into(session)
+        urls = [server["url"] for server in session.mcp_servers if "url" in server]
+        prepared, connection = await self._job(command, session.info.cwd, environment, programs, readable, told, urls)
+        try:
+            return await open_process(prepared, connection.close)
+        except OSError as error:
+            connection.close()
+            raise AgentError(f"Its process could not be started: {error}.", code="not_started") from None
+        except BaseException:
+            connection.close()
+            raise
+
+
+def _given(mode: str | None, model: str | None) -> dict[ChoiceKind, str]:
+    chosen: dict[ChoiceKind, str | None] = {"mode": mode, "model": model}
+    return {kind: value for kind, value in chosen.items() if value is not None}

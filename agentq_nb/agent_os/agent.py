@@ -1,0 +1,213 @@
+"""What an agent is to a VM: something with a name that answers prompts, telling what it does as it does it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
+
+from agentq_nb.agent_os.sandbox.open_process import OpenProcess
+from agentq_nb.agent_os.sandbox.workspace import FileName, Workspace
+from agentq_nb.agent_os.tools import ToolAccess
+from agentq_nb.agent_os.values import (
+    AgentCheck,
+    ChoiceKind,
+    ExecResult,
+    Isolation,
+    IsolationMode,
+    McpServer,
+    Permission,
+    PermissionRequest,
+)
+
+AgentEventType: TypeAlias = Literal["text", "tool_call", "tool_result", "note", "result"]
+LATE = "late"
+"""In the data of an event: it belongs to the turn before the one in which it came. Text comes as a note then."""
+THOUGHT = "thought"
+"""In the data of a note: the agent thought this."""
+_TYPES = ("text", "tool_call", "tool_result", "note", "result")
+
+
+@dataclass(frozen=True)
+class AgentEvent:
+    """One thing an agent tells while it works; ``data`` must be JSON.
+
+    ``text`` is part of its answer, ``note`` a remark beside it. ``tool_call`` and ``tool_result`` say what it did.
+    ``result`` may end a turn with ``stop_reason`` and ``usage`` in its data.
+    """
+
+    type: AgentEventType
+    text: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @staticmethod
+    def of(given: object) -> AgentEvent:
+        """An event from what a Python agent may yield: an event, a str (text), or a dict with a ``type``."""
+        if isinstance(given, AgentEvent):
+            return given
+        if isinstance(given, str):
+            return AgentEvent("text", given)
+        if isinstance(given, Mapping):
+            data = dict(cast(Mapping[str, Any], given))
+            kind, text = data.pop("type", None), data.pop("text", None)
+            if kind in _TYPES and (text is None or isinstance(text, str)):
+                return AgentEvent(kind, text, data)
+        raise TypeError(
+            f"An agent gives str, or dicts with a type of {', '.join(_TYPES)} (and text as str), not {given!r:.200}"
+        )
+
+
+Emit: TypeAlias = Callable[[AgentEvent], Awaitable[None]]
+Execute: TypeAlias = Callable[..., Awaitable[ExecResult]]
+Open: TypeAlias = Callable[..., Awaitable[OpenProcess]]
+OpenTools: TypeAlias = Callable[[], Awaitable[ToolAccess | None]]
+Learn: TypeAlias = Callable[..., Awaitable[None]]
+Note: TypeAlias = Callable[[str], Awaitable[None]]
+Permit: TypeAlias = Callable[[PermissionRequest], Awaitable[Permission]]
+
+
+class Companion(Protocol):
+    """What an agent keeps alive between the prompts of a session: its process, above all."""
+
+    @property
+    def alive(self) -> bool: ...
+
+    async def aclose(self) -> None: ...
+
+    def abandon(self) -> None:
+        """Have it end without waiting for that. The event loop that it lived in may have ended."""
+        ...
+
+
+class Held:
+    """The place of one session's companion. It is released when the session is closed and when the VM sleeps."""
+
+    value: Any = None
+
+    @property
+    def alive(self) -> bool:
+        return self.value is not None and self.value.alive
+
+    async def release(self) -> None:
+        """End what is held, if anything is."""
+        companion: Companion | None = self.value
+        self.value = None
+        if companion is not None:
+            await companion.aclose()
+
+    def abandon(self) -> None:
+        """Have what is held end, without its event loop."""
+        companion: Companion | None = self.value
+        self.value = None
+        if companion is not None:
+            companion.abandon()
+
+
+async def _no_tools() -> ToolAccess | None:
+    return None
+
+
+@dataclass(frozen=True)
+class AgentSession:
+    """What an agent is given with a prompt: its place in the VM, and what was said before."""
+
+    session_id: str
+    agent: str
+    root: Path
+    """The workspace's real folder, the agent's HOME; prompts call it ``/home/user``."""
+    cwd: Path
+    env: Mapping[str, str] = field(repr=False)
+    history: tuple[tuple[str, str], ...]
+    """Earlier prompts with the texts that answered them."""
+    workspace: Workspace = field(repr=False)
+    isolation_mode: IsolationMode = field(repr=False)
+    origin: str = field(repr=False)
+    """Where the prompt came in: ``"process"`` or ``"gateway"``."""
+    isolation: Callable[[], Awaitable[Isolation]] = field(repr=False)
+    exec: Execute = field(repr=False)
+    """``await session.exec(command, timeout=None)``: as the VM's action, with this session's ``cwd`` and ``env``."""
+    open: Open = field(repr=False)
+    """``await session.open(command, env, programs, readable)``: starts a process as ``exec`` does, and leaves it open."""
+    permit: Permit = field(repr=False)
+    """What the user lets agents do, asked for one request; :meth:`ask` is the short way."""
+    learn: Learn = field(repr=False)
+    """``await session.learn(chosen, **facts)``: see :meth:`agentq_nb.agent_os.sessions.sessions.Sessions.learn`."""
+    note: Note = field(repr=False)
+    """``await session.note(text)``: a remark in the transcript, also when no prompt runs."""
+    agent_session_id: str | None = None
+    """What an earlier process of the agent called this conversation, if anything was said in it."""
+    chosen: Mapping[ChoiceKind, str] = field(default_factory=dict[ChoiceKind, str])
+    """The mode and the model that were chosen for this session; the agent chooses what is missing."""
+    mcp_servers: tuple[McpServer, ...] = field(default=(), repr=False)
+    """MCP servers it shall use besides its own, as ACP describes them. They hold secrets."""
+    held: Held = field(default_factory=Held, repr=False)
+    tools: Mapping[str, Callable[..., Any]] = field(default_factory=dict[str, Callable[..., Any]], repr=False)
+    """The functions given as ``agent_os(tools=[…])``, by name: ``await session.tools["f"](1)``. In a plain function,
+    which runs in a thread, they are called without ``await``. Each call is part of the transcript."""
+    open_tools: OpenTools = field(default=_no_tools, repr=False)
+    """Lets a process of the agent's call them over MCP, until what is returned is closed. None: there are no tools."""
+    redact: Callable[[str], str] = field(default=str, repr=False)
+    """A text without the secrets of the VM: for what is cut before it is told, since half a secret is not recognised."""
+    stopped: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the prompt was cancelled: a plain function, which nobody can stop from outside, should look."""
+        return self.stopped.is_set()
+
+    async def ask(self, title: str, kind: str | None = None, tool_call: Mapping[str, Any] | None = None) -> bool:
+        """Ask before doing something: whether ``permissions`` of the VM, or the user, lets this agent do it.
+
+        ``title`` says what it is about to do, ``kind`` is ``"edit"``, ``"execute"``, ``"read"`` or the like, and
+        ``tool_call`` may tell more, as JSON. A plain function, which runs in a thread, writes
+        ``anyio.from_thread.run(session.ask, "Delete it?")``.
+        """
+        request = PermissionRequest(self.session_id, self.agent, title, kind, tool_call or {})
+        return await self.permit(request) == "allow"
+
+    def read(self, name: FileName) -> bytes:
+        """Read a file of the workspace, called as in a prompt (``/home/user/…`` or relative). Blocks."""
+        return self.workspace.read(name)
+
+    def write(self, name: FileName, data: bytes | str) -> None:
+        """Write a file of the workspace at once, with the folders it needs. Blocks."""
+        self.workspace.write(name, data)
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """Anything ``agent_os(agents=[…])`` takes."""
+
+    @property
+    def name(self) -> str: ...
+
+    def check(self) -> AgentCheck:
+        """Say what is missing for it to work on this machine; true when nothing is."""
+        ...
+
+    async def prompt(self, session: AgentSession, text: str, emit: Emit) -> None:
+        """Answer one prompt, telling everything through ``emit``. What it raises fails the prompt.
+
+        What is told after the end goes into the transcript all the same, but no longer into the result.
+        """
+        ...
+
+
+@runtime_checkable
+class PersistentAgent(Agent, Protocol):
+    """An agent with something to start before the first prompt, and to keep in ``session.held``."""
+
+    async def begin(self, session: AgentSession) -> None:
+        """Start it. What it raises fails ``create_session``."""
+        ...
+
+
+@runtime_checkable
+class ChoosingAgent(PersistentAgent, Protocol):
+    """An agent whose sessions have a mode and a model that can be changed."""
+
+    async def choose(self, session: AgentSession, kind: ChoiceKind, value: str) -> None:
+        """Change it, in what is running. Raises ``AgentError`` that tells what there is to choose from."""
+        ...

@@ -1,0 +1,336 @@
+"""A session with an agent that runs: how it is opened, what is chosen for it, and its turns. Imported when one starts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, cast, get_args
+
+import anyio
+from acp import PROTOCOL_VERSION, RequestError
+from acp.schema import (
+    AllowedOutcome,
+    DeniedOutcome,
+    PermissionOption,
+    RequestPermissionResponse,
+    StopReason,
+    ToolCallUpdate,
+    Usage,
+)
+from pydantic import ValidationError
+
+from agentq_nb._core.safe_text import safe
+from agentq_nb._core.threads import to_its_end
+from agentq_nb.agent_os.agent import AgentEvent, AgentSession, Emit
+from agentq_nb.agent_os.agents.acp.agent import AcpAgent
+from agentq_nb.agent_os.agents.acp.choices import Choosing
+from agentq_nb.agent_os.agents.acp.frames import Line
+from agentq_nb.agent_os.agents.acp.turns import Turn, Turns
+from agentq_nb.agent_os.agents.acp.wire import Wire, what_it_said
+from agentq_nb.agent_os.sandbox.open_process import OpenProcess
+from agentq_nb.agent_os.sandbox.workspace import Workspace
+from agentq_nb.agent_os.tools import NAME, ToolAccess
+from agentq_nb.agent_os.validation import in_variables
+from agentq_nb.agent_os.values import ChoiceKind, McpServer, PermissionRequest
+from agentq_nb.errors import AgentError, PromptFailed
+
+_STARTING = 60.0  # seconds until a started agent must be ready
+_REPLAYING = 0.25  # seconds without an update, after which a loaded session is taken to have been told
+_CANCELLING = 2.0  # seconds for a cancelled agent to end its turn; then its process is ended
+
+_LOOKED_AT = 64 * 1024  # characters of what cannot be read
+_SHOWN = 200  # of them
+_STOP_REASONS: tuple[str, ...] = get_args(StopReason)
+
+_GREETING: Mapping[str, Any] = {
+    "protocolVersion": PROTOCOL_VERSION,
+    # It has files and a shell of its own, so it is offered none.
+    "clientCapabilities": {"fs": {"readTextFile": False, "writeTextFile": False}, "terminal": False},
+    "clientInfo": {"name": "agentq-nb", "version": "0.1.0"},
+}
+
+
+async def begin(
+    process: OpenProcess,
+    cwd: str,
+    session: AgentSession,
+    agent: AcpAgent,
+    load: str | None,
+    access: ToolAccess | None,
+) -> Conversation:
+    """Greet the agent and open a session with it, with ``cwd`` as it sees it.
+
+    ``load`` is the agent's own id of an earlier session, to be taken up again where it can do that; ``access`` is that to
+    the tools of the notebook. Raises ``AgentError``; ``process`` is ended then, and ``access`` too.
+    """
+    conversation = Conversation(process, session, agent, access)
+    try:
+        with anyio.fail_after(_STARTING):
+            await conversation.open(cwd, load)
+    except TimeoutError:
+        await conversation.aclose()
+        silent = f"Agent '{agent.name}' did not get ready within {_STARTING:g} s."
+        raise AgentError(silent + conversation.last_words(), code="not_ready") from None
+    except BaseException:
+        await conversation.aclose()
+        raise
+    return conversation
+
+
+class Conversation:
+    """An agent that runs. What it tells reaches the transcript in the order in which it was told."""
+
+    def __init__(self, process: OpenProcess, session: AgentSession, agent: AcpAgent, access: ToolAccess | None) -> None:
+        self.briefing = ""
+        """What the agent is to be told beside its next prompt."""
+        self.loaded = False
+        """Whether it took up an earlier session."""
+        self._session = session
+        self._agent = agent
+        self._tools = access
+        self._wire = Wire(process, _Answers(self), self._tell, self._note_noise)
+        self._session_id = ""
+        """What the agent calls the session; empty until it is open and what it was before has been replayed."""
+        self._known_as = session.agent_session_id
+        self._choosing = Choosing(self._wire, session, agent)
+        self._turns = Turns(self._wire)
+        self._greeting: str | None = None
+        """What it is going to say that is no answer."""
+        self._asking: set[anyio.CancelScope] = set()
+        self._noise = ""
+        """How the first thing began that the agent wrote outside of its turns and that is no frame."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take a prompt."""
+        return self._wire.alive
+
+    def last_words(self) -> str:
+        """The end of what it wrote to stderr, as something to append. May hold secrets."""
+        noise = (
+            f" On its stdout it wrote something that is no frame of the protocol: {self._noise}." if self._noise else ""
+        )
+        return noise + self._wire.last_words()
+
+    async def open(self, cwd: str, load: str | None) -> None:
+        """Make the agent ready. Raises ``AgentError``."""
+        greeted = await self._opening("initialize", **_GREETING)
+        version = greeted.get("protocolVersion")
+        if version != PROTOCOL_VERSION:
+            unlike = f"Agent '{self._agent.name}' speaks version {version!r} of ACP, not {PROTOCOL_VERSION}."
+            raise AgentError(f"{unlike} Install one that does.", code="not_ready")
+        able = _mapping(greeted.get("agentCapabilities"))
+        takes = _mapping(able.get("mcpCapabilities"))
+        self._check_servers(takes)
+        servers = [*self._session.mcp_servers, *await self._host_tools(takes)]
+        if self._agent.servers_in_argv:
+            servers, _ = in_variables(servers)
+        opened: dict[str, Any] = {"cwd": cwd, "mcpServers": servers}
+        if load is not None and able.get("loadSession"):
+            told = await self._opening("session/load", **opened, sessionId=load)
+            # It tells once more what was said, some agents after their answer too; until then nothing is taken down.
+            await self._wire.quiet(_REPLAYING, _STARTING)
+            self._session_id, self.loaded = load, True
+        else:
+            told = await self._opening("session/new", **opened)
+            self._session_id = told.get("sessionId") or ""
+            if not isinstance(told.get("sessionId"), str):
+                raise AgentError(f"Agent '{self._agent.name}' gave its session no id.", code="not_ready")
+        if self._agent.greeting is not None:
+            self._greeting = self._agent.greeting(told)
+        await self._choosing.begin(self._session_id, told)
+
+    async def choose(self, kind: ChoiceKind, value: str) -> None:
+        """Change the session's mode or model, also in the middle of a prompt. Raises ``AgentError``."""
+        await self._choosing.choose(kind, value)
+
+    async def prompt(self, text: str, emit: Emit) -> None:
+        """One turn. Raises ``PromptFailed``; when cancelled, the agent is told, and has ended its turn on return."""
+        if self._known_as != self._session_id:
+            await self._session.learn(agent_session_id=self._session_id)
+            self._known_as = self._session_id
+        turn = self._turns.begin(emit)
+        # Beside the prompt, whose text stays as it is.
+        blocks = [{"type": "text", "text": part} for part in (text, self.briefing) if part]
+        prompting = self._wire.request("session/prompt", sessionId=self._session_id, prompt=blocks)
+        request = asyncio.create_task(prompting)
+        try:
+            await asyncio.wait({request})
+            await self._turns.end(turn)
+            response = request.result()
+        except asyncio.CancelledError:
+            await self._cancel(turn, request)
+            raise
+        except ConnectionError:
+            ended = await self._wire.how_it_ended(self._agent.name, "in the middle of a prompt")
+            raise PromptFailed(ended) from None
+        except RequestError as error:
+            raise PromptFailed(self._agent.refused("could not answer", what_it_said(error))) from None
+        finally:
+            turn.over = True
+        self.briefing = ""
+        await self._finish(turn, response)
+
+    async def aclose(self) -> None:
+        """End the agent with all it started."""
+        with anyio.CancelScope(shield=True):
+            if self._tools is not None:
+                await self._tools.aclose()
+            await self._wire.aclose()
+
+    def abandon(self) -> None:
+        """Have it end without its event loop, which may have ended."""
+        self._wire.abandon()
+
+    async def permission(self, options: list[PermissionOption], tool_call: ToolCallUpdate) -> RequestPermissionResponse:
+        """Answer the agent that asks whether it may."""
+        turn = self._turns.running
+        told: Mapping[str, Any] = {} if turn is None else turn.updates.tool_call(tool_call.tool_call_id)
+        # Agents need not repeat what they told of the call before.
+        given = {**told, **tool_call.model_dump(mode="json", by_alias=True, exclude_none=True)}
+        title = given.get("title") or "a tool"
+        asked = PermissionRequest(self._session.session_id, self._agent.name, title, given.get("kind"), given)
+        option = None
+        if turn is not None and not turn.cancelled:
+            with anyio.CancelScope() as scope:
+                self._asking.add(scope)
+                option = _option(options, await self._session.permit(asked))
+            self._asking.discard(scope)
+        if option is None or turn is None or turn.cancelled:
+            return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
+        return RequestPermissionResponse(outcome=AllowedOutcome(outcome="selected", option_id=option.option_id))
+
+    async def _opening(self, method: str, **parameters: Any) -> dict[str, Any]:
+        try:
+            return await self._wire.request(method, **parameters)
+        except ConnectionError:
+            ended = await self._wire.how_it_ended(self._agent.name, "before it was ready")
+            raise AgentError(ended, code="not_ready") from None
+        except RequestError as error:
+            raise AgentError(
+                self._agent.refused("could not open a session", what_it_said(error)), code="not_ready"
+            ) from None
+
+    def _check_servers(self, takes: Mapping[str, Any]) -> None:
+        """Refuse MCP servers that the agent would not talk to, or would take for the notebook's tools."""
+        for server in self._session.mcp_servers:
+            if self._tools is not None and server["name"] == NAME:
+                taken = f"The name '{NAME}' is that of the notebook's own tools: give the MCP server another."
+                raise AgentError(taken, code="mcp_name_taken")
+            kind = server.get("type", "stdio")
+            if not self._agent.takes_servers or (kind != "stdio" and not takes.get(kind)):
+                what = f"MCP servers over {kind}" if self._agent.takes_servers else "MCP servers"
+                refused = f"Agent '{self._agent.name}' takes no {what}: leave '{server['name']}' out."
+                raise AgentError(refused, code="mcp_not_supported")
+
+    async def _host_tools(self, takes: Mapping[str, Any]) -> list[McpServer]:
+        """How the agent reaches the notebook's tools, where there are any and it can."""
+        if self._tools is None or self._agent.bridge is not None:
+            return []
+        if not takes.get("http"):
+            await self._session.note(
+                f"The tools of the notebook were not offered: {self._agent.name} takes none over HTTP."
+            )
+            return []
+        return [self._tools.as_server()]
+
+    async def _finish(self, turn: Turn, response: dict[str, Any]) -> None:
+        reason, usage = response.get("stopReason"), response.get("usage")
+        if not isinstance(reason, str) or not reason:
+            raise PromptFailed(
+                f"Agent '{self._agent.name}' ended its turn without a reason that can be read, with the answer "
+                f"{self._beginning(json.dumps(response))}. What it said before is in the transcript."
+            )
+        if self._agent.hidden_error is not None and reason == "end_turn":
+            await self._look_for_error(self._agent.hidden_error, turn)
+        data: dict[str, Any] = {"stop_reason": reason}
+        if reason not in _STOP_REASONS:
+            unknown = (
+                f"The agent ended its turn for a reason that is not one of the protocol: {self._beginning(reason)}"
+            )
+            await turn.emit(AgentEvent("note", unknown))
+        if usage is not None:
+            try:
+                told = Usage.model_validate(usage).model_dump(mode="json", exclude_none=True)
+                data["usage"] = {"source": "agent", "covers": self._agent.usage_covers, **told}
+            except ValidationError:
+                unread = f"The agent told a usage that cannot be read: {self._beginning(json.dumps(usage))}"
+                await turn.emit(AgentEvent("note", unread))
+        await turn.emit(AgentEvent("result", data=data))
+
+    async def _look_for_error(self, look: Callable[[Workspace, str], str | None], turn: Turn) -> None:
+        error = await to_its_end(look, self._session.workspace, self._session_id)
+        if error is not None:
+            raise PromptFailed(self._agent.refused("got an error from its language model", error))
+        if not turn.updates.text_came:
+            silent = "ended its turn without a word, as it does when its language model answers with an error"
+            raise PromptFailed(f"Agent '{self._agent.name}' {silent}. {self._agent.hint}{self._wire.last_words()}")
+
+    async def _cancel(self, turn: Turn, request: asyncio.Task[dict[str, Any]]) -> None:
+        """Ask for the end of the turn; an agent that goes on all the same is ended itself."""
+        turn.cancelled = True
+        for asking in self._asking:
+            asking.cancel()
+        with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(_CANCELLING), suppress(Exception):
+                if not request.done():
+                    await self._wire.notify("session/cancel", sessionId=self._session_id)
+                if self._tools is not None:
+                    self._tools.calls.cancel()
+                await asyncio.wait({request})
+            if request.done():
+                with suppress(Exception):
+                    request.result()
+                await self._turns.end(turn)
+                return
+            request.cancel()
+            await self.aclose()
+
+    async def _tell(self, update: Mapping[str, Any]) -> None:
+        if self._session_id:
+            await self._choosing.update(update)
+        if self._greeting is not None and update.get("content") == {"type": "text", "text": self._greeting}:
+            self._greeting = None
+            return
+        await self._turns.take(update)
+
+    async def _note_noise(self, line: Line) -> None:
+        """Say that there was something, and how it begins: each broken frame, and the first of the other lines."""
+        turn = self._turns.running
+        said = self._beginning(line.rest)
+        if turn is None:
+            self._noise = self._noise or said
+            return
+        what = "a broken frame of the protocol" if line.broken else "something that is no frame of the protocol"
+        if turn.tells_noise(line.broken):
+            text = f"The agent wrote {what} ({len(line.rest)} characters); it was left out. It begins: {said}"
+            await turn.emit(AgentEvent("note", text))
+
+    def _beginning(self, text: str) -> str:
+        """How a text begins, safe to show. Secrets are taken out before it is cut, lest half of one is left."""
+        return repr(safe(self._session.redact(text[:_LOOKED_AT]), _SHOWN))
+
+
+class _Answers:
+    """What the agent may ask of us. It has files and a shell of its own, so it is offered none."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+
+    async def request_permission(
+        self, session_id: str, tool_call: ToolCallUpdate, options: list[PermissionOption], **kwargs: Any
+    ) -> RequestPermissionResponse:
+        return await self._conversation.permission(options, tool_call)
+
+
+def _option(options: list[PermissionOption], answer: str) -> PermissionOption | None:
+    """The option that says this, for this time if there is such a one."""
+    word = "allow" if answer == "allow" else "reject"
+    by_kind = {option.kind: option for option in reversed(options)}
+    return by_kind.get(f"{word}_once") or by_kind.get(f"{word}_always")  # pyright: ignore[reportArgumentType]  # the kinds are a closed set of such words
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return cast(Mapping[str, Any], value) if isinstance(value, Mapping) else {}

@@ -1,0 +1,91 @@
+"""An agent that runs the fenced ``sh`` blocks of a prompt, and nothing else of it."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from agentq_nb._core.threads import to_its_end
+from agentq_nb.agent_os.agent import AgentEvent, AgentSession, Emit
+from agentq_nb.agent_os.values import AgentCheck
+from agentq_nb.errors import IsolationUnavailable, PromptFailed
+
+_SHELL = "/bin/sh"
+_LINE_END = re.compile(r"\r\n|\n|\r")  # no others: what is shown as one line must not be run as three
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
+
+
+class ShellAgent:
+    """Its answer is exit code, output and changed files. A block that fails ends the turn; the rest is not run.
+
+    It refuses to run without isolation unless ``agent_os(isolation="off")`` was written, and refuses prompts that
+    came in through the gateway: whoever can send there is not thereby allowed to run commands here.
+    """
+
+    name = "shell"
+
+    def __repr__(self) -> str:
+        return "agents.shell"
+
+    def check(self) -> AgentCheck:
+        return AgentCheck(self.name, () if os.access(_SHELL, os.X_OK) else (f"There is no {_SHELL} to run.",))
+
+    async def prompt(self, session: AgentSession, text: str, emit: Emit) -> None:
+        if session.origin == "gateway":
+            raise PromptFailed("agents.shell runs no prompt that came in through the gateway: nothing was run.")
+        if session.isolation_mode != "off" and (await session.isolation()).kind == "none":
+            raise IsolationUnavailable(
+                "agents.shell does not run without isolation, and this machine offers none: see isolation(). Write "
+                'agent_os(isolation="off") if its commands may do whatever you may.'
+            )
+        blocks = shell_blocks(text)
+        if not blocks:
+            raise PromptFailed(
+                "agents.shell runs only the fenced blocks of a prompt that are marked as sh (```sh … ```), and this "
+                "prompt has none: nothing was run."
+            )
+        before = await to_its_end(session.workspace.snapshot)
+        for number, block in enumerate(blocks, 1):
+            if not await self._run(session, number, block, emit):
+                break
+        after = await to_its_end(session.workspace.snapshot)
+        changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+        await emit(AgentEvent("text", "\nchanged files: " + (", ".join(changed) or "none")))
+        await emit(AgentEvent("result", data={"changed_files": changed}))
+
+    async def _run(self, session: AgentSession, number: int, block: str, emit: Emit) -> bool:
+        await emit(AgentEvent("tool_call", data={"tool": "sh", "number": number, "command": block}))
+        result = await session.exec(block)
+        output = "\n".join([result.stdout + result.stderr, *result.refused])
+        told = {"tool": "sh", "number": number, "exit_code": result.exit_code, "truncated": result.truncated}
+        await emit(AgentEvent("tool_result", data=told))
+        await emit(AgentEvent("text", f"{output.rstrip()}\nexit code: {result.exit_code}\n".lstrip("\n")))
+        return result.exit_code == 0
+
+
+shell = ShellAgent()
+"""Runs the ``sh`` blocks of a prompt in the VM's isolation; give it to ``agent_os(agents=[agents.shell])``."""
+
+
+def shell_blocks(prompt: str) -> list[str]:
+    """The fenced blocks marked ``sh``, as CommonMark sees them: one shown inside a longer fence is not one.
+
+    Raises ``PromptFailed`` for one that is never closed: its end may have got lost on the way.
+    """
+    blocks: list[str] = []
+    fence, marked, lines = "", False, list[str]()
+    for line in _LINE_END.split(prompt):
+        found = _FENCE.fullmatch(line)
+        if not fence:
+            # A backtick after an opening fence of backticks makes it inline code, says CommonMark.
+            if found and not (found[1][0] == "`" and "`" in found[2]):
+                fence, marked, lines = found[1], found[2].split()[:1] == ["sh"], []
+        elif found and found[1].startswith(fence) and not found[2].strip():
+            if marked:
+                blocks.append("\n".join(lines) + "\n")
+            fence = ""
+        else:
+            lines.append(line)
+    if fence and marked:
+        raise PromptFailed("A block marked as sh is not closed (its last line must be ```): nothing was run.")
+    return [block for block in blocks if block.strip()]

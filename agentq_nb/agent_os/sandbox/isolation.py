@@ -1,0 +1,193 @@
+"""What an agent's processes may see and touch: bubblewrap, else Landlock, else nothing, found out by trying it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from agentq_nb.agent_os.sandbox import orphans, promises
+from agentq_nb.agent_os.sandbox.confinement import landlock_version
+from agentq_nb.agent_os.sandbox.process import ALL, Allowance, Bubblewrap, Job, Landlock, run
+from agentq_nb.agent_os.sandbox.workspace import HOME
+from agentq_nb.agent_os.values import ExecResult, Isolation, IsolationKind, IsolationMode
+from agentq_nb.errors import IsolationUnavailable
+
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt")
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx", "/dev/pts")
+_GET_BUBBLEWRAP = (
+    "install it: `apt install bubblewrap`, `dnf install bubblewrap`, or your system's package of this name"
+)
+
+_tried: dict[IsolationKind, str] = {}
+"""Why a kind cannot be had, or ``""`` where it works: found out once per process."""
+
+
+async def in_force(mode: IsolationMode) -> Isolation:
+    """The isolation that ``mode`` gives on this machine.
+
+    Raises :class:`~agentq_nb.errors.IsolationUnavailable` when it is ``"required"`` and there is none.
+    """
+    if mode == "off":
+        return replace(promises.NONE, refused={"bubblewrap": 'isolation="off"', "landlock": 'isolation="off"'})
+    refused: dict[str, str] = {}
+    kinds: tuple[IsolationKind, ...] = ("bubblewrap", "landlock")
+    for kind in kinds:
+        if kind not in _tried:
+            _tried[kind] = await why_not(kind)
+        if not _tried[kind]:
+            promised = promises.BUBBLEWRAP if kind == "bubblewrap" else promises.landlock(landlock_version())
+            return replace(promised, refused=refused)
+        refused[kind] = _tried[kind]
+    if mode == "required":
+        reasons = "; ".join(f"{kind}: {reason}" for kind, reason in refused.items())
+        raise IsolationUnavailable(
+            f'isolation="required", but this machine offers none. {reasons}.', metadata={"refused": refused}
+        )
+    return replace(promises.NONE, refused=refused)
+
+
+async def why_not(kind: IsolationKind) -> str:
+    """Try ``kind`` for real: ``""`` when a command kept to its folder could not leave it, else why not."""
+    if not sys.platform.startswith("linux"):
+        return "it is a feature of Linux"
+    if kind == "bubblewrap" and shutil.which("bwrap") is None:
+        return f"bubblewrap (bwrap) is not installed; {_GET_BUBBLEWRAP}"
+    outside = Path(tempfile.mkdtemp(prefix="agentq-trial-"))
+    try:
+        root = outside / "root"
+        root.mkdir()
+        secret = outside / secrets.token_hex(8)
+        secret.write_text("secret")
+        trial = f"! cat {secret} && ! echo x > {secret} && echo inside > trial && ! cat /proc/{os.getpid()}/environ"
+        try:
+            result = await run(job(kind, root, (), ["/bin/sh", "-c", trial], {"PATH": os.defpath}), timeout=10)
+        except OSError as error:
+            return str(error)
+        return _verdict(result, (root / "trial").exists() and secret.read_text() == "secret")
+    finally:
+        shutil.rmtree(outside, ignore_errors=True)
+
+
+def _verdict(result: ExecResult, held: bool) -> str:
+    if result.exit_code == 0 and held:
+        return ""
+    said = result.stderr.strip().splitlines()
+    return f"it was tried and does not work here ({said[-1] if said else f'exit code {result.exit_code}'})"
+
+
+def job(
+    kind: IsolationKind,
+    root: Path,
+    directory: tuple[str, ...],
+    command: list[str],
+    environment: Mapping[str, str],
+    programs: Sequence[str] = (),
+    readable: Sequence[str] = (),
+    allowance: Allowance = ALL,
+    network: tuple[int, int] | None = None,
+    ports: Sequence[int] | None = None,
+) -> Job:
+    """Everything the launcher needs to run ``command`` in ``directory`` below ``root`` under ``kind``.
+
+    ``environment`` comes on top of a clean one, in which HOME is the root as the command sees it. ``programs`` are
+    folders that come first on its PATH; ``readable`` ones may be read besides those of the system. ``network`` are the
+    files of the network namespace that it enters, if any; ``ports`` are those to which it may connect in this machine's
+    network, where Landlock closes all others.
+    """
+    if kind == "bubblewrap":
+        home, temporary, there = HOME, None, "/"
+    else:
+        home, temporary, there = str(root), tempfile.mkdtemp(prefix="agentq-command-"), str(root.joinpath(*directory))
+    return Job(
+        command=command,
+        environment={
+            **_clean_environment(home, temporary or "/tmp", programs),
+            **environment,
+            orphans.VARIABLE: orphans.new_mark(),
+        },
+        directory=there,
+        temporary=temporary,
+        bubblewrap=_bubblewrap(root, directory, readable, allowance.memory) if kind == "bubblewrap" else None,
+        landlock=_landlock(root, temporary, readable, ports) if kind == "landlock" and temporary else None,
+        limits=allowance.limits(str(root), *([temporary] if temporary else [])),
+        network=network,
+        input=None,
+    )
+
+
+def _clean_environment(home: str, temporary: str, first: Sequence[str]) -> dict[str, str]:
+    programs = dict.fromkeys(
+        (
+            *first,
+            os.path.dirname(sys.executable),
+            "/usr/local/bin",
+            "/usr/bin",
+            "/bin",
+            "/usr/local/sbin",
+            "/usr/sbin",
+            "/sbin",
+        )
+    )
+    return {
+        "HOME": home,
+        "LANG": "C.UTF-8",
+        "PATH": ":".join(programs),
+        "SHELL": "/bin/sh",
+        "TERM": "dumb",
+        "TMPDIR": temporary,
+    }
+
+
+def _interpreter() -> list[str]:
+    """Where the notebook's Python lives, unless showing it would show a whole home folder."""
+    home = str(Path.home())
+    found = dict.fromkeys(os.path.abspath(path) for path in (sys.prefix, sys.base_prefix, sysconfig.get_path("stdlib")))
+    return [
+        path
+        for path in found
+        if not (home + "/").startswith(path.rstrip("/") + "/")
+        and not any(path == system or path.startswith(system + "/") for system in _SYSTEM)
+    ]
+
+
+def _name_service() -> list[str]:
+    """``/etc/resolv.conf`` is often a link into /run."""
+    real = os.path.realpath("/etc/resolv.conf")
+    return [] if real.startswith("/etc/") or not os.path.exists(real) else [real]
+
+
+def _bubblewrap(
+    root: Path, directory: tuple[str, ...], readable: Sequence[str], memory: int | None = None
+) -> Bubblewrap:
+    options = ["--die-with-parent", "--new-session", "--unshare-user", "--unshare-pid", "--unshare-ipc"]
+    options += ["--unshare-uts", "--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev"]
+    # Its files are in memory, and none of a process's.
+    options += [*(("--size", str(memory)) if memory else ()), "--tmpfs", "/tmp"]
+    for path in _SYSTEM:
+        if os.path.islink(path):
+            options += ["--symlink", os.readlink(path), path]
+        else:
+            options += ["--ro-bind-try", path, path]
+    for path in (*_name_service(), *_interpreter()):
+        # Below /home/user the workspace is bound: a folder for the interpreter would be left behind in it.
+        if not path.startswith(HOME + "/"):
+            options += ["--ro-bind-try", path, path]
+    options += ["--bind", str(root), HOME]
+    for path in readable:
+        options += ["--ro-bind", path, path]
+    # What is written beside the workspace fails, instead of going into memory and getting lost without a word.
+    options += ["--remount-ro", "/", "--chdir", "/".join((HOME, *directory))]
+    return Bubblewrap(program=shutil.which("bwrap") or "bwrap", options=options)
+
+
+def _landlock(root: Path, temporary: str, readable: Sequence[str], ports: Sequence[int] | None) -> Landlock:
+    read = [*_SYSTEM, "/proc", *_name_service(), *_interpreter(), *readable]
+    allowed = None if ports is None else list(ports)
+    return Landlock(write=[*_DEVICES, temporary, str(root)], read=read, ports=allowed)

@@ -1,0 +1,130 @@
+"""What processes write: decoded, filtered, told on, and kept within bounds however much it is."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from agentq_nb.agent_os.values import OutputStream
+
+_SMALLEST_PIECE = 4096  # characters; what comes in smaller pieces is put together
+
+
+class TextFilter(Protocol):
+    """Text goes in as it comes, and comes out with secrets taken out."""
+
+    def feed(self, text: str) -> str: ...
+    def finish(self) -> str: ...
+
+
+class Excerpt:
+    """The first and the last half of a text that may be endless."""
+
+    def __init__(self, limit: int) -> None:
+        self._half = limit // 2
+        self._head = ""
+        self._tail: deque[str] = deque()
+        self._tail_length = 0
+        self._gone = 0
+
+    @property
+    def left_out(self) -> int:
+        """How many characters are missing in the middle."""
+        return self._gone + max(0, self._tail_length - self._half)
+
+    def add(self, text: str) -> None:
+        room = self._half - len(self._head)
+        if room > 0:
+            self._head += text[:room]
+            text = text[room:]
+        if not text:
+            return
+        if self._tail and len(self._tail[-1]) < _SMALLEST_PIECE:
+            self._tail[-1] += text
+        else:
+            self._tail.append(text)
+        self._tail_length += len(text)
+        while self._tail_length - len(self._tail[0]) >= self._half:
+            gone = len(self._tail.popleft())
+            self._tail_length -= gone
+            self._gone += gone
+
+    def text(self) -> str:
+        """Everything that is kept; the place where something is missing is marked."""
+        tail = "".join(self._tail)
+        if not self.left_out:
+            return self._head + tail
+        return f"{self._head}\n[… {self.left_out} characters left out …]\n{tail[max(0, len(tail) - self._half) :]}"
+
+
+class Output:
+    """One output of a process: ``told`` gets each piece of its text, and the first and last half of it are kept."""
+
+    def __init__(
+        self, limit: int, through: TextFilter | None = None, told: Callable[[str], None] | None = None
+    ) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._through = through
+        self._told = told
+        self._kept = Excerpt(limit)
+
+    @property
+    def left_out(self) -> int:
+        return self._kept.left_out
+
+    def feed(self, data: bytes) -> None:
+        text = self._decoder.decode(data)
+        self._add(text if self._through is None else self._through.feed(text))
+
+    def finish(self) -> None:
+        """Nothing more comes: let out what was waited with."""
+        text = self._decoder.decode(b"", True)
+        self._add(text if self._through is None else self._through.feed(text) + self._through.finish())
+
+    def text(self) -> str:
+        """What is kept so far."""
+        return self._kept.text()
+
+    def _add(self, text: str) -> None:
+        if not text:
+            return
+        self._kept.add(text)
+        if self._told is not None:
+            self._told(text)
+
+
+_GATHERED = 0.02  # seconds between the first piece and its telling
+_PAUSE = 0.2  # seconds between two tellings, each of which may be of both outputs
+_LARGEST = 16_384  # characters told at once of one output
+
+
+class OutputEvents:
+    """Calls ``tell`` with pieces of text: ten times a second at most, each with the first and last half of what came."""
+
+    def __init__(self, tell: Callable[[OutputStream, str], None]) -> None:
+        self._tell = tell
+        self._waiting: dict[OutputStream, Excerpt] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._last = float("-inf")
+
+    def add(self, stream: OutputStream, text: str) -> None:
+        """Tell of this text soon."""
+        if stream not in self._waiting:
+            self._waiting[stream] = Excerpt(_LARGEST)
+        self._waiting[stream].add(text)
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(max(loop.time() + _GATHERED, self._last + _PAUSE), self.flush)
+
+    def flush(self) -> None:
+        """Tell of what waits, at once."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        waiting, self._waiting = self._waiting, {}
+        self._last = asyncio.get_running_loop().time()
+        for stream, excerpt in waiting.items():
+            self._tell(stream, excerpt.text())

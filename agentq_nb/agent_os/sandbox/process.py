@@ -1,0 +1,250 @@
+"""One command from start to end: its output kept within bounds, itself and all it started ended with it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar
+
+import anyio
+from anyio.abc import ByteReceiveStream, Process
+
+from agentq_nb.agent_os.sandbox import orphans
+from agentq_nb.agent_os.sandbox.launcher import remove_tree
+from agentq_nb.agent_os.sandbox.output import Output
+from agentq_nb.agent_os.values import ExecResult
+
+Started = TypeVar("Started")
+
+
+class Bubblewrap(TypedDict):
+    """How to call bubblewrap."""
+
+    program: str
+    options: list[str]
+
+
+class Landlock(TypedDict):
+    """The paths below which may be written, and read."""
+
+    write: list[str]
+    read: list[str]
+    ports: list[int] | None
+    """Those to which it may connect; None: all, and not by TCP alone."""
+
+
+class Limits(TypedDict):
+    """What all processes of a job may use together; None: as much as there is."""
+
+    processes: int | None
+    memory: int | None
+    """Bytes."""
+    disk: int | None
+    """Bytes of the files in ``folders``."""
+    folders: list[str]
+
+
+class Job(TypedDict):
+    """What ``launcher.py`` reads."""
+
+    command: list[str]
+    environment: dict[str, str]
+    directory: str
+    temporary: str | None
+    """A folder that goes with the command."""
+    bubblewrap: Bubblewrap | None
+    landlock: Landlock | None
+    limits: Limits | None
+    network: tuple[int, int] | None
+    """Inherited file descriptors of the user namespace and the network namespace to enter; None: those of this process."""
+    input: int | None
+    """An inherited file descriptor that becomes the command's stdin; None gives it an empty one."""
+
+
+LARGEST_OUTPUT = 1_000_000
+"""Characters of stdout and of stderr that are kept: the first and the last half."""
+
+GRACE = 2.0
+"""Seconds between asking processes to end and killing them."""
+
+_LAUNCHER = Path(__file__).with_name("launcher.py")
+_LAST_WORDS = 2.0  # seconds to read what is still in the pipes once everything has ended
+
+
+class Execution:
+    """One command that runs. Made by :meth:`start`; :meth:`finish` has to be awaited then."""
+
+    def __init__(self, job: Job, process: Process, stdout: Output, stderr: Output) -> None:
+        self.stdout = stdout
+        self.stderr = stderr
+        self._job = job
+        self._process = process
+        self._running = anyio.CancelScope()
+
+    @classmethod
+    async def start(cls, job: Job, stdout: Output | None = None, stderr: Output | None = None) -> Execution:
+        """Start a job. Raises ``OSError`` when that cannot be done."""
+        try:
+            process = await whole(_launch(job), lambda started: _end(started, mark_of(job)))
+        except BaseException:
+            _remove_temporary(job)
+            raise
+        return cls(job, process, stdout or Output(LARGEST_OUTPUT), stderr or Output(LARGEST_OUTPUT))
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; 128 + the signal's number when a signal ended it."""
+        code = self._process.returncode
+        return code if code is None or code >= 0 else 128 - code
+
+    def end(self) -> None:
+        """Ask its processes to end, and kill them a little later. :meth:`finish` returns then."""
+        self._running.cancel()
+
+    async def finish(self, timeout: float | None = None) -> ExecResult:
+        """Wait for its end. After ``timeout`` seconds, or when cancelled, all its processes are ended.
+
+        Processes that the command left running are ended with it.
+        """
+        process, timed_out = self._process, False
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            async with anyio.create_task_group() as readers:
+                readers.start_soon(_drain, process.stdout, self.stdout)
+                readers.start_soon(_drain, process.stderr, self.stderr)
+                try:
+                    with self._running, anyio.move_on_after(timeout) as limit:
+                        await orphans.launcher_ended(process, mark_of(self._job))
+                    timed_out = limit.cancelled_caught
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await _end(process, mark_of(self._job))
+                readers.cancel_scope.deadline = anyio.current_time() + _LAST_WORDS
+        finally:
+            with anyio.CancelScope(shield=True):
+                await process.aclose()
+            _remove_temporary(self._job)
+            self.stdout.finish()
+            self.stderr.finish()
+        code = self.exit_code
+        assert code is not None
+        truncated = bool(self.stdout.left_out or self.stderr.left_out)
+        texts = self.stdout.text(), self.stderr.text()
+        return ExecResult(code, *texts, timed_out=timed_out, truncated=truncated)
+
+
+async def run(job: Job, timeout: float | None = None) -> ExecResult:
+    """Start a job and wait for its end, as :class:`Execution` does. Raises ``OSError`` when it cannot be started."""
+    return await (await Execution.start(job)).finish(timeout)
+
+
+async def whole(
+    starting: Coroutine[Any, Any, Started], ending: Callable[[Started], Coroutine[Any, Any, None]]
+) -> Started:
+    """Start something to the end, also when cancelled meanwhile: then what was started is ended again.
+
+    Left in the middle there would be a launcher that nobody knows of. Whoever cancels may do it as anyio does or as
+    asyncio does, which knows no shielded scopes.
+    """
+    task = asyncio.ensure_future(starting)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait({task})
+            if task.exception() is None:
+                await ending(task.result())
+        raise
+
+
+async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await ``work`` to its end, also when cancelled meanwhile, as anyio does it or as asyncio does it."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):
+            while not task.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({task})
+        raise
+
+
+def launcher_words() -> list[str]:
+    """How ``launcher.py`` is started by this process."""
+    return [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid())]
+
+
+def mark_of(job: Job) -> str:
+    """What all its processes carry in their environment."""
+    return job["environment"].get(orphans.VARIABLE, "")
+
+
+async def _launch(job: Job) -> Process:
+    files = job["network"] or ()
+    process = await anyio.open_process(launcher_words(), env={}, cwd="/", start_new_session=True, pass_fds=files)
+    assert process.stdin is not None
+    with suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError):  # its exit code will tell
+        await process.stdin.send(json.dumps({**job, "grace": GRACE}).encode())
+        await process.stdin.aclose()
+    return process
+
+
+async def _drain(pipe: ByteReceiveStream, into: Output) -> None:
+    async for data in pipe:
+        into.feed(data)
+
+
+def _remove_temporary(job: Job) -> None:
+    """The launcher removes it, also when we are dead; only if it was killed itself is there something left to do."""
+    if job["temporary"]:
+        with suppress(OSError):
+            remove_tree(job["temporary"])
+
+
+async def _end(process: Process, mark: str) -> None:
+    """The launcher does the ending, even if we are gone before it is done."""
+    if process.returncode is not None:
+        return
+    process.terminate()
+    with anyio.move_on_after(GRACE * 2 + 1):
+        await orphans.launcher_ended(process, mark)
+    if process.returncode is None:
+        process.kill()
+        await orphans.launcher_ended(process, mark)
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """For each command, and each agent with all it starts; ``disk`` is for the VM's folder. None: no limit."""
+
+    processes: int | None = None
+    memory: int | None = None
+    disk: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, example in (("processes", "50"), ("memory", "2 * 1024**3"), ("disk", "10 * 1024**3")):
+            value: object = getattr(self, name)
+            if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+                continue
+            unit = "a number" if name == "processes" else "a number of bytes"
+            raise TypeError(
+                f"{name} is {unit} of 1 or more, such as {example}, or None for no limit; not {value!r:.100}."
+            )
+
+    def limits(self, *folders: str) -> Limits | None:
+        """As the launcher takes them; ``folders`` are those whose files count."""
+        if self == ALL:
+            return None
+        return Limits(processes=self.processes, memory=self.memory, disk=self.disk, folders=list(folders))
+
+
+ALL = Allowance()
+"""No limits."""

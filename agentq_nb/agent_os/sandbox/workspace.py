@@ -1,0 +1,277 @@
+"""A VM's root folder: where it is, and what file actions do in it. Nothing here can leave it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import stat
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeAlias
+
+from agentq_nb.agent_os.sandbox.contained_paths import DIRECTORY, open_beneath
+from agentq_nb.agent_os.sandbox.launcher import remove_tree
+from agentq_nb.agent_os.values import FileInfo, FileKind
+from agentq_nb.errors import WorkspaceError
+
+HOME = "/home/user"
+"""What the root is called inside a VM, whatever it is called outside."""
+
+LARGEST_READ = 256 * 1024 * 1024
+"""Bytes that ``read`` takes into memory at most."""
+
+FileName: TypeAlias = str | os.PathLike[str]
+
+_UNREADABLE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def root_folder(parent: Path, actor_name: str, key: Sequence[str]) -> Path:
+    """The root of the VM ``actor_name`` with ``key``: a readable name, made unique by a hash of the whole key."""
+    canonical = json.dumps(list(key), ensure_ascii=False, separators=(",", ":"))
+    readable = _UNREADABLE.sub("_", "-".join(key))[:40].strip("._-") or "vm"
+    return parent / actor_name / f"{readable}-{hashlib.sha256(canonical.encode()).hexdigest()[:16]}"
+
+
+class Workspace:
+    """Files below one folder. Names are relative to it, or start with ``/home/user`` or the folder's own path.
+
+    Every method raises :class:`~agentq_nb.errors.WorkspaceError` for a name that leaves the folder and for whatever
+    the file system refuses. The calls block: use them in a worker thread.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(os.path.abspath(root))
+
+    def ensure(self) -> None:
+        """Create the root, mode 0700, where it is missing."""
+        with _told(self.root, "could not be created"):
+            for folder in (self.root.parent.parent, self.root.parent, self.root):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def path(self, name: FileName) -> Path:
+        """The real path of a name. Links on the way are not looked at: use it for showing, or under isolation."""
+        return self.root.joinpath(*self.parts(name))
+
+    def parts(self, name: FileName) -> tuple[str, ...]:
+        """The components of a name below the root; ``()`` is the root itself."""
+        text = os.fspath(name)
+        try:
+            encoded = os.fsencode(text)
+        except UnicodeEncodeError:
+            raise _refusal(name, "is no file name: it has characters that no file system can store") from None
+        if not text or b"\0" in encoded:
+            raise _refusal(name, "is no file name: it is empty or has a NUL character")
+        for home in (str(self.root), HOME):
+            if text == home or text.startswith(home + "/"):
+                text = text[len(home) :].lstrip("/")
+                break
+        if text.startswith("/"):
+            raise _refusal(name, f"leaves the workspace: use a relative name, or one below {HOME}")
+        parts = tuple(part for part in text.split("/") if part not in ("", "."))
+        if ".." in parts:
+            raise _refusal(name, "leaves the workspace: `..` is not accepted in names")
+        return parts
+
+    def read(self, name: FileName) -> bytes:
+        """The bytes of a regular file, at most ``LARGEST_READ``."""
+        with _told(name, "could not be read"), self._opened(self.parts(name), os.O_RDONLY | os.O_NONBLOCK) as file:
+            facts = os.fstat(file)
+            if not stat.S_ISREG(facts.st_mode):
+                raise _refusal(name, "is not a regular file")
+            with os.fdopen(os.dup(file), "rb") as reader:
+                data = reader.read(LARGEST_READ + 1)
+        if len(data) > LARGEST_READ:
+            raise _refusal(name, f"is larger than {LARGEST_READ} bytes: read it in parts with exec")
+        return data
+
+    def write(self, name: FileName, data: bytes | str) -> None:
+        """Put ``data`` (text as UTF-8) there at once: a reader sees the old file or the whole new one.
+
+        Missing parent folders are created. A link is not written through, and not replaced.
+        """
+        parts = self._leaf(name)
+        content = _encoded(name, data) if isinstance(data, str) else bytes(data)
+        with _told(name, "could not be written"), self._made(parts[:-1]) as parent:
+            mode = _mode_to_keep(name, parent, parts[-1])
+            temporary = f".agentq-{secrets.token_hex(8)}.tmp"
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            file = os.open(temporary, flags, 0o644 if mode is None else mode, dir_fd=parent)
+            try:
+                with os.fdopen(file, "wb") as writer:
+                    writer.write(content)
+                    if mode is not None:
+                        os.fchmod(writer.fileno(), mode)
+                os.rename(temporary, parts[-1], src_dir_fd=parent, dst_dir_fd=parent)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(temporary, dir_fd=parent)
+                raise
+
+    def list_dir(self, name: FileName = ".") -> list[FileInfo]:
+        """What a folder holds, by name."""
+        with _told(name, "could not be listed"), self._opened(self.parts(name), os.O_RDONLY | os.O_DIRECTORY) as folder:
+            names = sorted(os.listdir(folder))
+            found: list[FileInfo] = []
+            for entry in names:
+                with suppress(FileNotFoundError):  # gone since it was listed
+                    found.append(_info(entry, os.stat(entry, dir_fd=folder, follow_symlinks=False)))
+            return found
+
+    def make_dir(self, name: FileName) -> None:
+        """Create a folder and the missing ones above it; one that exists is fine."""
+        with _told(name, "could not be created"), self._made(self.parts(name)):
+            pass
+
+    def stat(self, name: FileName) -> FileInfo:
+        """Facts about a name; a link is described itself."""
+        parts = self.parts(name)
+        with _told(name, "could not be looked at"):
+            if not parts:
+                with self._opened((), DIRECTORY) as root:
+                    return _info(self.root.name, os.fstat(root))
+            with self._opened(parts[:-1], DIRECTORY) as parent:
+                return _info(parts[-1], os.stat(parts[-1], dir_fd=parent, follow_symlinks=False))
+
+    def exists(self, name: FileName) -> bool:
+        """Whether there is something of this name, be it a link to nowhere."""
+        try:
+            self.stat(name)
+        except WorkspaceError as error:
+            if error.metadata.get("errno") in ("ENOENT", "ENOTDIR"):
+                return False
+            raise
+        return True
+
+    def move(self, source: FileName, target: FileName) -> None:
+        """Give a file, folder or link another name; a file of that name is replaced, a full folder is not."""
+        old, new = self._leaf(source), self._leaf(target)
+        with (
+            _told(source, f"could not be moved to {_shown(target)}"),
+            self._opened(old[:-1], DIRECTORY) as old_parent,
+            self._made(new[:-1]) as new_parent,
+        ):
+            os.rename(old[-1], new[-1], src_dir_fd=old_parent, dst_dir_fd=new_parent)
+
+    def delete(self, name: FileName, recursive: bool = False) -> None:
+        """Remove a file, a link (never its target), an empty folder, or with ``recursive`` any folder."""
+        parts = self._leaf(name)
+        with _told(name, "could not be deleted"), self._opened(parts[:-1], DIRECTORY) as parent:
+            if not stat.S_ISDIR(os.stat(parts[-1], dir_fd=parent, follow_symlinks=False).st_mode):
+                os.unlink(parts[-1], dir_fd=parent)
+            elif recursive:
+                remove_tree(parts[-1], parent)
+            else:
+                os.rmdir(parts[-1], dir_fd=parent)
+
+    def remove(self) -> None:
+        """Remove the workspace itself with all in it; nothing happens where there is none."""
+        with _told(self.root, "could not be removed"), suppress(FileNotFoundError):
+            remove_tree(str(self.root))
+
+    def directory(self, name: FileName) -> tuple[str, ...]:
+        """The components of a folder that exists inside."""
+        parts = self.parts(name)
+        with _told(name, "cannot be a working directory"), self._opened(parts, DIRECTORY):
+            return parts
+
+    def snapshot(self) -> dict[str, tuple[int, int, int]]:
+        """Every file's name with what changes when it is written (size, time, number), to tell what a command did."""
+        found: dict[str, tuple[int, int, int]] = {}
+        folders = [str(self.root)]  # not os.walk, which calls itself for each folder within a folder
+        while folders:
+            with suppress(OSError), os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                        continue
+                    with suppress(OSError):
+                        facts = entry.stat(follow_symlinks=False)
+                        name = os.path.relpath(entry.path, self.root)
+                        found[name] = (facts.st_size, facts.st_mtime_ns, facts.st_ino)
+        return found
+
+    def _leaf(self, name: FileName) -> tuple[str, ...]:
+        parts = self.parts(name)
+        if not parts:
+            raise _refusal(name, "is the workspace itself, which stays as it is")
+        return parts
+
+    @contextmanager
+    def _opened(self, parts: Sequence[str], flags: int) -> Generator[int]:
+        self.ensure()
+        root = os.open(self.root, DIRECTORY | os.O_NOFOLLOW)
+        try:
+            opened = open_beneath(root, parts, flags)
+        finally:
+            os.close(root)
+        try:
+            yield opened
+        finally:
+            os.close(opened)
+
+    @contextmanager
+    def _made(self, parts: Sequence[str]) -> Generator[int]:
+        """The folder ``parts``, created with the ones above it where missing."""
+        for depth, part in enumerate(parts):
+            with self._opened(parts[:depth], DIRECTORY) as parent, suppress(FileExistsError):
+                os.mkdir(part, 0o755, dir_fd=parent)
+        with self._opened(parts, DIRECTORY) as folder:
+            yield folder
+
+
+def _encoded(name: FileName, text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        what = f"could not be written: the text has half a character at position {error.start}; give bytes"
+        raise _refusal(name, what) from None
+
+
+def _mode_to_keep(name: FileName, parent: int, leaf: str) -> int | None:
+    """The permissions of the file that is about to be replaced; None where there is none."""
+    try:
+        facts = os.stat(leaf, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISLNK(facts.st_mode):
+        raise _refusal(name, "is a symbolic link, which is not written through: write to its target, or delete it")
+    if not stat.S_ISREG(facts.st_mode):
+        raise _refusal(name, "is not a regular file")
+    return stat.S_IMODE(facts.st_mode) & 0o777
+
+
+def _info(name: str, facts: os.stat_result) -> FileInfo:
+    kinds: dict[int, FileKind] = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
+    return FileInfo(name, kinds.get(stat.S_IFMT(facts.st_mode), "other"), facts.st_size, facts.st_mtime)
+
+
+def _shown(name: FileName) -> str:
+    text = repr(os.fspath(name))
+    return text if len(text) <= 200 else f"{text[:150]}…{text[-40:]}"
+
+
+def _refusal(name: FileName, what: str, number: int | None = None) -> WorkspaceError:
+    metadata = {"path": _shown(name)} | ({} if number is None else {"errno": errno.errorcode.get(number, str(number))})
+    return WorkspaceError(f"{_shown(name)} {what}.", metadata=metadata)
+
+
+@contextmanager
+def _told(name: FileName, what: str) -> Generator[None]:
+    """Say what went wrong in words instead of numbers."""
+    try:
+        yield
+    except OSError as error:
+        number = error.errno or 0
+        if number in (errno.EXDEV, errno.ELOOP):
+            raise _refusal(name, "leaves the workspace by a symbolic link, which is not followed", number) from None
+        why = {
+            errno.ENOENT: "there is no such file or folder",
+            errno.ENOTEMPTY: "the folder is not empty (say recursive=True)",
+            errno.ENOTDIR: "a part of it is a link or a file, not a folder",
+        }.get(number, error.strerror or str(error))
+        raise _refusal(name, f"{what}: {why}", number) from None

@@ -1,0 +1,75 @@
+"""One open session as this process holds it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import anyio
+
+from agentq_nb.agent_os.agent import Held
+from agentq_nb.agent_os.sessions.permissions import PermissionRequests
+from agentq_nb.agent_os.transcript import Transcript
+from agentq_nb.agent_os.values import ChoiceKind, McpServer, SessionInfo
+
+
+@dataclass(eq=False)
+class Session:
+    """An open session as this process holds it. The log has all of it but ``environment`` and ``mcp_servers``."""
+
+    info: SessionInfo
+    transcript: Transcript
+    environment: dict[str, str] = field(repr=False)
+    history: list[tuple[str, str]] | None
+    """None: to be read from the log."""
+    chosen: dict[ChoiceKind, str] = field(default_factory=dict[ChoiceKind, str])
+    """The mode and the model that each of its agent's processes begins with."""
+    mcp_servers: tuple[McpServer, ...] = field(default=(), repr=False)
+    owned_in: asyncio.AbstractEventLoop | None = None
+    """The event loop of the call that closes it at its end; None where no call does."""
+    turn: anyio.Lock = field(default_factory=anyio.Lock)
+    held: Held = field(default_factory=Held)
+    cancel: Callable[[], None] | None = None
+    """Ends the prompt that runs; None when none does."""
+    waiting: set[anyio.CancelScope] = field(default_factory=set[anyio.CancelScope])
+    """The prompts that wait for their turn."""
+    requests: PermissionRequests = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.requests = PermissionRequests(self.transcript)
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether the call that should close it never will: its loop has ended in the middle of it."""
+        return self.owned_in not in (None, asyncio.get_running_loop())
+
+    async def take_up(self) -> None:
+        """Be ready for the VM's next life, whatever the last one left in the middle: nobody ends that any more."""
+        self.held.abandon()
+        self.held, self.turn, self.cancel = Held(), anyio.Lock(), None
+        self.waiting.clear()
+        await self.transcript.take_up()
+        await self.requests.give_up("the host ended before it was answered")
+
+    def cancel_prompts(self) -> bool:
+        """Cancel the prompt that runs and those that wait behind it. False if there was none."""
+        found = self.cancel is not None or bool(self.waiting)
+        for scope in self.waiting:
+            scope.cancel()
+        if self.cancel is not None:
+            self.cancel()
+        return found
+
+    def missing(self) -> list[str]:
+        """Names of variables and MCP servers that were lost with the process that had them."""
+        return missing(self.info, self.environment, self.mcp_servers)
+
+
+def missing(info: SessionInfo, environment: Mapping[str, str], servers: Iterable[McpServer]) -> list[str]:
+    """What ``info`` tells of that is not there."""
+    names = {server["name"] for server in servers}
+    return [
+        *(name for name in info.env_names if name not in environment),
+        *(f"the MCP server '{name}'" for name in info.mcp_servers if name not in names),
+    ]

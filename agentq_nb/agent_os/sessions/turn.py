@@ -1,0 +1,159 @@
+"""One prompt from its first row in the log to its result."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+
+from agentq_nb._actor.message import describe
+from agentq_nb._core import interrupts
+from agentq_nb._core.redaction import Redactor
+from agentq_nb._core.safe_text import is_safe
+from agentq_nb.agent_os.agent import LATE, THOUGHT, Agent, AgentEvent, AgentSession
+from agentq_nb.agent_os.sessions.session import Session
+from agentq_nb.agent_os.transcript import Transcript, storable
+from agentq_nb.agent_os.values import FAILURES, PromptResult
+from agentq_nb.errors import AgentError, IsolationUnavailable, PromptFailed
+
+
+async def take_turn(
+    session: Session, agent: Agent, view: AgentSession, prompt: str, redactor: Redactor
+) -> PromptResult:
+    """Let ``agent`` answer ``prompt``. The prompt is on disk before the agent gets it.
+
+    A turn cancelled through ``session.cancel`` gives a result with the stop reason ``"cancelled"``; when the task
+    itself is cancelled, that goes on outwards. Raises ``PromptFailed`` with what the agent raised as its cause.
+    """
+    transcript = session.transcript
+    told = _Told(transcript, redactor)
+    task = asyncio.current_task()
+    asked_to_stop = task.cancelling() if task else 0
+    failure: BaseException | None = None
+    with anyio.CancelScope() as scope:
+        session.cancel = scope.cancel
+        try:
+            await _work(session, agent, view, prompt, told)
+        except FAILURES as error:
+            failure = error
+        except BaseException:
+            view.stopped.set()
+            if not scope.cancel_called:
+                await _record_end(transcript, told, "cancelled")
+            raise
+        finally:
+            session.cancel = None
+    # An agent that catches its cancellation and goes on as if nothing had happened was cancelled all the same.
+    swallowed = task is not None and task.cancelling() > asked_to_stop
+    if scope.cancel_called or swallowed:
+        await _record_end(transcript, told, "cancelled")
+        if swallowed:
+            raise asyncio.CancelledError
+        return await told.result("cancelled")
+    if failure is not None:
+        raise await _failed(failure, agent, session, redactor)
+    await _record_end(transcript, told, told.stop_reason)
+    result = await told.result(told.stop_reason)
+    if session.history is not None:
+        told.remember(session.history, prompt, result.text)
+    return result
+
+
+async def _work(session: Session, agent: Agent, view: AgentSession, prompt: str, told: _Told) -> None:
+    await session.transcript.end_stream()  # what was said between the turns is complete
+    await session.transcript.write("prompt", prompt)
+    await session.transcript.durable()
+    try:
+        await agent.prompt(view, prompt, told.emit)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await session.requests.withdraw("the prompt ended")
+
+
+class _Told:
+    """What an agent has told in this turn. Its last words may come when the turn is over."""
+
+    def __init__(self, transcript: Transcript, redactor: Redactor) -> None:
+        self.stop_reason = "end_turn"
+        self.usage: Mapping[str, Any] | None = None
+        self.more: dict[str, Any] = {}
+        self._transcript = transcript
+        self._redactor = redactor
+        self._pieces: list[str] = []
+        self._tool_calls: list[Mapping[str, Any]] = []
+        self._remembered: tuple[list[tuple[str, str]], int] | None = None
+
+    async def emit(self, event: AgentEvent) -> None:
+        data: dict[str, Any] = storable(dict(event.data))
+        if event.type == "result":
+            self.stop_reason = str(data.pop("stop_reason", self.stop_reason))
+            self.usage = data.pop("usage", self.usage)
+            self.more |= data
+        elif event.type == "text":
+            await self.stream(event.text or "")
+        else:
+            if event.type == "tool_call":
+                self._tool_calls.append(self._redactor.data({"text": event.text, **data}))
+            if event.type == "note" and LATE in data and THOUGHT not in data:
+                self._add(event.text or "")
+            await self._transcript.write(event.type, event.text, data)
+
+    async def stream(self, text: str) -> None:
+        self._add(text)
+        await self._transcript.stream(text)
+
+    def remember(self, history: list[tuple[str, str]], prompt: str, text: str) -> None:
+        """Add the turn to what was said; its answer grows there when more comes."""
+        self._remembered = history, len(history)
+        history.append((prompt, text))
+
+    async def result(self, stop_reason: str) -> PromptResult:
+        text = await self._redactor.long_text("".join(self._pieces))
+        return PromptResult(text, stop_reason, self._redactor.data(self.usage), tuple(self._tool_calls))
+
+    def _add(self, text: str) -> None:
+        if self._remembered is None:
+            self._pieces.append(text)
+            return
+        history, index = self._remembered
+        prompt, answer = history[index]
+        history[index] = prompt, answer + self._redactor.text(text)
+
+
+async def _record_end(transcript: Transcript, told: _Told, stop_reason: str) -> None:
+    with anyio.CancelScope(shield=True):
+        await transcript.end_stream()
+        await transcript.write("result", data={**told.more, "stop_reason": stop_reason, "usage": told.usage})
+        await transcript.durable()
+
+
+async def _failed(error: BaseException, agent: Agent, session: Session, redactor: Redactor) -> AgentError:
+    """Record the failure, and make the error that the caller gets."""
+    whole = "".join(traceback.format_exception(error))
+    redacted = redactor.text(whole)
+    shown = redactor.text(describe(error).get("traceback", ""))
+    summary = redactor.text(f"{type(error).__name__}: {error}")
+    with anyio.CancelScope(shield=True):
+        await session.transcript.end_stream()
+        await session.transcript.write("error", summary, {"traceback": shown})
+        await session.transcript.durable()
+    # A cause shows up in every traceback: one that would give a secret away, or confuse the terminal or the page, is left
+    # out, and its redacted text is kept.
+    harmless = redacted == whole and is_safe(whole)
+    if redacted == whole and isinstance(error, (PromptFailed, IsolationUnavailable)):
+        return error
+    failed = PromptFailed(
+        f"Agent '{agent.name}' failed in session {session.info.session_id}: {summary}",
+        metadata={
+            "session_id": session.info.session_id,
+            "agent": agent.name,
+            "traceback": shown,
+            **interrupts.marked(error),
+        },
+    )
+    failed.__cause__ = error if harmless else None
+    failed.__suppress_context__ = True
+    return failed

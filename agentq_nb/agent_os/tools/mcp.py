@@ -1,0 +1,123 @@
+"""MCP (Model Context Protocol) over HTTP, through the ``mcp`` SDK. Imported when the first session needs it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Generator
+from typing import Any
+from urllib.parse import urlsplit
+
+import uvicorn
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.transport_security import TransportSecuritySettings
+from mcp.types import (
+    CallToolRequestParams,
+    CallToolResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    TextContent,
+    Tool,
+)
+from starlette.types import ASGIApp
+
+from agentq_nb.agent_os.tools.calls import Calls
+from agentq_nb.agent_os.tools.connections import MOST, Acceptor, Connection
+from agentq_nb.agent_os.tools.server import NAME
+
+_LARGEST_REQUEST = 1024 * 1024  # bytes
+
+# Claude Code would have to search for them first, though they were given to it for this work.
+_ALWAYS_THERE = {"anthropic/alwaysLoad": True}
+
+# What these have to say of a bad request must not show up in somebody's cell; whoever wants it sets up logging.
+for _library in ("mcp", "uvicorn", "sse_starlette"):
+    logging.getLogger(_library).addHandler(logging.NullHandler())
+
+
+def requests_for(calls: Calls, url: str) -> StreamableHTTPSessionManager:
+    """What answers the requests for one session's tools, while it is served."""
+    host = urlsplit(url).netloc
+    return StreamableHTTPSessionManager(
+        _server(calls),
+        # A page in a browser that was led here under another name, or from another origin, is none of ours.
+        security_settings=TransportSecuritySettings(allowed_hosts=[host], allowed_origins=[f"http://{host}"]),
+        session_idle_timeout=None,
+        max_request_body_size=_LARGEST_REQUEST,
+    )
+
+
+async def serve(requests: StreamableHTTPSessionManager, closing: asyncio.Event) -> None:
+    """Serve one session's tools until ``closing``; what runs then is cancelled."""
+    async with requests.run():
+        await closing.wait()
+
+
+async def listen(app: ASGIApp, listener: socket.socket, closing: asyncio.Event) -> None:
+    """Serve HTTP on a socket until ``closing``."""
+    config = uvicorn.Config(
+        app,
+        interface="asgi3",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        limit_concurrency=MOST,
+        timeout_graceful_shutdown=1,
+    )
+    await _HttpServer(config, closing).serve(sockets=[listener])
+
+
+def _server(calls: Calls) -> Server[Any]:
+    tools = [
+        Tool(name=tool.name, description=tool.description, input_schema=tool.schema, _meta=_ALWAYS_THERE)
+        for tool in calls.tools.values()
+    ]
+
+    async def listed(context: ServerRequestContext[Any], parameters: PaginatedRequestParams | None) -> ListToolsResult:
+        return ListToolsResult(tools=tools)
+
+    async def called(context: ServerRequestContext[Any], parameters: CallToolRequestParams) -> CallToolResult:
+        answer = await calls.answer(parameters.name, parameters.arguments or {})
+        return CallToolResult(content=[TextContent(text=answer.text)], is_error=answer.failed)
+
+    return Server(NAME, on_list_tools=listed, on_call_tool=called)
+
+
+class _HttpServer(uvicorn.Server):
+    """uvicorn as a guest: signals are the kernel's, and nothing ticks while nothing happens."""
+
+    def __init__(self, config: uvicorn.Config, closing: asyncio.Event) -> None:
+        super().__init__(config)
+        self._closing = closing
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        assert sockets is not None
+        self.servers = []
+        self._acceptors = [Acceptor(each, self._connection) for each in sockets]
+        for acceptor in self._acceptors:
+            acceptor.open()
+        self.started = True
+
+    async def main_loop(self) -> None:
+        await self._closing.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for acceptor in self._acceptors:
+            acceptor.close()
+        await super().shutdown(sockets)
+
+    def _connection(self) -> Connection:
+        return Connection(self.config, self.server_state, {})

@@ -1,0 +1,186 @@
+"""What every part of a VM stands on: its folder, its isolation, its sessions, and running one command."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hmac
+import secrets
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import EllipsisType
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
+
+from agentq_nb._actor.actor import Actor
+from agentq_nb.agent_os.agent import Agent
+from agentq_nb.agent_os.network.availability import NetworkFound, network_in_force
+from agentq_nb.agent_os.network.connection import Connection
+from agentq_nb.agent_os.network.policy import Named
+from agentq_nb.agent_os.network.proxy import Credentials
+from agentq_nb.agent_os.network.vm_network import VmNetwork
+from agentq_nb.agent_os.sandbox import promises
+from agentq_nb.agent_os.sandbox.isolation import in_force, job
+from agentq_nb.agent_os.sandbox.process import ALL, Allowance, Job
+from agentq_nb.agent_os.sandbox.processes import Processes
+from agentq_nb.agent_os.sandbox.workspace import FileName, Workspace, root_folder
+from agentq_nb.agent_os.sessions.permissions import Permits
+from agentq_nb.agent_os.sessions.sessions import Sessions, sessions_of
+from agentq_nb.agent_os.tools import ToolServer
+from agentq_nb.agent_os.validation import checked_command
+from agentq_nb.agent_os.values import ExecResult, Isolation, IsolationKind, IsolationMode, NetworkMode
+
+if TYPE_CHECKING:
+    from agentq_nb.agent_os.tools.tool import HostTool
+
+Environment: TypeAlias = Mapping[str, str] | EllipsisType | None
+"""Variables for an agent or a command; ``None`` and ``...`` are none."""
+
+_PASSWORDS = secrets.token_bytes(32)
+"""What the passwords of VMs' proxies are made of."""
+
+
+class Machine(Actor, action_timeout=None):
+    """The floor of :class:`agentq_nb.agent_os.vm.VM`."""
+
+    _agents: ClassVar[Mapping[str, Agent]] = {}
+    _isolation_mode: ClassVar[IsolationMode] = "auto"
+    _permits: ClassVar[Permits] = Permits("allow")
+    _network_wanted: ClassVar[NetworkMode | None] = None
+    _hosts: ClassVar[tuple[Named, ...]] = ()
+    _parent: ClassVar[Path | None] = None
+    _allowance: ClassVar[Allowance] = ALL
+    _tools: ClassVar[Mapping[str, HostTool]] = {}
+    _vm_network: VmNetwork | None = None
+    _warned = False
+
+    @classmethod
+    def parent_folder(cls) -> Path | None:
+        """Where the folders of its VMs are, if ``agent_os`` was told: else they are beside the store."""
+        return cls._parent
+
+    @property
+    def _sessions(self) -> Sessions:
+        return sessions_of(self.runtime.workspaces, self.actor_id)
+
+    @functools.cached_property
+    def _tool_server(self) -> ToolServer:
+        return ToolServer(self._tool_listener)
+
+    @functools.cached_property
+    def _workspace(self) -> Workspace:
+        return Workspace(root_folder(self._parent or self.runtime.workspaces, self.name, self.key))
+
+    @functools.cached_property
+    def _processes(self) -> Processes:
+        return Processes(self, self._sessions.redactor)
+
+    async def _exec(
+        self,
+        command: str | Sequence[str],
+        timeout: float | None,
+        cwd: FileName,
+        environment: Mapping[str, str],
+        told: Callable[[str], None] | None = None,
+    ) -> ExecResult:
+        prepared, connection = await self._job(command, cwd, environment, told=told)
+        return await self._processes.run(prepared, connection, command, timeout)
+
+    async def _job(
+        self,
+        command: str | Sequence[str],
+        cwd: FileName,
+        environment: Mapping[str, str],
+        programs: Sequence[str] = (),
+        readable: Sequence[str] = (),
+        told: Callable[[str], None] | None = None,
+        urls: Sequence[str] = (),
+    ) -> tuple[Job, Connection]:
+        """All that is needed to start a command. The connection is to be closed when the command has ended.
+
+        ``told`` is called with what the network refuses it, in the loop of this VM. The hosts of ``urls`` it may reach.
+        """
+        words = checked_command(command)
+        directory = await self.in_thread(self._workspace.directory, cwd)
+        kind = (await in_force(self._isolation_mode)).kind
+        network = await self._network(kind)
+        if network is None:
+            connection = Connection()
+        else:
+            connection = await network.connect(environment, told and _in_this_loop(told), urls)
+        variables, readable = {**connection.variables, **environment}, (*readable, *connection.readable)
+        prepared = job(
+            kind,
+            self._workspace.root,
+            directory,
+            words,
+            variables,
+            programs,
+            readable,
+            self._allowance,
+            connection.namespace,
+            connection.ports,
+        )
+        return prepared, connection
+
+    async def _isolation(self) -> Isolation:
+        found = await in_force(self._isolation_mode)
+        return promises.with_network(found, await network_in_force(self._network_wanted, found.kind))
+
+    async def _network(self, kind: IsolationKind) -> VmNetwork | None:
+        """The VM's network; None where it is open. Raises ``IsolationUnavailable``."""
+        found = await network_in_force(self._network_wanted, kind)
+        if found.mode == "open":
+            self._warn(kind, found.why)
+            return None
+        if self._vm_network is None:
+            self._vm_network = VmNetwork(found.mode, self._hosts, self._credentials(found))
+        return self._vm_network
+
+    def _credentials(self, found: NetworkFound) -> Credentials | None:
+        """The same whenever this VM wakes, so that few secrets have to be remembered."""
+        if found.means == "namespace":
+            return None
+        password = hmac.digest(_PASSWORDS, self.actor_id.encode(), "sha256").hex()
+        credentials = Credentials(password)
+        self._sessions.redactor.add({"HTTP_PROXY": password, "HTTP_PROXY as a header": credentials.header})
+        return credentials
+
+    def _warn(self, kind: IsolationKind, why: str) -> None:
+        """Say once what a VM lacks though nobody asked for that."""
+        if self._warned or self._isolation_mode == "off":
+            return
+        self._warned = True
+        if kind == "none":
+            self.log.warning("No isolation on this machine: commands may do whatever you may. See isolation().")
+        elif why:
+            self.log.warning(
+                f'The network is open to commands and agents of this VM, as with network="open": {why}. They reach the '
+                "notebook's own ports too. See isolation()."
+            )
+
+    async def _tool_listener(self) -> socket.socket:
+        network = await self._network((await in_force(self._isolation_mode)).kind)
+        return socket.create_server(("127.0.0.1", 0)) if network is None else await network.listener()
+
+    async def _forwarded(self, port: int) -> int:
+        """The port of this machine that leads to one of the VM's loopback."""
+        network = await self._network((await in_force(self._isolation_mode)).kind)
+        return port if network is None else await network.forward(port)
+
+    async def _leave_network(self) -> None:
+        """End the VM's network, if it has one."""
+        if self._vm_network is not None:
+            await self._vm_network.aclose()
+
+
+def _in_this_loop(told: Callable[[str], None]) -> Callable[[str], None]:
+    """``told`` for another thread."""
+    loop = asyncio.get_running_loop()
+
+    def call(sentence: str) -> None:
+        with suppress(RuntimeError):  # the loop has ended: nobody is left to be told
+            loop.call_soon_threadsafe(told, sentence)
+
+    return call
