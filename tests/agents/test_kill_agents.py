@@ -28,7 +28,7 @@ PROMISED = 5
 START = """
 import asyncio, types
 from agentq_nb import agent_os, agents, create_client, setup
-from agentq_nb.agent_os import isolation
+from agentq_nb.agent_os.sandbox import isolation
 from tests.agents.real_agents import configure
 
 if {kind!r} == "landlock":

@@ -13,7 +13,7 @@ from tests.unit.agent_os.test_process import family, marked, wait_for, wait_unti
 
 START = """
 from agentq_nb import agent_os, create_client, setup
-from agentq_nb.agent_os import isolation
+from agentq_nb.agent_os.sandbox import isolation
 
 isolation._tried.update({{name: "" if name == {kind!r} else "not in this test" for name in ("bubblewrap", "landlock")}})
 registry = setup(use={{"vm": agent_os()}}, store="nb.agentq.duckdb")

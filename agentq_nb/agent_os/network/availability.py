@@ -16,7 +16,7 @@ from agentq_nb.errors import IsolationUnavailable
 
 Means: TypeAlias = Literal["namespace", "ports"]
 
-_CONFINEMENT = Path(__file__).parents[1] / "confinement.py"
+_CONFINEMENT = Path(__file__).parents[1] / "sandbox" / "confinement.py"
 _TRYING = 10.0  # seconds
 
 _tried: dict[Means, str] = {}

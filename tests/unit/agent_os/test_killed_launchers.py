@@ -75,7 +75,7 @@ def test_an_agent_whose_launcher_is_killed_has_ended(kind: IsolationKind, tmp_pa
 KERNEL = """
 import asyncio, json, sys
 from pathlib import Path
-from agentq_nb.agent_os import isolation, process
+from agentq_nb.agent_os.sandbox import isolation, process
 kind, root, scripts = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
 async def program():
     jobs = [isolation.job(kind, root, (), ["/bin/sh", "-c", script], {}) for script in scripts]

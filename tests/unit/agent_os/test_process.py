@@ -230,7 +230,7 @@ def test_a_process_abandoned_after_the_end_of_its_loop_is_ended_without_a_word_a
 KERNEL = """
 import asyncio, sys
 from pathlib import Path
-from agentq_nb.agent_os import isolation, process
+from agentq_nb.agent_os.sandbox import isolation, process
 job = isolation.job(sys.argv[1], Path(sys.argv[2]), (), ["/bin/sh", "-c", sys.argv[3]], {})
 asyncio.run(process.run(job))
 """
