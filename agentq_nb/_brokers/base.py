@@ -339,8 +339,11 @@ class Mailboxes(Protocol):
         """
         ...
 
-    async def status(self, actor: ActorId | None = None) -> Sequence[QueueStatus]:
-        """Every queue that has messages or dead letters or is paused, of one actor or of all."""
+    async def status(self, actor: ActorId | None = None, *, totals: bool = True) -> Sequence[QueueStatus]:
+        """Every queue that has messages or dead letters or is paused, of one actor or of all.
+
+        Without ``totals`` nothing is read from the disk: ``completed`` may then count since the keeper began only.
+        """
         ...
 
     async def close(self) -> None:

@@ -131,7 +131,7 @@ async def remove_folders(
 
 async def _uses(host: Host, known: dict[ActorId, _Known]) -> dict[ActorId, Use]:
     """Return how each known actor uses its folder. Runs in the host's loop."""
-    waiting = {queue.actor for queue in await host.mailboxes.status() if queue.live}
+    waiting = {queue.actor for queue in await host.mailboxes.status(totals=False) if queue.live}
     talking = {actor for actor, sessions in remembered(host.workspaces) if sessions.now_open()}
 
     def use(actor: ActorId) -> Use:
@@ -195,7 +195,9 @@ async def _set_aside(host: Host, folder: VmFolder) -> Path | None:
 
     None where it is in use, or gone.
     """
-    waiting = folder.actor is not None and any(queue.live for queue in await host.mailboxes.status(folder.actor))
+    waiting = folder.actor is not None and any(
+        queue.live for queue in await host.mailboxes.status(folder.actor, totals=False)
+    )
     # From here on nothing is waited for, so that no VM wakes in between.
     talking = {actor for actor, sessions in remembered(host.workspaces) if sessions.now_open()}
     users = {_root(host, actor, {}) for actor in {*host.roster.actors, *talking}}

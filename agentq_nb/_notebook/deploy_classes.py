@@ -239,10 +239,11 @@ async def _hold(registry: Registry, name: str, cls: type[Actor]) -> Held:
     """Pause the queues with work of a class that a failed cell has redefined: perhaps nobody wants it to run like this."""
     host = registry.host
     check_deployment(cls, host.classes.get(name), await host.mailboxes.states(name))
-    # Scheduled calls go on: their queue is nothing that a person can resume.
+    # Reading totals would take so long that the cell ends before it is told what follows. Scheduled calls go on: nobody
+    # could resume their queue.
     queues = [
         queue
-        for queue in await host.mailboxes.status()
+        for queue in await host.mailboxes.status(totals=False)
         if queue.live and not queue.paused and actor_name(queue.actor) == name and queue.queue != SCHEDULE_QUEUE
     ]
     if queues:

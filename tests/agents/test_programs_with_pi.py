@@ -107,7 +107,9 @@ def test_program_2_gets_its_review(kind: IsolationKind, notebook: Kernel, model:
     model.scripts = {"write a summary to": "@write /home/user/review.txt 2 lines, 2 uses of any\n@say written"}
     program = with_pi(REVIEW_SETUP)
     if kind == "landlock":
-        notebook.run("from agentq_nb.agent_os.sandbox import isolation; isolation._tried['bubblewrap'] = 'not here'").check()
+        notebook.run(
+            "from agentq_nb.agent_os.sandbox import isolation; isolation._tried['bubblewrap'] = 'not here'"
+        ).check()
     if kind == "none":
         program = program.replace("agents=[agents.pi]", 'agents=[agents.pi], isolation="off"')
     assert "env=..." in REVIEWER

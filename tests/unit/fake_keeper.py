@@ -97,7 +97,7 @@ class FakeMailboxes:
     async def redeliver(self, which: DeadLetters) -> int:
         return await self.call(lambda: self.server.redeliver(which))
 
-    async def status(self, actor: ActorId | None = None) -> Sequence[QueueStatus]:
+    async def status(self, actor: ActorId | None = None, *, totals: bool = True) -> Sequence[QueueStatus]:
         return await self.call(lambda: self.server.status(actor))
 
     async def close(self) -> None:

@@ -153,8 +153,9 @@ class LocalMailboxes:
     async def redeliver(self, which: DeadLetters) -> int:
         return await control.redeliver(self._ledger, which)
 
-    async def status(self, actor: ActorId | None = None) -> Sequence[QueueStatus]:
-        await self._ledger.learn_counts()
+    async def status(self, actor: ActorId | None = None, *, totals: bool = True) -> Sequence[QueueStatus]:
+        if totals:
+            await self._ledger.learn_counts()
         stock = self._ledger.stock
         if actor is not None:
             return stock.status(actor)

@@ -359,7 +359,7 @@ class _Asked:
     def __init__(self, model: Server) -> None:
         self._model = model
 
-    async def status(self, actor: str | None = None) -> Any:
+    async def status(self, actor: str | None = None, *, totals: bool = True) -> Any:
         return self._model.status(actor)
 
 

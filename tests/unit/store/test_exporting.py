@@ -48,9 +48,9 @@ def test_a_copy_has_all_that_was_acknowledged_and_opens_anywhere(path: Path, tmp
 KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from agentq_nb._store import EventLog, exporting
+from agentq_nb._store import EventLog, export
 
-exporting._finish = lambda copy: os.kill(os.getpid(), signal.SIGKILL)
+export._finish = lambda copy: os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(EventLog.open(Path(sys.argv[1])).export(Path(sys.argv[2])))
 """
 

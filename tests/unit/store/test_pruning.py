@@ -171,10 +171,10 @@ def test_whoever_stops_waiting_for_a_prune_or_an_export_does_not_stop_the_writer
 KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from agentq_nb._store import EventLog, compaction, maintenance, pruning
+from agentq_nb._store import EventLog, compaction, maintenance, prune
 
 module, name, number, when = sys.argv[2:]
-module = {"pruning": pruning, "compaction": compaction}[module]
+module = {"prune": prune, "compaction": compaction}[module]
 real, calls = getattr(module, name), 0
 
 def hooked(*args):
@@ -202,7 +202,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(
-    ("module", "name", "number"), [("pruning", "drop", 1), ("pruning", "drop", 4), ("compaction", "move", 2)]
+    ("module", "name", "number"), [("prune", "drop", 1), ("prune", "drop", 4), ("compaction", "move", 2)]
 )
 def test_a_kill_in_a_slice_leaves_whole_messages_and_an_accounted_log(
     path: Path, module: str, name: str, number: int, when: str
