@@ -130,6 +130,7 @@ class Execution:
         finally:
             with anyio.CancelScope(shield=True):
                 await process.aclose()
+            _close_pipes(process)
             _remove_temporary(self._job)
             self.stdout.finish()
             self.stderr.finish()
@@ -191,10 +192,24 @@ async def _launch(job: Job) -> Process:
     files = job["network"] or ()
     process = await anyio.open_process(launcher_words(), env={}, cwd="/", start_new_session=True, pass_fds=files)
     assert process.stdin is not None
-    with suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError):  # its exit code will tell
-        await process.stdin.send(json.dumps({**job, "grace": GRACE}).encode())
-        await process.stdin.aclose()
+    try:
+        with suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError):  # its exit code will tell
+            await process.stdin.send(json.dumps({**job, "grace": GRACE}).encode())
+            await process.stdin.aclose()
+    except BaseException:
+        with anyio.CancelScope(shield=True), suppress(ProcessLookupError):
+            process.kill()
+            await process.aclose()
+        _close_pipes(process)
+        raise
     return process
+
+
+def _close_pipes(process: Process) -> None:
+    """Close our ends. Where another process holds the other ones, their end never comes, and nothing else closes ours."""
+    transport = getattr(getattr(process, "_process", None), "_transport", None)
+    if transport is not None:
+        transport.close()
 
 
 async def _drain(pipe: ByteReceiveStream, into: Output) -> None:
