@@ -49,7 +49,7 @@ class Place:
         self.datagrams = 0
         """A UDP port that answers."""
         self.visited = 0
-        """A port that nobody listens on, and to which somebody on this machine connects as soon as they do."""
+        """A free port; another process connects to it as soon as something listens there."""
         self.token = f"token-of-a-session-{self.unique}"
         """A secret that a session was given."""
         self._exit = ExitStack()

@@ -16,7 +16,7 @@ class Area:
     share: int
     """How many of every hundred mutants are taken from it."""
     modules: tuple[str, ...]
-    """Files, or folders of which every file counts that no other area names."""
+    """Files, or folders: all their files that no other area names."""
     tests: tuple[str, ...]
 
     def owns(self, path: str) -> bool:

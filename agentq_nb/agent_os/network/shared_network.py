@@ -1,4 +1,4 @@
-"""A VM's network that is this machine's own, of which Landlock leaves its processes a few ports.
+"""A VM on this machine's own network, where Landlock lets its processes use a few ports only.
 
 Its rules are made when a process starts: what is allowed later holds for processes that start later.
 """

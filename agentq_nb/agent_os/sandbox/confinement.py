@@ -1,7 +1,7 @@
 """What a process gives up for good before it becomes a command: paths, ports, kinds of sockets, privileges, and keys.
 
 The launcher loads this file by its path, so it takes the standard library only. ``python -I -S confinement.py ALLOWED
-REFUSED`` tries on itself whether ports can be kept closed here: both are ports at which somebody listens.
+REFUSED`` tries on itself whether ports can be kept closed here: something listens on both ports.
 """
 
 from __future__ import annotations

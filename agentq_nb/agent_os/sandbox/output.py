@@ -97,7 +97,7 @@ class Output:
 
 
 _GATHERED = 0.02  # seconds between the first piece and its telling
-_PAUSE = 0.2  # seconds between two tellings, each of which may be of both outputs
+_PAUSE = 0.2  # seconds between two events; one may hold text of both outputs
 _LARGEST = 16_384  # characters told at once of one output
 
 

@@ -116,7 +116,7 @@ SYSTEM_CALLS = "\n    SOCKET, UNSHARE = {}, {}".format(*{"x86_64": (41, 272)}.ge
 
 
 def attempted(run: Any) -> dict[str, str]:
-    """How each attempt ended, at ports at which somebody listens."""
+    """How each attempt to reach a listening port ended."""
     with server() as port, socket.create_server(("::1", 0), family=socket.AF_INET6) as six:
         said = run(python(SYSTEM_CALLS + ATTEMPTS, port, six.getsockname()[1]))
     return {name: end for end, _, name in (line.partition(": ") for line in said.splitlines())}
