@@ -1,7 +1,5 @@
 """What a sender holds: the receipt of a message, and the result of its work."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
