@@ -62,3 +62,9 @@ def test_the_glossary_has_twenty_words_in_order() -> None:
     words = re.findall(r"^\| ([\w ]+) \| [A-Z]", glossary, re.MULTILINE)
     assert len(words) == 20
     assert words == sorted(words, key=str.lower)
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    pages = [path.relative_to(CHECKOUT).as_posix() for path in DOCUMENTS if path.name != "README.md"]
+    assert [page for page in pages if f"]({page})" not in readme] == []
