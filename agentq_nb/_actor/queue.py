@@ -115,9 +115,9 @@ class Queue(Generic[Body, Reply]):
     :param reply: the type of the reply given to ``message.complete(...)``; None accepts any JSON, or no reply. Unless
         the type allows None, messages must be received with ``completable=True``.
     :param max_size: unsettled messages (not counting dead letters) at which a send is refused with ``queue.full``.
-    :param max_message_bytes: bytes of the largest body, as JSON (1 MiB). A larger one is refused: ``queue.message_too_large``.
-    :param max_reply_bytes: bytes of the largest reply, as JSON (16 MiB). A handler that ends with ``queue.reply_too_large`` makes
-        a dead letter at once, whose error keeps the reply's first 4 KiB.
+    :param max_message_bytes: bytes of the largest body, as JSON (1 MiB); ``queue.message_too_large`` refuses larger ones.
+    :param max_reply_bytes: bytes of the largest reply, as JSON (16 MiB). A handler that ends with
+        ``queue.reply_too_large`` makes a dead letter at once, whose error keeps the reply's first 4 KiB.
     :param retry: how failed attempts are repeated.
     :param handler_timeout: seconds that one attempt may take before its handler is cancelled and the attempt fails.
 

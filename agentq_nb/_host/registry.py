@@ -158,10 +158,10 @@ class Registry:
                 logging.getLogger("agentq").exception("what is shown of the host could not be brought to its end")
 
     async def deploy(self, name: str, cls: type[Actor]) -> None:
-        """Register ``cls`` under ``name``; actors that are awake go on with it after their present message.
+        """Register ``cls`` under ``name``. Awake actors finish their current message and go on with the new class.
 
-        Raises ``actor.validation_error`` when the state of one, awake or asleep, fits the old class and not this one; the
-        old class stays then.
+        Raises ``actor.validation_error`` when an actor's stored state fits the old class but not this one; the old class
+        stays.
         """
         check_name(name, cls)
         if self.running:
@@ -172,7 +172,7 @@ class Registry:
             self._classes[name] = cls
 
     def claim(self, use: Mapping[str, type[Actor]]) -> None:
-        """Take these classes; they are deployed by the next ``start``."""
+        """Register these classes; the next ``start`` deploys them. Raises ``actor.validation_error``."""
         for name, cls in use.items():
             check_name(name, cls)
         self._undeployed.update({name: cls for name, cls in use.items() if self._classes.get(name) is not cls})
@@ -318,27 +318,29 @@ def setup(
     keep_alive: KeepAliveMode | None = None,
     keep_alive_interval: float | None = None,
 ) -> Registry:
-    """The registry of this process for a file, with these actor classes: ``setup(use={"task_runner": TaskRunner})``.
+    """Return the registry of this process for a file, with these actor classes. It starts nothing.
 
-    :param use: actor classes by the name they are registered under.
-    :param store: the file; else the variable ``AGENTQ_DB``, else beside the notebook, else in the working directory.
-    :param retention: seconds (or a timedelta) after which the history of settled work is dropped by itself, as
-        ``registry.prune`` does; looked at when the host starts and every hour. None keeps everything.
-    :param background: True: when it is started, the host gets an event loop in a thread of its own, so that actors go on
-        while a cell blocks. Their code may use the notebook's variables, as any thread may, but nothing that is bound to
-        the kernel's event loop (tasks, locks and clients made in a cell). False: it lives in the event loop in which it is
-        started. None leaves that as it is; at first that is False, but True where the event loop is no place for a host:
-        in IPython's terminal, in ``marimo run`` and in engines of ipyparallel. All else works the same: handles, receipts
-        and the registry can be used in any event loop and thread, as in ``asyncio.run(handle.send(...))``, and
-        ``registry.run`` waits in plain synchronous code.
-    :param keep_alive: when this kernel shows activity, so that a server does not end it for being idle: "work", as at
-        first: while work of registered classes is in flight, due, or falls due within 12 hours, until nothing was settled
-        for 12 hours; "always": for as long as the host runs; "never". None leaves that as it is.
-    :param keep_alive_interval: seconds between two signs of activity, 20 at first. None leaves that as it is.
+        async with setup(use={"task_runner": TaskRunner}):
+            ...
 
-    The same file gives the same registry, and deploys into it: classes given again replace those of their name once
-    ``await registry.start()`` is reached, which starts no second host. Raises ``host.elsewhere`` for a host that runs
-    already, and not where ``background`` says.
+    :param use: actor classes, by the name they are registered under.
+    :param store: the path of the file. By default the environment variable ``AGENTQ_DB``, else a file beside the notebook,
+        else one in the working directory.
+    :param retention: seconds (or a timedelta) after which the history of settled messages is deleted, as by
+        ``registry.prune``; checked when the host starts and every hour. None keeps everything.
+    :param background: True runs the host on its own event loop in a background thread, so that actors go on while a cell
+        blocks. Actors may then use the notebook's variables, but nothing bound to the kernel's event loop, such as tasks,
+        locks and clients made in a cell. False runs it on the event loop in which it is started. None keeps the setting:
+        False by default, but True in IPython's terminal, ``marimo run`` and engines of ipyparallel. Handles, receipts and
+        the registry can be used in any event loop and thread either way.
+    :param keep_alive: when the kernel publishes activity, so that a server does not end it as idle. "work" (the default):
+        while work of registered classes is in flight, due, or due within 12 hours, until nothing was settled for 12 hours;
+        "always": while the host runs; "never". None keeps the setting.
+    :param keep_alive_interval: seconds between two signs of activity, 20 by default. None keeps the setting.
+
+    Calling it again with the same file returns the same registry. Classes given again replace those of the same name at the
+    next ``await registry.start()``. Raises ``host.elsewhere`` when a running host is not where ``background`` says, and
+    ``actor.validation_error`` for names and classes that cannot be registered.
     """
     global _latest
     unawaited_calls.install(Registry)
@@ -364,12 +366,15 @@ def setup(
 
 
 def current_registry() -> Registry | None:
-    """The registry of this process that was set up or started last, or None."""
+    """Return the registry of this process that was set up or started last, or None."""
     return _latest
 
 
 def create_client() -> Client:
-    """A client to this process's host. Raises NoHost when nothing was set up here."""
+    """Return a client for this process's host: ``create_client().task_runner.get_or_create("main")`` is a handle.
+
+    The client may be kept while the host is stopped and started again. Raises ``NoHost`` when nothing was set up.
+    """
     if current_registry() is None:
         raise NoHost()
 
