@@ -1,4 +1,25 @@
-"""Durable actor queues for agents, hosted in the notebook's own kernel."""
+"""Durable actor queues for agents, hosted in the notebook's own kernel.
+
+    %load_ext agentq_nb
+    from agentq_nb import Actor, Queue, create_client
+
+    class TaskRunner(Actor):
+        tasks = Queue(str)
+
+        async def run(self):
+            async for message in self.queue.iter():         # one message at a time
+                print(message.body)
+
+    %agentq start
+    runner = create_client().task_runner.get_or_create("main")
+    receipt = await runner.send("tasks", "Review PR #123")  # durable when this returns
+
+Messages, results, actors' state and transcripts are stored in a DuckDB file beside the notebook, and survive restarts and
+crashes. A handler may see a message more than once, so handlers with side effects must be idempotent. Times are in seconds.
+Every error derives from ``AgentqError``; ``agentq_nb.errors`` lists them.
+
+In a notebook ``%agentq help`` lists all commands. In a script: ``async with setup(use={"task_runner": TaskRunner}): ...``.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +60,11 @@ __all__ = [
     "setup",
 ]
 
+__version__ = "0.1.0"
+
 
 def dashboard() -> Any:
-    """A live view of this kernel's host: an ``anywidget``, to be made in a cell. See ``agentq_nb._notebook.dashboard``.
+    """Return a live view of this kernel's host: an ``anywidget``. It must be called in a cell.
 
     Raises ``NoHost``.
     """
@@ -51,14 +74,32 @@ def dashboard() -> Any:
 
 
 def load_ipython_extension(ip: Any) -> None:
-    """``%load_ext agentq_nb``: prints nothing and starts nothing."""
+    """Load the extension: ``%load_ext agentq_nb``. It prints nothing and starts nothing."""
     from agentq_nb._notebook.extension import load
 
     load(ip)
 
 
 def unload_ipython_extension(ip: Any) -> None:
-    """``%unload_ext agentq_nb``: takes back what loading added. A host that runs goes on until ``%agentq stop``."""
+    """Undo what loading did: ``%unload_ext agentq_nb``. A running host goes on until ``%agentq stop``."""
     from agentq_nb._notebook.extension import unload
 
     unload(ip)
+
+
+# Users read these names in help(), errors and pickles: the folders that hold them are private, and may change.
+for _public in (
+    Actor,
+    Message,
+    Queue,
+    Receipt,
+    Registry,
+    Result,
+    Retry,
+    action,
+    create_client,
+    current_registry,
+    setup,
+):
+    _public.__module__ = __name__
+del _public

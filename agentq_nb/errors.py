@@ -13,10 +13,16 @@ from agentq_nb._core.safe_text import LONGEST_TEXT, safe
 
 
 class AgentqError(Exception):
-    """The base of all errors: ``group.code``, a message that says what to do, and ``metadata`` (JSON-able).
+    """The base class of all errors: a code, a message that says what to do, and metadata.
 
-    ``message`` and ``metadata`` hold what others wrote exactly as it was; ``str(error)`` is for people, and no terminal or
-    page is confused by it.
+        try:
+            await runner.send("tasks", task)
+        except AgentqError as error:
+            if error.full_code == "queue.full":
+                ...
+
+    ``message`` and ``metadata`` (which can be written as JSON) hold the text of users and agents unchanged. ``str(error)``
+    is safe to show in a terminal or on a page.
     """
 
     group: str = "agentq"
@@ -38,7 +44,7 @@ class AgentqError(Exception):
 
     @property
     def full_code(self) -> str:
-        """``"queue.full"`` and the like: what programs compare."""
+        """The group and the code, for programs to compare: ``"queue.full"``."""
         return f"{self.group}.{self.code}"
 
     def __str__(self) -> str:
@@ -62,7 +68,10 @@ def _did_you_mean(name: object, known: Sequence[str]) -> str:
 
 
 class UserError(AgentqError):
-    """Raise it in an action to give the caller a message, a code and metadata of your own."""
+    """Raise this in an action to give the caller your own message, code and metadata.
+
+    ``raise UserError("No such issue.", code="no_issue", metadata={"number": 7})``
+    """
 
     group = "user"
     code = "user_error"

@@ -108,14 +108,20 @@ def action(function: Function) -> Function: ...
 @overload
 def action(*, thread: bool = False, while_ending: bool = False) -> Callable[[Function], Function]: ...
 def action(function: Any = None, *, thread: bool = False, while_ending: bool = False) -> Any:
-    """Mark a method of an actor that others may call through a handle.
+    """Make a method of an actor callable through a handle.
 
-    Actions run side by side with each other and with ``run``. Arguments are checked against the annotations. What the
-    action changes in ``self.state`` is written when it returns, before the caller gets the result.
+        class TaskRunner(Actor):
+            @action
+            async def add(self, number: int) -> int: ...
 
-    :param thread: call a plain function in a worker thread, so that it does not hold up the kernel's loop.
-    :param while_ending: call it also while the actor is asked to end (to sleep, to be replaced) and has a message or
-        what keeps it awake to finish first: for actions that look at that, or end it. Others wait for its next life.
+        await handle.add(3)
+
+    Actions run concurrently with each other and with ``run``. Arguments are validated against the annotations. Changes to
+    ``self.state`` are durable before the caller gets the result. A call is not a message: it is not repeated after a crash.
+
+    :param thread: run a plain function in a worker thread, so that it does not block the event loop.
+    :param while_ending: call it also while the actor is asked to end (to sleep, to be replaced) but still has a message to
+        finish: for actions that observe or end that. Other actions wait until the actor is awake again.
     """
     marked = Marked(thread, while_ending)
     return partial(_mark, marked=marked) if function is None else _mark(function, marked)

@@ -16,7 +16,7 @@ from agentq_nb._actor.actor_context import Runtime, Schedule
 from agentq_nb._actor.bound_queue import QueueView
 from agentq_nb._actor.class_rules import check_class, check_inherited
 from agentq_nb._actor.mailbox import Mailbox
-from agentq_nb._actor.queue import Queue
+from agentq_nb._actor.queue import Placeholder, Queue
 from agentq_nb._core import number_options
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import ActorId, snake_case
@@ -44,7 +44,7 @@ HANDLE_NAMES = frozenset(
         "status",
     ]  # names a handle has itself
 )
-_UNSET: Any = object()
+_UNSET: Any = Placeholder("inherited")
 
 _definitions = 0
 
@@ -83,13 +83,31 @@ _MAY_BE_ACTIONS = {"destroy"}
 
 
 class Actor:
-    """An actor: queues, actions, a state and a ``run`` loop, alive in the notebook's kernel.
+    """The base class of actors: an actor has queues, actions, a state and a ``run`` loop, and runs in the kernel.
 
-    Subclass it. ``class TaskRunner(Actor, sleep_timeout=300, action_timeout=60)`` sets, in seconds (None: never), how
-    long it may be idle before it sleeps, and how long an action may take. Queues, ``state`` and schedules survive sleep
-    and restart; plain attributes do not.
+        class Counter(BaseModel):
+            done: int = 0
 
-    The state is declared by an annotation, ``state: Counter``, with a pydantic model or a dataclass.
+        class TaskRunner(Actor, sleep_timeout=300):
+            tasks = Queue(Task)
+            state: Counter                              # a pydantic model or a dataclass
+
+            async def run(self):
+                async for message in self.queue.iter():
+                    self.state.done += 1                # saved together with the message's settlement
+
+            @action
+            async def done(self) -> int:                # called as: await handle.done()
+                return self.state.done
+
+    Class options, in seconds (None: no limit):
+
+    * ``sleep_timeout=30``: how long the actor may be idle before it sleeps. A message or a call wakes it.
+    * ``action_timeout=60``: how long one action may take.
+
+    Messages, ``state`` and scheduled calls survive sleep, restarts and crashes. Plain attributes do not.
+
+    Instances are not made by calling the class: ``create_client().task_runner.get_or_create("main")`` returns a handle.
     """
 
     declared: ClassVar[Declared] = Declared({}, {})
@@ -99,6 +117,7 @@ class Actor:
     def __init_subclass__(
         cls, *, sleep_timeout: float | None = _UNSET, action_timeout: float | None = _UNSET, **others: Any
     ) -> None:
+        """Check what the subclass declares. Raises TypeError, with the line to write instead."""
         global _definitions
         super().__init_subclass__(**others)
         _definitions += 1
@@ -125,7 +144,7 @@ class Actor:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """The parts of the key it was made with."""
+        """The parts of the key that it was created with."""
         return self.runtime.key
 
     @property
@@ -135,7 +154,7 @@ class Actor:
 
     @property
     def actor_id(self) -> ActorId:
-        """``name/part/part``: names it for ever, in the log too."""
+        """``name/part/part``: its permanent id, also in the log."""
         return self.runtime.actor_id
 
     @property
@@ -145,22 +164,22 @@ class Actor:
 
     @property
     def actors(self) -> Any:
-        """A client to all actors of this host: ``self.actors.vm.get_or_create(["a"])``."""
+        """A client for all actors of this host: ``self.actors.vm.get_or_create("a")``."""
         return self.runtime.actors
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger named ``agentq.<actor name>`` that knows this actor's id."""
+        """A logger named ``agentq.<actor name>`` that adds this actor's id."""
         return self.runtime.log
 
     @property
     def aborted(self) -> bool:
-        """Whether it is asked to end: it sleeps, stops, is replaced or destroyed."""
+        """Whether the actor has been asked to end: to sleep, to stop, to be replaced or destroyed."""
         return self.runtime.aborted
 
     @property
     def schedule(self) -> Schedule:
-        """Actions to be called later: ``await self.schedule.after(60, "remind", "Ada")``."""
+        """Call one of its actions later: ``await self.schedule.after(60, "remind", "Ada")``. Survives restarts."""
         return self.runtime.schedule
 
     if TYPE_CHECKING:
@@ -169,10 +188,13 @@ class Actor:
 
         @property
         def state(self) -> Any:
-            """While a message is handled, a working copy that is written when the message settles.
+            """The actor's durable state.
 
-            Elsewhere the committed state: what an action or hook changes is written when it returns, what ``run``
-            changes outside a message by ``await self.save_state()``. Raises ``actor.state_missing``.
+            While a message is handled it is a working copy, which is saved in the same write that settles the message,
+            or dropped when the handler fails. Elsewhere it is the committed state: changes made by an action or a hook
+            are saved when that returns, changes made by ``run`` outside a message by ``await self.save_state()``.
+
+            Raises ``actor.state_missing`` when the class declares no state.
             """
             return self.runtime.get_state()
 
@@ -183,37 +205,37 @@ class Actor:
     # --- what it can do -----------------------------------------------------------------------------------------------
 
     async def save_state(self) -> None:
-        """Write what was changed in ``self.state`` outside a message; durable on return.
+        """Save what was changed in ``self.state`` outside a message; durable on return.
 
-        Raises ``actor.validation_error`` when it does not fit its type; nothing is written then. While a message is
-        handled its working copy is written when the message settles, and this does nothing to it.
+        It does not save the working copy of a message that is being handled: that is saved when the message settles.
+        Raises ``actor.validation_error`` when the state does not fit its type; nothing is written then.
         """
         await self.runtime.save_state()
 
     async def keep_awake(self, awaitable: Awaitable[Returned]) -> Returned:
-        """Await it; the actor does not sleep meanwhile, and waits for it when it is stopped."""
+        """Await ``awaitable`` and return its result. The actor does not sleep meanwhile, and a stop waits for it."""
         return await self.runtime.keep_awake(awaitable)
 
     async def in_thread(self, function: Callable[..., Returned], *args: Any) -> Returned:
-        """Call a plain function in a worker thread, so that it does not hold up the kernel's loop."""
+        """Call a plain function in a worker thread, so that it does not block the event loop; return its result."""
         return await self.runtime.in_thread(function, *args)
 
     def broadcast(self, event: str, payload: Any = None) -> None:
-        """Tell everyone who listens with ``handle.on(event, callback)``. Events are not kept."""
+        """Send an event to all listeners (``handle.on(event, callback)``). Events are not stored."""
         self.runtime.broadcast(event, payload)
 
     def sleep(self) -> None:
-        """Go to sleep as soon as what runs has ended. Work for it wakes it again."""
+        """Go to sleep as soon as running handlers and actions have ended. The next message or call wakes the actor."""
         self.runtime.sleep()
 
     def destroy(self) -> None:
-        """End for good as soon as what runs has ended: state, schedules and queued messages are dropped."""
+        """Delete the actor as soon as running handlers and actions have ended: its state, schedules and queued messages."""
         self.runtime.destroy()
 
     # --- what a subclass may define -----------------------------------------------------------------------------------
 
     async def on_create(self, input: Any) -> None:
-        """Called once in the actor's life, with what ``create`` or ``get_or_create`` gave as ``input``."""
+        """Called once, when the actor is created, with the ``input`` of ``create`` or ``get_or_create``."""
 
     async def on_wake(self) -> None:
         """Called each time it wakes, before ``run`` and before any action."""
@@ -225,10 +247,10 @@ class Actor:
         """Called before it is destroyed."""
 
     async def run(self) -> None:
-        """The loop that handles messages. Started when the actor wakes, and again when it fails."""
+        """The loop that handles messages. Started when the actor wakes, and restarted with backoff when it raises."""
 
     def view_of(self, queue: Queue[Any, Any]) -> QueueView[Any, Any]:
-        """The mailbox seen through one declared queue: what ``self.tasks`` is."""
+        """Return the mailbox narrowed to one declared queue: the value of ``self.tasks``."""
         return QueueView(self.queue, queue)
 
     def __repr__(self) -> str:

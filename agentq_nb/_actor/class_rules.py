@@ -51,7 +51,7 @@ def check_class(cls: type, base: type, definer: FrameType) -> None:
             _check_hook(cls, name, value)
         elif not name.startswith("_") and name != "declared":
             _check_attribute(cls, base, name, value)
-    _check_names(cls, own)
+    _check_names(cls, base, own)
     _check_annotations(cls, own)
     _check_bodies(cls, own)
     _refuse_twice(cls, own, definer)
@@ -96,10 +96,10 @@ def _takes(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bool:
     return True
 
 
-def _check_names(cls: type, own: Mapping[str, Any]) -> None:
+def _check_names(cls: type, actor: type, own: Mapping[str, Any]) -> None:
     """Methods that look like hooks or handlers, and that nobody would call."""
     called = {name for value in own.values() if isinstance(value, FunctionType) for name in value.__code__.co_names}
-    takes_messages = any(isinstance(queue, Queue) for queue in own.values()) and not _has_run(cls)
+    takes_messages = any(isinstance(queue, Queue) for queue in own.values()) and not _has_run(cls, actor)
     for name, value in own.items():
         if not isinstance(value, FunctionType) or name.startswith("_") or name in HOOKS:
             continue
@@ -126,8 +126,8 @@ def _meant(name: str) -> str | None:
     return next(iter(get_close_matches(lowered, [hook for hook in HOOKS if hook != "run"], 1, 0.85)), None)
 
 
-def _has_run(cls: type) -> bool:
-    return any("run" in vars(base) for base in cls.__mro__ if base.__module__ != "agentq_nb._actor.actor")
+def _has_run(cls: type, actor: type) -> bool:
+    return any("run" in vars(base) for base in cls.__mro__ if base is not actor)
 
 
 # --- attributes -------------------------------------------------------------------------------------------------------

@@ -148,10 +148,13 @@ class Settler(Protocol):
 
 
 class Message(Generic[Body, Reply]):
-    """One attempt at a message.
+    """A message as its handler sees it: one attempt.
 
-    :ivar id: names the message for ever, across attempts and restarts.
-    :ivar queue: the queue it came from.
+        async for message in self.queue.iter(completable=True):
+            await message.complete({"stars": 5})        # or message.fail("why"), or message.retry(after=60)
+
+    :ivar id: the message's id, the same across attempts and restarts.
+    :ivar queue: the name of the queue it came from.
     :ivar body: the body, as the queue's declared type.
     :ivar attempt: 1 on first delivery; failed attempts and crashes raise it.
     :ivar created_at: when it was sent, in seconds since 1970 (UTC).
@@ -170,29 +173,30 @@ class Message(Generic[Body, Reply]):
         self.created_at = created_at
 
     async def complete(self, reply: Reply | None = None) -> None:
-        """Settle it as done; durable on return, together with what the handler changed in ``self.state``.
+        """Settle the message as completed; durable on return, together with the handler's changes to ``self.state``.
 
-        :param reply: what a waiting sender gets, and what ``client.receipt(id).result()`` gives ever after.
+        :param reply: the reply, as the queue's declared type. The sender reads it from the result, now or later.
 
-        Raises ``queue.already_completed``, ``queue.complete_not_configured`` (received without ``completable=True``),
-        ``actor.validation_error`` or ``queue.reply_too_large`` for the reply (nothing is written: complete it with
-        another; a handler that ends with ``queue.reply_too_large`` has failed for good), and
-        ``actor.state_conflict`` (the attempt has failed then, and comes again).
+        Raises ``queue.already_completed``; ``queue.complete_not_configured`` (received without ``completable=True``);
+        ``actor.validation_error`` or ``queue.reply_too_large`` for the reply (nothing is written: complete the message
+        with another reply; a handler that ends with ``queue.reply_too_large`` makes a dead letter); and
+        ``actor.state_conflict`` (the attempt has failed and is repeated).
         """
         await self._settler.complete(self, reply)
 
     async def fail(self, error: BaseException | str) -> None:
-        """Settle it for good as failed: a dead letter, with ``error`` as the reason. Durable on return.
+        """Settle the message as failed, without another attempt: a dead letter with ``error`` as the reason.
 
-        The handler's changes to ``self.state`` are dropped. Raises like :meth:`complete`.
+        Durable on return. The handler's changes to ``self.state`` are dropped. Raises ``queue.already_completed`` and
+        ``queue.complete_not_configured``.
         """
         await self._settler.fail(self, error)
 
     async def retry(self, after: float | None = None) -> None:
-        """End this attempt as failed, to come again after ``after`` seconds (None: the queue's backoff).
+        """End this attempt as failed; the next one begins after ``after`` seconds (None: the queue's backoff).
 
-        It counts as an attempt: after the last one the message becomes a dead letter. Durable on return. The handler's
-        changes to ``self.state`` are dropped. Raises like :meth:`complete`.
+        The attempt counts: after the last one the message becomes a dead letter. Durable on return. The handler's
+        changes to ``self.state`` are dropped. Raises ``queue.already_completed`` and ``queue.complete_not_configured``.
         """
         await self._settler.retry(self, number_options.seconds("after", after))
 

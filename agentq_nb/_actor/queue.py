@@ -21,7 +21,18 @@ if TYPE_CHECKING:
 Body = TypeVar("Body")
 Reply = TypeVar("Reply", default=Any)
 
-_MISSING: Any = object()
+
+class Placeholder:
+    """The default of a parameter that was not given. ``help()`` shows its name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return f"<{self._name}>"
+
+
+_MISSING: Any = Placeholder("required")
 
 MAX_SIZE = 100_000
 MAX_MESSAGE_BYTES = 1024 * 1024
@@ -35,12 +46,15 @@ def exponential(failures: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How failed attempts are repeated.
+    """How a queue repeats failed attempts: ``Queue(Task, retry=Retry(attempts=5, backoff=10))``.
 
     :param attempts: failed attempts after which a message becomes a dead letter.
-    :param backoff: seconds before the next attempt: a number, or a function of the failures so far (1, 2, …).
-    :param in_order: the queue's other messages do not overtake one that waits for its next attempt.
-    :param crashes: deaths of the kernel while handling the message, in a row, after which it becomes a dead letter.
+    :param backoff: seconds before the next attempt: a number, or a function of the failures so far (1, 2, …). The default
+        waits 1, 2, 4, … seconds, at most five minutes.
+    :param in_order: whether the queue's other messages wait while one waits for its next attempt.
+    :param crashes: crashes of the kernel in a row, with this message in flight, after which it becomes a dead letter.
+
+    Failures and crashes are counted across restarts. Raises ValueError for values out of range.
     """
 
     attempts: int = 3
@@ -88,19 +102,27 @@ class SeesOneQueue(Protocol):
 
 
 class Queue(Generic[Body, Reply]):
-    """A queue that an actor class declares: ``tasks = Queue(Task, reply=Review)``.
+    """A queue that an actor class declares.
 
-    :param body: type of the messages: anything pydantic can validate; ``Any`` is any JSON.
-    :param reply: type of what ``message.complete(...)`` gives; None: any JSON, or nothing. Where None is no value of the
-        type, messages are received with ``completable=True`` only.
-    :param max_size: messages that are not settled (dead letters aside) before a send is refused with ``queue.full``.
-    :param max_message_bytes: largest body, as JSON: 1 MiB. A larger one is refused with ``queue.message_too_large``.
-    :param max_reply_bytes: largest reply, as JSON: 16 MiB. A larger one makes a dead letter at once, which keeps the
-        reply's first 4 KiB in its error.
+        class Reviewer(Actor):
+            reviews = Queue(Task, reply=Review, retry=Retry(attempts=5), handler_timeout=600)
+
+            async def run(self):
+                async for message in self.reviews.iter(completable=True):
+                    await message.complete(await review(message.body))
+
+    :param body: the type of the messages: any type that pydantic can validate; ``Any`` accepts any JSON.
+    :param reply: the type of the reply given to ``message.complete(...)``; None accepts any JSON, or no reply. Unless
+        the type allows None, messages must be received with ``completable=True``.
+    :param max_size: unsettled messages (not counting dead letters) at which a send is refused with ``queue.full``.
+    :param max_message_bytes: bytes of the largest body, as JSON (1 MiB); ``queue.message_too_large`` refuses larger ones.
+    :param max_reply_bytes: bytes of the largest reply, as JSON (16 MiB). A handler that ends with
+        ``queue.reply_too_large`` makes a dead letter at once, whose error keeps the reply's first 4 KiB.
     :param retry: how failed attempts are repeated.
-    :param handler_timeout: seconds one attempt may take before its handler is cancelled and the attempt fails.
+    :param handler_timeout: seconds that one attempt may take before its handler is cancelled and the attempt fails.
 
-    Declarations are code, not stored: after a restart the cell that holds them is run again. Messages are stored.
+    Messages survive restarts. Declarations are code and do not: run the cell with the class again after a restart.
+    Raises TypeError for what is not a type, ValueError for limits out of range.
     """
 
     name: str
@@ -166,7 +188,7 @@ class Queue(Generic[Body, Reply]):
     @overload
     def __get__(self, instance: SeesOneQueue, owner: type) -> QueueView[Body, Reply]: ...
     def __get__(self, instance: SeesOneQueue | None, owner: type) -> Any:
-        """On the class the declaration itself; on an instance the actor's mailbox seen through this queue."""
+        """Return the declaration itself on the class, and the actor's mailbox narrowed to this queue on an instance."""
         return self if instance is None else instance.view_of(self)
 
     def __repr__(self) -> str:

@@ -14,9 +14,10 @@ from agentq_nb.errors import ActorUnknown, NoHost
 
 
 class Client:
-    """Handles to the actors of a host: ``client.task_runner.get_or_create(["main"])``.
+    """A client of a host, made by ``create_client()``: ``client.task_runner.get_or_create("main")`` is a handle.
 
-    Made by ``create_client()``. It may be kept while the host is stopped and started again.
+    Each name that actors are registered under is an attribute. The client may be kept while the host is stopped and
+    started again.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -28,14 +29,14 @@ class Client:
         return ActorKind(self._transport, name)
 
     def __dir__(self) -> list[str]:
-        """With the names that actors are registered under, for those who complete with the keyboard."""
+        """Include the names that actors are registered under, for completion."""
         names = [*super().__dir__()]
         with suppress(NoHost):
             names += self._transport.classes
         return names
 
     def actor(self, cls: type[Actor] | str) -> ActorKind:
-        """The actors of a class, or of the name it is registered under. Raises ``actor.unknown`` for a class."""
+        """Return the actors of a class, or of a name. Raises ``actor.unknown`` for a class that is not registered."""
         if isinstance(cls, str):
             return ActorKind(self._transport, cls)
         classes = self._transport.classes
@@ -47,11 +48,11 @@ class Client:
         raise ActorUnknown(cls.__name__, list(classes))
 
     def handle_of(self, actor: ActorId) -> ActorHandle:
-        """The handle of an actor id, as it stands in the log and in ``status()``."""
+        """Return the handle of an actor id, as in the log and in ``status()``: ``"task_runner/main"``."""
         return ActorHandle(self._transport, actor_name(actor), actor_key(actor))
 
     def receipt(self, message_id: MessageId) -> Receipt[Any]:
-        """The receipt of any message, after a restart too. Asking an unknown one raises ``queue.message_unknown``."""
+        """Return the receipt of any message, also after a restart. Its methods raise ``queue.message_unknown``."""
         return Receipt(message_id, self._transport)
 
     def __repr__(self) -> str:

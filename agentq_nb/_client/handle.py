@@ -27,15 +27,15 @@ class ActorKind:
         self._name = name
 
     def get_or_create(self, key: Key = (), input: Any = None) -> ActorHandle:
-        """A handle; the actor is made when it is first used. ``input`` is for its ``on_create``."""
+        """Return a handle. The actor is created when the handle is first used; ``on_create`` receives ``input``."""
         return ActorHandle(self._transport, self._name, key, input=input)
 
     def get(self, key: Key = ()) -> ActorHandle:
-        """A handle that raises ``actor.not_found`` when it is used and the actor was never made."""
+        """Return a handle that, when used, raises ``actor.not_found`` if the actor was never created."""
         return ActorHandle(self._transport, self._name, key, must_exist=True)
 
     async def create(self, key: Key = (), input: Any = None) -> ActorHandle:
-        """Make it now. Raises ``actor.duplicate_key`` when it exists, and what its ``on_create`` raises."""
+        """Create the actor now. Raises ``actor.duplicate_key`` if it exists, and what its ``on_create`` raises."""
         await self._transport.ready()
         await self._transport.create(actor_id(self._name, key), input)
         return ActorHandle(self._transport, self._name, key)
@@ -76,9 +76,13 @@ _PROBED = frozenset(
 
 
 class ActorHandle:
-    """One actor, seen from outside. Making a handle does nothing; using it wakes the actor.
+    """A reference to one actor: send to its queues, call its actions, ask for its status.
 
-    Actions are methods: ``await handle.ingest_issue("title", "body")``. See ``agentq_nb._runtime.actions.act`` for their errors.
+        runner = create_client().task_runner.get_or_create("main")
+        receipt = await runner.send("tasks", {"prompt": "Review PR #123"})
+        count = await runner.done()             # an action of its class
+
+    Making a handle does nothing; using it wakes the actor. It can be used in any event loop and thread.
     """
 
     def __init__(
@@ -135,18 +139,18 @@ class ActorHandle:
         timeout: float | None = None,
         idempotency_key: str | None = None,
     ) -> Receipt[Any] | Result[Any]:
-        """Put a message into a queue: on disk when this returns, and then never lost.
+        """Send a message to a queue. It is durable when this returns. Returns a receipt, or a result with ``wait``.
 
-        :param queue: its name, or the declaration: ``TaskRunner.tasks``.
-        :param body: the body; checked against the queue's type before anything is written.
-        :param wait: wait for the result, at most ``timeout`` seconds (None: for ever). The work goes on when the wait
-            ends, and the result can be had later from ``client.receipt(result.message_id)``.
-        :param idempotency_key: names the message while it is live or completed: sending again gives its receipt back.
-            A message that failed for good or was cancelled has freed its key: sending again makes a second message,
-            and the dead letter stays. ``redeliver`` puts the first one back instead.
+        :param queue: the queue's name, or its declaration: ``TaskRunner.tasks``.
+        :param body: the body; validated against the queue's type before anything is written.
+        :param wait: whether to wait for the result, at most ``timeout`` seconds (None: no limit). The work goes on when the
+            wait ends; ``client.receipt(result.message_id)`` asks for the result later.
+        :param idempotency_key: makes sending twice safe: while a message with this key is live or completed, sending again
+            returns its receipt. A message that failed for good or was cancelled frees its key: sending again makes a
+            second message, and the dead letter stays. ``redeliver`` repeats the first one instead.
 
         Raises ``queue.unknown``, ``actor.unknown``, ``actor.validation_error``, ``queue.message_too_large``,
-        ``queue.full``, ``queue.idempotency_conflict`` (nothing was written), and ``queue.wait_would_deadlock``.
+        ``queue.full`` and ``queue.idempotency_conflict`` (nothing was written), and ``queue.wait_would_deadlock``.
         """
         if timeout is not None:
             if not wait:
@@ -173,35 +177,34 @@ class ActorHandle:
     # --- changing what was sent ---------------------------------------------------------------------------------------
 
     async def cancel(self, message_id: MessageId) -> bool:
-        """Settle a message as cancelled; a handler that is at it is stopped. False when it was settled already."""
+        """Cancel a message; a running handler is stopped. Returns False when the message was settled already."""
         return await self._change(Cancel(message_id)) > 0
 
     async def redeliver(self, message_id: MessageId) -> bool:
-        """Put a dead letter, or a cancelled message, back into its queue; its attempts count anew."""
+        """Put a dead letter, or a cancelled message, back into its queue and reset its attempts."""
         return await self._change(Redeliver(message_id)) > 0
 
     async def purge(self, queue: str | Queue[Any, Any]) -> int:
-        """Cancel every message of the queue that nobody handles just now; how many there were.
+        """Cancel all waiting messages of the queue; return their number. Messages in flight are left alone.
 
         Raises ``queue.unknown``, ``actor.unknown``.
         """
         return await self._change(Purge(await self._present(queue)))
 
     async def pause(self, queue: str | Queue[Any, Any], until: float | datetime | None = None) -> None:
-        """Hand out nothing of the queue until :meth:`resume`, or until a time; durable on return.
+        """Hand out no messages of the queue until :meth:`resume`, or until a time; durable on return.
 
-        What is being handled goes on, and sending does too. A restart changes nothing of it; one that ends while no host
-        runs has ended when the next one starts.
+        A running handler finishes, and sending goes on. A pause survives restarts, and ends on time if no host runs.
 
         :param until: seconds since 1970, or a datetime (a naive one is local time). It replaces that of an earlier pause.
 
-        Raises ``queue.unknown``, ``actor.unknown``, and ``actor.validation_error`` for a time that is not to come.
+        Raises ``queue.unknown``, ``actor.unknown``, and ``actor.validation_error`` for a time in the past.
         """
         name = await self._present(queue)
         await self._change(Pause(name, queue_options.end_of_pause(until, self._transport.now())))
 
     async def resume(self, queue: str | Queue[Any, Any]) -> bool:
-        """Go on with a paused queue; durable on return. False when it was not paused.
+        """End the pause of a queue; durable on return. Returns False when it was not paused.
 
         Raises ``queue.unknown``, ``actor.unknown``.
         """
@@ -219,16 +222,15 @@ class ActorHandle:
     # --- asking -------------------------------------------------------------------------------------------------------
 
     async def status(self) -> ActorStatus:
-        """Its state, its queues and its last failure. Does not wake it."""
+        """Return the actor's status: its state, its queues and its last failure. Does not wake it."""
         await self._transport.ready()
         return await self._transport.status(self.actor_id)
 
     def on(self, event: str, callback: Listener) -> Callable[[], None]:
-        """Call ``callback(payload)`` for each event the actor broadcasts from now on; calling the result ends it.
+        """Call ``callback(payload)`` for each event that the actor broadcasts from now on. Returns a function to stop it.
 
-        It is called in the event loop that runs where ``on`` is called (a notebook's cell: the kernel's), also when the
-        host has a thread of its own; where none runs, in the loop of the host. It must not block, nor change what it is
-        given. A stop of the host ends it.
+        The callback runs on the event loop that was running when ``on`` was called (in a cell, the kernel's), or on the
+        host's where none was. It must not block or change the payload. Stopping the host ends it.
         """
         return self._transport.listen(self.actor_id, event, callback)
 

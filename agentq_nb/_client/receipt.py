@@ -1,7 +1,5 @@
 """What a sender holds: the receipt of a message, and the result of its work."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -31,14 +29,19 @@ ResultStatus: TypeAlias = Literal["completed", "timed_out", "failed", "cancelled
 
 @dataclass(frozen=True)
 class Result(Generic[Reply]):
-    """How work ended, or that it has not ended yet.
+    """The result of a message, or the fact that it has none yet.
 
-    :ivar status: ``completed``; ``timed_out``: the wait ended, the work goes on; ``failed``: a dead letter;
-        ``cancelled``; ``expired``.
-    :ivar response: what the handler gave to ``message.complete(...)``.
-    :ivar error: why it failed: ``group``, ``code``, ``message``, ``type``, ``traceback``.
-    :ivar attempts: how often it was started.
-    :ivar reason: why it is not settled yet, in a sentence or two; None when it is.
+        result = await runner.send("tasks", task, wait=True, timeout=60)
+        if result.ok:
+            print(result.response)
+
+    :ivar status: ``completed``; ``failed`` (a dead letter); ``cancelled``; ``expired``; or ``timed_out``: the wait has
+        ended, and the work goes on.
+    :ivar message_id: the message's id; ``client.receipt(message_id)`` asks for the result again.
+    :ivar response: the reply that the handler gave to ``message.complete(...)``.
+    :ivar error: why it failed, as a dict: ``group``, ``code``, ``message``, ``type``, ``traceback``.
+    :ivar attempts: how many attempts were started.
+    :ivar reason: why the message is not settled yet, in a sentence or two; None once it is.
     """
 
     status: ResultStatus
@@ -50,11 +53,11 @@ class Result(Generic[Reply]):
 
     @property
     def ok(self) -> bool:
-        """Whether it completed."""
+        """Whether the message completed."""
         return self.status == "completed"
 
     def unwrap(self) -> Reply | None:
-        """The reply. Raises ``queue.failed``, ``queue.timed_out``, ``queue.cancelled`` or ``queue.expired``."""
+        """Return the reply. Raises ``queue.failed``, ``queue.timed_out``, ``queue.cancelled`` or ``queue.expired``."""
         if self.status == "completed":
             return self.response
         raise _error_of(self)
@@ -83,32 +86,42 @@ def _error_of(result: Result[Any]) -> AgentqError:
 
 @dataclass(frozen=True, repr=False)
 class Receipt(Generic[Reply]):
-    """A message that is on disk. ``client.receipt(id)`` makes it again at any time, after a restart too."""
+    """Proof that a message is durable, and the way to its result.
+
+        receipt = await runner.send("tasks", task)
+        result = await receipt.result(timeout=60)
+
+    :ivar id: the message's id. ``create_client().receipt(id)`` returns a receipt for it at any time, also after a restart.
+    """
 
     id: MessageId
     transport: Transport
 
     async def status(self) -> MessageStatus:
-        """``queued``, ``delayed``, ``running``, ``completed``, ``failed``, ``cancelled`` or ``expired``."""
+        """Return ``queued``, ``delayed``, ``running``, ``completed``, ``failed``, ``cancelled`` or ``expired``.
+
+        Raises ``queue.message_unknown``.
+        """
         standing = await self.transport.standing(self.id, 0)
         return standing.stored.status
 
     async def result(self, timeout: float | None = None) -> Result[Reply]:
-        """Wait for the result, at most ``timeout`` seconds (None: for ever). The work goes on when the wait ends.
+        """Wait for the result, at most ``timeout`` seconds (None: no limit). The work goes on when the wait ends.
 
-        Raises ``queue.message_unknown``, ``queue.wait_would_deadlock``.
+        A failed message is a result, not an error: see :meth:`Result.unwrap`. Raises ``queue.message_unknown`` and
+        ``queue.wait_would_deadlock``.
         """
         timeout = number_options.seconds("timeout", timeout)
         return result_of(await self.transport.standing(self.id, timeout, explained=True))
 
     def __await__(self) -> Generator[Any, Any, Result[Reply]]:
-        """``await receipt`` is ``await receipt.result()``: how the work ended, which is no error when it failed."""
+        """``await receipt`` is the same as ``await receipt.result()``."""
         return self.result().__await__()
 
     async def cancel(self) -> bool:
-        """Settle it as cancelled; False when it was settled already.
+        """Cancel the message; durable on return. Returns False when it was settled already.
 
-        A handler that is at it is stopped: it is asked to end when this returns, and :meth:`result` tells when it has.
+        A running handler is asked to stop; await :meth:`result` to know when it has. Raises ``queue.message_unknown``.
         """
         return await self.transport.cancel(self.id)
 

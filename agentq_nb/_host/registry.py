@@ -53,7 +53,15 @@ os.register_at_fork(after_in_child=_forget)
 
 
 class Registry:
-    """The actors of one file in this process. Made by :func:`setup`; also an async context manager."""
+    """The actors of one file in this process, and the host that runs them. Made by :func:`setup`.
+
+        async with setup(use={"task_runner": TaskRunner}) as registry:      # start() and stop()
+            runner = create_client().task_runner.get_or_create("main")
+            await runner.send("tasks", task, wait=True)
+            failed = await registry.messages(status="failed")
+
+    In a notebook ``registry = %agentq start`` returns it.
+    """
 
     def __init__(self, store: Path, notices: list[str], notebook: Path | None) -> None:
         self.store_path = store
@@ -71,12 +79,12 @@ class Registry:
 
     @property
     def classes(self) -> Mapping[str, type[Actor]]:
-        """The actor classes by the name they are registered under."""
+        """The actor classes, by the name they are registered under."""
         return dict(self._classes | self._undeployed)
 
     @property
     def notices(self) -> list[str]:
-        """Sentences worth reading once: where the file is, how it was opened, and how the kernel before ended."""
+        """Notices about the file: where it is, how it was opened, and how the previous kernel ended."""
         return [*self._said_of_place, *self._said_at_start, *self.home.notices, *self._said_at_stop]
 
     @property
@@ -85,12 +93,12 @@ class Registry:
 
     @property
     def background(self) -> bool:
-        """Whether the host has an event loop and a thread of its own, or will have when it is started."""
+        """Whether the host runs, or will run, on its own event loop in a background thread."""
         return self.home.in_background
 
     @property
     def retention(self) -> float | None:
-        """Seconds after which settled history is dropped by itself; read when the host starts."""
+        """Seconds after which the history of settled messages is deleted; None keeps it. Read when the host starts."""
         return self.home.retention
 
     @property
@@ -99,11 +107,11 @@ class Registry:
         return self.home.host
 
     async def start(self, *, accept_loss: bool = False, background: bool | None = None, new: bool = False) -> Registry:
-        """Open the file and let actors with due work begin. Does nothing but deploy when it runs already.
+        """Open the file, deploy the classes, and wake actors that have work. If the host runs already, only deploy.
 
-        :param accept_loss: go on with a damaged file, keeping what was found.
-        :param background: where the host is to live, as in :func:`setup`; None: as it was said there.
-        :param new: begin a notebook's file although that of a notebook that is gone, with unfinished work, lies beside it.
+        :param accept_loss: open a damaged file with what can be read; the damaged files are kept.
+        :param background: as in :func:`setup`; None: what was given there.
+        :param new: start a new file even if there is one in this folder with unfinished work of a renamed notebook.
 
         Raises ``host.elsewhere``, and the errors of the store: ``store.in_use``, ``store.damaged``, ``store.too_new``,
         ``store.not_ours``, ``store.read_only``, ``store.left_behind``; ``packages.restart_needed``.
@@ -131,7 +139,11 @@ class Registry:
         return self
 
     async def stop(self) -> None:
-        """End every actor and close the file. What is in flight has 10 s, then it is put back and counts no attempt."""
+        """Stop every actor and close the file.
+
+        Handlers have 10 seconds to finish. Messages still in flight after that go back to their queues; the interrupted
+        attempt does not count.
+        """
         if self.running:
             with anyio.move_on_after(_LAST_LOOKS):
                 for last_look in list(self.before_stop):
@@ -146,10 +158,10 @@ class Registry:
                 logging.getLogger("agentq").exception("what is shown of the host could not be brought to its end")
 
     async def deploy(self, name: str, cls: type[Actor]) -> None:
-        """Register ``cls`` under ``name``; actors that are awake go on with it after their present message.
+        """Register ``cls`` under ``name``. Awake actors finish their current message and go on with the new class.
 
-        Raises ``actor.validation_error`` when the state of one, awake or asleep, fits the old class and not this one; the
-        old class stays then.
+        Raises ``actor.validation_error`` when an actor's stored state fits the old class but not this one; the old class
+        stays.
         """
         check_name(name, cls)
         if self.running:
@@ -160,7 +172,7 @@ class Registry:
             self._classes[name] = cls
 
     def claim(self, use: Mapping[str, type[Actor]]) -> None:
-        """Take these classes; they are deployed by the next ``start``."""
+        """Register these classes; the next ``start`` deploys them. Raises ``actor.validation_error``."""
         for name, cls in use.items():
             check_name(name, cls)
         self._undeployed.update({name: cls for name, cls in use.items() if self._classes.get(name) is not cls})
@@ -169,7 +181,7 @@ class Registry:
             self._undeployed = {}
 
     async def status(self) -> HostStatus:
-        """How everything stands, from memory. A registry that does not run says so."""
+        """Return the host's actors, queues, sessions and troubles, read from memory; also when it is stopped."""
         trouble = self.home.trouble
         if not self.running:
             return HostStatus(running=False, store=self.store_path, notices=self.notices, trouble=trouble)
@@ -177,9 +189,9 @@ class Registry:
         return await host.enter(host.status, self.notices, trouble)
 
     async def sql(self, query: str) -> Table:
-        """Rows of a read-only query over ``events`` and the views. Cancelling it interrupts the query.
+        """Run a read-only query over ``events`` and the views, and return its rows. Cancelling interrupts the query.
 
-        Raises ``store.sql_refused`` for anything that is not a read.
+        Raises ``store.sql_refused`` for anything but a read.
         """
         return await self.host.enter(_sql, self.home.log, query, ())
 
@@ -190,14 +202,14 @@ class Registry:
         status: str | Sequence[str] | None = None,
         since: history.Moment | None = None,
     ) -> Any:
-        """All messages as a DataFrame, in the order of their sending: bodies, replies and errors as Python objects.
+        """Return messages as a DataFrame, in the order they were sent, with bodies, replies and errors as Python objects.
 
         :param actor: only those of one actor (``"reviewer/main"``), or of all of a name (``"reviewer"``).
         :param status: one or some of queued, delayed, running, completed, failed, cancelled, expired.
         :param since: only those sent since then: a datetime (a naive one is local time), seconds since 1970, or a
             timedelta (how long ago).
 
-        Needs pandas or polars; without them it is a :class:`Table`. Times are UTC, lengths of time seconds.
+        Returns a :class:`Table` where neither pandas nor polars is installed. Times are UTC, durations in seconds.
         """
         return await self._frame(history.messages(actor, queue, status, since))
 
@@ -208,19 +220,19 @@ class Registry:
         status: str | Sequence[str] | None = None,
         since: history.Moment | None = None,
     ) -> Any:
-        """What came of the settled messages, as a DataFrame, in the order of their ending.
+        """Return the results of settled messages as a DataFrame, in the order they were settled, without bodies.
 
-        The parameters are those of :meth:`messages`, which gives the bodies too.
+        The parameters are those of :meth:`messages`.
         """
         return await self._frame(history.results(actor, queue, status, since))
 
     async def transcripts(
         self, session: str | None = None, actor: str | None = None, since: history.Moment | None = None
     ) -> Any:
-        """What was said in sessions with agents, as a DataFrame: a row for each prompt, whole answer, tool call and end.
+        """Return sessions with agents as a DataFrame: one row for each prompt, complete answer, tool call and result.
 
-        ``data`` holds what an event tells besides its text; that of a ``result`` has ``usage`` where the agent says so.
-        See :meth:`messages`.
+        The column ``data`` holds an event's other fields; that of a ``result`` has ``usage`` if the agent reports it.
+        ``actor`` and ``since`` are as in :meth:`messages`.
         """
         return await self._frame(history.transcripts(session, actor, since))
 
@@ -251,22 +263,21 @@ class Registry:
         return await self.host.enter(self.host.redeliver, which)
 
     async def export(self, target: str | Path) -> None:
-        """Write a copy for other programs: nobody else can open the file while the host runs."""
+        """Write a copy to ``target`` for other programs, which cannot open the file while the host runs."""
         await self.host.enter(_export, self.home.log, Path(target))
 
     async def prune(self, before: history.Moment) -> int:
-        """Drop the history of what was settled before then; the rows dropped. Dead letters and live work stay.
+        """Delete the history of messages settled before a time; return the number of rows. Dead letters are kept.
 
         :param before: a datetime (a naive one is local time), seconds since 1970, or a timedelta (how long ago).
         """
         return await self.host.enter(_prune, self.home.log, history.moment("before", before))
 
     def run(self, work: Coroutine[Any, Any, Returned]) -> Returned:
-        """Wait in plain synchronous code: ``registry.run(handle.send("tasks", ...))``. Returns or raises what it does.
+        """Run a coroutine from synchronous code, and return its result: ``registry.run(handle.send("tasks", ...))``.
 
-        This thread blocks meanwhile, so the host must have another one: one of its own (``setup(background=True)``), or
-        that of the kernel, seen from elsewhere. Raises ``host.would_block`` where it has not; write ``await`` there. An
-        interrupt stops the waiting, never the work.
+        The calling thread blocks meanwhile, so the host must run in another one (``setup(background=True)``). Raises
+        ``host.would_block`` where it does not: write ``await`` there. An interrupt stops the wait, never the work.
         """
         in_the_way = self.host.door.inside if self.running else not self.background
         if in_the_way:
@@ -307,27 +318,29 @@ def setup(
     keep_alive: KeepAliveMode | None = None,
     keep_alive_interval: float | None = None,
 ) -> Registry:
-    """The registry of this process for a file, with these actor classes: ``setup(use={"task_runner": TaskRunner})``.
+    """Return the registry of this process for a file, with these actor classes. It starts nothing.
 
-    :param use: actor classes by the name they are registered under.
-    :param store: the file; else the variable ``AGENTQ_DB``, else beside the notebook, else in the working directory.
-    :param retention: seconds (or a timedelta) after which the history of settled work is dropped by itself, as
-        ``registry.prune`` does; looked at when the host starts and every hour. None keeps everything.
-    :param background: True: when it is started, the host gets an event loop in a thread of its own, so that actors go on
-        while a cell blocks. Their code may use the notebook's variables, as any thread may, but nothing that is bound to
-        the kernel's event loop (tasks, locks and clients made in a cell). False: it lives in the event loop in which it is
-        started. None leaves that as it is; at first that is False, but True where the event loop is no place for a host:
-        in IPython's terminal, in ``marimo run`` and in engines of ipyparallel. All else works the same: handles, receipts
-        and the registry can be used in any event loop and thread, as in ``asyncio.run(handle.send(...))``, and
-        ``registry.run`` waits in plain synchronous code.
-    :param keep_alive: when this kernel shows activity, so that a server does not end it for being idle: "work", as at
-        first: while work of registered classes is in flight, due, or falls due within 12 hours, until nothing was settled
-        for 12 hours; "always": for as long as the host runs; "never". None leaves that as it is.
-    :param keep_alive_interval: seconds between two signs of activity, 20 at first. None leaves that as it is.
+        async with setup(use={"task_runner": TaskRunner}):
+            ...
 
-    The same file gives the same registry, and deploys into it: classes given again replace those of their name once
-    ``await registry.start()`` is reached, which starts no second host. Raises ``host.elsewhere`` for a host that runs
-    already, and not where ``background`` says.
+    :param use: actor classes, by the name they are registered under.
+    :param store: the path of the file. By default the environment variable ``AGENTQ_DB``, else a file beside the notebook,
+        else one in the working directory.
+    :param retention: seconds (or a timedelta) after which the history of settled messages is deleted, as by
+        ``registry.prune``; checked when the host starts and every hour. None keeps everything.
+    :param background: True runs the host on its own event loop in a background thread, so that actors go on while a cell
+        blocks. Actors may then use the notebook's variables, but nothing bound to the kernel's event loop, such as tasks,
+        locks and clients made in a cell. False runs it on the event loop in which it is started. None keeps the setting:
+        False by default, but True in IPython's terminal, ``marimo run`` and engines of ipyparallel. Handles, receipts and
+        the registry can be used in any event loop and thread either way.
+    :param keep_alive: when the kernel publishes activity, so that a server does not end it as idle. "work" (the default):
+        while work of registered classes is in flight, due, or due within 12 hours, until nothing was settled for 12 hours;
+        "always": while the host runs; "never". None keeps the setting.
+    :param keep_alive_interval: seconds between two signs of activity, 20 by default. None keeps the setting.
+
+    Calling it again with the same file returns the same registry. Classes given again replace those of the same name at the
+    next ``await registry.start()``. Raises ``host.elsewhere`` when a running host is not where ``background`` says, and
+    ``actor.validation_error`` for names and classes that cannot be registered.
     """
     global _latest
     unawaited_calls.install(Registry)
@@ -353,12 +366,15 @@ def setup(
 
 
 def current_registry() -> Registry | None:
-    """The registry of this process that was set up or started last, or None."""
+    """Return the registry of this process that was set up or started last, or None."""
     return _latest
 
 
 def create_client() -> Client:
-    """A client to this process's host. Raises NoHost when nothing was set up here."""
+    """Return a client for this process's host: ``create_client().task_runner.get_or_create("main")`` is a handle.
+
+    The client may be kept while the host is stopped and started again. Raises ``NoHost`` when nothing was set up.
+    """
     if current_registry() is None:
         raise NoHost()
 

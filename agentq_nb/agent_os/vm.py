@@ -38,38 +38,44 @@ def agent_os(
     network: NetworkMode | None = None,
     hosts: Sequence[str] = (),
 ) -> type[VM]:
-    """A new actor class whose actors are VMs: each has a folder, runs commands, and talks to ``agents``.
+    """Return an actor class whose actors are VMs: each has a folder, runs commands, and talks to ``agents``.
 
-    ``isolation``: what stands between their processes and the machine. ``"auto"`` takes bubblewrap, else Landlock,
-    else none; ``"required"`` refuses to run anything where there is none; ``"off"`` asks for none. ``workspace`` is
-    the folder that holds the VMs' folders, instead of ``<notebook>.agentq``. ``permissions`` answers agents that ask
-    before they do something: ``"allow"``, ``"deny"``, ``"ask"``, or a function of a ``PermissionRequest`` that returns
-    one of them; it is no boundary, since agents ask only when they like to: the isolation is. A plain function is called
-    in a thread; one that fails is a no. With ``"ask"`` the event ``permission_request`` is broadcast and the agent waits
-    for ``respond_permission``. After ``permission_timeout`` seconds (None: no limit) without an answer of the user, or of
-    the function, it is no, as it is when the prompt or the VM ends first. Files and transcripts
-    survive a restart; processes, requests that wait, and the values of ``env`` do not.
+        vm = agent_os(agents=[agents.claude], permissions="ask")
+        %agentq start
+        box = create_client().vm.get_or_create("box")
+        session = await box.create_session("claude", env={"ANTHROPIC_API_KEY": key})
+        answer = await box.send_prompt(session.session_id, "Summarise notes.txt")
 
-    ``network``: what processes reach. ``"web"``: every public host, never this machine's own ports (the kernel's among
-    them), private networks or a cloud's metadata. ``"llm"``: only the hosts of the agents' language models. ``"none"``:
-    only the ``tools``. ``"open"``: whatever this machine reaches. The default is ``"web"`` where the machine can give a
-    network of its own, or Landlock's rules for ports keep processes from this machine's (by number only: ``isolation()``
-    says what that leaves open), else ``"open"``, with a warning. ``hosts`` are reached too, wherever they are, under ``"web"`` and
-    ``"llm"``: ``"example.org"``, ``"*.example.org"``, ``"10.0.0.5:8000"``, or a URL such as that of a local model,
-    ``"http://localhost:11434"``, which appears inside at the same address. So are those that base URLs and package indexes
-    name in variables of ``env``, of this process, and in this machine's settings of pip, npm and git. What is
-    refused is told in the session's transcript and in the result of the command, with what would allow it.
+    :param agents: the agents that sessions may use: ``agents.pi``, ``agents.function(f)``, ...
+    :param isolation: the sandbox of commands and coding agents. ``"auto"`` uses bubblewrap, else Landlock, else none;
+        ``"required"`` refuses to run anything without one; ``"off"`` uses none. ``await vm.isolation()`` says what it
+        protects and what it does not.
+    :param workspace: the folder that holds the VMs' folders, instead of ``<notebook>.agentq``.
+    :param tools: functions of the notebook that the agents may call. Name, annotations and docstring are what an agent is
+        told. A call runs in the host's event loop with the notebook's variables, and a plain function blocks that loop: a
+        slow tool should be an ``async def`` that awaits (``await asyncio.to_thread(...)``). Coding agents reach tools over
+        MCP on loopback, with a token for each session. Arguments and results, or errors, are in the transcript.
+    :param permissions: the answer to agents that ask before they act: ``"allow"``, ``"deny"``, ``"ask"``, or a function of
+        a ``PermissionRequest`` that returns one of these; a plain function is called in a thread, and an error means no.
+        With ``"ask"`` the event ``permission_request`` is broadcast, and the agent waits for ``respond_permission``. This
+        is no boundary, since agents ask only if they like to: the sandbox is.
+    :param permission_timeout: seconds after which a request without an answer is refused (None: no limit).
+    :param processes: how many processes a command, or an agent with all it starts, may have at once.
+    :param memory: bytes of memory that a command, or an agent with all it starts, may use at once.
+    :param disk: bytes that the files of the VM may take. Limits are checked four times a second (Linux); what exceeds them
+        is killed, and the result says why.
+    :param network: what processes reach. ``"web"``: every public host, but not this machine's ports, private networks or a
+        cloud's metadata. ``"llm"``: only the hosts of the agents' language models. ``"none"``: only the ``tools``.
+        ``"open"``: whatever this machine reaches. The default is ``"web"`` where the machine can isolate the network (with
+        a namespace, or by Landlock's rules for ports), else ``"open"``, with a warning.
+    :param hosts: hosts that ``"web"`` and ``"llm"`` reach as well: ``"example.org"``, ``"*.example.org"``,
+        ``"10.0.0.5:8000"``, or a URL such as that of a local model, ``"http://localhost:11434"``, which has the same address
+        inside. So are hosts named by base URLs and package indexes in ``env``, in this process's environment, and in this
+        machine's settings of pip, npm and git. What was refused is in the transcript and the command's result, with what
+        would allow it.
 
-    ``tools`` are functions of the notebook that the agents may call: name, annotations and docstring are what an agent
-    is told of one. A call runs in the loop that the host runs in, with the notebook's variables: nothing else there moves
-    while a plain function works, so what takes long is an ``async def`` that awaits (``await asyncio.to_thread(...)``).
-    Coding agents are served them over MCP on loopback, with a token for that session alone. What a call returns, or the
-    text of what it raises, goes to the agent and, with its arguments, into the transcript.
-
-    On Linux what runs in a VM has a lower priority than the notebook, and is ended before it when memory runs out.
-    ``processes`` and ``memory`` (in bytes) are what each command, and each agent with all it starts, may use at once;
-    ``disk`` is how many bytes the files of the VM may take. No process gets more memory than that, or writes a larger file;
-    what goes beyond it together is looked for four times a second and killed, which its result tells.
+    Files, transcripts and kept sessions survive a restart. Processes, open permission requests and the values of ``env`` do
+    not. Raises TypeError for arguments of the wrong kind.
     """
     by_name: dict[str, Agent] = {}
     for agent in _listed(agents):

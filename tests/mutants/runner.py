@@ -21,7 +21,18 @@ from tests.mutants.mutant import Mutant
 
 Outcome: TypeAlias = Literal["killed", "survived", "unreached"]
 
-_COPIED = ("agentq_nb", "tests", "docs", "notebooks", "binder", "README.md", "LICENSE", "pyproject.toml")
+_COPIED = (
+    "agentq_nb",
+    "tests",
+    "docs",
+    "notebooks",
+    "binder",
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "pyproject.toml",
+)
 
 _SLOWEST = 20.0
 """Seconds that a test takes at most to be among those that are run."""
