@@ -17,11 +17,11 @@ from agentq_nb._commands.demo import Demo
 from agentq_nb._commands.doctor import Diagnosis, Doctor
 from agentq_nb._commands.help import Help, as_typed_here
 from agentq_nb._commands.messages import Retry
-from agentq_nb._commands.parser import BadWords
+from agentq_nb._commands.parser import UsageError
 from agentq_nb._commands.queues import Purge
 from agentq_nb._commands.vms import Vms
 from agentq_nb._core.paths import DEFAULT_NAME, SUFFIX, VARIABLE
-from agentq_nb._display import sheet_of
+from agentq_nb._display import document_of
 from agentq_nb._display.document import as_text
 from agentq_nb.errors import AgentqError, NoHost, StoreError, StoreNotBegun
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(command, Demo):
             return command.show()
         return asyncio.run(_run(command, store))
-    except BadWords as error:
+    except UsageError as error:
         return _complain(str(error), _BAD_WORDS)
     except AgentqError as error:
         return _complain(str(error), _FAILED)
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _FAILED
 
 
-class FileScene:
+class FileContext:
     """A file that is opened for one command. No actor class is registered, so no work starts."""
 
     in_kernel = False
@@ -136,27 +136,27 @@ def existing_store(asked: str | None, folder: Path | None = None) -> Path:
 
 
 async def _run(command: Command, store: str | None) -> int:
-    scene = FileScene(store)
+    context = FileContext(store)
     try:
         if not isinstance(command, (Help, Doctor, Agents)):
-            await scene.start(None)
-        value = await command.run(scene)
+            await context.start(None)
+        value = await command.run(context)
     finally:
-        await scene.stop()
-    sheet = sheet_of(value)
-    text = as_text(sheet) if sheet is not None else str(value)
+        await context.stop()
+    document = document_of(value)
+    text = as_text(document) if document is not None else str(value)
     # What others print may quote what users wrote, which stays as it is.
     _print(as_typed_here(text) if isinstance(command, (Help, Doctor, Retry, Purge, Vms)) else text)
     return _FAILED if isinstance(value, Diagnosis) and not value.healthy else 0
 
 
 def _store(arguments: list[str]) -> tuple[str | None, list[str]]:
-    """``--store PATH``, wherever it stands, and the other arguments. Raises BadWords."""
+    """``--store PATH``, wherever it stands, and the other arguments. Raises UsageError."""
     for index, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name == "--store":
             if not equals and index + 1 == len(arguments):
-                raise BadWords("--store needs a path: --store PATH")
+                raise UsageError("--store needs a path: --store PATH")
             after = index + (1 if equals else 2)
             return value if equals else arguments[index + 1], arguments[:index] + arguments[after:]
     return None, arguments

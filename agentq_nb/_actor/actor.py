@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from agentq_nb._actor.action import Action, action, find_actions
 from agentq_nb._actor.actor_context import Runtime, Schedule
-from agentq_nb._actor.bound_queue import QueueView
+from agentq_nb._actor.bound_queue import BoundQueue
 from agentq_nb._actor.class_rules import check_class, check_inherited
 from agentq_nb._actor.mailbox import Mailbox
 from agentq_nb._actor.queue import Placeholder, Queue
@@ -249,9 +249,9 @@ class Actor:
     async def run(self) -> None:
         """The loop that handles messages. Started when the actor wakes, and restarted with backoff when it raises."""
 
-    def view_of(self, queue: Queue[Any, Any]) -> QueueView[Any, Any]:
+    def view_of(self, queue: Queue[Any, Any]) -> BoundQueue[Any, Any]:
         """Return the mailbox narrowed to one declared queue: the value of ``self.tasks``."""
-        return QueueView(self.queue, queue)
+        return BoundQueue(self.queue, queue)
 
     def __repr__(self) -> str:
         runtime = getattr(self, "runtime", None)

@@ -11,7 +11,7 @@ from agentq_nb._actor.queue import Body, Queue, Reply
 from agentq_nb._core.suggestions import NearMisses
 
 
-class QueueView(NearMisses, Generic[Body, Reply]):
+class BoundQueue(NearMisses, Generic[Body, Reply]):
     """See :class:`agentq_nb._actor.mailbox.Mailbox`."""
 
     def __init__(self, mailbox: Mailbox, queue: Queue[Body, Reply]) -> None:

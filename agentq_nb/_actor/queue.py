@@ -16,7 +16,7 @@ from agentq_nb._policies.backoff import backoff
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agentq_nb._actor.bound_queue import QueueView
+    from agentq_nb._actor.bound_queue import BoundQueue
 
 Body = TypeVar("Body")
 Reply = TypeVar("Reply", default=Any)
@@ -186,7 +186,7 @@ class Queue(Generic[Body, Reply]):
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
     @overload
-    def __get__(self, instance: SeesOneQueue, owner: type) -> QueueView[Body, Reply]: ...
+    def __get__(self, instance: SeesOneQueue, owner: type) -> BoundQueue[Body, Reply]: ...
     def __get__(self, instance: SeesOneQueue | None, owner: type) -> Any:
         """Return the declaration itself on the class, and the actor's mailbox narrowed to this queue on an instance."""
         return self if instance is None else instance.view_of(self)

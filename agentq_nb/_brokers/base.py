@@ -1,6 +1,6 @@
 """The seam between the programs and whoever keeps their queues.
 
-Everything above talks to :class:`Mailboxes` and :class:`Lease` only. Above the seam pure code decides (validation,
+Everything above talks to :class:`Broker` and :class:`Lease` only. Above the seam pure code decides (validation,
 retry, backoff, dead letter, what a result says); the keeper applies atomically, and owns order, uniqueness, capacity,
 leases, the clock and notification. Nothing here assumes that the keeper is in this process: ids are strings minted by
 the sender, so that an offer whose answer got lost can be repeated; settling can fail; there are no sequence numbers.
@@ -25,7 +25,7 @@ LiveStatus: TypeAlias = Literal["queued", "delayed", "running"]
 MessageStatus: TypeAlias = FinalStatus | LiveStatus
 
 
-class Offer(NamedTuple):
+class NewMessage(NamedTuple):
     """A message on its way into a queue. ``body`` is JSON; ``delay`` is seconds from now; ``max_size`` messages."""
 
     id: MessageId
@@ -38,7 +38,7 @@ class Offer(NamedTuple):
     max_size: int | None = None
 
 
-class Accepted(NamedTuple):
+class Enqueued(NamedTuple):
     """The durable message: ``id`` is another's than the offer's when the idempotency key (or the id) was known."""
 
     id: MessageId
@@ -100,7 +100,7 @@ class Commit(NamedTuple):
 
     settlements: Sequence[Settlement] = ()
     state: bytes | None = None
-    schedule: Sequence[Offer] = ()
+    schedule: Sequence[NewMessage] = ()
     destroy: bool = False
 
 
@@ -283,17 +283,17 @@ class Lease(Protocol):
         ...
 
 
-class Mailboxes(Protocol):
+class Broker(Protocol):
     """Who keeps the queues."""
 
-    async def offer(self, offers: Sequence[Offer]) -> Sequence[Accepted]:
+    async def enqueue(self, new_messages: Sequence[NewMessage]) -> Sequence[Enqueued]:
         """Put messages into queues: all or none, durable on return.
 
         Raises QueueFull, IdempotencyConflict (nothing written); Unavailable (unknown: repeat with the same ids).
         """
         ...
 
-    async def claim(self, actor: ActorId, host: str) -> Lease | None:
+    async def acquire(self, actor: ActorId, host: str) -> Lease | None:
         """Become the one host that runs the actor. None: another host runs it.
 
         Raises Unavailable (unknown: repeat with the same host, whose earlier claim is lost then).
@@ -308,7 +308,7 @@ class Mailboxes(Protocol):
         """The state, as JSON, of every actor of this name that was created, whoever runs it. Raises Unavailable."""
         ...
 
-    def wakeful(self, queues: Mapping[str, Collection[str] | None]) -> AsyncIterator[ActorId]:
+    def ready_actors(self, queues: Mapping[str, Collection[str] | None]) -> AsyncIterator[ActorId]:
         """Actors with due work and no lease, as they turn up. Hints: they may repeat.
 
         ``queues`` names the actors by what they are registered under, and those of their queues that count (None: all).

@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 
 from agentq_nb._actor.action import Action
 from agentq_nb._actor.queue import Body, Queue, Reply
-from agentq_nb._brokers.base import Cancel, Change, Offer, Pause, Purge, Redeliver, Resume
+from agentq_nb._brokers.base import Cancel, Change, NewMessage, Pause, Purge, Redeliver, Resume
 from agentq_nb._client import queue_options
 from agentq_nb._client.broadcasts import Listener
 from agentq_nb._client.receipt import Receipt, Result, result_of
@@ -165,14 +165,16 @@ class ActorHandle:
         if len(encoded) > declared.max_message_bytes:
             raise MessageTooLarge(self.actor_id, declared.name, len(encoded), declared.max_message_bytes)
         key = None if idempotency_key is None else _checked(idempotency_key)
-        offer = Offer(mint_id(), self.actor_id, declared.name, encoded, idempotency_key=key, max_size=declared.max_size)
+        new_message = NewMessage(
+            mint_id(), self.actor_id, declared.name, encoded, idempotency_key=key, max_size=declared.max_size
+        )
         if self._must_exist:
             await transport.require(self.actor_id)
         elif self._input is not None:
             await transport.ensure(self.actor_id, self._input)
         if wait:
-            return result_of(await transport.send_and_wait(offer, timeout))
-        return Receipt(await transport.send(offer), transport)
+            return result_of(await transport.send_and_wait(new_message, timeout))
+        return Receipt(await transport.send(new_message), transport)
 
     # --- changing what was sent ---------------------------------------------------------------------------------------
 

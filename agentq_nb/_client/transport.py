@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from agentq_nb._actor.actor import Actor
-from agentq_nb._brokers.base import Change, Offer, StoredResult
+from agentq_nb._brokers.base import Change, NewMessage, StoredResult
 from agentq_nb._client.broadcasts import Listener
 from agentq_nb._client.status import ActorStatus
 from agentq_nb._core.codec import Schema
@@ -53,11 +53,11 @@ class Transport(Protocol):
         """Create the actor unless it exists."""
         ...
 
-    async def send(self, offer: Offer) -> MessageId:
+    async def send(self, new_message: NewMessage) -> MessageId:
         """Send one message; durable on return. The id is another's when the idempotency key was known."""
         ...
 
-    async def send_and_wait(self, offer: Offer, timeout: float | None) -> Standing:
+    async def send_and_wait(self, new_message: NewMessage, timeout: float | None) -> Standing:
         """Send one message and wait for its result, at most ``timeout`` seconds."""
         ...
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from agentq_nb._commands.command_context import Command, Scene, Where
-from agentq_nb._commands.parser import BadWords, rest, word
+from agentq_nb._commands.command_context import Command, CommandContext, Where
+from agentq_nb._commands.parser import UsageError, rest, word
 from agentq_nb._core.safe_text import LONGEST_CELL
 from agentq_nb._core.threads import in_long_thread
-from agentq_nb._display.document import Sheet, shows, tone
+from agentq_nb._display.document import Document, shows, tone
 
 if TYPE_CHECKING:
     from agentq_nb.agent_os import AgentCheck
@@ -37,14 +37,14 @@ class Agents(Command):
     verb: str | None = word("install", "install the agents that follow", optional=True, completes="label")
     names: str = rest("AGENT...", "names of agents, as the table shows them", optional=True, completes="agent")
 
-    async def run(self, scene: Scene) -> AgentsHere:
+    async def run(self, context: CommandContext) -> AgentsHere:
         from agentq_nb.agent_os.agents.install import install
         from agentq_nb.agent_os.agents.presets import PRESETS
 
         asked = list(dict.fromkeys(self.names.split()))
         unknown = [name for name in asked if name not in PRESETS]
         if self.verb not in (None, "install") or (self.verb and not asked) or unknown:
-            raise BadWords(f"Type: agents, or agents install AGENT... with some of: {', '.join(PRESETS)}.")
+            raise UsageError(f"Type: agents, or agents install AGENT... with some of: {', '.join(PRESETS)}.")
         for name in asked:
             await install(name)
         shown = [PRESETS[name] for name in asked] or list(PRESETS.values())
@@ -52,8 +52,8 @@ class Agents(Command):
 
 
 @shows(AgentsHere)
-def _agents(here: AgentsHere) -> Sheet:
-    return Sheet(
+def _agents(here: AgentsHere) -> Document:
+    return Document(
         columns=("agent", "state", "version", "program", "what to do"),
         rows=[
             (check.agent, tone("ok" if check else "missing"), check.version, check.path, " ".join(check.missing))

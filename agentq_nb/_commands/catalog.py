@@ -14,7 +14,7 @@ from agentq_nb._commands.help import Help
 from agentq_nb._commands.host import Actors, Alerts, Dashboard, Start, Status, Stop
 from agentq_nb._commands.interpolation import filled_word
 from agentq_nb._commands.messages import Ask, Cancel, Retry, Send
-from agentq_nb._commands.parser import Arguments, BadWords, Line, declared, parse
+from agentq_nb._commands.parser import Arguments, Line, UsageError, declared, parse
 from agentq_nb._commands.queries import Dead, Results, Show
 from agentq_nb._commands.queues import Pause, Purge, Resume
 from agentq_nb._commands.sessions import Sessions, Transcript
@@ -64,19 +64,19 @@ _HELP = ("-h", "--help")
 
 
 def read_line(line: str, cell: str | None = None, variables: Mapping[str, Any] | None = None) -> Command:
-    """The command of a magic, its words filled with ``variables``; no words mean ``status``. Raises BadWords."""
+    """The command of a magic, its words filled with ``variables``; no words mean ``status``. Raises UsageError."""
     typed = Line(line, cell, lambda word: filled_word(word, variables or {}))
     name = typed.take() or "status"
     if name in _HELP or typed.peek() in _HELP:
         return _help(name)
     command = _known(name, "kernel")
     if cell is not None and not any(field.kind == "rest" for field in declared(command).values()):
-        raise BadWords(f"{name} takes no text of a cell. Type it with one percent sign: %agentq {line.strip()}")
+        raise UsageError(f"{name} takes no text of a cell. Type it with one percent sign: %agentq {line.strip()}")
     return parse(command, typed)
 
 
 def read_arguments(arguments: Sequence[str]) -> Command:
-    """The command of the shell's ``agentq``; no arguments mean ``help``. Raises BadWords."""
+    """The command of the shell's ``agentq``; no arguments mean ``help``. Raises UsageError."""
     typed = Arguments(arguments)
     name = typed.take() or "help"
     if name in _HELP or typed.peek() in _HELP:
@@ -94,11 +94,11 @@ def _known(name: str, place: Literal["kernel", "shell"]) -> type[Command]:
     if name in known:
         return known[name]
     if name in COMMANDS and place == "shell":
-        raise BadWords(f"{name} works only in a notebook, as %agentq {name}. Here there are: {', '.join(known)}.")
+        raise UsageError(f"{name} works only in a notebook, as %agentq {name}. Here there are: {', '.join(known)}.")
     if name in COMMANDS:
-        raise BadWords(f"{name} works only in a shell, as agentq {name}. Here there are: {', '.join(known)}.")
+        raise UsageError(f"{name} works only in a shell, as agentq {name}. Here there are: {', '.join(known)}.")
     near = difflib.get_close_matches(name, known, 1)
-    raise BadWords(
+    raise UsageError(
         f"There is no command {name!r}. "
         + (f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}. Type help COMMAND for more.")
     )

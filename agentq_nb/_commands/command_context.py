@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Where: TypeAlias = Literal["kernel", "shell", "both"]
 
 
-class Scene(Protocol):
+class CommandContext(Protocol):
     """Where a command runs: a notebook's kernel, or a shell with a file that nobody else holds."""
 
     in_kernel: bool
@@ -80,7 +80,7 @@ class Command(ABC):
     """It makes what belongs to the kernel's own event loop, so it is run there and nowhere beside it."""
 
     @abstractmethod
-    async def run(self, scene: Scene) -> object:
+    async def run(self, context: CommandContext) -> object:
         """Do it; what comes back is shown, and is what ``x = %agentq …`` gives."""
 
 
@@ -92,9 +92,9 @@ def address(text: str) -> ActorId:
     return ids.actor_id(name, ids.actor_key(text))
 
 
-def handle(scene: Scene, actor: ActorId) -> ActorHandle:
+def handle(context: CommandContext, actor: ActorId) -> ActorHandle:
     """The handle of an actor of this host, made when it is missing. Raises NoHost, ActorUnknown."""
     from agentq_nb._host.registry import create_client
 
-    scene.host()
+    context.host()
     return create_client().handle_of(actor)

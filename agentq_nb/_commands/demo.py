@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from agentq_nb._commands.command_context import Command, Scene, Where
+from agentq_nb._commands.command_context import Command, CommandContext, Where
 from agentq_nb._commands.parser import word
 from agentq_nb._core.threads import in_long_thread
 
@@ -20,7 +20,7 @@ class Demo(Command):
 
     folder: str | None = word("FOLDER", "what to review (default: this package's own source)", optional=True)
 
-    async def run(self, scene: Scene) -> int:
+    async def run(self, context: CommandContext) -> int:
         return await in_long_thread(self.show)
 
     def show(self) -> int:

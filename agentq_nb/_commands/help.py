@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from agentq_nb._commands.command_context import Command, Scene, Where
-from agentq_nb._commands.parser import BadWords, declared, paragraphs, summary, usage, word, words
-from agentq_nb._display.document import Sheet
+from agentq_nb._commands.command_context import Command, CommandContext, Where
+from agentq_nb._commands.parser import UsageError, declared, paragraphs, summary, usage, word, words
+from agentq_nb._display.document import Document
 
 STORE_OPTION = (
     "The file is chosen with --store PATH, else the variable AGENTQ_DB, else it is the only *.agentq.duckdb here."
@@ -28,24 +28,26 @@ class Help(Command):
 
     command: str | None = word("COMMAND", "the command to explain", optional=True, completes="command")
 
-    async def run(self, scene: Scene) -> Sheet:
+    async def run(self, context: CommandContext) -> Document:
         from agentq_nb._commands.catalog import offered  # Help is itself in the table.
 
-        known = offered("kernel" if scene.in_kernel else "shell")
-        begin, told = ("%agentq", str) if scene.in_kernel else ("agentq", in_shell)
+        known = offered("kernel" if context.in_kernel else "shell")
+        begin, told = ("%agentq", str) if context.in_kernel else ("agentq", in_shell)
         if self.command is None:
-            return Sheet(
-                title="" if scene.in_kernel else "usage: agentq COMMAND [WORD...] [--store PATH]",
+            return Document(
+                title="" if context.in_kernel else "usage: agentq COMMAND [WORD...] [--store PATH]",
                 columns=("command", "what it does"),
                 rows=[(f"{begin} {words(command)}", told(summary(command))) for command in known.values()],
-                notes=[f"More about one: {begin} help COMMAND", *([] if scene.in_kernel else [STORE_OPTION])],
+                notes=[f"More about one: {begin} help COMMAND", *([] if context.in_kernel else [STORE_OPTION])],
                 widest=_WIDEST,
             )
         if self.command not in known:
-            raise BadWords(f"There is no command {self.command!r}. There are: {', '.join(known)}.")
+            raise UsageError(f"There is no command {self.command!r}. There are: {', '.join(known)}.")
         command = known[self.command]
-        return Sheet(
-            title=f"{begin} {usage(command)}" if scene.in_kernel else f"usage: {begin} {usage(command)} [--store PATH]",
+        return Document(
+            title=f"{begin} {usage(command)}"
+            if context.in_kernel
+            else f"usage: {begin} {usage(command)} [--store PATH]",
             facts=[(field.label, told(field.help)) for field in declared(command).values()],
             notes=[paragraph for paragraph in map(told, paragraphs(command)) if paragraph],
         )

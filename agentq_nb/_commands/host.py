@@ -6,10 +6,10 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from agentq_nb._commands.command_context import Command, Scene, Where
-from agentq_nb._commands.parser import BadWords, flag, option, word
+from agentq_nb._commands.command_context import Command, CommandContext, Where
+from agentq_nb._commands.parser import UsageError, flag, option, word
 from agentq_nb._core.threads import in_long_thread
-from agentq_nb._display.document import Sheet, safe
+from agentq_nb._display.document import Document, safe
 from agentq_nb._host.keep_alive import KeepAliveMode, keep_alive_mode
 from agentq_nb.errors import ValidationFailed
 
@@ -65,22 +65,22 @@ class Start(Command):
     )
     new: bool = flag("--new", "begin a new file, although one of a notebook that is gone lies beside it")
 
-    async def run(self, scene: Scene) -> Registry:
+    async def run(self, context: CommandContext) -> Registry:
         if self.adopt is not None:
-            await self._take_over(scene, self.adopt)
-        return await scene.start(self.store, background=self.background, new=self.new, keep_alive=self.keep_alive)
+            await self._take_over(context, self.adopt)
+        return await context.start(self.store, background=self.background, new=self.new, keep_alive=self.keep_alive)
 
-    async def _take_over(self, scene: Scene, file: str) -> None:
+    async def _take_over(self, context: CommandContext, file: str) -> None:
         from agentq_nb._store.renamed_notebook import adopt
 
-        registry = scene.registry()
+        registry = context.registry()
         if self.store is not None:
-            raise BadWords(
+            raise UsageError(
                 "--adopt gives a file this notebook's name, --store uses it under its own. Take one of them."
             )
         if registry is not None and registry.running:
-            raise BadWords(f"The host of this kernel runs on {registry.store_path}. Stop it first: %agentq stop")
-        store = scene.store()
+            raise UsageError(f"The host of this kernel runs on {registry.store_path}. Stop it first: %agentq stop")
+        store = context.store()
         await in_long_thread(adopt, store.parent / os.path.expanduser(file), store)
 
 
@@ -91,8 +91,8 @@ class Stop(Command):
     name: ClassVar[str] = "stop"
     where: ClassVar[Where] = "kernel"
 
-    async def run(self, scene: Scene) -> Registry:
-        registry = scene.host()
+    async def run(self, context: CommandContext) -> Registry:
+        registry = context.host()
         await registry.stop()
         return registry
 
@@ -108,14 +108,14 @@ class Status(Command):
     name: ClassVar[str] = "status"
     where: ClassVar[Where] = "both"
 
-    async def run(self, scene: Scene) -> HostStatus | Table | Sheet:
-        registry = scene.registry()
-        if not scene.in_kernel:
+    async def run(self, context: CommandContext) -> HostStatus | Table | Document:
+        registry = context.registry()
+        if not context.in_kernel:
             # Nothing runs on a file that was opened for looking at it only.
-            found = await scene.host().sql("select * from queues order by actor_id, queue")
+            found = await context.host().sql("select * from queues order by actor_id, queue")
             return replace(found, empty="No queue has been used yet: the file has no messages.")
         if registry is None:
-            return Sheet(notes=["No host runs in this kernel. Start one: %agentq start"])
+            return Document(notes=["No host runs in this kernel. Start one: %agentq start"])
         status = await registry.status()
         if not status.running:
             return status
@@ -149,8 +149,8 @@ class Alerts(Command):
 
     switch: str = word("on|off", "whether it is printed", convert=_on_or_off)
 
-    async def run(self, scene: Scene) -> None:
-        scene.alert(self.switch == "on")
+    async def run(self, context: CommandContext) -> None:
+        context.alert(self.switch == "on")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,9 +160,9 @@ class Actors(Command):
     name: ClassVar[str] = "actors"
     where: ClassVar[Where] = "kernel"
 
-    async def run(self, scene: Scene) -> Sheet:
-        classes = scene.host().classes
-        return Sheet(
+    async def run(self, context: CommandContext) -> Document:
+        classes = context.host().classes
+        return Document(
             title="Actor classes",
             columns=("name", "class", "queues", "actions"),
             rows=[
@@ -184,5 +184,5 @@ class Dashboard(Command):
     where: ClassVar[Where] = "kernel"
     makes_widgets: ClassVar[bool] = True
 
-    async def run(self, scene: Scene) -> object:
-        return scene.dashboard()
+    async def run(self, context: CommandContext) -> object:
+        return context.dashboard()

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from agentq_nb._commands.parser import BadWords
+from agentq_nb._commands.parser import UsageError
 
 # Four braces stand for two; with nothing or a line's end between them, two braces stand for themselves.
 _BRACES = re.compile(r"\{\{\{\{(?:(?P<as_is>[^{}\n]*)\}\}\}\})?|\{\{(?P<named>\s*[^{}\s][^{}\n]*)\}\}")
@@ -32,14 +32,14 @@ def filled_body(template: str, variables: Mapping[str, Any]) -> str:
     """``template`` with each ``{{name}}`` replaced, also ``{{name.attribute}}`` and ``{{name[0]}}``.
 
     A body that is JSON then gets JSON: ``{"file": {{path}}}``, and inside a text ``{"prompt": "Review {{path}}"}`` the
-    value's own text. Any other body gets the value's text. ``{{{{`` stands for two braces. Raises BadWords, naming what
+    value's own text. Any other body gets the value's text. ``{{{{`` stands for two braces. Raises UsageError, naming what
     is not there.
     """
     pieces = list(_pieces(template, variables))
     as_json, unfit = _as_json(pieces)
     if len(pieces) > 1 and _is_json(as_json):
         if unfit is not None:
-            raise BadWords(
+            raise UsageError(
                 f"{{{{{unfit.named}}}}} is of type {type(unfit.value).__name__}, which JSON has no form for. "
                 f"Put what is meant of it into a variable, as text, number, list or dict."
             )
@@ -48,7 +48,7 @@ def filled_body(template: str, variables: Mapping[str, Any]) -> str:
 
 
 def filled_word(template: str, variables: Mapping[str, Any]) -> str:
-    """A word of a command, not its body, with each ``{{name}}`` replaced by the value's text. Raises BadWords."""
+    """A word of a command, not its body, with each ``{{name}}`` replaced by the value's text. Raises UsageError."""
     return _as_text(_pieces(template, variables))
 
 
@@ -77,16 +77,16 @@ def _value(named: str, variables: Mapping[str, Any]) -> Any:
     try:
         return _of(ast.parse(named, mode="eval").body, variables)
     except (SyntaxError, ValueError):
-        raise BadWords(
+        raise UsageError(
             f"{{{{{named}}}}} names no variable, as {{{{name}}}}, {{{{name.attribute}}}} and {{{{name[0]}}}} do. "
             f"Put its value into a variable first, or type {{{{{{{{ where two braces are meant."
         ) from None
     except _NoVariable as error:
-        raise BadWords(
+        raise UsageError(
             f"There is no variable '{error}' here for {{{{{named}}}}}. Type {{{{{{{{ where two braces are meant."
         ) from None
     except (AttributeError, LookupError, TypeError) as error:
-        raise BadWords(f"{{{{{named}}}}} has no value: {type(error).__name__}: {error}") from None
+        raise UsageError(f"{{{{{named}}}}} has no value: {type(error).__name__}: {error}") from None
 
 
 class _NoVariable(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from agentq_nb._commands.parser import BadWords
+from agentq_nb._commands.parser import UsageError
 from agentq_nb.errors import ValidationFailed
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def read_body(text: str, queue: Queue[Any, Any], name: str) -> Any:
-    """The body that ``text`` stands for in this queue. Raises BadWords when it fits neither as JSON nor as text."""
+    """The body that ``text`` stands for in this queue. Raises UsageError when it fits neither as JSON nor as text."""
     what = f"The message for queue '{name}'"
     broken = ""
     try:
@@ -25,23 +25,23 @@ def read_body(text: str, queue: Queue[Any, Any], name: str) -> Any:
             return queue.body.validate(value, what)
         except ValidationFailed as error:
             if not _takes_text(queue, text):
-                raise BadWords(error.message) from None
+                raise UsageError(error.message) from None
             return text
     if queue.body.declared is Any:
         return json_or_text(text)
     if _takes_text(queue, text):
         return text
     wanted = getattr(queue.body.declared, "__name__", str(queue.body.declared))
-    raise BadWords(f"Queue '{name}' takes JSON for {wanted}, and this is none: {broken}.")
+    raise UsageError(f"Queue '{name}' takes JSON for {wanted}, and this is none: {broken}.")
 
 
 def json_or_text(text: str) -> Any:
-    """JSON where it is JSON, else the text. Raises BadWords for what was clearly meant to be JSON and is broken."""
+    """JSON where it is JSON, else the text. Raises UsageError for what was clearly meant to be JSON and is broken."""
     try:
         return _strict_json(text)
     except ValueError as error:
         if text.lstrip().startswith(("{", "[", '"')):
-            raise BadWords(f"The body looks like JSON and is none: {error}.") from None
+            raise UsageError(f"The body looks like JSON and is none: {error}.") from None
         return text
 
 

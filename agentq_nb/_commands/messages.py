@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from agentq_nb._commands.command_context import Command, Scene, Where, address, handle
+from agentq_nb._commands.command_context import Command, CommandContext, Where, address, handle
 from agentq_nb._commands.interpolation import filled_body
 from agentq_nb._commands.message_body import json_or_text, read_body
-from agentq_nb._commands.parser import BadWords, flag, option, rest, seconds, span, word
+from agentq_nb._commands.parser import UsageError, flag, option, rest, seconds, span, word
 from agentq_nb._commands.queries import literal
 from agentq_nb._core import ids
 from agentq_nb._core.blocking import detachable
-from agentq_nb._display.document import Sheet
+from agentq_nb._display.document import Document
 from agentq_nb.errors import AgentqError
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class Send(Command):
     )
     body: str = rest("BODY", "JSON, or plain text")
 
-    async def run(self, scene: Scene) -> Receipt[Any]:
-        return await put(scene, self.actor, self.queue, self.body, self.key)
+    async def run(self, context: CommandContext) -> Receipt[Any]:
+        return await put(context, self.actor, self.queue, self.body, self.key)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +68,8 @@ class Ask(Command):
     no_check: bool = flag("--no-check", "give the result also when the work failed")
     body: str = rest("BODY", "JSON, or plain text")
 
-    async def run(self, scene: Scene) -> Result[Any]:
-        receipt = await detachable(put(scene, self.actor, self.queue, self.body, self.key))
+    async def run(self, context: CommandContext) -> Result[Any]:
+        receipt = await detachable(put(context, self.actor, self.queue, self.body, self.key))
         try:
             result = await receipt.result(self.timeout)
         except asyncio.CancelledError:
@@ -94,10 +94,10 @@ class Cancel(Command):
 
     message: str = word("MESSAGE", "the message's id")
 
-    async def run(self, scene: Scene) -> Receipt[Any]:
-        receipt = receipt_of(scene, self.message)
+    async def run(self, context: CommandContext) -> Receipt[Any]:
+        receipt = receipt_of(context, self.message)
         if not await receipt.cancel() and (status := await receipt.status()) != "cancelled":
-            raise BadWords(f"Message {self.message} is {status} already: nothing is left to cancel.")
+            raise UsageError(f"Message {self.message} is {status} already: nothing is left to cancel.")
         await receipt.result(_STOPS_WITHIN)
         return receipt
 
@@ -123,15 +123,15 @@ class Retry(Command):
     )
     error: str | None = option("--error", "TEXT", "with --all: only those whose error has this text")
 
-    async def run(self, scene: Scene) -> Receipt[Any] | Sheet:
+    async def run(self, context: CommandContext) -> Receipt[Any] | Document:
         if self.every:
-            return await self._all(scene)
+            return await self._all(context)
         if self.target is None or self.queue is not None or self.since is not None or self.error is not None:
-            raise BadWords("Say which message, or add --all: retry MESSAGE, or retry --all [ACTOR[/KEY] [QUEUE]]")
-        return await self._one(scene, self.target)
+            raise UsageError("Say which message, or add --all: retry MESSAGE, or retry --all [ACTOR[/KEY] [QUEUE]]")
+        return await self._one(context, self.target)
 
-    async def _all(self, scene: Scene) -> Sheet:
-        registry = scene.host()
+    async def _all(self, context: CommandContext) -> Document:
+        registry = context.host()
         moved = await registry.redeliver(
             None if self.target is None else _actors(self.target),
             self.queue,
@@ -139,25 +139,25 @@ class Retry(Command):
             self.error,
         )
         number = "1 dead letter" if moved == 1 else f"{moved:,} dead letters"
-        return Sheet(
+        return Document(
             notes=[f"Put {number} back." if moved else "No dead letter is meant by that: nothing was put back."]
         )
 
-    async def _one(self, scene: Scene, message: str) -> Receipt[Any]:
-        receipt = receipt_of(scene, message)
+    async def _one(self, context: CommandContext, message: str) -> Receipt[Any]:
+        receipt = receipt_of(context, message)
         status = await receipt.status()
-        found = await scene.host().sql(f"select actor_id from messages where message_id = {literal(message)}")
-        if status not in _REDELIVERABLE or not await handle(scene, found.rows[0][0]).redeliver(message):
-            raise BadWords(f"Message {message} is {status}: only those that ended without a reply can be retried.")
+        found = await context.host().sql(f"select actor_id from messages where message_id = {literal(message)}")
+        if status not in _REDELIVERABLE or not await handle(context, found.rows[0][0]).redeliver(message):
+            raise UsageError(f"Message {message} is {status}: only those that ended without a reply can be retried.")
         return receipt
 
 
 def _actors(text: str) -> str:
-    """An actor, or the name of many. Raises BadWords."""
+    """An actor, or the name of many. Raises UsageError."""
     try:
         return address(text)
     except ValueError as error:
-        raise BadWords(f"With --all comes {error}, or a name alone for all of its actors, not {text}.") from None
+        raise UsageError(f"With --all comes {error}, or a name alone for all of its actors, not {text}.") from None
 
 
 def _check(result: Result[Any]) -> None:
@@ -168,19 +168,19 @@ def _check(result: Result[Any]) -> None:
         raise
 
 
-def receipt_of(scene: Scene, message: str) -> Receipt[Any]:
+def receipt_of(context: CommandContext, message: str) -> Receipt[Any]:
     """The receipt of any message of this host's file. Raises NoHost."""
     from agentq_nb._host.registry import create_client
 
-    scene.host()
+    context.host()
     return create_client().receipt(message)
 
 
-async def put(scene: Scene, actor: str, queue: str, text: str, key: str | None) -> Receipt[Any]:
-    """Send a typed body. Raises BadWords where the text is neither JSON that fits the queue nor text it takes."""
-    target = handle(scene, actor)
-    actor_class = scene.host().classes.get(ids.actor_name(actor))
+async def put(context: CommandContext, actor: str, queue: str, text: str, key: str | None) -> Receipt[Any]:
+    """Send a typed body. Raises UsageError where the text is neither JSON that fits the queue nor text it takes."""
+    target = handle(context, actor)
+    actor_class = context.host().classes.get(ids.actor_name(actor))
     declared = actor_class.declared.queues.get(queue) if actor_class is not None else None
-    whole = filled_body(text, scene.variables)
+    whole = filled_body(text, context.variables)
     body = read_body(whole, declared, queue) if declared is not None else json_or_text(whole)
     return await target.send(queue, body, idempotency_key=key)

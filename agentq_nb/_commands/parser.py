@@ -24,7 +24,7 @@ _NAMED = re.compile(r"\{\{[^{}\n]*\}\}")
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
-class BadWords(Exception):
+class UsageError(Exception):
     """What was typed makes no command; the message is one line that says what to type instead.
 
     It quotes words that may be a variable's value, from wherever that came.
@@ -120,7 +120,7 @@ class Line:
         self._fill = fill
 
     def take(self) -> str | None:
-        """The next word without its quotes; None at the end. Raises BadWords for a quote that is never closed."""
+        """The next word without its quotes; None at the end. Raises UsageError for a quote that is never closed."""
         if not self._left:
             return None
         taken, self._left = _first_word(self._left)
@@ -134,7 +134,7 @@ class Line:
         """All that is left: of the line, or the text of the cell."""
         if self._cell is not None:
             if self._left:
-                raise BadWords(f"The text of the cell is the body, so the line must end before: {self._left}")
+                raise UsageError(f"The text of the cell is the body, so the line must end before: {self._left}")
             taken, self._cell = self._cell.removesuffix("\n"), None
             return taken
         taken, self._left = self._left, ""
@@ -192,12 +192,12 @@ def _first_word(text: str) -> tuple[str, str]:
             word += character
         position += 1
     if quote:
-        raise BadWords(f"A quote is not closed: {_short(text)}")
+        raise UsageError(f"A quote is not closed: {_short(text)}")
     return word, ""
 
 
 def parse(command: type[Parsed], typed: Line | Arguments) -> Parsed:
-    """An instance of ``command`` from what was typed after its name. Raises BadWords."""
+    """An instance of ``command`` from what was typed after its name. Raises UsageError."""
     fields = declared(command)
     options = {shown.label.split()[0]: name for name, shown in fields.items() if shown.kind in ("option", "flag")}
     values: dict[str, Any] = {}
@@ -209,10 +209,10 @@ def parse(command: type[Parsed], typed: Line | Arguments) -> Parsed:
         if text:
             values[name] = _converted(command, typed, shown, shown.label, text)
         elif not shown.optional:
-            raise BadWords(f"{shown.label} is missing. {_advice(command, typed)}")
+            raise UsageError(f"{shown.label} is missing. {_advice(command, typed)}")
     _take_options(command, typed, options, fields, values)
     if left := typed.leftover():
-        raise BadWords(f"Too many words: {_short(left)}. {_advice(command, typed)}")
+        raise UsageError(f"Too many words: {_short(left)}. {_advice(command, typed)}")
     return command(**values)
 
 
@@ -231,16 +231,16 @@ def _take_options(
         if name not in options:
             near = difflib.get_close_matches(name, options, 1)
             known = f"Did you mean {near[0]}?" if near else _advice(command, typed)
-            raise BadWords(f"There is no option {name} here. {known}")
+            raise UsageError(f"There is no option {name} here. {known}")
         shown = fields[options[name]]
         if shown.kind == "flag":
             if equals:
-                raise BadWords(f"{name} takes no value. {_advice(command, typed)}")
+                raise UsageError(f"{name} takes no value. {_advice(command, typed)}")
             values[options[name]] = True
             continue
         value = text if equals else typed.take()
         if not value:
-            raise BadWords(f"{name} needs a value. {_advice(command, typed)}")
+            raise UsageError(f"{name} needs a value. {_advice(command, typed)}")
         values[options[name]] = _converted(command, typed, shown, name, value)
 
 
@@ -248,7 +248,7 @@ def _converted(command: type[Any], typed: Line | Arguments, shown: Declared, nam
     try:
         return shown.convert(text)
     except ValueError as error:
-        raise BadWords(f"{name} is {error}, not {_short(text)}. {_advice(command, typed)}") from None
+        raise UsageError(f"{name} is {error}, not {_short(text)}. {_advice(command, typed)}") from None
 
 
 def _advice(command: type[Any], typed: Line | Arguments) -> str:

@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentq_nb._actor.message import headline
-from agentq_nb._commands.command_context import Command, Scene, Where, address
+from agentq_nb._commands.command_context import Command, CommandContext, Where, address
 from agentq_nb._commands.parser import count, option, word
 from agentq_nb._core.safe_text import pretty
-from agentq_nb._display.document import Sheet, error_text, shows, tone
+from agentq_nb._display.document import Document, error_text, shows, tone
 from agentq_nb.errors import MessageUnknown
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ class Results(_Listing):
 
     name: ClassVar[str] = "results"
 
-    async def run(self, scene: Scene) -> Table:
-        found = await scene.host().sql(
+    async def run(self, context: CommandContext) -> Table:
+        found = await context.host().sql(
             f"select message_id, actor_id, queue, status, attempts, finished_at, reply, {HEADLINE} as error"
             f" from results {_only(self.actor, self.queue)} order by finished_at desc limit {self.last}"
         )
@@ -62,8 +62,8 @@ class Dead(_Listing):
 
     name: ClassVar[str] = "dead"
 
-    async def run(self, scene: Scene) -> Table:
-        found = await scene.host().sql(
+    async def run(self, context: CommandContext) -> Table:
+        found = await context.host().sql(
             f"select message_id, actor_id, queue, attempts, finished_at, {HEADLINE} as error, body"
             f" from messages {_only(self.actor, self.queue, 'failed')} order by finished_at desc limit {self.last}"
         )
@@ -110,8 +110,8 @@ class Show(Command):
 
     message: str = word("MESSAGE", "the message's id")
 
-    async def run(self, scene: Scene) -> MessageDetails:
-        return await details_of(scene.host(), self.message)
+    async def run(self, context: CommandContext) -> MessageDetails:
+        return await details_of(context.host(), self.message)
 
 
 async def details_of(registry: Registry, message: str) -> MessageDetails:
@@ -169,13 +169,13 @@ def _value(text: str | None) -> Any:
 
 
 @shows(MessageDetails)
-def _message(message: MessageDetails) -> Sheet:
+def _message(message: MessageDetails) -> Document:
     texts = [("Body", pretty(message.body))]
     if message.status == "completed":
         texts.append(("Reply", pretty(message.reply)))
     if message.error:
         texts.append(("Error", error_text(message.error)))
-    return Sheet(
+    return Document(
         title=f"Message {message.message_id}",
         facts=[
             ("status", tone(message.status)),

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
-from agentq_nb._commands.command_context import Command, Scene, Where, address, handle
-from agentq_nb._commands.parser import BadWords, flag, option, span, word
-from agentq_nb._display.document import Sheet
+from agentq_nb._commands.command_context import Command, CommandContext, Where, address, handle
+from agentq_nb._commands.parser import UsageError, flag, option, span, word
+from agentq_nb._display.document import Document
 from agentq_nb.errors import ActorUnknown
 
 if TYPE_CHECKING:
@@ -50,14 +50,14 @@ class _OfQueue(Command):
     queue: str = word("QUEUE", "which of its queues", completes="queue")
 
     @contextmanager
-    def target(self, scene: Scene) -> Generator[ActorHandle]:
+    def target(self, context: CommandContext) -> Generator[ActorHandle]:
         """The actor. Where no class is known, as in a shell, only queues that hold something can be meant."""
         try:
-            yield handle(scene, self.actor)
+            yield handle(context, self.actor)
         except ActorUnknown:
-            if scene.in_kernel:
+            if context.in_kernel:
                 raise
-            raise BadWords(
+            raise UsageError(
                 f"Queue '{self.queue}' of '{self.actor}' holds no messages in this file and is not paused. "
                 f"agentq results {self.actor} shows what was settled."
             ) from None
@@ -78,15 +78,15 @@ class Pause(_OfQueue):
         "--until", "TIME", "until when, like 18:30 or 2026-11-01T12:00 (local time)", convert=time_to_come
     )
 
-    async def run(self, scene: Scene) -> QueueStatus:
+    async def run(self, context: CommandContext) -> QueueStatus:
         if self.lasting is not None and self.until is not None:
-            raise BadWords("Give --for or --until, not both.")
+            raise UsageError("Give --for or --until, not both.")
         from agentq_nb._client import queue_options
 
         until = self.until if self.lasting is None else queue_options.end_of_pause_for(self.lasting, time.time())
-        with self.target(scene) as actor:
+        with self.target(context) as actor:
             await actor.pause(self.queue, until)
-            return await _standing(scene, actor, self.queue)
+            return await _standing(context, actor, self.queue)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +95,9 @@ class Resume(_OfQueue):
 
     name: ClassVar[str] = "resume"
 
-    async def run(self, scene: Scene) -> QueueStatus:
-        with self.target(scene) as actor:
-            found = await _standing(scene, actor, self.queue)
+    async def run(self, context: CommandContext) -> QueueStatus:
+        with self.target(context) as actor:
+            found = await _standing(context, actor, self.queue)
             await actor.resume(self.queue)
             return found._replace(paused=False, paused_until=None)
 
@@ -113,22 +113,22 @@ class Purge(_OfQueue):
 
     yes: bool = flag("--yes", "do it; without it you are only told how many messages wait")
 
-    async def run(self, scene: Scene) -> Sheet:
-        with self.target(scene) as actor:
+    async def run(self, context: CommandContext) -> Document:
+        with self.target(context) as actor:
             if not self.yes:
-                found = await _standing(scene, actor, self.queue)
-                raise BadWords(
+                found = await _standing(context, actor, self.queue)
+                raise UsageError(
                     f"purge cancels what waits in queue '{self.queue}' of '{self.actor}': "
                     f"{_messages(found.ready + found.delayed)} just now. Add --yes to do that."
                 )
             cancelled = await actor.purge(self.queue)
-        return Sheet(notes=[f"Cancelled {_messages(cancelled)} of queue '{self.queue}' of '{self.actor}'."])
+        return Document(notes=[f"Cancelled {_messages(cancelled)} of queue '{self.queue}' of '{self.actor}'."])
 
 
-async def _standing(scene: Scene, actor: ActorHandle, queue: str) -> QueueStatus:
+async def _standing(context: CommandContext, actor: ActorHandle, queue: str) -> QueueStatus:
     from agentq_nb._client import queue_options
 
-    return queue_options.standing(await actor.status(), scene.host().host.classes, actor.actor_id, queue)
+    return queue_options.standing(await actor.status(), context.host().host.classes, actor.actor_id, queue)
 
 
 def _messages(number: int) -> str:

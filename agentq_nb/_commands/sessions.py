@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from agentq_nb._commands.command_context import Command, Scene, Where, address
+from agentq_nb._commands.command_context import Command, CommandContext, Where, address
 from agentq_nb._commands.parser import count, option, word
 from agentq_nb._commands.queries import literal
 from agentq_nb.errors import SessionUnknown
@@ -31,9 +31,9 @@ class Sessions(Command):
     )
     last: int = option("--last", "COUNT", f"how many (default {_MOST_SESSIONS})", default=_MOST_SESSIONS, convert=count)
 
-    async def run(self, scene: Scene) -> Table:
+    async def run(self, context: CommandContext) -> Table:
         only = "" if self.actor is None else f"where actor_id = {literal(self.actor)}"
-        found = await scene.host().sql(
+        found = await context.host().sql(
             "select session_id, actor_id, agent, status, prompts, events, created_at, last_event_at, closed_at"
             f" from sessions {only} order by last_event_at desc, session_id limit {self.last}"
         )
@@ -54,11 +54,11 @@ class Transcript(Command):
         "--last", "COUNT", f"how many events (default {_MOST_EVENTS})", default=_MOST_EVENTS, convert=count
     )
 
-    async def run(self, scene: Scene) -> TranscriptView:
+    async def run(self, context: CommandContext) -> TranscriptView:
         from agentq_nb.agent_os.sessions.transcript_view import QUERY, TranscriptView
 
         wanted = literal(self.session)
-        found = await scene.host().sql(
+        found = await context.host().sql(
             f"select session_id, actor_id, agent, status from sessions where session_id = {wanted}"
         )
         if not found.rows:
@@ -66,5 +66,5 @@ class Transcript(Command):
                 f"No session {self.session!r:.100} is known here. The known ones: %agentq sessions",
                 metadata={"session_id": self.session},
             )
-        said = await scene.host().sql(QUERY.replace("?", wanted))
+        said = await context.host().sql(QUERY.replace("?", wanted))
         return TranscriptView.of(*found.rows[0], rows=said.rows, last=self.last)

@@ -9,10 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from agentq_nb._commands.command_context import Command, Scene, Where
+from agentq_nb._commands.command_context import Command, CommandContext, Where
 from agentq_nb._commands.parser import rest, span, word
 from agentq_nb._core.threads import in_long_thread
-from agentq_nb._display.document import Sheet, moment_text
+from agentq_nb._display.document import Document, moment_text
 
 
 def moment(text: str) -> float:
@@ -39,9 +39,9 @@ class Sql(Command):
 
     query: str = rest("QUERY", "what DuckDB understands as a read")
 
-    async def run(self, scene: Scene) -> Any:
-        table = await scene.host().sql(self.query)
-        return await in_long_thread(table.frame) if scene.in_kernel else table
+    async def run(self, context: CommandContext) -> Any:
+        table = await context.host().sql(self.query)
+        return await in_long_thread(table.frame) if context.in_kernel else table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +53,9 @@ class Export(Command):
 
     path: str = word("PATH", "the new file, like copy.duckdb; it must not exist")
 
-    async def run(self, scene: Scene) -> Path:
+    async def run(self, context: CommandContext) -> Path:
         path = Path(self.path).expanduser().absolute()
-        await scene.host().export(path)
+        await context.host().export(path)
         return path
 
 
@@ -68,6 +68,6 @@ class Prune(Command):
 
     before: float = word("BEFORE", "a time, like 7d (seven days ago), 12h or 2026-11-01 (local time)", convert=moment)
 
-    async def run(self, scene: Scene) -> Sheet:
-        dropped = await scene.host().prune(self.before)
-        return Sheet(notes=[f"Dropped {dropped:,} rows of what was settled before {moment_text(self.before)} UTC."])
+    async def run(self, context: CommandContext) -> Document:
+        dropped = await context.host().prune(self.before)
+        return Document(notes=[f"Dropped {dropped:,} rows of what was settled before {moment_text(self.before)} UTC."])

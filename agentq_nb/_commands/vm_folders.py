@@ -131,12 +131,12 @@ async def remove_folders(
 
 async def _uses(host: Host, known: dict[ActorId, _Known]) -> dict[ActorId, Use]:
     """Return how each known actor uses its folder. Runs in the host's loop."""
-    waiting = {queue.actor for queue in await host.mailboxes.status(totals=False) if queue.live}
+    waiting = {queue.actor for queue in await host.broker.status(totals=False) if queue.live}
     talking = {actor for actor, sessions in remembered(host.workspaces) if sessions.now_open()}
 
     def use(actor: ActorId) -> Use:
         facts = known.get(actor, _Known())
-        if host.roster.find(actor) is not None:
+        if host.activations.find(actor) is not None:
             return "awake"
         if actor in talking or facts.sessions:
             return "session open"
@@ -144,7 +144,7 @@ async def _uses(host: Host, known: dict[ActorId, _Known]) -> dict[ActorId, Use]:
             return "work waits"
         return "destroyed" if facts.destroyed else "asleep"
 
-    return {actor: use(actor) for actor in {*known, *host.roster.actors, *waiting, *talking}}
+    return {actor: use(actor) for actor in {*known, *host.activations.actors, *waiting, *talking}}
 
 
 def _root(host: Host, actor: ActorId, parents: dict[str, Path]) -> Path:
@@ -196,11 +196,11 @@ async def _set_aside(host: Host, folder: VmFolder) -> Path | None:
     None where it is in use, or gone.
     """
     waiting = folder.actor is not None and any(
-        queue.live for queue in await host.mailboxes.status(folder.actor, totals=False)
+        queue.live for queue in await host.broker.status(folder.actor, totals=False)
     )
     # From here on nothing is waited for, so that no VM wakes in between.
     talking = {actor for actor, sessions in remembered(host.workspaces) if sessions.now_open()}
-    users = {_root(host, actor, {}) for actor in {*host.roster.actors, *talking}}
+    users = {_root(host, actor, {}) for actor in {*host.activations.actors, *talking}}
     if waiting or folder.path in users:
         return None
     aside = folder.path.with_name(f"{_SET_ASIDE}{secrets.token_hex(8)}")

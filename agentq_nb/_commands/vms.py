@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from agentq_nb._commands.command_context import Command, Scene, Where
-from agentq_nb._commands.parser import BadWords, flag, option, span, word
+from agentq_nb._commands.command_context import Command, CommandContext, Where
+from agentq_nb._commands.parser import UsageError, flag, option, span, word
 from agentq_nb._core.safe_text import LONGEST_CELL
-from agentq_nb._display.document import Cell, Sheet, disk_space, duration, shows
+from agentq_nb._display.document import Cell, Document, disk_space, duration, shows
 
 if TYPE_CHECKING:
     from agentq_nb._commands.vm_folders import VmFolder
@@ -43,14 +43,14 @@ class Vms(Command):
     )
     yes: bool = flag("--yes", "with prune: do it; without it you are only shown what would go")
 
-    async def run(self, scene: Scene) -> VmFolders:
+    async def run(self, context: CommandContext) -> VmFolders:
         from agentq_nb._commands.vm_folders import remove_folders, vm_folders
 
         if self.verb not in (None, "prune"):
-            raise BadWords("Type: %agentq vms, or %agentq vms prune [--older TIME] [--yes]")
+            raise UsageError("Type: %agentq vms, or %agentq vms prune [--older TIME] [--yes]")
         if self.verb is None and (self.older is not None or self.yes):
-            raise BadWords("--older and --yes are for prune. Type: %agentq vms prune [--older TIME] [--yes]")
-        registry = scene.host()
+            raise UsageError("--older and --yes are for prune. Type: %agentq vms prune [--older TIME] [--yes]")
+        registry = context.host()
         found = await vm_folders(registry)
         now = registry.host.clock.time()
         if self.verb is None:
@@ -98,8 +98,8 @@ def _as_typed(seconds: float) -> str:
 
 
 @shows(VmFolders)
-def _vm_folders(shown: VmFolders) -> Sheet:
-    return Sheet(
+def _vm_folders(shown: VmFolders) -> Document:
+    return Document(
         columns=("VM", "used by", "size", "last used", "folder"),
         rows=[
             (

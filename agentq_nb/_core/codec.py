@@ -155,7 +155,7 @@ def _reason(error: Exception) -> str:
             "it holds a lone surrogate (half a character), as text decoded with errors='surrogateescape' does. Replace "
             "it: text.encode('utf-8', 'replace').decode()"
         )
-    if "serialization depth exceeded" in text:
+    if "depth exceeded" in text:
         return "it is nested too deeply, or holds itself. Send less of it, or save it and send the file's path."
     return text
 

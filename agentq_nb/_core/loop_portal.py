@@ -43,7 +43,7 @@ def turning() -> Generator[None]:
         timer.cancel()
 
 
-class Door:
+class LoopPortal:
     """The door of one event loop.
 
     A call from outside runs in a task inside, in the caller's context. What it returns or raises comes back as it is;

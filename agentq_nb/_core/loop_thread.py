@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 
-from agentq_nb._core.loop_portal import Door
+from agentq_nb._core.loop_portal import LoopPortal
 
 _LAST_WORDS = 2.0
 """Seconds that tasks which nobody owns get to end when the thread does."""
@@ -34,7 +34,7 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
-        self.door = Door(self.loop, apart=True)
+        self.portal = LoopPortal(self.loop, apart=True)
         self.gone: Future[None] = Future()
         self.at_exit: Callable[[], None] | None = None
         self._stands_still = False
@@ -48,7 +48,7 @@ class LoopThread:
         self._thread.join(_TURN)
 
     def _run(self) -> None:
-        self.door.thread = threading.get_ident()
+        self.portal.thread = threading.get_ident()
         asyncio.set_event_loop(self.loop)
         try:
             self._turn()
@@ -56,7 +56,7 @@ class LoopThread:
                 self._end_tasks()
                 self.loop.close()
         except BaseException as error:  # nobody is above us who could tell of it
-            self.door.fall(
+            self.portal.fall(
                 f"Its thread ended with {type(error).__name__}: {error}. Start it again: %agentq start, or await "
                 f"registry.start()"
             )
@@ -79,7 +79,7 @@ class LoopThread:
                 emptied = self._when_emptied()  # by code that cancels every task it finds
 
     def _when_emptied(self) -> asyncio.Task[None]:
-        emptied = self.loop.create_task(self.door.emptied())
+        emptied = self.loop.create_task(self.portal.emptied())
         emptied.add_done_callback(lambda _: self.loop.stop())
         return emptied
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentq_nb._core.safe_text import LONGEST_TEXT, pretty
-from agentq_nb._display.document import Cell, Sheet, moment_text, shows, tone
+from agentq_nb._display.document import Cell, Document, moment_text, shows, tone
 from agentq_nb.agent_os import (
     AgentCheck,
     ExecResult,
@@ -24,8 +24,8 @@ _MOST_PARTS = 200
 
 
 @shows(SessionInfo)
-def _session(session: SessionInfo) -> Sheet:
-    return Sheet(
+def _session(session: SessionInfo) -> Document:
+    return Document(
         title=f"Session {session.session_id}",
         facts=[
             ("agent", session.agent),
@@ -42,15 +42,15 @@ def _session(session: SessionInfo) -> Sheet:
 
 
 @shows(SessionEvent)
-def _event(event: SessionEvent) -> Sheet:
+def _event(event: SessionEvent) -> Document:
     texts = [("Text", event.text)] if event.text else []
     data = [("Data", pretty(dict(event.data)))] if event.data else []
-    return Sheet(title=f"{event.type} (event {event.index})", facts=[("time", event.time)], texts=[*texts, *data])
+    return Document(title=f"{event.type} (event {event.index})", facts=[("time", event.time)], texts=[*texts, *data])
 
 
 @shows(PermissionRequest)
-def _request(request: PermissionRequest) -> Sheet:
-    return Sheet(
+def _request(request: PermissionRequest) -> Document:
+    return Document(
         title=f"Agent '{request.agent}' asks: {request.heading}",
         facts=[
             ("kind", request.kind),
@@ -64,12 +64,12 @@ def _request(request: PermissionRequest) -> Sheet:
 
 
 @shows(TranscriptView)
-def _transcript(view: TranscriptView) -> Sheet:
+def _transcript(view: TranscriptView) -> Document:
     parts = view.parts()
     left_out = (
         f"{len(parts):,} events; the last {_MOST_PARTS} are shown. All of them: print(...), .markdown(), .frame()."
     )
-    return Sheet(
+    return Document(
         title=f"Session {view.session_id}",
         facts=[("agent", view.agent), ("actor", view.actor_id), ("status", tone(view.status))],
         texts=[(f"{part.heading}, {clock(part.time)}", part.text) for part in parts[-_MOST_PARTS:]],
@@ -78,8 +78,8 @@ def _transcript(view: TranscriptView) -> Sheet:
 
 
 @shows(PromptResult)
-def _prompt(result: PromptResult) -> Sheet:
-    return Sheet(
+def _prompt(result: PromptResult) -> Document:
+    return Document(
         facts=[
             ("stopped", result.stop_reason),
             ("tool calls", len(result.tool_calls)),
@@ -90,18 +90,18 @@ def _prompt(result: PromptResult) -> Sheet:
 
 
 @shows(ExecResult)
-def _executed(result: ExecResult) -> Sheet:
+def _executed(result: ExecResult) -> Document:
     said = Cell(f"{result.exit_code} (timed out)" if result.timed_out else str(result.exit_code), "bad")
     texts = [(name, text) for name, text in (("Output", result.stdout), ("Errors", result.stderr)) if text]
-    return Sheet(
+    return Document(
         facts=[("exit code", said if result.exit_code or result.timed_out else Cell("0", "good"))], texts=texts
     )
 
 
 @shows(ProcessInfo)
-def _process(process: ProcessInfo) -> Sheet:
+def _process(process: ProcessInfo) -> Document:
     ended = [("exit code", Cell(str(process.exit_code), "bad" if process.exit_code else "good"))]
-    return Sheet(
+    return Document(
         title=f"Process {process.process_id}",
         facts=[
             ("command", process.command),
@@ -113,19 +113,19 @@ def _process(process: ProcessInfo) -> Sheet:
 
 
 @shows(ProcessOutput)
-def _output(output: ProcessOutput) -> Sheet:
-    return Sheet(title=f"{output.stream} of process {output.process_id}", texts=[("Text", output.text)])
+def _output(output: ProcessOutput) -> Document:
+    return Document(title=f"{output.stream} of process {output.process_id}", texts=[("Text", output.text)])
 
 
 @shows(OutputSoFar)
-def _output_so_far(output: OutputSoFar) -> Sheet:
+def _output_so_far(output: OutputSoFar) -> Document:
     texts = [(name, text) for name, text in (("Output", output.stdout), ("Errors", output.stderr)) if text]
-    return Sheet(texts=texts, notes=[] if texts else ["Nothing was written yet."])
+    return Document(texts=texts, notes=[] if texts else ["Nothing was written yet."])
 
 
 @shows(FileInfo)
-def _file(file: FileInfo) -> Sheet:
-    return Sheet(
+def _file(file: FileInfo) -> Document:
+    return Document(
         facts=[
             ("name", file.name),
             ("kind", file.kind),
@@ -136,8 +136,8 @@ def _file(file: FileInfo) -> Sheet:
 
 
 @shows(Isolation)
-def _isolation(isolation: Isolation) -> Sheet:
-    return Sheet(
+def _isolation(isolation: Isolation) -> Document:
+    return Document(
         title=f"Isolation: {isolation.kind}",
         facts=[
             *(("protects", text) for text in isolation.protects),
@@ -148,8 +148,8 @@ def _isolation(isolation: Isolation) -> Sheet:
 
 
 @shows(AgentCheck)
-def _check(check: AgentCheck) -> Sheet:
+def _check(check: AgentCheck) -> Document:
     state = tone("ok") if check else tone("problem")
     found = [(name, value) for name, value in (("version", check.version), ("program", check.path)) if value]
     missing = [("missing", text) for text in check.missing]
-    return Sheet(facts=[("agent", check.agent), ("state", state), *found, *missing])
+    return Document(facts=[("agent", check.agent), ("state", state), *found, *missing])

@@ -26,7 +26,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class Document:
     """What is shown of one object. ``facts`` are names and values, ``texts`` are headings and long texts."""
 
     title: str = ""
@@ -110,9 +110,9 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def numeric_columns(sheet: Sheet) -> list[bool]:
+def numeric_columns(document: Document) -> list[bool]:
     """For each column, whether it holds numbers, and nothing else but empty cells."""
-    columns = [[row[index] for row in sheet.rows] for index in range(len(sheet.columns))]
+    columns = [[row[index] for row in document.rows] for index in range(len(document.columns))]
     return [
         any(map(is_number, column)) and all(is_number(value) or value in ("", None) for value in column)
         for column in columns
@@ -122,26 +122,26 @@ def numeric_columns(sheet: Sheet) -> list[bool]:
 # --- plain text -------------------------------------------------------------------------------------------------------
 
 
-def as_text(sheet: Sheet) -> str:
+def as_text(document: Document) -> str:
     """The sheet for a terminal, and for everything that cannot show HTML."""
     blocks: list[str] = []
-    if sheet.title:
-        blocks.append(safe(sheet.title))
-    if sheet.facts:
-        width = max(len(name) for name, _ in sheet.facts)
-        blocks.append("\n".join(f"{name:<{width}}  {_one_line(value)}" for name, value in sheet.facts))
-    if sheet.columns:
-        blocks.append("\n".join(_aligned(sheet)) if sheet.rows else sheet.empty)
-    for heading, text in sheet.texts:
-        body = safe(text, sheet.longest)
+    if document.title:
+        blocks.append(safe(document.title))
+    if document.facts:
+        width = max(len(name) for name, _ in document.facts)
+        blocks.append("\n".join(f"{name:<{width}}  {_one_line(value)}" for name, value in document.facts))
+    if document.columns:
+        blocks.append("\n".join(_aligned(document)) if document.rows else document.empty)
+    for heading, text in document.texts:
+        body = safe(text, document.longest)
         blocks.append(f"{_one_line(heading)}:\n" + "\n".join(f"  {line}" for line in body.splitlines()))
-    blocks += [_one_line(note, LONGEST_TEXT) for note in sheet.notes]
+    blocks += [_one_line(note, LONGEST_TEXT) for note in document.notes]
     return "\n\n".join(blocks)
 
 
-def _aligned(sheet: Sheet) -> Iterable[str]:
-    numeric = numeric_columns(sheet)
-    lines = [[_one_line(cell, sheet.widest) for cell in row] for row in (sheet.columns, *sheet.rows)]
+def _aligned(document: Document) -> Iterable[str]:
+    numeric = numeric_columns(document)
+    lines = [[_one_line(cell, document.widest) for cell in row] for row in (document.columns, *document.rows)]
     widths = [max(_width(line[index]) for line in lines) for index in range(len(numeric))]
     for number, line in enumerate(lines):
         cells = [
@@ -165,27 +165,27 @@ def _width(text: str) -> int:
 
 T = TypeVar("T")
 
-_sheets: dict[type[Any], Callable[[Any], Sheet]] = {Sheet: lambda sheet: sheet}
+_documents: dict[type[Any], Callable[[Any], Document]] = {Document: lambda document: document}
 
 
-def shows(kind: type[T]) -> Callable[[Callable[[T], Sheet]], Callable[[T], Sheet]]:
+def shows(kind: type[T]) -> Callable[[Callable[[T], Document]], Callable[[T], Document]]:
     """Decorates the function that makes the sheet of objects of ``kind``."""
 
-    def remember(sheet: Callable[[T], Sheet]) -> Callable[[T], Sheet]:
-        _sheets[kind] = sheet
-        return sheet
+    def remember(document: Callable[[T], Document]) -> Callable[[T], Document]:
+        _documents[kind] = document
+        return document
 
     return remember
 
 
 def kinds() -> list[type[Any]]:
     """The classes that have a sheet."""
-    return list(_sheets)
+    return list(_documents)
 
 
-def sheet_of(value: object) -> Sheet | None:
+def document_of(value: object) -> Document | None:
     """The sheet of a value; None for what has none."""
     for kind in type(value).__mro__:
-        if kind in _sheets:
-            return _sheets[kind](value)
+        if kind in _documents:
+            return _documents[kind](value)
     return None

@@ -9,7 +9,7 @@ from agentq_nb._actor.message import headline
 from agentq_nb._brokers.base import QueueStatus
 from agentq_nb._client.status import ActorStatus, HostStatus
 from agentq_nb._core.loop_monitor import advice
-from agentq_nb._display.document import Cell, Sheet, duration, error_text, moment_text, shows, tone
+from agentq_nb._display.document import Cell, Document, duration, error_text, moment_text, shows, tone
 from agentq_nb._host.registry import Registry
 from agentq_nb._store import Table
 
@@ -20,8 +20,8 @@ _SELDOM = ("failed", "delayed", "per min", "time left", "oldest", "problem")
 
 
 @shows(Registry)
-def _registry(registry: Registry) -> Sheet:
-    return Sheet(
+def _registry(registry: Registry) -> Document:
+    return Document(
         title="agentq host",
         facts=[
             ("state", Cell("running", "good") if registry.running else Cell("not running", "quiet")),
@@ -34,12 +34,12 @@ def _registry(registry: Registry) -> Sheet:
 
 
 @shows(HostStatus)
-def _host(status: HostStatus) -> Sheet:
+def _host(status: HostStatus) -> Document:
     facts: list[tuple[str, object]] = [("file", status.store)]
     if status.trouble:
         facts.append(("trouble", Cell(status.trouble, "bad")))
     if not status.running:
-        return Sheet(title="agentq host", facts=[("state", "not running; start it: %agentq start"), *facts])
+        return Document(title="agentq host", facts=[("state", "not running; start it: %agentq start"), *facts])
     facts[:0] = [("running for", duration(status.uptime)), ("runs in", _place(status.background))]
     if status.waiting_for:
         names = ", ".join(status.waiting_for)
@@ -49,7 +49,7 @@ def _host(status: HostStatus) -> Sheet:
         facts.append(("stood still", Cell(f"{stood}. {advice(status.stall, status.background)}", "busy")))
     rows = [row for actor in status.actors[:_MOST_ROWS] for row in _rows(actor)]
     columns, rows = _without_empty(("actor", "state", *_QUEUE_COLUMNS, "problem"), rows)
-    return Sheet(
+    return Document(
         title="agentq host",
         facts=facts,
         columns=columns,
@@ -60,13 +60,13 @@ def _host(status: HostStatus) -> Sheet:
 
 
 @shows(ActorStatus)
-def _actor(status: ActorStatus) -> Sheet:
+def _actor(status: ActorStatus) -> Document:
     facts: list[tuple[str, object]] = [("state", tone(status.state)), ("run", status.run)]
     if status.restarts_at is not None:
         facts.append(("starts again at", f"{moment_text(status.restarts_at)} UTC"))
     if status.closing:
         facts.append(("closing", status.closing))
-    return Sheet(
+    return Document(
         title=f"Actor {status.actor_id}",
         facts=facts,
         columns=_QUEUE_COLUMNS,
@@ -77,8 +77,8 @@ def _actor(status: ActorStatus) -> Sheet:
 
 
 @shows(QueueStatus)
-def _queue(status: QueueStatus) -> Sheet:
-    return Sheet(
+def _queue(status: QueueStatus) -> Document:
+    return Document(
         columns=("actor", *_QUEUE_COLUMNS),
         rows=[(status.actor, *_queue_cells(status))],
         notes=[f"Running: {', '.join(status.running_ids)}"] if status.running_ids else (),
@@ -86,8 +86,8 @@ def _queue(status: QueueStatus) -> Sheet:
 
 
 @shows(Table)
-def _table(table: Table) -> Sheet:
-    return Sheet(
+def _table(table: Table) -> Document:
+    return Document(
         columns=table.columns,
         rows=[_toned(table.columns, row) for row in table.rows[:_MOST_ROWS]],
         empty=table.empty,

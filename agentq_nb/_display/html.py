@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from agentq_nb._core.safe_text import LONGEST_TEXT, safe
-from agentq_nb._display.document import Cell, Sheet, Tone, is_number, numeric_columns
+from agentq_nb._display.document import Cell, Document, Tone, is_number, numeric_columns
 
 
 def _towards_text(colour: str, share: int) -> str:
@@ -41,27 +41,27 @@ _BREAKS_WORDS = "word-break:break-all;word-break:break-word"
 _SHORT, _NARROWEST, _WIDEST = 24, 16, 60
 
 
-def as_html(sheet: Sheet) -> str:
+def as_html(document: Document) -> str:
     """The sheet as one ``<div>``. Everything that comes from users and agents is escaped; there is no script."""
     # The classes keep MathJax away: from TeX in what an agent says it would make links that run scripts.
-    return f'<div class="agentq tex2jax_ignore mathjax_ignore" style="{_FORM}">{"".join(_parts(sheet))}</div>'
+    return f'<div class="agentq tex2jax_ignore mathjax_ignore" style="{_FORM}">{"".join(_parts(document))}</div>'
 
 
-def _parts(sheet: Sheet) -> Iterable[str]:
-    if sheet.title:
-        yield f'<div style="font-weight:600;margin:2px 0;{_PROSE}">{_text(sheet.title)}</div>'
-    if sheet.facts:
-        yield _table([_fact(name, value) for name, value in sheet.facts])
-    if sheet.columns and sheet.rows:
-        yield _table([_row(row) for row in sheet.rows], _head(sheet))
-    elif sheet.columns:
-        yield f'<div style="{_QUIET}">{_text(sheet.empty)}</div>'
-    for heading, text in sheet.texts:
+def _parts(document: Document) -> Iterable[str]:
+    if document.title:
+        yield f'<div style="font-weight:600;margin:2px 0;{_PROSE}">{_text(document.title)}</div>'
+    if document.facts:
+        yield _table([_fact(name, value) for name, value in document.facts])
+    if document.columns and document.rows:
+        yield _table([_row(row) for row in document.rows], _head(document))
+    elif document.columns:
+        yield f'<div style="{_QUIET}">{_text(document.empty)}</div>'
+    for heading, text in document.texts:
         yield (
             f'<details open style="margin:4px 0"><summary style="{_QUIET}">{_text(heading)}</summary>'
-            f'<pre style="{_LONG_TEXT}">{_text(text, sheet.longest)}</pre></details>'
+            f'<pre style="{_LONG_TEXT}">{_text(text, document.longest)}</pre></details>'
         )
-    for note in sheet.notes:
+    for note in document.notes:
         yield f'<div style="{_QUIET};{_PROSE};max-width:100ch">{_text(note, LONGEST_TEXT)}</div>'
 
 
@@ -81,10 +81,10 @@ def _fact(name: str, value: Any) -> str:
     )
 
 
-def _head(sheet: Sheet) -> str:
+def _head(document: Document) -> str:
     cells = "".join(
         f'<th style="{_RIGHT if right else _LEFT};white-space:nowrap;border-bottom:{_LINE}">{_text(column)}</th>'
-        for column, right in zip(sheet.columns, numeric_columns(sheet), strict=True)
+        for column, right in zip(document.columns, numeric_columns(document), strict=True)
     )
     return f"<thead><tr>{cells}</tr></thead>"
 

@@ -25,7 +25,7 @@ _NEXT_GROUP = 0.1
 """Seconds after which the next group is told to end, though this one has not: a hook may take its time."""
 
 
-class Roster:
+class ActivationDirectory:
     """Who is awake on one host, or on the way."""
 
     def __init__(self, host: Host) -> None:
@@ -70,7 +70,7 @@ class Roster:
         cls = host.classes.get(name)
         if cls is None:
             raise ActorUnknown(name, list(host.classes))
-        lease = await host.mailboxes.claim(actor, host.identity)
+        lease = await host.broker.acquire(actor, host.identity)
         if lease is None:
             raise Unavailable(f"Another host runs actor '{actor}' just now. Try again.")
         activation = self._activations[actor] = Activation(host, cls, lease)
@@ -90,7 +90,7 @@ class Roster:
             actor = activation.actor_id
             if self._activations.get(actor) is activation:
                 del self._activations[actor]
-            self._host.lives.note_end(activation)
+            self._host.wake_backoff.note_end(activation)
 
     # --- beginning again with another class ---------------------------------------------------------------------------
 
@@ -109,7 +109,7 @@ class Roster:
         garbage collector would look through all of what that takes again and again.
         """
         ending = list(self._activations.values())
-        ending.sort(key=lambda activation: not activation.holdings.busy)
+        ending.sort(key=lambda activation: not activation.in_flight.busy)
         for first in range(0, len(ending), _AT_ONCE):
             group = ending[first : first + _AT_ONCE]
             for activation in group:

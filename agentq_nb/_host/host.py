@@ -16,29 +16,29 @@ from anyio.abc import TaskGroup
 
 from agentq_nb._actor.actor import Actor, has_run
 from agentq_nb._actor.actor_context import Records
-from agentq_nb._brokers.base import Cancel, Change, DeadLetters, Mailboxes, Offer, QueueStatus, StoredResult
+from agentq_nb._brokers.base import Broker, Cancel, Change, DeadLetters, NewMessage, QueueStatus, StoredResult
 from agentq_nb._client.broadcasts import Listener, Listeners
 from agentq_nb._client.status import ActorStatus, HostStatus
 from agentq_nb._core.clock import Clock, SystemClock
 from agentq_nb._core.ids import ActorId, MessageId, actor_name, mint_id
 from agentq_nb._core.loop_monitor import StallWatch
-from agentq_nb._core.loop_portal import Arguments, Door, Returned
+from agentq_nb._core.loop_portal import Arguments, LoopPortal, Returned
 from agentq_nb._core.time_slice import Slices, TimeSlices
-from agentq_nb._host.awake_actors import Roster
+from agentq_nb._host.awake_actors import ActivationDirectory
 from agentq_nb._host.background_tasks import Part, Upkeep, reason
 from agentq_nb._host.host_status import Circumstances, actor_status, why_unsettled
-from agentq_nb._host.waker import Lives, Rouser
+from agentq_nb._host.waker import WakeBackoff, Waker
 from agentq_nb._runtime import actions
 from agentq_nb._runtime.activation import Activation
-from agentq_nb._runtime.deadlock import Waits
+from agentq_nb._runtime.deadlock import WaitGraph
 from agentq_nb._runtime.in_flight import Receiver
 from agentq_nb._runtime.invocation import current_call, holding_here
 from agentq_nb._runtime.state_migration import check_deployment
 from agentq_nb._store import EventLog
-from agentq_nb._store.host_log import ActorRecords
+from agentq_nb._store.host_log import ActorLog
 from agentq_nb.errors import ActorDuplicate, ActorNotFound, InternalError, NoHost, Unavailable
 
-_OFFER_AGAIN = (0.1, 0.2, 0.4, 0.8)
+_ENQUEUE_AGAIN = (0.1, 0.2, 0.4, 0.8)
 _CANCELLED = "Other code in its event loop has cancelled its task (by cancelling all tasks there, perhaps)."
 _AS_AT_THE_END_OF_A_LOOP = (
     f"{_CANCELLED} asyncio.run() does that to all tasks when it returns. In a program, stop the host before: async with "
@@ -59,34 +59,34 @@ class Host:
 
     def __init__(
         self,
-        mailboxes: Mailboxes,
+        broker: Broker,
         log: Callable[[], EventLog],
         workspaces: Path,
         *,
         clock: Clock | None = None,
-        door: Door | None = None,
+        portal: LoopPortal | None = None,
         companions: Sequence[Part] = (),
     ) -> None:
         self.clock = clock or SystemClock()
         self.slices = TimeSlices()
-        self.door = door or Door(asyncio.get_running_loop())
-        self.listeners = Listeners(self.door.loop)
-        self.mailboxes = mailboxes
+        self.portal = portal or LoopPortal(asyncio.get_running_loop())
+        self.listeners = Listeners(self.portal.loop)
+        self.broker = broker
         self.log = log
         self.workspaces = workspaces
         self.identity = mint_id()
         self.classes: dict[str, type[Actor]] = {}
         self.client: Any = None
         """What actors get as ``self.actors``; set by whoever makes clients."""
-        self.waits = Waits(self._holders)
-        self.lives = Lives(self.clock)
-        self.roster = Roster(self)
+        self.waits = WaitGraph(self._holders)
+        self.wake_backoff = WakeBackoff(self.clock)
+        self.activations = ActivationDirectory(self)
         self.upkeep = Upkeep(self.clock)
         self.failure: str | None = None
-        self._rouser = Rouser(self)
+        self._waker = Waker(self)
         self._stalls = StallWatch()
         self._parts = [
-            Part("Waking actors that have work", self._rouser.follow_hints, waits=True),
+            Part("Waking actors that have work", self._waker.follow_hints, waits=True),
             Part("Noticing that the event loop stands still", self._stalls.watch, waits=True),
             *companions,
         ]
@@ -103,7 +103,7 @@ class Host:
         """Begin: actors with due work wake."""
         self._started_at = self.clock.monotonic()
         ready = asyncio.Event()
-        self._main = self.door.loop.create_task(self._live(ready), name="agentq host", context=Context())
+        self._main = self.portal.loop.create_task(self._live(ready), name="agentq host", context=Context())
         await ready.wait()
 
     async def _live(self, ready: asyncio.Event) -> None:
@@ -115,7 +115,7 @@ class Host:
                     tasks.start_soon(self._keep, part)
                 ready.set()
                 await self._stop_asked.wait()
-                await self.roster.stop()
+                await self.activations.stop()
                 tasks.cancel_scope.cancel()
         except asyncio.CancelledError:
             if not self._stop_asked.is_set():
@@ -168,16 +168,16 @@ class Host:
         try:
             await self.bury()
         finally:
-            self.door.close()
+            self.portal.close()
 
     async def bury(self) -> None:
         """Close the mailboxes of a host of which nothing runs any more, be it since its loop has ended without it."""
         self._stalls.close()
-        await self.mailboxes.close()
+        await self.broker.close()
 
     @property
     def running(self) -> bool:
-        return self._running and self.door.open
+        return self._running and self.portal.open
 
     def _check_running(self) -> None:
         """Raises NoHost. What an actor does while it is given the time to finish still counts as running."""
@@ -192,7 +192,7 @@ class Host:
     ) -> Coroutine[Any, Any, Returned]:
         """The one door: the call happens in the host's loop, whichever loop or thread awaits it. Raises NoHost."""
         self._check_running()
-        return self.door.enter(function, *args, **kwargs)
+        return self.portal.enter(function, *args, **kwargs)
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
         """In the host's task group, and in an empty context: nothing belongs to the cell that caused it."""
@@ -212,7 +212,7 @@ class Host:
 
     async def awake(self, actor: ActorId, input: Any = None) -> Activation:
         """The actor, awake. Raises ActorUnknown, what waking it raised, Unavailable when another host has it."""
-        return await self.roster.wake(actor, input)
+        return await self.activations.wake(actor, input)
 
     async def deploy(self, name: str, cls: type[Actor]) -> None:
         """Make ``cls`` the class of this name. Actors that are awake end their message, then begin again with it.
@@ -224,41 +224,41 @@ class Host:
         if old is cls:
             return
         with suppress(Unavailable):  # then it shows when they wake
-            check_deployment(cls, old, await self.mailboxes.states(name))
+            check_deployment(cls, old, await self.broker.states(name))
         self.classes[name] = cls
-        self.lives.forget(name)
-        self.roster.replace(name, self._rouser.rouse)
-        self._rouser.follow_anew()
+        self.wake_backoff.forget(name)
+        self.activations.replace(name, self._waker.rouse)
+        self._waker.follow_anew()
 
     # --- what clients do ----------------------------------------------------------------------------------------------
 
-    async def offer(self, offer: Offer) -> MessageId:
+    async def enqueue(self, new_message: NewMessage) -> MessageId:
         """Send one message; durable on return. The id is another's when the idempotency key was known.
 
         Where the keeper is unavailable it is asked again, some 1.5 seconds long: the id makes that safe.
         """
-        for pause in _OFFER_AGAIN:
+        for pause in _ENQUEUE_AGAIN:
             try:
-                return (await self.mailboxes.offer((offer,)))[0].id
+                return (await self.broker.enqueue((new_message,)))[0].id
             except Unavailable:
                 if not self.running:
                     raise
                 await self.clock.sleep(pause)
-        return (await self.mailboxes.offer((offer,)))[0].id
+        return (await self.broker.enqueue((new_message,)))[0].id
 
     async def wait(self, message: MessageId, timeout: float | None) -> StoredResult:
         """How a message ended, or how it stands after ``timeout`` seconds. Raises WaitWouldDeadlock, MessageUnknown."""
         self._check_running()
-        standing = await self.mailboxes.wait(message, 0)
+        standing = await self.broker.wait(message, 0)
         if standing.status in ("completed", "failed", "cancelled", "expired") or timeout == 0:
             return standing
         with self.waits.waiting(message, standing.actor, standing.queue):
-            return await self.mailboxes.wait(message, timeout, _waiter())
+            return await self.broker.wait(message, timeout, _waiter())
 
     async def why(self, message: StoredResult) -> str:
         """Why it is not settled yet, for whoever waits for it."""
-        activation, cls = self.roster.find(message.actor), self.classes.get(actor_name(message.actor))
-        receiver = None if activation is None else activation.holdings.find(message.message)
+        activation, cls = self.activations.find(message.actor), self.classes.get(actor_name(message.actor))
+        receiver = None if activation is None else activation.in_flight.find(message.message)
         known = Circumstances(
             message=message,
             actor=await self.status_of(message.actor),
@@ -269,27 +269,27 @@ class Host:
         )
         return why_unsettled(known)
 
-    async def offer_and_wait(self, offer: Offer, timeout: float | None) -> StoredResult:
+    async def enqueue_and_wait(self, new_message: NewMessage, timeout: float | None) -> StoredResult:
         """Send and wait. A wait that could never end is refused before anything is written."""
         self._check_running()
-        with self.waits.waiting(offer.id, offer.actor, offer.queue):
-            message = await self.offer(offer)
-            return await self.mailboxes.wait(message, timeout, _waiter())
+        with self.waits.waiting(new_message.id, new_message.actor, new_message.queue):
+            message = await self.enqueue(new_message)
+            return await self.broker.wait(message, timeout, _waiter())
 
     async def change(self, actor: ActorId, change: Change) -> int:
         self._check_running()
-        return await self.mailboxes.change(actor, change)
+        return await self.broker.change(actor, change)
 
     async def redeliver(self, which: DeadLetters) -> int:
         self._check_running()
-        return await self.mailboxes.redeliver(which)
+        return await self.broker.redeliver(which)
 
     async def exists(self, actor: ActorId) -> bool:
         self._check_running()
-        activation = self.roster.find(actor)
+        activation = self.activations.find(actor)
         if activation is not None:
             return not activation.to_be_destroyed
-        return await self.mailboxes.exists(actor)
+        return await self.broker.exists(actor)
 
     async def require(self, actor: ActorId) -> None:
         """Raises ActorNotFound when the actor was never created."""
@@ -307,7 +307,7 @@ class Host:
     ) -> Any:
         """Call an action; see :func:`agentq_nb._runtime.actions.act`."""
         caller, behind = current_call.get(), holding_here()
-        activation = self.roster.ending(actor, action) or await self.awake(actor, input)
+        activation = self.activations.ending(actor, action) or await self.awake(actor, input)
         return await actions.act(activation, action, args, kwargs, caller, behind)
 
     def listen(self, actor: ActorId, event: str, listener: Listener) -> Callable[[], None]:
@@ -320,7 +320,7 @@ class Host:
         return self.client
 
     def records_of(self, actor: ActorId) -> Records:
-        return ActorRecords(self.log, actor)
+        return ActorLog(self.log, actor)
 
     def note_failure(self, actor: ActorId, where: str, error: dict[str, Any]) -> None:
         self.records_of(actor).append(f"{where}.failed", {"error": error})
@@ -332,14 +332,14 @@ class Host:
         return await self.client.handle_of(actor).send(queue, body, **options)
 
     async def cancel_message(self, message: MessageId) -> bool:
-        standing = await self.mailboxes.wait(message, 0)
+        standing = await self.broker.wait(message, 0)
         if standing.status not in ("queued", "delayed"):
             return False
-        return await self.mailboxes.change(standing.actor, Cancel(message)) > 0
+        return await self.broker.change(standing.actor, Cancel(message)) > 0
 
     def _holders(self, actor: ActorId, queue: str) -> list[Receiver]:
-        activation = self.roster.find(actor)
-        return [] if activation is None else activation.holdings.of(queue)
+        activation = self.activations.find(actor)
+        return [] if activation is None else activation.in_flight.of(queue)
 
     # --- status -------------------------------------------------------------------------------------------------------
 
@@ -358,10 +358,10 @@ class Host:
         """How every actor stands, in the order of their ids. The loop turns meanwhile, however many there are."""
         queues: dict[ActorId, list[QueueStatus]] = {}
         slices = Slices()
-        for queue in await self.mailboxes.status():
+        for queue in await self.broker.status():
             queues.setdefault(queue.actor, []).append(queue)
             await slices.pause()
-        for actor in sorted({*queues, *self.roster.actors, *self.lives.actors}):
+        for actor in sorted({*queues, *self.activations.actors, *self.wake_backoff.actors}):
             yield self._status_of(actor, queues.get(actor, ()))
             await slices.pause()
 
@@ -370,7 +370,7 @@ class Host:
         return HostStatus(
             running=True,
             store=self.log().path,
-            background=self.door.apart,
+            background=self.portal.apart,
             uptime=self.clock.monotonic() - self._started_at,
             notices=[*notices, *self.log().notices],
             trouble=trouble,
@@ -379,11 +379,11 @@ class Host:
 
     async def status_of(self, actor: ActorId) -> ActorStatus:
         self._check_running()
-        return self._status_of(actor, await self.mailboxes.status(actor))
+        return self._status_of(actor, await self.broker.status(actor))
 
     def _status_of(self, actor: ActorId, queues: Sequence[QueueStatus]) -> ActorStatus:
         cls = self.classes.get(actor_name(actor))
-        return actor_status(actor, cls, self.roster.find(actor), self.lives, queues)
+        return actor_status(actor, cls, self.activations.find(actor), self.wake_backoff, queues)
 
 
 def _waiter() -> ActorId | None:

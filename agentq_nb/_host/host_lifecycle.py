@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from agentq_nb._actor.actor import Actor
-from agentq_nb._brokers.local.background_jobs import Mender, Retention
-from agentq_nb._brokers.local.broker import LocalMailboxes
+from agentq_nb._brokers.local.background_jobs import Reopener, Retention
+from agentq_nb._brokers.local.broker import LocalBroker
 from agentq_nb._client.client import Client
-from agentq_nb._core.loop_portal import Door, turning
+from agentq_nb._core.loop_portal import LoopPortal, turning
 from agentq_nb._core.loop_thread import LoopThread
 from agentq_nb._core.paths import VARIABLE, workspaces_path
 from agentq_nb._core.programs import advice_on_files, loop_is_unfit, this_program
@@ -32,7 +32,7 @@ from agentq_nb._store import EventLog
 from agentq_nb.errors import HostElsewhere, NoHost, StoreInUse
 
 
-class Home:
+class HostLifecycle:
     """At most one host at a time, over one file: in the event loop in which it is started, or in one of its own.
 
     To be used from any loop and thread.
@@ -59,7 +59,7 @@ class Home:
         self._host: Host | None = None
         self._thread: LoopThread | None = None
         """That of the host, when it has one of its own."""
-        self._keeper: LocalMailboxes | None = None
+        self._broker: LocalBroker | None = None
         self._keep_alive: KeepAlive | None = None
         self._end_before: str | None = None
         """How the host before the present one ended, in a sentence."""
@@ -83,20 +83,20 @@ class Home:
     @property
     def log(self) -> EventLog:
         """The open log of the running host. Raises NoHost."""
-        keeper = self._keeper
-        if keeper is None or not self.running:
+        broker = self._broker
+        if broker is None or not self.running:
             raise NoHost()
-        return keeper.log
+        return broker.log
 
     @property
     def trouble(self) -> str | None:
         """What does not work just now, or why the host has ended by itself; None when all is well."""
-        host, keeper = self._host, self._keeper
+        host, broker = self._host, self._broker
         if host is None:
             return None
         if not host.running:
-            return host.door.failure or host.failure
-        kept = keeper and keeper.trouble
+            return host.portal.failure or host.failure
+        kept = broker and broker.trouble
         return " ".join(filter(None, [kept, host.upkeep.trouble])) or None
 
     @property
@@ -153,16 +153,16 @@ class Home:
         self._chosen = background
         if background:
             thread = LoopThread("agentq host")
-            return thread.door.submit(self._move_in, accept_loss, thread.door, thread)
-        door = Door(asyncio.get_running_loop())
-        return door.submit(self._move_in, accept_loss, door, None)
+            return thread.portal.submit(self._move_in, accept_loss, thread.portal, thread)
+        portal = LoopPortal(asyncio.get_running_loop())
+        return portal.submit(self._move_in, accept_loss, portal, None)
 
-    async def _move_in(self, accept_loss: bool, door: Door, thread: LoopThread | None) -> None:
+    async def _move_in(self, accept_loss: bool, portal: LoopPortal, thread: LoopThread | None) -> None:
         try:
             await self.stop()
-            self._host = await self._opened(accept_loss, door)
+            self._host = await self._opened(accept_loss, portal)
         except BaseException:
-            door.close()
+            portal.close()
             raise
         self._thread = thread
         if thread is None:
@@ -170,7 +170,7 @@ class Home:
         else:
             thread.at_exit = self.at_exit
 
-    async def _opened(self, accept_loss: bool, door: Door) -> Host:
+    async def _opened(self, accept_loss: bool, portal: LoopPortal) -> Host:
         """A running host over the open file."""
 
         def open_log() -> EventLog:
@@ -185,28 +185,28 @@ class Home:
         try:
             before = await in_thread(_last_of_host, log)
             self._shared = await in_thread(_shared_with, log, self._program, self._store) if self._guessed else None
-            keeper = await LocalMailboxes.open(
+            broker = await LocalBroker.open(
                 log, facts={"version": _version(), "program": self._program, **self._holder}
             )
         except BaseException:
             await in_long_thread(log.close)
             raise
-        companions = [Part("Opening the file again after a failed write", Mender(keeper, open_log).work, waits=True)]
+        companions = [Part("Opening the file again after a failed write", Reopener(broker, open_log).work, waits=True)]
         show_activity = kernel_activity()
         keep_alive = None
         if show_activity is not None:
-            keep_alive = KeepAlive(keeper, self.keep_alive_settings, self._classes, show_activity)
+            keep_alive = KeepAlive(broker, self.keep_alive_settings, self._classes, show_activity)
             companions.append(Part("Keeping the kernel alive", keep_alive.work))
         if self.retention is not None:
-            companions.append(Part("Dropping old history", Retention(keeper, self.retention).work))
-        host = Host(keeper, lambda: keeper.log, workspaces_path(self._store), door=door, companions=companions)
+            companions.append(Part("Dropping old history", Retention(broker, self.retention).work))
+        host = Host(broker, lambda: broker.log, workspaces_path(self._store), portal=portal, companions=companions)
         host.classes.update(self._classes)
         host.client = Client(LocalTransport(lambda: host))
         await host.start()
-        self._keeper, self._keep_alive = keeper, keep_alive
+        self._broker, self._keep_alive = broker, keep_alive
         if self._shared and show_activity is None:  # outside a kernel nothing shows notices
             logging.getLogger("agentq").warning("%s", self._shared)
-        self._end_before = before and end_of_host_before(*before, keeper.unfinished)
+        self._end_before = before and end_of_host_before(*before, broker.unfinished)
         return host
 
     # --- moving out ---------------------------------------------------------------------------------------------------
@@ -217,26 +217,26 @@ class Home:
         if host is None:
             return None
         atexit.unregister(self.at_exit)
-        if host.door.open:
-            await host.door.enter(host.stop)
+        if host.portal.open:
+            await host.portal.enter(host.stop)
         else:
             await host.bury()
-        if thread is not None and not host.door.inside:
+        if thread is not None and not host.portal.inside:
             with turning():
                 await asyncio.wrap_future(thread.gone)
             thread.join()
         if self._host is host:
             self._host = self._thread = None
         rest()
-        return None if self._keeper is None else self._keeper.log.loss
+        return None if self._broker is None else self._broker.log.loss
 
     def at_exit(self) -> None:
         """The process ends in an orderly way: what is in flight is put back instead of counting as a crash."""
-        if self._keeper is None:
+        if self._broker is None:
             return
         ended = self._keep_alive is not None and self._keep_alive.ended_at is not None
         facts = {} if self._keep_alive is None else {"keep_alive": "ended" if ended else self.keep_alive_settings.mode}
-        close = partial(self._keeper.close_now, facts)
+        close = partial(self._broker.close_now, facts)
         if self._thread is None:
             close()
         else:

@@ -12,7 +12,7 @@ from agentq_nb._actor.message import SCHEDULE_QUEUE, brief
 from agentq_nb._brokers.base import QueueStatus, StoredResult
 from agentq_nb._client.status import ActorState, ActorStatus
 from agentq_nb._core.ids import ActorId, actor_name
-from agentq_nb._host.waker import Lives
+from agentq_nb._host.waker import WakeBackoff
 from agentq_nb._runtime.activation import Activation
 
 
@@ -20,7 +20,7 @@ def actor_status(
     actor: ActorId,
     cls: type[Actor] | None,
     activation: Activation | None,
-    lives: Lives,
+    wake_backoff: WakeBackoff,
     queues: Sequence[QueueStatus],
 ) -> ActorStatus:
     """How one actor stands: ``cls`` and ``activation`` are None where it has none."""
@@ -29,11 +29,11 @@ def actor_status(
     return ActorStatus(
         actor_id=actor,
         name=actor_name(actor),
-        state=_state(cls, activation, lives.failed(actor)),
+        state=_state(cls, activation, wake_backoff.failed(actor)),
         run="none" if activation is None else activation.supervisor.run_state,
         restarts_at=None if activation is None else activation.supervisor.restarts_at,
-        last_error=lives.last_error(actor) if activation is None else activation.last_error,
-        recovered=lives.recovered(actor) if activation is None else activation.recovered,
+        last_error=wake_backoff.last_error(actor) if activation is None else activation.last_error,
+        recovered=wake_backoff.recovered(actor) if activation is None else activation.recovered,
         closing=None if activation is None else activation.closing,
         queues=visible,
         orphaned=[] if cls is None else [queue.queue for queue in visible if _orphaned(queue, declared)],

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from agentq_nb._actor.actor import Actor
 from agentq_nb._actor.message import SCHEDULE_QUEUE
-from agentq_nb._brokers.local.broker import LocalMailboxes
+from agentq_nb._brokers.local.broker import LocalBroker
 from agentq_nb.errors import ValidationFailed
 
 KeepAliveMode: TypeAlias = Literal["never", "work", "always"]
@@ -64,18 +64,18 @@ class KeepAlive:
 
     def __init__(
         self,
-        keeper: LocalMailboxes,
+        broker: LocalBroker,
         settings: KeepAliveSettings,
         classes: Mapping[str, type[Actor]],
         show_activity: Callable[[], None],
     ) -> None:
         self.active = settings.mode != "never"
         self.ended_at: float | None = None
-        self._keeper = keeper
+        self._broker = broker
         self._settings = settings
         self._classes = classes
         self._show_activity = show_activity
-        self._settled = keeper.settled
+        self._settled = broker.settled
         # Both are sums of the pauses between looks: a clock that is set, or a machine that sleeps, does not count.
         self._fruitless = 0.0
         self._silent = settings.interval
@@ -98,7 +98,7 @@ class KeepAlive:
             self._silent = 0.0
             self._show_activity()
         pause = min(_LOOK_EVERY, self._settings.interval)
-        await self._keeper.clock.sleep(pause)
+        await self._broker.clock.sleep(pause)
         self._silent += pause
         self._fruitless += pause
 
@@ -107,13 +107,13 @@ class KeepAlive:
         if mode != "work":
             self._begin_again()
             return mode == "always"
-        until = self._keeper.clock.time() + HORIZON
-        works = await self._keeper.works_until(self._queues(), until)
-        if self._keeper.settled != self._settled or not works:
-            self._settled = self._keeper.settled
+        until = self._broker.clock.time() + HORIZON
+        works = await self._broker.works_until(self._queues(), until)
+        if self._broker.settled != self._settled or not works:
+            self._settled = self._broker.settled
             self._begin_again()
         if works and self._fruitless >= HORIZON and self.ended_at is None:
-            self.ended_at = self._keeper.clock.time()
+            self.ended_at = self._broker.clock.time()
             logging.getLogger("agentq").warning("%s", self.notice)
         return works and self.ended_at is None
 

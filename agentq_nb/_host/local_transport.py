@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from agentq_nb._actor.actor import Actor
-from agentq_nb._brokers.base import Cancel, Change, Offer, StoredResult
+from agentq_nb._brokers.base import Cancel, Change, NewMessage, StoredResult
 from agentq_nb._client.broadcasts import Listener
 from agentq_nb._client.receipt import is_live
 from agentq_nb._client.status import ActorStatus
@@ -68,13 +68,13 @@ class LocalTransport:
         if not await host.enter(host.exists, actor):
             await host.enter(host.awake, actor, input)
 
-    async def send(self, offer: Offer) -> MessageId:
+    async def send(self, new_message: NewMessage) -> MessageId:
         host = self._host()
-        return await host.enter(host.offer, offer)
+        return await host.enter(host.enqueue, new_message)
 
-    async def send_and_wait(self, offer: Offer, timeout: float | None) -> Standing:
+    async def send_and_wait(self, new_message: NewMessage, timeout: float | None) -> Standing:
         host = self._host()
-        return await _standing(host, await host.enter(host.offer_and_wait, offer, timeout), explained=True)
+        return await _standing(host, await host.enter(host.enqueue_and_wait, new_message, timeout), explained=True)
 
     async def standing(self, message: MessageId, timeout: float | None, *, explained: bool = False) -> Standing:
         await self.ready()

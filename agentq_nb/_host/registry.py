@@ -23,7 +23,7 @@ from agentq_nb._core.paths import notebook_path, store_path
 from agentq_nb._core.threads import in_long_thread
 from agentq_nb._host import unawaited_calls
 from agentq_nb._host.host import Host
-from agentq_nb._host.host_lifecycle import Home
+from agentq_nb._host.host_lifecycle import HostLifecycle
 from agentq_nb._host.keep_alive import KeepAliveMode, keep_alive_mode
 from agentq_nb._host.keep_alive import keep_alive_interval as checked_interval
 from agentq_nb._host.local_transport import LocalTransport
@@ -44,7 +44,7 @@ def _forget() -> None:
     """In a forked child: the parent's hosts are not ours, and our ending must not end them."""
     global _latest
     for registry in _registries.values():
-        registry.home.forget()
+        registry.lifecycle.forget()
     _registries.clear()
     _latest = None
 
@@ -75,7 +75,7 @@ class Registry:
         """Called when the host has stopped, before :meth:`stop` returns, in the loop of whoever stopped it."""
         self._classes: dict[str, type[Actor]] = {}
         self._undeployed: dict[str, type[Actor]] = {}
-        self.home = Home(store, notebook, self._classes, guessed=bool(notices))
+        self.lifecycle = HostLifecycle(store, notebook, self._classes, guessed=bool(notices))
 
     @property
     def classes(self) -> Mapping[str, type[Actor]]:
@@ -85,26 +85,26 @@ class Registry:
     @property
     def notices(self) -> list[str]:
         """Notices about the file: where it is, how it was opened, and how the previous kernel ended."""
-        return [*self._said_of_place, *self._said_at_start, *self.home.notices, *self._said_at_stop]
+        return [*self._said_of_place, *self._said_at_start, *self.lifecycle.notices, *self._said_at_stop]
 
     @property
     def running(self) -> bool:
-        return self.home.running
+        return self.lifecycle.running
 
     @property
     def background(self) -> bool:
         """Whether the host runs, or will run, on its own event loop in a background thread."""
-        return self.home.in_background
+        return self.lifecycle.in_background
 
     @property
     def retention(self) -> float | None:
         """Seconds after which the history of settled messages is deleted; None keeps it. Read when the host starts."""
-        return self.home.retention
+        return self.lifecycle.retention
 
     @property
     def host(self) -> Host:
         """The running host. Raises NoHost."""
-        return self.home.host
+        return self.lifecycle.host
 
     async def start(self, *, accept_loss: bool = False, background: bool | None = None, new: bool = False) -> Registry:
         """Open the file, deploy the classes, and wake actors that have work. If the host runs already, only deploy.
@@ -125,7 +125,7 @@ class Registry:
         if not self.running and not new:
             self._said_at_stop = []
             self._said_at_start = await in_long_thread(check_before_begun, self.store_path, self._notebook)
-        await self.home.start(accept_loss, background)
+        await self.lifecycle.start(accept_loss, background)
         _latest = self
         waiting, self._undeployed = self._undeployed, {}
         refused: list[AgentqError] = []
@@ -148,7 +148,7 @@ class Registry:
             with anyio.move_on_after(_LAST_LOOKS):
                 for last_look in list(self.before_stop):
                     await last_look()
-        if (loss := await self.home.stop()) is not None:
+        if (loss := await self.lifecycle.stop()) is not None:
             logging.getLogger("agentq").warning("%s", loss)
             self._said_at_stop = [loss]
         for call in list(self.on_stop):
@@ -182,7 +182,7 @@ class Registry:
 
     async def status(self) -> HostStatus:
         """Return the host's actors, queues, sessions and troubles, read from memory; also when it is stopped."""
-        trouble = self.home.trouble
+        trouble = self.lifecycle.trouble
         if not self.running:
             return HostStatus(running=False, store=self.store_path, notices=self.notices, trouble=trouble)
         host = self.host
@@ -193,7 +193,7 @@ class Registry:
 
         Raises ``store.sql_refused`` for anything but a read.
         """
-        return await self.host.enter(_sql, self.home.log, query, ())
+        return await self.host.enter(_sql, self.lifecycle.log, query, ())
 
     async def messages(
         self,
@@ -237,7 +237,7 @@ class Registry:
         return await self._frame(history.transcripts(session, actor, since))
 
     async def _frame(self, asked: history.Question) -> Any:
-        table = await self.host.enter(_sql, self.home.log, asked.query, asked.parameters)
+        table = await self.host.enter(_sql, self.lifecycle.log, asked.query, asked.parameters)
         # The first time, a DataFrame library takes its time to be imported.
         return await in_long_thread(table.frame)
 
@@ -264,14 +264,14 @@ class Registry:
 
     async def export(self, target: str | Path) -> None:
         """Write a copy to ``target`` for other programs, which cannot open the file while the host runs."""
-        await self.host.enter(_export, self.home.log, Path(target))
+        await self.host.enter(_export, self.lifecycle.log, Path(target))
 
     async def prune(self, before: history.Moment) -> int:
         """Delete the history of messages settled before a time; return the number of rows. Dead letters are kept.
 
         :param before: a datetime (a naive one is local time), seconds since 1970, or a timedelta (how long ago).
         """
-        return await self.host.enter(_prune, self.home.log, history.moment("before", before))
+        return await self.host.enter(_prune, self.lifecycle.log, history.moment("before", before))
 
     def run(self, work: Coroutine[Any, Any, Returned]) -> Returned:
         """Run a coroutine from synchronous code, and return its result: ``registry.run(handle.send("tasks", ...))``.
@@ -279,7 +279,7 @@ class Registry:
         The calling thread blocks meanwhile, so the host must run in another one (``setup(background=True)``). Raises
         ``host.would_block`` where it does not: write ``await`` there. An interrupt stops the wait, never the work.
         """
-        in_the_way = self.host.door.inside if self.running else not self.background
+        in_the_way = self.host.portal.inside if self.running else not self.background
         if in_the_way:
             work.close()
             raise WouldBlockHost()
@@ -351,16 +351,16 @@ def setup(
     registry = _registries.setdefault(
         path, Registry(path, [notice] if notice else [], notebook)
     )  # whichever thread asks
-    registry.home.check(background)
+    registry.lifecycle.check(background)
     registry.claim(use or {})
     if retention is not None:
-        registry.home.retention = _seconds(retention)
+        registry.lifecycle.retention = _seconds(retention)
     if background is not None:
-        registry.home.background = background
+        registry.lifecycle.background = background
     if keep_alive is not None:
-        registry.home.keep_alive_settings.mode = keep_alive_mode(keep_alive)
+        registry.lifecycle.keep_alive_settings.mode = keep_alive_mode(keep_alive)
     if keep_alive_interval is not None:
-        registry.home.keep_alive_settings.interval = checked_interval(keep_alive_interval)
+        registry.lifecycle.keep_alive_settings.interval = checked_interval(keep_alive_interval)
     _latest = registry
     return registry
 

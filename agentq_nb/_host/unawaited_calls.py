@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 from typing_extensions import TypeIs
 
 from agentq_nb._actor.actor import Actor
-from agentq_nb._actor.bound_queue import QueueView
+from agentq_nb._actor.bound_queue import BoundQueue
 from agentq_nb._actor.mailbox import Mailbox
 from agentq_nb._actor.message import Message
 from agentq_nb._client.handle import ActorHandle, ActorKind
@@ -54,7 +54,7 @@ _users: dict[type, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
     ActorHandle: (lambda _: "handle", lambda handle: f"actor '{handle.actor_id}'"),
     ActorKind: (lambda kind: f"client.{kind._name}", lambda _: ""),
     Mailbox: (lambda mailbox: mailbox._written, lambda mailbox: f"actor '{mailbox._source.actor_id}'"),
-    QueueView: (lambda view: view._written, lambda view: f"actor '{view._mailbox._source.actor_id}'"),
+    BoundQueue: (lambda view: view._written, lambda view: f"actor '{view._mailbox._source.actor_id}'"),
     ActorSchedule: (lambda _: "self.schedule", lambda schedule: f"actor '{schedule._planner.actor_id}'"),
     Actor: (lambda _: "self", lambda actor: f"actor '{actor.actor_id}'"),
     Message: (lambda _: "message", lambda message: f"message {message.id} of queue '{message.queue}'"),

@@ -9,7 +9,7 @@ import anyio
 
 from agentq_nb._actor.actor import Actor, has_run
 from agentq_nb._actor.message import SCHEDULE_QUEUE
-from agentq_nb._brokers.base import Mailboxes
+from agentq_nb._brokers.base import Broker
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, actor_name
 from agentq_nb._host.background_tasks import Upkeep
@@ -18,7 +18,7 @@ from agentq_nb._runtime.activation import Activation
 from agentq_nb.errors import AgentqError
 
 
-class Lives:
+class WakeBackoff:
     """The ends of all lives that matter for the next one, and for those who look at it."""
 
     def __init__(self, clock: Clock) -> None:
@@ -52,7 +52,7 @@ class Lives:
     def note_end(self, activation: Activation) -> None:
         """One more life is over."""
         actor = activation.actor_id
-        if activation.closing == "going to sleep" and not activation.holdings.settled:
+        if activation.closing == "going to sleep" and not activation.in_flight.settled:
             self._idle[actor] = (self._idle.get(actor, (0, 0.0))[0] + 1, self._clock.monotonic())
         else:
             self._idle.pop(actor, None)
@@ -99,8 +99,8 @@ class Wakeable(Protocol):
     """The host, as far as waking needs it."""
 
     clock: Clock
-    mailboxes: Mailboxes
-    lives: Lives
+    broker: Broker
+    wake_backoff: WakeBackoff
     upkeep: Upkeep
 
     @property
@@ -111,7 +111,7 @@ class Wakeable(Protocol):
     async def awake(self, actor: ActorId) -> Any: ...
 
 
-class Rouser:
+class Waker:
     """Wakes the actors of one host that have due work."""
 
     def __init__(self, host: Wakeable) -> None:
@@ -133,7 +133,7 @@ class Rouser:
     async def _rouse_hinted(self) -> None:
         # Waking a class without ``run`` helps only scheduled calls: its messages are taken by actions.
         queues = {name: None if has_run(cls) else (SCHEDULE_QUEUE,) for name, cls in self._host.classes.items()}
-        async for actor in self._host.mailboxes.wakeful(queues):
+        async for actor in self._host.broker.ready_actors(queues):
             if actor not in self._rousing:
                 self._rousing.add(actor)
                 self._host.spawn(self.rouse, actor)
@@ -141,13 +141,13 @@ class Rouser:
     async def rouse(self, actor: ActorId) -> None:
         """Wake an actor because of its work, and try it again when it cannot start."""
         try:
-            await self._host.lives.pause_after_idle_ones(actor)
+            await self._host.wake_backoff.pause_after_idle_ones(actor)
             await self._host.upkeep.until_done(f"Waking {actor}", lambda: self._roused(actor))
         finally:
             self._rousing.discard(actor)
 
     async def _roused(self, actor: ActorId) -> None:
-        lives = self._host.lives
+        lives = self._host.wake_backoff
         while self._host.running:
             await lives.pause_after_failures(actor)
             try:

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
 
     from agentq_nb._notebook.ipython_types import Shell
-    from agentq_nb._notebook.kernel_context import KernelScene
+    from agentq_nb._notebook.kernel_context import KernelContext
 
 
 class Completion:
     """A matcher of IPython's completer. It reads memory only: it must answer while a key is held down."""
 
-    def __init__(self, shell: Shell, scene: KernelScene) -> None:
+    def __init__(self, shell: Shell, context: KernelContext) -> None:
         self._shell = shell
-        self._scene = scene
+        self._context = context
 
     def install(self) -> None:
         """Add the matcher to the shell's completer."""
@@ -73,7 +73,7 @@ class Completion:
         return self._values(places[len(given)], given) if len(given) < len(places) else ()
 
     def _values(self, place: Declared, given: list[str]) -> Iterable[str]:
-        registry, kind = self._scene.registry(), place.completes
+        registry, kind = self._context.registry(), place.completes
         if kind == "command":
             return COMMANDS
         if kind == "label":

@@ -134,7 +134,7 @@ class Deployments:
             return
         failed = result is None or not result.success
         deploying = self._deploy(registry, fresh, failed=failed)
-        if deploying is not None and not registry.host.door.inside:
+        if deploying is not None and not registry.host.portal.inside:
             concurrent.futures.wait([deploying], _PATIENCE)
 
     @property
@@ -196,9 +196,9 @@ class Deployments:
         """Begin to deploy them, in the host's loop; what to wait for, or None when it is done."""
         if not classes:
             return None
-        door = registry.host.door
-        if not door.inside:
-            done = door.submit(self._deployed, registry, classes, failed)
+        portal = registry.host.portal
+        if not portal.inside:
+            done = portal.submit(self._deployed, registry, classes, failed)
         elif not _loop_turns():
             run_nested(self._deployed(registry, classes, failed))
             return None
@@ -238,12 +238,12 @@ class Deployments:
 async def _hold(registry: Registry, name: str, cls: type[Actor]) -> Held:
     """Pause the queues with work of a class that a failed cell has redefined: perhaps nobody wants it to run like this."""
     host = registry.host
-    check_deployment(cls, host.classes.get(name), await host.mailboxes.states(name))
+    check_deployment(cls, host.classes.get(name), await host.broker.states(name))
     # Reading totals would take so long that the cell ends before it is told what follows. Scheduled calls go on: nobody
     # could resume their queue.
     queues = [
         queue
-        for queue in await host.mailboxes.status(totals=False)
+        for queue in await host.broker.status(totals=False)
         if queue.live and not queue.paused and actor_name(queue.actor) == name and queue.queue != SCHEDULE_QUEUE
     ]
     if queues:

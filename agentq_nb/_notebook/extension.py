@@ -15,9 +15,9 @@ from agentq_nb._notebook.dashboard.open_views import settle_all
 from agentq_nb._notebook.deploy_classes import Deployments
 from agentq_nb._notebook.forgotten_awaits import ForgottenAwaits
 from agentq_nb._notebook.ipython_types import kernel_of
-from agentq_nb._notebook.kernel_context import KernelScene
+from agentq_nb._notebook.kernel_context import KernelContext
 from agentq_nb._notebook.magics import Magics
-from agentq_nb._notebook.output_routing import Parents
+from agentq_nb._notebook.output_routing import ParentHeader
 from agentq_nb._notebook.tracebacks import Tracebacks
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ class _Extension:
         self._deployments = Deployments(shell.user_ns)
         self._alerts = Alerts(shell)
         self._forgotten_awaits = ForgottenAwaits(shell)
-        scene = KernelScene(shell, self._deployments, self._alerts)
-        self._magics = Magics(shell, scene)
-        self._completion = Completion(shell, scene)
-        self._parents = Parents(kernel_of(shell))
+        context = KernelContext(shell, self._deployments, self._alerts)
+        self._magics = Magics(shell, context)
+        self._completion = Completion(shell, context)
+        self._parents = ParentHeader(kernel_of(shell))
         self._tracebacks = Tracebacks(shell)
         self._events: list[tuple[str, Callable[..., Any]]] = [
             ("pre_run_cell", self._rewriter.cell_begins),

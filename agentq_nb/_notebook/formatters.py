@@ -7,7 +7,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from agentq_nb._client.receipt import Receipt
-from agentq_nb._display import kinds, sheet_of
+from agentq_nb._display import document_of, kinds
 from agentq_nb._display.document import as_text
 from agentq_nb._display.html import as_html
 from agentq_nb._host import unawaited_calls
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 def html(value: object) -> str | None:
     """The HTML form of a value; None for what has none."""
-    sheet = sheet_of(value)
-    return None if sheet is None else as_html(sheet)
+    document = document_of(value)
+    return None if document is None else as_html(document)
 
 
 def plain(value: object, printer: Any, cycle: bool) -> None:
     """Write the plain-text form of a value to IPython's printer. Inside a list or dict it is the repr."""
-    sheet = sheet_of(value)
-    printer.text(repr(value) if sheet is None or cycle or printer.stack[:-1] else as_text(sheet))
+    document = document_of(value)
+    printer.text(repr(value) if document is None or cycle or printer.stack[:-1] else as_text(document))
 
 
 def coroutine_form(shell: Shell) -> Callable[[CoroutineType[Any, Any, Any], Any, bool], None]:

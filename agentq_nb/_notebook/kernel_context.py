@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentq_nb._commands.host import Start
-from agentq_nb._commands.parser import BadWords
+from agentq_nb._commands.parser import UsageError
 from agentq_nb._core.paths import notebook_path, store_path
 from agentq_nb._core.programs import loop_is_unfit
 from agentq_nb._notebook.deploy_classes import claims
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from agentq_nb._notebook.ipython_types import Shell
 
 
-class KernelScene:
+class KernelContext:
     """The host of this kernel; its actors are the classes of the user's namespace."""
 
     in_kernel = True
@@ -36,11 +36,11 @@ class KernelScene:
         self._deployments = deployments
         self._local: Mapping[str, Any] = {}
 
-    def seeing(self, local: Mapping[str, Any]) -> KernelScene:
+    def seeing(self, local: Mapping[str, Any]) -> KernelContext:
         """The same for a command that was typed inside a function, whose variables it may name."""
-        scene = copy.copy(self)
-        scene._local = local
-        return scene
+        context = copy.copy(self)
+        context._local = local
+        return context
 
     @property
     def variables(self) -> Mapping[str, Any]:
@@ -88,7 +88,7 @@ class KernelScene:
         if command.makes_widgets:
             return False
         if registry is not None and registry.running:
-            return registry.background and not registry.host.door.inside
+            return registry.background and not registry.host.portal.inside
         starts = isinstance(command, Start) and command.background
         return starts or (loop_is_unfit() if registry is None else registry.background)
 
@@ -107,7 +107,7 @@ class KernelScene:
         if store is not None and known is not None and known.running:
             asked = Path(os.path.realpath(store_path(store, os.environ, None)[0]))
             if asked != known.store_path:
-                raise BadWords(f"The host of this kernel runs on {known.store_path}. Stop it first: %agentq stop")
+                raise UsageError(f"The host of this kernel runs on {known.store_path}. Stop it first: %agentq stop")
         registry = setup(
             use=claims(self._shell.user_ns),
             store=store or (known.store_path if known else None),

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from IPython.core.error import UsageError
+from IPython.core.error import UsageError as IPythonUsageError
 from IPython.core.magic import needs_local_scope  # pyright: ignore[reportUnknownVariableType]  # IPython has no types
 from IPython.core.magic import no_var_expand as _no_var_expand  # pyright: ignore[reportUnknownVariableType]  # IPython has no types
 
 from agentq_nb._commands.catalog import read_line
 from agentq_nb._commands.command_context import Command
-from agentq_nb._commands.parser import BadWords
+from agentq_nb._commands.parser import UsageError
 from agentq_nb._core.blocking import detachable
 from agentq_nb._notebook.cell_await import AWAITED_MAGIC, MAGIC, on_one_line, run_beside, run_nested, silent
 from agentq_nb._notebook.tracebacks import STOPPED
@@ -20,7 +20,7 @@ from agentq_nb.errors import ActorUnknown, AgentqError
 
 if TYPE_CHECKING:
     from agentq_nb._notebook.ipython_types import Shell
-    from agentq_nb._notebook.kernel_context import KernelScene
+    from agentq_nb._notebook.kernel_context import KernelContext
 
 Variables: TypeAlias = Mapping[str, Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -29,9 +29,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class Magics:
     """The magic, once to be awaited and once to be called. Braces and dollar signs in a line stay as they are."""
 
-    def __init__(self, shell: Shell, scene: KernelScene) -> None:
+    def __init__(self, shell: Shell, context: KernelContext) -> None:
         self._shell = shell
-        self._scene = scene
+        self._context = context
 
     def install(self) -> None:
         """Make both known to the shell, as line and as cell magics."""
@@ -39,18 +39,18 @@ class Magics:
         @_as_typed
         def agentq(line: str, cell: str | None = None, local_ns: Variables | None = None) -> object:
             """Durable actor queues. Type %agentq help."""
-            scene = self._scene.seeing(local_ns or {})
-            command = _read(line, cell, scene)
-            wait = run_beside if scene.may_block(command) else run_nested
-            return wait(self._run(command, scene))
+            context = self._context.seeing(local_ns or {})
+            command = _read(line, cell, context)
+            wait = run_beside if context.may_block(command) else run_nested
+            return wait(self._run(command, context))
 
         @_as_typed
         def awaited(
             line: str, cell: str | None = None, local_ns: Variables | None = None
         ) -> Coroutine[Any, Any, object]:
             """The form of %agentq that a cell awaits."""
-            scene = self._scene.seeing(local_ns or {})
-            return self._run(_read(line, cell, scene), scene)
+            context = self._context.seeing(local_ns or {})
+            return self._run(_read(line, cell, context), context)
 
         for kind in ("line", "cell"):
             self._shell.magics_manager.register_function(agentq, kind, MAGIC)
@@ -62,28 +62,28 @@ class Magics:
             known.pop(MAGIC, None)
             known.pop(AWAITED_MAGIC, None)
 
-    async def _run(self, command: Command, scene: KernelScene) -> object:
-        await scene.ready()
-        work = command.run(scene)
+    async def _run(self, command: Command, context: KernelContext) -> object:
+        await context.ready()
+        work = command.run(context)
         try:
             return await (work if command.only_waits else detachable(work))
         except asyncio.CancelledError as stopped:
             raise on_one_line(asyncio.CancelledError(*(stopped.args or (STOPPED,)))) from None
-        except BadWords as error:
-            raise UsageError(str(error)) from None
+        except UsageError as error:
+            raise IPythonUsageError(str(error)) from None
         except ActorUnknown as error:
-            raise on_one_line(scene.explained(error)) from None
+            raise on_one_line(context.explained(error)) from None
         except AgentqError as error:
             raise on_one_line(error) from None
 
 
-def _read(line: str, cell: str | None, scene: KernelScene) -> Command:
+def _read(line: str, cell: str | None, context: KernelContext) -> Command:
     # A last semicolon means "show nothing", as everywhere in a notebook; the cell's rewriting has seen to it.
     words = line.rstrip().removesuffix(";") if cell is None and silent(line) else line
     try:
-        return read_line(words, cell, scene.variables)
-    except BadWords as error:
-        raise UsageError(str(error)) from None
+        return read_line(words, cell, context.variables)
+    except UsageError as error:
+        raise IPythonUsageError(str(error)) from None
 
 
 def _as_typed(function: Function) -> Function:

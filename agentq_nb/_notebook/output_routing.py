@@ -15,7 +15,7 @@ _REMEMBERED = 1000
 """Requests that have ended. A late answer to a widget comes a cell or two after it, not a thousand."""
 
 
-class Parents:
+class ParentHeader:
     """While installed in a kernel, a request that has ended becomes nobody's parent again."""
 
     def __init__(self, kernel: Any) -> None:

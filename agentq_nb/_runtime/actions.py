@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentq_nb._core.ids import ActorId
 from agentq_nb._core.interrupts import marked
-from agentq_nb._runtime.call_task import Performance
+from agentq_nb._runtime.call_task import CallTask
 from agentq_nb._runtime.in_flight import Receiver
 from agentq_nb._runtime.invocation import Call
 from agentq_nb.errors import Aborted, ActionNotFound, ActionTimedOut, AgentqError, InternalError
@@ -31,13 +31,13 @@ async def act(
     Raises ``actor.action_not_found``, ``actor.validation_error``, ``actor.action_timed_out``, what the action raised
     (as ``actor.internal_error`` unless it is an AgentqError), ``actor.aborted``.
     """
-    call, performance = begin(activation, name, args, kwargs, caller, behind)
-    settled = asyncio.ensure_future(_settle(activation, call, performance))
+    call, call_task = begin(activation, name, args, kwargs, caller, behind)
+    settled = asyncio.ensure_future(_settle(activation, call, call_task))
     try:
         return await asyncio.shield(settled)
     except asyncio.CancelledError:
         if caller is not None:
-            performance.stop()
+            call_task.stop()
         settled.add_done_callback(_retrieve)
         raise
 
@@ -49,30 +49,30 @@ def begin(
     kwargs: Mapping[str, Any],
     caller: Call | None = None,
     behind: frozenset[Receiver] = frozenset(),
-) -> tuple[Call, Performance]:
+) -> tuple[Call, CallTask]:
     """Begin an action; whoever asked for it settles it. Raises ``actor.action_not_found``, ``actor.validation_error``."""
     action = activation.actions.get(name)
     if action is None:
         raise ActionNotFound(activation.name, name, list(activation.actions))
     bound = action.bind(activation.instance, args, kwargs)
     call = Call(activation.actor_id, "action", name, caller, behind)
-    performance = activation.perform(call, (lambda: activation.runtime.in_thread(bound)) if action.thread else bound)
-    _limit(activation, performance)
-    return call, performance
+    call_task = activation.perform(call, (lambda: activation.runtime.in_thread(bound)) if action.thread else bound)
+    _limit(activation, call_task)
+    return call, call_task
 
 
-def _limit(activation: Activation, performance: Performance) -> None:
+def _limit(activation: Activation, call_task: CallTask) -> None:
     """Stop the action when its time is up."""
     limit = activation.cls.declared.action_timeout
     if limit is not None:
-        timed_out = ActionTimedOut(activation.actor_id, performance.call.name, limit)
-        timer = activation.clock.call_later(limit, lambda: performance.stop(timed_out))
-        performance.finished.add_done_callback(lambda _: timer.cancel())
+        timed_out = ActionTimedOut(activation.actor_id, call_task.call.name, limit)
+        timer = activation.clock.call_later(limit, lambda: call_task.stop(timed_out))
+        call_task.finished.add_done_callback(lambda _: timer.cancel())
 
 
-async def _settle(activation: Activation, call: Call, performance: Performance) -> Any:
+async def _settle(activation: Activation, call: Call, call_task: CallTask) -> Any:
     try:
-        commit, error = activation.conclude(call, await performance.finished)
+        commit, error = activation.conclude(call, await call_task.finished)
         await activation.write(commit)
     finally:
         await call.end()
@@ -81,7 +81,7 @@ async def _settle(activation: Activation, call: Call, performance: Performance) 
         raise Aborted(activation.actor_id, why, action=call.name)
     if error is not None:
         raise presentable(error, f"action `{call.name}`", activation.actor_id)
-    return performance.result
+    return call_task.result
 
 
 def presentable(error: BaseException, what: str, actor_id: ActorId) -> BaseException:

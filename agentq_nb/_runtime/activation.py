@@ -17,18 +17,18 @@ from agentq_nb._actor.actor_context import Records
 from agentq_nb._actor.failure_record import FAILURES
 from agentq_nb._actor.message import describe
 from agentq_nb._actor.queue import Queue
-from agentq_nb._brokers.base import Commit, Lease, Offer, Settlement
+from agentq_nb._brokers.base import Commit, Lease, NewMessage, Settlement
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._core.interrupts import from_outside
 from agentq_nb._core.time_slice import TimeSlices
 from agentq_nb._runtime.actions import presentable
 from agentq_nb._runtime.actor_lifecycle import Idleness, stop_later, wind_down
-from agentq_nb._runtime.call_task import Performance
-from agentq_nb._runtime.context import ActorRuntime, logger_of
+from agentq_nb._runtime.call_task import CallTask
+from agentq_nb._runtime.context import AwakeActorContext, logger_of
 from agentq_nb._runtime.delivery import Deliveries
-from agentq_nb._runtime.in_flight import Holdings, Receiver
-from agentq_nb._runtime.invocation import Call, offers
+from agentq_nb._runtime.in_flight import InFlight, Receiver
+from agentq_nb._runtime.invocation import Call, new_messages
 from agentq_nb._runtime.settlement import Interruption
 from agentq_nb._runtime.state import Committed
 from agentq_nb._runtime.state_migration import load_state
@@ -68,10 +68,10 @@ class Activation:
         self.actor_id = lease.actor
         self.name = actor_name(lease.actor)
         self.committed = Committed(cls.declared.state, self.actor_id, None)
-        self.holdings = Holdings(self)
-        self.deliveries = Deliveries(self, self.holdings)
+        self.in_flight = InFlight(self)
+        self.deliveries = Deliveries(self, self.in_flight)
         self.log = logger_of(self.actor_id)
-        self.runtime = ActorRuntime(self)
+        self.runtime = AwakeActorContext(self)
         self.closing: str | None = None
         self.to_be_destroyed = False
         """It was asked to end for good, whatever else ends it sooner."""
@@ -87,7 +87,7 @@ class Activation:
         self._over = False
         """All that runs for it is to end now."""
         self.supervisor = Supervisor(self)
-        self.performances: dict[Call, Performance] = {}
+        self.call_tasks: dict[Call, CallTask] = {}
         self.instance: Actor | None = None
         self._idleness = Idleness(self.clock, cls.declared.sleep_timeout, lambda: self.close("going to sleep"))
         lease.cancelling = self._cancel_held
@@ -122,8 +122,8 @@ class Activation:
             self.closing = self.closing or "stopping"
             self.deliveries.close()
             self._idleness.close()
-            for performance in list(self.performances.values()):
-                performance.stop()
+            for call_task in list(self.call_tasks.values()):
+                call_task.stop()
             with anyio.CancelScope(shield=True), suppress(LeaseLost, Unavailable):
                 await self.lease.release()
             self.started.set()
@@ -192,10 +192,10 @@ class Activation:
         return getattr(self.cls, hook) is not getattr(Actor, hook) or hook in vars(self.instance or ())
 
     async def _hooked(self, call: Call, function: Callable[[], Any]) -> BaseException | None:
-        performance = self.perform(call, function)
+        call_task = self.perform(call, function)
         if self.closing is not None:
-            stop_later(performance, self.clock)
-        return await performance.finished
+            stop_later(call_task, self.clock)
+        return await call_task.finished
 
     # --- its end ------------------------------------------------------------------------------------------------------
 
@@ -206,13 +206,13 @@ class Activation:
         if reason == "being destroyed":
             self.to_be_destroyed = True
         if not self.started.is_set():
-            for performance in self.performances.values():
-                stop_later(performance, self.clock)
+            for call_task in self.call_tasks.values():
+                stop_later(call_task, self.clock)
         self.deliveries.close()
         self.close_asked.set()
         if reason == "without its store":
-            for performance in list(self.performances.values()):
-                performance.stop()
+            for call_task in list(self.call_tasks.values()):
+                call_task.stop()
 
     def failed(self, where: str, error: BaseException) -> None:
         """``run`` or a hook failed: in ``status()``, in the logger and in the log, for whoever looks."""
@@ -224,32 +224,32 @@ class Activation:
     def note_error(self, described: dict[str, Any]) -> None:
         """What went wrong last, for ``status()``."""
         self.last_error = described
-        self._completed_before_error = self.holdings.completed
+        self._completed_before_error = self.in_flight.completed
 
     @property
     def recovered(self) -> bool:
         """Whether a message has come to a good end since the last error."""
-        return self.holdings.completed > self._completed_before_error
+        return self.in_flight.completed > self._completed_before_error
 
     # --- performing ---------------------------------------------------------------------------------------------------
 
-    def perform(self, call: Call, function: Callable[[], Any]) -> Performance:
+    def perform(self, call: Call, function: Callable[[], Any]) -> CallTask:
         """Begin a call in a task of its own; it counts as being done until it has ended or was given up."""
         call.at_failure = self.failed
-        performance = Performance(call, function, self.clock)
-        self.performances[call] = performance
-        performance.finished.add_done_callback(lambda _: self._performed(call))
+        call_task = CallTask(call, function, self.clock)
+        self.call_tasks[call] = call_task
+        call_task.finished.add_done_callback(lambda _: self._performed(call))
         self.changed()
-        return performance
+        return call_task
 
     def _performed(self, call: Call) -> None:
-        self.performances.pop(call, None)
+        self.call_tasks.pop(call, None)
         self.changed()
 
     @property
     def acting(self) -> bool:
         """Whether an action is being performed."""
-        return any(call.kind == "action" for call in self.performances)
+        return any(call.kind == "action" for call in self.call_tasks)
 
     def conclude(self, call: Call, error: BaseException | None) -> tuple[Commit, BaseException | None]:
         """What a call that is over leaves to be written: its messages' settlements, its state, what it scheduled.
@@ -266,19 +266,19 @@ class Activation:
             except ValidationFailed as invalid:
                 error = invalid
         settlements: list[Settlement] = []
-        scheduled: list[Offer] = []
+        scheduled: list[NewMessage] = []
         state: bytes | None = None
         for receiver in call.receivers:
-            if (commit := self.holdings.end(receiver, error)) is not None:
+            if (commit := self.in_flight.end(receiver, error)) is not None:
                 settlements += commit.settlements
                 scheduled += commit.schedule
                 state = commit.state or state
         if changes:
             state = self.committed.take(changes, from_copy=False)
         if error is None:
-            scheduled += offers(call.scheduled, self.clock.time())
+            scheduled += new_messages(call.scheduled, self.clock.time())
         elif call.state_before is not None:
-            others = [other.state_before for other in self.performances if other is not call]
+            others = [other.state_before for other in self.call_tasks if other is not call]
             self.committed.restore(call.state_before, [before for before in others if before is not None])
         return Commit(settlements, state, scheduled), error
 
@@ -304,7 +304,7 @@ class Activation:
     @property
     def finishing(self) -> bool:
         """Whether it is asked to end and has a message, or what keeps it awake, to finish first."""
-        return self.closing is not None and bool(self.holdings.busy or self.runtime.kept_awake)
+        return self.closing is not None and bool(self.in_flight.busy or self.runtime.kept_awake)
 
     @property
     def queues(self) -> Mapping[str, Queue[Any, Any]]:
@@ -324,32 +324,32 @@ class Activation:
 
     def interrupt(self, receiver: Receiver, why: Interruption) -> None:
         """Cancel the task that handles the receiver's messages; its whole call, if the task does not end."""
-        performance = self.performances.get(receiver.call)
-        if performance is None or not receiver.held:
+        call_task = self.call_tasks.get(receiver.call)
+        if call_task is None or not receiver.held:
             return
         receiver.interrupted = why
-        if receiver.task is not None and receiver.task is not performance.task:
+        if receiver.task is not None and receiver.task is not call_task.task:
             receiver.task.cancel()
-        performance.stop()
+        call_task.stop()
 
     def stand_down(self, receiver: Receiver) -> None:
         """The handler was stopped because of a message that it has settled now, and goes on: let it."""
-        performance = self.performances.get(receiver.call)
-        if performance is not None and self.closing is None:
+        call_task = self.call_tasks.get(receiver.call)
+        if call_task is not None and self.closing is None:
             receiver.interrupted = None
-            performance.stand_down()
+            call_task.stand_down()
 
     def _cancel_held(self, message: MessageId) -> None:
-        receiver = self.holdings.find(message)
+        receiver = self.in_flight.find(message)
         if receiver is not None:
             self.interrupt(receiver, "cancelled")
 
     def changed(self) -> None:
         """Something began or ended: the actor may be idle now, or no longer."""
-        if self.holdings.busy:
+        if self.in_flight.busy:
             self._idleness.note(False)
             return
-        in_hook = any(call.kind == "hook" for call in self.performances)
+        in_hook = any(call.kind == "hook" for call in self.call_tasks)
         self._idleness.note(
             not (self.acting or in_hook or self.runtime.kept_awake or self.closing) and self.supervisor.is_idle()
         )

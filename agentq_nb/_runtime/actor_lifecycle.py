@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agentq_nb._actor.actor import Actor
 from agentq_nb._brokers.base import Commit
 from agentq_nb._core.clock import Clock, Timer
-from agentq_nb._runtime.call_task import Performance
+from agentq_nb._runtime.call_task import CallTask
 from agentq_nb.errors import LeaseLost, Unavailable
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ async def wind_down(activation: Activation) -> None:
         await _all_finished(activation, GRACE)
         return
     await _let_finish(activation)
-    for receiver in activation.holdings.receivers:
+    for receiver in activation.in_flight.receivers:
         receiver.interrupted = receiver.interrupted or "stopped"
-    for performance in list(activation.performances.values()):
-        performance.stop()
+    for call_task in list(activation.call_tasks.values()):
+        call_task.stop()
     await _all_finished(activation, None)
     instance = activation.instance
     if instance is None or activation.closing == "without its store":
@@ -43,9 +43,9 @@ async def _let_finish(activation: Activation) -> None:
     """A stop waits its grace. Otherwise what is being done is done first, then ``run`` has its grace to return."""
     runtime = activation.runtime
     until: float | None = None
-    while (activation.performances or runtime.kept_awake) and activation.closing != "without its store":
+    while (activation.call_tasks or runtime.kept_awake) and activation.closing != "without its store":
         now = activation.clock.monotonic()
-        busy = activation.holdings.busy or activation.acting or runtime.kept_awake
+        busy = activation.in_flight.busy or activation.acting or runtime.kept_awake
         if busy and activation.closing != "stopping":
             until = None
             await _all_finished(activation, 0.5)
@@ -58,7 +58,7 @@ async def _let_finish(activation: Activation) -> None:
 
 async def _all_finished(activation: Activation, timeout: float | None) -> None:
     """Return when all that runs has ended, or something changed the reason to stop, or the time is up."""
-    finished: list[asyncio.Future[Any]] = [performance.finished for performance in activation.performances.values()]
+    finished: list[asyncio.Future[Any]] = [call_task.finished for call_task in activation.call_tasks.values()]
     if timeout is not None:
         finished += activation.runtime.kept_awake
     if not finished:
@@ -99,10 +99,10 @@ async def _last_hook(activation: Activation, instance: Actor) -> None:
         activation.failed(name, error)
 
 
-def stop_later(performance: Performance, clock: Clock) -> None:
+def stop_later(call_task: CallTask, clock: Clock) -> None:
     """A hook has the same grace as everything else when the actor ends."""
-    timer = clock.call_later(GRACE, performance.stop)
-    performance.finished.add_done_callback(lambda _: timer.cancel())
+    timer = clock.call_later(GRACE, call_task.stop)
+    call_task.finished.add_done_callback(lambda _: timer.cancel())
 
 
 class Idleness:

@@ -16,7 +16,7 @@ GRACE_AFTER_CANCEL = 5.0
 """Seconds a cancelled call may take to end before nobody waits for it any longer."""
 
 
-class Performance:
+class CallTask:
     """A call being performed.
 
     The task begins in an empty context, so that nothing it prints or sets belongs to the cell that happened to wake it.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Returned = TypeVar("Returned")
 
 
-class ActorRuntime:
+class AwakeActorContext:
     """See :class:`agentq_nb._actor.actor_context.Runtime`. One for each time the actor is awake."""
 
     def __init__(self, activation: Activation) -> None:

@@ -17,7 +17,7 @@ Holders = Callable[[ActorId, str], "list[Receiver]"]
 """The receivers that keep a queue of an actor from moving just now."""
 
 
-class Waits:
+class WaitGraph:
     """The waits of one host. A wait is an edge from each receiver that is held up by it to the queue waited on."""
 
     def __init__(self, holders: Holders) -> None:

@@ -17,7 +17,7 @@ from agentq_nb._actor.queue import Queue
 from agentq_nb._brokers.base import Commit, Delivery, Settlement, Take
 from agentq_nb._core.suggestions import NoLoop
 from agentq_nb._runtime import settlement
-from agentq_nb._runtime.in_flight import Holdings, Receiver
+from agentq_nb._runtime.in_flight import InFlight, Receiver
 from agentq_nb._runtime.invocation import Call, current_call, current_receiver
 from agentq_nb._runtime.settlement import Owner
 from agentq_nb.errors import (
@@ -34,10 +34,10 @@ _PAUSE_WHEN_REFUSED = 0.1
 class Deliveries:
     """See :class:`agentq_nb._actor.mailbox.MessageSource`."""
 
-    def __init__(self, owner: Owner, holdings: Holdings) -> None:
+    def __init__(self, owner: Owner, in_flight: InFlight) -> None:
         self.actor_id = owner.actor_id
         self._owner = owner
-        self._holdings = holdings
+        self._in_flight = in_flight
         self._scopes: set[anyio.CancelScope] = set()
         self._refused = False
         self.waiting = 0
@@ -55,8 +55,8 @@ class Deliveries:
     ) -> list[Message[Any, Any]]:
         return await self.hand_out(self._own_receiver(), names, count, timeout, completable)
 
-    def iterate(self, names: frozenset[str], completable: bool) -> Iteration:
-        return Iteration(self, names, completable)
+    def iterate(self, names: frozenset[str], completable: bool) -> MessageIterator:
+        return MessageIterator(self, names, completable)
 
     def new_receiver(self, *, iterates: bool) -> Receiver:
         """A receiver of the present call. Raises ``actor.outside`` where no call of this actor runs."""
@@ -99,7 +99,7 @@ class Deliveries:
                 if received is not None:
                     continue  # what was due became dead letters
             elif commit is not None:
-                self._holdings.settle_soon(receiver, commit)
+                self._in_flight.settle_soon(receiver, commit)
                 commit = None
             await self._check_open(receiver.call)
             if slices.over():
@@ -117,7 +117,7 @@ class Deliveries:
         return (
             owner.closing is None
             and not receiver.call.ended
-            and self._holdings.blocker(receiver) is None
+            and self._in_flight.blocker(receiver) is None
             and not owner.slices.over()
         )
 
@@ -150,16 +150,16 @@ class Deliveries:
         if receiver.completable and receiver.interrupted is None:
             message, _ = next(iter(receiver.held.values()))
             raise PreviousMessageNotCompleted(message.id, message.queue)
-        self._holdings.settle_soon(receiver, settlement.on_asking(self._owner, receiver))
+        self._in_flight.settle_soon(receiver, settlement.on_asking(self._owner, receiver))
         if receiver.interrupted is not None:
             self._owner.stand_down(receiver)
 
     async def _ask(self, receiver: Receiver, commit: Commit | None, take: Take) -> list[Message[Any, Any]] | None:
         """Settle by ``commit`` and take what is due; empty when all that was is dead letters, None when nothing was."""
-        owner, holdings = self._owner, self._holdings
+        owner, in_flight = self._owner, self._in_flight
         received: list[Message[Any, Any]] = []
         limit: float | None = None
-        leaves = holdings.ask(receiver, commit)
+        leaves = in_flight.ask(receiver, commit)
         try:
             deliveries = await owner.lease.turn(commit, take)
             for number, delivery in enumerate(deliveries):
@@ -175,9 +175,9 @@ class Deliveries:
                         limit = queue.handler_timeout if limit is None else min(limit, queue.handler_timeout)
         finally:
             if received:
-                holdings.hold(receiver, limit)
+                in_flight.hold(receiver, limit)
             elif leaves:
-                holdings.leave(receiver)
+                in_flight.leave(receiver)
             if bool(received) is (commit is None):  # it holds something now and did not before, or the other way round
                 owner.changed()
         if received:
@@ -198,7 +198,7 @@ class Deliveries:
             self._bury(delivery, describe(error, with_traceback=False))
             return None
         message: Message[Any, Any] = Message(
-            self._holdings,
+            self._in_flight,
             id=delivery.id,
             queue=delivery.queue,
             body=body,
@@ -213,7 +213,7 @@ class Deliveries:
 
     async def _wait_for_turn(self, receiver: Receiver, left: float | None) -> None:
         """Return when a try is worth while, when the time is up, or when the actor takes no more messages."""
-        blocker = self._holdings.blocker(receiver)
+        blocker = self._in_flight.blocker(receiver)
         if blocker is not None and blocker.task is receiver.task and blocker.held:
             held = next(iter(blocker.held))
             raise WaitWouldDeadlock(held, [f"'{self._owner.actor_id}'", f"holds message {held}", "asks for another"])
@@ -233,11 +233,11 @@ class Deliveries:
 
     async def _until_freed(self, left: float | None, scope: anyio.CancelScope) -> None:
         if left is None:
-            await self._holdings.until_freed()
+            await self._in_flight.until_freed()
             return
         timer = self._owner.clock.call_later(left, scope.cancel)
         try:
-            await self._holdings.until_freed()
+            await self._in_flight.until_freed()
         finally:
             timer.cancel()
 
@@ -247,7 +247,7 @@ class Deliveries:
             scope.cancel()
 
 
-class Iteration(NoLoop):
+class MessageIterator(NoLoop):
     """An iterator over messages. A class, because an exception in the loop's body never reaches a generator."""
 
     def __init__(self, deliveries: Deliveries, names: frozenset[str], completable: bool) -> None:
@@ -256,7 +256,7 @@ class Iteration(NoLoop):
         self._completable = completable
         self._receiver: Receiver | None = None
 
-    def __aiter__(self) -> Iteration:
+    def __aiter__(self) -> MessageIterator:
         return self
 
     async def __anext__(self) -> Message[Any, Any]:

@@ -51,7 +51,7 @@ class Receiver:
         return self.copy
 
 
-class Holdings:
+class InFlight:
     """The receivers that hold messages of one actor. It is also what messages settle through."""
 
     def __init__(self, owner: Owner) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from agentq_nb._brokers.base import Offer
+from agentq_nb._brokers.base import NewMessage
 from agentq_nb._core.ids import ActorId, mint_id
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ class Planned(NamedTuple):
     """A scheduled call that is written when what made it settles. ``due`` is in seconds since 1970."""
 
     due: float
-    offer: Offer
+    new_message: NewMessage
 
 
-def offers(planned: list[Planned], now: float) -> list[Offer]:
+def new_messages(planned: list[Planned], now: float) -> list[NewMessage]:
     """What was planned, as offers of this moment."""
-    return [offer._replace(delay=max(0.0, due - now)) for due, offer in planned]
+    return [new_message._replace(delay=max(0.0, due - now)) for due, new_message in planned]
 
 
 class Call:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from agentq_nb._actor.action import Action
 from agentq_nb._actor.message import SCHEDULE_QUEUE
-from agentq_nb._brokers.base import Commit, Delivery, Lease, Offer
+from agentq_nb._brokers.base import Commit, Delivery, Lease, NewMessage
 from agentq_nb._core.clock import Clock, timestamp
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import ActorId, MessageId, mint_id
@@ -63,7 +63,7 @@ class ActorSchedule:
     async def cancel(self, scheduled: MessageId) -> bool:
         for waiting in self._unwritten():
             for planned in waiting:
-                if planned.offer.id == scheduled:
+                if planned.new_message.id == scheduled:
                     waiting.remove(planned)
                     return True
         return await self._planner.cancel_message(scheduled)
@@ -76,13 +76,13 @@ class ActorSchedule:
         arguments = _ARGUMENTS.dump(list(args), f"Arguments of the scheduled action `{name}`")
         body = f'{{"action":{json.dumps(name)},"arguments":{arguments.decode()}}}'.encode()
         delay = max(0.0, due - planner.clock.time())
-        planned = Planned(due, Offer(mint_id(), planner.actor_id, SCHEDULE_QUEUE, body, delay=delay))
+        planned = Planned(due, NewMessage(mint_id(), planner.actor_id, SCHEDULE_QUEUE, body, delay=delay))
         unwritten = self._unwritten()
         if unwritten:
             unwritten[0].append(planned)
         else:
-            await planner.lease.commit(Commit(schedule=[planned.offer]))
-        return planned.offer.id
+            await planner.lease.commit(Commit(schedule=[planned.new_message]))
+        return planned.new_message.id
 
     def _unwritten(self) -> list[list[Planned]]:
         """Where calls wait to be written together with what made them: a held message, else an action's return."""

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 
 from agentq_nb._actor.message import Message, describe, describe_text
 from agentq_nb._actor.queue import Queue, Retry
-from agentq_nb._brokers.base import Commit, Delivery, Lease, Offer, Settlement
+from agentq_nb._brokers.base import Commit, Delivery, Lease, NewMessage, Settlement
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId
 from agentq_nb._core.time_slice import TimeSlices
-from agentq_nb._runtime.invocation import offers
+from agentq_nb._runtime.invocation import new_messages
 from agentq_nb._runtime.state import Committed
 from agentq_nb.errors import AgentqError, HandlerTimedOut, ReplyTooLarge, StateConflict, ValidationFailed
 
@@ -75,9 +75,9 @@ def completed(owner: Owner, receiver: Receiver, deliveries: Iterable[Delivery], 
     Raises StateConflict and ValidationFailed; nothing is merged then.
     """
     state = receiver.copy.commit() if receiver.copy is not None else None
-    scheduled: list[Offer] = []
+    scheduled: list[NewMessage] = []
     if receiver.scheduled:
-        scheduled = offers(receiver.scheduled, owner.clock.time())
+        scheduled = new_messages(receiver.scheduled, owner.clock.time())
         receiver.scheduled = []
     return Commit([Settlement(delivery, "completed", reply) for delivery in deliveries], state, scheduled)
 

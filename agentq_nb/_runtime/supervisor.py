@@ -39,7 +39,7 @@ class Supervisor:
 
     def is_idle(self) -> bool:
         """Whether ``run`` does nothing but wait for messages."""
-        if self._activation.holdings.busy:
+        if self._activation.in_flight.busy:
             return False
         waits = self.run_state == "running" and self._activation.deliveries.waiting > 0
         return waits or self.run_state in ("none", "returned")
@@ -53,15 +53,15 @@ class Supervisor:
             return
         failures = 0
         while activation.closing is None:
-            settled_before = activation.holdings.settled
+            settled_before = activation.in_flight.settled
             call = Call(activation.actor_id, "run", "run")
             self.run_state, self._restarts = "running", None
-            performance = activation.perform(call, activation.run)
-            error = await performance.finished
+            call_task = activation.perform(call, activation.run)
+            error = await call_task.finished
             interrupted = any(receiver.interrupted for receiver in call.receivers)
             self._settle(call, error)
             await call.end()
-            progress = activation.holdings.settled > settled_before
+            progress = activation.in_flight.settled > settled_before
             if activation.closing is not None:
                 return
             if error is None and not interrupted:
@@ -124,11 +124,11 @@ class Supervisor:
             return
         name, arguments = schedule.read(delivery)
         try:
-            call, performance = actions.begin(self._activation, name, arguments, {})
+            call, call_task = actions.begin(self._activation, name, arguments, {})
         except (ActionNotFound, ValidationFailed) as error:
             self._write(self._ended(delivery, error))
             return
-        commit, error = self._activation.conclude(call, await performance.finished)
+        commit, error = self._activation.conclude(call, await call_task.finished)
         ended = self._ended(delivery, error)
         self._write(Commit([*commit.settlements, ended.settlements[0]], commit.state, commit.schedule))
         await call.end()

@@ -13,7 +13,7 @@ from agentq_nb._store import EventLog, row
 from agentq_nb.errors import StoreError
 
 
-class ActorRecords:
+class ActorLog:
     """See :class:`agentq_nb._actor.actor_context.Records`. ``log`` gives the log that is open now: a failed one is replaced."""
 
     def __init__(self, log: Callable[[], EventLog], actor: ActorId) -> None:

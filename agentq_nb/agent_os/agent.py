@@ -68,7 +68,7 @@ Note: TypeAlias = Callable[[str], Awaitable[None]]
 Permit: TypeAlias = Callable[[PermissionRequest], Awaitable[Permission]]
 
 
-class Companion(Protocol):
+class AgentProcess(Protocol):
     """What an agent keeps alive between the prompts of a session: its process, above all."""
 
     @property
@@ -81,7 +81,7 @@ class Companion(Protocol):
         ...
 
 
-class Held:
+class AgentProcessSlot:
     """The place of one session's companion. It is released when the session is closed and when the VM sleeps."""
 
     value: Any = None
@@ -92,14 +92,14 @@ class Held:
 
     async def release(self) -> None:
         """End what is held, if anything is."""
-        companion: Companion | None = self.value
+        companion: AgentProcess | None = self.value
         self.value = None
         if companion is not None:
             await companion.aclose()
 
     def abandon(self) -> None:
         """Have what is held end, without its event loop."""
-        companion: Companion | None = self.value
+        companion: AgentProcess | None = self.value
         self.value = None
         if companion is not None:
             companion.abandon()
@@ -142,7 +142,7 @@ class AgentSession:
     """The mode and the model that were chosen for this session; the agent chooses what is missing."""
     mcp_servers: tuple[McpServer, ...] = field(default=(), repr=False)
     """MCP servers it shall use besides its own, as ACP describes them. They hold secrets."""
-    held: Held = field(default_factory=Held, repr=False)
+    process_slot: AgentProcessSlot = field(default_factory=AgentProcessSlot, repr=False)
     tools: Mapping[str, Callable[..., Any]] = field(default_factory=dict[str, Callable[..., Any]], repr=False)
     """The functions given as ``agent_os(tools=[…])``, by name: ``await session.tools["f"](1)``. In a plain function,
     which runs in a thread, they are called without ``await``. Each call is part of the transcript."""
@@ -205,7 +205,7 @@ class PersistentAgent(Agent, Protocol):
 
 
 @runtime_checkable
-class ChoosingAgent(PersistentAgent, Protocol):
+class ConfigurableAgent(PersistentAgent, Protocol):
     """An agent whose sessions have a mode and a model that can be changed."""
 
     async def choose(self, session: AgentSession, kind: ChoiceKind, value: str) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from agentq_nb import Actor, Queue, create_client, setup
 from agentq_nb._host.registry import Registry
-from agentq_nb._notebook.dashboard.history import watch_of
-from agentq_nb._notebook.dashboard.snapshot import Gatherer
+from agentq_nb._notebook.dashboard.history import recorder_of
+from agentq_nb._notebook.dashboard.snapshot import Snapshot
 from tests.benchmarks.figures import Table, median
 
 ACTORS = 10_000
@@ -98,12 +98,12 @@ async def measure(store: Path, actors: int = ACTORS) -> Measured:
     measured.first_waking = await _wake(0, _AT_ONCE)
     await _wake(_AT_ONCE, actors - 2 * _AT_ONCE)
     measured.last_waking = await _wake(actors - _AT_ONCE, _AT_ONCE)
-    gatherer = Gatherer(registry, watch_of(registry.host))
+    snapshot = Snapshot(registry, recorder_of(registry.host))
     for _ in range(_LOOKS):
         taken, stall = await _look(registry.status)
         measured.status.append(taken)
         measured.status_stall.append(stall)
-        taken, stall = await _look(lambda: registry.host.enter(gatherer.gather))
+        taken, stall = await _look(lambda: registry.host.enter(snapshot.gather))
         measured.snapshot.append(taken)
         measured.snapshot_stall.append(stall)
     begun = time.perf_counter()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from agentq_nb._brokers.local.broker import LocalMailboxes
+from agentq_nb._brokers.local.broker import LocalBroker
 from agentq_nb._store import EventLog
 from tests.benchmarks.bare import BODY
 
@@ -43,10 +43,10 @@ async def open_seconds(path: Path) -> tuple[float, int]:
     """Seconds until the queues can be used, and how many messages are live."""
     begun = time.perf_counter()
     log = await asyncio.to_thread(EventLog.open, path)
-    keeper = await LocalMailboxes.open(log)
+    broker = await LocalBroker.open(log)
     taken = time.perf_counter() - begun
-    live = sum(queue.live for queue in await keeper.status())
-    await keeper.close()
+    live = sum(queue.live for queue in await broker.status())
+    await broker.close()
     return taken, live
 
 

@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from agentq_nb._brokers.local.idempotency import Keys
+from agentq_nb._brokers.local.idempotency import IdempotencyKeys
 from agentq_nb._core.codec import Schema
-from agentq_nb._runtime.in_flight import Holdings
+from agentq_nb._runtime.in_flight import InFlight
 from agentq_nb._store import EventLog
 
 
@@ -55,12 +55,12 @@ def _acknowledge_early() -> None:
 
 def _overlap() -> None:
     """Receivers do not wait for each other."""
-    _replace(Holdings, "blocker", lambda self, receiver: None)
+    _replace(InFlight, "blocker", lambda self, receiver: None)
 
 
 def _forget_keys() -> None:
     """No key names a message."""
-    _replace(Keys, "find", lambda self, *place: None)
+    _replace(IdempotencyKeys, "find", lambda self, *place: None)
 
 
 def _accept_anything() -> None:

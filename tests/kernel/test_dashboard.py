@@ -124,11 +124,11 @@ def test_changes_come_by_themselves_and_clicks_while_a_cell_awaits_are_answered(
     cell = page.submit(
         "async def paused():\n    return (await worker.status()).queues[0].paused\nwhile not await paused():\n    await asyncio.sleep(0.05)"
     )
-    page.say(widget, type="do", deed="pause", key="worker/main jobs", request=7)
+    page.say(widget, type="do", action="pause", key="worker/main jobs", request=7)
     told = page.hear(widget, lambda message: message.get("request") == 7)
     assert told["note"] == "Paused jobs: what is being handled is finished."
     page.wait(cell).check()
-    page.say(widget, type="do", deed="resume", key="worker/main nothing", request=8)
+    page.say(widget, type="do", action="resume", key="worker/main nothing", request=8)
     told = page.hear(widget, lambda message: message.get("request") == 8)
     assert "nothing" in told["error"]
     assert "\n" not in told["error"]
@@ -139,13 +139,13 @@ def test_a_flood_of_requests_is_dropped_but_for_fifty_a_second_and_the_page_is_t
     worker = "create_client().worker.get_or_create('main')"
     page.run(f"await {worker}.send('jobs', 'one', wait=True)").check()
     for number in range(300):  # of many more, answers would be lost on their way to us
-        page.say(widget, type="do", deed="pause", key="worker/main jobs", request=number)
+        page.say(widget, type="do", action="pause", key="worker/main jobs", request=number)
     assert page.hear(widget, lambda message: message["type"] == "dropped")["count"] > 0
     page.run("1").check()
     pauses = page.run("%agentq sql select count(*) from events where kind = 'queue.paused'").check().text
     assert 50 <= int(pauses.split()[-1]) < 300
     page.listen(1.1)
-    page.say(widget, type="do", deed="resume", key="worker/main jobs", request=5_000)
+    page.say(widget, type="do", action="resume", key="worker/main jobs", request=5_000)
     assert page.hear(widget, lambda message: message.get("request") == 5_000)["note"] == "jobs goes on."
 
 

@@ -157,7 +157,7 @@ MESSAGES = "[[row[0], row[1], row[2]] for row in (await registry.sql('select mes
 """Of every message: id, status and attempts, by SQL."""
 
 HOSTS = """[
-    sum(task.get_name() == "agentq host" for loop in {asyncio.get_running_loop(), registry.host.door.loop}
+    sum(task.get_name() == "agentq host" for loop in {asyncio.get_running_loop(), registry.host.portal.loop}
         for task in asyncio.all_tasks(loop)),
     sum(thread.name == "agentq log writer" for thread in __import__("threading").enumerate()),
     (await registry.sql("select count(*) from events where kind = 'host.started'")).rows[0][0],

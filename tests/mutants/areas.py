@@ -49,9 +49,9 @@ AREAS = (
         "brokers",
         17,
         ("agentq_nb/_brokers",),
-        ("tests/unit/mailboxes", "tests/unit/behaviour", "tests/unit/properties"),
+        ("tests/unit/brokers", "tests/unit/behaviour", "tests/unit/properties"),
     ),
-    Area("store", 16, ("agentq_nb/_store",), ("tests/unit/store", "tests/unit/mailboxes", "tests/unit/behaviour")),
+    Area("store", 16, ("agentq_nb/_store",), ("tests/unit/store", "tests/unit/brokers", "tests/unit/behaviour")),
     Area(
         "actors",
         20,

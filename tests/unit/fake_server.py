@@ -15,15 +15,15 @@ from typing import Any
 
 from agentq_nb._actor.message import headline
 from agentq_nb._brokers.base import (
-    Accepted,
     Cancel,
     Change,
     Commit,
     DeadLetters,
     Delivery,
+    Enqueued,
     FinalStatus,
     MessageStatus,
-    Offer,
+    NewMessage,
     Pause,
     Purge,
     QueueStatus,
@@ -40,7 +40,7 @@ from tests.unit.fake_clock import FakeClock
 class Stored:
     """One message, from sending to ever after."""
 
-    offer: Offer
+    new_message: NewMessage
     order: int
     created_at: float
     due: float
@@ -62,7 +62,7 @@ class Stored:
 
     @property
     def id(self) -> MessageId:
-        return self.offer.id
+        return self.new_message.id
 
     @property
     def live(self) -> bool:
@@ -70,7 +70,7 @@ class Stored:
 
     @property
     def rank(self) -> tuple[bool, int, int]:
-        return (not self.front, -self.offer.priority, self.order)
+        return (not self.front, -self.new_message.priority, self.order)
 
 
 @dataclass(eq=False)
@@ -134,49 +134,60 @@ class Server:
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
-    def offer(self, offers: Sequence[Offer]) -> list[Accepted]:
-        fresh: dict[MessageId, Offer] = {}
-        accepted: list[Accepted] = []
-        for offer in offers:
-            if offer.id in self.messages or offer.id in fresh:
-                accepted.append(Accepted(offer.id, repeated=True))
-            elif (namesake := self._namesake(offer, fresh)) is not None:
-                if json.loads(namesake.body) != json.loads(offer.body):
-                    raise IdempotencyConflict(offer.idempotency_key or "", namesake.id)
-                accepted.append(Accepted(namesake.id, repeated=True))
+    def enqueue(self, new_messages: Sequence[NewMessage]) -> list[Enqueued]:
+        fresh: dict[MessageId, NewMessage] = {}
+        accepted: list[Enqueued] = []
+        for new_message in new_messages:
+            if new_message.id in self.messages or new_message.id in fresh:
+                accepted.append(Enqueued(new_message.id, repeated=True))
+            elif (namesake := self._namesake(new_message, fresh)) is not None:
+                if json.loads(namesake.body) != json.loads(new_message.body):
+                    raise IdempotencyConflict(new_message.idempotency_key or "", namesake.id)
+                accepted.append(Enqueued(namesake.id, repeated=True))
             else:
-                before = sum(f.actor == offer.actor and f.queue == offer.queue for f in fresh.values())
-                if offer.max_size is not None and len(self.live(offer.actor, offer.queue)) + before >= offer.max_size:
-                    raise QueueFull(offer.actor, offer.queue, offer.max_size)
-                fresh[offer.id] = offer
-                accepted.append(Accepted(offer.id))
-        for offer in fresh.values():
-            self._store(offer)
+                before = sum(f.actor == new_message.actor and f.queue == new_message.queue for f in fresh.values())
+                if (
+                    new_message.max_size is not None
+                    and len(self.live(new_message.actor, new_message.queue)) + before >= new_message.max_size
+                ):
+                    raise QueueFull(new_message.actor, new_message.queue, new_message.max_size)
+                fresh[new_message.id] = new_message
+                accepted.append(Enqueued(new_message.id))
+        for new_message in fresh.values():
+            self._store(new_message)
         self.changed()
         return accepted
 
-    def _namesake(self, offer: Offer, fresh: dict[MessageId, Offer]) -> Offer | None:
+    def _namesake(self, new_message: NewMessage, fresh: dict[MessageId, NewMessage]) -> NewMessage | None:
         """The message that has the offer's key while it is live or completed."""
-        named = [m.offer for m in self.messages.values() if m.live or m.status == "completed"]
+        named = [m.new_message for m in self.messages.values() if m.live or m.status == "completed"]
         for other in [*named, *fresh.values()]:
             same = (other.actor, other.queue, other.idempotency_key)
-            if offer.idempotency_key is not None and same == (offer.actor, offer.queue, offer.idempotency_key):
+            if new_message.idempotency_key is not None and same == (
+                new_message.actor,
+                new_message.queue,
+                new_message.idempotency_key,
+            ):
                 return other
         return None
 
-    def _store(self, offer: Offer) -> None:
+    def _store(self, new_message: NewMessage) -> None:
         now = self.clock.time()
-        self.messages[offer.id] = Stored(offer, next(self._orders), now, now + offer.delay if offer.delay else 0.0)
+        self.messages[new_message.id] = Stored(
+            new_message, next(self._orders), now, now + new_message.delay if new_message.delay else 0.0
+        )
 
     def live(self, actor: ActorId, queue: str | None = None) -> list[Stored]:
         everything = self.messages.values()
-        return [m for m in everything if m.live and m.offer.actor == actor and queue in (None, m.offer.queue)]
+        return [
+            m for m in everything if m.live and m.new_message.actor == actor and queue in (None, m.new_message.queue)
+        ]
 
     # --- handing out --------------------------------------------------------------------------------------------------
 
     def ready(self, actor: ActorId, queues: Collection[str] | None) -> list[Stored]:
         """What may be handed out now, in order."""
-        return [m for m in self.due(actor, queues) if not self.paused(actor, m.offer.queue)]
+        return [m for m in self.due(actor, queues) if not self.paused(actor, m.new_message.queue)]
 
     def paused(self, actor: ActorId, queue: str) -> bool:
         until = self.pauses.get((actor, queue), 0.0)
@@ -186,9 +197,9 @@ class Server:
         """The same, as if no queue were paused."""
         now = self.clock.time()
         waiting = [m for m in self.live(actor) if m.holder is None]
-        blocked = {m.offer.queue for m in waiting if m.in_order and m.due > now}
-        due = [m for m in waiting if m.due <= now and m.offer.queue not in blocked]
-        return sorted((m for m in due if _wanted(m.offer.queue, queues)), key=lambda m: m.rank)
+        blocked = {m.new_message.queue for m in waiting if m.in_order and m.due > now}
+        due = [m for m in waiting if m.due <= now and m.new_message.queue not in blocked]
+        return sorted((m for m in due if _wanted(m.new_message.queue, queues)), key=lambda m: m.rank)
 
     def take(self, epoch: Epoch, queues: Collection[str] | None, count: int) -> list[Delivery]:
         self.check(epoch)
@@ -202,14 +213,25 @@ class Server:
             if message.suspicion:
                 self.asked = self.clock.monotonic()
         return [
-            Delivery(m.id, m.offer.queue, m.offer.body, m.failures, m.crashes, m.created_at, m.starts, 1 + m.ended)
+            Delivery(
+                m.id,
+                m.new_message.queue,
+                m.new_message.body,
+                m.failures,
+                m.crashes,
+                m.created_at,
+                m.starts,
+                1 + m.ended,
+            )
             for m in taken
         ]
 
     def permitted(self, actor: ActorId, queues: Collection[str] | None) -> list[Stored]:
         """The head of one queue, or nothing: suspects are alone, as long as that takes no longer than the patience."""
         ready = self.ready(actor, queues)
-        heads = [m for m in ready if m is next(other for other in ready if other.offer.queue == m.offer.queue)]
+        heads = [
+            m for m in ready if m is next(other for other in ready if other.new_message.queue == m.new_message.queue)
+        ]
         return next(([m] for m in heads if self._permits(m)), [])
 
     def _permits(self, message: Stored) -> bool:
@@ -227,7 +249,7 @@ class Server:
     def _later_ones(self, message: Stored) -> bool:
         """Whether a suspect that was started later is the head of its queue."""
         suspects = [m for m in self.messages.values() if m.live and m.suspicion and m.started > message.started]
-        return any(m in self.ready(m.offer.actor, {m.offer.queue})[:1] for m in suspects)
+        return any(m in self.ready(m.new_message.actor, {m.new_message.queue})[:1] for m in suspects)
 
     def patience(self) -> float:
         return min(60.0 * 2 ** (max((m.suspicion for m in self.messages.values()), default=1) - 1), 3600.0)
@@ -245,17 +267,17 @@ class Server:
                 message.holder = None
         self.changed()
 
-    def wakeful(self, queues: Mapping[str, Collection[str] | None]) -> list[ActorId]:
-        actors = {m.offer.actor: None for m in self.messages.values() if m.live and m.holder is None}
+    def ready_actors(self, queues: Mapping[str, Collection[str] | None]) -> list[ActorId]:
+        actors = {m.new_message.actor: None for m in self.messages.values() if m.live and m.holder is None}
         idle = [actor for actor in actors if actor not in self.epochs and actor_name(actor) in queues]
         return [actor for actor in idle if self._has_work(actor, queues[actor_name(actor)])]
 
     def _has_work(self, actor: ActorId, queues: Collection[str] | None) -> bool:
-        return bool(self.ready(actor, {m.offer.queue for m in self.live(actor)} if queues is None else queues))
+        return bool(self.ready(actor, {m.new_message.queue for m in self.live(actor)} if queues is None else queues))
 
     # --- leases -------------------------------------------------------------------------------------------------------
 
-    def claim(
+    def acquire(
         self, actor: ActorId, host: str, on_lost: Callable[[], None], on_cancel: Callable[[MessageId], None]
     ) -> Epoch | None:
         """A host that claims again has lost its old lease: the answer to its first claim may not have reached it."""
@@ -287,8 +309,8 @@ class Server:
         self.began, self.after_a_crash, self.asked = next(self._orders), crashed, None
 
     def _others_ready(self, message: Stored) -> bool:
-        place, now = (message.offer.actor, message.offer.queue), self.clock.time()
-        others = [m for m in self.messages.values() if m.live and (m.offer.actor, m.offer.queue) != place]
+        place, now = (message.new_message.actor, message.new_message.queue), self.clock.time()
+        others = [m for m in self.messages.values() if m.live and (m.new_message.actor, m.new_message.queue) != place]
         return any(m.due <= now and (m.order > self.began or not self.after_a_crash) for m in others)
 
     def end(self, epoch: Epoch, *, lost: bool = False, crashed: bool = False) -> None:
@@ -318,9 +340,9 @@ class Server:
             self._settle(self.messages[settlement.delivery.id], settlement)
         if commit.state is not None:
             self.states[epoch.actor] = epoch.state = commit.state
-        for offer in commit.schedule:
-            if offer.id not in self.messages:
-                self._store(offer)
+        for new_message in commit.schedule:
+            if new_message.id not in self.messages:
+                self._store(new_message)
         if commit.destroy:
             for message in self.live(epoch.actor):
                 self._finish(message, "cancelled", handled=False)
@@ -359,7 +381,7 @@ class Server:
         stored = self.messages.get(message)
         if stored is None:
             raise MessageUnknown(message)
-        actor, queue = stored.offer.actor, stored.offer.queue
+        actor, queue = stored.new_message.actor, stored.new_message.queue
         if stored.status is not None:
             return StoredResult(message, actor, queue, stored.status, stored.attempts, stored.reply, stored.error)
         status: MessageStatus = "delayed" if stored.due > self.clock.time() else "queued"
@@ -417,7 +439,7 @@ class Server:
         return moved
 
     def status(self, actor: ActorId | None) -> list[QueueStatus]:
-        places = {(m.offer.actor, m.offer.queue): None for m in self.messages.values()}
+        places = {(m.new_message.actor, m.new_message.queue): None for m in self.messages.values()}
         places |= {place: None for place in self.pauses if self.paused(*place)}
         return [self._status(*place) for place in places if actor in (None, place[0])]
 
@@ -433,7 +455,7 @@ class Server:
             ready=len(live) - len(running) - len(delayed),
             delayed=len(delayed),
             running=len(running),
-            dead=sum((m.offer.actor, m.offer.queue) == (actor, queue) for m in dead),
+            dead=sum((m.new_message.actor, m.new_message.queue) == (actor, queue) for m in dead),
             oldest=max(0.0, now - due[0].created_at) if due else None,
             running_ids=tuple(running),
             paused=paused,
@@ -446,12 +468,12 @@ def _wanted(queue: str, queues: Collection[str] | None) -> bool:
 
 
 def _fits(message: Stored, which: DeadLetters) -> bool:
-    offer, error = message.offer, message.error or {}
+    new_message, error = message.new_message, message.error or {}
     said = f"{headline(error)} {error.get('group')}.{error.get('code')}"
     return (
-        which.actor in (None, offer.actor)
-        and which.name in (None, actor_name(offer.actor))
-        and (offer.queue[:1] != "$" if which.queue is None else offer.queue == which.queue)
+        which.actor in (None, new_message.actor)
+        and which.name in (None, actor_name(new_message.actor))
+        and (new_message.queue[:1] != "$" if which.queue is None else new_message.queue == which.queue)
         and (which.since is None or message.ended_at >= which.since)
         and (which.error is None or which.error.lower() in said.lower())
     )

@@ -10,11 +10,11 @@ import pytest
 
 from agentq_nb import Actor, Queue, action, setup
 from agentq_nb._actor.message import SCHEDULE_QUEUE
-from agentq_nb._brokers.base import Cancel, Commit, Offer, Pause, Settlement, Take
+from agentq_nb._brokers.base import Cancel, Commit, NewMessage, Pause, Settlement, Take
 from agentq_nb._core.ids import mint_id
 from agentq_nb._host.keep_alive import HORIZON, KeepAlive, KeepAliveSettings, end_of_host_before
 from agentq_nb.errors import ValidationFailed
-from tests.unit.mailboxes.settings import LocalSetting
+from tests.unit.brokers.settings import LocalSetting
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +33,7 @@ class Kept:
         self.setting = setting
         self.settings = KeepAliveSettings()
         self.shown = 0
-        self.rule = KeepAlive(setting.keeper, self.settings, {"worker": Worker}, self._show)
+        self.rule = KeepAlive(setting.broker, self.settings, {"worker": Worker}, self._show)
 
     def _show(self) -> None:
         self.shown += 1
@@ -52,13 +52,13 @@ class Kept:
             await self.rule.work()
 
     async def send(self, actor: str = "worker/a", queue: str = "tasks", delay: float = 0) -> str:
-        offer = Offer(mint_id(), actor, queue, b"1", delay=delay)
-        await self.setting.keeper.offer([offer])
+        offer = NewMessage(mint_id(), actor, queue, b"1", delay=delay)
+        await self.setting.broker.enqueue([offer])
         return offer.id
 
     async def take(self, outcome: str | None = None) -> None:
         """Begin with a message, and end it where it has an outcome."""
-        lease = await self.setting.keeper.claim("worker/a", "host")
+        lease = await self.setting.broker.acquire("worker/a", "host")
         assert lease is not None
         (delivery,) = await lease.turn(None, Take(["tasks"], 1, 0))
         if outcome is not None:
@@ -93,7 +93,7 @@ async def test_due_work_shows_activity_every_20_seconds_and_at_once(kept: Kept) 
 async def test_running_work_counts_also_when_its_queue_was_paused_meanwhile(kept: Kept) -> None:
     await kept.send()
     await kept.take()
-    await kept.setting.keeper.change("worker/a", Pause("tasks", None))
+    await kept.setting.broker.change("worker/a", Pause("tasks", None))
     assert await kept.passes(1) == 1
 
 
@@ -105,17 +105,17 @@ async def test_delayed_and_scheduled_work_counts_from_12_hours_before_it_is_due(
         message = await kept.send(queue=queue, delay=delay)
         assert await kept.passes(1) == counts, queue
         kept.rule._silent = 20.0
-        await kept.setting.keeper.change("worker/a", Cancel(message))
+        await kept.setting.broker.change("worker/a", Cancel(message))
 
 
 async def test_a_pause_counts_only_where_it_ends_by_itself_within_12_hours(kept: Kept) -> None:
     await kept.send()
-    await kept.setting.keeper.change("worker/a", Pause("tasks", None))
+    await kept.setting.broker.change("worker/a", Pause("tasks", None))
     assert await kept.passes(1) == 0
     now = kept.setting.clock.time()
-    await kept.setting.keeper.change("worker/a", Pause("tasks", now + HORIZON + 60))
+    await kept.setting.broker.change("worker/a", Pause("tasks", now + HORIZON + 60))
     assert await kept.passes(1) == 0
-    await kept.setting.keeper.change("worker/a", Pause("tasks", now + 3600))
+    await kept.setting.broker.change("worker/a", Pause("tasks", now + 3600))
     assert await kept.passes(3) == 1
 
 

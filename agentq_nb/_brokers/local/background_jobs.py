@@ -5,25 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from agentq_nb._brokers.local.broker import LocalMailboxes
+from agentq_nb._brokers.local.broker import LocalBroker
 from agentq_nb._core.threads import in_long_thread
 from agentq_nb._store import EventLog
 
 
-class Mender:
+class Reopener:
     """Runs beside the local keeper for as long as its host lives."""
 
-    def __init__(self, keeper: LocalMailboxes, open_log: Callable[[], EventLog]) -> None:
-        self._keeper = keeper
+    def __init__(self, broker: LocalBroker, open_log: Callable[[], EventLog]) -> None:
+        self._broker = broker
         self._open_log = open_log
 
     async def work(self) -> None:
         """Wait for a failure and mend it. Raises what opening the file raises: to be tried again then."""
-        await self._keeper.broken.wait()
-        await in_long_thread(self._keeper.log.close)
+        await self._broker.broken.wait()
+        await in_long_thread(self._broker.log.close)
         log = await self._opened()
         try:
-            await self._keeper.renew(log)
+            await self._broker.renew(log)
         except BaseException:
             # Or the next try would find the file in use, by ourselves.
             await asyncio.shield(in_long_thread(log.close))
@@ -51,15 +51,15 @@ _EVERY = 3600.0
 class Retention:
     """Prunes what was settled longer ago than ``seconds``. Runs beside the local keeper for as long as its host lives."""
 
-    def __init__(self, keeper: LocalMailboxes, seconds: float) -> None:
-        self._keeper = keeper
+    def __init__(self, broker: LocalBroker, seconds: float) -> None:
+        self._broker = broker
         self._seconds = seconds
         self._next = 0.0
 
     async def work(self) -> None:
         """Prune once: at the start, and then an hour after the last time. Raises what pruning raises."""
-        clock = self._keeper.clock
+        clock = self._broker.clock
         if (left := self._next - clock.monotonic()) > 0:
             await clock.sleep(left)
-        await self._keeper.log.prune(clock.time() - self._seconds)
+        await self._broker.log.prune(clock.time() - self._seconds)
         self._next = clock.monotonic() + _EVERY

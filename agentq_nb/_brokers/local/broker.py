@@ -2,7 +2,7 @@
 
 What is live is in memory (``stock``) and is folded from the log when it is opened (``fold``); every change is a row
 (``rows``) that is durable before anybody is told (``ledger``). When a write fails, all that was not durable is as if it
-had not happened: leases are lost, and :meth:`LocalMailboxes.renew` begins again from the file, as after a crash.
+had not happened: leases are lost, and :meth:`LocalBroker.renew` begins again from the file, as after a crash.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from collections.abc import Collection, Mapping, Sequence
 from types import CoroutineType
 from typing import Any
 
-from agentq_nb._brokers.base import Accepted, Change, DeadLetters, Offer, QueueStatus, StoredResult
+from agentq_nb._brokers.base import Change, DeadLetters, Enqueued, NewMessage, QueueStatus, StoredResult
 from agentq_nb._brokers.local import control, event_rows, waiters
-from agentq_nb._brokers.local.commit import Ledger
+from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.crash_suspects import is_to_blame
 from agentq_nb._brokers.local.enqueue import accept
 from agentq_nb._brokers.local.event_rows import Memory
 from agentq_nb._brokers.local.lease import LocalLease
-from agentq_nb._brokers.local.queues import DIED, Entry
-from agentq_nb._brokers.local.ready_actors import Wakeful
+from agentq_nb._brokers.local.queues import DIED, LiveMessage
+from agentq_nb._brokers.local.ready_actors import ReadyActors
 from agentq_nb._core.clock import Clock, SystemClock
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.threads import in_long_thread
@@ -30,33 +30,33 @@ from agentq_nb._store import EventLog, Row
 from agentq_nb.errors import StoreError, Unavailable
 
 
-class LocalMailboxes:
-    """See :class:`agentq_nb._brokers.base.Mailboxes`. Make it with :meth:`open`; all calls from one event loop."""
+class LocalBroker:
+    """See :class:`agentq_nb._brokers.base.Broker`. Make it with :meth:`open`; all calls from one event loop."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or SystemClock()
-        self._ledger = Ledger(self.clock)
+        self._commit_log = CommitLog(self.clock)
         self._facts: Mapping[str, Any] = {}
 
     @property
     def log(self) -> EventLog:
         """The open log: another one after :meth:`renew`."""
-        return self._ledger.log
+        return self._commit_log.log
 
     @property
     def broken(self) -> asyncio.Event:
         """Set when a write failed: nothing is handed out or accepted until :meth:`renew`."""
-        return self._ledger.broken
+        return self._commit_log.broken
 
     @property
     def failure(self) -> StoreError | None:
         """Why nothing is written, from a failed write until :meth:`renew`."""
-        return self._ledger.failure
+        return self._commit_log.failure
 
     @property
     def trouble(self) -> str | None:
         """What does not work just now, and is tried again."""
-        error = self._ledger.failure or self._ledger.unreadable
+        error = self._commit_log.failure or self._commit_log.unreadable
         return self.log.trouble if error is None else error.message
 
     # --- beginning ----------------------------------------------------------------------------------------------------
@@ -64,24 +64,24 @@ class LocalMailboxes:
     @classmethod
     async def open(
         cls, log: EventLog, *, clock: Clock | None = None, facts: Mapping[str, Any] | None = None
-    ) -> LocalMailboxes:
+    ) -> LocalBroker:
         """Keep the mailboxes of an open log. ``facts`` (JSON-able) are written beside the start of this host."""
-        keeper = cls(clock)
-        keeper._facts = facts or {}
-        await keeper._begin(log, crashed=True)
-        return keeper
+        broker = cls(clock)
+        broker._facts = facts or {}
+        await broker._begin(log, crashed=True)
+        return broker
 
     async def renew(self, log: EventLog) -> None:
         """Begin again from the file after a failed write. What was in flight comes again and counts no attempt."""
         try:
             await self._begin(log, crashed=False)
         except BaseException as error:
-            self._ledger.abandon(error)
+            self._commit_log.abandon(error)
             raise
-        results = self._ledger.results
+        results = self._commit_log.results
         for message in results.waited_for():
-            if message not in self._ledger.stock.entries:
-                stored = await self._ledger.read(message)
+            if message not in self._commit_log.live_messages.entries:
+                stored = await self._commit_log.read(message)
                 if stored is None:
                     results.give_up(
                         message, Unavailable(f"Message {message} did not reach the disk and is lost: send it again.")
@@ -90,16 +90,18 @@ class LocalMailboxes:
                     results.publish([stored])
 
     async def _begin(self, log: EventLog, *, crashed: bool) -> None:
-        ledger = self._ledger
+        commit_log = self._commit_log
         memory = await in_long_thread(event_rows.recall, log)
-        ledger.begin(log, memory)
+        commit_log.begin(log, memory)
         written = [event_rows.of_host("host.started", {"pid": os.getpid(), **self._facts})]
         written += [self._recover(entry, memory, crashed) for entry in memory.in_flight]
-        ledger.stock.suspects.fill(ledger.stock.boxes, ledger.stock.entries.values())
-        await ledger.write(written, ledger.results.publish, list(ledger.results.settling.values()))
-        ledger.stock.arrive(list(ledger.stock.entries.values()))
+        commit_log.live_messages.suspects.fill(
+            commit_log.live_messages.actors, commit_log.live_messages.entries.values()
+        )
+        await commit_log.write(written, commit_log.results.publish, list(commit_log.results.settling.values()))
+        commit_log.live_messages.arrive(list(commit_log.live_messages.entries.values()))
 
-    def _recover(self, entry: Entry, memory: Memory, crashed: bool) -> Row:
+    def _recover(self, entry: LiveMessage, memory: Memory, crashed: bool) -> Row:
         """What was in flight when the log ended comes again, first; one that was to be cancelled does not.
 
         After a crash it has crashed with the kernel where it was alone, and is a suspect otherwise.
@@ -107,7 +109,7 @@ class LocalMailboxes:
         entry.running = False
         entry.front, entry.due = True, 0.0
         if entry.cancelling:
-            row, _ = self._ledger.cancel(entry)
+            row, _ = self._commit_log.cancel(entry)
             return row
         if not crashed:
             return event_rows.of_message("message.released", entry)
@@ -121,85 +123,88 @@ class LocalMailboxes:
 
     # --- keeping ------------------------------------------------------------------------------------------------------
 
-    def offer(self, offers: Sequence[Offer]) -> CoroutineType[Any, Any, Sequence[Accepted]]:
-        return accept(self._ledger, offers)
+    def enqueue(self, new_messages: Sequence[NewMessage]) -> CoroutineType[Any, Any, Sequence[Enqueued]]:
+        return accept(self._commit_log, new_messages)
 
-    async def claim(self, actor: ActorId, host: str) -> LocalLease | None:
-        self._ledger.check()
-        box = self._ledger.stock.box(actor)
-        if box.lease is not None:
+    async def acquire(self, actor: ActorId, host: str) -> LocalLease | None:
+        self._commit_log.check()
+        actor_queues = self._commit_log.live_messages.actor_queues(actor)
+        if actor_queues.lease is not None:
             return None
-        box.lease = LocalLease(self._ledger, box)
-        return box.lease
+        actor_queues.lease = LocalLease(self._commit_log, actor_queues)
+        return actor_queues.lease
 
     async def exists(self, actor: ActorId) -> bool:
-        self._ledger.check()
-        return self._ledger.stock.exists(actor)
+        self._commit_log.check()
+        return self._commit_log.live_messages.exists(actor)
 
     async def states(self, name: str) -> Mapping[ActorId, bytes]:
-        self._ledger.check()
-        return self._ledger.stock.states(name)
+        self._commit_log.check()
+        return self._commit_log.live_messages.states(name)
 
-    def wakeful(self, queues: Mapping[str, Collection[str] | None]) -> Wakeful:
-        return self._ledger.stock.subscribe(queues)
+    def ready_actors(self, queues: Mapping[str, Collection[str] | None]) -> ReadyActors:
+        return self._commit_log.live_messages.subscribe(queues)
 
     async def wait(self, message: MessageId, timeout: float | None, waiter: ActorId | None = None) -> StoredResult:
-        return await waiters.wait(self._ledger, message, timeout, waiter)
+        return await waiters.wait(self._commit_log, message, timeout, waiter)
 
     async def change(self, actor: ActorId, change: Change) -> int:
-        self._ledger.check()
-        return await control.apply(self._ledger, actor, change)
+        self._commit_log.check()
+        return await control.apply(self._commit_log, actor, change)
 
     async def redeliver(self, which: DeadLetters) -> int:
-        return await control.redeliver(self._ledger, which)
+        return await control.redeliver(self._commit_log, which)
 
     async def status(self, actor: ActorId | None = None, *, totals: bool = True) -> Sequence[QueueStatus]:
         if totals:
-            await self._ledger.learn_counts()
-        stock = self._ledger.stock
+            await self._commit_log.learn_counts()
+        live_messages = self._commit_log.live_messages
         if actor is not None:
-            return stock.status(actor)
+            return live_messages.status(actor)
         found: list[QueueStatus] = []
         slices = Slices()
-        for box in list(stock.boxes.values()):
-            found += stock.status_of(box)
+        for actor_queues in list(live_messages.actors.values()):
+            found += live_messages.status_of(actor_queues)
             await slices.pause()
         return found
 
     @property
     def settled(self) -> int:
         """How many messages were settled since the file was opened."""
-        return self._ledger.stock.settled
+        return self._commit_log.live_messages.settled
 
     @property
     def unfinished(self) -> int:
         """How many messages are not settled."""
-        return len(self._ledger.stock.entries)
+        return len(self._commit_log.live_messages.entries)
 
     async def works_until(self, queues: Mapping[str, Collection[str]], moment: float) -> bool:
         """Whether actors have work in flight or due, or that falls due by then without anyone's help.
 
         ``queues`` names the actors that count by what they are registered under, and those of their queues.
         """
-        stock, slices = self._ledger.stock, Slices()
-        if not stock.entries:
+        live_messages, slices = self._commit_log.live_messages, Slices()
+        if not live_messages.entries:
             return False
-        for box in list(stock.boxes.values()):
-            counting = queues.get(box.name, ())
-            if any(name in counting and shelf.works_until(moment) for name, shelf in box.shelves.items()):
+        for actor_queues in list(live_messages.actors.values()):
+            counting = queues.get(actor_queues.name, ())
+            if any(
+                name in counting and queue_state.works_until(moment)
+                for name, queue_state in actor_queues.shelves.items()
+            ):
                 return True
             await slices.pause()
         return False
 
     async def flushed(self) -> None:
         """Return when all that was written so far is on disk. Raises Unavailable."""
-        await self._ledger.flushed()
+        await self._commit_log.flushed()
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        if not self._ledger.closed:
-            self._ledger.end()
+        if not self._commit_log.closed:
+            self._commit_log.end()
             await in_long_thread(self.log.close)
 
     def close_now(self, facts: Mapping[str, Any] | None = None) -> None:
@@ -207,6 +212,6 @@ class LocalMailboxes:
 
         ``facts`` (JSON-able) are written beside the end of this host.
         """
-        if not self._ledger.closed:
-            self._ledger.end({"at_exit": True, "unfinished": self.unfinished, **(facts or {})})
+        if not self._commit_log.closed:
+            self._commit_log.end({"at_exit": True, "unfinished": self.unfinished, **(facts or {})})
             self.log.close()

@@ -17,8 +17,8 @@ from agentq_nb._brokers.base import FinalStatus, StoredResult
 from agentq_nb._brokers.local import event_rows, results
 from agentq_nb._brokers.local.event_rows import Memory
 from agentq_nb._brokers.local.idempotency import Learnt
-from agentq_nb._brokers.local.live_messages import Stock
-from agentq_nb._brokers.local.queues import Entry
+from agentq_nb._brokers.local.live_messages import LiveMessages
+from agentq_nb._brokers.local.queues import LiveMessage
 from agentq_nb._brokers.local.results import Results
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import MessageId, earliest_id
@@ -34,7 +34,7 @@ Settled: TypeAlias = tuple[Row, StoredResult]
 """A message that is out of memory: the row that says so, still to be written, and what is to be told after that."""
 
 
-class Ledger:
+class CommitLog:
     """All calls from one event loop. After a failed write nothing is written until it begins again."""
 
     log: EventLog
@@ -45,7 +45,7 @@ class Ledger:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.stock = Stock(clock)
+        self.live_messages = LiveMessages(clock)
         self.results = Results()
         self.failure: StoreError | None = None
         self.unreadable: StoreError | None = None
@@ -64,7 +64,7 @@ class Ledger:
         self.broken.clear()
         self.careful = not log.closed_cleanly()
         self.opened = earliest_id()
-        self.stock.fill(memory, log.last_seq)
+        self.live_messages.fill(memory, log.last_seq)
         self.results.settling.clear()
 
     def check_open(self) -> None:
@@ -101,7 +101,7 @@ class Ledger:
         if self.failure is not None:
             return
         self.failure = error
-        self.stock.lose_leases()
+        self.live_messages.lose_leases()
         self.broken.set()
 
     def abandon(self, error: BaseException) -> None:
@@ -122,7 +122,7 @@ class Ledger:
 
     def settle(
         self,
-        entry: Entry,
+        entry: LiveMessage,
         status: FinalStatus,
         reply: bytes | None = None,
         error: dict[str, Any] | None = None,
@@ -130,13 +130,13 @@ class Ledger:
         handled: bool = False,
     ) -> StoredResult:
         """Out of memory. Nobody can read the result before it is published. ``handled``: it was an attempt more."""
-        self.stock.remove(entry, status)
+        self.live_messages.remove(entry, status)
         attempts = entry.ended + (1 if handled else 0)
         result = StoredResult(entry.id, entry.actor, entry.queue, status, attempts, reply, error)
         self.results.settling[entry.id] = result
         return result
 
-    def cancel(self, entry: Entry, *, handled: bool = False) -> Settled:
+    def cancel(self, entry: LiveMessage, *, handled: bool = False) -> Settled:
         """Out of memory, as cancelled."""
         result = self.settle(entry, "cancelled", handled=handled)
         return event_rows.of_message("message.cancelled", entry), result
@@ -152,7 +152,7 @@ class Ledger:
         """What the log says of a message; None when it says nothing."""
         return results.read(message, await in_thread(self.log.message_rows, message))
 
-    async def read_bodies(self, entries: Sequence[Entry]) -> list[bytes]:
+    async def read_bodies(self, entries: Sequence[LiveMessage]) -> list[bytes]:
         """The bodies of messages that are in the log only. Raises StoreError; it is trouble until one can be read."""
         log = self.log
         try:
@@ -167,18 +167,18 @@ class Ledger:
 
     async def learn_keys(self) -> None:
         """Know where the idempotency keys of earlier runs are."""
-        keys, log = self.stock.keys, self.log
+        keys, log = self.live_messages.keys, self.log
         if not keys.complete:
             keys.learn(await in_thread(lambda: Learnt(log.completed_keys())))
 
     async def learn_counts(self) -> None:
         """Know how many messages had completed before. What cannot be read now is read the next time."""
-        stock, log = self.stock, self.log
-        if stock.completed_before is None and self.failure is None and not self.closed:
+        live_messages, log = self.live_messages, self.log
+        if live_messages.completed_before is None and self.failure is None and not self.closed:
             with suppress(StoreError):
                 counts = await in_long_thread(log.completed_counts)
                 if self.log is log:
-                    stock.completed_before = {(actor, queue): count for actor, queue, count in counts}
+                    live_messages.completed_before = {(actor, queue): count for actor, queue, count in counts}
 
     async def decide(
         self, job: Callable[[Connection], tuple[Sequence[Row], T]], then: Callable[[T], None] | None = None
@@ -223,28 +223,28 @@ class Ledger:
     def end(self, facts: Mapping[str, Any] | None = None) -> None:
         """Put back what is in flight, and take nothing more. What is written still has to reach the disk."""
         if self.failure is None:
-            in_flight = self.stock.running()
+            in_flight = self.live_messages.running()
             kinds = ["message.cancelled" if entry.cancelling else "message.released" for entry in in_flight]
             self.log.append([event_rows.of_message(kind, entry) for kind, entry in zip(kinds, in_flight, strict=True)])
             self.log.append([event_rows.of_host("host.stopped", facts)])
         self.closed = True
-        self.stock.close()
+        self.live_messages.close()
         self.results.close()
 
 
 class _Written(Generic[*Given]):
     """Called when rows are on the disk, or could not be written. A slotted object is cheaper here than a closure."""
 
-    __slots__ = ("durable", "future", "given", "ledger")
+    __slots__ = ("commit_log", "durable", "future", "given")
 
     def __init__(
         self,
-        ledger: Ledger,
+        commit_log: CommitLog,
         future: asyncio.Future[None] | None,
         durable: Callable[[*Given], None] | None,
         given: tuple[*Given],
     ) -> None:
-        self.ledger = ledger
+        self.commit_log = commit_log
         self.future = future
         self.durable = durable
         self.given = given
@@ -252,7 +252,7 @@ class _Written(Generic[*Given]):
     def __call__(self, error: StoreError | None) -> None:
         future = self.future
         if error is not None:
-            self.ledger.fail(error)
+            self.commit_log.fail(error)
             if future is not None and not future.done():
                 future.set_exception(error)
             return

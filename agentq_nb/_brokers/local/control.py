@@ -9,110 +9,110 @@ from collections.abc import Mapping, Sequence
 
 from agentq_nb._brokers.base import Cancel, Change, DeadLetters, Pause, Purge, Redeliver, Resume
 from agentq_nb._brokers.local import event_rows, results, waiters
-from agentq_nb._brokers.local.commit import Ledger
-from agentq_nb._brokers.local.queues import LARGEST_BODY, Entry, Shelf
+from agentq_nb._brokers.local.commit import CommitLog
+from agentq_nb._brokers.local.queues import LARGEST_BODY, LiveMessage, QueueState
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.threads import in_long_thread, in_thread
 from agentq_nb._store import Connection, EventLog, Row, startup_queries
 from agentq_nb.errors import MessageUnknown, Unavailable
 
 
-async def apply(ledger: Ledger, actor: ActorId, change: Change) -> int:
-    """See :meth:`agentq_nb._brokers.base.Mailboxes.change`. Raises MessageUnknown, StoreWriteFailed."""
+async def apply(commit_log: CommitLog, actor: ActorId, change: Change) -> int:
+    """See :meth:`agentq_nb._brokers.base.Broker.change`. Raises MessageUnknown, StoreWriteFailed."""
     match change:
         case Cancel(message):
-            return await _cancel(ledger, message)
+            return await _cancel(commit_log, message)
         case Redeliver(message):
-            return await _redeliver(ledger, message)
+            return await _redeliver(commit_log, message)
         case Purge(queue):
-            return await _purge(ledger, actor, queue)
+            return await _purge(commit_log, actor, queue)
         case Pause(queue, until):
-            return await _pause(ledger, actor, queue, until)
+            return await _pause(commit_log, actor, queue, until)
         case Resume(queue):
-            return await _resume(ledger, actor, queue)
+            return await _resume(commit_log, actor, queue)
 
 
-async def _cancel(ledger: Ledger, message: MessageId) -> int:
-    await ledger.decided()  # it may be coming back just now
-    entry = ledger.stock.entries.get(message)
+async def _cancel(commit_log: CommitLog, message: MessageId) -> int:
+    await commit_log.decided()  # it may be coming back just now
+    entry = commit_log.live_messages.entries.get(message)
     if entry is None:
-        await waiters.wait(ledger, message, 0)
+        await waiters.wait(commit_log, message, 0)
         return 0
     if not entry.running:
-        await ledger.write_settled([ledger.cancel(entry)])
+        await commit_log.write_settled([commit_log.cancel(entry)])
         return 1
     if not entry.cancelling:
         entry.cancelling = True
-        await ledger.write([event_rows.of_message("message.cancel_requested", entry)])
+        await commit_log.write([event_rows.of_message("message.cancel_requested", entry)])
     else:
-        await ledger.flushed()
-    lease = ledger.stock.box(entry.actor).lease
+        await commit_log.flushed()
+    lease = commit_log.live_messages.actor_queues(entry.actor).lease
     if entry.running and lease is not None and lease.cancelling is not None:
         lease.cancelling(message)
     return 1
 
 
-async def _purge(ledger: Ledger, actor: ActorId, queue: str) -> int:
-    everywhere = ledger.stock.entries.values()
+async def _purge(commit_log: CommitLog, actor: ActorId, queue: str) -> int:
+    everywhere = commit_log.live_messages.entries.values()
     entries = [entry for entry in everywhere if entry.actor == actor and entry.queue == queue and not entry.running]
     if not entries:
-        await ledger.flushed()
+        await commit_log.flushed()
         return 0
-    await ledger.write_settled([ledger.cancel(entry) for entry in entries])
+    await commit_log.write_settled([commit_log.cancel(entry) for entry in entries])
     return len(entries)
 
 
-async def _pause(ledger: Ledger, actor: ActorId, queue: str, until: float | None) -> int:
-    pause = ledger.stock.pause(actor, queue, until)
-    await ledger.write([event_rows.paused(actor, queue, until)], lambda: ledger.stock.expect_end(pause))
+async def _pause(commit_log: CommitLog, actor: ActorId, queue: str, until: float | None) -> int:
+    pause = commit_log.live_messages.pause(actor, queue, until)
+    await commit_log.write([event_rows.paused(actor, queue, until)], lambda: commit_log.live_messages.expect_end(pause))
     return 1
 
 
-async def _resume(ledger: Ledger, actor: ActorId, queue: str) -> int:
+async def _resume(commit_log: CommitLog, actor: ActorId, queue: str) -> int:
     """Nothing is handed out before it is durable; a pause that is made meanwhile stays."""
-    pause = ledger.stock.paused(actor, queue)
+    pause = commit_log.live_messages.paused(actor, queue)
     if pause is None or pause.ending:
-        await ledger.flushed()
+        await commit_log.flushed()
         return 0
     pause.ending = True
-    await ledger.write([event_rows.resumed(actor, queue)], lambda: ledger.stock.end_pause(pause))
+    await commit_log.write([event_rows.resumed(actor, queue)], lambda: commit_log.live_messages.end_pause(pause))
     return 1
 
 
-async def _redeliver(ledger: Ledger, message: MessageId) -> int:
+async def _redeliver(commit_log: CommitLog, message: MessageId) -> int:
     """The message may be dropped from the log at any time: its rows are read where the one that revives it is written."""
-    stock = ledger.stock
-    await ledger.learn_keys()
-    order = stock.next_order()
+    live_messages = commit_log.live_messages
+    await commit_log.learn_keys()
+    order = live_messages.next_order()
 
-    def revive(connection: Connection) -> tuple[Sequence[Row], Entry | None]:
+    def revive(connection: Connection) -> tuple[Sequence[Row], LiveMessage | None]:
         read = connection.execute(startup_queries.MESSAGE_ROWS, [message]).fetchall()
         stored = results.read(message, read)
         if stored is None:
             raise MessageUnknown(message)
         if stored.status not in ("failed", "cancelled", "expired"):
             return (), None
-        revived: dict[MessageId, Entry] = {}
+        revived: dict[MessageId, LiveMessage] = {}
         event_rows.replay(revived, [*read, (order, 0.0, "message.redelivered", stored.actor, message, "{}")])
         entry = revived[message]
         return [event_rows.of_message("message.redelivered", entry)], entry
 
-    def take_in(entry: Entry | None) -> None:
+    def take_in(entry: LiveMessage | None) -> None:
         if entry is not None:
-            _take_in(ledger, [entry])
+            _take_in(commit_log, [entry])
 
-    return 0 if message in stock.entries or await ledger.decide(revive, take_in) is None else 1
+    return 0 if message in live_messages.entries or await commit_log.decide(revive, take_in) is None else 1
 
 
-def _take_in(ledger: Ledger, revived: Sequence[Entry]) -> None:
+def _take_in(commit_log: CommitLog, revived: Sequence[LiveMessage]) -> None:
     """They are live again, and durably so."""
-    stock = ledger.stock
+    live_messages = commit_log.live_messages
     for entry in revived:
-        stock.hold(entry, stock.shelf(entry.actor, entry.queue))
-        entry.shelf.dead.pop(entry.id, None)
-        ledger.results.forget(entry.id)
-        stock.reclaim_key(entry)
-    stock.arrive(revived)
+        live_messages.hold(entry, live_messages.queue_state(entry.actor, entry.queue))
+        entry.queue_state.dead.pop(entry.id, None)
+        commit_log.results.forget(entry.id)
+        live_messages.reclaim_key(entry)
+    live_messages.arrive(revived)
 
 
 # --- many at once -----------------------------------------------------------------------------------------------------
@@ -121,38 +121,43 @@ _AT_ONCE = 100
 """Dead letters that are put back in one piece: some milliseconds of the loop and of the writer's thread."""
 
 
-async def redeliver(ledger: Ledger, which: DeadLetters) -> int:
-    """See :meth:`agentq_nb._brokers.base.Mailboxes.redeliver`. Raises StoreError, StoreWriteFailed."""
-    ledger.check()
-    await ledger.learn_keys()
-    asked = ledger.stock.settled
-    found = await in_long_thread(ledger.log.dead_letters, which._asdict())
+async def redeliver(commit_log: CommitLog, which: DeadLetters) -> int:
+    """See :meth:`agentq_nb._brokers.base.Broker.redeliver`. Raises StoreError, StoreWriteFailed."""
+    commit_log.check()
+    await commit_log.learn_keys()
+    asked = commit_log.live_messages.settled
+    found = await in_long_thread(commit_log.log.dead_letters, which._asdict())
     moved = 0
     for start in range(0, len(found), _AT_ONCE):
-        moved += await _redeliver_some(ledger, found[start : start + _AT_ONCE], asked)
+        moved += await _redeliver_some(commit_log, found[start : start + _AT_ONCE], asked)
     return moved
 
 
-async def _redeliver_some(ledger: Ledger, found: startup_queries.Rows, asked: int) -> int:
+async def _redeliver_some(commit_log: CommitLog, found: startup_queries.Rows, asked: int) -> int:
     """Those of them that are the dead letters they were when as many messages were settled as ``asked``.
 
     What is read is what never changes, and it is read beside the traffic. A dead letter is never dropped from the log, so
     where rows are written there is nothing to read: memory says whether it still is the same one.
     """
-    stock, shelves, orders, places = ledger.stock, dict[MessageId, Shelf](), dict[MessageId, int](), list[int]()
+    live_messages, shelves, orders, places = (
+        commit_log.live_messages,
+        dict[MessageId, QueueState](),
+        dict[MessageId, int](),
+        list[int](),
+    )
     died: dict[MessageId, int] = {}
     for place, actor, queue, message in found:
-        shelf = stock.shelf(actor, queue)
-        if (settled := shelf.dead.get(message)) is not None and settled <= asked:
-            shelves[message], died[message], orders[message] = shelf, settled, stock.next_order()
+        queue_state = live_messages.queue_state(actor, queue)
+        if (settled := queue_state.dead.get(message)) is not None and settled <= asked:
+            shelves[message], died[message], orders[message] = queue_state, settled, live_messages.next_order()
             places.append(place)
     if not places:
         return 0
-    log = ledger.log
+    log = commit_log.log
     entries = await in_thread(_read_back, log, orders, places)
 
-    def revive(_: Connection) -> tuple[Sequence[Row], Sequence[Entry]]:
-        if ledger.log is not log:
+    def revive(_: Connection) -> tuple[Sequence[Row], Sequence[LiveMessage]]:
+        if commit_log.log is not log:
             raise Unavailable(
                 "A write failed while dead letters were put back. Some may be back in their queues: call it again "
                 "for the rest."
@@ -160,12 +165,12 @@ async def _redeliver_some(ledger: Ledger, found: startup_queries.Rows, asked: in
         revived = [entry for entry in entries if shelves[entry.id].dead.get(entry.id) == died[entry.id]]
         return [event_rows.of_message("message.redelivered", entry) for entry in revived], revived
 
-    return len(await ledger.decide(revive, lambda revived: _take_in(ledger, revived)))
+    return len(await commit_log.decide(revive, lambda revived: _take_in(commit_log, revived)))
 
 
-def _read_back(log: EventLog, orders: Mapping[MessageId, int], places: Sequence[int]) -> list[Entry]:
+def _read_back(log: EventLog, orders: Mapping[MessageId, int], places: Sequence[int]) -> list[LiveMessage]:
     """Messages as they are once they are put back. Blocking."""
-    entries: dict[MessageId, Entry] = {}
+    entries: dict[MessageId, LiveMessage] = {}
     event_rows.replay(entries, log.sent_rows(places, LARGEST_BODY))
     back = [(orders[entry.id], 0.0, "message.redelivered", entry.actor, entry.id, "{}") for entry in entries.values()]
     event_rows.replay(entries, back)

@@ -20,7 +20,7 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 from agentq_nb._brokers.local.event_rows import Memory
-from agentq_nb._brokers.local.queues import Box, Entry, wanted
+from agentq_nb._brokers.local.queues import ActorQueues, LiveMessage, wanted
 from agentq_nb._core.clock import Clock, Timer
 from agentq_nb._core.ids import ActorId, MessageId
 
@@ -31,7 +31,7 @@ _LATER_ONES = 5.0
 """Seconds that a suspect waits for those that were started after it to be asked for, as actors wake one by one."""
 
 
-def is_to_blame(entry: Entry, memory: Memory, now: float) -> bool:
+def is_to_blame(entry: LiveMessage, memory: Memory, now: float) -> bool:
     """Whether this message alone was in flight when the kernel died, as far as the log can tell.
 
     The log tells all starts of a host that had doubts about this one. Another host may have started a message, and died
@@ -55,19 +55,19 @@ class Suspects:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._boxes: dict[ActorId, Box] = {}
-        self._suspects: dict[MessageId, Entry] = {}
-        self._doubtful: list[Entry] = []
+        self._actors: dict[ActorId, ActorQueues] = {}
+        self._suspects: dict[MessageId, LiveMessage] = {}
+        self._doubtful: list[LiveMessage] = []
         self._awaited: Counter[ActorId] = Counter()
         self._asked: float | None = None
         """Since when a suspect waits or is handled; None: none does."""
         self._patient_until = 0.0
         self._timer: Timer | None = None
 
-    def fill(self, boxes: dict[ActorId, Box], entries: Iterable[Entry]) -> None:
+    def fill(self, actors: dict[ActorId, ActorQueues], entries: Iterable[LiveMessage]) -> None:
         """Begin with what the log held."""
         self.clear()
-        self._boxes = boxes
+        self._actors = actors
         self._doubtful = [entry for entry in entries if entry.suspicion or entry.crashes]
         self._suspects = {entry.id: entry for entry in self._doubtful if entry.suspicion}
         self._set_gate()
@@ -83,8 +83,8 @@ class Suspects:
         return bool(self._suspects)
 
     def _set_gate(self) -> None:
-        for box in self._boxes.values():
-            box.gate = self if self._suspects else None
+        for actor_queues in self._actors.values():
+            actor_queues.gate = self if self._suspects else None
 
     @property
     def doubt(self) -> bool:
@@ -95,7 +95,7 @@ class Suspects:
 
     # --- the gate -----------------------------------------------------------------------------------------------------
 
-    def permits(self, entry: Entry) -> bool:
+    def permits(self, entry: LiveMessage) -> bool:
         """Whether the message may be handed out now; whoever was refused is woken when that may have changed."""
         if self._awaited[entry.actor]:
             return True
@@ -110,13 +110,13 @@ class Suspects:
         """Whether what is ready for this actor waits just now. Looking changes nothing."""
         return self._asked is not None and not self._awaited[actor] and not self._patience_is_over()
 
-    def taken(self, entry: Entry) -> None:
+    def taken(self, entry: LiveMessage) -> None:
         """It was handed out."""
         if entry.suspicion:
             self._stop_waiting()
             self._begin_waiting()
 
-    def ended(self, entry: Entry) -> None:
+    def ended(self, entry: LiveMessage) -> None:
         """Nobody handles it any more, and the kernel lives; or it left its queue unhandled."""
         if self._suspects.pop(entry.id, None) is not None:
             entry.suspicion = 0
@@ -139,15 +139,15 @@ class Suspects:
         """Whether a suspect could be handed out, were nothing in flight."""
         return any(self._is_asked_for(entry) for entry in self._suspects.values())
 
-    def _is_asked_for(self, entry: Entry) -> bool:
+    def _is_asked_for(self, entry: LiveMessage) -> bool:
         return self._is_head(entry) and any(
-            wanted(entry.queue, waiter.queues) for waiter in self._boxes[entry.actor].waiters
+            wanted(entry.queue, waiter.queues) for waiter in self._actors[entry.actor].waiters
         )
 
-    def _is_head(self, entry: Entry) -> bool:
-        return self._boxes[entry.actor].shelf(entry.queue).head() is entry
+    def _is_head(self, entry: LiveMessage) -> bool:
+        return self._actors[entry.actor].queue_state(entry.queue).head() is entry
 
-    def _later_one(self, entry: Entry) -> bool:
+    def _later_one(self, entry: LiveMessage) -> bool:
         """Whether a suspect that was started later goes first. It is given some seconds to be asked for."""
         still_early = self._asked is not None and self._clock.monotonic() < self._asked + _LATER_ONES
         return any(
@@ -156,7 +156,11 @@ class Suspects:
         )
 
     def _anything_in_flight(self) -> bool:
-        return any(shelf.running for box in self._boxes.values() for shelf in box.shelves.values())
+        return any(
+            queue_state.running
+            for actor_queues in self._actors.values()
+            for queue_state in actor_queues.shelves.values()
+        )
 
     # --- what is waited for -------------------------------------------------------------------------------------------
 
@@ -203,6 +207,6 @@ class Suspects:
             self._timer = None
 
     def _wake(self) -> None:
-        for box in self._boxes.values():
-            for waiter in box.waiters:
+        for actor_queues in self._actors.values():
+            for waiter in actor_queues.waiters:
                 waiter.wake()

@@ -6,18 +6,18 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
-from agentq_nb._brokers.base import Accepted, Offer
+from agentq_nb._brokers.base import Enqueued, NewMessage
 from agentq_nb._brokers.local import event_rows
-from agentq_nb._brokers.local.commit import Ledger
+from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.idempotency import Clue, Name, digest
-from agentq_nb._brokers.local.live_messages import Stock
-from agentq_nb._brokers.local.queues import Entry
+from agentq_nb._brokers.local.live_messages import LiveMessages
+from agentq_nb._brokers.local.queues import LiveMessage
 from agentq_nb._core.ids import MessageId
 from agentq_nb._core.threads import in_thread
 from agentq_nb._store import Connection, Row, startup_queries
 from agentq_nb.errors import IdempotencyConflict, StoreError
 
-Taken: TypeAlias = tuple[list[Accepted], "asyncio.Future[None] | None"]
+Taken: TypeAlias = tuple[list[Enqueued], "asyncio.Future[None] | None"]
 """The answer to each offer, and what is to be waited for when some are new."""
 
 
@@ -30,49 +30,53 @@ class Known(NamedTuple):
     """By the offer's id, the completed message that has its key, and whether the bodies are equal."""
 
 
-async def accept(ledger: Ledger, offers: Sequence[Offer]) -> Sequence[Accepted]:
-    """See :meth:`agentq_nb._brokers.base.Mailboxes.offer`."""
-    ledger.check()
-    if _needs_a_look(ledger, offers):
-        accepted, durable = await _look_and_take_in(ledger, offers)
+async def accept(commit_log: CommitLog, new_messages: Sequence[NewMessage]) -> Sequence[Enqueued]:
+    """See :meth:`agentq_nb._brokers.base.Broker.enqueue`."""
+    commit_log.check()
+    if _needs_a_look(commit_log, new_messages):
+        accepted, durable = await _look_and_take_in(commit_log, new_messages)
     else:
-        accepted, durable = _take_in(ledger, offers, None)
+        accepted, durable = _take_in(commit_log, new_messages, None)
     if durable is not None:
         await durable
     for answer in accepted:
         if answer.repeated:
-            await ledger.flushed()
+            await commit_log.flushed()
             break
     return accepted
 
 
-def _needs_a_look(ledger: Ledger, offers: Sequence[Offer]) -> bool:
+def _needs_a_look(commit_log: CommitLog, new_messages: Sequence[NewMessage]) -> bool:
     """An id minted before we began, or settled since, or a key: rare, and then the live ones do not say it all."""
-    for offer in offers:
-        if offer.id < ledger.opened or offer.idempotency_key is not None or ledger.results.knows(offer.id):
+    for new_message in new_messages:
+        if (
+            new_message.id < commit_log.opened
+            or new_message.idempotency_key is not None
+            or commit_log.results.knows(new_message.id)
+        ):
             return True
     return False
 
 
-async def _look_and_take_in(ledger: Ledger, offers: Sequence[Offer]) -> Taken:
+async def _look_and_take_in(commit_log: CommitLog, new_messages: Sequence[NewMessage]) -> Taken:
     while True:
         try:
-            return await _look_once(ledger, offers)
+            return await _look_once(commit_log, new_messages)
         except _DigestNeeded as needed:
-            await _learn_digest(ledger, needed.entry)
+            await _learn_digest(commit_log, needed.entry)
 
 
 class _DigestNeeded(Exception):
     """An offer is to be held against a live message whose body is in the log only. Nothing was taken in."""
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: LiveMessage) -> None:
         self.entry = entry
 
 
-async def _learn_digest(ledger: Ledger, entry: Entry) -> None:
+async def _learn_digest(commit_log: CommitLog, entry: LiveMessage) -> None:
     """Raises StoreError, but not where the message has left its queue meanwhile."""
     try:
-        (body,) = await ledger.read_bodies([entry])
+        (body,) = await commit_log.read_bodies([entry])
     except StoreError:
         if not entry.gone:
             raise
@@ -80,58 +84,67 @@ async def _learn_digest(ledger: Ledger, entry: Entry) -> None:
         entry.digest = await in_thread(digest, body)
 
 
-async def _look_once(ledger: Ledger, offers: Sequence[Offer]) -> Taken:
+async def _look_once(commit_log: CommitLog, new_messages: Sequence[NewMessage]) -> Taken:
     """Raises _DigestNeeded."""
-    if any(offer.idempotency_key is not None and _live(ledger.stock, offer) is None for offer in offers):
-        await ledger.learn_keys()
-    asked, clues = _what_to_look_for(ledger, offers)
+    if any(
+        new_message.idempotency_key is not None and _live(commit_log.live_messages, new_message) is None
+        for new_message in new_messages
+    ):
+        await commit_log.learn_keys()
+    asked, clues = _what_to_look_for(commit_log, new_messages)
     if not asked and not clues:
-        return _take_in(ledger, offers, Known(frozenset(), {}))
+        return _take_in(commit_log, new_messages, Known(frozenset(), {}))
     taken: list[Taken] = []
-    await ledger.decide(
+    await commit_log.decide(
         lambda connection: ((), _look(connection, asked, clues)),
-        lambda known: taken.append(_take_in(ledger, offers, known)),
+        lambda known: taken.append(_take_in(commit_log, new_messages, known)),
     )
     return taken[0]
 
 
-def _name(offer: Offer) -> Name | None:
-    return None if offer.idempotency_key is None else (offer.actor, offer.queue, offer.idempotency_key)
+def _name(new_message: NewMessage) -> Name | None:
+    return (
+        None
+        if new_message.idempotency_key is None
+        else (new_message.actor, new_message.queue, new_message.idempotency_key)
+    )
 
 
-def _live(stock: Stock, offer: Offer) -> MessageId | None:
-    name = _name(offer)
-    return None if name is None else stock.keys.find(name)
+def _live(live_messages: LiveMessages, new_message: NewMessage) -> MessageId | None:
+    name = _name(new_message)
+    return None if name is None else live_messages.keys.find(name)
 
 
 # --- what the log says ------------------------------------------------------------------------------------------------
 
 
-def _what_to_look_for(ledger: Ledger, offers: Sequence[Offer]) -> tuple[list[MessageId], list[tuple[Offer, Clue]]]:
+def _what_to_look_for(
+    commit_log: CommitLog, new_messages: Sequence[NewMessage]
+) -> tuple[list[MessageId], list[tuple[NewMessage, Clue]]]:
     """Ids minted before we began, and completed messages that may have a key: rare."""
-    stock = ledger.stock
+    live_messages = commit_log.live_messages
     asked: list[MessageId] = []
-    clues: list[tuple[Offer, Clue]] = []
-    for offer in offers:
-        if offer.id < ledger.opened and offer.id not in stock.entries:
-            asked.append(offer.id)
-        name = _name(offer)
-        if name is not None and stock.keys.find(name) is None:
-            clues += [(offer, clue) for clue in stock.keys.clues(name)]
+    clues: list[tuple[NewMessage, Clue]] = []
+    for new_message in new_messages:
+        if new_message.id < commit_log.opened and new_message.id not in live_messages.entries:
+            asked.append(new_message.id)
+        name = _name(new_message)
+        if name is not None and live_messages.keys.find(name) is None:
+            clues += [(new_message, clue) for clue in live_messages.keys.clues(name)]
     return asked, clues
 
 
-def _look(connection: Connection, asked: list[MessageId], clues: list[tuple[Offer, Clue]]) -> Known:
+def _look(connection: Connection, asked: list[MessageId], clues: list[tuple[NewMessage, Clue]]) -> Known:
     """In the writer's thread."""
     found: set[MessageId] = set()
     if asked:
         found = {message for (message,) in connection.execute(startup_queries.KNOWN_IDS, [asked]).fetchall()}
     named: dict[MessageId, tuple[MessageId, bool]] = {}
-    for offer, clue in clues:
-        if offer.id not in named and (row := _row_of(connection, clue)) is not None:
+    for new_message, clue in clues:
+        if new_message.id not in named and (row := _row_of(connection, clue)) is not None:
             message, actor, queue, key, body = row
-            if (actor, queue, key) == _name(offer):
-                named[offer.id] = (message, digest(body.encode()) == digest(offer.body))
+            if (actor, queue, key) == _name(new_message):
+                named[new_message.id] = (message, digest(body.encode()) == digest(new_message.body))
     return Known(frozenset(found), named)
 
 
@@ -148,55 +161,55 @@ def _row_of(connection: Connection, clue: Clue) -> tuple[str, str, str, str, str
 # --- taking in --------------------------------------------------------------------------------------------------------
 
 
-def _take_in(ledger: Ledger, offers: Sequence[Offer], known: Known | None) -> Taken:
+def _take_in(commit_log: CommitLog, new_messages: Sequence[NewMessage], known: Known | None) -> Taken:
     """Decide by memory as it is now. One that is refused takes the others along.
 
     Raises QueueFull, IdempotencyConflict, _DigestNeeded.
     """
-    stock = ledger.stock
-    accepted: list[Accepted] = []
-    entries: list[Entry] = []
+    live_messages = commit_log.live_messages
+    accepted: list[Enqueued] = []
+    entries: list[LiveMessage] = []
     written: list[Row] = []
     try:
-        for offer in offers:
-            found = offer.id if offer.id in stock.entries else None
+        for new_message in new_messages:
+            found = new_message.id if new_message.id in live_messages.entries else None
             if found is None and known is not None:
-                found = _known(ledger, offer, known)
-            if found is None and offer.idempotency_key is not None:
-                found = _live_namesake(stock, offer)
-            accepted.append(Accepted(found or offer.id, found is not None))
+                found = _known(commit_log, new_message, known)
+            if found is None and new_message.idempotency_key is not None:
+                found = _live_namesake(live_messages, new_message)
+            accepted.append(Enqueued(found or new_message.id, found is not None))
             if found is None:
-                entry = stock.enter(offer)
-                entry.first = ledger.log.last_seq + 1
+                entry = live_messages.enter(new_message)
+                entry.first = commit_log.log.last_seq + 1
                 entries.append(entry)
                 written.append(event_rows.queued(entry))
     except BaseException:
-        stock.withdraw(entries)
+        live_messages.withdraw(entries)
         raise
-    return accepted, ledger.write(written, stock.arrive, entries) if entries else None
+    return accepted, commit_log.write(written, live_messages.arrive, entries) if entries else None
 
 
-def _live_namesake(stock: Stock, offer: Offer) -> MessageId | None:
+def _live_namesake(live_messages: LiveMessages, new_message: NewMessage) -> MessageId | None:
     """Return the live message that has the offer's key, which may be one of the same call. Raises IdempotencyConflict, _DigestNeeded."""
-    live = _live(stock, offer)
+    live = _live(live_messages, new_message)
     if live is None:
         return None
-    entry = stock.entries[live]
+    entry = live_messages.entries[live]
     known = digest(entry.body) if entry.body else entry.digest
     if known is None:
         raise _DigestNeeded(entry)
-    if known != digest(offer.body):
-        raise IdempotencyConflict(offer.idempotency_key or "", live)
+    if known != digest(new_message.body):
+        raise IdempotencyConflict(new_message.idempotency_key or "", live)
     return live
 
 
-def _known(ledger: Ledger, offer: Offer, known: Known) -> MessageId | None:
+def _known(commit_log: CommitLog, new_message: NewMessage, known: Known) -> MessageId | None:
     """The message that the offer was, or the completed one that has its key. Raises IdempotencyConflict."""
-    if offer.id in known.ids or ledger.results.knows(offer.id):
-        return offer.id
-    if offer.id not in known.named or _live(ledger.stock, offer) is not None:
+    if new_message.id in known.ids or commit_log.results.knows(new_message.id):
+        return new_message.id
+    if new_message.id not in known.named or _live(commit_log.live_messages, new_message) is not None:
         return None
-    message, same = known.named[offer.id]
+    message, same = known.named[new_message.id]
     if not same:
-        raise IdempotencyConflict(offer.idempotency_key or "", message)
+        raise IdempotencyConflict(new_message.idempotency_key or "", message)
     return message

@@ -10,7 +10,7 @@ from typing import Any
 
 from agentq_nb._actor.message import brief
 from agentq_nb._brokers.base import Settlement
-from agentq_nb._brokers.local.queues import DIED, LARGEST_BODY, Box, Entry
+from agentq_nb._brokers.local.queues import DIED, LARGEST_BODY, ActorQueues, LiveMessage
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._store import EventLog, Row, row
 
@@ -24,7 +24,7 @@ def _json_of_queue(queue: str) -> str:
     return json.dumps(queue)
 
 
-def queued(entry: Entry) -> Row:
+def queued(entry: LiveMessage) -> Row:
     """A message as sent. The body is JSON already and goes in as it is."""
     extra = ""
     if entry.priority:
@@ -37,11 +37,11 @@ def queued(entry: Entry) -> Row:
     return f"message.queued\t{entry.actor}\t{entry.id}\t\t{data}"
 
 
-def started(entry: Entry) -> Row:
+def started(entry: LiveMessage) -> Row:
     return f'message.started\t{entry.actor}\t{entry.id}\t\t{{"attempt":{1 + entry.ended}}}'
 
 
-def settled(entry: Entry, settlement: Settlement, due: float) -> Row:
+def settled(entry: LiveMessage, settlement: Settlement, due: float) -> Row:
     """How an attempt ended, as the log tells it."""
     outcome = settlement.outcome
     if outcome == "completed":
@@ -56,7 +56,7 @@ def settled(entry: Entry, settlement: Settlement, due: float) -> Row:
     return of_message("message.released", entry)
 
 
-def of_message(kind: str, entry: Entry, facts: Mapping[str, Any] | None = None) -> Row:
+def of_message(kind: str, entry: LiveMessage, facts: Mapping[str, Any] | None = None) -> Row:
     return row(kind, entry.actor, entry.id, None, _json(facts or {}))
 
 
@@ -86,35 +86,35 @@ class Memory:
     as (actor, queue, until), those that are over by now included.
     """
 
-    boxes: dict[ActorId, Box] = field(default_factory=dict[ActorId, Box])
-    entries: dict[MessageId, Entry] = field(default_factory=dict[MessageId, Entry])
-    in_flight: list[Entry] = field(default_factory=list[Entry])
+    actors: dict[ActorId, ActorQueues] = field(default_factory=dict[ActorId, ActorQueues])
+    entries: dict[MessageId, LiveMessage] = field(default_factory=dict[MessageId, LiveMessage])
+    in_flight: list[LiveMessage] = field(default_factory=list[LiveMessage])
     keys: dict[tuple[ActorId, str, str], MessageId] = field(default_factory=dict[tuple[ActorId, str, str], MessageId])
     pauses: list[tuple[ActorId, str, float | None]] = field(default_factory=list[tuple[ActorId, str, float | None]])
     last_life: tuple[int, bool] = (0, False)
     """Where in the log the host before began, and whether it had followed on a crash."""
 
-    def box(self, actor: ActorId) -> Box:
-        box = self.boxes.get(actor)
-        if box is None:
-            box = self.boxes[actor] = Box(actor)
-        return box
+    def actor_queues(self, actor: ActorId) -> ActorQueues:
+        actor_queues = self.actors.get(actor)
+        if actor_queues is None:
+            actor_queues = self.actors[actor] = ActorQueues(actor)
+        return actor_queues
 
 
 def recall(log: EventLog) -> Memory:
     """Fold the log. Blocking. Messages in flight are in ``in_flight`` and not yet on a shelf: the keeper decides."""
     memory = Memory()
     for actor, state in log.actor_states():
-        memory.box(actor).state = (state or "null").encode()
+        memory.actor_queues(actor).state = (state or "null").encode()
     for actor, queue, message in log.dead_counts():
-        memory.box(actor).shelf(queue).dead[message] = 0
+        memory.actor_queues(actor).queue_state(queue).dead[message] = 0
     memory.pauses += [(actor, queue, until) for actor, queue, until in log.pauses()]
     memory.last_life = log.last_life()
     replay(memory.entries, log.live_rows(LARGEST_BODY))
     for entry in memory.entries.values():
         entry.old = True
-        shelf = memory.box(entry.actor).shelf(entry.queue)
-        shelf.live += 1
+        queue_state = memory.actor_queues(entry.actor).queue_state(entry.queue)
+        queue_state.live += 1
         if entry.key is not None:
             memory.keys[entry.actor, entry.queue, entry.key] = entry.id
         if entry.running:
@@ -122,7 +122,7 @@ def recall(log: EventLog) -> Memory:
     return memory
 
 
-def replay(entries: dict[MessageId, Entry], rows: Iterable[tuple[Any, ...]]) -> None:
+def replay(entries: dict[MessageId, LiveMessage], rows: Iterable[tuple[Any, ...]]) -> None:
     """Apply rows of live messages, in order, to ``entries``."""
     for order, time, kind, actor, message, data in rows:
         if kind == "message.queued":
@@ -131,11 +131,11 @@ def replay(entries: dict[MessageId, Entry], rows: Iterable[tuple[Any, ...]]) -> 
             _change(entry, order, kind, data)
 
 
-def _queued(order: int, time: float, actor: ActorId, message: MessageId, facts: dict[str, Any]) -> Entry:
+def _queued(order: int, time: float, actor: ActorId, message: MessageId, facts: dict[str, Any]) -> LiveMessage:
     body = b""
     if "body" in facts:
         body = json.dumps(facts["body"], ensure_ascii=False, separators=(",", ":")).encode()
-    return Entry(
+    return LiveMessage(
         id=message,
         actor=actor,
         queue=facts["queue"],
@@ -150,7 +150,7 @@ def _queued(order: int, time: float, actor: ActorId, message: MessageId, facts: 
     )
 
 
-def _change(entry: Entry, order: int, kind: str, data: str) -> None:
+def _change(entry: LiveMessage, order: int, kind: str, data: str) -> None:
     if kind == "message.started":
         entry.running, entry.started = True, order
     elif kind == "message.retried":

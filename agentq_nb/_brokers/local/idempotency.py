@@ -57,7 +57,7 @@ class Learnt:
         return found[::-1]
 
 
-class Keys:
+class IdempotencyKeys:
     """The keys of every queue. Those of work completed in earlier runs are learnt when a first key is used."""
 
     def __init__(self) -> None:

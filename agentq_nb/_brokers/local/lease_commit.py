@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from agentq_nb._actor.message import brief
 from agentq_nb._brokers.base import Commit, FinalStatus, Settlement, StoredResult
 from agentq_nb._brokers.local import event_rows
-from agentq_nb._brokers.local.commit import Ledger
-from agentq_nb._brokers.local.queues import Box, Entry, Pausing
+from agentq_nb._brokers.local.commit import CommitLog
+from agentq_nb._brokers.local.queues import ActorQueues, LiveMessage, Pausing
 from agentq_nb._store import Row
 from agentq_nb.errors import LeaseLost
 
@@ -20,59 +20,63 @@ class Applied:
 
     rows: list[Row]
     finished: list[StoredResult]
-    arrivals: Sequence[Entry] = ()
+    arrivals: Sequence[LiveMessage] = ()
     ended: Sequence[Pausing] = ()
     """The pauses that end with the actor."""
 
-    def tell(self, ledger: Ledger) -> None:
+    def tell(self, commit_log: CommitLog) -> None:
         """It is durable."""
         for pause in self.ended:
-            ledger.stock.end_pause(pause)
+            commit_log.live_messages.end_pause(pause)
         if self.arrivals:
-            ledger.stock.arrive(self.arrivals)
-        ledger.results.publish(self.finished)
+            commit_log.live_messages.arrive(self.arrivals)
+        commit_log.results.publish(self.finished)
 
 
-def apply(ledger: Ledger, box: Box, commit: Commit) -> Applied:
+def apply(commit_log: CommitLog, actor_queues: ActorQueues, commit: Commit) -> Applied:
     """Apply to memory at once. Rows go out in order, so nobody can learn of it before it is durable.
 
     Raises LeaseLost: nothing was applied.
     """
     applied = Applied([], [])
     for settlement in commit.settlements:
-        _check_held(ledger, settlement)
+        _check_held(commit_log, settlement)
     for settlement in commit.settlements:
-        _settle(ledger, settlement, applied)
+        _settle(commit_log, settlement, applied)
     if commit.state is not None:
-        if box.state is None:
-            applied.rows.append(event_rows.of_actor("actor.created", box.actor))
-        box.state = commit.state
-        applied.rows.append(event_rows.state(box.actor, commit.state))
+        if actor_queues.state is None:
+            applied.rows.append(event_rows.of_actor("actor.created", actor_queues.actor))
+        actor_queues.state = commit.state
+        applied.rows.append(event_rows.state(actor_queues.actor, commit.state))
     if commit.schedule:
         applied.arrivals = [
-            ledger.stock.enter(offer) for offer in commit.schedule if offer.id not in ledger.stock.entries
+            commit_log.live_messages.enter(new_message)
+            for new_message in commit.schedule
+            if new_message.id not in commit_log.live_messages.entries
         ]
         for entry in applied.arrivals:
-            entry.first = ledger.log.last_seq + 1
+            entry.first = commit_log.log.last_seq + 1
         applied.rows += map(event_rows.queued, applied.arrivals)
     if commit.destroy:
-        _destroy(ledger, box, applied)
+        _destroy(commit_log, actor_queues, applied)
     return applied
 
 
-def _destroy(ledger: Ledger, box: Box, applied: Applied) -> None:
-    for entry in [entry for entry in ledger.stock.entries.values() if entry.actor == box.actor]:
-        row, result = ledger.cancel(entry)
+def _destroy(commit_log: CommitLog, actor_queues: ActorQueues, applied: Applied) -> None:
+    for entry in [entry for entry in commit_log.live_messages.entries.values() if entry.actor == actor_queues.actor]:
+        row, result = commit_log.cancel(entry)
         applied.rows.append(row)
         applied.finished.append(result)
-    box.state = None
-    applied.rows.append(event_rows.of_actor("actor.destroyed", box.actor))
-    applied.ended = [shelf.pause for shelf in box.shelves.values() if shelf.pause is not None]
+    actor_queues.state = None
+    applied.rows.append(event_rows.of_actor("actor.destroyed", actor_queues.actor))
+    applied.ended = [
+        queue_state.pause for queue_state in actor_queues.shelves.values() if queue_state.pause is not None
+    ]
 
 
-def _check_held(ledger: Ledger, settlement: Settlement) -> None:
+def _check_held(commit_log: CommitLog, settlement: Settlement) -> None:
     delivery = settlement.delivery
-    entry = ledger.stock.entries.get(delivery.id)
+    entry = commit_log.live_messages.entries.get(delivery.id)
     if entry is None or not entry.running or entry.starts != delivery.token:
         raise LeaseLost(
             f"Message {delivery.id} is not held here any more (it was taken back, or a write failed): nothing was "
@@ -80,26 +84,26 @@ def _check_held(ledger: Ledger, settlement: Settlement) -> None:
         )
 
 
-def _settle(ledger: Ledger, settlement: Settlement, applied: Applied) -> None:
-    entry = ledger.stock.entries[settlement.delivery.id]
+def _settle(commit_log: CommitLog, settlement: Settlement, applied: Applied) -> None:
+    entry = commit_log.live_messages.entries[settlement.delivery.id]
     outcome = settlement.outcome
     if outcome not in ("again", "released"):
         applied.rows.append(event_rows.settled(entry, settlement, 0.0))
         status: FinalStatus = "completed" if outcome == "completed" else "failed"
-        applied.finished.append(ledger.settle(entry, status, settlement.reply, settlement.error, handled=True))
+        applied.finished.append(commit_log.settle(entry, status, settlement.reply, settlement.error, handled=True))
     elif entry.cancelling:
-        row, result = ledger.cancel(entry, handled=True)
+        row, result = commit_log.cancel(entry, handled=True)
         applied.rows.append(row)
         applied.finished.append(result)
     else:
-        due = ledger.clock.time() + settlement.delay if settlement.delay > 0 else 0.0
+        due = commit_log.clock.time() + settlement.delay if settlement.delay > 0 else 0.0
         applied.rows.append(event_rows.settled(entry, settlement, due))
-        ledger.stock.take_back(entry)
+        commit_log.live_messages.take_back(entry)
         _repeat(entry, settlement, due)
-        ledger.stock.place(entry)
+        commit_log.live_messages.place(entry)
 
 
-def _repeat(entry: Entry, settlement: Settlement, due: float) -> None:
+def _repeat(entry: LiveMessage, settlement: Settlement, due: float) -> None:
     if settlement.outcome == "again":
         entry.failures += 1
         entry.ended += 1

@@ -9,60 +9,60 @@ import math
 import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from agentq_nb._brokers.base import FinalStatus, MessageStatus, Offer, QueueStatus, StoredResult
+from agentq_nb._brokers.base import FinalStatus, MessageStatus, NewMessage, QueueStatus, StoredResult
 from agentq_nb._brokers.local.crash_suspects import Suspects
 from agentq_nb._brokers.local.event_rows import Memory
-from agentq_nb._brokers.local.idempotency import Keys
-from agentq_nb._brokers.local.queues import LARGEST_BODY, Box, Entry, Pausing, Shelf
-from agentq_nb._brokers.local.ready_actors import Timetable, Wakeful
+from agentq_nb._brokers.local.idempotency import IdempotencyKeys
+from agentq_nb._brokers.local.queues import LARGEST_BODY, ActorQueues, LiveMessage, Pausing, QueueState
+from agentq_nb._brokers.local.ready_actors import ReadyActors, Timers
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb.errors import QueueFull
 
 
-class Stock:
+class LiveMessages:
     """The live messages of every actor."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.boxes: dict[ActorId, Box] = {}
-        self.entries: dict[MessageId, Entry] = {}
-        self.keys = Keys()
+        self.actors: dict[ActorId, ActorQueues] = {}
+        self.entries: dict[MessageId, LiveMessage] = {}
+        self.keys = IdempotencyKeys()
         self.suspects = Suspects(clock)
         self.settled = 0
         """How many messages were settled since this memory began."""
         self.completed_before: dict[tuple[ActorId, str], int] | None = None
         """How many messages of each queue had completed before this memory began; None while nobody has asked."""
         self._order = 0
-        self._timetable = Timetable[Entry](clock, self._fall_due)
-        self._pauses = Timetable[Pausing](clock, self.end_pause)
-        self._subscriptions: list[weakref.ref[Wakeful]] = []
+        self._timers = Timers[LiveMessage](clock, self._fall_due)
+        self._pauses = Timers[Pausing](clock, self.end_pause)
+        self._subscriptions: list[weakref.ref[ReadyActors]] = []
 
     def fill(self, memory: Memory, order: int) -> None:
         """Begin with what the log held; nothing is ready before :meth:`arrive`. ``order`` is the last one given."""
         self._forget_times()
-        self.boxes, self.entries, self._order = memory.boxes, memory.entries, order
-        self.keys = Keys()
+        self.actors, self.entries, self._order = memory.actors, memory.entries, order
+        self.keys = IdempotencyKeys()
         self.completed_before = None
         for entry in memory.entries.values():
-            entry.shelf = self.shelf(entry.actor, entry.queue)
-            entry.shelf.pace.begin(self._clock.monotonic())
+            entry.queue_state = self.queue_state(entry.actor, entry.queue)
+            entry.queue_state.pace.begin(self._clock.monotonic())
         for (actor, queue, key), message in memory.keys.items():
             self.keys.name((actor, queue, key), message)
         for actor, queue, until in memory.pauses:
             if until is None or until > self._clock.time():
                 self.expect_end(self.pause(actor, queue, until))
 
-    def box(self, actor: ActorId) -> Box:
-        box = self.boxes.get(actor)
-        if box is None:
-            box = self.boxes[actor] = Box(actor, gate=self.suspects if self.suspects else None)
-        return box
+    def actor_queues(self, actor: ActorId) -> ActorQueues:
+        actor_queues = self.actors.get(actor)
+        if actor_queues is None:
+            actor_queues = self.actors[actor] = ActorQueues(actor, gate=self.suspects if self.suspects else None)
+        return actor_queues
 
-    def shelf(self, actor: ActorId, queue: str) -> Shelf:
-        box = self.boxes.get(actor)
-        shelf = None if box is None else box.shelves.get(queue)
-        return self.box(actor).shelf(queue) if shelf is None else shelf
+    def queue_state(self, actor: ActorId, queue: str) -> QueueState:
+        actor_queues = self.actors.get(actor)
+        queue_state = None if actor_queues is None else actor_queues.shelves.get(queue)
+        return self.actor_queues(actor).queue_state(queue) if queue_state is None else queue_state
 
     def next_order(self) -> int:
         self._order += 1
@@ -70,38 +70,38 @@ class Stock:
 
     # --- in -----------------------------------------------------------------------------------------------------------
 
-    def enter(self, offer: Offer) -> Entry:
+    def enter(self, new_message: NewMessage) -> LiveMessage:
         """Take an offer in; it is handed out only after :meth:`arrive`. Raises QueueFull."""
-        message, actor, queue, body, priority, delay, key, max_size = offer
-        shelf = self.shelf(actor, queue)
-        if max_size is not None and shelf.live >= max_size:
+        message, actor, queue, body, priority, delay, key, max_size = new_message
+        queue_state = self.queue_state(actor, queue)
+        if max_size is not None and queue_state.live >= max_size:
             raise QueueFull(actor, queue, max_size)
         now = self._clock.time()
         due = now + delay if delay else 0.0
         self._order += 1
-        entry = Entry(message, actor, queue, body, len(body), self._order, now, priority, due, False, key)
-        self.hold(entry, shelf)
+        entry = LiveMessage(message, actor, queue, body, len(body), self._order, now, priority, due, False, key)
+        self.hold(entry, queue_state)
         if key is not None:
             self.keys.name((actor, queue, key), message)
         return entry
 
-    def hold(self, entry: Entry, shelf: Shelf) -> None:
+    def hold(self, entry: LiveMessage, queue_state: QueueState) -> None:
         """Count an entry as live."""
         self.entries[entry.id] = entry
-        entry.shelf = shelf
-        if not shelf.live:
-            shelf.pace.begin(self._clock.monotonic())
-        shelf.live += 1
+        entry.queue_state = queue_state
+        if not queue_state.live:
+            queue_state.pace.begin(self._clock.monotonic())
+        queue_state.live += 1
 
-    def withdraw(self, entries: Iterable[Entry]) -> None:
+    def withdraw(self, entries: Iterable[LiveMessage]) -> None:
         """They were entered just now, and are not taken in after all."""
         for entry in entries:
             del self.entries[entry.id]
-            entry.shelf.live -= 1
+            entry.queue_state.live -= 1
             if entry.key is not None:
                 self.keys.free((entry.actor, entry.queue, entry.key), entry.id)
 
-    def reclaim_key(self, entry: Entry) -> None:
+    def reclaim_key(self, entry: LiveMessage) -> None:
         """A message that failed has lost its key; back in its queue it takes it again unless another may have it."""
         if entry.key is None:
             return
@@ -111,78 +111,78 @@ class Stock:
         else:
             entry.key = None
 
-    def arrive(self, entries: Iterable[Entry]) -> None:
+    def arrive(self, entries: Iterable[LiveMessage]) -> None:
         """They are durable: place those that are still there."""
         for entry in entries:
             if not entry.gone:
                 self.place(entry)
 
-    def place(self, entry: Entry) -> None:
+    def place(self, entry: LiveMessage) -> None:
         """Onto its shelf: ready, or delayed until it is due. It is durable, so a large body need not be kept."""
-        shelf = entry.shelf
+        queue_state = entry.queue_state
         if entry.size > LARGEST_BODY:
             entry.body = b""
         if entry.due and entry.due > self._clock.time():
-            shelf.delayed[entry.id] = entry
+            queue_state.delayed[entry.id] = entry
             if entry.in_order:
-                shelf.blockers.add(entry)
-            self._timetable.add(entry)
+                queue_state.blockers.add(entry)
+            self._timers.add(entry)
             return
-        shelf.add(entry)
-        self.announce(shelf)
+        queue_state.add(entry)
+        self.announce(queue_state)
 
-    def _fall_due(self, entry: Entry) -> None:
-        shelf = entry.shelf
-        if shelf.delayed.pop(entry.id, None) is None:
+    def _fall_due(self, entry: LiveMessage) -> None:
+        queue_state = entry.queue_state
+        if queue_state.delayed.pop(entry.id, None) is None:
             return
-        shelf.blockers.discard(entry)
-        shelf.add(entry)
-        self.announce(shelf)
+        queue_state.blockers.discard(entry)
+        queue_state.add(entry)
+        self.announce(queue_state)
 
     # --- out ----------------------------------------------------------------------------------------------------------
 
-    def take_back(self, entry: Entry) -> None:
+    def take_back(self, entry: LiveMessage) -> None:
         """Nobody handles it any more."""
-        entry.shelf.running.pop(entry.id, None)
+        entry.queue_state.running.pop(entry.id, None)
         entry.running = False
         if self.suspects:
             self.suspects.ended(entry)
 
-    def untake(self, entry: Entry, until: float = 0.0) -> None:
+    def untake(self, entry: LiveMessage, until: float = 0.0) -> None:
         """It was taken and not handed out: back to its place. ``until``: nothing of its queue is ready before then."""
-        shelf = entry.shelf
-        shelf.running.pop(entry.id, None)
+        queue_state = entry.queue_state
+        queue_state.running.pop(entry.id, None)
         entry.running = entry.reading = False
         if until:
             entry.due = until
-            shelf.blockers.add(entry)
+            queue_state.blockers.add(entry)
         self.place(entry)
         if self.suspects:
             self.suspects.untaken()
 
-    def remove(self, entry: Entry, status: FinalStatus) -> None:
+    def remove(self, entry: LiveMessage, status: FinalStatus) -> None:
         """It is settled: out of memory. A message that did not complete frees its idempotency key."""
         entry.gone = True
         del self.entries[entry.id]
         self.settled += 1
-        shelf = entry.shelf
-        shelf.live -= 1
+        queue_state = entry.queue_state
+        queue_state.live -= 1
         if status in ("completed", "failed"):
-            shelf.handled += 1
-            shelf.completed += status == "completed"
-            shelf.pace.note(self._clock.monotonic())
+            queue_state.handled += 1
+            queue_state.completed += status == "completed"
+            queue_state.pace.note(self._clock.monotonic())
         if entry.running:
-            del shelf.running[entry.id]
+            del queue_state.running[entry.id]
             entry.running = False
-        elif shelf.delayed.pop(entry.id, None) is None:
-            shelf.forget_one()
+        elif queue_state.delayed.pop(entry.id, None) is None:
+            queue_state.forget_one()
         else:
-            self._timetable.forget_one()
-            if entry in shelf.blockers:
-                shelf.blockers.remove(entry)
-                self.announce(shelf)
+            self._timers.forget_one()
+            if entry in queue_state.blockers:
+                queue_state.blockers.remove(entry)
+                self.announce(queue_state)
         if status == "failed":
-            shelf.dead[entry.id] = self.settled
+            queue_state.dead[entry.id] = self.settled
         if entry.key is not None:
             name = (entry.actor, entry.queue, entry.key)
             if status == "completed":
@@ -192,7 +192,7 @@ class Stock:
         if self.suspects:
             self.suspects.ended(entry)
 
-    def running(self) -> list[Entry]:
+    def running(self) -> list[LiveMessage]:
         """What was handed out."""
         return [entry for entry in self.entries.values() if entry.running and not entry.reading]
 
@@ -200,18 +200,18 @@ class Stock:
 
     def pause(self, actor: ActorId, queue: str, until: float | None) -> Pausing:
         """From now on; it ends by itself only after :meth:`expect_end`."""
-        shelf = self.shelf(actor, queue)
-        if shelf.pause is not None:
-            shelf.pause.gone = True
+        queue_state = self.queue_state(actor, queue)
+        if queue_state.pause is not None:
+            queue_state.pause.gone = True
             self._pauses.forget_one()
-        shelf.pause = Pausing(actor, queue, math.inf if until is None else until, self.next_order())
-        return shelf.pause
+        queue_state.pause = Pausing(actor, queue, math.inf if until is None else until, self.next_order())
+        return queue_state.pause
 
     def paused(self, actor: ActorId, queue: str) -> Pausing | None:
         """The queue's present pause."""
-        box = self.boxes.get(actor)
-        shelf = None if box is None else box.shelves.get(queue)
-        return None if shelf is None else shelf.pause
+        actor_queues = self.actors.get(actor)
+        queue_state = None if actor_queues is None else actor_queues.shelves.get(queue)
+        return None if queue_state is None else queue_state.pause
 
     def expect_end(self, pause: Pausing) -> None:
         """The pause is durable: end it when its time has come."""
@@ -223,42 +223,42 @@ class Stock:
         if pause.gone:
             return
         pause.gone = True
-        shelf = self.shelf(pause.actor, pause.queue)
-        shelf.pause = None
-        self.announce(shelf)
+        queue_state = self.queue_state(pause.actor, pause.queue)
+        queue_state.pause = None
+        self.announce(queue_state)
 
     # --- who is told --------------------------------------------------------------------------------------------------
 
-    def announce(self, shelf: Shelf) -> None:
+    def announce(self, queue_state: QueueState) -> None:
         """Something of it may be due: tell whoever runs the actor, else those who look for work."""
-        box = shelf.box
-        if box.lease is not None:
-            if box.waiters:
-                box.wake(shelf.name)
+        actor_queues = queue_state.actor_queues
+        if actor_queues.lease is not None:
+            if actor_queues.waiters:
+                actor_queues.wake(queue_state.name)
             return
         for reference in self._subscriptions:
             if (subscription := reference()) is not None:
-                subscription.look_at(shelf)
+                subscription.look_at(queue_state)
 
-    def subscribe(self, wanted: Mapping[str, Collection[str] | None]) -> Wakeful:
-        subscription = Wakeful(wanted)
+    def subscribe(self, wanted: Mapping[str, Collection[str] | None]) -> ReadyActors:
+        subscription = ReadyActors(wanted)
         self._subscriptions = [reference for reference in self._subscriptions if reference() is not None]
         self._subscriptions.append(weakref.ref(subscription))
-        for box in self.boxes.values():
-            if box.lease is None:
-                for shelf in box.shelves.values():
-                    subscription.look_at(shelf)
+        for actor_queues in self.actors.values():
+            if actor_queues.lease is None:
+                for queue_state in actor_queues.shelves.values():
+                    subscription.look_at(queue_state)
         return subscription
 
     def lose_leases(self) -> None:
         """Nobody runs anything here any more, and nothing falls due."""
         self._forget_times()
-        for box in self.boxes.values():
-            if box.lease is not None:
-                box.lease.lose()
+        for actor_queues in self.actors.values():
+            if actor_queues.lease is not None:
+                actor_queues.lease.lose()
 
     def _forget_times(self) -> None:
-        self._timetable.clear()
+        self._timers.clear()
         self._pauses.clear()
         self.suspects.clear()
 
@@ -270,7 +270,7 @@ class Stock:
 
     # --- how things stand ---------------------------------------------------------------------------------------------
 
-    def standing(self, entry: Entry) -> StoredResult:
+    def standing(self, entry: LiveMessage) -> StoredResult:
         """What is known of a live message."""
         status: MessageStatus = "queued"
         if entry.running:
@@ -282,40 +282,42 @@ class Stock:
         return StoredResult(entry.id, entry.actor, entry.queue, status, attempts, due=due, problem=entry.problem)
 
     def exists(self, actor: ActorId) -> bool:
-        box = self.boxes.get(actor)
-        return box is not None and (box.state is not None or any(shelf.live for shelf in box.shelves.values()))
+        actor_queues = self.actors.get(actor)
+        return actor_queues is not None and (
+            actor_queues.state is not None or any(queue_state.live for queue_state in actor_queues.shelves.values())
+        )
 
     def states(self, name: str) -> dict[ActorId, bytes]:
         """Of the actors of this name that were created."""
-        boxes = [box for box in self.boxes.values() if actor_name(box.actor) == name]
-        return {box.actor: box.state for box in boxes if box.state is not None}
+        actors = [actor_queues for actor_queues in self.actors.values() if actor_name(actor_queues.actor) == name]
+        return {actor_queues.actor: actor_queues.state for actor_queues in actors if actor_queues.state is not None}
 
     def status(self, actor: ActorId | None) -> Sequence[QueueStatus]:
         if actor is None:
-            return [queue for box in self.boxes.values() for queue in self.status_of(box)]
-        box = self.boxes.get(actor)
-        return [] if box is None else self.status_of(box)
+            return [queue for actor_queues in self.actors.values() for queue in self.status_of(actor_queues)]
+        actor_queues = self.actors.get(actor)
+        return [] if actor_queues is None else self.status_of(actor_queues)
 
-    def status_of(self, box: Box) -> list[QueueStatus]:
+    def status_of(self, actor_queues: ActorQueues) -> list[QueueStatus]:
         """The queues of one actor."""
-        return [self._shelf_status(box, shelf) for shelf in box.shelves.values()]
+        return [self._queue_status(actor_queues, queue_state) for queue_state in actor_queues.shelves.values()]
 
-    def _shelf_status(self, box: Box, shelf: Shelf) -> QueueStatus:
-        first, pause = shelf.first(), shelf.pause
-        before = (self.completed_before or {}).get((box.actor, shelf.name), 0)
+    def _queue_status(self, actor_queues: ActorQueues, queue_state: QueueState) -> QueueStatus:
+        first, pause = queue_state.first(), queue_state.pause
+        before = (self.completed_before or {}).get((actor_queues.actor, queue_state.name), 0)
         return QueueStatus(
-            actor=box.actor,
-            queue=shelf.name,
-            ready=shelf.count_ready(),
-            delayed=len(shelf.delayed),
-            running=len(shelf.running),
-            dead=len(shelf.dead),
+            actor=actor_queues.actor,
+            queue=queue_state.name,
+            ready=queue_state.count_ready(),
+            delayed=len(queue_state.delayed),
+            running=len(queue_state.running),
+            dead=len(queue_state.dead),
             oldest=None if first is None else max(0.0, self._clock.time() - first.created_at),
-            running_ids=tuple(shelf.running),
+            running_ids=tuple(queue_state.running),
             paused=pause is not None,
             paused_until=None if pause is None or pause.due == math.inf else pause.due,
-            handled=shelf.handled,
-            completed=before + shelf.completed,
-            per_minute=round(shelf.pace.per_minute(self._clock.monotonic()), 1),
-            held_back=pause is None and first is not None and self.suspects.hold_back(box.actor),
+            handled=queue_state.handled,
+            completed=before + queue_state.completed,
+            per_minute=round(queue_state.pace.per_minute(self._clock.monotonic()), 1),
+            held_back=pause is None and first is not None and self.suspects.hold_back(actor_queues.actor),
         )

@@ -56,7 +56,7 @@ class Pace:
         return 60 * sum(count for began, count in self._steps if now - began <= WINDOW) / worked
 
 
-Ready: TypeAlias = "tuple[bool, int, int, int, Entry]"
+Ready: TypeAlias = "tuple[bool, int, int, int, LiveMessage]"
 """A message in the order of handing out: what comes again first, then by priority, then in the order of sending."""
 
 LARGEST_BODY = 64 << 10
@@ -69,7 +69,7 @@ _serial = itertools.count()
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class LiveMessage:
     """One message that is not settled. ``order`` is that of sending; ``due`` is seconds since 1970, 0: at once."""
 
     id: MessageId
@@ -111,8 +111,8 @@ class Entry:
     """How its last attempt failed, in short."""
     old: bool = False
     """It was there when the file was opened."""
-    shelf: Shelf = field(init=False)
-    """Where it is counted; set when it is held (see ``Stock.hold``)."""
+    queue_state: QueueState = field(init=False)
+    """Where it is counted; set when it is held (see ``LiveMessages.hold``)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -130,17 +130,17 @@ class Pausing:
 
 
 @dataclass(slots=True, eq=False)
-class Shelf:
+class QueueState:
     """One queue of one actor."""
 
-    box: Box
+    actor_queues: ActorQueues
     name: str
     ready: list[Ready] = field(default_factory=list[Ready])
-    running: dict[MessageId, Entry] = field(default_factory=dict[MessageId, Entry])
+    running: dict[MessageId, LiveMessage] = field(default_factory=dict[MessageId, LiveMessage])
     dead: dict[MessageId, int] = field(default_factory=dict[MessageId, int])
     """Dead letters, each with how many messages were settled when it became one (0: before the file was opened)."""
-    delayed: dict[MessageId, Entry] = field(default_factory=dict[MessageId, Entry])
-    blockers: set[Entry] = field(default_factory=set["Entry"])
+    delayed: dict[MessageId, LiveMessage] = field(default_factory=dict[MessageId, LiveMessage])
+    blockers: set[LiveMessage] = field(default_factory=set["LiveMessage"])
     """Messages with ``in_order`` that wait for their next attempt: nothing overtakes them."""
     live: int = 0
     """Messages that are not settled, those being written included."""
@@ -153,15 +153,15 @@ class Shelf:
     """How many of them completed."""
     pace: Pace = field(default_factory=Pace)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: LiveMessage) -> None:
         """Make it ready to be handed out."""
         heapq.heappush(self.ready, (not entry.front, -entry.priority, entry.order, next(_serial), entry))
 
-    def head(self) -> Entry | None:
+    def head(self) -> LiveMessage | None:
         """The message that is next, if one may be handed out now."""
         return self.first() if self.pause is None else None
 
-    def first(self) -> Entry | None:
+    def first(self) -> LiveMessage | None:
         """The same, as if the queue were not paused."""
         if self.blockers:
             return None
@@ -173,7 +173,7 @@ class Shelf:
             heapq.heappop(ready)
         return None
 
-    def take(self) -> Entry:
+    def take(self) -> LiveMessage:
         """The head, from now on being handled."""
         entry = heapq.heappop(self.ready)[-1]
         entry.running = True
@@ -189,7 +189,7 @@ class Shelf:
             heapq.heapify(self.ready)
             self.stale = 0
 
-    def waiting(self) -> Iterator[Entry]:
+    def waiting(self) -> Iterator[LiveMessage]:
         """Every message that nobody handles, in no particular order."""
         yield from (entry for *_, entry in self.ready if not entry.gone)
         yield from list(self.delayed.values())
@@ -228,17 +228,17 @@ def wanted(queue: str, queues: Collection[str] | None) -> bool:
 class Gate(Protocol):
     """Holds messages back for the sake of others (see ``suspects``)."""
 
-    def permits(self, entry: Entry) -> bool: ...
-    def taken(self, entry: Entry) -> None: ...
+    def permits(self, entry: LiveMessage) -> bool: ...
+    def taken(self, entry: LiveMessage) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
-class Box:
+class ActorQueues:
     """One actor's queues, its state, and who runs it. ``name`` is the one its class is registered under."""
 
     actor: ActorId
     name: str = field(init=False)
-    shelves: dict[str, Shelf] = field(default_factory=dict[str, Shelf])
+    shelves: dict[str, QueueState] = field(default_factory=dict[str, QueueState])
     state: bytes | None = None
     lease: LocalLease | None = None
     waiters: list[Waiter] = field(default_factory=list[Waiter])
@@ -247,36 +247,40 @@ class Box:
     def __post_init__(self) -> None:
         self.name = actor_name(self.actor)
 
-    def shelf(self, queue: str) -> Shelf:
-        shelf = self.shelves.get(queue)
-        if shelf is None:
-            shelf = self.shelves[queue] = Shelf(self, queue)
-        return shelf
+    def queue_state(self, queue: str) -> QueueState:
+        queue_state = self.shelves.get(queue)
+        if queue_state is None:
+            queue_state = self.shelves[queue] = QueueState(self, queue)
+        return queue_state
 
-    def next_shelf(self, queues: Collection[str] | None) -> Shelf | None:
+    def next_queue(self, queues: Collection[str] | None) -> QueueState | None:
         """The shelf whose head is the first of all that are wanted."""
         if self.gate is not None:
             return self._next_permitted(self.gate, queues)
-        best: Shelf | None = None
-        for name, shelf in self.shelves.items():
-            if not shelf.ready or not wanted(name, queues) or shelf.head() is None:
+        best: QueueState | None = None
+        for name, queue_state in self.shelves.items():
+            if not queue_state.ready or not wanted(name, queues) or queue_state.head() is None:
                 continue
-            if best is None or shelf.ready[0] < best.ready[0]:
-                best = shelf
+            if best is None or queue_state.ready[0] < best.ready[0]:
+                best = queue_state
         return best
 
-    def _next_permitted(self, gate: Gate, queues: Collection[str] | None) -> Shelf | None:
-        heads = [shelf for shelf in self.shelves.values() if wanted(shelf.name, queues) and shelf.head() is not None]
-        for shelf in sorted(heads, key=lambda shelf: shelf.ready[0]):
-            if (entry := shelf.head()) is not None and gate.permits(entry):
-                return shelf
+    def _next_permitted(self, gate: Gate, queues: Collection[str] | None) -> QueueState | None:
+        heads = [
+            queue_state
+            for queue_state in self.shelves.values()
+            if wanted(queue_state.name, queues) and queue_state.head() is not None
+        ]
+        for queue_state in sorted(heads, key=lambda queue_state: queue_state.ready[0]):
+            if (entry := queue_state.head()) is not None and gate.permits(entry):
+                return queue_state
         return None
 
-    def take(self, queues: Collection[str] | None, limit: int) -> list[Entry]:
+    def take(self, queues: Collection[str] | None, limit: int) -> list[LiveMessage]:
         """Up to ``limit`` due messages in order, marked as running."""
-        taken: list[Entry] = []
-        while len(taken) < limit and (shelf := self.next_shelf(queues)) is not None:
-            entry = shelf.take()
+        taken: list[LiveMessage] = []
+        while len(taken) < limit and (queue_state := self.next_queue(queues)) is not None:
+            entry = queue_state.take()
             if self.gate is not None:
                 self.gate.taken(entry)
             taken.append(entry)

@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Callable, Collection, Mapping
 from typing import Generic, Protocol, TypeVar
 
-from agentq_nb._brokers.local.queues import Shelf, wanted
+from agentq_nb._brokers.local.queues import QueueState, wanted
 from agentq_nb._core.clock import Clock, Timer
 from agentq_nb._core.ids import ActorId
 
@@ -23,7 +23,7 @@ class Timed(Protocol):
 T = TypeVar("T", bound=Timed)
 
 
-class Timetable(Generic[T]):
+class Timers(Generic[T]):
     """Calls ``ring(entry)`` once an entry's due time has come, unless it is gone or was given another time."""
 
     def __init__(self, clock: Clock, ring: Callable[[T], None]) -> None:
@@ -78,7 +78,7 @@ class Timetable(Generic[T]):
             self._arm()
 
 
-class Wakeful:
+class ReadyActors:
     """One subscription: an async iterator of actor ids, each given once however often it is hinted before it is read.
 
     :param queues: by actors' name, the queues whose due messages are worth a hint; None: any.
@@ -90,11 +90,11 @@ class Wakeful:
         self._news = asyncio.Event()
         self._closed = False
 
-    def look_at(self, shelf: Shelf) -> None:
+    def look_at(self, queue_state: QueueState) -> None:
         """Something may be due in a queue whose actor nobody runs."""
-        queues = self._queues.get(shelf.box.name, ())
-        if (queues is None or wanted(shelf.name, queues)) and shelf.head() is not None:
-            self._hints[shelf.box.actor] = None
+        queues = self._queues.get(queue_state.actor_queues.name, ())
+        if (queues is None or wanted(queue_state.name, queues)) and queue_state.head() is not None:
+            self._hints[queue_state.actor_queues.actor] = None
             self._news.set()
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ class Wakeful:
         self._closed = True
         self._news.set()
 
-    def __aiter__(self) -> Wakeful:
+    def __aiter__(self) -> ReadyActors:
         return self
 
     async def __anext__(self) -> ActorId:

@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from agentq_nb._commands.command_context import Command, Scene, Where
+from agentq_nb._commands.command_context import Command, CommandContext, Where
 from agentq_nb._commands.doctor import agents, files, front_end, host, kernel, packages
 from agentq_nb._commands.doctor.check import Check
 from agentq_nb._commands.parser import flag
 from agentq_nb._core.safe_text import LONGEST_CELL
 from agentq_nb._core.threads import in_long_thread
-from agentq_nb._display.document import Sheet, shows, tone
+from agentq_nb._display.document import Document, shows, tone
 from agentq_nb.errors import AgentqError, StoreNotBegun
 
 
@@ -40,71 +40,73 @@ class Doctor(Command):
 
     accept_loss: bool = flag("--accept-loss", "open a damaged file without what is lost")
 
-    async def run(self, scene: Scene) -> Diagnosis:
+    async def run(self, context: CommandContext) -> Diagnosis:
         looks = (
-            [_packages, _front_end, _kernel, _host, _file, _agents] if scene.in_kernel else [_packages, _file, _agents]
+            [_packages, _front_end, _kernel, _host, _file, _agents]
+            if context.in_kernel
+            else [_packages, _file, _agents]
         )
-        checks = await _opening(scene) if self.accept_loss else []
+        checks = await _opening(context) if self.accept_loss else []
         for look in looks:
-            checks += await _carefully(look, scene)
+            checks += await _carefully(look, context)
         return Diagnosis(tuple(checks))
 
 
-async def _carefully(look: Callable[[Scene], Awaitable[list[Check]]], scene: Scene) -> list[Check]:
+async def _carefully(look: Callable[[CommandContext], Awaitable[list[Check]]], context: CommandContext) -> list[Check]:
     """What one look found. Whatever is wrong here, the others are still of use."""
     try:
-        return await look(scene)
+        return await look(context)
     except AgentqError as error:
         return [Check(look.__name__.strip("_"), "problem", error.message, error.full_code)]
     except Exception as error:
         return [Check(look.__name__.strip("_"), "problem", f"cannot be checked: {type(error).__name__}: {error}")]
 
 
-async def _opening(scene: Scene) -> list[Check]:
+async def _opening(context: CommandContext) -> list[Check]:
     try:
-        await scene.start(None, accept_loss=True)
+        await context.start(None, accept_loss=True)
     except AgentqError as error:
         return [Check("opening", "problem", error.message, error.full_code)]
     return []
 
 
-async def _packages(scene: Scene) -> list[Check]:
+async def _packages(context: CommandContext) -> list[Check]:
     return [*packages.checks(), *packages.old_nest_asyncio()]
 
 
-async def _front_end(scene: Scene) -> list[Check]:
-    return list(front_end.checks(scene.variables, scene.store()))
+async def _front_end(context: CommandContext) -> list[Check]:
+    return list(front_end.checks(context.variables, context.store()))
 
 
-async def _kernel(scene: Scene) -> list[Check]:
+async def _kernel(context: CommandContext) -> list[Check]:
     return list(kernel.checks())
 
 
-async def _host(scene: Scene) -> list[Check]:
-    registry = scene.registry()
+async def _host(context: CommandContext) -> list[Check]:
+    registry = context.registry()
     return list(host.checks(None if registry is None else await registry.status()))
 
 
-async def _file(scene: Scene) -> list[Check]:
-    registry = scene.registry()
+async def _file(context: CommandContext) -> list[Check]:
+    registry = context.registry()
     running = registry is not None and registry.running
     try:
-        store = scene.store()
+        store = context.store()
     except StoreNotBegun as none_yet:
         return [Check("file", "ok", none_yet.message)]
     checks = await in_long_thread(lambda: list(files.checks(store, running)))
-    if registry is not None and running and not scene.in_kernel:
+    if registry is not None and running and not context.in_kernel:
         checks += host.troubles(await registry.status())
     return checks
 
 
-async def _agents(scene: Scene) -> list[Check]:
+async def _agents(context: CommandContext) -> list[Check]:
     return await agents.checks()
 
 
 @shows(Diagnosis)
-def _diagnosis(diagnosis: Diagnosis) -> Sheet:
-    return Sheet(
+def _diagnosis(diagnosis: Diagnosis) -> Document:
+    return Document(
         columns=("what", "state", "found", "what to do"),
         rows=[(check.what, tone(check.state), check.found, check.advice) for check in diagnosis.checks],
         widest=LONGEST_CELL,

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from agentq_nb._client.receipt import Receipt
-    from agentq_nb._display.document import Sheet
+    from agentq_nb._display.document import Document
     from agentq_nb._host.registry import Registry
     from agentq_nb._notebook.dashboard.patch import Sections
     from agentq_nb.agent_os import SessionInfo
 
-    Draw: TypeAlias = Callable[[Sections, float], Sequence[Sheet]]
+    Draw: TypeAlias = Callable[[Sections, float], Sequence[Document]]
 
 
 def show_receipt(receipt: Receipt[Any]) -> None:
@@ -38,12 +38,12 @@ def show_session(info: SessionInfo) -> None:
 
 def _show(kind: str, subject: Any, draw: Draw, registry: Registry, value: object) -> None:
     """``value`` is what is shown before its first look."""
-    from agentq_nb._display import sheet_of
+    from agentq_nb._display import document_of
     from agentq_nb._notebook.dashboard.view import Live
 
-    def drawn(sections: Sections, at: float) -> Sequence[Sheet]:
-        sheet = sheet_of(value)
-        return draw(sections, at) or ([] if sheet is None else [sheet])
+    def drawn(sections: Sections, at: float) -> Sequence[Document]:
+        document = document_of(value)
+        return draw(sections, at) or ([] if document is None else [document])
 
     Live(kind, subject, drawn, registry).show()
 

@@ -28,12 +28,12 @@ async def perform(host: Host, asked: Asked) -> str:
     ``actor`` and ``session``, which cancels the prompt that runs. Raises ``AgentqError``.
     """
     match page_requests.text(asked, "deed"):
-        case "pause" | "resume" | "purge" as deed:
+        case "pause" | "resume" | "purge" as action:
             actor, queue = page_requests.queue(asked)
             await host.enter(_require, host, actor)
-            return await _with_queue(host, host.client.handle_of(actor), deed, queue, asked.get("seconds"))
-        case "cancel" | "retry" as deed:
-            return await _with_message(host, deed, page_requests.text(asked, "message"))
+            return await _with_queue(host, host.client.handle_of(actor), action, queue, asked.get("seconds"))
+        case "cancel" | "retry" as action:
+            return await _with_message(host, action, page_requests.text(asked, "message"))
         case "answer":
             return await _answer(host, asked, page_requests.truth(asked, "allow"))
         case "stop":
@@ -49,23 +49,23 @@ async def _require(host: Host, actor: ActorId) -> None:
 
 
 async def _with_queue(
-    host: Host, handle: ActorHandle, deed: Literal["pause", "resume", "purge"], queue: str, seconds: Any
+    host: Host, handle: ActorHandle, action: Literal["pause", "resume", "purge"], queue: str, seconds: Any
 ) -> str:
-    if deed == "pause":
+    if action == "pause":
         await handle.pause(queue, queue_options.end_of_pause_for(seconds, host.clock.time()))
         return f"Paused {queue}: what is being handled is finished."
-    if deed == "resume":
+    if action == "resume":
         await handle.resume(queue)
         return f"{queue} goes on."
     number = await handle.purge(queue)
     return f"Cancelled {number:,} message{'' if number == 1 else 's'} of {queue}."
 
 
-async def _with_message(host: Host, deed: Literal["cancel", "retry"], message: str) -> str:
+async def _with_message(host: Host, action: Literal["cancel", "retry"], message: str) -> str:
     standing = await host.enter(host.wait, message, 0)
-    change = Cancel(message) if deed == "cancel" else Redeliver(message)
+    change = Cancel(message) if action == "cancel" else Redeliver(message)
     done = await host.enter(host.change, standing.actor, change) > 0
-    if deed == "cancel":
+    if action == "cancel":
         return "Cancelled." if done else f"It was {standing.status} already."
     return "Back in its queue." if done else f"It is {standing.status}: there is nothing to retry."
 
@@ -79,7 +79,7 @@ async def _answer(host: Host, asked: Asked, allow: bool) -> str:
     await host.enter(_open_session, host, actor, session)
     if allow:
         await host.enter(_check_shown, host, ask)
-    if host.roster.find(actor) is None:
+    if host.activations.find(actor) is None:
         raise PermissionRequestUnknown(f"Nothing that session {session} asked waits for an answer: its VM sleeps.")
     await host.client.handle_of(actor).respond_permission(session, ask, "allow" if allow else "deny")
     return "Allowed." if allow else "Refused."

@@ -17,7 +17,7 @@ from agentq_nb._host.host import Host
 from agentq_nb._host.registry import Registry
 from agentq_nb._notebook.dashboard import page_requests
 from agentq_nb._notebook.dashboard.buttons import perform
-from agentq_nb._notebook.dashboard.history import watch_of
+from agentq_nb._notebook.dashboard.history import recorder_of
 from agentq_nb._notebook.dashboard.patch import Sections
 from agentq_nb._notebook.dashboard.snapshot import requests
 from agentq_nb._notebook.dashboard.sync import Message, one_line
@@ -72,7 +72,7 @@ class OneMessage(_Small):
         standing = await self.host.wait(self._message, 0)
         others = 0
         if standing.status in ("queued", "delayed"):
-            queues = await self.host.mailboxes.status(standing.actor)
+            queues = await self.host.broker.status(standing.actor)
             others = sum(queue.ready + queue.running for queue in queues if queue.queue == standing.queue) - 1
         self.settled = standing.status in _FINAL
         now = round(self.host.clock.monotonic(), 1)
@@ -108,7 +108,7 @@ class OneSession(_Small):
         self._actor: str | None = None
 
     async def seen(self) -> Sections:
-        watch = watch_of(self.host)
+        recorder = recorder_of(self.host)
         session = self._info.session_id
         if self._actor is None:
             rows = (
@@ -118,7 +118,7 @@ class OneSession(_Small):
                 self.settled = True
                 raise AgentqError(f"No session {session} is known here.")
             self._actor = str(rows[0][0])
-            await watch.follow(self._actor, session)
+            await recorder.follow(self._actor, session)
         present = [
             info
             for actor, sessions in remembered(self.host.workspaces)
@@ -127,7 +127,7 @@ class OneSession(_Small):
             if info.session_id == session
         ]
         self.settled = not present
-        blocks = watch.followed[session].blocks
+        blocks = recorder.followed[session].blocks
         row = {
             "actor": safe(self._actor),
             "at": self._actor,
@@ -149,11 +149,11 @@ class OneSession(_Small):
 
     async def _earlier(self, before: int) -> dict[str, Any]:
         assert self._actor is not None
-        return await watch_of(self.host).earlier(self._actor, self._info.session_id, before)
+        return await recorder_of(self.host).earlier(self._actor, self._info.session_id, before)
 
     async def close(self) -> None:
         if self._actor is not None and self.host.running:
             await self.host.enter(self._leave)
 
     async def _leave(self) -> None:
-        watch_of(self.host).leave(self._info.session_id)
+        recorder_of(self.host).leave(self._info.session_id)

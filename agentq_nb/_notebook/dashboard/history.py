@@ -47,7 +47,7 @@ class Followed:
     lookers: int = 0
 
 
-class Watch:
+class HistoryRecorder:
     """Kept as long as something of the host is shown; see :func:`watch_of`."""
 
     def __init__(self, host: Host) -> None:
@@ -145,15 +145,15 @@ def key_of(queue: QueueStatus) -> str:
     return f"{queue.actor} {queue.queue}"
 
 
-_watches: dict[str, Watch] = {}
+_recorders: dict[str, HistoryRecorder] = {}
 """By the host's identity."""
 
 
-def watch_of(host: Host) -> Watch:
+def recorder_of(host: Host) -> HistoryRecorder:
     """The watch of a host, shared by all that is shown of it. To be called in the host's loop."""
-    watch = _watches.get(host.identity)
-    if watch is None:
-        for ended in [known for known, other in _watches.items() if not other.host.running]:
-            _watches.pop(ended).close()
-        watch = _watches[host.identity] = Watch(host)
-    return watch
+    recorder = _recorders.get(host.identity)
+    if recorder is None:
+        for ended in [known for known, other in _recorders.items() if not other.host.running]:
+            _recorders.pop(ended).close()
+        recorder = _recorders[host.identity] = HistoryRecorder(host)
+    return recorder

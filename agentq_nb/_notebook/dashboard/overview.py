@@ -16,9 +16,9 @@ from agentq_nb._host.host import Host
 from agentq_nb._host.registry import Registry
 from agentq_nb._notebook.dashboard import messages, page_requests
 from agentq_nb._notebook.dashboard.buttons import perform
-from agentq_nb._notebook.dashboard.history import watch_of
+from agentq_nb._notebook.dashboard.history import recorder_of
 from agentq_nb._notebook.dashboard.patch import Sections
-from agentq_nb._notebook.dashboard.snapshot import Gatherer
+from agentq_nb._notebook.dashboard.snapshot import Snapshot
 from agentq_nb._notebook.dashboard.sync import Message
 from agentq_nb.errors import AgentqError, SessionUnknown
 
@@ -39,7 +39,7 @@ class Overview:
         self._registry = registry
         self._host: Host = registry.host
         self._clock = clock
-        self._gatherer: Gatherer | None = None
+        self._snapshot: Snapshot | None = None
         self._page = messages.Page()
         self._table: Sections = {}
         self._read_of: object = None
@@ -61,21 +61,21 @@ class Overview:
 
     async def _seen(self) -> dict[str, Any]:
         """In the host's loop."""
-        watch = watch_of(self._host)
-        if self._gatherer is None:
-            self._gatherer = Gatherer(self._registry, watch)
-            await self._recall(self._gatherer)
-        seen: dict[str, Any] = await self._gatherer.gather()
-        if self._chosen is not None and (followed := watch.followed.get(self._chosen[1])) is not None:
+        recorder = recorder_of(self._host)
+        if self._snapshot is None:
+            self._snapshot = Snapshot(self._registry, recorder)
+            await self._recall(self._snapshot)
+        seen: dict[str, Any] = await self._snapshot.gather()
+        if self._chosen is not None and (followed := recorder.followed.get(self._chosen[1])) is not None:
             seen["transcript"] = {"it": {"session": self._chosen[1], "first": followed.blocks.first}}
             seen["blocks"] = followed.blocks.section()
         return seen
 
-    async def _recall(self, gatherer: Gatherer) -> None:
+    async def _recall(self, snapshot: Snapshot) -> None:
         """Sessions of before, which memory does not hold."""
         for session, actor, agent, status, created in (await self._registry.sql(_EARLIER_SESSIONS)).rows:
             row = {"actor": safe(actor), "at": actor, "agent": safe(agent), "status": status, "created_at": created}
-            gatherer.remember(session, row)
+            snapshot.remember(session, row)
 
     # --- the table ----------------------------------------------------------------------------------------------------
 
@@ -143,7 +143,7 @@ class Overview:
             self._chosen = (actor, session)
 
     def _actor_of(self, session: str) -> str:
-        row = None if self._gatherer is None else self._gatherer.session(session)
+        row = None if self._snapshot is None else self._snapshot.session(session)
         if row is None:
             raise SessionUnknown(f"No session {session!r:.100} is known here.")
         return row["at"]
@@ -163,19 +163,19 @@ class Overview:
 
 
 async def _follow(host: Host, actor: str, session: str) -> None:
-    await watch_of(host).follow(actor, session)
+    await recorder_of(host).follow(actor, session)
 
 
 async def _histories(host: Host) -> dict[str, Any]:
-    return watch_of(host).histories()
+    return recorder_of(host).histories()
 
 
 async def _leave(host: Host, session: str) -> None:
-    watch_of(host).leave(session)
+    recorder_of(host).leave(session)
 
 
 async def _earlier(host: Host, actor: str, session: str, before: int) -> dict[str, Any]:
-    return await watch_of(host).earlier(actor, session, before)
+    return await recorder_of(host).earlier(actor, session, before)
 
 
 def _shown(details: MessageDetails) -> dict[str, Any]:

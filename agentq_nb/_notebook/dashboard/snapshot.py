@@ -14,7 +14,7 @@ from agentq_nb._client.status import ActorStatus, HostStatus
 from agentq_nb._display.document import safe
 from agentq_nb._host.host import Host
 from agentq_nb._host.registry import Registry
-from agentq_nb._notebook.dashboard.history import Watch, key_of
+from agentq_nb._notebook.dashboard.history import HistoryRecorder, key_of
 from agentq_nb._notebook.dashboard.patch import Row
 from agentq_nb.agent_os import PermissionRequest, SessionInfo
 from agentq_nb.agent_os.sessions.sessions import remembered
@@ -60,12 +60,12 @@ class _Seen:
         self.orphaned.update(f"{actor.actor_id} {queue}" for queue in actor.orphaned)
 
 
-class Gatherer:
+class Snapshot:
     """Looks at a host again and again. One for each host that is shown; used in the host's loop."""
 
-    def __init__(self, registry: Registry, watch: Watch) -> None:
+    def __init__(self, registry: Registry, recorder: HistoryRecorder) -> None:
         self._registry = registry
-        self._watch = watch
+        self._recorder = recorder
         self._oldest: dict[str, float] = {}
         self._ended: dict[str, dict[str, Any]] = {}
         """Sessions that were open at an earlier look, or heard of between two looks, and are not any more."""
@@ -74,18 +74,18 @@ class Gatherer:
     async def gather(self) -> Gathered:
         """The host, its queues, actors in trouble, sessions, and what agents ask."""
         seen = _Seen()
-        async for actor in self._watch.host.survey():
+        async for actor in self._recorder.host.survey():
             seen.add(actor)
-        now = self._watch.host.clock.time()
+        now = self._recorder.host.clock.time()
         shown = [*seen.busy, *seen.quiet][:MOST_QUEUES]
-        self._watch.sample(shown, self._watch.host.clock.monotonic())
-        summary = self._watch.host.summary(self._registry.notices, self._registry.home.trouble)
+        self._recorder.sample(shown, self._recorder.host.clock.monotonic())
+        summary = self._recorder.host.summary(self._registry.notices, self._registry.lifecycle.trouble)
         return {
             "host": {"it": _host(summary, seen, now, seen.queues - len(shown))},
             "queues": {key_of(queue): self._queue(queue, now, seen.orphaned) for queue in shown},
             "actors": seen.in_trouble,
             "sessions": self._sessions(),
-            "requests": requests(self._watch.host),
+            "requests": requests(self._recorder.host),
         }
 
     def _queue(self, queue: QueueStatus, now: float, orphaned: set[str]) -> dict[str, Any]:
@@ -119,10 +119,10 @@ class Gatherer:
     def _sessions(self) -> dict[str, dict[str, Any]]:
         present = {
             info.session_id: _session(actor, info)
-            for actor, sessions in remembered(self._watch.host.workspaces)
+            for actor, sessions in remembered(self._recorder.host.workspaces)
             for info in sessions.now_open()
         }
-        for actor, info in self._watch.begun:
+        for actor, info in self._recorder.begun:
             if info.session_id not in present and info.session_id not in self._open:
                 self._ended.setdefault(info.session_id, {**_session(actor, info), "status": "closed"})
         for session in self._open.keys() - present.keys():
@@ -136,7 +136,7 @@ class Gatherer:
         return {session: {**row, **self._activity(session, row)} for session, row in shown}
 
     def _activity(self, session: str, row: Row) -> dict[str, Any]:
-        activity = self._watch.activity.get(session)
+        activity = self._recorder.activity.get(session)
         if activity is None:
             return {"last_at": row["created_at"], "events": None, "said": ""}
         return {"last_at": round(activity.at, 1), "events": activity.events, "said": activity.said}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from agentq_nb._display.document import Cell, Sheet, as_text, duration, tone
+from agentq_nb._display.document import Cell, Document, as_text, duration, tone
 from agentq_nb._display.html import as_html
 from agentq_nb._notebook.dashboard.patch import Row, Sections
 
@@ -17,42 +17,42 @@ _MOST_ROWS = 50
 _MOST_SESSIONS, _MOST_MESSAGES = 8, 10  # a picture is there to be scrolled past
 
 
-def as_page(sheets: Sequence[Sheet], kind: str) -> str:
+def as_page(documents: Sequence[Document], kind: str) -> str:
     """The sheets as one element."""
-    return f'<div data-agentq-picture="{kind}">{"".join(map(as_html, sheets))}</div>'
+    return f'<div data-agentq-picture="{kind}">{"".join(map(as_html, documents))}</div>'
 
 
-def as_plain(sheets: Sequence[Sheet]) -> str:
+def as_plain(documents: Sequence[Document]) -> str:
     """The sheets as text."""
-    return "\n\n".join(map(as_text, sheets))
+    return "\n\n".join(map(as_text, documents))
 
 
-def of_dashboard(sections: Sections, at: float) -> list[Sheet]:
+def of_dashboard(sections: Sections, at: float) -> list[Document]:
     """The host, its queues, what is wrong, what agents asked, its sessions and its latest messages."""
     host = sections.get("host", {}).get("it")
     if host is None:
-        return [Sheet(title="agentq dashboard", notes=["It has shown nothing yet."])]
-    sheets = [_head(host, sections, at)]
+        return [Document(title="agentq dashboard", notes=["It has shown nothing yet."])]
+    documents = [_head(host, sections, at)]
     if queues := _rows(sections, "queues"):
-        sheets.append(_queues(queues, at))
+        documents.append(_queues(queues, at))
     if sessions := _rows(sections, "sessions"):
-        sheets.append(_sessions(sessions))
+        documents.append(_sessions(sessions))
     if messages := _rows(sections, "messages"):
-        sheets.append(_messages(messages, at))
-    return sheets
+        documents.append(_messages(messages, at))
+    return documents
 
 
-def of_message(sections: Sections, at: float) -> list[Sheet]:
+def of_message(sections: Sections, at: float) -> list[Document]:
     """One message as its receipt shows it."""
     row = sections.get("message", {}).get("it")
     if row is None:
         return []
     facts = [("status", tone(row["status"])), ("queue", f"{row['queue']} of {row['actor']}"), ("message", row["id"])]
     texts = [(name, row[key]) for name, key in (("Reply", "reply"), ("Error", "error")) if row[key]]
-    return [Sheet(facts=facts, texts=texts, notes=[f"All about it: %agentq show {row['id']}"])]
+    return [Document(facts=facts, texts=texts, notes=[f"All about it: %agentq show {row['id']}"])]
 
 
-def of_session(sections: Sections, at: float) -> list[Sheet]:
+def of_session(sections: Sections, at: float) -> list[Document]:
     """One session with the end of its transcript."""
     row = sections.get("session", {}).get("it")
     if row is None:
@@ -60,11 +60,11 @@ def of_session(sections: Sections, at: float) -> list[Sheet]:
     said = [(block["type"].replace("_", " "), block["text"] or block["data"]) for block in _rows(sections, "blocks")]
     facts = [("agent", row["agent"]), ("status", tone(row["status"])), ("VM", row["actor"])]
     return [
-        Sheet(title=f"Session {row['id']}", facts=facts, columns=("", "said"), rows=said, empty="Nothing was said.")
+        Document(title=f"Session {row['id']}", facts=facts, columns=("", "said"), rows=said, empty="Nothing was said.")
     ]
 
 
-def _head(host: Row, sections: Sections, at: float) -> Sheet:
+def _head(host: Row, sections: Sections, at: float) -> Document:
     facts: list[tuple[str, Any]] = [("file", host["store"]), ("as of", f"{_clock(at)} UTC")]
     if host["trouble"]:
         facts.append(("trouble", Cell(host["trouble"], "bad")))
@@ -72,11 +72,11 @@ def _head(host: Row, sections: Sections, at: float) -> Sheet:
         facts.append((actor["actor"], Cell(actor["error"] or actor["state"], "bad" if actor["error"] else "busy")))
     for request in _rows(sections, "requests"):
         facts.append(("asked, not answered", Cell(request["title"], "busy")))
-    return Sheet(title="agentq dashboard", facts=facts)
+    return Document(title="agentq dashboard", facts=facts)
 
 
-def _queues(queues: Sequence[Row], at: float) -> Sheet:
-    return Sheet(
+def _queues(queues: Sequence[Row], at: float) -> Document:
+    return Document(
         title="Queues",
         columns=("actor", "queue", "done", "failed", "waiting", "running", "oldest"),
         rows=[
@@ -99,10 +99,10 @@ def _progress(row: Row) -> str:
     return f"{done:,} of {done + row['ready'] + row['delayed'] + row['running']:,}"
 
 
-def _sessions(sessions: Sequence[Row]) -> Sheet:
+def _sessions(sessions: Sequence[Row]) -> Document:
     """Those that were open come first."""
     shown = sorted(sessions, key=lambda row: row["status"] == "closed")[:_MOST_SESSIONS]
-    return Sheet(
+    return Document(
         title="Sessions",
         columns=("agent", "VM", "status", "said last"),
         rows=[(row["agent"], row["actor"], tone(row["status"]), row["said"]) for row in shown],
@@ -110,8 +110,8 @@ def _sessions(sessions: Sequence[Row]) -> Sheet:
     )
 
 
-def _messages(messages: Sequence[Row], at: float) -> Sheet:
-    return Sheet(
+def _messages(messages: Sequence[Row], at: float) -> Document:
+    return Document(
         title="Messages",
         notes=["There are more: %agentq results"] if len(messages) > _MOST_MESSAGES else [],
         columns=("sent (UTC)", "queue", "status", "body", "reply or error"),

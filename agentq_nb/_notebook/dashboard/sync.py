@@ -79,7 +79,7 @@ class Subject(Protocol):
         ...
 
 
-class Feed:
+class PageSync:
     """Keeps one widget's pages up to date. All of it in the loop it was started in.
 
     What goes wrong is noted in ``upkeep`` under ``name`` and tried again.

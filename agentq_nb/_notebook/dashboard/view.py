@@ -13,16 +13,16 @@ from IPython.display import display  # pyright: ignore[reportUnknownVariableType
 
 from agentq_nb._core.clock import Clock, SystemClock
 from agentq_nb._core.threads import in_thread
-from agentq_nb._display.document import Sheet
+from agentq_nb._display.document import Document
 from agentq_nb._host.registry import Registry
 from agentq_nb._notebook.dashboard import open_views, page_requests, static_view
 from agentq_nb._notebook.dashboard.patch import Sections
-from agentq_nb._notebook.dashboard.sync import Feed, Subject
+from agentq_nb._notebook.dashboard.sync import PageSync, Subject
 from agentq_nb._notebook.dashboard.widget import LiveWidget
 
 _OUTLIVED = "Its kernel ended while this was shown. Run the cell again for a live view."
 
-Draw = Callable[[Sections, float], Sequence[Sheet]]
+Draw = Callable[[Sections, float], Sequence[Document]]
 """Makes sheets of the last state and the time of it."""
 
 
@@ -41,13 +41,13 @@ class Live:
         self._registry = registry
         self._loop = asyncio.get_running_loop()
         name = f"Keeping the {kind} {self.widget.identity[:6]} up to date"
-        self._feed = Feed(
+        self._feed = PageSync(
             subject,
             self.widget.tell,
             self.clock,
             registry.host.upkeep,
             name,
-            lambda: registry.home.keeps_alive,
+            lambda: registry.lifecycle.keeps_alive,
             page_requests.OF_KERNEL,
             lambda: in_thread(self._picture, _OUTLIVED),
         )
@@ -110,5 +110,5 @@ class Live:
         return {"model": self.widget.identity, "data": self._forms(*notes)}
 
     def _forms(self, *notes: str) -> dict[str, str]:
-        sheets = [*self._draw(self._feed.latest, self.clock.time()), *([Sheet(notes=notes)] if notes else [])]
-        return {"text/html": static_view.as_page(sheets, self._kind), "text/plain": static_view.as_plain(sheets)}
+        documents = [*self._draw(self._feed.latest, self.clock.time()), *([Document(notes=notes)] if notes else [])]
+        return {"text/html": static_view.as_page(documents, self._kind), "text/plain": static_view.as_plain(documents)}

@@ -12,7 +12,7 @@ import anyio
 from agentq_nb._actor.actor import action
 from agentq_nb._core.threads import to_its_end
 from agentq_nb.agent_os.actions.permissions import PermissionActions
-from agentq_nb.agent_os.agent import Agent, AgentSession, ChoosingAgent, PersistentAgent
+from agentq_nb.agent_os.agent import Agent, AgentSession, ConfigurableAgent, PersistentAgent
 from agentq_nb.agent_os.sandbox.isolation import in_force
 from agentq_nb.agent_os.sandbox.open_process import OpenProcess, open_process
 from agentq_nb.agent_os.sandbox.workspace import HOME, FileName
@@ -178,9 +178,9 @@ class SessionActions(PermissionActions, action_timeout=None):
             raise AgentUnknown(f"VM '{self.actor_id}' has no agent '{name}'. {has} See agent_os(agents=[…]).")
         return self._agents[name]
 
-    def _choosing(self, name: str) -> ChoosingAgent:
+    def _choosing(self, name: str) -> ConfigurableAgent:
         agent = self._agent(name)
-        if not isinstance(agent, ChoosingAgent):
+        if not isinstance(agent, ConfigurableAgent):
             raise AgentError(f"Agent '{name}' has no modes and models to choose from.", code="nothing_to_choose")
         return agent
 
@@ -204,19 +204,19 @@ class SessionActions(PermissionActions, action_timeout=None):
         """See to it that what the session's agent keeps running does run."""
         session = await self._sessions.ready(session_id)
         agent = self._agent(session.info.agent)
-        if not isinstance(agent, PersistentAgent) or session.held.alive:
+        if not isinstance(agent, PersistentAgent) or session.process_slot.alive:
             return
         async with session.turn:
             await self._sessions.opened(session_id)  # closed, perhaps, while this waited
-            if session.held.alive:
+            if session.process_slot.alive:
                 return
-            await session.held.release()
+            await session.process_slot.release()
             await to_its_end(self._workspace.ensure)
             try:
                 await agent.begin(self._view(session, self.runtime.origin))
                 await self._sessions.opened(session_id)
             except Exception as error:
-                await session.held.release()
+                await session.process_slot.release()
                 redactor = self._sessions.redactor
                 if isinstance(error, AgentError):
                     metadata = redactor.data(error.metadata)
@@ -261,7 +261,7 @@ class SessionActions(PermissionActions, action_timeout=None):
             agent_session_id=session.info.agent_session_id,
             chosen=dict(session.chosen),
             mcp_servers=session.mcp_servers,
-            held=session.held,
+            process_slot=session.process_slot,
             tools=calls.functions(),
             redact=self._sessions.redactor.text,
             open_tools=functools.partial(self._open_tools, calls),

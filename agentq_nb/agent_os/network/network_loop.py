@@ -34,7 +34,7 @@ def leave(thread: LoopThread) -> None:
         if _users == 0:
             _thread = None
             with suppress(RuntimeError):  # its loop has ended
-                thread.loop.call_soon_threadsafe(thread.door.close)
+                thread.loop.call_soon_threadsafe(thread.portal.close)
 
 
 async def ended(thread: LoopThread, seconds: float) -> None:

@@ -74,7 +74,7 @@ class OpenNetwork(ABC):
             return listening
 
         try:
-            return await self.thread.door.enter(begin)
+            return await self.thread.portal.enter(begin)
         except BaseException:
             listener.close()
             raise

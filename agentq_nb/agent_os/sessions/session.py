@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from agentq_nb.agent_os.agent import Held
+from agentq_nb.agent_os.agent import AgentProcessSlot
 from agentq_nb.agent_os.sessions.permissions import PermissionRequests
 from agentq_nb.agent_os.transcript import Transcript
 from agentq_nb.agent_os.values import ChoiceKind, McpServer, SessionInfo
@@ -29,7 +29,7 @@ class Session:
     owned_in: asyncio.AbstractEventLoop | None = None
     """The event loop of the call that closes it at its end; None where no call does."""
     turn: anyio.Lock = field(default_factory=anyio.Lock)
-    held: Held = field(default_factory=Held)
+    process_slot: AgentProcessSlot = field(default_factory=AgentProcessSlot)
     cancel: Callable[[], None] | None = None
     """Ends the prompt that runs; None when none does."""
     waiting: set[anyio.CancelScope] = field(default_factory=set[anyio.CancelScope])
@@ -46,8 +46,8 @@ class Session:
 
     async def take_up(self) -> None:
         """Be ready for the VM's next life, whatever the last one left in the middle: nobody ends that any more."""
-        self.held.abandon()
-        self.held, self.turn, self.cancel = Held(), anyio.Lock(), None
+        self.process_slot.abandon()
+        self.process_slot, self.turn, self.cancel = AgentProcessSlot(), anyio.Lock(), None
         self.waiting.clear()
         await self.transcript.take_up()
         await self.requests.give_up("the host ended before it was answered")

@@ -61,7 +61,7 @@ class Sessions:
         }
         known = set(self._open)
         for session_id in known - still_open.keys():
-            self._open.pop(session_id).held.abandon()
+            self._open.pop(session_id).process_slot.abandon()
         for session in list(self._open.values()):
             await session.take_up()
             if session.orphaned:
@@ -186,7 +186,7 @@ class Sessions:
                 with anyio.move_on_after(_CLOSING):
                     async with session.turn:
                         pass
-            await session.held.release()
+            await session.process_slot.release()
             await session.transcript.end_stream()
             await self._append("session.closed", {"reason": reason}, session_id)
         finally:
@@ -206,7 +206,7 @@ class Sessions:
         """End the agents' processes; the sessions stay open."""
         async with anyio.create_task_group() as ending:
             for session in self._open.values():
-                ending.start_soon(session.held.release)
+                ending.start_soon(session.process_slot.release)
 
     async def get(self, session_id: str) -> SessionInfo:
         """Facts about a session, open or closed. Raises ``SessionUnknown``."""

@@ -62,7 +62,7 @@ class Machine:
 
     def on_disk(self) -> list[dict[str, Any]]:
         """The rows about sessions that are durable at this moment, not a tick later."""
-        rows = self.registry.host.mailboxes.log.fetch(
+        rows = self.registry.host.broker.log.fetch(
             "SELECT kind, session_id, data FROM events WHERE starts_with(kind, 'session.') ORDER BY seq", ()
         )
         return [{"kind": kind, "session_id": session_id, **json.loads(data)} for kind, session_id, data in rows]

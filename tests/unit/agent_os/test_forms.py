@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agentq_nb._display import sheet_of
+from agentq_nb._display import document_of
 from agentq_nb._display.document import as_text
 from agentq_nb.agent_os import OutputSoFar, PermissionRequest, ProcessInfo, ProcessOutput
 
@@ -26,5 +26,5 @@ TIME = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
     ],
 )
 def test_each_shows_what_it_is(value: Any, words: list[str]) -> None:
-    text = as_text(sheet_of(value))
+    text = as_text(document_of(value))
     assert [word for word in words if word not in text] == []

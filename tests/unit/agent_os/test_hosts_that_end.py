@@ -55,7 +55,7 @@ async def fall(registry: Registry) -> None:
     def fails() -> None:
         raise RuntimeError("a bug in the loop")
 
-    thread = registry.home._thread
+    thread = registry.lifecycle._thread
     assert thread is not None
     thread.loop._run_once = fails  # type: ignore[attr-defined]  # asyncio's own, which tells nobody of it
     thread.loop.call_soon_threadsafe(lambda: None)

@@ -180,16 +180,18 @@ def test_line_ends_of_other_systems_are_plain_in_a_text_and_visible_in_a_change(
 
 
 def test_a_request_is_drawn_whole_in_a_terminal_and_in_a_notebook() -> None:
-    from agentq_nb._display import sheet_of
+    from agentq_nb._display import document_of
     from agentq_nb._display.document import as_text
     from agentq_nb._display.html import as_html
 
     command = LONG * 4
     assert len(command) > 24_000
-    sheet = sheet_of(PermissionRequest("s", "claude", f"`{command}`", "execute", {"rawInput": {"command": command}}))
-    assert sheet is not None
-    assert command in as_text(sheet)
-    assert command in as_html(sheet)
+    document = document_of(
+        PermissionRequest("s", "claude", f"`{command}`", "execute", {"rawInput": {"command": command}})
+    )
+    assert document is not None
+    assert command in as_text(document)
+    assert command in as_html(document)
 
 
 def test_all_of_a_request_is_one_text_and_is_put_together_once() -> None:

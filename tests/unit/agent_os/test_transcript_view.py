@@ -15,7 +15,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from agentq_nb import agent_os, agents
-from agentq_nb._display import sheet_of
+from agentq_nb._display import document_of
 from agentq_nb._display.html import as_html
 from agentq_nb.agent_os import SessionEvent, TranscriptView
 from agentq_nb.agent_os.values import EventType
@@ -102,11 +102,11 @@ def test_markdown_made_into_html_runs_nothing(text: str, converter: str) -> None
 @pytest.mark.parametrize("text", HOSTILE)
 def test_text_and_html_are_showable(text: str) -> None:
     view = everywhere(text)
-    sheet = sheet_of(view)
-    assert sheet is not None
-    for made in (str(view), as_html(sheet)):
+    document = document_of(view)
+    assert document is not None
+    for made in (str(view), as_html(document)):
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", made)
-    tags = Tags(as_html(sheet))
+    tags = Tags(as_html(document))
     assert tags.found <= {"div", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "pre"}
     assert set(tags.attributes) <= {"class", "style", "open"}
 

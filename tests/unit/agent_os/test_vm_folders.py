@@ -52,7 +52,7 @@ async def used(world: World, *keys: str, workspace: Path | None = None) -> Any:
 
 async def destroyed(client: Any, world: World, key: str) -> None:
     await client.vm.get_or_create(key).destroy()
-    activation = world.registry.host.roster.find(f"vm/{key}")
+    activation = world.registry.host.activations.find(f"vm/{key}")
     if activation is not None:
         await activation.ended.wait()
 
@@ -91,7 +91,7 @@ async def test_looking_wakes_and_creates_no_vm(world: World) -> None:
     (world.registry.host.workspaces / "vm" / "stranger").mkdir()
     before = (await world.registry.sql("select count(*) from events")).rows
     await folders(world)
-    assert list(world.registry.host.roster.actors) == []
+    assert list(world.registry.host.activations.actors) == []
     assert (await world.registry.sql("select count(*) from events")).rows == before
 
 

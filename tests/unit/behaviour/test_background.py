@@ -179,11 +179,11 @@ async def test_a_cancelled_wait_stops_and_the_work_goes_on(background_world: Wor
     handle = await worker(background_world)
     waiting = asyncio.create_task(handle.send("slow", 0.5, wait=True))
     host = background_world.registry.host
-    await until(lambda: host.mailboxes._ledger.results.waited_for())
+    await until(lambda: host.broker._commit_log.results.waited_for())
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    await until(lambda: not host.mailboxes._ledger.results.waited_for())
+    await until(lambda: not host.broker._commit_log.results.waited_for())
     rows = (await background_world.registry.sql("select message_id from messages")).rows
     assert (await create_client().receipt(rows[0][0]).result(10)).status == "completed"
 
@@ -192,7 +192,7 @@ async def test_an_action_goes_on_when_its_caller_outside_is_cancelled(background
     handle = await worker(background_world)
     calling = asyncio.create_task(handle.doze(0.3))
     host = background_world.registry.host
-    await until(lambda: (awake := host.roster.find(handle.actor_id)) and awake.performances)
+    await until(lambda: (awake := host.activations.find(handle.actor_id)) and awake.call_tasks)
     calling.cancel()
     with pytest.raises(asyncio.CancelledError):
         await calling
@@ -203,7 +203,7 @@ async def test_who_waits_while_the_host_stops_is_told_and_not_cancelled(backgrou
     handle = await worker(background_world)
     await handle.pause("slow")
     waiting = [asyncio.create_task(handle.send("slow", 0.0, wait=True)) for _ in range(3)]
-    await until(lambda: len(background_world.registry.host.mailboxes._ledger.results.waited_for()) == 3)
+    await until(lambda: len(background_world.registry.host.broker._commit_log.results.waited_for()) == 3)
     await background_world.registry.stop()
     for task in waiting:
         with pytest.raises(Unavailable, match="The host stopped"):
@@ -514,7 +514,7 @@ async def test_a_forked_child_is_told_at_once_that_it_has_no_host(background_wor
         told = 1
         try:
             try:
-                host.door.submit(host.status)
+                host.portal.submit(host.status)
             except AgentqError as error:
                 told = 0 if error.full_code == "store.forked" else 2
         finally:

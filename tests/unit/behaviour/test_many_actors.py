@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from agentq_nb import Actor, Queue
-from agentq_nb._brokers.local.live_messages import Stock
+from agentq_nb._brokers.local.live_messages import LiveMessages
 from agentq_nb._brokers.local.queues import Pace
 from agentq_nb._notebook.dashboard import snapshot
-from agentq_nb._notebook.dashboard.history import watch_of
-from agentq_nb._notebook.dashboard.snapshot import Gatherer
+from agentq_nb._notebook.dashboard.history import recorder_of
+from agentq_nb._notebook.dashboard.snapshot import Snapshot
 from agentq_nb._runtime.activation import Activation
-from agentq_nb._runtime.call_task import Performance
+from agentq_nb._runtime.call_task import CallTask
 from tests.unit.behaviour.world import World, queue_of, until
 
 pytestmark = pytest.mark.anyio
@@ -70,12 +70,12 @@ async def test_looking_at_many_actors_gives_the_loop_its_turn_after_5_ms(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await wake(world, 100)
-    gatherer = Gatherer(world.registry, watch_of(world.registry.host))
-    await gatherer.gather()
+    picture = Snapshot(world.registry, recorder_of(world.registry.host))
+    await picture.gather()
     monkeypatch.setattr(time, "perf_counter", Ticking())
     # Each actor is come to three times: its boxes, its queues, and itself; each time takes a millisecond here.
     assert await turns_during(world.registry.status) >= 100 * 3 // 6
-    assert await turns_during(gatherer.gather) >= 100 * 3 // 6
+    assert await turns_during(picture.gather) >= 100 * 3 // 6
 
 
 async def test_the_slices_give_what_one_look_would(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,9 +92,9 @@ async def test_the_slices_give_what_one_look_would(world: World, monkeypatch: py
 async def test_the_status_of_one_actor_looks_at_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await wake(world, 30)
     looked: list[str] = []
-    real = Stock._shelf_status
+    real = LiveMessages._queue_status
     monkeypatch.setattr(
-        Stock, "_shelf_status", lambda stock, box, shelf: (looked.append(box.actor), real(stock, box, shelf))[1]
+        LiveMessages, "_queue_status", lambda stock, box, shelf: (looked.append(box.actor), real(stock, box, shelf))[1]
     )
     await queue_of(world.registry.host.client.worker.get_or_create("w3"), "tasks")
     assert set(looked) == {"worker/w3"}
@@ -108,13 +108,13 @@ async def test_the_dashboard_makes_rows_of_what_it_shows_and_counts_the_rest(
     await busy.pause("tasks")
     await busy.send("tasks", "x")
     monkeypatch.setattr(snapshot, "MOST_QUEUES", 10)
-    gatherer = Gatherer(world.registry, watch_of(world.registry.host))
-    seen = await gatherer.gather()
+    picture = Snapshot(world.registry, recorder_of(world.registry.host))
+    seen = await picture.gather()
     assert len(seen["queues"]) == 10
     assert next(iter(seen["queues"])) == "worker/w29 tasks"
     host = seen["host"]["it"]
     assert (host["actors"], host["awake"], host["left_out"]) == (30, 30, 20)
-    assert len(watch_of(world.registry.host).histories()) == 10
+    assert len(recorder_of(world.registry.host).histories()) == 10
 
 
 async def test_actors_end_in_groups_and_those_at_work_are_told_first(
@@ -124,7 +124,7 @@ async def test_actors_end_in_groups_and_those_at_work_are_told_first(
     await wake(world, 40)
     host = world.registry.host
     await host.client.worker.get_or_create("w39").send("slow", "x")
-    await until(lambda: host.roster.find("worker/w39").holdings.busy)
+    await until(lambda: host.activations.find("worker/w39").in_flight.busy)
     told: list[str] = []
     ending: set[Activation] = set()
     most = 0
@@ -137,8 +137,8 @@ async def test_actors_end_in_groups_and_those_at_work_are_told_first(
         most = max(most, sum(not one.ended.is_set() for one in ending))
         real(activation, reason)
         if activation.actor_id == "worker/w39":
-            for performance in list(activation.performances.values()):
-                performance.stop()
+            for call_task in list(activation.call_tasks.values()):
+                call_task.stop()
 
     monkeypatch.setattr(Activation, "close", close)
     await world.registry.stop()
@@ -151,17 +151,17 @@ async def test_hooks_that_a_class_leaves_as_they_are_need_no_task(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[str] = []
-    real = Performance.__init__
+    real = CallTask.__init__
 
-    def init(performance: Performance, call: Any, *rest: Any) -> None:
+    def init(call_task: CallTask, call: Any, *rest: Any) -> None:
         begun.append(call.name)
-        real(performance, call, *rest)
+        real(call_task, call, *rest)
 
     class Hooked(Worker):
         async def on_sleep(self) -> None:
             begun.append("on_sleep was called")
 
-    monkeypatch.setattr(Performance, "__init__", init)
+    monkeypatch.setattr(CallTask, "__init__", init)
     client = await world.start(worker=Worker, hooked=Hooked)
     await client.worker.get_or_create("a").send("tasks", "x", wait=True)
     await client.hooked.get_or_create("a").send("tasks", "x", wait=True)

@@ -201,7 +201,7 @@ async def test_a_message_that_was_in_flight_at_as_many_crashes_in_a_row_is_a_dea
     receipt = await client.working.get_or_create("x").send("tasks", "deadly")
     for life in (1, 2):
         await until(lambda life=life: len(seen) == life)
-        await world.registry.host.mailboxes.flushed()  # a first start that dies with its kernel cannot be counted
+        await world.registry.host.broker.flushed()  # a first start that dies with its kernel cannot be counted
         client = await world.crash()
     result = await client.receipt(receipt.id).result(5)
     assert result.status == "failed"

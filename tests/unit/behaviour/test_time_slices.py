@@ -68,7 +68,7 @@ async def test_a_handler_that_never_waits_leaves_the_loop_to_others(
             await opened.wait()
             async for message in self.queue.iter():
                 machine.work(0.001)
-                durable_meanwhile.append(world.registry.home.log.last_seq)
+                durable_meanwhile.append(world.registry.lifecycle.log.last_seq)
                 if message.body == BACKLOG - 1:
                     return
 
@@ -179,5 +179,5 @@ async def test_an_iterator_may_be_handed_on_to_another_task(world: World) -> Non
     receipts = [await handle.send("tasks", number) for number in (1, 10, 100)]
     assert [(await receipt.result(5)).status for receipt in receipts[:2]] == ["completed"] * 2
     client = await world.restart()
-    states = await world.registry.host.mailboxes.states("counter")
+    states = await world.registry.host.broker.states("counter")
     assert states == {"counter/a": b'{"total":11}'}

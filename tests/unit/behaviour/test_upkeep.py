@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from agentq_nb import Actor, Queue
-from agentq_nb._brokers.local.broker import LocalMailboxes
+from agentq_nb._brokers.local.broker import LocalBroker
 from agentq_nb._brokers.local.lease import LocalLease
-from agentq_nb._brokers.local.live_messages import Stock
-from agentq_nb._brokers.local.ready_actors import Wakeful
+from agentq_nb._brokers.local.live_messages import LiveMessages
+from agentq_nb._brokers.local.ready_actors import ReadyActors
 from agentq_nb._core.loop_monitor import StallWatch
 from agentq_nb._runtime.invocation import current_call
 from agentq_nb._store import EventLog
@@ -129,14 +129,14 @@ async def test_opening_the_file_again_that_fails_is_trouble_and_is_tried_again(
 
 def break_the_store(world: World) -> None:
     """As after a write that failed."""
-    world.registry.host.mailboxes._ledger.fail(StoreWriteFailed("Writing to the log failed."))
+    world.registry.host.broker._commit_log.fail(StoreWriteFailed("Writing to the log failed."))
 
 
 async def test_a_file_opened_again_whose_reading_fails_is_not_left_open(
     slow_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await slow_world.start(worker=Worker)
-    reading = Faults(monkeypatch, Stock, "arrive")
+    reading = Faults(monkeypatch, LiveMessages, "arrive")
     reading.fail(MemoryError("no room"))
     break_the_store(slow_world)
     await until_trouble(slow_world, "Opening the file again after a failed write failed: MemoryError: no room")
@@ -149,7 +149,7 @@ async def test_a_file_opened_again_whose_reading_fails_is_not_left_open(
 async def test_hints_that_fail_are_trouble_and_actors_wake_once_they_come_again(
     slow_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hinting = Faults(monkeypatch, Wakeful, "__anext__")
+    hinting = Faults(monkeypatch, ReadyActors, "__anext__")
     hinting.fail(RuntimeError("no hints"))
     client = await slow_world.start(worker=Worker)
     await breathe()
@@ -164,7 +164,7 @@ async def test_hints_that_fail_are_trouble_and_actors_wake_once_they_come_again(
 async def test_an_actor_that_cannot_be_claimed_ends_nothing_and_is_tried_again(
     slow_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claiming = Faults(monkeypatch, LocalMailboxes, "claim")
+    claiming = Faults(monkeypatch, LocalBroker, "claim")
     claiming.fail(MemoryError("no room"), RuntimeError("a bug"))
     client = await slow_world.start(worker=Worker)
     receipt = await client.worker.get_or_create("main").send("tasks", "it is")
@@ -196,7 +196,7 @@ async def test_what_cannot_start_for_days_is_still_tried_again(slow_world: World
     await client.refusing.get_or_create("main").send("tasks", "x")
     await until(lambda: Refusing.lives == 1)
     await breathe()
-    slow_world.registry.host.lives._failures["refusing/main"] = 5000
+    slow_world.registry.host.wake_backoff._failures["refusing/main"] = 5000
     await slow_world.pass_by(1)
     await slow_world.pass_by(60)
     assert Refusing.lives == 3
@@ -222,7 +222,7 @@ async def test_an_actor_whose_tasks_are_cancelled_by_other_code_is_named(slow_wo
     client = await slow_world.start(worker=Worker)
     handle = client.worker.get_or_create("main")
     await handle.send("tasks", "it is", wait=True, timeout=5)
-    activation = slow_world.registry.host.roster.find("worker/main")
+    activation = slow_world.registry.host.activations.find("worker/main")
     assert activation is not None
     for part in list(activation._parts):
         part.cancel()

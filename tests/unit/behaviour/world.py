@@ -91,17 +91,17 @@ async def breathe() -> None:
 
 def _writing() -> bool:
     registry = current_registry()
-    return registry is not None and registry.home.running and not registry.home.log._writer.idle()
+    return registry is not None and registry.lifecycle.running and not registry.lifecycle.log._writer.idle()
 
 
 async def _abandon(registry: Registry) -> None:
     """End a host without its grace, however its actors behave."""
-    host = registry.home._host
+    host = registry.lifecycle._host
     if host is None:
         return
-    registry.home._host = None
-    registry.home.forget()
-    await (host.door.enter(_end, host) if host.door.open else host.bury())
+    registry.lifecycle._host = None
+    registry.lifecycle.forget()
+    await (host.portal.enter(_end, host) if host.portal.open else host.bury())
 
 
 async def _end(host: Host) -> None:
@@ -109,7 +109,7 @@ async def _end(host: Host) -> None:
         host._main.cancel()
         await asyncio.wait([host._main], timeout=2)
     await host.bury()
-    host.door.close()
+    host.portal.close()
 
 
 async def until(condition: Callable[[], Any], seconds: float = 6.0) -> Any:

@@ -12,7 +12,7 @@ import pytest
 
 from agentq_nb._host.background_tasks import Upkeep
 from agentq_nb._notebook.dashboard.page_requests import Intake
-from agentq_nb._notebook.dashboard.sync import WATCHED, Feed, Message
+from agentq_nb._notebook.dashboard.sync import WATCHED, Message, PageSync
 from agentq_nb.errors import AgentqError
 from tests.unit.fake_clock import FakeClock, settle
 
@@ -56,7 +56,7 @@ class Running:
         self.subject = Counter()
         self.sent: list[Message] = []
         self.alive = True
-        self.feed = Feed(self.subject, self.sent.append, self.clock, kept_alive=lambda: self.alive)
+        self.feed = PageSync(self.subject, self.sent.append, self.clock, kept_alive=lambda: self.alive)
 
     def types(self) -> list[str]:
         return [message["type"] for message in self.sent]
@@ -192,7 +192,7 @@ async def test_a_page_has_a_picture_that_is_at_most_ten_seconds_old_and_none_twi
     async def draw() -> dict[str, int]:
         return {"data": made.subject.value}
 
-    made.feed = Feed(made.subject, made.sent.append, made.clock, picture=draw)
+    made.feed = PageSync(made.subject, made.sent.append, made.clock, picture=draw)
     task = asyncio.create_task(made.feed.run())
 
     def pictures() -> list[int]:
@@ -243,7 +243,7 @@ async def test_what_a_page_asks_beyond_fifty_times_a_second_is_dropped_and_told_
 
 async def test_pages_share_what_the_kernel_listens_to_and_opening_one_counts_for_nothing() -> None:
     intake, sent = Intake(), list[Message]()
-    feeds = [Feed(Counter(), sent.append, FakeClock(), intake=intake) for _ in range(3)]
+    feeds = [PageSync(Counter(), sent.append, FakeClock(), intake=intake) for _ in range(3)]
     for feed in feeds:
         for _ in range(40):
             feed.heard({"type": "watch", "have": 0})
@@ -274,7 +274,7 @@ async def test_a_page_that_cannot_be_reached_is_trouble_and_gets_the_whole_state
             raise OSError("the socket is closed")
         made.sent.append(message)
 
-    made.feed = Feed(made.subject, send, made.clock, upkeep, "Keeping the dashboard up to date")
+    made.feed = PageSync(made.subject, send, made.clock, upkeep, "Keeping the dashboard up to date")
     running_feed = asyncio.create_task(made.feed.run())
     made.feed.heard({"type": "watch", "have": 0})
     await made.clock.pass_by(5)
@@ -293,7 +293,7 @@ async def test_a_subject_that_cannot_be_looked_at_is_trouble_and_looked_at_more_
 ) -> None:
     made = Running()
     upkeep = Upkeep(made.clock)
-    made.feed = Feed(made.subject, made.sent.append, made.clock, upkeep, "Keeping the dashboard up to date")
+    made.feed = PageSync(made.subject, made.sent.append, made.clock, upkeep, "Keeping the dashboard up to date")
     looks = 0
 
     async def fail() -> dict[str, Any]:
@@ -365,7 +365,7 @@ async def test_a_picture_that_cannot_be_drawn_is_told_once_and_all_else_goes_on(
     async def fail() -> dict[str, Any]:
         raise KeyError("host")
 
-    made.feed = Feed(made.subject, made.sent.append, made.clock, upkeep, "Keeping it up to date", picture=fail)
+    made.feed = PageSync(made.subject, made.sent.append, made.clock, upkeep, "Keeping it up to date", picture=fail)
     task = asyncio.create_task(made.feed.run())
     made.feed.heard({"type": "watch", "have": 0})
     await made.clock.pass_by(10)

@@ -180,19 +180,19 @@ async def test_buttons_pause_resume_purge_cancel_and_retry(world: World) -> None
         return (await shown.answer({"type": "do", **asked}))["note"]
 
     dead = await worker.send("jobs", "bad", wait=True)
-    await press(deed="pause", key=key)
+    await press(action="pause", key=key)
     assert (await shown.look())["queues"][key]["paused"]
     receipts = [await worker.send("jobs", str(number)) for number in range(3)]
-    assert await press(deed="cancel", message=receipts[0].id) == "Cancelled."
+    assert await press(action="cancel", message=receipts[0].id) == "Cancelled."
     assert await receipts[0].status() == "cancelled"
-    assert await press(deed="cancel", message=receipts[0].id) == "It was cancelled already."
-    assert await press(deed="purge", key=key) == "Cancelled 2 messages of jobs."
-    assert await press(deed="retry", message=dead.message_id) == "Back in its queue."
-    await press(deed="resume", key=key)
+    assert await press(action="cancel", message=receipts[0].id) == "It was cancelled already."
+    assert await press(action="purge", key=key) == "Cancelled 2 messages of jobs."
+    assert await press(action="retry", message=dead.message_id) == "Back in its queue."
+    await press(action="resume", key=key)
     assert (await client.receipt(dead.message_id).result(timeout=20)).status == "failed"
     slow = await worker.send("jobs", "slow")
     await until(lambda: shown_running(shown, key))
-    await press(deed="cancel", message=slow.id)
+    await press(action="cancel", message=slow.id)
     assert (await slow.result(timeout=20)).status == "cancelled"
 
 
@@ -274,7 +274,7 @@ async def test_what_a_page_says_about_a_vm_that_sleeps_does_not_wake_it(world: W
     assert told == {"note": "No prompt runs in this session."}
     with pytest.raises(AgentqError):
         await shown.answer({**named, "deed": "answer", "ask": "a", "allow": True})
-    assert world.registry.host.roster.find("vm/main") is None
+    assert world.registry.host.activations.find("vm/main") is None
 
 
 @pytest.mark.parametrize("allow", [None, "yes", 1])
@@ -286,11 +286,11 @@ async def test_an_answer_that_is_neither_yes_nor_no_answers_nothing(world: World
     prompt = asyncio.create_task(vm.send_prompt(session.session_id, "make"))
     await until(lambda: asked_in(shown))
     ((ask, request),) = (await shown.look())["requests"].items()
-    deed = {"deed": "answer", "actor": request["at"], "session": request["session"], "ask": ask}
+    action = {"deed": "answer", "actor": request["at"], "session": request["session"], "ask": ask}
     with pytest.raises(ValidationFailed):
-        await shown.answer({"type": "do", **deed, "allow": allow})
+        await shown.answer({"type": "do", **action, "allow": allow})
     assert list((await shown.look())["requests"]) == [ask]
-    await shown.answer({"type": "do", **deed, "allow": True})
+    await shown.answer({"type": "do", **action, "allow": True})
     await prompt
 
 
@@ -329,8 +329,8 @@ async def test_allowing_what_an_agent_asks_lets_it_go_on_and_its_transcript_is_f
     assert (request["title"], request["kind"], request["agent"]) == ("Run: make", "execute", "asker")
     assert seen["sessions"][session.session_id]["status"] == "running"
     await shown.answer({"type": "choose", "session": session.session_id})
-    deed = {"deed": "answer", "actor": request["at"], "session": request["session"], "ask": ask, "allow": True}
-    assert (await shown.answer({"type": "do", **deed}))["note"] == "Allowed."
+    action = {"deed": "answer", "actor": request["at"], "session": request["session"], "ask": ask, "allow": True}
+    assert (await shown.answer({"type": "do", **action}))["note"] == "Allowed."
     assert (await prompt).text == "thinking. allowed"
     seen = await shown.look()
     assert seen["requests"] == {}
@@ -340,7 +340,7 @@ async def test_allowing_what_an_agent_asks_lets_it_go_on_and_its_transcript_is_f
     await vm.close_session(session.session_id)
     assert (await shown.look())["sessions"][session.session_id]["status"] == "closed"
     with pytest.raises(AgentqError):
-        await shown.answer({"type": "do", **deed})
+        await shown.answer({"type": "do", **action})
 
 
 async def test_all_of_what_an_agent_asks_is_shown_in_the_dashboard_and_where_its_session_is_shown(world: World) -> None:
@@ -357,8 +357,8 @@ async def test_all_of_what_an_agent_asks_is_shown_in_the_dashboard_and_where_its
         assert request["parts"] == [{"name": "asks", "text": f"Run: {script}", "diff": False}]
         assert request["too_long"] is None
     assert (await elsewhere.look())["requests"] == {}
-    deed = {"deed": "answer", "actor": request["at"], "session": request["session"], "ask": ask, "allow": True}
-    assert await small.answer({"type": "do", **deed}) == {"note": "Allowed."}
+    action = {"deed": "answer", "actor": request["at"], "session": request["session"], "ask": ask, "allow": True}
+    assert await small.answer({"type": "do", **action}) == {"note": "Allowed."}
     assert (await prompt).text.endswith("allowed")
     for view in (small, elsewhere):
         await view.close()
@@ -378,13 +378,13 @@ async def test_what_is_too_long_to_be_shown_whole_can_be_refused_on_a_page_and_a
         ((ask, request),) = (await shown.look())["requests"].items()
         assert request["parts"] == []
         assert request["too_long"] > 240_000
-        deed = {"deed": "answer", "actor": request["at"], "session": request["session"], "ask": ask}
+        action = {"deed": "answer", "actor": request["at"], "session": request["session"], "ask": ask}
         with pytest.raises(ValidationFailed, match=r"'asker' asks is too long .* await vm.respond_permission"):
-            await shown.answer({"type": "do", **deed, "allow": True})
+            await shown.answer({"type": "do", **action, "allow": True})
         (whole,) = await vm.list_permission_requests()
         assert whole.text.endswith(script)
         if answer == "deny":
-            await shown.answer({"type": "do", **deed, "allow": False})
+            await shown.answer({"type": "do", **action, "allow": False})
         else:
             await vm.respond_permission(session.session_id, ask, "allow")
         assert (await prompt).text == f"thinking. {'allowed' if answer == 'allow' else 'refused'}"

@@ -57,8 +57,8 @@ def sections(text: str = HOSTILE) -> dict[str, dict[str, dict[str, Any]]]:
 
 def test_pictures_hold_no_script_and_everything_is_escaped() -> None:
     for draw in (static_view.of_dashboard, static_view.of_message, static_view.of_session):
-        sheets = draw(sections(), 10.0)
-        page, plain = static_view.as_page(sheets, "dashboard"), static_view.as_plain(sheets)
+        documents = draw(sections(), 10.0)
+        page, plain = static_view.as_page(documents, "dashboard"), static_view.as_plain(documents)
         tags = Tags()
         tags.feed(page)
         assert tags.found <= {"div", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "pre"}

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from agentq_nb._actor.queue import Queue
 from agentq_nb._commands.message_body import json_or_text, read_body
-from agentq_nb._commands.parser import BadWords
+from agentq_nb._commands.parser import UsageError
 
 
 class Task(BaseModel):
@@ -49,7 +49,7 @@ def test_bodies_fit_their_queue(declared: Any, text: str, body: Any) -> None:
     ],
 )
 def test_what_does_not_fit_is_told_in_one_line(declared: Any, text: str, says: str) -> None:
-    with pytest.raises(BadWords) as caught:
+    with pytest.raises(UsageError) as caught:
         read_body(text, Queue(declared), "tasks")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -58,5 +58,5 @@ def test_what_does_not_fit_is_told_in_one_line(declared: Any, text: str, says: s
 def test_without_a_declaration_it_is_json_or_text() -> None:
     assert json_or_text('{"a": 1}') == {"a": 1}
     assert json_or_text("hello there") == "hello there"
-    with pytest.raises(BadWords, match="looks like JSON and is none"):
+    with pytest.raises(UsageError, match="looks like JSON and is none"):
         json_or_text("[1, 2")

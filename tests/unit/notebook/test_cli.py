@@ -238,7 +238,7 @@ def _store_with_vms(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             for key in ("kept", "gone"):
                 await vm.get_or_create(key).write_file("file", b"x" * 5_000)
             await vm.get_or_create("gone").destroy()
-            while (ending := registry.host.roster.find("vm/gone")) is not None:
+            while (ending := registry.host.activations.find("vm/gone")) is not None:
                 await ending.ended.wait()
 
     asyncio.run(make())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agentq_nb._notebook.output_routing import Parents
+from agentq_nb._notebook.output_routing import ParentHeader
 
 
 class KernelOfBefore:
@@ -19,7 +19,7 @@ class KernelOfBefore:
 
 @pytest.mark.parametrize("kernel", [KernelOfBefore(), object(), None], ids=["an older one", "another kind", "none"])
 def test_a_kernel_without_the_trouble_stays_as_it_is(kernel: Any) -> None:
-    parents = Parents(kernel)
+    parents = ParentHeader(kernel)
     parents.install()
     assert not getattr(kernel, "__dict__", {})
     parents.remove()

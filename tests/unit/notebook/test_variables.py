@@ -19,7 +19,7 @@ from agentq_nb._commands.command_context import Command
 from agentq_nb._commands.interpolation import filled_body, filled_word
 from agentq_nb._commands.message_body import read_body
 from agentq_nb._commands.messages import Send
-from agentq_nb._commands.parser import BadWords
+from agentq_nb._commands.parser import UsageError
 from agentq_nb._commands.queries import Results, Show
 from agentq_nb._commands.store import Sql
 
@@ -133,7 +133,7 @@ def test_four_braces_stand_for_two(template: str, text: str) -> None:
     ],
 )
 def test_what_cannot_be_put_in_is_told_in_one_line(template: str, says: str) -> None:
-    with pytest.raises(BadWords) as told:
+    with pytest.raises(UsageError) as told:
         filled_body(template, VARIABLES)
     assert says in str(told.value)
     assert "\n" not in str(told.value)
@@ -149,7 +149,7 @@ class Spy:
 
 
 def test_nothing_is_called() -> None:
-    with pytest.raises(BadWords):
+    with pytest.raises(UsageError):
         filled_body("{{spy()}}", {"spy": Spy()})
     assert not Spy.called
 
@@ -198,5 +198,5 @@ def test_words_of_a_command_get_the_values_text_and_the_rest_is_left_to_the_comm
 
 def test_a_word_that_is_one_variable_is_its_text_never_json() -> None:
     assert filled_word("{{path}}", VARIABLES) == VARIABLES["path"]
-    with pytest.raises(BadWords, match="There is no variable 'gone'"):
+    with pytest.raises(UsageError, match="There is no variable 'gone'"):
         read_line("show {{gone}}", None, VARIABLES)

@@ -13,7 +13,7 @@ from agentq_nb._commands.catalog import COMMANDS, offered, read_arguments, read_
 from agentq_nb._commands.help import Help
 from agentq_nb._commands.host import Start, Status
 from agentq_nb._commands.messages import Ask, Send
-from agentq_nb._commands.parser import BadWords, declared, span, summary, usage
+from agentq_nb._commands.parser import UsageError, declared, span, summary, usage
 from agentq_nb._commands.queries import Results
 from agentq_nb._commands.queues import Pause, Purge, Resume, time_to_come
 from agentq_nb._commands.sessions import Transcript
@@ -100,7 +100,7 @@ def test_quoted_words_keep_their_spaces_and_keys_are_escaped_like_actor_ids() ->
     ],
 )
 def test_bad_words_give_one_line_that_says_what_to_type(line: str, says: str) -> None:
-    with pytest.raises(BadWords) as caught:
+    with pytest.raises(UsageError) as caught:
         read_line(line)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -113,9 +113,9 @@ def test_help_is_given_to_those_who_ask_as_they_do_elsewhere(asked: str) -> None
 
 
 def test_a_cell_under_a_command_without_a_body_is_refused() -> None:
-    with pytest.raises(BadWords, match="status takes no text of a cell"):
+    with pytest.raises(UsageError, match="status takes no text of a cell"):
         read_line("status", "text\n")
-    with pytest.raises(BadWords, match="The text of the cell is the body"):
+    with pytest.raises(UsageError, match="The text of the cell is the body"):
         read_line("send runner/main tasks hi", "text\n")
 
 
@@ -123,14 +123,14 @@ def test_the_shell_has_its_own_commands_and_may_put_options_last() -> None:
     assert read_arguments([]) == read_arguments(["--help"]) == Help()
     assert read_arguments(["results", "runner/main", "--last", "5"]) == Results(actor="runner/main", last=5)
     assert read_arguments(["sql", "--", "select", "1", "--x"]).query == "select 1 --x"  # type: ignore[attr-defined]
-    with pytest.raises(BadWords, match="start works only in a notebook, as %agentq start"):
+    with pytest.raises(UsageError, match="start works only in a notebook, as %agentq start"):
         read_arguments(["start"])
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself(name: str) -> None:
-    sheet = asyncio.run(Help(command=name).run(Place(in_kernel=name in offered("kernel"))))
-    text = as_text(sheet)
+    document = asyncio.run(Help(command=name).run(Place(in_kernel=name in offered("kernel"))))
+    text = as_text(document)
     assert usage(COMMANDS[name]) in text
     assert all(field.label in text and field.help for field in declared(COMMANDS[name]).values())
     assert summary(COMMANDS[name])[:60] in text
@@ -154,7 +154,7 @@ def test_lengths_of_time_and_times_to_come() -> None:
 
 def test_a_pause_has_one_end() -> None:
     pause = read_line("pause runner/main tasks --for 1h --until 2199-01-01")
-    with pytest.raises(BadWords, match="Give --for or --until, not both"):
+    with pytest.raises(UsageError, match="Give --for or --until, not both"):
         asyncio.run(pause.run(Place(in_kernel=True)))
 
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from agentq_nb._actor.actor import Actor
-from agentq_nb._brokers.base import Mailboxes
+from agentq_nb._brokers.base import Broker
 from agentq_nb._client.client import Client
 from agentq_nb._core.clock import Clock
 from agentq_nb._host.host import Host
@@ -16,9 +16,9 @@ from agentq_nb._store import EventLog
 
 
 @asynccontextmanager
-async def hosting(mailboxes: Mailboxes, log: EventLog, clock: Clock, **classes: type[Actor]) -> AsyncIterator[Client]:
+async def hosting(broker: Broker, log: EventLog, clock: Clock, **classes: type[Actor]) -> AsyncIterator[Client]:
     """A host of these classes, stopped at the end. ``log`` is the host's own, for failures and sessions."""
-    host = Host(mailboxes, lambda: log, Path("/nowhere"), clock=clock)
+    host = Host(broker, lambda: log, Path("/nowhere"), clock=clock)
     host.classes.update(classes)
     host.client = client = Client(LocalTransport(lambda: host))
     await host.start()

@@ -23,8 +23,8 @@ from pydantic import BaseModel
 from agentq_nb._actor.actor import Actor, action
 from agentq_nb._actor.queue import Queue, Retry
 from agentq_nb._store import EventLog
+from tests.unit.fake_broker import FakeBroker
 from tests.unit.fake_clock import FakeClock, settle
-from tests.unit.fake_keeper import FakeMailboxes
 from tests.unit.fake_server import Server
 from tests.unit.properties.hosts import hosting
 
@@ -136,7 +136,7 @@ class ReceiverMachine(RuleBasedStateMachine):
         self.log = EventLog.open(Path(self.folder.name) / "host.duckdb")
         cls = clerk(self.stage, self.clock, completable=completable, in_order=in_order)
         client = self.run(
-            self.stack.enter_async_context(hosting(FakeMailboxes(self.server), self.log, self.clock, clerk=cls))
+            self.stack.enter_async_context(hosting(FakeBroker(self.server), self.log, self.clock, clerk=cls))
         )
         self.handle = client.clerk.get_or_create("main")
 

@@ -50,7 +50,7 @@ MOST = 170e6
 OPEN = """
 import asyncio, sys
 from pathlib import Path
-from agentq_nb._brokers.local.broker import LocalMailboxes
+from agentq_nb._brokers.local.broker import LocalBroker
 from agentq_nb._store import EventLog
 
 def peak():
@@ -60,7 +60,7 @@ def peak():
 async def main(path):
     before = peak()
     log = EventLog.open(path)
-    keeper = await LocalMailboxes.open(log)
+    keeper = await LocalBroker.open(log)
     print(peak() - before)
     await keeper.close()
 

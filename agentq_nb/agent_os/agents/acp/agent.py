@@ -100,7 +100,7 @@ class AcpAgent:
                 why_not = f" It could not load it itself: {error.message}"
         if conversation is None:
             conversation = await self._converse(session, None)
-        session.held.value = conversation
+        session.process_slot.value = conversation
         if conversation.loaded:
             await session.learn(resumed="loaded")
             await session.note("The agent's process was started anew and has loaded the conversation.")
@@ -111,14 +111,14 @@ class AcpAgent:
 
     async def prompt(self, session: AgentSession, text: str, emit: Emit) -> None:
         """Let it answer; its process is started again where it has ended meanwhile."""
-        if not session.held.alive:
-            await session.held.release()
+        if not session.process_slot.alive:
+            await session.process_slot.release()
             await self.begin(session)
-        await session.held.value.prompt(text, emit)
+        await session.process_slot.value.prompt(text, emit)
 
     async def choose(self, session: AgentSession, kind: ChoiceKind, value: str) -> None:
         """Change the mode or model of a session whose process runs. Raises ``AgentError`` that tells what there is."""
-        await session.held.value.choose(kind, value)
+        await session.process_slot.value.choose(kind, value)
 
     def refused(self, what: str, why: str) -> str:
         """What to say when it, or its language model, refuses."""

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from agentq_nb import Actor, Queue, create_client, setup
-from agentq_nb._brokers.base import Commit, Offer, Settlement, Take
+from agentq_nb._brokers.base import Commit, NewMessage, Settlement, Take
 from agentq_nb._brokers.local.background_jobs import Retention
 from agentq_nb._core.ids import mint_id
 from agentq_nb._host.background_tasks import Part, Upkeep
 from agentq_nb.errors import IdempotencyConflict, ValidationFailed
+from tests.unit.brokers.settings import LocalSetting
 from tests.unit.fake_clock import settle
-from tests.unit.mailboxes.settings import LocalSetting
 
 DAY = 24 * 3600.0
 
@@ -29,9 +29,9 @@ class Worker(Actor):
 
 
 async def send_and_settle(setting: LocalSetting, outcome: str, key: str | None = None) -> str:
-    offer = Offer(mint_id(), "actor/a", "tasks", b"1", idempotency_key=key)
-    await setting.keeper.offer([offer])
-    lease = await setting.keeper.claim("actor/a", "host")
+    offer = NewMessage(mint_id(), "actor/a", "tasks", b"1", idempotency_key=key)
+    await setting.broker.enqueue([offer])
+    lease = await setting.broker.acquire("actor/a", "host")
     assert lease is not None
     (delivery,) = await lease.turn(None, Take(["tasks"], 1, 0))
     if outcome != "none":
@@ -41,7 +41,7 @@ async def send_and_settle(setting: LocalSetting, outcome: str, key: str | None =
 
 
 async def messages(setting: LocalSetting) -> list[str]:
-    return [row[0] for row in (await setting.keeper.log.sql("select message_id from messages order by 1")).rows]
+    return [row[0] for row in (await setting.broker.log.sql("select message_id from messages order by 1")).rows]
 
 
 @pytest.mark.anyio
@@ -51,7 +51,7 @@ async def test_what_was_settled_long_ago_goes_and_dead_letters_and_live_work_sta
     setting.clock.advance(2 * DAY)
     fresh, live = await send_and_settle(setting, "completed"), await send_and_settle(setting, "none")
     running = asyncio.ensure_future(
-        Upkeep(setting.clock).keep(Part("Dropping old history", Retention(setting.keeper, DAY).work))
+        Upkeep(setting.clock).keep(Part("Dropping old history", Retention(setting.broker, DAY).work))
     )
     for _ in range(200):
         await settle()
@@ -67,7 +67,7 @@ async def test_it_looks_again_every_hour(tmp_path: Path) -> None:
     setting = await LocalSetting.open(tmp_path)
     old = await send_and_settle(setting, "completed")
     running = asyncio.ensure_future(
-        Upkeep(setting.clock).keep(Part("Dropping old history", Retention(setting.keeper, DAY).work))
+        Upkeep(setting.clock).keep(Part("Dropping old history", Retention(setting.broker, DAY).work))
     )
     hours = 0
     while await messages(setting) == [old] and hours < 100:
@@ -94,18 +94,18 @@ async def test_setup_takes_it_in_seconds_or_as_a_timedelta_and_prunes_at_the_sta
 async def test_a_key_is_free_once_retention_has_dropped_its_message(tmp_path: Path) -> None:
     setting = await LocalSetting.open(tmp_path)
     old = await send_and_settle(setting, "completed", "k")
-    again = Offer(mint_id(), "actor/a", "tasks", b"2", idempotency_key="k")
+    again = NewMessage(mint_id(), "actor/a", "tasks", b"2", idempotency_key="k")
     with pytest.raises(IdempotencyConflict):
-        await setting.keeper.offer([again])
+        await setting.broker.enqueue([again])
     setting.clock.advance(2 * DAY)
     running = asyncio.ensure_future(
-        Upkeep(setting.clock).keep(Part("Dropping old history", Retention(setting.keeper, DAY).work))
+        Upkeep(setting.clock).keep(Part("Dropping old history", Retention(setting.broker, DAY).work))
     )
     for _ in range(200):
         await settle()
         if not await messages(setting):
             break
-    (accepted,) = await setting.keeper.offer([again])
+    (accepted,) = await setting.broker.enqueue([again])
     assert (accepted.id, accepted.repeated) == (again.id, False)
     assert accepted.id != old
     running.cancel()

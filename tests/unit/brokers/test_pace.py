@@ -11,8 +11,8 @@ import pytest
 from agentq_nb._brokers.base import QueueStatus, Redeliver
 from agentq_nb._brokers.local.queues import WINDOW, Pace
 from agentq_nb._store import EventLog
-from tests.unit.mailboxes.conformance.words import ACTOR, claim, send, settle, take_one
-from tests.unit.mailboxes.settings import LocalSetting
+from tests.unit.brokers.conformance.words import ACTOR, acquire, send, settle, take_one
+from tests.unit.brokers.settings import LocalSetting
 
 pytestmark = pytest.mark.anyio
 
@@ -26,24 +26,24 @@ async def setting(tmp_path: Path) -> AsyncIterator[LocalSetting]:
 
 async def test_status_counts_what_is_done_what_failed_and_all_of_it(setting: LocalSetting) -> None:
     for number in range(5):
-        await send(setting.keeper, number)
-    lease = await claim(setting)
+        await send(setting.broker, number)
+    lease = await acquire(setting)
     await settle(lease, await take_one(lease), "completed")
     await settle(lease, await take_one(lease), "completed")
     await settle(lease, await take_one(lease), "dead", error={"message": "no"})
-    (queue,) = await setting.keeper.status()
+    (queue,) = await setting.broker.status()
     assert (queue.completed, queue.dead, queue.done, queue.total) == (2, 1, 3, 5)
 
 
 async def test_one_that_is_put_back_is_not_counted_twice(setting: LocalSetting) -> None:
-    message = await send(setting.keeper, 1)
-    lease = await claim(setting)
+    message = await send(setting.broker, 1)
+    lease = await acquire(setting)
     await settle(lease, await take_one(lease), "dead", error={"message": "no"})
-    await setting.keeper.change(ACTOR, Redeliver(message))
-    (queue,) = await setting.keeper.status()
+    await setting.broker.change(ACTOR, Redeliver(message))
+    (queue,) = await setting.broker.status()
     assert (queue.done, queue.total) == (0, 1)
     await settle(lease, await take_one(lease), "completed")
-    (queue,) = await setting.keeper.status()
+    (queue,) = await setting.broker.status()
     assert (queue.done, queue.total) == (1, 1)
 
 
@@ -52,34 +52,34 @@ async def test_after_a_restart_in_the_midst_what_was_done_before_is_counted_too(
     setting: LocalSetting, end: str
 ) -> None:
     for number in range(6):
-        await send(setting.keeper, number)
-    await send(setting.keeper, 0, queue="other")
-    lease = await claim(setting)
+        await send(setting.broker, number)
+    await send(setting.broker, 0, queue="other")
+    lease = await acquire(setting)
     await settle(lease, await take_one(lease), "completed")
     await settle(lease, await take_one(lease), "completed")
     await settle(lease, await take_one(lease), "dead", error={"message": "no"})
     await (setting.reopen() if end == "stop" else setting.crash())
     assert await counts(setting) == {"tasks": (3, 6), "other": (0, 1)}
-    lease = await claim(setting)
+    lease = await acquire(setting)
     await settle(lease, await take_one(lease), "completed")
     assert await counts(setting) == {"tasks": (4, 6), "other": (0, 1)}
 
 
 async def test_one_that_completed_before_a_failed_write_is_counted_once(setting: LocalSetting) -> None:
     for number in range(3):
-        await send(setting.keeper, number)
-    lease = await claim(setting)
+        await send(setting.broker, number)
+    lease = await acquire(setting)
     await settle(lease, await take_one(lease), "completed")
     assert await counts(setting) == {"tasks": (1, 3)}
-    keeper = setting.keeper
-    await keeper.flushed()
-    await asyncio.to_thread(keeper.log.close)
-    await keeper.renew(await asyncio.to_thread(EventLog.open, keeper.log.path))
+    broker = setting.broker
+    await broker.flushed()
+    await asyncio.to_thread(broker.log.close)
+    await broker.renew(await asyncio.to_thread(EventLog.open, broker.log.path))
     assert await counts(setting) == {"tasks": (1, 3)}
 
 
 async def counts(setting: LocalSetting) -> dict[str, tuple[int, int]]:
-    return {queue.queue: (queue.done, queue.total) for queue in await setting.keeper.status()}
+    return {queue.queue: (queue.done, queue.total) for queue in await setting.broker.status()}
 
 
 def test_the_pace_is_what_was_settled_since_work_came() -> None:

@@ -11,12 +11,12 @@ import pytest
 from agentq_nb._brokers.base import Cancel, Change, Commit, Pause, Resume, Take
 from agentq_nb._store import EventLog
 from agentq_nb.errors import LeaseLost, StoreError, StoreWriteFailed
-from tests.unit.mailboxes.conformance import Conformance
-from tests.unit.mailboxes.conformance.words import ACTOR, claim, offer_of, send, take
-from tests.unit.mailboxes.settings import LocalSetting, Setting
+from tests.unit.brokers.conformance import Conformance
+from tests.unit.brokers.conformance.words import ACTOR, acquire, new_message, send, take
+from tests.unit.brokers.settings import LocalSetting, Setting
 
 
-class TestLocalKeeper(Conformance):
+class TestLocalBroker(Conformance):
     @pytest.fixture
     async def setting(self, tmp_path: Path) -> AsyncIterator[Setting]:
         setting = await LocalSetting.open(tmp_path)
@@ -24,10 +24,10 @@ class TestLocalKeeper(Conformance):
         await setting.close()
 
     async def test_nothing_is_handed_out_before_a_resumption_is_on_disk(self, setting: Setting) -> None:
-        await setting.keeper.change(ACTOR, Pause("tasks"))
-        await send(setting.keeper)
-        lease = await claim(setting)
-        resuming = asyncio.ensure_future(setting.keeper.change(ACTOR, Resume("tasks")))
+        await setting.broker.change(ACTOR, Pause("tasks"))
+        await send(setting.broker)
+        lease = await acquire(setting)
+        resuming = asyncio.ensure_future(setting.broker.change(ACTOR, Resume("tasks")))
         await asyncio.sleep(0)
         assert not resuming.done()
         assert await take(lease) == []
@@ -38,24 +38,24 @@ class TestLocalKeeper(Conformance):
     async def test_what_did_not_reach_the_disk_has_neither_paused_nor_resumed_anything(
         self, setting: LocalSetting, monkeypatch: pytest.MonkeyPatch, before: list[Change], fails: Change
     ) -> None:
-        keeper = setting.keeper
-        await send(keeper)
+        broker = setting.broker
+        await send(broker)
         for change in before:
-            await keeper.change(ACTOR, change)
+            await broker.change(ACTOR, change)
 
         def full(rows: object, done: Callable[[StoreError | None], None], time: float) -> None:
             done(StoreWriteFailed("No space left on device"))
 
-        monkeypatch.setattr(keeper.log, "append", full)
+        monkeypatch.setattr(broker.log, "append", full)
         with pytest.raises(StoreWriteFailed):
-            await keeper.change(ACTOR, fails)
+            await broker.change(ACTOR, fails)
         monkeypatch.undo()
-        path = keeper.log.path
-        await asyncio.to_thread(keeper.log.close)
-        await keeper.renew(await asyncio.to_thread(EventLog.open, path))
-        (queue,) = await keeper.status(ACTOR)
+        path = broker.log.path
+        await asyncio.to_thread(broker.log.close)
+        await broker.renew(await asyncio.to_thread(EventLog.open, path))
+        (queue,) = await broker.status(ACTOR)
         assert queue.paused == bool(before)
-        assert len(await take(await claim(setting))) == (not before)
+        assert len(await take(await acquire(setting))) == (not before)
 
 
 @pytest.mark.parametrize("options", [{}, {"delay": 60.0}])
@@ -65,7 +65,7 @@ async def test_what_was_cancelled_is_not_kept_behind_what_is_live(
     tmp_path: Path, options: dict[str, float], paused: bool
 ) -> None:
     setting = await LocalSetting.open(tmp_path)
-    keeper, freed = setting.keeper, 0
+    broker, freed = setting.broker, 0
 
     class Body(bytes):
         def __del__(self) -> None:
@@ -73,16 +73,16 @@ async def test_what_was_cancelled_is_not_kept_behind_what_is_live(
             freed += 1
 
     if paused:
-        await keeper.change(ACTOR, Pause("tasks"))
-    first, last = [await send(keeper, n, priority=n, **options) for n in (9, -9)]
+        await broker.change(ACTOR, Pause("tasks"))
+    first, last = [await send(broker, n, priority=n, **options) for n in (9, -9)]
     for _ in range(100):
-        offer = offer_of("large", **options)
-        await keeper.offer([offer._replace(body=Body(offer.body))])
+        offer = new_message("large", **options)
+        await broker.enqueue([offer._replace(body=Body(offer.body))])
         del offer
-    cancelled = [m for m in list(keeper._ledger.stock.entries) if m not in (first, last)]
+    cancelled = [m for m in list(broker._commit_log.live_messages.entries) if m not in (first, last)]
     for message in cancelled:
-        await keeper.change(ACTOR, Cancel(message))
-    keeper._ledger.results._remembered.clear()
+        await broker.change(ACTOR, Cancel(message))
+    broker._commit_log.results._remembered.clear()
     assert freed >= 95
     await setting.close()
 
@@ -90,12 +90,12 @@ async def test_what_was_cancelled_is_not_kept_behind_what_is_live(
 @pytest.mark.anyio
 async def test_a_lease_that_the_keeper_took_away_hands_out_and_writes_nothing(tmp_path: Path) -> None:
     setting = await LocalSetting.open(tmp_path)
-    await send(setting.keeper)
-    lease = await setting.keeper.claim(ACTOR, "host-1")
+    await send(setting.broker)
+    lease = await setting.broker.acquire(ACTOR, "host-1")
     assert lease is not None
     waiting = asyncio.ensure_future(lease.turn(None, Take(["others"])))
     await asyncio.sleep(0)
-    before = setting.keeper.log.last_seq
+    before = setting.broker.log.last_seq
     lease.lose()
     assert lease.lost.is_set()
     with pytest.raises(LeaseLost):
@@ -106,6 +106,6 @@ async def test_a_lease_that_the_keeper_took_away_hands_out_and_writes_nothing(tm
         await lease.commit(Commit(state=b"1"))
     with pytest.raises(LeaseLost):
         lease.commit_soon(Commit(state=b"1"))
-    await setting.keeper.flushed()
-    assert setting.keeper.log.last_seq == before
+    await setting.broker.flushed()
+    assert setting.broker.log.last_seq == before
     await setting.close()

@@ -20,8 +20,8 @@ from agentq_nb._client.client import Client
 from agentq_nb._client.receipt import Receipt, Result
 from agentq_nb._store import EventLog
 from agentq_nb.errors import AgentqError, LeaseLost, QueueFull, Unavailable
+from tests.unit.fake_broker import FakeBroker
 from tests.unit.fake_clock import FakeClock
-from tests.unit.fake_keeper import FakeMailboxes
 from tests.unit.fake_server import Server
 from tests.unit.faults import FaultyNetwork, LateNetwork
 from tests.unit.properties.hosts import hosting
@@ -140,7 +140,7 @@ async def test_every_accepted_message_ends_as_the_model_says(
     async with (
         clock.racing(),
         asyncio.timeout(PATIENCE),
-        hosting(FakeMailboxes(server, network), log, clock, clerk=cls) as client,
+        hosting(FakeBroker(server, network), log, clock, clerk=cls) as client,
     ):
         trouble = asyncio.create_task(lose_leases(server, clock, random.Random(seed))) if rate else None
         receipts = await send_all(client, tasks)
@@ -174,7 +174,7 @@ async def test_actions_and_handlers_keep_each_others_changes(log: EventLog, seed
     async with (
         clock.racing(),
         asyncio.timeout(PATIENCE),
-        hosting(FakeMailboxes(server, FaultyNetwork(seed, clock, 0.05)), log, clock, clerk=cls) as client,
+        hosting(FakeBroker(server, FaultyNetwork(seed, clock, 0.05)), log, clock, clerk=cls) as client,
     ):
         handle = client.clerk.get_or_create("0")
 
@@ -210,7 +210,7 @@ async def test_a_send_whose_answer_got_lost_is_repeated_with_the_same_id(log: Ev
         async def call(self, apply: Any) -> Any:
             self.rate = 0.0
             result = await super().call(apply)
-            if apply.__qualname__.startswith("FakeMailboxes.offer") and self.answers_lost < 3:
+            if apply.__qualname__.startswith("FakeBroker.enqueue") and self.answers_lost < 3:
                 self.answers_lost += 1
                 raise Unavailable("The answer got lost.")
             return result
@@ -218,7 +218,7 @@ async def test_a_send_whose_answer_got_lost_is_repeated_with_the_same_id(log: Ev
     network = LosesTheFirstAnswers(0, clock, 0.0)
     async with clock.racing(), asyncio.timeout(PATIENCE):
         cls = type("Clerk", (Clerk,), {"handled": Counter[int]()})
-        async with hosting(FakeMailboxes(server, network), log, clock, clerk=cls) as client:
+        async with hosting(FakeBroker(server, network), log, clock, clerk=cls) as client:
             handle = client.clerk.get_or_create("0")
             result = await handle.send("tasks", Task(number=4, failures=0), wait=True)
             assert (result.status, result.response, result.attempts) == ("completed", 8, 1)
@@ -233,7 +233,7 @@ async def test_a_keeper_that_stays_unavailable_is_reported_after_a_few_repeats(l
     network = FaultyNetwork(0, clock, 1.0)
     async with clock.racing(), asyncio.timeout(PATIENCE):
         cls = type("Clerk", (Clerk,), {"handled": Counter[int]()})
-        async with hosting(FakeMailboxes(Server(clock), network), log, clock, clerk=cls) as client:
+        async with hosting(FakeBroker(Server(clock), network), log, clock, clerk=cls) as client:
             began = clock.time()
             with pytest.raises(Unavailable):
                 await client.clerk.get_or_create("0").send("tasks", Task(number=1, failures=0))
@@ -251,7 +251,7 @@ async def test_a_refusal_is_not_repeated(log: EventLog) -> None:
     async with (
         clock.racing(),
         asyncio.timeout(PATIENCE),
-        hosting(FakeMailboxes(server), log, clock, small=Small) as client,
+        hosting(FakeBroker(server), log, clock, small=Small) as client,
     ):
         handle = client.small.get_or_create()
         await handle.send("tasks", 1)
@@ -269,8 +269,8 @@ async def test_two_hosts_over_one_server_share_the_actors(log: EventLog) -> None
     cls = type("Clerk", (Clerk,), {"handled": Counter[int]()})
     tasks = [Task(number=n, failures=0) for n in range(12)]
     async with clock.racing(), asyncio.timeout(PATIENCE):
-        dying = FakeMailboxes(server)
-        async with hosting(FakeMailboxes(server), log, clock, clerk=cls) as client:
+        dying = FakeBroker(server)
+        async with hosting(FakeBroker(server), log, clock, clerk=cls) as client:
             async with hosting(dying, log, clock, clerk=cls) as other:
                 receipts = await send_all(other, tasks[:6])
                 dying.crash()
@@ -308,8 +308,8 @@ class Sharing(Actor):
 async def test_one_message_is_held_at_a_time_however_late_the_keeper_answers(log: EventLog, seed: int) -> None:
     clock = FakeClock()
     cls = type("Sharing", (Sharing,), {"held": set[int](), "most": list[int]()})
-    keeper = FakeMailboxes(Server(clock), LateNetwork(seed))
-    async with asyncio.timeout(PATIENCE), hosting(keeper, log, clock, sharing=cls) as client:
+    broker = FakeBroker(Server(clock), LateNetwork(seed))
+    async with asyncio.timeout(PATIENCE), hosting(broker, log, clock, sharing=cls) as client:
         handle = client.sharing.get_or_create("a")
         takes = [asyncio.ensure_future(handle.take_two()) for _ in range(6)]
         await asyncio.gather(*(handle.send("tasks", number) for number in range(12)))

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from agentq_nb._core.safe_text import safe
-from agentq_nb._display.document import Cell, Sheet, as_text, disk_space, duration, tone
+from agentq_nb._display.document import Cell, Document, as_text, disk_space, duration, tone
 from agentq_nb._display.html import as_html
 
 HOSTILE = [
@@ -24,16 +24,16 @@ HOSTILE = [
 ]
 
 
-def sheet_of(text: str) -> Sheet:
-    return Sheet(text, [("fact", text)], ["a", "b"], [[text, 1], [Cell(text, "bad"), 2]], [("long", text)], [text])
+def document_of(text: str) -> Document:
+    return Document(text, [("fact", text)], ["a", "b"], [[text, 1], [Cell(text, "bad"), 2]], [("long", text)], [text])
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_is_shown_and_nothing_more(text: str) -> None:
-    for made in (as_html(sheet_of(text)), as_text(sheet_of(text))):
+    for made in (as_html(document_of(text)), as_text(document_of(text))):
         made.encode()
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", made)
-    page = as_html(sheet_of(text))
+    page = as_html(document_of(text))
     assert "<script" not in page
     assert "<img" not in page
 
@@ -45,10 +45,10 @@ def test_colours_of_a_terminal_are_taken_out_and_reordering_is_shown_by_number()
 
 @pytest.mark.parametrize("text", ["x" * 1_000_000, "<" * 1_000_000, "\x1b[31m" * 200_000, "é\n" * 500_000])
 def test_long_text_is_cut_and_says_how_long_it_was(text: str) -> None:
-    page = as_html(sheet_of(text))
+    page = as_html(document_of(text))
     assert len(page) < 200_000
     assert f"({len(text):,} characters)" in page
-    assert f"({len(text):,} characters)" in as_text(sheet_of(text))
+    assert f"({len(text):,} characters)" in as_text(document_of(text))
 
 
 def test_ordinary_text_of_any_language_stays_as_it_is() -> None:
@@ -57,19 +57,19 @@ def test_ordinary_text_of_any_language_stays_as_it_is() -> None:
 
 
 def test_a_table_lines_up_in_a_terminal_also_with_wide_characters() -> None:
-    lines = as_text(Sheet(columns=["name", "n"], rows=[["世界", 1], ["ab", 100]])).splitlines()
+    lines = as_text(Document(columns=["name", "n"], rows=[["世界", 1], ["ab", 100]])).splitlines()
     assert lines == ["name    n", "----  ---", "世界    1", "ab    100"]
 
 
 def test_a_table_without_rows_says_so() -> None:
-    empty = Sheet(columns=["name"], empty="No dead letters.")
+    empty = Document(columns=["name"], empty="No dead letters.")
     assert as_text(empty) == "No dead letters."
     assert "No dead letters." in as_html(empty)
 
 
 def test_every_part_is_in_both_forms() -> None:
-    sheet = Sheet("Title", [("fact", 1.5)], ["column"], [[tone("failed")]], [("Traceback", "text")], ["note"])
-    for made in (as_text(sheet), as_html(sheet)):
+    document = Document("Title", [("fact", 1.5)], ["column"], [[tone("failed")]], [("Traceback", "text")], ["note"])
+    for made in (as_text(document), as_html(document)):
         for part in ("Title", "fact", "1.5", "column", "failed", "Traceback", "text", "note"):
             assert part in made
 
@@ -108,7 +108,7 @@ class Balance(HTMLParser):
 @pytest.mark.parametrize("text", HOSTILE)
 def test_the_html_is_well_formed_whatever_it_shows(text: str) -> None:
     balance = Balance()
-    balance.feed(as_html(sheet_of(text)))
+    balance.feed(as_html(document_of(text)))
     balance.close()
     assert balance.open == []
 

@@ -32,7 +32,7 @@ from agentq_nb._brokers.base import (
     Change,
     Commit,
     Delivery,
-    Offer,
+    NewMessage,
     Pause,
     Purge,
     QueueStatus,
@@ -43,9 +43,9 @@ from agentq_nb._brokers.base import (
 )
 from agentq_nb._core.ids import mint_id
 from agentq_nb.errors import AgentqError
+from tests.unit.brokers.conformance.words import counts
+from tests.unit.brokers.settings import LocalSetting
 from tests.unit.fake_server import Epoch, Server
-from tests.unit.mailboxes.conformance.words import counts
-from tests.unit.mailboxes.settings import LocalSetting
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ queues = st.sampled_from([*QUEUES[:1] * 4, *QUEUES])
 delays = st.sampled_from([0.0, 0.0, 0.0, 2.5, 10.0])
 
 
-class KeeperMachine(RuleBasedStateMachine):
+class BrokerMachine(RuleBasedStateMachine):
     held = Bundle("held")
 
     @initialize()
@@ -109,15 +109,16 @@ class KeeperMachine(RuleBasedStateMachine):
         max_size: int | None,
     ) -> None:
         offers = [
-            Offer(mint_id(), actor, queue, json.dumps(body).encode(), priority, delay, key, max_size) for body in bodies
+            NewMessage(mint_id(), actor, queue, json.dumps(body).encode(), priority, delay, key, max_size)
+            for body in bodies
         ]
-        expected = self.model_tried(lambda: self.model.offer(offers))
-        assert self.tried(self.real.keeper.offer(offers)) == expected
+        expected = self.model_tried(lambda: self.model.enqueue(offers))
+        assert self.tried(self.real.broker.enqueue(offers)) == expected
 
     def offer_again(self, data: st.DataObject) -> None:
         message = data.draw(st.sampled_from(list(self.model.messages)))
-        offer = self.model.messages[message].offer
-        assert list(self.run(self.real.keeper.offer([offer]))) == self.model.offer([offer])
+        offer = self.model.messages[message].new_message
+        assert list(self.run(self.real.broker.enqueue([offer]))) == self.model.enqueue([offer])
 
     # --- leases -------------------------------------------------------------------------------------------------------
 
@@ -125,10 +126,10 @@ class KeeperMachine(RuleBasedStateMachine):
     @rule(actor=st.sampled_from(ACTORS))
     def claim(self, actor: str) -> None:
         if actor in self.leases:
-            assert self.run(self.real.keeper.claim(actor, "another")) is None
+            assert self.run(self.real.broker.acquire(actor, "another")) is None
             return
-        lease = self.run(self.real.keeper.claim(actor, "host"))
-        epoch = self.model.claim(actor, "host", lambda: None, lambda _: None)
+        lease = self.run(self.real.broker.acquire(actor, "host"))
+        epoch = self.model.acquire(actor, "host", lambda: None, lambda _: None)
         assert lease is not None
         assert epoch is not None
         assert _loaded(lease.state) == _loaded(epoch.state)
@@ -194,11 +195,11 @@ class KeeperMachine(RuleBasedStateMachine):
         soon: bool = False,
     ) -> None:
         real, model = pair
-        actor = self.model.messages[real.id].offer.actor
+        actor = self.model.messages[real.id].new_message.actor
         if actor not in self.leases:
             return
         lease, epoch = self.leases[actor]
-        offers = [Offer(mint_id(), actor, "$schedule", b"0", delay=facts[3])] if schedules else []
+        offers = [NewMessage(mint_id(), actor, "$schedule", b"0", delay=facts[3])] if schedules else []
         expected = self.model_tried(
             lambda: self.model.commit(epoch, Commit([Settlement(model, *facts)], state, offers))
         )
@@ -217,21 +218,21 @@ class KeeperMachine(RuleBasedStateMachine):
 
     def change(self, actor: str, change: Change) -> None:
         expected = self.model_tried(lambda: self.model.apply(actor, change))
-        assert self.tried(self.real.keeper.change(actor, change)) == expected
+        assert self.tried(self.real.broker.change(actor, change)) == expected
 
     def cancel(self, data: st.DataObject) -> None:
         message = data.draw(st.sampled_from(list(self.model.messages)))
-        self.change(self.model.messages[message].offer.actor, Cancel(message))
+        self.change(self.model.messages[message].new_message.actor, Cancel(message))
 
     def redeliverable(self) -> list[str]:
         return [m.id for m in self.model.messages.values() if m.status in ("failed", "cancelled")]
 
     def redeliver(self, data: st.DataObject) -> None:
         message = data.draw(st.sampled_from(self.redeliverable()))
-        offer = self.model.messages[message].offer
+        offer = self.model.messages[message].new_message
         place = (offer.actor, offer.queue, offer.idempotency_key)
         for other in self.model.messages.values():
-            same = place == (other.offer.actor, other.offer.queue, other.offer.idempotency_key)
+            same = place == (other.new_message.actor, other.new_message.queue, other.new_message.idempotency_key)
             if offer.idempotency_key and same and other.id != message and other.status in (None, "completed"):
                 return  # whose the key is then is nobody's business here
         self.change(offer.actor, Redeliver(message))
@@ -243,7 +244,7 @@ class KeeperMachine(RuleBasedStateMachine):
     @rule(target=held, data=st.data(), seconds=st.sampled_from([None, 1.0, 1.0, 10.0, -1.0]), others=st.booleans())
     def pause_what_holds_messages_and_ask(self, data: st.DataObject, seconds: float | None, others: bool) -> Any:
         actor = data.draw(st.sampled_from(self.takeable()))
-        queue = data.draw(st.sampled_from(sorted({m.offer.queue for m in self.model.live(actor)})))
+        queue = data.draw(st.sampled_from(sorted({m.new_message.queue for m in self.model.live(actor)})))
         self.change(actor, Pause(queue, None if seconds is None else self.real.clock.time() + seconds))
         return self.handed_out(actor, tuple(QUEUES) if others else (queue,), 3)
 
@@ -266,7 +267,7 @@ class KeeperMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 2.5, 10.0]))
     def pass_by(self, seconds: float) -> None:
-        self.run(self.real.keeper.flushed())
+        self.run(self.real.broker.flushed())
         self.real.clock.advance(seconds)
 
     @rule(data=st.data())
@@ -289,8 +290,8 @@ class KeeperMachine(RuleBasedStateMachine):
         """Random steps seldom come to that, nor go on with what was in flight then."""
         for actor in ACTORS:
             self.claim_if_free(actor)
-            offer = Offer(mint_id(), actor, data.draw(queues), b"0")
-            assert list(self.run(self.real.keeper.offer([offer]))) == self.model.offer([offer])
+            offer = NewMessage(mint_id(), actor, data.draw(queues), b"0")
+            assert list(self.run(self.real.broker.enqueue([offer]))) == self.model.enqueue([offer])
             self.handed_out(actor, tuple(QUEUES), 1)
         self.end_life(dies=True)
         for actor in ACTORS:
@@ -324,7 +325,7 @@ class KeeperMachine(RuleBasedStateMachine):
         self.settle_pair(pair, ("again", None, {"message": "no"}, 2.5, True, in_order))
 
     def compare(self, message: str) -> None:
-        real, model = self.run(self.real.keeper.wait(message, 0)), self.model.standing(message)
+        real, model = self.run(self.real.broker.wait(message, 0)), self.model.standing(message)
         assert (real.actor, real.queue, real.status) == (model.actor, model.queue, model.status)
         assert (_loaded(real.reply), real.error) == (_loaded(model.reply), model.error)
 
@@ -332,12 +333,12 @@ class KeeperMachine(RuleBasedStateMachine):
     def queues_stand_alike(self) -> None:
         if not hasattr(self, "real"):
             return
-        self.run(self.real.keeper.flushed())
-        assert self.run(counts(self.real.keeper)) == self.run(counts(_Asked(self.model)))  # type: ignore[arg-type]
-        assert _pauses(self.run(self.real.keeper.status())) == _pauses(self.model.status(None))
+        self.run(self.real.broker.flushed())
+        assert self.run(counts(self.real.broker)) == self.run(counts(_Asked(self.model)))  # type: ignore[arg-type]
+        assert _pauses(self.run(self.real.broker.status())) == _pauses(self.model.status(None))
         for actor in ACTORS:
             exists = actor in self.model.states or bool(self.model.live(actor))
-            assert self.run(self.real.keeper.exists(actor)) == exists
+            assert self.run(self.real.broker.exists(actor)) == exists
 
     def teardown(self) -> None:
         if not hasattr(self, "real"):
@@ -375,11 +376,11 @@ def _loaded(encoded: bytes | None) -> Any:
     return None if encoded is None else json.loads(encoded)
 
 
-KeeperMachine.TestCase.settings = settings(
+BrokerMachine.TestCase.settings = settings(
     max_examples=40,
     stateful_step_count=50,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
-TestKeeperMachine = pytest.mark.timeout(250)(KeeperMachine.TestCase)
+TestBrokerMachine = pytest.mark.timeout(250)(BrokerMachine.TestCase)

@@ -8,11 +8,11 @@ import shutil
 from pathlib import Path
 from typing import Protocol
 
-from agentq_nb._brokers.base import Mailboxes
-from agentq_nb._brokers.local.broker import LocalMailboxes
+from agentq_nb._brokers.base import Broker
+from agentq_nb._brokers.local.broker import LocalBroker
 from agentq_nb._store import EventLog
+from tests.unit.fake_broker import FakeBroker
 from tests.unit.fake_clock import FakeClock
-from tests.unit.fake_keeper import FakeMailboxes
 from tests.unit.fake_server import Server
 from tests.unit.faults import Network
 
@@ -23,7 +23,7 @@ class Setting(Protocol):
     clock: FakeClock
 
     @property
-    def keeper(self) -> Mailboxes: ...
+    def broker(self) -> Broker: ...
 
     async def reopen(self) -> None:
         """Close it in good order and open it again."""
@@ -43,24 +43,24 @@ class FakeSetting:
         self.clock = FakeClock()
         self.server = Server(self.clock)
         self.network = network
-        self.keeper = FakeMailboxes(self.server, network)
+        self.broker = FakeBroker(self.server, network)
 
     async def reopen(self) -> None:
-        await self.keeper.close()
-        self.keeper = FakeMailboxes(self.server, self.network)
+        await self.broker.close()
+        self.broker = FakeBroker(self.server, self.network)
 
     async def crash(self) -> None:
-        self.keeper.crash()
-        self.keeper = FakeMailboxes(self.server, self.network)
+        self.broker.crash()
+        self.broker = FakeBroker(self.server, self.network)
 
     async def close(self) -> None:
-        await self.keeper.close()
+        await self.broker.close()
 
 
 class LocalSetting:
     """The local keeper on a real file."""
 
-    keeper: LocalMailboxes
+    broker: LocalBroker
 
     def __init__(self, folder: Path) -> None:
         self.clock = FakeClock()
@@ -81,21 +81,21 @@ class LocalSetting:
 
     async def _open(self) -> None:
         log = await asyncio.to_thread(EventLog.open, self._path)
-        self.keeper = await LocalMailboxes.open(log, clock=self.clock)
+        self.broker = await LocalBroker.open(log, clock=self.clock)
 
     async def reopen(self) -> None:
-        await self.keeper.close()
+        await self.broker.close()
         await self._open()
 
     async def crash(self) -> None:
         """What a dead process leaves behind is its files as they are: so a copy of them is what is opened next."""
-        await self.keeper.flushed()
+        await self.broker.flushed()
         before, self._path = self._path, self._next_path()
         for file in before.parent.iterdir():
             if file.is_file():
                 shutil.copy(file, self._path.parent / file.name)
-        await self.keeper.close()
+        await self.broker.close()
         await self._open()
 
     async def close(self) -> None:
-        await self.keeper.close()
+        await self.broker.close()

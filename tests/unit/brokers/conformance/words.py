@@ -8,18 +8,18 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any, TypeVar
 
 from agentq_nb._brokers.base import (
+    Broker,
     Commit,
     Delivery,
     Lease,
-    Mailboxes,
-    Offer,
+    NewMessage,
     Outcome,
     QueueStatus,
     Settlement,
     Take,
 )
 from agentq_nb._core.ids import ActorId, MessageId, mint_id
-from tests.unit.mailboxes.settings import Setting
+from tests.unit.brokers.settings import Setting
 
 T = TypeVar("T")
 
@@ -31,19 +31,19 @@ PATIENCE = 10.0
 """Seconds of real time after which something that should have happened never will."""
 
 
-def offer_of(body: Any = 1, queue: str = "tasks", actor: ActorId = ACTOR, **options: Any) -> Offer:
+def new_message(body: Any = 1, queue: str = "tasks", actor: ActorId = ACTOR, **options: Any) -> NewMessage:
     options.setdefault("id", mint_id())
-    return Offer(actor=actor, queue=queue, body=json.dumps(body).encode(), **options)
+    return NewMessage(actor=actor, queue=queue, body=json.dumps(body).encode(), **options)
 
 
-async def send(keeper: Mailboxes, body: Any = 1, queue: str = "tasks", actor: ActorId = ACTOR, **options: Any) -> str:
+async def send(broker: Broker, body: Any = 1, queue: str = "tasks", actor: ActorId = ACTOR, **options: Any) -> str:
     """Offer one message; the id it was accepted under."""
-    (accepted,) = await keeper.offer([offer_of(body, queue, actor, **options)])
+    (accepted,) = await broker.enqueue([new_message(body, queue, actor, **options)])
     return accepted.id
 
 
-async def claim(setting: Setting, actor: ActorId = ACTOR) -> Lease:
-    lease = await setting.keeper.claim(actor, HOST)
+async def acquire(setting: Setting, actor: ActorId = ACTOR) -> Lease:
+    lease = await setting.broker.acquire(actor, HOST)
     assert lease is not None
     return lease
 
@@ -75,9 +75,9 @@ async def settle(lease: Lease, delivery: Delivery, outcome: Outcome = "completed
     await lease.commit(Commit([Settlement(delivery, outcome, **facts)]))
 
 
-async def counts(keeper: Mailboxes, actor: ActorId | None = None) -> dict[tuple[ActorId, str], dict[str, int]]:
+async def counts(broker: Broker, actor: ActorId | None = None) -> dict[tuple[ActorId, str], dict[str, int]]:
     """What each queue holds: only what is not zero."""
-    found = {(status.actor, status.queue): _numbers(status) for status in await keeper.status(actor)}
+    found = {(status.actor, status.queue): _numbers(status) for status in await broker.status(actor)}
     return {place: numbers for place, numbers in found.items() if numbers}
 
 
@@ -86,8 +86,8 @@ def _numbers(status: QueueStatus) -> dict[str, int]:
     return {name: number for name in names if (number := getattr(status, name))}
 
 
-async def status_of(keeper: Mailboxes, message: MessageId) -> str:
-    return (await keeper.wait(message, 0)).status
+async def status_of(broker: Broker, message: MessageId) -> str:
+    return (await broker.wait(message, 0)).status
 
 
 async def soon(awaitable: Awaitable[T]) -> T:

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from typing import TypeVar
 
 from agentq_nb._brokers.base import (
-    Accepted,
     Change,
     Commit,
     DeadLetters,
     Delivery,
-    Offer,
+    Enqueued,
+    NewMessage,
     QueueStatus,
     StoredResult,
     Take,
@@ -31,8 +31,8 @@ POLL = 5.0
 """Seconds between two looks for actors that nobody runs."""
 
 
-class FakeMailboxes:
-    """See :class:`agentq_nb._brokers.base.Mailboxes`."""
+class FakeBroker:
+    """See :class:`agentq_nb._brokers.base.Broker`."""
 
     def __init__(self, server: Server, network: Network | None = None) -> None:
         self.server = server
@@ -45,14 +45,14 @@ class FakeMailboxes:
             raise Unavailable("The connection was closed.")
         return await self.network.call(apply)
 
-    async def offer(self, offers: Sequence[Offer]) -> Sequence[Accepted]:
-        return await self.call(lambda: self.server.offer(offers))
+    async def enqueue(self, new_messages: Sequence[NewMessage]) -> Sequence[Enqueued]:
+        return await self.call(lambda: self.server.enqueue(new_messages))
 
-    async def claim(self, actor: ActorId, host: str) -> FakeLease | None:
+    async def acquire(self, actor: ActorId, host: str) -> FakeLease | None:
         lease = FakeLease(self, actor)
         claimed: list[Epoch | None] = []
         try:
-            await self.call(lambda: claimed.append(self.server.claim(actor, host, lease.lost.set, lease.on_cancel)))
+            await self.call(lambda: claimed.append(self.server.acquire(actor, host, lease.lost.set, lease.on_cancel)))
         except Unavailable:
             for epoch in claimed:
                 self.expire(epoch)
@@ -74,10 +74,10 @@ class FakeMailboxes:
     async def states(self, name: str) -> Mapping[ActorId, bytes]:
         return await self.call(lambda: self.server.states_of(name))
 
-    async def wakeful(self, queues: Mapping[str, Collection[str] | None]) -> AsyncIterator[ActorId]:
+    async def ready_actors(self, queues: Mapping[str, Collection[str] | None]) -> AsyncIterator[ActorId]:
         while not self._closed:
             version = self.server.version
-            for actor in await self.call(lambda: self.server.wakeful(queues)):
+            for actor in await self.call(lambda: self.server.ready_actors(queues)):
                 yield actor
             await self.server.change(version, self.server.clock.monotonic() + POLL)
 
@@ -122,12 +122,12 @@ class FakeLease:
 
     epoch: Epoch
 
-    def __init__(self, mailboxes: FakeMailboxes, actor: ActorId) -> None:
+    def __init__(self, broker: FakeBroker, actor: ActorId) -> None:
         self.actor = actor
         self.lost = asyncio.Event()
         self.cancelling: Callable[[MessageId], None] | None = None
-        self._mailboxes = mailboxes
-        self._server = mailboxes.server
+        self._broker = broker
+        self._server = broker.server
         self._last: asyncio.Future[None] | None = None
         self._released = False
         self._writing: set[asyncio.Task[None]] = set()
@@ -145,17 +145,17 @@ class FakeLease:
     async def _call(self, apply: Callable[[], T], turn: Turn | None = None) -> T:
         """What raises Unavailable here is unknown, so the lease is lost: its holder begins again from what is kept."""
         async with turn or self._turn():
-            if self._mailboxes.network.loses_lease():
+            if self._broker.network.loses_lease():
                 self._server.end(self.epoch, lost=True)
             self._check()
             try:
-                return await self._mailboxes.call(apply)
+                return await self._broker.call(apply)
             except LeaseLost:
                 self.lost.set()
                 raise
             except Unavailable:
                 self.lost.set()
-                self._mailboxes.expire(self.epoch)
+                self._broker.expire(self.epoch)
                 raise
 
     def _check(self) -> None:

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.unit.brokers.conformance import Conformance
+from tests.unit.brokers.settings import FakeSetting, Setting
 from tests.unit.faults import LateNetwork
-from tests.unit.mailboxes.conformance import Conformance
-from tests.unit.mailboxes.settings import FakeSetting, Setting
 
 
-class TestFakeKeeper(Conformance):
+class TestFakeBroker(Conformance):
     @pytest.fixture
     async def setting(self) -> AsyncIterator[Setting]:
         setting = FakeSetting()
@@ -19,7 +19,7 @@ class TestFakeKeeper(Conformance):
         await setting.close()
 
 
-class TestLateKeeper(Conformance):
+class TestLateBroker(Conformance):
     @pytest.fixture(params=range(3))
     async def setting(self, request: pytest.FixtureRequest) -> AsyncIterator[Setting]:
         setting = FakeSetting(LateNetwork(request.param))

@@ -1,0 +1,23 @@
+"""What every keeper of mailboxes must do, said over ``mailboxes/protocol.py`` alone.
+
+A test class of a keeper derives from :class:`Conformance` and gives a fixture ``setting`` (see ``settings.Setting``).
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.brokers.conformance.changing import Changing
+from tests.unit.brokers.conformance.large import Large
+from tests.unit.brokers.conformance.leasing import Leasing
+from tests.unit.brokers.conformance.pausing import Pausing
+from tests.unit.brokers.conformance.receiving import Receiving
+from tests.unit.brokers.conformance.restarting import Restarting
+from tests.unit.brokers.conformance.sending import Sending
+from tests.unit.brokers.conformance.settling import Settling
+from tests.unit.brokers.conformance.waiting import Waiting
+
+
+@pytest.mark.anyio
+class Conformance(Sending, Receiving, Settling, Changing, Pausing, Leasing, Waiting, Restarting, Large):
+    """All of it."""
