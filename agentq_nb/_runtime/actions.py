@@ -1,4 +1,4 @@
-"""Calling actions: the call in a task of its own, its time limit, and what is written before the caller hears of it."""
+"""Run actions: each in its own task, with a time limit; its changes are durable before the caller gets the result."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ async def act(
 ) -> Any:
     """Call an action and return its result, once what it changed is durable.
 
-    A caller inside an actor that is cancelled takes the action with it; a notebook's cell that is interrupted does not.
-    Raises ``actor.action_not_found``, ``actor.validation_error``, ``actor.action_timed_out``, what the action raised
-    (as ``actor.internal_error`` unless it is an AgentqError), ``actor.aborted``.
+    Cancelling a caller inside an actor also cancels the action; interrupting a notebook's cell does not. Raises
+    ``actor.action_not_found``, ``actor.validation_error``, ``actor.action_timed_out``, ``actor.aborted``, and the error
+    of the action (as ``actor.internal_error`` unless it is an AgentqError).
     """
     call, call_task = begin(activation, name, args, kwargs, caller, behind)
     settled = asyncio.ensure_future(_settle(activation, call, call_task))
@@ -50,7 +50,7 @@ def begin(
     caller: Call | None = None,
     behind: frozenset[Receiver] = frozenset(),
 ) -> tuple[Call, CallTask]:
-    """Begin an action; whoever asked for it settles it. Raises ``actor.action_not_found``, ``actor.validation_error``."""
+    """Start an action; the caller settles it. Raises ``actor.action_not_found`` and ``actor.validation_error``."""
     action = activation.actions.get(name)
     if action is None:
         raise ActionNotFound(activation.name, name, list(activation.actions))
@@ -62,7 +62,7 @@ def begin(
 
 
 def _limit(activation: Activation, call_task: CallTask) -> None:
-    """Stop the action when its time is up."""
+    """Stop the action after the class's ``action_timeout``."""
     limit = activation.cls.declared.action_timeout
     if limit is not None:
         timed_out = ActionTimedOut(activation.actor_id, call_task.call.name, limit)
@@ -85,7 +85,7 @@ async def _settle(activation: Activation, call: Call, call_task: CallTask) -> An
 
 
 def presentable(error: BaseException, what: str, actor_id: ActorId) -> BaseException:
-    """AgentqErrors are for the caller as they are; anything else keeps its traceback as the cause."""
+    """Return an AgentqError unchanged, and any other error as the cause of an InternalError."""
     if isinstance(error, AgentqError):
         return error
     said = f": {error}" if str(error) else ""
@@ -98,6 +98,6 @@ def presentable(error: BaseException, what: str, actor_id: ActorId) -> BaseExcep
 
 
 def _retrieve(settled: asyncio.Future[Any]) -> None:
-    """Nobody waits any longer; an error is nobody's."""
+    """Mark the error as seen: the caller is gone, and asyncio would log an exception that was never retrieved."""
     if not settled.cancelled():
         settled.exception()

@@ -1,4 +1,4 @@
-"""One actor's life: wake, run, take actions, be replaced, sleep, be destroyed. ``supervision`` keeps ``run`` going."""
+"""One awake actor: wake it, call its hooks and actions, end it. ``supervisor`` keeps ``run`` going."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _STRENGTH: list[Any] = ["going to sleep", "being replaced", "being destroyed", "
 
 
 class Surroundings(Protocol):
-    """What an activation needs of its host."""
+    """The part of the host that an activation uses."""
 
     clock: Clock
     slices: TimeSlices
@@ -57,7 +57,7 @@ class Surroundings(Protocol):
 
 
 class Activation:
-    """An actor that is awake, or on its way. All that runs for it is owned by :meth:`live`."""
+    """An actor that is awake or waking. :meth:`live` owns every task that runs for it."""
 
     def __init__(self, host: Surroundings, cls: type[Actor], lease: Lease) -> None:
         self.host = host
@@ -74,30 +74,30 @@ class Activation:
         self.runtime = AwakeActorContext(self)
         self.closing: str | None = None
         self.to_be_destroyed = False
-        """It was asked to end for good, whatever else ends it sooner."""
+        """Whether the actor was asked to end for good, even if something else ends this activation first."""
         self.started = asyncio.Event()
         self.close_asked = asyncio.Event()
         self.ended = asyncio.Event()
         self.failure: BaseException | None = None
-        """Why it could not start."""
+        """Why the actor could not start."""
         self.last_error: dict[str, Any] | None = None
         self._completed_before_error = 0
         self._tasks: asyncio.TaskGroup | None = None
         self._parts: set[asyncio.Task[None]] = set()
         self._over = False
-        """All that runs for it is to end now."""
+        """Whether its tasks are being cancelled because the activation ends."""
         self.supervisor = Supervisor(self)
         self.call_tasks: dict[Call, CallTask] = {}
         self.instance: Actor | None = None
         self._idleness = Idleness(self.clock, cls.declared.sleep_timeout, lambda: self.close("going to sleep"))
         lease.cancelling = self._cancel_held
 
-    # --- its life -----------------------------------------------------------------------------------------------------
+    # --- waking and running -------------------------------------------------------------------------------------------
 
     async def live(self, input: Any) -> None:
-        """From waking to the end. Never raises: what goes wrong is in ``failure`` and ``last_error``."""
+        """Run the activation from waking to its end. Never raises: errors are in ``failure`` and ``last_error``."""
         try:
-            # asyncio's own: a task group of anyio, and its end, cost three times as much, which 10,000 actors feel.
+            # Not anyio's task group: with its exit it costs three times as much, which matters with 10,000 actors.
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 self.begin(self._watch_lease())
@@ -130,7 +130,7 @@ class Activation:
             self.ended.set()
 
     def begin(self, part: Coroutine[Any, Any, None]) -> None:
-        """Something that goes on beside ``run`` for as long as the actor is awake."""
+        """Start a task beside ``run`` that lasts no longer than the activation."""
         assert self._tasks is not None
         task = self._tasks.create_task(part)
         self._parts.add(task)
@@ -163,7 +163,7 @@ class Activation:
             instance.__init__()
         except Exception:
             raise
-        except BaseException as error:  # it would end the host, with every other actor
+        except BaseException as error:  # would end the host with every other actor
             raise presentable(error, "constructor", self.actor_id) from error
         if encoded is None:
             await self._create(instance, input)
@@ -177,9 +177,9 @@ class Activation:
         await self.hook("on_create", lambda: instance.on_create(input), creating=True)
 
     async def hook(self, name: str, function: Callable[[], Any], *, creating: bool = False) -> None:
-        """Call a hook and write what it changed. A failed creation writes nothing: it is tried again next time."""
+        """Call a hook and write what it changed. A failed creation writes nothing: the next wake-up retries it."""
         call = Call(self.actor_id, "hook", name)
-        # Most classes leave most hooks as they are: those do nothing, for which no task is needed.
+        # Most classes define few hooks; one that is not overridden does nothing and needs no task.
         commit, error = self.conclude(call, await self._hooked(call, function) if self._declares(name) else None)
         if error is not None:
             raise presentable(error, f"hook {call.name}", self.actor_id)
@@ -197,10 +197,10 @@ class Activation:
             stop_later(call_task, self.clock)
         return await call_task.finished
 
-    # --- its end ------------------------------------------------------------------------------------------------------
+    # --- closing ------------------------------------------------------------------------------------------------------
 
     def close(self, reason: Reason) -> None:
-        """Take no more messages and end, as gently as the reason allows. The stronger reason stands."""
+        """Accept no more messages and end as gracefully as the reason allows. The strongest reason given wins."""
         if self.closing is None or _STRENGTH.index(reason) > _STRENGTH.index(self.closing):
             self.closing = reason
         if reason == "being destroyed":
@@ -215,26 +215,26 @@ class Activation:
                 call_task.stop()
 
     def failed(self, where: str, error: BaseException) -> None:
-        """``run`` or a hook failed: in ``status()``, in the logger and in the log, for whoever looks."""
+        """Report that ``run`` or a hook failed: in ``status()``, in the logger and in the event log."""
         described = describe(error)
         self.note_error(described)
         FAILURES.note_actor(self.actor_id, where, described)
         self.host.note_failure(self.actor_id, where, described)
 
     def note_error(self, described: dict[str, Any]) -> None:
-        """What went wrong last, for ``status()``."""
+        """Keep the last error for ``status()``."""
         self.last_error = described
         self._completed_before_error = self.in_flight.completed
 
     @property
     def recovered(self) -> bool:
-        """Whether a message has come to a good end since the last error."""
+        """Whether a message has completed since the last error."""
         return self.in_flight.completed > self._completed_before_error
 
-    # --- performing ---------------------------------------------------------------------------------------------------
+    # --- calls of user code -------------------------------------------------------------------------------------------
 
     def perform(self, call: Call, function: Callable[[], Any]) -> CallTask:
-        """Begin a call in a task of its own; it counts as being done until it has ended or was given up."""
+        """Start a call in its own task; the actor is not idle until the call has ended or was abandoned."""
         call.at_failure = self.failed
         call_task = CallTask(call, function, self.clock)
         self.call_tasks[call] = call_task
@@ -248,13 +248,13 @@ class Activation:
 
     @property
     def acting(self) -> bool:
-        """Whether an action is being performed."""
+        """Whether an action is running."""
         return any(call.kind == "action" for call in self.call_tasks)
 
     def conclude(self, call: Call, error: BaseException | None) -> tuple[Commit, BaseException | None]:
-        """What a call that is over leaves to be written: its messages' settlements, its state, what it scheduled.
+        """Return the commit of an ended call (its messages' settlements, its state, what it scheduled) and its error.
 
-        An action or hook that failed leaves no state; one whose state does not fit its type has failed.
+        An action or hook that failed writes no state; one whose state does not fit its type has failed.
         """
         changes: dict[str, Any] = {}
         if isinstance(error, asyncio.CancelledError) or from_outside(error):
@@ -283,7 +283,7 @@ class Activation:
         return Commit(settlements, state, scheduled), error
 
     def _changed_by(self, call: Call) -> dict[str, Any]:
-        """What the call leaves to be written: of an action what was changed since it first touched the state."""
+        """Return the fields that the call changed; for an action, those changed since it first touched the state."""
         if call.kind == "hook":
             return self.committed.unsaved()
         if call.kind == "run" or call.state_before is None:
@@ -291,11 +291,15 @@ class Activation:
         return self.committed.unsaved(call.state_before)
 
     async def write(self, commit: Commit) -> None:
-        """Durable on return. So is what the call saw of the state: another's return may have taken it along just now."""
+        """Write a commit, durable on return.
+
+        Even an empty one waits for the disk if there is a state: the call may have read changes that another call has
+        merged but not yet written.
+        """
         if commit.settlements or commit.schedule or self.committed.schema is not None or commit.state is not None:
             await self.lease.commit(commit)
 
-    # --- what others need of it ---------------------------------------------------------------------------------------
+    # --- for the host, the mailbox and the schedule -------------------------------------------------------------------
 
     @property
     def actions(self) -> Mapping[str, Action]:
@@ -303,7 +307,7 @@ class Activation:
 
     @property
     def finishing(self) -> bool:
-        """Whether it is asked to end and has a message, or what keeps it awake, to finish first."""
+        """Whether it is closing but first finishes a message or a ``keep_awake``."""
         return self.closing is not None and bool(self.in_flight.busy or self.runtime.kept_awake)
 
     @property
@@ -320,10 +324,10 @@ class Activation:
     async def cancel_message(self, message: MessageId) -> bool:
         return await self.host.cancel_message(message)
 
-    # --- being interrupted --------------------------------------------------------------------------------------------
+    # --- interrupting a handler ---------------------------------------------------------------------------------------
 
     def interrupt(self, receiver: Receiver, why: Interruption) -> None:
-        """Cancel the task that handles the receiver's messages; its whole call, if the task does not end."""
+        """Cancel the task that handles the receiver's messages, and the whole call if that task does not end."""
         call_task = self.call_tasks.get(receiver.call)
         if call_task is None or not receiver.held:
             return
@@ -333,7 +337,7 @@ class Activation:
         call_task.stop()
 
     def stand_down(self, receiver: Receiver) -> None:
-        """The handler was stopped because of a message that it has settled now, and goes on: let it."""
+        """Let the handler go on: it was stopped because of a message, and has settled that message."""
         call_task = self.call_tasks.get(receiver.call)
         if call_task is not None and self.closing is None:
             receiver.interrupted = None
@@ -345,7 +349,7 @@ class Activation:
             self.interrupt(receiver, "cancelled")
 
     def changed(self) -> None:
-        """Something began or ended: the actor may be idle now, or no longer."""
+        """Update idleness after something began or ended."""
         if self.in_flight.busy:
             self._idleness.note(False)
             return

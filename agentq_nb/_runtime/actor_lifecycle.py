@@ -1,4 +1,4 @@
-"""The end of an actor's life: what runs gets its time to finish, is stopped, and the last hook is called."""
+"""How an activation ends: let calls finish within a grace period, stop them, call the last hook; and idleness."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 GRACE = 10.0
-"""Seconds ``run`` may take to return once it was told to, and that a stop waits for what is in flight."""
+"""Seconds ``run`` may take to return after being asked to, and that a stop waits for messages in flight."""
 
 
 async def wind_down(activation: Activation) -> None:
-    """End what runs, as gently as the reason allows, then call the last hook. The reason may change meanwhile."""
+    """End all calls as gracefully as the reason allows, then call the last hook. The reason may change meanwhile."""
     if activation.closing == "without its store":
         await _all_finished(activation, GRACE)
         return
@@ -40,7 +40,7 @@ async def wind_down(activation: Activation) -> None:
 
 
 async def _let_finish(activation: Activation) -> None:
-    """A stop waits its grace. Otherwise what is being done is done first, then ``run`` has its grace to return."""
+    """A stop waits for the grace period. Otherwise messages and actions finish first; then ``run`` gets that period."""
     runtime = activation.runtime
     until: float | None = None
     while (activation.call_tasks or runtime.kept_awake) and activation.closing != "without its store":
@@ -57,7 +57,7 @@ async def _let_finish(activation: Activation) -> None:
 
 
 async def _all_finished(activation: Activation, timeout: float | None) -> None:
-    """Return when all that runs has ended, or something changed the reason to stop, or the time is up."""
+    """Return when all calls have ended, or after ``timeout`` seconds; with one, also wait for each ``keep_awake``."""
     finished: list[asyncio.Future[Any]] = [call_task.finished for call_task in activation.call_tasks.values()]
     if timeout is not None:
         finished += activation.runtime.kept_awake
@@ -89,7 +89,10 @@ async def _all_finished(activation: Activation, timeout: float | None) -> None:
 
 
 async def _last_hook(activation: Activation, instance: Actor) -> None:
-    """What goes wrong in it is told and holds nothing up. Without its store or its time it could not be done."""
+    """Call ``on_destroy`` or ``on_sleep``. An error in it is reported and delays nothing.
+
+    A lost lease or an unavailable broker is not an error of the hook.
+    """
     name = "on_destroy" if activation.to_be_destroyed else "on_sleep"
     try:
         await activation.hook(name, getattr(instance, name))
@@ -100,13 +103,13 @@ async def _last_hook(activation: Activation, instance: Actor) -> None:
 
 
 def stop_later(call_task: CallTask, clock: Clock) -> None:
-    """A hook has the same grace as everything else when the actor ends."""
+    """Stop a call after the grace period."""
     timer = clock.call_later(GRACE, call_task.stop)
     call_task.finished.add_done_callback(lambda _: timer.cancel())
 
 
 class Idleness:
-    """Calls ``sleep`` after ``timeout`` seconds without work. One timer serves: it looks again when it was too early."""
+    """Calls ``sleep`` after ``timeout`` seconds without work. Its one timer is set again when it rings too early."""
 
     def __init__(self, clock: Clock, timeout: float | None, sleep: Callable[[], None]) -> None:
         self._clock = clock
@@ -116,7 +119,7 @@ class Idleness:
         self._timer: Timer | None = None
 
     def note(self, idle: bool) -> None:
-        """Whether the actor is idle as of now. Cheap: it is called several times for each message."""
+        """Note whether the actor is idle from now on. Cheap: called several times for each message."""
         if not idle:
             self._since = None
         elif self._since is None:

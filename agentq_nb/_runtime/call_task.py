@@ -1,4 +1,4 @@
-"""One call of a user's code in a task of its own, which can be stopped, and given up when it does not stop."""
+"""Run one call of user code in its own task, which can be stopped, and abandoned if it does not stop."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from agentq_nb._runtime.invocation import Call, current_call
 from agentq_nb.errors import InternalError
 
 GRACE_AFTER_CANCEL = 5.0
-"""Seconds a cancelled call may take to end before nobody waits for it any longer."""
+"""Seconds a cancelled call may take to end before it is abandoned."""
 
 
 class CallTask:
-    """A call being performed.
+    """A running call.
 
-    The task begins in an empty context, so that nothing it prints or sets belongs to the cell that happened to wake it.
+    The task starts in an empty context, so that nothing it prints or sets belongs to the cell that happened to wake it.
     """
 
     def __init__(self, call: Call, function: Callable[[], Any], clock: Clock) -> None:
@@ -27,11 +27,11 @@ class CallTask:
         self.call = call
         self._loop = loop
         self.finished: asyncio.Future[BaseException | None] = loop.create_future()
-        """Done when the call ended or was given up: None when it returned, else what it raised."""
+        """Done when the call has ended or was abandoned: None if it returned, else the exception."""
         self.result: Any = None
         self.stopped = False
         self.because: BaseException | None = None
-        """Why it was stopped, where that is worth more than how it then ended."""
+        """Why it was stopped, where that replaces the error it then ended with."""
         self.abandoned = False
         self._clock = clock
         self._timer: Timer | None = None
@@ -40,7 +40,7 @@ class CallTask:
 
     async def _perform(self, function: Callable[[], Any]) -> None:
         current_call.set(self.call)
-        error: BaseException | None = None  # only a call that returned leaves it so
+        error: BaseException | None = None
         try:
             result = function()
             self.result = await result if inspect.isawaitable(result) else result
@@ -49,7 +49,7 @@ class CallTask:
         except BaseException as raised:  # an agent's sys.exit() must not end the kernel
             error = raised
             if isinstance(raised, GeneratorExit) and not self._loop.is_running():
-                raise  # nobody raised it: the coroutine is dropped with its loop
+                raise  # no code raised it: the coroutine is closed because its loop is gone
         finally:
             if self._timer is not None:
                 self._timer.cancel()
@@ -57,9 +57,9 @@ class CallTask:
                 self.finished.set_result(self.because or error)
 
     def stop(self, because: BaseException | None = None) -> None:
-        """Cancel it. If it does not end within the grace, whoever waits for ``finished`` goes on without it.
+        """Cancel the call. If it does not end within the grace period, ``finished`` is resolved without it.
 
-        With ``because`` it has failed with that, even if it catches the cancellation and returns.
+        With ``because``, it has failed with that error, even if it catches the cancellation and returns.
         """
         if self.finished.done():
             return
@@ -71,7 +71,7 @@ class CallTask:
         self._timer = self._clock.call_later(GRACE_AFTER_CANCEL, self._abandon)
 
     def stand_down(self) -> None:
-        """It was stopped because of a message, has let go of it and goes on: it is not to be given up."""
+        """Do not abandon the call after all: it was stopped because of a message, and has settled that message."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

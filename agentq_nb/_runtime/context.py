@@ -1,4 +1,4 @@
-"""What an actor has around it while it is awake: ``self.queue``, ``self.state``, ``self.schedule`` and the rest."""
+"""What an awake actor can reach: ``self.queue``, ``self.state``, ``self.schedule`` and the rest."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Returned = TypeVar("Returned")
 
 
 class AwakeActorContext:
-    """See :class:`agentq_nb._actor.actor_context.Runtime`. One for each time the actor is awake."""
+    """See :class:`agentq_nb._actor.actor_context.Runtime`. One per activation."""
 
     def __init__(self, activation: Activation) -> None:
         self._activation = activation
@@ -39,7 +39,7 @@ class AwakeActorContext:
         self.origin = "process"
         self.log = activation.log
         self.kept_awake: set[asyncio.Future[None]] = set()
-        """Done when what keeps the actor awake has ended."""
+        """One per ``keep_awake`` in progress; done when it has ended."""
 
     @property
     def actors(self) -> Any:
@@ -55,7 +55,7 @@ class AwakeActorContext:
         return self._activation.closing is not None
 
     async def until_closing(self) -> None:
-        """Return when the actor is asked to end. From then on its actions are not called any more."""
+        """Return when the actor is asked to end. Its actions are not called after that."""
         await self._activation.close_asked.wait()
 
     # --- state --------------------------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ class AwakeActorContext:
         state = committed.take(changes, from_copy=False) if changes else None
         await self._activation.lease.commit(Commit(state=state))
 
-    # --- life ---------------------------------------------------------------------------------------------------------
+    # --- staying awake and ending -------------------------------------------------------------------------------------
 
     async def keep_awake(self, awaitable: Awaitable[Returned]) -> Returned:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -119,7 +119,7 @@ class AwakeActorContext:
         self._activation.host.broadcast(self.actor_id, event, payload)
 
     def failed(self, where: str, error: BaseException) -> None:
-        """Something that went on for this actor has failed: it is the last error in ``status()``."""
+        """Report a failure of this actor's background work: it becomes the last error in ``status()``."""
         self._activation.failed(where, error)
 
     def sleep(self) -> None:
@@ -130,5 +130,5 @@ class AwakeActorContext:
 
 
 def logger_of(actor_id: str) -> logging.LoggerAdapter[logging.Logger]:
-    """``agentq.<actor name>``, which knows the actor's id."""
+    """Return the logger ``agentq.<actor name>``, whose records have the ``actor_id``."""
     return logging.LoggerAdapter(logging.getLogger(f"agentq.{actor_name(actor_id)}"), {"actor_id": actor_id})

@@ -1,4 +1,4 @@
-"""Who waits for whom: waits that could never end are refused at once instead of hanging for ever."""
+"""Deadlock detection: a wait for a message that could never end is refused at once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from agentq_nb._runtime.in_flight import Receiver
 
 Holders = Callable[[ActorId, str], "list[Receiver]"]
-"""The receivers that keep a queue of an actor from moving just now."""
+"""Returns the receivers that currently block a queue of an actor."""
 
 
 class WaitGraph:
-    """The waits of one host. A wait is an edge from each receiver that is held up by it to the queue waited on."""
+    """The waits of one host: each is an edge from every receiver that it blocks to the queue waited for."""
 
     def __init__(self, holders: Holders) -> None:
         self._holders = holders
@@ -26,7 +26,7 @@ class WaitGraph:
 
     @contextmanager
     def waiting(self, message: MessageId, actor: ActorId, queue: str) -> Generator[None]:
-        """Note a wait by the present task for as long as it lasts. Raises WaitWouldDeadlock if it could never end."""
+        """Register a wait of the current task while it lasts. Raises WaitWouldDeadlock if it could never end."""
         held_up = holding_here()
         if held_up and (chain := self._cycle(held_up, actor, queue)):
             waiting = sorted(f"'{receiver.actor_id}'" for receiver in held_up)
@@ -43,7 +43,7 @@ class WaitGraph:
                     del self._edges[receiver]
 
     def _cycle(self, held_up: frozenset[Receiver], actor: ActorId, queue: str) -> list[str]:
-        """The way from the queue back to one of the receivers, or nothing."""
+        """Return the path from the queue back to one of the receivers, as text; empty if there is none."""
         seen: set[tuple[ActorId, str]] = set()
         pending: list[tuple[ActorId, str, list[str]]] = [(actor, queue, [])]
         while pending:

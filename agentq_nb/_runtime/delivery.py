@@ -1,7 +1,6 @@
-"""Messages into the hands of handlers: whose turn it is, and settling what is held by asking for the next.
+"""Deliver messages to handlers, one at a time; asking for the next message settles the one that is held.
 
-While a receiver holds a message nothing else is handed out, except to receivers that named
-disjoint queues.
+While a receiver holds a message, only receivers that named disjoint queues get others.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class Deliveries:
         self._scopes: set[anyio.CancelScope] = set()
         self._refused = False
         self.waiting = 0
-        """How many receivers wait for a message or for their turn."""
+        """How many receivers are waiting for a message or for their turn."""
 
     @property
     def queues(self) -> Mapping[str, Queue[Any, Any]]:
@@ -53,13 +52,13 @@ class Deliveries:
     async def receive(
         self, names: frozenset[str], count: int, timeout: float | None, completable: bool
     ) -> list[Message[Any, Any]]:
-        return await self.hand_out(self._own_receiver(), names, count, timeout, completable)
+        return await self.deliver(self._own_receiver(), names, count, timeout, completable)
 
     def iterate(self, names: frozenset[str], completable: bool) -> MessageIterator:
         return MessageIterator(self, names, completable)
 
     def new_receiver(self, *, iterates: bool) -> Receiver:
-        """A receiver of the present call. Raises ``actor.outside`` where no call of this actor runs."""
+        """Return a new receiver of the current call. Raises ``actor.outside`` outside this actor's calls."""
         call = current_call.get()
         if call is None or call.actor_id != self._owner.actor_id:
             raise InternalError(
@@ -72,7 +71,7 @@ class Deliveries:
         return Receiver(self._owner.actor_id, call, iterates=iterates)
 
     def _own_receiver(self) -> Receiver:
-        """The one that the present task's ``next`` calls share."""
+        """Return the receiver that the current task's ``next`` calls share."""
         call, task = current_call.get(), asyncio.current_task()
         if call is not None and call.actor_id == self._owner.actor_id:
             for receiver in call.receivers:
@@ -80,10 +79,10 @@ class Deliveries:
                     return receiver
         return self.new_receiver(iterates=False)
 
-    async def hand_out(
+    async def deliver(
         self, receiver: Receiver, names: frozenset[str], count: int, timeout: float | None, completable: bool
     ) -> list[Message[Any, Any]]:
-        """Settle what the receiver holds, then wait for its turn and take. Empty after ``timeout`` seconds."""
+        """Settle what the receiver holds, then return its next messages; empty after ``timeout`` seconds."""
         clock, slices = self._owner.clock, self._owner.slices
         receiver.task = asyncio.current_task()
         commit = self._settlement(receiver)
@@ -97,7 +96,7 @@ class Deliveries:
                 if received:
                     return received
                 if received is not None:
-                    continue  # what was due became dead letters
+                    continue  # all due messages became dead letters
             elif commit is not None:
                 self._in_flight.settle_soon(receiver, commit)
                 commit = None
@@ -107,12 +106,12 @@ class Deliveries:
                 continue
             left = None if deadline is None else deadline - clock.monotonic()
             if left is not None and left <= 0:
-                await asyncio.sleep(0)  # who asks again and again leaves the loop to others
+                await asyncio.sleep(0)  # a handler that polls must not keep the loop from other tasks
                 return []
             await self._wait_for_turn(receiver, left)
 
     def _may_ask(self, receiver: Receiver) -> bool:
-        """Whether nothing has to be waited for before the keeper is asked."""
+        """Whether the broker can be asked at once."""
         owner = self._owner
         return (
             owner.closing is None
@@ -122,19 +121,19 @@ class Deliveries:
         )
 
     async def _check_open(self, call: Call) -> None:
-        """Raise ``actor.aborted`` when the actor takes no more messages, or the call was given up."""
+        """Raise ``actor.aborted`` when the actor accepts no more messages, or the call was abandoned."""
         reason = "no longer waiting for this call" if call.ended else self._owner.closing
         if reason is None:
             return
-        if self._refused:  # a loop that catches the error and asks again must not hold up everything else
+        if self._refused:  # a loop that catches the error and asks again must not keep the event loop busy
             await asyncio.sleep(_PAUSE_WHEN_REFUSED)
         self._refused = True
         raise Aborted(self._owner.actor_id, reason)
 
     def _settlement(self, receiver: Receiver) -> Commit | None:
-        """How what the receiver holds settles by its asking again; None when it holds nothing.
+        """Return the commit that settles what the receiver holds, now that it asks again; None if it holds nothing.
 
-        What its task's dropped iterators hold settles at once. Raises PreviousMessageNotCompleted.
+        Messages held by dropped iterators of its task are settled at once. Raises PreviousMessageNotCompleted.
         """
         for other in receiver.call.receivers:
             if other.held and other.dropped and other is not receiver and other.task is receiver.task:
@@ -155,7 +154,7 @@ class Deliveries:
             self._owner.stand_down(receiver)
 
     async def _ask(self, receiver: Receiver, commit: Commit | None, take: Take) -> list[Message[Any, Any]] | None:
-        """Settle by ``commit`` and take what is due; empty when all that was is dead letters, None when nothing was."""
+        """Write ``commit`` and take due messages. Empty: all of them became dead letters; None: none were due."""
         owner, in_flight = self._owner, self._in_flight
         received: list[Message[Any, Any]] = []
         limit: float | None = None
@@ -178,7 +177,7 @@ class Deliveries:
                 in_flight.hold(receiver, limit)
             elif leaves:
                 in_flight.leave(receiver)
-            if bool(received) is (commit is None):  # it holds something now and did not before, or the other way round
+            if bool(received) is (commit is None):  # whether it holds anything has changed
                 owner.changed()
         if received:
             if current_receiver.get() is not receiver:
@@ -188,14 +187,14 @@ class Deliveries:
         return received if deliveries else None
 
     def _open(self, receiver: Receiver, queue: Queue[Any, Any], delivery: Delivery) -> Message[Any, Any] | None:
-        """The delivery as a message in the receiver's hands; None when it is a dead letter instead."""
+        """Return the delivery as a message held by the receiver; None if it becomes a dead letter instead."""
         if delivery.crashes >= queue.retry.crashes:
-            self._bury(delivery, settlement.crashed_too_often(delivery))
+            self._dead_letter(delivery, settlement.crashed_too_often(delivery))
             return None
         try:
             body = queue.body.load(delivery.body, lambda: f"Message {delivery.id} of queue '{delivery.queue}'")
         except ValidationFailed as error:
-            self._bury(delivery, describe(error, with_traceback=False))
+            self._dead_letter(delivery, describe(error, with_traceback=False))
             return None
         message: Message[Any, Any] = Message(
             self._in_flight,
@@ -208,11 +207,11 @@ class Deliveries:
         receiver.held[message.id] = (message, delivery)
         return message
 
-    def _bury(self, delivery: Delivery, error: dict[str, Any]) -> None:
+    def _dead_letter(self, delivery: Delivery, error: dict[str, Any]) -> None:
         self._owner.lease.commit_soon(Commit([Settlement(delivery, "dead", error=error)]))
 
     async def _wait_for_turn(self, receiver: Receiver, left: float | None) -> None:
-        """Return when a try is worth while, when the time is up, or when the actor takes no more messages."""
+        """Return when asking again makes sense, after ``left`` seconds, or when the actor accepts no more messages."""
         blocker = self._in_flight.blocker(receiver)
         if blocker is not None and blocker.task is receiver.task and blocker.held:
             held = next(iter(blocker.held))
@@ -242,7 +241,7 @@ class Deliveries:
             timer.cancel()
 
     def close(self) -> None:
-        """End every wait for a message; the owner has said why in ``closing``."""
+        """End every wait for a message; the owner's ``closing`` has the reason."""
         for scope in list(self._scopes):
             scope.cancel()
 
@@ -263,12 +262,12 @@ class MessageIterator(NoLoop):
         if self._receiver is None:
             self._receiver = self._deliveries.new_receiver(iterates=True)
         try:
-            received = await self._deliveries.hand_out(self._receiver, self._names, 1, None, self._completable)
+            received = await self._deliveries.deliver(self._receiver, self._names, 1, None, self._completable)
         except Aborted:
             raise StopAsyncIteration from None
         return received[0]
 
     def __del__(self) -> None:
-        # After `break` nobody can ask through this iterator again; what it holds settles when its task asks otherwise.
+        # After `break` this iterator is never asked again; what it holds settles when its task asks in another way.
         if self._receiver is not None:
             self._receiver.dropped = True

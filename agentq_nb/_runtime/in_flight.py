@@ -1,7 +1,7 @@
-"""Who holds which messages of an actor, and how each lets go of them.
+"""The messages of an actor that are in flight: which receiver holds which, and settling them.
 
 A *receiver* is one iterator, or one ``run`` or action call that uses ``next``. How a message settles depends on its own
-receiver alone (``settling``).
+receiver alone (see ``settlement``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from agentq_nb.errors import AgentqError, AlreadyCompleted, CompleteNotConfigure
 
 
 class Receiver:
-    """Who asked, and what it holds."""
+    """An iterator or call that asks for messages, and the messages that it holds."""
 
     def __init__(self, actor_id: ActorId, call: Call, *, iterates: bool) -> None:
         self.actor_id = actor_id
@@ -35,7 +35,7 @@ class Receiver:
         self.task: asyncio.Task[Any] | None = None
         self.timer: Timer | None = None
         self.since = 0.0
-        """When it was given what it holds, on the monotonic clock."""
+        """When it got the messages that it holds, on the monotonic clock."""
         self.interrupted: Interruption | None = None
         self.dropped = False
         self.scheduled: list[Planned] = []
@@ -45,56 +45,56 @@ class Receiver:
         return [delivery for _, delivery in self.held.values()]
 
     def working_copy(self, committed: Committed) -> WorkingCopy:
-        """The state as the handler of the held messages sees it."""
+        """Return the state as the handler of the held messages sees it."""
         if self.copy is None:
             self.copy = WorkingCopy(committed)
         return self.copy
 
 
 class InFlight:
-    """The receivers that hold messages of one actor. It is also what messages settle through."""
+    """The receivers that hold messages of one actor. Messages settle through it."""
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._receivers: list[Receiver] = []
         self._freed: asyncio.Event | None = None
         self.settled = 0
-        """How many messages were settled in this life of the actor, those put back aside: progress."""
+        """How many messages were settled in this activation, without those put back: the measure of progress."""
         self.completed = 0
-        """How many of them had come to a good end."""
+        """How many messages have completed in this activation."""
 
-    # --- who holds what -----------------------------------------------------------------------------------------------
+    # --- receivers and their messages ---------------------------------------------------------------------------------
 
     @property
     def receivers(self) -> list[Receiver]:
-        """Those that hold a message just now, or ask for one."""
+        """The receivers that hold a message or ask for one."""
         return list(self._receivers)
 
     @property
     def busy(self) -> bool:
-        """Whether any message is held, or asked for."""
+        """Whether any receiver holds a message or asks for one."""
         return bool(self._receivers)
 
     def of(self, queue: str) -> list[Receiver]:
-        """The receivers that keep this queue from moving."""
+        """Return the receivers that block this queue."""
         return [receiver for receiver in self._receivers if queue in receiver.names]
 
     def find(self, message: MessageId) -> Receiver | None:
-        """The receiver that holds the message."""
+        """Return the receiver that holds the message, if there is one."""
         return next((receiver for receiver in self._receivers if message in receiver.held), None)
 
     def blocker(self, receiver: Receiver) -> Receiver | None:
-        """Another one that holds a message or asks for one, unless the two named disjoint queues."""
+        """Return another receiver that holds a message of, or asks for, one of this receiver's queues; None if none."""
         for holder in self._receivers:
             if holder is not receiver and not holder.names.isdisjoint(receiver.names):
                 return holder
         return None
 
     def ask(self, receiver: Receiver, commit: Commit | None) -> bool:
-        """It asks the keeper for messages: until :meth:`hold` or :meth:`leave` nobody else does.
+        """Note that the receiver asks the broker for messages; until :meth:`hold` or :meth:`leave` it blocks others.
 
-        ``commit`` settles what it holds in the same turn; None: it holds nothing. Returns whether it is to leave when it
-        is given nothing: not so when its last message is still being settled.
+        ``commit`` settles what it holds in the same turn; None if it holds nothing. Returns whether it must leave if it
+        gets no message: not while its last message is still being settled.
         """
         if commit is not None:
             self._count(commit)
@@ -106,7 +106,7 @@ class InFlight:
         return True
 
     def hold(self, receiver: Receiver, limit: float | None) -> None:
-        """It was given messages: their time runs, ``limit`` seconds."""
+        """Note that the receiver got messages, and start their time limit of ``limit`` seconds."""
         receiver.interrupted = None
         receiver.since = self._owner.clock.monotonic()
         if limit is not None:
@@ -114,7 +114,7 @@ class InFlight:
             receiver.timer = owner.clock.call_later(limit, lambda: owner.interrupt(receiver, "timed_out"))
 
     def leave(self, receiver: Receiver) -> None:
-        """It holds nothing any more and asks for nothing: others may."""
+        """Note that the receiver neither holds nor asks for messages, so that others may ask."""
         if receiver in self._receivers:
             self._receivers.remove(receiver)
         if self._freed is not None:
@@ -159,7 +159,7 @@ class InFlight:
         self._owner.lease.commit_soon(commit)
 
     def end(self, receiver: Receiver, error: BaseException | None) -> Commit | None:
-        """The receiver's call is over: the commit that settles what it still holds."""
+        """Return the commit that settles what the receiver still holds at the end of its call; None if nothing."""
         if not receiver.held:
             return None
         commit = settlement.at_end(self._owner, receiver, error)

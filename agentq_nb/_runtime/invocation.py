@@ -1,4 +1,4 @@
-"""Who is running: the call of ``run``, of an action or of a hook that the present code belongs to."""
+"""Calls of user code (``run``, actions, hooks), and which one the current code belongs to."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ CallKind: TypeAlias = Literal["run", "action", "hook"]
 
 
 class Planned(NamedTuple):
-    """A scheduled call that is written when what made it settles. ``due`` is in seconds since 1970."""
+    """A scheduled call, written when the message or call that made it settles. ``due`` is in seconds since 1970."""
 
     due: float
     new_message: NewMessage
 
 
 def new_messages(planned: list[Planned], now: float) -> list[NewMessage]:
-    """What was planned, as offers of this moment."""
+    """Return the planned calls as new messages, delayed from ``now`` on."""
     return [new_message._replace(delay=max(0.0, due - now)) for due, new_message in planned]
 
 
 class Call:
     """One call of ``run``, of an action or of a hook.
 
-    :ivar identity: a name no other call has.
-    :ivar caller: the call that made this one, when it was made by an actor of this process.
+    :ivar identity: a unique id.
+    :ivar caller: the call that made this one, if an actor of this process did.
     :ivar behind: receivers whose messages cannot settle before this call returns.
     """
 
@@ -56,15 +56,15 @@ class Call:
         self.used_mailbox = False
         self.scheduled: list[Planned] = []
         self.state_before: dict[str, Any] | None = None
-        """The shared state when this call first touched it."""
+        """The shared state's fields when this call first touched it."""
         self.ended = False
-        """Whether it is over, or was given up: it receives nothing any more."""
+        """Whether it has ended or was abandoned: it receives no more messages."""
         self.at_failure: Callable[[str, BaseException], None] | None = None
-        """Told what of the call's end went wrong."""
+        """Called with the place and the error when a callback of :meth:`at_end` fails."""
         self._at_end: list[Callable[[], Awaitable[None]]] = []
 
     def at_end(self, callback: Callable[[], Awaitable[None]]) -> None:
-        """Await ``callback()`` when this call has ended, however it ends; at once if it has ended already."""
+        """Await ``callback()`` when this call ends, with or without an error; at once if it has ended already."""
         if self.ended:
             late = asyncio.ensure_future(self._await(callback))
             _late.add(late)
@@ -73,7 +73,7 @@ class Call:
             self._at_end.append(callback)
 
     async def end(self) -> None:
-        """Run the callbacks. One that raises does not keep the others from running."""
+        """Run the callbacks, also those after one that raises."""
         self.ended = True
         for callback in self._at_end:
             await self._await(callback)
@@ -92,25 +92,25 @@ class Call:
 
 
 _late: set[asyncio.Task[None]] = set()
-"""Callbacks of calls that had ended already. The loop alone would not keep them: it refers to its tasks weakly."""
+"""Callbacks of calls that had ended already. Kept here because the event loop holds only weak references to tasks."""
 
 
 current_call: ContextVar[Call | None] = ContextVar("agentq_current_call", default=None)
-"""The call that the present code belongs to; None outside actors."""
+"""The call that the current code belongs to; None outside actors."""
 
 current_receiver: ContextVar[Receiver | None] = ContextVar("agentq_current_receiver", default=None)
-"""The receiver that last handed a message to the present code."""
+"""The receiver that last delivered a message to the current code."""
 
 
 waiting_task: ContextVar[asyncio.Task[Any] | None] = ContextVar("agentq_waiting_task", default=None)
-"""In a worker thread, and in what is called from there: the task that stands still until the thread is done."""
+"""In a worker thread, and in code called from there: the task that waits for the thread."""
 
 
 def holding_here() -> frozenset[Receiver]:
-    """The receivers whose messages cannot settle before the present task goes on.
+    """Return the receivers whose messages cannot settle before the current task goes on.
 
-    Seen is what this task itself holds, also while it waits for a thread that is meant here, and what the callers of its
-    action hold; a task that a handler started beside itself holds nothing.
+    These are the receivers of this task itself (in a worker thread, of the task that waits for it) and of its action's
+    callers; a task that a handler has started beside itself holds nothing.
     """
     call = current_call.get()
     if call is None:

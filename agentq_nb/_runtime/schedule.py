@@ -1,4 +1,4 @@
-"""What is due when: actions an actor calls on itself later. Each waits as a message of a reserved queue."""
+"""Schedule an actor's own actions for later. Each scheduled call is a message of a reserved queue."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Planner(Protocol):
     def actions(self) -> Mapping[str, Action]: ...
 
     async def cancel_message(self, message: MessageId) -> bool:
-        """Settle a message that has not begun; whether there was one."""
+        """Cancel a message that has not begun. Returns whether there was one."""
         ...
 
 
@@ -85,7 +85,7 @@ class ActorSchedule:
         return planned.new_message.id
 
     def _unwritten(self) -> list[list[Planned]]:
-        """Where calls wait to be written together with what made them: a held message, else an action's return."""
+        """Return the lists of calls to be written with what made them: first a held message's, then an action's."""
         found: list[list[Planned]] = []
         receiver, call = current_receiver.get(), current_call.get()
         if receiver is not None and receiver.actor_id == self._planner.actor_id and receiver.held:
@@ -96,6 +96,6 @@ class ActorSchedule:
 
 
 def read(delivery: Delivery) -> tuple[str, list[Any]]:
-    """The action and the arguments of a scheduled call."""
+    """Return the action and the arguments of a scheduled call."""
     body = json.loads(delivery.body)
     return body["action"], body["arguments"]

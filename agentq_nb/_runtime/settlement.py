@@ -1,4 +1,4 @@
-"""How what a receiver holds is settled: done, failed, to come again, or put back. State goes along in the same commit."""
+"""Decide how a receiver's messages settle: completed, retried, dead letter or put back. State is in the same commit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Interruption: TypeAlias = Literal["stopped", "cancelled", "timed_out"]
 _BY_DEFAULT = Retry()
 
 _BECAUSE_IT_ENDS = ("actor.aborted", "host.none", "host.unavailable")
-"""What a handler may meet only because its actor ends."""
+"""Errors that a handler may get only because its actor ends."""
 
 
 class Owner(Protocol):
@@ -46,20 +46,20 @@ class Owner(Protocol):
         ...
 
     def stand_down(self, receiver: Receiver) -> None:
-        """The interrupted handler has let go of its messages and goes on."""
+        """Let the interrupted handler go on: it has settled its messages."""
         ...
 
     def changed(self) -> None:
-        """Messages were taken or settled, or somebody waits: the actor may be idle now, or no longer."""
+        """Update idleness after messages were delivered or settled, or a receiver began to wait."""
         ...
 
     async def push(self, queue: str, body: Any, options: Mapping[str, Any]) -> Any:
-        """Send to one of the actor's own queues."""
+        """Send a message to one of the actor's own queues."""
         ...
 
 
 def encode_reply(owner: Owner, message: Message[Any, Any], reply: Any) -> bytes | None:
-    """The reply as JSON. Raises ``actor.validation_error`` and ``queue.reply_too_large``."""
+    """Return the reply as JSON. Raises ``actor.validation_error`` and ``queue.reply_too_large``."""
     queue = owner.queues[message.queue]
     if reply is None and queue.reply.declared is Any:
         return None
@@ -70,9 +70,9 @@ def encode_reply(owner: Owner, message: Message[Any, Any], reply: Any) -> bytes 
 
 
 def completed(owner: Owner, receiver: Receiver, deliveries: Iterable[Delivery], reply: bytes | None = None) -> Commit:
-    """Done, with the state as the handler left it and what it scheduled.
+    """Return the commit that completes the deliveries, with the handler's state and the calls it scheduled.
 
-    Raises StateConflict and ValidationFailed; nothing is merged then.
+    Raises StateConflict and ValidationFailed, without merging anything.
     """
     state = receiver.copy.commit() if receiver.copy is not None else None
     scheduled: list[NewMessage] = []
@@ -85,7 +85,7 @@ def completed(owner: Owner, receiver: Receiver, deliveries: Iterable[Delivery], 
 def failed(
     owner: Owner, deliveries: Iterable[Delivery], error: BaseException | Mapping[str, Any], after: float | None = None
 ) -> Commit:
-    """A failed attempt each: to come again after its backoff, or a dead letter when that was the last one."""
+    """Return the commit of a failed attempt: each is retried after its backoff, or a dead letter if it was the last."""
     if isinstance(error, Mapping):
         return Commit([_failed(owner, delivery, dict(error), after) for delivery in deliveries])
     described, final = describe(error), _replies_too_large(error)
@@ -100,14 +100,14 @@ def failed(
 
 
 def _replies_too_large(error: BaseException) -> dict[str, dict[str, Any]]:
-    """Messages whose next attempt would do the same work for a reply that is refused again, and why."""
+    """Return the error for each message whose reply is too large: a retry would do the same work for the same reply."""
     return {
         cause.metadata["message_id"]: describe(cause) for cause in _causes(error) if isinstance(cause, ReplyTooLarge)
     }
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, those in its groups, and what they were raised from or while handling; each once."""
+    """Yield the error, the errors in its groups, and their causes and contexts; each once."""
     pending, seen = [error], set[int]()
     while pending:
         one = pending.pop()
@@ -133,18 +133,18 @@ def _failed(owner: Owner, delivery: Delivery, described: dict[str, Any], after: 
 
 
 def crashed_too_often(delivery: Delivery) -> dict[str, Any]:
-    """The error of a message that is not handed out again because the kernel died with it each time."""
+    """Return the error of a message that is not delivered again because the kernel died with it each time."""
     reason = f"The kernel died {delivery.crashes} times in a row while this message was handled."
     return {**describe_text(reason), "group": "queue", "code": "crashed"}
 
 
 def released(deliveries: Iterable[Delivery]) -> Commit:
-    """Back, uncounted, first."""
+    """Return the commit that puts messages back at the front of their queues without counting the attempt."""
     return Commit([Settlement(delivery, "released", front=True) for delivery in deliveries])
 
 
 def interrupted(owner: Owner, receiver: Receiver) -> Commit:
-    """As the reason of the interruption says: only a handler that took too long has failed."""
+    """Return the commit for an interrupted handler: failed if it timed out, else put back."""
     deliveries = receiver.deliveries()
     if receiver.interrupted == "timed_out":
         delivery = deliveries[0]
@@ -154,7 +154,7 @@ def interrupted(owner: Owner, receiver: Receiver) -> Commit:
 
 
 def on_asking(owner: Owner, receiver: Receiver) -> Commit:
-    """A plain receiver asks again: what it holds is done, unless the state does not go along."""
+    """Return the commit when a plain receiver asks again: its messages complete unless the state cannot be merged."""
     if receiver.interrupted is not None:
         return interrupted(owner, receiver)
     try:
@@ -164,7 +164,7 @@ def on_asking(owner: Owner, receiver: Receiver) -> Commit:
 
 
 def at_end(owner: Owner, receiver: Receiver, error: BaseException | None) -> Commit:
-    """The receiver's call is over: it returned (``error`` None), raised, or was told to stop."""
+    """Return the commit when the receiver's call has returned (``error`` None), raised, or was stopped."""
     if receiver.interrupted is not None:
         return interrupted(owner, receiver)
     if isinstance(error, AgentqError) and error.full_code in _BECAUSE_IT_ENDS and owner.closing is not None:

@@ -1,7 +1,7 @@
-"""An actor's state: what is committed, the working copy of a message, and how the two come together.
+"""An actor's state: the committed fields, a handler's working copy, and merging the two.
 
 ``Committed`` holds the fields as they are on disk, and one shared object that actions, hooks and ``run`` outside a
-message work on. A message's handler works on a ``WorkingCopy``; settling merges the top-level fields it changed.
+message use. A message's handler uses a ``WorkingCopy``; settling merges the top-level fields that it changed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ Fields = dict[str, Any]
 
 
 class Committed:
-    """The state of one actor in memory. ``encoded`` None: it was never written.
+    """The state of one actor in memory. ``encoded`` is None if it was never written.
 
-    Raises ``actor.validation_error`` when what was written does not fit the type any more.
+    Raises ``actor.validation_error`` when the stored state no longer fits its type.
     """
 
     def __init__(self, schema: Schema[Any] | None, actor_id: str, encoded: bytes | None) -> None:
@@ -37,12 +37,12 @@ class Committed:
 
     @property
     def present(self) -> bool:
-        """Whether there is a state to work on."""
+        """Whether the state has a value."""
         return self._shared is not None
 
     @property
     def shared(self) -> Any:
-        """The object that everything outside a message works on. Raises ``actor.state_missing``."""
+        """The object that all code outside a message uses. Raises ``actor.state_missing``."""
         if self.schema is None:
             raise StateMissing(
                 f"Actor '{self.actor_id}' declares no state. Annotate it in the class: state: YourModel."
@@ -63,7 +63,7 @@ class Committed:
         self._shared = self.schema.validate(value, self.what)
 
     def begin(self) -> None:
-        """Give a new actor the first value its type makes by itself, if it does."""
+        """Give a new actor its type's default value, if the type has one."""
         if self.schema is None or self._shared is not None:
             return
         try:
@@ -72,7 +72,7 @@ class Committed:
             self._shared = None
 
     def copy(self) -> Any:
-        """A separate object equal to what is committed."""
+        """Return a separate object that equals the committed state."""
         if self.schema is None or not self.fields:
             return None if self._shared is None else self.encode_and_load(self._shared)
         return self.schema.load(json.dumps(self.fields).encode(), self.what)
@@ -82,7 +82,7 @@ class Committed:
         return self.schema.load(self.schema.encode(value, self.what), self.what)
 
     def fields_of(self, value: Any) -> Fields:
-        """The JSON of a state object by top-level field. Raises ``actor.validation_error`` when it is not valid."""
+        """Return a state object's top-level fields as JSON values. Raises ``actor.validation_error``."""
         assert self.schema is not None
         encoded = self.schema.encode(value, self.what)
         self.schema.load(encoded, self.what)
@@ -92,14 +92,17 @@ class Committed:
         return fields  # type: ignore[return-value]
 
     def unsaved(self, since: Fields | None = None) -> Fields:
-        """The shared object's fields that differ from what is committed, and from ``since`` if that is given."""
+        """Return the shared object's fields that differ from the committed ones, and from ``since`` if given."""
         if self._shared is None:
             return {}
         changed = _changed(self.fields_of(self._shared), self.fields)
         return changed if since is None else _changed(changed, since)
 
     def take(self, changes: Fields, *, from_copy: bool) -> bytes:
-        """Merge changed fields; the whole state as JSON, to be written. A copy's changes go into the shared object."""
+        """Merge changed fields and return the whole state as JSON, to be written.
+
+        ``from_copy``: the changes come from a working copy and are also set on the shared object.
+        """
         self.fields = {**self.fields, **changes}
         encoded = json.dumps(self.fields, ensure_ascii=False, separators=(",", ":")).encode()
         if from_copy and self._shared is not None:
@@ -108,15 +111,15 @@ class Committed:
             try:
                 for name in changes:
                     setattr(self._shared, name, getattr(fresh, name))
-            except (AttributeError, ValueError, TypeError):  # a frozen type: then the object itself is replaced
+            except (AttributeError, ValueError, TypeError):  # a frozen type
                 self._shared = fresh
         return encoded
 
     def restore(self, before: Fields, others: Collection[Fields]) -> None:
-        """Take back what a failed action changed in the shared object and nobody has committed.
+        """Undo a failed action's changes to the shared object that are not committed.
 
         :param before: the fields when the action first touched them.
-        :param others: the same of the actions still at work: what they have changed since, or may have, stays.
+        :param others: the same for the actions that still run: fields that they may have changed since are kept.
         """
         if self.schema is None or self._shared is None:
             return
@@ -135,7 +138,7 @@ class Committed:
 
 
 class WorkingCopy:
-    """The state as one message's handler sees it. Nobody else sees it before the message settles."""
+    """The state as one message's handler sees it; its changes are visible elsewhere once the message settles."""
 
     def __init__(self, committed: Committed) -> None:
         self._committed = committed
@@ -149,10 +152,10 @@ class WorkingCopy:
         self.value = schema.validate(value, self._committed.what)
 
     def commit(self) -> bytes | None:
-        """Merge into the committed state; the whole state to write, or None when nothing was changed.
+        """Merge into the committed state and return the whole state to write, or None if nothing was changed.
 
         Raises ``actor.state_conflict`` when an action changed one of the same fields meanwhile, and
-        ``actor.validation_error``; nothing is merged then.
+        ``actor.validation_error``, without merging anything.
         """
         changes = _changed(self._committed.fields_of(self.value), self._base)
         if not changes:

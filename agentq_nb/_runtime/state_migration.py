@@ -1,4 +1,4 @@
-"""Whether the state that an actor left fits the class that it has now."""
+"""Load an actor's stored state into its current class, migrating it if it does not fit."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _ADVICE = "Give new fields defaults, or define migrate_state(old: dict) -> dict 
 
 
 def load_state(cls: type[Actor], actor: ActorId, encoded: bytes | None) -> Committed:
-    """The state as written, or as the class's ``migrate_state(old)`` makes it when it does not fit.
+    """Return the stored state; if it does not fit, the result of the class's ``migrate_state(old)``.
 
-    Raises ``actor.validation_error`` with what to do. What was written stays then.
+    Raises ``actor.validation_error``, which says what to do. The stored state is kept then.
     """
     try:
         return Committed(cls.declared.state, actor, encoded)
@@ -37,20 +37,20 @@ def load_state(cls: type[Actor], actor: ActorId, encoded: bytes | None) -> Commi
     try:
         migrated = Committed(cls.declared.state, actor, made)
     except ValidationFailed as unfit:
-        told = (
+        text = (
             f"What migrate_state returned for actor '{actor}' does not fit either. {unfit.message} Mend "
             "migrate_state and "
             f"deploy the class again; the state is kept as it was."
         )
-        raise ValidationFailed(told, metadata=unfit.metadata) from None
+        raise ValidationFailed(text, metadata=unfit.metadata) from None
     migrated.fields = old
     return migrated
 
 
 def check_deployment(new: type[Actor], old: type[Actor] | None, states: Mapping[ActorId, bytes]) -> None:
-    """Raises ``actor.validation_error`` when an actor's state fits its present class and not the new one.
+    """Raise ``actor.validation_error`` when an actor's state fits the old class but not the new one.
 
-    One that fits neither loses nothing: it must not keep the others from their new class.
+    A state that fits neither loses nothing, and must not keep the other actors from their new class.
     """
     if new.declared.state is None or old is None:
         return

@@ -1,4 +1,4 @@
-"""Keeping ``run`` going: what happens when it raises, returns or is interrupted; and the calls that are due."""
+"""Restart ``run`` when it raises, returns or is interrupted; and call scheduled actions when they are due."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SCHEDULED = Retry()
 
 
 class Supervisor:
-    """Starts ``run``, settles what it leaves, and starts it again; calls scheduled actions when they are due."""
+    """Starts ``run``, settles the messages it leaves, and restarts it; calls scheduled actions when they are due."""
 
     def __init__(self, activation: Activation) -> None:
         self._activation = activation
@@ -33,7 +33,7 @@ class Supervisor:
 
     @property
     def restarts_at(self) -> float | None:
-        """When ``run`` is started again, in seconds since 1970; None while it runs."""
+        """When ``run`` is restarted, in seconds since 1970; None while it runs."""
         clock = self._activation.clock
         return None if self._restarts is None else clock.time() + max(0.0, self._restarts - clock.monotonic())
 
@@ -47,7 +47,7 @@ class Supervisor:
     # --- run ----------------------------------------------------------------------------------------------------------
 
     async def keep_running(self) -> None:
-        """Until the actor closes. A class without ``run`` has nothing to keep going."""
+        """Run and restart ``run`` until the actor closes. Return at once if the class has no ``run``."""
         activation = self._activation
         if not has_run(activation.cls):
             return
@@ -80,10 +80,10 @@ class Supervisor:
             try:
                 self._activation.lease.commit_soon(commit)
             except (LeaseLost, Unavailable):
-                return  # it comes again wherever the actor runs next
+                return  # the messages are delivered again wherever the actor runs next
 
     async def _returned(self, call: Call) -> bool:
-        """``run`` returned by itself. If it is one that takes messages, it is started again when one is due."""
+        """Whether to restart ``run`` after it returned by itself: if it receives messages, once one is due."""
         activation = self._activation
         self.run_state = "returned"
         activation.changed()
@@ -105,14 +105,14 @@ class Supervisor:
     # --- scheduled calls ----------------------------------------------------------------------------------------------
 
     async def call_scheduled(self) -> None:
-        """Call what is due, side by side, until the actor closes."""
+        """Call due actions concurrently until the actor closes."""
         activation = self._activation
         while activation.closing is None:
             try:
                 deliveries = await activation.lease.turn(None, Take([SCHEDULE_QUEUE]))
             except (LeaseLost, Unavailable):
                 return
-            if activation.closing is not None:  # one that a stop has interrupted is due again at once
+            if activation.closing is not None:  # a call that a stop interrupted becomes due again at once
                 self._write(settlement.released(deliveries))
                 return
             for delivery in deliveries:
@@ -149,4 +149,4 @@ class Supervisor:
         try:
             self._activation.lease.commit_soon(commit)
         except AgentqError:
-            return  # the lease is lost: the call comes again
+            return  # the lease is lost: the call is delivered again
