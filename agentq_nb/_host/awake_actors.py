@@ -1,4 +1,4 @@
-"""The actors of a host that are awake: each is woken once, however many ask, and begins again when its class changes."""
+"""The awake actors of a host: wake each once, however many ask, and restart it when its class changes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 _AT_ONCE = 200
-"""Actors that end at the same time."""
+"""How many actors are stopped at the same time."""
 
 _NEXT_GROUP = 0.1
-"""Seconds after which the next group is told to end, though this one has not: a hook may take its time."""
+"""Seconds after which the next group is stopped, even if this one has not ended: a hook may be slow."""
 
 
 class ActivationDirectory:
-    """Who is awake on one host, or on the way."""
+    """The activations of one host: its actors that are awake or waking."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -41,7 +41,7 @@ class ActivationDirectory:
         return self._activations.get(actor)
 
     def ending(self, actor: ActorId, action: str) -> Activation | None:
-        """The actor that is asked to end, where the action may be called while it still has something to do."""
+        """Return the activation of a closing actor that still finishes work and has the action ``while_ending``."""
         activation = self._activations.get(actor)
         if activation is None or not activation.finishing:
             return None
@@ -49,7 +49,7 @@ class ActivationDirectory:
         return activation if found is not None and found.while_ending else None
 
     async def wake(self, actor: ActorId, input: Any) -> Activation:
-        """The actor, awake. Raises ActorUnknown, what waking it raised, Unavailable when another host has it."""
+        """Return the awake actor. Raises ActorUnknown, the error of waking it, Unavailable if another host has it."""
         while True:
             if not self._host.running:
                 raise NoHost()
@@ -80,7 +80,7 @@ class ActivationDirectory:
     async def _live(self, activation: Activation, input: Any) -> None:
         try:
             await activation.live(input)
-        except Exception as error:  # whatever it is, it must not end the other actors
+        except Exception as error:  # must not end the other actors
             logging.getLogger("agentq").exception("actor %s ended", activation.actor_id)
             activation.note_error(describe(error))
             activation.failure = activation.failure or error
@@ -92,21 +92,21 @@ class ActivationDirectory:
                 del self._activations[actor]
             self._host.wake_backoff.note_end(activation)
 
-    # --- beginning again with another class ---------------------------------------------------------------------------
+    # --- another class ------------------------------------------------------------------------------------------------
 
-    def replace(self, name: str, rouse: Callable[[ActorId], Awaitable[None]]) -> None:
-        """Those of this name end their message; then ``rouse`` is to wake them, with the class they have by now."""
+    def replace(self, name: str, wake: Callable[[ActorId], Awaitable[None]]) -> None:
+        """Close the actors of this name after their current message, then ``wake`` them with their current class."""
         for activation in [activation for activation in self._activations.values() if activation.name == name]:
             activation.close("being replaced")
-            self._host.spawn(_rouse_after, activation, rouse)
+            self._host.spawn(_wake_after, activation, wake)
 
-    # --- the end ------------------------------------------------------------------------------------------------------
+    # --- stopping -----------------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """End all of them; return when they have ended.
+        """End all actors; return when they have ended.
 
-        Those that are at work are told first. The others end in groups: were all in the middle of ending at once, Python's
-        garbage collector would look through all of what that takes again and again.
+        Actors that handle a message are stopped first. The others end in groups: if all ended at once, Python's garbage
+        collector would scan the objects of all of them again and again.
         """
         ending = list(self._activations.values())
         ending.sort(key=lambda activation: not activation.in_flight.busy)
@@ -121,7 +121,7 @@ class ActivationDirectory:
             await activation.ended.wait()
 
 
-async def _rouse_after(activation: Activation, rouse: Callable[[ActorId], Awaitable[None]]) -> None:
+async def _wake_after(activation: Activation, wake: Callable[[ActorId], Awaitable[None]]) -> None:
     await activation.ended.wait()
     if activation.closing == "being replaced":
-        await rouse(activation.actor_id)
+        await wake(activation.actor_id)

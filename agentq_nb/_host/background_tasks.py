@@ -1,4 +1,4 @@
-"""What a host does in the background: each part is tried again when it fails, and ``status()`` says which one and why."""
+"""Background tasks of a host: retry each when it fails, and report which one and why in ``status()``."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Work: TypeAlias = Callable[[], Awaitable[None]]
 
 
 class Part(NamedTuple):
-    """One thing that a host does in the background.
+    """One background task of a host.
 
-    :ivar name: as it stands in a sentence: "Dropping old history".
-    :ivar work: one round of it, which waits until there is something to do. What it raises is told, and tried again.
-    :ivar waits: it mostly waits for something to happen, and works while it does.
+    :ivar name: the task as the subject of a sentence: "Dropping old history".
+    :ivar work: one round, which waits until there is something to do. If it raises, that is reported and it is retried.
+    :ivar waits: whether it mostly waits for events; while it waits, it counts as working.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Part(NamedTuple):
 
 
 class Upkeep:
-    """The troubles of one host's parts, by their name. ``note``, ``clear`` and ``trouble`` are for any thread."""
+    """The current failures of one host's parts, by name. ``note``, ``clear`` and ``trouble`` are thread-safe."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -39,39 +39,39 @@ class Upkeep:
 
     @property
     def trouble(self) -> str | None:
-        """What does not work just now, in a sentence for each part; None when all is well."""
+        """The parts that currently fail, a sentence each; None if all work."""
         return " ".join(list(self._troubles.values())) or None
 
     def note(self, part: str, error: BaseException, *, again: bool = True) -> None:
-        """The part has failed: in ``status()`` until it is cleared, and in the logger. ``again``: it is tried again."""
+        """Report a failed part in the logger, and in ``status()`` until it is cleared. ``again``: it is retried."""
         said = f"{part} failed: {reason(error)}{' It is tried again.' if again else ''}"
         if self._troubles.get(part) != said:
             self._troubles[part] = said
-            # An error of ours says all there is to say; of any other, the place matters.
+            # An AgentqError explains itself; for any other error the place matters.
             traceback = None if isinstance(error, AgentqError) else error
             logging.getLogger("agentq").warning("%s", said, exc_info=traceback)
 
     def clear(self, part: str) -> None:
-        """The part works, or there is nothing left for it to do."""
+        """Note that the part works, or has nothing left to do."""
         self._troubles.pop(part, None)
 
     async def keep(self, part: Part) -> None:
-        """Do the rounds of a part until cancelled; see :meth:`until_done`."""
+        """Run a part's rounds until cancelled; see :meth:`until_done`."""
         while True:
             await self.until_done(part.name, part.work, waits=part.waits)
 
     async def until_done(self, part: str, work: Work, *, waits: bool = False) -> None:
-        """Call ``work`` until it returns. What it raises is trouble until then, and the pauses between the tries grow.
+        """Call ``work`` until it returns. Its errors are reported until then, and the pauses between attempts grow.
 
-        With ``waits``, work that mostly waits for something to happen: once it has done so for as long as the last pause
-        without failing, it works.
+        With ``waits``, work that mostly waits for events counts as working again once it has run without an error for
+        as long as the last pause.
         """
         failures = 1 if part in self._troubles else 0
         while True:
             works = self._clear_after(part, _pause(failures)) if waits and failures else None
             try:
                 await work()
-            except Exception as error:  # whatever it is, it must not end the host
+            except Exception as error:  # must not end the host
                 failures = failures + 1 if part in self._troubles else 1
                 self.note(part, error)
             else:
@@ -91,7 +91,7 @@ def _pause(failures: int) -> float:
 
 
 def reason(error: BaseException) -> str:
-    """An error in one sentence for people."""
+    """Return an error as one readable sentence."""
     if isinstance(error, AgentqError):
         return error.message
     said = " ".join(headline(describe(error, with_traceback=False)).split())

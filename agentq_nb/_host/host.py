@@ -1,4 +1,4 @@
-"""The host: one long-lived task in one event loop that owns every actor, and the one door to them."""
+"""The host: one long-lived task in one event loop that owns every actor; all calls to actors go through it."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ _AS_AT_THE_END_OF_A_LOOP = (
 
 
 class Host:
-    """Runs actors over a keeper of mailboxes, in the event loop in which it is made. Started and stopped once.
+    """Runs actors over a broker, in the event loop in which it is created. Started and stopped once.
 
-    All of it belongs to that loop. From elsewhere, its methods are called through :meth:`enter` only.
+    All of it belongs to that loop. Code elsewhere calls its methods through :meth:`enter` only.
 
-    :param log: gives this host's own log, where sessions and failures are recorded.
-    :param door: the door of this loop, where there is one already.
-    :param companions: what else runs for as long as the host does.
-    :ivar failure: what has ended the host without its being asked to, in a sentence; None otherwise.
+    :param log: returns this host's own log, where sessions and failures are recorded.
+    :param portal: the portal of this loop, if there is one already.
+    :param companions: other background tasks that run as long as the host.
+    :ivar failure: why the host ended without being asked to, in a sentence; None otherwise.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Host:
         self.identity = mint_id()
         self.classes: dict[str, type[Actor]] = {}
         self.client: Any = None
-        """What actors get as ``self.actors``; set by whoever makes clients."""
+        """The client that actors get as ``self.actors``; set by ``host_lifecycle``."""
         self.waits = WaitGraph(self._holders)
         self.wake_backoff = WakeBackoff(self.clock)
         self.activations = ActivationDirectory(self)
@@ -100,7 +100,7 @@ class Host:
     # --- start and stop -----------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begin: actors with due work wake."""
+        """Start the host and wake actors that have due work."""
         self._started_at = self.clock.monotonic()
         ready = asyncio.Event()
         self._main = self.portal.loop.create_task(self._live(ready), name="agentq host", context=Context())
@@ -119,10 +119,10 @@ class Host:
                 tasks.cancel_scope.cancel()
         except asyncio.CancelledError:
             if not self._stop_asked.is_set():
-                self._fell(_AS_AT_THE_END_OF_A_LOOP)
+                self._ended_by_itself(_AS_AT_THE_END_OF_A_LOOP)
             raise
         except BaseException as error:
-            self._fell(reason(error), error)
+            self._ended_by_itself(reason(error), error)
             self._end = asyncio.ensure_future(self._finish())
         finally:
             self._tasks = None
@@ -130,18 +130,18 @@ class Host:
             ready.set()
 
     async def _keep(self, part: Part) -> None:
-        """One of the host's own parts. Only the end of the host ends it."""
+        """Keep one of the host's own parts running until the host ends."""
         while True:
             try:
                 await self.upkeep.keep(part)
             except asyncio.CancelledError:
-                self._resist()
+                self._ignore_cancellation()
                 self.upkeep.note(part.name, InternalError(_CANCELLED))
 
-    def _resist(self) -> None:
-        """To be called when a task of the host was cancelled: only its end may do that. Raises what cancelled it then.
+    def _ignore_cancellation(self) -> None:
+        """Ignore the cancellation of a task of the host, unless the host is ending: then raise it again.
 
-        A task that ended so would take the task group with it, and every actor, and nobody would know why.
+        Otherwise the task would end the task group and every actor with it, without a hint why.
         """
         tasks, task = self._tasks, asyncio.current_task()
         if self._main is None or self._main.cancelling() or tasks is None or tasks.cancel_scope.cancel_called:
@@ -149,12 +149,12 @@ class Host:
         if task is not None:
             task.uncancel()
 
-    def _fell(self, why: str, error: BaseException | None = None) -> None:
+    def _ended_by_itself(self, why: str, error: BaseException | None = None) -> None:
         self.failure = f"The host has ended by itself. {why} Start it again: %agentq start, or await registry.start()"
         logging.getLogger("agentq").error("%s", self.failure, exc_info=error)
 
     async def stop(self) -> None:
-        """End every actor (10 s for what is in flight, then it is released uncounted) and close the mailboxes."""
+        """End every actor and close the broker. Messages in flight get 10 s, then they are put back uncounted."""
         self._stop_asked.set()
         self._running = False
         if self._end is None:
@@ -162,7 +162,7 @@ class Host:
         await asyncio.shield(self._end)
 
     async def _finish(self) -> None:
-        """To the end, also when whoever asked for it no longer waits."""
+        """Finish stopping, even if the caller of :meth:`stop` no longer waits."""
         if self._main is not None and not self._main.done():
             await asyncio.wait([self._main])
         try:
@@ -171,7 +171,7 @@ class Host:
             self.portal.close()
 
     async def bury(self) -> None:
-        """Close the mailboxes of a host of which nothing runs any more, be it since its loop has ended without it."""
+        """Close the broker once nothing of the host runs any more, even if its event loop has died."""
         self._stalls.close()
         await self.broker.close()
 
@@ -180,7 +180,7 @@ class Host:
         return self._running and self.portal.open
 
     def _check_running(self) -> None:
-        """Raises NoHost. What an actor does while it is given the time to finish still counts as running."""
+        """Raise NoHost unless the host runs. For code of an actor that may still finish, it runs."""
         if not self.running and (self._tasks is None or current_call.get() is None):
             raise NoHost()
 
@@ -190,52 +190,52 @@ class Host:
         *args: Arguments.args,
         **kwargs: Arguments.kwargs,
     ) -> Coroutine[Any, Any, Returned]:
-        """The one door: the call happens in the host's loop, whichever loop or thread awaits it. Raises NoHost."""
+        """Run a coroutine function on the host's event loop from any loop or thread. Raises NoHost."""
         self._check_running()
         return self.portal.enter(function, *args, **kwargs)
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
-        """In the host's task group, and in an empty context: nothing belongs to the cell that caused it."""
+        """Start a task in the host's task group, in an empty context so that its output belongs to no cell."""
         assert self._tasks is not None
         Context().run(self._tasks.start_soon, self._spawned, function, *args)
 
     async def _spawned(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
-        """What it raises must not end the host."""
+        """Run ``function``, and report its errors, which must not end the host."""
         try:
             await function(*args)
         except asyncio.CancelledError:
-            self._resist()
+            self._ignore_cancellation()
         except Exception as error:
             self.upkeep.note(f"A task of the host ({function.__qualname__})", error, again=False)
 
     # --- actors -------------------------------------------------------------------------------------------------------
 
     async def awake(self, actor: ActorId, input: Any = None) -> Activation:
-        """The actor, awake. Raises ActorUnknown, what waking it raised, Unavailable when another host has it."""
+        """Return the awake actor. Raises ActorUnknown, the error of waking it, Unavailable if another host has it."""
         return await self.activations.wake(actor, input)
 
     async def deploy(self, name: str, cls: type[Actor]) -> None:
-        """Make ``cls`` the class of this name. Actors that are awake end their message, then begin again with it.
+        """Make ``cls`` the class of this name. Awake actors finish their current message, then restart with it.
 
-        Raises ``actor.validation_error`` when the state of one, awake or asleep, fits the old class and not this one; the
-        old class stays then.
+        Raises ``actor.validation_error`` when the state of an actor, awake or asleep, fits the old class but not this
+        one; the old class stays then.
         """
         old = self.classes.get(name)
         if old is cls:
             return
-        with suppress(Unavailable):  # then it shows when they wake
+        with suppress(Unavailable):  # then a state that does not fit is noticed when its actor wakes
             check_deployment(cls, old, await self.broker.states(name))
         self.classes[name] = cls
         self.wake_backoff.forget(name)
         self.activations.replace(name, self._waker.rouse)
         self._waker.follow_anew()
 
-    # --- what clients do ----------------------------------------------------------------------------------------------
+    # --- for clients --------------------------------------------------------------------------------------------------
 
     async def enqueue(self, new_message: NewMessage) -> MessageId:
-        """Send one message; durable on return. The id is another's when the idempotency key was known.
+        """Send one message; durable on return. Returns the earlier message's id if the idempotency key is known.
 
-        Where the keeper is unavailable it is asked again, some 1.5 seconds long: the id makes that safe.
+        While the broker is unavailable, retries for about 1.5 seconds, which the message's id makes safe.
         """
         for pause in _ENQUEUE_AGAIN:
             try:
@@ -247,7 +247,10 @@ class Host:
         return (await self.broker.enqueue((new_message,)))[0].id
 
     async def wait(self, message: MessageId, timeout: float | None) -> StoredResult:
-        """How a message ended, or how it stands after ``timeout`` seconds. Raises WaitWouldDeadlock, MessageUnknown."""
+        """Return a message's result, or its status after ``timeout`` seconds.
+
+        Raises WaitWouldDeadlock and MessageUnknown.
+        """
         self._check_running()
         standing = await self.broker.wait(message, 0)
         if standing.status in ("completed", "failed", "cancelled", "expired") or timeout == 0:
@@ -256,7 +259,7 @@ class Host:
             return await self.broker.wait(message, timeout, _waiter())
 
     async def why(self, message: StoredResult) -> str:
-        """Why it is not settled yet, for whoever waits for it."""
+        """Return why a message is not settled yet, in sentences."""
         activation, cls = self.activations.find(message.actor), self.classes.get(actor_name(message.actor))
         receiver = None if activation is None else activation.in_flight.find(message.message)
         known = Circumstances(
@@ -270,7 +273,7 @@ class Host:
         return why_unsettled(known)
 
     async def enqueue_and_wait(self, new_message: NewMessage, timeout: float | None) -> StoredResult:
-        """Send and wait. A wait that could never end is refused before anything is written."""
+        """Send and wait. Raises WaitWouldDeadlock, before anything is written, if the wait could never end."""
         self._check_running()
         with self.waits.waiting(new_message.id, new_message.actor, new_message.queue):
             message = await self.enqueue(new_message)
@@ -292,12 +295,12 @@ class Host:
         return await self.broker.exists(actor)
 
     async def require(self, actor: ActorId) -> None:
-        """Raises ActorNotFound when the actor was never created."""
+        """Raise ActorNotFound when the actor was never created."""
         if not await self.exists(actor):
             raise ActorNotFound(actor)
 
     async def create(self, actor: ActorId, input: Any) -> None:
-        """Wake it for the first time. Raises ActorDuplicate."""
+        """Wake an actor for the first time. Raises ActorDuplicate."""
         if await self.exists(actor):
             raise ActorDuplicate(actor)
         await self.awake(actor, input)
@@ -311,10 +314,10 @@ class Host:
         return await actions.act(activation, action, args, kwargs, caller, behind)
 
     def listen(self, actor: ActorId, event: str, listener: Listener) -> Callable[[], None]:
-        """See :class:`agentq_nb._client.broadcasts.Listeners`. From any loop or thread."""
+        """See :class:`agentq_nb._client.broadcasts.Listeners`. Can be called from any loop or thread."""
         return self.listeners.add(actor, event, listener)
 
-    # --- what activations need ----------------------------------------------------------------------------------------
+    # --- for activations ----------------------------------------------------------------------------------------------
 
     def client_for_actors(self) -> Any:
         return self.client
@@ -344,7 +347,7 @@ class Host:
     # --- status -------------------------------------------------------------------------------------------------------
 
     async def status(self, notices: Sequence[str] = (), trouble: str | None = None) -> HostStatus:
-        """How everything stands, from memory."""
+        """Return the status of the host and its actors, from memory."""
         self._check_running()
         actors: list[ActorStatus] = []
         waiting_for: set[str] = set()
@@ -355,7 +358,7 @@ class Host:
         return replace(self.summary(notices, trouble), actors=actors, waiting_for=sorted(waiting_for))
 
     async def survey(self) -> AsyncIterator[ActorStatus]:
-        """How every actor stands, in the order of their ids. The loop turns meanwhile, however many there are."""
+        """Yield every actor's status, ordered by id, without blocking the loop, however many there are."""
         queues: dict[ActorId, list[QueueStatus]] = {}
         slices = Slices()
         for queue in await self.broker.status():
@@ -366,7 +369,7 @@ class Host:
             await slices.pause()
 
     def summary(self, notices: Sequence[str] = (), trouble: str | None = None) -> HostStatus:
-        """How the host stands, without its actors."""
+        """Return the host's status, without its actors."""
         return HostStatus(
             running=True,
             store=self.log().path,
@@ -387,6 +390,6 @@ class Host:
 
 
 def _waiter() -> ActorId | None:
-    """The actor whose code waits; None for code outside actors."""
+    """Return the actor whose code waits; None outside actors."""
     call = current_call.get()
     return None if call is None else call.actor_id

@@ -1,4 +1,4 @@
-"""Where the host of a registry lives: its file is opened, its event loop chosen, and both are left again."""
+"""Start and stop a registry's host: open its file, choose its event loop, close both again."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ from agentq_nb.errors import HostElsewhere, NoHost, StoreInUse
 
 
 class HostLifecycle:
-    """At most one host at a time, over one file: in the event loop in which it is started, or in one of its own.
+    """At most one host at a time, over one file: in the event loop in which it is started, or in its own.
 
-    To be used from any loop and thread.
+    Can be used from any loop and thread.
 
-    :param classes: those the host begins with, read when it is started.
-    :param guessed: nobody chose the file, so another program may have come to it by the same guess.
+    :param classes: the classes that the host starts with, read when it is started.
+    :param guessed: the file's path is a default, so another program may use the same file by accident.
     """
 
     def __init__(
         self, store: Path, notebook: Path | None, classes: Mapping[str, type[Actor]], *, guessed: bool = False
     ) -> None:
         self.background: bool | None = None
-        """Where the next host is to live: in the background, or in the loop in which it is started. None: wherever fits."""
+        """Whether the next host runs in the background or in the loop in which it is started. None: whichever fits."""
         self.retention: float | None = None
         """Seconds, see :func:`agentq_nb._host.registry.setup`."""
         self.keep_alive_settings = KeepAliveSettings()
@@ -54,19 +54,19 @@ class HostLifecycle:
         self._program = this_program(notebook)
         self._guessed = guessed
         self._shared: str | None = None
-        """Which other program had the file before, in sentences."""
+        """Which other program used the file before, in sentences."""
         self._classes = classes
         self._host: Host | None = None
         self._thread: LoopThread | None = None
-        """That of the host, when it has one of its own."""
+        """The host's own thread, if it has one."""
         self._broker: LocalBroker | None = None
         self._keep_alive: KeepAlive | None = None
         self._end_before: str | None = None
-        """How the host before the present one ended, in a sentence."""
+        """How the previous host ended, in a sentence."""
         self._start: Future[None] | None = None
         self._start_lock = threading.Lock()
         self._chosen = False
-        """Where the host lives that was started last."""
+        """Whether the host that was started last runs in the background."""
 
     @property
     def running(self) -> bool:
@@ -90,7 +90,7 @@ class HostLifecycle:
 
     @property
     def trouble(self) -> str | None:
-        """What does not work just now, or why the host has ended by itself; None when all is well."""
+        """What currently fails, or why the host has ended by itself; None if all is well."""
         host, broker = self._host, self._broker
         if host is None:
             return None
@@ -101,18 +101,18 @@ class HostLifecycle:
 
     @property
     def notices(self) -> list[str]:
-        """Whose the file was, how the host before this one ended, and whether the kernel is still kept alive."""
+        """Who used the file before, how the previous host ended, and whether the kernel is still kept alive."""
         kept = self._keep_alive.notice if self._keep_alive is not None and self.running else None
         return [said for said in (self._shared, self._end_before, kept) if said]
 
     @property
     def keeps_alive(self) -> bool:
-        """Whether the kernel is kept alive now. True where there is nothing that would end it."""
+        """Whether the kernel is kept alive now. True outside a kernel, where no server would end it."""
         return self._keep_alive is None or self._keep_alive.active
 
     @property
     def in_background(self) -> bool:
-        """Whether the host has an event loop and a thread of its own, or will have when it is started here."""
+        """Whether the host has its own event loop and thread, or will have when it is started here."""
         return self._chosen if self._occupied else self._next_place
 
     @property
@@ -124,11 +124,11 @@ class HostLifecycle:
         return self.running or (self._start is not None and not self._start.done())
 
     def check(self, background: bool | None) -> None:
-        """Raises HostElsewhere when a host runs, or is being started, and lives in another place than this."""
+        """Raise HostElsewhere when a host runs, or is being started, in the other place than ``background`` says."""
         if background is not None and self._occupied and background != self._chosen:
             raise HostElsewhere(background=self._chosen)
 
-    # --- moving in ----------------------------------------------------------------------------------------------------
+    # --- starting -----------------------------------------------------------------------------------------------------
 
     async def start(self, accept_loss: bool, background: bool | None) -> None:
         """Start a host unless one runs. Raises HostElsewhere, and the errors of the store."""
@@ -138,7 +138,7 @@ class HostLifecycle:
             self.check(background)
 
     async def _starting(self, accept_loss: bool, background: bool) -> None:
-        """Start the host once, however many ask for it at the same time, and after a stop that was interrupted."""
+        """Start the host once, even if several callers ask at the same time or a stop was interrupted before."""
         with self._start_lock:
             start = self._start = self._start or self._begin(accept_loss, background)
         try:
@@ -153,14 +153,14 @@ class HostLifecycle:
         self._chosen = background
         if background:
             thread = LoopThread("agentq host")
-            return thread.portal.submit(self._move_in, accept_loss, thread.portal, thread)
+            return thread.portal.submit(self._start_host, accept_loss, thread.portal, thread)
         portal = LoopPortal(asyncio.get_running_loop())
-        return portal.submit(self._move_in, accept_loss, portal, None)
+        return portal.submit(self._start_host, accept_loss, portal, None)
 
-    async def _move_in(self, accept_loss: bool, portal: LoopPortal, thread: LoopThread | None) -> None:
+    async def _start_host(self, accept_loss: bool, portal: LoopPortal, thread: LoopThread | None) -> None:
         try:
             await self.stop()
-            self._host = await self._opened(accept_loss, portal)
+            self._host = await self._open_host(accept_loss, portal)
         except BaseException:
             portal.close()
             raise
@@ -170,8 +170,8 @@ class HostLifecycle:
         else:
             thread.at_exit = self.at_exit
 
-    async def _opened(self, accept_loss: bool, portal: LoopPortal) -> Host:
-        """A running host over the open file."""
+    async def _open_host(self, accept_loss: bool, portal: LoopPortal) -> Host:
+        """Open the file and return a running host over it."""
 
         def open_log() -> EventLog:
             try:
@@ -209,10 +209,13 @@ class HostLifecycle:
         self._end_before = before and end_of_host_before(*before, broker.unfinished)
         return host
 
-    # --- moving out ---------------------------------------------------------------------------------------------------
+    # --- stopping -----------------------------------------------------------------------------------------------------
 
     async def stop(self) -> str | None:
-        """End the host, its thread and the file, if there is one. What was lost by that, since the file is gone."""
+        """Stop the host, if there is one, and close its thread and file.
+
+        Returns what was lost, in a sentence, because the file is gone; else None.
+        """
         host, thread = self._host, self._thread
         if host is None:
             return None
@@ -231,7 +234,7 @@ class HostLifecycle:
         return None if self._broker is None else self._broker.log.loss
 
     def at_exit(self) -> None:
-        """The process ends in an orderly way: what is in flight is put back instead of counting as a crash."""
+        """Put messages in flight back when the process ends in an orderly way, so that this counts as no crash."""
         if self._broker is None:
             return
         ended = self._keep_alive is not None and self._keep_alive.ended_at is not None
@@ -243,12 +246,12 @@ class HostLifecycle:
             self._thread.end_with(close)
 
     def forget(self) -> None:
-        """In a forked child: the parent's host is not ours, and our ending must not end it."""
+        """Forget the host in a forked child: it is the parent's, and must not end with the child."""
         atexit.unregister(self.at_exit)
 
 
 def _last_of_host(log: EventLog) -> tuple[str, float, dict[str, Any]] | None:
-    """The end of the host before this one: its kind of row, the time, and its facts. Blocks."""
+    """Return the kind, time and facts of the previous host's last row. Blocks."""
     found = log.fetch(
         "select kind, epoch(time), data from events where kind in ('host.started', 'host.stopped') "
         "order by seq desc limit 1"
@@ -262,7 +265,7 @@ def _last_of_host(log: EventLog) -> tuple[str, float, dict[str, Any]] | None:
 
 
 def _shared_with(log: EventLog, program: str, store: Path) -> str | None:
-    """Which other program had the log before this one, in sentences. Blocks."""
+    """Return which other program used the log before this one, in sentences. Blocks."""
     found = log.fetch("select data->>'$.program' from events where kind = 'host.started' order by seq desc limit 1")
     other = found[0][0] if found else None
     if other is None or other == program:

@@ -1,4 +1,4 @@
-"""From what a host knows of an actor to what ``status()`` says of it. Pure functions."""
+"""Build an actor's status, and the reason why a message is not settled, from what a host knows. Pure functions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def actor_status(
     wake_backoff: WakeBackoff,
     queues: Sequence[QueueStatus],
 ) -> ActorStatus:
-    """How one actor stands: ``cls`` and ``activation`` are None where it has none."""
+    """Return one actor's status; ``cls`` and ``activation`` are None if it has none."""
     visible = [queue for queue in queues if queue.queue != SCHEDULE_QUEUE or queue.live or queue.dead]
     declared = () if cls is None else cls.declared.queues
     return ActorStatus(
@@ -63,10 +63,10 @@ _BEGINNING = {
 
 @dataclass(frozen=True, kw_only=True)
 class Circumstances:
-    """What is known around a message that is not settled.
+    """The facts that explain why a message is not settled.
 
-    :ivar has_run: whether the class of its actor takes messages by itself, in ``run``.
-    :ivar running_for: seconds since its handler has it; None where nobody has.
+    :ivar has_run: whether the class of its actor has a ``run``, which receives messages.
+    :ivar running_for: seconds since its handler got it; None if no handler has it.
     :ivar trouble: what keeps the host itself from working.
     :ivar now: seconds since 1970.
     """
@@ -86,7 +86,7 @@ class Circumstances:
 
 
 def why_unsettled(known: Circumstances) -> str:
-    """The first thing that keeps the message from being settled, then what went wrong before."""
+    """Return the first reason why the message is not settled, and how its last attempt failed."""
     message = known.message
     if message.status == "running":
         said = [_running(known), _attempt(known)]
@@ -103,7 +103,7 @@ def _running(known: Circumstances) -> str:
 
 
 def _attempt(known: Circumstances) -> str:
-    """How its last attempt failed."""
+    """Return how its last attempt failed."""
     problem = known.message.problem
     return "" if problem is None else f"Its last attempt failed: {_sentence(problem)}"
 
@@ -140,7 +140,7 @@ def _waiting(known: Circumstances) -> str:
 
 
 def _in_line(known: Circumstances) -> str:
-    """Where it is in the order of things, of an actor that could take it."""
+    """Return why an actor that could take the message has not taken it yet."""
     actor = known.actor
     if running := [(queue.queue, message) for queue in actor.queues for message in queue.running_ids]:
         queue, message = running[0]
@@ -174,7 +174,7 @@ def _sentence(text: str) -> str:
 
 
 def _length(seconds: float) -> str:
-    """A length of time, rounded: "under 1 s", "12 s", "3 min", "2 h"."""
+    """Return a rounded duration: "under 1 s", "12 s", "3 min", "2 h"."""
     if seconds < 1:
         return "under 1 s"
     if seconds < 120:

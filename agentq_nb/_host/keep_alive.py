@@ -1,4 +1,4 @@
-"""A kernel whose queues have work is not idle: it shows activity, so that a server does not end it.
+"""Publish activity while a kernel's queues have work, so that a server does not end the kernel as idle.
 
 JupyterHub and ``jupyter_server`` end kernels that published nothing for a while; actors at work publish nothing.
 """
@@ -18,10 +18,10 @@ from agentq_nb._brokers.local.broker import LocalBroker
 from agentq_nb.errors import ValidationFailed
 
 KeepAliveMode: TypeAlias = Literal["never", "work", "always"]
-"""When a kernel is kept alive: never, while there is work, or for as long as its host runs."""
+"""When a kernel is kept alive: never, while there is work, or as long as its host runs."""
 
 HORIZON = 12 * 3600.0
-"""Seconds. Work that is due later than this keeps no kernel alive; nor does work that settles nothing for this long."""
+"""Seconds. Neither work due later than this keeps a kernel alive, nor work that settles nothing for this long."""
 
 _LOOK_EVERY = 2.0
 _SHORTEST_INTERVAL = 1.0
@@ -30,7 +30,7 @@ _TARGET = "agentq-keep-alive"
 
 
 def keep_alive_mode(mode: str) -> KeepAliveMode:
-    """The mode of this name. Raises ``actor.validation_error``."""
+    """Return the mode of this name. Raises ``actor.validation_error``."""
     for known in get_args(KeepAliveMode):
         if mode == known:
             return known
@@ -39,7 +39,7 @@ def keep_alive_mode(mode: str) -> KeepAliveMode:
 
 @dataclass
 class KeepAliveSettings:
-    """What a kernel's user said about keeping it alive. May be changed at any time."""
+    """The user's settings for keeping the kernel alive. Can be changed at any time."""
 
     mode: KeepAliveMode = "work"
     interval: float = 20.0
@@ -47,19 +47,19 @@ class KeepAliveSettings:
 
 
 def keep_alive_interval(seconds: float) -> float:
-    """An interval that a kernel can keep. Raises ``actor.validation_error``."""
+    """Return the interval, in seconds, as a float. Raises ``actor.validation_error`` if it is out of range."""
     if not _SHORTEST_INTERVAL <= seconds <= HORIZON:
         raise ValidationFailed(f"keep_alive_interval is in seconds, from 1 to 12 hours; not {seconds!r}.")
     return float(seconds)
 
 
 class KeepAlive:
-    """Shows activity while it is called for. Runs beside the local keeper for as long as its host lives.
+    """Shows activity while the kernel must be kept alive. Runs beside the local broker as long as the host runs.
 
-    :param classes: the actor classes by the name they are registered under.
-    :param show_activity: called once an interval while the kernel is to be kept alive.
-    :ivar active: whether it is kept alive now.
-    :ivar ended_at: when it ended since nothing was settled for 12 hours, in seconds since 1970; None: it has not.
+    :param classes: the actor classes, by the name they are registered under.
+    :param show_activity: called once per interval while the kernel must be kept alive.
+    :ivar active: whether the kernel is kept alive now.
+    :ivar ended_at: when that ended because nothing was settled for 12 hours, in seconds since 1970; None if it has not.
     """
 
     def __init__(
@@ -76,13 +76,13 @@ class KeepAlive:
         self._classes = classes
         self._show_activity = show_activity
         self._settled = broker.settled
-        # Both are sums of the pauses between looks: a clock that is set, or a machine that sleeps, does not count.
+        # Both sum up the pauses between checks, so that setting the clock or suspending the machine does not count.
         self._fruitless = 0.0
         self._silent = settings.interval
 
     @property
     def notice(self) -> str | None:
-        """That it has ended although there is work, in a sentence; None otherwise."""
+        """Says that the kernel is no longer kept alive although there is work; None otherwise."""
         if self.ended_at is None:
             return None
         return (
@@ -92,7 +92,7 @@ class KeepAlive:
         )
 
     async def work(self) -> None:
-        """Look once, and show activity where it is time to."""
+        """Check once, and show activity if the interval is over."""
         self.active = await self._called_for()
         if self.active and self._silent >= self._settings.interval:
             self._silent = 0.0
@@ -105,19 +105,19 @@ class KeepAlive:
     async def _called_for(self) -> bool:
         mode = self._settings.mode
         if mode != "work":
-            self._begin_again()
+            self._reset()
             return mode == "always"
         until = self._broker.clock.time() + HORIZON
         works = await self._broker.works_until(self._queues(), until)
         if self._broker.settled != self._settled or not works:
             self._settled = self._broker.settled
-            self._begin_again()
+            self._reset()
         if works and self._fruitless >= HORIZON and self.ended_at is None:
             self.ended_at = self._broker.clock.time()
             logging.getLogger("agentq").warning("%s", self.notice)
         return works and self.ended_at is None
 
-    def _begin_again(self) -> None:
+    def _reset(self) -> None:
         self._fruitless = 0.0
         self.ended_at = None
 
@@ -126,9 +126,9 @@ class KeepAlive:
 
 
 def kernel_activity() -> Callable[[], None] | None:
-    """What shows activity of the kernel in this process: a small message that no page draws. None where there is none.
+    """Return a function that shows activity of this process's kernel; None without a kernel. Thread-safe.
 
-    To be called from any thread.
+    It publishes a small message that no page draws.
     """
     module = sys.modules.get("IPython")
     shell = module.get_ipython() if module is not None else None
@@ -138,18 +138,18 @@ def kernel_activity() -> Callable[[], None] | None:
         return None
 
     def show() -> None:
-        # Pages pass over messages of a comm that they do not know, and servers count them as activity.
+        # Pages ignore messages of a comm that they do not know, and servers count them as activity.
         session.send(socket, "comm_msg", {"comm_id": _TARGET, "data": {}}, ident=b"comm")
 
     return show
 
 
 def end_of_host_before(kind: str, time: float, facts: Mapping[str, Any], unfinished: int) -> str | None:
-    """How the host before this one ended, in a sentence for those whose work stood still since; None: nothing to say.
+    """Return how the previous host ended if its unfinished work stopped with it, in a sentence; else None.
 
-    :param kind: of its last row: ``host.stopped``, or anything else where it was killed.
-    :param time: of that row, in seconds since 1970.
-    :param facts: what ``host.stopped`` holds.
+    :param kind: the kind of its last row: ``host.stopped``, or anything else if it was killed.
+    :param time: the time of that row, in seconds since 1970.
+    :param facts: the data of ``host.stopped``.
     :param unfinished: how many messages are not settled.
     """
     stopped = kind == "host.stopped"
@@ -168,5 +168,5 @@ def end_of_host_before(kind: str, time: float, facts: Mapping[str, Any], unfinis
 
 
 def moment(seconds: float) -> str:
-    """Seconds since 1970 as date and time of day."""
+    """Return seconds since 1970 as date and time of day, in UTC."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

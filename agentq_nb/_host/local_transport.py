@@ -1,4 +1,4 @@
-"""The way from clients to the host of this process."""
+"""The transport to the host of this process: run each call on the host's event loop."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from agentq_nb.errors import AgentqError
 
 
 class Definitions(Protocol):
-    """Actor classes where a person types them. What is there is what runs, though the host may not know it yet."""
+    """The actor classes of a notebook. Their latest definitions are used, even before the host knows them."""
 
     def deployed(self) -> Awaitable[None] | None:
-        """What to wait for until the host knows them; None when it does."""
+        """Return an awaitable that ends once the host knows the classes; None if it knows them already."""
         ...
 
     def name_of(self, cls: type[Actor]) -> str | None:
-        """The name under which a class is registered when it is deployed; None: it is not deployed by itself."""
+        """Return the name that a class gets when it is deployed; None if it is not deployed automatically."""
         ...
 
 
@@ -33,10 +33,10 @@ class LocalTransport:
     """See :class:`agentq_nb._client.transport.Transport`."""
 
     definitions: Definitions | None = None
-    """Set on the class, by a notebook."""
+    """Set on this class by a notebook."""
 
     def __init__(self, host: Callable[[], Host], *, of_user: bool = False) -> None:
-        """``of_user``: for code that a person runs, which may have defined classes just now; not for actors."""
+        """``of_user``: for code of a user, who may have defined classes since; not for code of actors."""
         self._host = host
         self._of_user = of_user
 
@@ -106,11 +106,11 @@ class LocalTransport:
 
 
 async def _standing(host: Host, stored: StoredResult, *, explained: bool) -> Standing:
-    """With the type of its replies; where it is ``explained``, with the reason why it is not settled."""
+    """Add the type of the replies and, if ``explained``, the reason why the message is not settled."""
     cls = host.classes.get(actor_name(stored.actor))
     queue = None if cls is None else cls.declared.queues.get(stored.queue)
     reason = None
     if explained and is_live(stored):
-        with suppress(AgentqError):  # the host has stopped: the result of the wait matters more
+        with suppress(AgentqError):  # if the host has stopped, the result of the wait matters more
             reason = await host.enter(host.why, stored)
     return Standing(stored, None if queue is None else queue.reply, reason)

@@ -1,4 +1,4 @@
-"""``setup``: which actors this process hosts, over which file; and starting and stopping the host."""
+"""``setup`` and the registry: which actors this process hosts, in which file, and starting and stopping the host."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from agentq_nb.errors import AgentqError, NoHost, ValidationFailed, WouldBlockHo
 
 Returned = TypeVar("Returned")
 
-_LAST_LOOKS = 1.0  # seconds that what is shown gets to look at the end
+_BEFORE_STOP_TIMEOUT = 1.0  # seconds
 
 _registries: dict[Path, Registry] = {}
 _latest: Registry | None = None
 
 
 def _forget() -> None:
-    """In a forked child: the parent's hosts are not ours, and our ending must not end them."""
+    """Forget all registries in a forked child: their hosts are the parent's, and must not end with the child."""
     global _latest
     for registry in _registries.values():
         registry.lifecycle.forget()
@@ -70,9 +70,9 @@ class Registry:
         self._said_at_start: list[str] = []
         self._said_at_stop: list[str] = []
         self.before_stop: list[Callable[[], Coroutine[Any, Any, None]]] = []
-        """Called and waited for at most a second when the host is about to be stopped, by whoever stops it."""
+        """Awaited for at most a second before the host is stopped, in the loop of the caller of :meth:`stop`."""
         self.on_stop: list[Callable[[], None]] = []
-        """Called when the host has stopped, before :meth:`stop` returns, in the loop of whoever stopped it."""
+        """Called when the host has stopped, before :meth:`stop` returns, in the loop of its caller."""
         self._classes: dict[str, type[Actor]] = {}
         self._undeployed: dict[str, type[Actor]] = {}
         self.lifecycle = HostLifecycle(store, notebook, self._classes, guessed=bool(notices))
@@ -118,7 +118,7 @@ class Registry:
         """
         global _latest
         if not self.running:
-            with suppress(OSError):  # without free file descriptors, say: the store tells of that
+            with suppress(OSError):  # without free file descriptors, for one: the store reports that
                 from agentq_nb._core.package_versions import check_loaded
 
                 check_loaded()
@@ -145,23 +145,23 @@ class Registry:
         attempt does not count.
         """
         if self.running:
-            with anyio.move_on_after(_LAST_LOOKS):
-                for last_look in list(self.before_stop):
-                    await last_look()
+            with anyio.move_on_after(_BEFORE_STOP_TIMEOUT):
+                for callback in list(self.before_stop):
+                    await callback()
         if (loss := await self.lifecycle.stop()) is not None:
             logging.getLogger("agentq").warning("%s", loss)
             self._said_at_stop = [loss]
         for call in list(self.on_stop):
             try:
                 call()
-            except Exception:  # one view that fails must not keep the others as they were
+            except Exception:  # one view that fails must not keep the others from being updated
                 logging.getLogger("agentq").exception("what is shown of the host could not be brought to its end")
 
     async def deploy(self, name: str, cls: type[Actor]) -> None:
         """Register ``cls`` under ``name``. Awake actors finish their current message and go on with the new class.
 
-        Raises ``actor.validation_error`` when an actor's stored state fits the old class but not this one; the old class
-        stays.
+        Raises ``actor.validation_error`` when an actor's stored state fits the old class but not this one; the old
+        class stays.
         """
         check_name(name, cls)
         if self.running:
@@ -202,7 +202,7 @@ class Registry:
         status: str | Sequence[str] | None = None,
         since: history.Moment | None = None,
     ) -> Any:
-        """Return messages as a DataFrame, in the order they were sent, with bodies, replies and errors as Python objects.
+        """Return messages as a DataFrame, in the order of sending, with bodies, replies and errors as Python objects.
 
         :param actor: only those of one actor (``"reviewer/main"``), or of all of a name (``"reviewer"``).
         :param status: one or some of queued, delayed, running, completed, failed, cancelled, expired.
@@ -238,7 +238,7 @@ class Registry:
 
     async def _frame(self, asked: history.Question) -> Any:
         table = await self.host.enter(_sql, self.lifecycle.log, asked.query, asked.parameters)
-        # The first time, a DataFrame library takes its time to be imported.
+        # Importing the DataFrame library takes long the first time.
         return await in_long_thread(table.frame)
 
     async def redeliver(
@@ -252,12 +252,12 @@ class Registry:
 
         :param actor: only those of one actor (``"reviewer/main"``), or of all of a name (``"reviewer"``).
         :param queue: only those of queues of this name.
-        :param since: only those that failed since then: a datetime (a naive one is local time), seconds since 1970, or a
-            timedelta (how long ago).
+        :param since: only those that failed since then: a datetime (a naive one is local time), seconds since 1970, or
+            a timedelta (how long ago).
         :param error: only those whose error has this in its type, message or code, in upper or lower case.
 
-        They go back a few at a time, oldest first, and are handled meanwhile. When this is cancelled, those that are back
-        stay so; call it again for the others.
+        They go back a few at a time, oldest first, and are handled meanwhile. If this is cancelled, those that went
+        back stay there; call it again for the others.
         """
         which = history.dead_letters(actor, queue, since, error)
         return await self.host.enter(self.host.redeliver, which)
@@ -324,23 +324,23 @@ def setup(
             ...
 
     :param use: actor classes, by the name they are registered under.
-    :param store: the path of the file. By default the environment variable ``AGENTQ_DB``, else a file beside the notebook,
-        else one in the working directory.
+    :param store: the path of the file. By default the environment variable ``AGENTQ_DB``, else a file beside the
+        notebook, else one in the working directory.
     :param retention: seconds (or a timedelta) after which the history of settled messages is deleted, as by
         ``registry.prune``; checked when the host starts and every hour. None keeps everything.
-    :param background: True runs the host on its own event loop in a background thread, so that actors go on while a cell
-        blocks. Actors may then use the notebook's variables, but nothing bound to the kernel's event loop, such as tasks,
-        locks and clients made in a cell. False runs it on the event loop in which it is started. None keeps the setting:
-        False by default, but True in IPython's terminal, ``marimo run`` and engines of ipyparallel. Handles, receipts and
-        the registry can be used in any event loop and thread either way.
-    :param keep_alive: when the kernel publishes activity, so that a server does not end it as idle. "work" (the default):
-        while work of registered classes is in flight, due, or due within 12 hours, until nothing was settled for 12 hours;
-        "always": while the host runs; "never". None keeps the setting.
+    :param background: True runs the host on its own event loop in a background thread, so that actors go on while a
+        cell blocks. Actors may then use the notebook's variables, but nothing bound to the kernel's event loop, such as
+        tasks, locks and clients made in a cell. False runs it on the event loop in which it is started. None keeps the
+        setting: False by default, but True in IPython's terminal, ``marimo run`` and engines of ipyparallel. Handles,
+        receipts and the registry can be used in any event loop and thread either way.
+    :param keep_alive: when the kernel publishes activity, so that a server does not end it as idle. "work" (the
+        default): while work of registered classes is in flight, due, or due within 12 hours, until nothing was settled
+        for 12 hours; "always": while the host runs; "never". None keeps the setting.
     :param keep_alive_interval: seconds between two signs of activity, 20 by default. None keeps the setting.
 
-    Calling it again with the same file returns the same registry. Classes given again replace those of the same name at the
-    next ``await registry.start()``. Raises ``host.elsewhere`` when a running host is not where ``background`` says, and
-    ``actor.validation_error`` for names and classes that cannot be registered.
+    Calling it again with the same file returns the same registry. Classes given again replace those of the same name at
+    the next ``await registry.start()``. Raises ``host.elsewhere`` when a running host is not where ``background`` says,
+    and ``actor.validation_error`` for names and classes that cannot be registered.
     """
     global _latest
     unawaited_calls.install(Registry)
@@ -350,7 +350,7 @@ def setup(
     path = real_path(path)
     registry = _registries.setdefault(
         path, Registry(path, [notice] if notice else [], notebook)
-    )  # whichever thread asks
+    )  # atomic: setup may be called in several threads
     registry.lifecycle.check(background)
     registry.claim(use or {})
     if retention is not None:
@@ -395,7 +395,7 @@ def _seconds(retention: float | timedelta) -> float:
 
 
 def check_name(name: str, cls: object) -> None:
-    """Raises ``actor.validation_error`` for names and classes that cannot be registered."""
+    """Raise ``actor.validation_error`` for names and classes that cannot be registered."""
     if not name.isidentifier() or name.startswith("_"):
         raise ValidationFailed(f"'{name}' cannot name actors: use a name like task_runner.")
     if hasattr(Client, name):

@@ -1,7 +1,7 @@
-"""Calls that users forgot to await: which actor is concerned, and the line to write.
+"""Warn of calls that users forgot to await: name the actor and the line to write.
 
-Python's own warning names neither. It comes when the coroutine is dropped, which one that a notebook shows never is.
-Awaited calls pass nothing of this.
+Python's own warning names neither, and comes only when the coroutine is dropped, which never happens to one that a
+notebook displays. Awaited calls cost nothing extra.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from agentq_nb._runtime.schedule import ActorSchedule
 Coroutine: TypeAlias = "CoroutineType[Any, Any, Any]"
 
 _HOOK = "_warn_unawaited_coroutine"
-"""Called by Python with each coroutine that is dropped and was never awaited."""
+"""Python calls this function of ``warnings`` with each coroutine that is dropped and was never awaited."""
 
 _SENDS = ("send", "push")
 
 
 class Unawaited(NamedTuple):
-    """A call that was not awaited: how it was written, and what it was about ("actor 'tasks/main'", or nothing)."""
+    """A call that was not awaited: its source text, and its subject ("actor 'tasks/main'", or empty)."""
 
     call: str
     subject: str
     sends: bool
 
     def text(self, count: int = 1) -> str:
-        """A sentence or two: what did not happen, and what to write."""
+        """Return a sentence or two: what did not happen, and what to write."""
         times = f" ({count:,} times)" if count > 1 else ""
         if self.sends:
             return f"{self.call} was not awaited{times}: nothing was sent to {self.subject}. Write: await {self.call}"
@@ -46,8 +46,8 @@ class Unawaited(NamedTuple):
         return f"{self.call}{about} was not awaited{times}, so it has done nothing. Write: await {self.call}"
 
 
-class _Told(str):
-    """The name of a coroutine that has been told of."""
+class _Reported(str):
+    """The name of a coroutine that was reported already."""
 
 
 _users: dict[type, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
@@ -60,7 +60,7 @@ _users: dict[type, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
     Message: (lambda _: "message", lambda message: f"message {message.id} of queue '{message.queue}'"),
     Receipt: (lambda _: "receipt", lambda receipt: f"message {receipt.id}"),
 }
-"""What users call: how it is written where no variable holds it, and what a call of it is about."""
+"""The types that users call: how to write such an object if no variable holds it, and the subject of its calls."""
 
 _of_actors = {method.__code__ for method in (Actor.in_thread, Actor.keep_awake, Actor.save_state)}
 
@@ -69,7 +69,7 @@ _python: Callable[[Coroutine], None] | None = None
 
 
 def install(registry: type) -> None:
-    """Warn from now on of our coroutines in our words. Installing again changes nothing.
+    """From now on, warn of our coroutines with our own texts. Installing again changes nothing.
 
     :param registry: the class of registries, which is defined above this module.
     """
@@ -81,27 +81,27 @@ def install(registry: type) -> None:
 
 
 def listen(listener: Callable[[Unawaited], None] | None) -> None:
-    """Tell ``listener`` of calls that are dropped, instead of warning."""
+    """Call ``listener`` with each call that is dropped, instead of warning."""
     global _listener
     _listener = listener
 
 
 def is_coroutine(value: object) -> TypeIs[Coroutine]:
-    """Whether it is a coroutine, of whatever function."""
+    """Whether the value is a coroutine."""
     return type(value) is CoroutineType
 
 
 def waits(value: object) -> TypeIs[Coroutine]:
-    """Whether it is a coroutine that nobody awaits yet, and that was not told of."""
+    """Whether the value is a coroutine that is not awaited yet and was not reported."""
     return (
         is_coroutine(value)
         and inspect.getcoroutinestate(value) == inspect.CORO_CREATED
-        and type(value.__name__) is not _Told
+        and type(value.__name__) is not _Reported
     )
 
 
 def call_of(coroutine: Coroutine, *namespaces: Mapping[str, Any]) -> Unawaited | None:
-    """Which call made it; None where it is none of ours. ``namespaces`` may have a name for what was called."""
+    """Return the call that made the coroutine; None if not ours. ``namespaces`` may have a name for its object."""
     frame = coroutine.cr_frame
     owner = None if frame is None else frame.f_locals.get("self")
     kind = cast(type, Actor if coroutine.cr_code in _of_actors else type(owner))
@@ -115,8 +115,8 @@ def call_of(coroutine: Coroutine, *namespaces: Mapping[str, Any]) -> Unawaited |
 
 
 def told(coroutine: Coroutine) -> None:
-    """It has been told of: that it is dropped later is no news."""
-    coroutine.__name__ = _Told(coroutine.__name__)
+    """Note that the coroutine was reported, so that no warning follows when it is dropped."""
+    coroutine.__name__ = _Reported(coroutine.__name__)
 
 
 def _name_in(namespaces: tuple[Mapping[str, Any], ...], owner: object) -> str | None:
@@ -132,11 +132,11 @@ def _is_given(value: object) -> bool:
 
 
 def _dropped(coroutine: Coroutine) -> None:
-    """Called in place of Python's function. It warns by itself: Python names the line of the caller."""
-    if type(coroutine.__name__) is _Told:
+    """Warn of a dropped coroutine in place of Python's function. Warns here so that Python names the caller's line."""
+    if type(coroutine.__name__) is _Reported:
         return
     here = inspect.currentframe()
-    frame = None if here is None else here.f_back  # None where the interpreter ends
+    frame = None if here is None else here.f_back  # None while the interpreter shuts down
     call = call_of(coroutine) if frame is None else call_of(coroutine, frame.f_locals, frame.f_globals)
     if call is None:
         if coroutine.cr_origin is None and getattr(_python, "__module__", "") in ("warnings", "_py_warnings"):

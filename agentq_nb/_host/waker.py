@@ -1,4 +1,4 @@
-"""What a host remembers of its actors while they are asleep: how their lives ended."""
+"""Wake sleeping actors that have due work, with a backoff for those that fail to start or do nothing."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from agentq_nb.errors import AgentqError
 
 
 class WakeBackoff:
-    """The ends of all lives that matter for the next one, and for those who look at it."""
+    """Outcomes of past activations: used for wake-up backoff and ``status()``."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._failures: dict[ActorId, int] = {}
-        """Times in a row that an actor could not start."""
+        """How many times in a row an actor could not start."""
         self._pauses: dict[ActorId, anyio.CancelScope] = {}
-        """Those that wait to be tried again."""
+        """The pauses of actors that wait for another attempt."""
         self._last_errors: dict[ActorId, dict[str, Any]] = {}
-        """What went wrong last while they were awake."""
+        """The last error of the actor's last activation."""
         self._recovered: set[ActorId] = set()
-        """Those of them that had completed a message since."""
+        """The actors that completed a message after their last error."""
         self._idle: dict[ActorId, tuple[int, float]] = {}
-        """Lives in a row in which an actor settled nothing, and when the last one ended."""
+        """How many activations in a row settled nothing, and when the last one ended."""
 
     @property
     def actors(self) -> Iterable[ActorId]:
-        """Those of which something bad is remembered."""
+        """The actors with a failed start or a last error."""
         return {*self._failures, *self._last_errors}
 
     def failed(self, actor: ActorId) -> bool:
-        """Whether it could not start the last time."""
+        """Whether the actor could not start the last time."""
         return actor in self._failures
 
     def last_error(self, actor: ActorId) -> dict[str, Any] | None:
@@ -50,7 +50,7 @@ class WakeBackoff:
         return actor in self._recovered
 
     def note_end(self, activation: Activation) -> None:
-        """One more life is over."""
+        """Record the outcome of an activation that has ended."""
         actor = activation.actor_id
         if activation.closing == "going to sleep" and not activation.in_flight.settled:
             self._idle[actor] = (self._idle.get(actor, (0, 0.0))[0] + 1, self._clock.monotonic())
@@ -68,7 +68,7 @@ class WakeBackoff:
             self._failures[actor] = self._failures.get(actor, 0) + 1
 
     def forget(self, name: str) -> None:
-        """The actors of this name have a new class: they begin anew."""
+        """Forget the failures of the actors of this name, which have a new class, and end their pauses."""
         for known in (self._failures, self._last_errors):
             for actor in [actor for actor in known if actor_name(actor) == name]:
                 del known[actor]
@@ -77,26 +77,26 @@ class WakeBackoff:
                 pause.cancel()
 
     async def pause_after_failures(self, actor: ActorId) -> None:
-        """One that cannot start is tried again, ever more seldom."""
+        """Wait before the next attempt to start an actor that failed to start, longer each time."""
         if failed := self._failures.get(actor):
             with anyio.CancelScope() as self._pauses[actor]:
                 await self._clock.sleep(backoff(failed))
             self._pauses.pop(actor, None)
 
     async def pause_after_idle_ones(self, actor: ActorId) -> None:
-        """One that goes to sleep again and again and leaves its due work lying must not be woken without a pause."""
-        lives, ended = self._idle.get(actor, (0, 0.0))
+        """Wait before waking an actor that keeps going to sleep without handling its due work."""
+        activations, ended = self._idle.get(actor, (0, 0.0))
         if self._clock.monotonic() - ended >= 1.0:
             self._idle.pop(actor, None)
-        elif lives > 1:
-            await self._clock.sleep(backoff(lives - 1))
+        elif activations > 1:
+            await self._clock.sleep(backoff(activations - 1))
 
 
 _HINTS_AGAIN = 1.0
 
 
 class Wakeable(Protocol):
-    """The host, as far as waking needs it."""
+    """The part of the host that waking uses."""
 
     clock: Clock
     broker: Broker
@@ -116,43 +116,43 @@ class Waker:
 
     def __init__(self, host: Wakeable) -> None:
         self._host = host
-        self._rousing: set[ActorId] = set()
+        self._waking: set[ActorId] = set()
         self._following: anyio.CancelScope | None = None
 
     async def follow_hints(self) -> None:
-        """Wake whomever the keeper names, until the classes change. Raises what the keeper raises: to be tried again."""
+        """Wake the actors that the broker names, until the classes change. Raises the broker's errors."""
         with anyio.CancelScope() as self._following:
-            await self._rouse_hinted()
+            await self._wake_hinted()
             await self._host.clock.sleep(_HINTS_AGAIN)
 
     def follow_anew(self) -> None:
-        """The classes have changed: ask for their actors' hints from the beginning."""
+        """Ask again which actors have work, because the classes have changed."""
         if self._following is not None:
             self._following.cancel()
 
-    async def _rouse_hinted(self) -> None:
-        # Waking a class without ``run`` helps only scheduled calls: its messages are taken by actions.
+    async def _wake_hinted(self) -> None:
+        # Waking an actor without ``run`` helps only scheduled calls: its messages are received by actions.
         queues = {name: None if has_run(cls) else (SCHEDULE_QUEUE,) for name, cls in self._host.classes.items()}
         async for actor in self._host.broker.ready_actors(queues):
-            if actor not in self._rousing:
-                self._rousing.add(actor)
+            if actor not in self._waking:
+                self._waking.add(actor)
                 self._host.spawn(self.rouse, actor)
 
     async def rouse(self, actor: ActorId) -> None:
-        """Wake an actor because of its work, and try it again when it cannot start."""
+        """Wake an actor that has work, and retry when it cannot start."""
         try:
             await self._host.wake_backoff.pause_after_idle_ones(actor)
-            await self._host.upkeep.until_done(f"Waking {actor}", lambda: self._roused(actor))
+            await self._host.upkeep.until_done(f"Waking {actor}", lambda: self._wake_with_backoff(actor))
         finally:
-            self._rousing.discard(actor)
+            self._waking.discard(actor)
 
-    async def _roused(self, actor: ActorId) -> None:
-        lives = self._host.wake_backoff
+    async def _wake_with_backoff(self, actor: ActorId) -> None:
+        wake_backoff = self._host.wake_backoff
         while self._host.running:
-            await lives.pause_after_failures(actor)
+            await wake_backoff.pause_after_failures(actor)
             try:
                 await self._host.awake(actor)
             except AgentqError:
-                if lives.failed(actor):
+                if wake_backoff.failed(actor):
                     continue
-            return  # awake; or it cannot be had just now, and its hint comes again
+            return  # awake; or not available now, and the broker names it again
