@@ -1,4 +1,4 @@
-"""What is shown of each kind of object: its sheet, which notebooks and terminals draw."""
+"""Documents that display our objects in notebooks and terminals."""
 
 from agentq_nb._display import agents, hosts, messages
 from agentq_nb._display.document import document_of, kinds

@@ -1,4 +1,4 @@
-"""Sheets of what VMs and their agents give."""
+"""Documents of sessions, processes, files and the other values of VMs and agents."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""What is shown of an object: a sheet of a title, facts, a table and long texts. Notebooks and terminals draw it.
+"""Documents: what is displayed of an object (title, facts, table, long texts), and how a terminal renders it.
 
-Texts come from agents, messages and errors, so they may hold anything: they go through :func:`~agentq_nb._core.safe_text.safe`.
+Texts come from agents, messages and errors, so they may contain anything: they go through
+:func:`~agentq_nb._core.safe_text.safe`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Tone: TypeAlias = Literal["good", "bad", "busy", "quiet"]
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A text with a tone: how it should strike the eye."""
+    """A text with a tone, which decides its colour."""
 
     text: str
     tone: Tone
@@ -27,7 +28,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What is shown of one object. ``facts`` are names and values, ``texts`` are headings and long texts."""
+    """The display of one object. ``facts`` are names and values, ``texts`` are headings and long texts."""
 
     title: str = ""
     facts: Sequence[tuple[str, Any]] = ()
@@ -36,15 +37,15 @@ class Document:
     texts: Sequence[tuple[str, str]] = ()
     notes: Sequence[str] = ()
     empty: str = "Nothing here."
-    """What stands instead of a table without rows."""
+    """Shown instead of a table without rows."""
     widest: int = 100
-    """Characters of a cell that a terminal shows."""
+    """How many characters of a cell a terminal shows."""
     longest: int = LONGEST_TEXT
-    """Characters of one of the texts that are shown."""
+    """How many characters of each of the ``texts`` are shown."""
 
 
 def tone(status: str) -> Cell:
-    """The status of a message, an actor or a check, with its tone."""
+    """Return the status of a message, an actor or a check as a cell with its tone."""
     tones: dict[str, Tone] = {
         "completed": "good",
         "awake": "good",
@@ -65,7 +66,7 @@ def tone(status: str) -> Cell:
 
 
 def duration(seconds: float | None) -> str:
-    """``850 ms``, ``3.2 s``, ``4 min 10 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    """Return seconds as ``850 ms``, ``3.2 s``, ``4 min 10 s``, ``2 h 5 min`` or ``3 d 4 h``; None as empty text."""
     if seconds is None:
         return ""
     if seconds < 1:
@@ -81,7 +82,7 @@ def duration(seconds: float | None) -> str:
 
 
 def disk_space(size: int) -> str:
-    """``850 bytes``, ``12 KB``, ``3.4 MB``, ``1.2 GB``: a kilobyte is 1,000 bytes, as disks are sold."""
+    """Return a size as ``850 bytes``, ``12 KB``, ``3.4 MB`` or ``1.2 GB``, where a kilobyte is 1,000 bytes."""
     if size < 1000:
         return f"{size} byte{'' if size == 1 else 's'}"
     shown = float(size)
@@ -93,25 +94,25 @@ def disk_space(size: int) -> str:
 
 
 def moment_text(seconds: float) -> str:
-    """Seconds since 1970 as a time of day, UTC."""
+    """Return seconds since 1970 as date and time of day, UTC."""
     return shown(datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None))
 
 
 def error_text(error: Mapping[str, Any]) -> str:
-    """A stored error: what went wrong, and its traceback where there is one."""
-    told = headline(error)
-    return f"{told}\n\n{error['traceback']}" if error.get("traceback") else told
+    """Return a stored error as text, with its traceback if it has one."""
+    text = headline(error)
+    return f"{text}\n\n{error['traceback']}" if error.get("traceback") else text
 
 
 def is_number(value: Any) -> bool:
-    """Whether a cell of a table is aligned at the right."""
+    """Whether a cell of a table is a number, which is aligned right."""
     if isinstance(value, Cell):
         return value.text.isdecimal()
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def numeric_columns(document: Document) -> list[bool]:
-    """For each column, whether it holds numbers, and nothing else but empty cells."""
+    """Return for each column whether it holds numbers and, apart from empty cells, nothing else."""
     columns = [[row[index] for row in document.rows] for index in range(len(document.columns))]
     return [
         any(map(is_number, column)) and all(is_number(value) or value in ("", None) for value in column)
@@ -123,7 +124,7 @@ def numeric_columns(document: Document) -> list[bool]:
 
 
 def as_text(document: Document) -> str:
-    """The sheet for a terminal, and for everything that cannot show HTML."""
+    """Return the document as plain text, for terminals and everything else that cannot show HTML."""
     blocks: list[str] = []
     if document.title:
         blocks.append(safe(document.title))
@@ -159,7 +160,7 @@ def _one_line(value: Any, longest: int = LONGEST_CELL) -> str:
 
 
 def _width(text: str) -> int:
-    """Columns a terminal uses: wide characters take two, combining ones none."""
+    """Return how many columns a terminal uses: wide characters take two, combining ones none."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
@@ -169,22 +170,22 @@ _documents: dict[type[Any], Callable[[Any], Document]] = {Document: lambda docum
 
 
 def shows(kind: type[T]) -> Callable[[Callable[[T], Document]], Callable[[T], Document]]:
-    """Decorates the function that makes the sheet of objects of ``kind``."""
+    """Return a decorator that registers the function that makes the documents of ``kind``."""
 
-    def remember(document: Callable[[T], Document]) -> Callable[[T], Document]:
+    def register(document: Callable[[T], Document]) -> Callable[[T], Document]:
         _documents[kind] = document
         return document
 
-    return remember
+    return register
 
 
 def kinds() -> list[type[Any]]:
-    """The classes that have a sheet."""
+    """Return the classes whose objects have a document."""
     return list(_documents)
 
 
 def document_of(value: object) -> Document | None:
-    """The sheet of a value; None for what has none."""
+    """Return the document of a value; None if its class has none."""
     for kind in type(value).__mro__:
         if kind in _documents:
             return _documents[kind](value)

@@ -1,4 +1,4 @@
-"""Sheets of hosts, actors, queues, and what the log answers."""
+"""Documents of hosts, actors, queues and query results."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _place(background: bool) -> str:
 
 
 def _toned(columns: Sequence[str], row: Sequence[Any]) -> list[Any]:
-    """A row of a query, in which the status of a message strikes the eye as it does everywhere else."""
+    """Return a row of a query in which the status of a message has its usual tone."""
     return [
         tone(value) if column in _TONED_COLUMNS and isinstance(value, str) else value
         for column, value in zip(columns, row, strict=True)
@@ -119,7 +119,7 @@ def _rows(actor: ActorStatus) -> list[tuple[object, ...]]:
 
 
 def _without_empty(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> tuple[list[str], list[list[object]]]:
-    """A table of many columns fits into a page when those are left out that say nothing."""
+    """Leave out optional columns that are empty in every row, so that the table fits into a page."""
     shown = [
         place
         for place, column in enumerate(columns)

@@ -1,4 +1,4 @@
-"""Sheets as HTML: small tables in JupyterLab's own colours, readable where its style is missing."""
+"""Render documents as HTML: small tables in JupyterLab's own colours, readable without its style sheet too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agentq_nb._display.document import Cell, Document, Tone, is_number, numeric
 
 
 def _towards_text(colour: str, share: int) -> str:
-    """A colour of the theme brought nearer to that of its text: by itself some are too faint on the background."""
+    """Mix a colour of the theme with that of its text: some are too faint on the background by themselves."""
     return f"color:color-mix(in srgb,{colour} {share}%,var(--jp-ui-font-color0,currentColor))"
 
 
@@ -35,15 +35,15 @@ _PROSE = "white-space:pre-wrap;overflow-wrap:anywhere"
 _LONG_TEXT = (
     f"margin:2px 0;max-height:24em;overflow:auto;unicode-bidi:isolate;background:transparent;color:inherit;{_PROSE}"
 )
-# JupyterLab leaves only the first of these in notebooks that it does not trust; elsewhere the second one counts.
+# In notebooks that JupyterLab does not trust it keeps only the first of these; elsewhere the second one applies.
 _BREAKS_WORDS = "word-break:break-all;word-break:break-word"
-# In characters: what is shorter stays on one line, what is longer is wrapped between two widths.
+# In characters: up to the first, a text stays on one line; a longer one is wrapped between the two widths.
 _SHORT, _NARROWEST, _WIDEST = 24, 16, 60
 
 
 def as_html(document: Document) -> str:
-    """The sheet as one ``<div>``. Everything that comes from users and agents is escaped; there is no script."""
-    # The classes keep MathJax away: from TeX in what an agent says it would make links that run scripts.
+    """Return the document as one ``<div>``. All text of users and agents is escaped; there is no script."""
+    # The classes keep MathJax away: it would turn TeX in an agent's text into links that run scripts.
     return f'<div class="agentq tex2jax_ignore mathjax_ignore" style="{_FORM}">{"".join(_parts(document))}</div>'
 
 
@@ -66,7 +66,7 @@ def _parts(document: Document) -> Iterable[str]:
 
 
 def _table(rows: Iterable[str], head: str = "") -> str:
-    """A table that scrolls by itself where the page is too narrow for it."""
+    """Return a table that scrolls on its own where the page is too narrow for it."""
     return (
         '<div style="overflow-x:auto"><table style="border-collapse:collapse;margin:2px 0;background:transparent">'
         f"{head}<tbody>{''.join(rows)}</tbody></table></div>"
@@ -74,7 +74,7 @@ def _table(rows: Iterable[str], head: str = "") -> str:
 
 
 def _fact(name: str, value: Any) -> str:
-    # JupyterLab gives every other row a background, which here would mean nothing.
+    # JupyterLab gives every other row a background, which means nothing here.
     return (
         f'<tr style="background:transparent"><th style="{_LEFT};{_QUIET};white-space:nowrap">{_text(name)}</th>'
         f'<td style="{_LEFT};{_PROSE};{_tone(value)}">{_text(value)}</td></tr>'

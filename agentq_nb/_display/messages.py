@@ -1,4 +1,4 @@
-"""Sheets of messages, receipts, results and handles."""
+"""Documents of messages, receipts, results, handles and errors."""
 
 from __future__ import annotations
 
