@@ -1,7 +1,7 @@
-"""A reviewer that needs no model and no network: what the offline notebooks use as their agent.
+"""A code reviewer that needs no model and no network: the agent of the offline notebooks.
 
-It reads a file as bytes and says what it found: for Python size, complexity and suspicious constructs, for everything
-else what plain text and the format itself tell. Pure functions over bytes; nothing here knows of queues or actors.
+It reads a file as bytes and reports findings: for Python, size, complexity and suspicious constructs; for other files,
+problems of plain text and of the data format. Pure functions over bytes; nothing here knows of queues or actors.
 """
 
 from agentq_nb._demo.files import source_files

@@ -1,4 +1,4 @@
-"""Which files of a folder are worth a review."""
+"""Find the source and text files of a folder that are worth a review."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", "site-packages", "v
 
 
 def source_files(folder: Path) -> list[Path]:
-    """The readable source and text files below ``folder``, sorted; links to folders are not followed.
+    """Return the readable source and text files below ``folder``, sorted; links to folders are not followed.
 
     Hidden files and folders, virtual environments, build results and workspaces of agents (``*.agentq``) are left out.
     Folders that cannot be listed count as empty.
@@ -36,7 +36,7 @@ def _is_source(path: Path) -> bool:
     if path.name.startswith(".") or not _SOURCE.fullmatch(path.name):
         return False
     try:
-        # A pipe would block its reader for ever: regular files only.
+        # Regular files only: reading a pipe could block without end.
         return stat.S_ISREG(path.stat().st_mode) and os.access(path, os.R_OK)
     except OSError:
         return False

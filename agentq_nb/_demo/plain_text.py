@@ -1,4 +1,4 @@
-"""What can be said about any text file, and about data formats by reading them."""
+"""Check any text file for common problems, and data formats by parsing them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from agentq_nb._demo.report import Finding
 
 LONGEST_LINE = 160
-"""Characters of a line that is not yet called long."""
+"""The most characters of a line that is not reported as long."""
 
 _PROSE = (".md", ".rst", ".txt", ".html")
 _KEEPS_TRAILING_SPACE = (".md",)
@@ -26,12 +26,12 @@ _READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines as editors count them: a form feed or a Unicode line separator ends none."""
+    """Return the lines as editors count them: a form feed or a Unicode line separator does not end a line."""
     return text.removesuffix("\n").replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def check(path_name: str, text: str) -> list[Finding]:
-    """Findings about the text of a file, in no particular order."""
+    """Return findings about the text of a file, in no particular order."""
     suffix = PurePath(path_name).suffix.lower()
     lines = lines_of(text)
     return [
@@ -48,7 +48,7 @@ def check(path_name: str, text: str) -> list[Finding]:
 def _lines_that(
     lines: Sequence[str], matches: Callable[[str], object], rule: str, what: str, serious: bool = False
 ) -> list[Finding]:
-    """One finding for all lines that match, at the first of them: a file full of them is one remark."""
+    """Return one finding for all matching lines, at the first of them, so that a file full of them has one remark."""
     numbers = [number for number, line in enumerate(lines, 1) if matches(line)]
     times = f", {len(numbers)} times" if len(numbers) > 1 else ""
     return [Finding(numbers[0], rule, what + times, serious)] if numbers else []

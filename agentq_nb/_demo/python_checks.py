@@ -1,4 +1,4 @@
-"""Constructs in Python source that are often mistakes. One function a subject, each given one node of the tree."""
+"""Find constructs in Python source that are often mistakes. Each function checks one node of the tree."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _TASK_STARTERS = ("create_task", "ensure_future")
 
 
 def check(tree: ast.Module) -> Iterator[Finding]:
-    """Everything suspicious in the tree, in no particular order."""
+    """Yield findings about all suspicious constructs of the tree, in no particular order."""
     for node in ast.walk(tree):
         for kind, checks in _CHECKS:
             if isinstance(node, kind):
@@ -52,7 +52,7 @@ def check(tree: ast.Module) -> Iterator[Finding]:
 
 
 def unused_imports(tree: ast.Module) -> Iterator[Finding]:
-    """Names that the module imports at its top level and never mentions again, in strings and annotations neither."""
+    """Yield findings about names that the module imports at its top level and never uses, nor mentions in strings."""
     words = _words(tree)
     for statement in tree.body:
         if isinstance(statement, (ast.Import, ast.ImportFrom)):
@@ -62,7 +62,7 @@ def unused_imports(tree: ast.Module) -> Iterator[Finding]:
 
 
 def _words(tree: ast.Module) -> set[str]:
-    """Every name in the tree, and every word of strings without white space: ``__all__`` and quoted annotations."""
+    """Return all names of the tree, and all words of strings without white space (``__all__``, quoted annotations)."""
     words = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and not re.search(r"\s", node.value):
@@ -71,7 +71,7 @@ def _words(tree: ast.Module) -> set[str]:
 
 
 def _imported(statement: ast.Import | ast.ImportFrom) -> list[str]:
-    """The names it binds, without those bound for others: ``import a as a``, ``*`` and ``__future__``."""
+    """Return the names it binds, without those meant for other modules: ``import a as a``, ``*`` and ``__future__``."""
     if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
         return []
     names = [alias for alias in statement.names if alias.name not in ("*", alias.asname)]
@@ -79,7 +79,7 @@ def _imported(statement: ast.Import | ast.ImportFrom) -> list[str]:
 
 
 def _dotted(node: ast.expr) -> str:
-    """``a.b.c`` for names and attributes of names; empty for anything else."""
+    """Return ``a.b.c`` for names and attributes of names; an empty text for anything else."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
@@ -156,7 +156,7 @@ def _arguments(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> Ite
 
 
 def _assigned(node: ast.Module | ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[Finding]:
-    """A class may call an attribute what it likes; a module or function hides the built-in from its own code."""
+    """Yield findings about assignments that hide a built-in in a module or function. A class's attributes hide none."""
     for statement in node.body:
         for target in statement.targets if isinstance(statement, ast.Assign) else ():
             if isinstance(target, ast.Name) and target.id in _BUILTINS:

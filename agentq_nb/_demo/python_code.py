@@ -1,4 +1,4 @@
-"""What can be said about Python source: measures of its functions, and constructs that are often mistakes."""
+"""Check Python source: measure its functions, and find constructs that are often mistakes."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from agentq_nb._demo import python_checks
 from agentq_nb._demo.report import Finding, Function
 
 LONGEST_FUNCTION = 80
-"""Lines of a function that is not yet called long."""
+"""The most lines of a function that is not reported as long."""
 
 HIGHEST_COMPLEXITY = 12
-"""Cyclomatic complexity of a function that is not yet called complex."""
+"""The highest cyclomatic complexity of a function that is not reported as complex."""
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SCOPES = (*_FUNCTIONS, ast.Lambda, ast.ClassDef)
 _BRANCHES = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler)
 
-# The warnings module is one for the whole process: reviews in several threads take turns while they parse.
+# The state of the warnings module is global: reviews in several threads take turns while they parse.
 _parsing = threading.Lock()
 
 
 @dataclass
 class Code:
-    """What was found in one Python file."""
+    """The findings and measured functions of one Python file."""
 
     findings: list[Finding] = field(default_factory=list[Finding])
     functions: list[Function] = field(default_factory=list[Function])
@@ -50,7 +50,7 @@ def examine(path_name: str, source: bytes) -> Code:
         except (ValueError, LookupError) as error:
             code.findings.append(Finding(1, "syntax", f"does not parse: {error}", serious=True))
             return code
-    # What the parser itself warns of: invalid escape sequences, mostly.
+    # Warnings of the parser itself, mostly about invalid escape sequences.
     code.findings += [Finding(max(1, warning.lineno), "warning", str(warning.message)) for warning in caught]
     code.functions += [_measure(node) for node in ast.walk(tree) if isinstance(node, _FUNCTIONS)]
     code.findings += _remarks_on(code.functions)
@@ -67,7 +67,7 @@ def _measure(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Function:
 
 
 def complexity(function: ast.AST) -> int:
-    """Cyclomatic complexity: 1 and one for each branch, loop, handler, case, and/or, and condition of a comprehension.
+    """Return the cyclomatic complexity: 1, plus 1 for each branch, loop, handler, case, and/or and comprehension's if.
 
     Functions inside the function are counted on their own.
     """
@@ -102,7 +102,7 @@ def _remarks_on(functions: list[Function]) -> Iterator[Finding]:
 
 
 def _missing_docstrings(tree: ast.Module) -> Iterator[Finding]:
-    """Public classes and functions of the module and of its public classes, tests aside: their names say it all."""
+    """Yield findings about public classes and functions without a docstring, except tests, whose names suffice."""
     waiting: list[ast.Module | ast.ClassDef] = [tree]
     while waiting:
         owner = waiting.pop()

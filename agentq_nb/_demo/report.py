@@ -1,4 +1,4 @@
-"""What a review says: findings, measures, and two sentences for people."""
+"""The values of a review: findings, measures, and a summary of two sentences."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 FileKind: TypeAlias = Literal["python", "text", "binary", "empty", "too large"]
 
 _NAMED = 3
-"""How many findings a summary names; the rest it counts."""
+"""How many findings a summary names; it counts the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function's measures: its first line, its length in lines, its cyclomatic complexity (1: no branch)."""
+    """A function's measures: its first line, its length in lines and its cyclomatic complexity (1: no branch)."""
 
     name: str
     line: int
@@ -63,7 +63,7 @@ class FileReview:
 
     @property
     def summary(self) -> str:
-        """One or two plain sentences: what to look at, and what the file is."""
+        """One or two plain sentences: what to look at, and the file's measures."""
         match self.kind:
             case "empty":
                 return "The file is empty."

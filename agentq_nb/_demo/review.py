@@ -1,4 +1,4 @@
-"""One file in, one review out."""
+"""Review one file: decode it, then check it as text, and as Python if it is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agentq_nb._demo import plain_text, python_code
 from agentq_nb._demo.report import FileReview, Finding
 
 LARGEST = 2_000_000
-"""Bytes of the largest file that is reviewed: beyond it parsing takes seconds and the file is data anyway."""
+"""Bytes of the largest file that is reviewed: parsing a larger one takes seconds, and it is most likely data."""
 
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -21,7 +21,7 @@ _BYTE_ORDER_MARKS = (
 
 
 def review_source(path_name: str, source: bytes) -> FileReview:
-    """Review the file ``path_name`` (only its name is looked at) with the contents ``source``. Never raises."""
+    """Review the file ``path_name`` (only its name is used) with the contents ``source``. Never raises."""
     size = len(source)
     if not source.strip():
         return FileReview(path_name, "empty", size)
@@ -39,7 +39,7 @@ def review_source(path_name: str, source: bytes) -> FileReview:
 
 
 def _decode(source: bytes) -> tuple[str | None, list[Finding]]:
-    """The text, or None for binary data, and what is to be said about its encoding."""
+    """Return the text, or None for binary data, and findings about its encoding."""
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS if source.startswith(mark)), "utf-8")
     try:
         text = source.decode(encoding)
