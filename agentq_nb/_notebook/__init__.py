@@ -1,1 +1,1 @@
-"""The notebook floor: the extension, its magics, waiting inside cells, and how objects are shown."""
+"""The IPython extension: magics, waiting inside cells, deploying classes, and how objects are displayed."""

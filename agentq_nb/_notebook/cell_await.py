@@ -1,8 +1,10 @@
-"""Waiting inside a cell: a real ``await`` where one can stand. Where none can, the thread blocks when the host has one of
-its own, and else the event loop is run nested.
+"""Wait for ``%agentq`` commands inside a cell.
+
+Where the syntax allows ``await``, the command is awaited. Elsewhere the thread blocks if the host runs in another one;
+if not, the event loop runs nested.
 
 IPython cannot await a magic. So a cell's ``%agentq …`` lines, which IPython has turned into calls by the time an input
-transformer sees them, become ``(await …)`` of a second magic that gives an awaitable.
+transformer sees them, become ``(await …)`` of a second magic that returns an awaitable.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ T = TypeVar("T")
 
 MAGIC = "agentq"
 AWAITED_MAGIC = "_agentq_awaited"
-"""The twin of the magic for rewritten calls: what it returns is awaited."""
+"""The variant of the magic for rewritten calls, which returns an awaitable."""
 
 _RUNNERS = ("run_line_magic", "run_cell_magic")
 
@@ -36,11 +38,11 @@ _RUNNERS = ("run_line_magic", "run_cell_magic")
 class Rewriter:
     """An input transformer that turns calls of the magic into awaited ones.
 
-    It leaves alone what runs inside a running cell (``%%time``, ``%%capture``, ``run_cell()``), where the code around
-    is not asynchronous, and everything when the user switched ``%autoawait`` off.
+    It does not change code that runs inside a running cell (``%%time``, ``%%capture``, ``run_cell()``), where the code
+    around it is not asynchronous, nor any code when the user switched ``%autoawait`` off.
     """
 
-    # IPython may call transformers to see whether input is complete; this one changes nothing but its argument.
+    # IPython may also call transformers to see whether input is complete: allowed, as this one has no side effects.
     has_side_effects = False
 
     def __init__(self, shell: Shell) -> None:
@@ -48,7 +50,7 @@ class Rewriter:
         self._running = threading.local()
 
     def cell_begins(self, *_: object) -> None:
-        """Connected to ``pre_run_cell``. Subshells run cells in threads of their own."""
+        """Connected to ``pre_run_cell``. Subshells run cells in other threads."""
         self._running.depth = self._depth + 1
 
     def cell_ends(self, *_: object) -> None:
@@ -63,7 +65,7 @@ class Rewriter:
 
     @property
     def _may_await(self) -> bool:
-        """Whether ``await`` may stand in the code that comes next. An engine never answers code that awaits."""
+        """Whether the next code may contain ``await``. An engine of ipyparallel never answers code that awaits."""
         shell = self._shell
         return (
             self._depth == 0
@@ -78,13 +80,13 @@ class Rewriter:
 
 
 def rewritten(source: str) -> str:
-    """The source of a cell with its calls of the magic awaited. Source that is no Python comes back as it is."""
+    """Return the source of a cell with its calls of the magic awaited; unchanged if it is not valid Python."""
     try:
         statements = ast.parse(source).body
     except (SyntaxError, ValueError):
         return source
     lines = source.encode().splitlines(keepends=True)
-    # From the last to the first, so that positions stay right.
+    # From the last to the first, so that the positions of the others stay valid.
     for statement, call in sorted(_awaitable_calls(statements), key=lambda found: _start(found[1]), reverse=True):
         hides = isinstance(statement, ast.Expr) and _is_silent(call)
         name = cast(ast.Constant, call.args[0])
@@ -98,7 +100,7 @@ def rewritten(source: str) -> str:
 
 
 def _awaitable_calls(body: list[ast.stmt]) -> Iterator[tuple[ast.stmt, ast.Call]]:
-    """The statements that call the magic where ``await`` may stand: as they are, or assigned to something."""
+    """Yield the statements outside functions and classes that call the magic, or assign such a call, with the call."""
     for statement in body:
         match statement:
             case ast.Expr(value=ast.Call() as call) | ast.Assign(value=ast.Call() as call) if _is_magic(call):
@@ -139,7 +141,7 @@ def _is_silent(call: ast.Call) -> bool:
 
 
 def silent(line: str) -> bool:
-    """``%agentq status;`` shows nothing, as ``status();`` would. In a query a last semicolon means nothing."""
+    """Whether a final semicolon hides the output (``%agentq status;``). In a query it is part of the SQL."""
     return line.rstrip().endswith(";") and line.split()[0] != "sql"
 
 
@@ -155,9 +157,9 @@ def _replace(lines: list[bytes], line: int, start: int, end: int, text: bytes) -
 
 
 def run_nested(work: Coroutine[Any, Any, T]) -> T:
-    """Wait where ``await`` cannot stand. Raises UsageError where the loop cannot be entered again.
+    """Wait where the syntax does not allow ``await``. Raises UsageError if the loop cannot run nested.
 
-    Background work goes on meanwhile; the cells queued behind this one stay queued.
+    Background work goes on meanwhile; the cells queued after this one stay queued.
     """
     try:
         loop = asyncio.get_running_loop()
@@ -166,7 +168,7 @@ def run_nested(work: Coroutine[Any, Any, T]) -> T:
     if old_nest_asyncio():
         work.close()
         raise UsageError(OLD_NEST_ASYNCIO)
-    # Only now: it patches asyncio for the whole process.
+    # Imported as late as possible: it patches asyncio for the whole process.
     import nest_asyncio2  # pyright: ignore[reportMissingTypeStubs]  # it has no types
 
     nest_asyncio2.apply(loop)  # pyright: ignore[reportUnknownMemberType]  # it has no types
@@ -176,14 +178,14 @@ def run_nested(work: Coroutine[Any, Any, T]) -> T:
 
 
 def run_beside(work: Coroutine[Any, Any, T]) -> T:
-    """Wait where ``await`` cannot stand and the host does not need this thread: it blocks, and may be interrupted."""
+    """Wait where the syntax does not allow ``await``: block this thread, interruptibly. The host must not need it."""
     with _as_interrupt():
         return wait_beside(work)
 
 
 @contextmanager
 def _as_interrupt() -> Generator[None]:
-    """Plain synchronous code was interrupted, not cancelled."""
+    """Turn a CancelledError into a KeyboardInterrupt: synchronous code is interrupted, not cancelled."""
     try:
         yield
     except asyncio.CancelledError as stopped:
@@ -202,7 +204,7 @@ def old_nest_asyncio() -> bool:
 
 
 def _run_in_idle_thread(work: Coroutine[Any, Any, T]) -> T:
-    """Where no loop runs: in IPython's own between two inputs of a terminal, in a new one in another thread."""
+    """Run where no loop runs: in the main thread (a terminal) on IPython's own loop, in other threads on a new one."""
     if threading.current_thread() is threading.main_thread():
         from IPython.core.async_helpers import get_asyncio_loop
 
@@ -214,8 +216,8 @@ def _run_in_idle_thread(work: Coroutine[Any, Any, T]) -> T:
 class _Interruptible:
     """While entered, an interrupt cancels the waiting task.
 
-    A KeyboardInterrupt would be raised inside whichever background task runs just then, and end it. A second interrupt
-    does raise it: something may be blocking the loop, so that the cancellation is not seen.
+    A KeyboardInterrupt would be raised in, and end, whichever background task is running. A second interrupt does raise
+    it, because the loop may be blocked, so that the cancellation has no effect.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, waiting: asyncio.Task[Any]) -> None:
@@ -241,11 +243,11 @@ Error = TypeVar("Error", bound=BaseException)
 
 
 def on_one_line(error: Error) -> Error:
-    """The same error, shown by IPython without a traceback, which would lead through our code only and tell nothing."""
+    """Return the error, set to be shown by IPython on one line: its traceback would have frames of our code only."""
     line = " ".join(safe(f"{type(error).__name__}: {error}", LONGEST_TEXT).split())
 
     def rendered(*_: object) -> list[str]:
         return [line]
 
-    error._render_traceback_ = rendered  # type: ignore[attr-defined]  # how IPython asks an error for its own form
+    error._render_traceback_ = rendered  # type: ignore[attr-defined]  # IPython calls this
     return error

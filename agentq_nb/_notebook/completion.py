@@ -1,4 +1,4 @@
-"""Completion of ``%agentq`` lines: commands, options, actors, queues and agents."""
+"""Tab completion of ``%agentq`` lines: commands, options, actors, queues and agents."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Completion:
-    """A matcher of IPython's completer. It reads memory only: it must answer while a key is held down."""
+    """A matcher for IPython's completer. It reads memory only, because it must answer between two keystrokes."""
 
     def __init__(self, shell: Shell, context: KernelContext) -> None:
         self._shell = shell
@@ -42,20 +42,20 @@ class Completion:
         self._shell.Completer.custom_matchers.append(agentq_matcher)
 
     def remove(self) -> None:
-        """Take the matcher out again."""
+        """Remove the matcher."""
         if self._matcher in self._shell.Completer.custom_matchers:
             self._shell.Completer.custom_matchers.remove(self._matcher)
 
     def matches(self, before: str) -> list[str]:
-        """What may stand at the end of ``before``, the line up to the cursor."""
+        """Return the completions of the last word of ``before``, the line up to the cursor."""
         _, magic, line = before.rpartition("%agentq")
         if not magic or not line.startswith((" ", "\t")):
             return []
         words = line.split()
         typed = "" if line[-1].isspace() else words.pop()
-        return sorted(offer for offer in set(self._offers(words, typed)) if offer.startswith(typed))
+        return sorted(word for word in set(self._candidates(words, typed)) if word.startswith(typed))
 
-    def _offers(self, words: list[str], typed: str) -> Iterable[str]:
+    def _candidates(self, words: list[str], typed: str) -> Iterable[str]:
         if not words:
             return COMMANDS
         command = COMMANDS.get(words[0])

@@ -1,4 +1,4 @@
-"""Which actor classes a notebook's namespace claims, and under which names. Pure functions."""
+"""Find the actor classes that a notebook defines, and deploy those that a cell has defined or redefined."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class NameClaimedTwice(AgentqError):
 
 
 def claims(namespace: Mapping[str, Any]) -> dict[str, type[Actor]]:
-    """The classes by the names they are registered under. Raises NameClaimedTwice.
+    """Return the namespace's actor classes by the names to register them under. Raises NameClaimedTwice.
 
-    A class defined in the notebook claims the snake_case of its own name, whatever variables it is bound to; one that
-    was made by a call (``vm = agent_os(…)``) claims the variable's. Imported classes claim nothing.
+    A class defined in the notebook gets the snake_case of its own name, whatever variables it is bound to; one that was
+    made by a call (``vm = agent_os(…)``) gets the variable's name. Imported classes get none.
     """
     found: dict[str, type[Actor]] = {}
     for variable, value in list(namespace.items()):
@@ -59,20 +59,20 @@ def claims(namespace: Mapping[str, Any]) -> dict[str, type[Actor]]:
 
 
 def changed(before: Mapping[str, type[Actor]], after: Mapping[str, type[Actor]]) -> dict[str, type[Actor]]:
-    """What a cell defined or redefined."""
+    """Return the classes that a cell defined or redefined."""
     return {name: actor for name, actor in after.items() if before.get(name) is not actor}
 
 
 def _name(variable: str, actor: type[Actor], namespace: Mapping[str, Any]) -> str | None:
     if actor.__module__ == "__main__":
-        # An older version that a variable still holds is not what the notebook means by this name.
+        # Ignore an older version of the class that another variable still holds.
         current = namespace.get(actor.__name__, actor)
         return ids.snake_case(actor.__name__) if current is actor else None
     return variable if _made_by_a_call(actor) else None
 
 
 def _made_by_a_call(actor: type[Actor]) -> bool:
-    """``agent_os(…)`` makes classes that no module holds under their name."""
+    """Whether a function such as ``agent_os(…)`` made the class: then no module has it under its name."""
     import sys
 
     module = sys.modules.get(actor.__module__)
@@ -80,34 +80,35 @@ def _made_by_a_call(actor: type[Actor]) -> bool:
 
 
 Held: TypeAlias = "list[tuple[ActorId, str]]"
-"""Queues that stand still because of a failed cell."""
+"""Queues that are paused because of a failed cell."""
 
-_PATIENCE = 2.0
-"""Seconds that a cell waits for a host in another thread to take its classes. One that an actor blocks takes longer."""
+_DEPLOY_TIMEOUT = 2.0
+"""Seconds that a cell waits for a host in another thread to deploy its classes, which an actor may be blocking."""
 
 
 class Deployments:
-    """Compares the actor classes of a notebook with those its host knows. See :class:`agentq_nb._host.local_transport.Definitions`.
+    """Compares the actor classes of a notebook with those that its host knows, and deploys the changed ones.
 
-    ``__init_subclass__`` would tell too early: what the class's methods name may not exist yet.
+    See :class:`agentq_nb._host.local_transport.Definitions`. ``__init_subclass__`` would be too early: names that the
+    class's methods use may not exist yet.
     """
 
     def __init__(self, namespace: Mapping[str, Any]) -> None:
         self._namespace = namespace
         self._seen: dict[str, type[Actor]] = {}
-        """The claims as they were compared last."""
+        """The classes at the last comparison, by name."""
         self._size = (-1, -1)
-        """How many classes were defined then, and how many names the notebook had."""
+        """At the last comparison: how many classes were defined, and how many names the notebook had."""
         self._cells: list[bool] = []
-        """The cells that run, one inside another: whether a person ran it."""
+        """The running cells, nested: whether the user ran each."""
         self._pending: set[concurrent.futures.Future[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[str, Held] = {}
         self.registers_new = False
-        """Whether classes of new names are registered too: after ``%agentq start``, not after a plain ``setup``."""
+        """Whether classes with new names are registered too: after ``%agentq start``, not after a plain ``setup``."""
 
     def install(self) -> None:
-        """Let clients deploy what they are about to use."""
+        """Let clients deploy the classes that they are about to use."""
         LocalTransport.definitions = self
 
     def remove(self) -> None:
@@ -130,45 +131,48 @@ class Deployments:
         try:
             fresh = self._fresh(registry)
         except AgentqError as error:
-            _tell(str(error))
+            _print(str(error))
             return
         failed = result is None or not result.success
         deploying = self._deploy(registry, fresh, failed=failed)
         if deploying is not None and not registry.host.portal.inside:
-            concurrent.futures.wait([deploying], _PATIENCE)
+            concurrent.futures.wait([deploying], _DEPLOY_TIMEOUT)
 
     @property
     def typed(self) -> bool:
-        """Whether a cell runs that a person ran."""
+        """Whether a cell is running that the user ran."""
         return any(self._cells)
 
-    # --- what clients ask -----------------------------------------------------------------------------------------------
+    # --- for clients --------------------------------------------------------------------------------------------------
 
     def deployed(self) -> Awaitable[None] | None:
-        """What to wait for until the host has the classes of the cell that runs; None when it has."""
+        """Return an awaitable that ends once the host has the running cell's classes; None if it has them."""
         registry = _running_registry()
         if registry is not None and self.typed and not self._unchanged():
-            with suppress(AgentqError):  # it is told when the cell has ended
+            with suppress(AgentqError):  # reported when the cell has ended
                 self._deploy(registry, self._fresh(registry), failed=False)
         return _all_done(list(self._pending)) if self._pending else None
 
     def name_of(self, cls: type[Actor]) -> str | None:
-        """The name that the notebook gives to a class, where new names are registered."""
+        """Return the name that the notebook gives to a class, if new names are registered."""
         if not self.registers_new:
             return None
         return next((name for name, actor in _claims_or_none(self._namespace).items() if actor is cls), None)
 
-    # --- comparing ------------------------------------------------------------------------------------------------------
+    # --- comparing ----------------------------------------------------------------------------------------------------
 
     def _unchanged(self) -> bool:
-        """A quick look, for each message that is sent."""
+        """Whether no class has changed since the last comparison. Fast: called for each message that is sent."""
         return self._size == (definitions(), len(self._namespace)) and all(
             self._namespace.get(actor.__name__) is actor or self._namespace.get(name) is actor
             for name, actor in self._seen.items()
         )
 
     def _fresh(self, registry: Registry) -> dict[str, type[Actor]]:
-        """What was defined or redefined since the last look, by the name to deploy it under. Raises NameClaimedTwice."""
+        """Return the classes (re)defined since the last comparison, by the name to deploy them under.
+
+        Raises NameClaimedTwice.
+        """
         size = definitions(), len(self._namespace)
         found = claims(self._namespace)
         fresh = {
@@ -181,19 +185,19 @@ class Deployments:
         return fresh
 
     def _names(self, registry: Registry, name: str, actor: type[Actor]) -> list[str]:
-        """Where a redefined class goes: wherever an earlier self is registered, else to its own name."""
+        """Return the names under which earlier versions of the class are registered; else its own name."""
         former = self._seen.get(name)
         registered = [
             known for known, earlier in registry.classes.items() if earlier is former or _same(earlier, actor)
         ]
         return registered or ([name] if self.registers_new or name in registry.classes else [])
 
-    # --- deploying ------------------------------------------------------------------------------------------------------
+    # --- deploying ----------------------------------------------------------------------------------------------------
 
     def _deploy(
         self, registry: Registry, classes: Mapping[str, type[Actor]], *, failed: bool
     ) -> concurrent.futures.Future[None] | None:
-        """Begin to deploy them, in the host's loop; what to wait for, or None when it is done."""
+        """Start deploying on the host's loop. Returns a future to wait for, or None if it is done already."""
         if not classes:
             return None
         portal = registry.host.portal
@@ -205,12 +209,12 @@ class Deployments:
         else:
             work = self._deployed(registry, classes, failed)
             try:
-                # Its checks need no waiting: done at once, a line that it prints belongs to the cell for every front end.
+                # Its checks wait for nothing. Run at once, so that every front end shows a line it prints in this cell.
                 waits_for = work.send(None)
             except StopIteration:
                 return None
             done = concurrent.futures.Future[None]()
-            task = asyncio.get_running_loop().create_task(_carried_on(work, waits_for))
+            task = asyncio.get_running_loop().create_task(_continue(work, waits_for))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             task.add_done_callback(lambda _: done.set_result(None))
@@ -219,7 +223,7 @@ class Deployments:
         return done
 
     async def _deployed(self, registry: Registry, classes: Mapping[str, type[Actor]], failed: bool) -> None:
-        """Never raises: what goes wrong is told under the cell."""
+        """Deploy the classes. Never raises: errors are printed under the cell."""
         for name, cls in classes.items():
             held = self._held.pop(name, [])
             try:
@@ -232,22 +236,22 @@ class Deployments:
                     await _release(registry, held)
             except Exception as error:
                 self._held[name] = held
-                _tell(str(error) if isinstance(error, AgentqError) else f"{type(error).__name__}: {error}")
+                _print(str(error) if isinstance(error, AgentqError) else f"{type(error).__name__}: {error}")
 
 
 async def _hold(registry: Registry, name: str, cls: type[Actor]) -> Held:
-    """Pause the queues with work of a class that a failed cell has redefined: perhaps nobody wants it to run like this."""
+    """Pause the queues with work of a class that a failed cell has redefined: its code may be unfinished."""
     host = registry.host
     check_deployment(cls, host.classes.get(name), await host.broker.states(name))
-    # Reading totals would take so long that the cell ends before it is told what follows. Scheduled calls go on: nobody
-    # could resume their queue.
+    # Without totals: reading them takes so long that the cell would end before the line below is printed. Scheduled
+    # calls go on, because users cannot resume their queue.
     queues = [
         queue
         for queue in await host.broker.status(totals=False)
         if queue.live and not queue.paused and actor_name(queue.actor) == name and queue.queue != SCHEDULE_QUEUE
     ]
     if queues:
-        _tell(_held_text(cls, queues))
+        _print(_held_text(cls, queues))
     for queue in queues:
         await host.change(queue.actor, Pause(queue.queue))
     return [(queue.actor, queue.queue) for queue in queues]
@@ -272,7 +276,7 @@ def _held_text(cls: type[Actor], queues: Sequence[QueueStatus]) -> str:
 
 
 def _loop_turns() -> bool:
-    """Not so in a terminal, where IPython's loop turns only while it runs a cell with an ``await``."""
+    """Whether an event loop runs here. In a terminal, IPython's loop runs only for a cell with an ``await``."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -284,8 +288,8 @@ async def _all_done(pending: Sequence[concurrent.futures.Future[None]]) -> None:
     await asyncio.wait([asyncio.wrap_future(done) for done in pending])
 
 
-async def _carried_on(work: Coroutine[Any, Any, None], waits_for: Any) -> None:
-    """The rest of a coroutine that was begun outside of a task."""
+async def _continue(work: Coroutine[Any, Any, None], waits_for: Any) -> None:
+    """Run the rest of a coroutine that was started outside a task."""
 
     @types.coroutine
     def rest() -> Generator[Any, None, None]:
@@ -296,11 +300,11 @@ async def _carried_on(work: Coroutine[Any, Any, None], waits_for: Any) -> None:
 
 
 def _same(earlier: type[Actor], later: type[Actor]) -> bool:
-    """Two runs of one definition. One in between may never have been deployed: its state did not fit."""
+    """Whether both classes come from one definition, even if a version between them was refused and never deployed."""
     return earlier.__module__ == later.__module__ == "__main__" and earlier.__qualname__ == later.__qualname__
 
 
-def _tell(text: str) -> None:
+def _print(text: str) -> None:
     print(" ".join(safe(text, LONGEST_TEXT).split()), file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What ``%load_ext agentq_nb`` puts into the shell, and takes out again. It prints nothing and starts nothing."""
+"""Install everything that ``%load_ext agentq_nb`` adds to the shell, and remove it. Prints and starts nothing."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
     from agentq_nb._notebook.ipython_types import Shell
 
 _loaded: dict[int, _Extension] = {}
-"""By the shell's identity: a shell lives as long as its process."""
+"""By the shell's ``id()``, which is unique because a shell exists as long as its process."""
 
 
 def load(shell: Shell) -> None:
-    """Install everything or nothing; loading again changes nothing. Says where the kernel must be restarted."""
+    """Install everything or nothing; loading again changes nothing. Prints a line if the kernel must be restarted."""
     if id(shell) not in _loaded:
         extension = _Extension(shell)
         extension.install()
         _loaded[id(shell)] = extension
         try:
             check_loaded()
-        except RestartNeeded as error:  # `%agentq doctor` is to work all the same; starting a host is not
+        except RestartNeeded as error:  # only printed, so that `%agentq doctor` works; starting a host raises it
             print(error, file=sys.stderr)
 
 
 def unload(shell: Shell) -> None:
-    """Remove everything; a host that runs goes on."""
+    """Remove everything; a running host goes on."""
     extension = _loaded.pop(id(shell), None)
     if extension is not None:
         extension.remove()
@@ -72,7 +72,7 @@ class _Extension:
         ]
 
     def install(self) -> None:
-        """Put all of it into the shell. What was put there before a part failed is taken out again."""
+        """Install all parts; if one fails, remove those installed before it."""
         with ExitStack() as undo:
             undo.callback(self._magics.remove)
             self._magics.install()

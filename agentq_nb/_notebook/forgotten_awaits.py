@@ -1,4 +1,4 @@
-"""One line after a cell for each call that was not awaited in it."""
+"""Print one line after a cell for each call that was not awaited in it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from agentq_nb._host.unawaited_calls import Coroutine, Unawaited
 if TYPE_CHECKING:
     from agentq_nb._notebook.ipython_types import CellInfo, CellResult, Shell
 
-_MOST_TOLD = 3
+_MOST_SHOWN = 3
 _MOST_KEPT = 100
 
 
 class ForgottenAwaits:
-    """Looks for coroutines that a cell has dropped, shown or put into variables and lists."""
+    """Finds coroutines that a cell has dropped, displayed or put into variables and lists."""
 
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
         self._cells: list[bool] = []
-        """The cells that run, one inside another: whether a person ran it."""
+        """The running cells, nested: whether the user ran each."""
         self._lock = threading.Lock()
         self._calls: Counter[Unawaited] = Counter()
 
     def install(self) -> None:
-        """Begin to look."""
+        """Start looking."""
         unawaited_calls.listen(self._dropped)
 
     def remove(self) -> None:
@@ -42,7 +42,7 @@ class ForgottenAwaits:
         self._cells.append(info is None or bool(info.store_history))
 
     def cell_ends(self, result: CellResult | None = None) -> None:
-        """Connected to ``post_run_cell``. A cell inside another one tells nothing by itself."""
+        """Connected to ``post_run_cell``. A cell that runs inside another one prints nothing."""
         typed = self._cells.pop() if self._cells else True
         if not typed or self._cells:
             return
@@ -52,17 +52,17 @@ class ForgottenAwaits:
                 self._dropped(call)
         with self._lock:
             calls, self._calls = self._calls, Counter[Unawaited]()
-        for call, count in calls.most_common(_MOST_TOLD):
+        for call, count in calls.most_common(_MOST_SHOWN):
             print(" ".join(safe(f"agentq: {call.text(count)}", LONGEST_TEXT).split()), file=sys.stderr, flush=True)
 
     def _dropped(self, call: Unawaited) -> None:
-        """For any thread."""
+        """Count a call. Thread-safe."""
         with self._lock:
             if call in self._calls or len(self._calls) < _MOST_KEPT:
                 self._calls[call] += 1
 
     def _kept(self) -> Iterator[Coroutine]:
-        """What variables hold, with the results that the notebook keeps, and what lists and dicts in them hold."""
+        """Yield coroutines held by variables, by results that the notebook keeps, and by collections in these."""
         for value in list(self._shell.user_ns.values()):
             if unawaited_calls.waits(value):
                 yield value
@@ -72,5 +72,5 @@ class ForgottenAwaits:
 
 def _in_collection(values: Any) -> Iterator[Coroutine]:
     items = cast(Iterable[object], values.values() if type(values) is dict else values)
-    if unawaited_calls.is_coroutine(next(iter(items), None)):  # a long list of other things is not gone through
+    if unawaited_calls.is_coroutine(next(iter(items), None)):  # do not search a long list of other values
         yield from (item for item in list(items) if unawaited_calls.waits(item))

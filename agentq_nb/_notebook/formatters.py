@@ -1,4 +1,4 @@
-"""How objects look in a notebook: formatters for HTML and plain text, put into the shell and taken out again."""
+"""IPython formatters that display our objects as HTML and plain text."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 def html(value: object) -> str | None:
-    """The HTML form of a value; None for what has none."""
+    """Return a value as HTML; None if its class has no document."""
     document = document_of(value)
     return None if document is None else as_html(document)
 
 
 def plain(value: object, printer: Any, cycle: bool) -> None:
-    """Write the plain-text form of a value to IPython's printer. Inside a list or dict it is the repr."""
+    """Write a value as plain text to IPython's printer; inside a list or dict, its repr."""
     document = document_of(value)
     printer.text(repr(value) if document is None or cycle or printer.stack[:-1] else as_text(document))
 
 
 def coroutine_form(shell: Shell) -> Callable[[CoroutineType[Any, Any, Any], Any, bool], None]:
-    """The form of a coroutine at the end of a cell: of a call that was not awaited, the line to write."""
+    """Return the formatter of coroutines: for a call that was not awaited, it writes the line to write instead."""
 
     def form(value: CoroutineType[Any, Any, Any], printer: Any, cycle: bool) -> None:
         forgotten = not printer.stack[:-1] and unawaited_calls.waits(value)
@@ -46,11 +46,11 @@ def coroutine_form(shell: Shell) -> Callable[[CoroutineType[Any, Any, Any], Any,
 
 
 _LIVE: dict[type[Any], Callable[[Any], None]] = {Receipt: show_receipt, SessionInfo: show_session}
-"""What is shown live at the end of a cell. It displays itself, since only a named display can become a picture later."""
+"""The types with a live view at the end of a cell. It displays itself: only a named display can be replaced later."""
 
 
 def install(shell: Shell) -> None:
-    """Register the forms."""
+    """Register the formatters."""
     formatters = shell.display_formatter.formatters
     for kind in kinds():
         formatters["text/html"].for_type(kind, html)
@@ -62,7 +62,7 @@ def install(shell: Shell) -> None:
 
 
 def remove(shell: Shell) -> None:
-    """Take the forms out again."""
+    """Remove the formatters."""
     formatters = shell.display_formatter.formatters
     for kind in kinds():
         formatters["text/html"].pop(kind, None)

@@ -1,4 +1,4 @@
-"""What is used of IPython's shell, typed. IPython itself declares most of it without types."""
+"""Types for the parts of IPython's shell that we use, most of which IPython declares without types."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Completer(Protocol):
 
 
 class Formatter(Protocol):
-    """Makes one MIME type's form of objects."""
+    """Formats objects as one MIME type."""
 
     def for_type(self, typ: type[Any], func: Callable[..., Any]) -> Any: ...
     def pop(self, typ: type[Any], default: Any) -> Any: ...
@@ -39,7 +39,7 @@ class DisplayFormatter(Protocol):
 
     formatters: dict[str, Formatter]
     ipython_display_formatter: Formatter
-    """Shows objects that display themselves instead of giving forms."""
+    """Shows objects that display themselves instead of being formatted."""
 
 
 class CellInfo(Protocol):
@@ -47,7 +47,7 @@ class CellInfo(Protocol):
 
     @property
     def store_history(self) -> bool:
-        """False where a front end runs code for itself, not for a person."""
+        """False if a front end runs code for itself rather than for the user."""
         ...
 
 
@@ -70,7 +70,7 @@ class Shell(Protocol):
     Completer: Completer
     display_formatter: DisplayFormatter
     custom_exceptions: tuple[type[BaseException], ...]
-    """Errors of cells that are not shown by ``showtraceback`` but by the handler of :meth:`set_custom_exc`."""
+    """Errors of cells that the handler of :meth:`set_custom_exc` shows instead of ``showtraceback``."""
 
     def set_custom_exc(
         self, exc_tuple: tuple[type[BaseException], ...], handler: Callable[..., object] | None
@@ -79,5 +79,5 @@ class Shell(Protocol):
 
 
 def kernel_of(shell: Shell) -> Any:
-    """The Jupyter kernel of a shell; None in a terminal, whose shell has no such attribute."""
+    """Return the Jupyter kernel of a shell; None in a terminal, whose shell has no such attribute."""
     return getattr(shell, "kernel", None)

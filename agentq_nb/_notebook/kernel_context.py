@@ -1,4 +1,4 @@
-"""A notebook's kernel as commands see it."""
+"""The context of ``%agentq`` commands in a kernel: its host, and the notebook's variables and actor classes."""
 
 from __future__ import annotations
 
@@ -37,43 +37,43 @@ class KernelContext:
         self._local: Mapping[str, Any] = {}
 
     def seeing(self, local: Mapping[str, Any]) -> KernelContext:
-        """The same for a command that was typed inside a function, whose variables it may name."""
+        """Return this context with the variables of the function in which a command was typed."""
         context = copy.copy(self)
         context._local = local
         return context
 
     @property
     def variables(self) -> Mapping[str, Any]:
-        """Those of the function around the command, if any, then those of the notebook."""
+        """The variables of the function around the command, if any, then those of the notebook."""
         return ChainMap(dict(self._local), self._shell.user_ns)
 
     def registry(self) -> Registry | None:
-        """The registry of this process, running or not."""
+        """Return the registry of this process, running or not."""
         from agentq_nb._host.registry import current_registry
 
         return current_registry()
 
     def host(self) -> Registry:
-        """The registry that runs here. Raises NoHost."""
+        """Return the running registry. Raises NoHost."""
         registry = self.registry()
         if registry is None or not registry.running:
             raise NoHost
         return registry
 
     def store(self) -> Path:
-        """The file of this kernel's registry, else the one that ``setup`` would choose."""
+        """Return the file of this kernel's registry, else the one that ``setup`` would choose."""
         registry = self.registry()
         if registry is not None:
             return registry.store_path
         return store_path(None, os.environ, notebook_path(os.environ, self._shell.user_ns))[0]
 
     async def ready(self) -> None:
-        """Let the host know the classes that the cell has defined so far."""
+        """Deploy the classes that the cell has defined so far."""
         if (deploying := self._deployments.deployed()) is not None:
             await deploying
 
     def explained(self, error: ActorUnknown) -> ActorUnknown:
-        """The same error; where the notebook defines the class, saying why it is not registered."""
+        """Return the error; if the notebook defines the class, it says why the class is not registered."""
         name = error.metadata["name"]
         if name in claims(self._shell.user_ns):
             error.message = (
@@ -83,7 +83,7 @@ class KernelContext:
         return error
 
     def may_block(self, command: Command) -> bool:
-        """Whether this thread may stand still while ``command`` runs beside it: the host needs another one."""
+        """Whether this thread may block while ``command`` runs, because the host runs in another one."""
         registry = self.registry()
         if command.makes_widgets:
             return False
@@ -100,7 +100,7 @@ class KernelContext:
         new: bool = False,
         keep_alive: KeepAliveMode | None = None,
     ) -> Registry:
-        """Start the host with the notebook's actor classes, or deploy them into the one that runs here."""
+        """Start the host with the notebook's actor classes, or deploy them if it runs already."""
         from agentq_nb._host.registry import setup
 
         known = self.registry()
@@ -118,11 +118,11 @@ class KernelContext:
         return registry
 
     def alert(self, on: bool) -> None:
-        """Whether a line after each cell names what failed."""
+        """Switch the line with the failures after each cell on or off."""
         self._alerts.on = on
 
     def dashboard(self) -> object:
-        """A live view of the host. Raises NoHost."""
+        """Return a live view of the host. Raises NoHost."""
         from agentq_nb._notebook.dashboard import dashboard
 
         return dashboard()

@@ -1,4 +1,4 @@
-"""``%agentq`` and ``%%agentq``: from a line to a command, from its errors to one line under the cell."""
+"""``%agentq`` and ``%%agentq``: parse a line into a command, run it, and show its errors on one line."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Magics:
-    """The magic, once to be awaited and once to be called. Braces and dollar signs in a line stay as they are."""
+    """The magic in two variants: one that cells await, one that they call. IPython does not expand ``{}`` and ``$``."""
 
     def __init__(self, shell: Shell, context: KernelContext) -> None:
         self._shell = shell
         self._context = context
 
     def install(self) -> None:
-        """Make both known to the shell, as line and as cell magics."""
+        """Register both with the shell, as line and as cell magics."""
 
         @_as_typed
         def agentq(line: str, cell: str | None = None, local_ns: Variables | None = None) -> object:
@@ -78,7 +78,7 @@ class Magics:
 
 
 def _read(line: str, cell: str | None, context: KernelContext) -> Command:
-    # A last semicolon means "show nothing", as everywhere in a notebook; the cell's rewriting has seen to it.
+    # A final semicolon means "show nothing", as everywhere in a notebook; the rewritten cell has one.
     words = line.rstrip().removesuffix(";") if cell is None and silent(line) else line
     try:
         return read_line(words, cell, context.variables)
@@ -87,5 +87,5 @@ def _read(line: str, cell: str | None, context: KernelContext) -> Command:
 
 
 def _as_typed(function: Function) -> Function:
-    """Braces and dollar signs in the line stay as they are; the variables around it are told."""
+    """Mark a magic so that IPython does not expand ``{}`` and ``$`` in its line, and passes the local variables."""
     return needs_local_scope(_no_var_expand(function))

@@ -1,8 +1,8 @@
-"""Keeps a cell's outputs and its end with that cell while widgets talk to the kernel.
+"""Keep a cell's outputs and its end with that cell while widgets talk to the kernel.
 
-What a kernel publishes belongs to the request that it calls the parent. Since version 7.4, ipykernel answers widgets
-while a cell awaits. Afterwards it makes the request that it found the parent once more, even when that cell has ended
-and the next one has begun: then the next cell's end is told of the wrong cell, and the page shows ``[*]`` for ever.
+A kernel attributes everything it publishes to a parent request. Since version 7.4, ipykernel answers widgets while a
+cell awaits. Afterwards it restores the previous parent, even if that cell has ended and the next one has begun: then
+the end of the next cell is attributed to the wrong cell, and the page keeps showing ``[*]``.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections import deque
 from typing import Any
 
 _REMEMBERED = 1000
-"""Requests that have ended. A late answer to a widget comes a cell or two after it, not a thousand."""
+"""How many ended requests are remembered. A late answer to a widget comes a cell or two later, not a thousand."""
 
 
 class ParentHeader:
-    """While installed in a kernel, a request that has ended becomes nobody's parent again."""
+    """While installed in a kernel, prevents a request that has ended from becoming the parent again."""
 
     def __init__(self, kernel: Any) -> None:
         self._kernel = kernel
@@ -24,16 +24,16 @@ class ParentHeader:
         self._loading: str | None = None
 
     def install(self) -> None:
-        """Wrap two methods of the kernel, where it has the trouble."""
+        """Wrap two methods of the kernel, if its version has the bug."""
         dispatch = getattr(self._kernel, "dispatch_shell", None)
         if dispatch is None or "concurrent" not in inspect.signature(dispatch).parameters:
             return
         self._dispatch_before, self._set_before = dispatch, self._kernel.set_parent
-        self._loading = self._parent()  # the cell that loads this is not seen to begin
+        self._loading = self._parent()  # the cell that loads this began before `_dispatch` was installed
         self._kernel.dispatch_shell, self._kernel.set_parent = self._dispatch, self._set
 
     def remove(self) -> None:
-        """Give the kernel its own methods back, unless somebody else wrapped them since."""
+        """Restore the kernel's own methods, unless other code has wrapped them since."""
         own: dict[str, Any] = getattr(self._kernel, "__dict__", {})
         for name, ours in (("dispatch_shell", self._dispatch), ("set_parent", self._set)):
             if own.get(name) == ours:
@@ -51,7 +51,7 @@ class ParentHeader:
 
     def _set(self, ident: Any, parent: Any, channel: str = "shell") -> None:
         if channel == "shell" and _identity(parent) in self._ended:
-            # Said again, since the answered widget's request may be what threads and callbacks take for the parent.
+            # Set again, since threads and callbacks may still have the widget's request as their parent.
             ident, parent = self._kernel._parent_ident["shell"], self._kernel.get_parent("shell")
         self._set_before(ident, parent, channel)
 

@@ -1,6 +1,4 @@
-"""What a cell shows of an error that came through this package: the user's frames, and one line for a wait that was
-interrupted.
-"""
+"""Shorten the tracebacks that cells show: only the user's frames, and one line for an interrupted wait."""
 
 from __future__ import annotations
 
@@ -19,13 +17,13 @@ _SHOWN = (Exception, asyncio.CancelledError, KeyboardInterrupt)
 
 
 class Tracebacks:
-    """Shows errors as IPython does, without the frames between the cell and the user's own code."""
+    """Shows errors as IPython does, but without frames between the cell and the user's own code."""
 
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
 
     def install(self) -> None:
-        """Someone else's handler of errors is left in its place."""
+        """Install the handler of errors, unless there is another one already."""
         if not self._shell.custom_exceptions:
             self._shell.set_custom_exc(_SHOWN, _show)
 
@@ -49,7 +47,7 @@ def _show(
 
 
 def pruned(frames: TracebackType | None) -> TracebackType | None:
-    """The same traceback without frames that tell the user nothing; as it is where there are no others."""
+    """Return the traceback with the user's frames only; unchanged if it has none."""
     kept = [frame for frame in _frames(frames) if is_users(frame.tb_frame.f_code.co_filename)]
     if not kept:
         return frames
@@ -66,7 +64,7 @@ def _frames(frames: TracebackType | None) -> Iterator[TracebackType]:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it was raised from or while handling."""
+    """Yield the error, its causes and its contexts; each once."""
     seen: set[int] = set()
     pending: list[Any] = [error]
     while pending:
