@@ -1,4 +1,4 @@
-"""The shell command ``agentq``: what makes sense outside a kernel, on a file that nobody else holds."""
+"""The shell command ``agentq``: the commands that work outside a kernel, on a file that no other process has open."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from agentq_nb._host.keep_alive import KeepAliveMode
     from agentq_nb._host.registry import Registry
 
-_FAILED, _BAD_WORDS, _INTERRUPTED = 1, 2, 130
+_FAILED, _USAGE_ERROR, _INTERRUPTED = 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and print what it gives.
+    """Run one command and print its result.
 
-    Returns 0, 1 when it failed or doctor found a problem, 2 for words that make no command, 130 when interrupted.
+    Returns 0, 1 if it failed or doctor found a problem, 2 for wrong usage, 130 if interrupted.
     """
     try:
         store, words = _store(list(sys.argv[1:] if arguments is None else arguments))
@@ -44,19 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return command.show()
         return asyncio.run(_run(command, store))
     except UsageError as error:
-        return _complain(str(error), _BAD_WORDS)
+        return _print_error(str(error), _USAGE_ERROR)
     except AgentqError as error:
-        return _complain(str(error), _FAILED)
+        return _print_error(str(error), _FAILED)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has had enough; the interpreter would complain when it flushes.
+        # The reader has closed our output; without this the interpreter would print an error when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _FAILED
 
 
 class FileContext:
-    """A file that is opened for one command. No actor class is registered, so no work starts."""
+    """The context of one shell command: it opens the file, and registers no actor class, so that no work starts."""
 
     in_kernel = False
     variables: Mapping[str, Any] = MappingProxyType({})
@@ -66,17 +66,17 @@ class FileContext:
         self._registry: Registry | None = None
 
     def registry(self) -> Registry | None:
-        """What has the file open."""
+        """Return the registry that has the file open, if it was started."""
         return self._registry
 
     def host(self) -> Registry:
-        """The same. Raises NoHost before ``start``."""
+        """Return the registry that has the file open. Raises NoHost before ``start``."""
         if self._registry is None:
             raise NoHost
         return self._registry
 
     def store(self) -> Path:
-        """The file that is meant. Raises StoreError where there is none, or more than one."""
+        """Return the file to use. Raises StoreError if there is none, or more than one."""
         return existing_store(self._store)
 
     def alert(self, on: bool) -> None:
@@ -95,7 +95,7 @@ class FileContext:
         new: bool = False,
         keep_alive: KeepAliveMode | None = None,
     ) -> Registry:
-        """Open the file; no work starts in it. Raises StoreError when there is none, and what ``Registry.start`` raises."""
+        """Open the file; no work starts. Raises StoreError if there is none, and the errors of ``Registry.start``."""
         from agentq_nb._host.registry import setup
 
         registry = setup(store=existing_store(store) if store else self.store())
@@ -110,9 +110,9 @@ class FileContext:
 
 
 def existing_store(asked: str | None, folder: Path | None = None) -> Path:
-    """The file that is meant: the one asked for, that of the variable, or the only one in the folder.
+    """Return the file asked for, else that of the environment variable, else the only one in the folder.
 
-    Raises StoreNotBegun when nobody has made it yet, and StoreError for a wrong path and for several files.
+    Raises StoreNotBegun if it does not exist yet, and StoreError for a wrong path or several files.
     """
     folder = folder or Path.cwd()
     named = asked or os.environ.get(VARIABLE)
@@ -145,13 +145,13 @@ async def _run(command: Command, store: str | None) -> int:
         await context.stop()
     document = document_of(value)
     text = as_text(document) if document is not None else str(value)
-    # What others print may quote what users wrote, which stays as it is.
+    # The other commands may print users' text, which must not be changed.
     _print(as_typed_here(text) if isinstance(command, (Help, Doctor, Retry, Purge, Vms)) else text)
     return _FAILED if isinstance(value, Diagnosis) and not value.healthy else 0
 
 
 def _store(arguments: list[str]) -> tuple[str | None, list[str]]:
-    """``--store PATH``, wherever it stands, and the other arguments. Raises UsageError."""
+    """Return the value of ``--store``, at any position, and the other arguments. Raises UsageError."""
     for index, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name == "--store":
@@ -167,7 +167,7 @@ def _print(text: str) -> None:
     print(text.encode(encoding, "replace").decode(encoding), flush=True)
 
 
-def _complain(text: str, code: int) -> int:
+def _print_error(text: str, code: int) -> int:
     print(f"agentq: {as_typed_here(' '.join(text.split()))}", file=sys.stderr)
     return code
 
