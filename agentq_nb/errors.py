@@ -1,6 +1,6 @@
-"""Every error agentq_nb raises: its group, its code, what happened and what to do.
+"""All errors of agentq_nb: each has a group, a code, and a message that says what happened and what to do.
 
-Groups and codes are those of RivetKit where it has the same error, so a program that knows one system knows the other.
+Groups and codes are those of RivetKit where it has the same error, so that programs can handle both systems alike.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class AgentqError(Exception):
             if error.full_code == "queue.full":
                 ...
 
-    ``message`` and ``metadata`` (which can be written as JSON) hold the text of users and agents unchanged. ``str(error)``
-    is safe to show in a terminal or on a page.
+    ``message`` and ``metadata`` (which can be written as JSON) hold the text of users and agents unchanged.
+    ``str(error)`` is safe to show in a terminal or on a page.
     """
 
     group: str = "agentq"
@@ -55,14 +55,14 @@ class AgentqError(Exception):
 
 
 def _rebuild(kind: type[AgentqError], message: str, group: str, code: str, metadata: dict[str, Any]) -> AgentqError:
-    """Errors with a constructor of their own still pickle and copy: the text is already made."""
+    """Rebuild a pickled or copied error from its finished text, whatever arguments its own constructor takes."""
     error = kind.__new__(kind)
     AgentqError.__init__(error, message, group=group, code=code, metadata=metadata)
     return error
 
 
 def _did_you_mean(name: object, known: Sequence[str]) -> str:
-    """The known name that is most like it, as a question to put before other words; nothing where none is."""
+    """Return a question with the most similar known name, to put before other text; empty if none is similar."""
     near = difflib.get_close_matches(str(name), known, 1)
     return f"Did you mean '{near[0]}'? " if near else ""
 
@@ -78,20 +78,20 @@ class UserError(AgentqError):
 
 
 _KEPT_OF_REPLY = 4096
-"""Bytes of a reply that is too large that stay in its error."""
+"""How many bytes of a reply that is too large are kept in its error."""
 
 
 # --- queues -----------------------------------------------------------------------------------------------------------
 
 
 class QueueError(AgentqError):
-    """Something about one queue or one message of it."""
+    """An error about a queue or a message."""
 
     group = "queue"
 
 
 class QueueFull(QueueError):
-    """The queue holds ``max_size`` messages that are not settled; nothing was written."""
+    """The queue has ``max_size`` messages that are not settled; nothing was written."""
 
     code = "full"
 
@@ -120,8 +120,8 @@ class MessageTooLarge(QueueError):
 class ReplyTooLarge(QueueError):
     """The reply's JSON is larger than ``max_reply_bytes``; nothing was written.
 
-    Its ``metadata["beginning"]`` is how the reply begins. A handler that ends with this error has failed for good: the
-    next attempt would do the same work to the same end.
+    ``metadata["beginning"]`` is the beginning of the reply. A handler that ends with this error has failed for good:
+    the next attempt would do the same work with the same result.
     """
 
     code = "reply_too_large"
@@ -169,7 +169,7 @@ class PreviousMessageNotCompleted(QueueError):
 
 
 class AlreadyCompleted(QueueError):
-    """The message was settled before."""
+    """The message is settled already."""
 
     code = "already_completed"
 
@@ -182,7 +182,7 @@ class AlreadyCompleted(QueueError):
 
 
 class CompleteNotConfigured(QueueError):
-    """The message was received without ``completable=True``: it settles by itself."""
+    """The message was received without ``completable=True``, so it settles automatically."""
 
     code = "complete_not_configured"
 
@@ -195,7 +195,7 @@ class CompleteNotConfigured(QueueError):
 
 
 class ReplyNeeded(QueueError):
-    """Messages of a queue that declares a reply were asked for without ``completable=True``: none was taken."""
+    """A queue that declares a reply was received from without ``completable=True``: no message was taken."""
 
     code = "reply_needed"
 
@@ -237,7 +237,7 @@ class MessageUnknown(QueueError):
 
 
 class WaitWouldDeadlock(QueueError):
-    """The wait could never end: what is waited for can move only after the waiting message settles."""
+    """The wait could never end: the message waited for can be handled only after the waiting message settles."""
 
     code = "wait_would_deadlock"
 
@@ -251,25 +251,25 @@ class WaitWouldDeadlock(QueueError):
 
 
 class MessageFailed(QueueError):
-    """``Result.unwrap()`` of work that failed for good."""
+    """Raised by ``Result.unwrap()`` of a message that failed for good."""
 
     code = "failed"
 
 
 class MessageCancelled(QueueError):
-    """``Result.unwrap()`` of work that was cancelled."""
+    """Raised by ``Result.unwrap()`` of a message that was cancelled."""
 
     code = "cancelled"
 
 
 class MessageExpired(QueueError):
-    """``Result.unwrap()`` of work that was not started in time."""
+    """Raised by ``Result.unwrap()`` of a message that was not started in time."""
 
     code = "expired"
 
 
 class WaitTimedOut(QueueError):
-    """``Result.unwrap()`` of a wait that ended before the work did: the work goes on."""
+    """Raised by ``Result.unwrap()`` when the wait ended before the message was settled. The work goes on."""
 
     code = "timed_out"
 
@@ -293,7 +293,7 @@ class HandlerTimedOut(QueueError):
 
 
 class ActorError(AgentqError):
-    """Something about one actor."""
+    """An error about an actor."""
 
     group = "actor"
 
@@ -324,7 +324,7 @@ class Aborted(ActorError):
     code = "aborted"
 
     def __init__(self, actor_id: str, reason: str, *, action: str | None = None) -> None:
-        """``action``: the action that was cancelled by it; None where messages were asked for."""
+        """``action`` is the action that was cancelled; None if the actor asked for messages."""
         if action is None:
             text = f"Actor '{actor_id}' gets no more messages: it is {reason}. Let the call return."
         else:
@@ -334,7 +334,7 @@ class Aborted(ActorError):
 
 
 class ActorNotFound(ActorError):
-    """No actor with this key was created."""
+    """No actor with this key exists."""
 
     code = "not_found"
 
@@ -346,7 +346,7 @@ class ActorNotFound(ActorError):
 
 
 class ActorDuplicate(ActorError):
-    """``create`` of an actor that exists."""
+    """``create`` was called for an actor that exists."""
 
     code = "duplicate_key"
 
@@ -398,13 +398,13 @@ class ActionTimedOut(ActorError):
 
 
 class InternalError(ActorError):
-    """An action or hook raised something that is not an AgentqError; the original is the ``__cause__``."""
+    """An action or hook raised an error that is not an AgentqError; the original is the ``__cause__``."""
 
     code = "internal_error"
 
 
 class StateMissing(ActorError):
-    """The actor declares no state, or gave it no first value."""
+    """The actor declares no state, or its state has no first value."""
 
     code = "state_missing"
 
@@ -420,14 +420,14 @@ class NoHost(AgentqError):
 
     def __init__(self, ended: str | None = None) -> None:
         """
-        :param ended: why the one that ran has ended by itself, in sentences.
+        :param ended: why the previous host has ended by itself, in sentences.
         """
         start = "Start one first: %agentq start, or await setup(use={...}).start()."
         super().__init__(f"No host runs in this kernel. {ended or start}")
 
 
 class NoPage(AgentqError):
-    """Nothing here can show a live view."""
+    """There is no front end here that can show a live view."""
 
     group = "host"
     code = "no_page"
@@ -440,7 +440,7 @@ class NoPage(AgentqError):
 
 
 class HostElsewhere(AgentqError):
-    """The host runs already, and in another loop than is asked for now."""
+    """The host runs already, in another event loop than the one asked for."""
 
     group = "host"
     code = "elsewhere"
@@ -454,7 +454,7 @@ class HostElsewhere(AgentqError):
 
 
 class WouldBlockHost(AgentqError):
-    """Code blocked to wait for the host in the very thread that the host needs: it would never end."""
+    """Blocking this thread to wait for the host would never end, because the host runs in it."""
 
     group = "host"
     code = "would_block"
@@ -467,34 +467,34 @@ class WouldBlockHost(AgentqError):
 
 
 class Unavailable(AgentqError):
-    """The keeper of the queues could not answer: whether it was written is unknown. Repeat with the same ids."""
+    """The broker could not answer, so it is unknown whether anything was written. Repeat with the same ids."""
 
     group = "host"
     code = "unavailable"
 
 
 class LeaseLost(AgentqError):
-    """Another host runs this actor now, or the keeper gave up on us: nothing was written."""
+    """Another host runs this actor now, or the broker has ended the lease: nothing was written."""
 
     group = "host"
     code = "lease_lost"
 
 
 class StoreError(AgentqError):
-    """Something about the file that holds the queues. Nothing on disk was changed."""
+    """An error about the file that holds the queues. Nothing on disk was changed."""
 
     group = "store"
     code = "error"
 
 
 class StoreInUse(StoreError):
-    """Another process has the file."""
+    """Another process has the file open."""
 
     code = "in_use"
 
 
 class StoreDamaged(StoreError):
-    """Rows that were written are missing or unreadable. Nothing was changed; both files stay as they are."""
+    """Rows that were written are missing or unreadable. Nothing was changed in either file."""
 
     code = "damaged"
     expected: int
@@ -507,19 +507,19 @@ class StoreDamaged(StoreError):
 
 
 class StoreNotBegun(StoreError):
-    """There is no file yet, and none had to be: whatever starts a host makes one."""
+    """There is no file yet. Starting a host creates it."""
 
     code = "missing"
 
 
 class StoreTooNew(StoreError):
-    """A newer version wrote the file."""
+    """The file was written by a newer version."""
 
     code = "too_new"
 
 
 class StoreNotOurs(StoreError):
-    """The file is no DuckDB database, or not one of ours."""
+    """The file is not a DuckDB database, or not one of agentq_nb."""
 
     code = "not_ours"
 
@@ -531,20 +531,20 @@ class StoreReadOnly(StoreError):
 
 
 class StoreLeftBehind(StoreError):
-    """A new file was to be begun, and beside it lies unfinished work of a notebook that is gone: renamed, perhaps."""
+    """A new file would be created beside one with unfinished work of a notebook that is gone, perhaps renamed."""
 
     code = "left_behind"
 
 
 class StoreWriteFailed(StoreError, Unavailable):
-    """A write did not reach the disk (full, removed, broken). What was being written is not acknowledged."""
+    """A write did not reach the disk (full, removed, broken). It is not acknowledged."""
 
     group = "store"
     code = "write_failed"
 
 
 class SqlRefused(StoreError):
-    """Only reads are accepted."""
+    """The query is not a read; only reads are allowed."""
 
     code = "sql_refused"
 
@@ -565,7 +565,7 @@ class Forked(StoreError):
 
 
 class AgentError(AgentqError):
-    """Something about an agent, its session or its workspace."""
+    """An error about an agent, its session or its workspace."""
 
     group = "agent"
 
@@ -577,19 +577,19 @@ class AgentUnknown(AgentError):
 
 
 class SessionUnknown(AgentError):
-    """No such session in this VM."""
+    """The VM has no such session."""
 
     code = "session_unknown"
 
 
 class PermissionRequestUnknown(AgentError):
-    """The session has asked nothing by this id."""
+    """The session has no permission request with this id."""
 
     code = "permission_request_unknown"
 
 
 class PermissionAnswered(AgentError):
-    """The request has its answer already: a user's, or that nobody gave one in time."""
+    """The permission request is settled already: a user answered it, or it timed out."""
 
     code = "permission_answered"
 
@@ -607,12 +607,12 @@ class ProcessUnknown(AgentError):
 
 
 class WorkspaceError(AgentError):
-    """A path leaves the workspace, or the file action failed."""
+    """A path is outside the workspace, or the file action failed."""
 
     code = "workspace"
 
 
 class IsolationUnavailable(AgentError):
-    """The isolation asked for cannot be had on this machine."""
+    """The isolation asked for is not available on this machine."""
 
     code = "isolation_unavailable"
