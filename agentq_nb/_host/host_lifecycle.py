@@ -101,7 +101,7 @@ class HostLifecycle:
 
     @property
     def notices(self) -> list[str]:
-        """Who used the file before, how the previous host ended, and whether the kernel is still kept alive."""
+        """Notices: which program used the file before, how the previous host ended, a kernel no longer kept alive."""
         kept = self._keep_alive.notice if self._keep_alive is not None and self.running else None
         return [said for said in (self._shared, self._end_before, kept) if said]
 
@@ -124,7 +124,7 @@ class HostLifecycle:
         return self.running or (self._start is not None and not self._start.done())
 
     def check(self, background: bool | None) -> None:
-        """Raise HostElsewhere when a host runs, or is being started, in the other place than ``background`` says."""
+        """Raise HostElsewhere when a host runs, or is being started, elsewhere than ``background`` says."""
         if background is not None and self._occupied and background != self._chosen:
             raise HostElsewhere(background=self._chosen)
 

@@ -82,7 +82,7 @@ class KeepAlive:
 
     @property
     def notice(self) -> str | None:
-        """Says that the kernel is no longer kept alive although there is work; None otherwise."""
+        """A sentence if the kernel is no longer kept alive although there is work; None otherwise."""
         if self.ended_at is None:
             return None
         return (

@@ -1,4 +1,4 @@
-"""How an activation ends: let calls finish within a grace period, stop them, call the last hook; and idleness."""
+"""End an activation: let calls finish within a grace period, stop them, call the last hook. Detect idleness."""
 
 from __future__ import annotations
 

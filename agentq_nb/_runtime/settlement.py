@@ -36,7 +36,7 @@ class Owner(Protocol):
     slices: TimeSlices
     committed: Committed
     closing: str | None
-    """Why the actor takes no more messages; None while it does."""
+    """Why the actor accepts no more messages; None while it does."""
 
     @property
     def queues(self) -> Mapping[str, Queue[Any, Any]]: ...

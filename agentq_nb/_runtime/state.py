@@ -55,7 +55,7 @@ class Committed:
         return self._shared
 
     def replace(self, value: Any) -> None:
-        """``self.state = value`` outside a message."""
+        """Set the state outside a message: ``self.state = value``."""
         if self.schema is None:
             raise StateMissing(
                 f"Actor '{self.actor_id}' declares no state. Annotate it in the class: state: YourModel."
@@ -146,7 +146,7 @@ class WorkingCopy:
         self.value = committed.copy() if committed.present else committed.shared
 
     def replace(self, value: Any) -> None:
-        """``self.state = value`` while a message is handled."""
+        """Set the state while a message is handled: ``self.state = value``."""
         schema = self._committed.schema
         assert schema is not None
         self.value = schema.validate(value, self._committed.what)
