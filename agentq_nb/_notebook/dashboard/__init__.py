@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def show_receipt(receipt: Receipt[Any]) -> None:
-    """Show a receipt live, until its message is settled. Raises NotImplementedError where that cannot be."""
+    """Show a receipt live until its message is settled. Raises NotImplementedError where that is impossible."""
     from agentq_nb._notebook.dashboard import static_view
     from agentq_nb._notebook.dashboard.cards import OneMessage
 
@@ -26,7 +26,7 @@ def show_receipt(receipt: Receipt[Any]) -> None:
 
 
 def show_session(info: SessionInfo) -> None:
-    """Show a session live, until it is closed. Raises NotImplementedError where that cannot be."""
+    """Show a session live until it is closed. Raises NotImplementedError where that is impossible."""
     from agentq_nb._notebook.dashboard import static_view
     from agentq_nb._notebook.dashboard.cards import OneSession
 
@@ -37,7 +37,7 @@ def show_session(info: SessionInfo) -> None:
 
 
 def _show(kind: str, subject: Any, draw: Draw, registry: Registry, value: object) -> None:
-    """``value`` is what is shown before its first look."""
+    """Show a live view of ``subject``; until its state was read first, the document of ``value`` is shown."""
     from agentq_nb._display import document_of
     from agentq_nb._notebook.dashboard.view import Live
 
@@ -49,7 +49,7 @@ def _show(kind: str, subject: Any, draw: Draw, registry: Registry, value: object
 
 
 def _hosting() -> Registry:
-    """The registry that runs here. Raises NotImplementedError, at which IPython takes the plain forms."""
+    """Return the running registry. Raises NotImplementedError, after which IPython uses the plain formatters."""
     from agentq_nb._host.registry import current_registry
     from agentq_nb._notebook.dashboard.open_views import room
 
@@ -60,7 +60,7 @@ def _hosting() -> Registry:
 
 
 def _may_have_page() -> bool:
-    """Whether something might show widgets here, and an event loop turns that keeps them up to date."""
+    """Whether a front end might show widgets here, and an event loop runs that keeps them up to date."""
     from agentq_nb._core.programs import in_terminal
 
     try:
@@ -71,11 +71,11 @@ def _may_have_page() -> bool:
 
 
 def dashboard() -> Any:
-    """A live view of this kernel's host: queues, sessions, what agents ask, and messages, with buttons to act on them.
+    """Return a live view of this kernel's host, with buttons: queues, sessions, permission requests and messages.
 
-    It is an ``anywidget``: show it at the end of a cell, or put it into an ``ipywidgets.VBox``. It is to be made in a cell,
-    once the host has been started; it ends with the host, and leaves a picture of its last state in the notebook.
-    Raises ``NoHost``, and ``NoPage`` where nothing can show widgets.
+    It is an ``anywidget``: show it at the end of a cell, or put it into an ``ipywidgets.VBox``. Create it in a cell,
+    after the host was started; it ends with the host, and leaves a static view of its last state in the notebook.
+    Raises ``NoHost``, and ``NoPage`` where no front end can show widgets.
     """
     from agentq_nb._core.clock import SystemClock
     from agentq_nb._host.registry import current_registry

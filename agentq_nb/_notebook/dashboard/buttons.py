@@ -1,6 +1,6 @@
-"""What the dashboard's buttons do. Every one goes through the host's one door; errors are AgentqError, shown in one line.
+"""Handlers of the dashboard's buttons. Each runs on the host's loop; errors are AgentqError, shown on one line.
 
-A page names only what it is shown: nothing that it says makes an actor, or wakes one.
+A page may name only what it is shown: no request of a page creates an actor, or wakes one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from agentq_nb.errors import ActorNotFound, PermissionRequestUnknown, SessionUnk
 
 
 async def perform(host: Host, asked: Asked) -> str:
-    """Do what a page asks for; what was done, in a few words.
+    """Perform the action that a page asks for, and return what was done, in a few words.
 
     ``deed`` is ``pause`` (``seconds`` or for good), ``resume`` or ``purge`` with a queue's ``key``; ``cancel`` or
     ``retry`` with a ``message``; ``answer`` with ``actor``, ``session``, a permission's ``ask`` and ``allow``; ``stop`` with
@@ -43,7 +43,7 @@ async def perform(host: Host, asked: Asked) -> str:
 
 
 async def _require(host: Host, actor: ActorId) -> None:
-    """Raises ``ActorNotFound`` unless it was made, or a queue of it holds something or is paused."""
+    """Raise ``ActorNotFound`` unless the actor exists, or one of its queues has messages or is paused."""
     if not await host.exists(actor) and not (await host.status_of(actor)).queues:
         raise ActorNotFound(actor)
 
@@ -86,7 +86,7 @@ async def _answer(host: Host, asked: Asked, allow: bool) -> str:
 
 
 async def _check_shown(host: Host, ask: str) -> None:
-    """Raises ``ValidationFailed`` where no page shows what would be allowed."""
+    """Raise ``ValidationFailed`` if the request is too long for a page to show what would be allowed."""
     for _, sessions in remembered(host.workspaces):
         for request in sessions.permission_requests():
             if request.request_id == ask and length_of(request) > LONGEST_REQUEST:
@@ -105,7 +105,7 @@ async def _stop(host: Host, asked: Asked) -> str:
 
 
 async def _open_session(host: Host, actor: ActorId, session: str) -> SessionInfo:
-    """As this process remembers it. Raises ``SessionUnknown``."""
+    """Return an open session of this process. Raises ``SessionUnknown``."""
     for of, sessions in remembered(host.workspaces):
         if of == actor:
             for info in sessions.now_open():

@@ -1,4 +1,4 @@
-"""The same for one message or one session: what a receipt or a session shows at the end of a cell, until it is settled."""
+"""Live cards of one message or one session, shown at the end of a cell until it is settled or closed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FINAL = ("completed", "failed", "cancelled", "expired")
 
 
 class _Small(ABC):
-    """What both have in common. See :class:`agentq_nb._notebook.dashboard.sync.Subject`."""
+    """The base class of both cards. See :class:`agentq_nb._notebook.dashboard.sync.Subject`."""
 
     def __init__(self, registry: Registry) -> None:
         self.settled = False
@@ -44,7 +44,7 @@ class _Small(ABC):
 
     @abstractmethod
     async def seen(self) -> Sections:
-        """How it stands. Called in the host's loop."""
+        """Return its current state. Called in the host's loop."""
 
     async def extras(self) -> Mapping[str, Any]:
         return {}
@@ -56,11 +56,11 @@ class _Small(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Nobody looks any more."""
+        """End the card: no page shows it any more."""
 
 
 class OneMessage(_Small):
-    """A message on its way."""
+    """The card of a message."""
 
     def __init__(self, registry: Registry, message: MessageId) -> None:
         super().__init__(registry)
@@ -90,7 +90,7 @@ class OneMessage(_Small):
         return {"message": {"it": row}}
 
     async def close(self) -> None:
-        """Nothing was begun."""
+        """Do nothing: the card holds no resources."""
 
 
 def _outcome(standing: StoredResult) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _outcome(standing: StoredResult) -> dict[str, Any]:
 
 
 class OneSession(_Small):
-    """A session with an agent, and the end of its transcript."""
+    """The card of a session with an agent, and the end of its transcript."""
 
     def __init__(self, registry: Registry, info: SessionInfo) -> None:
         super().__init__(registry)

@@ -1,4 +1,4 @@
-"""What is noted of a host while something of it is shown. Everything here happens in the host's own loop."""
+"""Record the queue depths and transcripts of a host while a view of it is open. Runs in the host's loop."""
 
 from __future__ import annotations
 
@@ -14,53 +14,53 @@ from agentq_nb.agent_os import SessionEvent, SessionInfo
 from agentq_nb.agent_os.sessions.sessions import sessions_of
 
 HISTORY = 300.0
-"""Seconds of history that are kept of each queue."""
+"""Seconds of history that are kept for each queue."""
 _SPACING = 2.0
 _PIECES_READ = 2_000
 _MOST_BEGUN = 200
 _FORGOTTEN = 1_000
-"""Queues not shown any more whose history may be kept, in case they come back."""
+"""How many queues that are not shown any more may keep their history, in case they are shown again."""
 
 Point = tuple[float, int, int]
-"""When by the monotonic clock, how many messages were waiting or running, and how many had been handled by then."""
+"""The time on the monotonic clock, how many messages were waiting or running, and how many had been handled."""
 
 
 @dataclass
 class Activity:
-    """What a session did last."""
+    """The last activity of a session."""
 
     at: float
     events: int
     said: str
     answer: str = ""
-    """The end of the answer that is being given, which comes in pieces."""
+    """The end of the answer that is being streamed."""
 
 
 @dataclass
 class Followed:
-    """A transcript that somebody looks at."""
+    """A transcript that a view shows."""
 
     actor: str
     blocks: Blocks = field(default_factory=Blocks)
     early: list[SessionEvent] | None = field(default_factory=list[SessionEvent])
-    """What came while the log was being read; None once it has been."""
-    lookers: int = 0
+    """Events that arrived while the log was being read; None once it was read."""
+    viewers: int = 0
 
 
 class HistoryRecorder:
-    """Kept as long as something of the host is shown; see :func:`watch_of`."""
+    """Records a host's history as long as a view of it is open; see :func:`recorder_of`."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
         self.activity: dict[str, Activity] = {}
         self.begun: deque[tuple[str, SessionInfo]] = deque(maxlen=_MOST_BEGUN)
-        """The sessions that were heard of last, with their VMs: one may begin and end between two looks at the host."""
+        """The latest sessions with an event, and their VMs: a session may begin and end between two snapshots."""
         self.followed: dict[str, Followed] = {}
         self._histories: dict[str, deque[Point]] = {}
         self.close = host.listeners.observe(self._observe)
-        """Note nothing more."""
+        """Stop recording."""
 
-    # --- what actors tell ---------------------------------------------------------------------------------------------
+    # --- broadcasts ---------------------------------------------------------------------------------------------------
 
     def _observe(self, actor: str, event: str, payload: Any) -> None:
         if event == "session_event" and isinstance(payload, SessionEvent):
@@ -82,25 +82,25 @@ class HistoryRecorder:
     # --- transcripts --------------------------------------------------------------------------------------------------
 
     async def follow(self, actor: str, session: str) -> None:
-        """Keep the transcript's last blocks, from the log and as it goes on. Undone by :meth:`leave`."""
+        """Keep the transcript's last blocks, from the log and then live. Undone by :meth:`leave`."""
         followed = self.followed.get(session)
         if followed is None:
             followed = self.followed[session] = Followed(actor)
             followed.blocks.add(await self.read(actor, session))
             followed.blocks.add(followed.early or ())
             followed.early = None
-        followed.lookers += 1
+        followed.viewers += 1
 
     def leave(self, session: str) -> None:
-        """One looks less."""
+        """Note that one view no longer shows the transcript."""
         followed = self.followed.get(session)
         if followed is not None:
-            followed.lookers -= 1
-            if followed.lookers <= 0:
+            followed.viewers -= 1
+            if followed.viewers <= 0:
                 del self.followed[session]
 
     async def read(self, actor: str, session: str, before: int | None = None) -> Sequence[SessionEvent]:
-        """The last events in the log, or the last before an index."""
+        """Return the last events in the log, or the last before an index."""
         from agentq_nb.agent_os.transcript import as_mapping, event_of, in_utc
 
         limit = "" if before is None else "AND CAST(data->>'index' AS BIGINT) < ? "
@@ -112,7 +112,7 @@ class HistoryRecorder:
         return [event_of(session, in_utc(time), as_mapping(data)) for time, data in reversed(rows)]
 
     async def earlier(self, actor: str, session: str, before: int) -> dict[str, dict[str, Any]]:
-        """The blocks of a transcript that end before an index."""
+        """Return the last blocks of a transcript before an index."""
         blocks = Blocks(MOST_BLOCKS // 2)
         blocks.add(await self.read(actor, session, before))
         return blocks.section()
@@ -120,7 +120,7 @@ class HistoryRecorder:
     # --- history ------------------------------------------------------------------------------------------------------
 
     def sample(self, queues: Sequence[QueueStatus], now: float) -> None:
-        """Note how the queues that are shown stand. Only changes are kept: a line is drawn level until the next one."""
+        """Record the depths of the queues that are shown. Only changes are kept: a line stays level until the next."""
         if len(self._histories) > 2 * len(queues) + _FORGOTTEN:
             shown = {key_of(queue) for queue in queues}
             self._histories = {key: points for key, points in self._histories.items() if key in shown}
@@ -136,21 +136,21 @@ class HistoryRecorder:
                 points.popleft()
 
     def histories(self) -> dict[str, list[Point]]:
-        """The points of each queue, oldest first."""
+        """Return the points of each queue, oldest first."""
         return {key: list(points) for key, points in self._histories.items()}
 
 
 def key_of(queue: QueueStatus) -> str:
-    """Names a queue in what is sent. Neither part holds a space."""
+    """Return a queue's key in messages to the page. Neither part contains a space."""
     return f"{queue.actor} {queue.queue}"
 
 
 _recorders: dict[str, HistoryRecorder] = {}
-"""By the host's identity."""
+"""The recorders by the host's identity."""
 
 
 def recorder_of(host: Host) -> HistoryRecorder:
-    """The watch of a host, shared by all that is shown of it. To be called in the host's loop."""
+    """Return the recorder of a host, which all its views share. Must be called in the host's loop."""
     recorder = _recorders.get(host.identity)
     if recorder is None:
         for ended in [known for known, other in _recorders.items() if not other.host.running]:

@@ -1,7 +1,7 @@
-"""The table of messages: one page of what the log holds, read when somebody looks at it.
+"""Read one page of the dashboard's table of messages from the log.
 
-Settled messages are not in memory, so this is the one part that asks the log; in a thread, for a page at a time, and the
-more seldom the longer it takes.
+Settled messages are not in memory, so only this part of the dashboard queries the log: one page at a time, in a thread,
+and the less often the longer it takes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from messages {{where}} order by created_at desc, message_id desc limit {PAGE + 
 
 @dataclass(frozen=True)
 class Page:
-    """Which messages are looked at."""
+    """Which messages the table shows."""
 
     status: str = "all"
     search: str = ""
@@ -45,7 +45,7 @@ class Page:
 
 
 def page_of(asked: Mapping[str, Any]) -> Page:
-    """The page a front end asks for. Raises ``ValidationFailed`` for what is none."""
+    """Return the page that a front end asks for. Raises ``ValidationFailed`` for an invalid request."""
     status = page_requests.text(asked, "status", "all")
     if status not in _STATUSES:
         raise page_requests.unknown()
@@ -54,7 +54,7 @@ def page_of(asked: Mapping[str, Any]) -> Page:
 
 
 async def read(registry: Registry, page: Page) -> dict[str, dict[str, dict[str, Any]]]:
-    """The sections ``messages`` (rows by id) and ``table`` (their order, and which page this is)."""
+    """Return the sections ``messages`` (rows by id) and ``table`` (their order, and which page this is)."""
     found = await registry.sql(_QUERY.format(where=_where(page), offset=page.offset))
     rows = {row[0]: _row(*row[1:]) for row in found.rows[:PAGE]}
     table = {
@@ -76,7 +76,7 @@ def _where(page: Page) -> str:
 
 
 def _searched(word: str) -> str:
-    """A word as it stands inside JSON: with its quotes, backslashes and control characters escaped."""
+    """Return a word as JSON contains it: with its quotes, backslashes and control characters escaped."""
     return json.dumps(word.lower().encode("utf-8", "replace").decode(), ensure_ascii=False)[1:-1]
 
 

@@ -1,4 +1,4 @@
-"""What is live in this kernel, and the end of all of it: at a stop, at ``%unload_ext``, and when the kernel ends."""
+"""Keep track of this kernel's live views, and end them all: at ``%unload_ext`` and when the kernel ends."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Protocol
 
 
 class Settling(Protocol):
-    """Something live that can become a picture of its last state."""
+    """A live view that can be replaced by a static view of its last state."""
 
     def settle(self) -> None:
-        """Nothing of it changes any more. Does nothing the second time."""
+        """Replace it by a static view. Does nothing the second time."""
         ...
 
 
@@ -19,29 +19,29 @@ _shown: dict[str, Settling] = {}
 
 
 MOST = 60
-"""More than this many live views at once would tell nobody anything, and keep the kernel busy."""
+"""How many views may be live at once. More would be of no use, and keep the kernel busy."""
 
 
 def room() -> bool:
-    """Whether one more may be live."""
+    """Whether there is room for one more live view."""
     return len(_shown) < MOST
 
 
 def add(identity: str, live: Settling) -> None:
-    """It is live from now on."""
+    """Add a live view."""
     _shown[identity] = live
 
 
 def forget(identity: str) -> None:
-    """It is not live any more."""
+    """Remove a view that is no longer live."""
     _shown.pop(identity, None)
 
 
 @atexit.register
 def settle_all() -> None:
-    """Everything live becomes a picture of its last state, which needs no kernel."""
+    """Replace all live views by static views of their last state, which need no kernel."""
     for live in list(_shown.values()):
         try:
             live.settle()
-        except Exception:  # the others are to become pictures all the same
+        except Exception:  # must not keep the others from being replaced
             logging.getLogger("agentq").exception("what is shown could not become a picture")

@@ -1,4 +1,4 @@
-"""The dashboard's own view: a host, the page of messages and the transcript that are looked at."""
+"""The content of the dashboard: a host, the selected page of messages and the selected transcript."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from agentq_nb._notebook.dashboard.sync import Message
 from agentq_nb.errors import AgentqError, SessionUnknown
 
 _RARELY = 10.0
-"""The table is read again after ten times as long as reading it took, so that it never costs more than a tenth."""
+"""The table is read again after ten times as long as reading it took, so that it costs a tenth of the time at most."""
 _SOON = 0.4
 _TABLE = "Reading the dashboard's table of messages"
 _EARLIER_SESSIONS = """
@@ -32,7 +32,7 @@ select session_id, actor_id, agent, status, epoch(created_at) from sessions orde
 
 
 class Overview:
-    """See :class:`agentq_nb._notebook.dashboard.sync.Subject`. Used in the kernel's loop; enters the host for each look."""
+    """See :class:`agentq_nb._notebook.dashboard.sync.Subject`. Used in the kernel's loop; calls the host's."""
 
     def __init__(self, registry: Registry, clock: Clock) -> None:
         self.settled = False
@@ -43,7 +43,7 @@ class Overview:
         self._page = messages.Page()
         self._table: Sections = {}
         self._read_of: object = None
-        """How the queues stood when the table was read."""
+        """The state of the queues when the table was read."""
         self._next_read = 0.0
         self._reading: asyncio.Task[None] | None = None
         self._chosen: tuple[str, str] | None = None
@@ -60,7 +60,7 @@ class Overview:
         return {**seen, **self._table}
 
     async def _seen(self) -> dict[str, Any]:
-        """In the host's loop."""
+        """Return everything but the table. Runs in the host's loop."""
         recorder = recorder_of(self._host)
         if self._snapshot is None:
             self._snapshot = Snapshot(self._registry, recorder)
@@ -72,7 +72,7 @@ class Overview:
         return seen
 
     async def _recall(self, snapshot: Snapshot) -> None:
-        """Sessions of before, which memory does not hold."""
+        """Add earlier sessions from the log, which are not in memory."""
         for session, actor, agent, status, created in (await self._registry.sql(_EARLIER_SESSIONS)).rows:
             row = {"actor": safe(actor), "at": actor, "agent": safe(agent), "status": status, "created_at": created}
             snapshot.remember(session, row)
@@ -96,7 +96,7 @@ class Overview:
             self._table = await messages.read(self._registry, self._page)
             self._read_of = queues
         except Exception as error:
-            self._read_of = None  # the host ends, or its file cannot be read just now: tried again
+            self._read_of = None  # the host is ending, or its file cannot be read now: retry
             if self._host.running:
                 self._host.upkeep.note(_TABLE, error)
         else:
@@ -106,7 +106,7 @@ class Overview:
             self._next_read = now + max(_SOON, _RARELY * (now - began))
             self._reading = None
 
-    # --- what pages ask -----------------------------------------------------------------------------------------------
+    # --- requests of pages --------------------------------------------------------------------------------------------
 
     async def extras(self) -> Mapping[str, Any]:
         return {"history": await self._host.enter(_histories, self._host)}
@@ -179,7 +179,7 @@ async def _earlier(host: Host, actor: str, session: str, before: int) -> dict[st
 
 
 def _shown(details: MessageDetails) -> dict[str, Any]:
-    """All about one message, as texts."""
+    """Return all details of one message as texts."""
     attempts = [
         f"{attempt.attempt}. {attempt.started_at:%H:%M:%S} {attempt.outcome}"
         + (f": {headline(attempt.error)}" if attempt.error else "")

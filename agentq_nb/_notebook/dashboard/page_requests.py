@@ -1,4 +1,4 @@
-"""How much of what pages say is listened to. A page that repeats itself must not keep the kernel from its cells."""
+"""Limit the rate of pages' requests, so that they do not keep the kernel from its cells, and check their fields."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ MOST_A_SECOND = 50
 
 
 class Intake:
-    """Admits the first requests of each second, from all pages together. May be used in any thread."""
+    """A rate limit: admits the first requests of each second, from all pages together. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._admitted: deque[float] = deque(maxlen=MOST_A_SECOND)
 
     def admits(self, now: float) -> bool:
-        """Whether one more is listened to. ``now`` is in seconds, by a monotonic clock."""
+        """Whether to handle one more request. ``now`` is in seconds, on a monotonic clock."""
         with self._lock:
             if len(self._admitted) == MOST_A_SECOND and now - self._admitted[0] < 1:
                 return False
@@ -31,19 +31,19 @@ class Intake:
 
 
 OF_KERNEL = Intake()
-"""That of all live views: they share the kernel."""
+"""The one rate limit of all live views, because they share the kernel."""
 
 
 _LONGEST = 4096
-"""Characters of an id, or of a search."""
+"""The most characters of an id or a search."""
 _LARGEST = 2**53
-"""The largest whole number that a page can mean exactly."""
+"""The largest whole number that JavaScript represents exactly."""
 
 Asked = Mapping[str, Any]
 
 
 def text(asked: Asked, name: str, default: str = "") -> str:
-    """A text; one that is missing or empty is the default, where there is one."""
+    """Return a text field; if missing or empty, ``default``. Raises ``ValidationFailed``, as all these functions do."""
     value = asked.get(name) or default
     if not isinstance(value, str) or not 0 < len(value) <= _LONGEST:
         raise unknown()
@@ -51,12 +51,12 @@ def text(asked: Asked, name: str, default: str = "") -> str:
 
 
 def optional_text(asked: Asked, name: str) -> str | None:
-    """A text, or nothing."""
+    """Return a text field; None if missing or empty."""
     return text(asked, name) if asked.get(name) else None
 
 
 def whole(asked: Asked, name: str, default: int = 0) -> int:
-    """A whole number from 0 up."""
+    """Return a whole number of at least 0."""
     value = asked.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LARGEST:
         raise unknown()
@@ -64,7 +64,7 @@ def whole(asked: Asked, name: str, default: int = 0) -> int:
 
 
 def truth(asked: Asked, name: str) -> bool:
-    """Yes or no."""
+    """Return a boolean field."""
     value = asked.get(name)
     if not isinstance(value, bool):
         raise unknown()
@@ -72,12 +72,12 @@ def truth(asked: Asked, name: str) -> bool:
 
 
 def actor(asked: Asked, name: str = "actor") -> ActorId:
-    """An actor's id."""
+    """Return an actor's id."""
     return _actor(text(asked, name))
 
 
 def queue(asked: Asked, name: str = "key") -> tuple[ActorId, str]:
-    """An actor's id and the name of one of its queues, as :func:`agentq_nb._notebook.dashboard.history.key_of` joins them."""
+    """Return an actor's id and a queue's name from a key of :func:`agentq_nb._notebook.dashboard.history.key_of`."""
     of, _, queue = text(asked, name).rpartition(" ")
     return _actor(of), queue
 
@@ -90,5 +90,5 @@ def _actor(of: str) -> ActorId:
 
 
 def unknown() -> ValidationFailed:
-    """What there is to say about a request that no page of this version makes."""
+    """Return the error for a request that no page of this version makes."""
     return ValidationFailed("The page asked for something that this version does not know: reload it.")

@@ -1,8 +1,7 @@
 """What changed between two states of what is shown. Pure; ``dashboard.js`` applies it.
 
-A state is sections of rows by key: ``{"queues": {"reviewer/main tasks": {"waiting": 3}}}``. Everything on the wire is one
-of these, whatever it is about, so that one sequence number and one way to begin again serve queues, messages and
-transcripts alike.
+A state is sections of rows by key: ``{"queues": {"reviewer/main tasks": {"waiting": 3}}}``. All states on the wire have
+this form, so that one sequence number and one way to resynchronize serve queues, messages and transcripts alike.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ Section: TypeAlias = Mapping[str, Row]
 Sections: TypeAlias = Mapping[str, Section]
 
 Changes: TypeAlias = dict[str, dict[str, Any]]
-"""``set``: section → key → changed fields; ``more``: section → key → field → what was added to the end of its text;
-``gone``: section → keys. Parts that are empty are left out."""
+"""``set``: section → key → changed fields; ``more``: section → key → field → text to append; ``gone``: section → keys.
+Empty parts are left out."""
 
 _WORTH_APPENDING = 64
 
 
 def difference(before: Sections, after: Sections) -> Changes:
-    """What makes ``after`` of ``before``; empty when nothing changed. Rows of one section have the same fields."""
+    """Return the changes from ``before`` to ``after``; empty if equal. Rows of one section have the same fields."""
     changes: Changes = {"set": {}, "more": {}, "gone": {}}
     for name in {**before, **after}:
         former, present = before.get(name, {}), after.get(name, {})
@@ -62,5 +61,5 @@ def _row_difference(before: Row | None, after: Row) -> tuple[dict[str, Any], dic
 
 
 def _appended(former: str, value: str) -> bool:
-    """Answers grow at their end while they stream: only that end is sent. A short text is as well sent whole."""
+    """Whether to send only the end of a text that grows, as answers do while they stream. A short one is sent whole."""
     return len(former) >= _WORTH_APPENDING and value.startswith(former)

@@ -1,6 +1,6 @@
-"""What is shown of a host, as sections of rows: from memory only, so that it costs the same however long the log is.
+"""Take a snapshot of a host as sections of rows, from memory only, so that it costs the same however long the log is.
 
-Times are seconds since 1970, never ages: a row changes when something happened, not because time passes. Texts come from
+Times are seconds since 1970, never ages: a row changes when something happens, not because time passes. Texts come from
 users and agents, and are made safe to show here.
 """
 
@@ -23,23 +23,23 @@ MOST_QUEUES = 400
 MOST_SESSIONS = 200
 _RUNNING_NAMED = 5
 LONGEST_REQUEST = 200_000
-"""Characters of what an agent asks that a page is sent. Whoever allows it is to see all of it, so that of a longer one
-nothing is sent, and it can be allowed in a cell only."""
-_TELLING = 0.5
-"""Seconds by which the age of the oldest message may differ between two looks at the same message."""
+"""The most characters of a permission request that are sent to a page. Users must see all of what they allow, so a
+longer one is not sent at all, and can be allowed in a cell only."""
+_SAME_MOMENT = 0.5
+"""Seconds by which the time of the oldest message may differ between two snapshots of the same message."""
 
 Gathered = dict[str, dict[str, dict[str, Any]]]
 
 
 class _Seen:
-    """What is shown of the actors: counts of all of them, and the queues and troubles that fit."""
+    """The actors' part of a snapshot: counts of all actors, and as many queues and troubles as fit."""
 
     def __init__(self) -> None:
         self.actors = 0
         self.awake = 0
         self.queues = 0
         self.busy: list[QueueStatus] = []
-        """Queues that hold something or are paused; those are shown first."""
+        """Queues that have messages or are paused; they are shown first."""
         self.quiet: list[QueueStatus] = []
         self.orphaned: set[str] = set()
         self.in_trouble: dict[str, dict[str, Any]] = {}
@@ -61,18 +61,18 @@ class _Seen:
 
 
 class Snapshot:
-    """Looks at a host again and again. One for each host that is shown; used in the host's loop."""
+    """Takes repeated snapshots of a host for one view. Used in the host's loop."""
 
     def __init__(self, registry: Registry, recorder: HistoryRecorder) -> None:
         self._registry = registry
         self._recorder = recorder
         self._oldest: dict[str, float] = {}
         self._ended: dict[str, dict[str, Any]] = {}
-        """Sessions that were open at an earlier look, or heard of between two looks, and are not any more."""
+        """Closed sessions that were open in an earlier snapshot, or had an event between two snapshots."""
         self._open: dict[str, dict[str, Any]] = {}
 
     async def gather(self) -> Gathered:
-        """The host, its queues, actors in trouble, sessions, and what agents ask."""
+        """Return the host, its queues, actors in trouble, sessions and permission requests."""
         seen = _Seen()
         async for actor in self._recorder.host.survey():
             seen.add(actor)
@@ -112,7 +112,7 @@ class Snapshot:
             self._oldest.pop(key, None)
             return None
         at = now - queue.oldest
-        if abs(self._oldest.get(key, 0.0) - at) > _TELLING:
+        if abs(self._oldest.get(key, 0.0) - at) > _SAME_MOMENT:
             self._oldest[key] = round(at, 1)
         return self._oldest[key]
 
@@ -142,11 +142,11 @@ class Snapshot:
         return {"last_at": round(activity.at, 1), "events": activity.events, "said": activity.said}
 
     def session(self, session: str) -> dict[str, Any] | None:
-        """A session that is shown."""
+        """Return the row of a session that is shown, if it is."""
         return self._open.get(session) or self._ended.get(session)
 
     def remember(self, session: str, row: dict[str, Any]) -> None:
-        """A session of earlier that the log told of."""
+        """Add an earlier session from the log."""
         if session not in self._open:
             self._ended.setdefault(session, row)
 
@@ -162,7 +162,7 @@ def _session(actor: str, info: SessionInfo) -> dict[str, Any]:
 
 
 def requests(host: Host) -> dict[str, dict[str, Any]]:
-    """What agents ask, by id: ids sort by their time. To be called in the host's loop."""
+    """Return the permission requests by id; ids sort by time. Must be called in the host's loop."""
     pending = {
         request.request_id: _request(actor, request)
         for actor, sessions in remembered(host.workspaces)
@@ -208,7 +208,7 @@ def _actor(actor: ActorStatus) -> dict[str, Any]:
 
 
 def length_of(request: PermissionRequest) -> int:
-    """Characters that a page has to show of it."""
+    """Return how many characters a page must show of a permission request."""
     return sum(len(part.name) + len(part.text) for part in request.parts)
 
 

@@ -1,6 +1,6 @@
-"""The last state of what is shown, as a page and as text that need no kernel: no script, everything escaped.
+"""Render the last state of a live view as HTML and as text that need no kernel: no script, everything escaped.
 
-It is what saved, reopened, converted and untrusted notebooks show.
+Saved, reopened, converted and untrusted notebooks show it.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from agentq_nb._display.html import as_html
 from agentq_nb._notebook.dashboard.patch import Row, Sections
 
 _MOST_ROWS = 50
-_MOST_SESSIONS, _MOST_MESSAGES = 8, 10  # a picture is there to be scrolled past
+_MOST_SESSIONS, _MOST_MESSAGES = 8, 10  # few, so that the static view stays short
 
 
 def as_page(documents: Sequence[Document], kind: str) -> str:
-    """The sheets as one element."""
+    """Return the documents as one HTML element."""
     return f'<div data-agentq-picture="{kind}">{"".join(map(as_html, documents))}</div>'
 
 
 def as_plain(documents: Sequence[Document]) -> str:
-    """The sheets as text."""
+    """Return the documents as text."""
     return "\n\n".join(map(as_text, documents))
 
 
 def of_dashboard(sections: Sections, at: float) -> list[Document]:
-    """The host, its queues, what is wrong, what agents asked, its sessions and its latest messages."""
+    """Return documents of the host, its troubles, permission requests, queues, sessions and latest messages."""
     host = sections.get("host", {}).get("it")
     if host is None:
         return [Document(title="agentq dashboard", notes=["It has shown nothing yet."])]
@@ -43,7 +43,7 @@ def of_dashboard(sections: Sections, at: float) -> list[Document]:
 
 
 def of_message(sections: Sections, at: float) -> list[Document]:
-    """One message as its receipt shows it."""
+    """Return the document of one message, for its receipt."""
     row = sections.get("message", {}).get("it")
     if row is None:
         return []
@@ -53,7 +53,7 @@ def of_message(sections: Sections, at: float) -> list[Document]:
 
 
 def of_session(sections: Sections, at: float) -> list[Document]:
-    """One session with the end of its transcript."""
+    """Return the document of one session with the end of its transcript."""
     row = sections.get("session", {}).get("it")
     if row is None:
         return []
@@ -100,7 +100,7 @@ def _progress(row: Row) -> str:
 
 
 def _sessions(sessions: Sequence[Row]) -> Document:
-    """Those that were open come first."""
+    """Return the document of the sessions, open ones first."""
     shown = sorted(sessions, key=lambda row: row["status"] == "closed")[:_MOST_SESSIONS]
     return Document(
         title="Sessions",
@@ -133,7 +133,7 @@ def _rows(sections: Sections, name: str) -> list[Row]:
 
 
 def _clock_of_day(moment: float, at: float) -> str:
-    """Without the day if it is that of the picture: the table is wide enough."""
+    """Return the time, and the day only if it is not that of the static view: the table is wide enough."""
     day, _, time = _clock(moment).partition(" ")
     return time if _clock(at).startswith(day) else f"{day} {time}"
 

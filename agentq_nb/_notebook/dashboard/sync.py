@@ -1,7 +1,7 @@
-"""One widget's conversation with its page: what is sent when, and how it begins again.
+"""Synchronize one widget with its page: what is sent when, and how the page resynchronizes.
 
-The page says ``watch`` when it opens and every half minute, with the number of the last message it has. Only then is
-anything sent: nothing piles up in the server while no page is open. From then on
+The page sends ``watch`` when it opens and every half minute, with the number of the last message it has. Before that
+nothing is sent, so that nothing piles up in the server while no page is open. From then on
 
 - a ``whole`` state goes out when the page has another number than ours: it is new, was reloaded, or missed something;
 - ``changes`` go out when something changed, at most ten times a second, numbered one by one;
@@ -9,16 +9,15 @@ anything sent: nothing piles up in the server while no page is open. From then o
   The kernel beats rather than answering pings: each ping would make the front end show the kernel as busy, and they would
   queue up behind a cell that blocks.
 
-A page also gets a ``picture`` of what it shows, and a newer one every ten seconds while something changes: it puts that in
-the widget's place in the notebook once the kernel is gone, which by then tells nothing any more. JupyterLab forgets which
-output is which when a page is reloaded, and a restart begins before the kernel hears of it.
+A page also gets a ``picture``, a static view of what it shows, and a newer one every ten seconds while something
+changes. It replaces the widget in the notebook by that once the kernel is gone, which cannot do it any more: JupyterLab
+forgets which output is which when a page is reloaded, and a restart begins before the kernel knows of it.
 
-More than fifty requests a second are not listened to: a ``dropped`` says so, at
-most once a second.
+Requests beyond fifty a second are dropped; a ``dropped`` says so, at most once a second.
 
-All of that is activity, for which servers keep a kernel alive. So while nothing else does (``kept_alive`` is false, and
-messages say ``quiet``), a page that nobody uses stops asking, and a minute after its last ``watch`` nothing is sent. The
-first word after that goes out when the kernel is kept alive again, and the page asks again.
+All of that is activity, for which servers keep a kernel alive. So while nothing else keeps it alive (``kept_alive`` is
+false, and messages have ``quiet``), a page that is not used stops asking, and a minute after its last ``watch`` nothing
+is sent. The next message is sent when the kernel is kept alive again, and then the page asks again.
 """
 
 from __future__ import annotations
@@ -42,11 +41,11 @@ TICK = 0.1
 _UNWATCHED_TICK = 1.0
 _BEAT = 1.0
 _SELDOM = 4.0
-"""A look comes after four times as long as the last one took: of 10,000 actors it takes a tenth of a second."""
+"""A snapshot is taken after four times as long as the last one took: with 10,000 actors, a tenth of a second."""
 _PICTURES = 10.0
 """Seconds between two pictures."""
 WATCHED = 75.0
-"""Seconds for which one ``watch`` counts: a page that is hidden may be late with the next."""
+"""Seconds for which one ``watch`` counts: a hidden page may send the next one late."""
 _WATCHED_QUIETLY = 60.0
 """The same while nothing keeps the kernel alive."""
 
@@ -54,35 +53,35 @@ Message = dict[str, Any]
 
 
 class Subject(Protocol):
-    """What is shown."""
+    """The content of a live view."""
 
     settled: bool
-    """Nothing of it will change any more."""
+    """Whether it cannot change any more."""
 
     async def look(self, *, anew: bool = False) -> Sections:
-        """How it stands now. The same objects as before where nothing changed, for speed.
+        """Return its current state, for speed with the same objects as before where nothing changed.
 
-        ``anew``: also what costs more to look at, and may be as it was a while ago otherwise.
+        ``anew``: read also those parts again that are expensive, and may otherwise be some time old.
         """
         ...
 
     async def extras(self) -> Mapping[str, Any]:
-        """What a page needs once, beside the whole state."""
+        """Return data that a page needs once, with the whole state."""
         ...
 
     async def answer(self, asked: Message) -> Message:
-        """Do what a page asks; what comes back is sent to it. Raises AgentqError, which is shown as one line."""
+        """Handle a page's request and return the answer. Raises AgentqError, which is shown as one line."""
         ...
 
     async def close(self) -> None:
-        """Nobody looks any more."""
+        """End it: no page shows it any more."""
         ...
 
 
 class PageSync:
-    """Keeps one widget's pages up to date. All of it in the loop it was started in.
+    """Keeps one widget's pages up to date, in the loop in which it was started.
 
-    What goes wrong is noted in ``upkeep`` under ``name`` and tried again.
+    Errors are reported to ``upkeep`` under ``name``, and it is retried.
     """
 
     def __init__(
@@ -97,7 +96,7 @@ class PageSync:
         picture: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
     ) -> None:
         self.latest: Sections = {}
-        """What was seen last, sent or not."""
+        """The last snapshot, sent or not."""
         self.subject = subject
         self._send = send
         self._clock = clock or SystemClock()
@@ -131,7 +130,7 @@ class PageSync:
         return self._clock.monotonic() < self._watched_at + lasts
 
     async def run(self) -> None:
-        """Until the subject is settled and its last state was sent."""
+        """Run until the subject is settled and its last state was sent."""
         try:
             while True:
                 await self.step()
@@ -145,7 +144,7 @@ class PageSync:
             await self.subject.close()
 
     async def _rest(self) -> None:
-        """Look less often while nobody watches; a page that opens is served at once."""
+        """Pause longer while no page is open, but not after one opens."""
         self._awake.clear()
         sleeping = asyncio.ensure_future(self._clock.sleep(_UNWATCHED_TICK - TICK))
         opening = asyncio.ensure_future(self._awake.wait())
@@ -156,7 +155,7 @@ class PageSync:
             opening.cancel()
 
     async def step(self) -> None:
-        """Look once, and send what is to be sent. Never raises: a page that nothing reaches is noted as trouble."""
+        """Take one snapshot, and send what is due. Never raises: failures to send are reported as trouble."""
         began = self._clock.monotonic()
         looks = began >= self._next_look
         failed: Exception | None = None
@@ -179,7 +178,7 @@ class PageSync:
             self._upkeep.clear(self._name)
 
     def _failed(self, error: Exception) -> None:
-        """Beats go on meanwhile: the page is to see that the kernel lives."""
+        """Report an error and pause snapshots. Heartbeats go on, so that the page sees that the kernel is alive."""
         self._failures += 1
         self._next_look = self._clock.monotonic() + backoff(self._failures, first=TICK, longest=30.0)
         self._upkeep.note(self._name, error)
@@ -212,7 +211,7 @@ class PageSync:
             self._pictured, self._pictured_at = self._number, now
             try:
                 drawn = await self._picture()
-            except Exception as error:  # all else goes on without it
+            except Exception as error:  # must not end the other messages
                 self._failed(error)
             else:
                 self._tell("picture", now, **drawn)
@@ -223,10 +222,10 @@ class PageSync:
         quiet = {} if self._kept_alive() else {"quiet": True}
         self._send({"type": type, "number": self._number, **times, **quiet, **more})
 
-    # --- what pages say -----------------------------------------------------------------------------------------------
+    # --- messages of pages --------------------------------------------------------------------------------------------
 
     def heard(self, message: Message) -> None:
-        """A page said something. To be called in the feed's loop."""
+        """Handle a page's message. Must be called in this object's loop."""
         if message.get("type") == "watch":
             self._watched_at = self._clock.monotonic()
             new = message.get("have") in (0, None) or message["have"] != self._number
@@ -255,12 +254,12 @@ class PageSync:
             self._failed(error)
 
     async def look_anew(self) -> None:
-        """Look at all of it, since it may be the last time. What cannot be seen any more stays as it was."""
+        """Read everything again, since it may be the last time. After an error the previous state is kept."""
         with suppress(Exception):
             self.latest = await self.subject.look(anew=True)
 
     def last_word(self, picture: Mapping[str, Any]) -> None:
-        """The subject ended: tell pages that nothing more comes, and what is to stand in the widget's place."""
+        """Tell pages that the subject has ended, and send the picture that replaces the widget."""
         if self.watched:
             now = self._clock.monotonic()
             self._tell("picture", now, **picture)
@@ -268,5 +267,5 @@ class PageSync:
 
 
 def one_line(text: str) -> str:
-    """An error as it stands in the widget's one line."""
+    """Return an error's text on one line, for the widget."""
     return " ".join(safe(text).split())

@@ -1,4 +1,4 @@
-"""What was said in a session, as blocks: the pieces of an answer put together, bounded in number and length."""
+"""Transcripts as blocks: the pieces of an answer joined, limited in number and length."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OF_NO_INTEREST = ("thought", "request_id", "id")
 
 
 class Blocks:
-    """The last blocks of a transcript. Events may come twice, from the log and live: each counts once."""
+    """The last blocks of a transcript. Events that arrive twice, from the log and live, count once."""
 
     def __init__(self, most: int = MOST_BLOCKS) -> None:
         self._most = most
@@ -29,7 +29,7 @@ class Blocks:
         """The index of the last event."""
 
     def add(self, events: Iterable[SessionEvent]) -> None:
-        """Take in events in their order."""
+        """Add events, in their order."""
         for event in events:
             if event.index > self.last:
                 self.last = event.index
@@ -49,21 +49,21 @@ class Blocks:
             "type": event.type,
             "text": text,
             "time": event.time.timestamp(),
-            "data": _told(event),
+            "data": _data_text(event),
         }
 
     def section(self) -> dict[str, dict[str, Any]]:
-        """The blocks by the index of their first event."""
+        """Return the blocks by the index of their first event."""
         return dict(self._blocks)
 
     @property
     def first(self) -> int:
-        """The index of the first event that is here; 0 when there is none."""
+        """The index of the first event in the blocks; 0 if there is none."""
         return next((block["index"] for block in self._blocks.values()), 0)
 
 
-def _told(event: SessionEvent) -> str:
-    """What its data adds for a reader, as text."""
+def _data_text(event: SessionEvent) -> str:
+    """Return the part of an event's data that a reader needs, as text."""
     data = {name: value for name, value in event.data.items() if value not in (None, "", [], {})}
     if event.type == "result":
         usage = data.get("usage")
@@ -81,7 +81,7 @@ def _compact(value: Any) -> str:
 
 
 def said_last(event: SessionEvent, answer: str) -> tuple[str, str]:
-    """One short line that says what a session is at, and the end of the answer so far: ``answer`` is that before."""
+    """Return one short line with a session's latest activity, and its answer's end; ``answer`` is that end so far."""
     if event.type == "text":
         answer = (answer + (event.text or ""))[-_LONGEST_ANSWER:]
         return _line(answer), answer

@@ -1,4 +1,4 @@
-"""One live view: a widget with its feed, and the places it is shown in, which become pictures at its end."""
+"""One live view: a widget, its synchronization, and the outputs that show it, which become static views at its end."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from agentq_nb._notebook.dashboard.widget import LiveWidget
 _OUTLIVED = "Its kernel ended while this was shown. Run the cell again for a live view."
 
 Draw = Callable[[Sections, float], Sequence[Document]]
-"""Makes sheets of the last state and the time of it."""
+"""Makes documents from the last state and its time."""
 
 
 class Live:
-    """Kept up to date until its subject is settled or the host stops. To be made in a cell, in the kernel's loop.
+    """A view that is kept up to date until its subject is settled or the host stops. Created in the kernel's loop.
 
-    All it does is done in that loop, also where the host has a loop and a thread of its own: a widget's messages may be
-    sent from one thread only.
+    It runs in that loop even if the host has its own loop and thread: a widget's messages may be sent from one thread
+    only.
     """
 
     def __init__(self, kind: str, subject: Subject, draw: Draw, registry: Registry, clock: Clock | None = None) -> None:
@@ -56,20 +56,20 @@ class Live:
         open_views.add(self.widget.identity, self)
         registry.before_stop.append(self._host_stops)
         registry.on_stop.append(self._host_stopped)
-        # In an empty context: what it sends belongs to no cell.
+        # In an empty context, so that what it sends belongs to no cell.
         self._task = self._loop.create_task(self._run(), context=Context())
 
     def _heard(self, message: dict[str, Any]) -> None:
-        """Front ends may send over a subshell, whose messages come in a thread of its own."""
+        """Handle a page's message. It may arrive in another thread, because front ends may send it over a subshell."""
         self._loop.call_soon_threadsafe(self._feed.heard, message)
 
     async def _host_stops(self) -> None:
-        """The picture is to show how it ended, not how it was when a page looked last."""
+        """Update the state before the host stops, so that the static view shows the end."""
         if asyncio.get_running_loop() is self._loop:
             await self._feed.look_anew()
 
     def _host_stopped(self) -> None:
-        """At once where the kernel's own code stopped it: the cell that did ends with the pictures in place."""
+        """Settle; at once if code of the kernel stopped the host, so that its cell ends with the static views."""
         if asyncio.get_running_loop() is self._loop:
             self.settle()
         else:
@@ -83,7 +83,7 @@ class Live:
         self.settle()
 
     def show(self) -> None:
-        """Show the widget here, with the forms that other viewers can draw. One that has ended is shown as it ended."""
+        """Display the widget here, with HTML and text for other viewers; after its end, only the static view."""
         if self._settled:
             display(self._forms(), raw=True)
             return
@@ -93,7 +93,7 @@ class Live:
         display({**view, **self._forms()}, metadata=metadata, raw=True, display_id=place)
 
     def settle(self) -> None:
-        """Nothing of it changes any more: each place where it is shown gets a picture that needs no kernel."""
+        """End the view: each output that shows it gets a static view, which needs no kernel."""
         if self._settled:
             return
         self._settled = True
@@ -106,7 +106,7 @@ class Live:
             display(self._forms(), raw=True, display_id=place, update=True)
 
     def _picture(self, *notes: str) -> dict[str, Any]:
-        """What a page puts in the widget's place, and which widget that is."""
+        """Return the static view with which a page replaces the widget, and the widget's id."""
         return {"model": self.widget.identity, "data": self._forms(*notes)}
 
     def _forms(self, *notes: str) -> dict[str, str]:

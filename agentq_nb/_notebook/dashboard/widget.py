@@ -1,4 +1,4 @@
-"""The widget itself: two traits, one module of JavaScript and one style sheet for whatever is shown."""
+"""The Jupyter widget of all live views: two traits, one JavaScript module and one style sheet."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _ROUTE = "_reply_subshell_for"
 
 
 def _as_addressed(_data: object, subshell: str | None) -> str | None:
-    """The subshell to which the page sent it."""
+    """Return the subshell to which the page has sent the message."""
     return subshell
 
 
 class LiveWidget(anywidget.AnyWidget):
-    """A view that is kept up to date by messages of :mod:`agentq_nb._notebook.dashboard.sync`; all else is in the page.
+    """A view updated by messages of :mod:`agentq_nb._notebook.dashboard.sync`; all other state is in the page.
 
-    ``kind`` says what is shown. ``saved`` is never sent by the kernel: the page keeps its last state there, where a front
-    end that saves widgets with the notebook finds it.
+    ``kind`` is the kind of view. The kernel never sends ``saved``: the page keeps its last state there, for front ends
+    that save widgets with the notebook.
     """
 
     # As text, read once: a path would be watched by a thread for each widget.
@@ -38,22 +38,22 @@ class LiveWidget(anywidget.AnyWidget):
         self._heard = heard
         self._show = show
         self.identity: str = self.model_id
-        # Since version 7.4, ipykernel hands what a page says to the subshell that seemed to be at work when the widget
-        # spoke last, and drops it once that is gone. After a reload of the page it often is: nothing was heard any more.
+        # Since version 7.4, ipykernel passes a page's messages to the subshell that seemed to be active when the widget
+        # last sent one, and drops them once that is gone. It often is after a reload: no message arrived any more.
         setattr(self.comm, _ROUTE, _as_addressed)
         self.on_msg(self._receive)  # pyright: ignore[reportUnknownMemberType]  # ipywidgets has no types
 
     def tell(self, message: dict[str, Any]) -> None:
-        """Send a message to every page that shows it."""
+        """Send a message to every page that shows the widget."""
         self.send(message)  # pyright: ignore[reportUnknownMemberType]  # ipywidgets has no types
 
     def view(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What makes a front end draw the widget, by MIME type, and what it has to know for that. Colab needs the latter."""
+        """Return the data from which a front end draws the widget, by MIME type, and metadata, which Colab needs."""
         bundle: Any = getattr(self, "_repr_mimebundle_")()  # noqa: B009  # anywidget types it as "dict" only
         return bundle
 
     def set_state(self, sync_data: object) -> None:
-        """Nothing: what a page holds is its own, and what is shown is the kernel's to say."""
+        """Ignore state from pages: theirs is their own, and the kernel decides what is shown."""
 
     def _receive(self, _widget: object, content: Any, _buffers: object) -> None:
         if isinstance(content, dict):
