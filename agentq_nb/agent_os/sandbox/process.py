@@ -206,9 +206,7 @@ async def _launch(job: Job) -> Process:
 
 
 def _close_pipes(process: Process) -> None:
-    """Close our ends. Where another process holds the other ends, there is no end of file, and nothing else closes
-    ours.
-    """
+    """Close our ends. While another process holds the other ends, no end of file comes, and nothing else does it."""
     transport = getattr(getattr(process, "_process", None), "_transport", None)
     if transport is not None:
         transport.close()
