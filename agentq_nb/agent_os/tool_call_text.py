@@ -2,7 +2,7 @@
 
 Nothing is left out or truncated, unless another part has the very same text; invisible characters are shown by their
 number (:func:`agentq_nb._core.safe_text.exact`). Agents fill the protocol's fields differently, and a hostile one does
-so on purpose: so the input is shown beside the agent's description of it, and malformed fields are shown as JSON.
+so on purpose. Therefore the input is shown beside the agent's description of it, and malformed fields as JSON.
 """
 
 from __future__ import annotations
