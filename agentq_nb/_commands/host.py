@@ -1,4 +1,4 @@
-"""Commands about the host: starting, stopping, and what it runs."""
+"""Commands about the host: start it, stop it, and show what it runs."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Status(Command):
     async def run(self, context: CommandContext) -> HostStatus | Table | Document:
         registry = context.registry()
         if not context.in_kernel:
-            # Nothing runs on a file that was opened for looking at it only.
+            # A file that is only opened to look at it runs nothing.
             found = await context.host().sql("select * from queues order by actor_id, queue")
             return replace(found, empty="No queue has been used yet: the file has no messages.")
         if registry is None:
@@ -119,11 +119,11 @@ class Status(Command):
         status = await registry.status()
         if not status.running:
             return status
-        return replace(status, notices=[*await registry.host.enter(_asked, registry.host), *status.notices])
+        return replace(status, notices=[*await registry.host.enter(_pending_requests, registry.host), *status.notices])
 
 
-async def _asked(host: Host) -> list[str]:
-    """What agents wait for an answer to. In the host's loop."""
+async def _pending_requests(host: Host) -> list[str]:
+    """Return the agents' requests that wait for an answer. Runs in the host's loop."""
     from agentq_nb.agent_os.sessions.sessions import remembered
 
     return [

@@ -1,4 +1,4 @@
-"""The command that shows what VMs have left on the disk, and removes what nobody uses."""
+"""The command that lists VMs' folders on the disk, and removes unused ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VmFolders:
-    """Folders of VMs at a time, in seconds since 1970."""
+    """The folders of VMs, and when they were listed, in seconds since 1970."""
 
     folders: Sequence[VmFolder]
     at: float
