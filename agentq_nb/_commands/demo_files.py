@@ -43,7 +43,7 @@ _BAD_INPUT = 2
 _INTERRUPTED = 130
 _KEPT = "What was sent is kept: the same command goes on with it."
 
-# The page is self-contained: it loads nothing when opened.
+# The page is self-contained: it loads nothing from elsewhere.
 _PAGE = """
 {%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}

@@ -37,9 +37,10 @@ class Start(Command):
     Actor classes of the notebook are registered under their snake_case name, those made by agent_os(...) under the
     name of their variable. Work that waits in the file goes on at once.
 
-    With --background the host gets an event loop in a thread of its own, so that actors go on while a cell blocks, be it
-    for ten minutes. Their code may then use the notebook's variables as any thread may, but nothing that is bound to the
-    kernel's event loop, like tasks, locks and clients made in a cell. Sending, waiting and all else stay as they are.
+    With --background the host gets an event loop in a thread of its own, so that actors go on while a cell blocks, be
+    it for ten minutes. Their code may then use the notebook's variables as any thread may, but nothing that is bound to
+    the kernel's event loop, like tasks, locks and clients made in a cell. Sending, waiting and all else stay as they
+    are.
 
     A server may end kernels that are idle. This one counts as busy while queues have work: --keep-alive=work, as at
     first. See the page docs/overnight.md.

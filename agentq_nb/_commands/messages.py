@@ -52,7 +52,8 @@ class Send(Command):
 class Ask(Command):
     """Put a message into a queue and wait for its result; fails when the work failed.
 
-    BODY is as for send, {{name}} included. Interrupting the cell stops the waiting, never the work: the result can be had later with %agentq show.
+    BODY is as for send, {{name}} included. Interrupting the cell stops the waiting, never the work: the result can be
+    had later with %agentq show.
     """
 
     name: ClassVar[str] = "ask"

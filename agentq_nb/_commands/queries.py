@@ -58,7 +58,9 @@ class Results(_Listing):
 
 @dataclass(frozen=True, kw_only=True)
 class Dead(_Listing):
-    """Show the dead letters: messages that failed for good. %agentq retry MESSAGE puts one back, %agentq retry --all every one."""
+    """Show the dead letters: messages that failed for good. %agentq retry MESSAGE puts one back, %agentq retry --all
+    every one.
+    """
 
     name: ClassVar[str] = "dead"
 

@@ -29,9 +29,9 @@ class VmFolders:
 class Vms(Command):
     """Show the folders of VMs: who uses them, their sizes, when they were used last. `vms prune` removes some of them.
 
-    Prune removes the folders of destroyed VMs; with --older also those of VMs that sleep, and of none that this file knows,
-    if nothing of them was used for that long. Without --yes it only shows which. A VM that is awake, has an open session or
-    has work waiting keeps its folder. Transcripts stay in the file in any case.
+    Prune removes the folders of destroyed VMs; with --older also those of VMs that sleep, and of none that this file
+    knows, if nothing of them was used for that long. Without --yes it only shows which. A VM that is awake, has an open
+    session or has work waiting keeps its folder. Transcripts stay in the file in any case.
     """
 
     name: ClassVar[str] = "vms"

@@ -18,7 +18,7 @@ IsolationKind: TypeAlias = Literal["bubblewrap", "landlock", "none"]
 IsolationMode: TypeAlias = Literal["auto", "required", "off"]
 NetworkMode: TypeAlias = Literal["open", "web", "llm", "none"]
 McpServer: TypeAlias = Mapping[str, Any]
-"""An MCP server as ACP describes it: ``name`` with ``url`` and ``headers``, or with ``command``, ``args`` and ``env``."""
+"""An MCP server as ACP describes it: ``name`` with ``url`` and ``headers``, or ``command``, ``args`` and ``env``."""
 OutputStream: TypeAlias = Literal["stdout", "stderr"]
 Permission: TypeAlias = Literal["allow", "deny"]
 AnsweredBy: TypeAlias = Literal["setting", "function", "user", "timeout", "cancelled"]

@@ -62,7 +62,7 @@ class Job(TypedDict):
     landlock: Landlock | None
     limits: Limits | None
     network: tuple[int, int] | None
-    """Inherited file descriptors of the user namespace and the network namespace to enter; None: those of this process."""
+    """Inherited file descriptors of the user and network namespaces to enter; None: stay in those of this process."""
     input: int | None
     """An inherited file descriptor that becomes the command's stdin; None gives it an empty one."""
 
