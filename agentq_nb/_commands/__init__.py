@@ -1,1 +1,1 @@
-"""The commands of ``%agentq`` in a notebook and of ``agentq`` in a shell: one table, one parser for both."""
+"""The commands of ``%agentq`` in a notebook and ``agentq`` in a shell, with one table and one parser for both."""

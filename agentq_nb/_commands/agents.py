@@ -1,4 +1,4 @@
-"""The command that shows which coding agents are here, and installs them when asked to."""
+"""The command that lists the installed coding agents, and installs more on request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AgentsHere:
-    """What was found out about each of the agents."""
+    """The state of each known agent on this machine."""
 
     checks: tuple[AgentCheck, ...]
 

@@ -1,4 +1,4 @@
-"""The table of commands, and reading one from what was typed."""
+"""The table of commands, and parsing a typed command."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ COMMANDS: dict[str, type[Command]] = {
         Help,
     )
 }
-"""By name, in the order help shows them."""
+"""Commands by name, in the order in which help shows them."""
 
 
 def offered(place: Literal["kernel", "shell"]) -> dict[str, type[Command]]:
-    """The commands that make sense there."""
+    """Return the commands available there."""
     return {name: command for name, command in COMMANDS.items() if command.where in (place, "both")}
 
 
@@ -64,7 +64,7 @@ _HELP = ("-h", "--help")
 
 
 def read_line(line: str, cell: str | None = None, variables: Mapping[str, Any] | None = None) -> Command:
-    """The command of a magic, its words filled with ``variables``; no words mean ``status``. Raises UsageError."""
+    """Return the command of a magic, filled with ``variables``; no words mean ``status``. Raises UsageError."""
     typed = Line(line, cell, lambda word: filled_word(word, variables or {}))
     name = typed.take() or "status"
     if name in _HELP or typed.peek() in _HELP:
@@ -76,7 +76,7 @@ def read_line(line: str, cell: str | None = None, variables: Mapping[str, Any] |
 
 
 def read_arguments(arguments: Sequence[str]) -> Command:
-    """The command of the shell's ``agentq``; no arguments mean ``help``. Raises UsageError."""
+    """Return the command of the shell's ``agentq``; no arguments mean ``help``. Raises UsageError."""
     typed = Arguments(arguments)
     name = typed.take() or "help"
     if name in _HELP or typed.peek() in _HELP:
@@ -85,7 +85,7 @@ def read_arguments(arguments: Sequence[str]) -> Command:
 
 
 def _help(name: str) -> Command:
-    """What those get who ask for help as they do elsewhere."""
+    """Return the help command for ``--help`` and its like."""
     return Help(command=None if name in _HELP else name)
 
 

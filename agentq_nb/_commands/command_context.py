@@ -1,4 +1,4 @@
-"""What a command can reach, in a kernel and in a shell."""
+"""The interface through which a command reaches its kernel or shell, and the base class of commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Where: TypeAlias = Literal["kernel", "shell", "both"]
 
 
 class CommandContext(Protocol):
-    """Where a command runs: a notebook's kernel, or a shell with a file that nobody else holds."""
+    """Where a command runs: a notebook's kernel, or a shell with a file that no other process has open."""
 
     in_kernel: bool
 
@@ -29,7 +29,7 @@ class CommandContext(Protocol):
         ...
 
     def host(self) -> Registry:
-        """The registry that runs here. Raises NoHost."""
+        """Return the running registry. Raises NoHost."""
         ...
 
     def registry(self) -> Registry | None:
@@ -37,7 +37,7 @@ class CommandContext(Protocol):
         ...
 
     def store(self) -> Path:
-        """The file that ``start`` opens where none is named. Raises StoreError where it cannot be told."""
+        """Return the file that ``start`` opens where none is named. Raises StoreError where that is undetermined."""
         ...
 
     async def start(
@@ -48,44 +48,44 @@ class CommandContext(Protocol):
         new: bool = False,
         keep_alive: KeepAliveMode | None = None,
     ) -> Registry:
-        """Start the host, or deploy into the one that runs here. Raises the errors of ``Registry.start``.
+        """Start the host, or deploy into the running one. Raises the errors of ``Registry.start``.
 
-        With ``background`` it must live, or go on living, in a thread of its own; without, wherever it is said to. ``new``
-        begins a file although one that may be meant lies beside it. ``keep_alive``: see ``setup``.
+        With ``background`` the host must run in a thread of its own; without it, wherever it is configured to. ``new``
+        creates a file even if one that may be meant is in the same folder. ``keep_alive``: see ``setup``.
         """
         ...
 
     def alert(self, on: bool) -> None:
-        """Whether a line after each cell names what failed. Raises NoHost where there are no cells."""
+        """Set whether a line after each cell names what failed. Raises NoHost where there are no cells."""
         ...
 
     def dashboard(self) -> object:
-        """A live view of the host. Raises NoHost."""
+        """Return a live view of the host. Raises NoHost."""
         ...
 
 
 class Command(ABC):
-    """One command. Its fields say which words it takes, see :mod:`agentq_nb._commands.parser`."""
+    """One command. Its fields declare the words it takes, see :mod:`agentq_nb._commands.parser`."""
 
     name: ClassVar[str]
-    """What is typed first."""
+    """The name that is typed first."""
 
     where: ClassVar[Where]
-    """Where it makes sense: as ``%agentq NAME``, as ``agentq NAME`` in a shell, or both."""
+    """Where it is available: as ``%agentq NAME``, as ``agentq NAME`` in a shell, or both."""
 
     only_waits: ClassVar[bool] = False
-    """Giving it up stops a wait or a read and nothing else. Others are carried through when the cell is interrupted."""
+    """Whether cancelling it only stops a wait or a read. Other commands are completed when the cell is interrupted."""
 
     makes_widgets: ClassVar[bool] = False
-    """It makes what belongs to the kernel's own event loop, so it is run there and nowhere beside it."""
+    """Whether it makes objects that belong to the kernel's own event loop: then it must run in that loop."""
 
     @abstractmethod
     async def run(self, context: CommandContext) -> object:
-        """Do it; what comes back is shown, and is what ``x = %agentq …`` gives."""
+        """Run the command; its result is shown, and is the value of ``x = %agentq …``."""
 
 
 def address(text: str) -> ActorId:
-    """``ACTOR/KEY`` as typed, checked. Raises ValueError saying what is expected."""
+    """Return ``ACTOR/KEY`` as typed, checked. Raises ValueError saying what is expected."""
     name, slash, rest = text.partition("/")
     if not name.isidentifier() or (slash and not rest):
         raise ValueError("an actor's name and key, like task_runner/main")
@@ -93,7 +93,7 @@ def address(text: str) -> ActorId:
 
 
 def handle(context: CommandContext, actor: ActorId) -> ActorHandle:
-    """The handle of an actor of this host, made when it is missing. Raises NoHost, ActorUnknown."""
+    """Return the handle of an actor of this host, created when missing. Raises NoHost, ActorUnknown."""
     from agentq_nb._host.registry import create_client
 
     context.host()

@@ -1,4 +1,4 @@
-"""The command that shows the whole thing at work on a folder of the user's."""
+"""The command that demonstrates the package on a folder of the user's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Demo(Command):
         return await in_long_thread(self.show)
 
     def show(self) -> int:
-        """The same for callers without an event loop: the demo runs one of its own. The exit code."""
+        """Run the demo for callers without an event loop, in a loop of its own. Returns the exit code."""
         from agentq_nb._commands import demo_files
 
         return demo_files.main(Path(self.folder) if self.folder else None)

@@ -1,7 +1,7 @@
-"""``agentq demo``: notebook 01 on a folder of the user's, in a real kernel, without a browser.
+"""``agentq demo``: run notebook 01 on a folder of the user's, in a real kernel, without a browser.
 
-Run it again in the same folder and it goes on where it was: each file is sent with an idempotency key made of its path
-and contents, so a file reviewed before is found in the store beside the notebook, and only changed ones are reviewed.
+Run again in the same folder, it continues: each file is sent with an idempotency key made of its path and contents, so
+a file reviewed before is found in the store beside the notebook, and only changed ones are reviewed.
 """
 
 # nbformat reads and writes without type annotations.
@@ -34,16 +34,16 @@ from agentq_nb._core.paths import SUFFIX, VARIABLE
 from agentq_nb._demo import source_files
 
 NOTEBOOK = "01_first_queue.ipynb"
-"""The notebook that is run."""
+"""The notebook to run."""
 
 NAME = "agentq-demo"
-"""What is left in the current folder: this name with .ipynb, .html and .agentq.duckdb, and a folder of workspaces."""
+"""The stem of the results in the current folder (.ipynb, .html and .agentq.duckdb) and of the folder of workspaces."""
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130
 _KEPT = "What was sent is kept: the same command goes on with it."
 
-# The page is complete in itself: nothing is loaded from elsewhere when it is opened.
+# The page is self-contained: it loads nothing from elsewhere.
 _PAGE = """
 {%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}
@@ -55,8 +55,8 @@ _PAGE = """
 def main(folder: Path | None = None) -> int:
     """Review the source files below ``folder`` (default: this package's own) and show the reviews.
 
-    Leaves the executed notebook, a page of it and its store in the current folder. Returns 0 when every cell ran, 1 when
-    one failed, 2 when there is nothing to review or no place to write, 130 when interrupted; work that was sent
+    Leaves the executed notebook, a page of it and its store in the current folder. Returns 0 when every cell ran, 1
+    when one failed, 2 when there is nothing to review or no place to write, 130 when interrupted; work that was sent
     survives all of these.
     """
     here = Path.cwd()
@@ -81,7 +81,7 @@ def main(folder: Path | None = None) -> int:
     return 0
 
 
-# --- before ---
+# --- preparation ---
 
 
 def _unusable(folder: Path) -> str | None:
@@ -108,7 +108,7 @@ def _files(number: int) -> str:
 
 
 def _notebook_for(folder: Path) -> nbformat.NotebookNode:
-    """Notebook 01 with the folder written into it, so that what is left behind can be run again as it is."""
+    """Return notebook 01 with the folder written into it, so that the result can be run again unchanged."""
     notebook = cast("nbformat.NotebookNode", nbformat.read(_find_notebook(), as_version=4))
     for cell in notebook.cells:
         if "folder" in cell.metadata.get("tags", []):
@@ -117,17 +117,17 @@ def _notebook_for(folder: Path) -> nbformat.NotebookNode:
 
 
 def _find_notebook() -> Path:
-    """A wheel carries the notebooks inside the package; a checkout has them beside it."""
+    """Find the notebook: in the package of a wheel, or beside the package in a checkout."""
     package = Path(__file__).parents[1]
     inside = package / "_notebooks" / NOTEBOOK
     return inside if inside.exists() else package.parent / "notebooks" / NOTEBOOK
 
 
-# --- running ---
+# --- execution ---
 
 
-class _ThisPython(KernelSpecManager):
-    """The kernel is this very Python: what is installed as a kernel elsewhere does not matter."""
+class _ThisPythonSpec(KernelSpecManager):
+    """Uses this Python for the kernel, whichever kernels are installed elsewhere."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
@@ -142,15 +142,15 @@ class _Stopped(Exception):
         self.exit_code = exit_code
 
 
-class _Listening(NotebookClient):
-    """Executes a notebook in a kernel of its own and tells what its cells print, as they print it."""
+class _NotebookRun(NotebookClient):
+    """Executes a notebook in a kernel of its own and passes on what its cells print while they run."""
 
     def __init__(self, notebook: nbformat.NotebookNode, here: Path, scratch: str, heard: Callable[[str], None]) -> None:
         resources = {"metadata": {"path": str(here)}}
         self._manager = AsyncKernelManager(
-            kernel_spec_manager=_ThisPython(),
+            kernel_spec_manager=_ThisPythonSpec(),
             connection_file=str(Path(scratch, "kernel.json")),
-            # Sockets in our own folder: nobody else on the machine can reach or read them.
+            # Sockets in our own folder: no other user of the machine can reach or read them.
             transport="ipc",
             ip=str(Path(scratch, "kernel")),
         )
@@ -158,11 +158,14 @@ class _Listening(NotebookClient):
         self._heard = heard
 
     async def to_the_end(self, **options: Any) -> None:
-        """Execute. Raises CellExecutionError, RuntimeError when the kernel ended, CancelledError when interrupted."""
+        """Execute the notebook.
+
+        Raises CellExecutionError, RuntimeError when the kernel ended, CancelledError when interrupted.
+        """
         try:
             await self.async_execute(**options)
         except RuntimeError as error:
-            # The base class takes an interrupted cell for a kernel that died.
+            # The base class mistakes an interrupted cell for a dead kernel.
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise asyncio.CancelledError from error
@@ -170,7 +173,7 @@ class _Listening(NotebookClient):
 
     @asynccontextmanager
     async def async_setup_kernel(self, **kwargs: Any) -> AsyncGenerator[None, None]:
-        """Start the kernel and end it. The base class does so too, but its signal handlers keep Ctrl-C from us."""
+        """Start the kernel and end it, without the base class's signal handlers, which would keep Ctrl-C from us."""
         await self.async_start_new_kernel(**kwargs)
         try:
             await self.async_start_new_kernel_client()
@@ -181,34 +184,34 @@ class _Listening(NotebookClient):
             await self._manager.shutdown_kernel()
 
     def process_message(self, msg: dict[str, Any], cell: nbformat.NotebookNode, cell_index: int) -> Any:
-        """Called for each thing a cell shows."""
+        """Handle one output of a cell."""
         if msg["msg_type"] == "stream":
             self._heard(msg["content"]["text"])
         return super().process_message(msg, cell, cell_index)
 
 
 def _execute(notebook: nbformat.NotebookNode, here: Path, heard: Callable[[str], None]) -> None:
-    """Run all cells, their outputs going into the notebook. Raises _Stopped."""
-    # What a kernel writes about itself goes here: nothing is left in, or needed from, the user's home.
+    """Run all cells, writing their outputs into the notebook. Raises _Stopped."""
+    # The kernel's own files go here: it neither leaves nor needs anything in the user's home.
     with (
         tempfile.TemporaryDirectory(prefix=f"{NAME}-", ignore_cleanup_errors=True) as scratch,
-        Path(scratch, "stderr").open("w+b") as complaints,
+        Path(scratch, "stderr").open("w+b") as stderr,
     ):
-        running = _Listening(notebook, here, scratch, heard)
+        running = _NotebookRun(notebook, here, scratch, heard)
         try:
-            asyncio.run(running.to_the_end(env=_environment(here, scratch), stderr=complaints))
+            asyncio.run(running.to_the_end(env=_environment(here, scratch), stderr=stderr))
         except KeyboardInterrupt as error:
             raise _Stopped(f"interrupted. {_KEPT}", _INTERRUPTED) from error
         except CellExecutionError as error:
             raise _Stopped(f"a cell failed with {error.ename}: {error.evalue}") from error
         except RuntimeError as error:
-            complaints.seek(0)
-            said = complaints.read().decode(errors="replace").strip()
+            stderr.seek(0)
+            said = stderr.read().decode(errors="replace").strip()
             raise _Stopped(f"the kernel ended: {error}. {_KEPT}\n{said}".rstrip()) from error
 
 
 def _environment(here: Path, scratch: str) -> dict[str, str]:
-    """The kernel believes what a front end would tell it: that it runs the notebook ``here``, with its store beside."""
+    """Return variables that tell the kernel its notebook and store, as a front end would: those in ``here``."""
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
     return environment | {
         "JPY_SESSION_NAME": str(here / f"{NAME}.ipynb"),
@@ -219,7 +222,7 @@ def _environment(here: Path, scratch: str) -> dict[str, str]:
 
 
 class _Progress:
-    """What the notebook prints while it waits, shown here: one live line on a terminal, elsewhere a line a tenth."""
+    """Shows the progress that the notebook prints: one live line on a terminal, elsewhere a line each tenth."""
 
     _REPORT = re.compile(r"(\d+) of (\d+) reviewed")
 
@@ -237,7 +240,7 @@ class _Progress:
                 print(f"  {report[0]}", flush=True)
 
 
-# --- after ---
+# --- results ---
 
 
 def _page(notebook: nbformat.NotebookNode) -> str:
@@ -247,7 +250,7 @@ def _page(notebook: nbformat.NotebookNode) -> str:
 
 
 def _results(notebook: nbformat.NotebookNode) -> str:
-    """The table of results as text: what the cell marked for it showed. On a terminal no line is wider than that."""
+    """Return the table of results as text: the output of the cell marked for it, no wider than the terminal, if any."""
     shown = [cell.outputs for cell in notebook.cells if "results" in cell.metadata.get("tags", [])]
     texts = [str(output.data["text/plain"]) for outputs in shown for output in outputs if "data" in output]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None

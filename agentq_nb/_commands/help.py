@@ -16,7 +16,7 @@ STORE_OPTION = (
 
 
 _WIDEST = 1000
-"""Characters of a description: no description is cut."""
+"""Characters of a description, enough for no description to be truncated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +54,14 @@ class Help(Command):
 
 
 def in_shell(text: str) -> str:
-    """What is said of commands, as it is to be typed in a shell; sentences about notebooks are left out."""
+    """Return a text about commands as for a shell; sentences about notebooks are omitted."""
     sentences = re.split(r"(?<=[.;]) (?=[A-Z%])", text)
     kept = [sentence for sentence in sentences if not re.search(r"%%agentq|[Ii]n a notebook", sentence)]
     return as_typed_here(" ".join(kept))
 
 
 def as_typed_here(text: str) -> str:
-    """The same text, with the commands that a shell has as they are typed there."""
+    """Return the text with the commands that a shell has as they are typed there."""
     from agentq_nb._commands.catalog import offered
 
     return re.sub(rf"%agentq ({'|'.join(offered('shell'))})\b", r"agentq \1", text)

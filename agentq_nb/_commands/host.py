@@ -1,4 +1,4 @@
-"""Commands about the host: starting, stopping, and what it runs."""
+"""Commands about the host: start it, stop it, and show what it runs."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ class Start(Command):
     Actor classes of the notebook are registered under their snake_case name, those made by agent_os(...) under the
     name of their variable. Work that waits in the file goes on at once.
 
-    With --background the host gets an event loop in a thread of its own, so that actors go on while a cell blocks, be it
-    for ten minutes. Their code may then use the notebook's variables as any thread may, but nothing that is bound to the
-    kernel's event loop, like tasks, locks and clients made in a cell. Sending, waiting and all else stay as they are.
+    With --background the host gets an event loop in a thread of its own, so that actors go on while a cell blocks, be
+    it for ten minutes. Their code may then use the notebook's variables as any thread may, but nothing that is bound to
+    the kernel's event loop, like tasks, locks and clients made in a cell. Sending, waiting and all else stay as they
+    are.
 
     A server may end kernels that are idle. This one counts as busy while queues have work: --keep-alive=work, as at
     first. See the page docs/overnight.md.
@@ -111,7 +112,7 @@ class Status(Command):
     async def run(self, context: CommandContext) -> HostStatus | Table | Document:
         registry = context.registry()
         if not context.in_kernel:
-            # Nothing runs on a file that was opened for looking at it only.
+            # A file that is only opened to look at it runs nothing.
             found = await context.host().sql("select * from queues order by actor_id, queue")
             return replace(found, empty="No queue has been used yet: the file has no messages.")
         if registry is None:
@@ -119,11 +120,11 @@ class Status(Command):
         status = await registry.status()
         if not status.running:
             return status
-        return replace(status, notices=[*await registry.host.enter(_asked, registry.host), *status.notices])
+        return replace(status, notices=[*await registry.host.enter(_pending_requests, registry.host), *status.notices])
 
 
-async def _asked(host: Host) -> list[str]:
-    """What agents wait for an answer to. In the host's loop."""
+async def _pending_requests(host: Host) -> list[str]:
+    """Return the agents' requests that wait for an answer. Runs in the host's loop."""
     from agentq_nb.agent_os.sessions.sessions import remembered
 
     return [

@@ -1,6 +1,6 @@
-"""``{{name}}`` in what is typed: the notebook's variable in its place. Pure functions.
+"""Replace ``{{name}}`` in typed text with the notebook's variable. Pure functions.
 
-Only names, their attributes and items are taken, never expressions: a body may be anything, and runs nothing.
+Only names, their attributes and items are allowed, never expressions: a body may contain anything, and runs nothing.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from agentq_nb._commands.parser import UsageError
 
-# Four braces stand for two; with nothing or a line's end between them, two braces stand for themselves.
+# Four braces are an escape for two; with nothing or a line's end between them, two braces are literal.
 _BRACES = re.compile(r"\{\{\{\{(?:(?P<as_is>[^{}\n]*)\}\}\}\})?|\{\{(?P<named>\s*[^{}\s][^{}\n]*)\}\}")
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a value goes, and the value."""
+    """A placeholder and its value."""
 
     named: str
     value: Any
 
 
 def filled_body(template: str, variables: Mapping[str, Any]) -> str:
-    """``template`` with each ``{{name}}`` replaced, also ``{{name.attribute}}`` and ``{{name[0]}}``.
+    """Return ``template`` with each ``{{name}}`` replaced, also ``{{name.attribute}}`` and ``{{name[0]}}``.
 
-    A body that is JSON then gets JSON: ``{"file": {{path}}}``, and inside a text ``{"prompt": "Review {{path}}"}`` the
-    value's own text. Any other body gets the value's text. ``{{{{`` stands for two braces. Raises UsageError, naming what
-    is not there.
+    If the body is JSON, so is the value: ``{"file": {{path}}}``; inside a string, as in ``{"prompt": "Review
+    {{path}}"}``, it is the value's own text. Any other body gets the value's text. ``{{{{`` is an escape for two
+    braces. Raises UsageError, naming the missing variable.
     """
     pieces = list(_pieces(template, variables))
     as_json, unfit = _as_json(pieces)
@@ -48,7 +48,7 @@ def filled_body(template: str, variables: Mapping[str, Any]) -> str:
 
 
 def filled_word(template: str, variables: Mapping[str, Any]) -> str:
-    """A word of a command, not its body, with each ``{{name}}`` replaced by the value's text. Raises UsageError."""
+    """Return a command's word, not its body, with each ``{{name}}`` replaced by the value's text. Raises UsageError."""
     return _as_text(_pieces(template, variables))
 
 
@@ -57,7 +57,7 @@ def _as_text(pieces: Iterable[str | _Place]) -> str:
 
 
 def _pieces(template: str, variables: Mapping[str, Any]) -> Iterator[str | _Place]:
-    """The template in order: text that stays, and places."""
+    """Yield the template's parts in order: literal text, and placeholders."""
     begin = 0
     for found in _BRACES.finditer(template):
         yield template[begin : found.start()]
@@ -90,7 +90,7 @@ def _value(named: str, variables: Mapping[str, Any]) -> Any:
 
 
 class _NoVariable(Exception):
-    """Its message is the name."""
+    """A variable is missing; the message is its name."""
 
 
 def _of(node: ast.expr, variables: Mapping[str, Any]) -> Any:
@@ -111,7 +111,7 @@ def _of(node: ast.expr, variables: Mapping[str, Any]) -> Any:
 
 
 def _as_json(pieces: list[str | _Place]) -> tuple[str, _Place | None]:
-    """The pieces as they would stand in JSON, and the first that cannot."""
+    """Return the template as JSON, and the first placeholder whose value has no JSON form."""
     made, inside, unfit = "", False, None
     for piece in pieces:
         if isinstance(piece, str):
@@ -128,14 +128,14 @@ def _as_json(pieces: list[str | _Place]) -> tuple[str, _Place | None]:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers and columns of numpy and pandas as Python's own."""
+    """Convert numbers and columns of numpy and pandas to Python's own."""
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"JSON has no form for {type(value).__name__}")
 
 
 def _ends_inside_text(piece: str, inside: bool) -> bool:
-    """Whether a quote is open at the end of a piece of JSON, given whether one was open before it."""
+    """Whether a string is open at the end of a piece of JSON, given whether one was open before it."""
     quotes = sum(found == '"' for found in re.findall(r'\\.|"', piece, re.DOTALL))
     return inside ^ (quotes % 2 == 1)
 

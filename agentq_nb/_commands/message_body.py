@@ -1,4 +1,4 @@
-"""A typed body: JSON that fits its queue, or plain text where the queue takes text. Pure functions."""
+"""Parse a typed message body: JSON that fits its queue, or plain text where the queue takes text. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def read_body(text: str, queue: Queue[Any, Any], name: str) -> Any:
-    """The body that ``text`` stands for in this queue. Raises UsageError when it fits neither as JSON nor as text."""
+    """Return the body for this queue. Raises UsageError when ``text`` fits neither as JSON nor as text."""
     what = f"The message for queue '{name}'"
     broken = ""
     try:
@@ -36,7 +36,7 @@ def read_body(text: str, queue: Queue[Any, Any], name: str) -> Any:
 
 
 def json_or_text(text: str) -> Any:
-    """JSON where it is JSON, else the text. Raises UsageError for what was clearly meant to be JSON and is broken."""
+    """Return JSON where the text is JSON, else the text. Raises UsageError for JSON that is clearly broken."""
     try:
         return _strict_json(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Commands that put work into queues and take it out again."""
+"""Commands that send messages, wait for them, cancel them and redeliver dead letters."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ class Send(Command):
 class Ask(Command):
     """Put a message into a queue and wait for its result; fails when the work failed.
 
-    BODY is as for send, {{name}} included. Interrupting the cell stops the waiting, never the work: the result can be had later with %agentq show.
+    BODY is as for send, {{name}} included. Interrupting the cell stops the waiting, never the work: the result can be
+    had later with %agentq show.
     """
 
     name: ClassVar[str] = "ask"
@@ -82,7 +83,7 @@ class Ask(Command):
 
 
 _STOPS_WITHIN = 6.0
-"""Seconds after which a handler that is cancelled has ended, or is given up."""
+"""Seconds until a cancelled handler has ended or is abandoned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +154,7 @@ class Retry(Command):
 
 
 def _actors(text: str) -> str:
-    """An actor, or the name of many. Raises UsageError."""
+    """Return an actor, or the name of many. Raises UsageError."""
     try:
         return address(text)
     except ValueError as error:
@@ -169,7 +170,7 @@ def _check(result: Result[Any]) -> None:
 
 
 def receipt_of(context: CommandContext, message: str) -> Receipt[Any]:
-    """The receipt of any message of this host's file. Raises NoHost."""
+    """Return the receipt of any message of this host's file. Raises NoHost."""
     from agentq_nb._host.registry import create_client
 
     context.host()

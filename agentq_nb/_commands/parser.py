@@ -1,4 +1,4 @@
-"""What the words of a command mean: one declaration serves the magic, the shell command, their help and completion.
+"""Parse a command's words: one declaration serves the magic, the shell command, their help and completion.
 
 A command is a frozen dataclass whose fields are made by :func:`word`, :func:`rest`, :func:`option` and :func:`flag`.
 """
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from agentq_nb._core.safe_text import LONGEST_TEXT, safe
 
 Convert = Callable[[str], Any]
-"""Text to value; raises ValueError saying what is expected: "a number of seconds"."""
+"""Converts text to a value; raises ValueError saying what is expected: "a number of seconds"."""
 
 Parsed = TypeVar("Parsed")
 
@@ -25,9 +25,9 @@ _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 class UsageError(Exception):
-    """What was typed makes no command; the message is one line that says what to type instead.
+    """The typed text is no valid command; the message is one line that says what to type instead.
 
-    It quotes words that may be a variable's value, from wherever that came.
+    The message quotes words that may come from a variable, so its contents are untrusted.
     """
 
     def __str__(self) -> str:
@@ -48,14 +48,14 @@ class Declared:
 
 
 def word(label: str, help: str, *, convert: Convert = str, optional: bool = False, completes: str = "") -> Any:
-    """A word by position; None when it is optional and left out."""
+    """Declare a word by position; None when it is optional and left out."""
     return _field(
         Declared("word", label, help, convert, optional, completes), None if optional else dataclasses.MISSING
     )
 
 
 def rest(label: str, help: str, *, optional: bool = False, completes: str = "") -> Any:
-    """Everything after the words before it, as it was typed; "" when optional and left out.
+    """Declare the text after all other words, unparsed; "" when optional and left out.
 
     In a cell magic it may be the text of the cell.
     """
@@ -65,17 +65,17 @@ def rest(label: str, help: str, *, optional: bool = False, completes: str = "") 
 
 
 def option(name: str, label: str, help: str, *, default: Any = None, convert: Convert = str) -> Any:
-    """``name VALUE`` or ``name=VALUE`` anywhere before the rest. The field's name is the option's, unless told."""
+    """Declare ``name VALUE`` or ``name=VALUE`` anywhere before the rest."""
     return _field(Declared("option", f"{name} {label}", help, convert, optional=True), default)
 
 
 def flag(name: str, help: str) -> Any:
-    """``name`` anywhere before the rest: True when given."""
+    """Declare ``name`` anywhere before the rest: True when given."""
     return _field(Declared("flag", name, help, optional=True), False)
 
 
 def seconds(text: str) -> float:
-    """A time as users type it: ``90``, ``1.5``."""
+    """Parse a number of seconds: ``90``, ``1.5``."""
     try:
         value = float(text)
     except ValueError:
@@ -86,7 +86,7 @@ def seconds(text: str) -> float:
 
 
 def span(text: str) -> float:
-    """A length of time in seconds: ``90s``, ``10m``, ``2h``, ``1.5d``."""
+    """Parse a duration to seconds: ``90s``, ``10m``, ``2h``, ``1.5d``."""
     found = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)(s|m|min|h|d|w)", text, re.ASCII)
     if found is None:
         raise ValueError("a length of time, like 90s, 10m, 2h or 1d")
@@ -94,7 +94,7 @@ def span(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A whole number from 1 up."""
+    """Parse a whole number from 1 up."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise ValueError("a whole number from 1 up")
     return int(text)
@@ -104,15 +104,15 @@ def count(text: str) -> int:
 
 
 class Line:
-    """A line of a magic. Words may be quoted as in a shell; the rest is taken as it is, quotes, braces and all.
+    """A line of a magic. Words may be quoted as in a shell; the rest is unparsed, including quotes and braces.
 
-    :param fill: what becomes of a word before it is read: where ``{{name}}`` gets its value.
+    :param fill: applied to each word before it is parsed, to replace ``{{name}}`` with its value.
     """
 
     begin = "%agentq"
-    """What a command is typed after."""
+    """The prefix of a command."""
     options_ended = False
-    """``--`` was typed: what follows is no option even when it looks like one."""
+    """Whether ``--`` was typed: what follows is not an option even if it looks like one."""
 
     def __init__(self, text: str, cell: str | None = None, fill: Callable[[str], str] = str) -> None:
         self._left: str = text.strip()
@@ -120,18 +120,18 @@ class Line:
         self._fill = fill
 
     def take(self) -> str | None:
-        """The next word without its quotes; None at the end. Raises UsageError for a quote that is never closed."""
+        """Return the next word without its quotes; None at the end. Raises UsageError for an unclosed quote."""
         if not self._left:
             return None
         taken, self._left = _first_word(self._left)
         return self._fill(taken)
 
     def peek(self) -> str:
-        """How the next word begins, up to white space."""
+        """Return the beginning of the next word, up to white space."""
         return self._left.split(maxsplit=1)[0] if self._left else ""
 
     def rest(self) -> str:
-        """All that is left: of the line, or the text of the cell."""
+        """Return the rest of the line, or the text of the cell."""
         if self._cell is not None:
             if self._left:
                 raise UsageError(f"The text of the cell is the body, so the line must end before: {self._left}")
@@ -141,12 +141,12 @@ class Line:
         return taken
 
     def leftover(self) -> str:
-        """What nobody took."""
+        """Return the text that was not parsed."""
         return self._left or (self._cell or "").strip()
 
 
 class Arguments:
-    """The arguments of a shell command: the shell has dealt with the quotes. Options may follow the rest."""
+    """The arguments of a shell command: the shell has removed the quotes. Options may follow the rest."""
 
     begin = "agentq"
     options_ended = False
@@ -171,7 +171,7 @@ class Arguments:
 
 
 def _first_word(text: str) -> tuple[str, str]:
-    """The first word, quoted as in a shell, and what follows it. A backslash means itself, ``{{…}}`` stays whole."""
+    """Split off the first word, quoted as in a shell. A backslash is literal, and ``{{…}}`` is not split."""
     word, quote, position = "", "", 0
     while position < len(text):
         character = text[position]
@@ -197,7 +197,7 @@ def _first_word(text: str) -> tuple[str, str]:
 
 
 def parse(command: type[Parsed], typed: Line | Arguments) -> Parsed:
-    """An instance of ``command`` from what was typed after its name. Raises UsageError."""
+    """Return an instance of ``command`` from the text after its name. Raises UsageError."""
     fields = declared(command)
     options = {shown.label.split()[0]: name for name, shown in fields.items() if shown.kind in ("option", "flag")}
     values: dict[str, Any] = {}
@@ -264,17 +264,17 @@ def _short(text: str) -> str:
 
 
 def declared(command: type[Any]) -> dict[str, Declared]:
-    """The fields of a command by name, in the order they are typed."""
+    """Return the fields of a command by name, in the order in which they are typed."""
     return {field.name: field.metadata["declared"] for field in dataclasses.fields(command)}
 
 
 def usage(command: type[Any]) -> str:
-    """One line: ``send ACTOR/KEY QUEUE [--key KEY] BODY``."""
+    """Return one line: ``send ACTOR/KEY QUEUE [--key KEY] BODY``."""
     return _line(command, ("word", "option", "flag", "rest"))
 
 
 def words(command: type[Any]) -> str:
-    """The same without options: ``send ACTOR/KEY QUEUE BODY``."""
+    """Return the usage line without options: ``send ACTOR/KEY QUEUE BODY``."""
     return _line(command, ("word", "rest"))
 
 
@@ -284,12 +284,12 @@ def _line(command: type[Any], kinds: Sequence[str]) -> str:
 
 
 def summary(command: type[Any]) -> str:
-    """The first paragraph of the command's docstring."""
+    """Return the first paragraph of the command's docstring."""
     return paragraphs(command)[0]
 
 
 def paragraphs(command: type[Any]) -> list[str]:
-    """The command's docstring, a line each."""
+    """Return the paragraphs of the command's docstring, a line each."""
     return [" ".join(paragraph.split()) for paragraph in (command.__doc__ or "").strip().split("\n\n")]
 
 

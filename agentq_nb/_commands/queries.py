@@ -1,4 +1,4 @@
-"""Commands that look at messages: the settled ones, the dead letters, and all there is to know about one."""
+"""Commands that show messages: settled ones, dead letters, and one in detail."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 HEADLINE = """
     if(error is null, null, concat_ws(': ', nullif(nullif(error->>'$.type', 'str'), error->>'$.message'), error->>'$.message'))
 """
-"""In SQL what :func:`agentq_nb._actor.message.headline` makes of a stored error."""
+"""The SQL form of :func:`agentq_nb._actor.message.headline` for a stored error."""
 
 _MOST = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Listing(Command):
-    """What commands that list settled messages have in common."""
+    """The base of commands that list settled messages."""
 
     where: ClassVar[Where] = "both"
     only_waits: ClassVar[bool] = True
@@ -58,7 +58,9 @@ class Results(_Listing):
 
 @dataclass(frozen=True, kw_only=True)
 class Dead(_Listing):
-    """Show the dead letters: messages that failed for good. %agentq retry MESSAGE puts one back, %agentq retry --all every one."""
+    """Show the dead letters: messages that failed for good. %agentq retry MESSAGE puts one back, %agentq retry --all
+    every one.
+    """
 
     name: ClassVar[str] = "dead"
 
@@ -84,7 +86,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class MessageDetails:
-    """All that the log knows of a message. Times are UTC; ``body`` and ``reply`` are JSON values."""
+    """A message as the log records it. Times are UTC; ``body`` and ``reply`` are JSON values."""
 
     message_id: str
     actor_id: str
@@ -115,7 +117,7 @@ class Show(Command):
 
 
 async def details_of(registry: Registry, message: str) -> MessageDetails:
-    """What the log knows of a message. Raises MessageUnknown."""
+    """Return a message as the log records it. Raises MessageUnknown."""
     wanted = f"where message_id = {literal(message)}"
     found = await registry.sql(
         "select message_id, actor_id, queue, status, created_at, started_at, finished_at, idempotency_key,"
@@ -148,12 +150,12 @@ async def details_of(registry: Registry, message: str) -> MessageDetails:
 
 
 def literal(text: str) -> str:
-    """A text as it stands in a query."""
+    """Return a text as a literal of SQL."""
     return "'" + text.replace("\0", "").replace("'", "''") + "'"
 
 
 def _of(actor: str | None, queue: str | None) -> str:
-    """Whose messages were asked for, to be put into a sentence."""
+    """Return the selection of messages as part of a sentence."""
     of_actor = "" if actor is None else f" of {actor}"
     return of_actor if queue is None else f"{of_actor}, queue '{queue}'"
 

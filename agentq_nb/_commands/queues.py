@@ -1,4 +1,4 @@
-"""Commands that make queues stand still, go on, or forget what waits in them."""
+"""Commands that pause, resume and purge queues."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _EXPECTED = "a time to come, like 18:30 or 2026-11-01T12:00"
 
 
 def time_to_come(text: str) -> float:
-    """``18:30`` (the next one) or ``2026-11-01T12:00`` as seconds since 1970. A bare time is the local one."""
-    now = datetime.now()  # people mean the clock on their wall
+    """Return ``18:30`` (the next one) or ``2026-11-01T12:00`` as seconds since 1970. A bare time is local."""
+    now = datetime.now()  # users mean local time
     try:
         if re.fullmatch(r"\d\d?:\d\d", text, re.ASCII):
             hour, minute = map(int, text.split(":"))
@@ -41,8 +41,8 @@ def time_to_come(text: str) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OfQueue(Command):
-    """What these commands have in common."""
+class _QueueCommand(Command):
+    """The base of commands on one queue."""
 
     where: ClassVar[Where] = "both"
 
@@ -51,7 +51,7 @@ class _OfQueue(Command):
 
     @contextmanager
     def target(self, context: CommandContext) -> Generator[ActorHandle]:
-        """The actor. Where no class is known, as in a shell, only queues that hold something can be meant."""
+        """Yield the actor. Where no class is known, as in a shell, only queues that have messages are accepted."""
         try:
             yield handle(context, self.actor)
         except ActorUnknown:
@@ -64,7 +64,7 @@ class _OfQueue(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pause(_OfQueue):
+class Pause(_QueueCommand):
     """Hand out no more messages of a queue; what is being handled is finished, and sending goes on.
 
     It stays paused, also when the kernel is restarted, until %agentq resume, or until the time that is given here.
@@ -86,24 +86,24 @@ class Pause(_OfQueue):
         until = self.until if self.lasting is None else queue_options.end_of_pause_for(self.lasting, time.time())
         with self.target(context) as actor:
             await actor.pause(self.queue, until)
-            return await _standing(context, actor, self.queue)
+            return await _queue_status(context, actor, self.queue)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resume(_OfQueue):
+class Resume(_QueueCommand):
     """Go on with a paused queue; one that is not paused stays as it is."""
 
     name: ClassVar[str] = "resume"
 
     async def run(self, context: CommandContext) -> QueueStatus:
         with self.target(context) as actor:
-            found = await _standing(context, actor, self.queue)
+            found = await _queue_status(context, actor, self.queue)
             await actor.resume(self.queue)
             return found._replace(paused=False, paused_until=None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Purge(_OfQueue):
+class Purge(_QueueCommand):
     """Cancel every message of a queue that nobody handles just now.
 
     Cancelled messages stay in the file: %agentq results lists them, %agentq retry puts one back.
@@ -116,7 +116,7 @@ class Purge(_OfQueue):
     async def run(self, context: CommandContext) -> Document:
         with self.target(context) as actor:
             if not self.yes:
-                found = await _standing(context, actor, self.queue)
+                found = await _queue_status(context, actor, self.queue)
                 raise UsageError(
                     f"purge cancels what waits in queue '{self.queue}' of '{self.actor}': "
                     f"{_messages(found.ready + found.delayed)} just now. Add --yes to do that."
@@ -125,7 +125,7 @@ class Purge(_OfQueue):
         return Document(notes=[f"Cancelled {_messages(cancelled)} of queue '{self.queue}' of '{self.actor}'."])
 
 
-async def _standing(context: CommandContext, actor: ActorHandle, queue: str) -> QueueStatus:
+async def _queue_status(context: CommandContext, actor: ActorHandle, queue: str) -> QueueStatus:
     from agentq_nb._client import queue_options
 
     return queue_options.standing(await actor.status(), context.host().host.classes, actor.actor_id, queue)

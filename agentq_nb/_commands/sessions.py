@@ -1,4 +1,4 @@
-"""Commands that look at what was said in the agents' sessions."""
+"""Commands that show the agents' sessions and their transcripts."""
 
 from __future__ import annotations
 

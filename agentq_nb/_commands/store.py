@@ -1,4 +1,4 @@
-"""Commands about the file that holds everything: reading it, copying it, shortening its history."""
+"""Commands on the store's file: query it, copy it, prune its history."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agentq_nb._display.document import Document, moment_text
 
 
 def moment(text: str) -> float:
-    """``7d`` (ago), ``2026-11-01`` or ``2026-11-01T12:00`` as seconds since 1970. A bare time is the local one."""
+    """Return ``7d`` (ago), ``2026-11-01`` or ``2026-11-01T12:00`` as seconds since 1970. A bare time is local."""
     with suppress(ValueError):
         return time.time() - span(text)
     try:

@@ -1,4 +1,4 @@
-"""The folders of VMs, looked at from outside: whose they are, how large, who uses them; and removing those nobody uses."""
+"""List the folders of VMs with their owner, size and use, and remove unused ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from agentq_nb.agent_os.sessions.sessions import remembered
 from agentq_nb.agent_os.vm_base import Machine
 
 Use: TypeAlias = Literal["awake", "session open", "work waits", "asleep", "destroyed", "unknown"]
-"""Who uses a folder. ``unknown``: no VM of this file has it; an earlier file may have had."""
+"""How a VM uses its folder. ``unknown``: this file has no such VM; an earlier file may have had one."""
 
 _IN_USE = ("awake", "session open", "work waits")
 _SET_ASIDE = ".removed-"
@@ -35,29 +35,32 @@ left join (select actor_id, count(*) as open from sessions where status = 'open'
 
 @dataclass(frozen=True)
 class VmFolder:
-    """One folder."""
+    """The folder of one VM."""
 
     path: Path
     actor: ActorId | None
     status: Use
     sessions: int
-    """Those that are open."""
+    """How many sessions of the VM are open."""
     size: int
     """Bytes that its files take on the disk."""
     used_at: float
-    """When something in it, or of its VM, changed last; in seconds since 1970."""
+    """When something in the folder, or of its VM, last changed; in seconds since 1970."""
     elsewhere: bool
-    """It lies where ``agent_os(workspace=...)`` said. VMs of other notebooks may have it too: it is never removed here."""
+    """Whether it is in the folder given as ``agent_os(workspace=...)``.
+
+    VMs of other notebooks may use that too, so the folder is never removed here.
+    """
 
     @property
     def in_use(self) -> bool:
-        """Whether something is lost to a VM that goes on when the folder is removed."""
+        """Whether removing the folder would lose something that its VM still needs."""
         return self.status in _IN_USE
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What the log tells of an actor."""
+    """What the log records of an actor."""
 
     destroyed: bool = False
     sessions: int = 0
@@ -65,7 +68,7 @@ class _Known:
 
 
 async def vm_folders(registry: Registry) -> list[VmFolder]:
-    """Every folder of a VM of this host, the largest first. No VM is woken, and nothing is changed."""
+    """Return the folder of every VM of this host, the largest first. Wakes no VM and changes nothing."""
     known = {actor: _Known(*facts) for actor, *facts in (await registry.sql(_ACTORS)).rows}
     host = registry.host
     uses = await host.enter(_uses, host, known)
@@ -95,9 +98,9 @@ async def vm_folders(registry: Registry) -> list[VmFolder]:
 
 
 def removable(folders: Iterable[VmFolder], unused_for: float | None, now: float) -> list[VmFolder]:
-    """Those that may go, the ones of destroyed VMs first.
+    """Return the folders that may be removed, those of destroyed VMs first.
 
-    ``unused_for``: seconds in which nothing of a folder was used; None: only folders of destroyed VMs, however young.
+    ``unused_for``: seconds in which nothing of a folder was used; None: only folders of destroyed VMs, however recent.
     """
     idle = [folder for folder in folders if not folder.in_use and not folder.elsewhere]
     if unused_for is None:
@@ -111,8 +114,8 @@ async def remove_folders(
 ) -> tuple[list[VmFolder], list[tuple[VmFolder, str]]]:
     """Remove those of the folders that are :func:`removable`, and what an interrupted removal left.
 
-    A VM that came into use since they were looked at keeps its folder. Returns what is gone, and what could not be removed
-    with the reason.
+    A VM that came into use since they were listed keeps its folder. Returns the removed folders, and those that could
+    not be removed with the reason.
     """
     host = registry.host
     gone: list[VmFolder] = []
@@ -153,7 +156,7 @@ def _root(host: Host, actor: ActorId, parents: dict[str, Path]) -> Path:
 
 
 def _listed(workspaces: Path, owned: Collection[Path]) -> list[Path]:
-    """All folders in the place of this file, and those elsewhere that are owned. Links are none."""
+    """Return all folders of this file's workspaces, and owned ones elsewhere. Links are ignored."""
     here = [
         Path(folder.path)
         for of_name in _folders_in(workspaces)
@@ -171,19 +174,19 @@ def _folders_in(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _measured(root: Path) -> tuple[int, float]:
-    """Bytes on the disk, and when something in it changed last. What cannot be read is left out."""
+    """Return bytes on the disk, and when something in it last changed. Unreadable files are ignored."""
     size = 0
     changed_at = 0.0
     with suppress(OSError):
         changed_at = os.lstat(root).st_ctime
-    folders = [str(root)]  # not os.walk, which calls itself for each folder within a folder
+    folders = [str(root)]  # not os.walk, which recurses into each folder
     while folders:
         with suppress(OSError), os.scandir(folders.pop()) as entries:
             for entry in entries:
                 with suppress(OSError):
                     facts = entry.stat(follow_symlinks=False)
                     size += facts.st_blocks * 512
-                    # The time of a file's content can be set, by unpacking an archive too; this one cannot.
+                    # The modification time can be set, also by unpacking an archive; this one cannot.
                     changed_at = max(changed_at, facts.st_ctime)
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
@@ -191,14 +194,14 @@ def _measured(root: Path) -> tuple[int, float]:
 
 
 async def _set_aside(host: Host, folder: VmFolder) -> Path | None:
-    """In the host's loop: give the folder another name, unless a VM uses it. A VM that wakes from now on gets a new one.
+    """Rename the folder for removal, unless a VM uses it. A VM that wakes from now on gets a new one.
 
-    None where it is in use, or gone.
+    Runs in the host's loop. Returns None if the folder is in use or gone.
     """
     waiting = folder.actor is not None and any(
         queue.live for queue in await host.broker.status(folder.actor, totals=False)
     )
-    # From here on nothing is waited for, so that no VM wakes in between.
+    # No await from here on, so that no VM wakes in between.
     talking = {actor for actor, sessions in remembered(host.workspaces) if sessions.now_open()}
     users = {_root(host, actor, {}) for actor in {*host.activations.actors, *talking}}
     if waiting or folder.path in users:
@@ -212,11 +215,11 @@ async def _set_aside(host: Host, folder: VmFolder) -> Path | None:
 
 
 _removing = threading.Lock()
-"""One removal at a time: the second would take what the first has set aside for what was left."""
+"""Serialises removals: a second one would take the folders that the first has renamed for leftovers."""
 
 
 def _remove(aside: Path, path: Path) -> None:
-    """Remove a folder that was set aside. One that cannot be removed gets its name back. Raises ``OSError``."""
+    """Remove a folder that was renamed for removal. If that fails, restore its name. Raises ``OSError``."""
     with _removing, suppress(FileNotFoundError):
         try:
             remove_tree(str(aside))

@@ -1,4 +1,4 @@
-"""The command that shows what VMs have left on the disk, and removes what nobody uses."""
+"""The command that lists VMs' folders on the disk, and removes unused ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VmFolders:
-    """Folders of VMs at a time, in seconds since 1970."""
+    """The folders of VMs, and when they were listed, in seconds since 1970."""
 
     folders: Sequence[VmFolder]
     at: float
@@ -29,9 +29,9 @@ class VmFolders:
 class Vms(Command):
     """Show the folders of VMs: who uses them, their sizes, when they were used last. `vms prune` removes some of them.
 
-    Prune removes the folders of destroyed VMs; with --older also those of VMs that sleep, and of none that this file knows,
-    if nothing of them was used for that long. Without --yes it only shows which. A VM that is awake, has an open session or
-    has work waiting keeps its folder. Transcripts stay in the file in any case.
+    Prune removes the folders of destroyed VMs; with --older also those of VMs that sleep, and of none that this file
+    knows, if nothing of them was used for that long. Without --yes it only shows which. A VM that is awake, has an open
+    session or has work waiting keeps its folder. Transcripts stay in the file in any case.
     """
 
     name: ClassVar[str] = "vms"

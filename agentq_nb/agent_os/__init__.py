@@ -1,4 +1,4 @@
-"""Agent OS: VMs as actors, each with a folder, isolated processes, and sessions with agents."""
+"""Agent OS: VMs as actors, each with a folder, sandboxed processes, and sessions with agents."""
 
 from agentq_nb.agent_os import agents
 from agentq_nb.agent_os.sessions.transcript_view import TranscriptView

@@ -1,4 +1,4 @@
-"""What an agent is to a VM: something with a name that answers prompts, telling what it does as it does it."""
+"""The Agent protocol: takes a prompt, emits events while it works; and the session it gets."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from agentq_nb.agent_os.values import (
 
 AgentEventType: TypeAlias = Literal["text", "tool_call", "tool_result", "note", "result"]
 LATE = "late"
-"""In the data of an event: it belongs to the turn before the one in which it came. Text comes as a note then."""
+"""A key in an event's data: the event belongs to the turn before the one in which it came. Its text is a note then."""
 THOUGHT = "thought"
-"""In the data of a note: the agent thought this."""
+"""A key in a note's data: the note is a thought of the agent."""
 _TYPES = ("text", "tool_call", "tool_result", "note", "result")
 
 
 @dataclass(frozen=True)
 class AgentEvent:
-    """One thing an agent tells while it works; ``data`` must be JSON.
+    """One event that an agent emits while it works; ``data`` must be JSON.
 
     ``text`` is part of its answer, ``note`` a remark beside it. ``tool_call`` and ``tool_result`` say what it did.
     ``result`` may end a turn with ``stop_reason`` and ``usage`` in its data.
@@ -44,7 +44,7 @@ class AgentEvent:
 
     @staticmethod
     def of(given: object) -> AgentEvent:
-        """An event from what a Python agent may yield: an event, a str (text), or a dict with a ``type``."""
+        """Return an event from what a Python agent may yield: an event, a str (text), or a dict with a ``type``."""
         if isinstance(given, AgentEvent):
             return given
         if isinstance(given, str):
@@ -69,7 +69,7 @@ Permit: TypeAlias = Callable[[PermissionRequest], Awaitable[Permission]]
 
 
 class AgentProcess(Protocol):
-    """What an agent keeps alive between the prompts of a session: its process, above all."""
+    """What an agent keeps running between the prompts of a session, usually its process."""
 
     @property
     def alive(self) -> bool: ...
@@ -77,12 +77,12 @@ class AgentProcess(Protocol):
     async def aclose(self) -> None: ...
 
     def abandon(self) -> None:
-        """Have it end without waiting for that. The event loop that it lived in may have ended."""
+        """Have it end without waiting. Its event loop may have ended."""
         ...
 
 
 class AgentProcessSlot:
-    """The place of one session's companion. It is released when the session is closed and when the VM sleeps."""
+    """Holds one session's agent process. It is released when the session is closed and when the VM sleeps."""
 
     value: Any = None
 
@@ -91,18 +91,18 @@ class AgentProcessSlot:
         return self.value is not None and self.value.alive
 
     async def release(self) -> None:
-        """End what is held, if anything is."""
-        companion: AgentProcess | None = self.value
+        """End the process, if there is one."""
+        process: AgentProcess | None = self.value
         self.value = None
-        if companion is not None:
-            await companion.aclose()
+        if process is not None:
+            await process.aclose()
 
     def abandon(self) -> None:
-        """Have what is held end, without its event loop."""
-        companion: AgentProcess | None = self.value
+        """Have the process, if there is one, end without its event loop."""
+        process: AgentProcess | None = self.value
         self.value = None
-        if companion is not None:
-            companion.abandon()
+        if process is not None:
+            process.abandon()
 
 
 async def _no_tools() -> ToolAccess | None:
@@ -111,7 +111,7 @@ async def _no_tools() -> ToolAccess | None:
 
 @dataclass(frozen=True)
 class AgentSession:
-    """What an agent is given with a prompt: its place in the VM, and what was said before."""
+    """What an agent gets with a prompt: access to the VM, and the earlier conversation."""
 
     session_id: str
     agent: str
@@ -124,83 +124,85 @@ class AgentSession:
     workspace: Workspace = field(repr=False)
     isolation_mode: IsolationMode = field(repr=False)
     origin: str = field(repr=False)
-    """Where the prompt came in: ``"process"`` or ``"gateway"``."""
+    """The source of the prompt: ``"process"`` or ``"gateway"``."""
     isolation: Callable[[], Awaitable[Isolation]] = field(repr=False)
     exec: Execute = field(repr=False)
-    """``await session.exec(command, timeout=None)``: as the VM's action, with this session's ``cwd`` and ``env``."""
+    """``await session.exec(command, timeout=None)``: like the VM's action, with this session's ``cwd`` and ``env``."""
     open: Open = field(repr=False)
-    """``await session.open(command, env, programs, readable)``: starts a process as ``exec`` does, and leaves it open."""
+    """``await session.open(command, env, programs, readable)``: starts a process like ``exec``, and leaves it open."""
     permit: Permit = field(repr=False)
-    """What the user lets agents do, asked for one request; :meth:`ask` is the short way."""
+    """Returns the user's permission for one request; :meth:`ask` is the short way."""
     learn: Learn = field(repr=False)
     """``await session.learn(chosen, **facts)``: see :meth:`agentq_nb.agent_os.sessions.sessions.Sessions.learn`."""
     note: Note = field(repr=False)
-    """``await session.note(text)``: a remark in the transcript, also when no prompt runs."""
+    """``await session.note(text)``: adds a remark to the transcript, even when no prompt runs."""
     agent_session_id: str | None = None
-    """What an earlier process of the agent called this conversation, if anything was said in it."""
+    """The id that an earlier process of the agent gave this conversation, if anything was said in it."""
     chosen: Mapping[ChoiceKind, str] = field(default_factory=dict[ChoiceKind, str])
-    """The mode and the model that were chosen for this session; the agent chooses what is missing."""
+    """The mode and the model that were chosen for this session; the agent chooses those that are missing."""
     mcp_servers: tuple[McpServer, ...] = field(default=(), repr=False)
-    """MCP servers it shall use besides its own, as ACP describes them. They hold secrets."""
+    """MCP servers to use besides the agent's own, as ACP describes them. They contain secrets."""
     process_slot: AgentProcessSlot = field(default_factory=AgentProcessSlot, repr=False)
     tools: Mapping[str, Callable[..., Any]] = field(default_factory=dict[str, Callable[..., Any]], repr=False)
-    """The functions given as ``agent_os(tools=[…])``, by name: ``await session.tools["f"](1)``. In a plain function,
-    which runs in a thread, they are called without ``await``. Each call is part of the transcript."""
+    """The functions given as ``agent_os(tools=[…])``, by name: ``await session.tools["f"](1)``.
+
+    In a plain function, which runs in a thread, they are called without ``await``. Each call is part of the transcript.
+    """
     open_tools: OpenTools = field(default=_no_tools, repr=False)
-    """Lets a process of the agent's call them over MCP, until what is returned is closed. None: there are no tools."""
+    """Lets a process of the agent call the tools over MCP until the returned access is closed. None: no tools."""
     redact: Callable[[str], str] = field(default=str, repr=False)
-    """A text without the secrets of the VM: for what is cut before it is told, since half a secret is not recognised."""
+    """Returns a text without the VM's secrets. Call it before truncating a text: half a secret is not recognised."""
     stopped: threading.Event = field(default_factory=threading.Event, repr=False)
 
     @property
     def cancelled(self) -> bool:
-        """Whether the prompt was cancelled: a plain function, which nobody can stop from outside, should look."""
+        """Whether the prompt was cancelled. A plain function, which cannot be stopped from outside, should check it."""
         return self.stopped.is_set()
 
     async def ask(self, title: str, kind: str | None = None, tool_call: Mapping[str, Any] | None = None) -> bool:
-        """Ask before doing something: whether ``permissions`` of the VM, or the user, lets this agent do it.
+        """Ask for permission: return whether the VM's ``permissions``, or the user, allow this action.
 
-        ``title`` says what it is about to do, ``kind`` is ``"edit"``, ``"execute"``, ``"read"`` or the like, and
-        ``tool_call`` may tell more, as JSON. A plain function, which runs in a thread, writes
+        ``title`` says what the agent is about to do, ``kind`` is ``"edit"``, ``"execute"``, ``"read"`` or the like, and
+        ``tool_call`` may add details, as JSON. A plain function, which runs in a thread, writes
         ``anyio.from_thread.run(session.ask, "Delete it?")``.
         """
         request = PermissionRequest(self.session_id, self.agent, title, kind, tool_call or {})
         return await self.permit(request) == "allow"
 
     def read(self, name: FileName) -> bytes:
-        """Read a file of the workspace, called as in a prompt (``/home/user/…`` or relative). Blocks."""
+        """Read a file of the workspace, named as in a prompt (``/home/user/…`` or relative). Blocks."""
         return self.workspace.read(name)
 
     def write(self, name: FileName, data: bytes | str) -> None:
-        """Write a file of the workspace at once, with the folders it needs. Blocks."""
+        """Write a file of the workspace atomically, with missing parent folders. Blocks."""
         self.workspace.write(name, data)
 
 
 @runtime_checkable
 class Agent(Protocol):
-    """Anything ``agent_os(agents=[…])`` takes."""
+    """Anything that ``agent_os(agents=[…])`` takes."""
 
     @property
     def name(self) -> str: ...
 
     def check(self) -> AgentCheck:
-        """Say what is missing for it to work on this machine; true when nothing is."""
+        """Return what is missing for it to work on this machine; the result is true when nothing is."""
         ...
 
     async def prompt(self, session: AgentSession, text: str, emit: Emit) -> None:
-        """Answer one prompt, telling everything through ``emit``. What it raises fails the prompt.
+        """Answer one prompt, reporting everything through ``emit``. An exception fails the prompt.
 
-        What is told after the end goes into the transcript all the same, but no longer into the result.
+        Events emitted after the end still go into the transcript, but not into the result.
         """
         ...
 
 
 @runtime_checkable
 class PersistentAgent(Agent, Protocol):
-    """An agent with something to start before the first prompt, and to keep in ``session.held``."""
+    """An agent that starts something before the first prompt and keeps it in ``session.process_slot``."""
 
     async def begin(self, session: AgentSession) -> None:
-        """Start it. What it raises fails ``create_session``."""
+        """Start it. An exception fails ``create_session``."""
         ...
 
 
@@ -209,5 +211,5 @@ class ConfigurableAgent(PersistentAgent, Protocol):
     """An agent whose sessions have a mode and a model that can be changed."""
 
     async def choose(self, session: AgentSession, kind: ChoiceKind, value: str) -> None:
-        """Change it, in what is running. Raises ``AgentError`` that tells what there is to choose from."""
+        """Change it in the running session. Raises ``AgentError`` that lists the choices."""
         ...

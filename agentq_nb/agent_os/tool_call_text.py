@@ -1,8 +1,8 @@
-"""All that a tool call tells of what it will do, as texts for the people who are asked to allow it.
+"""Show all details of a tool call as text for the user who is asked to allow it.
 
-Nothing is left out and nothing cut, unless another part has the very same text; what nobody would see is shown by its
-number (:func:`agentq_nb._core.safe_text.exact`). Agents fill the protocol's fields differently, and a hostile one on purpose: so
-the input is shown beside what the agent says of it, and fields that are not as they should be are shown as JSON.
+Nothing is left out or truncated, unless another part has the very same text; invisible characters are shown by their
+number (:func:`agentq_nb._core.safe_text.exact`). Agents fill the protocol's fields differently, and a hostile one does
+so on purpose. Therefore the input is shown beside the agent's description of it, and malformed fields as JSON.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from agentq_nb._core.safe_text import exact
 Json: TypeAlias = Mapping[str, Any]
 
 LONGEST_TITLE = 120
-"""Characters of a title that is shown in one line. A longer one is a part of its own."""
+"""Characters of a title shown in one line. A longer one is a part of its own."""
 
 _OF_PROTOCOL = ("toolCallId", "title", "kind", "status", "content", "locations", "rawInput", "rawOutput", "_meta")
 _COMMANDS = ("command", "cmd", "script")
 _CONTEXT = 3
-"""Unchanged lines around a change."""
+"""Unchanged lines shown around a change."""
 _BREAK = "\n"
 _MOST_COMPARED = 250_000
-"""Lines of the one text times lines of the other, beyond which they are not compared but shown one after the other."""
+"""Lines of the old text times lines of the new one, beyond which they are shown one after the other, not compared."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Part:
     name: str
     text: str
     is_diff: bool = False
-    """Its lines begin with ``+``, ``-``, a space, ``@@`` or a backslash."""
+    """Whether its lines begin with ``+``, ``-``, a space, ``@@`` or a backslash."""
 
 
 def parts_of(title: str, tool_call: Json) -> tuple[Part, ...]:
-    """What is to be shown beside the title, the most important first."""
+    """Return what is shown besides the title, the most important part first."""
     blocks = tool_call.get("content")
     given = {name: value for name, value in tool_call.items() if name not in _OF_PROTOCOL}
     if isinstance(raw := tool_call.get("rawInput"), Mapping):
@@ -65,7 +65,7 @@ def parts_of(title: str, tool_call: Json) -> tuple[Part, ...]:
 
 
 class _Parts:
-    """Those found by now. Names are unique."""
+    """Collects the parts. Names are unique."""
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
@@ -83,11 +83,11 @@ class _Parts:
         self.parts.insert(0 if first else len(self.parts), Part(name, exact(text), is_diff))
 
     def note(self, text: str) -> None:
-        """It can be seen in a part."""
+        """Remember that this text is visible in a part."""
         self._shown.add(text)
 
     def has(self, text: object) -> bool:
-        """Whether the very same text can be seen already."""
+        """Whether the very same text is already visible."""
         return text == "" or (isinstance(text, str) and text in self._shown)
 
 
@@ -120,7 +120,7 @@ def _add_block(parts: _Parts, block: Any) -> None:
 
 
 def _add_input(parts: _Parts, given: Json) -> None:
-    """Texts of several lines are parts of their own, the rest is one, a line each."""
+    """Add each text of several lines as a part of its own, and all else as one part, a line each."""
     lines: list[str] = []
     for name, value in given.items():
         if parts.has(value) or value is None:
@@ -149,7 +149,7 @@ def _add_paths(parts: _Parts, locations: Any) -> None:
 
 
 def _fields(value: Any) -> Json:
-    """Those of an object; none of anything else."""
+    """Return a JSON object's fields; none for any other value."""
     return cast(Json, value) if isinstance(value, Mapping) else {}
 
 
@@ -165,7 +165,7 @@ def _as_json(value: Any, indent: int | None = None) -> str:
 
 
 def diff(old: str | None, new: str) -> str:
-    """What changes, line by line; ``old`` is None for a new file. Line ends that are no plain ``\\n`` are part of a line."""
+    """Return the changes line by line; ``old`` is None for a new file. Line breaks but ``\\n`` are part of a line."""
     after = _lines(new)
     if old is None:
         return "\n".join(f"+{line.removesuffix(_BREAK)}" for line in after) or "(empty)"
@@ -176,7 +176,7 @@ def diff(old: str | None, new: str) -> str:
 
 
 def _lines(text: str) -> list[str]:
-    """With their line breaks: a last line without one is another line than the same with it."""
+    """Split into lines with their line breaks: a last line without one differs from the same line with one."""
     return re.findall(r"[^\n]*\n|[^\n]+", text)
 
 
@@ -187,7 +187,7 @@ def _hunks(before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
     tail = 0
     while tail < min(len(before), len(after)) - same and before[-1 - tail] == after[-1 - tail]:
         tail += 1
-    # Only what is between the two is compared, with what is shown around it.
+    # Only the part between the two, and the context shown around it, is compared.
     start, kept = max(0, same - _CONTEXT), max(0, tail - _CONTEXT)
     old, new = before[start : len(before) - kept], after[start : len(after) - kept]
     for group in _groups(old, new, same - start, tail - kept):
@@ -205,7 +205,7 @@ _Step: TypeAlias = tuple[str, int, int, int, int]
 
 
 def _groups(old: Sequence[str], new: Sequence[str], head: int, tail: int) -> Iterable[Sequence[_Step]]:
-    """Steps from the one to the other, near ones together. ``head`` and ``tail`` lines are the same."""
+    """Return the edit steps, nearby ones grouped. ``head`` and ``tail`` lines are the same in both."""
     if len(old) * len(new) <= _MOST_COMPARED:
         return SequenceMatcher(None, old, new).get_grouped_opcodes(_CONTEXT)
     ends, new_ends = len(old) - tail, len(new) - tail
@@ -218,7 +218,7 @@ def _groups(old: Sequence[str], new: Sequence[str], head: int, tail: int) -> Ite
 
 
 def _range(start: int, begin: int, end: int) -> str:
-    """Lines as a diff counts them: from 1, and those before an empty range."""
+    """Return the line range as a diff counts it: from 1, and for an empty range the line before it."""
     length = end - begin
     first = start + begin + (1 if length else 0)
     return f"{first}" if length == 1 else f"{first},{length}"

@@ -10,23 +10,23 @@ from typing import Any, Protocol, cast
 from agentq_nb._core.redaction import Redactor, StreamRedactor
 from agentq_nb.agent_os.values import EventType, SessionEvent
 
-_MOST_PENDING = 512  # rows on their way to the disk, before the one who writes has to wait
+_MOST_PENDING = 512  # rows not yet on disk, before the writer has to wait
 
 
 class Records(Protocol):
     """The host's log, as one VM sees it."""
 
     def append(self, kind: str, data: dict[str, Any], *, session_id: str | None = None) -> Awaitable[None]:
-        """One row. It goes out at once and in order; awaiting it means it is on disk."""
+        """Append one row. It is submitted at once and in order; awaiting the result means it is on disk."""
         ...
 
     async def fetch(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Rows of a query on ``events``."""
+        """Return the rows of a query on ``events``."""
         ...
 
 
 class Transcript:
-    """Where one session's events go. Secrets are taken out on the way, also those cut in two by streaming."""
+    """Writes one session's events. Secrets are redacted on the way, including those split by streaming."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Transcript:
         show: Callable[[SessionEvent], None],
         last: int = 0,
     ) -> None:
-        """``records`` gives the log that is open now: a session may outlive a stop of the host."""
+        """``records`` returns the log that is open now: a session may outlive a stop of the host."""
         self.session_id = session_id
         self.last = last
         """The index of the last event."""
@@ -60,18 +60,18 @@ class Transcript:
         await self._breathe()
 
     async def end_stream(self) -> None:
-        """The answer is complete: add what was kept back because it might have been the beginning of a secret."""
+        """End the answer: add what was held back because it might have been the beginning of a secret."""
         shown = self._stream.finish()
         if shown:
             self._append("text", shown, {})
 
     async def take_up(self) -> None:
-        """Go on after a host that may have ended in the middle of an answer: what it did not write is lost."""
+        """Continue after a host that may have ended in the middle of an answer: what it did not write is lost."""
         self._pending = []
         await self.end_stream()
 
     def shown(self, value: Any) -> Any:
-        """JSON as it is stored here: without secrets. Raises ``TypeError`` for what is not JSON."""
+        """Return JSON as it is stored here, without secrets. Raises ``TypeError`` for what is not JSON."""
         return self._redactor.data(storable(value))
 
     async def durable(self) -> None:
@@ -94,13 +94,13 @@ class Transcript:
 
 
 def event_of(session_id: str, time: datetime, row: Mapping[str, Any]) -> SessionEvent:
-    """A row of the log as an event."""
+    """Return a row of the log as an event."""
     rest = {name: value for name, value in row.items() if name not in ("index", "type", "text")}
     return SessionEvent(session_id, row["index"], time, row["type"], row.get("text"), rest)
 
 
 def storable(value: Any) -> Any:
-    """JSON with only such text as a database takes: no lone surrogates, no NUL. Raises ``TypeError`` if not JSON."""
+    """Return JSON whose text a database accepts: no lone surrogates, no NUL. Raises ``TypeError`` if not JSON."""
     try:
         return _clean(json.loads(json.dumps(value, allow_nan=False)))
     except (ValueError, RecursionError) as error:
@@ -118,7 +118,7 @@ def _clean(value: Any) -> Any:
 
 
 async def read_events(records: Records, actor_id: str, session_id: str, after: int = 0) -> list[SessionEvent]:
-    """The events of a session from the log, those whose index is greater than ``after``."""
+    """Return the events of a session from the log whose index is greater than ``after``."""
     rows = await records.fetch(
         "SELECT time, data FROM events WHERE kind = 'session.event' AND actor_id = ? AND session_id = ? "
         "AND CAST(data->>'index' AS BIGINT) > ? ORDER BY seq",
@@ -128,10 +128,10 @@ async def read_events(records: Records, actor_id: str, session_id: str, after: i
 
 
 def in_utc(time: datetime) -> datetime:
-    """The log's times are UTC without saying so."""
+    """Return the time with its time zone: the log's times are UTC without one."""
     return time.replace(tzinfo=UTC)
 
 
 def as_mapping(data: Any) -> dict[str, Any]:
-    """The ``data`` column, which is JSON text in the database's answer."""
+    """Return the ``data`` column, which the database returns as JSON text."""
     return json.loads(data) if isinstance(data, (str, bytes)) else data

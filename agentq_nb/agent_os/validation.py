@@ -1,4 +1,4 @@
-"""What users give as a command or an environment, checked before anything is started."""
+"""Validate commands, environments, prompts and MCP servers that users give, before anything is started."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from agentq_nb.errors import ValidationFailed
 
 
 def checked_command(command: str | Sequence[str]) -> list[str]:
-    """The words to run: a str is a shell command, a sequence a program with its arguments."""
+    """Return the words to run: a str is a shell command, a sequence a program with its arguments."""
     if isinstance(command, str):
         words = ["/bin/sh", "-c", command]
     else:
-        # Through the shell, so that a program that is not there gives exit code 127 under any isolation.
+        # Through the shell, so that a missing program gives exit code 127 under any isolation.
         words = ["/bin/sh", "-c", 'exec "$@"', "sh", *command]
         if not command or not command[0]:
             raise ValidationFailed(
@@ -35,7 +35,7 @@ def checked_command(command: str | Sequence[str]) -> list[str]:
 
 
 def checked_environment(env: Mapping[str, str] | EllipsisType | None) -> dict[str, str]:
-    """A copy of ``env``. What is wrong with it is told without its values."""
+    """Return a copy of ``env``. Error messages do not contain its values."""
     if env is None or env is ...:
         return {}
     for name, value in env.items():
@@ -47,7 +47,7 @@ def checked_environment(env: Mapping[str, str] | EllipsisType | None) -> dict[st
 
 
 def checked_prompt(text: str) -> str:
-    """A prompt. Half a character is refused: it cannot be written down, and some agents never answer a frame with one."""
+    """Return the prompt. A lone surrogate is refused: it cannot be stored, and some agents never answer it."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -59,14 +59,14 @@ def checked_prompt(text: str) -> str:
 
 
 def checked_public(public_env: Collection[str]) -> Collection[str]:
-    """The names in ``public_env``. A single str is refused: any name that is a part of it would count as public."""
+    """Return the names in ``public_env``. A single str is refused: any substring of it would count as public."""
     if isinstance(public_env, (str, bytes)):
         raise ValidationFailed(f"public_env must be a list of names, like [{public_env!r:.100}].")
     return public_env
 
 
 def checked_timeout(timeout: float | None) -> float | None:
-    """Seconds, or None for no limit."""
+    """Return seconds, or None for no limit."""
     number = seconds("timeout", timeout)
     if number is not None and number <= 0:
         raise ValidationFailed(f"timeout is a number of seconds above 0, or None for no limit; not {timeout!r}.")
@@ -87,7 +87,7 @@ _LOCAL = {"name", "type", "command", "args", "env"}
 
 
 def checked_servers(servers: Sequence[McpServer] | None) -> tuple[McpServer, ...]:
-    """The servers as agents take them. What is wrong with one is told without its headers and variables."""
+    """Return the servers in the format that agents take. Error messages contain no headers or variables."""
     checked = tuple(_checked(server) for server in servers or ())
     names = [server["name"] for server in checked]
     for name in names:
@@ -97,8 +97,11 @@ def checked_servers(servers: Sequence[McpServer] | None) -> tuple[McpServer, ...
 
 
 def secrets_of(server: McpServer) -> dict[str, str]:
-    """The values of its headers and variables by name, what follows the scheme in a header like ``Bearer …``, and the
-    password and parameters of its URL."""
+    """Return the server's secrets by name.
+
+    These are the values of its headers and variables, what follows the scheme in a header like ``Bearer …``, and the
+    password and parameters of its URL.
+    """
     secrets = _in_url(server["name"], server.get("url", ""))
     for pair in (*server.get("headers", ()), *server.get("env", ())):
         name, value = f"{server['name']} {pair['name']}", pair["value"]
@@ -107,7 +110,7 @@ def secrets_of(server: McpServer) -> dict[str, str]:
 
 
 def _in_url(server: str, url: str) -> dict[str, str]:
-    """Its password and the values of its parameters, as they are written and as they are meant."""
+    """Return the URL's password and the values of its parameters, both encoded and decoded."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -120,7 +123,7 @@ def _in_url(server: str, url: str) -> dict[str, str]:
 
 
 def in_variables(servers: Sequence[McpServer]) -> tuple[list[McpServer], dict[str, str]]:
-    """The servers with ``${NAME}`` wherever a secret may be (headers, variables, URLs), and the values by these names.
+    """Return the servers with ``${NAME}`` for each secret (headers, variables, URLs), and the values by these names.
 
     For agents that put their servers into command lines, which every user of the machine can read.
     """
@@ -175,7 +178,7 @@ def _local(name: str, server: McpServer) -> McpServer:
 
 
 def _pairs(server: str, what: str, given: Any) -> Iterator[dict[str, str]]:
-    """A mapping, or ACP's list of ``{"name": …, "value": …}``."""
+    """Yield the pairs of a mapping, or of ACP's list of ``{"name": …, "value": …}``."""
     if isinstance(given, Mapping):
         given = [{"name": name, "value": value} for name, value in cast(Mapping[Any, Any], given).items()]
     if given is None:

@@ -1,4 +1,4 @@
-"""What a VM's actions give back: frozen values that print well and can be sent as JSON."""
+"""Results of a VM's actions: frozen values that print well and can be sent as JSON."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ IsolationKind: TypeAlias = Literal["bubblewrap", "landlock", "none"]
 IsolationMode: TypeAlias = Literal["auto", "required", "off"]
 NetworkMode: TypeAlias = Literal["open", "web", "llm", "none"]
 McpServer: TypeAlias = Mapping[str, Any]
-"""An MCP server as ACP describes it: ``name`` with ``url`` and ``headers``, or with ``command``, ``args`` and ``env``."""
+"""An MCP server as ACP describes it: ``name`` with ``url`` and ``headers``, or ``command``, ``args`` and ``env``."""
 OutputStream: TypeAlias = Literal["stdout", "stderr"]
 Permission: TypeAlias = Literal["allow", "deny"]
 AnsweredBy: TypeAlias = Literal["setting", "function", "user", "timeout", "cancelled"]
-"""Who ended a permission request; ``setting`` is ``permissions="allow"`` or ``"deny"``."""
+"""Who or what ended a permission request; ``setting`` is ``permissions="allow"`` or ``"deny"``."""
 EventType: TypeAlias = Literal[
     "prompt",
     "text",
@@ -37,12 +37,12 @@ EventType: TypeAlias = Literal[
 
 
 FAILURES = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
-"""How an agent or a tool fails: also by sys.exit(), or interrupted in a busy loop. The kernel's loop goes on."""
+"""How an agent or a tool may fail, also by sys.exit() or interrupted in a busy loop. The kernel's loop continues."""
 
 
 @dataclass(frozen=True)
 class FileInfo:
-    """One name in a workspace. A link is described itself, never what it points to."""
+    """One name in a workspace. A link is described itself, not its target."""
 
     name: str
     kind: FileKind
@@ -54,7 +54,7 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class ExecResult:
-    """How a command ended. ``exit_code`` is 128 + the signal's number when a signal ended it, as in a shell."""
+    """The result of a command. ``exit_code`` is 128 + the signal's number when a signal ended it, as in a shell."""
 
     exit_code: int
     stdout: str
@@ -63,28 +63,28 @@ class ExecResult:
     truncated: bool = False
     """Whether the middle of the output was left out; its place is marked in the text."""
     refused: tuple[str, ...] = ()
-    """What the VM's network did not let it reach, and why; each says how to allow it."""
+    """What the VM's network refused, and why; each entry says how to allow it."""
 
 
 @dataclass(frozen=True)
 class ProcessInfo:
-    """A process of a VM, as it stands now; it is known until the VM sleeps."""
+    """The current state of a VM's process; it is known until the VM sleeps."""
 
     process_id: str
     command: str
-    """As it was given, a list as a shell would write it."""
+    """The command; a list is joined as in a shell."""
     status: Literal["running", "ended"]
     started_at: datetime
     ended_at: datetime | None = None
     exit_code: int | None = None
     """128 + the signal's number when a signal ended it, as in a shell."""
     refused: tuple[str, ...] = ()
-    """What the VM's network did not let it reach, as in :class:`ExecResult`."""
+    """What the VM's network refused, as in :class:`ExecResult`."""
 
 
 @dataclass(frozen=True)
 class ProcessOutput:
-    """What the event ``process_output`` tells: a piece of what a process wrote. What was left out of it is marked."""
+    """The payload of the event ``process_output``: a piece of a process's output. Omissions in it are marked."""
 
     process_id: str
     stream: OutputStream
@@ -93,7 +93,7 @@ class ProcessOutput:
 
 @dataclass(frozen=True)
 class OutputSoFar:
-    """What a process has written by now, as :class:`ExecResult` keeps it."""
+    """The output of a process so far, truncated like that of :class:`ExecResult`."""
 
     stdout: str
     stderr: str
@@ -105,29 +105,29 @@ class Forward:
     """A port inside a VM that can be reached from this machine."""
 
     port: int
-    """Of the VM's loopback."""
+    """The port on the VM's loopback."""
     url: str
-    """Where it is on this machine, as a browser writes it."""
+    """Its URL on this machine."""
 
 
 @dataclass(frozen=True)
 class Isolation:
-    """What stands between a VM's processes and the rest of the machine."""
+    """The sandbox that separates a VM's processes from the rest of the machine."""
 
     kind: IsolationKind
     protects: tuple[str, ...]
     does_not_protect: tuple[str, ...]
     network: NetworkMode = "open"
-    """What they reach: see :func:`agentq_nb.agent_os.agent_os`."""
+    """What processes reach: see :func:`agentq_nb.agent_os.agent_os`."""
     breaks: tuple[str, ...] = ()
-    """What does not work under this network though it does harm to nobody."""
+    """Harmless things that do not work under this network."""
     refused: Mapping[str, str] = field(default_factory=dict[str, str])
-    """What is stronger and was tried, and why each cannot be had here."""
+    """Stronger kinds that were tried, and why each is unavailable here."""
 
 
 @dataclass(frozen=True)
 class SessionInfo:
-    """A conversation with one agent. It outlives restarts in the log, whatever its ``status``."""
+    """A conversation with one agent. It survives restarts in the log, whatever its ``status``."""
 
     session_id: str
     agent: str
@@ -138,9 +138,9 @@ class SessionInfo:
     created_at: datetime
     closed_reason: str | None = None
     mode: str | None = None
-    """How freely the agent may work, in its own words; None where it has no modes, or has not said yet."""
+    """How freely the agent may work, in its own terms; None where it has no modes or has not reported one yet."""
     model: str | None = None
-    """The language model it uses; None where it does not say."""
+    """The language model it uses; None where it does not report one."""
     modes: tuple[str, ...] = field(default=(), repr=False)
     """The modes it has. Known once it has run since the kernel was started, as are the ``models``."""
     models: tuple[str, ...] = field(default=(), repr=False)
@@ -148,15 +148,18 @@ class SessionInfo:
     mcp_servers: tuple[str, ...] = ()
     """The names of the MCP servers that were given to it."""
     agent_session_id: str | None = None
-    """What the agent itself calls the conversation, once something was said in it."""
+    """The agent's own id of the conversation, once something was said in it."""
     resumed: Literal["loaded", "told"] | None = None
-    """How its agent took the conversation up again when it was last started anew: it ``"loaded"`` it by itself and knows
-    all of it, or was ``"told"`` how it ended. None when that never was necessary since the kernel was started."""
+    """How its agent resumed the conversation when it was last restarted: ``"loaded"`` or ``"told"``.
+
+    An agent that loaded it knows all of it; one that was told knows how it ended. None when resuming was not necessary
+    since the kernel was started.
+    """
 
 
 @dataclass(frozen=True)
 class SessionEvent:
-    """One row of a transcript. ``index`` counts from 1 within the session; ``data`` holds what its type adds."""
+    """One row of a transcript. ``index`` counts from 1 within the session; ``data`` holds the fields of its type."""
 
     session_id: str
     index: int
@@ -168,7 +171,7 @@ class SessionEvent:
 
 @dataclass(frozen=True)
 class PromptResult:
-    """One finished turn: all text the agent wrote, why it stopped, what it used (if it said so) and called."""
+    """One finished turn: the agent's text, why it stopped, its usage (if reported) and its tool calls."""
 
     text: str
     stop_reason: str
@@ -178,27 +181,27 @@ class PromptResult:
 
 @dataclass(frozen=True)
 class PermissionRequest:
-    """What an agent asks before it does it."""
+    """An agent's request for permission before it does something."""
 
     session_id: str
     agent: str
     title: str
     """What it is about to do, in the agent's words."""
     kind: str | None
-    """``"edit"``, ``"execute"``, ``"read"`` and the like, where the agent says so."""
+    """``"edit"``, ``"execute"``, ``"read"`` and the like, where the agent reports it."""
     tool_call: Mapping[str, Any]
-    """All that the agent tells about it, as it came."""
+    """All details that the agent gave, unchanged."""
     request_id: str = field(default_factory=mint_id)
-    """What ``respond_permission`` takes."""
+    """The id that ``respond_permission`` takes."""
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """All that the agent tells of what it will do, whole and safe to show: the command, changes of files, paths."""
+        """The details of the request, complete and safe to show: the command, file changes, paths."""
         return parts_of(self.title, self.tool_call)
 
     @property
     def heading(self) -> str:
-        """The title in one line that is safe to show. One that is cut here is whole in the parts."""
+        """The title in one line that is safe to show. If it is truncated here, the parts contain all of it."""
         line = " ".join(exact(self.title[: 2 * LONGEST_TITLE]).split())
         cut = len(line) > LONGEST_TITLE or len(self.title) > 2 * LONGEST_TITLE
         return f"{line[:LONGEST_TITLE]}…" if cut else line
@@ -211,12 +214,12 @@ class PermissionRequest:
 
 @dataclass(frozen=True)
 class AgentCheck:
-    """Whether an agent can work here; ``missing`` says in sentences what is not there and how to get it."""
+    """Whether an agent can work here; ``missing`` lists in sentences what it lacks and how to get that."""
 
     agent: str
     missing: tuple[str, ...] = ()
     version: str | None = None
-    """Of the agent that was found, where it tells."""
+    """The version of the agent that was found, where it reports one."""
     path: str | None = None
     """The program that would be started."""
 

@@ -51,31 +51,32 @@ def agent_os(
         ``"required"`` refuses to run anything without one; ``"off"`` uses none. ``await vm.isolation()`` says what it
         protects and what it does not.
     :param workspace: the folder that holds the VMs' folders, instead of ``<notebook>.agentq``.
-    :param tools: functions of the notebook that the agents may call. Name, annotations and docstring are what an agent is
-        told. A call runs in the host's event loop with the notebook's variables, and a plain function blocks that loop: a
-        slow tool should be an ``async def`` that awaits (``await asyncio.to_thread(...)``). Coding agents reach tools over
-        MCP on loopback, with a token for each session. Arguments and results, or errors, are in the transcript.
-    :param permissions: the answer to agents that ask before they act: ``"allow"``, ``"deny"``, ``"ask"``, or a function of
-        a ``PermissionRequest`` that returns one of these; a plain function is called in a thread, and an error means no.
-        With ``"ask"`` the event ``permission_request`` is broadcast, and the agent waits for ``respond_permission``. This
-        is no boundary, since agents ask only if they like to: the sandbox is.
+    :param tools: functions of the notebook that the agents may call. An agent sees their names, annotations and
+        docstrings. A call runs in the host's event loop with the notebook's variables, and a plain function blocks that
+        loop: a slow tool should be an ``async def`` that awaits (``await asyncio.to_thread(...)``). Coding agents reach
+        tools over MCP on loopback, with a token for each session. Arguments and results, or errors, are in the
+        transcript.
+    :param permissions: the answer to agents that ask before they act: ``"allow"``, ``"deny"``, ``"ask"``, or a function
+        of a ``PermissionRequest`` that returns one of these; a plain function is called in a thread, and an error means
+        no. With ``"ask"`` the event ``permission_request`` is broadcast, and the agent waits for
+        ``respond_permission``. This is no security boundary, since agents ask only if they choose to: the sandbox is.
     :param permission_timeout: seconds after which a request without an answer is refused (None: no limit).
     :param processes: how many processes a command, or an agent with all it starts, may have at once.
     :param memory: bytes of memory that a command, or an agent with all it starts, may use at once.
-    :param disk: bytes that the files of the VM may take. Limits are checked four times a second (Linux); what exceeds them
-        is killed, and the result says why.
-    :param network: what processes reach. ``"web"``: every public host, but not this machine's ports, private networks or a
-        cloud's metadata. ``"llm"``: only the hosts of the agents' language models. ``"none"``: only the ``tools``.
-        ``"open"``: whatever this machine reaches. The default is ``"web"`` where the machine can isolate the network (with
-        a namespace, or by Landlock's rules for ports), else ``"open"``, with a warning.
+    :param disk: bytes that the files of the VM may take. Limits are checked four times a second (Linux); what exceeds
+        them is killed, and the result says why.
+    :param network: what processes reach. ``"web"``: every public host, but not this machine's ports, private networks
+        or a cloud's metadata. ``"llm"``: only the hosts of the agents' language models. ``"none"``: only the ``tools``.
+        ``"open"``: whatever this machine reaches. The default is ``"web"`` where the machine can isolate the network
+        (with a namespace, or by Landlock's rules for ports), else ``"open"``, with a warning.
     :param hosts: hosts that ``"web"`` and ``"llm"`` reach as well: ``"example.org"``, ``"*.example.org"``,
-        ``"10.0.0.5:8000"``, or a URL such as that of a local model, ``"http://localhost:11434"``, which has the same address
-        inside. So are hosts named by base URLs and package indexes in ``env``, in this process's environment, and in this
-        machine's settings of pip, npm and git. What was refused is in the transcript and the command's result, with what
-        would allow it.
+        ``"10.0.0.5:8000"``, or a URL such as that of a local model, ``"http://localhost:11434"``, which has the same
+        address inside. Hosts named by base URLs and package indexes are added: from ``env``, from this process's
+        environment, and from this machine's settings of pip, npm and git. The transcript and the command's result list
+        each refusal, with what would allow it.
 
-    Files, transcripts and kept sessions survive a restart. Processes, open permission requests and the values of ``env`` do
-    not. Raises TypeError for arguments of the wrong kind.
+    Files, transcripts and kept sessions survive a restart. Processes, open permission requests and the values of
+    ``env`` do not. Raises TypeError for arguments of the wrong kind.
     """
     by_name: dict[str, Agent] = {}
     for agent in _listed(agents):
@@ -131,7 +132,7 @@ def _named(network: NetworkMode | None, hosts: Sequence[str], isolation: Isolati
 
 
 def _hosts_of(agents: Iterable[Agent]) -> Iterator[Named]:
-    """Those of the agents' language models."""
+    """Yield the hosts of the agents' language models."""
     for agent in agents:
         if isinstance(agent, AcpAgent):
             yield from map(Named.parse, agent.hosts)
@@ -141,24 +142,27 @@ def _hosts_of(agents: Iterable[Agent]) -> Iterator[Named]:
 def _host_tools(tools: Iterable[Callable[..., Any]]) -> Mapping[str, HostTool]:
     if tools == ():
         return {}
-    # What describes them takes a while to load, which only those wait for who have tools.
+    # The module that describes tools loads slowly, so only VMs with tools wait for it.
     from agentq_nb.agent_os.tools.tool import host_tools
 
     return host_tools(tools)
 
 
 class VM(FileActions, ProcessActions, SessionActions, action_timeout=None):
-    """What :func:`agent_os` makes classes of. Paths are relative to the VM's folder, or start with ``/home/user``."""
+    """The base class of those that :func:`agent_os` makes.
+
+    Paths are relative to the VM's folder, or start with ``/home/user``.
+    """
 
     _removes_files = False
 
     async def on_create(self, input: Any) -> None:
-        """Refuse to exist where the isolation that was asked for cannot be had."""
+        """Fail where the requested isolation is unavailable."""
         if self._isolation_mode == "required" or self._network_wanted not in (None, "open"):
             await self._isolation()
 
     async def on_wake(self) -> None:
-        """Find this VM's sessions again, and end what a kernel that was killed left running."""
+        """Restore this VM's sessions, and end processes that a killed kernel left running."""
         await look_once()
         await self._sessions.wake(self.runtime.records, self._show)
 
@@ -169,8 +173,10 @@ class VM(FileActions, ProcessActions, SessionActions, action_timeout=None):
 
     @action(while_ending=True)
     def destroy(self, files: bool = False) -> None:
-        """End for good: prompts are cancelled, processes ended, sessions closed. Transcripts stay, and so do the files
-        unless ``files`` is true: then the VM's folder is removed with all in it.
+        """Destroy the VM: cancel prompts, end processes, close sessions.
+
+        Transcripts stay in the log, and the files stay unless ``files`` is true: then the VM's folder is removed with
+        its contents.
         """
         self._removes_files = files
         super().destroy()
@@ -178,7 +184,7 @@ class VM(FileActions, ProcessActions, SessionActions, action_timeout=None):
         self._processes.end_all()
 
     async def on_destroy(self) -> None:
-        """Close the sessions. The files stay where they are, unless ``destroy`` said otherwise, the transcripts in the log."""
+        """Close the sessions. Transcripts stay in the log, and files unless ``destroy`` was called with ``files``."""
         await self._sessions.close_all("the VM was destroyed")
         await self._leave_network()
         if self._removes_files:

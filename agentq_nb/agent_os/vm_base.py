@@ -1,4 +1,4 @@
-"""What every part of a VM stands on: its folder, its isolation, its sessions, and running one command."""
+"""The base of a VM's actions: its folder, isolation, network and sessions, and running a command."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from agentq_nb.agent_os.tools.tool import HostTool
 
 Environment: TypeAlias = Mapping[str, str] | EllipsisType | None
-"""Variables for an agent or a command; ``None`` and ``...`` are none."""
+"""Variables for an agent or a command; ``None`` and ``...`` mean none."""
 
 _PASSWORDS = secrets.token_bytes(32)
-"""What the passwords of VMs' proxies are made of."""
+"""The key from which the passwords of VMs' proxies are derived."""
 
 
 class Machine(Actor, action_timeout=None):
-    """The floor of :class:`agentq_nb.agent_os.vm.VM`."""
+    """The base class of :class:`agentq_nb.agent_os.vm.VM` and of its groups of actions."""
 
     _agents: ClassVar[Mapping[str, Agent]] = {}
     _isolation_mode: ClassVar[IsolationMode] = "auto"
@@ -57,7 +57,7 @@ class Machine(Actor, action_timeout=None):
 
     @classmethod
     def parent_folder(cls) -> Path | None:
-        """Where the folders of its VMs are, if ``agent_os`` was told: else they are beside the store."""
+        """Return the ``workspace`` that ``agent_os`` was given, if any; else VMs' folders are beside the store."""
         return cls._parent
 
     @property
@@ -97,9 +97,9 @@ class Machine(Actor, action_timeout=None):
         told: Callable[[str], None] | None = None,
         urls: Sequence[str] = (),
     ) -> tuple[Job, Connection]:
-        """All that is needed to start a command. The connection is to be closed when the command has ended.
+        """Return the job that runs a command. The connection must be closed when the command has ended.
 
-        ``told`` is called with what the network refuses it, in the loop of this VM. The hosts of ``urls`` it may reach.
+        ``told`` is called in this VM's loop with each refusal of the network. The hosts of ``urls`` may be reached.
         """
         words = checked_command(command)
         directory = await self.in_thread(self._workspace.directory, cwd)
@@ -129,7 +129,7 @@ class Machine(Actor, action_timeout=None):
         return promises.with_network(found, await network_in_force(self._network_wanted, found.kind))
 
     async def _network(self, kind: IsolationKind) -> VmNetwork | None:
-        """The VM's network; None where it is open. Raises ``IsolationUnavailable``."""
+        """Return the VM's network; None where it is open. Raises ``IsolationUnavailable``."""
         found = await network_in_force(self._network_wanted, kind)
         if found.mode == "open":
             self._warn(kind, found.why)
@@ -139,7 +139,7 @@ class Machine(Actor, action_timeout=None):
         return self._vm_network
 
     def _credentials(self, found: NetworkFound) -> Credentials | None:
-        """The same whenever this VM wakes, so that few secrets have to be remembered."""
+        """Return the same credentials whenever this VM wakes, so that few secrets have to be remembered."""
         if found.means == "namespace":
             return None
         password = hmac.digest(_PASSWORDS, self.actor_id.encode(), "sha256").hex()
@@ -148,7 +148,7 @@ class Machine(Actor, action_timeout=None):
         return credentials
 
     def _warn(self, kind: IsolationKind, why: str) -> None:
-        """Say once what a VM lacks though nobody asked for that."""
+        """Warn once about missing protection that was not switched off by the user."""
         if self._warned or self._isolation_mode == "off":
             return
         self._warned = True
@@ -165,7 +165,7 @@ class Machine(Actor, action_timeout=None):
         return socket.create_server(("127.0.0.1", 0)) if network is None else await network.listener()
 
     async def _forwarded(self, port: int) -> int:
-        """The port of this machine that leads to one of the VM's loopback."""
+        """Return the port of this machine that forwards to one of the VM's loopback."""
         network = await self._network((await in_force(self._isolation_mode)).kind)
         return port if network is None else await network.forward(port)
 
@@ -176,11 +176,11 @@ class Machine(Actor, action_timeout=None):
 
 
 def _in_this_loop(told: Callable[[str], None]) -> Callable[[str], None]:
-    """``told`` for another thread."""
+    """Return ``told`` as a function that other threads can call."""
     loop = asyncio.get_running_loop()
 
     def call(sentence: str) -> None:
-        with suppress(RuntimeError):  # the loop has ended: nobody is left to be told
+        with suppress(RuntimeError):  # the loop has ended, and with it all that could be notified
             loop.call_soon_threadsafe(told, sentence)
 
     return call

@@ -1,4 +1,4 @@
-"""The command that looks for what is wrong with this installation, this kernel and this file."""
+"""The command that diagnoses this installation, this kernel and this file."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from agentq_nb.errors import AgentqError, StoreNotBegun
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What doctor found."""
+    """The checks of one run of doctor."""
 
     checks: tuple[Check, ...]
 
     @property
     def healthy(self) -> bool:
-        """No check found a problem."""
+        """Whether no check found a problem."""
         return all(check.state != "problem" for check in self.checks)
 
 
@@ -48,12 +48,12 @@ class Doctor(Command):
         )
         checks = await _opening(context) if self.accept_loss else []
         for look in looks:
-            checks += await _carefully(look, context)
+            checks += await _checked(look, context)
         return Diagnosis(tuple(checks))
 
 
-async def _carefully(look: Callable[[CommandContext], Awaitable[list[Check]]], context: CommandContext) -> list[Check]:
-    """What one look found. Whatever is wrong here, the others are still of use."""
+async def _checked(look: Callable[[CommandContext], Awaitable[list[Check]]], context: CommandContext) -> list[Check]:
+    """Return the checks of one group. An error in one group must not prevent the others."""
     try:
         return await look(context)
     except AgentqError as error:

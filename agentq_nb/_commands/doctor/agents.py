@@ -1,4 +1,4 @@
-"""What agents need: Node, their own programs, and something that shuts them in."""
+"""Check what agents need: Node, their programs, and a sandbox."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ALLOW_NAMESPACES = "Allow user and network namespaces, which give them a networ
 
 
 async def checks() -> list[Check]:
-    """Isolation, Node, and each coding agent that is known by name."""
+    """Check isolation, network, Node, and each known coding agent."""
     return [await _isolation(), await _network(), *await in_long_thread(lambda: list(_programs()))]
 
 

@@ -1,4 +1,4 @@
-"""One thing that doctor looked at."""
+"""The result of one check of doctor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at; ``advice`` says what to do where something is to be done."""
+    """The result of one check; ``advice`` says what to do, if anything."""
 
     what: str
     state: Literal["ok", "notice", "problem"]

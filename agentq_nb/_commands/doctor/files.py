@@ -1,4 +1,4 @@
-"""The file that holds the queues, and the folder it is in."""
+"""Check the file that holds the queues, and the folder it is in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FULL, _NEARLY_FULL = 100e6, 1e9  # bytes
 
 
 def checks(store: Path, running: bool) -> Iterator[Check]:
-    """The file, whether a host of this process has it or nobody. Blocks."""
+    """Check the file, whether a host of this process has it open or no process. Blocks."""
     yield _of_a_running_host(store) if running else _at_rest(store)
     yield from _journal(store, running)
     if warning := warn_about(store.parent):
@@ -62,7 +62,7 @@ def _at_rest(store: Path) -> Check:
 
 
 def _journal(store: Path, running: bool) -> Iterator[Check]:
-    """The journal, which is there while a host runs, or when one did not end cleanly."""
+    """Check the journal, which exists while a host runs, or when one did not end cleanly."""
     path = journal_of(store)
     if not os.path.lexists(path):
         if running:

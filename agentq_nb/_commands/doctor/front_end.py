@@ -1,4 +1,4 @@
-"""The notebook's page: whether its path is known here, and whether it can show widgets."""
+"""Check the front end: whether the notebook's path is known, and whether it can show widgets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MANAGER = Path("labextensions", "@jupyter-widgets", "jupyterlab-manager", "pack
 
 
 def checks(variables: Mapping[str, Any], store: Path) -> Iterator[Check]:
-    """What can be told from inside the kernel, whose ``variables`` some front ends use to say where they are."""
+    """Check what is visible from inside the kernel; some front ends store their path in its ``variables``."""
     yield _notebook(notebook_path(os.environ, variables), store)
     yield _widgets(variables)
 
@@ -54,12 +54,12 @@ def _widgets(variables: Mapping[str, Any]) -> Check:
 
 
 def server_prefix(pid: str) -> Path | None:
-    """The Python environment of the Jupyter server that began this kernel; None where it cannot be told."""
+    """Return the Python environment of the Jupyter server that started this kernel; None where that is unknown."""
     if not pid.isdigit() or int(pid) <= 1:
         return None
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:  # gone, or a system without /proc
+    except OSError:  # the process is gone, or the system has no /proc
         return None
     is_server = any(Path(word).name.startswith("jupyter") for word in words[:3])
     program = Path(words[0])
@@ -67,7 +67,7 @@ def server_prefix(pid: str) -> Path | None:
 
 
 def widget_manager(prefix: Path) -> Path | None:
-    """Where the part of ipywidgets that a page needs is installed for a server, if it is."""
+    """Return where a server's page finds its part of ipywidgets; None where that is not installed."""
     from jupyter_core.paths import jupyter_path
 
     # The user's and the system's folders are the same for the server and for us.

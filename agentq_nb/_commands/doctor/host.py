@@ -1,4 +1,4 @@
-"""The host of this kernel, and what keeps its actors from working."""
+"""Check the host of this kernel, and what keeps its actors from working."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agentq_nb._display.document import duration, moment_text
 
 
 def checks(status: HostStatus | None) -> Iterator[Check]:
-    """What status says, as advice."""
+    """Yield advice for what status shows."""
     loop = asyncio.get_running_loop()
     yield Check("event loop", "ok", f"{type(loop).__module__}.{type(loop).__name__}")
     if status is None or not status.running:
@@ -30,7 +30,7 @@ def checks(status: HostStatus | None) -> Iterator[Check]:
 
 
 def troubles(status: HostStatus) -> Iterator[Check]:
-    """What is wrong with the file of a host that runs, and what was said when it was opened."""
+    """Yield problems with the file of a running host, and warnings from when it was opened."""
     for notice in status.notices:
         yield Check("notice", "notice", notice)
     if status.trouble:

@@ -1,4 +1,4 @@
-"""How the kernel talks to its front ends, and who else on this machine can listen."""
+"""Check how the kernel talks to its front ends, and who else on this machine can listen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ADVICE = (
 
 
 def checks() -> Iterator[Check]:
-    """The transport of the kernel that this runs in; nothing outside a kernel."""
+    """Check the transport of this kernel; yield nothing outside a kernel."""
     from ipykernel.kernelapp import IPKernelApp
 
     if IPKernelApp.initialized():
@@ -24,7 +24,7 @@ def checks() -> Iterator[Check]:
 
 
 def transport_of(app: Any) -> Check:
-    """What to say of the transport of a kernel's ``IPKernelApp``."""
+    """Return the check of the transport of a kernel's ``IPKernelApp``."""
     if app.transport == "ipc":
         return Check("kernel transport", "ok", "IPC: socket files, which only your processes can open")
     if getattr(app, "curve_publickey", None) is not None:

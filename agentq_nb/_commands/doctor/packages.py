@@ -1,4 +1,4 @@
-"""The machine's system, Python, and the packages that this one needs."""
+"""Check the operating system, Python, and the packages that this one needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WHY_NOT_OLDER = {"ipykernel": "with older ones a cell that awaits may hang when
 
 
 def checks() -> Iterator[Check]:
-    """The system, Python, and each package that is missing, too old, or newer on disk than in this kernel."""
+    """Check the system, Python, and each package that is missing, too old, or newer on disk than in this kernel."""
     system = f"{platform.system()} {platform.release()} ({platform.machine()}), Python {platform.python_version()}"
     if sys.platform == "darwin":
         yield Check("system", "notice", system, "On macOS agents are not isolated, and their orphans are not ended.")
@@ -38,7 +38,7 @@ def checks() -> Iterator[Check]:
 
 
 def old_nest_asyncio() -> Iterator[Check]:
-    """The unmaintained nest_asyncio, which breaks waiting with the kernels of today."""
+    """Report the unmaintained nest_asyncio, which breaks waiting in current kernels."""
     if hasattr(asyncio, "_nest_patched") and not hasattr(asyncio, "_nest_asyncio2"):
         yield Check(
             "nest_asyncio",

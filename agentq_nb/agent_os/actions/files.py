@@ -1,4 +1,4 @@
-"""The actions of a VM on its files."""
+"""A VM's actions on its files."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ class FileActions(Machine, action_timeout=None):
 
     @action(while_ending=True)
     async def read_file(self, path: FileName) -> bytes:
-        """The bytes of a file, 256 MiB at most. Raises ``WorkspaceError``, as do all file actions."""
+        """Return the bytes of a file, 256 MiB at most. Raises ``WorkspaceError``, as do all file actions."""
         return await self.in_thread(self._workspace.read, path)
 
     @action(while_ending=True)
     async def write_file(self, path: FileName, data: bytes | str) -> None:
-        """Write a file at once (text as UTF-8), with the folders it needs. What is written is never logged."""
+        """Write a file atomically (text as UTF-8), with missing parent folders. The contents are never logged."""
         await self.in_thread(self._workspace.write, path, data)
 
     @action(while_ending=True)
     async def list_dir(self, path: FileName = ".") -> list[FileInfo]:
-        """What a folder holds, by name."""
+        """Return the contents of a folder, sorted by name."""
         return await self.in_thread(self._workspace.list_dir, path)
 
     @action(while_ending=True)
     async def make_dir(self, path: FileName) -> None:
-        """Create a folder and those above it, where missing."""
+        """Create a folder and its missing parents."""
         await self.in_thread(self._workspace.make_dir, path)
 
     @action(while_ending=True)
     async def stat(self, path: FileName) -> FileInfo:
-        """Kind, size in bytes and time of a file, folder or link."""
+        """Return kind, size in bytes and time of a file, folder or link."""
         return await self.in_thread(self._workspace.stat, path)
 
     @action(while_ending=True)
     async def move(self, source: FileName, target: FileName) -> None:
-        """Rename; a file called ``target`` is replaced."""
+        """Rename a file, folder or link; an existing file ``target`` is replaced."""
         await self.in_thread(self._workspace.move, source, target)
 
     @action(while_ending=True)
@@ -48,5 +48,5 @@ class FileActions(Machine, action_timeout=None):
 
     @action(while_ending=True)
     async def exists(self, path: FileName) -> bool:
-        """Whether there is anything called this."""
+        """Whether the path exists."""
         return await self.in_thread(self._workspace.exists, path)

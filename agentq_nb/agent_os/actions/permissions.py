@@ -1,4 +1,4 @@
-"""The actions of a VM on what its agents ask before they do it."""
+"""A VM's actions to list and answer the permission requests of its agents."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from agentq_nb.errors import PermissionAnswered, PermissionRequestUnknown
 
 
 class PermissionActions(Machine, action_timeout=None):
-    """Requests that ``permissions`` leaves to the user wait here for an answer."""
+    """Actions on the requests that ``permissions`` leaves to the user."""
 
     @action(while_ending=True)
     async def list_permission_requests(self) -> list[PermissionRequest]:
-        """The requests that wait for an answer, oldest first within each session."""
+        """Return the requests that wait for an answer, oldest first within each session."""
         return self._sessions.permission_requests()
 
     @action(while_ending=True)
     async def respond_permission(self, session_id: str, request_id: str, answer: Permission) -> None:
-        """Answer a request: ``"allow"`` or ``"deny"``. It is on disk on return, and the agent goes on.
+        """Answer a request with ``"allow"`` or ``"deny"``. The answer is on disk on return, and the agent continues.
 
-        Raises ``PermissionAnswered`` when it has an answer already, be it that nobody gave one in time, and
-        ``PermissionRequestUnknown`` or ``SessionUnknown`` when there is none such.
+        Raises ``PermissionAnswered`` when the request already has an answer or has timed out, and
+        ``PermissionRequestUnknown`` or ``SessionUnknown`` when it does not exist.
         """
         if await self._sessions.answer(session_id, request_id, answer):
             return

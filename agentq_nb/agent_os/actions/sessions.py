@@ -1,4 +1,4 @@
-"""The actions of a VM on its sessions with agents."""
+"""A VM's actions on its sessions with agents."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ McpServers: TypeAlias = Sequence[McpServer] | None
 
 
 class SessionActions(PermissionActions, action_timeout=None):
-    """A session is a conversation with one agent."""
+    """Actions on sessions. A session is a conversation with one agent."""
 
     @action
     async def create_session(
@@ -58,15 +58,16 @@ class SessionActions(PermissionActions, action_timeout=None):
     ) -> SessionInfo:
         """Begin a conversation with one of the VM's agents. It is on disk on return.
 
-        It is closed when the ``run`` or action of an actor that created it ends, or the kernel while that is at work.
-        With ``keep``, and when it was created in a cell, it goes on until ``close_session``, also after a restart. Values of ``env`` live in memory only, and are redacted in all that
-        is stored or shown (8 characters or more, unless named in ``public_env``). A coding agent's process is started
-        here, and ends with the session; raises ``AgentError`` when it does not get ready.
+        The session is closed when the ``run`` or action of the actor that created it ends, or when the kernel ends in
+        the meantime. With ``keep``, and when created in a cell, it stays open until ``close_session``, also after a
+        restart. Values of ``env`` are kept in memory only, and are redacted in all that is stored or shown (8
+        characters or more, unless named in ``public_env``). A coding agent's process is started here, and ends with the
+        session; raises ``AgentError`` when it does not get ready.
 
-        ``mode`` and ``model`` are names that the agent has for them; with another one, ``AgentError`` tells which there
-        are. ``mcp_servers`` are more servers that the agent shall use, as ACP (the Agent Client Protocol) describes them:
-        ``{"name": "docs", "url": "https://…", "headers": {"Authorization": "Bearer …"}}``, or with ``command``, ``args``
-        and ``env``. They live in memory only, and the values of their headers and variables are redacted.
+        ``mode`` and ``model`` are the agent's own names; for an unknown one, ``AgentError`` lists the choices.
+        ``mcp_servers`` are more servers for the agent to use, as ACP (the Agent Client Protocol) describes them:
+        ``{"name": "docs", "url": "https://…", "headers": {"Authorization": "Bearer …"}}``, or with ``command``,
+        ``args`` and ``env``. They are kept in memory only, and the values of their headers and variables are redacted.
         """
         chosen = _given(mode=mode, model=model)
         if chosen:
@@ -93,11 +94,12 @@ class SessionActions(PermissionActions, action_timeout=None):
         mcp_servers: McpServers = None,
         public_env: Collection[str] = (),
     ) -> SessionInfo:
-        """Go on with a session whose agent's process has ended: with a restart of the kernel, sleep, or by itself.
+        """Resume a session whose agent's process has ended, by itself or because of a kernel restart or sleep.
 
-        After a restart it needs the values of its variables and its MCP servers again, which lived in memory only. In
-        ``resumed`` the answer says whether the agent ``"loaded"`` the conversation by itself or was ``"told"`` how it
-        ended. A session that runs is left alone, and the next prompt of one that only slept resumes it by itself.
+        After a restart, the values of its variables and its MCP servers are needed again, since they were kept in
+        memory only. ``resumed`` in the result says whether the agent ``"loaded"`` the conversation by itself or was
+        ``"told"`` how it ended. A running session is left alone, and the next prompt of one that only slept resumes it
+        by itself.
         """
         environment, servers = checked_environment(env), checked_servers(mcp_servers)
         await self._sessions.restore(session_id, environment, checked_public(public_env), servers)
@@ -106,37 +108,37 @@ class SessionActions(PermissionActions, action_timeout=None):
 
     @action
     async def set_mode(self, session_id: str, mode: str) -> SessionInfo:
-        """Let the session's agent work more or less freely, in one of the ``modes`` of its ``SessionInfo``.
+        """Change how freely the session's agent works, to one of the ``modes`` of its ``SessionInfo``.
 
-        It holds from now on, also in the prompt that runs, and after sleep and restart. Raises ``AgentError`` that tells
-        which modes there are.
+        The mode applies from now on, also to a running prompt, and after sleep and restart. Raises ``AgentError`` that
+        lists the modes.
         """
         return await self._choose(session_id, "mode", mode)
 
     @action
     async def set_model(self, session_id: str, model: str) -> SessionInfo:
-        """Let the session's agent use another of the ``models`` of its ``SessionInfo``; otherwise as ``set_mode``."""
+        """Switch the session's agent to another of the ``models`` of its ``SessionInfo``; like ``set_mode``."""
         return await self._choose(session_id, "model", model)
 
     @action(while_ending=True)
     async def list_sessions(self, closed: bool = False) -> list[SessionInfo]:
-        """The open sessions, with ``closed`` all there ever were."""
+        """Return the open sessions, with ``closed`` all of them."""
         return await self._sessions.all(closed)
 
     @action(while_ending=True)
     async def get_session(self, session_id: str) -> SessionInfo:
-        """Facts about a session, open or closed."""
+        """Return facts about a session, open or closed."""
         return await self._sessions.get(session_id)
 
     @action(while_ending=True)
     async def close_session(self, session_id: str) -> None:
-        """End a session; a prompt in progress is cancelled. Its transcript stays."""
+        """Close a session; a running prompt is cancelled. Its transcript stays."""
         await self._sessions.get(session_id)
         await self._sessions.close(session_id, "closed")
 
     @action
     async def send_prompt(self, session_id: str, text: str) -> PromptResult:
-        """Let the session's agent work on ``text``, and wait for its answer. Prompts of a session go one at a time.
+        """Send ``text`` to the session's agent and wait for its answer. A session runs one prompt at a time.
 
         The prompt is on disk before the agent gets it. Raises ``PromptFailed`` when the agent fails.
         """
@@ -145,31 +147,31 @@ class SessionActions(PermissionActions, action_timeout=None):
 
     @action(while_ending=True)
     async def cancel_prompt(self, session_id: str) -> bool:
-        """Cancel the session's prompts: the one that runs, and those that wait behind it. False if there was none.
+        """Cancel the session's running prompt and those that wait behind it. False if there was none.
 
-        The result of each has the stop reason ``"cancelled"``. The agent is never given those that waited, and they are
-        not in the transcript.
+        The result of each has the stop reason ``"cancelled"``. The agent never gets the waiting ones, and they are not
+        in the transcript.
         """
         return (await self._sessions.opened(session_id)).cancel_prompts()
 
     @action(while_ending=True)
     async def session_events(self, session_id: str, after: int = 0) -> list[SessionEvent]:
-        """The transcript of a session, open or closed: events whose index is greater than ``after``."""
+        """Return the transcript of a session, open or closed: events whose index is greater than ``after``."""
         return await self._sessions.events(session_id, after)
 
     @action(while_ending=True)
     async def transcript(self, session_id: str, last: int | None = None) -> TranscriptView:
-        """What was said in a session, open or closed, to be read; of the ``last`` events only, if told.
+        """Return the transcript of a session, open or closed, to read; with ``last``, only that many events.
 
-        It prints as text, notebooks show it; ``.markdown()`` and ``.frame()`` are the same as Markdown and DataFrame.
+        It prints as text and notebooks show it; ``.markdown()`` and ``.frame()`` return Markdown and a DataFrame.
         """
         return await self._sessions.transcript(session_id, last)
 
-    # --- inside ---
+    # --- internals ---
 
     @functools.cached_property
     def _telling(self) -> set[asyncio.Task[None]]:
-        """What is on its way into transcripts."""
+        """The tasks that write to transcripts."""
         return set()
 
     def _agent(self, name: str) -> Agent:
@@ -192,7 +194,7 @@ class SessionActions(PermissionActions, action_timeout=None):
         return await self._sessions.get(session_id)
 
     async def _begin(self, session_id: str) -> None:
-        """Start what the agent of a new session keeps running; without it there is no session."""
+        """Start what the agent of a new session keeps running; if that fails, close the session."""
         try:
             await self._running(session_id)
         except BaseException:
@@ -201,13 +203,13 @@ class SessionActions(PermissionActions, action_timeout=None):
             raise
 
     async def _running(self, session_id: str) -> None:
-        """See to it that what the session's agent keeps running does run."""
+        """Start what the session's agent keeps running, if it is not running."""
         session = await self._sessions.ready(session_id)
         agent = self._agent(session.info.agent)
         if not isinstance(agent, PersistentAgent) or session.process_slot.alive:
             return
         async with session.turn:
-            await self._sessions.opened(session_id)  # closed, perhaps, while this waited
+            await self._sessions.opened(session_id)  # raises if it was closed while this waited
             if session.process_slot.alive:
                 return
             await session.process_slot.release()
@@ -231,7 +233,8 @@ class SessionActions(PermissionActions, action_timeout=None):
                 # Nothing is awaited before the lock, which keeps prompts in the order in which they came.
                 async with session.turn:
                     await to_its_end(self._workspace.ensure)
-                    # It may have been closed meanwhile. From here to the turn nothing waits: cancelling always finds it.
+                    # It may have been closed meanwhile. No await from here to the turn: a cancel always finds the
+                    # prompt.
                     session = await self._sessions.opened(session.info.session_id)
                     agent, view = self._agent(session.info.agent), self._view(session, origin)
                     session.waiting.discard(waiting)
@@ -281,7 +284,7 @@ class SessionActions(PermissionActions, action_timeout=None):
         return await self._exec(command, checked_timeout(timeout), session.info.cwd, session.environment, told)
 
     def _refusals_into(self, session: Session) -> Callable[[str], None]:
-        """What takes down in a session's transcript what the network refused."""
+        """Return a callback that writes the network's refusals to a session's transcript."""
 
         def told(sentence: str) -> None:
             task = asyncio.create_task(session.transcript.write("note", sentence, {"refused": True}))

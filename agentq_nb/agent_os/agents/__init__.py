@@ -1,4 +1,4 @@
-"""The agents a VM can be given: ``agent_os(agents=[agents.pi, agents.function(f, name="reviewer")])``."""
+"""The agents for a VM: ``agent_os(agents=[agents.pi, agents.function(f, name="reviewer")])``."""
 
 from agentq_nb.agent_os.agent import Agent, AgentEvent, AgentSession
 from agentq_nb.agent_os.agents.acp.agent import AcpAgent, acp
@@ -25,5 +25,5 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    """For those who complete with the keyboard: the names above, and none of the modules behind them."""
+    """Return the public names for completion, without the submodules."""
     return list(__all__)

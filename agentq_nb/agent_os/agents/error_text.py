@@ -1,4 +1,4 @@
-"""The sentence in what an agent or its language model gave as the reason of an error, which often is JSON."""
+"""Extract a readable sentence from an error of an agent or its language model, which is often JSON."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any, cast
 
 _SAYS_WHY = ("details", "detail", "message", "error", "reason", "data")
 _DEEPEST = 8
-_LONGEST = 300  # characters of what holds no sentence
+_LONGEST = 300  # characters of data without a sentence
 
 
 def sentence_of(details: Any) -> str:
-    """What ``details`` says to people; ``""`` where it is data that says nothing to them."""
+    """Return the message in ``details``; ``""`` where it is data without a readable one."""
     return _sentence(details, _DEEPEST)
 
 
 def shown_as_data(details: Any) -> str:
-    """The beginning of ``details`` as JSON, for where nothing better is known."""
+    """Return the beginning of ``details`` as JSON, when there is no readable message."""
     text = json.dumps(details, ensure_ascii=False, default=str)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
@@ -32,7 +32,7 @@ def _sentence(details: Any, depth: int) -> str:
 
 
 def _without_json(text: str, depth: int) -> str:
-    """``401 {"error": {"message": "invalid key"}}`` as ``401 invalid key``; what is no JSON stays as it is."""
+    """Return ``401 {"error": {"message": "invalid key"}}`` as ``401 invalid key``; leave alone what is not JSON."""
     before, brace, _ = text.partition("{")
     if not brace or not depth:
         return text

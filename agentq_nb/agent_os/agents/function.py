@@ -17,14 +17,15 @@ from agentq_nb.agent_os.values import AgentCheck
 
 
 def function(f: Callable[[AgentSession, str], Any], name: str | None = None) -> FunctionAgent:
-    """An agent that is the function ``f(session, prompt)``, under ``name`` (default: its own).
+    """Return an agent that calls the function ``f(session, prompt)``, under ``name`` (default: the function's own).
 
     An async generator yields events (``str`` for text, or dicts with a ``type``); a coroutine function or a plain
     function returns the text. A plain function runs in a worker thread and, since a thread cannot be stopped, should
-    look at ``session.cancelled`` now and then. A coroutine that computes for long without awaiting holds up all actors,
-    and neither a cancel nor the Stop button reaches it before it awaits: write a plain function for that. All of them
-    run inside the kernel: no isolation applies to them.
-    A kept session goes on after sleep and restart: the function is simply called again, with ``session.history``.
+    check ``session.cancelled`` now and then. A coroutine that computes for long without awaiting blocks all actors, and
+    neither a cancel nor the Stop button reaches it before it awaits: write a plain function for that. All of them run
+    inside the kernel, without isolation.
+
+    A kept session continues after sleep and restart: the function is simply called again, with ``session.history``.
     """
     if inspect.isgeneratorfunction(f):
         raise TypeError("A function agent that yields must be asynchronous: write `async def` before its name.")
@@ -35,12 +36,12 @@ def function(f: Callable[[AgentSession, str], Any], name: str | None = None) -> 
 
 
 class FunctionAgent:
-    """What :func:`function` returns."""
+    """An agent that calls a Python function, made by :func:`function`."""
 
     def __init__(self, f: Callable[[AgentSession, str], Any], name: str) -> None:
         self._function = f
         self.name = name
-        # An object that is called like a function has its `async` on the method.
+        # A callable object has its `async` on the method.
         candidates = (f, type(f).__call__)
         self._in_thread = not any(
             inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called) for called in candidates
@@ -80,7 +81,7 @@ def _check_parameters(f: Callable[..., Any]) -> None:
     """Raise ``TypeError`` for a function that cannot be called with a session and a prompt."""
     try:
         signature = inspect.signature(f)
-    except ValueError:  # some that are written in C tell nothing of theirs
+    except ValueError:  # some functions written in C have no signature
         return
     try:
         signature.bind(None, None)
@@ -93,7 +94,7 @@ def _check_parameters(f: Callable[..., Any]) -> None:
 
 
 def _in_thread(session: AgentSession) -> AgentSession:
-    """The session for a plain function: its tools are called without ``await``, and still run in the loop."""
+    """Return the session for a plain function: its tools are called without ``await``, and still run in the loop."""
     return dataclasses.replace(session, tools={name: _blocking(tool) for name, tool in session.tools.items()})
 
 

@@ -1,8 +1,8 @@
-"""Where coding agents are found, which version they have, and how they get into the user's cache when asked for.
+"""Find coding agents and their versions, and install them into the user's cache on request.
 
-Each folder in ``locks`` names an agent's packages in ``package.json`` and pins them, with all that they depend on and the
-hash of each, in ``package-lock.json``. After a change of the former the latter is made by ``npm install
---package-lock-only --ignore-scripts --omit-lockfile-registry-resolved``.
+Each folder in ``locks`` names an agent's packages in ``package.json`` and pins them, with all dependencies and their
+hashes, in ``package-lock.json``. After a change of the former, create the latter with ``npm install --package-lock-only
+--ignore-scripts --omit-lockfile-registry-resolved``.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from agentq_nb.errors import AgentError
 
 LOCKS = Path(__file__).with_name("locks")
 OLDEST_NODE = (22, 19, 0)
-"""What the agents of this package need."""
+"""The version that the agents of this package need."""
 
 _GET_NPM = "npm is not on the PATH: install Node.js with npm first (https://nodejs.org, or `apt install npm`)"
 
 _KEPT = re.compile(r"PATH|HOME|TMPDIR|LANG|NODE_EXTRA_CA_CERTS|(https?|all|no)_proxy|npm_config_.*", re.IGNORECASE)
-"""The variables that npm is given. The notebook's keys are none of its business."""
+"""The variables that npm gets. The notebook's keys must not reach it."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -48,13 +48,13 @@ class Found:
 
 
 def cache() -> Path:
-    """The folder that holds installed agents: one folder each, with its ``node_modules``."""
+    """Return the folder that holds installed agents: one folder each, with its ``node_modules``."""
     given = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(given) if os.path.isabs(given) else Path.home() / ".cache") / "agentq" / "agents"
 
 
 def find(program: str, name: str) -> Found | None:
-    """``program`` in the cache folder of the agent ``name``, else on the PATH."""
+    """Find ``program`` in the cache folder of the agent ``name``, else on the PATH."""
     path = shutil.which(program, path=_binaries(name)) or shutil.which(program)
     if path is None:
         return None
@@ -64,7 +64,7 @@ def find(program: str, name: str) -> Found | None:
 
 
 def find_node() -> Found | None:
-    """A Node that is new enough: that of the cache, else that of the PATH."""
+    """Find a Node that is new enough: that of the cache, else that of the PATH."""
     for path in (shutil.which("node", path=_binaries("node")), shutil.which("node")):
         if path is not None and (version := node_version(path)) is not None and version >= OLDEST_NODE:
             readable = _readable(Path(path), Path(os.path.realpath(path)))
@@ -73,7 +73,7 @@ def find_node() -> Found | None:
 
 
 def why_no_node() -> str:
-    """What to say where :func:`find_node` found nothing."""
+    """Return the reason, as a sentence, why :func:`find_node` found nothing."""
     path = shutil.which("node")
     version = node_version(path) if path else None
     has = "there is none" if version is None else f"the one here is {'.'.join(map(str, version))}"
@@ -81,14 +81,14 @@ def why_no_node() -> str:
 
 
 def node_version(path: str) -> tuple[int, ...] | None:
-    """What ``node --version`` says; None where it does not run."""
+    """Return what ``node --version`` prints, as numbers; None where it does not run."""
     return _asked_version(path, os.stat(path).st_mtime_ns)
 
 
 async def install(name: str) -> Path:
-    """Put an agent's packages into the cache as its lock file pins them, and a Node where none is new enough. The folder.
+    """Install an agent's packages as its lock file pins them, and Node where none is new enough; return the folder.
 
-    What was there before is replaced once the new one is whole. Raises ``AgentError``.
+    An earlier installation is replaced once the new one is complete. Raises ``AgentError``.
     """
     if find_node() is None:
         await _install("node")
@@ -107,7 +107,7 @@ async def _install(name: str) -> Path:
         kept = {variable: value for variable, value in os.environ.items() if _KEPT.fullmatch(variable)}
         await _run_npm([npm, "ci", "--ignore-scripts", "--engine-strict=false"], fresh, held, kept)
         if package.get("scriptsOf"):
-            # A HOME of its own: npm's settings and the keys in them are not for these scripts.
+            # A HOME of its own: these scripts must not see npm's settings and the keys in them.
             path = os.pathsep.join([_binaries("node"), os.environ["PATH"]])
             bare = {"PATH": path, "HOME": str(fresh)}
             await _run_npm([npm, "rebuild", *package["scriptsOf"]], fresh, held, bare)
@@ -119,7 +119,7 @@ async def _install(name: str) -> Path:
 
 
 def _locked_for_this_machine(name: str) -> Mapping[str, Any]:
-    """The agent's ``package.json``. Raises ``AgentError`` where its packages are pinned for other machines only."""
+    """Return the agent's ``package.json``. Raises ``AgentError`` where packages are pinned for other machines only."""
     package = json.loads((LOCKS / name / "package.json").read_text())
     machine = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     if sys.platform not in package.get("os", [sys.platform]) or machine not in package.get("cpu", [machine]):
@@ -133,9 +133,9 @@ def _locked_for_this_machine(name: str) -> Mapping[str, Any]:
 
 
 def _fresh_folder(name: str) -> tuple[Path, int]:
-    """An empty folder in the cache, and the descriptor that locks it as long as it is open.
+    """Return an empty folder in the cache, and a descriptor that locks it while it is open.
 
-    Folders that nobody has locked were left by installations that were killed: they are removed.
+    Unlocked folders were left by installations that were killed: they are removed.
     """
     cache().mkdir(parents=True, exist_ok=True)
     whole = os.open(cache(), _FOLDER)
@@ -159,7 +159,7 @@ def _fresh_folder(name: str) -> tuple[Path, int]:
 
 
 async def _run_npm(command: Sequence[str], folder: Path, held: int, environment: Mapping[str, str]) -> None:
-    """npm has the lock of the folder as well: it may outlive us."""
+    """Run npm, which inherits the lock of the folder: it may outlive us."""
     command = [*command, "--no-audit", "--no-fund", "--loglevel=error"]
     done = await anyio.run_process(
         command, check=False, stderr=subprocess.STDOUT, cwd=folder, env=environment, pass_fds=[held]
@@ -186,7 +186,7 @@ def _binaries(name: str) -> str:
 
 
 def _package(program: Path) -> Path | None:
-    """The npm package that a program belongs to."""
+    """Return the npm package that a program belongs to."""
     for folder in program.parents:
         if (folder / "package.json").is_file():
             return folder
@@ -202,9 +202,9 @@ def _version(package: Path) -> str | None:
 
 
 def _readable(path: Path, real: Path) -> tuple[str, ...]:
-    """What a program needs to read: the folder it is called from, and the one that holds it with all its packages.
+    """Return what a program needs to read: the folder it is called from, and the one with all its packages.
 
-    Only the file itself where that folder is the user's home or above it, so that nothing else of it is shown.
+    Only the file itself where that folder is the user's home or above it, so that nothing else there is exposed.
     """
     parts = real.parts
     modules = Path(*parts[: parts.index("node_modules") + 1]) if "node_modules" in parts else real.parent

@@ -1,4 +1,4 @@
-"""What only Pi does: it hides an error of its language model in a file of its own, and greets its user in an answer."""
+"""Work around Pi's peculiarities: it hides its model's errors in a file, greets its user, and lacks MCP."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _FOLDER = ".pi/agent/sessions"
 
 
 def error_of_last_turn(workspace: Workspace, session_id: str) -> str | None:
-    """The error that ended the last turn of Pi's session, as the model's provider gave it. Blocks."""
+    """Return the error that ended the last turn of Pi's session, as the model's provider reported it. Blocks."""
     try:
         for folder in workspace.list_dir(_FOLDER):
             for file in workspace.list_dir(f"{_FOLDER}/{folder.name}") if folder.kind == "directory" else ():
                 if file.name.endswith(f"_{session_id}.jsonl"):
                     return _error(workspace.read(f"{_FOLDER}/{folder.name}/{file.name}"))
     except WorkspaceError:
-        pass  # it has not written anything yet, or the agent has put something else there
+        pass  # it has not written anything yet, or the agent replaced the file
     return None
 
 
 def greeting(opened: Mapping[str, Any]) -> str | None:
-    """What Pi's adapter is going to say by itself, as it tells in the session that it has opened."""
+    """Return the greeting that Pi's adapter is going to send by itself, from its answer to opening the session."""
     told: Any = opened
     for name in ("_meta", "piAcp", "startupInfo"):
         told = cast(Mapping[str, Any], told).get(name) if isinstance(told, Mapping) else None
@@ -63,6 +63,6 @@ _EXTENSION = Path(__file__).with_name("pi_tools.js")
 
 
 def offer_tools(workspace: Workspace, access: ToolAccess) -> dict[str, str]:
-    """Put an extension where Pi finds it, and return the variables that it needs."""
+    """Write an extension to where Pi finds it, and return the variables that it needs."""
     workspace.write(".pi/agent/extensions/notebook-tools.js", _EXTENSION.read_bytes())
     return {"AGENTQ_TOOLS_URL": access.url, "AGENTQ_TOOLS_TOKEN": access.token}

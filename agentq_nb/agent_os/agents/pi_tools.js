@@ -1,5 +1,5 @@
-// The notebook's tools for Pi, which knows no MCP: an extension that Pi loads from its folder. It asks the server at
-// AGENTQ_TOOLS_URL for their names and passes calls on; without these variables there are none.
+// The notebook's tools for Pi, which has no MCP: an extension that Pi loads from its folder. It asks the server at
+// AGENTQ_TOOLS_URL for their names and forwards calls; without these variables there are none.
 
 const VERSION = "2026-07-28";
 
@@ -22,7 +22,7 @@ async function ask(method, params, signal) {
     signal,
   });
   const text = await response.text();
-  // What takes longer comes as a stream of events; the last one is the answer.
+  // Slow calls return a stream of events; the last one is the answer.
   const data = text.trimStart().startsWith("{") ? text : text.split("\n").findLast((line) => line.startsWith("data:"))?.slice(5);
   if (!response.ok && !data?.trimStart().startsWith("{")) throw new Error(`The notebook's tools answered ${response.status}: ${text}`);
   const { result, error } = JSON.parse(data);

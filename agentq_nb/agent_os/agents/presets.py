@@ -1,4 +1,4 @@
-"""Coding agents known by name: which npm packages they are, and the settings they need to run unattended."""
+"""Known coding agents: their npm packages, and the settings they need to run unattended."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agentq_nb.agent_os.agents.acp.agent import AcpAgent
 from agentq_nb.agent_os.agents.pi import error_of_last_turn, greeting, offer_tools
 
 _GEMINI_SETTINGS = str(Path(__file__).with_name("gemini_settings.json"))
-"""Which users' own settings stand above."""
+"""Default settings, which the user's own override."""
 _ANTHROPIC = ("api.anthropic.com", "claude.ai", "console.anthropic.com", "platform.claude.com")
 _GOOGLE = (
     "accounts.google.com",
@@ -68,7 +68,7 @@ claude = AcpAgent(
 
 codex = AcpAgent(
     "codex",
-    # Its snapshots of the shell are files with every variable in them, keys too, for other sessions to read.
+    # Its shell snapshots are files with all variables, keys too, which other sessions can read.
     (
         "codex-acp",
         *("-c", "features.shell_snapshot=false"),
@@ -82,7 +82,7 @@ codex = AcpAgent(
     from_npm=True,
     hint="Check its key (OPENAI_API_KEY in env) and .codex/config.toml of the VM's folder.",
 )
-"""Codex. Its modes are sandboxes of its own, which cannot work inside ours: it has them only where there is none."""
+"""Codex. Its modes are sandboxes, which cannot work inside ours: it has them only where we have none."""
 
 opencode = AcpAgent(
     "opencode",

@@ -1,4 +1,4 @@
-"""An agent that runs the fenced ``sh`` blocks of a prompt, and nothing else of it."""
+"""An agent that only runs the fenced ``sh`` blocks of a prompt."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from agentq_nb.agent_os.values import AgentCheck
 from agentq_nb.errors import IsolationUnavailable, PromptFailed
 
 _SHELL = "/bin/sh"
-_LINE_END = re.compile(r"\r\n|\n|\r")  # no others: what is shown as one line must not be run as three
+_LINE_END = re.compile(r"\r\n|\n|\r")  # only these: what is shown as one line must not run as three
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 
 
 class ShellAgent:
-    """Its answer is exit code, output and changed files. A block that fails ends the turn; the rest is not run.
+    """Runs ``sh`` blocks and answers with exit code, output and changed files. A failed block ends the turn.
 
-    It refuses to run without isolation unless ``agent_os(isolation="off")`` was written, and refuses prompts that
-    came in through the gateway: whoever can send there is not thereby allowed to run commands here.
+    It refuses to run without isolation unless ``agent_os(isolation="off")`` was written, and refuses prompts that came
+    in through the gateway: whoever can send there is not thereby allowed to run commands here.
     """
 
     name = "shell"
@@ -64,20 +64,20 @@ class ShellAgent:
 
 
 shell = ShellAgent()
-"""Runs the ``sh`` blocks of a prompt in the VM's isolation; give it to ``agent_os(agents=[agents.shell])``."""
+"""Runs the ``sh`` blocks of a prompt in the VM's sandbox; use it as ``agent_os(agents=[agents.shell])``."""
 
 
 def shell_blocks(prompt: str) -> list[str]:
-    """The fenced blocks marked ``sh``, as CommonMark sees them: one shown inside a longer fence is not one.
+    """Return the fenced blocks marked ``sh``, parsed as in CommonMark: one shown inside a longer fence is not one.
 
-    Raises ``PromptFailed`` for one that is never closed: its end may have got lost on the way.
+    Raises ``PromptFailed`` for a block that is never closed: its end may have been lost on the way.
     """
     blocks: list[str] = []
     fence, marked, lines = "", False, list[str]()
     for line in _LINE_END.split(prompt):
         found = _FENCE.fullmatch(line)
         if not fence:
-            # A backtick after an opening fence of backticks makes it inline code, says CommonMark.
+            # In CommonMark, a backtick after an opening fence of backticks makes it inline code.
             if found and not (found[1][0] == "`" and "`" in found[2]):
                 fence, marked, lines = found[1], found[2].split()[:1] == ["sh"], []
         elif found and found[1].startswith(fence) and not found[2].strip():

@@ -1,7 +1,7 @@
-"""What the processes of a VM reach: a proxy in this process is their only way out.
+"""Restrict what the processes of a VM reach: a proxy in this process is their only way out.
 
-``policy`` decides and does nothing else; ``proxy`` and ``relay`` carry what is allowed; ``dialing`` connects on their
-behalf. What keeps them from all else is a network namespace, in which ``namespace`` gives sockets (``own_network``), or
-Landlock's rules for ports (``shared_network``); ``availability`` finds out which. ``vm_network`` puts them together for
-one VM.
+``policy`` decides and does nothing else; ``proxy`` and ``relay`` carry the allowed traffic; ``dialer`` connects on the
+processes' behalf. They are kept from all else by a network namespace (``own_network``, with sockets from ``namespace``)
+or by Landlock's rules for ports (``shared_network``); ``availability`` finds out which works. ``vm_network`` combines
+them for one VM.
 """

@@ -1,4 +1,4 @@
-"""How a machine can keep VMs off its network, found out by trying, and what follows where it cannot."""
+"""Test how this machine can isolate VMs' networks, and choose a VM's network mode."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _CONFINEMENT = Path(__file__).parents[1] / "sandbox" / "confinement.py"
 _TRYING = 10.0  # seconds
 
 _tried: dict[Means, str] = {}
-"""Why each cannot be had, or ``""`` where it works: found out once per process."""
+"""Why each means is unavailable, or ``""`` where it works; found out once per process."""
 
 
 @dataclass(frozen=True)
 class NetworkFound:
     """The network of a VM.
 
-    :ivar means: a namespace of its own, or Landlock's rules for ports of this machine's; None under "open".
-    :ivar why: why it is not better: why there is no namespace, or why it is open though nobody asked for that.
+    :ivar means: a namespace of its own, or Landlock's rules for ports of this machine's network; None under "open".
+    :ivar why: why there is no namespace, or why the network is open though "open" was not asked for.
     """
 
     mode: NetworkMode
@@ -37,10 +37,10 @@ class NetworkFound:
 
 
 async def network_in_force(wanted: NetworkMode | None, kind: IsolationKind) -> NetworkFound:
-    """The network that a VM has under this isolation.
+    """Return the network that a VM has under this isolation.
 
-    None takes "web" where it can be had. Raises ``IsolationUnavailable`` when another one than "open" was asked for and
-    cannot be had.
+    ``wanted=None`` chooses "web" where it is available. Raises ``IsolationUnavailable`` when a mode other than "open"
+    was asked for and is unavailable.
     """
     if wanted == "open":
         return NetworkFound("open")
@@ -62,7 +62,7 @@ async def network_in_force(wanted: NetworkMode | None, kind: IsolationKind) -> N
 
 
 async def why_no_namespace() -> str:
-    """``""`` where processes can be given a network of their own, else why not."""
+    """Return ``""`` where processes can have a network of their own, else the reason."""
     if "namespace" not in _tried:
         try:
             await to_its_end(lambda: Namespace.start().close())
@@ -73,7 +73,7 @@ async def why_no_namespace() -> str:
 
 
 async def why_ports_stay_open() -> str:
-    """``""`` where Landlock keeps processes from this machine's ports, else why not."""
+    """Return ``""`` where Landlock keeps processes from this machine's ports, else the reason."""
     if "ports" not in _tried:
         why = await to_its_end(_try_ports)
         _tried["ports"] = why and f"Landlock's rules for ports do not help ({why})"

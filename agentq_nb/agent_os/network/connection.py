@@ -1,4 +1,4 @@
-"""One command's or agent's way out, and what it asked for and did not get."""
+"""One command's or agent's access to the network, and the list of its refused requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from agentq_nb.agent_os.network.policy import Refusal
 
 _MOST_REFUSED = 50
-"""Different refusals of one command or agent that are told."""
+"""The most different refusals that are reported for one command or agent."""
 
 
 def _nothing() -> None:
@@ -15,13 +15,13 @@ def _nothing() -> None:
 
 
 class Connection:
-    """One command's or agent's way out. Under ``network="open"`` it is all empty.
+    """One command's or agent's access to the network. Under ``network="open"`` all fields are empty.
 
-    :ivar variables: what its process needs in its environment.
+    :ivar variables: environment variables that its process needs.
     :ivar readable: files that it needs to read.
     :ivar namespace: the files of the namespace that it enters.
-    :ivar ports: those of this machine to which alone it may connect, where it enters none.
-    :ivar closing: what closes it.
+    :ivar ports: the only ports of this machine to which it may connect, where it enters no namespace.
+    :ivar closing: the function that closes it.
     """
 
     def __init__(self, told: Callable[[str], None] | None = None) -> None:
@@ -35,15 +35,15 @@ class Connection:
 
     @property
     def refused(self) -> tuple[str, ...]:
-        """What it asked for and did not get, each once, with what would allow it."""
+        """Each refused request once, with what would allow it."""
         return tuple(self._refused)
 
     def close(self) -> None:
-        """Let nothing through any more. May be called from any thread, and twice."""
+        """Stop all traffic. May be called from any thread, and more than once."""
         self.closing()
 
     def refuse(self, refusal: Refusal) -> None:
-        """Take down what was refused, before the process is told."""
+        """Record a refusal before the process gets it."""
         sentence = str(refusal)
         if sentence in self._refused or len(self._refused) >= _MOST_REFUSED:
             return

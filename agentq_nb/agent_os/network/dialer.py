@@ -1,4 +1,4 @@
-"""Connecting to a host on behalf of a VM: only to addresses that were checked, and the way that the host itself takes."""
+"""Connect to a host on behalf of a VM: only to checked addresses, and through the host's own proxy where it has one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CA_BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 class Refused(Exception):
-    """The policy does not let this request out."""
+    """The policy refuses this request."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(str(refusal))
@@ -34,24 +34,24 @@ class Refused(Exception):
 
 
 class Unreachable(Exception):
-    """It may be reached, but could not be."""
+    """The host is allowed, but could not be reached."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """An open connection on which the requested host answers, or a proxy that wants requests for it with whole URLs."""
+    """An open connection to the requested host, or to a proxy that wants requests for it with whole URLs."""
 
     stream: Stream
     whole_urls: bool = False
     headers: tuple[tuple[str, str], ...] = ()
-    """What that proxy wants beside."""
+    """Headers that the proxy needs in addition."""
 
 
 async def dial(policy: Policy, host: str, port: int, tunnel: bool) -> Line:
     """Connect to a host. Raises ``Refused`` or ``Unreachable``.
 
-    Where this process's ``*_PROXY`` variables name a proxy for the host, the way leads through it, with a ``tunnel``
-    or with whole URLs. Such a proxy looks names up itself: one that only it knows is left to it.
+    Where this process's ``*_PROXY`` variables name a proxy for the host, connect through it, with a ``tunnel`` or with
+    whole URLs. Such a proxy resolves names itself, including those that only it knows.
     """
     if (refusal := policy.refuses(host, port)) is not None:
         raise Refused(refusal)
@@ -71,7 +71,7 @@ async def dial(policy: Policy, host: str, port: int, tunnel: bool) -> Line:
 
 
 async def connect(host: str, port: int) -> Stream:
-    """Connect to a host that is known to be allowed, directly. Raises ``Unreachable``."""
+    """Connect directly to a host that is known to be allowed. Raises ``Unreachable``."""
     try:
         return await _connect(await _look_up(host, port), host, port)
     except OSError as error:
@@ -79,7 +79,7 @@ async def connect(host: str, port: int) -> Stream:
 
 
 def proxy_for(host: str, port: int, tunnel: bool) -> SplitResult | None:
-    """The proxy that this process's variables name for a host, if they do."""
+    """Return the proxy that this process's variables name for a host, if any."""
     proxies: Mapping[str, str] = getproxies_environment()
     found = proxies.get("https" if tunnel and port != 80 else "http") or proxies.get("all")
     if not found or proxy_bypass(target(host, port)):
@@ -88,12 +88,12 @@ def proxy_for(host: str, port: int, tunnel: bool) -> SplitResult | None:
 
 
 def may_be_known_to_a_proxy(host: str) -> bool:
-    """Whether a name that cannot be looked up here may still be the name of a public host."""
+    """Whether a name that cannot be resolved here may still be the name of a public host."""
     return "." in host and as_address(host) is None and not host.endswith(_HERE_ONLY)
 
 
 def is_own(address: str) -> bool:
-    """Whether an address is one of this machine's own: what is sent to it comes from it."""
+    """Whether an address is one of this machine's own: a socket connected to it has it as its local address."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.connect((address, 9))  # sends nothing
@@ -102,11 +102,11 @@ def is_own(address: str) -> bool:
 
 
 async def _look_up(host: str, port: int) -> list[str]:
-    """The addresses of a host, each once. Raises ``OSError``."""
+    """Return the addresses of a host, each once. Raises ``OSError``."""
     try:
         async with asyncio.timeout(_LOOKING_UP):
             found = await in_long_thread(socket.getaddrinfo, host, port, 0, socket.SOCK_STREAM)
-    except UnicodeError as error:  # a part of the name is too long
+    except UnicodeError as error:  # a label of the name is too long
         raise OSError(str(error)) from None
     except TimeoutError:
         raise OSError("nobody answered in time") from None

@@ -1,10 +1,10 @@
-"""Makes sockets in the network namespace that it runs in and hands them out: ``python -I -S holder.py CONTROL [WHERE]``.
+"""Create sockets in this process's network namespace for another one: ``python -I -S holder.py CONTROL [WHERE]``.
 
 The sockets belong to this namespace wherever they are used, so that another process listens and connects here without
-being in it. Each byte that comes on the Unix socket CONTROL (a file descriptor) is answered with one socket: ``4`` asks
-for IPv4, ``6`` for IPv6. The first answer, which nobody asked for, is the namespace itself: two files, that of the user
-namespace which owns it and its own. WHERE is ``new`` for a namespace to be made first, or two such files, ``USER NET``,
-of one to be entered. It ends with CONTROL.
+being in it. Each byte received on the Unix socket CONTROL (a file descriptor) is answered with one socket: ``4`` asks
+for IPv4, ``6`` for IPv6. The first, unrequested message is the namespace itself: two files, that of the user namespace
+which owns it and its own. WHERE is ``new`` to create a namespace first, or two such files, ``USER NET``, to enter an
+existing one. The process ends when CONTROL is closed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main(words: list[str]) -> int:
         try:
             create()
         except OSError as error:
-            return _complained(error)
+            return _failed_with(error)
     elif len(words) > 1:
         enter(int(words[1]), int(words[2]))
     with socket.socket(fileno=int(words[0])) as control:
@@ -36,7 +36,7 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def _complained(error: OSError) -> int:
+def _failed_with(error: OSError) -> int:
     sys.stderr.write(f"{error.strerror}\n")
     return 1
 
@@ -50,7 +50,7 @@ def _answer(control: socket.socket, family: int) -> None:
 
 
 def create() -> None:
-    """Move to a new user namespace, in which the user is who it was, and a new network with a loopback.
+    """Move to a new user namespace, in which the user keeps its id, and a new network with a loopback.
 
     Raises ``OSError``.
     """

@@ -1,4 +1,4 @@
-"""A network namespace with a loopback of its own and nothing else, and sockets in it for this process."""
+"""A network namespace with only a loopback, and sockets in it for this process."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _LONGEST_ANSWER = 1000  # bytes
 
 
 class Namespace:
-    """One network namespace. It is there as long as this object is open or a process is in it.
+    """One network namespace. It exists while this object is open or a process is in it.
 
-    All methods block, for milliseconds; they may be called from any thread.
+    All methods block for milliseconds and may be called from any thread.
 
     :ivar files: what a process needs to enter: the file of the user namespace that owns it, and its own.
     """
@@ -34,9 +34,9 @@ class Namespace:
 
     @classmethod
     def start(cls) -> Namespace:
-        """A new one, made by bubblewrap where it can, else without it. Raises ``OSError`` that says why not.
+        """Create a namespace, with bubblewrap where possible, else without it. Raises ``OSError`` with the reason.
 
-        Some systems let nobody but bubblewrap make user namespaces; elsewhere it is not installed.
+        Some systems let only bubblewrap create user namespaces; on others it is not installed.
         """
         why: list[str] = []
         if (program := shutil.which("bwrap")) is not None:
@@ -51,12 +51,12 @@ class Namespace:
             raise OSError("; ".join([*why, f"without bubblewrap: {error}"])) from None
 
     def socket(self, family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
-        """A TCP socket inside, neither bound nor connected. Raises ``OSError``."""
+        """Return a TCP socket inside, neither bound nor connected. Raises ``OSError``."""
         with self._lock:
             if self._closed:
                 raise OSError("the network of this VM is closed")
             made = self._ask(family)
-            if made is None:  # the holder was killed; the namespace is not gone with it
+            if made is None:  # the holder was killed, but the namespace still exists
                 self._replace_holder()
                 made = self._ask(family)
             if made is None:
@@ -64,7 +64,7 @@ class Namespace:
             return made
 
     def listener(self, host: str, port: int = 0, backlog: int = 64) -> socket.socket:
-        """A socket that listens inside. Raises ``OSError``."""
+        """Return a socket that listens inside. Raises ``OSError``."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = self.socket(family)
         try:
@@ -78,7 +78,7 @@ class Namespace:
         return listener
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release the namespace."""
         with self._lock:
             if self._closed:
                 return
@@ -117,7 +117,10 @@ class Namespace:
 def _held(
     around: list[str], *where: str, inherited: tuple[int, ...] = ()
 ) -> tuple[subprocess.Popen[bytes], socket.socket, tuple[int, int]]:
-    """Start the holder, by the words ``around``, and with the word ``where`` to go: it, its socket, and where it is."""
+    """Start the holder by the command prefix ``around``, with its arguments ``where``.
+
+    Returns its process, its control socket and the files of its namespace. Raises ``OSError``.
+    """
     ours, theirs = socket.socketpair()
     ours.settimeout(_STARTING)
     with theirs:
@@ -146,7 +149,7 @@ def _held(
 
 
 def _received(control: socket.socket, most: int) -> tuple[bytes, list[int]]:
-    """What the holder says, and the files that come with it, which no other process is to inherit."""
+    """Return the holder's message and the files that come with it, which other processes must not inherit."""
     said, files, _, _ = socket.recv_fds(control, _LONGEST_ANSWER, most)
     for file in files:
         os.set_inheritable(file, False)

@@ -1,4 +1,4 @@
-"""The thread in which the network of all VMs turns, so that a cell that blocks holds up no agent's language model."""
+"""The shared thread of all VMs' networks, so that a blocking cell does not block agents' traffic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _users = 0
 
 
 def join() -> LoopThread:
-    """The thread, for one more user; it is started for the first one."""
+    """Return the thread for one more user; the first user starts it."""
     global _thread, _users
     with _lock:
         if _thread is None or _thread.gone.done():
@@ -25,7 +25,7 @@ def join() -> LoopThread:
 
 
 def leave(thread: LoopThread) -> None:
-    """One user less; with the last one the thread ends, soon."""
+    """Unregister one user; soon after the last one the thread ends."""
     global _thread, _users
     with _lock:
         if thread is not _thread:
@@ -38,7 +38,7 @@ def leave(thread: LoopThread) -> None:
 
 
 async def ended(thread: LoopThread, seconds: float) -> None:
-    """Wait for the end of a thread that nobody uses any more: a program that forks then finds none."""
+    """Wait for the end of a thread without users, so that a program that forks next has no such thread."""
     if thread is not _thread:
         await asyncio.wait([asyncio.wrap_future(thread.gone)], timeout=seconds)
 

@@ -1,4 +1,4 @@
-"""What there is of a VM's network while it is open: what listens, the names that were allowed, and the policy."""
+"""Base of a VM's network while it is open: its listeners, allowed hosts and policy."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from agentq_nb.agent_os.values import NetworkMode
 
 
 class OpenNetwork(ABC):
-    """The floor of :class:`OwnNetwork` and :class:`SharedNetwork`."""
+    """The base class of :class:`OwnNetwork` and :class:`SharedNetwork`."""
 
     def __init__(self, mode: NetworkMode) -> None:
         self.thread = network_loop.join()
         self.named: set[Named] = set()
         self.credentials: Credentials | None = None
-        """What its proxies demand, where others than the VM can connect to them."""
+        """What its proxies demand, where processes outside the VM can connect to them."""
         self._mode: NetworkMode = mode
         self._slots: Slots | None = None
         self._listening: set[Listening] = set()
 
     def policy(self) -> Policy:
-        """What may be reached now."""
+        """Return what may be reached now."""
         return Policy(self._mode, frozenset(self.named))
 
     async def name(self, named: Iterable[Named]) -> None:
         """Allow these hosts too; the VM's processes reach ports of this machine's loopback at the same address.
 
-        Raises ``AgentError`` where that cannot be.
+        Raises ``AgentError`` where that is impossible.
         """
         if self._mode == "none":
             return
@@ -45,26 +45,26 @@ class OpenNetwork(ABC):
 
     @abstractmethod
     async def appear(self, host: str, port: int) -> None:
-        """Let a port of this machine's loopback be reached from inside. Raises ``AgentError``."""
+        """Make a port of this machine's loopback reachable from inside. Raises ``AgentError``."""
 
     @abstractmethod
     async def proxy_listener(self) -> socket:
-        """A socket for a proxy to listen on. Raises ``OSError``."""
+        """Return a socket for a proxy to listen on. Raises ``OSError``."""
 
     @abstractmethod
     async def tools_listener(self) -> socket:
-        """A socket for the tool server to listen on. Raises ``OSError``."""
+        """Return a socket for the tool server to listen on. Raises ``OSError``."""
 
     @abstractmethod
     async def forward(self, port: int) -> int:
-        """Let a port on which the VM listens be reached on one of this machine's, and tell which."""
+        """Make a port on which the VM listens reachable on one of this machine's ports; return that port."""
 
     @abstractmethod
     def admit(self, connection: Connection, proxy: int) -> None:
-        """Tell a process how it comes into this network; ``proxy`` is the port of its proxy."""
+        """Give a process access to this network; ``proxy`` is the port of its proxy."""
 
     async def listen(self, listener: socket, handle: Callable[[Stream], Awaitable[None]]) -> Listening:
-        """Let ``handle`` answer what a socket accepts, in the network's thread."""
+        """Let ``handle`` answer the connections that a socket accepts, in the network's thread."""
 
         async def begin() -> Listening:
             if self._slots is None:
@@ -86,7 +86,7 @@ class OpenNetwork(ABC):
             self._listening.discard(listening)
             listening.close()
 
-        with suppress(RuntimeError):  # the thread has ended, and all of this with it
+        with suppress(RuntimeError):  # the thread has ended, and the listener with it
             self.thread.loop.call_soon_threadsafe(close)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A VM's network that is a namespace of its own: what is to be reached in it has to be brought in."""
+"""A VM's network as a namespace of its own, into which allowed ports are forwarded."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from agentq_nb.agent_os.values import NetworkMode
 from agentq_nb.errors import AgentError
 
 _PROXY_ADDRESS = "127.0.0.2"
-"""Where proxies listen: at no address at which a named port may have to appear."""
+"""Where proxies listen: an address at which no named port may have to appear."""
 
 
 class OwnNetwork(OpenNetwork):
-    """It owns the ``namespace``."""
+    """A network that owns its ``namespace``."""
 
     def __init__(self, mode: NetworkMode, namespace: Namespace) -> None:
         super().__init__(mode)
@@ -33,7 +33,7 @@ class OwnNetwork(OpenNetwork):
             try:
                 listener = await in_thread(self._namespace.listener, address, port)
             except OSError as error:
-                if len(addresses) > 1 and address == "::1":  # there is no IPv6
+                if len(addresses) > 1 and address == "::1":  # this machine has no IPv6
                     continue
                 raise AgentError(
                     f"{Named(host, port)} was named, but cannot appear inside the VM: {error}. A process of the VM may "
@@ -65,7 +65,7 @@ class OwnNetwork(OpenNetwork):
 
 
 class _Named:
-    """Answers for a port of this machine's loopback that appears inside."""
+    """Forwards connections inside to a port of this machine's loopback."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -76,7 +76,7 @@ class _Named:
 
 
 class _Forward:
-    """Leads from this machine to a port inside."""
+    """Forwards connections on this machine to a port inside."""
 
     def __init__(self, namespace: Namespace, port: int) -> None:
         self._namespace = namespace

@@ -1,4 +1,4 @@
-"""Which hosts the processes of a VM may reach. Pure: names and addresses in, decisions out."""
+"""Decide which hosts the processes of a VM may reach. Pure: names and addresses in, decisions out."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A
 _LONGEST_NAME = 253
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
-# Not `is_global`: the ranges for documentation and benchmarks lead nowhere in the Internet, but resolvers of sandboxes
-# and VPNs let them stand for public hosts.
+# Not `is_global`: the ranges for documentation and benchmarks are unused on the Internet, but resolvers of sandboxes
+# and VPNs use them for public hosts.
 _NOT_PUBLIC = [
     ipaddress.ip_network(network)
     for network in (
@@ -45,14 +45,14 @@ _OLD_MAPPING = ipaddress.ip_network("::/96")
 
 @dataclass(frozen=True)
 class Named:
-    """A host that the user named, ``*.example.org`` for all below it; without ``port`` all its ports."""
+    """A host that the user named; ``*.example.org`` covers all subdomains, no ``port`` all ports."""
 
     host: str
     port: int | None = None
 
     @staticmethod
     def parse(text: str) -> Named:
-        """From ``"example.org"``, ``"example.org:8443"``, ``"*.example.org"``, ``"[::1]:8080"`` or a URL.
+        """Parse ``"example.org"``, ``"example.org:8443"``, ``"*.example.org"``, ``"[::1]:8080"`` or a URL.
 
         Raises ``ValueError`` that says what is wrong. A host on loopback needs a port.
         """
@@ -68,7 +68,7 @@ class Named:
         return self.host == "localhost" if address is None else address.is_loopback
 
     def covers(self, host: str, port: int) -> bool:
-        """Whether this is the host, or one below it, and the port."""
+        """Whether the host is this one, or a subdomain of it, and the port matches."""
         below = self.host.startswith("*.") and host.endswith(self.host[1:])
         return (below or host == self.host) and self.port in (None, port)
 
@@ -78,7 +78,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a request was not let out, and what would have let it."""
+    """Why a request was refused, and what would have allowed it."""
 
     host: str
     port: int
@@ -91,13 +91,13 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Policy:
-    """What one VM may reach."""
+    """The rules for what one VM may reach."""
 
     mode: NetworkMode
     named: Collection[Named] = ()
 
     def refuses(self, host: str, port: int) -> Refusal | None:
-        """Whether a request is refused by its name alone, before anything is looked up."""
+        """Return the refusal of a request by its name alone, before any lookup; None if the name is allowed."""
         if self.mode in ("open", "web") or self.is_named(host, port):
             return None
         if self.mode == "none":
@@ -105,17 +105,17 @@ class Policy:
         return self._refusal(host, port, 'under network="llm" only the hosts of its agents and those named are', "llm")
 
     def is_named(self, host: str, port: int) -> bool:
-        """Whether the user named it: it is reached wherever it is."""
+        """Whether the user named the host: then it is reached at any address."""
         return self.mode != "none" and any(named.covers(host, port) for named in self.named)
 
     def reachable(self, host: str, port: int, addresses: Iterable[str], own: Collection[str] = ()) -> list[str]:
-        """Those ``addresses`` of a host that may be connected to; ``own`` are addresses of this machine itself."""
+        """Return the ``addresses`` of a host that may be connected to; ``own`` are addresses of this machine itself."""
         if self.mode == "open" or self.is_named(host, port):
             return list(addresses)
         return [address for address in addresses if is_public(address) and address not in own]
 
     def refuses_addresses(self, host: str, port: int) -> Refusal:
-        """What to say when none of its addresses is reachable."""
+        """Return the refusal for a host without a reachable address."""
         why = "it is, or its name stands for, an address of this machine or of a private network"
         return self._refusal(host, port, why, self.mode)
 
@@ -125,12 +125,12 @@ class Policy:
 
 
 def target(host: str, port: int) -> str:
-    """``host:port``, with brackets where the host is an IPv6 address."""
+    """Return ``host:port``, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def checked_target(text: str, default: int | None = None) -> tuple[str, int]:
-    """Host and port of a request's target, the host in lower case. Raises ``ValueError``."""
+    """Return host and port of a request's target, the host in lower case. Raises ``ValueError``."""
     parts = urlsplit(f"//{text}")
     host, port = parts.hostname or "", parts.port or default
     if port is None or parts.path or parts.query or parts.fragment:
@@ -139,7 +139,7 @@ def checked_target(text: str, default: int | None = None) -> tuple[str, int]:
 
 
 def checked_host(host: str) -> str:
-    """A host's name or address in lower case, without the dot at its end. Raises ``ValueError``."""
+    """Return a host's name or address in lower case, without a trailing dot. Raises ``ValueError``."""
     lowered = host.lower()
     if as_address(lowered) is None and (len(host) > _LONGEST_NAME or not _NAME.fullmatch(lowered)):
         raise ValueError("it is no name of a host")
@@ -147,7 +147,7 @@ def checked_host(host: str) -> str:
 
 
 def as_address(host: str) -> Address | None:
-    """An address that is written as such; None for a name."""
+    """Return the address that ``host`` is; None for a name."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -156,13 +156,13 @@ def as_address(host: str) -> Address | None:
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is one of the Internet: not of this machine, a private network, or a cloud's metadata."""
+    """Whether an address is on the Internet: not of this machine, a private network, or a cloud's metadata."""
     found = as_address(address)
     return found is not None and all(part not in network for part in _meanings(found) for network in _NOT_PUBLIC)
 
 
 def _meanings(address: Address) -> list[Address]:
-    """An address, and the IPv4 address that it leads to where it wraps one."""
+    """Return an address, and the IPv4 address that it embeds, if any."""
     if isinstance(address, ipaddress.IPv4Address):
         return [address]
     wrapped: list[Address | None] = [address.ipv4_mapped, address.sixtofour]

@@ -1,4 +1,4 @@
-"""An HTTP proxy, for CONNECT and for plain ``http://`` URLs, that lets through what a policy allows."""
+"""An HTTP proxy, for CONNECT and plain ``http://`` URLs, that lets through what a policy allows."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ _OF_THE_HOP = frozenset(
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a proxy demands where others than its VM's processes can connect to it."""
+    """What a proxy demands where processes outside its VM can connect to it."""
 
     password: str
-    """Without characters that mean something in a URL."""
+    """The password, without characters that are special in a URL."""
 
     def __str__(self) -> str:
-        """As they are put before the host of a URL."""
+        """Return them as they precede the host in a URL."""
         return f"{_USER}:{self.password}@"
 
     @property
     def header(self) -> str:
-        """As programs send them."""
+        """Return them as in a header of basic authentication."""
         return base64.b64encode(f"{_USER}:{self.password}".encode()).decode()
 
 
 class BadRequest(Exception):
-    """What came is no request that a proxy can answer."""
+    """A request that a proxy cannot answer."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asked for."""
+    """A client's request."""
 
     method: str
     host: str
@@ -52,13 +52,13 @@ class Request:
     path: str
     """Empty for CONNECT."""
     headers: tuple[bytes, ...]
-    """The lines that are to be passed on."""
+    """The header lines to pass on."""
     authorization: bytes = b""
-    """What it brings for the proxy itself."""
+    """The credentials for the proxy itself."""
 
     @staticmethod
     def parse(head: bytes) -> Request:
-        """From a request's first line and headers. Raises ``BadRequest``."""
+        """Parse a request's first line and headers. Raises ``BadRequest``."""
         first, *lines = head.rstrip(b"\r\n").split(b"\r\n")
         try:
             method, to, version = first.decode("ascii").split(" ")
@@ -85,7 +85,7 @@ class Request:
             raise BadRequest(f"This request has no target that a proxy could reach: {error}.") from None
 
     def head(self, line: Line) -> bytes:
-        """The request as it is passed on."""
+        """Return the first line and headers to pass on."""
         authority = self.host if self.port == 80 else target(self.host, self.port)
         to = f"http://{authority}{self.path}" if line.whole_urls else self.path
         own = [f"{self.method} {to} HTTP/1.1", f"Host: {authority}", "Connection: close"]
@@ -94,8 +94,9 @@ class Request:
 
 
 class Proxy:
-    """Answers the requests of one command or agent, that bring the ``credentials``. ``refused`` is told what was not let
-    out.
+    """Answers the requests of one command or agent that carry the ``credentials``.
+
+    ``refused`` is called with each refusal.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class Proxy:
         self._demanded = None if credentials is None else f"Basic {credentials.header}".encode()
 
     async def handle(self, client: Stream) -> None:
-        """Answer one connection, on which there is one request."""
+        """Answer one connection, which carries one request."""
         try:
             async with asyncio.timeout(_HEAD):
                 request = Request.parse(await client[0].readuntil(b"\r\n\r\n"))

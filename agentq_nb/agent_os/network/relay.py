@@ -1,4 +1,4 @@
-"""Accepting connections and carrying bytes to and fro. Runs in the network's own thread."""
+"""Accept connections and copy bytes between them. Runs in the network's own thread."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any, TypeAlias
 Stream: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 _PIECE = 64 * 1024  # bytes
-_LONGEST_HEAD = 64 * 1024  # bytes that are read ahead; also the most of a request's headers
-_NO_FILES_LEFT = 0.1  # seconds to wait for other connections to end
+_LONGEST_HEAD = 64 * 1024  # bytes that are read ahead; also the limit of a request's headers
+_NO_FILES_LEFT = 0.1  # seconds to wait for other connections to end when file descriptors run out
 
 
 class Slots:
-    """How many connections may be open at a time: of one VM, and of all together.
+    """Limits open connections: those of one VM, and those of all VMs together.
 
-    Each takes two file descriptors, of which the kernel needs some itself.
+    Each takes two file descriptors, and the kernel needs some itself.
     """
 
     _all: asyncio.Semaphore | None = None
@@ -48,7 +48,7 @@ class Slots:
 
 
 class Listening:
-    """Gives each connection that a socket accepts to ``handle``, until it is closed. It owns the socket."""
+    """Passes each connection that a socket accepts to ``handle``, until it is closed. It owns the socket."""
 
     def __init__(self, listener: socket.socket, handle: Callable[[Stream], Awaitable[None]], slots: Slots) -> None:
         self._listener = listener
@@ -58,7 +58,7 @@ class Listening:
         self._accepting = _task(self._accept(), "agentq network listener")
 
     def close(self) -> None:
-        """Accept nothing more and end the connections. To be called in the loop in which it was made."""
+        """Stop accepting and end the connections. Call it in the loop in which this was made."""
         self._accepting.cancel()
         for connection in self._connections:
             connection.cancel()
@@ -70,7 +70,7 @@ class Listening:
             await self._slots.take()
             try:
                 connection, _ = await loop.sock_accept(self._listener)
-            except OSError:  # it hung up at once, or there are no file descriptors left
+            except OSError:  # the client hung up at once, or there are no file descriptors left
                 self._slots.give_back()
                 await asyncio.sleep(_NO_FILES_LEFT)
                 continue
@@ -85,7 +85,7 @@ class Listening:
         self._connections.discard(task)
         self._slots.give_back()
         if not task.cancelled():
-            task.exception()  # a connection that breaks is not worth a word
+            task.exception()  # mark as seen: a broken connection is not worth a log line
 
     async def _carry(self, connection: socket.socket) -> None:
         try:
@@ -100,7 +100,7 @@ class Listening:
 
 
 async def from_socket(made: socket.socket, address: tuple[str, int]) -> Stream:
-    """Connect a socket, wherever its network is. Raises ``OSError``; the socket is closed then."""
+    """Connect a socket in whichever network it is. Raises ``OSError``; the socket is closed then."""
     try:
         made.setblocking(False)
         await asyncio.get_running_loop().sock_connect(made, address)
@@ -111,7 +111,7 @@ async def from_socket(made: socket.socket, address: tuple[str, int]) -> Stream:
 
 
 async def pump(one: Stream, other: Stream) -> None:
-    """Carry everything between two streams until both have ended; ``other`` is closed then."""
+    """Copy everything between two streams until both have ended; ``other`` is closed then."""
     try:
         async with asyncio.TaskGroup() as ways:
             ways.create_task(_carry(one[0], other[1]))
@@ -132,5 +132,5 @@ async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 def _task(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-    """A task in a context of its own: it is not part of the call that happened to need it."""
+    """Return a task in a context of its own: it is not part of the call that first needed it."""
     return asyncio.get_running_loop().create_task(work, name=name, context=contextvars.Context())

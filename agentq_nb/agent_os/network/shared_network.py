@@ -1,6 +1,6 @@
-"""A VM on this machine's own network, where Landlock lets its processes use a few ports only.
+"""A VM on this machine's own network, where Landlock lets its processes use only a few ports.
 
-Its rules are made when a process starts: what is allowed later holds for processes that start later.
+Landlock's rules are set when a process starts: what is allowed later applies to processes that start later.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from agentq_nb.agent_os.values import NetworkMode
 
 
 class SharedNetwork(OpenNetwork):
-    """Its proxies demand ``credentials``, since every process of this machine can connect to them."""
+    """A network whose proxies demand ``credentials``, since every process of this machine can connect to them."""
 
     def __init__(self, mode: NetworkMode, credentials: Credentials) -> None:
         super().__init__(mode)
@@ -31,7 +31,7 @@ class SharedNetwork(OpenNetwork):
         return listener
 
     async def tools_listener(self) -> socket.socket:
-        # One port as long as this is open. Once free it could become another service's, and processes that run may still
+        # One port while this is open: a freed one could become another service's, and running processes may still
         # connect to it.
         if self._tools is None:
             self._tools = socket.create_server(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Environment variables: those that lead programs to the proxy, and those in which the user names hosts."""
+"""Environment variables that point programs to the proxy, and those in which the user names hosts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SETTING_OF_A_FILE = re.compile(
 )
 
 SYSTEM_FILES = ("/etc/pip.conf", "/etc/xdg/pip/pip.conf", "/etc/npmrc", "/usr/etc/npmrc", "/etc/gitconfig")
-"""Settings of pip, npm and git that hold inside too."""
+"""Settings of pip, npm and git that also apply inside."""
 
 _CERTIFICATES = (
     "SSL_CERT_FILE",
@@ -37,31 +37,31 @@ _CERTIFICATES = (
 
 
 def for_proxy(url: str, named: Collection[Named] = ()) -> dict[str, str]:
-    """What leads programs to the proxy at ``url``, in each of their spellings; loopback is the namespace's own."""
+    """Return the variables that point programs to the proxy at ``url``, in all spellings; loopback stays direct."""
     loopback = {"localhost": None, "127.0.0.1": None, "::1": None}
     loopback |= {name.host: None for name in named if name.on_loopback}
     direct = ",".join(loopback)
     variables = {"npm_config_proxy": url, "npm_config_https_proxy": url, "npm_config_noproxy": direct}
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         variables |= {name: url, name.lower(): url}
-    # Node's own fetch and http look at them only when told to.
+    # Node's own fetch and http ignore the proxy variables without this.
     return variables | {"NO_PROXY": direct, "no_proxy": direct, "NODE_USE_ENV_PROXY": "1"}
 
 
 def certificates(environment: Mapping[str, str]) -> dict[str, str]:
-    """The certificates that this process was told to trust, which the host's own proxy may need, as variables."""
+    """Return the variables for certificates that this process trusts, which the host's own proxy may need."""
     return {name: path for name in _CERTIFICATES if (path := environment.get(name)) and os.path.exists(path)}
 
 
 def named_in(environment: Mapping[str, str]) -> Iterator[Named]:
-    """The hosts that variables name: base URLs of language models, indexes of packages, git's mirrors."""
+    """Yield the hosts that variables name: base URLs of language models, package indexes, git's mirrors."""
     for name, value in environment.items():
         if _NAMES_HOSTS.search(name):
             yield from _named(value)
 
 
 def named_in_files(files: Collection[str] = SYSTEM_FILES) -> Iterator[Named]:
-    """The same of the machine's settings of pip, npm and git. Blocks."""
+    """Yield the hosts that the machine's settings of pip, npm and git name. Blocks."""
     for file in files:
         with suppress(OSError):
             for line in Path(file).read_text(errors="replace").splitlines():
@@ -70,7 +70,7 @@ def named_in_files(files: Collection[str] = SYSTEM_FILES) -> Iterator[Named]:
 
 
 def named_by(urls: Iterable[str]) -> Iterator[Named]:
-    """Their hosts; what is no URL names none."""
+    """Yield the hosts of these URLs; a text that is not a URL names none."""
     for url in urls:
         with suppress(ValueError):
             yield Named.parse(url)

@@ -1,4 +1,4 @@
-"""How the processes of one VM reach what they may: each has a proxy of its own, in the VM's network."""
+"""The network of one VM, in which each process has a proxy of its own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ENDING = 1.0  # seconds
 class VmNetwork:
     """The network of one VM under any mode but "open". It opens when it is first needed, and again after it was closed.
 
-    With ``credentials`` it shares that of this machine, else it has one of its own.
+    With ``credentials`` it shares this machine's network, else it has one of its own.
     """
 
     def __init__(self, mode: NetworkMode, named: Iterable[Named], credentials: Credentials | None = None) -> None:
@@ -45,7 +45,7 @@ class VmNetwork:
         told: Callable[[str], None] | None = None,
         urls: Iterable[str] = (),
     ) -> Connection:
-        """A way out for a process with these variables, in which the user may name hosts, as in ``urls``.
+        """Return access for a process with these variables, which may name hosts, as may ``urls``.
 
         ``told`` is called with each refusal, in the network's thread. Raises ``AgentError``.
         """
@@ -68,7 +68,7 @@ class VmNetwork:
         return connection
 
     async def listener(self) -> socket.socket:
-        """A socket of this process that listens on a free port of loopback, for the VM's processes. Raises ``AgentError``."""
+        """Return a socket of this process that listens on a free loopback port for the VM. Raises ``AgentError``."""
         network = await self._opened()
         try:
             return await network.tools_listener()
@@ -76,11 +76,11 @@ class VmNetwork:
             raise _unusable(error) from None
 
     async def forward(self, port: int) -> int:
-        """Let a port of the VM's loopback be reached on one of this machine's, and tell which."""
+        """Make a port of the VM's loopback reachable on one of this machine's ports; return that port."""
         return await (await self._opened()).forward(port)
 
     async def aclose(self) -> None:
-        """End it: connections break, and what listens here is gone."""
+        """Close the network: its connections and listeners end."""
         async with self._opening:
             network, self._open = self._open, None
             if network is None:
@@ -95,7 +95,7 @@ class VmNetwork:
         async with self._opening:
             if self._open is None:
                 self._open = await self._begun()
-                # Where its host's loop has died, nobody calls aclose().
+                # Where the host's loop has died, aclose() is never called.
                 self._lost = weakref.finalize(self, self._open.close)
                 self._lost.atexit = False
                 named = {*named_in(os.environ), *await in_thread(lambda: [*named_in_files()]), *self._named}

@@ -1,7 +1,7 @@
-"""What a process gives up for good before it becomes a command: paths, ports, kinds of sockets, privileges, and keys.
+"""Restrict a process before it executes a command: paths, ports, socket types, privileges and keyrings.
 
-The launcher loads this file by its path, so it takes the standard library only. ``python -I -S confinement.py ALLOWED
-REFUSED`` tries on itself whether ports can be kept closed here: something listens on both ports.
+The launcher loads this file by its path, so it imports the standard library only. ``python -I -S confinement.py ALLOWED
+REFUSED`` tests on itself whether ports can be closed here: something listens on both ports.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIRECTORY = 1 << 0, 1 << 1, 1 << 2, 1 <
 _TRUNCATE, _DEVICE_CONTROL = 1 << 14, 1 << 15
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _DEVICE_CONTROL
 _CONNECT = 1 << 1
-_PORTS_SINCE = 4  # the version of Landlock that knows of ports
+_PORTS_SINCE = 4  # the first version of Landlock that restricts ports
 
 _SET_SECCOMP, _FILTER = 22, 2
 _LOAD, _JUMP_IF_EQUAL, _JUMP_IF_GREATER_OR_EQUAL, _JUMP_IF_ANY, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050000 | errno.EACCES, 0x80000000
-_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # where they are in what a filter is given
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in ``struct seccomp_data``
 _IO_URING_SETUP = 425
-_FOREIGN_CALLS = 0x40000000  # where the numbers of x86_64's other system calls begin
+_FOREIGN_CALLS = 0x40000000  # the first number of x86_64's other system calls (x32)
 _FAST_OPEN = 0x20000000
-# Not by their names in socket: importing that takes time before each command.
+# Numbers instead of the names in ``socket``: importing that takes time before each command.
 _UNIX, _IPV4, _IPV6, _NETLINK = 1, 2, 10, 16
 _STREAM, _TCP, _KIND_OF_SOCKET = 1, 6, 0xF
 _MPTCP = 262
-_PROTOCOL_BY_NAME = 31  # an option of TCP that makes another protocol of it
+_PROTOCOL_BY_NAME = 31  # a TCP option that switches to another protocol (TCP_ULP)
 
-# The name of the architecture in filters, and the numbers of socket, sendto, sendmsg, sendmmsg and setsockopt.
+# The architecture's number in filters, and the numbers of socket, sendto, sendmsg, sendmmsg and setsockopt.
 _CALLS = {
     "x86_64": (0xC000003E, 41, 44, 46, 307, 54),
     "aarch64": (0xC00000B7, 198, 206, 211, 269, 208),
@@ -52,14 +52,15 @@ _CALLS = {
 
 
 def landlock_version() -> int:
-    """The version of its interface. Raises ``OSError`` where there is none."""
+    """Return the version of Landlock's interface. Raises ``OSError`` where there is none."""
     return _call(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)
 
 
 def restrict(write: Sequence[str], read: Sequence[str], ports: Sequence[int] | None = None) -> None:
-    """Landlock: from here on, for this process and all it starts, only these paths. No way back.
+    """Use Landlock to restrict this process and all it starts to these paths. This cannot be undone.
 
-    With ``ports``, only TCP, and connections only to these. Raises ``OSError``, also where they cannot be restricted.
+    With ``ports``, only TCP is allowed, and connections only to these ports. Raises ``OSError``, also where ports
+    cannot be restricted.
     """
     version = landlock_version()
     if ports is not None and version < _PORTS_SINCE:
@@ -68,7 +69,7 @@ def restrict(write: Sequence[str], read: Sequence[str], ports: Sequence[int] | N
     for since, right in ((2, 1 << 13), (3, _TRUNCATE), (5, _DEVICE_CONTROL)):
         handled |= right if version >= since else 0
     connecting = 0 if ports is None else _CONNECT
-    scoped = 3 if version >= 6 else 0  # no signals and no abstract sockets to the outside
+    scoped = 3 if version >= 6 else 0  # no signals and no abstract sockets to processes outside
     rules = struct.pack("QQQ", handled, connecting, scoped)[: 24 if version >= 6 else 16 if version >= 4 else 8]
     ruleset = _call(_LANDLOCK_CREATE, rules, ctypes.c_size_t(len(rules)), 0)
     for paths, rights in ((read, _EXECUTE | _READ_FILE | _READ_DIRECTORY), (write, handled)):
@@ -87,7 +88,7 @@ def restrict(write: Sequence[str], read: Sequence[str], ports: Sequence[int] | N
 def _allow(ruleset: int, path: str, rights: int) -> None:
     try:
         file = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:  # not on this machine, or not for us: nothing to allow
+    except OSError:  # missing on this machine, or not accessible to us: nothing to allow
         return
     if not os.path.isdir(path):
         rights &= _OF_FILES
@@ -96,10 +97,10 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
 
 
 def _only_tcp() -> None:
-    """Seccomp: refuse what Landlock's rules for ports do not see. Raises ``OSError``.
+    """Use seccomp to refuse what Landlock's port rules do not cover. Raises ``OSError``.
 
-    That is every protocol but TCP, MPTCP among them, which falls back to it; connections that are made by sending (TCP
-    Fast Open); io_uring, whose requests no filter sees; and system calls of other architectures.
+    Refused are every protocol but TCP, MPTCP among them, which falls back to TCP; connections made by sending (TCP Fast
+    Open); io_uring, whose requests no filter sees; and system calls of other architectures.
     """
     if (machine := os.uname().machine) not in _CALLS:
         raise OSError(f"sockets cannot be restricted on {machine}")
@@ -112,7 +113,7 @@ def _only_tcp() -> None:
 
 
 _Instruction = tuple[int, int, int, int]
-"""Of the filter: its code, how many to skip if it is true, and if not, and a number."""
+"""One filter instruction: its code, how many to skip if it is true and if it is false, and an operand."""
 
 
 def _filter(
@@ -173,12 +174,12 @@ def _when(call: int, then: list[_Instruction]) -> list[_Instruction]:
 
 
 def _argument(index: int) -> _Instruction:
-    """Load its lower half: the architectures that are known here put that first, and the calls look at no more."""
+    """Load an argument's lower half: the supported architectures are little-endian, and the calls read no more."""
     return (_LOAD, 0, 0, _ARGUMENTS + 8 * index)
 
 
 def drop_capabilities() -> None:
-    """Give up what root may do more than others: reading any process's environment, for one."""
+    """Drop root's capabilities, such as reading any process's environment."""
     for capability in range(_HIGHEST_CAPABILITY + 1):
         ctypes.CDLL(None).prctl(_DROP_FROM_BOUNDING_SET, capability, 0, 0, 0)
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
@@ -186,9 +187,9 @@ def drop_capabilities() -> None:
 
 
 def leave_session_keyring() -> None:
-    """Join an empty session keyring: what the kernel's process keeps in its own could be read by all it starts.
+    """Join an empty session keyring: all that the kernel's process starts could read the keys in its own.
 
-    Raises ``OSError`` where that fails, but not where the system has no keyrings, or shows nobody any.
+    Raises ``OSError`` where that fails, except where the system has no keyrings or forbids all access to them.
     """
     number = _KEYCTL.get(os.uname().machine)
     if number is None:

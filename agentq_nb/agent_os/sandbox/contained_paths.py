@@ -1,4 +1,4 @@
-"""Opening files below a folder so that no link, not even one swapped in during the call, leads out of it."""
+"""Open files below a folder so that no link, not even one swapped in during the call, escapes it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 
 DIRECTORY = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
-"""Flags for a folder that is only a place to work in, not read itself."""
+"""Flags for a folder that only serves as a starting point and is not read itself."""
 
 _OPENAT2 = 437  # the same number on every architecture Python runs on
 _NO_MAGIC_LINKS = 0x02
@@ -22,7 +22,7 @@ _ATTEMPTS = 64
 def open_beneath(root: int, parts: Sequence[str], flags: int) -> int:
     """Open ``parts`` below the folder ``root`` and return its file descriptor.
 
-    With ``openat2`` links that stay inside are followed; without it no link is. Raises ``OSError``: ``EXDEV`` or
+    With ``openat2``, links that stay inside are followed; without it, no link is. Raises ``OSError``: ``EXDEV`` or
     ``ELOOP`` where a link leads out or may not be followed. ``parts`` must not hold ``..``, ``/`` or empty names.
     """
     flags |= os.O_CLOEXEC
@@ -58,7 +58,7 @@ def _by_kernel(root: int, parts: Sequence[str], flags: int) -> int:
         if opened >= 0:
             return opened
         number = ctypes.get_errno()
-        # The kernel answers EAGAIN when a rename elsewhere kept it from proving that a `..` in a link stays inside.
+        # EAGAIN: because of a rename elsewhere, the kernel could not prove that a `..` in a link stays inside.
         if number not in (errno.EAGAIN, errno.EINTR):
             break
     raise OSError(number, os.strerror(number))

@@ -1,4 +1,4 @@
-"""What an agent's processes may see and touch: bubblewrap, else Landlock, else nothing, found out by trying it."""
+"""Choose the sandbox of a VM's processes by trying: bubblewrap, else Landlock, else none."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _GET_BUBBLEWRAP = (
 )
 
 _tried: dict[IsolationKind, str] = {}
-"""Why a kind cannot be had, or ``""`` where it works: found out once per process."""
+"""Why each kind is unavailable, or ``""`` where it works; found out once per process."""
 
 
 async def in_force(mode: IsolationMode) -> Isolation:
-    """The isolation that ``mode`` gives on this machine.
+    """Return the isolation that ``mode`` gives on this machine.
 
     Raises :class:`~agentq_nb.errors.IsolationUnavailable` when it is ``"required"`` and there is none.
     """
@@ -54,7 +54,7 @@ async def in_force(mode: IsolationMode) -> Isolation:
 
 
 async def why_not(kind: IsolationKind) -> str:
-    """Try ``kind`` for real: ``""`` when a command kept to its folder could not leave it, else why not."""
+    """Test ``kind`` with a real command: return ``""`` if it could not leave its folder, else the reason."""
     if not sys.platform.startswith("linux"):
         return "it is a feature of Linux"
     if kind == "bubblewrap" and shutil.which("bwrap") is None:
@@ -94,12 +94,12 @@ def job(
     network: tuple[int, int] | None = None,
     ports: Sequence[int] | None = None,
 ) -> Job:
-    """Everything the launcher needs to run ``command`` in ``directory`` below ``root`` under ``kind``.
+    """Return everything the launcher needs to run ``command`` in ``directory`` below ``root`` under ``kind``.
 
-    ``environment`` comes on top of a clean one, in which HOME is the root as the command sees it. ``programs`` are
-    folders that come first on its PATH; ``readable`` ones may be read besides those of the system. ``network`` are the
-    files of the network namespace that it enters, if any; ``ports`` are those to which it may connect in this machine's
-    network, where Landlock closes all others.
+    ``environment`` is added to a clean one, in which HOME is the root as the command sees it. ``programs`` are folders
+    that come first on its PATH; ``readable`` are folders that may be read besides those of the system. ``network`` are
+    the files of the network namespace that the command enters, if any; ``ports`` are the ports of this machine's
+    network to which it may connect, where Landlock closes all others.
     """
     if kind == "bubblewrap":
         home, temporary, there = HOME, None, "/"
@@ -146,7 +146,7 @@ def _clean_environment(home: str, temporary: str, first: Sequence[str]) -> dict[
 
 
 def _interpreter() -> list[str]:
-    """Where the notebook's Python lives, unless showing it would show a whole home folder."""
+    """Return the folders of the notebook's Python, except those that would expose a whole home folder."""
     home = str(Path.home())
     found = dict.fromkeys(os.path.abspath(path) for path in (sys.prefix, sys.base_prefix, sysconfig.get_path("stdlib")))
     return [
@@ -158,7 +158,7 @@ def _interpreter() -> list[str]:
 
 
 def _name_service() -> list[str]:
-    """``/etc/resolv.conf`` is often a link into /run."""
+    """Return the real path of ``/etc/resolv.conf`` where it is outside ``/etc``: it is often a link into ``/run``."""
     real = os.path.realpath("/etc/resolv.conf")
     return [] if real.startswith("/etc/") or not os.path.exists(real) else [real]
 
@@ -168,7 +168,7 @@ def _bubblewrap(
 ) -> Bubblewrap:
     options = ["--die-with-parent", "--new-session", "--unshare-user", "--unshare-pid", "--unshare-ipc"]
     options += ["--unshare-uts", "--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev"]
-    # Its files are in memory, and none of a process's.
+    # Files in /tmp are in memory but belong to no process, so their total size needs this limit.
     options += [*(("--size", str(memory)) if memory else ()), "--tmpfs", "/tmp"]
     for path in _SYSTEM:
         if os.path.islink(path):
@@ -176,13 +176,14 @@ def _bubblewrap(
         else:
             options += ["--ro-bind-try", path, path]
     for path in (*_name_service(), *_interpreter()):
-        # Below /home/user the workspace is bound: a folder for the interpreter would be left behind in it.
+        # The workspace is bound at /home/user: a mount point for the interpreter below it would remain in the
+        # workspace.
         if not path.startswith(HOME + "/"):
             options += ["--ro-bind-try", path, path]
     options += ["--bind", str(root), HOME]
     for path in readable:
         options += ["--ro-bind", path, path]
-    # What is written beside the workspace fails, instead of going into memory and getting lost without a word.
+    # Writing outside the workspace must fail, instead of silently going into memory and being lost.
     options += ["--remount-ro", "/", "--chdir", "/".join((HOME, *directory))]
     return Bubblewrap(program=shutil.which("bwrap") or "bwrap", options=options)
 

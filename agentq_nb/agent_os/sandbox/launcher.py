@@ -1,10 +1,10 @@
-"""Starts one command, isolated if asked to, watches over it, and leaves nothing of it behind.
+"""Start one command, sandboxed if asked to, monitor it, and end every process that it leaves behind.
 
-It is run as a program of its own, ``python -I -S launcher.py PARENT_PID``, with the standard library only, and reads
-its job as JSON from stdin, so that neither the command nor its environment shows up in a process list, and nothing in
-that environment (a preloaded library, say) acts before the isolation does. It stands between the kernel and the
-command: at SIGTERM, or when the kernel dies, it asks everything it started to end, waits ``grace`` seconds, and kills
-the rest. It ends with the command's exit code, or 128 + the signal's number.
+This file runs as a program of its own, ``python -I -S launcher.py PARENT_PID``, with the standard library only. It
+reads its job as JSON from stdin, so that neither the command nor its environment shows up in a process list, and
+nothing in that environment (such as a preloaded library) takes effect before the isolation does. It runs between the
+kernel and the command: at SIGTERM, or when the kernel dies, it asks everything it started to end, waits ``grace``
+seconds, and kills the rest. It exits with the command's exit code, or 128 + the signal's number.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _SET_CHILD_SUBREAPER = 36
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LESS_URGENT = 5  # more of niceness than the notebook's process has
-_MORE_DISPENSABLE = 500  # of 1000 points by which Linux chooses whom to kill when memory runs out
-_KILL_FOR = 5.0  # seconds; a process stuck in the kernel cannot be killed, and must not hold us for ever
+_ADDED_NICENESS = 5  # added to the niceness of the notebook's process
+_ADDED_OOM_SCORE = 500  # of 1000 points by which Linux chooses what to kill when memory runs out
+_KILL_FOR = 5.0  # seconds; a process stuck in the kernel cannot be killed and must not block us forever
 
 
 def main() -> int:
@@ -35,19 +35,19 @@ def main() -> int:
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGCHLD):
-        signal.signal(number, _heard)
+        signal.signal(number, _on_signal)
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if linux:
         _control(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
         _control(_SET_CHILD_SUBREAPER, 1)
-    if os.getppid() != int(sys.argv[1]):  # it died before we could ask to be told
+    if os.getppid() != int(sys.argv[1]):  # it died before we could ask for the signal
         return 1
     job: dict[str, Any] = json.load(sys.stdin)
     limits = _load("limits") if job["limits"] and linux else None
     command = _start(job, linux, _load("confinement") if linux else None, limits)
     if job["input"] is not None:
-        os.close(job["input"])  # the command alone reads it, so that its end is noticed
+        os.close(job["input"])  # only the command reads it, so that the writer notices when the command ends
     watch = limits.Watch(job) if limits else None
     for standard in (0, 1) if watch else (0, 1, 2):
         os.dup2(os.open(os.devnull, os.O_RDWR), standard)
@@ -63,13 +63,13 @@ def main() -> int:
 _terminated = False
 
 
-def _heard(number: int, frame: object) -> None:
+def _on_signal(number: int, frame: object) -> None:
     global _terminated
     _terminated = _terminated or number == signal.SIGTERM
 
 
 def _load(name: str) -> Any:
-    """A module beside this one, which needs no package."""
+    """Load a module from this folder without importing the package."""
     from importlib import util
 
     found = util.spec_from_file_location(name, os.path.join(os.path.dirname(__file__), f"{name}.py"))
@@ -81,7 +81,7 @@ def _load(name: str) -> Any:
 
 
 def _watch(command: int, woken: int, job: dict[str, Any], limits: Any) -> int:
-    """Wait for the command, pass on the wish to end, and kill what goes beyond its limits; its wait status."""
+    """Wait for the command, pass on a request to end, and kill what exceeds its limits; return its wait status."""
     deadline: float | None = None
     while True:
         with suppress(ChildProcessError):
@@ -93,10 +93,10 @@ def _watch(command: int, woken: int, job: dict[str, Any], limits: Any) -> int:
                     break
         if _terminated and deadline is None:
             deadline = time.monotonic() + job["grace"]
-            # bubblewrap itself would end at once and take everything with it: what runs inside gets its time first.
+            # bubblewrap would end at once and kill what runs inside, which gets its grace period first.
             _signal_all(command, signal.SIGTERM, spared=command if job["bubblewrap"] else 0)
         if limits is not None and (exceeded := limits.exceeded()) is not None:
-            _complain(f"killed: {exceeded}")
+            _print_error(f"killed: {exceeded}")
             limits, deadline = None, time.monotonic()
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
@@ -109,7 +109,7 @@ def _watch(command: int, woken: int, job: dict[str, Any], limits: Any) -> int:
 
 
 def _kill_all(command: int, linux: bool) -> None:
-    """End what the command left behind, also what moved to a session of its own: we are its foster parent."""
+    """End what the command left running, including what moved to another session: as subreaper, we are its parent."""
     give_up = time.monotonic() + _KILL_FOR
     with suppress(OSError):
         os.killpg(command, signal.SIGKILL)
@@ -134,13 +134,13 @@ def _signal_all(command: int, number: int, spared: int = 0) -> None:
 
 
 def _descendants() -> list[int]:
-    """Children, grandchildren and so on; none where there is no /proc."""
+    """Return children, grandchildren and so on; none where there is no /proc."""
     children: dict[int, list[int]] = {}
     with suppress(OSError):
         for name in os.listdir("/proc"):
             if name.isdigit():
                 with suppress(OSError, IndexError, ValueError), open(f"/proc/{name}/stat", "rb") as file:
-                    # The name in parentheses may hold anything, so the fields are counted from its end.
+                    # The name in parentheses may contain anything, so fields are counted from its end.
                     parent = int(file.read().rpartition(b")")[2].split()[1])
                     children.setdefault(parent, []).append(int(name))
     found = [os.getpid()]
@@ -159,7 +159,7 @@ def _start(job: dict[str, Any], linux: bool, confinement: Any, limits: Any) -> i
         if linux:
             _control(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
             confinement.leave_session_keyring()
-            _yield_to_the_kernel()
+            _lower_priority()
         if limits:
             limits.restrict(job["limits"])
         signal.set_wakeup_fd(-1)
@@ -168,43 +168,43 @@ def _start(job: dict[str, Any], linux: bool, confinement: Any, limits: Any) -> i
         os.dup2(os.open(os.devnull, os.O_RDONLY) if job["input"] is None else job["input"], 0)
         if job["input"] is not None:
             os.close(job["input"])
-        _become(job, confinement)
+        _execute(job, confinement)
     except FileNotFoundError as error:
         code = 127
-        _complain(f"cannot start the command: {error}")
+        _print_error(f"cannot start the command: {error}")
     except BaseException as error:
-        _complain(f"cannot start the command: {error}")
+        _print_error(f"cannot start the command: {error}")
     os._exit(code)
 
 
-def _yield_to_the_kernel() -> None:
-    """Let the notebook's process run first when there is much to do, and end last when memory runs out."""
+def _lower_priority() -> None:
+    """Give the notebook's process priority when CPU time is scarce, and spare it when memory runs out."""
     with suppress(OSError):
-        os.nice(_LESS_URGENT)
+        os.nice(_ADDED_NICENESS)
     with suppress(OSError, ValueError), open("/proc/self/oom_score_adj", "r+") as file:
         score = int(file.read())
         file.seek(0)
-        file.write(str(min(1000, score + _MORE_DISPENSABLE)))
+        file.write(str(min(1000, score + _ADDED_OOM_SCORE)))
 
 
-def _complain(sentence: str) -> None:
+def _print_error(sentence: str) -> None:
     with suppress(OSError):
         os.write(2, f"{sentence}\n".encode("utf-8", "backslashreplace"))
 
 
-def _become(job: dict[str, Any], confinement: Any) -> None:
+def _execute(job: dict[str, Any], confinement: Any) -> None:
     os.chdir(job["directory"])
     if job["network"]:
         enter_network(*job["network"])
     if job["bubblewrap"]:
-        _become_bubblewrap(job)
+        _execute_bubblewrap(job)
     if job["landlock"]:
         confinement.restrict(**job["landlock"])
     os.execvpe(job["command"][0], job["command"], job["environment"])
 
 
 def enter_network(user: int, network: int) -> None:
-    """Join the user namespace and the network namespace of these files, which are closed. Raises ``OSError``."""
+    """Join the user namespace and the network namespace of these files, and close them. Raises ``OSError``."""
     library = ctypes.CDLL(None, use_errno=True)
     for file, kind in ((user, _NEW_USER), (network, _NEW_NETWORK)):
         if library.setns(file, kind):
@@ -212,7 +212,7 @@ def enter_network(user: int, network: int) -> None:
         os.close(file)
 
 
-def _become_bubblewrap(job: dict[str, Any]) -> None:
+def _execute_bubblewrap(job: dict[str, Any]) -> None:
     options: list[str] = [*job["bubblewrap"]["options"], "--clearenv"]
     for name, value in job["environment"].items():
         options += ["--setenv", name, value]
@@ -225,10 +225,10 @@ def _become_bubblewrap(job: dict[str, Any]) -> None:
 
 
 def remove_tree(path: str, parent: int | None = None) -> None:
-    """Remove a folder, however deep, with all in it; ``path`` is below the open folder ``parent``. Raises ``OSError``.
+    """Remove a folder of any depth with its contents; ``path`` is below the open folder ``parent``. Raises ``OSError``.
 
-    Links are removed, never followed. Folders within folders are moved up first, so that neither the number of open files
-    nor the length of paths grows with the depth.
+    Links are removed, never followed. Folders within folders are moved up first, so that neither the number of open
+    files nor the length of paths grows with the depth.
     """
     top = os.open(path, _FOLDER, dir_fd=parent)
     try:
@@ -248,7 +248,7 @@ def remove_tree(path: str, parent: int | None = None) -> None:
 
 
 def _emptied(folder: int, top: int) -> list[str]:
-    """Remove the files of a folder and move its folders to ``top``: what they are called there."""
+    """Remove the files of a folder and move its folders to ``top``; return their names there."""
     moved: list[str] = []
     with os.scandir(folder) as entries:
         names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
@@ -270,8 +270,8 @@ def _emptied(folder: int, top: int) -> list[str]:
 
 
 def _make_writable(folder: int) -> None:
-    """A folder that may not be written can be neither moved nor emptied."""
-    with suppress(OSError):  # it is another user's: what follows tells whether that matters
+    """Make a folder writable: otherwise it can be neither moved nor emptied."""
+    with suppress(OSError):  # it is another user's: later calls show whether that matters
         os.fchmod(folder, 0o700)
 
 

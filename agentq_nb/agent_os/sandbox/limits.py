@@ -1,5 +1,7 @@
-"""What a command and all that it starts may use, looked at while it runs. The launcher loads this file by its path, so it
-takes the standard library only."""
+"""Check the memory, disk space and processes that a command and all it starts use, while it runs.
+
+The launcher loads this file by its path, so it imports the standard library only.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +13,17 @@ from typing import Any
 
 _LOOK_EVERY = 0.25  # seconds
 _SHARE_FOR_FOLDERS = 0.05
-"""Of the time that passes, how much may go into adding up the sizes of files."""
+"""The largest share of the elapsed time that may be spent on adding up file sizes."""
 _OF_BUBBLEWRAP = 2
-"""Processes of its own."""
+"""The number of bubblewrap's own processes."""
 _UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 
 
 def restrict(limits: dict[str, Any]) -> None:
-    """What the system itself refuses each process that this one becomes or starts: a block of memory, a file."""
+    """Set the limits that the system enforces for each process: the size of a block of memory and of a file."""
     for kind, most in ((resource.RLIMIT_DATA, limits["memory"]), (resource.RLIMIT_FSIZE, limits["disk"])):
         if most is not None:
-            with suppress(OSError, ValueError):  # a lower one is in force
+            with suppress(OSError, ValueError):  # a lower limit is already in force
                 resource.setrlimit(kind, (most, most))
 
 
@@ -34,15 +36,15 @@ class Watch:
         self._folders: list[str] = self._limits["folders"]
         self._next_look = time.monotonic()
         self._next_sizes = 0.0
-        # What was there before may be more than is allowed: then something has to be able to remove it.
+        # The existing files may already exceed the limit: then a command must be able to start and remove them.
         self._disk = max(self._limits["disk"], self._sizes()) if self._limits["disk"] is not None else None
 
     def seconds(self) -> float:
-        """Until the next look is due."""
+        """Return the seconds until the next check is due."""
         return max(0.0, self._next_look - time.monotonic())
 
     def exceeded(self) -> str | None:
-        """What is beyond its limit, as a sentence; None when nothing is, or it is too early to look again."""
+        """Return which limit is exceeded, as a sentence; None when none is, or when the next check is not due yet."""
         if self.seconds() > 0:
             return None
         found = self._look()
@@ -67,7 +69,7 @@ class Watch:
         return None
 
     def _sizes(self) -> int:
-        """Bytes that the files in the folders take on the disk. A file with several names counts once."""
+        """Return the bytes that the files in the folders take on the disk. A file with several links counts once."""
         seen: set[tuple[int, int]] = set()
         total, folders = 0, list(self._folders)
         while folders:
@@ -84,7 +86,7 @@ class Watch:
 
 
 def _descendants(of: int) -> list[int]:
-    """Children, grandchildren and so on. Looks at these alone, which is quicker than at all that run."""
+    """Return children, grandchildren and so on. Reads only these, which is quicker than reading all processes."""
     found = [of]
     for process in found:
         with suppress(OSError):
@@ -95,7 +97,7 @@ def _descendants(of: int) -> list[int]:
 
 
 def _memory_of(process: int) -> int:
-    """Bytes in memory that are not those of a file."""
+    """Return the bytes of memory that no file backs."""
     used = 0
     with suppress(OSError, ValueError), open(f"/proc/{process}/status") as file:
         for line in file:

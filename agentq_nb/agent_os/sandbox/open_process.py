@@ -1,4 +1,4 @@
-"""A command that runs until it is told to end, with its stdin and stdout open to us and the end of its stderr kept."""
+"""A long-running command with stdin and stdout open to this process and the end of its stderr kept."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from agentq_nb.agent_os.sandbox.process import GRACE, Job, launcher_words, mark_
 
 _LONGEST_LINE = 64 * 1024 * 1024  # bytes of one line of stdout
 _KEPT = 8192  # bytes of stderr
-_SHOWN = 12  # lines of them
+_SHOWN = 12  # lines of the kept stderr
 
 
 class OpenProcess:
-    """What :func:`open_process` returns."""
+    """A running command, returned by :func:`open_process`."""
 
     def __init__(
         self,
@@ -54,30 +54,30 @@ class OpenProcess:
         return code if code is None or code >= 0 else 128 - code
 
     def has_unread_input(self) -> bool:
-        """Whether it has not read yet all that was written to its stdin. False where the system does not tell."""
+        """Whether it has not read yet all that was written to its stdin. False where the system cannot tell."""
         if self.input.transport.get_write_buffer_size():
             return True
         unread = bytearray(4)
-        with suppress(OSError, ValueError):  # it is closed, or not to be asked
+        with suppress(OSError, ValueError):  # closed, or not supported
             fcntl.ioctl(self.input.get_extra_info("socket").fileno(), termios.TIOCOUTQ, unread)
         return any(unread)
 
     async def wait(self, seconds: float) -> int | None:
-        """Give it this long to end: its exit code, or None."""
+        """Wait up to ``seconds`` for its end; return its exit code, or None if it still runs."""
         with anyio.move_on_after(seconds):
             await asyncio.wait({self._watching, self._draining})
         return self.exit_code
 
     def last_words(self) -> str:
-        """The last whole lines it wrote to stderr. They may hold secrets."""
+        """Return the last whole lines it wrote to stderr. They may contain secrets."""
         text = self._errors
         if len(text) == _KEPT:
-            # The first line is cut, and with it a secret might be, which then could not be told.
+            # The first line is truncated, and a truncated secret in it would not be recognised.
             text = text.partition(b"\n")[2]
         return "\n".join(text.decode(errors="replace").strip().splitlines()[-_SHOWN:])
 
     async def aclose(self) -> None:
-        """End it with all it started: asked to, and killed two seconds later."""
+        """End it with all it started: ask it to, and kill it two seconds later."""
         await to_the_end(self._close())
 
     async def _close(self) -> None:
@@ -90,18 +90,18 @@ class OpenProcess:
         await asyncio.wait({self._watching})
         self._draining.cancel()
         await asyncio.wait({self._draining})
-        # The launcher removes it; only if it was killed itself is there something left to do.
+        # The launcher removes the folder; something is left only if the launcher itself was killed.
         if self._temporary:
             with suppress(OSError):
                 remove_tree(self._temporary)
         self._ended()
 
     def abandon(self) -> None:
-        """Ask it to end and wait for nothing: for when its event loop has ended. The launcher sees to the rest."""
+        """Ask it to end and do not wait, because its event loop has ended. The launcher does the rest."""
         with suppress(ProcessLookupError):
             self._process.terminate()
         if self._loop.is_closed():
-            # A transport that is still open closes itself when it is collected; what that raises would be printed.
+            # An open transport closes itself when it is garbage-collected, and its error would be printed.
             with suppress(RuntimeError):
                 self._transport.close()
         self._ended()
@@ -112,9 +112,9 @@ class OpenProcess:
 
 
 async def open_process(job: Job, ended: Callable[[], None] = lambda: None) -> OpenProcess:
-    """Start a job through the launcher, which ends it when we die. Raises ``OSError`` when that cannot be done.
+    """Start a job through the launcher, which ends it when we die. Raises ``OSError`` when it cannot be started.
 
-    ``ended`` is called when it is closed or abandoned, not when this raises.
+    ``ended`` is called when the process is closed or abandoned, not when this raises.
     """
     return await whole(_open(job, ended), OpenProcess.aclose)
 
@@ -135,7 +135,7 @@ async def _open(job: Job, ended: Callable[[], None]) -> OpenProcess:
         )
         _, writer = await asyncio.open_connection(sock=ours)
         assert process.stdin is not None
-        with suppress(BrokenPipeError, ConnectionResetError):  # its exit code will tell
+        with suppress(BrokenPipeError, ConnectionResetError):  # the exit code shows it
             process.stdin.write(json.dumps({**job, "grace": GRACE, "input": theirs.fileno()}).encode())
             await process.stdin.drain()
         process.stdin.close()

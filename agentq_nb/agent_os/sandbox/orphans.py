@@ -1,7 +1,7 @@
-"""Processes whose launcher was killed: a mark in their environment, which all that a command starts inherits, tells them.
+"""Find and kill processes whose launcher was killed, by a mark in the environment that they inherit.
 
-The mark names the kernel's process, so that a later kernel can tell what nobody looks after any more. A process that has
-cleared its environment is not found.
+The mark names the kernel's process, so that a later kernel can recognise orphans. A process that has cleared its
+environment is not found.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Launcher(Protocol):
 
 
 def new_mark() -> str:
-    """A mark for one job of this process."""
+    """Return a mark for one job of this process."""
     return f"{_namespace()}/{os.getpid()}/{_started(os.getpid())}/{secrets.token_hex(8)}"
 
 
 async def launcher_ended(launcher: Launcher, mark: str) -> None:
-    """Wait until a launcher has ended; when it was killed, end what it can no longer look after."""
+    """Wait until a launcher has ended; if it was killed, end the processes of its job."""
     await _exited(launcher)
     if (launcher.returncode or 0) < 0:
         await to_its_end(end_marked, mark)
@@ -49,7 +49,7 @@ async def launcher_ended(launcher: Launcher, mark: str) -> None:
 
 
 async def look_once() -> None:
-    """End what dead kernels left behind. Done once in the life of this process."""
+    """End processes that dead kernels left running. Runs once per process."""
     global _looked
     if not _looked:
         _looked = True
@@ -62,15 +62,15 @@ def end_marked(mark: str) -> None:
 
 
 def end_those_of_dead_kernels() -> None:
-    """Kill all processes that were started by a kernel that is dead."""
+    """Kill all processes that were started by a dead kernel."""
     _end_all(_is_left)
 
 
 async def _exited(launcher: Launcher) -> None:
-    """As its ``wait``, which some versions of Python let wait for all that hold its pipes, too."""
+    """Wait for the launcher alone: in some versions of Python its ``wait`` also waits for all that hold its pipes."""
     try:
         handle = os.pidfd_open(launcher.pid)
-    except (AttributeError, OSError):  # not on this system, or it has ended already
+    except (AttributeError, OSError):  # unsupported by this system, or it has already ended
         if launcher.returncode is None:
             await launcher.wait()
         return
@@ -87,7 +87,7 @@ async def _exited(launcher: Launcher) -> None:
 
 
 def _end_all(wanted: Callable[[str], bool]) -> None:
-    """Again and again until there are none: those that are found may have started others meanwhile."""
+    """Kill the wanted processes, and repeat until there are none: they may have started others meanwhile."""
     give_up = time.monotonic() + _KILL_FOR
     while time.monotonic() < give_up:
         found = [process for process in _processes() if (mark := _mark_of(process)) and wanted(mark)]
@@ -100,7 +100,7 @@ def _end_all(wanted: Callable[[str], bool]) -> None:
 
 
 def _processes() -> list[int]:
-    """All but this one; none where there is no /proc."""
+    """Return all processes but this one; none where there is no /proc."""
     with suppress(OSError):
         return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
     return []
@@ -116,7 +116,7 @@ def _mark_of(process: int) -> str | None:
 
 
 def _is_left(mark: str) -> bool:
-    """Whether the kernel that made a mark is dead. One in another container cannot be looked for."""
+    """Whether the kernel that made a mark is dead. False for one in another container, which cannot be checked."""
     parts = mark.split("/")
     if len(parts) != 4 or parts[0] != _namespace() or not parts[1].isdigit() or not parts[2].isdigit():
         return False
@@ -124,14 +124,14 @@ def _is_left(mark: str) -> bool:
 
 
 def _started(process: int) -> int | None:
-    """When it was started, in ticks since the machine was; with its number that is unique. None: there is no such one."""
+    """Return when a process was started, in ticks since boot, which with its id is unique; None if there is none."""
     with suppress(OSError, IndexError, ValueError), open(f"/proc/{process}/stat", "rb") as file:
         return int(file.read().rpartition(b")")[2].split()[19])
     return None
 
 
 def _namespace() -> str:
-    """What this process's numbers of processes belong to."""
+    """Return the PID namespace to which this process's ids belong."""
     with suppress(OSError):
         return os.readlink("/proc/self/ns/pid")
     return ""

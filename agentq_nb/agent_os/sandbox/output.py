@@ -1,4 +1,4 @@
-"""What processes write: decoded, filtered, told on, and kept within bounds however much it is."""
+"""Decode, redact, report and truncate the output of processes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Protocol
 
 from agentq_nb.agent_os.values import OutputStream
 
-_SMALLEST_PIECE = 4096  # characters; what comes in smaller pieces is put together
+_SMALLEST_PIECE = 4096  # characters; smaller pieces are joined
 
 
 class TextFilter(Protocol):
-    """Text goes in as it comes, and comes out with secrets taken out."""
+    """Accepts text piece by piece and returns it without secrets."""
 
     def feed(self, text: str) -> str: ...
     def finish(self) -> str: ...
 
 
 class Excerpt:
-    """The first and the last half of a text that may be endless."""
+    """Keeps the first and the last half of a text of any length."""
 
     def __init__(self, limit: int) -> None:
         self._half = limit // 2
@@ -32,7 +32,7 @@ class Excerpt:
 
     @property
     def left_out(self) -> int:
-        """How many characters are missing in the middle."""
+        """The number of characters missing in the middle."""
         return self._gone + max(0, self._tail_length - self._half)
 
     def add(self, text: str) -> None:
@@ -53,7 +53,7 @@ class Excerpt:
             self._gone += gone
 
     def text(self) -> str:
-        """Everything that is kept; the place where something is missing is marked."""
+        """Return everything that is kept, with a mark where text is missing."""
         tail = "".join(self._tail)
         if not self.left_out:
             return self._head + tail
@@ -61,7 +61,7 @@ class Excerpt:
 
 
 class Output:
-    """One output of a process: ``told`` gets each piece of its text, and the first and last half of it are kept."""
+    """One output stream of a process: passes each piece of text to ``told``, and keeps its first and last half."""
 
     def __init__(
         self, limit: int, through: TextFilter | None = None, told: Callable[[str], None] | None = None
@@ -80,12 +80,12 @@ class Output:
         self._add(text if self._through is None else self._through.feed(text))
 
     def finish(self) -> None:
-        """Nothing more comes: let out what was waited with."""
+        """Flush what was held back; no more data comes."""
         text = self._decoder.decode(b"", True)
         self._add(text if self._through is None else self._through.feed(text) + self._through.finish())
 
     def text(self) -> str:
-        """What is kept so far."""
+        """Return the text that is kept so far."""
         return self._kept.text()
 
     def _add(self, text: str) -> None:
@@ -96,13 +96,13 @@ class Output:
             self._told(text)
 
 
-_GATHERED = 0.02  # seconds between the first piece and its telling
+_FIRST_DELAY = 0.02  # seconds between the first piece and its event
 _PAUSE = 0.2  # seconds between two events; one may hold text of both outputs
-_LARGEST = 16_384  # characters told at once of one output
+_LARGEST = 16_384  # characters of one output stream in one event
 
 
 class OutputEvents:
-    """Calls ``tell`` with pieces of text: ten times a second at most, each with the first and last half of what came."""
+    """Calls ``tell`` with pieces of text at most ten times a second, each with the first and last half of what came."""
 
     def __init__(self, tell: Callable[[OutputStream, str], None]) -> None:
         self._tell = tell
@@ -111,16 +111,16 @@ class OutputEvents:
         self._last = float("-inf")
 
     def add(self, stream: OutputStream, text: str) -> None:
-        """Tell of this text soon."""
+        """Add text to the next event."""
         if stream not in self._waiting:
             self._waiting[stream] = Excerpt(_LARGEST)
         self._waiting[stream].add(text)
         if self._timer is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(max(loop.time() + _GATHERED, self._last + _PAUSE), self.flush)
+            self._timer = loop.call_at(max(loop.time() + _FIRST_DELAY, self._last + _PAUSE), self.flush)
 
     def flush(self) -> None:
-        """Tell of what waits, at once."""
+        """Emit pending text at once."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

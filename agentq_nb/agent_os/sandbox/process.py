@@ -1,4 +1,4 @@
-"""One command from start to end: its output kept within bounds, itself and all it started ended with it."""
+"""Run one command: keep its output within bounds, and end all it started when it ends."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class Bubblewrap(TypedDict):
 
 
 class Landlock(TypedDict):
-    """The paths below which may be written, and read."""
+    """The paths that may be written, and those that may be read."""
 
     write: list[str]
     read: list[str]
     ports: list[int] | None
-    """Those to which it may connect; None: all, and not by TCP alone."""
+    """The ports to which it may connect; None: all, and not by TCP only."""
 
 
 class Limits(TypedDict):
-    """What all processes of a job may use together; None: as much as there is."""
+    """What all processes of a job may use together; None means no limit."""
 
     processes: int | None
     memory: int | None
@@ -51,18 +51,18 @@ class Limits(TypedDict):
 
 
 class Job(TypedDict):
-    """What ``launcher.py`` reads."""
+    """The job that ``launcher.py`` reads."""
 
     command: list[str]
     environment: dict[str, str]
     directory: str
     temporary: str | None
-    """A folder that goes with the command."""
+    """A folder that is removed when the command ends."""
     bubblewrap: Bubblewrap | None
     landlock: Landlock | None
     limits: Limits | None
     network: tuple[int, int] | None
-    """Inherited file descriptors of the user namespace and the network namespace to enter; None: those of this process."""
+    """Inherited file descriptors of the user and network namespaces to enter; None: stay in those of this process."""
     input: int | None
     """An inherited file descriptor that becomes the command's stdin; None gives it an empty one."""
 
@@ -74,11 +74,11 @@ GRACE = 2.0
 """Seconds between asking processes to end and killing them."""
 
 _LAUNCHER = Path(__file__).with_name("launcher.py")
-_LAST_WORDS = 2.0  # seconds to read what is still in the pipes once everything has ended
+_LAST_WORDS = 2.0  # seconds to read what is still in the pipes after everything has ended
 
 
 class Execution:
-    """One command that runs. Made by :meth:`start`; :meth:`finish` has to be awaited then."""
+    """One running command. Made by :meth:`start`; :meth:`finish` must be awaited afterwards."""
 
     def __init__(self, job: Job, process: Process, stdout: Output, stderr: Output) -> None:
         self.stdout = stdout
@@ -89,7 +89,7 @@ class Execution:
 
     @classmethod
     async def start(cls, job: Job, stdout: Output | None = None, stderr: Output | None = None) -> Execution:
-        """Start a job. Raises ``OSError`` when that cannot be done."""
+        """Start a job. Raises ``OSError`` when it cannot be started."""
         try:
             process = await whole(_launch(job), lambda started: _end(started, mark_of(job)))
         except BaseException:
@@ -149,10 +149,10 @@ async def run(job: Job, timeout: float | None = None) -> ExecResult:
 async def whole(
     starting: Coroutine[Any, Any, Started], ending: Callable[[Started], Coroutine[Any, Any, None]]
 ) -> Started:
-    """Start something to the end, also when cancelled meanwhile: then what was started is ended again.
+    """Await ``starting`` to its end; if cancelled meanwhile, end what it started.
 
-    Left in the middle there would be a launcher that nobody knows of. Whoever cancels may do it as anyio does or as
-    asyncio does, which knows no shielded scopes.
+    Interrupted midway, it would leave a launcher that nothing refers to. Works for cancellation by anyio and by
+    asyncio, which has no shielded scopes.
     """
     task = asyncio.ensure_future(starting)
     try:
@@ -166,7 +166,7 @@ async def whole(
 
 
 async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Await ``work`` to its end, also when cancelled meanwhile, as anyio does it or as asyncio does it."""
+    """Await ``work`` to its end, even when cancelled meanwhile by anyio or by asyncio."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)
@@ -179,12 +179,12 @@ async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
 
 
 def launcher_words() -> list[str]:
-    """How ``launcher.py`` is started by this process."""
+    """Return the command with which this process starts ``launcher.py``."""
     return [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid())]
 
 
 def mark_of(job: Job) -> str:
-    """What all its processes carry in their environment."""
+    """Return the mark that all processes of a job have in their environment."""
     return job["environment"].get(orphans.VARIABLE, "")
 
 
@@ -193,7 +193,7 @@ async def _launch(job: Job) -> Process:
     process = await anyio.open_process(launcher_words(), env={}, cwd="/", start_new_session=True, pass_fds=files)
     assert process.stdin is not None
     try:
-        with suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError):  # its exit code will tell
+        with suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError):  # the exit code shows it
             await process.stdin.send(json.dumps({**job, "grace": GRACE}).encode())
             await process.stdin.aclose()
     except BaseException:
@@ -206,7 +206,7 @@ async def _launch(job: Job) -> Process:
 
 
 def _close_pipes(process: Process) -> None:
-    """Close our ends. Where another process holds the other ones, their end never comes, and nothing else closes ours."""
+    """Close our ends. While another process holds the other ends, no end of file comes, and nothing else does it."""
     transport = getattr(getattr(process, "_process", None), "_transport", None)
     if transport is not None:
         transport.close()
@@ -218,14 +218,14 @@ async def _drain(pipe: ByteReceiveStream, into: Output) -> None:
 
 
 def _remove_temporary(job: Job) -> None:
-    """The launcher removes it, also when we are dead; only if it was killed itself is there something left to do."""
+    """Remove what a killed launcher left; otherwise the launcher removes it, even when we are dead."""
     if job["temporary"]:
         with suppress(OSError):
             remove_tree(job["temporary"])
 
 
 async def _end(process: Process, mark: str) -> None:
-    """The launcher does the ending, even if we are gone before it is done."""
+    """Let the launcher end the command, which it does even if this process dies first."""
     if process.returncode is not None:
         return
     process.terminate()
@@ -238,7 +238,7 @@ async def _end(process: Process, mark: str) -> None:
 
 @dataclass(frozen=True)
 class Allowance:
-    """For each command, and each agent with all it starts; ``disk`` is for the VM's folder. None: no limit."""
+    """Limits for a command, or an agent with all it starts; ``disk`` is for the VM's folder. None: no limit."""
 
     processes: int | None = None
     memory: int | None = None
@@ -255,7 +255,7 @@ class Allowance:
             )
 
     def limits(self, *folders: str) -> Limits | None:
-        """As the launcher takes them; ``folders`` are those whose files count."""
+        """Return the limits in the launcher's format; ``folders`` are those whose files count."""
         if self == ALL:
             return None
         return Limits(processes=self.processes, memory=self.memory, disk=self.disk, folders=list(folders))

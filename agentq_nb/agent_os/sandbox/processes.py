@@ -1,4 +1,4 @@
-"""The processes of a VM since it woke: those that run, the last ones that ended, and what is told of them."""
+"""The processes of a VM since it woke: running ones, the last ended ones, and their events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from agentq_nb.agent_os.values import ExecResult, OutputSoFar, OutputStream, Pro
 from agentq_nb.errors import AgentError, ProcessUnknown
 
 MOST_ENDED = 20
-"""Spawned processes that are known after their end."""
+"""How many spawned processes are listed after their end."""
 
 
 @dataclass(eq=False)
@@ -37,7 +37,7 @@ class _Process:
 
 
 class Processes:
-    """Starts, tells of and ends the processes of one VM, which is awake as long as one of them runs."""
+    """Starts, lists and ends the processes of one VM, which is kept awake while one of them runs."""
 
     def __init__(self, vm: Actor, redactor: Redactor) -> None:
         self._vm = vm
@@ -49,13 +49,13 @@ class Processes:
     async def run(
         self, job: Job, connection: Connection, command: str | Sequence[str], timeout: float | None
     ) -> ExecResult:
-        """Run a command to its end; it is known as long as it runs. Its connection is closed then."""
+        """Run a command to its end; it is listed while it runs. Its connection is closed at the end."""
         return await self._attend(await self._start(job, connection, command), timeout)
 
     async def spawn(self, job: Job, connection: Connection, command: str | Sequence[str]) -> ProcessInfo:
-        """Start a command that goes on by itself: until it ends, is killed, or the VM is asked to end."""
+        """Start a command that runs until it ends, is killed, or the VM is asked to end."""
         process = await self._start(job, connection, command)
-        # A context of its own: this goes on after the call that started it.
+        # A context of its own: the task outlives the call that started it.
         task = asyncio.get_running_loop().create_task(
             self._vm.keep_awake(self._look_after(process)),
             name=f"agentq process {process.info.process_id}",
@@ -71,24 +71,24 @@ class Processes:
             self._vm.runtime.failed(f"looking after {task.get_name()}", error)
 
     async def kill(self, process_id: str) -> ProcessInfo:
-        """End a process with all it started. How it ended."""
+        """End a process with all it started; return how it ended."""
         process = self._find(process_id)
         process.execution.end()
         await process.ended.wait()
         return process.info
 
     def end_all(self) -> None:
-        """Ask all that run to end."""
+        """Ask all running processes to end."""
         for process in self._running.values():
             process.execution.end()
 
     def all(self) -> list[ProcessInfo]:
-        """Those that run and the last ones that ended, in the order in which they were started."""
+        """Return running processes and the last ended ones, in the order in which they were started."""
         infos = (replace(process.info, refused=process.connection.refused) for process in self._known())
         return sorted(infos, key=lambda info: (info.started_at, info.process_id))
 
     def output(self, process_id: str) -> OutputSoFar:
-        """What a process has written by now."""
+        """Return what a process has written so far."""
         execution = self._find(process_id).execution
         texts = [self._redactor.text(output.text()) for output in (execution.stdout, execution.stderr)]
         return OutputSoFar(*texts, truncated=bool(execution.stdout.left_out or execution.stderr.left_out))

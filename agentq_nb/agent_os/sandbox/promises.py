@@ -1,4 +1,4 @@
-"""What each kind of isolation keeps processes from, and what it does not: the sentences that users are shown."""
+"""What each kind of isolation protects and what it does not, as sentences for users."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ _LANDLOCK = Isolation(
 
 
 def landlock(version: int) -> Isolation:
-    """What Landlock of this version (of its interface, as the running Linux has it) gives."""
+    """Return the protection by Landlock of this interface version, which the running Linux reports."""
     more = [SIGNALS] if version >= _SIGNALS_SINCE else []
     less = [TRUNCATING] if version < _TRUNCATING_SINCE else []
     less += [] if version >= _SIGNALS_SINCE else [SIGNALS_ON_OLD_LINUX]
@@ -99,7 +99,7 @@ def landlock(version: int) -> Isolation:
 
 
 def with_network(found: Isolation, network: NetworkFound) -> Isolation:
-    """The same with what its network adds."""
+    """Return the isolation with its network's properties added."""
     if network.mode == "open":
         why = {'network="web"': network.why} if network.why else {}
         return replace(found, refused={**found.refused, **why})

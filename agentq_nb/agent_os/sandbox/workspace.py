@@ -1,4 +1,4 @@
-"""A VM's root folder: where it is, and what file actions do in it. Nothing here can leave it."""
+"""A VM's root folder: its path, and file operations that cannot leave it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from agentq_nb.agent_os.values import FileInfo, FileKind
 from agentq_nb.errors import WorkspaceError
 
 HOME = "/home/user"
-"""What the root is called inside a VM, whatever it is called outside."""
+"""The root's name inside a VM, whatever its path outside."""
 
 LARGEST_READ = 256 * 1024 * 1024
-"""Bytes that ``read`` takes into memory at most."""
+"""The most bytes that ``read`` loads into memory."""
 
 FileName: TypeAlias = str | os.PathLike[str]
 
@@ -31,7 +31,7 @@ _UNREADABLE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def root_folder(parent: Path, actor_name: str, key: Sequence[str]) -> Path:
-    """The root of the VM ``actor_name`` with ``key``: a readable name, made unique by a hash of the whole key."""
+    """Return the root of the VM ``actor_name`` with ``key``: a readable name with a hash of the whole key."""
     canonical = json.dumps(list(key), ensure_ascii=False, separators=(",", ":"))
     readable = _UNREADABLE.sub("_", "-".join(key))[:40].strip("._-") or "vm"
     return parent / actor_name / f"{readable}-{hashlib.sha256(canonical.encode()).hexdigest()[:16]}"
@@ -40,25 +40,25 @@ def root_folder(parent: Path, actor_name: str, key: Sequence[str]) -> Path:
 class Workspace:
     """Files below one folder. Names are relative to it, or start with ``/home/user`` or the folder's own path.
 
-    Every method raises :class:`~agentq_nb.errors.WorkspaceError` for a name that leaves the folder and for whatever
-    the file system refuses. The calls block: use them in a worker thread.
+    Every method raises :class:`~agentq_nb.errors.WorkspaceError` for a name that leaves the folder and for whatever the
+    file system refuses. The methods block: call them in a worker thread.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.abspath(root))
 
     def ensure(self) -> None:
-        """Create the root, mode 0700, where it is missing."""
-        with _told(self.root, "could not be created"):
+        """Create the root with mode 0700 if it is missing."""
+        with _as_workspace_error(self.root, "could not be created"):
             for folder in (self.root.parent.parent, self.root.parent, self.root):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def path(self, name: FileName) -> Path:
-        """The real path of a name. Links on the way are not looked at: use it for showing, or under isolation."""
+        """Return the real path of a name. Links on the way are not checked: use it for display, or under isolation."""
         return self.root.joinpath(*self.parts(name))
 
     def parts(self, name: FileName) -> tuple[str, ...]:
-        """The components of a name below the root; ``()`` is the root itself."""
+        """Return the components of a name below the root; ``()`` is the root itself."""
         text = os.fspath(name)
         try:
             encoded = os.fsencode(text)
@@ -78,8 +78,11 @@ class Workspace:
         return parts
 
     def read(self, name: FileName) -> bytes:
-        """The bytes of a regular file, at most ``LARGEST_READ``."""
-        with _told(name, "could not be read"), self._opened(self.parts(name), os.O_RDONLY | os.O_NONBLOCK) as file:
+        """Return the bytes of a regular file, at most ``LARGEST_READ``."""
+        with (
+            _as_workspace_error(name, "could not be read"),
+            self._opened(self.parts(name), os.O_RDONLY | os.O_NONBLOCK) as file,
+        ):
             facts = os.fstat(file)
             if not stat.S_ISREG(facts.st_mode):
                 raise _refusal(name, "is not a regular file")
@@ -90,13 +93,13 @@ class Workspace:
         return data
 
     def write(self, name: FileName, data: bytes | str) -> None:
-        """Put ``data`` (text as UTF-8) there at once: a reader sees the old file or the whole new one.
+        """Write ``data`` (text as UTF-8) atomically: a reader sees the old file or the whole new one.
 
-        Missing parent folders are created. A link is not written through, and not replaced.
+        Missing parent folders are created. A link is neither written through nor replaced.
         """
         parts = self._leaf(name)
         content = _encoded(name, data) if isinstance(data, str) else bytes(data)
-        with _told(name, "could not be written"), self._made(parts[:-1]) as parent:
+        with _as_workspace_error(name, "could not be written"), self._made(parts[:-1]) as parent:
             mode = _mode_to_keep(name, parent, parts[-1])
             temporary = f".agentq-{secrets.token_hex(8)}.tmp"
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -113,24 +116,27 @@ class Workspace:
                 raise
 
     def list_dir(self, name: FileName = ".") -> list[FileInfo]:
-        """What a folder holds, by name."""
-        with _told(name, "could not be listed"), self._opened(self.parts(name), os.O_RDONLY | os.O_DIRECTORY) as folder:
+        """Return the contents of a folder, sorted by name."""
+        with (
+            _as_workspace_error(name, "could not be listed"),
+            self._opened(self.parts(name), os.O_RDONLY | os.O_DIRECTORY) as folder,
+        ):
             names = sorted(os.listdir(folder))
             found: list[FileInfo] = []
             for entry in names:
-                with suppress(FileNotFoundError):  # gone since it was listed
+                with suppress(FileNotFoundError):  # deleted since it was listed
                     found.append(_info(entry, os.stat(entry, dir_fd=folder, follow_symlinks=False)))
             return found
 
     def make_dir(self, name: FileName) -> None:
-        """Create a folder and the missing ones above it; one that exists is fine."""
-        with _told(name, "could not be created"), self._made(self.parts(name)):
+        """Create a folder and its missing parents; an existing one is fine."""
+        with _as_workspace_error(name, "could not be created"), self._made(self.parts(name)):
             pass
 
     def stat(self, name: FileName) -> FileInfo:
-        """Facts about a name; a link is described itself."""
+        """Return facts about a name; links are not followed."""
         parts = self.parts(name)
-        with _told(name, "could not be looked at"):
+        with _as_workspace_error(name, "could not be looked at"):
             if not parts:
                 with self._opened((), DIRECTORY) as root:
                     return _info(self.root.name, os.fstat(root))
@@ -138,7 +144,7 @@ class Workspace:
                 return _info(parts[-1], os.stat(parts[-1], dir_fd=parent, follow_symlinks=False))
 
     def exists(self, name: FileName) -> bool:
-        """Whether there is something of this name, be it a link to nowhere."""
+        """Whether a name exists; a dangling link does."""
         try:
             self.stat(name)
         except WorkspaceError as error:
@@ -148,10 +154,10 @@ class Workspace:
         return True
 
     def move(self, source: FileName, target: FileName) -> None:
-        """Give a file, folder or link another name; a file of that name is replaced, a full folder is not."""
+        """Rename a file, folder or link; an existing file is replaced, a folder that is not empty is not."""
         old, new = self._leaf(source), self._leaf(target)
         with (
-            _told(source, f"could not be moved to {_shown(target)}"),
+            _as_workspace_error(source, f"could not be moved to {_shown(target)}"),
             self._opened(old[:-1], DIRECTORY) as old_parent,
             self._made(new[:-1]) as new_parent,
         ):
@@ -160,7 +166,7 @@ class Workspace:
     def delete(self, name: FileName, recursive: bool = False) -> None:
         """Remove a file, a link (never its target), an empty folder, or with ``recursive`` any folder."""
         parts = self._leaf(name)
-        with _told(name, "could not be deleted"), self._opened(parts[:-1], DIRECTORY) as parent:
+        with _as_workspace_error(name, "could not be deleted"), self._opened(parts[:-1], DIRECTORY) as parent:
             if not stat.S_ISDIR(os.stat(parts[-1], dir_fd=parent, follow_symlinks=False).st_mode):
                 os.unlink(parts[-1], dir_fd=parent)
             elif recursive:
@@ -169,20 +175,20 @@ class Workspace:
                 os.rmdir(parts[-1], dir_fd=parent)
 
     def remove(self) -> None:
-        """Remove the workspace itself with all in it; nothing happens where there is none."""
-        with _told(self.root, "could not be removed"), suppress(FileNotFoundError):
+        """Remove the workspace with its contents; do nothing where there is none."""
+        with _as_workspace_error(self.root, "could not be removed"), suppress(FileNotFoundError):
             remove_tree(str(self.root))
 
     def directory(self, name: FileName) -> tuple[str, ...]:
-        """The components of a folder that exists inside."""
+        """Return the components of an existing folder in the workspace."""
         parts = self.parts(name)
-        with _told(name, "cannot be a working directory"), self._opened(parts, DIRECTORY):
+        with _as_workspace_error(name, "cannot be a working directory"), self._opened(parts, DIRECTORY):
             return parts
 
     def snapshot(self) -> dict[str, tuple[int, int, int]]:
-        """Every file's name with what changes when it is written (size, time, number), to tell what a command did."""
+        """Return each file's name with what a write changes (size, time, inode), to tell what a command did."""
         found: dict[str, tuple[int, int, int]] = {}
-        folders = [str(self.root)]  # not os.walk, which calls itself for each folder within a folder
+        folders = [str(self.root)]  # not os.walk, which recurses into each folder
         while folders:
             with suppress(OSError), os.scandir(folders.pop()) as entries:
                 for entry in entries:
@@ -216,7 +222,7 @@ class Workspace:
 
     @contextmanager
     def _made(self, parts: Sequence[str]) -> Generator[int]:
-        """The folder ``parts``, created with the ones above it where missing."""
+        """Open the folder ``parts``, creating it and its parents where missing."""
         for depth, part in enumerate(parts):
             with self._opened(parts[:depth], DIRECTORY) as parent, suppress(FileExistsError):
                 os.mkdir(part, 0o755, dir_fd=parent)
@@ -233,7 +239,7 @@ def _encoded(name: FileName, text: str) -> bytes:
 
 
 def _mode_to_keep(name: FileName, parent: int, leaf: str) -> int | None:
-    """The permissions of the file that is about to be replaced; None where there is none."""
+    """Return the permissions of the file to be replaced; None where there is none."""
     try:
         facts = os.stat(leaf, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
@@ -261,8 +267,8 @@ def _refusal(name: FileName, what: str, number: int | None = None) -> WorkspaceE
 
 
 @contextmanager
-def _told(name: FileName, what: str) -> Generator[None]:
-    """Say what went wrong in words instead of numbers."""
+def _as_workspace_error(name: FileName, what: str) -> Generator[None]:
+    """Translate an error number into a sentence."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the user lets agents do that ask first."""
+"""Permission requests of agents: decided by the ``permissions`` of the VM or by the user."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from agentq_nb.agent_os.values import AnsweredBy, Permission, PermissionRequest
 
 Policy: TypeAlias = Literal["allow", "deny", "ask"]
 Permissions: TypeAlias = Policy | Callable[[PermissionRequest], Any]
-"""One word for whatever an agent asks, or a function, plain or ``async``, that gives one for each request. A plain one is
-called in a thread."""
+"""``"allow"``, ``"deny"`` or ``"ask"`` for every request, or a function of a request that returns one of them.
+
+The function is plain or ``async``; a plain one is called in a thread.
+"""
 
 PERMISSION_TIMEOUT = 300.0
 """Seconds that a request waits for the user before it is refused."""
@@ -28,7 +30,7 @@ PERMISSION_TIMEOUT = 300.0
 
 @dataclass(frozen=True)
 class Decision:
-    """How a request ended."""
+    """The outcome of a request."""
 
     answer: Permission
     by: AnsweredBy
@@ -36,9 +38,9 @@ class Decision:
 
 
 class Permits:
-    """Decides as the user said. Raises ``TypeError`` for what says nothing.
+    """Applies the ``permissions`` setting. Raises ``TypeError`` for an invalid one.
 
-    ``timeout``: seconds that a request waits for the user, and for a function; ``None``: for as long as its prompt runs.
+    ``timeout``: seconds that a request waits for the user, and for a function; ``None``: as long as its prompt runs.
     """
 
     def __init__(self, permissions: Permissions, timeout: float | None = PERMISSION_TIMEOUT) -> None:
@@ -53,12 +55,14 @@ class Permits:
 
     @property
     def settled(self) -> bool:
-        """Whether one word answers all requests, so that nobody looks at them."""
+        """Whether the setting alone answers all requests, so that none of them is shown."""
         return not callable(self._permissions) and self._permissions != "ask"
 
     async def decide(self, request: PermissionRequest, log: Logger | LoggerAdapter[Any]) -> Decision | None:
-        """None: ask the user. A function that fails however it may, returns anything else than a word for it, or takes
-        too long, is a no."""
+        """Return the decision; None: ask the user.
+
+        A function that fails in any way, returns anything but a policy, or takes too long, counts as a refusal.
+        """
         if not callable(self._permissions):
             return _decision(self._permissions, "setting")
         said: Any = None
@@ -79,11 +83,14 @@ class Permits:
 
 _Outcome: TypeAlias = tuple[Any, BaseException | None]
 _deciding: set[asyncio.Task[_Outcome]] = set()
-"""The calls that nobody waits for any longer are here until they end."""
+"""Calls of the user's function that timed out and still run."""
 
 
 async def _called(function: Callable[[PermissionRequest], Any], request: PermissionRequest) -> _Outcome:
-    """What a function of the user's returned or raised. In a task of its own: it may cancel itself, or not want to end."""
+    """Return what a function of the user's returned or raised.
+
+    It runs in a task of its own, since it may cancel itself or never end.
+    """
     task = asyncio.create_task(_outcome(function, request), name="agentq permissions")
     _deciding.add(task)
     task.add_done_callback(_deciding.discard)
@@ -98,7 +105,7 @@ async def _outcome(function: Callable[[PermissionRequest], Any], request: Permis
     try:
         if any(inspect.iscoroutinefunction(called) for called in (function, type(function).__call__)):
             said = function(request)
-        else:  # it may block, and the loop has other things to do
+        else:  # it may block, so not in the loop
             said, error = await in_long_thread(_outcome_in_thread, function, request)
             if error is not None:
                 return None, error
@@ -121,13 +128,13 @@ def _decision(policy: str, by: AnsweredBy) -> Decision | None:
 @dataclass(eq=False)
 class _Waiting:
     request: PermissionRequest
-    """As it is shown: without secrets."""
+    """The request as it is shown, without secrets."""
     decision: Decision | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     recorded: anyio.Event = field(default_factory=anyio.Event)
 
     def decide(self, decision: Decision) -> bool:
-        """End the waiting. False if that was done already: the first decision stands."""
+        """Stop waiting. False if there was a decision already: the first one counts."""
         if self.decision is not None:
             return False
         self.decision = decision
@@ -143,21 +150,19 @@ class PermissionRequests:
         self._waiting: dict[str, _Waiting] = {}
 
     def pending(self) -> list[PermissionRequest]:
-        """Those that wait for the user or for the function given as permissions, oldest first."""
+        """Return those that wait for the user or for the function given as permissions, oldest first."""
         return [waiting.request for waiting in self._waiting.values() if not waiting.decision]
 
     async def ask(self, request: PermissionRequest, permits: Permits, vm: Actor) -> Permission:
-        """The answer to one request. Its end is on disk on return, also when the task is cancelled while it waits."""
+        """Return the answer to one request. It is on disk on return, also when the task is cancelled while it waits."""
         shown = self._transcript.shown
         waiting = _Waiting(replace(request, title=shown(request.title), tool_call=shown(request.tool_call)))
         if not permits.settled:
-            await in_thread(lambda: waiting.request.parts)  # of large files they take their time; they are kept
+            await in_thread(lambda: waiting.request.parts)  # slow for large files; the result is cached
         self._waiting[request.request_id] = waiting
         try:
             with waiting.scope:
-                decision = await permits.decide(waiting.request, vm.log) or await self._put_to_user(
-                    waiting, permits, vm
-                )
+                decision = await permits.decide(waiting.request, vm.log) or await self._ask_user(waiting, permits, vm)
                 waiting.decision = waiting.decision or decision
         finally:
             waiting.decision = waiting.decision or Decision("deny", "cancelled", "the prompt was cancelled")
@@ -170,7 +175,7 @@ class PermissionRequests:
         return waiting.decision.answer
 
     async def answer(self, request_id: str, answer: Permission) -> bool:
-        """Let the user answer; it is on disk on return. False if no such request waits for an answer."""
+        """Answer for the user; the answer is on disk on return. False if no such request waits for one."""
         waiting = self._waiting.get(request_id)
         if waiting is None:
             return False
@@ -179,18 +184,18 @@ class PermissionRequests:
         return answered
 
     async def withdraw(self, reason: str) -> None:
-        """End all that wait as refused."""
+        """Refuse all that wait."""
         for waiting in list(self._waiting.values()):
             waiting.decide(Decision("deny", "cancelled", reason))
             await waiting.recorded.wait()
 
     async def give_up(self, reason: str) -> None:
-        """Write down that those of a host that has ended were refused; nobody is left who waits."""
+        """Record as refused the requests of a host that has ended; nothing waits for their answers."""
         waiting, self._waiting = self._waiting, {}
         for request in (left.request for left in waiting.values()):
             await record(self._transcript, request.request_id, request.title, Decision("deny", "cancelled", reason))
 
-    async def _put_to_user(self, waiting: _Waiting, permits: Permits, vm: Actor) -> Decision:
+    async def _ask_user(self, waiting: _Waiting, permits: Permits, vm: Actor) -> Decision:
         request = waiting.request
         data = {"request_id": request.request_id, "kind": request.kind, "tool_call": request.tool_call}
         await self._transcript.write("permission_request", request.title, data)
@@ -203,7 +208,7 @@ class PermissionRequests:
 
 
 async def record(transcript: Transcript, request_id: str, title: str, decision: Decision) -> None:
-    """Write down how a request ended; durable on return."""
+    """Record the outcome of a request; durable on return."""
     because = f" ({decision.reason})" if decision.reason else ""
     data = {"request_id": request_id, "answer": decision.answer, "by": decision.by}
     await transcript.write("permission_answer", f"permission for {title}: {decision.answer}{because}", data)

@@ -1,4 +1,4 @@
-"""What the log tells of sessions: how they were created, what was learnt about them since, and how they ended."""
+"""Read sessions from the log: how they were created, changed and closed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WHERE kind = 'session.event' AND actor_id = ? AND session_id = ?
 
 @dataclass(frozen=True)
 class Recorded:
-    """A session as the log tells of it."""
+    """A session as the log describes it."""
 
     info: SessionInfo
     chosen: dict[ChoiceKind, str] = field(default_factory=dict[ChoiceKind, str])
@@ -36,23 +36,23 @@ class Recorded:
 
 
 async def recorded(records: Records, actor_id: str, only: str = "", *parameters: Any) -> list[Recorded]:
-    """The sessions of a VM, oldest first; ``only`` is a condition on ``created`` and ``closed``, the session's rows."""
+    """Return the sessions of a VM, oldest first; ``only`` is a condition on their rows ``created`` and ``closed``."""
     condition = f" AND {only}" if only else ""
     rows = await records.fetch(f"{_SESSIONS}{condition} ORDER BY created.seq", (actor_id, *parameters))
     return [_recorded(*row) for row in rows]
 
 
 async def last_index(records: Records, actor_id: str, session_id: str) -> int:
-    """The index of the last event of a transcript, 0 when it has none."""
+    """Return the index of the last event of a transcript, 0 when it has none."""
     return (await records.fetch(_LAST_INDEX, (actor_id, session_id)))[0][0] or 0
 
 
 def history_of(events: Sequence[SessionEvent]) -> list[tuple[str, str]]:
-    """Prompts that were answered to the end, with their answers, also what was added to one later."""
-    turns: list[_Told] = []
+    """Return the completed prompts with their answers, including text that was added to one later."""
+    turns: list[_Turn] = []
     for event in events:
         if event.type == "prompt":
-            turns.append(_Told(event.text or ""))
+            turns.append(_Turn(event.text or ""))
         elif event.type == "text" and turns:
             turns[-1].pieces.append(event.text or "")
         elif event.type == "note" and event.data.get(LATE) and not event.data.get(THOUGHT) and len(turns) > 1:
@@ -63,8 +63,8 @@ def history_of(events: Sequence[SessionEvent]) -> list[tuple[str, str]]:
 
 
 @dataclass
-class _Told:
-    """One prompt and what was told in answer to it."""
+class _Turn:
+    """One prompt and the pieces of its answer."""
 
     prompt: str
     pieces: list[str] = field(default_factory=list[str])

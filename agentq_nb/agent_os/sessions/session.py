@@ -1,4 +1,4 @@
-"""One open session as this process holds it."""
+"""One open session in this process."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from agentq_nb.agent_os.values import ChoiceKind, McpServer, SessionInfo
 
 @dataclass(eq=False)
 class Session:
-    """An open session as this process holds it. The log has all of it but ``environment`` and ``mcp_servers``."""
+    """An open session in this process. The log has all of it except ``environment`` and ``mcp_servers``."""
 
     info: SessionInfo
     transcript: Transcript
     environment: dict[str, str] = field(repr=False)
     history: list[tuple[str, str]] | None
-    """None: to be read from the log."""
+    """Earlier prompts with their answers; None until read from the log."""
     chosen: dict[ChoiceKind, str] = field(default_factory=dict[ChoiceKind, str])
-    """The mode and the model that each of its agent's processes begins with."""
+    """The mode and the model with which each process of its agent starts."""
     mcp_servers: tuple[McpServer, ...] = field(default=(), repr=False)
     owned_in: asyncio.AbstractEventLoop | None = None
-    """The event loop of the call that closes it at its end; None where no call does."""
+    """The event loop of the call that closes the session at its end; None where no call does."""
     turn: anyio.Lock = field(default_factory=anyio.Lock)
     process_slot: AgentProcessSlot = field(default_factory=AgentProcessSlot)
     cancel: Callable[[], None] | None = None
-    """Ends the prompt that runs; None when none does."""
+    """Cancels the running prompt; None when none runs."""
     waiting: set[anyio.CancelScope] = field(default_factory=set[anyio.CancelScope])
     """The prompts that wait for their turn."""
     requests: PermissionRequests = field(init=False)
@@ -41,11 +41,11 @@ class Session:
 
     @property
     def orphaned(self) -> bool:
-        """Whether the call that should close it never will: its loop has ended in the middle of it."""
+        """Whether the call that should close it never will, because that call's loop has ended."""
         return self.owned_in not in (None, asyncio.get_running_loop())
 
     async def take_up(self) -> None:
-        """Be ready for the VM's next life, whatever the last one left in the middle: nobody ends that any more."""
+        """Reset what the previous activation left unfinished, since nothing will finish it any more."""
         self.process_slot.abandon()
         self.process_slot, self.turn, self.cancel = AgentProcessSlot(), anyio.Lock(), None
         self.waiting.clear()
@@ -53,7 +53,7 @@ class Session:
         await self.requests.give_up("the host ended before it was answered")
 
     def cancel_prompts(self) -> bool:
-        """Cancel the prompt that runs and those that wait behind it. False if there was none."""
+        """Cancel the running prompt and those that wait behind it. False if there was none."""
         found = self.cancel is not None or bool(self.waiting)
         for scope in self.waiting:
             scope.cancel()
@@ -62,12 +62,12 @@ class Session:
         return found
 
     def missing(self) -> list[str]:
-        """Names of variables and MCP servers that were lost with the process that had them."""
+        """Return the names of variables and MCP servers that were lost with an earlier process."""
         return missing(self.info, self.environment, self.mcp_servers)
 
 
 def missing(info: SessionInfo, environment: Mapping[str, str], servers: Iterable[McpServer]) -> list[str]:
-    """What ``info`` tells of that is not there."""
+    """Return the names of variables and MCP servers that ``info`` lists and that are not given."""
     names = {server["name"] for server in servers}
     return [
         *(name for name in info.env_names if name not in environment),

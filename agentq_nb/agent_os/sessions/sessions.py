@@ -1,4 +1,4 @@
-"""The sessions of one VM: which are open, what they hold in memory, and their rows in the log."""
+"""The sessions of one VM: the open ones, their state in memory, and their rows in the log."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from agentq_nb.agent_os.values import (
 )
 from agentq_nb.errors import PromptFailed, SessionUnknown, ValidationFailed
 
-_CLOSING = 5.0  # seconds that a cancelled prompt gets to end before its session is closed over it
+_CLOSING = 5.0  # seconds that a cancelled prompt has to end before its session is closed anyway
 
 _PERMISSIONS = """
 SELECT session_id, data FROM events
@@ -41,19 +41,19 @@ ORDER BY seq
 
 
 class Sessions:
-    """Sessions of one VM. The object stays in the process while the VM sleeps, and with it the environments."""
+    """The sessions of one VM. The object stays in the process while the VM sleeps, and so do the environments."""
 
     def __init__(self, actor_id: str) -> None:
         self.redactor = Redactor()
         self._actor_id = actor_id
         self._open: dict[str, Session] = {}
         self._closing: dict[str, SessionInfo] = {}
-        """Those that are being closed: they are closed for everybody, though their prompts and processes may still end."""
+        """Sessions that are being closed: they count as closed, though prompts and processes may still be ending."""
         self._records: Records
         self._show: Callable[[SessionEvent], None]
 
     async def wake(self, records: Records, show: Callable[[SessionEvent], None]) -> None:
-        """Find the open sessions again. Those whose creator died, with an earlier process or host, are closed now."""
+        """Restore the open sessions, and close those whose creator ended with an earlier process or host."""
         self._records = records
         self._show = show
         still_open = {
@@ -84,7 +84,7 @@ class Sessions:
         chosen: Mapping[ChoiceKind, str] = MappingProxyType({}),
         mcp_servers: Sequence[McpServer] = (),
     ) -> SessionInfo:
-        """A new session; its row is on disk on return. Without ``keep`` a call of an actor closes it at its end."""
+        """Create a session; its row is on disk on return. Without ``keep``, it is closed when the actor's call ends."""
         info = SessionInfo(
             mint_id(),
             agent,
@@ -110,9 +110,9 @@ class Sessions:
     async def learn(
         self, session: Session, chosen: Mapping[ChoiceKind, str] = MappingProxyType({}), **facts: Any
     ) -> None:
-        """Take up what an agent tells: ``facts`` are fields of its ``SessionInfo``, ``chosen`` is what was chosen now.
+        """Record what an agent reports: ``facts`` are fields of its ``SessionInfo``, ``chosen`` the current choices.
 
-        What has to outlive the process is on disk on return; a choice is told in the transcript too.
+        What must outlive the process is on disk on return; a new choice is also written to the transcript.
         """
         session.info = replace(session.info, **facts)
         news: dict[ChoiceKind, str] = {
@@ -128,7 +128,7 @@ class Sessions:
             await self._append("session.changed", row, session.info.session_id)
 
     async def opened(self, session_id: str) -> Session:
-        """The open session of this id. Raises ``SessionUnknown`` if it is closed or never was."""
+        """Return the open session with this id. Raises ``SessionUnknown`` if it is closed or does not exist."""
         if session_id in self._open:
             return self._open[session_id]
         info = await self.get(session_id)
@@ -160,7 +160,7 @@ class Sessions:
         session.info = replace(session.info, mcp_servers=tuple(servers))
 
     async def ready(self, session_id: str) -> Session:
-        """The open session, able to take a prompt."""
+        """Return the open session, ready for a prompt."""
         session = await self.opened(session_id)
         if lost := session.missing():
             raise PromptFailed(
@@ -175,7 +175,7 @@ class Sessions:
         return session
 
     async def close(self, session_id: str, reason: str) -> None:
-        """Cancel its prompt if one runs, and close it; nothing happens if it is closed. The transcript stays."""
+        """Cancel its running prompt, if any, and close it; do nothing if it is closed. The transcript stays."""
         session = self._open.pop(session_id, None)
         if session is None:
             return
@@ -193,7 +193,7 @@ class Sessions:
             del self._closing[session_id]
 
     def cancel_prompts(self) -> None:
-        """Cancel every prompt of every session, those that wait for their turn too."""
+        """Cancel every prompt of every session, including those that wait for their turn."""
         for session in self._open.values():
             session.cancel_prompts()
 
@@ -209,7 +209,7 @@ class Sessions:
                 ending.start_soon(session.process_slot.release)
 
     async def get(self, session_id: str) -> SessionInfo:
-        """Facts about a session, open or closed. Raises ``SessionUnknown``."""
+        """Return facts about a session, open or closed. Raises ``SessionUnknown``."""
         if (info := self._in_memory(session_id)) is not None:
             return info
         found = await recorded(self._records, self._actor_id, "created.session_id = ?", storable(session_id))
@@ -221,24 +221,24 @@ class Sessions:
         return found[0].info
 
     async def all(self, closed: bool) -> list[SessionInfo]:
-        """The open sessions, or all there ever were, oldest first."""
+        """Return the open sessions, or all of them, oldest first."""
         if not closed:
             return self.now_open()
         ever = [found.info for found in await recorded(self._records, self._actor_id)]
         return [self._in_memory(info.session_id) or info for info in ever]
 
     def now_open(self) -> list[SessionInfo]:
-        """The open sessions, from memory."""
+        """Return the open sessions, from memory."""
         return [self._now(session) for session in self._open.values()]
 
     async def events(self, session_id: str, after: int = 0) -> list[SessionEvent]:
-        """The transcript from the log, what is still on its way included."""
+        """Return the transcript from the log, including events that are not on disk yet."""
         await self.get(session_id)
         await self._durable(session_id)
         return await read_events(self._records, self._actor_id, session_id, after)
 
     async def transcript(self, session_id: str, last: int | None) -> TranscriptView:
-        """The same to be read."""
+        """Return the transcript as a view to read."""
         info = await self.get(session_id)
         await self._durable(session_id)
         return await read_transcript(self._records, session_id, self._actor_id, info.agent, info.status, last)
@@ -248,16 +248,16 @@ class Sessions:
             await self._open[session_id].transcript.durable()
 
     def permission_requests(self) -> list[PermissionRequest]:
-        """What agents have asked and wait for an answer to."""
+        """Return the requests of agents that wait for an answer."""
         return [request for session in self._open.values() for request in session.requests.pending()]
 
     async def answer(self, session_id: str, request_id: str, answer: Permission) -> bool:
-        """Answer a permission request. False if no such one waits for an answer."""
+        """Answer a permission request. False if no such request waits for an answer."""
         session = self._open.get(session_id)
         return session is not None and await session.requests.answer(request_id, answer)
 
     async def _refuse_lost_requests(self, lost: Mapping[str, Recorded]) -> None:
-        """Write down that what waited for an answer when an earlier process died got none."""
+        """Record as refused the requests that waited for an answer when an earlier process died."""
         if not lost:
             return
         waiting: dict[str, dict[str, str]] = {}
@@ -304,15 +304,15 @@ _remembered: dict[tuple[Path, str], Sessions] = {}
 
 
 def sessions_of(workspaces: Path, actor_id: str) -> Sessions:
-    """The sessions of a VM in this process: the same object before and after sleep."""
+    """Return the sessions of a VM in this process: the same object before and after sleep."""
     return _remembered.setdefault((workspaces, actor_id), Sessions(actor_id))
 
 
 def remembered(workspaces: Path) -> list[tuple[str, Sessions]]:
-    """The VMs of a host that this process knows, asleep or not, with their sessions. Nothing wakes."""
+    """Return the VMs of a host that this process knows, asleep or not, with their sessions. Wakes none."""
     return [(actor, sessions) for (folder, actor), sessions in _remembered.items() if folder == workspaces]
 
 
 def forget(workspaces: Path, actor_id: str) -> None:
-    """Drop what this process remembers of a VM, environments above all."""
+    """Drop what this process keeps of a VM, including environments."""
     _remembered.pop((workspaces, actor_id), None)

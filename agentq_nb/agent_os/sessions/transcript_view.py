@@ -1,4 +1,4 @@
-"""A session's transcript to be read: as text, as Markdown, as a DataFrame; notebooks show it as HTML."""
+"""A session's transcript to read: as text, Markdown or DataFrame, and as HTML in notebooks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agentq_nb.agent_os.transcript import Records, as_mapping, event_of, in_utc
 from agentq_nb.agent_os.values import SessionEvent
 
 QUERY = "select time, index, type, text, data::varchar from transcripts where session_id = ? order by index"
-"""The rows that :meth:`TranscriptView.of` makes a view of; the pieces of an answer are one row there."""
+"""Selects the rows for :meth:`TranscriptView.of`; it joins the pieces of an answer to one row."""
 
 _HEADINGS = {
     "prompt": "Prompt",
@@ -38,7 +38,7 @@ _ANSWERED_BY = {
 
 @dataclass(frozen=True)
 class Part:
-    """One event as it is read: a few words of ours, and what was said. ``text`` may hold anything."""
+    """One event of the view: a heading of ours, and the text. ``text`` may contain anything."""
 
     heading: str
     text: str
@@ -48,7 +48,7 @@ class Part:
 
 @dataclass(frozen=True)
 class TranscriptView:
-    """What was said in one session, whole answers in one piece. ``print`` it, or see :meth:`markdown`, :meth:`frame`."""
+    """A session's transcript, whole answers in one piece. ``print`` it, or see :meth:`markdown` and :meth:`frame`."""
 
     session_id: str
     actor_id: str
@@ -67,7 +67,7 @@ class TranscriptView:
         rows: Sequence[tuple[Any, ...]],
         last: int | None = None,
     ) -> TranscriptView:
-        """The view of the rows that ``QUERY`` gives, of the ``last`` ones of them if told."""
+        """Return the view of the rows that ``QUERY`` returns; with ``last``, only of the last ones."""
         shown = rows if last is None else rows[max(len(rows) - last, 0) :]
         events = [
             event_of(session_id, in_utc(time), {**as_mapping(data), "index": index, "type": kind, "text": text})
@@ -76,11 +76,11 @@ class TranscriptView:
         return TranscriptView(session_id, actor_id, agent, status, events, len(rows) - len(shown))
 
     def parts(self) -> list[Part]:
-        """Each event under a heading, as all forms show it."""
+        """Return each event with its heading, as all formats show it."""
         return [_part(event) for event in self.events]
 
     def __str__(self) -> str:
-        """As plain text that no terminal is confused by; a text of over 20,000 characters is cut and says so."""
+        """Return plain text that is safe for terminals; a text of over 20,000 characters is truncated with a mark."""
         blocks = [safe(self._title()), safe(self._facts())]
         for part in self.parts():
             lines = safe(part.text, LONGEST_TEXT).splitlines()
@@ -88,8 +88,9 @@ class TranscriptView:
         return "\n\n".join(blocks + self.remarks())
 
     def markdown(self) -> str:
-        """As Markdown, nothing cut. What agents and users wrote stands in blocks of code, so whatever makes HTML of
-        it, in whichever dialect, shows it and runs nothing.
+        """Return Markdown, not truncated.
+
+        What agents and users wrote is in code blocks, so that no Markdown dialect turns it into active HTML.
         """
         blocks = [f"# {_inert(self._title())}", _inert(self._facts())]
         for part in self.parts():
@@ -99,7 +100,10 @@ class TranscriptView:
         return "\n\n".join(blocks + self.remarks()) + "\n"
 
     def frame(self) -> Any:
-        """As a DataFrame, one row an event: index, time (UTC), type, text, data. See :meth:`agentq_nb._core.result_table.Table.frame`."""
+        """Return a DataFrame with one row for each event: index, time (UTC), type, text, data.
+
+        See :meth:`agentq_nb._core.result_table.Table.frame`.
+        """
         rows = [(e.index, e.time.replace(tzinfo=None), e.type, e.text, json.dumps(dict(e.data))) for e in self.events]
         columns = {"index": "BIGINT", "time": "TIMESTAMP", "type": "VARCHAR", "text": "VARCHAR", "data": "JSON"}
         return Table(list(columns), rows, list(columns.values())).frame()
@@ -111,7 +115,7 @@ class TranscriptView:
         return f"{self.actor_id}, {self.status}"
 
     def remarks(self) -> list[str]:
-        """What is to be known besides: sentences."""
+        """Return sentences to show after the events."""
         if self.left_out:
             return [f"{self.left_out:,} earlier events are left out."]
         return [] if self.events else ["Nothing was said yet."]
@@ -120,12 +124,12 @@ class TranscriptView:
 async def read_transcript(
     records: Records, session_id: str, actor_id: str, agent: str, status: str, last: int | None
 ) -> TranscriptView:
-    """The view of a session from the log."""
+    """Return the view of a session from the log."""
     return TranscriptView.of(session_id, actor_id, agent, status, await records.fetch(QUERY, (session_id,)), last)
 
 
 def clock(time: datetime) -> str:
-    """A time as transcripts show it."""
+    """Return a time as transcripts show it."""
     return f"{time:%Y-%m-%d %H:%M:%S} UTC"
 
 
@@ -157,14 +161,14 @@ def _joined(text: Any, told: Mapping[str, Any]) -> str:
 
 
 def _code(text: str) -> str:
-    """A block that every dialect of Markdown, also those without fences, takes as code to its end."""
+    """Return a block that every Markdown dialect, including those without fences, takes as code to its end."""
     return "\n".join(f"    {line}" for line in text.splitlines())
 
 
 def _inert(text: str) -> str:
-    """One line without anything that means something in Markdown, HTML or TeX: it is written by number.
+    """Return one line in which characters special to Markdown, HTML or TeX are replaced by their numbers.
 
-    MathJax sees what the numbers became, but leaves code alone; TeX begins with a dollar or a backslash.
+    MathJax sees the decoded characters, but ignores code; TeX begins with a dollar or a backslash.
     """
     return "".join(_inert_character(character) for character in " ".join(text.split()))
 

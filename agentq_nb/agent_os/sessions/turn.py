@@ -1,4 +1,4 @@
-"""One prompt from its first row in the log to its result."""
+"""Run one prompt: record it, let the agent answer, and record and return the result."""
 
 from __future__ import annotations
 
@@ -25,56 +25,56 @@ async def take_turn(
 ) -> PromptResult:
     """Let ``agent`` answer ``prompt``. The prompt is on disk before the agent gets it.
 
-    A turn cancelled through ``session.cancel`` gives a result with the stop reason ``"cancelled"``; when the task
-    itself is cancelled, that goes on outwards. Raises ``PromptFailed`` with what the agent raised as its cause.
+    A turn cancelled through ``session.cancel`` returns a result with the stop reason ``"cancelled"``; when the task
+    itself is cancelled, the cancellation propagates. Raises ``PromptFailed`` with what the agent raised as its cause.
     """
     transcript = session.transcript
-    told = _Told(transcript, redactor)
+    output = _TurnOutput(transcript, redactor)
     task = asyncio.current_task()
     asked_to_stop = task.cancelling() if task else 0
     failure: BaseException | None = None
     with anyio.CancelScope() as scope:
         session.cancel = scope.cancel
         try:
-            await _work(session, agent, view, prompt, told)
+            await _work(session, agent, view, prompt, output)
         except FAILURES as error:
             failure = error
         except BaseException:
             view.stopped.set()
             if not scope.cancel_called:
-                await _record_end(transcript, told, "cancelled")
+                await _record_end(transcript, output, "cancelled")
             raise
         finally:
             session.cancel = None
-    # An agent that catches its cancellation and goes on as if nothing had happened was cancelled all the same.
+    # An agent that swallows its cancellation was cancelled all the same.
     swallowed = task is not None and task.cancelling() > asked_to_stop
     if scope.cancel_called or swallowed:
-        await _record_end(transcript, told, "cancelled")
+        await _record_end(transcript, output, "cancelled")
         if swallowed:
             raise asyncio.CancelledError
-        return await told.result("cancelled")
+        return await output.result("cancelled")
     if failure is not None:
         raise await _failed(failure, agent, session, redactor)
-    await _record_end(transcript, told, told.stop_reason)
-    result = await told.result(told.stop_reason)
+    await _record_end(transcript, output, output.stop_reason)
+    result = await output.result(output.stop_reason)
     if session.history is not None:
-        told.remember(session.history, prompt, result.text)
+        output.remember(session.history, prompt, result.text)
     return result
 
 
-async def _work(session: Session, agent: Agent, view: AgentSession, prompt: str, told: _Told) -> None:
-    await session.transcript.end_stream()  # what was said between the turns is complete
+async def _work(session: Session, agent: Agent, view: AgentSession, prompt: str, output: _TurnOutput) -> None:
+    await session.transcript.end_stream()  # text from between the turns is complete
     await session.transcript.write("prompt", prompt)
     await session.transcript.durable()
     try:
-        await agent.prompt(view, prompt, told.emit)
+        await agent.prompt(view, prompt, output.emit)
     finally:
         with anyio.CancelScope(shield=True):
             await session.requests.withdraw("the prompt ended")
 
 
-class _Told:
-    """What an agent has told in this turn. Its last words may come when the turn is over."""
+class _TurnOutput:
+    """An agent's output in this turn. The last of it may come after the turn has ended."""
 
     def __init__(self, transcript: Transcript, redactor: Redactor) -> None:
         self.stop_reason = "end_turn"
@@ -106,7 +106,7 @@ class _Told:
         await self._transcript.stream(text)
 
     def remember(self, history: list[tuple[str, str]], prompt: str, text: str) -> None:
-        """Add the turn to what was said; its answer grows there when more comes."""
+        """Add the turn to the history; its answer there grows when more comes."""
         self._remembered = history, len(history)
         history.append((prompt, text))
 
@@ -123,15 +123,15 @@ class _Told:
         history[index] = prompt, answer + self._redactor.text(text)
 
 
-async def _record_end(transcript: Transcript, told: _Told, stop_reason: str) -> None:
+async def _record_end(transcript: Transcript, output: _TurnOutput, stop_reason: str) -> None:
     with anyio.CancelScope(shield=True):
         await transcript.end_stream()
-        await transcript.write("result", data={**told.more, "stop_reason": stop_reason, "usage": told.usage})
+        await transcript.write("result", data={**output.more, "stop_reason": stop_reason, "usage": output.usage})
         await transcript.durable()
 
 
 async def _failed(error: BaseException, agent: Agent, session: Session, redactor: Redactor) -> AgentError:
-    """Record the failure, and make the error that the caller gets."""
+    """Record the failure, and return the error for the caller."""
     whole = "".join(traceback.format_exception(error))
     redacted = redactor.text(whole)
     shown = redactor.text(describe(error).get("traceback", ""))
@@ -140,8 +140,8 @@ async def _failed(error: BaseException, agent: Agent, session: Session, redactor
         await session.transcript.end_stream()
         await session.transcript.write("error", summary, {"traceback": shown})
         await session.transcript.durable()
-    # A cause shows up in every traceback: one that would give a secret away, or confuse the terminal or the page, is left
-    # out, and its redacted text is kept.
+    # Every traceback shows the cause: one that would reveal a secret, or confuse the terminal or the page, is omitted,
+    # and its redacted text is kept.
     harmless = redacted == whole and is_safe(whole)
     if redacted == whole and isinstance(error, (PromptFailed, IsolationUnavailable)):
         return error

@@ -1,4 +1,4 @@
-"""Host tools: functions of the notebook that agents call, offered as an MCP server on loopback."""
+"""Host tools: functions of the notebook that agents call, through an MCP server on loopback."""
 
 from agentq_nb.agent_os.tools.calls import Calls
 from agentq_nb.agent_os.tools.server import NAME, TOKEN_MARK, ToolAccess, ToolServer

@@ -1,4 +1,4 @@
-"""Calls of host tools by one session's agent: each is written to the transcript before and after."""
+"""Calls of host tools by one session's agent, written to the transcript before and after."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """What an agent gets for a call."""
+    """The answer to an agent's call."""
 
     text: str
     failed: bool = False
 
 
 class Calls:
-    """The tools as one session's agent may call them."""
+    """The tools that one session's agent may call."""
 
     def __init__(self, tools: Mapping[str, HostTool], transcript: Transcript, redactor: Redactor) -> None:
         self.tools = tools
@@ -41,12 +41,12 @@ class Calls:
         self._running: set[anyio.CancelScope] = set()
 
     def cancel(self) -> None:
-        """End what runs; its callers are told."""
+        """Cancel running calls; their callers get an error."""
         for scope in self._running:
             scope.cancel()
 
     async def answer(self, name: str, arguments: Mapping[str, Any]) -> Answer:
-        """Call a tool for an agent outside this process. What goes wrong is in the answer, secrets are not."""
+        """Call a tool for an agent outside this process. The answer contains errors, but no secrets."""
         if name not in self.tools:
             return Answer(f"There is no tool {name!r:.100}. There are: {', '.join(self.tools)}.", failed=True)
         with anyio.CancelScope() as scope:
@@ -66,11 +66,11 @@ class Calls:
         return Answer(f"{name} was cancelled.", failed=True)
 
     def _shown(self, text: str) -> str:
-        """Without secrets, and without halves of characters, which no message can carry."""
+        """Return the text without secrets and lone surrogates, which no message can carry."""
         return storable(self._redactor.text(text))
 
     def functions(self) -> dict[str, Callable[..., Awaitable[Any]]]:
-        """The tools for an agent in this process: coroutine functions with the signatures of the notebook's."""
+        """Return the tools for an agent in this process: coroutine functions with the signatures of the notebook's."""
         return {name: self._function(tool) for name, tool in self.tools.items()}
 
     def _function(self, tool: HostTool) -> Callable[..., Awaitable[Any]]:
@@ -82,7 +82,7 @@ class Calls:
         return call
 
     async def _call(self, tool: HostTool, arguments: Mapping[str, Any]) -> tuple[Any, str]:
-        """The value and its text. What is about to happen is on disk before it happens."""
+        """Return the value and its text. The call is on disk before it runs."""
         about: dict[str, Any] = {"id": mint_id(), "tool": tool.name, "host_tool": True}
         call = {**about, "input": as_json(dict(arguments))}
         about["status"], text = "cancelled", None
@@ -107,7 +107,7 @@ class Calls:
 
 
 def _told(error: BaseException) -> str:
-    """An error in words for whoever called: without its traceback, which tells an agent nothing."""
+    """Describe an error for the caller, without its traceback, which is of no use to an agent."""
     if isinstance(error, AgentqError):
         return bounded(error.message)
     described = describe(error, with_traceback=False)

@@ -1,6 +1,6 @@
-"""The connections of the tool server: few at a time, and each has little time to say what it wants.
+"""Limit the tool server's connections: their number, and the time to send a request.
 
-Whoever may connect need not have a token, and the descriptors are the kernel's.
+A client may connect without a token, and each connection takes one of the kernel's file descriptors.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from contextlib import suppress
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MOST = 128
-"""Connections at once; a request on one more gets 503."""
+"""Connections at once; a request on another one gets 503."""
 
 MOST_SILENT = 32
-"""Connections at once that have not sent the headers of a request; for one more the oldest is closed."""
+"""Connections at once that have not sent a request's headers; another one closes the oldest."""
 
 SECONDS_FOR_HEADERS = 10
 
 BACKLOG = 64
-"""Connections that wait in the system until they are accepted."""
+"""Connections that wait in the system to be accepted."""
 
-_PAUSE = 1.0  # seconds, where there is no descriptor left
+_PAUSE = 1.0  # seconds, when no file descriptor is left
 
 
 class Connection(H11Protocol):
-    """One connection, as uvicorn handles it, closed where the headers of a request do not come in time."""
+    """A connection that uvicorn handles, closed if the headers of a request do not come in time."""
 
     silent: dict[Connection, None]
-    """Those that have sent no request yet, oldest first."""
+    """Connections that have sent no request yet, oldest first."""
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -54,7 +54,7 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def hang_up(self) -> None:
-        """Close it at once, whatever is on the way."""
+        """Close it at once, whatever is being sent."""
         self.silent.pop(self, None)
         self.transport.abort()
 
@@ -68,8 +68,11 @@ class Connection(H11Protocol):
 
 
 class Acceptor:
-    """Accepts one connection in each turn of the loop. asyncio's own goes on until the system has no descriptor left,
-    and then prints a traceback for each of its attempts."""
+    """Accepts one connection in each turn of the loop.
+
+    asyncio's own server continues until the system has no descriptor left, and then prints a traceback for each
+    attempt.
+    """
 
     def __init__(self, listener: socket.socket, connection: Callable[[], Connection]) -> None:
         self._listener = listener
@@ -80,13 +83,13 @@ class Acceptor:
         self._connecting: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
-        """Begin to listen."""
+        """Start listening."""
         self._listener.setblocking(False)
         self._listener.listen(BACKLOG)
         self._go_on()
 
     def close(self) -> None:
-        """Accept nothing more."""
+        """Stop accepting."""
         self._loop.remove_reader(self._listener)
         if self._going_on is not None:
             self._going_on.cancel()
@@ -99,7 +102,7 @@ class Acceptor:
             accepted, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
-        except OSError:  # no descriptor or no memory: it would say so in each turn
+        except OSError:  # no descriptor or no memory: without a pause it would fail in each turn
             self._loop.remove_reader(self._listener)
             self._going_on = self._loop.call_later(_PAUSE, self._go_on)
             return
@@ -109,7 +112,7 @@ class Acceptor:
         task.add_done_callback(self._connecting.discard)
 
     async def _connect(self, accepted: socket.socket) -> None:
-        with suppress(OSError):  # it is gone already
+        with suppress(OSError):  # the client has disconnected already
             await self._loop.connect_accepted_socket(self._protocol, accepted)
 
     def _protocol(self) -> Connection:

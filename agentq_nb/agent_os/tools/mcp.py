@@ -1,4 +1,4 @@
-"""MCP (Model Context Protocol) over HTTP, through the ``mcp`` SDK. Imported when the first session needs it."""
+"""Serve the tools by MCP (Model Context Protocol) over HTTP, with the ``mcp`` SDK. Imported by the first session."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from agentq_nb.agent_os.tools.server import NAME
 
 _LARGEST_REQUEST = 1024 * 1024  # bytes
 
-# Claude Code would have to search for them first, though they were given to it for this work.
+# Without this, Claude Code has to search for the tools first, though they were given to it for this work.
 _ALWAYS_THERE = {"anthropic/alwaysLoad": True}
 
-# What these have to say of a bad request must not show up in somebody's cell; whoever wants it sets up logging.
+# Their warnings about bad requests must not show up in a cell; to see them, set up logging.
 for _library in ("mcp", "uvicorn", "sse_starlette"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
 
 def requests_for(calls: Calls, url: str) -> StreamableHTTPSessionManager:
-    """What answers the requests for one session's tools, while it is served."""
+    """Return the handler of requests for one session's tools."""
     host = urlsplit(url).netloc
     return StreamableHTTPSessionManager(
         _server(calls),
-        # A page in a browser that was led here under another name, or from another origin, is none of ours.
+        # Refuse pages in a browser that came here under another host name or from another origin.
         security_settings=TransportSecuritySettings(allowed_hosts=[host], allowed_origins=[f"http://{host}"]),
         session_idle_timeout=None,
         max_request_body_size=_LARGEST_REQUEST,
@@ -52,7 +52,7 @@ def requests_for(calls: Calls, url: str) -> StreamableHTTPSessionManager:
 
 
 async def serve(requests: StreamableHTTPSessionManager, closing: asyncio.Event) -> None:
-    """Serve one session's tools until ``closing``; what runs then is cancelled."""
+    """Serve one session's tools until ``closing``; calls that still run are cancelled."""
     async with requests.run():
         await closing.wait()
 
@@ -93,7 +93,7 @@ def _server(calls: Calls) -> Server[Any]:
 
 
 class _HttpServer(uvicorn.Server):
-    """uvicorn as a guest: signals are the kernel's, and nothing ticks while nothing happens."""
+    """uvicorn in the kernel's loop: without its signal handlers, and without a timer that ticks while idle."""
 
     def __init__(self, config: uvicorn.Config, closing: asyncio.Event) -> None:
         super().__init__(config)

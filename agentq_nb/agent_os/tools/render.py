@@ -1,4 +1,4 @@
-"""What a tool returns as text that a language model can read, and not too much of it."""
+"""Convert a tool's result to text for a language model, and limit its length."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
 LARGEST = 32_768
-"""Characters of one result; what is longer is cut, and says so."""
+"""Characters of one result; a longer one is truncated with a mark."""
 
-_ROWS, _COLUMNS, _CELL = 60, 20, 200  # of a table that is shown: rows, columns, characters in a cell
+_ROWS, _COLUMNS, _CELL = 60, 20, 200  # rows, columns and characters in a cell of a table
 
 
 def shown(value: Any) -> str:
-    """A str as it is, ``None`` as "done", a table of pandas as text, data as JSON, anything else by its ``repr``."""
+    """Return a str as it is, ``None`` as "done", a pandas table as text, data as JSON, all else as its ``repr``."""
     if value is None:
         return "done"
     value = _number(value)
@@ -24,14 +24,14 @@ def shown(value: Any) -> str:
 
 
 def bounded(text: str) -> str:
-    """``text``, cut where it is too long."""
+    """Return ``text``, truncated if it is too long."""
     if len(text) <= LARGEST:
         return text
     return f"{text[:LARGEST]}\n[cut: these are the first {LARGEST:,} of {len(text):,} characters]"
 
 
 def as_json(value: Any) -> Any:
-    """``value`` for a record: JSON, with the ``repr`` of what is none."""
+    """Return ``value`` as JSON for a record, with the ``repr`` of what is not JSON."""
     try:
         return to_jsonable_python(value, fallback=repr, inf_nan_mode="strings", bytes_mode="base64")
     except (PydanticSerializationError, ValueError, RecursionError):
@@ -50,18 +50,18 @@ def _json(value: Any) -> str | None:
 
 
 def _inner(value: Any) -> Any:
-    """Something inside a list or dict that is not JSON: a number of numpy's is one, a table is its text."""
+    """Convert a value in a list or dict that is not JSON: a numpy number to a number, a table to its text."""
     number = _number(value)
     return number if number is not value else _table(value) or repr(value)
 
 
 def _number(value: Any) -> Any:
-    """A number of numpy's, such as the sum of a column, as one of Python's; anything else as it is."""
+    """Convert a numpy number, such as the sum of a column, to Python's; return anything else as it is."""
     return value.item() if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0 else value
 
 
 def _table(value: Any) -> str | None:
-    # Whoever has a DataFrame has loaded pandas: nobody else should have to.
+    # A DataFrame exists only if pandas is loaded: do not load it here.
     pandas: Any = sys.modules.get("pandas")
     if pandas is None:
         return None

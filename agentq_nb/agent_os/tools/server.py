@@ -1,4 +1,4 @@
-"""The HTTP server through which agents in processes of their own reach the tools: on loopback, and by token."""
+"""The HTTP server through which agents in their own processes reach the tools: on loopback, with a token."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 NAME = "notebook"
-"""What agents know the server as: to most of them, a tool ``f`` is ``mcp__notebook__f``."""
+"""The server's name for agents: most of them call a tool ``f`` ``mcp__notebook__f``."""
 
 TOKEN_MARK = secrets.token_urlsafe(32)
-"""The beginning of every token of this process: taken out of a text, it spoils those of other VMs too."""
+"""The prefix of every token of this process: redacting it makes other VMs' tokens in a text useless too."""
 
 _PATH = "/mcp"
 
 
 class ToolAccess:
-    """One session's way to its tools, good until it is closed and for nobody else."""
+    """One session's access to its tools, valid until it is closed."""
 
     def __init__(self, server: ToolServer, calls: Calls, url: str) -> None:
         self.url = url
@@ -42,16 +42,16 @@ class ToolAccess:
         return f"ToolAccess({self.url})"
 
     def fits(self, authorization: bytes) -> bool:
-        """Whether a request with this header may come in."""
+        """Whether this header contains the token."""
         return hmac.compare_digest(authorization, f"Bearer {self.token}".encode())
 
     def as_server(self) -> McpServer:
-        """How ACP describes the way to an agent, its token included."""
+        """Return this access as an MCP server in ACP's format, token included."""
         token = {"name": "Authorization", "value": f"Bearer {self.token}"}
         return {"type": "http", "name": NAME, "url": self.url, "headers": [token]}
 
     async def aclose(self) -> None:
-        """From here on its token is worth nothing; calls that run are cancelled."""
+        """Invalidate the token; running calls are cancelled."""
         await self._server.shut(self)
 
 
@@ -73,8 +73,8 @@ class ToolServer:
         self._url = ""
 
     async def open(self, calls: Calls) -> ToolAccess:
-        """Access for one session."""
-        # Loading the protocol's library takes half a second, and the loop has other things to do.
+        """Return access for one session."""
+        # Importing the protocol's library takes half a second: do it outside the loop.
         mcp_server = await to_its_end(importlib.import_module, "agentq_nb.agent_os.tools.mcp")
         async with self._beginning:
             if self._listening is None:
@@ -87,7 +87,7 @@ class ToolServer:
         return access
 
     async def shut(self, access: ToolAccess) -> None:
-        """End one session's access; with the last one the server ends."""
+        """Close one session's access; the server ends with the last one."""
         if access not in self._open:
             return
         _, serving = self._open.pop(access)
@@ -99,7 +99,7 @@ class ToolServer:
                 await listening.aclose()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Lead a request to the session whose token it carries. Nothing is read of one that has none."""
+        """Route a request to the session of its token. A request without one is refused unread."""
         headers = dict(scope["headers"])
         for access, (answer, _) in self._open.items():
             if access.fits(headers.get(b"authorization", b"")):
@@ -112,11 +112,11 @@ class ToolServer:
 
 
 class _Service:
-    """A task that goes on until it is closed."""
+    """A task that runs until it is closed."""
 
     def __init__(self, serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
         self._closing = asyncio.Event()
-        # A context of its own: it is not part of the call that happened to need it first.
+        # A context of its own: the task is not part of the call that first needed it.
         starting = asyncio.get_running_loop().create_task
         self._task = starting(serve(self._closing), name="agentq host tools", context=contextvars.Context())
 

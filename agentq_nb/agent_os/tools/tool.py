@@ -1,4 +1,4 @@
-"""A function of the notebook as a tool: its name, what it says of itself, and what its arguments must look like."""
+"""A function of the notebook as a tool: its name, description and the schema of its arguments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
 from agentq_nb.errors import ValidationFailed
 
-# Models of language take 64 characters of this kind, and agents put the server's name before a tool's.
+# Language models allow 64 characters of this kind, and agents put the server's name before a tool's.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,48}")
 _IMPORTER = ("pydantic._internal._validators", "import_string")
 _NOT_BY_NAME = {
@@ -40,11 +40,11 @@ class HostTool:
         return f"HostTool({self.name}{self._signature})"
 
     def bound(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Arguments given as in Python, by their names. Raises ``TypeError`` for those that it does not have."""
+        """Return the arguments by name. Raises ``TypeError`` for arguments that the function does not have."""
         return self._signature.bind_partial(*args, **kwargs).arguments
 
     def validated(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """``arguments`` as the function's annotations want them. Raises ``ValidationFailed``, readable for an agent."""
+        """Return ``arguments`` converted as annotated. Raises ``ValidationFailed``, readable for an agent."""
         try:
             model = self._arguments.model_validate(dict(arguments))
         except ValidationError as error:
@@ -73,7 +73,7 @@ class HostTool:
 
 
 def host_tools(functions: Iterable[Callable[..., Any]]) -> dict[str, HostTool]:
-    """Tools by name. Raises ``TypeError`` for what cannot be a tool, and for two of one name."""
+    """Return tools by name. Raises ``TypeError`` for what cannot be a tool, and for two of one name."""
     if callable(functions) or isinstance(functions, (str, bytes, Mapping)):
         raise TypeError(f"tools takes a list of functions, as in tools=[f, g], not {functions!r:.200}.")
     tools: dict[str, HostTool] = {}
@@ -102,7 +102,7 @@ def _name(function: Callable[..., Any]) -> str:
 
 
 def _signature(function: Callable[..., Any], name: str) -> inspect.Signature:
-    """The arguments with their types. What the function returns is nobody's business before it does."""
+    """Return the arguments with their types. The return annotation is ignored."""
     try:
         signature = inspect.signature(function)
     except ValueError as error:
@@ -119,7 +119,7 @@ def _signature(function: Callable[..., Any], name: str) -> inspect.Signature:
 
 
 def _evaluated(annotation: Any, known: dict[str, Any], name: str) -> Any:
-    """An annotation that was written as text (``from __future__ import annotations``) as what it means."""
+    """Evaluate an annotation that is text (``from __future__ import annotations``)."""
     if not isinstance(annotation, str):
         return annotation
     try:
@@ -132,13 +132,13 @@ def _evaluated(annotation: Any, known: dict[str, Any], name: str) -> Any:
 
 
 def _arguments(signature: inspect.Signature, name: str) -> type[BaseModel]:
-    """A model of the arguments. Its fields have names of our own, since an argument may be called as no field can."""
+    """Return a model of the arguments. Field names are generated, since some arguments' names are not allowed."""
     names = {f"argument_{index}": parameter for index, parameter in enumerate(signature.parameters)}
     fields: dict[str, Any] = {}
     for field, argument in names.items():
         parameter = signature.parameters[argument]
         annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
-        # Not by a generator of aliases in the settings, which would be asked for the fields of dataclasses too.
+        # Not an alias generator in the settings, which would be called for the fields of dataclasses too.
         named = Annotated[annotation, Field(alias=argument)]
         fields[field] = (named, ... if parameter.default is parameter.empty else parameter.default)
     try:
@@ -154,9 +154,9 @@ def _arguments(signature: inspect.Signature, name: str) -> type[BaseModel]:
 
 
 def _imports(schema: object, seen: set[int]) -> bool:
-    """Whether validating with this schema of pydantic's would import what the value names, however deep it is in it."""
+    """Whether validating with this pydantic schema would import what the value names, at any depth."""
     if callable(schema):
-        # It has no public name: it is what ``ImportString`` validates with.
+        # The validator of ``ImportString``, which has no public name.
         return (getattr(schema, "__module__", ""), getattr(schema, "__name__", "")) == _IMPORTER
     if id(schema) in seen:
         return False
@@ -170,7 +170,7 @@ def _imports(schema: object, seen: set[int]) -> bool:
 
 
 class _Schema(GenerateJsonSchema):
-    """Without what a language model has no use for: titles, and warnings about defaults that are not JSON."""
+    """Omits what a language model does not need: titles, and warnings about defaults that are not JSON."""
 
     def emit_warning(self, kind: JsonSchemaWarningKind, detail: str) -> None:
         pass

@@ -1,4 +1,4 @@
-"""Coding agents that speak ACP (Agent Client Protocol), as the programs they are."""
+"""Coding agents that speak ACP (Agent Client Protocol), started as programs."""
 
 from __future__ import annotations
 
@@ -26,26 +26,28 @@ _SLOW_DOWN = (
     "It was asked too often: send it less at a time, or let the queue wait longer between attempts "
     "(retry=Retry(backoff=...))."
 )
-_REMEMBERED = 8000  # characters of what was said before, for an agent that had to be started again
+_REMEMBERED = 8000  # characters of the earlier conversation, for an agent that was restarted
 _COMPILED = ".cache/node-compile-cache"
-"""Where Node keeps what it has compiled: beside the agent's files, since its folder for temporary files is new each time
-and Pi, for one, would start a second later."""
+"""Node's compile cache: in the agent's home, since its folder for temporary files is new each time.
+
+Without it Pi, for one, would start a second later.
+"""
 
 
 @dataclass(frozen=True)
 class AcpAgent:
-    """What :func:`acp` returns, and what the presets are."""
+    """A coding agent that speaks ACP: a preset, or one made by :func:`acp`."""
 
     name: str
     argv: tuple[str, ...]
     helpers: tuple[str, ...] = ()
     """Other programs that it calls."""
     in_front: str | None = None
-    """A folder whose programs stand in for those of the same name."""
+    """A folder whose programs replace those of the same name."""
     mode: str = ""
     """The mode its sessions begin in, where that is not the agent's own choice."""
     isolated: tuple[str, ...] = ()
-    """More arguments where our isolation is in force: they switch off a sandbox of its own, which cannot work inside."""
+    """More arguments where our isolation is in force: they disable the agent's own, which cannot work inside it."""
     alone: tuple[str, ...] = ()
     """More arguments where there is no isolation."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
@@ -53,29 +55,32 @@ class AcpAgent:
     readable: tuple[str, ...] = ()
     """Folders it may read under isolation besides its own."""
     from_npm: bool = False
-    """Whether it comes in npm packages, which there is a lock file for, and needs Node."""
+    """Whether it comes in npm packages, with a lock file here, and needs Node."""
     hosts: tuple[str, ...] = ()
-    """Where its language models are, and where one signs in to them: what it reaches under ``network="llm"``."""
+    """The hosts of its language models and of their sign-in, which it reaches under ``network="llm"``."""
     takes_servers: bool = True
-    """Whether it can be given MCP servers at all."""
+    """Whether it accepts MCP servers at all."""
     servers_in_argv: bool = False
-    """Whether it puts its MCP servers into command lines, and there replaces ``${NAME}`` by a variable of its own."""
+    """Whether it puts its MCP servers into command lines, and there replaces ``${NAME}`` by the variable's value."""
     usage_covers: str | None = None
-    """What the usage that it tells is of, where that is known: ``"turn"`` or ``"last call"``."""
+    """What its reported usage covers, where that is known: ``"turn"`` or ``"last call"``."""
     hint: str = ""
-    """What to look at when its language model refuses."""
+    """What to check when its language model refuses."""
     bridge: Callable[[Workspace, ToolAccess], Mapping[str, str]] | None = field(default=None, repr=False)
-    """For an agent that knows no MCP: prepares the workspace so that it can call the notebook's tools all the same, and
-    returns more variables for its process."""
+    """For an agent without MCP: prepares the workspace so that it can call the notebook's tools all the same.
+
+    Returns more variables for its process.
+    """
     greeting: Callable[[Mapping[str, Any]], str | None] | None = field(default=None, repr=False)
-    """For an agent that greets its user as if that were an answer, sooner or later: finds that text in what it told when
-    the session was opened, so that it can be left out."""
+    """For an agent that sends a greeting as if it were an answer: finds that text in the opened session, to omit it."""
     hidden_error: Callable[[Workspace, str], str | None] | None = field(default=None, repr=False)
-    """For an agent that ends its turn as if all were well when its language model answers with an error: finds out what
-    happened in its session of this id. Such an agent must not end a turn without a word either."""
+    """For an agent that ends its turn normally when its language model fails: finds the error by session id.
+
+    Such an agent must not end a turn without any output either.
+    """
 
     def check(self) -> AgentCheck:
-        """Whether its program is there, and a Node that is new enough where it needs one."""
+        """Return whether its program and, where needed, a Node that is new enough are installed."""
         found = self._programs()
         missing = [f"There is no {name} on the PATH." for name, program in found.items() if program is None]
         if self.from_npm and find_node() is None:
@@ -89,8 +94,8 @@ class AcpAgent:
     async def begin(self, session: AgentSession) -> None:
         """Start the agent's process for this session. Raises ``AgentError`` when it does not get ready.
 
-        A conversation that was begun before is taken up again: the agent loads it itself where it can (ACP's
-        ``session/load``), else a new one is told how the old one ended. A note and ``SessionInfo.resumed`` say which.
+        An earlier conversation is resumed: the agent loads it itself where it can (ACP's ``session/load``), else a new
+        one is told how the old one ended. A note and ``SessionInfo.resumed`` say which.
         """
         conversation, why_not = None, ""
         if session.agent_session_id is not None:
@@ -110,22 +115,22 @@ class AcpAgent:
             await session.note(told + why_not)
 
     async def prompt(self, session: AgentSession, text: str, emit: Emit) -> None:
-        """Let it answer; its process is started again where it has ended meanwhile."""
+        """Let it answer; its process is restarted if it has ended meanwhile."""
         if not session.process_slot.alive:
             await session.process_slot.release()
             await self.begin(session)
         await session.process_slot.value.prompt(text, emit)
 
     async def choose(self, session: AgentSession, kind: ChoiceKind, value: str) -> None:
-        """Change the mode or model of a session whose process runs. Raises ``AgentError`` that tells what there is."""
+        """Change the mode or model of a running session. Raises ``AgentError`` that lists the choices."""
         await session.process_slot.value.choose(kind, value)
 
     def refused(self, what: str, why: str) -> str:
-        """What to say when it, or its language model, refuses."""
+        """Return the error text for a refusal by the agent or its language model."""
         return f"Agent '{self.name}' {what}: {why.rstrip('.')}. {_SLOW_DOWN if _TOO_MANY.search(why) else self.hint}".rstrip()
 
     async def _converse(self, session: AgentSession, load: str | None) -> Conversation:
-        # Loading the protocol's library takes a while, and the loop has other things to do.
+        # Importing the protocol's library is slow: do it outside the loop.
         conversing = await to_its_end(importlib.import_module, "agentq_nb.agent_os.agents.acp.conversation")
         programs, readable, command = await to_its_end(self._prepared)
         kind = (await session.isolation()).kind
@@ -156,7 +161,7 @@ class AcpAgent:
         return {program: find(program, self.name) for program in (self.argv[0], *self.helpers)}
 
     def _prepared(self) -> tuple[list[str], list[str], list[str]]:
-        """Folders for its PATH, folders to read, and the command."""
+        """Return folders for its PATH, folders to read, and the command."""
         check = self.check()
         if check.path is None or not check:
             raise AgentError(f"Agent '{self.name}' cannot work here: {' '.join(check.missing)}", code="not_ready")
@@ -175,12 +180,12 @@ def acp(
     readable: Sequence[str | os.PathLike[str]] = (),
     servers_in_argv: bool = False,
 ) -> AcpAgent:
-    """Any agent that speaks ACP on stdin and stdout: ``agents.acp("mine", ["my-agent", "--acp"])``.
+    """Return an agent that speaks ACP on stdin and stdout: ``agents.acp("mine", ["my-agent", "--acp"])``.
 
     ``argv`` is the program with its arguments. Under isolation it can read its own folder, the system's, and those in
-    ``readable``. ``env`` are settings: secrets belong into ``create_session(env=...)``, where they are redacted.
-    ``servers_in_argv`` is for agents that put their MCP servers into command lines, as Claude Code does: those are given
-    ``${NAME}`` in place of each secret, and the values as variables by these names.
+    ``readable``. ``env`` is for settings: secrets belong in ``create_session(env=...)``, where they are redacted.
+    ``servers_in_argv`` is for agents that put their MCP servers into command lines, as Claude Code does: those get
+    ``${NAME}`` in place of each secret, and the values as variables with these names.
     """
     if isinstance(argv, str) or not argv or not all(isinstance(word, str) for word in argv):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
         raise TypeError(f'agents.acp takes the command as a list, like ["my-agent", "--acp"], not {argv!r:.200}.')
@@ -191,12 +196,12 @@ def acp(
 
 
 def _briefing(session: AgentSession, bound: bool, loaded: bool) -> str:
-    """What the agent is told beside its first prompt: how the folder is called, and what was said before."""
+    """Return what the agent is told besides its first prompt: the folder's path, and the earlier conversation."""
     parts: list[str] = []
     if not bound:
         parts.append(f"Where a prompt says {HOME}, it means the folder {session.root}, which is also your HOME.")
     if session.history and not loaded:
         said = "\n\n".join(f"User: {prompt}\n\nYou: {answer}" for prompt, answer in session.history)
         parts.append(f"This continues an earlier conversation. Its end:\n\n{said[-_REMEMBERED:]}")
-    # Some agents put it right behind the prompt, as if it were its last line.
+    # Some agents append it to the prompt, as if it were its last line.
     return "".join(f"\n\n{part}" for part in parts)

@@ -1,4 +1,4 @@
-"""The mode and the model of a session that is open: chosen over its wire, and told to the VM."""
+"""Choose the mode and the model of an open session, and report them to the VM."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHOOSING = 30.0  # seconds for a change
 
 
 class Choosing:
-    """What there is to choose from, and what is chosen."""
+    """The available and the current choices of a session."""
 
     def __init__(self, wire: Wire, session: AgentSession, agent: AcpAgent) -> None:
         self._wire = wire
@@ -29,10 +29,10 @@ class Choosing:
         self._choices = Choices({})
 
     async def begin(self, session_id: str, opened: Mapping[str, Any]) -> None:
-        """What was chosen before is chosen in this process too, as far as there still is such a thing.
+        """Apply earlier choices to this process, as far as they are still available.
 
-        ``opened`` is the agent's answer to the request that opened the session. Raises ``AgentError`` where nothing was
-        said yet and a choice cannot be had.
+        ``opened`` is the agent's answer to the request that opened the session. Raises ``AgentError`` if a choice fails
+        before anything was said in the session.
         """
         self._session_id, self._choices = session_id, Choices(opened)
         chosen = dict(self._session.chosen)
@@ -53,7 +53,7 @@ class Choosing:
         await self._session.learn({kind: value}, **self._offers())
 
     async def update(self, update: Mapping[str, Any]) -> None:
-        """Take up what the agent tells by itself."""
+        """Handle a change that the agent reports."""
         before = self._offers()
         self._choices.update(update)
         after = self._offers()
@@ -73,7 +73,7 @@ class Choosing:
             )
         if value == current:
             return
-        # At once, so that what the agent tells about it meanwhile is no news.
+        # Before the request, so that the agent's own report of the change is not news.
         self._choices.chosen(kind, value)
         method, parameters = self._choices.request(kind, value)
         try:
@@ -86,6 +86,6 @@ class Choosing:
         self._choices.update(answer)
 
     def _offers(self) -> dict[str, Any]:
-        """What can be told about the session's choices."""
+        """Return the choices as fields of ``SessionInfo``."""
         mode, model = self._choices["mode"], self._choices["model"]
         return {"mode": mode.current, "modes": mode.available, "model": model.current, "models": model.available}

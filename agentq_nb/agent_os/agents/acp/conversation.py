@@ -1,4 +1,4 @@
-"""A session with an agent that runs: how it is opened, what is chosen for it, and its turns. Imported when one starts."""
+"""A conversation with a running agent: open the session and run its turns. Imported by the first one."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ from agentq_nb.agent_os.values import ChoiceKind, McpServer, PermissionRequest
 from agentq_nb.errors import AgentError, PromptFailed
 
 _STARTING = 60.0  # seconds until a started agent must be ready
-_REPLAYING = 0.25  # seconds without an update, after which a loaded session is taken to have been told
+_REPLAYING = 0.25  # seconds without an update, after which a loaded session counts as replayed
 _CANCELLING = 2.0  # seconds for a cancelled agent to end its turn; then its process is ended
 
-_LOOKED_AT = 64 * 1024  # characters of what cannot be read
-_SHOWN = 200  # of them
+_LOOKED_AT = 64 * 1024  # characters read of an invalid line
+_SHOWN = 200  # characters shown of it
 _STOP_REASONS: tuple[str, ...] = get_args(StopReason)
 
-_GREETING: Mapping[str, Any] = {
+_INITIALIZE: Mapping[str, Any] = {
     "protocolVersion": PROTOCOL_VERSION,
-    # It has files and a shell of its own, so it is offered none.
+    # The agent has files and a shell of its own, so none are offered.
     "clientCapabilities": {"fs": {"readTextFile": False, "writeTextFile": False}, "terminal": False},
     "clientInfo": {"name": "agentq-nb", "version": "0.1.0"},
 }
@@ -60,10 +60,10 @@ async def begin(
     load: str | None,
     access: ToolAccess | None,
 ) -> Conversation:
-    """Greet the agent and open a session with it, with ``cwd`` as it sees it.
+    """Initialize the agent and open a session with it, with ``cwd`` as it sees it.
 
-    ``load`` is the agent's own id of an earlier session, to be taken up again where it can do that; ``access`` is that to
-    the tools of the notebook. Raises ``AgentError``; ``process`` is ended then, and ``access`` too.
+    ``load`` is the agent's own id of an earlier session, to be loaded where it can do that; ``access`` is access to the
+    notebook's tools. Raises ``AgentError``; then ``process`` and ``access`` are closed.
     """
     conversation = Conversation(process, session, agent, access)
     try:
@@ -80,27 +80,27 @@ async def begin(
 
 
 class Conversation:
-    """An agent that runs. What it tells reaches the transcript in the order in which it was told."""
+    """A conversation with a running agent. Its events reach the transcript in the order in which they were sent."""
 
     def __init__(self, process: OpenProcess, session: AgentSession, agent: AcpAgent, access: ToolAccess | None) -> None:
         self.briefing = ""
-        """What the agent is to be told beside its next prompt."""
+        """What the agent is told besides its next prompt."""
         self.loaded = False
-        """Whether it took up an earlier session."""
+        """Whether it loaded an earlier session."""
         self._session = session
         self._agent = agent
         self._tools = access
         self._wire = Wire(process, _Answers(self), self._tell, self._note_noise)
         self._session_id = ""
-        """What the agent calls the session; empty until it is open and what it was before has been replayed."""
+        """The agent's id of the session; empty until the session is open and its earlier events have been replayed."""
         self._known_as = session.agent_session_id
         self._choosing = Choosing(self._wire, session, agent)
         self._turns = Turns(self._wire)
         self._greeting: str | None = None
-        """What it is going to say that is no answer."""
+        """A greeting to omit, which is no answer."""
         self._asking: set[anyio.CancelScope] = set()
         self._noise = ""
-        """How the first thing began that the agent wrote outside of its turns and that is no frame."""
+        """The beginning of the first line outside of its turns that is not a frame."""
 
     @property
     def alive(self) -> bool:
@@ -108,7 +108,7 @@ class Conversation:
         return self._wire.alive
 
     def last_words(self) -> str:
-        """The end of what it wrote to stderr, as something to append. May hold secrets."""
+        """Return the end of its stderr, as text to append. May contain secrets."""
         noise = (
             f" On its stdout it wrote something that is no frame of the protocol: {self._noise}." if self._noise else ""
         )
@@ -116,12 +116,12 @@ class Conversation:
 
     async def open(self, cwd: str, load: str | None) -> None:
         """Make the agent ready. Raises ``AgentError``."""
-        greeted = await self._opening("initialize", **_GREETING)
-        version = greeted.get("protocolVersion")
+        initialized = await self._opening("initialize", **_INITIALIZE)
+        version = initialized.get("protocolVersion")
         if version != PROTOCOL_VERSION:
             unlike = f"Agent '{self._agent.name}' speaks version {version!r} of ACP, not {PROTOCOL_VERSION}."
             raise AgentError(f"{unlike} Install one that does.", code="not_ready")
-        able = _mapping(greeted.get("agentCapabilities"))
+        able = _mapping(initialized.get("agentCapabilities"))
         takes = _mapping(able.get("mcpCapabilities"))
         self._check_servers(takes)
         servers = [*self._session.mcp_servers, *await self._host_tools(takes)]
@@ -130,7 +130,7 @@ class Conversation:
         opened: dict[str, Any] = {"cwd": cwd, "mcpServers": servers}
         if load is not None and able.get("loadSession"):
             told = await self._opening("session/load", **opened, sessionId=load)
-            # It tells once more what was said, some agents after their answer too; until then nothing is taken down.
+            # The agent replays the conversation, some agents after their answer too; nothing is recorded until then.
             await self._wire.quiet(_REPLAYING, _STARTING)
             self._session_id, self.loaded = load, True
         else:
@@ -143,16 +143,16 @@ class Conversation:
         await self._choosing.begin(self._session_id, told)
 
     async def choose(self, kind: ChoiceKind, value: str) -> None:
-        """Change the session's mode or model, also in the middle of a prompt. Raises ``AgentError``."""
+        """Change the session's mode or model, even during a prompt. Raises ``AgentError``."""
         await self._choosing.choose(kind, value)
 
     async def prompt(self, text: str, emit: Emit) -> None:
-        """One turn. Raises ``PromptFailed``; when cancelled, the agent is told, and has ended its turn on return."""
+        """Run one turn. Raises ``PromptFailed``; if cancelled, the agent has ended its turn on return."""
         if self._known_as != self._session_id:
             await self._session.learn(agent_session_id=self._session_id)
             self._known_as = self._session_id
         turn = self._turns.begin(emit)
-        # Beside the prompt, whose text stays as it is.
+        # Separate from the prompt, whose text stays as it is.
         blocks = [{"type": "text", "text": part} for part in (text, self.briefing) if part]
         prompting = self._wire.request("session/prompt", sessionId=self._session_id, prompt=blocks)
         request = asyncio.create_task(prompting)
@@ -181,14 +181,14 @@ class Conversation:
             await self._wire.aclose()
 
     def abandon(self) -> None:
-        """Have it end without its event loop, which may have ended."""
+        """Have the agent end without its event loop, which may have ended."""
         self._wire.abandon()
 
     async def permission(self, options: list[PermissionOption], tool_call: ToolCallUpdate) -> RequestPermissionResponse:
-        """Answer the agent that asks whether it may."""
+        """Answer the agent's request for permission."""
         turn = self._turns.running
         told: Mapping[str, Any] = {} if turn is None else turn.updates.tool_call(tool_call.tool_call_id)
-        # Agents need not repeat what they told of the call before.
+        # Agents need not repeat earlier fields of the call.
         given = {**told, **tool_call.model_dump(mode="json", by_alias=True, exclude_none=True)}
         title = given.get("title") or "a tool"
         asked = PermissionRequest(self._session.session_id, self._agent.name, title, given.get("kind"), given)
@@ -214,7 +214,7 @@ class Conversation:
             ) from None
 
     def _check_servers(self, takes: Mapping[str, Any]) -> None:
-        """Refuse MCP servers that the agent would not talk to, or would take for the notebook's tools."""
+        """Refuse MCP servers that the agent cannot connect to, or would confuse with the notebook's tools."""
         for server in self._session.mcp_servers:
             if self._tools is not None and server["name"] == NAME:
                 taken = f"The name '{NAME}' is that of the notebook's own tools: give the MCP server another."
@@ -226,7 +226,7 @@ class Conversation:
                 raise AgentError(refused, code="mcp_not_supported")
 
     async def _host_tools(self, takes: Mapping[str, Any]) -> list[McpServer]:
-        """How the agent reaches the notebook's tools, where there are any and it can."""
+        """Return the MCP server for the notebook's tools, if there are tools and the agent can reach it."""
         if self._tools is None or self._agent.bridge is not None:
             return []
         if not takes.get("http"):
@@ -269,7 +269,7 @@ class Conversation:
             raise PromptFailed(f"Agent '{self._agent.name}' {silent}. {self._agent.hint}{self._wire.last_words()}")
 
     async def _cancel(self, turn: Turn, request: asyncio.Task[dict[str, Any]]) -> None:
-        """Ask for the end of the turn; an agent that goes on all the same is ended itself."""
+        """Cancel the turn; an agent that continues all the same is ended."""
         turn.cancelled = True
         for asking in self._asking:
             asking.cancel()
@@ -297,7 +297,7 @@ class Conversation:
         await self._turns.take(update)
 
     async def _note_noise(self, line: Line) -> None:
-        """Say that there was something, and how it begins: each broken frame, and the first of the other lines."""
+        """Note invalid lines: each broken frame, and the first of the other lines."""
         turn = self._turns.running
         said = self._beginning(line.rest)
         if turn is None:
@@ -309,12 +309,12 @@ class Conversation:
             await turn.emit(AgentEvent("note", text))
 
     def _beginning(self, text: str) -> str:
-        """How a text begins, safe to show. Secrets are taken out before it is cut, lest half of one is left."""
+        """Return the beginning of a text, safe to show. Secrets are redacted before truncation could split one."""
         return repr(safe(self._session.redact(text[:_LOOKED_AT]), _SHOWN))
 
 
 class _Answers:
-    """What the agent may ask of us. It has files and a shell of its own, so it is offered none."""
+    """Handles the agent's requests. It has files and a shell of its own, so none are offered."""
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
@@ -326,7 +326,7 @@ class _Answers:
 
 
 def _option(options: list[PermissionOption], answer: str) -> PermissionOption | None:
-    """The option that says this, for this time if there is such a one."""
+    """Return the option with this answer, preferably the one that applies once."""
     word = "allow" if answer == "allow" else "reject"
     by_kind = {option.kind: option for option in reversed(options)}
     return by_kind.get(f"{word}_once") or by_kind.get(f"{word}_always")  # pyright: ignore[reportArgumentType]  # the kinds are a closed set of such words

@@ -1,4 +1,4 @@
-"""Frames of the protocol among what an agent writes to its stdout, where others write too: banners and progress bars."""
+"""Find protocol frames in an agent's stdout, where banners and progress bars may be mixed in."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _MOST_TRIES = 64  # places in a line where a frame may begin
 
 @dataclass(frozen=True)
 class Line:
-    """What one line holds."""
+    """The frames and other text of one line."""
 
     frames: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     rest: str = ""
-    """What is no frame."""
+    """The text that is not a frame."""
 
     @property
     def broken(self) -> bool:
@@ -27,7 +27,7 @@ class Line:
 
 
 def read_line(line: bytes) -> Line:
-    """The frames in a line: the whole of it, as it should be, or those between the words of others."""
+    """Return the frames in a line: normally the whole line, else those within other text."""
     try:
         whole = _DECODER.decode(line.decode())
     except (ValueError, RecursionError):
@@ -57,7 +57,7 @@ def _among_others(text: str) -> Line:
 
 
 def _is_frame(value: Any) -> bool:
-    """Whether this is a request, a notification or an answer, in the shape that JSON-RPC gives them."""
+    """Whether this is a JSON-RPC request, notification or response."""
     if not isinstance(value, Mapping):
         return False
     frame = cast(Mapping[str, Any], value)
@@ -72,7 +72,7 @@ def _is_frame(value: Any) -> bool:
 
 
 def answered_badly(line: Line) -> int | None:
-    """The request whose answer a broken line was meant to be, where that can be told. It will get no other."""
+    """Return the id of the request that a broken line was meant to answer, if readable. No other answer will come."""
     found = re.search(r'"id"\s*:\s*(\d{1,18})\b', line.rest) if line.broken and '"method"' not in line.rest else None
     return int(found[1]) if found else None
 

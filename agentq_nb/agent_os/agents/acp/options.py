@@ -1,6 +1,6 @@
-"""What an agent lets its user choose for a session, its mode and its model, and how each is chosen over ACP.
+"""The modes and models that an agent offers for a session, and the ACP requests that choose them.
 
-Agents say it in one of two ways: as ``configOptions``, which the protocol prefers, or in a list of each kind.
+Agents report them in one of two ways: as ``configOptions``, which the protocol prefers, or in a list of each kind.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Json: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class _OwnList:
-    """Where a kind of choice stands when it has a list of its own, and how it is made."""
+    """The ACP names for a kind of choice that has a list of its own."""
 
     holder: str
     available: str
@@ -33,16 +33,16 @@ _LISTS: Mapping[ChoiceKind, _OwnList] = {
 
 @dataclass(frozen=True)
 class Offer:
-    """What there is to choose from, and what is chosen now."""
+    """The available values of one kind of choice, and the current one."""
 
     current: str | None = None
     available: tuple[str, ...] = ()
     option: str | None = None
-    """The configuration option that it is; None where it has a list of its own."""
+    """The id of its configuration option; None where it has a list of its own."""
 
 
 class Choices:
-    """The choices of one session, as the agent told them last."""
+    """The choices of one session, as last reported by the agent."""
 
     def __init__(self, opened: Json) -> None:
         """``opened`` is the agent's answer to ``session/new`` or ``session/load``."""
@@ -53,18 +53,18 @@ class Choices:
         return self._offers[kind]
 
     def request(self, kind: ChoiceKind, value: str) -> tuple[str, dict[str, Any]]:
-        """The method that chooses ``value``, and its parameters besides the session's id."""
+        """Return the method that chooses ``value``, and its parameters besides the session's id."""
         option = self._offers[kind].option
         if option is not None:
             return "session/set_config_option", {"configId": option, "value": value}
         return _LISTS[kind].method, {_LISTS[kind].identity: value}
 
     def chosen(self, kind: ChoiceKind, value: str | None) -> None:
-        """``value`` is the one that is in force."""
+        """Make ``value`` the current one."""
         self._offers[kind] = replace(self._offers[kind], current=value)
 
     def update(self, told: Json) -> None:
-        """Take up what the agent tells, in an update or when one choice, which may change the others, was made."""
+        """Apply a report by the agent: an update, or the answer to one choice, which may change the others."""
         if isinstance(mode := told.get("currentModeId"), str):
             self.chosen("mode", mode)
         self._take_options(told)
@@ -86,7 +86,7 @@ def _own_list(opened: Json, kind: ChoiceKind) -> Offer:
 
 
 def _flat(options: Any) -> Iterator[Json]:
-    """Options may stand in groups."""
+    """Yield the options, including those in groups."""
     for option in _mappings(options):
         if "value" in option:
             yield option

@@ -1,4 +1,4 @@
-"""Which turn an update belongs to. Agents tell things after the end of a turn, and those never count for the next."""
+"""Assign updates to turns: agents send updates after the end of a turn, which must not count for the next."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from agentq_nb.agent_os.agent import AgentEvent, Emit
 from agentq_nb.agent_os.agents.acp.updates import Updates
 from agentq_nb.agent_os.agents.acp.wire import Wire
 
-_GRACE = 0.05  # seconds without an update after the end of a turn, for what comes right behind it
-_GRACE_ONCE_LATE = 1.0  # the same for an agent that has once told something later than that
-_MOST_BROKEN = 10  # broken frames of a turn that are told
-_LONGEST_GRACE = 10.0  # seconds; whoever goes on all the same is not waited for
+_GRACE = 0.05  # seconds without an update after the end of a turn, for updates that directly follow it
+_GRACE_ONCE_LATE = 1.0  # the same for an agent that once sent an update later than that
+_MOST_BROKEN = 10  # broken frames that are reported for a turn
+_LONGEST_GRACE = 10.0  # seconds; after that, an agent that still sends updates is not waited for
 
 
 class Turn:
-    """One prompt, and what the agent tells in answer to it."""
+    """One prompt, and the agent's updates in answer to it."""
 
     def __init__(self, emit: Emit, number: int) -> None:
         self.number = number
-        """Of the frame that carries the prompt."""
+        """The number of the frame that carries the prompt."""
         self.over = False
         self.cancelled = False
         self.updates = Updates()
@@ -29,28 +29,28 @@ class Turn:
         self._noise = {True: _MOST_BROKEN, False: 1}
 
     async def emit(self, event: AgentEvent) -> None:
-        """Tell one event."""
+        """Emit one event."""
         await self._emit(event)
 
     async def take(self, update: Mapping[str, Any]) -> None:
-        """Tell what an update says."""
+        """Emit the events of an update."""
         if isinstance(message := update.get("messageId"), str):
             self._messages.add(message)
         await self._tell(self.updates.events(update))
 
     async def finish(self) -> None:
-        """Tell what is still to be told when nothing more comes."""
+        """Emit the remaining events when no more updates come."""
         await self._tell(self.updates.finish())
 
     def knows(self, update: Mapping[str, Any]) -> bool:
-        """Whether an update goes on with a message or a tool call of this turn."""
+        """Whether an update continues a message or a tool call of this turn."""
         message = update.get("messageId")
         if isinstance(message, str) and message in self._messages:
             return True
         return update.get("sessionUpdate") == "tool_call_update" and self.updates.knows_tool(update)
 
     def tells_noise(self, broken: bool) -> bool:
-        """Whether one more line that is no frame is to be told; a progress bar writes many."""
+        """Whether to report one more invalid line; a progress bar writes many."""
         self._noise[broken] -= 1
         return self._noise[broken] >= 0
 
@@ -60,7 +60,7 @@ class Turn:
 
 
 class Turns:
-    """The turn that runs, or ran last, and the one before it, for which something may still come."""
+    """The current or last turn, and the one before it, which may still get updates."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
@@ -75,13 +75,13 @@ class Turns:
         return turn if turn is not None and not turn.over and self._wire.read >= turn.number else None
 
     def begin(self, emit: Emit) -> Turn:
-        """A new turn, to be called right before its prompt is sent."""
+        """Return a new turn; call it right before its prompt is sent."""
         self._wire.hold_next()
         self._before, self._last = self._last, Turn(emit, self._wire.written + 1)
         return self._last
 
     async def end(self, turn: Turn) -> None:
-        """Wait a moment for what comes right after the agent's answer: it is still part of the turn."""
+        """Wait briefly for updates right after the agent's answer, which are still part of the turn."""
         await self._wire.quiet(self._grace, _LONGEST_GRACE)
         if self._before is not None:
             await self._before.finish()
@@ -89,7 +89,7 @@ class Turns:
         turn.over = True
 
     async def take(self, update: Mapping[str, Any]) -> None:
-        """Tell an update in the turn that it belongs to; dropped where that was with an earlier process."""
+        """Emit an update in its turn; drop it if that was with an earlier process."""
         turn, before = self._last, self._before
         if turn is None:
             return

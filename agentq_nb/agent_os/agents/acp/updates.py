@@ -1,4 +1,4 @@
-"""What an agent tells over ACP while it works, as events of a transcript."""
+"""Convert an agent's ACP updates to events of a transcript."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _ENDED = ("completed", "failed")
 
 
 class Updates:
-    """The updates of one turn: thoughts are gathered, and what comes about a tool in pieces is put together."""
+    """The updates of one turn: joins the pieces of thoughts, and merges the updates of each tool call."""
 
     def __init__(self) -> None:
         self.text_came = False
-        """Whether the agent has said anything."""
+        """Whether the agent has sent any text."""
         self.overtaken = False
-        """Whether the next turn has begun. From then on what is told says that it is late, and text is a note."""
+        """Whether the next turn has begun. From then on events are marked as late, and text becomes a note."""
         self._late: list[str] = []
         self._thoughts: list[str] = []
         self._tools: dict[str, dict[str, Any]] = {}
         self._calls: dict[str, dict[str, Any]] = {}
-        """What was told of the tool calls that have not ended, in the protocol's words."""
+        """The merged updates of the tool calls that have not ended, with the protocol's field names."""
 
     def events(self, update: Json) -> Iterator[AgentEvent]:
-        """What is to be told now that ``update`` has come."""
+        """Yield the events for ``update``."""
         kind = update.get("sessionUpdate")
         if kind in _OF_NO_INTEREST:
             return
@@ -50,7 +50,7 @@ class Updates:
             yield from map(self._marked, self._told(update))
 
     def finish(self) -> Iterator[AgentEvent]:
-        """What is still to be told when nothing more comes."""
+        """Yield the remaining events when no more updates come."""
         thoughts, self._thoughts = "".join(self._thoughts), []
         if thoughts:
             yield self._marked(AgentEvent("note", thoughts, {THOUGHT: True}))
@@ -59,11 +59,11 @@ class Updates:
             yield self._marked(AgentEvent("note", late))
 
     def knows_tool(self, update: Json) -> bool:
-        """Whether the update is about a tool call that was told here before."""
+        """Whether the update is about a tool call known here."""
         return str(update.get("toolCallId")) in self._tools
 
     def tool_call(self, identity: str) -> Json:
-        """What was told by now of a tool call that has not ended. A later update replaces only the fields that it has."""
+        """Return the merged updates of an unfinished tool call. A later update replaces only the fields that it has."""
         return self._calls.get(identity, {})
 
     def _marked(self, event: AgentEvent) -> AgentEvent:
@@ -110,7 +110,7 @@ class Updates:
 
 
 def _text(content: Any) -> str:
-    """The text of a content block; empty for one of another kind."""
+    """Return the text of a content block; empty for one of another kind."""
     if not isinstance(content, Mapping):
         return ""
     text = cast(Json, content).get("text")
@@ -118,7 +118,7 @@ def _text(content: Any) -> str:
 
 
 def _texts(contents: Any) -> str:
-    """The texts of what a tool gave."""
+    """Return the texts of a tool's output."""
     if not isinstance(contents, list):
         return ""
     blocks = [cast(Json, block) for block in cast(list[Any], contents) if isinstance(block, Mapping)]

@@ -1,4 +1,4 @@
-"""The frames that go to and fro on the stdin and stdout of an agent's process."""
+"""Exchange JSON-RPC frames with an agent over the stdin and stdout of its process."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ from agentq_nb.agent_os.sandbox.open_process import OpenProcess
 
 _DYING = 2.0  # seconds to learn how a process ended whose pipes are closed
 _HOLDING = 1.0  # seconds for the agent to read a frame up to its end
-_LOOKING = 0.001  # seconds between two looks whether it has
-_TURNS_TO_READ = 3  # of the event loop, from a pipe that can be read to the line in our hands
+_LOOKING = 0.001  # seconds between two checks whether it has
+_TURNS_TO_READ = 3  # event loop turns from a readable pipe to the line being handled here
 _NO_ANSWER = "its answer is broken, and no frame of the protocol"
 _SAYS_NOTHING = ("", "internal error", "invalid params", "invalid request")
-"""What an error is called that has its reason in its data only."""
+"""Error messages without content: the reason is in the error's data."""
 _LARGEST_FRAME = 64 * 1024 * 1024  # bytes
 
 
 class _LibraryLog:
-    """What the protocol's library gets as its ``logging``. It calls ``logging.exception``, which sets up the kernel's
-    root logger where nobody has, and prints a traceback of each agent that hangs up: that is told as an error anyway.
+    """Replaces the protocol library's ``logging``.
+
+    The library calls ``logging.exception``, which configures the kernel's root logger if nothing else has, and prints a
+    traceback of each agent that hangs up, which is reported as an error anyway.
     """
 
     log = logging.getLogger("agentq.acp")
@@ -47,7 +49,7 @@ for _name, _module in list(sys.modules.items()):
 
 
 class Wire:
-    """A process that speaks JSON-RPC, a frame a line. Closing it ends the process."""
+    """A process that speaks JSON-RPC, one frame a line. Closing it ends the process."""
 
     def __init__(
         self,
@@ -56,8 +58,11 @@ class Wire:
         update: Callable[[Mapping[str, Any]], Awaitable[None]],
         noise: Callable[[Line], Awaitable[None]],
     ) -> None:
-        """``answers`` has a method for each request that the agent may make. ``update`` gets what the agent tells, and
-        ``noise`` each line that holds something else than frames; both are awaited before the next line is read."""
+        """``answers`` has a method for each request that the agent may make.
+
+        ``update`` gets the agent's updates, and ``noise`` each line with anything but frames; both are awaited before
+        the next line is read.
+        """
         self._process = process
         self._update = update
         self._noise = noise
@@ -70,7 +75,7 @@ class Wire:
         self._connection = Connection(
             build_client_router(cast(Client, answers)), cast(asyncio.StreamWriter, self._input), self._frames
         )
-        # A context of its own: this goes on after the call that started it.
+        # A context of its own: the task outlives the call that started it.
         reading = asyncio.get_running_loop().create_task
         self._reading = reading(self._read(), name="agentq agent output", context=contextvars.Context())
 
@@ -80,12 +85,12 @@ class Wire:
         return self._process.exit_code is None and not self._reading.done()
 
     async def request(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Ask the agent, in the protocol's own words. Raises ``RequestError``, or ``ConnectionError`` when it ended."""
+        """Send a request, with the protocol's names. Raises ``RequestError``, or ``ConnectionError`` if it ended."""
         answer = await self._connection.send_request(method, parameters)
         return cast(dict[str, Any], answer) if isinstance(answer, dict) else {}
 
     async def notify(self, method: str, **parameters: Any) -> None:
-        """Tell the agent something."""
+        """Send a notification."""
         await self._connection.send_notification(method, parameters)
 
     @property
@@ -95,11 +100,11 @@ class Wire:
 
     @property
     def read(self) -> int:
-        """How many of them it is known to have read: what it wrote before that is no answer to a later one."""
+        """How many of them the agent is known to have read: what it wrote before that is no answer to a later one."""
         return self._input.read()
 
     async def quiet(self, seconds: float, at_most: float) -> None:
-        """Return when no update has come for so many seconds."""
+        """Return when no update has come for ``seconds``, or after ``at_most`` seconds."""
         with anyio.move_on_after(at_most):
             while not self._reading.done():
                 self._updated.clear()
@@ -109,14 +114,14 @@ class Wire:
                     return
 
     def hold_next(self) -> None:
-        """Let the agent have the end of the next frame only when it waits for it and all it wrote before is passed on.
+        """Hold back the end of the next frame until the agent waits for it and all it wrote before has been handled.
 
-        Until then it can answer nothing of that frame, and does not count it as :attr:`read`.
+        Until then it cannot answer that frame, which does not count as :attr:`read`.
         """
         self._input.hold_next = True
 
     async def _drained(self) -> None:
-        """Return when all that the agent has written by now has been passed on."""
+        """Return when all that the agent has written so far has been handled."""
         turns_without_news = 0
         while turns_without_news < _TURNS_TO_READ and not self._reading.done():
             lines = self._lines
@@ -124,7 +129,7 @@ class Wire:
             turns_without_news = turns_without_news + 1 if self._idle and lines == self._lines else 0
 
     async def how_it_ended(self, agent: str, when: str) -> str:
-        """What to say of an agent that hung up."""
+        """Return the error text for an agent that hung up."""
         code = await self._process.wait(_DYING)
         if self._trouble is not None:
             said = f"What agent '{agent}' wrote could not be taken {when}: {self._trouble}."
@@ -135,7 +140,7 @@ class Wire:
         return said + self.last_words()
 
     def last_words(self) -> str:
-        """The end of what it wrote to stderr, as something to append. May hold secrets."""
+        """Return the end of its stderr, as text to append. May contain secrets."""
         words = self._process.last_words()
         return f" Its last words:\n{words}" if words else ""
 
@@ -153,7 +158,7 @@ class Wire:
         self._process.abandon()
 
     async def _read(self) -> None:
-        """Pass on what the agent writes. Updates are told here, so that none overtakes another or the answer."""
+        """Dispatch what the agent writes. Updates are handled here, so that none overtakes another or the answer."""
         try:
             while line := await self._next_line():
                 read = read_line(line)
@@ -183,7 +188,7 @@ class Wire:
                 await self._noise(Line(rest=json.dumps(frame)))
             else:
                 await self._update(update)
-        elif "method" not in frame or "id" in frame:  # of notifications no other is of interest
+        elif "method" not in frame or "id" in frame:  # no other notifications are used
             self._pass_on(frame)
 
     def _pass_on(self, frame: dict[str, Any]) -> None:
@@ -191,7 +196,7 @@ class Wire:
 
 
 class _Input:
-    """The agent's stdin, as much of a stream as the protocol's library needs: it writes a frame and drains, in turns."""
+    """The agent's stdin with the stream methods that the protocol's library needs: it alternates write and drain."""
 
     def __init__(self, process: OpenProcess, caught_up: Callable[[], Awaitable[None]]) -> None:
         self.written = 0
@@ -222,14 +227,14 @@ class _Input:
             await self._process.input.drain()
 
     def read(self) -> int:
-        """How many frames the agent is known to have read."""
+        """Return how many frames the agent is known to have read."""
         if not self._process.has_unread_input():
             self._read = self.written
         return self._read
 
 
 def _update(frame: dict[str, Any]) -> dict[str, Any] | None:
-    """What a frame tells of a session; None where it is not in the shape that the protocol gives that."""
+    """Return a frame's session update; None where its shape does not follow the protocol."""
     parameters = frame.get("params")
     update = cast(dict[str, Any], parameters).get("update") if isinstance(parameters, dict) else None
     told = cast(dict[str, Any], update) if isinstance(update, dict) else {}
@@ -237,7 +242,7 @@ def _update(frame: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def what_it_said(error: RequestError) -> str:
-    """The agent's reason for refusing a request, as a sentence."""
+    """Return the agent's reason for refusing a request, as a sentence."""
     details: Any = getattr(error, "data", None)
     summary = sentence_of(str(error))
     said = sentence_of(details)
