@@ -11,7 +11,7 @@ import anyio
 
 from agentq_nb._actor.message import describe
 from agentq_nb._core.ids import ActorId, actor_name
-from agentq_nb._runtime.activation import Activation
+from agentq_nb._runtime.actor_lifecycle import AwakeActor
 from agentq_nb.errors import ActorUnknown, NoHost, Unavailable
 
 if TYPE_CHECKING:
@@ -30,17 +30,17 @@ class ActivationDirectory:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._activations: dict[ActorId, Activation] = {}
+        self._activations: dict[ActorId, AwakeActor] = {}
         self._waking: dict[ActorId, asyncio.Lock] = {}
 
     @property
     def actors(self) -> Iterable[ActorId]:
         return self._activations.keys()
 
-    def find(self, actor: ActorId) -> Activation | None:
+    def find(self, actor: ActorId) -> AwakeActor | None:
         return self._activations.get(actor)
 
-    def ending(self, actor: ActorId, action: str) -> Activation | None:
+    def ending(self, actor: ActorId, action: str) -> AwakeActor | None:
         """The actor that is asked to end, where the action may be called while it still has something to do."""
         activation = self._activations.get(actor)
         if activation is None or not activation.finishing:
@@ -48,7 +48,7 @@ class ActivationDirectory:
         found = activation.actions.get(action)
         return activation if found is not None and found.while_ending else None
 
-    async def wake(self, actor: ActorId, input: Any) -> Activation:
+    async def wake(self, actor: ActorId, input: Any) -> AwakeActor:
         """The actor, awake. Raises ActorUnknown, what waking it raised, Unavailable when another host has it."""
         while True:
             if not self._host.running:
@@ -65,7 +65,7 @@ class ActivationDirectory:
                 return activation
             await activation.ended.wait()
 
-    async def _activate(self, actor: ActorId, input: Any) -> Activation:
+    async def _activate(self, actor: ActorId, input: Any) -> AwakeActor:
         host, name = self._host, actor_name(actor)
         cls = host.classes.get(name)
         if cls is None:
@@ -73,11 +73,11 @@ class ActivationDirectory:
         lease = await host.broker.acquire(actor, host.identity)
         if lease is None:
             raise Unavailable(f"Another host runs actor '{actor}' just now. Try again.")
-        activation = self._activations[actor] = Activation(host, cls, lease)
+        activation = self._activations[actor] = AwakeActor(host, cls, lease)
         host.spawn(self._live, activation, input)
         return activation
 
-    async def _live(self, activation: Activation, input: Any) -> None:
+    async def _live(self, activation: AwakeActor, input: Any) -> None:
         try:
             await activation.live(input)
         except Exception as error:  # whatever it is, it must not end the other actors
@@ -121,7 +121,7 @@ class ActivationDirectory:
             await activation.ended.wait()
 
 
-async def _rouse_after(activation: Activation, rouse: Callable[[ActorId], Awaitable[None]]) -> None:
+async def _rouse_after(activation: AwakeActor, rouse: Callable[[ActorId], Awaitable[None]]) -> None:
     await activation.ended.wait()
     if activation.closing == "being replaced":
         await rouse(activation.actor_id)

@@ -29,10 +29,9 @@ from agentq_nb._host.background_tasks import Part, Upkeep, reason
 from agentq_nb._host.host_status import Circumstances, actor_status, why_unsettled
 from agentq_nb._host.waker import WakeBackoff, Waker
 from agentq_nb._runtime import actions
-from agentq_nb._runtime.activation import Activation
+from agentq_nb._runtime.actor_lifecycle import AwakeActor
 from agentq_nb._runtime.deadlock import WaitGraph
-from agentq_nb._runtime.in_flight import Receiver
-from agentq_nb._runtime.invocation import current_call, holding_here
+from agentq_nb._runtime.invocation import Receiver, current_call, holding_here
 from agentq_nb._runtime.state_migration import check_deployment
 from agentq_nb._store import EventLog
 from agentq_nb._store.host_log import ActorLog
@@ -210,7 +209,7 @@ class Host:
 
     # --- actors -------------------------------------------------------------------------------------------------------
 
-    async def awake(self, actor: ActorId, input: Any = None) -> Activation:
+    async def awake(self, actor: ActorId, input: Any = None) -> AwakeActor:
         """The actor, awake. Raises ActorUnknown, what waking it raised, Unavailable when another host has it."""
         return await self.activations.wake(actor, input)
 
