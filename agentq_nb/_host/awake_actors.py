@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from typing import Any, Protocol
 
 import anyio
 
+from agentq_nb._actor.actor import Actor
 from agentq_nb._actor.message import describe
+from agentq_nb._brokers.base import Broker
 from agentq_nb._core.ids import ActorId, actor_name
+from agentq_nb._host.waker import WakeBackoff
+from agentq_nb._runtime.activation import Surroundings
 from agentq_nb._runtime.actor_lifecycle import AwakeActor
 from agentq_nb.errors import ActorUnknown, NoHost, Unavailable
-
-if TYPE_CHECKING:
-    from agentq_nb._host.host import Host
-
 
 _AT_ONCE = 200
 """Actors that end at the same time."""
@@ -25,10 +25,24 @@ _NEXT_GROUP = 0.1
 """Seconds after which the next group is told to end, though this one has not: a hook may take its time."""
 
 
+class ActivationHost(Surroundings, Protocol):
+    """The host, as far as waking and ending its actors needs it."""
+
+    identity: str
+    broker: Broker
+    wake_backoff: WakeBackoff
+
+    @property
+    def classes(self) -> Mapping[str, type[Actor]]: ...
+    @property
+    def running(self) -> bool: ...
+    def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None: ...
+
+
 class ActivationDirectory:
     """Who is awake on one host, or on the way."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: ActivationHost) -> None:
         self._host = host
         self._activations: dict[ActorId, AwakeActor] = {}
         self._waking: dict[ActorId, asyncio.Lock] = {}

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from agentq_nb._core.threads import to_its_end
 from agentq_nb.agent_os.agent import AgentSession, Emit
+from agentq_nb.agent_os.agents.acp.program import AcpProgram
 from agentq_nb.agent_os.agents.install import Found, find, find_node, why_no_node
-from agentq_nb.agent_os.sandbox.workspace import HOME, Workspace
-from agentq_nb.agent_os.tools import ToolAccess
+from agentq_nb.agent_os.sandbox.workspace import HOME
 from agentq_nb.agent_os.validation import in_variables
 from agentq_nb.agent_os.values import AgentCheck, ChoiceKind
 from agentq_nb.errors import AgentError
@@ -21,11 +20,6 @@ from agentq_nb.errors import AgentError
 if TYPE_CHECKING:
     from agentq_nb.agent_os.agents.acp.conversation import Conversation
 
-_TOO_MANY = re.compile(r"\b429\b|too many requests|rate.?limit", re.IGNORECASE)
-_SLOW_DOWN = (
-    "It was asked too often: send it less at a time, or let the queue wait longer between attempts "
-    "(retry=Retry(backoff=...))."
-)
 _REMEMBERED = 8000  # characters of what was said before, for an agent that had to be started again
 _COMPILED = ".cache/node-compile-cache"
 """Where Node keeps what it has compiled: beside the agent's files, since its folder for temporary files is new each time
@@ -33,46 +27,8 @@ and Pi, for one, would start a second later."""
 
 
 @dataclass(frozen=True)
-class AcpAgent:
+class AcpAgent(AcpProgram):
     """What :func:`acp` returns, and what the presets are."""
-
-    name: str
-    argv: tuple[str, ...]
-    helpers: tuple[str, ...] = ()
-    """Other programs that it calls."""
-    in_front: str | None = None
-    """A folder whose programs stand in for those of the same name."""
-    mode: str = ""
-    """The mode its sessions begin in, where that is not the agent's own choice."""
-    isolated: tuple[str, ...] = ()
-    """More arguments where our isolation is in force: they switch off a sandbox of its own, which cannot work inside."""
-    alone: tuple[str, ...] = ()
-    """More arguments where there is no isolation."""
-    environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
-    """Variables besides those of the session."""
-    readable: tuple[str, ...] = ()
-    """Folders it may read under isolation besides its own."""
-    from_npm: bool = False
-    """Whether it comes in npm packages, which there is a lock file for, and needs Node."""
-    hosts: tuple[str, ...] = ()
-    """Where its language models are, and where one signs in to them: what it reaches under ``network="llm"``."""
-    takes_servers: bool = True
-    """Whether it can be given MCP servers at all."""
-    servers_in_argv: bool = False
-    """Whether it puts its MCP servers into command lines, and there replaces ``${NAME}`` by a variable of its own."""
-    usage_covers: str | None = None
-    """What the usage that it tells is of, where that is known: ``"turn"`` or ``"last call"``."""
-    hint: str = ""
-    """What to look at when its language model refuses."""
-    bridge: Callable[[Workspace, ToolAccess], Mapping[str, str]] | None = field(default=None, repr=False)
-    """For an agent that knows no MCP: prepares the workspace so that it can call the notebook's tools all the same, and
-    returns more variables for its process."""
-    greeting: Callable[[Mapping[str, Any]], str | None] | None = field(default=None, repr=False)
-    """For an agent that greets its user as if that were an answer, sooner or later: finds that text in what it told when
-    the session was opened, so that it can be left out."""
-    hidden_error: Callable[[Workspace, str], str | None] | None = field(default=None, repr=False)
-    """For an agent that ends its turn as if all were well when its language model answers with an error: finds out what
-    happened in its session of this id. Such an agent must not end a turn without a word either."""
 
     def check(self) -> AgentCheck:
         """Whether its program is there, and a Node that is new enough where it needs one."""
@@ -120,13 +76,11 @@ class AcpAgent:
         """Change the mode or model of a session whose process runs. Raises ``AgentError`` that tells what there is."""
         await session.process_slot.value.choose(kind, value)
 
-    def refused(self, what: str, why: str) -> str:
-        """What to say when it, or its language model, refuses."""
-        return f"Agent '{self.name}' {what}: {why.rstrip('.')}. {_SLOW_DOWN if _TOO_MANY.search(why) else self.hint}".rstrip()
-
     async def _converse(self, session: AgentSession, load: str | None) -> Conversation:
         # Loading the protocol's library takes a while, and the loop has other things to do.
-        conversing = await to_its_end(importlib.import_module, "agentq_nb.agent_os.agents.acp.conversation")
+        await to_its_end(importlib.import_module, "agentq_nb.agent_os.agents.acp.conversation")
+        from agentq_nb.agent_os.agents.acp import conversation as conversations
+
         programs, readable, command = await to_its_end(self._prepared)
         kind = (await session.isolation()).kind
         bound = kind == "bubblewrap"
@@ -148,7 +102,7 @@ class AcpAgent:
             raise
         below = session.cwd.relative_to(session.root).parts
         cwd = "/".join((home, *below))
-        conversation: Conversation = await conversing.begin(process, cwd, session, self, load, access)
+        conversation = await conversations.begin(process, cwd, session, self, load, access)
         conversation.briefing = _briefing(session, bound, conversation.loaded)
         return conversation
 
