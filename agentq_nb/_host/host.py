@@ -15,8 +15,9 @@ import anyio
 from anyio.abc import TaskGroup
 
 from agentq_nb._actor.actor import Actor, has_run
-from agentq_nb._actor.actor_context import Records
+from agentq_nb._actor.actor_context import ActorLog
 from agentq_nb._brokers.base import Broker, Cancel, Change, DeadLetters, NewMessage, QueueStatus, StoredResult
+from agentq_nb._brokers.history import HostLog
 from agentq_nb._client.broadcasts import Listener, Listeners
 from agentq_nb._client.status import ActorStatus, HostStatus
 from agentq_nb._core.clock import Clock, SystemClock
@@ -33,11 +34,10 @@ from agentq_nb._runtime.actor_lifecycle import AwakeActor
 from agentq_nb._runtime.deadlock import WaitGraph
 from agentq_nb._runtime.invocation import Receiver, current_call, holding_here
 from agentq_nb._runtime.state_migration import check_deployment
-from agentq_nb._store import EventLog
-from agentq_nb._store.host_log import ActorLog
 from agentq_nb.errors import ActorDuplicate, ActorNotFound, InternalError, NoHost, Unavailable
 
 _ENQUEUE_AGAIN = (0.1, 0.2, 0.4, 0.8)
+
 _CANCELLED = "Other code in its event loop has cancelled its task (by cancelling all tasks there, perhaps)."
 _AS_AT_THE_END_OF_A_LOOP = (
     f"{_CANCELLED} asyncio.run() does that to all tasks when it returns. In a program, stop the host before: async with "
@@ -50,7 +50,7 @@ class Host:
 
     All of it belongs to that loop. From elsewhere, its methods are called through :meth:`enter` only.
 
-    :param log: gives this host's own log, where sessions and failures are recorded.
+    :param log: where sessions and failures are recorded.
     :param door: the door of this loop, where there is one already.
     :param companions: what else runs for as long as the host does.
     :ivar failure: what has ended the host without its being asked to, in a sentence; None otherwise.
@@ -59,7 +59,7 @@ class Host:
     def __init__(
         self,
         broker: Broker,
-        log: Callable[[], EventLog],
+        log: HostLog,
         workspaces: Path,
         *,
         clock: Clock | None = None,
@@ -318,8 +318,8 @@ class Host:
     def client_for_actors(self) -> Any:
         return self.client
 
-    def records_of(self, actor: ActorId) -> Records:
-        return ActorLog(self.log, actor)
+    def records_of(self, actor: ActorId) -> ActorLog:
+        return self.log.of(actor)
 
     def note_failure(self, actor: ActorId, where: str, error: dict[str, Any]) -> None:
         self.records_of(actor).append(f"{where}.failed", {"error": error})
@@ -368,10 +368,10 @@ class Host:
         """How the host stands, without its actors."""
         return HostStatus(
             running=True,
-            store=self.log().path,
+            store=self.log.path,
             background=self.portal.apart,
             uptime=self.clock.monotonic() - self._started_at,
-            notices=[*notices, *self.log().notices],
+            notices=[*notices, *self.log.notices],
             trouble=trouble,
             stall=self._stalls.last,
         )

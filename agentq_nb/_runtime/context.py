@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agentq_nb._actor.actor_context import Records
+from agentq_nb._actor.actor_context import ActorLog
 from agentq_nb._actor.mailbox import Mailbox
 from agentq_nb._brokers.base import Commit
 from agentq_nb._core.ids import actor_key, actor_name
@@ -30,7 +30,7 @@ class AwakeActorContext:
         self.key = actor_key(self.actor_id)
         self.mailbox = Mailbox(activation.deliveries)
         self.schedule: ActorSchedule = ActorSchedule(activation)
-        self.records: Records = activation.host.records_of(self.actor_id)
+        self.records: ActorLog = activation.host.records_of(self.actor_id)
         self.workspaces: Path = activation.host.workspaces
         self.origin = "process"
         self.log = logger_of(activation.actor_id)
