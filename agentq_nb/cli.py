@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from agentq_nb._commands.agents import Agents
-from agentq_nb._commands.catalog import read_arguments
+from agentq_nb._commands.catalog import offered, read_arguments
 from agentq_nb._commands.command_context import Command
 from agentq_nb._commands.demo import Demo
 from agentq_nb._commands.doctor import Diagnosis, Doctor
@@ -60,6 +60,11 @@ class FileContext:
 
     in_kernel = False
     variables: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    def commands(self) -> Mapping[str, type[Command]]:
+        """The commands of a shell."""
+        return offered("shell")
 
     def __init__(self, store: str | None) -> None:
         self._store = store
@@ -145,8 +150,8 @@ async def _run(command: Command, store: str | None) -> int:
         await context.stop()
     document = document_of(value)
     text = as_text(document) if document is not None else str(value)
-    # The other commands may print users' text, which must not be changed.
-    _print(as_typed_here(text) if isinstance(command, (Help, Doctor, Retry, Purge, Vms)) else text)
+    # What others print may quote what users wrote, which stays as it is.
+    _print(as_typed_here(text, offered("shell")) if isinstance(command, (Help, Doctor, Retry, Purge, Vms)) else text)
     return _FAILED if isinstance(value, Diagnosis) and not value.healthy else 0
 
 
@@ -168,7 +173,7 @@ def _print(text: str) -> None:
 
 
 def _print_error(text: str, code: int) -> int:
-    print(f"agentq: {as_typed_here(' '.join(text.split()))}", file=sys.stderr)
+    print(f"agentq: {as_typed_here(' '.join(text.split()), offered('shell'))}", file=sys.stderr)
     return code
 
 

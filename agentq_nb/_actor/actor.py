@@ -13,10 +13,9 @@ from pydantic import BaseModel
 
 from agentq_nb._actor.action import Action, action, find_actions
 from agentq_nb._actor.actor_context import Runtime, Schedule
-from agentq_nb._actor.bound_queue import BoundQueue
 from agentq_nb._actor.class_rules import check_class, check_inherited
 from agentq_nb._actor.mailbox import Mailbox
-from agentq_nb._actor.queue import Placeholder, Queue
+from agentq_nb._actor.queue import BoundQueue, Placeholder, Queue
 from agentq_nb._core import number_options
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import ActorId, snake_case

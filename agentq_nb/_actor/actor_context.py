@@ -14,7 +14,7 @@ from agentq_nb._core.ids import ActorId, MessageId
 Returned = TypeVar("Returned")
 
 
-class Records(Protocol):
+class ActorLog(Protocol):
     """The host's own log, for what an actor keeps besides messages and state: sessions and their transcripts."""
 
     def append(self, kind: str, data: dict[str, Any], *, session_id: str | None = None) -> Awaitable[None]:
@@ -61,7 +61,7 @@ class Runtime(Protocol):
     name: str
     key: tuple[str, ...]
     mailbox: Mailbox
-    records: Records
+    records: ActorLog
     workspaces: Path
     origin: str
     log: logging.LoggerAdapter[logging.Logger]

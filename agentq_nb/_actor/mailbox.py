@@ -6,13 +6,19 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from agentq_nb._actor.message import Message
-from agentq_nb._actor.queue import Queue
 from agentq_nb._core import number_options
+from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import ActorId
 from agentq_nb._core.suggestions import NearMisses, check_completable, read_names
 from agentq_nb.errors import QueueUnknown, ReplyNeeded
 
 Names: TypeAlias = str | Sequence[str] | None
+
+
+class DeclaredQueue(Protocol):
+    """What a mailbox needs of a queue's declaration."""
+
+    reply: Schema[Any]
 
 
 class MessageSource(Protocol):
@@ -22,7 +28,7 @@ class MessageSource(Protocol):
     def actor_id(self) -> ActorId: ...
 
     @property
-    def queues(self) -> Mapping[str, Queue[Any, Any]]: ...
+    def queues(self) -> Mapping[str, DeclaredQueue]: ...
 
     async def push(self, queue: str, body: Any, options: Mapping[str, Any]) -> Any:
         """Send to one of the actor's own queues."""

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 import anyio
+from typing_extensions import TypeVar
 
-from agentq_nb._actor.queue import Body, Reply
 from agentq_nb._core import number_options
 from agentq_nb._core.ids import MessageId
 from agentq_nb._core.programs import cell_of
@@ -27,6 +27,9 @@ from agentq_nb._core.redaction import without_secrets
 from agentq_nb._core.safe_text import safe
 from agentq_nb._core.suggestions import no_attribute_of_message
 from agentq_nb.errors import AgentqError
+
+Body = TypeVar("Body")
+Reply = TypeVar("Reply", default=Any)
 
 SCHEDULE_QUEUE = "$schedule"
 """Scheduled actions wait here as messages: durable, retried and counted like any other."""

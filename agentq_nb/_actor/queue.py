@@ -1,25 +1,21 @@
-"""What users declare about a queue: its types, its limits, how often to try again. Pure decisions about time."""
+"""Queues: what a class declares about one, and the view of it that an actor has."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, overload
+from typing import Any, Generic, Protocol, Self, overload
 
 from pydantic.errors import PydanticUserError
-from typing_extensions import TypeForm, TypeVar
+from typing_extensions import TypeForm
 
+from agentq_nb._actor.mailbox import Mailbox
+from agentq_nb._actor.message import Body, Message, Reply
 from agentq_nb._core import number_options
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.number_options import is_delay, is_positive, is_whole
+from agentq_nb._core.suggestions import NearMisses
 from agentq_nb._policies.backoff import backoff
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from agentq_nb._actor.bound_queue import BoundQueue
-
-Body = TypeVar("Body")
-Reply = TypeVar("Reply", default=Any)
 
 
 class Placeholder:
@@ -193,3 +189,44 @@ class Queue(Generic[Body, Reply]):
 
     def __repr__(self) -> str:
         return f"<Queue {getattr(self, 'name', '?')}: {self.body.name}>"
+
+
+class BoundQueue(NearMisses, Generic[Body, Reply]):
+    """``self.tasks`` of an actor: its mailbox narrowed to one queue, with the types that the queue declares."""
+
+    def __init__(self, mailbox: Mailbox, queue: Queue[Body, Reply]) -> None:
+        self._mailbox = mailbox
+        self._queue = queue
+
+    async def push(self, body: Body | dict[str, Any], **options: Any) -> Any:
+        """Send to this queue; durable on return."""
+        return await self._mailbox.push(self._queue.name, body, **options)
+
+    def iter(self, completable: bool = False) -> AsyncIterator[Message[Body, Reply]]:
+        """One message after the other: see :meth:`Mailbox.iter`."""
+        return self._mailbox.iter(self._queue.name, completable)
+
+    async def next(self, timeout: float | None = None, completable: bool = False) -> Message[Body, Reply] | None:
+        """The next message, or None after ``timeout`` seconds: see :meth:`Mailbox.next`."""
+        return await self._mailbox.next(self._queue.name, timeout, completable)
+
+    async def next_batch(
+        self, count: int, timeout: float | None = None, completable: bool = False
+    ) -> list[Message[Body, Reply]]:
+        """Up to ``count`` messages as one delivery: see :meth:`Mailbox.next_batch`."""
+        return await self._mailbox.next_batch(count, self._queue.name, timeout, completable)
+
+    async def try_next(self, completable: bool = False) -> Message[Body, Reply] | None:
+        """The next message if one is due and free: see :meth:`Mailbox.try_next`."""
+        return await self._mailbox.try_next(self._queue.name, completable)
+
+    async def try_next_batch(self, count: int, completable: bool = False) -> list[Message[Body, Reply]]:
+        """Up to ``count`` messages that are due and free: see :meth:`Mailbox.try_next_batch`."""
+        return await self._mailbox.try_next_batch(count, self._queue.name, completable)
+
+    @property
+    def _written(self) -> str:
+        return f"self.{self._queue.name}"
+
+    def __repr__(self) -> str:
+        return f"<queue {self._queue.name} of {self._mailbox!r}>"

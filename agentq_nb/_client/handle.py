@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any, Literal, overload
 
 from agentq_nb._actor.action import Action
-from agentq_nb._actor.queue import Body, Queue, Reply
+from agentq_nb._actor.message import Body, Reply
+from agentq_nb._actor.queue import Queue
 from agentq_nb._brokers.base import Cancel, Change, NewMessage, Pause, Purge, Redeliver, Resume
 from agentq_nb._client import queue_options
 from agentq_nb._client.broadcasts import Listener

@@ -24,6 +24,11 @@ class CommandContext(Protocol):
     in_kernel: bool
 
     @property
+    def commands(self) -> Mapping[str, type[Command]]:
+        """The commands that make sense here, by name, in the order ``help`` shows them."""
+        ...
+
+    @property
     def variables(self) -> Mapping[str, Any]:
         """The variables that a command's text may name."""
         ...

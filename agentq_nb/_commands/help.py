@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from agentq_nb._commands.command_context import Command, CommandContext, Where
@@ -29,10 +31,8 @@ class Help(Command):
     command: str | None = word("COMMAND", "the command to explain", optional=True, completes="command")
 
     async def run(self, context: CommandContext) -> Document:
-        from agentq_nb._commands.catalog import offered  # Help is itself in the table.
-
-        known = offered("kernel" if context.in_kernel else "shell")
-        begin, told = ("%agentq", str) if context.in_kernel else ("agentq", in_shell)
+        known = context.commands
+        begin, told = ("%agentq", str) if context.in_kernel else ("agentq", partial(in_shell, commands=known))
         if self.command is None:
             return Document(
                 title="" if context.in_kernel else "usage: agentq COMMAND [WORD...] [--store PATH]",
@@ -53,15 +53,13 @@ class Help(Command):
         )
 
 
-def in_shell(text: str) -> str:
+def in_shell(text: str, commands: Iterable[str]) -> str:
     """Return a text about commands as for a shell; sentences about notebooks are omitted."""
     sentences = re.split(r"(?<=[.;]) (?=[A-Z%])", text)
     kept = [sentence for sentence in sentences if not re.search(r"%%agentq|[Ii]n a notebook", sentence)]
-    return as_typed_here(" ".join(kept))
+    return as_typed_here(" ".join(kept), commands)
 
 
-def as_typed_here(text: str) -> str:
+def as_typed_here(text: str, commands: Iterable[str]) -> str:
     """Return the text with the commands that a shell has as they are typed there."""
-    from agentq_nb._commands.catalog import offered
-
-    return re.sub(rf"%agentq ({'|'.join(offered('shell'))})\b", r"agentq \1", text)
+    return re.sub(rf"%agentq ({'|'.join(commands)})\b", r"agentq \1", text)

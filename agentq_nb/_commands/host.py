@@ -15,9 +15,9 @@ from agentq_nb.errors import ValidationFailed
 
 if TYPE_CHECKING:
     from agentq_nb._client.status import HostStatus
+    from agentq_nb._core.result_table import Table
     from agentq_nb._host.host import Host
     from agentq_nb._host.registry import Registry
-    from agentq_nb._store import Table
 
 
 _LONGEST_TITLE = 300

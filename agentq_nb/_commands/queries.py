@@ -16,8 +16,8 @@ from agentq_nb._display.document import Document, error_text, shows, tone
 from agentq_nb.errors import MessageUnknown
 
 if TYPE_CHECKING:
+    from agentq_nb._core.result_table import Table
     from agentq_nb._host.registry import Registry
-    from agentq_nb._store import Table
 
 HEADLINE = """
     if(error is null, null, concat_ws(': ', nullif(nullif(error->>'$.type', 'str'), error->>'$.message'), error->>'$.message'))

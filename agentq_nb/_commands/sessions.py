@@ -11,7 +11,7 @@ from agentq_nb._commands.queries import literal
 from agentq_nb.errors import SessionUnknown
 
 if TYPE_CHECKING:
-    from agentq_nb._store import Table
+    from agentq_nb._core.result_table import Table
     from agentq_nb.agent_os import TranscriptView
 
 _MOST_SESSIONS = 1000

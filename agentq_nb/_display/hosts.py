@@ -9,9 +9,9 @@ from agentq_nb._actor.message import headline
 from agentq_nb._brokers.base import QueueStatus
 from agentq_nb._client.status import ActorStatus, HostStatus
 from agentq_nb._core.loop_monitor import advice
+from agentq_nb._core.result_table import Table
 from agentq_nb._display.document import Cell, Document, duration, error_text, moment_text, shows, tone
 from agentq_nb._host.registry import Registry
-from agentq_nb._store import Table
 
 _MOST_ROWS = 200
 _TONED_COLUMNS = ("status", "outcome")

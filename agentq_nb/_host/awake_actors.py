@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from typing import Any, Protocol
 
 import anyio
 
+from agentq_nb._actor.actor import Actor
 from agentq_nb._actor.message import describe
+from agentq_nb._brokers.base import Broker
 from agentq_nb._core.ids import ActorId, actor_name
-from agentq_nb._runtime.activation import Activation
+from agentq_nb._host.waker import WakeBackoff
+from agentq_nb._runtime.activation import Surroundings
+from agentq_nb._runtime.actor_lifecycle import AwakeActor
 from agentq_nb.errors import ActorUnknown, NoHost, Unavailable
-
-if TYPE_CHECKING:
-    from agentq_nb._host.host import Host
-
 
 _AT_ONCE = 200
 """How many actors are stopped at the same time."""
@@ -25,22 +25,36 @@ _NEXT_GROUP = 0.1
 """Seconds after which the next group is stopped, even if this one has not ended: a hook may be slow."""
 
 
+class ActivationHost(Surroundings, Protocol):
+    """The host, as far as waking and ending its actors needs it."""
+
+    identity: str
+    broker: Broker
+    wake_backoff: WakeBackoff
+
+    @property
+    def classes(self) -> Mapping[str, type[Actor]]: ...
+    @property
+    def running(self) -> bool: ...
+    def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None: ...
+
+
 class ActivationDirectory:
     """The activations of one host: its actors that are awake or waking."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: ActivationHost) -> None:
         self._host = host
-        self._activations: dict[ActorId, Activation] = {}
+        self._activations: dict[ActorId, AwakeActor] = {}
         self._waking: dict[ActorId, asyncio.Lock] = {}
 
     @property
     def actors(self) -> Iterable[ActorId]:
         return self._activations.keys()
 
-    def find(self, actor: ActorId) -> Activation | None:
+    def find(self, actor: ActorId) -> AwakeActor | None:
         return self._activations.get(actor)
 
-    def ending(self, actor: ActorId, action: str) -> Activation | None:
+    def ending(self, actor: ActorId, action: str) -> AwakeActor | None:
         """Return the activation of a closing actor that still finishes work and has the action ``while_ending``."""
         activation = self._activations.get(actor)
         if activation is None or not activation.finishing:
@@ -48,7 +62,7 @@ class ActivationDirectory:
         found = activation.actions.get(action)
         return activation if found is not None and found.while_ending else None
 
-    async def wake(self, actor: ActorId, input: Any) -> Activation:
+    async def wake(self, actor: ActorId, input: Any) -> AwakeActor:
         """Return the awake actor. Raises ActorUnknown, the error of waking it, Unavailable if another host has it."""
         while True:
             if not self._host.running:
@@ -65,7 +79,7 @@ class ActivationDirectory:
                 return activation
             await activation.ended.wait()
 
-    async def _activate(self, actor: ActorId, input: Any) -> Activation:
+    async def _activate(self, actor: ActorId, input: Any) -> AwakeActor:
         host, name = self._host, actor_name(actor)
         cls = host.classes.get(name)
         if cls is None:
@@ -73,11 +87,11 @@ class ActivationDirectory:
         lease = await host.broker.acquire(actor, host.identity)
         if lease is None:
             raise Unavailable(f"Another host runs actor '{actor}' just now. Try again.")
-        activation = self._activations[actor] = Activation(host, cls, lease)
+        activation = self._activations[actor] = AwakeActor(host, cls, lease)
         host.spawn(self._live, activation, input)
         return activation
 
-    async def _live(self, activation: Activation, input: Any) -> None:
+    async def _live(self, activation: AwakeActor, input: Any) -> None:
         try:
             await activation.live(input)
         except Exception as error:  # must not end the other actors
@@ -121,7 +135,7 @@ class ActivationDirectory:
             await activation.ended.wait()
 
 
-async def _wake_after(activation: Activation, wake: Callable[[ActorId], Awaitable[None]]) -> None:
+async def _wake_after(activation: AwakeActor, wake: Callable[[ActorId], Awaitable[None]]) -> None:
     await activation.ended.wait()
     if activation.closing == "being replaced":
         await wake(activation.actor_id)

@@ -15,8 +15,9 @@ import anyio
 from anyio.abc import TaskGroup
 
 from agentq_nb._actor.actor import Actor, has_run
-from agentq_nb._actor.actor_context import Records
+from agentq_nb._actor.actor_context import ActorLog
 from agentq_nb._brokers.base import Broker, Cancel, Change, DeadLetters, NewMessage, QueueStatus, StoredResult
+from agentq_nb._brokers.history import HostLog
 from agentq_nb._client.broadcasts import Listener, Listeners
 from agentq_nb._client.status import ActorStatus, HostStatus
 from agentq_nb._core.clock import Clock, SystemClock
@@ -29,16 +30,14 @@ from agentq_nb._host.background_tasks import Part, Upkeep, reason
 from agentq_nb._host.host_status import Circumstances, actor_status, why_unsettled
 from agentq_nb._host.waker import WakeBackoff, Waker
 from agentq_nb._runtime import actions
-from agentq_nb._runtime.activation import Activation
+from agentq_nb._runtime.actor_lifecycle import AwakeActor
 from agentq_nb._runtime.deadlock import WaitGraph
-from agentq_nb._runtime.in_flight import Receiver
-from agentq_nb._runtime.invocation import current_call, holding_here
+from agentq_nb._runtime.invocation import Receiver, current_call, holding_here
 from agentq_nb._runtime.state_migration import check_deployment
-from agentq_nb._store import EventLog
-from agentq_nb._store.host_log import ActorLog
 from agentq_nb.errors import ActorDuplicate, ActorNotFound, InternalError, NoHost, Unavailable
 
 _ENQUEUE_AGAIN = (0.1, 0.2, 0.4, 0.8)
+
 _CANCELLED = "Other code in its event loop has cancelled its task (by cancelling all tasks there, perhaps)."
 _AS_AT_THE_END_OF_A_LOOP = (
     f"{_CANCELLED} asyncio.run() does that to all tasks when it returns. In a program, stop the host before: async with "
@@ -51,7 +50,7 @@ class Host:
 
     All of it belongs to that loop. Code elsewhere calls its methods through :meth:`enter` only.
 
-    :param log: returns this host's own log, where sessions and failures are recorded.
+    :param log: where sessions and failures are recorded.
     :param portal: the portal of this loop, if there is one already.
     :param companions: other background tasks that run as long as the host.
     :ivar failure: why the host ended without being asked to, in a sentence; None otherwise.
@@ -60,7 +59,7 @@ class Host:
     def __init__(
         self,
         broker: Broker,
-        log: Callable[[], EventLog],
+        log: HostLog,
         workspaces: Path,
         *,
         clock: Clock | None = None,
@@ -210,7 +209,7 @@ class Host:
 
     # --- actors -------------------------------------------------------------------------------------------------------
 
-    async def awake(self, actor: ActorId, input: Any = None) -> Activation:
+    async def awake(self, actor: ActorId, input: Any = None) -> AwakeActor:
         """Return the awake actor. Raises ActorUnknown, the error of waking it, Unavailable if another host has it."""
         return await self.activations.wake(actor, input)
 
@@ -322,8 +321,8 @@ class Host:
     def client_for_actors(self) -> Any:
         return self.client
 
-    def records_of(self, actor: ActorId) -> Records:
-        return ActorLog(self.log, actor)
+    def records_of(self, actor: ActorId) -> ActorLog:
+        return self.log.of(actor)
 
     def note_failure(self, actor: ActorId, where: str, error: dict[str, Any]) -> None:
         self.records_of(actor).append(f"{where}.failed", {"error": error})
@@ -372,10 +371,10 @@ class Host:
         """Return the host's status, without its actors."""
         return HostStatus(
             running=True,
-            store=self.log().path,
+            store=self.log.path,
             background=self.portal.apart,
             uptime=self.clock.monotonic() - self._started_at,
-            notices=[*notices, *self.log().notices],
+            notices=[*notices, *self.log.notices],
             trouble=trouble,
             stall=self._stalls.last,
         )

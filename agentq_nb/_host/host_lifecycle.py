@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from agentq_nb._actor.actor import Actor
+from agentq_nb._brokers.history import History
 from agentq_nb._brokers.local.background_jobs import Reopener, Retention
 from agentq_nb._brokers.local.broker import LocalBroker
+from agentq_nb._brokers.local.history import LocalHistory
+from agentq_nb._brokers.local.host_log import LocalHostLog
 from agentq_nb._client.client import Client
 from agentq_nb._core.loop_portal import LoopPortal, turning
 from agentq_nb._core.loop_thread import LoopThread
@@ -87,6 +90,11 @@ class HostLifecycle:
         if broker is None or not self.running:
             raise NoHost()
         return broker.log
+
+    @property
+    def history(self) -> History:
+        """What the running host's broker remembers. Raises NoHost."""
+        return LocalHistory(lambda: self.log)
 
     @property
     def trouble(self) -> str | None:
@@ -199,7 +207,9 @@ class HostLifecycle:
             companions.append(Part("Keeping the kernel alive", keep_alive.work))
         if self.retention is not None:
             companions.append(Part("Dropping old history", Retention(broker, self.retention).work))
-        host = Host(broker, lambda: broker.log, workspaces_path(self._store), portal=portal, companions=companions)
+        host = Host(
+            broker, LocalHostLog(lambda: broker.log), workspaces_path(self._store), portal=portal, companions=companions
+        )
         host.classes.update(self._classes)
         host.client = Client(LocalTransport(lambda: host))
         await host.start()

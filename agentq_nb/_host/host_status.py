@@ -13,13 +13,13 @@ from agentq_nb._brokers.base import QueueStatus, StoredResult
 from agentq_nb._client.status import ActorState, ActorStatus
 from agentq_nb._core.ids import ActorId, actor_name
 from agentq_nb._host.waker import WakeBackoff
-from agentq_nb._runtime.activation import Activation
+from agentq_nb._runtime.actor_lifecycle import AwakeActor
 
 
 def actor_status(
     actor: ActorId,
     cls: type[Actor] | None,
-    activation: Activation | None,
+    activation: AwakeActor | None,
     wake_backoff: WakeBackoff,
     queues: Sequence[QueueStatus],
 ) -> ActorStatus:
@@ -44,7 +44,7 @@ def _orphaned(queue: QueueStatus, declared: Container[str]) -> bool:
     return queue.queue not in declared and queue.queue != SCHEDULE_QUEUE and queue.live > 0
 
 
-def _state(cls: type[Actor] | None, activation: Activation | None, failed: bool) -> ActorState:
+def _state(cls: type[Actor] | None, activation: AwakeActor | None, failed: bool) -> ActorState:
     if cls is None:
         return "waiting for its class"
     if activation is None:

@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 import anyio
 
 from agentq_nb._actor.actor import Actor
-from agentq_nb._brokers.local import history
+from agentq_nb._brokers.history import Moment, dead_letters
 from agentq_nb._client.client import Client
 from agentq_nb._client.status import HostStatus
 from agentq_nb._core.blocking import wait_beside
 from agentq_nb._core.number_options import is_delay
 from agentq_nb._core.paths import notebook_path, store_path
+from agentq_nb._core.result_table import Table
 from agentq_nb._core.threads import in_long_thread
 from agentq_nb._host import unawaited_calls
 from agentq_nb._host.host import Host
@@ -27,7 +28,6 @@ from agentq_nb._host.host_lifecycle import HostLifecycle
 from agentq_nb._host.keep_alive import KeepAliveMode, keep_alive_mode
 from agentq_nb._host.keep_alive import keep_alive_interval as checked_interval
 from agentq_nb._host.local_transport import LocalTransport
-from agentq_nb._store import EventLog, Table
 from agentq_nb._store.renamed_notebook import check_before_begun
 from agentq_nb._store.store_paths import real_path
 from agentq_nb.errors import AgentqError, NoHost, ValidationFailed, WouldBlockHost
@@ -193,14 +193,14 @@ class Registry:
 
         Raises ``store.sql_refused`` for anything but a read.
         """
-        return await self.host.enter(_sql, self.lifecycle.log, query, ())
+        return await self.host.enter(self.lifecycle.history.sql, query)
 
     async def messages(
         self,
         actor: str | None = None,
         queue: str | None = None,
         status: str | Sequence[str] | None = None,
-        since: history.Moment | None = None,
+        since: Moment | None = None,
     ) -> Any:
         """Return messages as a DataFrame, in the order of sending, with bodies, replies and errors as Python objects.
 
@@ -211,41 +211,41 @@ class Registry:
 
         Returns a :class:`Table` where neither pandas nor polars is installed. Times are UTC, durations in seconds.
         """
-        return await self._frame(history.messages(actor, queue, status, since))
+        return await self._frame(self.lifecycle.history.messages, actor, queue, status, since)
 
     async def results(
         self,
         actor: str | None = None,
         queue: str | None = None,
         status: str | Sequence[str] | None = None,
-        since: history.Moment | None = None,
+        since: Moment | None = None,
     ) -> Any:
         """Return the results of settled messages as a DataFrame, in the order they were settled, without bodies.
 
         The parameters are those of :meth:`messages`.
         """
-        return await self._frame(history.results(actor, queue, status, since))
+        return await self._frame(self.lifecycle.history.results, actor, queue, status, since)
 
     async def transcripts(
-        self, session: str | None = None, actor: str | None = None, since: history.Moment | None = None
+        self, session: str | None = None, actor: str | None = None, since: Moment | None = None
     ) -> Any:
         """Return sessions with agents as a DataFrame: one row for each prompt, complete answer, tool call and result.
 
         The column ``data`` holds an event's other fields; that of a ``result`` has ``usage`` if the agent reports it.
         ``actor`` and ``since`` are as in :meth:`messages`.
         """
-        return await self._frame(history.transcripts(session, actor, since))
+        return await self._frame(self.lifecycle.history.transcripts, session, actor, since)
 
-    async def _frame(self, asked: history.Question) -> Any:
-        table = await self.host.enter(_sql, self.lifecycle.log, asked.query, asked.parameters)
-        # Importing the DataFrame library takes long the first time.
+    async def _frame(self, ask: Callable[..., Coroutine[Any, Any, Table]], *asked: Any) -> Any:
+        table = await self.host.enter(ask, *asked)
+        # The first time, a DataFrame library takes its time to be imported.
         return await in_long_thread(table.frame)
 
     async def redeliver(
         self,
         actor: str | None = None,
         queue: str | None = None,
-        since: history.Moment | None = None,
+        since: Moment | None = None,
         error: str | None = None,
     ) -> int:
         """Put all dead letters back into their queues, reset their attempts, and return how many there were.
@@ -259,19 +259,19 @@ class Registry:
         They go back a few at a time, oldest first, and are handled meanwhile. If this is cancelled, those that went
         back stay there; call it again for the others.
         """
-        which = history.dead_letters(actor, queue, since, error)
+        which = dead_letters(actor, queue, since, error)
         return await self.host.enter(self.host.redeliver, which)
 
     async def export(self, target: str | Path) -> None:
         """Write a copy to ``target`` for other programs, which cannot open the file while the host runs."""
-        await self.host.enter(_export, self.lifecycle.log, Path(target))
+        await self.host.enter(self.lifecycle.history.export, Path(target))
 
-    async def prune(self, before: history.Moment) -> int:
+    async def prune(self, before: Moment) -> int:
         """Delete the history of messages settled before a time; return the number of rows. Dead letters are kept.
 
         :param before: a datetime (a naive one is local time), seconds since 1970, or a timedelta (how long ago).
         """
-        return await self.host.enter(_prune, self.lifecycle.log, history.moment("before", before))
+        return await self.host.enter(self.lifecycle.history.prune, before)
 
     def run(self, work: Coroutine[Any, Any, Returned]) -> Returned:
         """Run a coroutine from synchronous code, and return its result: ``registry.run(handle.send("tasks", ...))``.
@@ -294,19 +294,6 @@ class Registry:
     def __repr__(self) -> str:
         state = "running" if self.running else "stopped"
         return f"<Registry {state}, {', '.join(sorted(self.classes)) or 'no actors'}, in {self.store_path}>"
-
-
-async def _sql(log: EventLog, query: str, parameters: Sequence[Any]) -> Table:
-    await log.flushed()
-    return await log.sql(query, parameters)
-
-
-async def _export(log: EventLog, target: Path) -> None:
-    await log.export(target)
-
-
-async def _prune(log: EventLog, before: float) -> int:
-    return await log.prune(before)
 
 
 def setup(

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, TypeAlias, cast
 from typing_extensions import TypeIs
 
 from agentq_nb._actor.actor import Actor
-from agentq_nb._actor.bound_queue import BoundQueue
 from agentq_nb._actor.mailbox import Mailbox
 from agentq_nb._actor.message import Message
+from agentq_nb._actor.queue import BoundQueue
 from agentq_nb._client.handle import ActorHandle, ActorKind
 from agentq_nb._client.receipt import Receipt
 from agentq_nb._runtime.schedule import ActorSchedule

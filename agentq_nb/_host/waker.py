@@ -14,7 +14,7 @@ from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, actor_name
 from agentq_nb._host.background_tasks import Upkeep
 from agentq_nb._policies.backoff import backoff
-from agentq_nb._runtime.activation import Activation
+from agentq_nb._runtime.actor_lifecycle import AwakeActor
 from agentq_nb.errors import AgentqError
 
 
@@ -49,7 +49,7 @@ class WakeBackoff:
     def recovered(self, actor: ActorId) -> bool:
         return actor in self._recovered
 
-    def note_end(self, activation: Activation) -> None:
+    def note_end(self, activation: AwakeActor) -> None:
         """Record the outcome of an activation that has ended."""
         actor = activation.actor_id
         if activation.closing == "going to sleep" and not activation.in_flight.settled:

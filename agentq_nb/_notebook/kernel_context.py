@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agentq_nb._commands.catalog import offered
 from agentq_nb._commands.host import Start
 from agentq_nb._commands.parser import UsageError
 from agentq_nb._core.paths import notebook_path, store_path
@@ -41,6 +42,11 @@ class KernelContext:
         context = copy.copy(self)
         context._local = local
         return context
+
+    @property
+    def commands(self) -> Mapping[str, type[Command]]:
+        """The commands of a kernel."""
+        return offered("kernel")
 
     @property
     def variables(self) -> Mapping[str, Any]:

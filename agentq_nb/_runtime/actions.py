@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agentq_nb._core.ids import ActorId
 from agentq_nb._core.interrupts import marked
-from agentq_nb._runtime.call_task import CallTask
-from agentq_nb._runtime.in_flight import Receiver
-from agentq_nb._runtime.invocation import Call
+from agentq_nb._runtime.activation import Activation
+from agentq_nb._runtime.call_task import CallTask, in_thread
+from agentq_nb._runtime.invocation import Call, Receiver
 from agentq_nb.errors import Aborted, ActionNotFound, ActionTimedOut, AgentqError, InternalError
-
-if TYPE_CHECKING:
-    from agentq_nb._runtime.activation import Activation
 
 
 async def act(
@@ -56,7 +53,7 @@ def begin(
         raise ActionNotFound(activation.name, name, list(activation.actions))
     bound = action.bind(activation.instance, args, kwargs)
     call = Call(activation.actor_id, "action", name, caller, behind)
-    call_task = activation.perform(call, (lambda: activation.runtime.in_thread(bound)) if action.thread else bound)
+    call_task = activation.perform(call, (lambda: in_thread(bound)) if action.thread else bound)
     _limit(activation, call_task)
     return call, call_task
 

@@ -1,19 +1,15 @@
-"""One awake actor: wake it, call its hooks and actions, end it. ``supervisor`` keeps ``run`` going."""
+"""The data of one awake actor and what can be done with it: perform calls, write what they changed, interrupt, close."""
 
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
-import anyio
-
 from agentq_nb._actor.action import Action
 from agentq_nb._actor.actor import Actor
-from agentq_nb._actor.actor_context import Records
+from agentq_nb._actor.actor_context import ActorLog
 from agentq_nb._actor.failure_record import FAILURES
 from agentq_nb._actor.message import describe
 from agentq_nb._actor.queue import Queue
@@ -22,18 +18,12 @@ from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._core.interrupts import from_outside
 from agentq_nb._core.time_slice import TimeSlices
-from agentq_nb._runtime.actions import presentable
-from agentq_nb._runtime.actor_lifecycle import Idleness, stop_later, wind_down
-from agentq_nb._runtime.call_task import CallTask
-from agentq_nb._runtime.context import AwakeActorContext, logger_of
+from agentq_nb._runtime.call_task import CallTask, stop_later
 from agentq_nb._runtime.delivery import Deliveries
-from agentq_nb._runtime.in_flight import InFlight, Receiver
-from agentq_nb._runtime.invocation import Call, new_messages
-from agentq_nb._runtime.settlement import Interruption
+from agentq_nb._runtime.in_flight import InFlight
+from agentq_nb._runtime.invocation import Call, Interruption, Receiver, new_messages
 from agentq_nb._runtime.state import Committed
-from agentq_nb._runtime.state_migration import load_state
-from agentq_nb._runtime.supervisor import Supervisor
-from agentq_nb.errors import InternalError, LeaseLost, Unavailable, ValidationFailed
+from agentq_nb.errors import InternalError, ValidationFailed
 
 Reason: TypeAlias = Literal["going to sleep", "stopping", "being replaced", "being destroyed", "without its store"]
 
@@ -49,7 +39,7 @@ class Surroundings(Protocol):
     @property
     def workspaces(self) -> Path: ...
     def client_for_actors(self) -> Any: ...
-    def records_of(self, actor: ActorId) -> Records: ...
+    def records_of(self, actor: ActorId) -> ActorLog: ...
     def broadcast(self, actor: ActorId, event: str, payload: Any) -> None: ...
     def note_failure(self, actor: ActorId, where: str, error: dict[str, Any]) -> None: ...
     async def push(self, actor: ActorId, queue: str, body: Any, options: Mapping[str, Any]) -> Any: ...
@@ -57,7 +47,7 @@ class Surroundings(Protocol):
 
 
 class Activation:
-    """An actor that is awake or waking. :meth:`live` owns every task that runs for it."""
+    """One actor while it is awake. :class:`~agentq_nb._runtime.actor_lifecycle.AwakeActor` wakes it and ends it."""
 
     def __init__(self, host: Surroundings, cls: type[Actor], lease: Lease) -> None:
         self.host = host
@@ -70,8 +60,8 @@ class Activation:
         self.committed = Committed(cls.declared.state, self.actor_id, None)
         self.in_flight = InFlight(self)
         self.deliveries = Deliveries(self, self.in_flight)
-        self.log = logger_of(self.actor_id)
-        self.runtime = AwakeActorContext(self)
+        self.kept_awake: set[asyncio.Future[None]] = set()
+        """Each done when what keeps the actor awake has ended."""
         self.closing: str | None = None
         self.to_be_destroyed = False
         """Whether the actor was asked to end for good, even if something else ends this activation first."""
@@ -82,63 +72,28 @@ class Activation:
         """Why the actor could not start."""
         self.last_error: dict[str, Any] | None = None
         self._completed_before_error = 0
-        self._tasks: asyncio.TaskGroup | None = None
-        self._parts: set[asyncio.Task[None]] = set()
-        self._over = False
+        self.tasks: asyncio.TaskGroup | None = None
+        self.parts: set[asyncio.Task[None]] = set()
+        self.over = False
         """Whether its tasks are being cancelled because the activation ends."""
-        self.supervisor = Supervisor(self)
         self.call_tasks: dict[Call, CallTask] = {}
         self.instance: Actor | None = None
-        self._idleness = Idleness(self.clock, cls.declared.sleep_timeout, lambda: self.close("going to sleep"))
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when something began or ended."""
         lease.cancelling = self._cancel_held
 
-    # --- waking and running -------------------------------------------------------------------------------------------
-
-    async def live(self, input: Any) -> None:
-        """Run the activation from waking to its end. Never raises: errors are in ``failure`` and ``last_error``."""
-        try:
-            # Not anyio's task group: with its exit it costs three times as much, which matters with 10,000 actors.
-            async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
-                self.begin(self._watch_lease())
-                try:
-                    await self._wake(input)
-                    self.started.set()
-                    self.begin(self.supervisor.keep_running())
-                    self.begin(self.supervisor.call_scheduled())
-                    self.changed()
-                    await self.close_asked.wait()
-                    await wind_down(self)
-                except Exception as error:
-                    self.failure = presentable(error, "waking", self.actor_id)
-                    described = describe(self.failure)
-                    self.note_error(described)
-                    FAILURES.note_actor(self.actor_id, "waking", described)
-                self._over = True
-                for task in list(self._parts):
-                    task.cancel()
-        finally:
-            self._over = True
-            self.closing = self.closing or "stopping"
-            self.deliveries.close()
-            self._idleness.close()
-            for call_task in list(self.call_tasks.values()):
-                call_task.stop()
-            with anyio.CancelScope(shield=True), suppress(LeaseLost, Unavailable):
-                await self.lease.release()
-            self.started.set()
-            self.ended.set()
+    # --- what goes on beside run ---------------------------------------------------------------------------------------
 
     def begin(self, part: Coroutine[Any, Any, None]) -> None:
         """Start a task beside ``run`` that lasts no longer than the activation."""
-        assert self._tasks is not None
-        task = self._tasks.create_task(part)
-        self._parts.add(task)
+        assert self.tasks is not None
+        task = self.tasks.create_task(part)
+        self.parts.add(task)
         task.add_done_callback(self._part_ended)
 
     def _part_ended(self, task: asyncio.Task[None]) -> None:
-        self._parts.discard(task)
-        if task.cancelled() and not self._over:
+        self.parts.discard(task)
+        if task.cancelled() and not self.over:
             self.note_error(
                 describe(
                     InternalError(
@@ -150,54 +105,7 @@ class Activation:
             )
             self.close("going to sleep")
 
-    async def _watch_lease(self) -> None:
-        await self.lease.lost.wait()
-        self.close("without its store")
-
-    async def _wake(self, input: Any) -> None:
-        encoded = self.lease.state
-        self.committed = load_state(self.cls, self.actor_id, encoded)
-        instance = self.instance = object.__new__(self.cls)
-        instance.runtime = self.runtime
-        try:
-            instance.__init__()
-        except Exception:
-            raise
-        except BaseException as error:  # would end the host with every other actor
-            raise presentable(error, "constructor", self.actor_id) from error
-        if encoded is None:
-            await self._create(instance, input)
-        await self.hook("on_wake", instance.on_wake)
-
-    async def _create(self, instance: Actor, input: Any) -> None:
-        first = copy.deepcopy(self.cls.declared.first_state)
-        if first is not None:
-            self.committed.replace(first)
-        self.committed.begin()
-        await self.hook("on_create", lambda: instance.on_create(input), creating=True)
-
-    async def hook(self, name: str, function: Callable[[], Any], *, creating: bool = False) -> None:
-        """Call a hook and write what it changed. A failed creation writes nothing: the next wake-up retries it."""
-        call = Call(self.actor_id, "hook", name)
-        # Most classes define few hooks; one that is not overridden does nothing and needs no task.
-        commit, error = self.conclude(call, await self._hooked(call, function) if self._declares(name) else None)
-        if error is not None:
-            raise presentable(error, f"hook {call.name}", self.actor_id)
-        if creating and commit.state is None:
-            commit = Commit(commit.settlements, b"null", commit.schedule)
-        await self.write(commit)
-        await call.end()
-
-    def _declares(self, hook: str) -> bool:
-        return getattr(self.cls, hook) is not getattr(Actor, hook) or hook in vars(self.instance or ())
-
-    async def _hooked(self, call: Call, function: Callable[[], Any]) -> BaseException | None:
-        call_task = self.perform(call, function)
-        if self.closing is not None:
-            stop_later(call_task, self.clock)
-        return await call_task.finished
-
-    # --- closing ------------------------------------------------------------------------------------------------------
+    # --- its end ------------------------------------------------------------------------------------------------------
 
     def close(self, reason: Reason) -> None:
         """Accept no more messages and end as gracefully as the reason allows. The strongest reason given wins."""
@@ -308,7 +216,7 @@ class Activation:
     @property
     def finishing(self) -> bool:
         """Whether it is closing but first finishes a message or a ``keep_awake``."""
-        return self.closing is not None and bool(self.in_flight.busy or self.runtime.kept_awake)
+        return self.closing is not None and bool(self.in_flight.busy or self.kept_awake)
 
     @property
     def queues(self) -> Mapping[str, Queue[Any, Any]]:
@@ -350,10 +258,4 @@ class Activation:
 
     def changed(self) -> None:
         """Update idleness after something began or ended."""
-        if self.in_flight.busy:
-            self._idleness.note(False)
-            return
-        in_hook = any(call.kind == "hook" for call in self.call_tasks)
-        self._idleness.note(
-            not (self.acting or in_hook or self.runtime.kept_awake or self.closing) and self.supervisor.is_idle()
-        )
+        self.on_change()

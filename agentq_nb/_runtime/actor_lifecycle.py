@@ -1,35 +1,143 @@
-"""End an activation: let calls finish within a grace period, stop them, call the last hook. Detect idleness."""
+"""Wake an actor, call its hooks, put it to sleep when it is idle, and wind down what runs when it ends."""
 
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import Any
+
+import anyio
 
 from agentq_nb._actor.actor import Actor
-from agentq_nb._brokers.base import Commit
+from agentq_nb._actor.failure_record import FAILURES
+from agentq_nb._actor.message import describe
+from agentq_nb._brokers.base import Commit, Lease
 from agentq_nb._core.clock import Clock, Timer
-from agentq_nb._runtime.call_task import CallTask
+from agentq_nb._runtime import call_task
+from agentq_nb._runtime.actions import presentable
+from agentq_nb._runtime.activation import Activation, Surroundings
+from agentq_nb._runtime.call_task import stop_later
+from agentq_nb._runtime.context import AwakeActorContext
+from agentq_nb._runtime.invocation import Call
+from agentq_nb._runtime.state_migration import load_state
+from agentq_nb._runtime.supervisor import Supervisor
 from agentq_nb.errors import LeaseLost, Unavailable
 
-if TYPE_CHECKING:
-    from agentq_nb._runtime.activation import Activation
+
+class AwakeActor(Activation):
+    """An actor that is awake, or on its way: from waking to the end. All that runs for it is owned by :meth:`live`."""
+
+    def __init__(self, host: Surroundings, cls: type[Actor], lease: Lease) -> None:
+        super().__init__(host, cls, lease)
+        self.runtime = AwakeActorContext(self)
+        self.supervisor = Supervisor(self)
+        self._idleness = Idleness(self.clock, cls.declared.sleep_timeout, lambda: self.close("going to sleep"))
+        self.on_change = self._note_whether_idle
+
+    async def live(self, input: Any) -> None:
+        """Run the activation from waking to its end. Never raises: errors are in ``failure`` and ``last_error``."""
+        try:
+            # asyncio's own: a task group of anyio, and its end, cost three times as much, which 10,000 actors feel.
+            async with asyncio.TaskGroup() as tasks:
+                self.tasks = tasks
+                self.begin(self._watch_lease())
+                try:
+                    await self._wake(input)
+                    self.started.set()
+                    self.begin(self.supervisor.keep_running())
+                    self.begin(self.supervisor.call_scheduled())
+                    self.changed()
+                    await self.close_asked.wait()
+                    await _wind_down(self)
+                except Exception as error:
+                    self.failure = presentable(error, "waking", self.actor_id)
+                    described = describe(self.failure)
+                    self.note_error(described)
+                    FAILURES.note_actor(self.actor_id, "waking", described)
+                self.over = True
+                for task in list(self.parts):
+                    task.cancel()
+        finally:
+            self.over = True
+            self.closing = self.closing or "stopping"
+            self.deliveries.close()
+            self._idleness.close()
+            for running in list(self.call_tasks.values()):
+                running.stop()
+            with anyio.CancelScope(shield=True), suppress(LeaseLost, Unavailable):
+                await self.lease.release()
+            self.started.set()
+            self.ended.set()
+
+    async def _watch_lease(self) -> None:
+        await self.lease.lost.wait()
+        self.close("without its store")
+
+    async def _wake(self, input: Any) -> None:
+        encoded = self.lease.state
+        self.committed = load_state(self.cls, self.actor_id, encoded)
+        instance = self.instance = object.__new__(self.cls)
+        instance.runtime = self.runtime
+        try:
+            instance.__init__()
+        except Exception:
+            raise
+        except BaseException as error:  # it would end the host, with every other actor
+            raise presentable(error, "constructor", self.actor_id) from error
+        if encoded is None:
+            await self._create(instance, input)
+        await self.hook("on_wake", instance.on_wake)
+
+    async def _create(self, instance: Actor, input: Any) -> None:
+        first = copy.deepcopy(self.cls.declared.first_state)
+        if first is not None:
+            self.committed.replace(first)
+        self.committed.begin()
+        await self.hook("on_create", lambda: instance.on_create(input), creating=True)
+
+    async def hook(self, name: str, function: Callable[[], Any], *, creating: bool = False) -> None:
+        """Call a hook and write what it changed. A failed creation writes nothing: the next wake-up retries it."""
+        call = Call(self.actor_id, "hook", name)
+        # Most classes leave most hooks as they are: those do nothing, for which no task is needed.
+        commit, error = self.conclude(call, await self._hooked(call, function) if self._declares(name) else None)
+        if error is not None:
+            raise presentable(error, f"hook {call.name}", self.actor_id)
+        if creating and commit.state is None:
+            commit = Commit(commit.settlements, b"null", commit.schedule)
+        await self.write(commit)
+        await call.end()
+
+    def _declares(self, hook: str) -> bool:
+        return getattr(self.cls, hook) is not getattr(Actor, hook) or hook in vars(self.instance or ())
+
+    async def _hooked(self, call: Call, function: Callable[[], Any]) -> BaseException | None:
+        performed = self.perform(call, function)
+        if self.closing is not None:
+            stop_later(performed, self.clock)
+        return await performed.finished
+
+    def _note_whether_idle(self) -> None:
+        if self.in_flight.busy:
+            self._idleness.note(False)
+            return
+        in_hook = any(call.kind == "hook" for call in self.call_tasks)
+        self._idleness.note(
+            not (self.acting or in_hook or self.kept_awake or self.closing) and self.supervisor.is_idle()
+        )
 
 
-GRACE = 10.0
-"""Seconds ``run`` may take to return after being asked to, and that a stop waits for messages in flight."""
-
-
-async def wind_down(activation: Activation) -> None:
+async def _wind_down(activation: AwakeActor) -> None:
     """End all calls as gracefully as the reason allows, then call the last hook. The reason may change meanwhile."""
     if activation.closing == "without its store":
-        await _all_finished(activation, GRACE)
+        await _all_finished(activation, call_task.GRACE)
         return
     await _let_finish(activation)
     for receiver in activation.in_flight.receivers:
         receiver.interrupted = receiver.interrupted or "stopped"
-    for call_task in list(activation.call_tasks.values()):
-        call_task.stop()
+    for running in list(activation.call_tasks.values()):
+        running.stop()
     await _all_finished(activation, None)
     instance = activation.instance
     if instance is None or activation.closing == "without its store":
@@ -39,28 +147,27 @@ async def wind_down(activation: Activation) -> None:
         await activation.lease.commit(Commit(destroy=True))
 
 
-async def _let_finish(activation: Activation) -> None:
+async def _let_finish(activation: AwakeActor) -> None:
     """A stop waits for the grace period. Otherwise messages and actions finish first; then ``run`` gets that period."""
-    runtime = activation.runtime
     until: float | None = None
-    while (activation.call_tasks or runtime.kept_awake) and activation.closing != "without its store":
+    while (activation.call_tasks or activation.kept_awake) and activation.closing != "without its store":
         now = activation.clock.monotonic()
-        busy = activation.in_flight.busy or activation.acting or runtime.kept_awake
+        busy = activation.in_flight.busy or activation.acting or activation.kept_awake
         if busy and activation.closing != "stopping":
             until = None
             await _all_finished(activation, 0.5)
             continue
-        until = until or now + GRACE
+        until = until or now + call_task.GRACE
         if now >= until:
             return
         await _all_finished(activation, until - now)
 
 
-async def _all_finished(activation: Activation, timeout: float | None) -> None:
+async def _all_finished(activation: AwakeActor, timeout: float | None) -> None:
     """Return when all calls have ended, or after ``timeout`` seconds; with one, also wait for each ``keep_awake``."""
-    finished: list[asyncio.Future[Any]] = [call_task.finished for call_task in activation.call_tasks.values()]
+    finished: list[asyncio.Future[Any]] = [running.finished for running in activation.call_tasks.values()]
     if timeout is not None:
-        finished += activation.runtime.kept_awake
+        finished += activation.kept_awake
     if not finished:
         return
     enough: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -88,7 +195,7 @@ async def _all_finished(activation: Activation, timeout: float | None) -> None:
             timer.cancel()
 
 
-async def _last_hook(activation: Activation, instance: Actor) -> None:
+async def _last_hook(activation: AwakeActor, instance: Actor) -> None:
     """Call ``on_destroy`` or ``on_sleep``. An error in it is reported and delays nothing.
 
     A lost lease or an unavailable broker is not an error of the hook.
@@ -100,12 +207,6 @@ async def _last_hook(activation: Activation, instance: Actor) -> None:
         return
     except Exception as error:
         activation.failed(name, error)
-
-
-def stop_later(call_task: CallTask, clock: Clock) -> None:
-    """Stop a call after the grace period."""
-    timer = clock.call_later(GRACE, call_task.stop)
-    call_task.finished.add_done_callback(lambda _: timer.cancel())
 
 
 class Idleness:

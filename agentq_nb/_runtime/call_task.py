@@ -6,11 +6,18 @@ import asyncio
 import inspect
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any
+from typing import Any, TypeVar
+
+import anyio.to_thread
 
 from agentq_nb._core.clock import Clock, Timer
-from agentq_nb._runtime.invocation import Call, current_call
+from agentq_nb._runtime.invocation import Call, current_call, waiting_task
 from agentq_nb.errors import InternalError
+
+Returned = TypeVar("Returned")
+
+GRACE = 10.0
+"""Seconds ``run`` may take to return once it was told to, and that a stop waits for what is in flight."""
 
 GRACE_AFTER_CANCEL = 5.0
 """Seconds a cancelled call may take to end before it is abandoned."""
@@ -84,6 +91,12 @@ class CallTask:
             self.finished.set_result(self.because or asyncio.CancelledError())
 
 
+def stop_later(call_task: CallTask, clock: Clock) -> None:
+    """A hook has the same grace as everything else when the actor ends."""
+    timer = clock.call_later(GRACE, call_task.stop)
+    call_task.finished.add_done_callback(lambda _: timer.cancel())
+
+
 def _cancelled_by_itself(call: Call, cancelled: asyncio.CancelledError) -> InternalError:
     error = InternalError(
         f"{call.name} of actor '{call.actor_id}' was cancelled by code in it, not by the host: a task that it awaits "
@@ -92,3 +105,12 @@ def _cancelled_by_itself(call: Call, cancelled: asyncio.CancelledError) -> Inter
     )
     error.__cause__ = cancelled
     return error
+
+
+async def in_thread(function: Callable[..., Returned], *args: Any) -> Returned:
+    """Run a blocking function in a thread of its own. What it calls of the actor counts as called by the present task."""
+    here = waiting_task.set(asyncio.current_task())
+    try:
+        return await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
+    finally:
+        waiting_task.reset(here)

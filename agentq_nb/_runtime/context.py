@@ -6,20 +6,16 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-import anyio.to_thread
-
-from agentq_nb._actor.actor_context import Records
+from agentq_nb._actor.actor_context import ActorLog
 from agentq_nb._actor.mailbox import Mailbox
 from agentq_nb._brokers.base import Commit
 from agentq_nb._core.ids import actor_key, actor_name
-from agentq_nb._runtime.in_flight import Receiver
-from agentq_nb._runtime.invocation import Call, current_call, current_receiver, waiting_task
+from agentq_nb._runtime import call_task
+from agentq_nb._runtime.activation import Activation
+from agentq_nb._runtime.invocation import Call, Receiver, current_call, current_receiver
 from agentq_nb._runtime.schedule import ActorSchedule
-
-if TYPE_CHECKING:
-    from agentq_nb._runtime.activation import Activation
 
 Returned = TypeVar("Returned")
 
@@ -34,12 +30,10 @@ class AwakeActorContext:
         self.key = actor_key(self.actor_id)
         self.mailbox = Mailbox(activation.deliveries)
         self.schedule: ActorSchedule = ActorSchedule(activation)
-        self.records: Records = activation.host.records_of(self.actor_id)
+        self.records: ActorLog = activation.host.records_of(self.actor_id)
         self.workspaces: Path = activation.host.workspaces
         self.origin = "process"
-        self.log = activation.log
-        self.kept_awake: set[asyncio.Future[None]] = set()
-        """One per ``keep_awake`` in progress; done when it has ended."""
+        self.log = logger_of(activation.actor_id)
 
     @property
     def actors(self) -> Any:
@@ -97,23 +91,17 @@ class AwakeActorContext:
 
     async def keep_awake(self, awaitable: Awaitable[Returned]) -> Returned:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.kept_awake.add(done)
+        self._activation.kept_awake.add(done)
         self._activation.changed()
         try:
             return await awaitable
         finally:
             done.set_result(None)
-            self.kept_awake.discard(done)
+            self._activation.kept_awake.discard(done)
             self._activation.changed()
 
     async def in_thread(self, function: Callable[..., Returned], *args: Any) -> Returned:
-        here = waiting_task.set(asyncio.current_task())
-        try:
-            return await anyio.to_thread.run_sync(
-                function, *args, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
-            )
-        finally:
-            waiting_task.reset(here)
+        return await call_task.in_thread(function, *args)
 
     def broadcast(self, event: str, payload: Any) -> None:
         self._activation.host.broadcast(self.actor_id, event, payload)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from agentq_nb._core.ids import ActorId, MessageId
-from agentq_nb._runtime.invocation import holding_here
+from agentq_nb._runtime.invocation import Receiver, holding_here
 from agentq_nb.errors import WaitWouldDeadlock
 
-if TYPE_CHECKING:
-    from agentq_nb._runtime.in_flight import Receiver
-
-Holders = Callable[[ActorId, str], "list[Receiver]"]
+Holders = Callable[[ActorId, str], list[Receiver]]
 """Returns the receivers that currently block a queue of an actor."""
 
 

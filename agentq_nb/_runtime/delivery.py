@@ -16,8 +16,8 @@ from agentq_nb._actor.queue import Queue
 from agentq_nb._brokers.base import Commit, Delivery, Settlement, Take
 from agentq_nb._core.suggestions import NoLoop
 from agentq_nb._runtime import settlement
-from agentq_nb._runtime.in_flight import InFlight, Receiver
-from agentq_nb._runtime.invocation import Call, current_call, current_receiver
+from agentq_nb._runtime.in_flight import InFlight
+from agentq_nb._runtime.invocation import Call, Receiver, current_call, current_receiver
 from agentq_nb._runtime.settlement import Owner
 from agentq_nb.errors import (
     Aborted,

@@ -12,43 +12,11 @@ from typing import Any
 
 from agentq_nb._actor.message import Message, describe, describe_text
 from agentq_nb._brokers.base import Commit, Delivery, Settlement
-from agentq_nb._core.clock import Timer
-from agentq_nb._core.ids import ActorId, MessageId
+from agentq_nb._core.ids import MessageId
 from agentq_nb._runtime import settlement
-from agentq_nb._runtime.invocation import Call, Planned, current_receiver
-from agentq_nb._runtime.settlement import Interruption, Owner
-from agentq_nb._runtime.state import Committed, WorkingCopy
+from agentq_nb._runtime.invocation import Receiver, current_receiver
+from agentq_nb._runtime.settlement import Owner
 from agentq_nb.errors import AgentqError, AlreadyCompleted, CompleteNotConfigured, StateConflict
-
-
-class Receiver:
-    """An iterator or call that asks for messages, and the messages that it holds."""
-
-    def __init__(self, actor_id: ActorId, call: Call, *, iterates: bool) -> None:
-        self.actor_id = actor_id
-        self.call = call
-        self.iterates = iterates
-        self.names: frozenset[str] = frozenset()
-        self.completable = False
-        self.held: dict[MessageId, tuple[Message[Any, Any], Delivery]] = {}
-        self.copy: WorkingCopy | None = None
-        self.task: asyncio.Task[Any] | None = None
-        self.timer: Timer | None = None
-        self.since = 0.0
-        """When it got the messages that it holds, on the monotonic clock."""
-        self.interrupted: Interruption | None = None
-        self.dropped = False
-        self.scheduled: list[Planned] = []
-        call.receivers.append(self)
-
-    def deliveries(self) -> list[Delivery]:
-        return [delivery for _, delivery in self.held.values()]
-
-    def working_copy(self, committed: Committed) -> WorkingCopy:
-        """Return the state as the handler of the held messages sees it."""
-        if self.copy is None:
-            self.copy = WorkingCopy(committed)
-        return self.copy
 
 
 class InFlight:

@@ -1,4 +1,4 @@
-"""Calls of user code (``run``, actions, hooks), and which one the current code belongs to."""
+"""The calls of user code: of ``run``, an action or a hook; and the receivers through which a call gets messages."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-from agentq_nb._brokers.base import NewMessage
-from agentq_nb._core.ids import ActorId, mint_id
-
-if TYPE_CHECKING:
-    from agentq_nb._runtime.in_flight import Receiver
+from agentq_nb._actor.message import Message
+from agentq_nb._brokers.base import Delivery, NewMessage
+from agentq_nb._core.clock import Timer
+from agentq_nb._core.ids import ActorId, MessageId, mint_id
+from agentq_nb._runtime.state import Committed, WorkingCopy
 
 CallKind: TypeAlias = Literal["run", "action", "hook"]
+
+Interruption: TypeAlias = Literal["stopped", "cancelled", "timed_out"]
+"""Why a handler was stopped: by the host (uncounted), by a cancel of its message, or by its ``handler_timeout``."""
 
 
 class Planned(NamedTuple):
@@ -89,6 +92,36 @@ class Call:
 
     def __repr__(self) -> str:
         return f"<Call {self.kind} {self.name} of {self.actor_id}>"
+
+
+class Receiver:
+    """One iterator, or one ``run`` or action call that uses ``next``: the messages that it was given and not settled yet."""
+
+    def __init__(self, actor_id: ActorId, call: Call, *, iterates: bool) -> None:
+        self.actor_id = actor_id
+        self.call = call
+        self.iterates = iterates
+        self.names: frozenset[str] = frozenset()
+        self.completable = False
+        self.held: dict[MessageId, tuple[Message[Any, Any], Delivery]] = {}
+        self.copy: WorkingCopy | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self.timer: Timer | None = None
+        self.since = 0.0
+        """When it got the messages that it holds, on the monotonic clock."""
+        self.interrupted: Interruption | None = None
+        self.dropped = False
+        self.scheduled: list[Planned] = []
+        call.receivers.append(self)
+
+    def deliveries(self) -> list[Delivery]:
+        return [delivery for _, delivery in self.held.values()]
+
+    def working_copy(self, committed: Committed) -> WorkingCopy:
+        """Return the state as the handler of the held messages sees it."""
+        if self.copy is None:
+            self.copy = WorkingCopy(committed)
+        return self.copy
 
 
 _late: set[asyncio.Task[None]] = set()

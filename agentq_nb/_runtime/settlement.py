@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
+from typing import Any, Protocol, cast
 
 from agentq_nb._actor.message import Message, describe, describe_text
 from agentq_nb._actor.queue import Queue, Retry
@@ -11,15 +11,9 @@ from agentq_nb._brokers.base import Commit, Delivery, Lease, NewMessage, Settlem
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId
 from agentq_nb._core.time_slice import TimeSlices
-from agentq_nb._runtime.invocation import new_messages
+from agentq_nb._runtime.invocation import Interruption, Receiver, new_messages
 from agentq_nb._runtime.state import Committed
 from agentq_nb.errors import AgentqError, HandlerTimedOut, ReplyTooLarge, StateConflict, ValidationFailed
-
-if TYPE_CHECKING:
-    from agentq_nb._runtime.in_flight import Receiver
-
-Interruption: TypeAlias = Literal["stopped", "cancelled", "timed_out"]
-"""Why a handler was stopped: by the host (uncounted), by a cancel of its message, or by its ``handler_timeout``."""
 
 _BY_DEFAULT = Retry()
 

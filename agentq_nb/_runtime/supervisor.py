@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from agentq_nb._actor.actor import has_run
 from agentq_nb._actor.message import SCHEDULE_QUEUE, describe
@@ -12,11 +12,9 @@ from agentq_nb._brokers.base import Commit, Delivery, Settlement, Take
 from agentq_nb._core.interrupts import from_outside
 from agentq_nb._policies.backoff import backoff
 from agentq_nb._runtime import actions, schedule, settlement
+from agentq_nb._runtime.activation import Activation
 from agentq_nb._runtime.invocation import Call
 from agentq_nb.errors import ActionNotFound, AgentqError, LeaseLost, Unavailable, ValidationFailed
-
-if TYPE_CHECKING:
-    from agentq_nb._runtime.activation import Activation
 
 RunState: TypeAlias = Literal["none", "running", "returned", "restarting"]
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from agentq_nb._store.event_log import EventLog
-
-_open: weakref.WeakSet[EventLog] = weakref.WeakSet()
+from typing import Protocol
 
 
-def watch_forks(log: EventLog) -> None:
+class OpenLog(Protocol):
+    """A log that holds descriptors and a lock."""
+
+    def let_go(self) -> None:
+        """Forget them without closing anything: called in a forked child."""
+        ...
+
+
+_open: weakref.WeakSet[OpenLog] = weakref.WeakSet()
+
+
+def watch_forks(log: OpenLog) -> None:
     """See to it that a child forked from now on lets go of this log."""
     _open.add(log)
 

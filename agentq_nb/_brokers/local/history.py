@@ -1,23 +1,21 @@
-"""What the log tells of messages and sessions, by what is asked: queries with their parameters. Pure functions."""
+"""The history of messages and sessions in the local log: queries with their parameters."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 
-from agentq_nb._brokers.base import DeadLetters
+from agentq_nb._brokers.history import Moment, moment, name_and_key
 from agentq_nb._core import ids
-from agentq_nb._core.clock import timestamp
+from agentq_nb._core.result_table import Table
+from agentq_nb._store import EventLog
 from agentq_nb._store.schema import utc
 from agentq_nb.errors import ValidationFailed
 
 STATUSES = ("queued", "delayed", "running", "completed", "failed", "cancelled", "expired")
-
-Moment: TypeAlias = datetime | timedelta | float
-"""A datetime (a naive one is local time), seconds since 1970, or how long ago."""
 
 
 @dataclass
@@ -37,7 +35,7 @@ class Question:
 
     def of_actor(self, actor: str | None) -> None:
         """Only rows of one actor (``reviewer/main``), or of all of a name (``reviewer``)."""
-        name, key = _name_and_key(actor)
+        name, key = name_and_key(actor)
         if name is not None and key is not None:
             self.where("actor_id = ?", ids.actor_id(name, key))
         else:
@@ -47,14 +45,6 @@ class Question:
     def query(self) -> str:
         narrowed = f" where {' and '.join(self.conditions)}" if self.conditions else ""
         return f"{self.select}{narrowed} order by {self.order}"
-
-
-def _name_and_key(actor: str | None) -> tuple[str | None, Sequence[str] | None]:
-    """``reviewer/main`` in its two parts; one actor's name alone has no key."""
-    if actor is None:
-        return None, None
-    name, slash, _ = actor.partition("/")
-    return name, ids.actor_key(actor) if slash else None
 
 
 def messages(
@@ -70,18 +60,6 @@ def results(actor: str | None, queue: str | None, status: str | Sequence[str] | 
     """Settled messages in the order of their ending; ``since`` is about when they ended."""
     return _messages(
         Question("select * from results", "finished_at, message_id"), "finished_at", actor, queue, status, since
-    )
-
-
-def dead_letters(actor: str | None, queue: str | None, since: Moment | None, error: str | None) -> DeadLetters:
-    """Messages that failed for good; ``since`` is about when they failed."""
-    name, key = _name_and_key(actor)
-    return DeadLetters(
-        actor=None if name is None or key is None else ids.actor_id(name, key),
-        name=name,
-        queue=queue,
-        since=None if since is None else moment("since", since),
-        error=error,
     )
 
 
@@ -127,13 +105,37 @@ def _as_stored(since: Moment | None) -> datetime | None:
     return None if since is None else utc(moment("since", since))
 
 
-def moment(name: str, when: Moment) -> float:
-    """Seconds since 1970 of what was given as ``name``. Raises ``actor.validation_error``."""
-    try:
-        seconds = time.time() - when.total_seconds() if isinstance(when, timedelta) else timestamp(when)
-        utc(seconds)  # the log must be able to say it
-    except (TypeError, ValueError, OverflowError):
-        raise ValidationFailed(
-            f"{name} is a datetime, a timedelta (how long ago) or seconds since 1970, not {when!r:.100}."
-        ) from None
-    return seconds
+class LocalHistory:
+    """See :class:`agentq_nb._brokers.history.History`. ``log`` returns the log that is open now: a failed one is replaced."""
+
+    def __init__(self, log: Callable[[], EventLog]) -> None:
+        self._log = log
+
+    async def messages(
+        self, actor: str | None, queue: str | None, status: str | Sequence[str] | None, since: Moment | None
+    ) -> Table:
+        return await self._rows(messages(actor, queue, status, since))
+
+    async def results(
+        self, actor: str | None, queue: str | None, status: str | Sequence[str] | None, since: Moment | None
+    ) -> Table:
+        return await self._rows(results(actor, queue, status, since))
+
+    async def transcripts(self, session: str | None, actor: str | None, since: Moment | None) -> Table:
+        return await self._rows(transcripts(session, actor, since))
+
+    async def sql(self, query: str) -> Table:
+        log = self._log()
+        await log.flushed()
+        return await log.sql(query)
+
+    async def export(self, target: Path) -> None:
+        await self._log().export(target)
+
+    async def prune(self, before: Moment) -> int:
+        return await self._log().prune(moment("before", before))
+
+    async def _rows(self, asked: Question) -> Table:
+        log = self._log()
+        await log.flushed()
+        return await log.sql(asked.query, asked.parameters)

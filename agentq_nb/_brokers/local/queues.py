@@ -6,14 +6,19 @@ import asyncio
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 
-if TYPE_CHECKING:
-    from agentq_nb._brokers.local.lease import LocalLease
+
+class Holder(Protocol):
+    """The lease of an actor, as far as its queues need it."""
+
+    cancelling: Callable[[MessageId], None] | None
+
+    def lose(self) -> None: ...
 
 
 WINDOW = 300.0
@@ -240,7 +245,7 @@ class ActorQueues:
     name: str = field(init=False)
     shelves: dict[str, QueueState] = field(default_factory=dict[str, QueueState])
     state: bytes | None = None
-    lease: LocalLease | None = None
+    lease: Holder | None = None
     waiters: list[Waiter] = field(default_factory=list[Waiter])
     gate: Gate | None = None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from agentq_nb import Actor, setup
 from agentq_nb._core.ids import actor_id
-from agentq_nb._runtime.activation import Activation
+from agentq_nb._runtime.actor_lifecycle import AwakeActor
 from agentq_nb.agent_os import VM, SessionEvent
 from agentq_nb.agent_os.sessions.sessions import forget
 
@@ -34,7 +34,7 @@ class Machine:
         await self.registry.stop()
         forget(self.workspaces, self.actor_id)
 
-    async def activation(self) -> Activation:
+    async def activation(self) -> AwakeActor:
         """The VM, awake."""
         return await self.registry.host.awake(self.actor_id)
 

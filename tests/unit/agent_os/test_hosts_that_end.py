@@ -151,7 +151,7 @@ async def test_a_request_that_fell_with_the_host_is_refused_and_nobody_can_answe
 async def test_an_agent_that_cannot_be_stopped_does_not_block_its_session_after_a_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("actor_lifecycle.GRACE", "call_task.GRACE_AFTER_CANCEL"):
+    for module in ("call_task.GRACE", "call_task.GRACE_AFTER_CANCEL"):
         monkeypatch.setattr(f"agentq_nb._runtime.{module}", 0.2)
     deaf, ended = asyncio.Event(), asyncio.Event()
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from agentq_nb import Actor, AgentqError, Queue, Retry, action
-from agentq_nb._runtime.actor_lifecycle import GRACE
-from agentq_nb._runtime.call_task import GRACE_AFTER_CANCEL
+from agentq_nb._runtime.call_task import GRACE, GRACE_AFTER_CANCEL
 from tests.unit.behaviour.world import World, breathe, until, until_state
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("jump", [-3600, 3600], ids=["back", "forward"])]

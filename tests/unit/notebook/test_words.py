@@ -26,6 +26,7 @@ class Place:
 
     def __init__(self, in_kernel: bool) -> None:
         self.in_kernel = in_kernel
+        self.commands = offered("kernel" if in_kernel else "shell")
 
     def host(self) -> NoReturn:
         raise NoHost

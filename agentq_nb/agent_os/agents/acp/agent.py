@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from agentq_nb._core.threads import to_its_end
 from agentq_nb.agent_os.agent import AgentSession, Emit
+from agentq_nb.agent_os.agents.acp.program import AcpProgram
 from agentq_nb.agent_os.agents.install import Found, find, find_node, why_no_node
-from agentq_nb.agent_os.sandbox.workspace import HOME, Workspace
-from agentq_nb.agent_os.tools import ToolAccess
+from agentq_nb.agent_os.sandbox.workspace import HOME
 from agentq_nb.agent_os.validation import in_variables
 from agentq_nb.agent_os.values import AgentCheck, ChoiceKind
 from agentq_nb.errors import AgentError
@@ -21,12 +20,7 @@ from agentq_nb.errors import AgentError
 if TYPE_CHECKING:
     from agentq_nb.agent_os.agents.acp.conversation import Conversation
 
-_TOO_MANY = re.compile(r"\b429\b|too many requests|rate.?limit", re.IGNORECASE)
-_SLOW_DOWN = (
-    "It was asked too often: send it less at a time, or let the queue wait longer between attempts "
-    "(retry=Retry(backoff=...))."
-)
-_REMEMBERED = 8000  # characters of the earlier conversation, for an agent that was restarted
+_REMEMBERED = 8000  # characters of what was said before, for an agent that had to be started again
 _COMPILED = ".cache/node-compile-cache"
 """Node's compile cache: in the agent's home, since its folder for temporary files is new each time.
 
@@ -35,49 +29,8 @@ Without it Pi, for one, would start a second later.
 
 
 @dataclass(frozen=True)
-class AcpAgent:
+class AcpAgent(AcpProgram):
     """A coding agent that speaks ACP: a preset, or one made by :func:`acp`."""
-
-    name: str
-    argv: tuple[str, ...]
-    helpers: tuple[str, ...] = ()
-    """Other programs that it calls."""
-    in_front: str | None = None
-    """A folder whose programs replace those of the same name."""
-    mode: str = ""
-    """The mode its sessions begin in, where that is not the agent's own choice."""
-    isolated: tuple[str, ...] = ()
-    """More arguments where our isolation is in force: they disable the agent's own, which cannot work inside it."""
-    alone: tuple[str, ...] = ()
-    """More arguments where there is no isolation."""
-    environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
-    """Variables besides those of the session."""
-    readable: tuple[str, ...] = ()
-    """Folders it may read under isolation besides its own."""
-    from_npm: bool = False
-    """Whether it comes in npm packages, with a lock file here, and needs Node."""
-    hosts: tuple[str, ...] = ()
-    """The hosts of its language models and of their sign-in, which it reaches under ``network="llm"``."""
-    takes_servers: bool = True
-    """Whether it accepts MCP servers at all."""
-    servers_in_argv: bool = False
-    """Whether it puts its MCP servers into command lines, and there replaces ``${NAME}`` by the variable's value."""
-    usage_covers: str | None = None
-    """What its reported usage covers, where that is known: ``"turn"`` or ``"last call"``."""
-    hint: str = ""
-    """What to check when its language model refuses."""
-    bridge: Callable[[Workspace, ToolAccess], Mapping[str, str]] | None = field(default=None, repr=False)
-    """For an agent without MCP: prepares the workspace so that it can call the notebook's tools all the same.
-
-    Returns more variables for its process.
-    """
-    greeting: Callable[[Mapping[str, Any]], str | None] | None = field(default=None, repr=False)
-    """For an agent that sends a greeting as if it were an answer: finds that text in the opened session, to omit it."""
-    hidden_error: Callable[[Workspace, str], str | None] | None = field(default=None, repr=False)
-    """For an agent that ends its turn normally when its language model fails: finds the error by session id.
-
-    Such an agent must not end a turn without any output either.
-    """
 
     def check(self) -> AgentCheck:
         """Return whether its program and, where needed, a Node that is new enough are installed."""
@@ -125,13 +78,11 @@ class AcpAgent:
         """Change the mode or model of a running session. Raises ``AgentError`` that lists the choices."""
         await session.process_slot.value.choose(kind, value)
 
-    def refused(self, what: str, why: str) -> str:
-        """Return the error text for a refusal by the agent or its language model."""
-        return f"Agent '{self.name}' {what}: {why.rstrip('.')}. {_SLOW_DOWN if _TOO_MANY.search(why) else self.hint}".rstrip()
-
     async def _converse(self, session: AgentSession, load: str | None) -> Conversation:
-        # Importing the protocol's library is slow: do it outside the loop.
-        conversing = await to_its_end(importlib.import_module, "agentq_nb.agent_os.agents.acp.conversation")
+        # Loading the protocol's library takes a while, and the loop has other things to do.
+        await to_its_end(importlib.import_module, "agentq_nb.agent_os.agents.acp.conversation")
+        from agentq_nb.agent_os.agents.acp import conversation as conversations
+
         programs, readable, command = await to_its_end(self._prepared)
         kind = (await session.isolation()).kind
         bound = kind == "bubblewrap"
@@ -153,7 +104,7 @@ class AcpAgent:
             raise
         below = session.cwd.relative_to(session.root).parts
         cwd = "/".join((home, *below))
-        conversation: Conversation = await conversing.begin(process, cwd, session, self, load, access)
+        conversation = await conversations.begin(process, cwd, session, self, load, access)
         conversation.briefing = _briefing(session, bound, conversation.loaded)
         return conversation
 

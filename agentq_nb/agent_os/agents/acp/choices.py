@@ -9,8 +9,8 @@ import anyio
 from acp import RequestError
 
 from agentq_nb.agent_os.agent import AgentSession
-from agentq_nb.agent_os.agents.acp.agent import AcpAgent
 from agentq_nb.agent_os.agents.acp.options import Choices
+from agentq_nb.agent_os.agents.acp.program import AcpProgram
 from agentq_nb.agent_os.agents.acp.wire import Wire, what_it_said
 from agentq_nb.agent_os.values import ChoiceKind
 from agentq_nb.errors import AgentError
@@ -21,7 +21,7 @@ _CHOOSING = 30.0  # seconds for a change
 class Choosing:
     """The available and the current choices of a session."""
 
-    def __init__(self, wire: Wire, session: AgentSession, agent: AcpAgent) -> None:
+    def __init__(self, wire: Wire, session: AgentSession, agent: AcpProgram) -> None:
         self._wire = wire
         self._session = session
         self._agent = agent

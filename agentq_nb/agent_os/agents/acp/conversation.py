@@ -24,9 +24,9 @@ from pydantic import ValidationError
 from agentq_nb._core.safe_text import safe
 from agentq_nb._core.threads import to_its_end
 from agentq_nb.agent_os.agent import AgentEvent, AgentSession, Emit
-from agentq_nb.agent_os.agents.acp.agent import AcpAgent
 from agentq_nb.agent_os.agents.acp.choices import Choosing
 from agentq_nb.agent_os.agents.acp.frames import Line
+from agentq_nb.agent_os.agents.acp.program import AcpProgram
 from agentq_nb.agent_os.agents.acp.turns import Turn, Turns
 from agentq_nb.agent_os.agents.acp.wire import Wire, what_it_said
 from agentq_nb.agent_os.sandbox.open_process import OpenProcess
@@ -56,7 +56,7 @@ async def begin(
     process: OpenProcess,
     cwd: str,
     session: AgentSession,
-    agent: AcpAgent,
+    agent: AcpProgram,
     load: str | None,
     access: ToolAccess | None,
 ) -> Conversation:
@@ -82,7 +82,9 @@ async def begin(
 class Conversation:
     """A conversation with a running agent. Its events reach the transcript in the order in which they were sent."""
 
-    def __init__(self, process: OpenProcess, session: AgentSession, agent: AcpAgent, access: ToolAccess | None) -> None:
+    def __init__(
+        self, process: OpenProcess, session: AgentSession, agent: AcpProgram, access: ToolAccess | None
+    ) -> None:
         self.briefing = ""
         """What the agent is told besides its next prompt."""
         self.loaded = False

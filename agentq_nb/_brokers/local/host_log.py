@@ -1,10 +1,11 @@
-"""An actor's own rows in the host's log: sessions, transcripts, failures of ``run``."""
+"""The host's own rows in the local log: sessions, transcripts, failures of ``run``."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from agentq_nb._core.ids import ActorId
@@ -13,8 +14,26 @@ from agentq_nb._store import EventLog, row
 from agentq_nb.errors import StoreError
 
 
-class ActorLog:
-    """See :class:`agentq_nb._actor.actor_context.Records`. ``log`` gives the log that is open now: a failed one is replaced."""
+class LocalHostLog:
+    """See :class:`agentq_nb._brokers.history.HostLog`. ``log`` returns the log that is open now: a failed one is replaced."""
+
+    def __init__(self, log: Callable[[], EventLog]) -> None:
+        self._log = log
+
+    @property
+    def path(self) -> Path:
+        return self._log().path
+
+    @property
+    def notices(self) -> Sequence[str]:
+        return self._log().notices
+
+    def of(self, actor: ActorId) -> LocalActorLog:
+        return LocalActorLog(self._log, actor)
+
+
+class LocalActorLog:
+    """See :class:`agentq_nb._actor.actor_context.ActorLog`."""
 
     def __init__(self, log: Callable[[], EventLog], actor: ActorId) -> None:
         self._log = log

@@ -1,0 +1,102 @@
+"""What a broker remembers of settled work, and what a host writes of itself beside the queues."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from agentq_nb._actor.actor_context import ActorLog
+from agentq_nb._brokers.base import DeadLetters
+from agentq_nb._core import ids
+from agentq_nb._core.clock import timestamp
+from agentq_nb._core.ids import ActorId
+from agentq_nb._core.result_table import Table
+from agentq_nb.errors import ValidationFailed
+
+Moment: TypeAlias = datetime | timedelta | float
+"""A datetime (a naive one is local time), seconds since 1970, or how long ago."""
+
+
+class History(Protocol):
+    """The messages, results and transcripts of a broker, as tables. From the host's event loop."""
+
+    async def messages(
+        self, actor: str | None, queue: str | None, status: str | Sequence[str] | None, since: Moment | None
+    ) -> Table:
+        """Messages in the order they were sent; ``since`` is about when they were sent."""
+        ...
+
+    async def results(
+        self, actor: str | None, queue: str | None, status: str | Sequence[str] | None, since: Moment | None
+    ) -> Table:
+        """Settled messages in the order they were settled; ``since`` is about when that was."""
+        ...
+
+    async def transcripts(self, session: str | None, actor: str | None, since: Moment | None) -> Table:
+        """The events of sessions, in order."""
+        ...
+
+    async def sql(self, query: str) -> Table:
+        """The rows of a read-only query. Raises ``store.sql_refused`` for anything but a read."""
+        ...
+
+    async def export(self, target: Path) -> None:
+        """Write a copy for other programs."""
+        ...
+
+    async def prune(self, before: Moment) -> int:
+        """Delete the history of messages settled before a time; returns the number of rows."""
+        ...
+
+
+class HostLog(Protocol):
+    """Where a host keeps sessions, transcripts and failures. It may be in another store than the queues."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        ...
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What its user should know of the file."""
+        ...
+
+    def of(self, actor: ActorId) -> ActorLog:
+        """The rows of one actor."""
+        ...
+
+
+def dead_letters(actor: str | None, queue: str | None, since: Moment | None, error: str | None) -> DeadLetters:
+    """Messages that failed for good; ``since`` is about when they failed."""
+    name, key = name_and_key(actor)
+    return DeadLetters(
+        actor=None if name is None or key is None else ids.actor_id(name, key),
+        name=name,
+        queue=queue,
+        since=None if since is None else moment("since", since),
+        error=error,
+    )
+
+
+def name_and_key(actor: str | None) -> tuple[str | None, Sequence[str] | None]:
+    """``reviewer/main`` in its two parts; one actor's name alone has no key."""
+    if actor is None:
+        return None, None
+    name, slash, _ = actor.partition("/")
+    return name, ids.actor_key(actor) if slash else None
+
+
+def moment(name: str, when: Moment) -> float:
+    """Seconds since 1970 of what was given as ``name``. Raises ``actor.validation_error``."""
+    try:
+        seconds = time.time() - when.total_seconds() if isinstance(when, timedelta) else timestamp(when)
+        datetime.fromtimestamp(seconds, UTC)  # a store must be able to say it
+    except (TypeError, ValueError, OverflowError):
+        raise ValidationFailed(
+            f"{name} is a datetime, a timedelta (how long ago) or seconds since 1970, not {when!r:.100}."
+        ) from None
+    return seconds
