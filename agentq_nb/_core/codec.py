@@ -175,10 +175,10 @@ def _text(what: What) -> str:
 
 def _failed(what: What, error: ValidationError) -> ValidationFailed:
     details = error.errors(include_url=False, include_input=False, include_context=False)
-    told = "; ".join(f"{place(detail['loc']) or 'value'}: {detail['msg']}" for detail in details[:5])
+    problems = "; ".join(f"{place(detail['loc']) or 'value'}: {detail['msg']}" for detail in details[:5])
     more = f" (and {len(details) - 5} more)" if len(details) > 5 else ""
     return ValidationFailed(
-        f"{_text(what)} does not fit its type: {told}{more}.",
+        f"{_text(what)} does not fit its type: {problems}{more}.",
         metadata={"errors": [{**detail, "loc": list(detail["loc"])} for detail in details[:20]]},
     )
 
