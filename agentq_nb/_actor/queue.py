@@ -1,4 +1,4 @@
-"""What users declare about a queue: its types, its limits, how often to try again. Pure decisions about time."""
+"""Queue and Retry: an actor class's declaration of a queue's types, limits and retries."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MAX_REPLY_BYTES = 16 * 1024 * 1024
 
 
 def exponential(failures: int) -> float:
-    """1, 2, 4, … seconds, at most five minutes."""
+    """Return the default backoff: 1, 2, 4, … seconds, at most five minutes."""
     return backoff(failures, longest=300.0)
 
 
@@ -70,7 +70,7 @@ class Retry:
             raise ValueError("Retry(backoff=...) must be 0 seconds or more, or a function of the number of failures.")
 
     def delay(self, failures: int) -> float:
-        """Seconds until the attempt after the ``failures``-th failure. A backoff function that misbehaves waits 1 s."""
+        """Return the seconds from failure number ``failures`` to the next attempt; 1 if the backoff function fails."""
         if not callable(self.backoff):
             return self.backoff
         try:
@@ -81,7 +81,7 @@ class Retry:
 
 
 def _schema(declared: Any, right: str) -> Schema[Any]:
-    """Raises TypeError for what is no type."""
+    """Return the schema of a declared type. Raises TypeError for what is not a type."""
     wrong = ""
     if declared is _MISSING:
         wrong = "Queue() says nothing of its messages."
@@ -96,7 +96,7 @@ def _schema(declared: Any, right: str) -> Schema[Any]:
 
 
 class SeesOneQueue(Protocol):
-    """An actor as a queue declaration sees it."""
+    """An actor as its queue declarations see it."""
 
     def view_of(self, queue: Queue[Any, Any]) -> Any: ...
 
