@@ -1,4 +1,4 @@
-"""What the log tells of messages and sessions, by what is asked: queries with their parameters. Pure functions."""
+"""Queries on the log's views of messages, results, dead letters and transcripts. Pure functions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Moment: TypeAlias = datetime | timedelta | float
 
 @dataclass
 class Question:
-    """A query on one of the log's views, and what narrows it down."""
+    """A query on one of the log's views, with its conditions."""
 
     select: str
     order: str
@@ -30,13 +30,13 @@ class Question:
     parameters: list[Any] = field(default_factory=list[Any])
 
     def where(self, condition: str, value: Any) -> None:
-        """Only rows of which this holds; no value means no condition."""
+        """Keep only rows that meet the condition; None adds no condition."""
         if value is not None:
             self.conditions.append(condition)
             self.parameters.append(value)
 
     def of_actor(self, actor: str | None) -> None:
-        """Only rows of one actor (``reviewer/main``), or of all of a name (``reviewer``)."""
+        """Keep only rows of one actor (``reviewer/main``), or of all actors of a name (``reviewer``)."""
         name, key = _name_and_key(actor)
         if name is not None and key is not None:
             self.where("actor_id = ?", ids.actor_id(name, key))
@@ -50,7 +50,7 @@ class Question:
 
 
 def _name_and_key(actor: str | None) -> tuple[str | None, Sequence[str] | None]:
-    """``reviewer/main`` in its two parts; one actor's name alone has no key."""
+    """Split ``reviewer/main`` into name and key; a name alone has the key None."""
     if actor is None:
         return None, None
     name, slash, _ = actor.partition("/")
@@ -60,21 +60,21 @@ def _name_and_key(actor: str | None) -> tuple[str | None, Sequence[str] | None]:
 def messages(
     actor: str | None, queue: str | None, status: str | Sequence[str] | None, since: Moment | None
 ) -> Question:
-    """Messages in the order of their sending; ``since`` is about when they were sent."""
+    """Select messages in the order they were sent; ``since`` limits when they were sent."""
     return _messages(
         Question("select * from messages", "created_at, message_id"), "created_at", actor, queue, status, since
     )
 
 
 def results(actor: str | None, queue: str | None, status: str | Sequence[str] | None, since: Moment | None) -> Question:
-    """Settled messages in the order of their ending; ``since`` is about when they ended."""
+    """Select settled messages in the order they ended; ``since`` limits when they ended."""
     return _messages(
         Question("select * from results", "finished_at, message_id"), "finished_at", actor, queue, status, since
     )
 
 
 def dead_letters(actor: str | None, queue: str | None, since: Moment | None, error: str | None) -> DeadLetters:
-    """Messages that failed for good; ``since`` is about when they failed."""
+    """Select dead letters; ``since`` limits when they failed."""
     name, key = _name_and_key(actor)
     return DeadLetters(
         actor=None if name is None or key is None else ids.actor_id(name, key),
@@ -86,7 +86,7 @@ def dead_letters(actor: str | None, queue: str | None, since: Moment | None, err
 
 
 def transcripts(session: str | None, actor: str | None, since: Moment | None) -> Question:
-    """What was said in sessions, in order."""
+    """Select the events of sessions' transcripts, in order."""
     asked = Question(
         "select session_id, actor_id, agent, index, time, type, text, data from transcripts"
         " left join (select session_id, agent from sessions) using (session_id)",
@@ -128,10 +128,10 @@ def _as_stored(since: Moment | None) -> datetime | None:
 
 
 def moment(name: str, when: Moment) -> float:
-    """Seconds since 1970 of what was given as ``name``. Raises ``actor.validation_error``."""
+    """Return the argument called ``name`` in seconds since 1970. Raises ``actor.validation_error``."""
     try:
         seconds = time.time() - when.total_seconds() if isinstance(when, timedelta) else timestamp(when)
-        utc(seconds)  # the log must be able to say it
+        utc(seconds)  # it must fit into the log's type
     except (TypeError, ValueError, OverflowError):
         raise ValidationFailed(
             f"{name} is a datetime, a timedelta (how long ago) or seconds since 1970, not {when!r:.100}."
