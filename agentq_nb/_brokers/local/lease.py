@@ -214,7 +214,7 @@ class LocalLease:
             waiter.wake()
 
     def lose(self) -> None:
-        """End the lease from the broker's side."""
+        """End the lease on behalf of the broker."""
         self._over = True
         self.lost.set()
         for waiter in self._actor_queues.waiters:
