@@ -1,4 +1,4 @@
-"""Find packages of which this process loaded another version than is now installed."""
+"""Find packages that were installed in another version after this process loaded them."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from agentq_nb.errors import StoreError
 
 
 class ActorLog:
-    """See :class:`agentq_nb._actor.actor_context.Records`. ``log`` gives the log that is open now: a failed one is replaced."""
+    """See :class:`agentq_nb._actor.actor_context.Records`. ``log`` returns the open log: a failed one is replaced."""
 
     def __init__(self, log: Callable[[], EventLog], actor: ActorId) -> None:
         self._log = log
@@ -43,6 +43,6 @@ class ActorLog:
 
 
 def _retrieve(written: asyncio.Future[None]) -> None:
-    """A row that nobody waits for may fail in silence: the log's own failure is loud."""
+    """Mark the error as read: a row that is not awaited may fail silently, since the log reports its own failure."""
     if not written.cancelled():
         written.exception()
