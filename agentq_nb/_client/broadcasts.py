@@ -48,8 +48,8 @@ class Listeners:
     loop, else in the loop's next iteration. A listener added without a running loop is called on the host's.
     """
 
-    def __init__(self, home: asyncio.AbstractEventLoop) -> None:
-        self._home = home
+    def __init__(self, host_loop: asyncio.AbstractEventLoop) -> None:
+        self._host_loop = host_loop
         self._of_events: dict[tuple[ActorId, str], list[_Subscription]] = {}
         self._observers: list[_Subscription] = []
 
@@ -62,7 +62,7 @@ class Listeners:
         return self._subscribe(self._observers, observer)
 
     def _subscribe(self, subscriptions: list[_Subscription], listener: Callable[..., None]) -> Callable[[], None]:
-        subscription = _Subscription(listener, _running_loop() or self._home)
+        subscription = _Subscription(listener, _running_loop() or self._host_loop)
         subscriptions.append(subscription)
 
         def end() -> None:

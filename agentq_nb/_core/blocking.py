@@ -47,9 +47,9 @@ class Beside(Generic[Returned]):
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._to_the_end())
+            runner.run(self._wait_for_all())
 
-    async def _to_the_end(self) -> None:
+    async def _wait_for_all(self) -> None:
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(others)
 

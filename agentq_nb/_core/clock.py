@@ -34,7 +34,7 @@ class Clock(Protocol):
     """Wall-clock time and monotonic time, which are never mixed.
 
     Stored moments (when a message is due, when a pause ends) use the wall clock, since they outlive the process; they
-    follow it when it is set. Durations (timeouts, grace periods, backoffs) use the monotonic clock, which nothing sets.
+    follow it when it is set. Durations (timeouts, grace periods, backoffs) use the monotonic clock: it cannot be set.
     """
 
     def time(self) -> float:

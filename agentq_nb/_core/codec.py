@@ -83,7 +83,7 @@ class Schema(Generic[T]):
 
     def _plain(self, value: Any, what: What) -> tuple[Any, bool]:
         """Convert foreign values inside ``value``; also return whether it held only JSON types."""
-        is_plain, is_foreign = _looked_through(value, what)
+        is_plain, is_foreign = _inspected(value, what)
         return (self._converted(value, what).value if is_foreign and self._converts else value), is_plain
 
     def _converted(self, value: Any, what: What) -> Converted:
@@ -96,7 +96,7 @@ class Schema(Generic[T]):
         try:
             return self._validator.validate_python(value, by_alias=True, by_name=True)
         except ValidationError as error:
-            if _meets_a_redefined_class(error):
+            if _has_redefined_class(error):
                 _refuse_unwritable(value, what)
                 return self.load(to_json(value, serialize_as_any=True), what)
             raise _failed(what, error) from None
@@ -160,7 +160,7 @@ def _reason(error: Exception) -> str:
     return text
 
 
-def _meets_a_redefined_class(error: ValidationError) -> bool:
+def _has_redefined_class(error: ValidationError) -> bool:
     """Whether a value's class was redefined by running its cell again. Its values mean the same: their JSON decides."""
     return any(
         detail["type"] in ("model_type", "dataclass_type", "dataclass_exact_type")
@@ -196,7 +196,7 @@ def _not_checked(what: What, error: Exception) -> ValidationFailed:
     )
 
 
-def _looked_through(value: Any, what: What) -> tuple[bool, bool]:
+def _inspected(value: Any, what: What) -> tuple[bool, bool]:
     """Return whether a value is made of JSON types only, and whether it holds values of numpy and similar libraries.
 
     Raises ``actor.validation_error`` for bytes: pydantic would silently decode them where the type is str.

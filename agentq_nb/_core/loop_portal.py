@@ -15,7 +15,7 @@ from agentq_nb.errors import Forked, NoHost, Unavailable
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
 
-_LAST_ANSWERS = 5.0
+_CLOSE_TIMEOUT = 5.0
 """Seconds that running calls get to return after the portal is closed."""
 
 
@@ -151,7 +151,7 @@ class LoopPortal:
         await self._closing.wait()
         if self._answers:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._empty.wait(), _LAST_ANSWERS)
+                await asyncio.wait_for(self._empty.wait(), _CLOSE_TIMEOUT)
 
     def fall(self, reason: str) -> None:
         """Fail every waiting call: the loop has ended unexpectedly. Call it after the loop has ended."""

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from agentq_nb._core.loop_portal import LoopPortal
 
-_LAST_WORDS = 2.0
+_END_TIMEOUT = 2.0
 """Seconds that leftover tasks get to end when the thread does."""
 
 _TURN = 1.0
@@ -37,9 +37,9 @@ class LoopThread:
         self.portal = LoopPortal(self.loop, apart=True)
         self.gone: Future[None] = Future()
         self.at_exit: Callable[[], None] | None = None
-        self._stands_still = False
+        self._stopped = False
         self._process = os.getpid()
-        _living.add(self)
+        _running.add(self)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -52,7 +52,7 @@ class LoopThread:
         asyncio.set_event_loop(self.loop)
         try:
             self._turn()
-            if not self._stands_still:
+            if not self._stopped:
                 self._end_tasks()
                 self.loop.close()
         except BaseException as error:  # the top of the thread: no caller would see it
@@ -62,12 +62,12 @@ class LoopThread:
             )
             logging.getLogger("agentq").exception("the thread of the host ended")
         finally:
-            _living.discard(self)
+            _running.discard(self)
             self.gone.set_result(None)
 
     def _turn(self) -> None:
         emptied = self._when_emptied()
-        while not self._stands_still:
+        while not self._stopped:
             try:
                 self.loop.run_forever()
             except (SystemExit, KeyboardInterrupt) as error:
@@ -88,7 +88,7 @@ class LoopThread:
         for task in left:
             task.cancel()
         if left:
-            self.loop.run_until_complete(asyncio.wait(left, timeout=_LAST_WORDS))
+            self.loop.run_until_complete(asyncio.wait(left, timeout=_END_TIMEOUT))
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
 
     def end_with(self, last: Callable[[], None]) -> None:
@@ -108,7 +108,7 @@ class LoopThread:
                     done.set()
 
         def in_turn() -> None:
-            self._stands_still = True
+            self._stopped = True
             self.loop.stop()
             once()
 
@@ -119,11 +119,11 @@ class LoopThread:
         done.wait()
 
 
-_living: weakref.WeakSet[LoopThread] = weakref.WeakSet()
+_running: weakref.WeakSet[LoopThread] = weakref.WeakSet()
 
 
 def _end_all() -> None:
-    for thread in list(_living):
+    for thread in list(_running):
         if thread.at_exit is not None:
             thread.at_exit()
 

@@ -306,7 +306,7 @@ class EventLog:
         dropped: Callable[[Sequence[str]], None] | None = None,
         spared: Callable[[], Collection[str]] | None = None,
     ) -> int:
-        """Delete the history of messages settled before a time; dead letters and everything live stay.
+        """Delete history: messages, sessions and states settled before a time. Dead letters and live messages stay.
 
         It runs alongside normal writes, a slice at a time; when cancelled it stops after the current slice. Returns the
         number of deleted rows. Raises StoreError: rows deleted until then are accounted for.

@@ -85,7 +85,7 @@ class Maintenance:
         dropped: Callable[[Sequence[str]], None] | None,
         spared: Callable[[], Collection[str]] | None,
     ) -> int:
-        """Delete the history of messages settled before a time, and compact where that pays. Return the number of rows.
+        """Delete history that was settled before a time, and compact where that pays. Return the number of rows.
 
         See :meth:`EventLog.prune`.
         """
