@@ -56,7 +56,7 @@ def definitions() -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Declared:
-    """What an actor class and its bases declare. Timeouts are in seconds; None: no limit."""
+    """The declarations of an actor class and its bases. Timeouts are in seconds; None: no limit."""
 
     queues: Mapping[str, Queue[Any, Any]]
     actions: Mapping[str, Action]

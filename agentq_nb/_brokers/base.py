@@ -106,7 +106,7 @@ class Commit(NamedTuple):
 
 
 class StoredResult(NamedTuple):
-    """What is known of a message: ``reply`` is JSON, ``error`` a JSON object.
+    """The stored status and result of a message: ``reply`` is JSON, ``error`` a JSON object.
 
     Only for unsettled messages, and only if the broker knows them: ``due``, in seconds since 1970; ``problem``, how the
     last attempt failed, in short.

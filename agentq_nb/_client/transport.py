@@ -14,7 +14,7 @@ from agentq_nb._core.ids import ActorId, MessageId
 
 
 class Standing(NamedTuple):
-    """What is known of a message, with the type of its replies, if known, and why it is not settled yet."""
+    """The status and result of a message, the type of its replies, if known, and why it is not settled yet."""
 
     stored: StoredResult
     replies: Schema[Any] | None = None

@@ -193,7 +193,7 @@ class Suspects:
             self._timer = self._clock.call_later(_LATER_ONES, self._ring)
 
     def _ring(self) -> None:
-        """Let waiting messages proceed after their time."""
+        """Wake receivers when the waiting time has ended."""
         if (left := self._patient_until - self._clock.monotonic()) > 0:
             self._timer = self._clock.call_later(left, self._ring)
         elif not self._handled() and not self._wanted():

@@ -22,7 +22,7 @@ Taken: TypeAlias = tuple[list[Enqueued], "asyncio.Future[None] | None"]
 
 
 class Known(NamedTuple):
-    """What the log knows of new messages that memory does not."""
+    """Facts about new messages that are in the log but not in memory."""
 
     ids: frozenset[MessageId]
     """Ids of messages that exist already."""

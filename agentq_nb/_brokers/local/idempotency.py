@@ -20,7 +20,7 @@ Name: TypeAlias = tuple[ActorId, str, str]
 
 
 class Clue(NamedTuple):
-    """Where to look for a completed message: at row ``first``, or from there on for rows of ``message``."""
+    """A place to look for a completed message: at row ``first``, or from there on for rows of ``message``."""
 
     first: int
     message: MessageId | None = None
