@@ -1,4 +1,4 @@
-"""What others may call on an actor: ``@action``, and the checking of arguments."""
+"""The ``@action`` decorator, and validation of an action's arguments."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _MARK = "__agentq_action__"
 
 
 class Marked(NamedTuple):
-    """How an action was marked."""
+    """The options given to ``@action``."""
 
     thread: bool
     while_ending: bool
 
 
 class Action:
-    """One action of an actor class: the function, and how it is called."""
+    """One action of an actor class: its function and options."""
 
     def __init__(self, name: str, function: Callable[..., Any], marked: Marked) -> None:
         self.name = name
@@ -44,11 +44,11 @@ class Action:
 
     @property
     def signature(self) -> inspect.Signature:
-        """How it is called through a handle: without ``self``."""
+        """The signature as called through a handle: without ``self``."""
         return self._signature.replace(parameters=list(self._signature.parameters.values())[1:])
 
     def bind(self, actor: object, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Callable[[], Any]:
-        """The call, its arguments checked against the signature. Raises ``actor.validation_error``."""
+        """Return the call, with its arguments validated. Raises ``actor.validation_error``."""
         try:
             bound = self._signature.bind(actor, *args, **kwargs)
         except TypeError as error:
@@ -73,7 +73,7 @@ class Action:
             raise ValidationFailed(f"{what}{where}: {detail['msg']}.") from None
 
     def _adapter(self, name: str) -> TypeAdapter[Any] | None:
-        """None for what has no annotation, or one that pydantic cannot check."""
+        """Return None for a parameter without annotation, or with one that pydantic cannot check."""
         if name not in self._adapters:
             self._adapters[name] = _adapter_of(self._signature.parameters[name], self.function)
         return self._adapters[name]
@@ -97,7 +97,7 @@ def _adapter_of(parameter: inspect.Parameter, function: Callable[..., Any]) -> T
         return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
     except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError, TypeError):
         pass
-    try:  # a model brings a config of its own and takes no other
+    try:  # a model has its own config and accepts no other
         return TypeAdapter(annotation)
     except Exception:
         return None
@@ -120,8 +120,8 @@ def action(function: Any = None, *, thread: bool = False, while_ending: bool = F
     ``self.state`` are durable before the caller gets the result. A call is not a message: it is not repeated after a crash.
 
     :param thread: run a plain function in a worker thread, so that it does not block the event loop.
-    :param while_ending: call it also while the actor is asked to end (to sleep, to be replaced) but still has a message to
-        finish: for actions that observe or end that. Other actions wait until the actor is awake again.
+    :param while_ending: also run it while the actor is ending (going to sleep, being replaced) but still has a message
+        to finish: for actions that observe or end that. Other actions wait until the actor is awake again.
     """
     marked = Marked(thread, while_ending)
     return partial(_mark, marked=marked) if function is None else _mark(function, marked)
@@ -137,12 +137,12 @@ def _mark(function: Function, marked: Marked) -> Function:
 
 
 def is_marked(value: object) -> bool:
-    """Whether ``@action`` marks it."""
+    """Whether ``value`` was marked by ``@action``."""
     return hasattr(value, _MARK)
 
 
 def find_actions(cls: type) -> dict[str, Action]:
-    """The actions a class declares itself, not those it inherits."""
+    """Return the actions that a class declares itself, without inherited ones."""
     found: dict[str, Action] = {}
     for name, value in vars(cls).items():
         if inspect.isfunction(value) and is_marked(value):

@@ -1,4 +1,4 @@
-"""What a user subclasses: an actor with its queues, actions, state and hooks."""
+"""The Actor base class: declared queues, actions, durable state and hooks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ HANDLE_NAMES = frozenset(
         "send",
         "send_many",
         "status",
-    ]  # names a handle has itself
+    ]  # attributes of every handle
 )
 _UNSET: Any = Placeholder("inherited")
 
@@ -49,13 +49,13 @@ _definitions = 0
 
 
 def definitions() -> int:
-    """How many subclasses were ever defined in this process."""
+    """Return how many subclasses were defined in this process so far."""
     return _definitions
 
 
 @dataclasses.dataclass(frozen=True)
 class Declared:
-    """What an actor class declares, its bases included. Timeouts are in seconds; None: never."""
+    """The declarations of an actor class and its bases. Timeouts are in seconds; None: no limit."""
 
     queues: Mapping[str, Queue[Any, Any]]
     actions: Mapping[str, Action]
@@ -66,7 +66,7 @@ class Declared:
 
 
 class _NotAwake:
-    """What an instance has in place of its runtime when it was made by calling its class."""
+    """Stands in for the runtime of an instance that was made by calling its class: access raises AttributeError."""
 
     def __get__(self, instance: Actor | None, owner: type[Actor]) -> Any:
         if instance is None:
@@ -78,7 +78,7 @@ class _NotAwake:
 
 
 _MAY_BE_ACTIONS = {"destroy"}
-"""Methods that a class may override with an action, so that others can call them through a handle."""
+"""Methods that a class may override with an action, so that they can be called through a handle."""
 
 
 class Actor:
@@ -111,7 +111,7 @@ class Actor:
 
     declared: ClassVar[Declared] = Declared({}, {})
 
-    runtime: Runtime = _NotAwake()  # type: ignore[assignment]  # an instance that is awake has one of its own
+    runtime: Runtime = _NotAwake()  # type: ignore[assignment]  # an awake instance has its own
 
     def __init_subclass__(
         cls, *, sleep_timeout: float | None = _UNSET, action_timeout: float | None = _UNSET, **others: Any
@@ -139,26 +139,26 @@ class Actor:
             action_timeout=_seconds(cls, "action_timeout", action_timeout, before.action_timeout),
         )
 
-    # --- what it has --------------------------------------------------------------------------------------------------
+    # --- properties ---------------------------------------------------------------------------------------------------
 
     @property
     def key(self) -> tuple[str, ...]:
-        """The parts of the key that it was created with."""
+        """The parts of the key that the actor was created with."""
         return self.runtime.key
 
     @property
     def name(self) -> str:
-        """The name its class is registered under."""
+        """The name that the actor's class is registered under."""
         return self.runtime.name
 
     @property
     def actor_id(self) -> ActorId:
-        """``name/part/part``: its permanent id, also in the log."""
+        """The actor's permanent id, ``name/part/part``, also used in the log."""
         return self.runtime.actor_id
 
     @property
     def queue(self) -> Mailbox:
-        """Its mailbox: ``self.queue.iter()``, ``.next()``, ``.push(…)``."""
+        """The actor's mailbox: ``self.queue.iter()``, ``.next()``, ``.push(…)``."""
         return self.runtime.mailbox
 
     @property
@@ -178,7 +178,7 @@ class Actor:
 
     @property
     def schedule(self) -> Schedule:
-        """Call one of its actions later: ``await self.schedule.after(60, "remind", "Ada")``. Survives restarts."""
+        """Schedule an action for later: ``await self.schedule.after(60, "remind", "Ada")``. Survives restarts."""
         return self.runtime.schedule
 
     if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class Actor:
         def state(self, value: Any) -> None:
             self.runtime.set_state(value)
 
-    # --- what it can do -----------------------------------------------------------------------------------------------
+    # --- methods ------------------------------------------------------------------------------------------------------
 
     async def save_state(self) -> None:
         """Save what was changed in ``self.state`` outside a message; durable on return.
@@ -231,19 +231,19 @@ class Actor:
         """Delete the actor as soon as running handlers and actions have ended: its state, schedules and queued messages."""
         self.runtime.destroy()
 
-    # --- what a subclass may define -----------------------------------------------------------------------------------
+    # --- hooks --------------------------------------------------------------------------------------------------------
 
     async def on_create(self, input: Any) -> None:
         """Called once, when the actor is created, with the ``input`` of ``create`` or ``get_or_create``."""
 
     async def on_wake(self) -> None:
-        """Called each time it wakes, before ``run`` and before any action."""
+        """Called each time the actor wakes, before ``run`` and before any action."""
 
     async def on_sleep(self) -> None:
-        """Called before it sleeps or stops."""
+        """Called before the actor sleeps or stops."""
 
     async def on_destroy(self) -> None:
-        """Called before it is destroyed."""
+        """Called before the actor is destroyed."""
 
     async def run(self) -> None:
         """The loop that handles messages. Started when the actor wakes, and restarted with backoff when it raises."""
@@ -258,16 +258,16 @@ class Actor:
 
 
 def has_run(cls: type[Actor]) -> bool:
-    """Whether the class has a loop of its own."""
+    """Whether the class defines ``run``."""
     return cls.run is not Actor.run
 
 
 def _inherited(cls: type[Actor]) -> Declared:
-    """What the bases declare, in Python's order of method resolution; state and options are those of the first base."""
+    """Return what the bases declare, in method resolution order; state and options come from the first base."""
     queues: dict[str, Queue[Any, Any]] = {}
     actions: dict[str, Action] = {}
     for base in reversed([base for base in cls.__mro__[1:] if issubclass(base, Actor)]):
-        # Each has its bases' too, and only its own may win over what another base declares.
+        # ``declared`` includes the bases' own declarations; only a class's own may override those of another base.
         queues.update({name: queue for name, queue in base.declared.queues.items() if name in vars(base)})
         actions.update({name: action for name, action in base.declared.actions.items() if name in vars(base)})
     return dataclasses.replace(cls.declared, queues=queues, actions=actions)
@@ -293,7 +293,7 @@ def _refuse_clashes(
 
 
 def _names_around(depth: int) -> dict[str, Any]:
-    """The local names where the class is being defined: its state's type may be one of them."""
+    """Return the local names where the class is being defined: the type of its state may be one of them."""
     return sys._getframe(depth).f_locals  # pyright: ignore[reportPrivateUsage]  # inspect.currentframe is the same, slower
 
 
@@ -306,7 +306,7 @@ def _seconds(cls: type[Actor], option: str, value: float | None, inherited: floa
 
 
 def _find_state(cls: type[Actor], local_names: dict[str, Any]) -> tuple[Schema[Any], Any] | None:
-    """The type of ``state`` and the value it is given in the class, if the class declares one itself."""
+    """Return the type of ``state`` and its default in the class; None if the class does not declare it itself."""
     annotation: Any = inspect.get_annotations(cls).get("state")
     if annotation is None:
         return None

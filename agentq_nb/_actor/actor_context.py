@@ -1,4 +1,4 @@
-"""What an actor has around it while it is awake. ``runtime``, ``schedule`` and ``records`` provide it."""
+"""Protocols of the services that an awake actor uses: its runtime, schedule, caller and log records."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Returned = TypeVar("Returned")
 
 
 class ActorLog(Protocol):
-    """The host's own log, for what an actor keeps besides messages and state: sessions and their transcripts."""
+    """The host's log, for an actor's data besides messages and state: sessions and their transcripts."""
 
     def append(self, kind: str, data: dict[str, Any], *, session_id: str | None = None) -> Awaitable[None]:
-        """Write a row with this actor's id. It goes out at once, in order; awaiting it returns when it is durable."""
+        """Append a row with this actor's id, at once and in order; awaiting the result waits until it is durable."""
         ...
 
     async def fetch(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Rows of a trusted query; all that was awaited before is in them."""
+        """Return the rows of a trusted query, including every append awaited before."""
         ...
 
 
 class Schedule(Protocol):
-    """``self.schedule``: actions of this actor to be called later, also after sleep and restart."""
+    """``self.schedule``: calls of this actor's actions at a later time, which survive sleep and restarts."""
 
     async def after(self, seconds: float, action: str | Callable[..., Any], *args: Any) -> MessageId:
         """Call the action ``seconds`` from now. See :meth:`at`."""
@@ -36,26 +36,26 @@ class Schedule(Protocol):
     async def at(self, when: float | datetime, action: str | Callable[..., Any], *args: Any) -> MessageId:
         """Call the action at ``when`` (seconds since 1970, or a datetime; a naive one is local time).
 
-        Made outside a message it is durable on return. Made while a message is handled it is written when the message
-        settles, so that a failed attempt leaves none behind. Arguments must be JSON.
+        Called outside a message, it is durable on return. Called while a message is handled, it is written when the
+        message settles, so that a failed attempt leaves nothing behind. Arguments must be JSON.
         """
         ...
 
     async def cancel(self, scheduled: MessageId) -> bool:
-        """Drop a call that has not begun; whether there was one."""
+        """Cancel a scheduled call that has not begun. Returns whether there was one."""
         ...
 
 
 class Caller(Protocol):
-    """The call that made the present one."""
+    """The actor call inside which the current one is made."""
 
     def at_end(self, callback: Callable[[], Awaitable[None]]) -> None:
-        """Await ``callback()`` when that call has ended, however it ends; at once if it has ended already."""
+        """Await ``callback()`` when that call ends, whatever its outcome; at once if it has ended already."""
         ...
 
 
 class Runtime(Protocol):
-    """What an actor has around it while it is awake."""
+    """The services of an actor while it is awake."""
 
     actor_id: ActorId
     name: str

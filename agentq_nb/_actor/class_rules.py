@@ -1,4 +1,4 @@
-"""What people write by analogy when they define an actor, and that would do nothing: refused with the right line."""
+"""Checks of an actor class: likely mistakes that would have no effect are refused, with the correct line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOOKS: Mapping[str, tuple[str, ...]] = {
     "on_sleep": (),
     "on_destroy": (),
 }
-"""What a subclass may define, with its parameters after ``self``."""
+"""The hooks that a subclass may define, with their parameters after ``self``."""
 
 _OTHER_NAMES = {
     **dict.fromkeys(("on_start", "on_startup", "on_wakeup", "on_awake", "on_load", "on_activate"), "on_wake"),
@@ -29,21 +29,21 @@ _OTHER_NAMES = {
     **dict.fromkeys(("on_init", "on_new"), "on_create"),
     **dict.fromkeys(("on_delete", "on_remove"), "on_destroy"),
 }
-"""What the hooks are called elsewhere."""
+"""Names of the hooks in other frameworks, by ours."""
 
 _HANDLERS = frozenset(
     ("main", "loop", "handle", "handle_message", "handler", "process", "receive", "on_message", "on_receive", "on_task")
 )
-"""What handlers of messages are called elsewhere."""
+"""Names of message handlers in other frameworks."""
 
 _LOOP = "async def run(self):  async for message in self.queue.iter(): …"
 
 
 def check_class(cls: type, base: type, definer: FrameType) -> None:
-    """Raises TypeError for what would do nothing, or something else than it says.
+    """Raise TypeError for a declaration that would have no effect, or another than it seems to have.
 
-    :param base: ``Actor``, whose own attributes are not to be hidden.
-    :param definer: the frame in which the class statement stands.
+    :param base: ``Actor``, whose own attributes must not be hidden.
+    :param definer: the frame that contains the class statement.
     """
     own = dict(vars(cls))
     for name, value in own.items():
@@ -58,7 +58,7 @@ def check_class(cls: type, base: type, definer: FrameType) -> None:
 
 
 def check_inherited(cls: type, names: Iterable[str], kind: str, own: Iterable[str]) -> None:
-    """Raises TypeError where the class hides a queue or an action of its base by something else."""
+    """Raise TypeError where the class overrides an inherited queue or action with something else."""
     for name in set(names).intersection(vars(cls)).difference(own):
         base = next(base.__name__ for base in cls.__mro__[1:] if name in vars(base))
         way = "mark it with @action too" if kind == "action" else "rename it"
@@ -70,22 +70,22 @@ def check_inherited(cls: type, names: Iterable[str], kind: str, own: Iterable[st
 
 def _check_hook(cls: type, name: str, value: Any) -> None:
     right = f"async def {name}({', '.join(('self', *HOOKS[name]))})"
-    told = f"{cls.__name__}.{name}: write {right}:"
+    advice = f"{cls.__name__}.{name}: write {right}:"
     if isinstance(value, Queue) or is_marked(value):
-        return  # refused with the names that are taken
+        return  # refused together with other reserved names
     function = _inner(value) or value
     if not callable(function):
-        raise TypeError(told)
+        raise TypeError(advice)
     code = inspect.unwrap(function)
     if inspect.isasyncgenfunction(code) or inspect.isgeneratorfunction(code):
         raise TypeError(f"{cls.__name__}.{name} must not yield: nothing would run it. Write {right}: without yield.")
     if name == "run" and not inspect.iscoroutinefunction(code) and isinstance(code, FunctionType):
-        raise TypeError(f"{told} a plain function cannot wait for messages.")
+        raise TypeError(f"{advice} a plain function cannot wait for messages.")
     arguments = (None,) * len(HOOKS[name])
     if not isinstance(value, staticmethod):
         arguments = (None, *arguments)
     if isinstance(code, FunctionType) and code is function and not _takes(code, arguments):
-        raise TypeError(f"{told} it is called with {' and '.join(HOOKS[name]) or 'nothing'} besides self.")
+        raise TypeError(f"{advice} it is called with {' and '.join(HOOKS[name]) or 'nothing'} besides self.")
 
 
 def _takes(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bool:
@@ -97,7 +97,7 @@ def _takes(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bool:
 
 
 def _check_names(cls: type, actor: type, own: Mapping[str, Any]) -> None:
-    """Methods that look like hooks or handlers, and that nobody would call."""
+    """Raise TypeError for methods that look like hooks or handlers but would never be called."""
     called = {name for value in own.values() if isinstance(value, FunctionType) for name in value.__code__.co_names}
     takes_messages = any(isinstance(queue, Queue) for queue in own.values()) and not _has_run(cls, actor)
     for name, value in own.items():
@@ -157,7 +157,7 @@ def _check_attribute(cls: type, base: type, name: str, value: Any) -> None:
 
 
 def _meant_queue(value: Any) -> str | None:
-    """How a queue would be declared, where one was meant."""
+    """Return the declaration that was probably meant, if ``value`` looks like a queue."""
     if get_origin(value) is Queue:
         body, reply = (*value.__args__, Any)[:2]
         return f"Queue({_named(body)}{'' if reply is Any else f', reply={_named(reply)}'})"
@@ -218,7 +218,7 @@ def _check_annotations(cls: type, own: Mapping[str, Any]) -> None:
 
 
 def _check_bodies(cls: type, own: Mapping[str, Any]) -> None:
-    """Queues that an instance would make for itself: nobody could send to them."""
+    """Raise TypeError for queues made inside a method: senders could not find them."""
     for name, value in own.items():
         if isinstance(value, FunctionType) and _makes_queues(value):
             raise TypeError(
@@ -237,14 +237,14 @@ def _makes_queues(function: FunctionType) -> bool:
 
 
 def _refuse_twice(cls: type, own: Mapping[str, Any], definer: FrameType) -> None:
-    """Two queues, actions or hooks of one name: the first would be lost without a word."""
+    """Raise TypeError for two queues, actions or hooks of one name: the first would be lost silently."""
     body = _body(cls, definer)
     if body is None:
         return
     seen: set[str] = set()
     for instruction in dis.get_instructions(body):
         if "JUMP" in instruction.opname:
-            return  # one branch or the other
+            return  # in separate branches both definitions may be right
         if instruction.opname != "STORE_NAME":
             continue
         name = instruction.argval
@@ -256,7 +256,7 @@ def _refuse_twice(cls: type, own: Mapping[str, Any], definer: FrameType) -> None
 
 
 def _body(cls: type, definer: FrameType) -> CodeType | None:
-    """The code of the class's body. Not to be found where another ``__init_subclass__`` lies between."""
+    """Return the code of the class body; None where another ``__init_subclass__`` is in between."""
     found = [
         constant
         for constant in definer.f_code.co_consts

@@ -1,4 +1,4 @@
-"""Failures announce themselves: the logger warns of the first ones of a kind, and all are counted for notebooks."""
+"""Count failures by kind, and log a warning for the first ones of each."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from agentq_nb._actor.message import brief
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 
 _MOST_KINDS = 1000
-"""Kinds that are told apart; after that the counting begins again."""
+"""Kinds that are counted separately; after that all counts restart."""
 
 
 class Kind(NamedTuple):
-    """Failures that are told together: of the same part of the same actors, with errors of one type.
+    """Failures that are reported together: of the same part of the same actors, with errors of one type.
 
-    ``queue`` is that of messages that failed for good, else None; ``where`` is then ``run``, a hook or an action.
+    ``queue`` is the queue of messages that failed for good, else None; ``where`` is then ``run``, a hook or an action.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True)
 class Failure:
-    """The failures of one kind: how many there were, and the error of the last one, in short."""
+    """The failures of one kind: their number, and the last error in brief."""
 
     kind: Kind
     count: int
@@ -37,7 +37,7 @@ class Failure:
 
     @property
     def text(self) -> str:
-        """A sentence without its full stop."""
+        """One sentence without its full stop."""
         kind, many = self.kind, self.count > 1
         if kind.queue is not None:
             subject = f"{self.count:,} messages" if many else "1 message"
@@ -50,14 +50,14 @@ Counts: TypeAlias = dict[Kind, Failure]
 
 
 class Failures:
-    """The failures of this process since it began. For any thread."""
+    """All failures in this process so far. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: Counts = {}
 
     def note_message(self, message: MessageId, actor: ActorId, queue: str, error: Mapping[str, Any] | None) -> None:
-        """A message has become a dead letter."""
+        """Record that a message became a dead letter."""
         kind = Kind(actor_name(actor), queue, "", str((error or {}).get("type", "")))
         failure = self._count(kind, error)
         if _worth_a_line(failure.count):
@@ -66,13 +66,13 @@ class Failures:
             )
 
     def note_actor(self, actor: ActorId, where: str, error: Mapping[str, Any]) -> None:
-        """``run``, a hook or an action of an actor has failed."""
+        """Record that ``run``, a hook or an action of an actor failed."""
         failure = self._count(Kind(actor_name(actor), None, where, str(error.get("type", ""))), error)
         if _worth_a_line(failure.count):
             self._warn(actor, f"{where} of '{actor}' failed: {failure.error}", failure)
 
     def counts(self) -> Counts:
-        """How many there were of each kind."""
+        """Return the failures so far by kind."""
         with self._lock:
             return dict(self._counts)
 
@@ -92,9 +92,9 @@ class Failures:
 
 
 def new_failures(before: Counts, now: Counts) -> list[Failure]:
-    """What has been added, with the numbers of what was added.
+    """Return the failures added between two counts.
 
-    Where messages failed for good, that ``run`` failed with them is nothing new.
+    A failure of ``run`` is left out where messages failed for good with the same error: it is the same failure.
     """
     added = [
         Failure(kind, failure.count - known, failure.error)
@@ -115,9 +115,9 @@ def _known(before: Counts, failure: Failure) -> int:
 
 
 def _worth_a_line(count: int) -> bool:
-    """1, 2, 3, 10, 100, …: five hundred failures of one kind are five lines."""
+    """Whether to log the failure with this number: 1, 2, 3, 10, 100, …, so five hundred failures log five lines."""
     return count <= 3 or count == 10 ** (len(str(count)) - 1)
 
 
 FAILURES = Failures()
-"""Those of this process."""
+"""The failures of this process."""

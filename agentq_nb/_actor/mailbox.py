@@ -1,4 +1,4 @@
-"""What ``self.queue`` is to an actor: sending to its own queues, and receiving from them."""
+"""``self.queue``: send to an actor's own queues, and receive from them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DeclaredQueue(Protocol):
 
 
 class MessageSource(Protocol):
-    """Where an actor's messages come from while it is awake. Names of queues are checked by whoever asks."""
+    """The source of an actor's messages while it is awake. Callers check queue names."""
 
     @property
     def actor_id(self) -> ActorId: ...
@@ -31,28 +31,28 @@ class MessageSource(Protocol):
     def queues(self) -> Mapping[str, DeclaredQueue]: ...
 
     async def push(self, queue: str, body: Any, options: Mapping[str, Any]) -> Any:
-        """Send to one of the actor's own queues."""
+        """Send a message to one of the actor's own queues."""
         ...
 
     async def receive(
         self, names: frozenset[str], count: int, timeout: float | None, completable: bool
     ) -> list[Message[Any, Any]]:
-        """Up to ``count`` messages as one delivery; empty after ``timeout`` seconds."""
+        """Return up to ``count`` messages as one delivery; empty after ``timeout`` seconds."""
         ...
 
     def iterate(self, names: frozenset[str], completable: bool) -> AsyncIterator[Message[Any, Any]]:
-        """One message after the other, for as long as the actor is awake."""
+        """Yield messages one by one while the actor is awake."""
         ...
 
 
 class Mailbox(NearMisses):
-    """``self.queue``: the actor's queues. Everything for users is a coroutine, except ``iter``, which iterates."""
+    """``self.queue``: the actor's queues. All methods are coroutines, except ``iter``, which returns an iterator."""
 
     def __init__(self, source: MessageSource) -> None:
         self._source = source
 
     async def push(self, name: str, body: Any, **options: Any) -> Any:
-        """Send to a queue of this actor; durable on return. Options and errors are those of ``handle.send``."""
+        """Send a message to a queue of this actor; durable on return. Options and errors as in ``handle.send``."""
         return await self._source.push(name, body, options)
 
     def iter(self, names: Names = None, completable: bool = False) -> AsyncIterator[Message[Any, Any]]:
@@ -72,9 +72,9 @@ class Mailbox(NearMisses):
     async def next(
         self, names: Names = None, timeout: float | None = None, completable: bool = False
     ) -> Message[Any, Any] | None:
-        """The next message, or None after ``timeout`` seconds.
+        """Return the next message, or None after ``timeout`` seconds.
 
-        Raises ``actor.aborted`` when the actor goes, and what :meth:`iter` raises.
+        Raises ``actor.aborted`` when the actor is ending, and what :meth:`iter` raises.
         """
         received = await self.next_batch(1, names, timeout, completable)
         return received[0] if received else None
@@ -82,18 +82,18 @@ class Mailbox(NearMisses):
     async def next_batch(
         self, count: int, names: Names = None, timeout: float | None = None, completable: bool = False
     ) -> list[Message[Any, Any]]:
-        """Up to ``count`` messages as one delivery; empty after ``timeout`` seconds. Waits for the first one only."""
+        """Return up to ``count`` messages as one delivery; none after ``timeout`` seconds. Waits for the first only."""
         count, timeout = number_options.count("count", count), number_options.seconds("timeout", timeout)
         return await self._source.receive(self._names(names, completable), count, timeout, completable)
 
     async def try_next(self, names: Names = None, completable: bool = False) -> Message[Any, Any] | None:
-        """The next message if one is due and free to be taken; never waits for one."""
+        """Return the next message if one is due and available; never wait."""
         return await self.next(names, 0, completable)
 
     async def try_next_batch(
         self, count: int, names: Names = None, completable: bool = False
     ) -> list[Message[Any, Any]]:
-        """Up to ``count`` messages that are due and free to be taken; never waits for one."""
+        """Return up to ``count`` messages that are due and available; never wait."""
         return await self.next_batch(count, names, 0, completable)
 
     def __repr__(self) -> str:
@@ -103,7 +103,7 @@ class Mailbox(NearMisses):
         return self._source.queues
 
     def _names(self, names: Names, completable: bool) -> frozenset[str]:
-        """The queues that are asked for. Raises QueueUnknown and ReplyNeeded."""
+        """Return the requested queues; all if ``names`` is None. Raises QueueUnknown and ReplyNeeded."""
         declared = self._source.queues
         asked = (names,) if isinstance(names, str) else read_names(names)
         for name in asked:
@@ -114,7 +114,7 @@ class Mailbox(NearMisses):
         return frozenset(asked or declared)
 
     def _check_replies(self, names: Iterable[str]) -> None:
-        """Raise ReplyNeeded where a message would be done without the reply that its queue declares."""
+        """Raise ReplyNeeded where a message would complete without the reply that its queue declares."""
         declared = self._source.queues
         for name in names:
             if not declared[name].reply.takes_none:

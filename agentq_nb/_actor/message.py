@@ -1,7 +1,7 @@
-"""A message as its handler sees it, and how failures are put into words.
+"""The Message that a handler receives, and descriptions of errors as JSON.
 
-The life of a message: *queued* (or delayed) → *running*, each start an attempt → settled: *completed*, *failed* (a dead
-letter), *cancelled* or *expired*. An attempt that fails, or that is released, puts it back to *queued*.
+Life cycle of a message: *queued* (or delayed) → *running*, each start an attempt → settled: *completed*, *failed* (a
+dead letter), *cancelled* or *expired*. A failed or released attempt puts it back to *queued*.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Body = TypeVar("Body")
 Reply = TypeVar("Reply", default=Any)
 
 SCHEDULE_QUEUE = "$schedule"
-"""Scheduled actions wait here as messages: durable, retried and counted like any other."""
+"""Queue of scheduled actions, which are messages: durable, retried and counted like any other."""
 
 _LONGEST_TRACEBACK = 20_000
 _LONGEST_BRIEF = 300
-# To mark the part of a line that failed, it is parsed. In Python 3.11 two threads that parse at the same time may both
-# fail with SystemError when garbage is collected meanwhile; and the kernel's own thread parses cells.
+# To mark the failed part of a line, the traceback module parses it. In Python 3.11 two threads that parse at the same
+# time may both fail with SystemError during garbage collection, and the kernel's own thread parses cells.
 _MAY_PARSE = sys.version_info >= (3, 12)
 _NOT_THE_USERS = (
     f"{Path(__file__).parents[1]}{os.sep}",
@@ -45,20 +45,20 @@ _NOT_THE_USERS = (
     contextlib.__file__,
     concurrent.futures.thread.__file__,
 )
-"""Where the code is that calls the user's and is called by it: this package, and what its loop is made of."""
+"""Locations of code that is not the user's: this package, and the libraries of its event loop."""
 
 
 def describe(error: BaseException, *, with_traceback: bool = True) -> dict[str, Any]:
-    """An exception as a JSON object: ``group``, ``code``, ``message``, ``type``, and the text of its traceback.
+    """Return an exception as a JSON object: ``group``, ``code``, ``message``, ``type``, and the text of its traceback.
 
-    Secrets that this process knows of are taken out: some libraries quote a key that was refused, and a traceback quotes
-    the line where it was given.
+    Secrets known to this process are redacted: some libraries quote a key that was refused, and a traceback quotes the
+    line where it was given.
     """
     known = isinstance(error, AgentqError)
     described: dict[str, Any] = {
-        "group": _told(error.group) if known else "user",
-        "code": _told(error.code) if known else "error",
-        "message": _told(error.message if known else error) or type(error).__name__,
+        "group": _text_of(error.group) if known else "user",
+        "code": _text_of(error.code) if known else "error",
+        "message": _text_of(error.message if known else error) or type(error).__name__,
         "type": type(error).__name__,
     }
     if known and error.metadata:
@@ -70,7 +70,7 @@ def describe(error: BaseException, *, with_traceback: bool = True) -> dict[str, 
 
 
 def _format(error: BaseException) -> str:
-    """Its traceback without our frames and the event loop's, which tell the user nothing, unless there are no others."""
+    """Return the traceback's text, without our frames and the event loop's (no use to users) where there are others."""
     whole = traceback.TracebackException.from_exception(error)
     pending = [whole]
     while pending:
@@ -87,7 +87,7 @@ def _format(error: BaseException) -> str:
 
 
 class _Frames(traceback.StackSummary):
-    """Names a line of a cell as IPython does: the file that the cell was written to for Python says nothing."""
+    """Names a line of a cell as IPython does, instead of the meaningless file name that Python has for the cell."""
 
     def format_frame_summary(self, frame_summary: traceback.FrameSummary, **options: Any) -> str:
         text = super().format_frame_summary(frame_summary, **options)
@@ -96,17 +96,17 @@ class _Frames(traceback.StackSummary):
 
 
 def is_ours(filename: str) -> bool:
-    """Whether a frame of this file is this package's."""
+    """Whether a frame of this file belongs to this package."""
     return filename.startswith(_NOT_THE_USERS[0])
 
 
 def is_users(filename: str) -> bool:
-    """Whether a frame of this file means something to the user: their code, or that of a library they use."""
+    """Whether a frame of this file is useful to the user: their code, or that of a library they use."""
     return not filename.startswith(_NOT_THE_USERS)
 
 
-def _told(value: object) -> str:
-    """Its text. A user's exception may fail even at that."""
+def _text_of(value: object) -> str:
+    """Return ``value`` as text. Even ``str`` may fail for a user's exception."""
     try:
         return clean(str(value))
     except Exception:
@@ -114,36 +114,36 @@ def _told(value: object) -> str:
 
 
 def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata as JSON that can be written: what is not JSON becomes text."""
+    """Return metadata as valid JSON: other values become text."""
     try:
-        return json.loads(clean(json.dumps(metadata, ensure_ascii=False, allow_nan=False, default=_told)))
+        return json.loads(clean(json.dumps(metadata, ensure_ascii=False, allow_nan=False, default=_text_of)))
     except (TypeError, ValueError, RecursionError):
-        return {_told(name): _told(value) for name, value in metadata.items()}
+        return {_text_of(name): _text_of(value) for name, value in metadata.items()}
 
 
 def describe_text(message: str) -> dict[str, Any]:
-    """A failure that somebody put into words."""
+    """Return a failure that the handler described as text."""
     return {"group": "user", "code": "failed", "message": clean(message), "type": "str"}
 
 
 def headline(error: Mapping[str, Any]) -> str:
-    """A described failure in short: many messages, such as that of ``KeyError``, say nothing without their type."""
+    """Return a described failure in short, with its type: many messages (``KeyError``) are unclear without it."""
     message, kind = str(error.get("message", "")), str(error.get("type", "str"))
     return message if kind in ("str", message) else f"{kind}: {message}"
 
 
 def brief(error: Mapping[str, Any] | None) -> str | None:
-    """The same on one line of a few hundred characters; None for no failure."""
+    """Return :func:`headline` on one line of a few hundred characters; None for no failure."""
     return safe(" ".join(headline(error).split()), _LONGEST_BRIEF) if error else None
 
 
 def clean(text: str) -> str:
-    """Text that any file and any page can hold: lone surrogates and NUL are replaced."""
+    """Return text that any file or page can hold: lone surrogates and NUL are replaced."""
     return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 class Settler(Protocol):
-    """Whoever handed out a message and settles it."""
+    """Settles the messages that it delivered."""
 
     async def complete(self, message: Message[Any, Any], reply: Any) -> None: ...
     async def fail(self, message: Message[Any, Any], error: BaseException | str) -> None: ...
@@ -151,7 +151,7 @@ class Settler(Protocol):
 
 
 class Message(Generic[Body, Reply]):
-    """A message as its handler sees it: one attempt.
+    """A message as its handler receives it: one attempt.
 
         async for message in self.queue.iter(completable=True):
             await message.complete({"stars": 5})        # or message.fail("why"), or message.retry(after=60)

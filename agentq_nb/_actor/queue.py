@@ -36,7 +36,7 @@ MAX_REPLY_BYTES = 16 * 1024 * 1024
 
 
 def exponential(failures: int) -> float:
-    """1, 2, 4, … seconds, at most five minutes."""
+    """Return the default backoff: 1, 2, 4, … seconds, at most five minutes."""
     return backoff(failures, longest=300.0)
 
 
@@ -66,7 +66,7 @@ class Retry:
             raise ValueError("Retry(backoff=...) must be 0 seconds or more, or a function of the number of failures.")
 
     def delay(self, failures: int) -> float:
-        """Seconds until the attempt after the ``failures``-th failure. A backoff function that misbehaves waits 1 s."""
+        """Return the seconds from failure number ``failures`` to the next attempt; 1 if the backoff function fails."""
         if not callable(self.backoff):
             return self.backoff
         try:
@@ -77,7 +77,7 @@ class Retry:
 
 
 def _schema(declared: Any, right: str) -> Schema[Any]:
-    """Raises TypeError for what is no type."""
+    """Return the schema of a declared type. Raises TypeError for what is not a type."""
     wrong = ""
     if declared is _MISSING:
         wrong = "Queue() says nothing of its messages."
@@ -92,7 +92,7 @@ def _schema(declared: Any, right: str) -> Schema[Any]:
 
 
 class SeesOneQueue(Protocol):
-    """An actor as a queue declaration sees it."""
+    """An actor as its queue declarations see it."""
 
     def view_of(self, queue: Queue[Any, Any]) -> Any: ...
 
@@ -199,29 +199,29 @@ class BoundQueue(NearMisses, Generic[Body, Reply]):
         self._queue = queue
 
     async def push(self, body: Body | dict[str, Any], **options: Any) -> Any:
-        """Send to this queue; durable on return."""
+        """Send a message to this queue; durable on return."""
         return await self._mailbox.push(self._queue.name, body, **options)
 
     def iter(self, completable: bool = False) -> AsyncIterator[Message[Body, Reply]]:
-        """One message after the other: see :meth:`Mailbox.iter`."""
+        """Iterate over the queue's messages: see :meth:`Mailbox.iter`."""
         return self._mailbox.iter(self._queue.name, completable)
 
     async def next(self, timeout: float | None = None, completable: bool = False) -> Message[Body, Reply] | None:
-        """The next message, or None after ``timeout`` seconds: see :meth:`Mailbox.next`."""
+        """Return the next message, or None after ``timeout`` seconds: see :meth:`Mailbox.next`."""
         return await self._mailbox.next(self._queue.name, timeout, completable)
 
     async def next_batch(
         self, count: int, timeout: float | None = None, completable: bool = False
     ) -> list[Message[Body, Reply]]:
-        """Up to ``count`` messages as one delivery: see :meth:`Mailbox.next_batch`."""
+        """Return up to ``count`` messages as one delivery: see :meth:`Mailbox.next_batch`."""
         return await self._mailbox.next_batch(count, self._queue.name, timeout, completable)
 
     async def try_next(self, completable: bool = False) -> Message[Body, Reply] | None:
-        """The next message if one is due and free: see :meth:`Mailbox.try_next`."""
+        """Return the next message if one is due and available: see :meth:`Mailbox.try_next`."""
         return await self._mailbox.try_next(self._queue.name, completable)
 
     async def try_next_batch(self, count: int, completable: bool = False) -> list[Message[Body, Reply]]:
-        """Up to ``count`` messages that are due and free: see :meth:`Mailbox.try_next_batch`."""
+        """Return up to ``count`` messages that are due and available: see :meth:`Mailbox.try_next_batch`."""
         return await self._mailbox.try_next_batch(count, self._queue.name, completable)
 
     @property

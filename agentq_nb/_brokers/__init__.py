@@ -1,1 +1,1 @@
-"""Who keeps the queues: the seam (``protocol``) and the keeper that lives in this process (``local``)."""
+"""Brokers of message queues: the protocol (``base``) and its in-process implementation (``local``)."""

@@ -1,9 +1,9 @@
-"""The seam between the programs and whoever keeps their queues.
+"""The Broker and Lease protocols: the boundary between actors' hosts and the storage of their queues.
 
-Everything above talks to :class:`Broker` and :class:`Lease` only. Above the seam pure code decides (validation,
-retry, backoff, dead letter, what a result says); the keeper applies atomically, and owns order, uniqueness, capacity,
-leases, the clock and notification. Nothing here assumes that the keeper is in this process: ids are strings minted by
-the sender, so that an offer whose answer got lost can be repeated; settling can fail; there are no sequence numbers.
+Everything above talks to :class:`Broker` and :class:`Lease` only. Above the boundary pure code decides (validation,
+retry, backoff, dead letter, what a result says); the broker applies atomically, and owns order, uniqueness, capacity,
+leases, the clock and notification. Nothing here assumes that the broker is in this process: ids are strings generated
+by the sender, so that an enqueue whose reply got lost can be repeated; settling can fail; no sequence numbers exist.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from agentq_nb._core.ids import ActorId, MessageId
 Outcome: TypeAlias = Literal["completed", "failed", "again", "dead", "released"]
 """How an attempt ended.
 
-``completed``: done. ``failed``: final, said by the handler. ``dead``: final, said by policy (attempts used up, too many
-crashes, body does not fit). ``again``: a failed attempt that counts, to be repeated. ``released``: put back uncounted.
+``completed``: done. ``failed``: final, decided by the handler. ``dead``: final, decided by policy (attempts used up,
+too many crashes, body does not fit). ``again``: a failed attempt that counts, to be repeated. ``released``: put back
+uncounted.
 """
 
 FinalStatus: TypeAlias = Literal["completed", "failed", "cancelled", "expired"]
@@ -26,7 +27,7 @@ MessageStatus: TypeAlias = FinalStatus | LiveStatus
 
 
 class NewMessage(NamedTuple):
-    """A message on its way into a queue. ``body`` is JSON; ``delay`` is seconds from now; ``max_size`` messages."""
+    """A message to enqueue. ``body`` is JSON; ``delay`` is in seconds from now; ``max_size`` in messages."""
 
     id: MessageId
     actor: ActorId
@@ -39,14 +40,14 @@ class NewMessage(NamedTuple):
 
 
 class Enqueued(NamedTuple):
-    """The durable message: ``id`` is another's than the offer's when the idempotency key (or the id) was known."""
+    """The durable message: ``id`` is an earlier message's if that has the same idempotency key (or id)."""
 
     id: MessageId
     repeated: bool = False
 
 
 class Delivery(NamedTuple):
-    """One attempt at a message. ``token`` belongs to the keeper. ``created_at`` is seconds since 1970, UTC."""
+    """One attempt at a message. ``token`` is private to the broker. ``created_at`` is seconds since 1970, UTC."""
 
     id: MessageId
     queue: str
@@ -58,16 +59,16 @@ class Delivery(NamedTuple):
     attempt: int
     """1 on first delivery; failed attempts and crashes raise it.
 
-    ``crashes`` counts deaths of the host in a row in which this message alone was in flight. Where several were, none is
-    counted; each of them is a suspect until an attempt at it ends, and is handed out while nothing else is in flight.
+    ``crashes`` counts consecutive crashes of the host in which this message alone was in flight. Where several were,
+    none is counted; each is a suspect until an attempt at it ends, and is delivered while nothing else is in flight.
     """
 
 
 class Take(NamedTuple):
-    """What a receiver asks for: up to ``limit`` due messages, in order, of ``queues``.
+    """A receiver's request: up to ``limit`` due messages, in order, of ``queues``.
 
     ``queues`` None means all but those that start with ``$``. ``timeout`` is how many seconds to wait for the first
-    message (0: not at all; None: without end); what is due then is all that is taken.
+    message (0: not at all; None: no limit); only messages due at that moment are delivered.
     """
 
     queues: Collection[str] | None
@@ -76,10 +77,10 @@ class Take(NamedTuple):
 
 
 class Settlement(NamedTuple):
-    """How one delivery ended. ``error`` is a JSON object (see ``messages.describe``); ``delay`` is in seconds.
+    """The end of one delivery. ``error`` is a JSON object (see ``message.describe``); ``delay`` is in seconds.
 
-    ``front`` puts the message before its queue's others once it is due; ``in_order`` keeps the queue's others from
-    overtaking it until then.
+    ``front`` puts the message before its queue's others once it is due; ``in_order`` keeps the others from overtaking
+    it until then.
     """
 
     delivery: Delivery
@@ -92,10 +93,10 @@ class Settlement(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """What one lease writes at once, all or nothing. ``state`` is the actor's whole state as JSON; None leaves it.
+    """A lease's atomic write, all or nothing. ``state`` is the actor's whole state as JSON; None leaves it unchanged.
 
-    ``schedule`` are offers to the leased actor itself; ``destroy`` ends it for good: its state, its messages and the
-    pauses of its queues are dropped.
+    ``schedule`` are new messages to the leased actor itself; ``destroy`` deletes the actor: its state, its messages and
+    the pauses of its queues.
     """
 
     settlements: Sequence[Settlement] = ()
@@ -105,10 +106,10 @@ class Commit(NamedTuple):
 
 
 class StoredResult(NamedTuple):
-    """What is known of a message: ``reply`` is JSON, ``error`` a JSON object.
+    """The stored status and result of a message: ``reply`` is JSON, ``error`` a JSON object.
 
-    Of one that is not settled, and left out by a keeper that does not know it: ``due``, in seconds since 1970;
-    ``problem``, how its last attempt failed, in short.
+    Only for unsettled messages, and only if the broker knows them: ``due``, in seconds since 1970; ``problem``, how the
+    last attempt failed, in short.
     """
 
     message: MessageId
@@ -123,23 +124,23 @@ class StoredResult(NamedTuple):
 
 
 class Cancel(NamedTuple):
-    """Settle a message that is not settled; one being handled is settled once its handler was stopped."""
+    """Settle an unsettled message as cancelled; a running one is settled once its handler has stopped."""
 
     message: MessageId
 
 
 class Redeliver(NamedTuple):
-    """Put a dead letter, or a cancelled or expired message, back into its queue with its attempts counted anew."""
+    """Put a dead letter, or a cancelled or expired message, back into its queue and reset its attempts."""
 
     message: MessageId
 
 
 class DeadLetters(NamedTuple):
-    """Those messages that failed for good to which all of it applies; None applies to every one.
+    """The dead letters that match every given condition; None matches all.
 
-    Without ``queue``, those that start with ``$`` are left out. ``name`` is what actors are registered under, ``since`` in
-    seconds since 1970. ``error`` is a part of the error's type and message as ``messages.headline`` joins them, or of its
-    ``group.code``, in upper or lower case.
+    Without ``queue``, queues that start with ``$`` are left out. ``name`` is the actors' registered name, ``since`` is
+    in seconds since 1970. ``error`` is a part of the error's type and message as ``message.headline`` joins them, or of
+    its ``group.code``, ignoring case.
     """
 
     actor: ActorId | None = None
@@ -150,15 +151,15 @@ class DeadLetters(NamedTuple):
 
 
 class Purge(NamedTuple):
-    """Cancel every message of a queue that nobody handles just now."""
+    """Cancel every message of a queue that is not running."""
 
     queue: str
 
 
 class Pause(NamedTuple):
-    """Hand out nothing of a queue ``until`` a time (seconds since 1970; None: until it is resumed), across restarts.
+    """Deliver nothing from a queue ``until`` a time (seconds since 1970; None: until it is resumed), across restarts.
 
-    What is being handled goes on, and messages are accepted. It replaces an earlier pause and its ``until``.
+    Running messages go on, and new ones are accepted. This replaces an earlier pause and its ``until``.
     """
 
     queue: str
@@ -175,13 +176,13 @@ Change: TypeAlias = Pause | Resume | Cancel | Redeliver | Purge
 
 
 class QueueStatus(NamedTuple):
-    """One queue as it stands: counts of messages, and the oldest ready one's age in seconds.
+    """The status of one queue: counts of messages, and the oldest ready one's age in seconds.
 
-    Ready messages of a paused queue wait until it goes on, at ``paused_until`` (seconds since 1970; None: when resumed).
-    ``handled`` counts those that completed or failed for good since the keeper began; it may begin again from 0.
-    ``completed`` counts all that completed, as far as they were not pruned before the keeper began; ``per_minute`` is how
-    fast they go, over the last five minutes.
-    ``held_back``: its next message waits while messages that may have killed the host are tried one at a time.
+    Ready messages of a paused queue wait until ``paused_until`` (seconds since 1970; None: until resumed). ``handled``
+    counts messages that completed or failed for good since the broker started; it may restart from 0. ``completed``
+    counts all completed messages, except those pruned before the broker started; ``per_minute`` is the rate over the
+    last five minutes.
+    ``held_back``: the next message waits while messages that may have crashed the host are tried one at a time.
     """
 
     actor: ActorId
@@ -201,65 +202,65 @@ class QueueStatus(NamedTuple):
 
     @property
     def done(self) -> int:
-        """Messages that completed, and those that failed and are kept as dead letters."""
+        """Messages that completed or are dead letters."""
         return self.completed + self.dead
 
     @property
     def total(self) -> int:
-        """Those that are done, and those still to come."""
+        """Messages that are done or live."""
         return self.done + self.live
 
     @property
     def time_left(self) -> float | None:
-        """Seconds until what is due now is done, at the present pace. None: it is paused, or has no pace yet."""
+        """Seconds until all due messages are done, at the current rate. None: paused, nothing due, or no rate yet."""
         due = self.ready + self.running
         return None if self.paused or not due or not self.per_minute else 60 * due / self.per_minute
 
     @property
     def live(self) -> int:
-        """Messages that are not settled, dead letters aside."""
+        """Messages that are not settled, without dead letters."""
         return self.ready + self.delayed + self.running
 
 
 class LostEvent(Protocol):
-    """Set once when a lease is lost; any of the event classes of asyncio and anyio does."""
+    """Set once when a lease is lost; an event of asyncio or anyio fits."""
 
     def is_set(self) -> bool: ...
     def wait(self) -> Awaitable[Any]: ...
 
 
 class Lease(Protocol):
-    """One actor running on one host. Ends by ``release``, or when the keeper says it is ``lost``.
+    """The exclusive right of one host to run one actor. Ends by ``release``, or when the broker sets ``lost``.
 
-    A lease one of whose calls raised Unavailable is lost too: nobody knows what was done, so its holder ends, and
-    begins again from what is kept. What was in flight then comes again, uncounted.
+    A lease is also lost when one of its calls raised Unavailable: what was done is unknown, so its holder ends and
+    restarts from what is stored. Messages in flight are then delivered again, uncounted.
     """
 
     actor: ActorId
     cancelling: Callable[[MessageId], None] | None
-    """Called when somebody cancels a message that is being handled under this lease; set by its holder."""
+    """Called when a message that is running under this lease is cancelled; set by the lease's holder."""
 
     @property
     def state(self) -> bytes | None:
-        """The actor's state when it was claimed; None: it has never been created."""
+        """The actor's state when the lease was acquired; None: the actor was never created."""
         ...
 
     @property
     def lost(self) -> LostEvent: ...
 
     async def turn(self, settle: Commit | None, take: Take) -> Sequence[Delivery]:
-        """Settle the last message, as ``commit_soon`` does, and take the next ones. Empty after the timeout.
+        """Settle the last message, as ``commit_soon`` does, and return the next ones; none after the timeout.
 
-        This is how a receiver goes on from message to message. It does not wait for the disk. A keeper in this process
-        does not suspend it when something is due, unless its start has to be durable before anybody handles it.
-        A cancelled turn has settled, and taken nothing. Raises LeaseLost, Unavailable: it has taken nothing.
+        Receivers use it to go from message to message. It does not wait for the disk. A broker in this process does not
+        suspend it when something is due, unless the start must be durable before the message is handled. A cancelled
+        turn has settled, but delivers nothing. Raises LeaseLost or Unavailable; then nothing was delivered.
         """
         ...
 
     async def until_due(self, queues: Collection[str] | None, timeout: float | None) -> None:
-        """Return when a message of these queues is due, or after ``timeout`` seconds; take nothing.
+        """Return when a message of these queues is due, or after ``timeout`` seconds; deliver nothing.
 
-        ``queues`` and ``timeout`` as in :class:`Take`. Raises LeaseLost, Unavailable.
+        ``queues`` and ``timeout`` are as in :class:`Take`. Raises LeaseLost, Unavailable.
         """
         ...
 
@@ -270,24 +271,24 @@ class Lease(Protocol):
     async def commit(self, commit: Commit) -> None:
         """Apply all of it, durable on return, or nothing. Raises LeaseLost (nothing written), Unavailable (unknown).
 
-        All that this lease committed before is durable then too: an empty commit waits for just that.
+        All earlier commits of this lease are then durable too: an empty commit waits for just that.
         """
         ...
 
     def commit_soon(self, commit: Commit) -> None:
-        """The same without being waited for: it goes out before any later commit. Failure shows in ``lost``."""
+        """Commit without waiting, before any later commit. A failure shows in ``lost``."""
         ...
 
     async def release(self) -> None:
-        """Sleep: what is in flight goes back uncounted, first in its queue, and another host may claim the actor."""
+        """Give up the lease. Messages in flight go back uncounted, first in their queues; any host may acquire it."""
         ...
 
 
 class Broker(Protocol):
-    """Who keeps the queues."""
+    """Stores the queues and state of actors, and delivers their messages."""
 
     async def enqueue(self, new_messages: Sequence[NewMessage]) -> Sequence[Enqueued]:
-        """Put messages into queues: all or none, durable on return.
+        """Add messages to queues: all or none, durable on return.
 
         Raises QueueFull, IdempotencyConflict (nothing written); Unavailable (unknown: repeat with the same ids).
         """
@@ -296,30 +297,30 @@ class Broker(Protocol):
     async def acquire(self, actor: ActorId, host: str) -> Lease | None:
         """Become the one host that runs the actor. None: another host runs it.
 
-        Raises Unavailable (unknown: repeat with the same host, whose earlier claim is lost then).
+        Raises Unavailable (unknown: repeat with the same host; its earlier lease is lost then).
         """
         ...
 
     async def exists(self, actor: ActorId) -> bool:
-        """Whether the actor was created and not destroyed, or has messages that are not settled."""
+        """Whether the actor was created and not destroyed, or has unsettled messages."""
         ...
 
     async def states(self, name: str) -> Mapping[ActorId, bytes]:
-        """The state, as JSON, of every actor of this name that was created, whoever runs it. Raises Unavailable."""
+        """Return the state, as JSON, of every created actor of this name, on any host. Raises Unavailable."""
         ...
 
     def ready_actors(self, queues: Mapping[str, Collection[str] | None]) -> AsyncIterator[ActorId]:
-        """Actors with due work and no lease, as they turn up. Hints: they may repeat.
+        """Yield actors with due messages and no lease, as they appear. These are hints: they may repeat.
 
-        ``queues`` names the actors by what they are registered under, and those of their queues that count (None: all).
-        What a paused queue holds is not due. One whose claim raised Unavailable is hinted again. Raises Unavailable: ask anew.
+        ``queues`` maps actors' registered names to the queues that count (None: all). Messages in a paused queue are
+        not due. An actor whose ``acquire`` raised Unavailable is hinted again. Raises Unavailable: subscribe again.
         """
         ...
 
     async def wait(self, message: MessageId, timeout: float | None, waiter: ActorId | None = None) -> StoredResult:
-        """The message's result once it is settled, or how it stands after ``timeout`` seconds (0: now; None: never).
+        """Return the message's result once settled, or its status after ``timeout`` seconds (0: now; None: no limit).
 
-        ``waiter`` is the actor whose code waits, if any: what it waits for is not held back for the sake of a suspect.
+        ``waiter`` is the actor whose code waits, if any: messages it waits for are not held back because of a suspect.
         Raises MessageUnknown, Unavailable.
         """
         ...
@@ -327,25 +328,25 @@ class Broker(Protocol):
     async def change(self, actor: ActorId, change: Change) -> int:
         """Apply the change, durable on return. Raises MessageUnknown.
 
-        Returns the number of messages it settled or moved; of a pause 1, of a resumption whether there was a pause.
+        Returns the number of messages it settled or moved; for a pause 1, for a resumption 1 if the queue was paused.
         """
         ...
 
     async def redeliver(self, which: DeadLetters) -> int:
-        """Put these dead letters back, as ``change`` does one; durable on return. Returns their number.
+        """Put these dead letters back, as ``change`` does with one; durable on return. Returns their number.
 
-        They go back a few at a time, in the order of their sending, beside the traffic: where it ends early, by being
-        cancelled too, some are back. Raises Unavailable.
+        They go back a few at a time, in the order they were sent, alongside other traffic: when this ends early (when
+        cancelled too), some are back. Raises Unavailable.
         """
         ...
 
     async def status(self, actor: ActorId | None = None, *, totals: bool = True) -> Sequence[QueueStatus]:
-        """Every queue that has messages or dead letters or is paused, of one actor or of all.
+        """Return the status of every queue that has messages or dead letters or is paused, of one actor or of all.
 
-        Without ``totals`` nothing is read from the disk: ``completed`` may then count since the keeper began only.
+        Without ``totals`` nothing is read from the disk: ``completed`` may then count only since the broker started.
         """
         ...
 
     async def close(self) -> None:
-        """Stop keeping: pending waits end with Unavailable. What was acknowledged stays."""
+        """Stop: pending waits end with Unavailable. Acknowledged messages stay stored."""
         ...

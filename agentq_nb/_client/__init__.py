@@ -1,1 +1,1 @@
-"""Handles to actors: who sends, calls and asks. ``local`` is for this process."""
+"""Clients, actor handles and receipts, and the transport protocol that connects them to a host."""

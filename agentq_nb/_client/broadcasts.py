@@ -1,4 +1,4 @@
-"""Who listens to what actors broadcast, and in which event loop each listener is called."""
+"""Subscriptions to events that actors broadcast; each listener is called on its own event loop."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import Any, TypeAlias
 from agentq_nb._core.ids import ActorId
 
 Listener: TypeAlias = Callable[[Any], None]
-"""Called with what was broadcast."""
+"""Called with an event's payload."""
 
 Observer: TypeAlias = Callable[[ActorId, str, Any], None]
-"""Called with the actor, the event, and what was broadcast."""
+"""Called with the actor, the event's name and its payload."""
 
 
 @dataclass(eq=False)
 class _Subscription:
-    """Who is called, and where: in the loop and the context of whoever asked for it."""
+    """A listener, and the loop and context to call it in: those of the subscriber."""
 
     listener: Callable[..., None]
     loop: asyncio.AbstractEventLoop
     context: Context = field(default_factory=copy_context)
 
     def tell(self, *payload: Any) -> None:
-        # A copy each time: where loops are nested, the context itself may be entered already.
+        # A copy for each call: with nested loops the context itself may be entered already.
         context = self.context.copy()
         if _running_loop() is self.loop:
             context.run(self._call, *payload)
@@ -44,25 +44,25 @@ class _Subscription:
 class Listeners:
     """All listeners of one host.
 
-    A listener is called in the event loop that ran where it was added: at once if that is where the event comes from,
-    else as soon as that loop turns. One that was added where no loop ran is called in the loop of the host.
+    A listener is called on the event loop that was running when it was added: at once if the event is broadcast on that
+    loop, else in the loop's next iteration. A listener added without a running loop is called on the host's.
     """
 
-    def __init__(self, home: asyncio.AbstractEventLoop) -> None:
-        self._home = home
+    def __init__(self, host_loop: asyncio.AbstractEventLoop) -> None:
+        self._host_loop = host_loop
         self._of_events: dict[tuple[ActorId, str], list[_Subscription]] = {}
         self._observers: list[_Subscription] = []
 
     def add(self, actor: ActorId, event: str, listener: Listener) -> Callable[[], None]:
-        """Call ``listener`` for each event of this name that the actor broadcasts; the result ends it."""
+        """Call ``listener`` for each event of this name that the actor broadcasts. Returns a function to stop it."""
         return self._subscribe(self._of_events.setdefault((actor, event), []), listener)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
-        """Call ``observer`` for all that any actor broadcasts; the result ends it."""
+        """Call ``observer`` for every event of every actor. Returns a function to stop it."""
         return self._subscribe(self._observers, observer)
 
     def _subscribe(self, subscriptions: list[_Subscription], listener: Callable[..., None]) -> Callable[[], None]:
-        subscription = _Subscription(listener, _running_loop() or self._home)
+        subscription = _Subscription(listener, _running_loop() or self._host_loop)
         subscriptions.append(subscription)
 
         def end() -> None:
@@ -72,7 +72,7 @@ class Listeners:
         return end
 
     def tell(self, actor: ActorId, event: str, payload: Any) -> None:
-        """Call everybody concerned. One that raises keeps nobody else from hearing of it."""
+        """Call all listeners of the event. An error in one does not affect the others."""
         for subscription in list(self._of_events.get((actor, event), ())):
             subscription.tell(payload)
         for subscription in list(self._observers):

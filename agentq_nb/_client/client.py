@@ -1,4 +1,4 @@
-"""Handles to the actors of a host, and receipts of their messages."""
+"""The client of a host: returns handles to actors, and receipts of messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agentq_nb.errors import ActorUnknown, NoHost
 
 
 class Client:
-    """A client of a host, made by ``create_client()``: ``client.task_runner.get_or_create("main")`` is a handle.
+    """A client of a host, made by ``create_client()``: ``client.task_runner.get_or_create("main")`` returns a handle.
 
     Each name that actors are registered under is an attribute. The client may be kept while the host is stopped and
     started again.
@@ -24,7 +24,7 @@ class Client:
         self._transport = transport
 
     def __getattr__(self, name: str) -> ActorKind:
-        if name.startswith("_"):  # IPython and copy probe for these: never an actor
+        if name.startswith("_"):  # IPython and copy look for these: never an actor
             raise AttributeError(name)
         return ActorKind(self._transport, name)
 
@@ -60,5 +60,5 @@ class Client:
 
 
 def _same_definition(registered: type[Actor], cls: type[Actor]) -> bool:
-    """A cell that was run again has made a new class object of the same name."""
+    """Whether both are the same class in the source: running its cell again makes a new class object."""
     return (registered.__module__, registered.__qualname__) == (cls.__module__, cls.__qualname__)

@@ -1,4 +1,4 @@
-"""A handle to one actor: send to its queues, call its actions, ask how it stands."""
+"""Handles to actors: send to an actor's queues, call its actions, read its status."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ActorKind:
 
 
 def _checked(key: object) -> str:
-    """An idempotency key. Raises ``actor.validation_error`` for what no file can hold."""
+    """Return a valid idempotency key. Raises ``actor.validation_error`` for text that cannot be stored."""
     if not isinstance(key, str) or key.encode("utf-8", "replace").decode() != key:
         raise ValidationFailed(f"idempotency_key must be valid text, not {key!r}.")
     return key
@@ -73,7 +73,7 @@ _PROBED = frozenset(
         "values",
     ]
 )
-"""What libraries look for to tell a connection, a file, a table or a mapping: an action only where a class declares it."""
+"""Names that libraries look for to recognize a connection, file, table or mapping: actions only where declared."""
 
 
 class ActorHandle:
@@ -177,7 +177,7 @@ class ActorHandle:
             return result_of(await transport.send_and_wait(new_message, timeout))
         return Receipt(await transport.send(new_message), transport)
 
-    # --- changing what was sent ---------------------------------------------------------------------------------------
+    # --- changing sent messages and queues ----------------------------------------------------------------------------
 
     async def cancel(self, message_id: MessageId) -> bool:
         """Cancel a message; a running handler is stopped. Returns False when the message was settled already."""
@@ -195,7 +195,7 @@ class ActorHandle:
         return await self._change(Purge(await self._present(queue)))
 
     async def pause(self, queue: str | Queue[Any, Any], until: float | datetime | None = None) -> None:
-        """Hand out no messages of the queue until :meth:`resume`, or until a time; durable on return.
+        """Deliver no messages of the queue until :meth:`resume`, or until a time; durable on return.
 
         A running handler finishes, and sending goes on. A pause survives restarts, and ends on time if no host runs.
 
@@ -218,11 +218,11 @@ class ActorHandle:
         return await self._transport.change(self.actor_id, change)
 
     async def _present(self, queue: str | Queue[Any, Any]) -> str:
-        """The queue's name. Raises ActorUnknown, QueueUnknown."""
+        """Return the queue's name. Raises ActorUnknown, QueueUnknown."""
         name = queue.name if isinstance(queue, Queue) else queue
         return queue_options.standing(await self.status(), self._transport.classes, self.actor_id, name).queue
 
-    # --- asking -------------------------------------------------------------------------------------------------------
+    # --- status and events --------------------------------------------------------------------------------------------
 
     async def status(self) -> ActorStatus:
         """Return the actor's status: its state, its queues and its last failure. Does not wake it."""
@@ -238,7 +238,7 @@ class ActorHandle:
         return self._transport.listen(self.actor_id, event, callback)
 
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
-        if name.startswith("_"):  # IPython and copy probe for these: never an action
+        if name.startswith("_"):  # IPython and copy look for these: never an action
             raise AttributeError(name)
         if name in _PROBED and name not in self._actions():
             raise AttributeError(name)
@@ -258,11 +258,11 @@ class ActorHandle:
         return call
 
     def __dir__(self) -> list[str]:
-        """With the actions of its class, for those who complete with the keyboard."""
+        """Include the actions of the actor's class, for completion."""
         return [*super().__dir__(), *self._actions()]
 
     def _actions(self) -> Mapping[str, Action]:
-        """Those of the class that is registered; none where no host runs."""
+        """Return the registered class's actions; none where no host runs."""
         try:
             cls = self._transport.classes.get(self.name)
         except NoHost:

@@ -1,4 +1,4 @@
-"""Which queue of an actor is meant, and until when it is to stand still: what users give, checked."""
+"""Resolve queue names, and validate the end of a pause, as users give them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LONGEST = 100 * 366 * 24 * 3600.0
 
 
 def declared(classes: Mapping[str, type[Actor]], name: str, queue: str) -> Queue[Any, Any]:
-    """What the class of this name says of the queue. Raises ActorUnknown, QueueUnknown."""
+    """Return the queue's declaration in the class of this name. Raises ActorUnknown, QueueUnknown."""
     cls = classes.get(name)
     if cls is None:
         raise ActorUnknown(name, list(classes))
@@ -31,7 +31,7 @@ def declared(classes: Mapping[str, type[Actor]], name: str, queue: str) -> Queue
 
 
 def standing(status: ActorStatus, classes: Mapping[str, type[Actor]], actor: ActorId, queue: str) -> QueueStatus:
-    """How a queue stands that is declared, or that holds messages or is paused though no class declares it any more.
+    """Return the status of a queue that is declared, or that is undeclared but holds messages or is paused.
 
     Raises ActorUnknown, QueueUnknown.
     """
@@ -42,9 +42,9 @@ def standing(status: ActorStatus, classes: Mapping[str, type[Actor]], actor: Act
 
 
 def end_of_pause_for(seconds: object, now: float) -> float | None:
-    """Seconds since 1970 at which a pause of that length ends; None: never by itself.
+    """Return when a pause of ``seconds`` ends, in seconds since 1970; None: only when resumed.
 
-    Raises ``actor.validation_error`` for what is no length of time, or longer than a hundred years.
+    Raises ``actor.validation_error`` unless it is a duration of at most a hundred years.
     """
     if seconds is None:
         return None
@@ -56,9 +56,9 @@ def end_of_pause_for(seconds: object, now: float) -> float | None:
 
 
 def end_of_pause(until: float | datetime | None, now: float) -> float | None:
-    """Seconds since 1970; None: never by itself. A naive datetime is local time.
+    """Return ``until`` in seconds since 1970; None: only when resumed. A naive datetime is local time.
 
-    Raises ``actor.validation_error`` for what is no time, or none to come: most likely a duration was meant.
+    Raises ``actor.validation_error`` for anything but a future time: most likely a duration was meant.
     """
     if until is None:
         return None

@@ -1,4 +1,4 @@
-"""What a sender holds: the receipt of a message, and the result of its work."""
+"""The receipt of a sent message, and its result."""
 
 import json
 from collections.abc import Generator, Mapping
@@ -64,12 +64,12 @@ class Result(Generic[Reply]):
 
 
 def _error_of(result: Result[Any]) -> AgentqError:
-    told = headline(result.error) if result.error else "no reason was given"
+    reason = headline(result.error) if result.error else "no reason was given"
     facts = {"message_id": result.message_id, "error": dict(result.error or {})}
     if result.status == "failed":
-        stop = "" if told.endswith((".", "!", "?")) else "."
+        stop = "" if reason.endswith((".", "!", "?")) else "."
         again = f"To try it again: %agentq retry {result.message_id}"
-        return MessageFailed(f"Message {result.message_id} failed: {told}{stop} {again}", metadata=facts)
+        return MessageFailed(f"Message {result.message_id} failed: {reason}{stop} {again}", metadata=facts)
     if result.status == "cancelled":
         again = f"To run it after all: %agentq retry {result.message_id}"
         return MessageCancelled(f"Message {result.message_id} was cancelled. {again}", metadata=facts)
@@ -86,7 +86,7 @@ def _error_of(result: Result[Any]) -> AgentqError:
 
 @dataclass(frozen=True, repr=False)
 class Receipt(Generic[Reply]):
-    """Proof that a message is durable, and the way to its result.
+    """Proof that a message is durable, and access to its result.
 
         receipt = await runner.send("tasks", task)
         result = await receipt.result(timeout=60)
@@ -130,15 +130,15 @@ class Receipt(Generic[Reply]):
 
 
 def is_live(stored: StoredResult) -> bool:
-    """Whether it is not settled yet."""
+    """Whether the message is not settled yet."""
     return stored.status in ("queued", "delayed", "running")
 
 
 def result_of(standing: Standing) -> Result[Any]:
-    """What a sender sees of what the keeper knows."""
+    """Return the sender's view of a message's stored result."""
     stored = standing.stored
     return Result(
-        status="timed_out" if is_live(stored) else stored.status,  # type: ignore[arg-type]  # the live ones are sorted out
+        status="timed_out" if is_live(stored) else stored.status,  # type: ignore[arg-type]  # only final ones are left
         message_id=stored.message,
         response=_response(stored, standing.replies),
         error=stored.error,
@@ -154,5 +154,5 @@ def _response(standing: StoredResult, replies: Schema[Any] | None) -> Any:
         try:
             return replies.load(standing.reply, f"Reply to message {standing.message}")
         except ValidationFailed:
-            pass  # the type has changed since: better the plain JSON than nothing
+            pass  # the type has changed since: return the plain JSON
     return json.loads(standing.reply)

@@ -1,4 +1,4 @@
-"""How things stand: what ``status()`` of a host or an actor says. Read from memory, but for what had completed earlier."""
+"""The values that ``status()`` of a host or an actor returns. Read from memory, except counts of earlier runs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ActorState: TypeAlias = Literal["awake", "waking", "closing", "asleep", "waiting
 
 @dataclass(frozen=True)
 class ActorStatus:
-    """One actor.
+    """The status of one actor.
 
-    :ivar run: whether its loop is running, has returned, or waits to be started again after a failure.
-    :ivar restarts_at: when it is started again, in seconds since 1970.
+    :ivar run: whether ``run`` is running, has returned, or waits to be restarted after a failure.
+    :ivar restarts_at: when ``run`` is restarted, in seconds since 1970.
     :ivar last_error: the last failure of ``run``, of a scheduled action or of waking, as a JSON object.
-    :ivar recovered: whether a message has come to a good end since that failure.
-    :ivar orphaned: queues that hold messages but that the class does not declare any more.
+    :ivar recovered: whether a message has completed since that failure.
+    :ivar orphaned: queues that hold messages but are no longer declared by the class.
     """
 
     actor_id: ActorId
@@ -39,14 +39,14 @@ class ActorStatus:
 
 @dataclass(frozen=True)
 class HostStatus:
-    """The whole host.
+    """The status of the whole host.
 
-    :ivar background: whether it has an event loop and a thread of its own, so that blocking cells do not hold it up.
-    :ivar uptime: seconds since it was started.
-    :ivar notices: sentences worth reading once: how the file was opened, and the like.
+    :ivar background: whether the host has its own event loop and thread, so that blocking cells do not delay it.
+    :ivar uptime: seconds since the host started.
+    :ivar notices: sentences worth reading once, such as how the file was opened.
     :ivar waiting_for: actor names that have work but no class yet.
-    :ivar trouble: what does not work just now and is tried again, or why it ended by itself; None when all is well.
-    :ivar stall: the last time the loop stood still for over a second.
+    :ivar trouble: a current problem that is being retried, or why the host ended unexpectedly; None when all is well.
+    :ivar stall: the last time the loop was blocked for over a second.
     """
 
     running: bool
@@ -61,5 +61,5 @@ class HostStatus:
 
     @property
     def queues(self) -> list[QueueStatus]:
-        """Every queue of every actor."""
+        """Return every queue of every actor."""
         return [queue for actor in self.actors for queue in actor.queues]

@@ -1,4 +1,4 @@
-"""What clients, handles and receipts need of whoever answers them."""
+"""The Transport protocol: the calls that clients, handles and receipts make to a host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agentq_nb._core.ids import ActorId, MessageId
 
 
 class Standing(NamedTuple):
-    """What is known of a message: the type of its replies, if known, and why it is not settled yet."""
+    """The status and result of a message, the type of its replies, if known, and why it is not settled yet."""
 
     stored: StoredResult
     replies: Schema[Any] | None = None
@@ -22,23 +22,23 @@ class Standing(NamedTuple):
 
 
 class Transport(Protocol):
-    """The way to a host. Its coroutines can be awaited in any event loop, and raise ``host.none`` where no host runs."""
+    """Access to a host. Its coroutines can be awaited on any event loop, and raise ``host.none`` where no host runs."""
 
     @property
     def classes(self) -> Mapping[str, type[Actor]]:
-        """The actor classes that the host knows, by name. Raises NoHost."""
+        """The actor classes that are registered with the host, by name. Raises NoHost."""
         ...
 
     def name_of(self, cls: type[Actor]) -> str | None:
-        """The name of a class that is defined but not deployed yet."""
+        """Return the name of a class that is defined but not deployed yet."""
         ...
 
     async def ready(self) -> None:
-        """Return once the host knows every class that is defined by now. Raises NoHost."""
+        """Return once the host knows every class defined so far. Raises NoHost."""
         ...
 
     def now(self) -> float:
-        """The host's time, in seconds since 1970. Raises NoHost."""
+        """Return the host's time, in seconds since 1970. Raises NoHost."""
         ...
 
     async def create(self, actor: ActorId, input: Any) -> None:
@@ -46,7 +46,7 @@ class Transport(Protocol):
         ...
 
     async def require(self, actor: ActorId) -> None:
-        """Raises ActorNotFound when the actor was never created."""
+        """Raise ActorNotFound when the actor was never created."""
         ...
 
     async def ensure(self, actor: ActorId, input: Any) -> None:
@@ -54,7 +54,7 @@ class Transport(Protocol):
         ...
 
     async def send(self, new_message: NewMessage) -> MessageId:
-        """Send one message; durable on return. The id is another's when the idempotency key was known."""
+        """Send one message; durable on return. The id is an earlier message's if that has the same idempotency key."""
         ...
 
     async def send_and_wait(self, new_message: NewMessage, timeout: float | None) -> Standing:
@@ -66,23 +66,23 @@ class Transport(Protocol):
         ...
 
     async def cancel(self, message: MessageId) -> bool:
-        """Cancel a message; False when it was settled already."""
+        """Cancel a message. Returns False when it was settled already."""
         ...
 
     async def change(self, actor: ActorId, change: Change) -> int:
-        """Change messages or queues of an actor; how many messages or pauses were changed."""
+        """Change messages or queues of an actor. Returns the number of messages or pauses that were changed."""
         ...
 
     async def call(
         self, actor: ActorId, action: str, args: Sequence[Any], kwargs: Mapping[str, Any], input: Any
     ) -> Any:
-        """Call an action. ``input`` is for an actor that does not exist yet."""
+        """Call an action. ``input`` is used if the actor does not exist yet."""
         ...
 
     async def status(self, actor: ActorId) -> ActorStatus:
-        """The status of an actor. Does not wake it."""
+        """Return the status of an actor. Does not wake it."""
         ...
 
     def listen(self, actor: ActorId, event: str, listener: Listener) -> Callable[[], None]:
-        """Call ``listener`` for each broadcast; calling what is returned ends it. Raises NoHost."""
+        """Call ``listener`` for each broadcast. Returns a function to stop it. Raises NoHost."""
         ...

@@ -1,4 +1,4 @@
-"""Waiting in plain synchronous code: the work goes on in an event loop and a thread of its own, while this one blocks."""
+"""Wait for a coroutine from synchronous code: it runs on an event loop in a separate thread while this one blocks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any, Generic, TypeVar
 Returned = TypeVar("Returned")
 
 _STOPPING = 5.0
-"""Seconds that work gets to end once nobody waits for it any more, before that is taken for granted."""
+"""Seconds that a cancelled coroutine gets to end before the wait is given up."""
 
 
 class Beside(Generic[Returned]):
-    """Work that has begun beside this thread, in its context. What it leaves running goes on after its answer."""
+    """A coroutine run by another thread in this thread's context. Tasks it leaves running go on after its result."""
 
     def __init__(self, work: Coroutine[Any, Any, Returned]) -> None:
         self._answer: Future[Returned] = Future()
@@ -25,15 +25,15 @@ class Beside(Generic[Returned]):
         threading.Thread(target=self._run, name="agentq beside", daemon=True).start()
 
     def wait(self, timeout: float | None = None) -> Returned:
-        """Block until it is done. Raises what it raised, and TimeoutError after ``timeout`` seconds: it goes on then.
+        """Block until the coroutine is done. Raises what it raised; TimeoutError after ``timeout`` s (it goes on).
 
-        An interrupt cancels it, as it would cancel an ``await``, and comes out as what the work made of that: mostly
-        CancelledError. A second one is raised as the KeyboardInterrupt that it is.
+        An interrupt cancels the coroutine, as it would cancel an ``await``, and raises what the coroutine made of that:
+        mostly CancelledError. A second interrupt is raised as KeyboardInterrupt.
         """
         try:
             return self._answer.result(timeout)
         except KeyboardInterrupt:
-            with suppress(RuntimeError):  # it has ended at this very moment
+            with suppress(RuntimeError):  # the loop closed at this very moment
                 self._loop.call_soon_threadsafe(self._task.cancel)
             return self._answer.result(_STOPPING)
 
@@ -47,9 +47,9 @@ class Beside(Generic[Returned]):
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._to_the_end())
+            runner.run(self._wait_for_all())
 
-    async def _to_the_end(self) -> None:
+    async def _wait_for_all(self) -> None:
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(others)
 
@@ -65,7 +65,7 @@ _detached: set[asyncio.Task[Any]] = set()
 
 
 async def detachable(work: Coroutine[Any, Any, T]) -> T:
-    """Wait for ``work``; when the waiting is cancelled (the cell was interrupted) the work goes on by itself."""
+    """Wait for ``work``. When the wait is cancelled (the cell was interrupted) the work goes on in the background."""
     task = asyncio.ensure_future(work)
     _detached.add(task)
     task.add_done_callback(_forget)
@@ -75,4 +75,4 @@ async def detachable(work: Coroutine[Any, Any, T]) -> T:
 def _forget(task: asyncio.Task[Any]) -> None:
     _detached.discard(task)
     if not task.cancelled():
-        task.exception()  # Nobody may be left to be told; unread errors would be printed at some later time.
+        task.exception()  # The caller may be gone; asyncio would print an unread error at some later time.

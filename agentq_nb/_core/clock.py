@@ -1,4 +1,4 @@
-"""Time as everything above sees it, so that tests can move it by hand."""
+"""The clock and timers that the package uses, behind a protocol so that tests can set the time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 def timestamp(when: datetime | float) -> float:
-    """Turn a time as users give it, seconds since 1970 or a datetime, into seconds since 1970. A naive datetime is local time.
+    """Return seconds since 1970 for a datetime or such a number. A naive datetime is local time.
 
     Raises TypeError for anything else, such as text that reads like a number.
     """
@@ -23,44 +23,43 @@ def timestamp(when: datetime | float) -> float:
 
 
 class Timer(Protocol):
-    """A call that is still to come."""
+    """A scheduled call."""
 
     def cancel(self) -> None:
-        """The call will not be made."""
+        """Cancel the call."""
         ...
 
 
 class Clock(Protocol):
-    """Two kinds of time, which are never mixed.
+    """Wall-clock time and monotonic time, which are never mixed.
 
-    Moments that are stored (when a message is due, when a pause ends) are on the wall clock, since they outlive the
-    process; they follow it when it is set. Lengths (timeouts, graces, backoffs) are on the monotonic clock, which nobody
-    can set.
+    Stored moments (when a message is due, when a pause ends) use the wall clock, since they outlive the process; they
+    follow it when it is set. Durations (timeouts, grace periods, backoffs) use the monotonic clock: it cannot be set.
     """
 
     def time(self) -> float:
-        """The wall clock: seconds since 1970, UTC."""
+        """Return the wall-clock time: seconds since 1970, UTC."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds since a moment of no meaning: only differences count."""
+        """Return seconds since an arbitrary moment: only differences count."""
         ...
 
     def call_at(self, when: float, call: Callable[[], None]) -> Timer:
-        """Make ``call`` in the running event loop once ``time()`` has reached ``when``, or some seconds after a jump."""
+        """Run ``call`` on the running event loop once ``time()`` reaches ``when``, or seconds after a clock change."""
         ...
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
-        """Make ``call`` in the running event loop after ``seconds``, however the wall clock is set meanwhile."""
+        """Run ``call`` on the running event loop after ``seconds``, even if the wall clock is set meanwhile."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Return after ``seconds``, however the wall clock is set meanwhile."""
+        """Return after ``seconds``, even if the wall clock is set meanwhile."""
         ...
 
 
 _LOOK_EVERY = 2.0
-"""Seconds between two looks at the wall clock while a moment is waited for: nothing tells when it is set."""
+"""Seconds between two checks of the wall clock while a timer waits: there is no notification when it is set."""
 
 
 class SystemClock:

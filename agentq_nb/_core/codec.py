@@ -1,7 +1,7 @@
-"""Values of declared types to JSON and back, strictly: what is written can be read again and means the same.
+"""Validate values of declared types and convert them to JSON and back without loss.
 
-pydantic writes NaN as null, takes bytes for str, and writes an invalid assignment with a mere warning; none of that may
-reach a queue, so each is an error here, before anything is written.
+pydantic writes NaN as null, accepts bytes for str, and only warns about an invalid assignment. None of that may reach a
+queue, so each is an error here, before anything is written.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from agentq_nb.errors import ValidationFailed
 T = TypeVar("T")
 
 What: TypeAlias = str | Callable[[], str]
-"""What a value is, for errors: a text, or a function that makes it where the text would be made for each message."""
+"""The name of a value for error texts, or a function that makes it only when an error needs it."""
 
 _WRONG_FIELD = re.compile(
     r"Expected `(?P<type>[^`]*)` .*field_name='(?P<field>[^']*)', input_value=(?P<value>.*), input_type="
@@ -42,10 +42,10 @@ _FAITHFUL = frozenset(
         *("typed-dict", "typed-dict-field"),
     )
 )
-"""Kinds of pydantic's core schemas whose validator lets nothing through that their serializer would object to."""
+"""Kinds of pydantic's core schemas whose validated values always pass their own serializer."""
 
 _NULLABLE = frozenset(("any", "none", "nullable", "float"))
-"""Those of them that may become null, as NaN does."""
+"""Faithful kinds whose values may be written as null, as NaN is."""
 
 
 class Schema(Generic[T]):
@@ -61,11 +61,11 @@ class Schema(Generic[T]):
         self._may_hold_bytes = "any" in kinds or _mentions_bytes(adapter)
         self._is_never_null = self._is_faithful and _NULLABLE.isdisjoint(kinds)
         self._converts = "is-instance" not in kinds
-        """Whether values of numpy and its like become JSON's own: not where the type asks for one of theirs."""
+        """Whether values of numpy and similar libraries become JSON types; not where the type asks for one of them."""
 
     @property
     def name(self) -> str:
-        """The declared type, as people write it."""
+        """The declared type as users write it."""
         return getattr(self.declared, "__name__", str(self.declared))
 
     @cached_property
@@ -78,12 +78,12 @@ class Schema(Generic[T]):
         return True
 
     def validate(self, value: Any, what: What) -> T:
-        """``value`` as the declared type. Raises ``actor.validation_error`` naming ``what``."""
+        """Return ``value`` as the declared type. Raises ``actor.validation_error`` naming ``what``."""
         return self._fitted(self._plain(value, what)[0], what)
 
     def _plain(self, value: Any, what: What) -> tuple[Any, bool]:
-        """``value`` with what is not Python's own converted, and whether nothing but JSON's own types is in it."""
-        is_plain, is_foreign = _looked_through(value, what)
+        """Convert foreign values inside ``value``; also return whether it held only JSON types."""
+        is_plain, is_foreign = _inspected(value, what)
         return (self._converted(value, what).value if is_foreign and self._converts else value), is_plain
 
     def _converted(self, value: Any, what: What) -> Converted:
@@ -96,7 +96,7 @@ class Schema(Generic[T]):
         try:
             return self._validator.validate_python(value, by_alias=True, by_name=True)
         except ValidationError as error:
-            if _meets_a_redefined_class(error):
+            if _has_redefined_class(error):
                 _refuse_unwritable(value, what)
                 return self.load(to_json(value, serialize_as_any=True), what)
             raise _failed(what, error) from None
@@ -106,11 +106,11 @@ class Schema(Generic[T]):
             raise _not_checked(what, error) from error
 
     def encode(self, value: T, what: What) -> bytes:
-        """A validated value as JSON. Raises ``actor.validation_error`` for what JSON cannot carry."""
+        """Return a validated value as JSON. Raises ``actor.validation_error`` for what JSON cannot carry."""
         return self._encoded(value, what, fits=False)
 
     def _encoded(self, value: T, what: What, *, fits: bool) -> bytes:
-        """``fits``: it is known to fit its type, so pydantic need not look again. That takes longer than all the rest."""
+        """Encode; ``fits`` means known to fit its type, so pydantic skips its check, which takes most of the time."""
         try:
             encoded = self._serializer.to_json(value, warnings=False if fits else "error")
         except (PydanticSerializationError, ValueError, RecursionError) as error:
@@ -120,7 +120,7 @@ class Schema(Generic[T]):
         return encoded
 
     def _encoded_when_converted(self, value: T, what: What, error: Exception) -> tuple[T, bytes]:
-        """Values of numpy and its like inside a model or a dataclass, which nobody has looked through."""
+        """Encode values of numpy and similar libraries inside a model or dataclass, which validation leaves alone."""
         failed = ValidationFailed(f"{_text(what)} cannot be written as JSON: {_reason(error)}")
         plain = self._converted(value, what) if self._converts else None
         if plain is None or not plain.changed:
@@ -129,12 +129,12 @@ class Schema(Generic[T]):
         return value, self._serializer.to_json(value, warnings="error")
 
     def dump(self, value: Any, what: What) -> bytes:
-        """Validate and encode in one go."""
+        """Validate and encode in one step."""
         value, is_plain = self._plain(value, what)
         return self._encoded(self._fitted(value, what), what, fits=is_plain and self._is_faithful)
 
     def load(self, encoded: bytes, what: What) -> T:
-        """The value of JSON written earlier, perhaps by an older type. Raises ``actor.validation_error``."""
+        """Decode JSON, perhaps written by an older version of the type. Raises ``actor.validation_error``."""
         try:
             return self._validator.validate_json(encoded, by_alias=True, by_name=True)
         except ValidationError as error:
@@ -144,7 +144,7 @@ class Schema(Generic[T]):
 
 
 def _reason(error: Exception) -> str:
-    """What pydantic says, without its own words for it."""
+    """Return pydantic's error text in plainer words where it is one we know."""
     text = str(error)
     if wrong := _WRONG_FIELD.search(text):
         return f"field '{wrong['field']}' should be {wrong['type']}, not {wrong['value']}."
@@ -160,8 +160,8 @@ def _reason(error: Exception) -> str:
     return text
 
 
-def _meets_a_redefined_class(error: ValidationError) -> bool:
-    """A cell that was run again has made another class of the same name. Its values mean the same: their JSON decides."""
+def _has_redefined_class(error: ValidationError) -> bool:
+    """Whether a value's class was redefined by running its cell again. Its values mean the same: their JSON decides."""
     return any(
         detail["type"] in ("model_type", "dataclass_type", "dataclass_exact_type")
         and detail.get("ctx", {}).get("class_name") == type(detail["input"]).__name__
@@ -175,31 +175,31 @@ def _text(what: What) -> str:
 
 def _failed(what: What, error: ValidationError) -> ValidationFailed:
     details = error.errors(include_url=False, include_input=False, include_context=False)
-    told = "; ".join(f"{place(detail['loc']) or 'value'}: {detail['msg']}" for detail in details[:5])
+    problems = "; ".join(f"{place(detail['loc']) or 'value'}: {detail['msg']}" for detail in details[:5])
     more = f" (and {len(details) - 5} more)" if len(details) > 5 else ""
     return ValidationFailed(
-        f"{_text(what)} does not fit its type: {told}{more}.",
+        f"{_text(what)} does not fit its type: {problems}{more}.",
         metadata={"errors": [{**detail, "loc": list(detail["loc"])} for detail in details[:20]]},
     )
 
 
 def place(location: Iterable[str | int]) -> str:
-    """Where in a value an error is, without the names of a union's types, which pydantic puts into it."""
+    """Return where in a value an error is, without the union member names that pydantic puts into the path."""
     return ".".join(str(part) for part in location if part not in _TYPES and not str(part).endswith("]"))
 
 
 def _not_checked(what: What, error: Exception) -> ValidationFailed:
-    """A validator of the user's raised what pydantic does not take for an answer."""
+    """Return the error for a user's validator that raised something other than ValueError or AssertionError."""
     return ValidationFailed(
         f"{_text(what)} could not be checked: its type raised {type(error).__name__}: {error}. A validator refuses a value "
         f"by ValueError or AssertionError."
     )
 
 
-def _looked_through(value: Any, what: What) -> tuple[bool, bool]:
-    """Whether it is made of JSON's own types only, and whether values of numpy and its like are in it.
+def _inspected(value: Any, what: What) -> tuple[bool, bool]:
+    """Return whether a value is made of JSON types only, and whether it holds values of numpy and similar libraries.
 
-    Refuses bytes: pydantic would quietly decode those given for a str.
+    Raises ``actor.validation_error`` for bytes: pydantic would silently decode them where the type is str.
     """
     if type(value) is dict:
         for field in cast(dict[Any, Any], value).values():
@@ -237,7 +237,7 @@ def _too_deep(what: What) -> ValidationFailed:
 
 
 def _refuse_unwritable(value: Any, what: What) -> None:
-    """NaN and infinity would become null, or text if they are Decimals; bytes would become str."""
+    """Raise for NaN and infinity, which would become null (or text, as Decimals), and for bytes, which would be str."""
     pending: list[Any] = [value]
     while pending:
         item = pending.pop()
@@ -262,7 +262,7 @@ def _mentions_bytes(adapter: TypeAdapter[Any]) -> bool:
 
 
 def _kinds(schema: Any) -> Iterator[str]:
-    """The kinds that a core schema of pydantic is made of."""
+    """Yield every kind in a core schema of pydantic."""
     if isinstance(schema, list):
         for part in cast("list[Any]", schema):
             yield from _kinds(part)
@@ -275,9 +275,9 @@ def _kinds(schema: Any) -> Iterator[str]:
 
 
 def _is_faithful(schema: Any) -> bool:
-    """Whether what a plain value becomes by this core schema of pydantic always fits it.
+    """Whether a plain value that passed this core schema's validator always fits its serializer too.
 
-    Not so where code of the user's has the last word, or where a default, which nobody validates, has another type.
+    False where user code has the last word, or where a default, which is not validated, has another type.
     """
     if isinstance(schema, list):
         return all(_is_faithful(part) for part in cast("list[Any]", schema))

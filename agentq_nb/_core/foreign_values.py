@@ -1,6 +1,6 @@
-"""Values of numpy, pandas and their like as JSON's own: a single value is converted, a collection is refused.
+"""Convert scalars of numpy, pandas and similar libraries to JSON types; collections are refused.
 
-None of these libraries is imported here: a program that holds such a value has imported it already.
+None of these libraries is imported here: a program that holds such a value has imported its library already.
 """
 
 from __future__ import annotations
@@ -22,26 +22,27 @@ _LIBRARIES = frozenset(
 _MISSING = frozenset(("NaTType", "NAType", "NAScalar"))
 
 _PYTHON = (str, int, float, type(None), date, time, timedelta, Decimal)
-"""What pydantic writes as JSON in one obvious form."""
+"""Types that pydantic writes as JSON in one obvious form."""
 
 
 def is_foreign(item: Any) -> bool:
-    """Whether a value's type belongs to one of these libraries, or is derived from a type of theirs."""
+    """Whether a value's type belongs to one of these libraries, or is derived from one of their types."""
     return any(base.__module__.partition(".")[0] in _LIBRARIES for base in type(item).__mro__)
 
 
 class Converted(NamedTuple):
-    """``changed``: whether there was anything to convert."""
+    """The result of a conversion. ``changed``: whether there was anything to convert."""
 
     value: Any
     changed: bool
 
 
 def converted(value: Any, what: str) -> Converted:
-    """A copy of ``value`` with such values converted; models and dataclasses become dicts.
+    """Return a copy of ``value`` with such scalars converted; models and dataclasses become dicts.
 
-    A missing value (``NaT``, ``NA``) becomes None, a moment ISO text to the microsecond. A Decimal stays: it is written as
-    text, digit for digit, which a field of type Decimal reads back. Raises ``actor.validation_error`` for collections.
+    A missing value (``NaT``, ``NA``) becomes None, a timestamp becomes ISO text to the microsecond. A Decimal stays: it
+    is written as text, digit for digit, which a field of type Decimal reads back. Raises ``actor.validation_error`` for
+    collections.
     """
     conversion = _Conversion(what)
     return Converted(conversion.value(value, ""), conversion.changed)
@@ -53,7 +54,7 @@ class _Conversion:
         self.changed = False
 
     def value(self, item: Any, place: str) -> Any:
-        """``item`` and all that is in it; ``place`` is where it was found."""
+        """Convert ``item`` and everything in it; ``place`` is its path from the root."""
         if is_foreign(item):
             return self._scalar(item, place)
         if isinstance(item, BaseModel) or (dataclasses.is_dataclass(item) and not isinstance(item, type)):
@@ -91,7 +92,7 @@ class _Conversion:
 
 
 def _item(scalar: Any) -> Any:
-    """A scalar of numpy's, or an array of one, as Python's. What is finer than a microsecond is cut."""
+    """Return a numpy scalar, or an array with one element, as a Python value, truncated to the microsecond."""
     if scalar.dtype.kind not in "mM":
         return scalar.item()
     if scalar != scalar:
@@ -117,7 +118,7 @@ def _a(item: Any) -> str:
 
 
 def _instead(item: Any) -> str:
-    """What to write where this value is."""
+    """Return advice on what to send in place of this value."""
     if isinstance(item, (bytes, bytearray, memoryview)):
         return BYTES_INSTEAD
     if hasattr(item, "columns") and hasattr(item, "to_dict"):

@@ -1,4 +1,4 @@
-"""Telling an interrupt by the user from a KeyboardInterrupt that code raised by itself."""
+"""Tell a user's interrupt (SIGINT) from a KeyboardInterrupt that code raised itself."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _RAISE = dis.opmap["RAISE_VARARGS"]
 
 
 def from_outside(error: BaseException | None) -> bool:
-    """Whether this is the KeyboardInterrupt of a SIGINT, or what an action or prompt raises that had one.
+    """Whether this is the KeyboardInterrupt of a SIGINT, or the error of an action or prompt interrupted by one.
 
-    Python raises that one wherever the code happens to be, so the innermost place is no ``raise`` statement, unless it is
-    one of a signal handler written in Python.
+    Python raises a SIGINT's wherever the code happens to be, so the innermost place is not a ``raise`` statement,
+    except in a signal handler written in Python.
     """
     if isinstance(error, (InternalError, PromptFailed)):
         return error.metadata.get(_MARK) is True
@@ -32,7 +32,7 @@ def from_outside(error: BaseException | None) -> bool:
 
 
 def marked(error: BaseException) -> dict[str, Any]:
-    """Metadata for the error that is made of this one: whether it is that of an interrupt from outside."""
+    """Return metadata for the error made of this one: whether it is an interrupt from outside."""
     return {_MARK: True} if from_outside(error) else {}
 
 

@@ -1,4 +1,4 @@
-"""Noticing that the event loop stands still, and where."""
+"""Detect that the event loop is blocked, and by which line of code."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from agentq_nb._core.programs import cell_of
 
 _LOOK_EVERY = 0.25
 STALL = 1.0
-"""Seconds of standing still that are worth a word."""
+"""Seconds of blocking that are reported."""
 _SUSPENDED = "the whole process was suspended: the machine slept, or a signal stopped the kernel"
 _CLOCK_WITH_SLEEP = getattr(time, "CLOCK_BOOTTIME", None) or time.CLOCK_MONOTONIC_RAW
-"""A clock that goes on while the machine sleeps: Linux has the first, on macOS the second one does."""
+"""A clock that includes time the machine sleeps: Linux has the first, on macOS the second does."""
 
 
 @dataclass(frozen=True)
 class Stall:
-    """One time the loop stood still: for how many ``seconds``, when it began (since 1970), and the line it stood in.
+    """One time the loop was blocked: for how many ``seconds``, when it ``began`` (since 1970), and by which line.
 
     :ivar suspended: no code is to blame: the whole process did not run.
     """
@@ -35,7 +35,7 @@ class Stall:
 
 
 class Suspensions:
-    """Tells a process that was suspended from one whose loop is blocked: all its threads are late, and none computed."""
+    """Detects that the process was suspended, not its loop blocked: all threads are late, and none used the CPU."""
 
     def __init__(
         self,
@@ -47,9 +47,9 @@ class Suspensions:
         self._before = clock(), computed()
 
     def since_last(self, expected: float) -> float:
-        """For how many seconds this process did not run since the last call, which was to be ``expected`` seconds ago.
+        """Return for how many seconds this process did not run since the last call, ``expected`` seconds ago.
 
-        A thread is late as well while another one holds the interpreter's lock; then the process used the CPU.
+        A thread is also late while another holds the interpreter's lock; then the process used the CPU.
         """
         (then, had_computed), now, computed = self._before, self._clock(), self._computed()
         self._before = now, computed
@@ -58,7 +58,7 @@ class Suspensions:
 
 
 def advice(stall: Stall, background: bool) -> str:
-    """What to do about what made the loop of a host stand still, which has a thread of its own or not."""
+    """Return what to do about a blocked loop. ``background``: the host has a thread of its own."""
     if stall.suspended:
         return "Work goes on by itself once the process runs again."
     if background:
@@ -67,11 +67,11 @@ def advice(stall: Stall, background: bool) -> str:
 
 
 class StallWatch:
-    """A thread that looks whether the loop still turns. What blocks it makes actors stand still: this says so."""
+    """Detects a blocked event loop from a thread of its own and records the latest stall."""
 
     def __init__(self) -> None:
         self.last: Stall | None = None
-        """The latest stall over; None when there was none."""
+        """The latest stall; None when there was none."""
         self._turned = time.monotonic()
         self._ended = threading.Event()
         self._loop_thread = threading.get_ident()
@@ -79,7 +79,7 @@ class StallWatch:
         self._timer: asyncio.TimerHandle | None = None
 
     async def watch(self) -> None:
-        """Look until cancelled or closed. Raises what kept the thread from looking."""
+        """Watch until cancelled or closed. Raises the error that ended the thread, if any."""
         gone: asyncio.Future[BaseException | None] = self._loop.create_future()
         ended = self._ended = threading.Event()
         self._turn()
@@ -104,7 +104,7 @@ class StallWatch:
         failed: BaseException | None = None
         try:
             self._look_until(ended)
-        except BaseException as error:  # in a thread of our own, where only this can tell of it
+        except BaseException as error:  # a thread of our own: no caller would see it
             failed = error
         with suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(lambda: None if gone.done() else gone.set_result(failed))
@@ -116,7 +116,7 @@ class StallWatch:
         while not ended.wait(_LOOK_EVERY):
             if suspended := suspensions.since_last(_LOOK_EVERY):
                 self.last = Stall(suspended, time.time() - suspended, _SUSPENDED, suspended=True)
-                self._turned, place = time.monotonic(), ""  # the loop had no chance to turn
+                self._turned, place = time.monotonic(), ""  # the loop could not run either
                 continue
             still = time.monotonic() - self._turned
             if still > STALL:
@@ -132,7 +132,7 @@ class StallWatch:
         if frame is None:
             return "unknown"
         stack = traceback.extract_stack(frame)
-        # The innermost line of a cell, or of anything that is not the standard library, says most.
+        # The innermost line of a cell, or else of anything outside the standard library, says most.
         for line in reversed(stack):
             if cell := cell_of(line.filename):
                 return f"{cell}, line {line.lineno}: {line.line or line.name}"
@@ -142,6 +142,6 @@ class StallWatch:
         return f"{stack[-1].filename}:{stack[-1].lineno} in {stack[-1].name}"
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop watching."""
         self._ended.set()
         self._stop_turning()

@@ -1,4 +1,4 @@
-"""The door: how a call gets into the event loop that a host lives in, from whichever loop or thread it is made."""
+"""Run a coroutine on the host's event loop from any other loop or thread."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from agentq_nb.errors import Forked, NoHost, Unavailable
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
 
-_LAST_ANSWERS = 5.0
-"""Seconds that calls which are inside when the door is closed get to return."""
+_CLOSE_TIMEOUT = 5.0
+"""Seconds that running calls get to return after the portal is closed."""
 
 
 _TURN = 0.2
@@ -25,10 +25,10 @@ _TURN = 0.2
 
 @contextmanager
 def turning() -> Generator[None]:
-    """Keep the present event loop turning while it waits for another thread.
+    """Keep the running event loop iterating while it waits for another thread.
 
-    ipykernel cancels an interrupted cell from a signal handler, of which a loop that sleeps until something happens
-    would not hear.
+    ipykernel cancels an interrupted cell from a signal handler, which does not wake a loop that sleeps until its next
+    event.
     """
     loop = asyncio.get_running_loop()
 
@@ -44,14 +44,14 @@ def turning() -> Generator[None]:
 
 
 class LoopPortal:
-    """The door of one event loop.
+    """Runs calls from other loops and threads on one event loop.
 
-    A call from outside runs in a task inside, in the caller's context. What it returns or raises comes back as it is;
-    when its caller is cancelled, so is the task. Calls of one loop or thread go in in the order they are made.
+    Such a call runs in a task of that loop, in the caller's context. Its result or error comes back unchanged; when the
+    caller is cancelled, so is the task. Calls from one loop or thread start in the order they are made.
 
-    :ivar apart: whether the loop has a thread of its own, so that code elsewhere may block without holding it up.
-    :ivar thread: the identity of the thread in which the loop turns.
-    :ivar failure: why the loop ended without being asked to; None otherwise.
+    :ivar apart: whether the loop has a thread of its own, so that code elsewhere may block without delaying it.
+    :ivar thread: the identifier of the thread that runs the loop.
+    :ivar failure: why the loop ended unexpectedly; None otherwise.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, apart: bool = False) -> None:
@@ -64,16 +64,16 @@ class LoopPortal:
         self._closing, self._empty = asyncio.Event(), asyncio.Event()
         self._lock = threading.Lock()
         self._answers: set[Future[Any]] = set()
-        """Of the calls from outside that have not returned yet."""
+        """Futures of the calls from outside that have not returned yet."""
 
     @property
     def open(self) -> bool:
-        """Whether calls from outside still get in."""
+        """Whether calls from outside are accepted."""
         return not self._closed and not self.loop.is_closed()
 
     @property
     def inside(self) -> bool:
-        """Whether the present code runs in the thread in which the loop turns."""
+        """Whether the current code runs in the loop's thread."""
         return threading.get_ident() == self.thread
 
     def enter(
@@ -82,7 +82,7 @@ class LoopPortal:
         *args: Arguments.args,
         **kwargs: Arguments.kwargs,
     ) -> Coroutine[Any, Any, Returned]:
-        """Make the call inside; at once and without a hop when this is inside. Raises NoHost, Forked, Unavailable."""
+        """Run the call on the loop, directly if that is the running loop. Raises NoHost, Forked, Unavailable."""
         if asyncio.get_running_loop() is self.loop:
             return function(*args, **kwargs)
         return self._enter_from_outside(function, *args, **kwargs)
@@ -102,7 +102,7 @@ class LoopPortal:
         *args: Arguments.args,
         **kwargs: Arguments.kwargs,
     ) -> Future[Returned]:
-        """The same from outside, without waiting. Raises NoHost, and Forked in a forked child, where nothing turns."""
+        """Run the call from outside, without waiting. Raises NoHost, and Forked in a forked child: it has no loop."""
         if os.getpid() != self._process:
             raise Forked()
         call = self._carry(function, args, kwargs)
@@ -133,7 +133,7 @@ class LoopPortal:
         try:
             return await function(*args, **kwargs)
         except asyncio.CancelledError:
-            if self._closed:  # the caller was not cancelled: he must not look as if he were
+            if self._closed:  # the caller was not cancelled and must not see CancelledError
                 raise Unavailable(
                     "The host stopped before it answered, so whether anything was written is not known. Start it "
                     "again (%agentq start) and look with await registry.messages()."
@@ -141,20 +141,20 @@ class LoopPortal:
             raise
 
     def close(self) -> None:
-        """Let nobody in any more. To be called inside."""
+        """Accept no more calls from outside. Call it on the loop."""
         with self._lock:
             self._closed = True
         self._closing.set()
 
     async def emptied(self) -> None:
-        """Return once it is closed and the calls inside have returned, or had the time to."""
+        """Return once the portal is closed and its running calls have returned or timed out."""
         await self._closing.wait()
         if self._answers:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._empty.wait(), _LAST_ANSWERS)
+                await asyncio.wait_for(self._empty.wait(), _CLOSE_TIMEOUT)
 
     def fall(self, reason: str) -> None:
-        """The loop has ended without being asked to: tell everybody who waits for an answer. To be called after it."""
+        """Fail every waiting call: the loop has ended unexpectedly. Call it after the loop has ended."""
         with self._lock:
             self._closed, self.failure = True, reason
         for answer in list(self._answers):

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own: what a host lives in when it must go on while a cell blocks."""
+"""An event loop in a thread of its own, for a host that must keep running while a cell blocks."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from contextlib import suppress
 
 from agentq_nb._core.loop_portal import LoopPortal
 
-_LAST_WORDS = 2.0
-"""Seconds that tasks which nobody owns get to end when the thread does."""
+_END_TIMEOUT = 2.0
+"""Seconds that leftover tasks get to end when the thread does."""
 
 _TURN = 1.0
-"""Seconds that a busy loop gets to come to its last turn when the process ends. The kernel itself is given 2.5."""
+"""Seconds that a busy loop gets to reach its last iteration at process exit. The kernel itself is given 2.5."""
 
 
 class LoopThread:
-    """Turns an event loop until its door is closed. A daemon: it keeps no process alive.
+    """Runs an event loop until its portal is closed. The thread is a daemon: it keeps no process alive.
 
-    A task that raises SystemExit, or that stops the loop, ends nothing but itself, as in the kernel's own loop.
+    A task that raises SystemExit or stops the loop ends only itself, as in the kernel's own loop.
 
-    :ivar gone: done when the thread's work has ended, for whatever reason; ``door.failure`` tells of a bad one. The thread
-        itself ends a moment later: ``join`` waits for that.
-    :ivar at_exit: called when the process ends in an orderly way while the loop still turns. It blocks.
+    :ivar gone: done when the thread's work has ended, for whatever reason; ``portal.failure`` has an unexpected one.
+        The thread itself ends a moment later: ``join`` waits for that.
+    :ivar at_exit: called at an orderly process exit while the loop still runs. It blocks.
     """
 
     def __init__(self, name: str) -> None:
@@ -37,14 +37,14 @@ class LoopThread:
         self.portal = LoopPortal(self.loop, apart=True)
         self.gone: Future[None] = Future()
         self.at_exit: Callable[[], None] | None = None
-        self._stands_still = False
+        self._stopped = False
         self._process = os.getpid()
-        _living.add(self)
+        _running.add(self)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def join(self) -> None:
-        """Wait for the end of the thread, which is near once ``gone`` is done: no fork afterwards meets it. Blocks."""
+        """Wait for the thread's end, soon after ``gone`` is done, so that a later fork does not meet it. Blocks."""
         self._thread.join(_TURN)
 
     def _run(self) -> None:
@@ -52,22 +52,22 @@ class LoopThread:
         asyncio.set_event_loop(self.loop)
         try:
             self._turn()
-            if not self._stands_still:
+            if not self._stopped:
                 self._end_tasks()
                 self.loop.close()
-        except BaseException as error:  # nobody is above us who could tell of it
+        except BaseException as error:  # the top of the thread: no caller would see it
             self.portal.fall(
                 f"Its thread ended with {type(error).__name__}: {error}. Start it again: %agentq start, or await "
                 f"registry.start()"
             )
             logging.getLogger("agentq").exception("the thread of the host ended")
         finally:
-            _living.discard(self)
+            _running.discard(self)
             self.gone.set_result(None)
 
     def _turn(self) -> None:
         emptied = self._when_emptied()
-        while not self._stands_still:
+        while not self._stopped:
             try:
                 self.loop.run_forever()
             except (SystemExit, KeyboardInterrupt) as error:
@@ -76,7 +76,7 @@ class LoopThread:
                 if not emptied.cancelled():
                     emptied.result()
                     return
-                emptied = self._when_emptied()  # by code that cancels every task it finds
+                emptied = self._when_emptied()  # cancelled by code that cancels every task it finds
 
     def _when_emptied(self) -> asyncio.Task[None]:
         emptied = self.loop.create_task(self.portal.emptied())
@@ -88,13 +88,13 @@ class LoopThread:
         for task in left:
             task.cancel()
         if left:
-            self.loop.run_until_complete(asyncio.wait(left, timeout=_LAST_WORDS))
+            self.loop.run_until_complete(asyncio.wait(left, timeout=_END_TIMEOUT))
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
 
     def end_with(self, last: Callable[[], None]) -> None:
-        """The process ends: do ``last`` in a turn of the loop, after which it stands still. Blocks.
+        """Run ``last`` in the loop's final iteration at process exit, then stop the loop. Blocks.
 
-        When an actor's code blocks the loop so that there is no turn, it is done here: nobody else is at work then.
+        When an actor's code blocks the loop, ``last`` runs in this thread: the loop's thread does nothing else then.
         """
         if self._process != os.getpid():
             return
@@ -108,27 +108,27 @@ class LoopThread:
                     done.set()
 
         def in_turn() -> None:
-            self._stands_still = True
+            self._stopped = True
             self.loop.stop()
             once()
 
-        with suppress(RuntimeError):  # it is closed: there are no turns any more
+        with suppress(RuntimeError):  # the loop is closed
             self.loop.call_soon_threadsafe(in_turn)
             done.wait(_TURN)
         once()
         done.wait()
 
 
-_living: weakref.WeakSet[LoopThread] = weakref.WeakSet()
+_running: weakref.WeakSet[LoopThread] = weakref.WeakSet()
 
 
 def _end_all() -> None:
-    for thread in list(_living):
+    for thread in list(_running):
         if thread.at_exit is not None:
             thread.at_exit()
 
 
-# When the process ends, Python first ends its worker threads, and calls what is registered with atexit after that. A loop
-# that still turned in between would fail the work of its actors. What is registered later here is called earlier.
+# At process exit Python ends its worker threads before it calls atexit functions. A loop that ran in between would fail
+# its actors' work. Functions registered here later are called earlier.
 importlib.import_module("concurrent.futures.thread")
 getattr(threading, "_register_atexit", atexit.register)(_end_all)

@@ -1,4 +1,4 @@
-"""Numbers that users give as options, checked before anything is done with them."""
+"""Validate numbers that users give as options."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agentq_nb.errors import ValidationFailed
 
 
 def seconds(name: str, value: object) -> float | None:
-    """A length of time; None, and infinitely many seconds, mean without end. Raises ``actor.validation_error``."""
+    """Return a duration in seconds; None and infinity mean no limit. Raises ``actor.validation_error``."""
     if value is None:
         return None
     if not _is(Real, value) or math.isnan(number := _float(value)):
@@ -18,29 +18,29 @@ def seconds(name: str, value: object) -> float | None:
 
 
 def count(name: str, value: object) -> int:
-    """A whole number; one below 1 is taken as 1. Raises ``actor.validation_error``."""
+    """Return a whole number, at least 1: smaller ones become 1. Raises ``actor.validation_error``."""
     if not _is(Integral, value):
         raise ValidationFailed(f"{name} is a whole number from 1 up, not {value!r:.100}.")
     return max(1, int(value))  # type: ignore[call-overload]  # it is a number by now
 
 
 def is_whole(value: object) -> bool:
-    """Whether it is a whole number from 1 up. True and False are none."""
+    """Whether ``value`` is a whole number from 1 up. True and False are not."""
     return _is(Integral, value) and value >= 1  # type: ignore[operator]  # it is a number by now
 
 
 def is_positive(value: object) -> bool:
-    """Whether it is a number above 0."""
+    """Whether ``value`` is a number above 0."""
     return _is(Real, value) and _float(value) > 0
 
 
 def is_delay(value: object) -> bool:
-    """Whether it is a number from 0 up that ends."""
+    """Whether ``value`` is a finite number from 0 up."""
     return _is(Real, value) and 0 <= _float(value) < math.inf
 
 
 def _float(value: object) -> float:
-    """A number as a float; infinite where it is too large for one."""
+    """Return a number as a float; infinite where it is too large for one."""
     try:
         return float(value)  # type: ignore[arg-type]  # it is a number by now
     except OverflowError:

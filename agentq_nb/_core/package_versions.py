@@ -1,4 +1,4 @@
-"""Packages that this process loaded before another version of them was installed."""
+"""Find packages that were installed in another version after this process loaded them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RestartNeeded(AgentqError):
 
 
 def check_loaded() -> None:
-    """Raises RestartNeeded where this process has loaded another version of a needed package than is installed."""
+    """Raise RestartNeeded where this process has loaded another version of a needed package than is installed."""
     stale = [f"{name} {loaded} is loaded, {found} is installed" for name, loaded, found in stale_packages()]
     if stale:
         raise RestartNeeded(
@@ -46,23 +46,23 @@ def stale_packages() -> Iterator[tuple[str, str, str]]:
 
 
 def needed() -> list[Requirement]:
-    """What this package requires here; nothing where it is used from its source folder."""
+    """Return this package's requirements in this environment; none where it runs from its source folder."""
     try:
         found = [Requirement(text) for text in importlib.metadata.requires(_NAME) or ()]
-    except (importlib.metadata.PackageNotFoundError, InvalidRequirement):  # `%agentq doctor` tells of the latter
+    except (importlib.metadata.PackageNotFoundError, InvalidRequirement):  # `%agentq doctor` reports the latter
         return []
     return [one for one in found if one.marker is None or one.marker.evaluate({"extra": ""})]
 
 
 def loaded_version(name: str) -> str | None:
-    """The version of a package that this process has loaded and that says its version."""
+    """Return the version of a package that this process has loaded, if the package states one."""
     module = sys.modules.get("IPython" if name == "ipython" else name.replace("-", "_"))
     version = getattr(module, "__version__", None)
     return version if isinstance(version, str) else None
 
 
 def differ(loaded: str, found: str) -> bool:
-    """Whether they are two versions."""
+    """Whether these are two different versions."""
     try:
         return Version(loaded) != Version(found)
     except InvalidVersion:

@@ -1,4 +1,4 @@
-"""Where the files of a notebook go: its store and its workspaces, beside it. Pure decisions about paths."""
+"""Paths of a notebook's store and workspaces, which are kept beside it. Pure functions of paths and the environment."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SUFFIX = ".agentq.duckdb"
 """The store of ``analysis.ipynb`` is ``analysis.agentq.duckdb``."""
 
 DEFAULT_NAME = "agentq.duckdb"
-"""The store of a program or a notebook whose own path is not known, in the working directory."""
+"""The store of a program, or of a notebook whose own path is not known, in the working directory."""
 
 _NOTEBOOKS = (".ipynb", ".py", ".md", ".Rmd", ".qmd", ".R", ".jl")
-"""What notebooks are kept in: Jupytext opens texts as notebooks."""
+"""File types of notebooks: Jupytext opens text files as notebooks."""
 
 VARIABLE = "AGENTQ_DB"
 """The environment variable that names the store."""
@@ -34,10 +34,10 @@ VARIABLE = "AGENTQ_DB"
 def store_path(
     explicit: str | Path | None, environ: Mapping[str, str], notebook: Path | None
 ) -> tuple[Path, str | None]:
-    """The absolute path of the store, and a notice for the user when it had to be guessed.
+    """Return the absolute path of the store, and a notice for the user when it had to be guessed.
 
-    What was asked for comes first, then the variable ``AGENTQ_DB``, then a file beside the notebook, then
-    ``agentq.duckdb`` in the working directory.
+    In order of preference: the explicit path, the variable ``AGENTQ_DB``, a file beside the notebook, ``agentq.duckdb``
+    in the working directory.
     """
     asked = explicit or environ.get(VARIABLE)
     if asked:
@@ -52,19 +52,19 @@ def store_path(
 
 
 def store_beside(notebook: Path) -> Path:
-    """The store that belongs to a notebook."""
+    """Return the path of a notebook's store."""
     return notebook.with_name(f"{notebook.stem}{SUFFIX}")
 
 
 def notebook_of(store: Path) -> Path | None:
-    """The notebook that a store belongs to by its name, where there is one: an ``.ipynb``, or a text that is one."""
+    """Return the notebook that a store belongs to by its name, if it exists: an ``.ipynb``, or a text notebook."""
     stem = store.name.removesuffix(SUFFIX)
     candidates = (store.with_name(f"{stem}{suffix}") for suffix in _NOTEBOOKS)
     return next((path for path in candidates if path.is_file()), None)
 
 
 def workspaces_path(store: Path) -> Path:
-    """The folder of the workspaces that belong to a store: ``name.agentq`` beside ``name.agentq.duckdb``."""
+    """Return the folder of a store's workspaces: ``name.agentq`` beside ``name.agentq.duckdb``."""
     name = store.name
     for suffix in (SUFFIX, ".duckdb", ".db"):
         if name.endswith(suffix) and name != suffix:
@@ -74,11 +74,11 @@ def workspaces_path(store: Path) -> Path:
 
 
 def notebook_path(environ: Mapping[str, str], user_namespace: Mapping[str, Any]) -> Path | None:
-    """The absolute path of the notebook that runs in this process, as far as its front end says.
+    """Return the absolute path of the notebook that runs in this process, as far as its front end says.
 
-    VS Code says it in the namespace, JupyterLab and Notebook in the environment (there it keeps the old name after a
-    rename, until the kernel restarts), Voila, papermill and nbconvert by the words that they were called with. A notebook
-    of marimo is the main program. None elsewhere: Colab, a console, a program that executes notebooks, a script.
+    VS Code says it in the namespace, JupyterLab and Notebook in the environment (which keeps the old name after a
+    rename, until the kernel restarts), Voila, papermill and nbconvert by their command line. A marimo notebook is the
+    main program. None elsewhere: Colab, a console, a program that executes notebooks, a script.
     """
     launcher = parent_command(environ)
     if (executed := voila_notebook(environ) or executed_notebook(launcher)) is not None:
@@ -91,13 +91,13 @@ def notebook_path(environ: Mapping[str, str], user_namespace: Mapping[str, Any])
     if not isinstance(said, str):
         return None
     path = Path(said)
-    # Jupytext opens .py and .md files as notebooks; a console's session has a name that is no file.
+    # Jupytext opens .py and .md files as notebooks; a console's session name is not a file.
     is_notebook = path.suffix == ".ipynb" or path.is_file()
     return path if path.is_absolute() and path.parent.is_dir() and is_notebook else None
 
 
 def _speaks_of_this_kernel(launcher: Command | None) -> bool:
-    """Whether the environment speaks of this process, and not of the kernel whose code has launched it."""
+    """Whether the environment describes this process, and not the kernel whose code launched it."""
     kernel = kernel_of_shell()
     return kernel is not None and not is_engine(kernel) and not is_kernel(launcher)
 

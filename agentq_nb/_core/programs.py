@@ -1,4 +1,4 @@
-"""Which program this process is, and which notebook a runner without a page (papermill, nbconvert) executes in it."""
+"""Detect which program this process is, and which notebook a headless runner (papermill, nbconvert) executes in it."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ _PAIRS = ("-p", "--parameters", "-r", "--parameters_raw")
 
 @dataclass(frozen=True)
 class Command:
-    """How a program was called, and the folders that its relative paths may be meant in."""
+    """The command line of a program, and the folders that its relative paths may refer to."""
 
     words: Sequence[str]
     folders: Sequence[Path] = ()
 
 
 def parent_command(environ: Mapping[str, str]) -> Command | None:
-    """The program that launched this kernel. None: this is no kernel, its launcher is gone, or there is no ``/proc``."""
+    """Return the program that launched this kernel; None without a kernel, launcher or ``/proc``."""
     pid = str(os.getppid())
-    if environ.get("JPY_PARENT_PID") != pid:  # a child of a kernel has it from there
+    if environ.get("JPY_PARENT_PID") != pid:  # inherited by a kernel's child processes
         return None
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="surrogateescape").split("\0")
         folder = Path(f"/proc/{pid}/cwd").readlink()
     except OSError:
         return None
-    # While papermill executes with --cwd it has left the folder that it was called in.
+    # With --cwd, papermill has left the folder that it was called in.
     return Command(words[:-1], [Path(place) for place in (folder, environ.get("PWD")) if place])
 
 
 def is_kernel(command: Command | None) -> bool:
-    """Whether it is a kernel itself; the kernels that its code launches have its environment, but not its notebook."""
+    """Whether the program is a kernel; kernels that its code launches share its environment, but not its notebook."""
     return command is not None and any(_name(word) == _KERNEL for word in command.words[:5])
 
 
 def executed_notebook(command: Command | None) -> Path | None:
-    """The notebook that a runner executes: the one that papermill writes, else the one that is read.
+    """Return the notebook that a runner executes: the one that papermill writes, else the one that is read.
 
     Papermill may execute one notebook many times at once, each time into another. None where several are executed.
     """
@@ -64,14 +64,14 @@ def executed_notebook(command: Command | None) -> Path | None:
 
 
 def voila_notebook(environ: Mapping[str, str]) -> Path | None:
-    """The notebook that Voila, called for a folder or as a part of a server, runs in this kernel for a page."""
+    """Return the notebook that Voila, serving a folder or inside a server, runs in this kernel for a page."""
     name = Path(unquote(environ.get("SCRIPT_NAME", ""))).name
     path = Path.cwd() / name
     return path if runs_in_voila(environ) and path.suffix == ".ipynb" and path.is_file() else None
 
 
 def runs_in_voila(environ: Mapping[str, str]) -> bool:
-    """Whether Voila has launched this kernel."""
+    """Whether Voila launched this kernel."""
     return environ.get("SERVER_SOFTWARE", "").startswith(f"{_VOILA}/")
 
 
@@ -116,35 +116,35 @@ def _name(word: str) -> str:
 
 
 Marimo: TypeAlias = Literal["edit", "run", "script", "test"]
-"""How marimo runs a notebook: on a page where it can be changed, or not; as a program; for its tests."""
+"""How marimo runs a notebook: as an editable page, a read-only page, a program, or for its tests."""
 
 
 def marimo_mode() -> Marimo | None:
-    """How marimo runs the notebook that calls this; None outside of marimo."""
+    """Return how marimo runs the calling notebook; None outside marimo."""
     marimo = sys.modules.get("marimo")
     return None if marimo is None or not hasattr(marimo, "app_meta") else marimo.app_meta().mode
 
 
 def kernel_of_shell() -> Any:
-    """The Jupyter kernel that this process is; None in a terminal, a script, or where IPython is not loaded."""
+    """Return this process's Jupyter kernel; None in a terminal, a script, or where IPython is not loaded."""
     return getattr(_shell(), "kernel", None)
 
 
 def is_engine(kernel: object) -> bool:
-    """Whether a kernel is one of the many that ipyparallel has launched."""
+    """Whether a kernel is an engine of ipyparallel."""
     return type(kernel).__module__.partition(".")[0] == "ipyparallel"
 
 
 def in_terminal() -> bool:
-    """Whether this process is IPython at a terminal."""
+    """Whether this process is IPython in a terminal."""
     return _shell() is not None and kernel_of_shell() is None
 
 
 def loop_is_unfit() -> bool:
-    """Whether the event loop here is no place for a host.
+    """Whether the event loop here cannot run a host.
 
-    That of IPython's terminal turns only while a line awaits something. That of ``marimo run`` ends with its page. Engines
-    of ipyparallel never answer code that awaits, so that people have to wait by ``registry.run`` there.
+    The loop of IPython's terminal runs only while a line awaits something. The loop of ``marimo run`` ends with its
+    page. ipyparallel's engines never answer code that awaits, so users have to wait with ``registry.run`` there.
     """
     if marimo_mode() == "run" or is_engine(kernel_of_shell()):
         return True
@@ -160,7 +160,7 @@ def loop_is_unfit() -> bool:
 
 
 def advice_on_files(environ: Mapping[str, str]) -> str | None:
-    """What to do about one file for many kernels, in sentences, where one program launches many for the same cells."""
+    """Return advice, in sentences, where one program launches many kernels that would share one store; else None."""
     kernel = kernel_of_shell()
     if kernel is not None and runs_in_voila(environ):
         return (
@@ -181,14 +181,14 @@ def _shell() -> Any:
 
 
 def cell_of(filename: str) -> str | None:
-    """``Cell In[3]`` for the file that IPython makes of a cell; None for any other. For any thread."""
+    """Return ``Cell In[3]`` for the file that IPython makes of a cell; None for any other. Thread-safe."""
     name_of = getattr(getattr(_shell(), "compile", None), "format_code_name", None)
     named = None if name_of is None else name_of(filename)
     return None if named is None else " ".join(named)
 
 
 def this_program(notebook: Path | None) -> str:
-    """What this process is, for people: a notebook, a script, or a session at a prompt."""
+    """Return a description of this process for users: a notebook, a script, or a session at a prompt."""
     if notebook is not None:
         return f"the notebook {notebook}"
     if "ipykernel" in sys.modules:

@@ -1,4 +1,4 @@
-"""Taking the values of environment variables out of text that is stored or shown."""
+"""Redact the values of environment variables in text that is stored or shown."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from agentq_nb._core.secret_search import SecretSearch, as_bytes, as_text
 from agentq_nb._core.threads import in_long_thread
 
 SHORTEST_SECRET = 8
-"""Characters; what is shorter is too likely to be an ordinary word."""
+"""Characters; a shorter value is too likely to be an ordinary word."""
 
 _LONG = 1 << 20
-"""Characters; looking through more holds up the event loop for several milliseconds."""
+"""Characters; searching longer text blocks the event loop for several milliseconds."""
 
 _SECRET_NAMES = {"APIKEY", "KEY", "PASSPHRASE", "PASSWD", "PASSWORD", "PAT", "SECRET", "TOKEN"}
-"""Parts of a variable's name that make it one of a secret."""
+"""Parts of a variable's name that mark it as a secret."""
 
 
 class Redactor:
-    """Knows secrets by the name of their variable and replaces them by ``[redacted NAME]``.
+    """Replaces the known secrets in text by ``[redacted NAME]``, with the name of their variable.
 
-    It never forgets one while the process lives: an agent may have written it to a file that is read much later.
+    Secrets are never forgotten while the process runs: an agent may have written one to a file that is read much later.
     """
 
     def __init__(self) -> None:
         self._public: set[str] = set()
         self.search = SecretSearch({})
-        """Finds the secrets that are known now."""
+        """Finds the currently known secrets."""
 
     def add(self, environment: Mapping[str, str], public: Collection[str] = ()) -> None:
-        """Take the values of these variables for secrets, but not the ``public`` ones and not those too short."""
+        """Treat the values of these variables as secrets, except the ``public`` ones and those too short."""
         self._public.update(public)
         new = {name: value for name, value in environment.items() if name not in public and not self._knows(value)}
         if new:
@@ -43,12 +43,12 @@ class Redactor:
             _given.add(environment, public)
 
     def add_own(self) -> None:
-        """Take the secrets among this process's own variables too: what runs inside it can read them."""
+        """Add the secrets among this process's own variables: code that runs inside it can read them."""
         own = {name: value for name, value in os.environ.items() if _SECRET_NAMES.intersection(name.upper().split("_"))}
         self.add({name: value for name, value in own.items() if name not in self._public})
 
     def text(self, text: str) -> str:
-        """``text`` without secrets."""
+        """Return ``text`` without secrets."""
         data = as_bytes(text)
         shown, here = list[bytes](), 0
         for start, end, name in self.search.find(data):
@@ -57,11 +57,11 @@ class Redactor:
         return as_text(b"".join([*shown, data[here:]])) if shown else text
 
     async def long_text(self, text: str) -> str:
-        """``text`` without secrets, looked through in a thread where it is long."""
+        """Return ``text`` without secrets; long text is searched in a thread."""
         return self.text(text) if len(text) < _LONG else await in_long_thread(self.text, text)
 
     def data(self, value: Any) -> Any:
-        """JSON-like data without secrets, in keys neither."""
+        """Return JSON-like data without secrets, in keys too."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
@@ -77,36 +77,36 @@ class Redactor:
 
 
 _given = Redactor()
-"""Every secret that this process was given, by whomever."""
+"""Every secret that any part of this process was given."""
 
 
 def without_secrets(data: Any) -> Any:
-    """JSON-like data without any secret that this process was given or was started with: errors that are stored."""
+    """Return JSON-like data (errors to be stored) without any secret that this process was given or started with."""
     _given.add_own()
     return _given.data(data)
 
 
 class StreamRedactor:
-    """The same for text that comes in pieces: what may be the beginning of a secret waits for the next piece."""
+    """Redacts text that comes in pieces: a possible beginning of a secret waits for the next piece."""
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
         self._waiting = b""
 
     def feed(self, text: str) -> str:
-        """The text that can be shown by now; may be empty."""
+        """Return the text that can be shown by now; may be empty."""
         shown, self._waiting = self._split(self._waiting + as_bytes(text))
         return as_text(shown)
 
     def finish(self) -> str:
-        """What was waiting, now that nothing more comes. A secret that was cut off in the middle is one all the same."""
+        """Return the rest at the end of the stream. A long enough beginning of a secret is redacted too."""
         shown, rest = self._split(self._waiting)
         self._waiting = b""
         begun = as_text(rest)
         return as_text(shown) + ("[redacted]" if len(begun) >= SHORTEST_SECRET else begun)
 
     def _split(self, data: bytes) -> tuple[bytes, bytes]:
-        """What can be shown, without secrets, and what has to wait: a secret that is complete, or may become so."""
+        """Split into redacted text that can be shown and the rest: a secret that is complete, or may become so."""
         search = self._redactor.search
         cut = search.beginning(data)
         shown, here = list[bytes](), 0
@@ -124,7 +124,7 @@ def _mark(name: str) -> bytes:
 
 
 def _forms(value: str) -> set[str]:
-    """A secret as it is, as JSON and ``repr`` write it, as UTF-8 keeps it, and the lines of one that has several."""
+    """Return a secret's forms: as it is, as JSON and ``repr`` write it, as UTF-8 keeps it, and each of its lines."""
     kept = value.encode("utf-8", "replace").decode()
     plain = {value, value.strip(), kept, *(line.strip() for line in value.splitlines())}
     written = {form for text in plain for form in (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])}

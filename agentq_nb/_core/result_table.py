@@ -1,4 +1,4 @@
-"""The answer to a query: rows under named, typed columns, and the DataFrame that is made of them."""
+"""The result of a query: rows under named, typed columns, convertible to a DataFrame."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LARGEST = 2**63
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Columns and rows as the database gives them: JSON is text, times are UTC without saying so."""
+    """Columns and rows as the database returns them: JSON is text, times are naive UTC."""
 
     columns: list[str]
     rows: list[tuple[Any, ...]]
@@ -24,16 +24,16 @@ class Table:
     """A sentence that is shown in place of a table without rows."""
 
     def frame(self) -> Any:
-        """A DataFrame of pandas, else of polars, else this table itself, by what is installed.
+        """Return a pandas DataFrame, else a polars one, else this table itself, depending on what is installed.
 
-        Times in it are UTC and say so, JSON is Python objects, and columns of numbers are numbers even where some are
-        missing.
+        Times are in the UTC time zone, JSON becomes Python objects, and number columns stay numeric even where values
+        are missing.
         """
         make = _with_pandas() or _with_polars()
         return self if make is None else make(self)
 
     def typed(self) -> Iterator[tuple[str, str, list[Any]]]:
-        """Each column: a name that no other has, its SQL type (empty when not known), its values with JSON parsed."""
+        """Yield each column: a unique name, its SQL type (empty when not known), and its values with JSON parsed."""
         taken: set[str] = set()
         for index, column in enumerate(self.columns):
             name, number = column, 0
@@ -60,7 +60,7 @@ def _parsed(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str) else value
 
 
-# Neither library needs to be there, and the one that is has no types that pyright knows.
+# Both libraries are optional, and pyright has no types for the one that is installed.
 # pyright: reportMissingImports=false, reportMissingTypeStubs=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
@@ -85,9 +85,9 @@ def _with_pandas() -> Callable[[Table], Any] | None:
 
 @cache
 def _show_frames_without_tex() -> None:
-    """In a notebook TeX in what an agent said could become a link that runs a script.
+    """Disable TeX in notebooks' DataFrames: in an agent's output it could become a link that runs a script.
 
-    Once, so that who wants TeX in frames can switch it on again.
+    Called once, so that users can switch it on again.
     """
     import pandas
 
@@ -95,7 +95,7 @@ def _show_frames_without_tex() -> None:
 
 
 def _pandas_type(kind: str, values: list[Any]) -> str | None:
-    """What pandas calls a column of this kind; None: let it look at the values."""
+    """Return the pandas dtype of a column of this kind; None lets pandas infer it from the values."""
     gaps = any(value is None for value in values)
     if kind.startswith("TIMESTAMP"):
         return "datetime64[us, UTC]"

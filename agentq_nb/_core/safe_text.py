@@ -1,4 +1,4 @@
-"""Texts and values as people read them. They come from agents, messages and errors, so they may hold anything."""
+"""Make untrusted text and values (from agents, messages, errors) safe and readable to show."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _TERMINAL = re.compile(
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # titles and links
     r"|\x1b[@-Z\\-_]"
 )
-# Characters that nobody sees, or that reorder the text around them: shown by their number instead.
+# Characters that are invisible, or that reorder the text around them: shown as their code points.
 _UNSEEN = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
 )
-# But emoji are joined by some of them, and so are letters of Persian and of India's scripts.
+# But some of them join emoji, and letters of Persian and of India's scripts.
 _JOINERS = ("\u200c", "\u200d", "\ufe0f\u200d")
 _VARIANTS = ("\ufe0e", "\ufe0f")
 
 
 def safe(value: Any, longest: int = LONGEST_CELL) -> str:
-    """``value`` as text that no terminal, page or font is confused by, and that is not too long to show."""
+    """Return ``value`` as text of limited length that cannot disturb a terminal, page or font."""
     text = value if isinstance(value, str) else shown(value)
     whole = len(text)
     cut = text[: 4 * longest]
@@ -40,11 +40,11 @@ def safe(value: Any, longest: int = LONGEST_CELL) -> str:
 
 
 def exact(text: str) -> str:
-    """All of a text, safe to show: what nobody would see is shown by its number, nothing is left out or cut."""
+    """Return all of a text, safe to show: invisible characters become their code points, nothing is cut."""
     if not text.isascii():
         text = _UNSEEN.sub(_seen, text)
     unprintable = {one for one in set(text) if not one.isprintable() and one not in "\n\t"}
-    unprintable -= {*_JOINERS, *_VARIANTS}  # those that are left belong to the writing around them
+    unprintable -= {*_JOINERS, *_VARIANTS}  # those left belong to the text around them
     return text.translate({ord(one): ascii(one)[1:-1] for one in unprintable}) if unprintable else text
 
 
@@ -54,7 +54,7 @@ def is_safe(text: str) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value as text: nothing for None, seconds for times, repr for what has no better form."""
+    """Return a value as text: empty for None, ISO for datetimes, ``str`` for types without a better form."""
     match value:
         case None:
             return ""
@@ -71,12 +71,12 @@ def shown(value: Any) -> str:
 
 
 def pretty(value: Any) -> str:
-    """A JSON value as people read it: text as it is, the rest indented."""
+    """Return a JSON value for people: a str as it is, the rest as indented JSON."""
     return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False, default=str)
 
 
 def _seen(found: re.Match[str]) -> str:
-    """The characters by their numbers, unless they belong to the writing around them."""
+    """Return the characters as their code points, unless they belong to the text around them."""
     start, end = found.span()
     run, before, after = found[0], found.string[max(start - 1, 0) : start], found.string[end : end + 1]
     if run in _JOINERS and not before.isascii() and not after.isascii():

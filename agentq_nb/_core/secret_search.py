@@ -1,7 +1,7 @@
-"""Finding many secrets in long text at about the cost of reading it.
+"""Find many secrets in long text at about the cost of reading it.
 
 A regular expression of all secrets tries each one at each character. Here Python's own loops in C do the reading. A short
-secret is found by ``bytes.find``. For the long ones (each line of a private key is one), the text is sampled at a fixed
+secret is found by ``bytes.find``. For long ones (each line of a private key is one), the text is sampled at a fixed
 distance, and each eight-byte word found there is looked up among the words that the secrets contain.
 """
 
@@ -16,26 +16,26 @@ _WORD = 8
 _WORDS_FOR_A_FIND = 40
 """Finding one more secret by ``bytes.find`` takes as long as looking up every fortieth word. Measured."""
 _LARGEST_STEP = 8
-"""Words; a larger one would save little, and costs memory for each secret."""
+"""Words; a larger step would save little and cost memory for each secret."""
 _HEAD = 8
-"""Bytes; the shortest secret has so many."""
+"""Bytes; the length of the shortest secret."""
 
 Found: TypeAlias = tuple[int, int, bytes]
-"""Where a secret begins, its length below zero, and itself: the first of several is the leftmost, then the longest."""
+"""A secret's start, its negative length, and the secret: sorts by leftmost, then longest."""
 
 
 def as_bytes(text: str) -> bytes:
-    """The text in UTF-8; halves of characters are kept."""
+    """Return the text in UTF-8; lone surrogates are kept."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def as_text(data: bytes) -> str:
-    """The opposite of :func:`as_bytes`."""
+    """Decode; the inverse of :func:`as_bytes`."""
     return data.decode("utf-8", "surrogatepass")
 
 
 class SecretSearch:
-    """Finds secrets, each of at least eight bytes. ``names`` has the variable's name of each."""
+    """Finds secrets of at least eight bytes each. ``names`` maps each to its variable's name."""
 
     def __init__(self, names: Mapping[str, str]) -> None:
         self.names = dict(names)
@@ -49,8 +49,7 @@ class SecretSearch:
         self._heads = {secret[:size] for secret in self._named for size in range(1, _HEAD)}
 
     def find(self, data: bytes) -> Iterator[tuple[int, int, str]]:
-        """The start, the end and the name of each: leftmost first, the longest of those that begin together, never two
-        that overlap."""
+        """Yield start, end and name of each secret: leftmost first, then longest, without overlaps."""
         short = [found for secret in self._short if (found := _next(secret, data, 0)) is not None]
         heapq.heapify(short)
         long = self._find_long(data)
@@ -73,7 +72,7 @@ class SecretSearch:
             yield start, here, self._named[found[2]]
 
     def _find_long(self, data: bytes) -> Iterator[Found]:
-        """The long secrets in order; they may overlap."""
+        """Yield the long secrets in order; they may overlap."""
         if not self._words:
             return
         words = memoryview(data)[: len(data) // _WORD * _WORD].cast("Q")[:: self._step]
@@ -81,14 +80,14 @@ class SecretSearch:
             return
         apart = self._step * _WORD
         for number, word in enumerate(words):
-            # What contains this word and not the one before begins behind the one before: so the order is right.
+            # A secret that contains this word but not the one before starts after that one: so the order is right.
             for offset, secret in self._places.get(word, ()):
                 start = number * apart - offset
                 if start >= 0 and data.startswith(secret, start):
                     yield start, -len(secret), secret
 
     def beginning(self, data: bytes) -> int:
-        """Where the longest end of ``data`` begins that is the beginning of a secret; its length when there is none."""
+        """Return where the longest beginning of a secret starts at the end of ``data``; its length if none does."""
         best = len(data)
         for size in range(min(_HEAD - 1, len(data)), 0, -1):
             if data[-size:] in self._heads:
@@ -105,12 +104,12 @@ class SecretSearch:
 
 
 def _step(shortest: bytes) -> int:
-    """The distance between the words that are looked up: short enough that each secret contains a whole one wherever it starts."""
+    """Return the sampling distance in words: each secret contains a whole sampled word wherever it starts."""
     return min((len(shortest) - _WORD + 1) // _WORD, _LARGEST_STEP)
 
 
 def _cheapest(secrets: list[bytes]) -> int:
-    """How many of the secrets, shortest first, are better found one by one: the others allow larger steps then."""
+    """Return how many secrets, shortest first, are better searched one by one, for larger steps with the rest."""
 
     def cost(few: int) -> float:
         if few == len(secrets):
@@ -127,7 +126,7 @@ def _next(secret: bytes, data: bytes, here: int) -> Found | None:
 
 
 def _places(secrets: list[bytes], apart: int) -> dict[int, list[tuple[int, bytes]]]:
-    """In which secrets, and where, a word may stand that is looked up every ``apart`` bytes: far in and long first."""
+    """Map each word that may be sampled every ``apart`` bytes to its (offset, secret) pairs: largest offset first."""
     places: dict[int, list[tuple[int, bytes]]] = {}
     for secret in sorted(secrets, key=len, reverse=True):
         for offset in range(apart):

@@ -1,4 +1,4 @@
-"""What people write by analogy inside ``run``, with queues and messages: an error at once that says the right line."""
+"""Errors for likely mistakes with queues and messages inside ``run``, each suggesting the correct line."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _MESSAGE = ("attempt", "body", "complete", "created_at", "fail", "id", "queue", 
 
 
 class NearMisses:
-    """A queue as its actor sees it. It is no iterator and no ``asyncio.Queue``."""
+    """Base of queues as an actor sees them: not an iterator, and not an ``asyncio.Queue``."""
 
     @property
     def _written(self) -> str:
-        """How it is written in the actor's code."""
+        """The expression for it in the actor's code."""
         return "self.queue"
 
     if not TYPE_CHECKING:  # a type checker finds these by itself
@@ -70,7 +70,7 @@ class NearMisses:
 
 
 class NoLoop:
-    """What ``iter`` gives: it is looped over with ``async for`` and nothing else."""
+    """Base of what ``iter`` returns: it supports ``async for`` and nothing else."""
 
     if not TYPE_CHECKING:
 
@@ -84,7 +84,7 @@ class NoLoop:
 
 
 def no_attribute_of_message(name: str) -> str:
-    """Why a message has no such attribute, and what it has instead."""
+    """Return the error text for an unknown attribute of a message, with what to write instead."""
     if name in _OF_MESSAGE:
         return f"A message has no {name}: write {_OF_MESSAGE[name]}"
     return f"A message has no {name}; it has {', '.join(_MESSAGE)}.{_did_you_mean(name, _MESSAGE)}"
@@ -96,7 +96,7 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def read_names(names: Any) -> tuple[str, ...]:
-    """Several names of queues. Raises TypeError for what is none."""
+    """Return several queue names as a tuple. Raises TypeError for anything else."""
     if names is None:
         return ()
     if isinstance(names, (int, float)):
@@ -110,7 +110,7 @@ def read_names(names: Any) -> tuple[str, ...]:
 
 
 def check_completable(completable: object, names: object) -> None:
-    """Raises TypeError where a second queue's name was given in its place."""
+    """Raise TypeError where a second queue's name was given in its place."""
     if not isinstance(completable, bool):
         raise TypeError(
             f"completable is True or False, not {completable!r}. Several queues are given as a list: "

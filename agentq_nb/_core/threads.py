@@ -1,9 +1,9 @@
-"""Threads of our own for our own blocking work.
+"""Daemon threads for the package's own blocking work.
 
-asyncio's default executor and anyio's worker threads belong to everybody in the process: a notebook that fills them with
-threads that block would hold up reads of the log and the end of the host. Nothing of ours runs there.
+asyncio's default executor and anyio's worker threads are shared by the whole process: a notebook that fills them with
+blocked threads would delay reads of the log and the host's shutdown. So the package uses neither.
 
-These are daemon threads: one that hangs on a dead disk keeps no process alive.
+The threads are daemons: one that hangs on a dead disk keeps no process alive.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _MOST = 8
-"""Short jobs at the same time. Each holds its thread for milliseconds."""
+"""Short jobs that run at the same time. Each occupies its thread for milliseconds."""
 _IDLE = 10.0
 """Seconds after which a thread without work ends."""
 _SOON = 0.2
-"""Seconds to wait for a thread that has nothing more to do."""
+"""Seconds to wait for the end of a thread without work."""
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call ``function`` in one of a few threads, for work that is over soon. Whoever is cancelled leaves it running."""
+    """Call ``function`` in a small pool, for short work. When the caller is cancelled, the function goes on."""
     return await asyncio.wrap_future(_short.submit(function, *args, **kwargs))
 
 
 async def in_long_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The same for work that may take long, as queries and copies do: it holds up nothing else."""
+    """Call ``function`` in an unlimited pool, for work that may take long, such as queries and copies."""
     return await asyncio.wrap_future(_long.submit(function, *args, **kwargs))
 
 
 async def to_its_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The same as :func:`in_long_thread`, but whoever is cancelled waits for its end: nothing of it goes on later."""
+    """Call ``function`` as :func:`in_long_thread` does, but when cancelled wait for its end: nothing goes on later."""
     work = asyncio.wrap_future(_long.submit(function, *args, **kwargs))
     try:
         return await asyncio.shield(work)
@@ -62,7 +62,7 @@ _Job: TypeAlias = tuple[Future[Any], Callable[[], Any]]
 
 
 class Pool:
-    """Daemon threads that are made when they are needed, at most ``most`` of them (None: without limit)."""
+    """Daemon threads that are started on demand, at most ``most`` of them (None: no limit)."""
 
     def __init__(self, name: str, most: int | None = None) -> None:
         self._name = name
@@ -71,14 +71,14 @@ class Pool:
         self.forget()
 
     def forget(self) -> None:
-        """Begin without threads: in a forked child there are none."""
+        """Reset to no threads: a forked child has none."""
         self._lock = threading.Lock()
         self._threads: dict[threading.Thread, Future[Any]] = {}
-        """Each with what it does, or did last."""
+        """Each thread with its current or last job."""
         self._resting = False
-        """Nobody is expected to need a thread: those without work end at once."""
+        """Whether threads without work end at once, since no work is expected."""
         self._idle: list[queue.SimpleQueue[_Job | None]] = []
-        """Where threads without work wait for it."""
+        """The inboxes of threads that wait for work."""
         self._waiting: deque[_Job] = deque()
 
     def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -98,7 +98,7 @@ class Pool:
         return future
 
     def rest(self) -> None:
-        """End the threads without work, and wait for that: a program that forks afterwards finds none of them."""
+        """End the threads without work and wait for that: a program that forks afterwards has none of them."""
         with self._lock:
             self._resting = True
             idle, self._idle = self._idle, []
@@ -119,7 +119,7 @@ class Pool:
             job = self._next(inbox)
 
     def _next(self, inbox: queue.SimpleQueue[_Job | None]) -> _Job | None:
-        """What this thread does next; None: it is to end."""
+        """Return this thread's next job; None: the thread must end."""
         with self._lock:
             if self._waiting:
                 return self._took(self._waiting.popleft())
@@ -149,7 +149,7 @@ def _do(future: Future[Any], call: Callable[[], Any]) -> None:
         return
     try:
         result = call()
-    except StopIteration as error:  # no future can be given one: awaiting it would never end
+    except StopIteration as error:  # a future cannot hold one: awaiting it would never end
         future.set_exception(RuntimeError(f"StopIteration was raised: {error}"))
     except BaseException as error:
         future.set_exception(error)
@@ -170,7 +170,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def rest() -> None:
-    """No host runs any more: see :meth:`Pool.rest`."""
+    """End idle threads: no host is running any more. See :meth:`Pool.rest`."""
     for pool in (_short, _long):
         pool.rest()
 

@@ -1,4 +1,4 @@
-"""Sharing one event loop among handlers that never wait, and work that takes long."""
+"""Time slices that let handlers with a backlog, and long work, share one event loop fairly."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Callable
 
 SLICE = 0.005
-"""Seconds of work after which the loop gets its turn."""
+"""Seconds of work after which the loop runs its other callbacks."""
 
 
 class TimeSlices:
-    """The time that handlers with a backlog may hold the loop between two of its turns: 5 ms, all of them together.
+    """The time that handlers with a backlog may keep the loop busy per iteration: 5 ms, all of them together.
 
-    Those whose slice is over go on one after the other, each in a turn of the loop of its own.
+    Handlers whose slice is over continue one after the other, each in a loop iteration of its own.
 
     :param now: seconds of a monotonic clock.
     """
@@ -22,11 +22,11 @@ class TimeSlices:
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._since: float | None = None
-        """When the present slice began; None: nobody has worked since the loop's last turn."""
+        """When the current slice began; None: no handler has worked since the loop's last iteration."""
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def over(self) -> bool:
-        """Whether the loop is to get its turn before more is done: then wait for :meth:`next`. Cheap."""
+        """Whether the slice is used up, so that the caller must await :meth:`next` before it goes on. Cheap."""
         now = self._now()
         if self._since is None:
             self._begin(now)
@@ -34,7 +34,7 @@ class TimeSlices:
         return now - self._since >= SLICE
 
     async def next(self) -> None:
-        """Return when the loop has had its turn, and it is this caller's."""
+        """Return when the loop has run an iteration and it is this caller's turn."""
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         if self._since is None:
@@ -55,13 +55,13 @@ class TimeSlices:
 
 
 class Slices:
-    """Work that begins now. ``await pause()`` after each piece of it costs next to nothing while the slice lasts."""
+    """Splits long work into slices, beginning now. ``await pause()`` between steps is almost free within a slice."""
 
     def __init__(self) -> None:
         self._until = time.perf_counter() + SLICE
 
     async def pause(self) -> None:
-        """Let the loop turn if this slice is over."""
+        """Yield to the event loop if this slice is over."""
         if time.perf_counter() >= self._until:
             await asyncio.sleep(0)
             self._until = time.perf_counter() + SLICE

@@ -1,4 +1,4 @@
-"""The log in DuckDB: private to the keeper of queues in this process."""
+"""The event log in DuckDB: private to the in-process broker."""
 
 from agentq_nb._core.result_table import Table
 from agentq_nb._store.event_log import EventLog

@@ -1,4 +1,4 @@
-"""Rows that are durable in the journal and not yet in the database, and how they get there."""
+"""Rows that are durable in the journal but not yet in the database, and their insertion into it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import duckdb
 from agentq_nb._store.journal_scan import Frame
 
 _PIECE_CHARACTERS = 1 << 20
-"""What one statement takes: some 20 ms of work."""
+"""Characters per insert statement: some 20 ms of work."""
 
-# One string goes in, so that DuckDB takes it apart without Python's lock: half of what its appender costs.
+# The rows are passed as one string, which DuckDB splits without Python's lock: half the cost of its appender.
 _INSERT = """
 insert into {table}
 select
@@ -24,7 +24,7 @@ from (
 )
 """
 _DATA = "fields[6]::json"
-# For a row that was acknowledged though it is not JSON: kept as text, since nothing that was acknowledged may be lost.
+# For an acknowledged row that is not JSON: kept as text, since nothing that was acknowledged may be lost.
 _ANY_DATA = "if(json_valid(fields[6]), fields[6], to_json(fields[6])::varchar)::json"
 
 _REFUSED = (duckdb.DataError, duckdb.InvalidInputException)
@@ -37,7 +37,7 @@ def insert(connection: duckdb.DuckDBPyConnection, frames: Iterable[Frame], table
 
 
 def pieces(frames: Iterable[Frame]) -> Iterator[Frame]:
-    """Frames that follow on each other made into one, as long as that is not too large for one statement."""
+    """Join consecutive frames into larger ones, up to the size of one statement."""
     taken: list[Frame] = []
     characters = 0
     for frame in frames:
@@ -56,13 +56,13 @@ def _joined(frames: list[Frame]) -> Frame:
 
 
 class Backlog:
-    """Frames on their way from the journal into the database. One thread adds and another may drain."""
+    """Frames on their way from the journal into the database. One thread adds while another may drain."""
 
     def __init__(self, last: int) -> None:
         self.drained = last
         """The last sequence number that is durable in the database."""
         self._frames: deque[Frame] = deque()
-        # One thread counts what comes in and the other what goes out, so that neither loses an addition.
+        # Each counter is changed by one thread only, so that no addition is lost.
         self._characters_in = self._characters_out = 0
 
     def __bool__(self) -> bool:
@@ -70,16 +70,16 @@ class Backlog:
 
     @property
     def characters(self) -> int:
-        """Characters of all rows that wait."""
+        """Characters of all waiting rows."""
         return self._characters_in - self._characters_out
 
     def add(self, frame: Frame) -> None:
-        """Take a frame that is durable in the journal."""
+        """Add a frame that is durable in the journal."""
         self._frames.append(frame)
         self._characters_in += len(frame.text)
 
     def drain(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Insert what is there now, a piece in each transaction. Raises duckdb.Error: the rest can be drained later."""
+        """Insert all waiting rows, a piece per transaction. Raises duckdb.Error: the rest can be drained later."""
         present = [self._frames[number] for number in range(len(self._frames))]
         for piece in pieces(present):
             self.write(connection, piece)
@@ -87,7 +87,7 @@ class Backlog:
                 self._characters_out += len(self._frames.popleft().text)
 
     def write(self, connection: duckdb.DuckDBPyConnection, frame: Frame) -> None:
-        """Insert the rows of a frame that follows on what was drained. Raises duckdb.Error."""
+        """Insert the rows of a frame that directly follows the drained ones. Raises duckdb.Error."""
         parameters = [frame.first, frame.rows, frame.text]
         try:
             connection.execute(_INSERT.format(table="events", data=_DATA), parameters)

@@ -1,12 +1,12 @@
-"""Checkpoints that can be undone: DuckDB's own tear when power is lost in the middle of one.
+"""Checkpoints that can be undone, since DuckDB's own can tear when power is lost in the middle of one.
 
-At a checkpoint DuckDB writes data to blocks that were free, then its metadata, then a new header that makes all of it
-count. But a block of metadata has 64 parts under one checksum. New parts go into free places of blocks that are in use,
-so those are written *in place*, and half of such a write leaves a block, and with it a file, that nothing can read.
+At a checkpoint DuckDB writes data to free blocks, then its metadata, then a new header that makes all of it valid. But
+a block of metadata has 64 parts under one checksum. New parts go into free places of blocks that are in use, so those
+are written *in place*, and half of such a write leaves a block, and with it the file, unreadable.
 
 So every block of metadata is copied to ``<file>.checkpoint`` first, with the iteration of the header that it belongs to.
 While the file's header still has that iteration, the checkpoint did not happen: opening puts the blocks back, always,
-since a block that can be read may still be half new. Once the header has moved on, the copy is worth nothing.
+since a readable block may still be half new. Once the header has moved on, the copy is obsolete.
 
 DuckDB syncs the file before it writes the header, and once more after it. It never syncs the folder, so the name of the
 write-ahead log that it begins after a checkpoint is made durable here too.
@@ -33,16 +33,16 @@ from agentq_nb._store.schema import checkpoint_of, sync_file, wal_of
 from agentq_nb.errors import StoreError, StoreInUse
 
 WAL_BYTES = 16 << 20
-"""Bytes of DuckDB's write-ahead log after which it is moved into the database, so that opening never replays more."""
+"""Bytes of DuckDB's write-ahead log after which a checkpoint is due, so that opening never has to replay more."""
 COMMITS = 10_000
-"""Commits after which the same is done, since replaying each takes time of its own."""
+"""Commits after which a checkpoint is due, since replaying each takes time of its own."""
 
 _MAGIC = b"AQCHKPT\n"
 _VERSION = 1
 _HEADER = struct.Struct("<8sII32sQ")
 """Magic, version, number of pieces, store id, iteration."""
 _PIECE = struct.Struct("<QQQ")
-"""Offset in the database, bytes, which 64th parts are in use (bit 0: the first)."""
+"""Offset in the database, bytes, bit mask of the 64 parts in use (bit 0: the first)."""
 _CHECKSUM = struct.Struct("<I")
 _PARTS = 64
 _BLOCK_CHECKSUM_BYTES = 8
@@ -54,14 +54,14 @@ def _unfinished(path: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes of the database. ``in_use`` has a bit for each 64th part that a checkpoint leaves as it is."""
+    """Bytes of the database. ``in_use`` is the bit mask of the parts (64ths) that a checkpoint leaves unchanged."""
 
     offset: int
     content: bytes
     in_use: int = 0
 
     def is_of(self, found: bytes) -> bool:
-        """What no checkpoint changes is the same in ``found``."""
+        """Whether the parts that no checkpoint changes are the same in ``found``."""
         size = (len(self.content) - _BLOCK_CHECKSUM_BYTES) // _PARTS & ~7
         parts = [
             slice(start, start + size)
@@ -74,14 +74,14 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """What a checkpoint may write in place, as it was before: both headers, then the blocks of metadata."""
+    """A copy of everything that a checkpoint may overwrite: both headers, then the blocks of metadata."""
 
     store_id: str
     iteration: int
     pieces: tuple[Piece, ...]
 
     def encoded(self) -> bytes:
-        """As a file."""
+        """Return the copy as the content of a file."""
         header = _HEADER.pack(_MAGIC, _VERSION, len(self.pieces), self.store_id.encode(), self.iteration)
         places = [_PIECE.pack(piece.offset, len(piece.content), piece.in_use) for piece in self.pieces]
         content = b"".join([header, *places, *(piece.content for piece in self.pieces)])
@@ -89,7 +89,7 @@ class Copy:
 
     @staticmethod
     def decoded(content: bytes) -> Copy | None:
-        """The copy in a file; None when a byte of it is not what was written."""
+        """Return the copy in a file's content; None when any byte of it is wrong."""
         body, checksum = content[: -_CHECKSUM.size], content[-_CHECKSUM.size :]
         if len(body) < _HEADER.size or checksum != _CHECKSUM.pack(zlib.crc32(body)):
             return None
@@ -106,7 +106,7 @@ class Copy:
 
 
 class CheckpointNotBegun(StoreError):
-    """A checkpoint could not begin (the disk is full, a transaction runs). Nothing was changed; it can be tried later."""
+    """A checkpoint could not begin (disk full, transaction running). Nothing was changed; it can be retried later."""
 
     def __init__(self, path: Path, error: Exception) -> None:
         super().__init__(
@@ -117,20 +117,20 @@ class CheckpointNotBegun(StoreError):
 
 
 class Checkpointer:
-    """Moves DuckDB's write-ahead log into the database. All methods are for the thread that writes there.
+    """Moves DuckDB's write-ahead log into the database. All methods are for the writer's thread.
 
-    While a log is open its write-ahead log is there, with a durable name: nothing is committed before.
+    While a log is open its write-ahead log exists, with a durable name: no commit is made before.
     """
 
     def __init__(self, path: Path, store_id: str, connection: duckdb.DuckDBPyConnection) -> None:
-        """The connection is to the database at ``path``. Raises OSError, duckdb.Error."""
+        """Prepare checkpoints of the database at ``path``, to which the connection is. Raises OSError, duckdb.Error."""
         self.file = DatabaseFile(path)
         self._path = path
         self._store_id = store_id
         self._copied: int | None = None
         """The iteration that the copy on the disk belongs to."""
         try:
-            # One that opening could not use: all rows were seen without it.
+            # A copy that opening did not need: all rows were seen without it.
             checkpoint_of(path).unlink(missing_ok=True)
             self._begin_wal(connection)
         except BaseException:
@@ -139,14 +139,17 @@ class Checkpointer:
             raise
 
     def due_after_commit(self) -> bool:
-        """To be called after each commit: whether replaying the write-ahead log would make opening slow by now, or it
-        was deleted, so that a crash would lose what is not in the database."""
+        """Return whether a checkpoint is due; call it after each commit.
+
+        It is due when replaying the write-ahead log would make opening slow, or when that file was deleted, so that a
+        crash would lose what is not in the database.
+        """
         self._commits += 1
         size = self._wal_bytes()
         return size is None or self._commits >= COMMITS or size >= self._due_bytes
 
     def _wal_bytes(self) -> int | None:
-        """None when the file is gone: it was deleted between two commits."""
+        """Return the write-ahead log's size; None when the file was deleted between two commits."""
         try:
             return wal_of(self._path).stat().st_size
         except FileNotFoundError:
@@ -155,8 +158,8 @@ class Checkpointer:
     def checkpoint(self, connection: duckdb.DuckDBPyConnection, *, last: bool = False) -> None:
         """Move the write-ahead log into the database. After the ``last`` one, no other is begun.
 
-        Raises CheckpointNotBegun; OSError and duckdb.Error when it failed later: nothing may be written any more, and
-        the log is whole once it was opened again.
+        Raises CheckpointNotBegun; OSError and duckdb.Error when it failed later: then nothing may be written any more,
+        and opening the log again makes it whole.
         """
         if self._wal_bytes() != 0:
             try:
@@ -175,7 +178,7 @@ class Checkpointer:
 
     def _begin_wal(self, connection: duckdb.DuckDBPyConnection) -> None:
         if not wal_of(self._path).exists():
-            # DuckDB makes it at the first commit that changes something, if only there and back.
+            # DuckDB creates it at the first commit that changes something, so change a value and change it back.
             connection.begin()
             connection.execute("update store_facts set pruned = pruned + 1")
             connection.execute("update store_facts set pruned = pruned - 1")
@@ -189,7 +192,7 @@ class Checkpointer:
         self._due_bytes = wal_bytes + WAL_BYTES
 
     def _copy(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Make the copy, durably. One of the same iteration, from a try that failed, is the better one."""
+        """Make the copy, durably. An existing copy of this iteration, from a failed checkpoint, is the better one."""
         headers = self.file.headers()
         active = active_header(headers)
         if active is None:
@@ -207,12 +210,12 @@ class Checkpointer:
         self._copied = active.iteration
 
     def close(self) -> None:
-        """Close the file, once DuckDB has closed it."""
+        """Close the file, after DuckDB has closed it."""
         self.file.close()
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write the file of the copy. It has its name only when all of it is durable."""
+    """Write the file of the copy. It gets its name only when all of it is durable."""
     unfinished = _unfinished(path)
     unfinished.unlink(missing_ok=True)
     try:
@@ -233,11 +236,11 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def restore(path: Path, store_id: str | None) -> str | None:
-    """Undo a checkpoint that was not finished. To be called under the guard, before DuckDB sees the file.
+    """Undo an unfinished checkpoint. Call it under the guard, before DuckDB opens the file.
 
-    ``store_id`` is what the guard says; None: not known. Returns a notice where the copy is of no use; it is left then,
-    and what the database holds decides. Killed at any moment, it is as good when repeated.
-    Raises StoreInUse, StoreReadOnly, StoreError: the database is not to be opened then.
+    ``store_id`` is what the guard says; None: not known. Returns a notice where the copy cannot be used; then it stays,
+    and the database's content decides. If killed at any moment, it can be repeated.
+    Raises StoreInUse, StoreReadOnly, StoreError: then the database must not be opened.
     """
     try:
         _unfinished(path).unlink(missing_ok=True)
@@ -261,14 +264,14 @@ def restore(path: Path, store_id: str | None) -> str | None:
 
 @contextmanager
 def restored(path: Path, store_id: str | None) -> Generator[str | None]:
-    """``restore``, and its notice. When StoreError is raised inside, the files are again as they were found.
+    """Run ``restore`` and yield its notice. When StoreError is raised inside, put the files back as they were found.
 
-    Raises what ``restore`` does. A kill before that leaves them restored, which is no worse.
+    Raises what ``restore`` does. A kill before that leaves the files restored, which is harmless.
     """
     try:
         found = _found(path, store_id)
     except OSError:
-        found = None  # restoring reads the same, and says what is wrong
+        found = None  # restoring reads the same files, and reports what is wrong
     useless = restore(path, store_id)
     try:
         yield useless
@@ -280,7 +283,7 @@ def restored(path: Path, store_id: str | None) -> Generator[str | None]:
 
 
 def _found(path: Path, store_id: str | None) -> tuple[bytes, os.stat_result, tuple[Piece, ...]] | None:
-    """The copy as a file, the database as it is, and what the copy is to replace; None: there is nothing to undo."""
+    """Return the copy's bytes, the database's stat, and the bytes the copy will replace; None: nothing to undo."""
     if not path.is_file() or not checkpoint_of(path).is_file():
         return None
     copy, _ = _pending(path, store_id)
@@ -291,7 +294,7 @@ def _found(path: Path, store_id: str | None) -> tuple[bytes, os.stat_result, tup
 
 def _undo(path: Path, saved: bytes, before: os.stat_result, replaced: Sequence[Piece]) -> None:
     if checkpoint_of(path).exists() or not os.path.samestat(path.stat(), before):
-        return  # nothing was restored, or another database has taken its place
+        return  # nothing was restored, or another database has replaced it
     _write(path, saved)
     if replaced:
         _put_back(path, replaced)
@@ -300,7 +303,7 @@ def _undo(path: Path, saved: bytes, before: os.stat_result, replaced: Sequence[P
 
 @contextmanager
 def as_restored(path: Path, store_id: str | None) -> Generator[Path]:
-    """Where the database can be read as it will be once it is opened, with nothing changed: itself, or a copy of it.
+    """Yield where the database can be read as opening would restore it, with nothing changed: itself, or a copy of it.
 
     Raises StoreError when there is no room for a copy.
     """
@@ -335,13 +338,13 @@ def _no_room(path: Path, error: OSError) -> StoreError:
 
 
 def _pending(path: Path, store_id: str | None) -> tuple[Copy | None, str | None]:
-    """The copy, when it is to be put back; or a notice, when it is there and of no use. Raises OSError."""
+    """Return the copy if it must be put back, or a notice if it exists but cannot be used. Raises OSError."""
     saved = checkpoint_of(path)
     if not saved.is_file() or not path.is_file():
         return None, None
     copy = Copy.decoded(saved.read_bytes())
     if copy is None:
-        # It had its name only once it was durable, so this is no trace of a crash.
+        # It got its name only once it was durable, so this damage is not from a crash.
         return None, f"{saved.name} was damaged and was not used."
     active = active_header(_read(path, BLOCKS_START - HEADERS_START, HEADERS_START))
     if active is not None and active.iteration > copy.iteration and store_id in (None, copy.store_id):
@@ -352,7 +355,7 @@ def _pending(path: Path, store_id: str | None) -> tuple[Copy | None, str | None]
 
 
 def _is_ours(path: Path, copy: Copy, store_id: str | None) -> bool:
-    """Told by the guard; without it, by what no checkpoint changes."""
+    """Whether the copy belongs to this database: by the guard, or without it by parts that no checkpoint changes."""
     if store_id is not None:
         return copy.store_id == store_id
     return all(piece.is_of(_read(path, len(piece.content), piece.offset)) for piece in copy.pieces)
@@ -364,9 +367,9 @@ def _read(path: Path, length: int, offset: int) -> bytes:
 
 
 def _put_back(path: Path, pieces: Sequence[Piece]) -> None:
-    """Write the pieces, and sync: also a header that is only in memory yet must last before the copy goes."""
+    """Write the pieces and sync: even a header that is still only in memory must be durable before the copy goes."""
     with path.open("r+b", buffering=0) as file:
-        # A program that knows nothing of guards may have it open.
+        # A program that does not use guards may have it open.
         fcntl.lockf(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         for piece in pieces:
             _write_piece(file.fileno(), piece)

@@ -1,10 +1,10 @@
-"""Giving the space of dropped rows back to the file system, where that pays.
+"""Compaction: return the space of deleted rows to the file system, where that pays.
 
-DuckDB frees a group of rows (122,880) when the last of them goes, and cuts the file behind its last used block. Its own
-way to deal with groups that are half empty, at a checkpoint, holds the database for a second and more, so that is
-switched off (``schema.CONFIG``). Instead the rows that stay are moved to the end of the table, a slice in each
-transaction: every group that is emptied so is freed, and what moves goes to the first blocks that are free. Killed at
-any moment, each row is there once.
+DuckDB frees a group of rows (122,880) when its last row is deleted, and truncates the file after its last used block.
+Its own handling of half-empty groups, at a checkpoint, blocks the database for a second and more, so that is disabled
+(``schema.CONFIG``). Instead the remaining rows are moved to the end of the table, a slice in each transaction: every
+group that is emptied is freed, and moved rows go to the first free blocks. If killed at any moment, each row exists
+exactly once.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from dataclasses import dataclass
 import duckdb
 
 SMALLEST_GAIN = 4 << 20
-"""Bytes that a file must become smaller by."""
+"""Bytes that a file must shrink by."""
 CHECKPOINT_ROWS = 20_000
 CHECKPOINT_CHARACTERS = 4 << 20
-"""How much is moved between two checkpoints: more takes one longer, less makes many small groups of rows."""
+"""How much is moved between two checkpoints: more makes each take longer, less makes many small groups of rows."""
 _SLICE_CHARACTERS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What moving all rows would bring, in bytes; ``needed`` are those of the rows that stay."""
+    """The sizes, in bytes, to compare: ``total`` of the file, and ``needed`` by the remaining rows."""
 
     total: int
     needed: int
 
     @property
     def pays(self) -> bool:
-        """The file would be less than half as large, and smaller by something."""
+        """Whether the file would shrink to less than half, and by at least ``SMALLEST_GAIN``."""
         return self.total - self.needed > max(self.total // 2, SMALLEST_GAIN)
 
 
 def estimate(connection: duckdb.DuckDBPyConnection) -> Gain:
-    """What there is to gain. Reads little but the database's metadata; on any cursor."""
+    """Estimate the gain. Reads little but the database's metadata; on any cursor."""
     ((block, total, used),) = connection.execute(
         "select block_size, total_blocks, used_blocks from pragma_database_size()"
     ).fetchall()
@@ -49,7 +49,7 @@ def estimate(connection: duckdb.DuckDBPyConnection) -> Gain:
 
 
 def next_rows(connection: duckdb.DuckDBPyConnection, after: int, last: int, rows: int) -> tuple[int, int, int] | None:
-    """The end of the next slice, its rows and its characters; None behind the last row. On any cursor."""
+    """Return the end of the next slice, its rows and its characters; None after the last row. On any cursor."""
     found = connection.execute(
         "select seq, length(data) from events where seq > ? and seq <= ? order by seq limit ?", [after, last, rows]
     ).fetchall()
@@ -63,7 +63,7 @@ def next_rows(connection: duckdb.DuckDBPyConnection, after: int, last: int, rows
 
 
 def move(connection: duckdb.DuckDBPyConnection, after: int, until: int) -> None:
-    """Move the rows behind ``after``, with ``until``, to the end of the table, in one transaction. Raises duckdb.Error."""
+    """Move the rows after ``after``, up to ``until``, to the table's end in one transaction. Raises duckdb.Error."""
     connection.begin()
     try:
         between = "from events where seq > ? and seq <= ?"

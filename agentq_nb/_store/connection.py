@@ -1,4 +1,4 @@
-"""Opening for writing what was checked before, and seeing that it is all there still."""
+"""Open a checked log for writing, verify that it is unchanged, and create its journal."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from agentq_nb.errors import StoreDamaged
 
 
 def connect(path: Path, guard: Guard, prepared: Prepared) -> tuple[duckdb.DuckDBPyConnection, int, list[str]]:
-    """Open for writing what was checked, see that all of it is there still, and take in the rows of the journal.
+    """Open a checked log for writing, verify that it is unchanged, and insert the rows of its journal.
 
-    Raises StoreDamaged, duckdb.Error, OSError; the next try is as good as this one then.
+    Raises StoreDamaged, duckdb.Error, OSError; then it can be tried again.
     """
     if prepared.wal_bytes is not None:
         os.truncate(schema.wal_of(path), prepared.wal_bytes)
@@ -43,7 +43,7 @@ def connect(path: Path, guard: Guard, prepared: Prepared) -> tuple[duckdb.DuckDB
         if migrated is not None:
             notices.append(f"{path.name} was brought from schema {migrated} to {schema.version()}.")
         if prepared.loss is None:
-            _take_in(connection, prepared.frames)
+            _insert_missing(connection, prepared.frames)
         else:
             lost = accept(connection, prepared.loss, prepared.frames, utc(time.time()))
             kept = ", ".join(file.name for file in prepared.loss.kept)
@@ -60,7 +60,7 @@ def connect(path: Path, guard: Guard, prepared: Prepared) -> tuple[duckdb.DuckDB
 
 
 def close_after_failure(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Close a log that could not be opened. Without room, DuckDB makes a write-ahead log and leaves it empty."""
+    """Close a log that could not be opened. Without space, DuckDB creates a write-ahead log and leaves it empty."""
     connection.close()
     wal = schema.wal_of(path)
     with suppress(OSError):
@@ -73,7 +73,7 @@ def _last(connection: duckdb.DuckDBPyConnection) -> int:
     return last
 
 
-def _take_in(connection: duckdb.DuckDBPyConnection, frames: Sequence[Frame]) -> None:
+def _insert_missing(connection: duckdb.DuckDBPyConnection, frames: Sequence[Frame]) -> None:
     """Insert the rows of the journal that are not in the database, all or nothing."""
     if not frames:
         return
@@ -90,10 +90,10 @@ def _take_in(connection: duckdb.DuckDBPyConnection, frames: Sequence[Frame]) -> 
 def begin_journal(
     connection: duckdb.DuckDBPyConnection, path: Path, store_id: str, last: int
 ) -> tuple[Journal | None, str | None]:
-    """A fresh journal in place of any other, whose rows are all in the database; or None, and a notice why not.
+    """Create a new journal that replaces any other, whose rows are all in the database; or return None and a notice.
 
-    Its name is durable before the database says that it is in use, and only then may rows be written to it: so a journal
-    that is in use and gone can be told from one that was never there.
+    Its name is durable before the database says that it is in use, and only then may rows be written to it: so a
+    missing journal that was in use can be told from one that never existed.
     """
     ((replaced,),) = connection.execute("select journal from store_facts").fetchall()
     unfinished = unfinished_journal_of(path)
@@ -118,5 +118,5 @@ def begin_journal(
 
 
 def set_journal(connection: duckdb.DuckDBPyConnection, journal: str) -> None:
-    """Say durably which journal is in use; empty: none."""
+    """Record durably which journal is in use; empty: none."""
     connection.execute("update store_facts set journal = ?", [journal])

@@ -1,4 +1,4 @@
-"""The bytes of a database file, as DuckDB's storage format lays them out: headers, and blocks of equal size.
+"""Read a database file's bytes in DuckDB's storage format: headers, and blocks of equal size.
 
 The file begins with three headers of 4096 bytes: one that never changes, and two for the database, written in turn at
 each checkpoint. The one with the higher iteration is the *active* header; it names the root from which everything else
@@ -26,17 +26,17 @@ class DatabaseHeader:
     """One of the two database headers."""
 
     iteration: int
-    """How many checkpoints there were."""
+    """The number of checkpoints so far."""
     block_count: int
     block_bytes: int
 
     def offset_of(self, block: int) -> int:
-        """Where a block begins in the file."""
+        """Return where a block begins in the file."""
         return BLOCKS_START + block * self.block_bytes
 
 
 def active_header(headers: bytes) -> DatabaseHeader | None:
-    """The header that DuckDB would go by; None when neither can be read. ``headers`` are both, as they are on disk."""
+    """Return the header that DuckDB would use; None if neither is readable. ``headers`` are both, as on disk."""
     found = [
         header
         for offset in range(0, len(headers), _HEADER_BYTES)
@@ -53,7 +53,7 @@ def _header(content: bytes) -> DatabaseHeader | None:
 
 
 def _is_sound(content: bytes) -> bool:
-    """DuckDB's checksum, in the first eight bytes, is that of the rest."""
+    """Whether DuckDB's checksum, in the first eight bytes, matches the rest."""
     stored, *words = _WORDS.unpack(content)
     checksum = 5381
     for word in words:
@@ -62,10 +62,10 @@ def _is_sound(content: bytes) -> bool:
 
 
 class DatabaseFile:
-    """A database that is open in this process, read beside DuckDB.
+    """A database that is open in this process, read alongside DuckDB.
 
-    Closing any descriptor of that file takes DuckDB's POSIX lock away, so there is one, kept until DuckDB has closed
-    the file: whoever needs its bytes reads them here.
+    Closing any descriptor of the file releases DuckDB's POSIX lock. So there is one descriptor, kept until DuckDB has
+    closed the file, and all code that needs its bytes reads them here.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,7 +74,7 @@ class DatabaseFile:
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def read(self, length: int, offset: int) -> bytes:
-        """Up to ``length`` bytes from ``offset``; fewer only at the end of the file. Raises OSError."""
+        """Return up to ``length`` bytes from ``offset``; fewer only at the end of the file. Raises OSError."""
         pieces: list[bytes] = []
         while length and (piece := os.pread(self.descriptor, length, offset)):
             pieces.append(piece)
@@ -83,18 +83,18 @@ class DatabaseFile:
         return b"".join(pieces)
 
     def size(self) -> int:
-        """Bytes of the file, wherever it is by now."""
+        """Return the bytes of the open file, even if it was moved or deleted."""
         return os.fstat(self.descriptor).st_size
 
     def headers(self) -> bytes:
-        """Both database headers as they are now."""
+        """Return both database headers as they are now."""
         return self.read(BLOCKS_START - HEADERS_START, HEADERS_START)
 
     def blocks(self, header: DatabaseHeader, numbers: Sequence[int]) -> list[tuple[int, bytes]]:
-        """Offsets and bytes of blocks."""
+        """Return the offsets and bytes of blocks."""
         offsets = [header.offset_of(number) for number in numbers]
         return [(offset, self.read(header.block_bytes, offset)) for offset in offsets]
 
     def close(self) -> None:
-        """Close it, once DuckDB has closed the file."""
+        """Close the file, after DuckDB has closed it."""
         os.close(self.descriptor)

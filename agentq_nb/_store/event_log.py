@@ -1,4 +1,4 @@
-"""The log: one append-only table in one DuckDB file, opened by one process at a time."""
+"""The event log: one append-only table in one DuckDB file, opened by one process at a time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from agentq_nb.errors import Forked, StoreError
 T = TypeVar("T")
 
 _TO_JOIN = 256 << 20
-"""Bytes of memory with which the ids of a million messages can be compared without putting them on the disk."""
+"""Bytes of memory in which the ids of a million messages can be compared without spilling to disk."""
 _ROWS_AT_ONCE = 500
 
 
@@ -53,9 +53,9 @@ class EventLog:
     ) -> None:
         self.path = path
         self.notices: list[str] = []
-        """Plain sentences about how it was opened, for people."""
+        """Sentences for users about how it was opened."""
         self.loss: str | None = None
-        """Once it was closed: what was lost by that, or where it has gone, since the file was deleted or moved."""
+        """Set by :meth:`close`: what was lost, or where the file is now, since it was deleted or moved."""
         self._guard = guard
         self._connection = connection
         self._readers = Readers(connection)
@@ -73,12 +73,12 @@ class EventLog:
 
     @classmethod
     def open(cls, path: Path, *, holder: Mapping[str, Any] | None = None, accept_loss: bool = False) -> EventLog:
-        """Open the log at ``path``, making it when it is missing. Blocks: call it in a worker thread.
+        """Open the log at ``path``, creating it when it is missing. Blocks: call it in a worker thread.
 
-        ``holder`` is told to whoever finds the log in use (``notebook``, ``connect``). With ``accept_loss`` a damaged
-        log goes on without what is lost: the damaged files are kept under other names and the loss is written down.
-        Raises StoreInUse, StoreDamaged, StoreTooNew, StoreNotOurs, StoreReadOnly, StoreError; nothing on disk was
-        changed then, and trying again is as good as the first time.
+        ``holder`` is reported to any process that finds the log in use (``notebook``, ``connect``). With
+        ``accept_loss`` a damaged log continues without the lost rows: the damaged files are kept under other names, and
+        the loss is recorded. Raises StoreInUse, StoreDamaged, StoreTooNew, StoreNotOurs, StoreReadOnly, StoreError;
+        then nothing on disk was changed, and opening can be tried again.
         """
         path = real_path(path)
         if path.is_dir():
@@ -115,41 +115,40 @@ class EventLog:
 
     @property
     def failed(self) -> StoreError | None:
-        """Set once a write did not reach the disk: every later append is answered with it. Close, and open again."""
+        """The error of a failed write, which every later append gets too. Close the log, and open it again."""
         return self._commits.failed
 
     @property
     def trouble(self) -> str | None:
-        """Why rows do not reach the database for the moment, though they are durable in the journal; or what has
-        happened to the files."""
+        """Why durable rows do not reach the database at the moment, or what happened to the files; else None."""
         if self._closed or self._forked:
             return None
         return " ".join(filter(None, [self._writer.trouble, self._files.trouble()])) or None
 
     def on_failure(self, call: Callable[[StoreError], None]) -> None:
-        """Call this on the loop once a write has failed, besides the answers to what was being written."""
+        """Call ``call`` on the loop after a failed write, in addition to the callbacks of the rows being written."""
         self._writer.on_failure = call
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Call back on this loop. Without it, the loop of the first append is taken."""
+        """Call back on this loop. Without it, the loop of the first append is used."""
         self._writer.loop = loop
 
     def append(self, rows: Sequence[Row], done: Done | None = None, time: float | None = None) -> None:
-        """Add rows; they are in one commit, in order. To be called in the loop's thread.
+        """Append rows, in order and in one commit. Call it in the loop's thread.
 
-        ``done`` is called on the loop once the commit is durable, with None; or with the error. ``time`` is seconds
-        since 1970 (now, if None).
+        ``done`` is called on the loop with None once the commit is durable, or with the error. ``time`` is in seconds
+        since 1970 (None: now).
         """
         if self._closed or self._forked:
             self._check()
         self._writer.append(system_time.time() if time is None else time, rows, done)
 
     async def decide(self, job: Callable[[Connection], tuple[Sequence[Row], T]], time: float | None = None) -> T:
-        """Read what is stored and write what follows from it, with nothing being written in between.
+        """Read stored rows and write rows that follow from them, atomically.
 
-        ``job`` is given a connection, in the writer's thread, and must be short. The rows it returns are durable when
-        this returns the value that goes with them. What was appended before is stored when it looks, and what is
-        appended later comes after its rows. Raises StoreWriteFailed, and what ``job`` raises: nothing was written then.
+        ``job`` gets a connection, in the writer's thread, and must be short. The rows it returns are durable when this
+        returns its value. Rows appended before are visible to it, and rows appended later come after its own.
+        Raises StoreWriteFailed, and what ``job`` raises: then nothing was written.
         """
         self._check()
         try:
@@ -180,7 +179,7 @@ class EventLog:
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def fetch(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> startup_queries.Rows:
-        """Our own reads. From any thread; blocks. Raises StoreError, also when the log is closed meanwhile."""
+        """Run a trusted query. From any thread; blocks. Raises StoreError, also when the log is closed meanwhile."""
         return self._read(lambda cursor: cursor.execute(query, parameters).fetchall())
 
     def _read(self, read: Callable[[Connection], startup_queries.Rows]) -> startup_queries.Rows:
@@ -197,7 +196,7 @@ class EventLog:
         return StoreError(f"{self.path} cannot be read: {str(error).partition(chr(10))[0]}. Try again.")
 
     async def sql(self, query: str, parameters: Sequence[Any] = ()) -> Table:
-        """Answer a person's query, which may only read. In a thread; cancelling the caller interrupts it.
+        """Run a user's query, which may only read, in a thread; cancelling the caller interrupts it.
 
         Raises SqlRefused.
         """
@@ -206,7 +205,7 @@ class EventLog:
         return await run_sql(self._readers, query, parameters)
 
     def _drained(self) -> None:
-        """Let the database have all rows that are durable. Raises StoreError: old rows are not shown for new ones."""
+        """Drain the backlog, so that reads see every durable row. Raises StoreError rather than show outdated rows."""
         try:
             self._writer.drained()
         except duckdb.Error as error:
@@ -216,15 +215,15 @@ class EventLog:
             ) from error
 
     def live_rows(self, largest_body: int | None = None) -> startup_queries.Rows:
-        """(seq, seconds since 1970, kind, actor id, message id, data) of all messages that are not settled, in order.
+        """Return all rows of unsettled messages in order: seq, seconds since 1970, kind, actor id, message id, data.
 
-        In place of a body of more than ``largest_body`` bytes there is only its ``size``.
+        A body of more than ``largest_body`` bytes is replaced by its ``size``.
         """
         some_back = bool(self.fetch(startup_queries.ANY_REDELIVERED))
         return self._recall(startup_queries.live_rows(some_back=some_back, largest_body=largest_body), least=_TO_JOIN)
 
     def actor_states(self) -> list[tuple[str, str | None]]:
-        """(actor id, state), JSON or None, of the actors that were not destroyed, oldest first."""
+        """Return (actor id, state) of all actors that were not destroyed, oldest first; state is JSON or None."""
         latest = self.fetch(startup_queries.LATEST_STATES)
         states: dict[int, str] = {}
         for places in startup_queries.pages([place for _, place in latest if place is not None]):
@@ -232,17 +231,17 @@ class EventLog:
         return [(actor, states.get(place)) for actor, place in latest]
 
     def dead_counts(self) -> startup_queries.Rows:
-        """(actor id, queue, message id) of the dead letters, in the order of their sending."""
+        """Return (actor id, queue, message id) of the dead letters, in the order they were sent."""
         return self._recall(startup_queries.DEAD_COUNTS) if self.fetch(startup_queries.ANY_FAILED) else []
 
     def pauses(self) -> startup_queries.Rows:
-        """(actor id, queue, until) of the queues paused last and not resumed since; ``until`` may be past by now."""
+        """Return (actor id, queue, until) of queues paused and not resumed; ``until`` may have passed."""
         return self._recall(startup_queries.PAUSES)
 
     def _recall(
         self, query: str, parameters: Mapping[str, Any] | Sequence[Any] = (), *, least: int = 0
     ) -> startup_queries.Rows:
-        """A read at the beginning, when nothing else goes on."""
+        """Run a startup query, while nothing else uses the log."""
 
         def read(cursor: Connection) -> startup_queries.Rows:
             return read_alone(cursor, lambda: cursor.execute(query, parameters).fetchall(), least=least)
@@ -250,55 +249,55 @@ class EventLog:
         return self._read(read)
 
     def completed_keys(self) -> startup_queries.Rows:
-        """(number of actor, queue and idempotency key; sequence number) of completed messages that have a key."""
+        """Return (hash of actor, queue and idempotency key; seq) of completed messages that have a key."""
         return self.fetch(startup_queries.COMPLETED_KEYS)
 
     def completed_counts(self) -> startup_queries.Rows:
-        """(actor id, queue, how many) of the messages that had completed when the log was opened. From any thread; blocks."""
+        """Return (actor id, queue, number) of messages completed before the log was opened. From any thread; blocks."""
         return self.fetch(startup_queries.COMPLETED_COUNTS, [self._last_at_open])
 
     def message_rows(self, message_id: str) -> startup_queries.Rows:
-        """(seq, seconds since 1970, kind, actor id, message id, data) of one message, in order."""
+        """Return all rows of one message in order: seq, seconds since 1970, kind, actor id, message id, data."""
         return self.fetch(startup_queries.MESSAGE_ROWS, [message_id])
 
     def dead_letters(self, wanted: Mapping[str, Any]) -> startup_queries.Rows:
-        """(place in the log, actor id, queue, message id) of dead letters, in the order of their sending. From any thread; blocks.
+        """Return (seq, actor id, queue, message id) of dead letters in the order sent. From any thread; blocks.
 
-        ``wanted``: all of ``actor``, ``name``, ``queue``, ``since`` and ``error``, see ``DeadLetters``.
+        ``wanted`` has ``actor``, ``name``, ``queue``, ``since`` and ``error``, all of them; see ``DeadLetters``.
         """
 
         def read(cursor: Connection) -> startup_queries.Rows:
             found = cursor.execute(startup_queries.DEAD_LETTERS, dict(wanted))
             rows: startup_queries.Rows = []
-            while some := found.fetchmany(_ROWS_AT_ONCE):  # other threads go on between two of these
+            while some := found.fetchmany(_ROWS_AT_ONCE):  # other threads run between the fetches
                 rows += some
             return rows
 
         return self._read(read)
 
     def sent_rows(self, places: Sequence[int], largest_body: int) -> startup_queries.Rows:
-        """As ``live_rows``, but the rows at these places, which are in ascending order."""
+        """Return rows as ``live_rows`` does, but those with these sequence numbers, which are in ascending order."""
         return self.fetch(startup_queries.sent_rows(largest_body), startup_queries.span(places))
 
     def body(self, message_id: str, first: int) -> bytes:
-        """The body of a message that was written at ``first`` or later, as JSON. Raises StoreError."""
+        """Return the body, as JSON, of a message written at ``first`` or later. Raises StoreError."""
         found = self.fetch(startup_queries.BODY, [first, message_id])
         if not found:
             raise StoreError(f"The body of message {message_id} is not in {self.path}. See %agentq doctor.")
         return found[0][0]
 
     def closed_cleanly(self) -> bool:
-        """The host before this one said that it stopped, or there was none."""
+        """Whether the previous host recorded that it stopped, or there was none."""
         return startup_queries.closed_cleanly(self._last_host_events())
 
     def last_life(self) -> tuple[int, bool]:
-        """The sequence number at which the host before this one started, and whether it had followed on a crash."""
+        """Return the sequence number at which the previous host started, and whether that start followed a crash."""
         return startup_queries.last_life(self._last_host_events())
 
     def _last_host_events(self) -> startup_queries.Rows:
         return self.fetch(startup_queries.LAST_HOST_EVENTS, [self._last_at_open])
 
-    # --- keeping house ------------------------------------------------------------------------------------------------
+    # --- maintenance --------------------------------------------------------------------------------------------------
 
     async def prune(
         self,
@@ -307,14 +306,14 @@ class EventLog:
         dropped: Callable[[Sequence[str]], None] | None = None,
         spared: Callable[[], Collection[str]] | None = None,
     ) -> int:
-        """Drop the history of what was settled before then; dead letters and everything live stay.
+        """Delete history: messages, sessions and states settled before a time. Dead letters and live messages stay.
 
-        It goes on beside the traffic, a slice at a time; cancelled, it stops after the present one. Returns the number of
-        rows dropped. Raises StoreError: what went until then is accounted for.
+        It runs alongside normal writes, a slice at a time; when cancelled it stops after the current slice. Returns the
+        number of deleted rows. Raises StoreError: rows deleted until then are accounted for.
 
         :param before: seconds since 1970.
-        :param dropped: called on the loop with the ids of messages that are gone, after each slice.
-        :param spared: asked in the writer's thread, before each slice, for messages that must not be touched.
+        :param dropped: called on the loop after each slice with the ids of deleted messages.
+        :param spared: called in the writer's thread before each slice; returns messages that must stay.
         """
         self._check()
         try:
@@ -325,9 +324,10 @@ class EventLog:
         return rows
 
     async def export(self, target: Path) -> None:
-        """Write a copy that other programs can open, with all that is acknowledged by now. Never overwrites.
+        """Write a copy, with every row acknowledged so far, that other programs can open. Never overwrites.
 
-        It is made beside the traffic; cancelled, or killed, nothing is left of it. Raises StoreError, StoreReadOnly.
+        It is made alongside normal writes; cancelled or killed, it leaves nothing behind. Raises StoreError,
+        StoreReadOnly.
         """
         self._check()
         try:
@@ -347,7 +347,7 @@ class EventLog:
     def _checkpoint(self) -> None:
         """Move DuckDB's write-ahead log into the database. In the writer's thread.
 
-        Raises CheckpointNotBegun; what else it raises ends all writing.
+        Raises CheckpointNotBegun; any other error ends all writing.
         """
         try:
             self._checkpointer.checkpoint(self._commits.connection)
@@ -357,10 +357,10 @@ class EventLog:
         with suppress(OSError):
             self._guard.sync()
 
-    # --- the end ------------------------------------------------------------------------------------------------------
+    # --- closing ------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Write what was appended, tidy up and give the file free. Blocks. Nothing happens the second time."""
+        """Write all appended rows, checkpoint, and release the file. Blocks. A second call does nothing."""
         if self._closed or self._forked:
             return
         self._closed = True
@@ -374,7 +374,7 @@ class EventLog:
             self._checkpointer.checkpoint(self._connection, last=True)
         self._commits.connection.close()
         self._connection.close()
-        # Whoever still holds this log when the process ends must not hold anything of DuckDB's, which would complain.
+        # A log that is referenced until the process ends must not keep DuckDB's objects, which would complain.
         del self._connection, self._commits.connection
         self._checkpointer.close()
         with suppress(OSError):
@@ -387,7 +387,7 @@ class EventLog:
         self._guard.release()
 
     def _needs_no_journal(self) -> bool:
-        """Say in the database that no journal belongs to it. Only then may the journal go."""
+        """Record in the database that no journal belongs to it. Only then may the journal be removed."""
         try:
             set_journal(self._connection, "")
         except duckdb.Error:
@@ -395,7 +395,7 @@ class EventLog:
         return True
 
     def _sign_off(self) -> None:
-        """Everything is in the one file: say how it looks."""
+        """Record the file's final state in the guard: every row is in that one file."""
         facts = self._guard.identity
         if not schema.wal_of(self.path).exists():
             remove_journal(self.path)
@@ -404,7 +404,7 @@ class EventLog:
         self._guard.write_facts(facts)
 
     def let_go(self) -> None:
-        """In a forked child: keep neither the parent's lock nor anything whose destructor would write to its file."""
+        """In a forked child: close the guard, and never destroy objects whose destructor would write to the file."""
         if self._closed:
             return
         self._forked = True

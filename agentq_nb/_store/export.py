@@ -1,9 +1,9 @@
-"""Writing a copy of the log that other programs can open, since nobody else can open the log itself.
+"""Export a copy of the log that other programs can open, since they cannot open the log while it is in use.
 
-Between two checkpoints DuckDB changes no block that counts, and only appends to its write-ahead log. So the bytes of
-both, as they are at one moment, are a snapshot for as long as no checkpoint is made, and they are copied beside the
-writer. The copy is made in a folder of its own beside the target, locked while somebody works in it: one that nobody
-has locked is what a crash left, and is removed by the next export there, or the next opening of a log there.
+Between two checkpoints DuckDB changes no block in use, and only appends to its write-ahead log. So the bytes of both at
+one moment are a snapshot until the next checkpoint, and they are copied alongside the writer. The copy is made in a
+folder of its own beside the target, locked while in use: an unlocked one was left by a crash, and is removed by the
+next export there, or the next opening of a log there.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from agentq_nb.errors import StoreError, StoreReadOnly
 _PREFIX = ".agentq-export-"
 _PIECE_BYTES = 1 << 20
 _SYNC_BYTES = 4 << 20
-"""Bytes after which the copy is synced: a large sync at the end would hold up the log's own, on the same disk."""
+"""Bytes after which the copy is synced: a large sync at the end would delay the log's own, on the same disk."""
 
 
 def check_target(target: Path) -> None:
-    """Raise StoreError if there can be no copy at ``target``, which is absolute, or if something is there."""
+    """Raise StoreError if a copy cannot be at ``target``, which is absolute, or if something exists there."""
     check_path(target, "export to another file")
     if os.path.lexists(target):
         raise _exists(target)
@@ -50,13 +50,13 @@ class Source:
 
     @property
     def in_use(self) -> bool:
-        """A copy is being made, so that no checkpoint may be."""
+        """Whether a copy is being made, so that no checkpoint may be."""
         return bool(self._copies)
 
     def hold(self, stop: threading.Event) -> tuple[int, int]:
-        """Begin a copy, which ``stop`` stops: what :meth:`sizes` says is a snapshot until :meth:`release`.
+        """Begin a copy, which ``stop`` stops, and return its sizes: they are a snapshot until :meth:`release`.
 
-        To be called where checkpoints are made.
+        Call it in the thread that makes checkpoints.
         """
         sizes = self.sizes()
         with self._changed:
@@ -64,24 +64,24 @@ class Source:
         return sizes
 
     def release(self, stop: threading.Event) -> None:
-        """Checkpoints may be made again."""
+        """Allow checkpoints again."""
         with self._changed:
             self._copies.discard(stop)
 
     def stop(self) -> None:
-        """Stop all copies and wait until none is read from. Blocks."""
+        """Stop all copies and wait until none is being read. Blocks."""
         with self._changed:
             for stop in self._copies:
                 stop.set()
             self._changed.wait_for(lambda: not self._reading, timeout=10)
 
     def sizes(self) -> tuple[int, int]:
-        """Bytes of the database and of its write-ahead log, between two commits."""
+        """Return the bytes of the database and of its write-ahead log, between two commits."""
         wal = schema.wal_of(self._file.path)
         return self._file.size(), wal.stat().st_size if wal.exists() else 0
 
     def export(self, target: Path, sizes: tuple[int, int], stop: threading.Event) -> None:
-        """Copy what ``sizes`` said to ``target``. Blocks, until ``stop`` is set; no checkpoint may be made meanwhile.
+        """Copy those ``sizes`` to ``target``. Blocks, until ``stop`` is set; no checkpoint may be made meanwhile.
 
         Raises StoreError and StoreReadOnly, with nothing left behind.
         """
@@ -94,7 +94,7 @@ class Source:
                 copy = folder / "copy.duckdb"
                 self._copy(copy, sizes, stop)
                 _finish(copy)
-                # Unlike a rename, a link never replaces what is there.
+                # Unlike a rename, a link never replaces an existing file.
                 os.link(copy, target)
                 schema.sync_file(target.parent)
         except FileExistsError:
@@ -111,7 +111,7 @@ class Source:
         try:
             _copy_bytes(self._file.read, to, sizes[0], stop)
             if sizes[1]:
-                # DuckDB locks the database only.
+                # DuckDB locks only the database, so this file may be closed.
                 with schema.wal_of(self._file.path).open("rb", buffering=0) as wal:
                     _copy_bytes(partial(os.pread, wal.fileno()), schema.wal_of(to), sizes[1], stop)
         finally:
@@ -145,7 +145,7 @@ def _copy_bytes(read: Callable[[int, int], bytes], to: Path, size: int, stop: th
 
 
 def _finish(copy: Path) -> None:
-    """Make one file of the copy. It has no journal: all of its rows are in it."""
+    """Merge the copy into one file. It needs no journal: all of its rows are in it."""
     with schema.open_database(copy) as connection:
         connection.execute("update store_facts set journal = ''")
         connection.execute("checkpoint")
@@ -154,7 +154,7 @@ def _finish(copy: Path) -> None:
 
 @contextmanager
 def _workplace(parent: Path) -> Generator[Path]:
-    """A folder that is gone afterwards, and locked until then."""
+    """Make a folder that is locked until it is removed at the end."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
         descriptor = _locked(folder)
@@ -168,14 +168,14 @@ def _workplace(parent: Path) -> Generator[Path]:
 
 
 def _locked(folder: Path) -> int | None:
-    """The descriptor that holds the lock of a folder; None when another has it, or it is gone."""
+    """Return the descriptor that holds a folder's lock; None when another process has it, or it is gone."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return None
     with suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Between its making and its locking it may have been taken for a leftover.
+        # Before it was locked, another export may have removed it as a leftover.
         if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
             return descriptor
     os.close(descriptor)
@@ -183,7 +183,7 @@ def _locked(folder: Path) -> int | None:
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Remove what exports that were killed left in a folder, as far as it can be removed."""
+    """Remove the folders that killed exports left, as far as possible."""
     with suppress(OSError):
         for folder in parent.glob(_PREFIX + "*"):
             descriptor = _locked(folder)

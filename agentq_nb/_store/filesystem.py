@@ -1,4 +1,4 @@
-"""Recognising folders where a database is not safe: on the network, or synchronised by another program."""
+"""File system checks: folders unsafe for a database (network, synchronised), and files that were moved or deleted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SYNCHRONISED = (
 
 
 def warn_about(folder: Path) -> str | None:
-    """One sentence if a log should not be kept in ``folder``, else None."""
+    """Return one sentence if a log should not be kept in ``folder``, else None."""
     what = synchronised_by(folder)
     if what is None:
         kind = network_kind(folder)
@@ -42,12 +42,12 @@ def warn_about(folder: Path) -> str | None:
 
 
 def synchronised_by(folder: Path) -> str | None:
-    """The program that synchronises this folder, by its well-known name."""
+    """Return the program that synchronises this folder, by the folder's well-known name."""
     return next((name for name, pattern in _SYNCHRONISED if pattern.search(str(folder))), None)
 
 
 def network_kind(folder: Path, mounts: str | None = None) -> str | None:
-    """The network file system this folder is on, told from the table of mounts."""
+    """Return the network file system this folder is on, from the mount table; None if it is on none."""
     text = _mounts() if mounts is None else mounts
     inside = [(point, kind) for point, kind in _parse(text) if folder == point or point in folder.parents]
     if not inside:
@@ -69,7 +69,7 @@ def _mounts() -> str:
 
 
 def _parse(text: str) -> list[tuple[Path, str]]:
-    """Mount points and kinds: ``device point kind …`` on Linux, ``device on point (kind, …)`` on macOS."""
+    """Return mount points and kinds: ``device point kind …`` on Linux, ``device on point (kind, …)`` on macOS."""
     mounts: list[tuple[Path, str]] = []
     for line in text.splitlines():
         if found := re.match(r"^.+? on (/.*) \((\w+)[,)]", line):
@@ -90,7 +90,7 @@ _KINDS = (
 
 
 def check_names(database: Path) -> None:
-    """Raise StoreError where something that is no regular file has the name of a file of a log. Opens none of them."""
+    """Raise StoreError where a log's file name is taken by something other than a regular file. Opens none of them."""
     beside = (".guard", ".wal.kept", ".wal.kept.new", ".journal.new", ".checkpoint.new", ".new", ".rebuilt")
     _check_regular([*files_of(database), *(database.with_name(database.name + suffix) for suffix in beside)])
 
@@ -118,13 +118,13 @@ def _what_else(path: Path) -> str | None:
 
 
 _LOOK_EVERY = 2.0
-"""Seconds. A look costs some calls of ``stat``, and status is asked for ten times a second by a dashboard."""
+"""Seconds between checks. One costs some calls of ``stat``, and a dashboard asks for the status ten times a second."""
 
 
 class OpenFiles:
-    """The database and the other files of a log that is open, each by its path and the descriptor it is open as.
+    """The files of an open log, each by its path and its open descriptor.
 
-    Nothing is opened here: closing any descriptor of the database takes DuckDB's lock away.
+    No file is opened here: closing any descriptor of the database releases DuckDB's lock.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class OpenFiles:
         self._seen: str | None = None
 
     def trouble(self) -> str | None:
-        """What has happened to the files, and what to do; as it was two seconds ago at most."""
+        """Return what happened to the files, and what to do; at most two seconds old."""
         if self._now() - self._looked_at >= _LOOK_EVERY:
             self._seen, self._looked_at = self._look(), self._now()
         return self._seen
@@ -159,7 +159,7 @@ class OpenFiles:
         )
 
     def loss(self) -> str | None:
-        """What becomes of the work when the log is closed now; None when all goes where it belongs."""
+        """Return what closing the log now would lose; None when the files are in place."""
         fate = _fate(self._database, self._descriptor)
         if fate is None:
             return None
@@ -175,10 +175,10 @@ class OpenFiles:
 
 
 def _fate(path: Path, descriptor: int) -> str | None:
-    """What has become of the file that was opened at ``path``; None: it is there, or cannot be looked at."""
+    """Return what happened to the file opened at ``path``; None: it is in place, or cannot be checked."""
     try:
         opened = os.fstat(descriptor)
-    except OSError:  # it was closed
+    except OSError:  # the descriptor was closed
         return None
     try:
         if os.path.samestat(os.stat(path), opened):

@@ -1,4 +1,4 @@
-"""A forked child shares its parent's memory and descriptors; here it is kept from harming the parent's log."""
+"""Fork safety: keep a forked child, which shares memory and descriptors, from damaging its parent's log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _open: weakref.WeakSet[OpenLog] = weakref.WeakSet()
 
 
 def watch_forks(log: OpenLog) -> None:
-    """See to it that a child forked from now on lets go of this log."""
+    """Make every child forked from now on call ``let_go`` of this log."""
     _open.add(log)
 
 
@@ -30,7 +30,7 @@ def _in_child() -> None:
 
 
 def leak(thing: object) -> None:
-    """Never destroy this object, not even when the interpreter ends: its destructor would write."""
+    """Never destroy this object, even at interpreter exit: its destructor would write to the parent's file."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 

@@ -1,4 +1,4 @@
-"""Making group commits durable: in the journal where there is one that has room, else in the database."""
+"""Group commit: make batches of rows durable in the journal, or in the database when the journal cannot take them."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from agentq_nb.errors import StoreError, StoreWriteFailed
 Done = Callable[[StoreError | None], None]
 Answers = list[tuple[Done, StoreError | None]]
 
-# What is wrong with a row; anything else is about the disk.
+# Errors caused by a row; any other is about the disk.
 _BAD_ROW = (duckdb.DataError, duckdb.InvalidInputException, TypeError, ValueError, OverflowError)
 
 _FULL_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0)
-"""Seconds between tries to make room in a journal that is full because the database takes nothing."""
+"""Seconds between attempts to make room in a full journal while the database accepts nothing."""
 _LATEST_MICROS = 1 << 62
 
 
 Append: TypeAlias = tuple[float, Sequence[Row], Done | None]
-"""Rows that are committed together, or not at all, at a time in seconds since 1970; and who is told."""
+"""A time in seconds since 1970, rows that are committed together or not at all, and a callback."""
 
 
 class GroupCommit:
-    """Gives rows their sequence numbers and makes them durable. One thread at a time may use it.
+    """Assigns sequence numbers to rows and makes them durable. One thread at a time may use it.
 
-    Rows are acknowledged once they are in a frame of the journal, or in the database. Once a write has failed nothing is
-    written any more: nobody knows what of it is on the disk, until that is read back.
+    Rows are acknowledged once they are in a frame of the journal, or in the database. After a failed write nothing more
+    is written: how much of it is on the disk is unknown until that is read back.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, guard: Guard, last: int, journal: Journal | None) -> None:
@@ -51,9 +51,9 @@ class GroupCommit:
         self._region_last = [last, last]
 
     def commit(self, batch: Sequence[Append], *, on_loop: bool) -> Answers | None:
-        """Commit a batch as one and return the answers.
+        """Commit a batch as one, and return the callbacks with their results.
 
-        ``on_loop``: return None, with nothing done, when it must wait for the database or be taken apart.
+        ``on_loop``: return None, with nothing done, if that would wait for the database or split the batch.
         """
         try:
             if not self._write(batch, on_loop):
@@ -63,7 +63,7 @@ class GroupCommit:
             if on_loop:
                 return None
             if len(batch) > 1:
-                # One bad row must not take the batch with it: each append gets a commit, and an answer, of its own.
+                # One bad row must not fail the whole batch: each append gets its own commit and result.
                 return [answer for append in batch for answer in self.commit([append], on_loop=False) or ()]
             refused = StoreError(
                 f"A row was not written, since the log cannot hold it: {str(error).partition(chr(10))[0]}.",
@@ -75,7 +75,7 @@ class GroupCommit:
             return [(done, self.failed) for _, _, done in batch if done is not None]
 
     def fail(self, error: Exception) -> None:
-        """Write nothing any more."""
+        """Record a failure, after which nothing is written."""
         if self.failed is None:
             self.failed = StoreWriteFailed(
                 f"Writing to {self._guard.database} failed: {str(error).partition(chr(10))[0]}. What was being "
@@ -108,7 +108,7 @@ class GroupCommit:
         return True
 
     def _write_to_journal(self, frame: Frame, payload: bytes, on_loop: bool) -> bool:
-        """Whether it could; else there is no journal, the frame is too large for it, or it is full."""
+        """Write to the journal. Return False if there is none, the frame is too large for it, or it is full."""
         journal = self.journal
         if journal is None or len(payload) > journal.largest:
             return False
@@ -125,7 +125,7 @@ class GroupCommit:
         return True
 
     def _make_room(self) -> None:
-        """Drain. A database that takes nothing for the moment is tried again for some seconds."""
+        """Drain. A database that accepts nothing at the moment is retried for some seconds."""
         for pause in _FULL_PAUSES:
             try:
                 return self.drain()
@@ -139,7 +139,7 @@ class GroupCommit:
         self.drain()
         self.backlog.write(self.connection, frame)
         if self.journal is not None:
-            # What is in the journal is in the database now. The next frame does not follow on it, so a region begins.
+            # All rows of the journal are in the database now. The next frame does not follow them, so restart a region.
             self.journal.begin(1 - self.journal.active, frame.last + 1)
         self._reached_database()
 
@@ -155,5 +155,5 @@ class GroupCommit:
 
     @property
     def all_in_database(self) -> bool:
-        """Nothing failed, and every durable row is in the database."""
+        """Whether nothing failed, and every durable row is in the database."""
         return self.failed is None and not self.backlog

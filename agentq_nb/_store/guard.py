@@ -1,12 +1,12 @@
-"""The guard: the small file beside the log that locks it and knows what must be in it.
+"""The guard: a small file beside the log that locks it and records what it must contain.
 
-The lock is our own, on a file of its own: DuckDB's lock on the database is a POSIX lock, which a process loses as soon
-as it closes any other descriptor of that file. The guard also remembers who holds the log, the schema version, how the
-file looked when it was closed cleanly, and the *mark*: the last committed sequence number. The mark is written after
-each commit without fsync, so it may lag behind the log, never lead.
+The lock is our own, on a separate file: DuckDB's lock on the database is a POSIX lock, which a process loses as soon as
+it closes any other descriptor of that file. The guard also records the holder of the log, the schema version, the
+file's state after a clean close, and the *mark*: the last committed sequence number. The mark is written after each
+commit without fsync, so it may lag behind the log, but is never ahead.
 
 Layout: facts (a checksum, one line of JSON, spaces) in the first 4096 bytes, then two marks in sectors of their own,
-written in turn, so that a torn write spoils one of them at most.
+written in turn, so that a torn write spoils at most one of them.
 """
 
 from __future__ import annotations
@@ -33,34 +33,34 @@ _FILE_BYTES = 5120
 
 
 _held: set[tuple[int, int]] = set()
-"""The files this process has open. Two names (hard links) of one file have two guards, and would be two databases."""
+"""The files this process has open. Two names (hard links) of one file have two guards, but are one database."""
 
 
 class Guard:
-    """The guard of one log, locked while this object lives. Built by :meth:`acquire` only."""
+    """The guard of one log, locked while this object exists. Made only by :meth:`acquire`."""
 
     def __init__(self, path: Path, database: Path, descriptor: int, created: bool) -> None:
         self.path = path
         self._database = database
         self._file: tuple[int, int] | None = None
         self.created = created
-        """There was no guard before."""
+        """Whether there was no guard before."""
         self._descriptor = descriptor
         self._turn = 0
         content = os.pread(descriptor, _FILE_BYTES, 0)
         facts = _read_facts(content)
         self.readable = facts is not None
-        """The facts are there and undamaged."""
+        """Whether the facts exist and are undamaged."""
         self.facts: dict[str, Any] = facts or {}
         self.identity: dict[str, Any] = {key: self.facts[key] for key in ("schema", "store") if key in self.facts}
-        """Which log this is the guard of, and the version of its schema."""
+        """The id of the guarded log, and the version of its schema."""
         marks = [mark for offset in _MARK_OFFSETS if (mark := _read_mark(content, offset)) is not None]
         self.mark: int | None = max(marks, default=None)
         """The last sequence number known to be committed; None: not known."""
 
     @property
     def descriptor(self) -> int:
-        """What the file is open as."""
+        """The file's descriptor."""
         return self._descriptor
 
     @property
@@ -95,7 +95,7 @@ class Guard:
                     f"store=PATH (%agentq start --store PATH).",
                     metadata={"path": str(path)},
                 ) from error
-            # Another process took it away between our open and our lock: what we locked is no longer the guard.
+            # Another process removed it between our open and our lock: the locked file is no longer the guard.
             os.close(descriptor)
         if _identity(database) in _held:
             guard.withdraw()
@@ -115,13 +115,13 @@ class Guard:
         self.sync()
 
     def write_mark(self, sequence: int) -> None:
-        """Remember that everything up to ``sequence`` is committed; costs microseconds, not durable by itself."""
+        """Record that everything up to ``sequence`` is committed. Takes microseconds; not durable by itself."""
         self._turn ^= 1
         _write_all(self._descriptor, _mark_line(sequence), _MARK_OFFSETS[self._turn])
         self.mark = sequence
 
     def write_both_marks(self, sequence: int) -> None:
-        """The same in both places, so that damage to one of them costs nothing."""
+        """Write the mark in both places, so that damage to one of them loses nothing."""
         self.write_mark(sequence)
         self.write_mark(sequence)
 
@@ -130,33 +130,33 @@ class Guard:
         os.fsync(self._descriptor)
 
     def sign_on(self, last: int, holder: Mapping[str, Any]) -> None:
-        """Say who has the log from now on, and that it is not closed any more."""
+        """Record who holds the log from now on, and that it is not closed any more."""
         started = datetime.now(UTC).isoformat(timespec="seconds")
         self.write_both_marks(last)
         self.write_facts(self.identity | {"holder": {"pid": os.getpid(), "started": started, **holder}})
         self.claim()
 
     def claim(self) -> None:
-        """From now on this process has the database open: the guard stays, and no other name leads to the file."""
+        """Record that this process has the database open: the guard file stays, and no other name can open the file."""
         self.created = False
         self._file = _identity(self._database)
         if self._file is not None:
             _held.add(self._file)
 
     def expect(self, sequence: int) -> None:
-        """Remember, durably, that everything up to ``sequence`` was committed once; the guard stays from now on."""
+        """Record, durably, that everything up to ``sequence`` was committed once; the guard file stays from now on."""
         self.created = False
         self.write_both_marks(max(sequence, self.mark or 0))
         self.sync()
 
     def release(self) -> None:
-        """Give up the lock; the file stays."""
+        """Release the lock; the file stays."""
         if self._file is not None:
             _held.discard(self._file)
         os.close(self._descriptor)
 
     def withdraw(self) -> None:
-        """Give up the lock and leave nothing that was not there before."""
+        """Release the lock, and remove the file if it was created by :meth:`acquire`."""
         if self.created:
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)
@@ -164,12 +164,12 @@ class Guard:
 
 
 def guard_of(database: Path) -> Path:
-    """The guard of a database."""
+    """Return the path of a database's guard."""
     return database.with_name(database.name + ".guard")
 
 
 def _open_or_create(path: Path) -> tuple[int, bool]:
-    # Without the last flag, a pipe that takes the name just now would be waited for.
+    # Without the last flag, opening a pipe that appears under the name would block.
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK
     try:
         with suppress(FileNotFoundError):
@@ -189,7 +189,7 @@ def _open_or_create(path: Path) -> tuple[int, bool]:
 
 
 def read_only(folder: Path, error: OSError) -> StoreError:
-    """What to raise when nothing can be written in ``folder``."""
+    """Return the error for a folder that cannot be written."""
     return StoreReadOnly(
         f"The queues cannot be kept in {folder}: {error.strerror or error}. "
         f"Choose a file in a folder that can be written with store=PATH (%agentq start --store PATH).",
@@ -200,7 +200,7 @@ def read_only(folder: Path, error: OSError) -> StoreError:
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
         found = os.stat(path)
-    except OSError:  # not there, or nothing that can be looked at: whoever opens it says so
+    except OSError:  # missing, or inaccessible: opening it reports that
         return None
     return found.st_dev, found.st_ino
 
@@ -225,7 +225,7 @@ def _in_use(database: Path, holder: Mapping[str, Any] | None) -> StoreInUse:
 
 
 def _facts_of(descriptor: int) -> dict[str, Any]:
-    """The facts in a guard that another process has; empty when they cannot be read just now."""
+    """Return the facts in a guard that another process holds; empty when they cannot be read."""
     with suppress(OSError):
         return _read_facts(os.pread(descriptor, _FILE_BYTES, 0)) or {}
     return {}
@@ -244,7 +244,7 @@ def _read_facts(content: bytes) -> dict[str, Any] | None:
 
 
 def _write_all(descriptor: int, content: bytes, offset: int) -> None:
-    """Write all of it, however much the system takes at a time: a full disk takes a part, and then says so."""
+    """Write all of it, even if the system writes only a part at a time, as it does before a disk is full."""
     while content:
         written = os.pwrite(descriptor, content, offset)
         content, offset = content[written:], offset + written

@@ -1,7 +1,7 @@
-"""Looking at a log without changing a byte of it: what is there, what is missing.
+"""Examine a log without changing it: which rows can be read, and which are missing.
 
 DuckDB opens a file with rows missing, silently, when a length in its write-ahead log is damaged or that log is gone. So
-rows are numbered without gaps, and counted here. The file is attached read-only to a database in memory: the
+rows are numbered without gaps, and counted here. The file is attached read-only to an in-memory database: the
 write-ahead log is replayed into memory, and nothing is written.
 """
 
@@ -24,8 +24,8 @@ from agentq_nb._store.open_errors import held_by_other, is_lock_conflict
 from agentq_nb._store.sql import read_alone
 from agentq_nb.errors import StoreNotOurs
 
-# The hashes make DuckDB read every block there is, and so check each block's checksum. It takes half the memory when the
-# data is read by itself.
+# The hashes make DuckDB read every block, and so verify each block's checksum. Reading the data separately takes half
+# the memory.
 _ROWS = """
 select count(*), coalesce(max(seq), 0), bit_xor(hash(seq, time, kind, actor_id, message_id, session_id))
 from log.events where rowid >= ? and rowid < ?
@@ -36,7 +36,7 @@ select coalesce(sum((data->>'$.missing')::bigint), 0)::bigint
 from log.events where kind = 'store.loss_accepted' and rowid >= ? and rowid < ?
 """
 _ALL = (0, 1 << 60)
-# Before version 2 of the schema nothing else said how many rows were dropped.
+# Before version 2 of the schema only these rows say how many rows were pruned.
 _PRUNED_BEFORE = "select coalesce(sum((data->>'$.rows')::bigint), 0) from log.events where kind = 'store.pruned'"
 _DIFFERENT = """
 select 1 from log.events as stored join of_journal as written using (seq)
@@ -50,7 +50,7 @@ _ROW_GROUP = 122_880
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a log holds. ``problem`` is what DuckDB says cannot be read; ``readable`` are then the ranges of rows left."""
+    """The content of a log. ``problem`` is DuckDB's error if it cannot be read; ``readable``: the ranges that can."""
 
     schema_version: int = 0
     store_id: str = ""
@@ -58,25 +58,25 @@ class Finding:
     last: int = 0
     """The highest sequence number."""
     accounted: int = 0
-    """Rows that are there, and those pruned or given up before. Equal to ``last`` when there is no gap."""
+    """Rows present, pruned or given up before. Equal to ``last`` when there is no gap."""
     journal: str = ""
-    """The id of the journal that belongs to it; empty: none does."""
+    """The id of the database's journal; empty if it has none."""
     differs: bool = False
-    """The journal says something else of rows that are in both."""
+    """The journal contradicts the database about rows that are in both."""
     problem: str | None = None
     readable: tuple[tuple[int, int], ...] = ()
     unreadable: int = 0
-    """Rows that stand where nothing can be read."""
+    """Rows in ranges that cannot be read."""
     wal_bytes: int | None = None
-    """How much of the write-ahead log can be replayed, when it is not all of it."""
+    """Bytes of the write-ahead log that can be replayed, when that is not all of it."""
 
     def complete(self, mark: int | None) -> bool:
-        """Nothing is unreadable or missing, up to the guard's mark."""
+        """Whether nothing is unreadable or missing, up to the guard's mark."""
         return self.problem is None and self.accounted == self.last and self.last >= (mark or 0)
 
 
 def examine(path: Path, frames: Sequence[Frame] = ()) -> Finding:
-    """What the database at ``path`` holds, compared with the frames of its journal. Raises StoreInUse, StoreNotOurs."""
+    """Examine the database at ``path``, and compare it with its journal's frames. Raises StoreInUse, StoreNotOurs."""
     with in_memory() as connection:
         try:
             return _look(connection, path, frames)
@@ -91,15 +91,15 @@ def examine(path: Path, frames: Sequence[Frame] = ()) -> Finding:
 
 @contextmanager
 def in_memory() -> Generator[duckdb.DuckDBPyConnection]:
-    """A database in memory, to which others can be attached."""
+    """Open an in-memory database, to which others can be attached."""
     with duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False}) as connection:
-        connection.execute("set enable_progress_bar = false")  # it would show in whichever cell runs
+        connection.execute("set enable_progress_bar = false")  # it would print into the running cell
         yield connection
 
 
 @contextmanager
 def attached(connection: duckdb.DuckDBPyConnection, path: Path) -> Generator[None]:
-    """See the database at ``path`` as ``log``, read-only."""
+    """Attach the database at ``path`` as ``log``, read-only."""
     connection.execute(f"attach {quoted(path)} as log (read_only)")
     try:
         yield
@@ -109,7 +109,7 @@ def attached(connection: duckdb.DuckDBPyConnection, path: Path) -> Generator[Non
 
 
 def quoted(path: Path) -> str:
-    """The path as an SQL string."""
+    """Return the path as an SQL string literal."""
     return "'" + str(path).replace("'", "''") + "'"
 
 
@@ -123,7 +123,7 @@ def _look(connection: duckdb.DuckDBPyConnection, path: Path, frames: Sequence[Fr
 
 
 def _read(connection: duckdb.DuckDBPyConnection, rows: tuple[int, int]) -> tuple[int, int, int]:
-    """Read every byte of a range of rows: their number, the highest sequence number, and how many they account for."""
+    """Read every byte of a range of rows: return their number, highest sequence number, and number accounted for."""
     ((number, last, _),) = connection.execute(_ROWS, rows).fetchall()
     ((given_up,),) = connection.execute(_GIVEN_UP, rows).fetchall()
     connection.execute(_DATA, rows).fetchall()
@@ -140,7 +140,7 @@ def _differs(connection: duckdb.DuckDBPyConnection, frames: Sequence[Frame]) -> 
 
 
 def _identity(path: Path, connection: duckdb.DuckDBPyConnection) -> Finding:
-    """What the database says of itself, with the number of rows that were pruned."""
+    """Return what the database says of itself, with the number of pruned rows as ``accounted``."""
     tables = {
         name
         for (name,) in connection.execute(
@@ -160,7 +160,7 @@ def _identity(path: Path, connection: duckdb.DuckDBPyConnection) -> Finding:
 
 
 def not_ours(path: Path) -> StoreNotOurs:
-    """What to raise for a file that somebody else made."""
+    """Return the error for a file that another program made."""
     return StoreNotOurs(
         f"{path} is not a file that agentq_nb made; it was left as it is. Choose another file with store=PATH "
         f"(%agentq start --store PATH).",
@@ -171,7 +171,7 @@ def not_ours(path: Path) -> StoreNotOurs:
 def _with_less_wal(
     connection: duckdb.DuckDBPyConnection, path: Path, wal: Path, problem: str, frames: Sequence[Frame]
 ) -> Finding | None:
-    """The log with as much of its write-ahead log as can be replayed; None: that is not what is broken."""
+    """Examine the log with as much of its write-ahead log as can be replayed; None: that is not what is broken."""
     content = wal.read_bytes()
     folder = trial_of(path)
     remove_trial(path)
@@ -188,8 +188,8 @@ def _with_less_wal(
 
         if replays(len(content)) or not replays(0):
             return None
-        # A cut inside an entry drops that entry and is no error, so "it replays" holds up to the first broken entry.
-        # DuckDB says where that one is; if not, it is found by halving.
+        # A cut inside an entry drops that entry without an error, so any cut before the first broken entry replays.
+        # DuckDB says where that entry is; if not, bisect.
         said = re.search(r"entry at byte position (\d+)", problem)
         good, bad = int(said[1]) if said else 0, len(content)
         if not said or not replays(good):
@@ -208,12 +208,12 @@ def _with_less_wal(
 
 
 def trial_of(path: Path) -> Path:
-    """The folder in which a shorter write-ahead log is tried."""
+    """Return the folder in which a shortened write-ahead log is tried."""
     return path.with_name(path.name + ".trial")
 
 
 def remove_trial(path: Path) -> None:
-    """Remove that folder, also where a kill has left it."""
+    """Remove the trial folder, also one left by a killed process."""
     shutil.rmtree(trial_of(path), ignore_errors=True)
 
 
@@ -225,7 +225,7 @@ def _link_or_copy(path: Path, to: Path) -> None:
 
 
 def _by_ranges(path: Path, problem: str) -> Finding:
-    """What is left of a log with unreadable blocks, found by reading it piece by piece."""
+    """Examine a log with unreadable blocks: find the readable ranges of rows by bisection."""
     try:
         with in_memory() as connection, attached(connection, path):
             finding = _identity(path, connection)
@@ -257,7 +257,7 @@ def _by_ranges(path: Path, problem: str) -> Finding:
 
 
 def _read_range(path: Path, start: int, stop: int) -> tuple[int, int, int] | None:
-    # Each time anew: a checksum that does not fit can make DuckDB refuse everything else in the same database.
+    # With a new connection each time: a wrong checksum can make DuckDB refuse everything else in that database.
     with suppress(duckdb.Error), in_memory() as connection, attached(connection, path):
         return _read(connection, (start, stop))
     return None

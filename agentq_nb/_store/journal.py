@@ -1,14 +1,14 @@
 """The journal: a small preallocated file that makes each group commit durable with one write.
 
 A DuckDB commit costs most of a millisecond of CPU before any flush. So a group commit is one *frame* here, written in
-place and durable at once; rows move into the database later, in large transactions (``backlog``). The idea is that of
-any write-ahead log; what is borrowed from PostgreSQL is that a file of fixed size is written again and again, and that
-leftovers of earlier use are told apart by what their checksums are seeded with.
+place and durable at once; rows move into the database later, in large transactions (``backlog``). This is a write-ahead
+log; as in PostgreSQL, files of fixed size are overwritten again and again, and leftovers of earlier use are recognized
+by the seeds of their checksums.
 
 Layout (little-endian): one block with the file's header, then two regions of equal size. A region is one block with its
-header, then frames one after the other, each at a multiple of 8. Headers are written twice, in sectors of their own. A
-region is begun again, with a new salt, once all its rows are durable in the database. Every frame's checksum is seeded
-with the salt, and sequence numbers go on without a gap, so no leftover is taken for a frame and none is skipped.
+header, then consecutive frames, each at a multiple of 8. Headers are written twice, in sectors of their own. A region
+is restarted, with a new salt, once all its rows are durable in the database. Every frame's checksum is seeded with the
+salt, and sequence numbers have no gaps, so no leftover is taken for a frame and none is skipped.
 ``journal_scan`` reads it.
 """
 
@@ -32,9 +32,9 @@ REGION_BYTES = 4 << 20
 VERSION = 1
 
 FILE_HEADER = struct.Struct("<8sII32s16s16s")
-"""Magic, version, bytes of a region, store id, id of this journal, id of the one it replaced."""
+"""Magic, version, bytes of a region, store id, id of this journal, id of the journal it replaced."""
 REGION_HEADER = struct.Struct("<8sQQQ")
-"""Magic, salt, first sequence number, turn: which use of a region in the life of the file this is; 0: not used yet."""
+"""Magic, salt, first sequence number, turn (how many uses of regions began in this file so far; 0: never used)."""
 FRAME_HEADER = struct.Struct("<4sIQII")
 """Magic, bytes of the payload, first sequence number, number of rows, checksum."""
 CHECKSUM = struct.Struct("<I")
@@ -45,17 +45,17 @@ _UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 def journal_of(path: Path) -> Path:
-    """The journal of a database."""
+    """Return the path of a database's journal."""
     return path.with_name(path.name + ".journal")
 
 
 def unfinished_journal_of(path: Path) -> Path:
-    """A journal that is being made, or that a crash kept from being finished."""
+    """Return the path of a journal that is being made, or was left unfinished by a crash."""
     return path.with_name(path.name + ".journal.new")
 
 
 def seed_of(salt: int) -> int:
-    """What the checksums of a region's frames begin with."""
+    """Return the seed of the checksums in a region with this salt."""
     return zlib.crc32(struct.pack("<Q", salt))
 
 
@@ -64,32 +64,32 @@ def frame_checksum(payload: bytes, first: int, rows: int, seed: int) -> int:
 
 
 def frame_bytes(payload: int) -> int:
-    """Bytes that a frame with so many bytes of payload takes."""
+    """Return the bytes of a frame with so many bytes of payload."""
     return (FRAME_HEADER.size + payload + 7) & ~7
 
 
 class Journal:
-    """A journal that is being written. One thread at a time may use it.
+    """A journal open for writing. One thread at a time may use it.
 
-    Every method that writes raises OSError; nothing is known of the write then, and the journal must not be written
-    again: only what is read back from the disk can tell.
+    Every method that writes raises OSError; then it is unknown what was written, and the journal must not be written
+    again: only reading it back from the disk can tell.
     """
 
     def __init__(self, path: Path, store_id: str, first: int, replaces: str = "") -> None:
-        """Make the file at ``path``, which must not exist; it is durable, but for its name, when this returns.
+        """Create the file at ``path``, which must not exist; all but its name is durable when this returns.
 
-        ``first`` is the sequence number of the next row; ``replaces`` is the id of the journal whose place it takes.
-        Raises OSError, leaving nothing behind.
+        ``first`` is the sequence number of the next row; ``replaces`` is the id of the journal that it replaces. Raises
+        OSError, leaving nothing behind.
         """
         self.path = path
         self.id = os.urandom(8).hex()
         self.seconds = 0.0
-        """What the last append took."""
+        """Duration of the last append."""
         self._region_bytes = REGION_BYTES
         self._direct = bool(_RWF_DSYNC)
         self._turn = 0
         self.active = 0
-        """The region that is written now, 0 or 1."""
+        """The region being written, 0 or 1."""
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             self._fill_with_zeros()
@@ -107,24 +107,24 @@ class Journal:
 
     @property
     def descriptor(self) -> int:
-        """What the file is open as."""
+        """The file's descriptor."""
         return self._descriptor
 
     def _fill_with_zeros(self) -> None:
-        """Allocate the whole file, so that no later write needs space, or changes anything but data."""
+        """Allocate the whole file, so that later writes need no space and change only data."""
         zeros = bytes(1 << 20)
         size = self.size()
         for offset in range(0, size, len(zeros)):
             _write_all(self._descriptor, [zeros[: size - offset]], offset)
 
     def take_name(self, path: Path) -> None:
-        """Become the journal at ``path``, durably, in place of any other."""
+        """Rename the file to ``path``, durably, replacing any other journal there."""
         os.replace(self.path, path)
         self.path = path
         sync_file(path.parent)
 
     def begin(self, region: int, first: int) -> None:
-        """Write ``region`` from its beginning, with row ``first``. All of its rows must be durable in the database."""
+        """Restart ``region`` with row ``first``. All rows in it must be durable in the database."""
         self._turn += 1
         salt = int.from_bytes(os.urandom(8), "little")
         start = BLOCK + region * self._region_bytes
@@ -135,23 +135,23 @@ class Journal:
         self._seed = seed_of(salt)
 
     def _write_headers(self, start: int, header: bytes) -> None:
-        """The second copy is begun when the first is durable, so one of them can be read at any time."""
+        """Write both copies, the second when the first is durable: one of them is readable at any time."""
         header += CHECKSUM.pack(zlib.crc32(header))
         self._write([header], start)
         self._write([header], start + SECTOR)
 
     @staticmethod
     def size() -> int:
-        """Bytes of the file."""
+        """Return the bytes of the file."""
         return BLOCK + 2 * REGION_BYTES
 
     @property
     def largest(self) -> int:
-        """Bytes of the largest payload that is worth a place here."""
+        """Bytes of the largest payload that is written to the journal."""
         return self._region_bytes // 2
 
     def fits(self, size: int) -> bool:
-        """Whether the active region has room for a payload of so many bytes."""
+        """Whether the active region has room for a payload of ``size`` bytes."""
         return self._position + FRAME_HEADER.size + size <= self._end
 
     def append(self, first: int, rows: int, payload: bytes) -> None:
@@ -164,13 +164,13 @@ class Journal:
         self.seconds = time.perf_counter() - begun
 
     def _write(self, parts: Sequence[bytes], offset: int) -> None:
-        """Durable on return."""
+        """Write the parts at ``offset``; durable on return."""
         if self._direct:
             try:
                 _write_all(self._descriptor, parts, offset, _RWF_DSYNC)
                 return
             except OSError as error:
-                # Some file systems do not know the flag; they have written nothing then.
+                # Some file systems do not support the flag; then nothing was written.
                 if error.errno not in _UNSUPPORTED:
                     raise
                 self._direct = False
@@ -178,19 +178,19 @@ class Journal:
         _flush(self._descriptor)
 
     def close(self) -> None:
-        """Close the file without writing. It stays."""
+        """Close the file without writing or removing it."""
         os.close(self._descriptor)
 
 
 def remove_journal(path: Path) -> None:
-    """Remove the journal of a database, in which all its rows are durable."""
+    """Remove a database's journal. All its rows must be durable in the database."""
     journal_of(path).unlink(missing_ok=True)
-    with suppress(OSError):  # one that comes back after a power loss holds nothing new
+    with suppress(OSError):  # if it reappears after a power loss, it holds nothing new
         sync_file(path.parent)
 
 
 def _write_all(descriptor: int, parts: Sequence[bytes], offset: int, flags: int = 0) -> None:
-    """Write all parts, whatever the system takes at a time."""
+    """Write all parts, even if the system writes only some at a time."""
     wanted = sum(len(part) for part in parts)
     written = os.pwritev(descriptor, parts, offset, flags) if flags else os.pwritev(descriptor, parts, offset)
     if written == wanted:

@@ -1,4 +1,4 @@
-"""Reading a journal back without changing it: which rows can be read, and which are missing between them."""
+"""Read a journal without changing it, and find which of its rows are readable and which are missing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from agentq_nb._store.journal import (
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One group commit: ``text`` has ``rows`` lines, the first of which has the sequence number ``first``."""
+    """One group commit: ``text`` has ``rows`` lines; the first has the sequence number ``first``."""
 
     first: int
     rows: int
@@ -41,7 +41,7 @@ class Frame:
         return self.first + self.rows - 1
 
     def after(self, last: int) -> Frame:
-        """The frame without the rows up to number ``last``."""
+        """Return the frame without the rows up to number ``last``."""
         known = last - self.first + 1
         if known <= 0:
             return self
@@ -50,14 +50,14 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class JournalContent:
-    """What a journal holds.
+    """The content of a journal.
 
-    :ivar id: tells journals of one store apart. ``replaces`` is the id of the one before it.
-    :ivar frames: every frame that can be read, in the order of sequence numbers.
+    :ivar id: distinguishes the journals of one store. ``replaces`` is the id of the previous one.
+    :ivar frames: every readable frame, ordered by sequence number.
     :ivar reached: every row up to this number was durable, here or in the database.
-    :ivar torn: behind the last frame there is one that is not whole: a write that was not finished, or damage to it.
-    :ivar problem: why frames may be there that cannot be read; None when every one that was ever durable can be, but
-        for the rows missing between those that are there.
+    :ivar torn: whether an incomplete frame follows the last one: an unfinished write, or damage.
+    :ivar problem: why there may be frames that cannot be read; None when every frame that was ever durable can be,
+        except rows missing between readable ones.
     """
 
     store_id: str = ""
@@ -70,14 +70,14 @@ class JournalContent:
 
     @property
     def last(self) -> int:
-        """The last row that is known to have been durable."""
+        """The last row known to have been durable."""
         return max(self.reached, *(frame.last for frame in self.frames), 0)
 
     def after(self, last: int) -> tuple[list[Frame], int]:
-        """The rows behind number ``last``, and how many are missing between or behind them.
+        """Return the frames after row ``last``, and how many rows are missing between or after them.
 
-        Frames are written strictly one after the other, each durable before the next one is begun. So a frame that
-        cannot be read was durable once if a later one is there, and was never acknowledged if none is.
+        Frames are written one after the other, each durable before the next is begun. So a frame that cannot be read
+        was durable once if a later one exists, and was never acknowledged if none does.
         """
         frames: list[Frame] = []
         missing = 0
@@ -90,13 +90,13 @@ class JournalContent:
 
 
 def scan(path: Path) -> JournalContent | None:
-    """Read the journal at ``path``; None when there is none. Raises OSError."""
+    """Read the journal at ``path``; None when it does not exist. Raises OSError."""
     content = _read(path)
     if content is None:
         return None
     headers = _headers(content, 0, FILE_HEADER, FILE_MAGIC)
     if not headers:
-        # It has two regions of equal size, so what is in them can be found without it.
+        # There are two regions of equal size, so they can be found without it.
         found = _regions(content, max(0, (len(content) - BLOCK) // 2))
         return replace(found, problem="the header of the journal cannot be read")
     _, version, region_bytes, *ids = headers[0]
@@ -105,13 +105,13 @@ def scan(path: Path) -> JournalContent | None:
         return JournalContent(store_id, journal, replaces, problem=f"the journal has the unknown version {version}")
     found = _regions(content, region_bytes)
     if len(content) < BLOCK + 2 * region_bytes:
-        # It has its whole length before a row is written to it.
+        # The file has its full length before the first row is written.
         found = replace(found, problem="the journal was cut")
     return replace(found, store_id=store_id, id=journal, replaces=replaces)
 
 
 def _regions(content: bytes, region_bytes: int) -> JournalContent:
-    """What both regions hold."""
+    """Return the content of both regions."""
     frames: list[Frame] = []
     problem = None
     reached = newest = 0
@@ -136,7 +136,7 @@ def _regions(content: bytes, region_bytes: int) -> JournalContent:
 
 
 def _begins_a_frame(content: bytes, offset: int, end: int, first: int, expected: int) -> bool:
-    """Whether a frame of this use of a region was begun at ``offset``. Leftovers have smaller numbers than ``first``."""
+    """Whether a frame of the region's current use begins at ``offset``. Leftovers have numbers below ``first``."""
     if offset + FRAME_HEADER.size > min(end, len(content)):
         return False
     magic, _, number, _, _ = FRAME_HEADER.unpack_from(content, offset)
@@ -145,7 +145,7 @@ def _begins_a_frame(content: bytes, offset: int, end: int, first: int, expected:
 
 def _read(path: Path) -> bytes | None:
     try:
-        # Without the flag, a pipe of that name would be waited for.
+        # Without the last flag, opening a pipe of that name would block.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
@@ -164,7 +164,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _headers(content: bytes, start: int, layout: struct.Struct, magic: bytes) -> list[tuple[Any, ...]]:
-    """The copies of a header that can be read."""
+    """Return the readable copies of a header."""
     found: list[tuple[Any, ...]] = []
     for offset in (start, start + SECTOR):
         header = content[offset : offset + layout.size]
@@ -175,7 +175,7 @@ def _headers(content: bytes, start: int, layout: struct.Struct, magic: bytes) ->
 
 
 def _frames(content: bytes, start: int, end: int, seed: int) -> Iterator[tuple[int, Frame]]:
-    """Every frame of the present use of a region, with where it ends: leftovers of an earlier one have another seed."""
+    """Yield every frame of the region's current use, with its end: leftovers have another seed."""
     offset = start
     while (offset := content.find(FRAME_MAGIC, offset, end)) >= 0:
         frame, size = _frame(content, offset, end, seed)
@@ -185,7 +185,7 @@ def _frames(content: bytes, start: int, end: int, seed: int) -> Iterator[tuple[i
 
 
 def _frame(content: bytes, offset: int, end: int, seed: int) -> tuple[Frame | None, int]:
-    """The frame at ``offset``, if it is whole, and how many bytes further to go on."""
+    """Return the frame at ``offset``, if it is complete, and how many bytes to advance."""
     if offset + FRAME_HEADER.size > end:
         return None, len(FRAME_MAGIC)
     _, size, first, rows, checksum = FRAME_HEADER.unpack_from(content, offset)

@@ -1,7 +1,7 @@
-"""Long jobs beside the traffic: dropping history, giving space back, writing a copy.
+"""Long-running maintenance alongside normal writes: pruning, compaction and export.
 
-What takes long runs in threads of their own and only reads. What changes the database is a slice, done in the writer's
-thread between its other work; how much goes into one follows from what the last ones took.
+Long steps run in threads of their own and only read. Changes to the database are made in slices, in the writer's thread
+between its other work; the size of a slice follows from the duration of the last ones.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from agentq_nb.errors import StoreError
 T = TypeVar("T")
 
 _LONGEST_SLICE = 0.025
-"""Seconds that a slice should take at most; half of what a job may hold the writer's thread."""
+"""Seconds that a slice should take at most; half of what a job may occupy the writer's thread."""
 _FEWEST_ROWS, _MOST_ROWS = 1000, 24_000
 _FEWEST_DROPPED = 4000
-"""Looking for rows to drop costs a slice most of its time, however few they are."""
+"""Finding the rows to delete takes most of a slice's time, even if they are few."""
 _ROOM = 64 << 20
-"""Bytes that must be free on the disk beside what moving the rows takes."""
+"""Bytes that must be free on the disk besides the space that moving the rows takes."""
 
 
 class Pace:
-    """How many rows go into a slice, from what the last one took."""
+    """The number of rows per slice, adapted to the duration of the last one."""
 
     def __init__(self, fewest: int = _FEWEST_ROWS) -> None:
         self.rows = self._fewest = fewest
 
     def took(self, seconds: float) -> None:
-        """Learn from a slice."""
+        """Adapt to the duration of a slice."""
         if seconds > _LONGEST_SLICE:
             self.rows = max(self._fewest, self.rows // 2)
         elif seconds < _LONGEST_SLICE * 0.7:
@@ -54,7 +54,7 @@ class Pace:
 
 
 class Maintenance:
-    """The long jobs of one log. Used from its event loop."""
+    """The maintenance of one log. Used from its event loop."""
 
     def __init__(
         self,
@@ -73,10 +73,10 @@ class Maintenance:
 
     @property
     def snapshot_needed(self) -> bool:
-        """A copy is being made, so that no checkpoint may be."""
+        """Whether a copy is being made, so that no checkpoint may be."""
         return self._source.in_use
 
-    # --- dropping -----------------------------------------------------------------------------------------------------
+    # --- pruning ------------------------------------------------------------------------------------------------------
 
     async def prune(
         self,
@@ -85,13 +85,13 @@ class Maintenance:
         dropped: Callable[[Sequence[str]], None] | None,
         spared: Callable[[], Collection[str]] | None,
     ) -> int:
-        """Drop the history of what was settled before then, and give the space back where that pays. The rows dropped.
+        """Delete history that was settled before a time, and compact where that pays. Return the number of rows.
 
         See :meth:`EventLog.prune`.
         """
         total = 0
         pace = Pace(_FEWEST_DROPPED)
-        await self._slice(lambda _: None)  # what is acknowledged by now is in the database
+        await self._slice(lambda _: None)  # now every acknowledged row is in the database
         with self._readers.cursor() as cursor:
             search = await to_its_end(prune.Search, cursor, before)
             try:
@@ -110,27 +110,27 @@ class Maintenance:
                     await self._slice(drop, lambda done: dropped(done[1]) if dropped is not None else None)
             finally:
                 if total:
-                    with suppress(StoreError):  # the log was closed meanwhile; the count is in it
+                    with suppress(StoreError):  # the log was closed meanwhile; the database has the count
                         append(row("store.pruned", data=json.dumps({"before": before.isoformat(), "rows": total})))
         if total:
-            # What is dropped is dropped; a file that stays large is no reason to fail.
+            # The rows are deleted; failing to shrink the file is no reason to fail.
             with suppress(duckdb.Error, OSError, StoreError):
                 await self.shrink()
         return total
 
-    # --- giving space back --------------------------------------------------------------------------------------------
+    # --- compaction ---------------------------------------------------------------------------------------------------
 
     async def shrink(self) -> None:
-        """Make the file smaller where that pays, there is room for it, and nobody does it already.
+        """Shrink the file where that pays, there is room for it, and it is not being done already.
 
-        Raises StoreError, duckdb.Error: the log is whole.
+        Raises StoreError, duckdb.Error: then the log is still whole.
         """
         if self._shrinking:
             return
         self._shrinking = True
         try:
             await self._checkpoint()
-            # Rows whose new place is behind the old ones have to move once more for the file to be cut.
+            # Rows that were moved to places after the old ones have to move once more before the file can be truncated.
             for _ in range(2):
                 if not await self._pays():
                     return
@@ -170,7 +170,7 @@ class Maintenance:
     async def _checkpoint(self) -> None:
         await self._slice(lambda _: None if self.snapshot_needed else self._checkpoint_now())
 
-    # --- copying ------------------------------------------------------------------------------------------------------
+    # --- export -------------------------------------------------------------------------------------------------------
 
     async def export(self, target: Path) -> None:
         """Write a copy to ``target``. See :meth:`EventLog.export`."""
@@ -179,23 +179,23 @@ class Maintenance:
         stop = threading.Event()
         try:
             sizes = await self._slice(lambda _: self._hold(stop))
-            await _whole(in_long_thread(self._source.export, target, sizes, stop), stop.set)
+            await _run_to_end(in_long_thread(self._source.export, target, sizes, stop), stop.set)
         finally:
             self._source.release(stop)
 
     def _hold(self, stop: threading.Event) -> tuple[int, int]:
         if not wal_of(self._file.path).exists():
-            self._checkpoint_now()  # it was deleted: its rows are DuckDB's only, who puts them into the database
+            self._checkpoint_now()  # the file was deleted: only DuckDB has its rows, and writes them into the database
         return self._source.hold(stop)
 
-    # --- what they share ----------------------------------------------------------------------------------------------
+    # --- common -------------------------------------------------------------------------------------------------------
 
     def _read(self, job: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         with self._readers.cursor() as cursor:
             return job(cursor)
 
     async def _slice(self, job: Callable[[duckdb.DuckDBPyConnection], T], done: Callable[[T], None] | None = None) -> T:
-        """Do ``job`` in the writer's thread. Whoever stops waiting waits for its end, and what it did is told."""
+        """Run ``job`` in the writer's thread, then ``done`` with its result. A cancelled caller waits for both."""
 
         async def work() -> T:
             result: T = await asyncio.wrap_future(self._submit(job))
@@ -203,15 +203,15 @@ class Maintenance:
                 done(result)
             return result
 
-        return await _whole(work())
+        return await _run_to_end(work())
 
     def stop(self) -> None:
-        """Stop copies and wait for their end. Before the database is closed; blocks, in any thread."""
+        """Stop copies and wait for their end, before the database is closed. Blocks, in any thread."""
         self._source.stop()
 
 
-async def _whole(work: Coroutine[Any, Any, T], stop: Callable[[], None] | None = None) -> T:
-    """Wait for ``work`` to its end, also when cancelled meanwhile; ``stop`` is called then, and the cancelling goes on."""
+async def _run_to_end(work: Coroutine[Any, Any, T], stop: Callable[[], None] | None = None) -> T:
+    """Wait for the end of ``work``. When cancelled, call ``stop``, wait all the same, and raise CancelledError then."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)

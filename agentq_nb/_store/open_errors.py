@@ -1,4 +1,4 @@
-"""Errors of opening a log, for people: what is in the way, and what to do about it."""
+"""Errors of opening a log, for users: the obstacle, and what to do about it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ALWAYS_NEEDED = 2 << 20
 
 
 def cannot_open(path: Path, error: OSError | duckdb.Error) -> StoreError:
-    """What to raise when the log at ``path`` cannot be opened because of ``error``."""
+    """Return the error to raise when the log at ``path`` cannot be opened because of ``error``."""
     text = str(error).partition("\n")[0]
     if isinstance(error, duckdb.Error):
         if "different configuration" in text:
@@ -46,14 +46,14 @@ def cannot_open(path: Path, error: OSError | duckdb.Error) -> StoreError:
 
 
 def is_full(error: Exception) -> bool:
-    """The disk, the user's share of it, or a file has reached its limit."""
+    """Whether the disk, the user's quota, or a file's size has reached its limit."""
     if isinstance(error, OSError):
         return error.errno in _FULL
     return bool(_FULL_TEXT.search(str(error)))
 
 
 def no_room(path: Path, what: str, error: Exception, needed: int) -> StoreError:
-    """What to raise when something cannot be done for lack of room."""
+    """Return the error for something that cannot be done for lack of space."""
     said = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error).partition("\n")[0]
     return StoreError(
         f"{what}: {said}. Nothing is lost. Make room for {needed:,} bytes in {path.parent}, and try again.",
@@ -63,17 +63,17 @@ def no_room(path: Path, what: str, error: Exception, needed: int) -> StoreError:
 
 
 def bytes_to_open(path: Path) -> int:
-    """The most that opening the log takes: its rows on their way into the database, and copies of what holds them."""
+    """Return the most bytes that opening the log takes: for rows moved into the database, and for copies of files."""
     return _ALWAYS_NEEDED + sum(2 * file.stat().st_size for file in schema.files_of(path)[1:] if file.is_file())
 
 
 def is_lock_conflict(error: duckdb.Error) -> bool:
-    """DuckDB could not lock the file."""
+    """Whether DuckDB could not lock the file."""
     return "Could not set lock" in str(error)
 
 
 def held_by_other(path: Path, error: duckdb.Error) -> StoreInUse:
-    """What to raise when a program that knows nothing of guards has the database open."""
+    """Return the error for a database that is open in a program that does not use guards."""
     found = re.search(r"PID (\d+)", str(error))
     who = f"process {found[1]}" if found else "another program"
     return StoreInUse(

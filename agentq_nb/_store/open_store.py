@@ -1,4 +1,4 @@
-"""Opening a log: nothing is written until it is certain that everything is there."""
+"""Check a log before it is opened: nothing is written until it is certain that every row is there."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from agentq_nb.errors import StoreDamaged, StoreError, StoreTooNew
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A log that may be opened for writing.
+    """The result of the checks of a log that may be opened for writing.
 
-    :ivar last: the highest sequence number in the database when it was looked at; None: it was not, since it is as it
-        was closed.
+    :ivar last: the highest sequence number in the database when it was examined; None: it was not, since it is
+        unchanged since its last close.
     :ivar frames: rows of the journal that the database lacks.
-    :ivar wal_bytes: where the write-ahead log is to be cut, when what is behind cannot be replayed and is in the journal.
+    :ivar wal_bytes: where to truncate the write-ahead log, when the rest cannot be replayed and is in the journal.
     :ivar kept: the copy of the write-ahead log, removed once all rows were seen again.
     """
 
@@ -50,7 +50,7 @@ class Prepared:
 
 
 def prepare(path: Path, guard: Guard, accept_loss: bool) -> Prepared:
-    """Check the log at ``path``, or make a new one. Changes nothing where it raises.
+    """Check the log at ``path``, or create one. Changes nothing if it raises.
 
     Raises StoreDamaged, StoreTooNew, StoreNotOurs, StoreInUse, StoreReadOnly, StoreError.
     """
@@ -89,7 +89,7 @@ def _look_and_prepare(path: Path, guard: Guard, accept_loss: bool, useless: str 
 
 
 def check_log(path: Path) -> None:
-    """Raise what opening the log would, and change nothing. One that is not there is fine.
+    """Raise what opening the log would raise, without changing anything. A missing log is fine.
 
     Raises StoreInUse, StoreDamaged, StoreTooNew, StoreNotOurs, StoreError.
     """
@@ -101,7 +101,7 @@ def check_log(path: Path) -> None:
 
 
 def check_held(path: Path, guard: Guard) -> None:
-    """The same, for one whose guard is locked already."""
+    """Check a log as :func:`check_log` does, when its guard is locked already."""
     try:
         _refuse_newer(path, guard.facts.get("schema", 0))
         size = _size(path)
@@ -117,9 +117,9 @@ def check_held(path: Path, guard: Guard) -> None:
 
 
 def tidy_up(path: Path, opened: bool = False) -> None:
-    """Remove what tries to open the log left behind when they were killed, or failed.
+    """Remove files left by attempts to open the log that were killed or failed.
 
-    ``opened``: everything in it was seen, so that nothing else is needed.
+    ``opened``: every row was seen in the log, so no copy is needed any more.
     """
     with suppress(OSError):
         remove_trial(path)
@@ -135,9 +135,9 @@ def tidy_up(path: Path, opened: bool = False) -> None:
 
 
 def with_journal(found: Finding, content: JournalContent | None, mark: int | None) -> tuple[Finding, tuple[Frame, ...]]:
-    """What database and journal hold together, and the rows of the journal that the database lacks."""
+    """Return what database and journal hold together, and the rows of the journal that the database lacks."""
     if content is None and found.wal_bytes is not None and mark is not None and not found.journal:
-        # A write that was never finished, as far as the guard knows; ``_remarks`` says so.
+        # As far as the guard knows, an unfinished write; ``_remarks`` reports it.
         return replace(found, problem=None), ()
     if content is None:
         gone = found.journal and found.problem is None
@@ -147,7 +147,7 @@ def with_journal(found: Finding, content: JournalContent | None, mark: int | Non
     frames, missing = content.after(found.last)
     problem = found.problem or _journal_problem(found, content)
     if found.wal_bytes is not None and not missing and not _journal_problem(found, content):
-        # What cannot be replayed is a transaction that was never finished, or one whose rows are in the journal too.
+        # What cannot be replayed is an unfinished transaction, or one whose rows are in the journal too.
         problem = None
     rows = sum(frame.rows for frame in frames)
     last = max(found.last, content.reached, *(frame.last for frame in frames))
@@ -159,18 +159,18 @@ def _journal_problem(found: Finding, content: JournalContent) -> str | None:
         return content.problem
     if found.differs:
         return "the journal tells another history than the database"
-    # With a part of the write-ahead log gone, what the database says may be of an earlier time.
+    # With a part of the write-ahead log gone, the database may name an earlier journal.
     known = found.journal in ("", content.id, content.replaces) or found.problem is not None
     return None if known else "the journal is not the one that was in use"
 
 
 def describe_closed(path: Path, last: int) -> dict[str, Any]:
-    """How a cleanly closed log looks, for the guard. The database must be closed in this process."""
+    """Return a cleanly closed log's state, for the guard. The database must be closed in this process."""
     return {"last": last, "size": path.stat().st_size, "crc": _checksum(path)}
 
 
 def is_as_closed(path: Path, guard: Guard) -> bool:
-    """The file is, byte for byte, what the last clean close left. The database must be closed in this process."""
+    """Whether the file is byte for byte as the last clean close left it. It must be closed in this process."""
     closed: dict[str, Any] | None = guard.facts.get("closed")
     return (
         closed is not None
@@ -201,12 +201,12 @@ def _create(path: Path, guard: Guard) -> Prepared:
         with suppress(OSError):
             schema.remove_unfinished(path)
         raise
-    guard.expect(0)  # it belongs to a database now, whatever else fails
+    guard.expect(0)  # it belongs to a database now, even if a later step fails
     return Prepared(None)
 
 
 def _size(path: Path) -> int | None:
-    """Bytes of the file; None when it is not there."""
+    """Return the file's size; None when it does not exist."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -226,14 +226,14 @@ def _examine(path: Path, guard: Guard, size: int | None, content: JournalContent
 def _sound(
     path: Path, guard: Guard, size: int | None, content: JournalContent | None, seen: Path | None = None
 ) -> Finding:
-    """What is found in a log that this code understands and whose guard is its own. Rows may be missing.
+    """Examine a log; raise if this code does not know its version or the guard is another's. Rows may be missing.
 
     ``seen`` is where its database can be read.
     """
     finding = _examine(path, guard, size, content, seen or path)
     _refuse_newer(path, finding.schema_version)
     _refuse_other(path, guard, finding)
-    # A database that cannot be read does not say which log it is of; what is beside it does.
+    # An unreadable database does not say which log it is; the files beside it do.
     known = finding.store_id or guard.facts.get("store") or (content.store_id if content is not None else "")
     return replace(finding, store_id=known)
 
@@ -284,7 +284,7 @@ def _remarks(path: Path, guard: Guard, found: Finding, content: JournalContent |
             f"unless {guard.path.name} is older than it."
         )
     if content is not None and content.id == found.journal and found.last > content.last:
-        # Rows reach the database by way of the journal, or a region is begun behind them.
+        # Rows reach the database through the journal, or a region is restarted after them.
         said.append(
             f"{journal_of(path).name} is older than {path.name}: whether later rows are missing cannot be told, unless "
             f"{guard.path.name} is of the same time as the other files."
@@ -313,12 +313,12 @@ def _damaged(path: Path, guard: Guard, finding: Finding) -> StoreDamaged:
 
 
 def kept_wal_of(path: Path) -> Path:
-    """The copy of the write-ahead log that is there while the log is being opened."""
+    """Return the path of the copy of the write-ahead log that exists while the log is being opened."""
     return path.with_name(path.name + ".wal.kept")
 
 
 def _keep_wal(path: Path) -> Path | None:
-    """A copy of the write-ahead log, where there is room: opening for writing replays it, and may cut it."""
+    """Copy the write-ahead log, if there is room: opening for writing replays it, and may truncate it."""
     wal = schema.wal_of(path)
     if not wal.exists():
         return None
@@ -330,7 +330,7 @@ def _keep_wal(path: Path) -> Path | None:
         os.chmod(unfinished, 0o600)
         os.replace(unfinished, kept)
     except OSError:
-        # All rows were seen a moment ago, so a disk without room for the copy is no reason not to open.
+        # All rows were seen just now, so a disk without room for the copy is no reason not to open.
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
         return None

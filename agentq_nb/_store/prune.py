@@ -1,7 +1,8 @@
-"""Dropping history: what is settled and old goes, what is live, dead or needed to go on stays.
+"""Prune history: delete what is settled and old; keep what is live, dead, or needed to continue.
 
-What may go is looked for beside the writer, which takes as long as it takes. Then it is dropped in short slices, each
-one transaction in the writer's thread, which looks once more at what came since: whatever has a new row stays.
+The rows to delete are searched for alongside the writer, however long that takes. Then they are deleted in short
+slices, each one transaction in the writer's thread, which checks again for newer rows: anything that got a new row
+stays.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import duckdb
 _FINAL = "('message.completed', 'message.cancelled', 'message.expired')"
 
 _BUNDLE_ROWS = 1000
-"""Rows that are handled as one, or one group more than that."""
+"""Rows per bundle, or one group of rows more than that."""
 
 _FIND = f"""
 create temp table prunable as
@@ -63,22 +64,22 @@ order by first
 _PAGE = 50
 
 Bundle = tuple[str, str, int, int, int]
-"""What they are (message, session, row), their ids, a line each, the first and last row of them, and how many rows.
+"""Kind (message, session, row), ids (one per line), first and last row, number of rows.
 
-Whatever has one id goes together. The ids are one string, which DuckDB makes and takes apart without Python's lock:
-thousands of Python strings for each slice would hold up the loop.
+All rows of one id are in one bundle. The ids are one string, which DuckDB joins and splits without Python's lock:
+thousands of Python strings for each slice would delay the loop.
 """
 
 
 class Newer:
-    """The ids that have got rows since it was looked for what may go. Only for the writer's thread."""
+    """The ids that got rows since the search. Only for the writer's thread."""
 
     def __init__(self, seen: int) -> None:
         self._seen = seen
         self._ids: set[str] = set()
 
     def ids(self, connection: duckdb.DuckDBPyConnection) -> set[str]:
-        """All of them; only what came since the last time is read. Raises duckdb.Error."""
+        """Return all of them; only rows since the last call are read. Raises duckdb.Error."""
         query = "select seq, message_id, session_id from events where seq > ?"
         for seq, message, session in connection.execute(query, [self._seen]).fetchall():
             self._seen = max(self._seen, seq)
@@ -88,7 +89,7 @@ class Newer:
 
 @dataclass(slots=True)
 class Part:
-    """What one slice drops, as far as it has no newer rows."""
+    """The bundles to delete in one slice, unless they got newer rows."""
 
     newer: Newer
     bundles: list[Bundle] = field(default_factory=list[Bundle])
@@ -98,14 +99,14 @@ class Part:
 
 
 class Search:
-    """What may go, found on a cursor of its own and kept there. Blocks: for a thread beside the writer's."""
+    """The search for rows to delete, on its own cursor, which keeps the result. Blocks: not for the writer's thread."""
 
     def __init__(self, cursor: duckdb.DuckDBPyConnection, before: datetime) -> None:
-        """Look for it. Raises duckdb.Error."""
+        """Run the search. Raises duckdb.Error."""
         self._cursor = cursor
         self._next = 0
         self._page: list[Bundle] = []
-        # One transaction, so that what came after the last row it sees is all that was not looked at.
+        # One transaction, so that exactly the rows after the last one it sees were not searched.
         cursor.begin()
         ((seen,),) = cursor.execute("select coalesce(max(seq), 0) from events").fetchall()
         cursor.execute(_FIND, {"before": before})
@@ -113,7 +114,7 @@ class Search:
         self._newer = Newer(seen)
 
     def take(self, rows: int) -> Part | None:
-        """The next bundles, with so many rows together or one more bundle than that; None at the end."""
+        """Return the next bundles, with at least ``rows`` rows together if there are as many; None at the end."""
         part = Part(self._newer)
         while rows > 0 and (self._page or self._turn_page()):
             bundle = self._page.pop()
@@ -129,10 +130,10 @@ class Search:
 
 
 def drop(connection: duckdb.DuckDBPyConnection, part: Part, spared: Collection[str] = ()) -> tuple[int, Sequence[str]]:
-    """Drop what still may go, in one transaction: the number of rows, and the ids of the messages that went.
+    """Delete what may still go, in one transaction; return the number of rows, and the ids of deleted messages.
 
-    ``spared`` are messages not to be touched. Sequence numbers then have gaps; the count in ``store_facts``, changed in
-    the same transaction, says that they are no damage. Raises duckdb.Error: nothing was dropped then.
+    ``spared`` are messages to keep. Sequence numbers then have gaps; the count in ``store_facts``, changed in the same
+    transaction, shows that they are not damage. Raises duckdb.Error: then nothing was deleted.
     """
     first, last = min(bundle[2] for bundle in part.bundles), max(bundle[3] for bundle in part.bundles)
     connection.begin()

@@ -1,4 +1,4 @@
-"""What lies in a log that nobody has open, told without changing a byte of it."""
+"""Find stores whose notebook was renamed or deleted, and adopt them for another notebook."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from agentq_nb._store.store_paths import real_path
 from agentq_nb.errors import StoreError, StoreInUse, StoreLeftBehind
 
 _UNFINISHED = f"select count(distinct message_id) from ({startup_queries.live_rows(some_back=True)})"
-# A host that was started and stopped, and nothing more.
+# A host that was only started and stopped leaves none of these rows.
 _ANYTHING = "select count(*) from events where not starts_with(kind, 'host.')"
 
 
 def unfinished_messages(path: Path) -> int:
-    """How many messages and scheduled calls are not settled. Raises StoreInUse, StoreError. Blocks."""
+    """Return the number of unsettled messages and scheduled calls. Raises StoreInUse, StoreError. Blocks."""
     return _count(path, _UNFINISHED)
 
 
 def holds_nothing(path: Path) -> bool:
-    """Nothing was ever sent, said or remembered there. Raises StoreInUse, StoreError. Blocks."""
+    """Whether the store has no rows but its hosts' starts and stops. Raises StoreInUse, StoreError. Blocks."""
     return _count(path, _ANYTHING) == 0
 
 
@@ -66,16 +66,16 @@ class LeftBehind:
 
     store: Path
     unfinished: int | None
-    """Messages and scheduled calls that are not settled; None: the file cannot be read just now."""
+    """Unsettled messages and scheduled calls; None: the file cannot be read at the moment."""
 
     @property
     def notebook(self) -> str:
-        """What the notebook was called."""
+        """The notebook's former name."""
         return f"{self.store.name.removesuffix(SUFFIX)}.ipynb"
 
 
 def left_behind(folder: Path) -> list[LeftBehind]:
-    """The stores of a folder whose notebook is gone and that nobody has open, the most recently used first. Blocks."""
+    """Return a folder's stores whose notebook is gone and that are not in use, most recently used first. Blocks."""
     found: list[LeftBehind] = []
     for store in sorted(folder.glob(f"*{SUFFIX}"), key=_last_used, reverse=True):
         if notebook_of(store) is not None or not store.is_file():
@@ -90,15 +90,15 @@ def left_behind(folder: Path) -> list[LeftBehind]:
 
 
 def check_before_begun(store: Path, notebook: Path | None) -> list[str]:
-    """Look around before a notebook's store is made; notices for its user. Blocks.
+    """Check for other stores before a notebook's store is created; return notices for its user. Blocks.
 
-    Raises StoreLeftBehind where another one may be the one that is meant, with unfinished work in it.
+    Raises StoreLeftBehind where another store may be the intended one and has unfinished work.
     """
     if notebook is None or store != Path(os.path.realpath(store_beside(notebook))):
         return []
     if any(path.exists() for path in (*files_of(store), guard_of(store))):
         return []
-    # A notebook that is not there itself was not renamed to this name: its kernel knows an old one, or none was saved.
+    # A missing notebook was not renamed to this name: its kernel knows an old name, or it was never saved.
     if not notebook.is_file():
         return [
             f"There is no {notebook.name}, the name under which this kernel was started, and {store.name} was begun "
@@ -124,14 +124,14 @@ def check_before_begun(store: Path, notebook: Path | None) -> list[str]:
 
 
 def adopt(source: Path, target: Path) -> None:
-    """Give the store ``source`` the name ``target``, with its guard and the folder of its workspaces. Blocks.
+    """Rename the store ``source`` to ``target``, with its guard and the folder of its workspaces. Blocks.
 
-    It is opened, checked and closed first, so that all of it is in the one file when that is renamed; nobody else can
-    open it until it has its new name. Each name changes at once; a crash in between leaves a store that opens whole
-    under the one name or the other, and adopting again goes on.
+    The store is opened, checked and closed first, so that the one file is complete when it is renamed; it stays locked
+    until it has its new name. Each rename is atomic; a crash in between leaves a complete store under one of the names,
+    and adopting again continues.
 
-    Raises StoreError where there is no such file, its notebook is still there, or ``target`` holds anything, and what
-    opening raises (``store.in_use``, ``store.damaged``, …). Nothing was renamed then.
+    Raises StoreError where there is no such file, its notebook still exists, or ``target`` holds anything, and what
+    opening raises (``store.in_use``, ``store.damaged``, …). Then nothing was renamed.
     """
     source, target = real_path(source), real_path(target)
     if not source.is_file():
@@ -167,7 +167,7 @@ def adopt(source: Path, target: Path) -> None:
 
 
 def _make_room(target: Path, source: Path) -> None:
-    """Remove a store in which nothing ever was. Raises StoreError where there is anything to lose."""
+    """Remove a store without work in it. Raises StoreError where there is anything to lose."""
     if any(file.exists() for file in files_of(target)) and not holds_nothing(target):
         raise StoreError(
             f"{target.name} is this notebook's file already, with work in it; it was left as it is. To use the other "
@@ -175,7 +175,7 @@ def _make_room(target: Path, source: Path) -> None:
             code="exists",
         )
     theirs, ours = workspaces_path(source), workspaces_path(target)
-    # Where only the new name has a folder, an adoption before this one was killed after it had moved it.
+    # Where only the new name has a folder, an earlier adoption was killed after moving it.
     if theirs.is_dir() and ours.is_dir() and any(ours.iterdir()):
         raise StoreError(f"{ours} is there already, with files in it. Move it away, then try again.", code="exists")
     guard = Guard.acquire(target)

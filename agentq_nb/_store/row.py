@@ -1,4 +1,4 @@
-"""One event as a line of text, as it is written to disk."""
+"""Rows of the log: one event as a line of text, as it is written to disk."""
 
 from __future__ import annotations
 

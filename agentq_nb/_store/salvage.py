@@ -1,4 +1,4 @@
-"""Going on after damage, once the loss was accepted: the damaged files are kept, what can be read goes on."""
+"""Salvage a damaged log once the loss was accepted: keep the damaged files, continue with the readable rows."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from agentq_nb.errors import StoreDamaged, StoreError, StoreNotOurs
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What is given up. ``expected`` is the last sequence number that is known to have been written."""
+    """The accepted loss. ``expected`` is the last sequence number known to have been written."""
 
     expected: int
     kept: tuple[Path, ...]
 
 
 def give_up_what_is_lost(path: Path, guard: Guard, finding: Finding, damage: StoreDamaged) -> Loss:
-    """Make a readable database of what is left. Until the loss is written down, opening reports the same damage again.
+    """Make a readable database of what is left. Until the loss is recorded, opening reports the same damage again.
 
-    Raises StoreError when there is no room; nothing was changed and nothing is left behind then.
+    Raises StoreError when there is no room; then nothing was changed and nothing is left behind.
     """
     kept: list[Path] = []
     try:
@@ -41,7 +41,7 @@ def give_up_what_is_lost(path: Path, guard: Guard, finding: Finding, damage: Sto
         rebuilds = finding.problem is not None and finding.wal_bytes is None
         if rebuilds:
             _rebuild(path, guard, finding)
-        # What is left may look complete without the end that is lost: the guard knows better, also after a kill.
+        # What is left may look complete without its lost end: the guard knows better, also after a kill.
         guard.expect(damage.expected)
     except (OSError, duckdb.Error) as error:
         _remove(kept)
@@ -57,7 +57,7 @@ def give_up_what_is_lost(path: Path, guard: Guard, finding: Finding, damage: Sto
 
 
 def _keep_copies(path: Path, guard: Guard, kept: list[Path]) -> None:
-    """Copy the damaged files, durably. The names of the copies are added to ``kept`` as they are begun."""
+    """Copy the damaged files, durably. Each copy's path is added to ``kept`` before it is made."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
     for file in _files(path, guard):
         copy = path.with_name(f"{path.name}.damaged-{stamp}{file.name.removeprefix(path.name)}")
@@ -81,7 +81,7 @@ def _remove(files: Sequence[Path]) -> None:
 def _cannot_go_on(path: Path, guard: Guard, error: OSError | duckdb.Error) -> StoreError:
     if not is_full(error):
         return cannot_open(path, error)
-    # Copies of all of it, and another database.
+    # For copies of all files, and another database.
     needed = bytes_to_open(path) + sum(2 * file.stat().st_size for file in _files(path, guard))
     return no_room(path, f"The damaged files beside {path.name} cannot be kept, so nothing was changed", error, needed)
 
@@ -95,7 +95,7 @@ def _rebuilt(path: Path) -> Path:
 
 
 def _rebuild(path: Path, guard: Guard, finding: Finding) -> None:
-    """Make a database of what can be read, under a name of its own."""
+    """Make a database of the readable rows, under a name of its own."""
     unfinished = _unfinished(path)
     schema.remove_database(unfinished)
     schema.create(unfinished, finding.store_id or guard.facts.get("store") or mint_id())
@@ -104,17 +104,17 @@ def _rebuild(path: Path, guard: Guard, finding: Finding) -> None:
 
 
 def _finish_rebuilding(path: Path) -> None:
-    """Put the rebuilt database into its place. What belongs to the old one goes first: its log and a checkpoint's copy."""
+    """Move the rebuilt database into place, after removing the old one's write-ahead log and checkpoint copy."""
     schema.wal_of(path).unlink(missing_ok=True)
     schema.checkpoint_of(path).unlink(missing_ok=True)
     schema.move_into_place(_rebuilt(path), path)
 
 
 def go_on_rebuilding(path: Path) -> None:
-    """Use the database that an earlier try rebuilt, where a kill kept it from its place; drop one of no use any more.
+    """Use a database that an earlier, killed attempt rebuilt; remove it if it is obsolete.
 
-    Its rows were read while the old write-ahead log was there, which may be gone since. But a copy may have been put
-    back meanwhile: whichever has more rows is the better one.
+    Its rows were read while the old write-ahead log existed, which may be gone since. But a copy may have been put back
+    meanwhile: the database with more rows is the better one.
     """
     rebuilt = _rebuilt(path)
     if not rebuilt.exists():
@@ -135,13 +135,13 @@ def _readable_rows(path: Path) -> int:
 
 
 def remove_unfinished_rebuilding(path: Path) -> None:
-    """Remove what a kill kept from being finished."""
+    """Remove an unfinished rebuilt database, left by a kill."""
     schema.remove_unfinished(_unfinished(path))
     schema.remove_database(_unfinished(path))
 
 
 def remove_rebuilt(path: Path) -> None:
-    """Remove a rebuilt database that is of no use, since the log itself opens whole."""
+    """Remove a rebuilt database that is obsolete, since the log itself opens whole."""
     schema.remove_database(_rebuilt(path))
 
 
@@ -162,7 +162,7 @@ def _copy_rows(source: Path, target: Path, finding: Finding) -> None:
 
 
 def _given_up(connection: duckdb.DuckDBPyConnection) -> int:
-    """Rows given up before, which rows of the database tell by themselves."""
+    """Return the rows given up before, which the database's own rows record."""
     ((missing,),) = connection.execute(
         "select coalesce(sum((data->>'$.missing')::bigint), 0) from rebuilt.events where kind = 'store.loss_accepted'"
     ).fetchall()
@@ -170,10 +170,10 @@ def _given_up(connection: duckdb.DuckDBPyConnection) -> int:
 
 
 def accept(connection: duckdb.DuckDBPyConnection, loss: Loss, frames: Sequence[Frame], now: datetime) -> int:
-    """Take in what the journal has, and write down the loss, so that the gap it leaves is known. Returns its size."""
+    """Insert the journal's rows, and record the loss, so that its gap is known. Return the number of lost rows."""
     connection.begin()
     try:
-        _take_in(connection, frames)
+        _insert_missing(connection, frames)
         ((last, accounted),) = connection.execute(_ACCOUNTED).fetchall()
         expected = max(loss.expected, last)
         missing = expected - accounted
@@ -199,8 +199,8 @@ from events
 """
 
 
-def _take_in(connection: duckdb.DuckDBPyConnection, frames: Sequence[Frame]) -> None:
-    """Rows of the journal that are not in the database, from holes in it too."""
+def _insert_missing(connection: duckdb.DuckDBPyConnection, frames: Sequence[Frame]) -> None:
+    """Insert the rows of the journal that are missing in the database, also those within gaps."""
     if not frames:
         return
     connection.execute("create temp table from_journal as from events limit 0")

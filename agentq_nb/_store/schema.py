@@ -1,4 +1,4 @@
-"""The tables of the log, their version, and how an older file becomes a newer one."""
+"""The log's database schema: tables, version, migrations, DuckDB settings, and the names of its files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Migration: TypeAlias = Callable[[duckdb.DuckDBPyConnection], Any]
 
 
 def _count_what_was_pruned(connection: duckdb.DuckDBPyConnection) -> None:
-    """Version 2: which journal is in use, and how many rows were dropped."""
+    """Migrate to version 2: record which journal is in use, and how many rows were pruned."""
     connection.execute("alter table store_facts add column journal VARCHAR default ''")
     connection.execute("alter table store_facts add column pruned BIGINT default 0")
     connection.execute(
@@ -34,19 +34,19 @@ def _count_what_was_pruned(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 MIGRATIONS: list[Migration] = [_count_what_was_pruned]
-"""The first makes version 2 out of version 1, and so on. Each runs inside the one transaction of the whole migration."""
+"""The first migrates version 1 to 2, and so on. All run inside one transaction."""
 
 _VIEWS = Path(__file__).with_name("views.sql")
 
 CONFIG: dict[str, Any] = {
-    # Fewer threads to wake make each commit about a tenth cheaper.
+    # With fewer threads to wake each commit is about a tenth cheaper.
     "threads": 1,
-    # A checkpoint may tear when power is lost: only those that can be undone are made (``checkpoint``).
+    # A checkpoint may tear when power is lost: only ``checkpoint`` makes them, so that they can be undone.
     "wal_autocheckpoint": "1000TB",
     "wal_autocheckpoint_entries": 0,
-    # Else a checkpoint rewrites groups of rows that deletes left half empty, and holds the database for seconds.
+    # Otherwise a checkpoint rewrites groups of rows half emptied by deletes, which blocks the database for seconds.
     "max_vacuum_tasks": 0,
-    # People's queries reach the log and nothing else.
+    # Users' queries can read the log and nothing else.
     "enable_external_access": False,
     "python_enable_replacements": False,
     "autoinstall_known_extensions": False,
@@ -54,23 +54,23 @@ CONFIG: dict[str, Any] = {
 
 
 def version() -> int:
-    """The schema version this code writes."""
+    """Return the schema version that this code writes."""
     return 1 + len(MIGRATIONS)
 
 
 def open_database(path: Path) -> duckdb.DuckDBPyConnection:
-    """A connection whose settings nobody can undo, but for the memory and the processors that it may use.
+    """Connect to a database, with settings locked except those for memory and threads.
 
     ``now()`` is UTC in its queries, as all times of the log are.
     """
     connection = duckdb.connect(str(path), config=CONFIG)
     try:
-        # It belongs to an extension that is not loaded before there is a connection.
+        # The setting belongs to an extension, which is loaded only with a connection.
         connection.execute("set global TimeZone = 'UTC'")
         connection.execute("pragma disable_checkpoint_on_shutdown")
-        # To read one long row of a compressed block, DuckDB takes the whole block apart: 0.5 s where rows have 1 MB.
+        # To read one long row of a compressed block, DuckDB decompresses the whole block: 0.5 s where rows have 1 MB.
         connection.execute("set global zstd_min_string_length = 4294967295")
-        # In a notebook, DuckDB shows the progress of what takes some seconds in whichever cell runs.
+        # In a notebook, DuckDB would show the progress of slow queries in the running cell.
         connection.execute("set enable_progress_bar = false")
         connection.execute("set allowed_configs = ['memory_limit', 'threads']")
         connection.execute("set lock_configuration = true")
@@ -81,7 +81,7 @@ def open_database(path: Path) -> duckdb.DuckDBPyConnection:
 
 
 def create(path: Path, store_id: str) -> None:
-    """Make a complete, empty log at ``path``, which must not exist. It appears whole or not at all."""
+    """Create a complete, empty log at ``path``, which must not exist. It appears whole or not at all."""
     unfinished = remove_unfinished(path)
     with open_database(unfinished) as connection:
         os.chmod(unfinished, 0o600)
@@ -95,21 +95,21 @@ def create(path: Path, store_id: str) -> None:
 
 
 def remove_unfinished(path: Path) -> Path:
-    """Remove what an interrupted creation left behind. Returns the name it goes by."""
+    """Remove what an interrupted creation left behind. Returns the name it uses."""
     unfinished = path.with_name(path.name + ".new")
     remove_database(unfinished)
     return unfinished
 
 
 def move_into_place(finished: Path, path: Path) -> None:
-    """Give a closed database its real name, durably and atomically."""
+    """Rename a closed database to its real name, durably and atomically."""
     sync_file(finished)
     os.replace(finished, path)
     sync_file(path.parent)
 
 
 def sync_file(path: Path) -> None:
-    """Make a file, or the names in a folder, durable. Never for a database that is open (its lock would be lost)."""
+    """Make a file, or the names in a folder, durable. Never for an open database (its lock would be lost)."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -118,31 +118,31 @@ def sync_file(path: Path) -> None:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The names of the files that hold the rows of a log, whether they are there or not."""
+    """Return the paths of the files that hold a log's rows, whether they exist or not."""
     return [path, wal_of(path), path.with_name(path.name + ".journal"), checkpoint_of(path)]
 
 
 def remove_database(path: Path) -> None:
-    """Remove a database that is not open, with its write-ahead log and what an unfinished checkpoint left."""
+    """Remove a closed database, with its write-ahead log and the copy of an unfinished checkpoint."""
     path.unlink(missing_ok=True)
     wal_of(path).unlink(missing_ok=True)
     checkpoint_of(path).unlink(missing_ok=True)
 
 
 def wal_of(path: Path) -> Path:
-    """DuckDB's write-ahead log of a database."""
+    """Return the path of a database's write-ahead log."""
     return path.with_name(path.name + ".wal")
 
 
 def checkpoint_of(path: Path) -> Path:
-    """The copy of what a checkpoint writes in place, there while one may be unfinished (``checkpoint``)."""
+    """Return the path of the copy that exists while a checkpoint may be unfinished (see ``checkpoint``)."""
     return path.with_name(path.name + ".checkpoint")
 
 
 def bring_up_to_date(connection: duckdb.DuckDBPyConnection) -> int | None:
-    """Migrate an older log, all or nothing, and renew its views when theirs are not ours.
+    """Migrate an older log, all or nothing, and replace its views if they are not this version's.
 
-    Returns the version it had when it was migrated, else None.
+    Returns the version that it was migrated from, else None.
     """
     found, views = connection.execute("select schema_version, views from store_facts").fetchall()[0]
     if found == version() and views == _views_digest():
@@ -182,5 +182,5 @@ _EPOCH = datetime(1970, 1, 1)
 
 
 def utc(seconds: float) -> datetime:
-    """Seconds since 1970 as the log stores a time."""
+    """Return seconds since 1970 as the log stores a time."""
     return _EPOCH + timedelta(seconds=seconds)

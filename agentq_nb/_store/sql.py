@@ -1,9 +1,9 @@
-"""Reading the log while it is written: trusted reads of our own, and people's SQL, which may only read.
+"""Read the log while it is being written: trusted queries of our own, and users' SQL, which may only read.
 
-Four things keep people's SQL from changing anything: DuckDB itself says what kind of statement it is; it runs in a
+Four things keep users' SQL from changing anything: DuckDB itself says what kind of statement it is; it runs in a
 read-only transaction; the database was opened without access to files, with its settings locked; and DuckDB itself says
-which functions it calls: as a table only those known to read, otherwise none that does things instead of returning something.
-What DuckDB cannot take apart is refused.
+which functions it calls: as a table only those known to read, otherwise none with side effects.
+What DuckDB cannot parse into a tree is refused.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from agentq_nb.errors import SqlRefused, StoreError
 
 T = TypeVar("T")
 
-_BLANK = r"(?>\s|--[^\n]*\n|/\*.*?\*/)*+"  # and comments, as far as they are not nested
+_BLANK = r"(?>\s|--[^\n]*\n|/\*.*?\*/)*+"  # with comments, unless they are nested
 
-# DuckDB can take apart only what is explained.
+# DuckDB can serialize only the query that is explained.
 _EXPLAIN = re.compile(
     rf"{_BLANK}explain\b{_BLANK}(analyze\b|\(\s*(?:analyze|format)\b[\w\s,]*\))?(.*)", re.IGNORECASE | re.DOTALL
 )
 
-# What may be read beside tables and views. Named one by one: a version of DuckDB to come adds functions that do things.
+# Functions that may be read as tables, as an allowlist: future versions of DuckDB may add some with side effects.
 _TABLE_FUNCTIONS = {
     "duckdb_columns",
     "duckdb_constraints",
@@ -71,7 +71,7 @@ _REFUSED_FUNCTIONS = {"json_serialize_plan", "write_log"}
 
 
 class Readers:
-    """Cursors of their own for those who read, from any thread, and a way to end them all."""
+    """Provides a cursor for each read, from any thread, and can interrupt them all."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
@@ -81,7 +81,7 @@ class Readers:
 
     @contextmanager
     def cursor(self) -> Generator[duckdb.DuckDBPyConnection]:
-        """A cursor for one read."""
+        """Open a cursor for one read."""
         with self._changed:
             if self._closed:
                 raise StoreError(
@@ -98,7 +98,7 @@ class Readers:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Interrupt what still reads and wait for its end: the file is not closed before the last cursor is."""
+        """Interrupt all reads and wait for their end: the file is not closed before the last cursor is."""
         with self._changed:
             self._closed = True
             for cursor in self._active:
@@ -111,15 +111,15 @@ _IN_USE = """
 select coalesce(sum(memory_usage_bytes), 0), current_setting('threads') from duckdb_memory() where tag <> 'BASE_TABLE'
 """
 _LITTLE_MEMORY = (32 << 20, 64 << 20, 256 << 20)
-"""Bytes beside those that hold more than copies of what is on the disk. The first is enough unless rows are very large."""
+"""Bytes for anything but cached blocks of the file. The first value is enough unless rows are very large."""
 _MOST_THREADS = 4
 
 
 def read_alone(connection: duckdb.DuckDBPyConnection, read: Callable[[], T], *, least: int = 0) -> T:
-    """Do ``read``, which may read much of the file, while nothing else reads or writes it. Raises what ``read`` raises.
+    """Run ``read``, which may read much of the file, while nothing else reads or writes it. Raises what it raises.
 
-    DuckDB keeps each block that it has read as long as there is memory for it: all history, though hardly anything of it
-    is live. So it is given little, though at least ``least`` bytes. It may use several processors meanwhile.
+    DuckDB caches every block that it has read while there is memory for it: all history, though hardly any of it is
+    live. So its memory is limited, to at least ``least`` bytes. It may use several processors meanwhile.
     """
     ((used, threads),) = connection.execute(_IN_USE).fetchall()
     try:
@@ -137,7 +137,7 @@ def read_alone(connection: duckdb.DuckDBPyConnection, read: Callable[[], T], *, 
 
 
 def checked(cursor: duckdb.DuckDBPyConnection, query: str) -> str:
-    """Return the query to run instead of ``query``: the same, made only of parts that were looked at.
+    """Return the query to run instead of ``query``: the same, made only of checked parts.
 
     Raises SqlRefused unless it is one statement that only reads.
     """
@@ -155,12 +155,12 @@ def checked(cursor: duckdb.DuckDBPyConnection, query: str) -> str:
     if inner != "SELECT":
         raise _not_a_read(f"EXPLAIN of {inner}")
     _check_functions(cursor, explained)
-    # What stood before it is left out, so that nothing depends on our reading comments as DuckDB reads them.
+    # The text before it is dropped, so that nothing depends on parsing comments exactly as DuckDB does.
     return f"explain {options} {explained}"
 
 
 def _kind(cursor: duckdb.DuckDBPyConnection, query: str) -> str:
-    """What kind of statement this is, in DuckDB's words. Raises SqlRefused where it is not exactly one."""
+    """Return DuckDB's name for the kind of statement. Raises SqlRefused unless it is exactly one."""
     try:
         query.encode()
         statements = cursor.extract_statements(query)
@@ -172,7 +172,7 @@ def _kind(cursor: duckdb.DuckDBPyConnection, query: str) -> str:
         raise SqlRefused(f"One statement at a time, please; this is {len(statements)}.")
     try:
         return statements[0].type.name
-    except ValueError:  # a kind that DuckDB has no name for in Python
+    except ValueError:  # a kind that DuckDB's Python client has no name for
         return "something else"
 
 
@@ -183,7 +183,7 @@ def _not_a_read(kind: str) -> SqlRefused:
 
 
 def _check_functions(cursor: duckdb.DuckDBPyConnection, query: str) -> None:
-    """Raise SqlRefused if a SELECT calls what it may not, or if DuckDB cannot say what it calls."""
+    """Raise SqlRefused if a SELECT calls a function it may not, or if DuckDB cannot say which it calls."""
     ((text,),) = cursor.execute("select json_serialize_sql(?)", [query]).fetchall()
     try:
         parsed = json.loads(text)
@@ -201,7 +201,7 @@ def _allowed(name: str, from_table: bool) -> bool:
 
 
 def _calls(node: Any, from_table: bool = False) -> Iterator[tuple[str, bool]]:
-    """The names of all functions in a parsed query, and whether each is used as a table."""
+    """Yield the name of every function in a parsed query, and whether it is used as a table."""
     if isinstance(node, dict):
         parsed = cast("dict[str, Any]", node)
         name = parsed.get("function_name")
@@ -216,7 +216,7 @@ def _calls(node: Any, from_table: bool = False) -> Iterator[tuple[str, bool]]:
 
 
 async def run_sql(readers: Readers, query: str, parameters: Sequence[Any]) -> Table:
-    """Answer a person's query in a thread of its own. Cancelling the caller interrupts it."""
+    """Run a user's query in a thread. Cancelling the caller interrupts it."""
     begun: list[duckdb.DuckDBPyConnection] = []
     work = asyncio.ensure_future(in_long_thread(_run, readers, query, parameters, begun))
     try:

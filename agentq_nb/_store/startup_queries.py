@@ -1,4 +1,4 @@
-"""What a host has to know again when it opens the log: what is live, in the fewest rows that say so."""
+"""Queries that restore a host's state when it opens the log, reading as few rows as possible."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ ANY_REDELIVERED = "select 1 from events where kind = 'message.redelivered' limit
 
 ANY_FAILED = "select 1 from events where kind = 'message.failed' limit 1"
 
-# Final for good: nothing was ever put back.
+# Valid when no message was ever redelivered.
 _SETTLED = f"select message_id from events where kind in {_FINAL}"
 
-# Final unless the message was put back later. Few messages ever are, so those few are looked at one by one.
+# Settled unless redelivered later. Few messages ever are, so only those are examined one by one.
 _SETTLED_SOME_BACK = f"""
 select message_id from events
 where kind in {_FINAL} and message_id not in (select message_id from events where kind = 'message.redelivered')
@@ -30,14 +30,14 @@ having arg_max(kind, seq) <> 'message.redelivered'
 """
 
 
-# The whole text is measured first, which is all there is to do for most rows.
+# The whole text is measured first; for most rows nothing more is needed.
 _WITHOUT_LARGE_BODY = """
 case when kind = 'message.queued' and strlen(data) > {largest} and strlen((data->'$.body')::varchar) > {largest}
 then json_merge_patch(data, json_object('body', null, 'size', strlen((data->'$.body')::varchar)))
 else data end
 """
 
-# DuckDB takes the body out of the row's text, and Python's lock is held only to copy it.
+# DuckDB extracts the body from the row's text, so Python's lock is held only to copy it.
 BODY = """
 select encode((data->'$.body')::varchar) from events
 where seq >= $1 and message_id = $2 and kind = 'message.queued'
@@ -46,11 +46,11 @@ limit 1
 
 
 def live_rows(*, some_back: bool, largest_body: int | None = None) -> str:
-    """All rows of messages that are not settled. ``some_back``: some message was put back after it was settled.
+    """Return the query for all rows of unsettled messages. ``some_back``: some message was redelivered.
 
-    In place of a body of more than ``largest_body`` bytes there is only its ``size``.
+    A body of more than ``largest_body`` bytes is replaced by its ``size``.
 
-    The sent ones are held against the settled ones first, and the rest of the rows only against the few that are left:
+    The sent rows are joined with the settled ones first, and all other rows only with the few that remain: that takes
     half the time of doing both at once.
     """
     data = "data" if largest_body is None else _WITHOUT_LARGE_BODY.format(largest=largest_body)
@@ -66,7 +66,7 @@ order by seq
 """
 
 
-# Only columns that are small: all states there ever were would be read otherwise, to find the latest.
+# Reads only small columns: finding the latest states would otherwise read every state there ever was.
 LATEST_STATES = """
 select actor_id, case when state > destroyed then state end
 from (
@@ -81,7 +81,7 @@ where last > destroyed
 order by first
 """
 
-# The range lets DuckDB leave out groups of rows in which none of them is.
+# The range lets DuckDB skip groups of rows that contain none of them.
 _AT_PLACES = "seq between $first and $last and seq in (select unnest($places::bigint[]))"
 
 STATES = f"select seq, data->'$.state' from events where {_AT_PLACES}"
@@ -93,12 +93,12 @@ where {_AT_PLACES} order by seq
 
 
 def sent_rows(largest_body: int) -> str:
-    """Rows by their places. In place of a body of more than ``largest_body`` bytes there is only its ``size``."""
+    """Return the query for rows by sequence number. A body above ``largest_body`` bytes is replaced by its ``size``."""
     return _SENT_ROWS.format(largest=largest_body)
 
 
 def span(places: Sequence[int]) -> dict[str, Any]:
-    """The parameters of a query for rows by their places, which are in ascending order."""
+    """Return the parameters of a query for rows by their sequence numbers, which are in ascending order."""
     return {"first": places[0], "last": places[-1], "places": list(places)}
 
 
@@ -109,7 +109,7 @@ group by message_id
 having arg_max(kind, seq) = 'message.failed'
 """
 
-# Those whose last word is a failure, by what is asked of them.
+# Messages whose last event is a failure, filtered by the given conditions.
 DEAD_LETTERS = f"""
 with failed as materialized (
     select distinct message_id from events
@@ -159,8 +159,8 @@ where last_kind = 'queue.paused' and said_at > coalesce(destroyed_at, 0)
 order by said_at
 """
 
-# The number of a key is made here, so that neither keys nor bodies are fetched. The text is searched first because
-# parsing JSON is what costs.
+# The number of a key is computed here, so that neither keys nor bodies are fetched. The text is searched first, since
+# parsing JSON is the expensive part.
 COMPLETED_KEYS = """
 with completed as (select message_id from events where kind = 'message.completed'),
 keyed as (
@@ -178,7 +178,7 @@ and message_id in (select message_id from events where kind = 'message.completed
 group by actor_id, queue
 """
 
-# A row by its place, or the row of a message that was written at that place or later.
+# A row by its sequence number, or the row of a message that was written there or later.
 KEYED_MESSAGE = """
 select message_id, actor_id, data->>'$.queue', data->>'$.key', data->'$.body' from events
 where seq = $first and kind = 'message.queued'
@@ -207,18 +207,18 @@ _STATES_AT_ONCE = 200
 
 
 def pages(places: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Places of states in the log, in ascending order, in groups that are read at once."""
+    """Yield sequence numbers of states, in ascending order, in groups that are read at once."""
     ascending = sorted(places)
     for start in range(0, len(ascending), _STATES_AT_ONCE):
         yield ascending[start : start + _STATES_AT_ONCE]
 
 
 def closed_cleanly(events: Rows) -> bool:
-    """Whether the last of the (sequence number, kind) of a host's ``events``, newest first, is its stop; or none is."""
+    """Whether the last host stopped, or there was none; ``events`` are (sequence number, kind), newest first."""
     return [kind for _, kind in events[:1]] in ([], ["host.stopped"])
 
 
 def last_life(events: Rows) -> tuple[int, bool]:
-    """The sequence number at which the last host started, and whether it had followed on a crash."""
+    """Return the sequence number at which the last host started, and whether that start followed a crash."""
     began = next((seq for seq, kind in events if kind == "host.started"), 0)
     return began, [kind for _, kind in events] == ["host.started", "host.started"]

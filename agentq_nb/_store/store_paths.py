@@ -1,4 +1,4 @@
-"""Paths that a log can have: checked before anything is made, since DuckDB reads some characters in its own way."""
+"""Validate the path of a log before anything is created, since DuckDB treats some characters specially."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from agentq_nb.errors import StoreError
 
 _LONGEST_SUFFIX = ".damaged-20260101-000000-000000.checkpoint.new"
-"""The longest of what is ever added to the name of a log, or of a copy, for a file beside it."""
+"""The longest suffix that is ever added to the name of a log, or of a copy, for a file beside it."""
 
 _LONGEST_INSIDE = "/log.duckdb.wal"
-"""And what is added to that in the folder where damage is looked at."""
+"""The longest path below such a name, in the folder where damage is examined."""
 
 _SPECIAL = {
     "?": "DuckDB takes what follows it for options",
@@ -23,7 +23,7 @@ _OTHER_FILE = "choose another file with store=PATH (%agentq start --store PATH)"
 
 
 def real_path(path: Path) -> Path:
-    """Return where a log at ``path`` really is, links followed. Raises StoreError where none can be, and says why."""
+    """Return the real path of a log, with links resolved. Raises StoreError if a log cannot be there, saying why."""
     _check_encoding(path, _OTHER_FILE)
     real = Path(os.path.realpath(path))
     check_path(real)
@@ -31,9 +31,9 @@ def real_path(path: Path) -> Path:
 
 
 def check_path(path: Path, instead: str = _OTHER_FILE) -> None:
-    """Raise StoreError if DuckDB or the file system would not take ``path`` and all that is kept beside it.
+    """Raise StoreError if DuckDB or the file system would refuse ``path`` or a file that is kept beside it.
 
-    ``path`` is absolute. ``instead`` says what else to do than to rename something.
+    ``path`` is absolute. ``instead`` names an alternative to renaming.
     """
     _check_encoding(path, instead)
     _check_address(path, instead)
@@ -46,7 +46,7 @@ def _check_encoding(path: Path, instead: str) -> None:
         text = str(path).encode()
     except UnicodeEncodeError as error:
         character = error.object[error.start]
-        # Python keeps each byte that is not UTF-8 as one of these.
+        # Python decodes each byte that is not UTF-8 as one of these.
         is_byte = 0xDC80 <= ord(character) <= 0xDCFF
         name = f"byte 0x{ord(character) - 0xDC00:02x}" if is_byte else f"lone surrogate U+{ord(character):04X}"
         said = f"the {name} in it: it is not UTF-8, and DuckDB takes nothing else"
@@ -85,7 +85,7 @@ def _bad_name(path: Path, said: str, character: str, instead: str) -> StoreError
 def _check_length(path: Path, instead: str) -> None:
     folder = path.parent
     longest_name = _limit(folder, "PC_NAME_MAX", 255) - len(_LONGEST_SUFFIX)
-    # The limit of a whole path counts the zero byte at its end.
+    # The limit of a whole path includes the zero byte at its end.
     longest_path = _limit(folder, "PC_PATH_MAX", 4096) - 1 - len(_LONGEST_SUFFIX) - len(_LONGEST_INSIDE)
     for what, length, limit in (
         ("name", len(os.fsencode(path.name)), longest_name),

@@ -1,4 +1,4 @@
--- What people look at: everything is told from `events`. Queues whose names start with `$` are internal.
+-- The views for users, all derived from `events`. Queues whose names start with `$` are internal.
 
 create view actors as
 select

@@ -1,4 +1,4 @@
-"""How long durable writes may keep the event loop from other work."""
+"""The writer: appends rows to the log, on the event loop while the disk is fast, else in its own thread."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _LIMIT = 0.05
 class LoopBudget:
     """Allows writes on the loop while the disk is fast.
 
-    What each write takes beyond a millisecond is a debt, which 10 % of the time that passes pays off. Above 50 ms of debt
-    nothing is allowed, so a slow disk holds the loop up for a tenth of the time at most. A limit on single writes
-    would not do: one slow write among thousands would send all traffic elsewhere.
+    The time of each write beyond a millisecond is a debt, which 10 % of the elapsed time pays off. Above 50 ms of debt
+    no write is allowed, so a slow disk blocks the loop for at most a tenth of the time. A limit on single writes would
+    not do: one slow write among thousands would move all traffic to the thread.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class LoopBudget:
         return self._debt < _LIMIT
 
     def spend(self, seconds: float) -> None:
-        """Count a write that took so many seconds."""
+        """Count a write that took ``seconds``."""
         if seconds > _FREE:
             if not self._debt:
                 self._counted_at = time.monotonic()
@@ -57,18 +57,18 @@ T = TypeVar("T")
 Connection = duckdb.DuckDBPyConnection
 
 _LARGEST_ON_LOOP = 256 << 10
-"""Characters of a commit above which copying and summing them takes the loop too long."""
+"""Characters of a commit above which copying and checksumming block the loop too long."""
 _DRAIN_CHARACTERS = 2 << 20
 _DRAIN_AFTER = 0.2
 """Seconds without a commit after which the journal is drained."""
 _DRAIN_AGAIN = 1.0
-"""Seconds before a drain that failed is tried again."""
+"""Seconds before a failed drain is retried."""
 
 
 class Writer:
     """Appends rows in order, each append whole in one commit. Used from one event loop's thread.
 
-    One thread commits at a time: the loop's only while the writer's own has no commit to make (``_handed``) and no
+    One thread commits at a time: the loop's thread only while the writer's has no commit to make (``_handed``) and no
     decision is being made in it (``_deciding``). ``_writing`` keeps a close in another thread out of the loop's commits.
     """
 
@@ -76,15 +76,15 @@ class Writer:
         self.commits = commits
         self.loop: asyncio.AbstractEventLoop | None = None
         self.trouble: str | None = None
-        """Why rows do not reach the database for the moment, though they are durable."""
+        """Why durable rows do not reach the database at the moment; None if they do."""
         self.on_failure: Callable[[StoreError], None] | None = None
-        """Called on the loop once a write has failed, besides the answers to what was being written."""
+        """Called on the loop after a failed write, in addition to the callbacks of the rows being written."""
         self._budget = LoopBudget()
         self._gathered: list[Append] = []
         self._scheduled = False
         self._handed = 0
         self._deciding = 0
-        self._failure_told = False
+        self._failure_reported = False
         self._closing = False
         self._drain_asked = False
         self._drain_timer: asyncio.TimerHandle | None = None
@@ -96,12 +96,12 @@ class Writer:
     # --- appending, in the loop's thread ------------------------------------------------------------------------------
 
     def append(self, time: float, rows: Sequence[Row], done: Done | None) -> None:
-        """Gather rows for the next commit."""
+        """Add rows to the next commit."""
         self._gathered.append((time, rows, done))
         if self.loop is None or self.loop.is_closed():
             try:
                 self._move_to(asyncio.get_running_loop())
-            except RuntimeError:  # the process ends and no loop runs any more: it goes out with the close
+            except RuntimeError:  # the process is ending without a loop: the rows are written by ``close``
                 return
         if self._scheduled or self._handed:
             return
@@ -110,11 +110,11 @@ class Writer:
         if self._may_commit_here():
             self.loop.call_soon(self._hand_over)
         else:
-            # One tick more, so that a burst, and what a quick handler adds, shares its first trip to the thread.
+            # Wait one more iteration, so that a burst, with the rows of quick handlers, shares the first commit there.
             self.loop.call_soon(self.loop.call_soon, self._hand_over)
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Go on in another loop. What the one before left to the thread is done first; its callbacks are gone."""
+        """Switch to another loop. Finish the old loop's commits in the thread first; its callbacks are lost."""
         if self.loop is not None:
             done = threading.Event()
             self._jobs.put(done.set)
@@ -125,7 +125,7 @@ class Writer:
         return self.commits.journal is not None and not self._handed and not self._deciding and self._budget.allows()
 
     def _hand_over(self) -> None:
-        """Commit what was gathered, here or in the thread."""
+        """Commit the gathered rows, here or in the thread."""
         self._scheduled = False
         answers: Answers | None = None
         with self._writing:
@@ -144,18 +144,18 @@ class Writer:
     def _hand(self, batch: list[Append]) -> None:
         """Let the thread commit a batch."""
         self._handed += 1
-        self._jobs.put(lambda: self._tell(self._committed, self.commits.commit(batch, on_loop=False) or []))
+        self._jobs.put(lambda: self._call_on_loop(self._committed, self.commits.commit(batch, on_loop=False) or []))
 
     def _committed(self, answers: Answers) -> None:
-        """The thread has made a commit."""
+        """Continue after a commit of the thread."""
         self._handed = max(0, self._handed - 1)
         if not self._scheduled and not self._handed:
-            self._hand_over()  # the next commit begins before those who waited for this one run
+            self._hand_over()  # the next commit begins before the callbacks of this one run
         self._after_commit(answers)
 
     def _after_commit(self, answers: Answers) -> None:
         self._plan_drain()
-        self._tell_failure()
+        self._report_failure()
         for done, error in answers:
             try:
                 done(error)
@@ -163,21 +163,21 @@ class Writer:
                 assert self.loop is not None
                 self.loop.call_exception_handler({"message": "a callback of the log raised", "exception": raised})
 
-    def _tell_failure(self) -> None:
+    def _report_failure(self) -> None:
         failed = self.commits.failed
-        if failed is not None and not self._failure_told:
-            self._failure_told = True
+        if failed is not None and not self._failure_reported:
+            self._failure_reported = True
             if self.on_failure is not None:
                 self.on_failure(failed)
 
     def idle(self) -> bool:
-        """Everything appended is durable, or was answered with an error."""
+        """Whether everything appended is durable, or was answered with an error."""
         return not self._handed and not self._gathered
 
     # --- draining -----------------------------------------------------------------------------------------------------
 
     def _plan_drain(self) -> None:
-        """Drain when much has gathered in the journal, or when nothing more comes for a while."""
+        """Drain when the journal has gathered much, or when no more rows come for a while."""
         backlog = self.commits.backlog
         if backlog.characters >= _DRAIN_CHARACTERS:
             self._ask_for_drain()
@@ -197,17 +197,17 @@ class Writer:
             self._jobs.put(self._drain)
 
     def _drain(self) -> None:
-        """The rows are durable in the journal, so a drain that fails is tried again."""
+        """Drain; a failed drain is retried, since the rows are durable in the journal."""
         self._drain_asked = False
         try:
             self.commits.drain()
             self.trouble = None
         except (duckdb.FatalException, OSError) as error:
             self.commits.fail(error)
-            self._tell(self._tell_failure)
+            self._call_on_loop(self._report_failure)
         except Exception as error:
             self.trouble = f"The database takes nothing for the moment: {str(error).partition(chr(10))[0]}"
-            self._tell(self._drain_again)
+            self._call_on_loop(self._drain_again)
 
     def _drain_again(self) -> None:
         if self._drain_timer is None and self.loop is not None:
@@ -224,17 +224,17 @@ class Writer:
     # --- work in the thread -------------------------------------------------------------------------------------------
 
     def submit(self, job: Callable[[Connection], T]) -> Future[T]:
-        """Do ``job`` in the writer's thread once all rows that are durable by then are in the database.
+        """Run ``job`` in the writer's thread once all rows that are durable by then are in the database.
 
-        Rows go on being written to the journal meanwhile, as long as it has room: a job must be short (50 ms).
+        Meanwhile rows are still written to the journal, as long as it has room: a job must be short (50 ms).
         """
         return self._submit(job, None)
 
     def decide(self, job: Callable[[Connection], tuple[Sequence[Row], T]], time: float) -> Future[T]:
-        """Do ``job`` with nothing being written meanwhile; the rows it returns are durable when the future is done.
+        """Run ``job`` while nothing else is written; the rows it returns are durable when the future is done.
 
-        What was appended before is in the database when ``job`` looks; what is appended later comes after its rows.
-        To be called in the loop's thread.
+        Rows appended before are in the database when ``job`` runs; rows appended later come after its own. Call it in
+        the loop's thread.
         """
         self.loop = self.loop or asyncio.get_running_loop()
         with self._writing:
@@ -249,7 +249,7 @@ class Writer:
             for done, error in self.commits.commit([(time, rows, errors.append)], on_loop=False) or ():
                 done(error)
             if errors[0] is not None:
-                self._tell(self._tell_failure)
+                self._call_on_loop(self._report_failure)
                 raise errors[0]
             return value
 
@@ -267,7 +267,7 @@ class Writer:
         def work() -> None:
             try:
                 if not answer.set_running_or_notify_cancel():
-                    return  # nobody waits for it any longer
+                    return  # the caller cancelled it
                 try:
                     self.commits.drain()
                     answer.set_result(job(self.commits.connection))
@@ -275,7 +275,7 @@ class Writer:
                     answer.set_exception(error)
             finally:
                 if ended is not None:
-                    self._tell(ended)
+                    self._call_on_loop(ended)
 
         self._jobs.put(work)
         return answer
@@ -283,24 +283,24 @@ class Writer:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
-            # The thread holds no batch while it waits for the next one.
+            # Release the batch while waiting for the next job.
             job = None
 
-    def _tell(self, call: Callable[..., None], *args: Any) -> None:
+    def _call_on_loop(self, call: Callable[..., None], *args: Any) -> None:
         if self.loop is not None:
-            with suppress(RuntimeError):  # the loop was closed: nobody is left to be told
+            with suppress(RuntimeError):  # the loop was closed
                 self.loop.call_soon_threadsafe(call, *args)
 
-    # --- the end ------------------------------------------------------------------------------------------------------
+    # --- closing ------------------------------------------------------------------------------------------------------
 
     def let_go(self) -> None:
-        """In a forked child, where there is no thread: what belongs to the parent is never destroyed."""
+        """In a forked child, which has no such thread: leak the parent's connection, so that it is never destroyed."""
         leak(self.commits.connection)
         if self.commits.journal is not None:
             self.commits.journal.close()
 
     def close(self) -> None:
-        """Commit what was gathered, drain the journal and end the thread. Callbacks still come, on the loop."""
+        """Commit the gathered rows, drain the journal and end the thread. Callbacks still run, on the loop."""
         with self._writing:
             self._closing = True
             batch, self._gathered = self._gathered, []

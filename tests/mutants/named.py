@@ -208,8 +208,8 @@ NAMED = (
     Named(
         "a lost lease still writes",
         "agentq_nb/_brokers/local/lease.py",
-        '        """The keeper takes it away."""\n        self._over = True\n',
-        '        """The keeper takes it away."""\n',
+        '        """End the lease on behalf of the broker."""\n        self._over = True\n',
+        '        """End the lease on behalf of the broker."""\n',
         (
             "tests/unit/brokers/test_local_broker.py::test_a_lease_that_the_keeper_took_away_hands_out_and_writes_nothing",
         ),

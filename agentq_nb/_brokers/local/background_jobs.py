@@ -1,4 +1,4 @@
-"""When a write fails: open the file again, as soon as that can be done, and go on from what is on disk."""
+"""Background jobs of the local broker: reopen the file after a failed write, and prune old messages."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from agentq_nb._store import EventLog
 
 
 class Reopener:
-    """Runs beside the local keeper for as long as its host lives."""
+    """Reopens the file after failed writes. Runs in the background for as long as the host does."""
 
     def __init__(self, broker: LocalBroker, open_log: Callable[[], EventLog]) -> None:
         self._broker = broker
         self._open_log = open_log
 
     async def work(self) -> None:
-        """Wait for a failure and mend it. Raises what opening the file raises: to be tried again then."""
+        """Wait for a failure and reopen the file. Raises what opening raises; call it again then."""
         await self._broker.broken.wait()
         await in_long_thread(self._broker.log.close)
         log = await self._opened()
         try:
             await self._broker.renew(log)
         except BaseException:
-            # Or the next try would find the file in use, by ourselves.
+            # Otherwise the next try would find the file in use by this process.
             await asyncio.shield(in_long_thread(log.close))
             raise
 
@@ -34,7 +34,7 @@ class Reopener:
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # The thread goes on: nobody may be left to close what it opens.
+            # The thread goes on, and the log it opens must still be closed.
             opening.add_done_callback(_close)
             raise
 
@@ -45,11 +45,11 @@ def _close(opening: asyncio.Future[EventLog]) -> None:
 
 
 _EVERY = 3600.0
-"""Seconds between two looks. Each rewrites the file when there is something to drop."""
+"""Seconds between prunings. Each rewrites the file when there are rows to drop."""
 
 
 class Retention:
-    """Prunes what was settled longer ago than ``seconds``. Runs beside the local keeper for as long as its host lives."""
+    """Prunes messages settled longer ago than ``seconds``. Runs in the background for as long as the host does."""
 
     def __init__(self, broker: LocalBroker, seconds: float) -> None:
         self._broker = broker

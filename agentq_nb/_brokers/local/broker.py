@@ -1,8 +1,8 @@
-"""The keeper in this process: memory over the log.
+"""The in-process broker: live messages in memory over the event log.
 
-What is live is in memory (``stock``) and is folded from the log when it is opened (``fold``); every change is a row
-(``rows``) that is durable before anybody is told (``ledger``). When a write fails, all that was not durable is as if it
-had not happened: leases are lost, and :meth:`LocalBroker.renew` begins again from the file, as after a crash.
+Live messages are in memory (``live_messages``), replayed from the log when it is opened (``event_rows``); every change
+is a row that is durable before it is visible (``commit``). When a write fails, changes that were not durable count as
+never made: leases are lost, and :meth:`LocalBroker.renew` restarts from the file, as after a crash.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from agentq_nb.errors import StoreError, Unavailable
 
 
 class LocalBroker:
-    """See :class:`agentq_nb._brokers.base.Broker`. Make it with :meth:`open`; all calls from one event loop."""
+    """See :class:`agentq_nb._brokers.base.Broker`. Make it with :meth:`open`; call it from one event loop only."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or SystemClock()
@@ -40,39 +40,39 @@ class LocalBroker:
 
     @property
     def log(self) -> EventLog:
-        """The open log: another one after :meth:`renew`."""
+        """The open log; replaced by :meth:`renew`."""
         return self._commit_log.log
 
     @property
     def broken(self) -> asyncio.Event:
-        """Set when a write failed: nothing is handed out or accepted until :meth:`renew`."""
+        """Set when a write failed: nothing is delivered or accepted until :meth:`renew`."""
         return self._commit_log.broken
 
     @property
     def failure(self) -> StoreError | None:
-        """Why nothing is written, from a failed write until :meth:`renew`."""
+        """The error of a failed write, until :meth:`renew`."""
         return self._commit_log.failure
 
     @property
     def trouble(self) -> str | None:
-        """What does not work just now, and is tried again."""
+        """A current problem that is being retried; None if there is none."""
         error = self._commit_log.failure or self._commit_log.unreadable
         return self.log.trouble if error is None else error.message
 
-    # --- beginning ----------------------------------------------------------------------------------------------------
+    # --- opening ------------------------------------------------------------------------------------------------------
 
     @classmethod
     async def open(
         cls, log: EventLog, *, clock: Clock | None = None, facts: Mapping[str, Any] | None = None
     ) -> LocalBroker:
-        """Keep the mailboxes of an open log. ``facts`` (JSON-able) are written beside the start of this host."""
+        """Start a broker on an open log. ``facts`` (JSON-able) are logged with the start of this host."""
         broker = cls(clock)
         broker._facts = facts or {}
         await broker._begin(log, crashed=True)
         return broker
 
     async def renew(self, log: EventLog) -> None:
-        """Begin again from the file after a failed write. What was in flight comes again and counts no attempt."""
+        """Restart from the file after a failed write. Messages in flight are delivered again, uncounted."""
         try:
             await self._begin(log, crashed=False)
         except BaseException as error:
@@ -102,9 +102,9 @@ class LocalBroker:
         commit_log.live_messages.arrive(list(commit_log.live_messages.entries.values()))
 
     def _recover(self, entry: LiveMessage, memory: Memory, crashed: bool) -> Row:
-        """What was in flight when the log ended comes again, first; one that was to be cancelled does not.
+        """Put a message that was in flight when the log ended back first in its queue, or cancel it if requested.
 
-        After a crash it has crashed with the kernel where it was alone, and is a suspect otherwise.
+        After a crash, count the crash if the message was alone in flight; else it becomes a suspect.
         """
         entry.running = False
         entry.front, entry.due = True, 0.0
@@ -121,7 +121,7 @@ class LocalBroker:
         entry.problem = DIED
         return event_rows.of_message("message.crashed", entry, {"crashes": entry.crashes, "suspicion": entry.suspicion})
 
-    # --- keeping ------------------------------------------------------------------------------------------------------
+    # --- running ------------------------------------------------------------------------------------------------------
 
     def enqueue(self, new_messages: Sequence[NewMessage]) -> CoroutineType[Any, Any, Sequence[Enqueued]]:
         return accept(self._commit_log, new_messages)
@@ -179,9 +179,9 @@ class LocalBroker:
         return len(self._commit_log.live_messages.entries)
 
     async def works_until(self, queues: Mapping[str, Collection[str]], moment: float) -> bool:
-        """Whether actors have work in flight or due, or that falls due by then without anyone's help.
+        """Whether actors have messages in flight, due now, or due by ``moment``.
 
-        ``queues`` names the actors that count by what they are registered under, and those of their queues.
+        ``queues`` maps the registered names of the actors that count to their queues that count.
         """
         live_messages, slices = self._commit_log.live_messages, Slices()
         if not live_messages.entries:
@@ -197,10 +197,10 @@ class LocalBroker:
         return False
 
     async def flushed(self) -> None:
-        """Return when all that was written so far is on disk. Raises Unavailable."""
+        """Return when everything written so far is on disk. Raises Unavailable."""
         await self._commit_log.flushed()
 
-    # --- the end ------------------------------------------------------------------------------------------------------
+    # --- closing ------------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
         if not self._commit_log.closed:
@@ -208,9 +208,9 @@ class LocalBroker:
             await in_long_thread(self.log.close)
 
     def close_now(self, facts: Mapping[str, Any] | None = None) -> None:
-        """The same without an event loop, for the end of the process. Blocking.
+        """Close without an event loop, at the end of the process. Blocking.
 
-        ``facts`` (JSON-able) are written beside the end of this host.
+        ``facts`` (JSON-able) are logged with the end of this host.
         """
         if not self._commit_log.closed:
             self._commit_log.end({"at_exit": True, "unfinished": self.unfinished, **(facts or {})})

@@ -1,7 +1,7 @@
-"""Memory and log in step: what changed in memory is written as rows, and nobody is told before those are on disk.
+"""Keeps memory and the event log consistent: append first, notify when durable.
 
-The rooms of the local keeper share it: who is let in (``accepting``), what a lease hands out and writes (``lease``,
-``committing``), what becomes of a message (``waiting``), and what people change (``changing``).
+The other modules of the local broker share it: ``enqueue`` (new messages), ``lease`` and ``lease_commit`` (deliveries
+and their settlement), ``waiters`` (waiting for results), and ``control`` (users' changes).
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ T = TypeVar("T")
 Given = TypeVarTuple("Given")
 
 Settled: TypeAlias = tuple[Row, StoredResult]
-"""A message that is out of memory: the row that says so, still to be written, and what is to be told after that."""
+"""A message removed from memory: its row, still to be written, and the result to publish after that."""
 
 
 class CommitLog:
-    """All calls from one event loop. After a failed write nothing is written until it begins again."""
+    """Writes rows for changes in memory, from one event loop. After a failed write it stops until :meth:`begin`."""
 
     log: EventLog
     opened: MessageId
-    """Messages whose ids are below it may be in the log though not in memory."""
+    """Messages with smaller ids may be in the log though not in memory."""
     careful: bool
-    """The log ended in disorder: what was there before is handed out only once its start is durable."""
+    """Whether the log was not closed cleanly: messages in it are then delivered only once their start is durable."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -49,7 +49,7 @@ class CommitLog:
         self.results = Results()
         self.failure: StoreError | None = None
         self.unreadable: StoreError | None = None
-        """Why messages are not handed out whose bodies are in the log only."""
+        """Why messages whose bodies are only in the log cannot be delivered."""
         self.broken = asyncio.Event()
         """Set when a write failed."""
         self.closed = False
@@ -57,7 +57,7 @@ class CommitLog:
         self._decisions: set[asyncio.Future[Any]] = set()
 
     def begin(self, log: EventLog, memory: Memory) -> None:
-        """Go on from what this log held."""
+        """Start, or continue after a failure, with what this log holds."""
         self.log = log
         log.on_failure(self.fail)
         self.failure = self.unreadable = None
@@ -68,12 +68,12 @@ class CommitLog:
         self.results.settling.clear()
 
     def check_open(self) -> None:
-        """Raises Unavailable when the host is stopped."""
+        """Raise Unavailable when the host is stopped."""
         if self.closed:
             raise Unavailable("The host is stopped. Start it again: %agentq start, or await registry.start().")
 
     def check(self) -> None:
-        """Raises Unavailable when the host is stopped, StoreWriteFailed after a failed write."""
+        """Raise Unavailable when the host is stopped, StoreWriteFailed after a failed write."""
         if self.closed:
             self.check_open()
         if self.failure is not None:
@@ -84,20 +84,20 @@ class CommitLog:
     # --- writing ------------------------------------------------------------------------------------------------------
 
     def append(self, written: Sequence[Row], durable: Callable[[*Given], None] | None = None, *given: *Given) -> None:
-        """Write without waiting; ``durable(*given)`` is called once it is on disk."""
+        """Write without waiting; ``durable(*given)`` is called once the rows are on disk."""
         done = None if durable is None else _Written(self, None, durable, given)
         self.log.append(written, done, self.clock.time())
 
     def write(
         self, written: Sequence[Row], durable: Callable[[*Given], None] | None = None, *given: *Given
     ) -> asyncio.Future[None]:
-        """The same; the future is done after that, or raises StoreWriteFailed."""
+        """Write, and call ``durable(*given)`` once on disk. The future ends after that, or raises StoreWriteFailed."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.log.append(written, _Written(self, future, durable, given), self.clock.time())
         return future
 
     def fail(self, error: StoreError) -> None:
-        """A write failed: what was not durable is as if it had not happened."""
+        """Record a failed write: changes that were not durable count as never made."""
         if self.failure is not None:
             return
         self.failure = error
@@ -105,7 +105,7 @@ class CommitLog:
         self.broken.set()
 
     def abandon(self, error: BaseException) -> None:
-        """Going on from a file did not come to its end: nothing is written until it has."""
+        """Record that the file could not be opened again: nothing is written until it is."""
         self.fail(
             StoreError(
                 f"{self.log.path} could not be opened again after a failed write; the host tries again by itself: "
@@ -114,7 +114,7 @@ class CommitLog:
         )
 
     async def flushed(self) -> None:
-        """Return when all that was written so far is on disk."""
+        """Return when all rows written so far are on disk."""
         self.check()
         await self.log.flushed()
 
@@ -129,7 +129,7 @@ class CommitLog:
         *,
         handled: bool = False,
     ) -> StoredResult:
-        """Out of memory. Nobody can read the result before it is published. ``handled``: it was an attempt more."""
+        """Remove a message from memory. Its result is hidden until published. ``handled``: count one more attempt."""
         self.live_messages.remove(entry, status)
         attempts = entry.ended + (1 if handled else 0)
         result = StoredResult(entry.id, entry.actor, entry.queue, status, attempts, reply, error)
@@ -137,23 +137,23 @@ class CommitLog:
         return result
 
     def cancel(self, entry: LiveMessage, *, handled: bool = False) -> Settled:
-        """Out of memory, as cancelled."""
+        """Remove a message from memory as cancelled."""
         result = self.settle(entry, "cancelled", handled=handled)
         return event_rows.of_message("message.cancelled", entry), result
 
     def write_settled(self, settled: Sequence[Settled]) -> asyncio.Future[None]:
-        """Write what was settled, one message or more, then tell of it."""
+        """Write the rows of settled messages, at least one, then publish their results."""
         written, finished = zip(*settled, strict=True)
         return self.write(written, self.results.publish, finished)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
     async def read(self, message: MessageId) -> StoredResult | None:
-        """What the log says of a message; None when it says nothing."""
+        """Return what the log knows of a message; None if it has no rows."""
         return results.read(message, await in_thread(self.log.message_rows, message))
 
     async def read_bodies(self, entries: Sequence[LiveMessage]) -> list[bytes]:
-        """The bodies of messages that are in the log only. Raises StoreError; it is trouble until one can be read."""
+        """Return bodies that are only in the log. Raises StoreError, which is kept as trouble until a read succeeds."""
         log = self.log
         try:
             bodies = await in_thread(lambda: [log.body(entry.id, entry.first) for entry in entries])
@@ -166,13 +166,13 @@ class CommitLog:
         return bodies
 
     async def learn_keys(self) -> None:
-        """Know where the idempotency keys of earlier runs are."""
+        """Load the index of idempotency keys completed in earlier runs, once."""
         keys, log = self.live_messages.keys, self.log
         if not keys.complete:
             keys.learn(await in_thread(lambda: Learnt(log.completed_keys())))
 
     async def learn_counts(self) -> None:
-        """Know how many messages had completed before. What cannot be read now is read the next time."""
+        """Load how many messages had completed before. A failed read is retried the next time."""
         live_messages, log = self.live_messages, self.log
         if live_messages.completed_before is None and self.failure is None and not self.closed:
             with suppress(StoreError):
@@ -183,9 +183,9 @@ class CommitLog:
     async def decide(
         self, job: Callable[[Connection], tuple[Sequence[Row], T]], then: Callable[[T], None] | None = None
     ) -> T:
-        """Decide by what is stored, where rows are written, and take the decision into memory by ``then``.
+        """Decide from stored rows in the writer's thread, and apply the decision to memory with ``then``.
 
-        One decision is made after the other, each with memory in step with it. It is made to its end even when the
+        Decisions are made one at a time, each with memory consistent with it. A decision runs to its end even when the
         caller is cancelled, for its rows may be durable already. Raises what ``job`` raises, and StoreWriteFailed.
         """
 
@@ -209,19 +209,19 @@ class CommitLog:
         return await asyncio.shield(task)
 
     async def decided(self) -> None:
-        """Return when the decisions that are being made are in memory."""
+        """Return when all pending decisions are applied to memory."""
         while self._decisions:
             await asyncio.wait(self._decisions)
 
     def _decided(self, task: asyncio.Future[Any]) -> None:
         self._decisions.discard(task)
         if not task.cancelled():
-            task.exception()  # whoever asked has been told, unless they were cancelled
+            task.exception()  # the caller got it, unless it was cancelled
 
-    # --- the end ------------------------------------------------------------------------------------------------------
+    # --- shutdown -----------------------------------------------------------------------------------------------------
 
     def end(self, facts: Mapping[str, Any] | None = None) -> None:
-        """Put back what is in flight, and take nothing more. What is written still has to reach the disk."""
+        """Put back the messages in flight and accept nothing more. Written rows still have to reach the disk."""
         if self.failure is None:
             in_flight = self.live_messages.running()
             kinds = ["message.cancelled" if entry.cancelling else "message.released" for entry in in_flight]
@@ -233,7 +233,7 @@ class CommitLog:
 
 
 class _Written(Generic[*Given]):
-    """Called when rows are on the disk, or could not be written. A slotted object is cheaper here than a closure."""
+    """Callback for when rows are on disk, or could not be written. A slotted object is cheaper here than a closure."""
 
     __slots__ = ("commit_log", "durable", "future", "given")
 

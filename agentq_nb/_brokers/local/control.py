@@ -1,4 +1,4 @@
-"""What people change from outside: queues paused, resumed and purged; messages cancelled and given back to their queue.
+"""Changes made by users: pause, resume and purge queues; cancel and redeliver messages.
 
 Each change is durable when its function returns the number of messages it settled or moved.
 """
@@ -33,7 +33,7 @@ async def apply(commit_log: CommitLog, actor: ActorId, change: Change) -> int:
 
 
 async def _cancel(commit_log: CommitLog, message: MessageId) -> int:
-    await commit_log.decided()  # it may be coming back just now
+    await commit_log.decided()  # it may be put back right now
     entry = commit_log.live_messages.entries.get(message)
     if entry is None:
         await waiters.wait(commit_log, message, 0)
@@ -69,7 +69,7 @@ async def _pause(commit_log: CommitLog, actor: ActorId, queue: str, until: float
 
 
 async def _resume(commit_log: CommitLog, actor: ActorId, queue: str) -> int:
-    """Nothing is handed out before it is durable; a pause that is made meanwhile stays."""
+    """Resume a queue. Nothing is delivered before that is durable; a pause made meanwhile stays."""
     pause = commit_log.live_messages.paused(actor, queue)
     if pause is None or pause.ending:
         await commit_log.flushed()
@@ -80,7 +80,7 @@ async def _resume(commit_log: CommitLog, actor: ActorId, queue: str) -> int:
 
 
 async def _redeliver(commit_log: CommitLog, message: MessageId) -> int:
-    """The message may be dropped from the log at any time: its rows are read where the one that revives it is written."""
+    """Redeliver one message. Its rows may be dropped at any time, so they are read where its new row is written."""
     live_messages = commit_log.live_messages
     await commit_log.learn_keys()
     order = live_messages.next_order()
@@ -97,15 +97,15 @@ async def _redeliver(commit_log: CommitLog, message: MessageId) -> int:
         entry = revived[message]
         return [event_rows.of_message("message.redelivered", entry)], entry
 
-    def take_in(entry: LiveMessage | None) -> None:
+    def make_live(entry: LiveMessage | None) -> None:
         if entry is not None:
-            _take_in(commit_log, [entry])
+            _make_live(commit_log, [entry])
 
-    return 0 if message in live_messages.entries or await commit_log.decide(revive, take_in) is None else 1
+    return 0 if message in live_messages.entries or await commit_log.decide(revive, make_live) is None else 1
 
 
-def _take_in(commit_log: CommitLog, revived: Sequence[LiveMessage]) -> None:
-    """They are live again, and durably so."""
+def _make_live(commit_log: CommitLog, revived: Sequence[LiveMessage]) -> None:
+    """Make messages live again, after that is durable."""
     live_messages = commit_log.live_messages
     for entry in revived:
         live_messages.hold(entry, live_messages.queue_state(entry.actor, entry.queue))
@@ -115,10 +115,10 @@ def _take_in(commit_log: CommitLog, revived: Sequence[LiveMessage]) -> None:
     live_messages.arrive(revived)
 
 
-# --- many at once -----------------------------------------------------------------------------------------------------
+# --- many dead letters ------------------------------------------------------------------------------------------------
 
 _AT_ONCE = 100
-"""Dead letters that are put back in one piece: some milliseconds of the loop and of the writer's thread."""
+"""Dead letters that are put back per step, in some milliseconds of the loop and of the writer's thread."""
 
 
 async def redeliver(commit_log: CommitLog, which: DeadLetters) -> int:
@@ -134,12 +134,12 @@ async def redeliver(commit_log: CommitLog, which: DeadLetters) -> int:
 
 
 async def _redeliver_some(commit_log: CommitLog, found: startup_queries.Rows, asked: int) -> int:
-    """Those of them that are the dead letters they were when as many messages were settled as ``asked``.
+    """Put back those that are still the same dead letters as when ``asked`` messages were settled.
 
-    What is read is what never changes, and it is read beside the traffic. A dead letter is never dropped from the log, so
-    where rows are written there is nothing to read: memory says whether it still is the same one.
+    Their rows never change, and are read alongside other traffic. A dead letter is never dropped from the log, so the
+    writer's thread has nothing to read: memory says whether it is still the same one.
     """
-    live_messages, shelves, orders, places = (
+    live_messages, queue_states, orders, places = (
         commit_log.live_messages,
         dict[MessageId, QueueState](),
         dict[MessageId, int](),
@@ -149,7 +149,7 @@ async def _redeliver_some(commit_log: CommitLog, found: startup_queries.Rows, as
     for place, actor, queue, message in found:
         queue_state = live_messages.queue_state(actor, queue)
         if (settled := queue_state.dead.get(message)) is not None and settled <= asked:
-            shelves[message], died[message], orders[message] = queue_state, settled, live_messages.next_order()
+            queue_states[message], died[message], orders[message] = queue_state, settled, live_messages.next_order()
             places.append(place)
     if not places:
         return 0
@@ -162,14 +162,14 @@ async def _redeliver_some(commit_log: CommitLog, found: startup_queries.Rows, as
                 "A write failed while dead letters were put back. Some may be back in their queues: call it again "
                 "for the rest."
             )
-        revived = [entry for entry in entries if shelves[entry.id].dead.get(entry.id) == died[entry.id]]
+        revived = [entry for entry in entries if queue_states[entry.id].dead.get(entry.id) == died[entry.id]]
         return [event_rows.of_message("message.redelivered", entry) for entry in revived], revived
 
-    return len(await commit_log.decide(revive, lambda revived: _take_in(commit_log, revived)))
+    return len(await commit_log.decide(revive, lambda revived: _make_live(commit_log, revived)))
 
 
 def _read_back(log: EventLog, orders: Mapping[MessageId, int], places: Sequence[int]) -> list[LiveMessage]:
-    """Messages as they are once they are put back. Blocking."""
+    """Return the messages as they are after being put back. Blocking."""
     entries: dict[MessageId, LiveMessage] = {}
     event_rows.replay(entries, log.sent_rows(places, LARGEST_BODY))
     back = [(orders[entry.id], 0.0, "message.redelivered", entry.actor, entry.id, "{}") for entry in entries.values()]

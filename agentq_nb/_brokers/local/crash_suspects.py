@@ -1,16 +1,16 @@
-"""Messages that may have killed the kernel: each is handled with nothing else in flight, so that a death is its own.
+"""Find the message that crashes the kernel, by handling each suspect with nothing else in flight.
 
 A message counts a crash only if it alone was in flight. When several were, none is counted: they become *suspects*, and
-are handed out one at a time, the last one started first, for it may be what another one waits for. A suspect waits until
-nothing is in flight, and while one waits or is handled nothing else is handed out. Any end of its attempt but another
-crash clears it.
+are delivered one at a time, the last one started first, for another may be waiting for it. A suspect waits until
+nothing is in flight, and while one waits or runs nothing else is delivered. Any end of its attempt but another crash
+clears it.
 
-Nothing waits for suspects without end, since one may need what is held back:
+Nothing waits for suspects indefinitely, since a suspect may need a message that is held back:
 
-* What an actor waits for is handed out at once, with all that lies before it in its actor's queues.
-* A suspect that nobody asks for (its class is unknown, its queue paused) holds up nothing.
-* After a minute without any progress all goes on side by side. A death then is again nobody's own, so the suspects stay
-  suspects, and have twice as long to themselves the next time.
+* A message that an actor waits for is delivered at once, with everything before it in its actor's queues.
+* A suspect that no receiver asks for (its class is unknown, its queue paused) holds nothing back.
+* After a minute without any progress all messages run side by side. A crash then is again not attributable, so the
+  suspects stay suspects, and get twice the time alone in the next run.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from agentq_nb._core.clock import Clock, Timer
 from agentq_nb._core.ids import ActorId, MessageId
 
 _PATIENCE = 60.0
-"""Seconds that everything else waits for a suspect; twice as long after each further crash in company."""
+"""Seconds that everything else waits for a suspect; doubled by each further crash with others in flight."""
 _LONGEST_PATIENCE = 3600.0
 _LATER_ONES = 5.0
-"""Seconds that a suspect waits for those that were started after it to be asked for, as actors wake one by one."""
+"""Seconds that a suspect waits for later-started ones to be asked for, as actors wake one by one."""
 
 
 def is_to_blame(entry: LiveMessage, memory: Memory, now: float) -> bool:
-    """Whether this message alone was in flight when the kernel died, as far as the log can tell.
+    """Whether this message alone was in flight when the kernel died, as far as the log shows.
 
-    The log tells all starts of a host that had doubts about this one. Another host may have started a message, and died
-    of it, before the start was on disk: any that was ready in another queue then, but for those that a host after a
-    crash had found in the log, of which it writes the start first.
+    While a host suspects messages, it logs every start before the handler runs. Any other host may have started a
+    message, and died of it, before the start was on disk. So every message that was ready in another queue is a
+    candidate, except those found in the log by a host that followed a crash: it writes their starts first.
     """
     if len(memory.in_flight) > 1:
         return False
@@ -51,7 +51,7 @@ def is_to_blame(entry: LiveMessage, memory: Memory, now: float) -> bool:
 
 
 class Suspects:
-    """The suspects of one keeper. While there are any, it is every box's ``gate``."""
+    """The suspects of one broker. While there are any, this is the ``gate`` of every actor's queues."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -65,7 +65,7 @@ class Suspects:
         self._timer: Timer | None = None
 
     def fill(self, actors: dict[ActorId, ActorQueues], entries: Iterable[LiveMessage]) -> None:
-        """Begin with what the log held."""
+        """Load the suspects from what the log held."""
         self.clear()
         self._actors = actors
         self._doubtful = [entry for entry in entries if entry.suspicion or entry.crashes]
@@ -73,7 +73,7 @@ class Suspects:
         self._set_gate()
 
     def clear(self) -> None:
-        """Forget all of them."""
+        """Forget all suspects."""
         self._stop_waiting()
         self._suspects.clear()
         self._doubtful.clear()
@@ -88,7 +88,7 @@ class Suspects:
 
     @property
     def doubt(self) -> bool:
-        """Whether a message is there that may kill the kernel: starts must be durable then before they are acted on."""
+        """Whether a live message may crash the kernel: starts must then be durable before the handler runs."""
         if self._doubtful:
             self._doubtful = [one for one in self._doubtful if not one.gone and (one.suspicion or one.crashes)]
         return bool(self._doubtful)
@@ -96,7 +96,7 @@ class Suspects:
     # --- the gate -----------------------------------------------------------------------------------------------------
 
     def permits(self, entry: LiveMessage) -> bool:
-        """Whether the message may be handed out now; whoever was refused is woken when that may have changed."""
+        """Whether the message may be delivered now; a refused receiver is woken when that may have changed."""
         if self._awaited[entry.actor]:
             return True
         if not entry.suspicion:
@@ -107,17 +107,17 @@ class Suspects:
         return not self._anything_in_flight() and not self._later_one(entry)
 
     def hold_back(self, actor: ActorId) -> bool:
-        """Whether what is ready for this actor waits just now. Looking changes nothing."""
+        """Whether ready messages of this actor are held back now. Has no side effects."""
         return self._asked is not None and not self._awaited[actor] and not self._patience_is_over()
 
     def taken(self, entry: LiveMessage) -> None:
-        """It was handed out."""
+        """Record that the message was delivered."""
         if entry.suspicion:
             self._stop_waiting()
             self._begin_waiting()
 
     def ended(self, entry: LiveMessage) -> None:
-        """Nobody handles it any more, and the kernel lives; or it left its queue unhandled."""
+        """Record that the message's attempt ended without a crash, or that it left its queue unhandled."""
         if self._suspects.pop(entry.id, None) is not None:
             entry.suspicion = 0
             self._stop_waiting()
@@ -128,7 +128,7 @@ class Suspects:
             self._wake()
 
     def untaken(self) -> None:
-        """One was put back before anybody handled it: it is what it was, and others may have waited for it."""
+        """Record that a message was put back before it was handled: it keeps its state, but others may have waited."""
         if self._asked is not None:
             self._wake()
 
@@ -136,7 +136,7 @@ class Suspects:
         return any(entry.running for entry in self._suspects.values())
 
     def _wanted(self) -> bool:
-        """Whether a suspect could be handed out, were nothing in flight."""
+        """Whether a suspect could be delivered if nothing were in flight."""
         return any(self._is_asked_for(entry) for entry in self._suspects.values())
 
     def _is_asked_for(self, entry: LiveMessage) -> bool:
@@ -148,7 +148,7 @@ class Suspects:
         return self._actors[entry.actor].queue_state(entry.queue).head() is entry
 
     def _later_one(self, entry: LiveMessage) -> bool:
-        """Whether a suspect that was started later goes first. It is given some seconds to be asked for."""
+        """Whether a later-started suspect goes first. It gets some seconds to be asked for."""
         still_early = self._asked is not None and self._clock.monotonic() < self._asked + _LATER_ONES
         return any(
             other.started > entry.started and (self._is_head(other) if still_early else self._is_asked_for(other))
@@ -162,11 +162,11 @@ class Suspects:
             for queue_state in actor_queues.shelves.values()
         )
 
-    # --- what is waited for -------------------------------------------------------------------------------------------
+    # --- awaited messages ---------------------------------------------------------------------------------------------
 
     @contextmanager
     def waited_for(self, actor: ActorId) -> Generator[None]:
-        """An actor waits for a message of ``actor``: what is to settle first may be just that message's."""
+        """Hold back nothing of ``actor`` while one of its messages is awaited: any of it may have to settle first."""
         self._awaited[actor] += 1
         if self._asked is not None:
             self._wake()
@@ -193,7 +193,7 @@ class Suspects:
             self._timer = self._clock.call_later(_LATER_ONES, self._ring)
 
     def _ring(self) -> None:
-        """What waited for some time may go on."""
+        """Wake receivers when the waiting time has ended."""
         if (left := self._patient_until - self._clock.monotonic()) > 0:
             self._timer = self._clock.call_later(left, self._ring)
         elif not self._handled() and not self._wanted():

@@ -1,4 +1,4 @@
-"""Which offers are taken: capacity, ids that are known already, idempotency keys. All of a call, or none."""
+"""Accept new messages: check capacity, known ids and idempotency keys. All messages of a call, or none."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from agentq_nb._store import Connection, Row, startup_queries
 from agentq_nb.errors import IdempotencyConflict, StoreError
 
 Taken: TypeAlias = tuple[list[Enqueued], "asyncio.Future[None] | None"]
-"""The answer to each offer, and what is to be waited for when some are new."""
+"""The result for each new message, and a future to wait for when any was added."""
 
 
 class Known(NamedTuple):
-    """What the log says of offers that memory does not know."""
+    """Facts about new messages that are in the log but not in memory."""
 
     ids: frozenset[MessageId]
-    """Ids of offers that are there already."""
+    """Ids of messages that exist already."""
     named: dict[MessageId, tuple[MessageId, bool]]
-    """By the offer's id, the completed message that has its key, and whether the bodies are equal."""
+    """By the new message's id, the completed message that has its key, and whether the bodies are equal."""
 
 
 async def accept(commit_log: CommitLog, new_messages: Sequence[NewMessage]) -> Sequence[Enqueued]:
     """See :meth:`agentq_nb._brokers.base.Broker.enqueue`."""
     commit_log.check()
-    if _needs_a_look(commit_log, new_messages):
-        accepted, durable = await _look_and_take_in(commit_log, new_messages)
+    if _needs_lookup(commit_log, new_messages):
+        accepted, durable = await _look_up_and_add(commit_log, new_messages)
     else:
-        accepted, durable = _take_in(commit_log, new_messages, None)
+        accepted, durable = _add(commit_log, new_messages, None)
     if durable is not None:
         await durable
     for answer in accepted:
@@ -46,8 +46,8 @@ async def accept(commit_log: CommitLog, new_messages: Sequence[NewMessage]) -> S
     return accepted
 
 
-def _needs_a_look(commit_log: CommitLog, new_messages: Sequence[NewMessage]) -> bool:
-    """An id minted before we began, or settled since, or a key: rare, and then the live ones do not say it all."""
+def _needs_lookup(commit_log: CommitLog, new_messages: Sequence[NewMessage]) -> bool:
+    """Whether the log must be asked: for an id from before the start, or settled since, or with a key. Rare."""
     for new_message in new_messages:
         if (
             new_message.id < commit_log.opened
@@ -58,23 +58,23 @@ def _needs_a_look(commit_log: CommitLog, new_messages: Sequence[NewMessage]) -> 
     return False
 
 
-async def _look_and_take_in(commit_log: CommitLog, new_messages: Sequence[NewMessage]) -> Taken:
+async def _look_up_and_add(commit_log: CommitLog, new_messages: Sequence[NewMessage]) -> Taken:
     while True:
         try:
-            return await _look_once(commit_log, new_messages)
+            return await _look_up_once(commit_log, new_messages)
         except _DigestNeeded as needed:
             await _learn_digest(commit_log, needed.entry)
 
 
 class _DigestNeeded(Exception):
-    """An offer is to be held against a live message whose body is in the log only. Nothing was taken in."""
+    """A new message must be compared with a live one whose body is only in the log. Nothing was added."""
 
     def __init__(self, entry: LiveMessage) -> None:
         self.entry = entry
 
 
 async def _learn_digest(commit_log: CommitLog, entry: LiveMessage) -> None:
-    """Raises StoreError, but not where the message has left its queue meanwhile."""
+    """Load the digest of a message's body. Raises StoreError unless the message has left its queue meanwhile."""
     try:
         (body,) = await commit_log.read_bodies([entry])
     except StoreError:
@@ -84,20 +84,20 @@ async def _learn_digest(commit_log: CommitLog, entry: LiveMessage) -> None:
         entry.digest = await in_thread(digest, body)
 
 
-async def _look_once(commit_log: CommitLog, new_messages: Sequence[NewMessage]) -> Taken:
-    """Raises _DigestNeeded."""
+async def _look_up_once(commit_log: CommitLog, new_messages: Sequence[NewMessage]) -> Taken:
+    """Ask the log, then add the messages. Raises _DigestNeeded."""
     if any(
         new_message.idempotency_key is not None and _live(commit_log.live_messages, new_message) is None
         for new_message in new_messages
     ):
         await commit_log.learn_keys()
-    asked, clues = _what_to_look_for(commit_log, new_messages)
+    asked, clues = _lookups(commit_log, new_messages)
     if not asked and not clues:
-        return _take_in(commit_log, new_messages, Known(frozenset(), {}))
+        return _add(commit_log, new_messages, Known(frozenset(), {}))
     taken: list[Taken] = []
     await commit_log.decide(
-        lambda connection: ((), _look(connection, asked, clues)),
-        lambda known: taken.append(_take_in(commit_log, new_messages, known)),
+        lambda connection: ((), _look_up(connection, asked, clues)),
+        lambda known: taken.append(_add(commit_log, new_messages, known)),
     )
     return taken[0]
 
@@ -115,13 +115,13 @@ def _live(live_messages: LiveMessages, new_message: NewMessage) -> MessageId | N
     return None if name is None else live_messages.keys.find(name)
 
 
-# --- what the log says ------------------------------------------------------------------------------------------------
+# --- queries ----------------------------------------------------------------------------------------------------------
 
 
-def _what_to_look_for(
+def _lookups(
     commit_log: CommitLog, new_messages: Sequence[NewMessage]
 ) -> tuple[list[MessageId], list[tuple[NewMessage, Clue]]]:
-    """Ids minted before we began, and completed messages that may have a key: rare."""
+    """Return ids generated before the broker started, and clues to completed messages that may have a key: rare."""
     live_messages = commit_log.live_messages
     asked: list[MessageId] = []
     clues: list[tuple[NewMessage, Clue]] = []
@@ -134,8 +134,8 @@ def _what_to_look_for(
     return asked, clues
 
 
-def _look(connection: Connection, asked: list[MessageId], clues: list[tuple[NewMessage, Clue]]) -> Known:
-    """In the writer's thread."""
+def _look_up(connection: Connection, asked: list[MessageId], clues: list[tuple[NewMessage, Clue]]) -> Known:
+    """Look in the database, in the writer's thread."""
     found: set[MessageId] = set()
     if asked:
         found = {message for (message,) in connection.execute(startup_queries.KNOWN_IDS, [asked]).fetchall()}
@@ -158,11 +158,11 @@ def _row_of(connection: Connection, clue: Clue) -> tuple[str, str, str, str, str
     return found[0] if found else None
 
 
-# --- taking in --------------------------------------------------------------------------------------------------------
+# --- adding -----------------------------------------------------------------------------------------------------------
 
 
-def _take_in(commit_log: CommitLog, new_messages: Sequence[NewMessage], known: Known | None) -> Taken:
-    """Decide by memory as it is now. One that is refused takes the others along.
+def _add(commit_log: CommitLog, new_messages: Sequence[NewMessage], known: Known | None) -> Taken:
+    """Decide from memory as it is now. If one message is refused, none is added.
 
     Raises QueueFull, IdempotencyConflict, _DigestNeeded.
     """
@@ -190,7 +190,7 @@ def _take_in(commit_log: CommitLog, new_messages: Sequence[NewMessage], known: K
 
 
 def _live_namesake(live_messages: LiveMessages, new_message: NewMessage) -> MessageId | None:
-    """Return the live message that has the offer's key, which may be one of the same call. Raises IdempotencyConflict, _DigestNeeded."""
+    """Return the live message with the same key, maybe of the same call. Raises IdempotencyConflict, _DigestNeeded."""
     live = _live(live_messages, new_message)
     if live is None:
         return None
@@ -204,7 +204,7 @@ def _live_namesake(live_messages: LiveMessages, new_message: NewMessage) -> Mess
 
 
 def _known(commit_log: CommitLog, new_message: NewMessage, known: Known) -> MessageId | None:
-    """The message that the offer was, or the completed one that has its key. Raises IdempotencyConflict."""
+    """Return the same message, or the completed one that has its key. Raises IdempotencyConflict."""
     if new_message.id in known.ids or commit_log.results.knows(new_message.id):
         return new_message.id
     if new_message.id not in known.named or _live(commit_log.live_messages, new_message) is not None:

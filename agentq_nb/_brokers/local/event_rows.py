@@ -1,4 +1,4 @@
-"""What the local keeper writes: each thing that happens to a message or an actor as one row of the log."""
+"""Convert between live messages and rows of the log: write each event as a row, and replay rows at startup."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _json_of_queue(queue: str) -> str:
 
 
 def queued(entry: LiveMessage) -> Row:
-    """A message as sent. The body is JSON already and goes in as it is."""
+    """Return the row of a new message. The body is JSON already and is inserted unchanged."""
     extra = ""
     if entry.priority:
         extra += f',"priority":{entry.priority}'
@@ -42,7 +42,7 @@ def started(entry: LiveMessage) -> Row:
 
 
 def settled(entry: LiveMessage, settlement: Settlement, due: float) -> Row:
-    """How an attempt ended, as the log tells it."""
+    """Return the row for the end of an attempt."""
     outcome = settlement.outcome
     if outcome == "completed":
         data = "{}" if settlement.reply is None else f'{{"reply":{settlement.reply.decode()}}}'
@@ -82,8 +82,9 @@ def of_host(kind: str, facts: Mapping[str, Any] | None = None) -> Row:
 
 @dataclass(slots=True)
 class Memory:
-    """Everything that is live: boxes by actor, messages by id, what was in flight when the log ended, and the pauses
-    as (actor, queue, until), those that are over by now included.
+    """Everything live: queues by actor, messages by id, those in flight when the log ended, and the pauses.
+
+    A pause is (actor, queue, until); pauses that have ended are included.
     """
 
     actors: dict[ActorId, ActorQueues] = field(default_factory=dict[ActorId, ActorQueues])
@@ -92,7 +93,7 @@ class Memory:
     keys: dict[tuple[ActorId, str, str], MessageId] = field(default_factory=dict[tuple[ActorId, str, str], MessageId])
     pauses: list[tuple[ActorId, str, float | None]] = field(default_factory=list[tuple[ActorId, str, float | None]])
     last_life: tuple[int, bool] = (0, False)
-    """Where in the log the host before began, and whether it had followed on a crash."""
+    """The place in the log where the previous host's run began, and whether that run had followed a crash."""
 
     def actor_queues(self, actor: ActorId) -> ActorQueues:
         actor_queues = self.actors.get(actor)
@@ -102,7 +103,7 @@ class Memory:
 
 
 def recall(log: EventLog) -> Memory:
-    """Fold the log. Blocking. Messages in flight are in ``in_flight`` and not yet on a shelf: the keeper decides."""
+    """Replay the log. Blocking. Messages in ``in_flight`` are not in a queue yet: the broker decides about them."""
     memory = Memory()
     for actor, state in log.actor_states():
         memory.actor_queues(actor).state = (state or "null").encode()

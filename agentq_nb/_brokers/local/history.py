@@ -20,7 +20,7 @@ STATUSES = ("queued", "delayed", "running", "completed", "failed", "cancelled", 
 
 @dataclass
 class Question:
-    """A query on one of the log's views, and what narrows it down."""
+    """A query on one of the log's views, with its conditions."""
 
     select: str
     order: str
@@ -28,13 +28,13 @@ class Question:
     parameters: list[Any] = field(default_factory=list[Any])
 
     def where(self, condition: str, value: Any) -> None:
-        """Only rows of which this holds; no value means no condition."""
+        """Keep only rows that meet the condition; None adds no condition."""
         if value is not None:
             self.conditions.append(condition)
             self.parameters.append(value)
 
     def of_actor(self, actor: str | None) -> None:
-        """Only rows of one actor (``reviewer/main``), or of all of a name (``reviewer``)."""
+        """Keep only rows of one actor (``reviewer/main``), or of all actors of a name (``reviewer``)."""
         name, key = name_and_key(actor)
         if name is not None and key is not None:
             self.where("actor_id = ?", ids.actor_id(name, key))
@@ -50,21 +50,21 @@ class Question:
 def messages(
     actor: str | None, queue: str | None, status: str | Sequence[str] | None, since: Moment | None
 ) -> Question:
-    """Messages in the order of their sending; ``since`` is about when they were sent."""
+    """Select messages in the order they were sent; ``since`` limits when they were sent."""
     return _messages(
         Question("select * from messages", "created_at, message_id"), "created_at", actor, queue, status, since
     )
 
 
 def results(actor: str | None, queue: str | None, status: str | Sequence[str] | None, since: Moment | None) -> Question:
-    """Settled messages in the order of their ending; ``since`` is about when they ended."""
+    """Select settled messages in the order they ended; ``since`` limits when they ended."""
     return _messages(
         Question("select * from results", "finished_at, message_id"), "finished_at", actor, queue, status, since
     )
 
 
 def transcripts(session: str | None, actor: str | None, since: Moment | None) -> Question:
-    """What was said in sessions, in order."""
+    """Select the events of sessions' transcripts, in order."""
     asked = Question(
         "select session_id, actor_id, agent, index, time, type, text, data from transcripts"
         " left join (select session_id, agent from sessions) using (session_id)",

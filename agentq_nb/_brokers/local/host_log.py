@@ -62,6 +62,6 @@ class LocalActorLog:
 
 
 def _retrieve(written: asyncio.Future[None]) -> None:
-    """A row that nobody waits for may fail in silence: the log's own failure is loud."""
+    """Mark the error as read: a row that is not awaited may fail silently, since the log reports its own failure."""
     if not written.cancelled():
         written.exception()

@@ -1,7 +1,7 @@
 """Idempotency keys: which message a key of a queue names, while that message is live or completed.
 
-Live messages are in memory, and so are their keys. A completed one may be dropped from the log at any time, so for it
-memory holds only where to look: the log says whether it is still there, and what its body was.
+Live messages and their keys are in memory. A completed message may be dropped from the log at any time, so memory holds
+only where to look for it: the log says whether it still exists, and what its body was.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ Name: TypeAlias = tuple[ActorId, str, str]
 
 
 class Clue(NamedTuple):
-    """Where a completed message may be: the row ``first``, or the first one from there on of this message."""
+    """A place to look for a completed message: at row ``first``, or from there on for rows of ``message``."""
 
     first: int
     message: MessageId | None = None
 
 
 def digest(body: bytes) -> bytes:
-    """Equal for bodies that are equal as JSON values, however they are written."""
+    """Return a hash that is equal for bodies that are equal as JSON values, regardless of formatting."""
     canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(canonical.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def number_of(name: Name) -> int:
-    """The number that ``recall.COMPLETED_KEYS`` gives a name: 60 bits, so that two may share one."""
+    """Return the number that ``startup_queries.COMPLETED_KEYS`` gives a name: 60 bits, so two names may collide."""
     hashed = hashlib.md5("\x1f".join(name).encode("utf-8", "surrogatepass"), usedforsecurity=False)
     return int(hashed.hexdigest()[:15], 16)
 
 
 class Learnt:
-    """Where the log has completed messages with keys: two columns of 8 bytes a key, sorted by the key's number."""
+    """Places of completed messages with keys in the log: two 8-byte columns, sorted by the key's number."""
 
     def __init__(self, rows: Iterable[tuple[int, int]] = ()) -> None:
         ordered = sorted(rows)
@@ -47,7 +47,7 @@ class Learnt:
         self._places = array("q", (place for _, place in ordered))
 
     def find(self, name: Name) -> list[int]:
-        """The rows of all messages that may have the key, the latest first."""
+        """Return the rows of all messages that may have the key, latest first."""
         number = number_of(name)
         found: list[int] = []
         at = bisect_left(self._numbers, number)
@@ -58,7 +58,7 @@ class Learnt:
 
 
 class IdempotencyKeys:
-    """The keys of every queue. Those of work completed in earlier runs are learnt when a first key is used."""
+    """The keys of every queue. Those completed in earlier runs are loaded when a key is first used."""
 
     def __init__(self) -> None:
         self.complete = False
@@ -67,31 +67,31 @@ class IdempotencyKeys:
         self._learnt = Learnt()
 
     def find(self, name: Name) -> MessageId | None:
-        """The live message that has the key."""
+        """Return the live message that has the key."""
         return self._live.get(name)
 
     def name(self, name: Name, message: MessageId) -> None:
-        """A live message has the key from now on."""
+        """Give the key to a live message."""
         self._live[name] = message
 
     def free(self, name: Name, message: MessageId) -> None:
-        """The message is live no more, and did not complete: its key may name another."""
+        """Free the key of a message that left its queue without completing."""
         if self._live.get(name) == message:
             del self._live[name]
 
     def completed(self, name: Name, message: MessageId, first: int) -> None:
-        """The message completed; it was written at ``first`` or later. Its key goes on naming it."""
+        """Keep the key of a completed message, which was written at ``first`` or later."""
         if self._live.get(name) == message:
             del self._live[name]
             self._completed[name] = Clue(first, message)
 
     def clues(self, name: Name) -> list[Clue]:
-        """Where completed messages that may have the key are to be looked for, the latest first."""
+        """Return where to look for completed messages that may have the key, latest first."""
         clue = self._completed.get(name)
         learnt = [Clue(first) for first in self._learnt.find(name)]
         return learnt if clue is None else [clue, *learnt]
 
     def learn(self, learnt: Learnt) -> None:
-        """Add what the log knows of earlier runs. Completed is final, so nothing that happened since contradicts it."""
+        """Add the keys of earlier runs. Completed is final, so nothing since can contradict them."""
         self._learnt = learnt
         self.complete = True

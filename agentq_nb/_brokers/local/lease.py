@@ -1,4 +1,4 @@
-"""One actor running on the one host there is: the local keeper's :class:`Lease`."""
+"""The in-process broker's lease: delivers an actor's messages and commits their settlement."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agentq_nb._core.ids import MessageId
 from agentq_nb.errors import LeaseLost, StoreError, Unavailable
 
 _READ_AGAIN = 1.0
-"""Seconds after which a body that could not be read is tried again."""
+"""Seconds after which reading a body is tried again."""
 
 
 class LocalLease:
@@ -33,7 +33,7 @@ class LocalLease:
         return self._actor_queues.state
 
     def check(self) -> None:
-        """Raise LeaseLost when this lease is over."""
+        """Raise LeaseLost when this lease has ended."""
         if self._over:
             raise LeaseLost(
                 f"Actor '{self.actor}' is not run here any more (it was stopped, or a write failed): nothing was "
@@ -57,7 +57,7 @@ class LocalLease:
         return [_delivery(entry) for entry in entries if entry.running]
 
     async def _readable(self, entries: list[LiveMessage], take: Take) -> list[LiveMessage]:
-        """These, or else the first ones to come in time, with their bodies."""
+        """Return these messages, or else the first to come in time, with their bodies."""
         queues, limit, timeout = take
         deadline = self._deadline(timeout)
         while True:
@@ -70,9 +70,9 @@ class LocalLease:
             entries = self._actor_queues.take(queues, limit)
 
     async def _read(self, entries: list[LiveMessage]) -> list[LiveMessage]:
-        """Get large bodies from the log. Returns those that are still to be handed out; none when it cannot be read.
+        """Load large bodies from the log. Return the messages still to be delivered; none when reading fails.
 
-        Until it is done nothing was handed out: all goes back to its place when it is cancelled or fails.
+        Nothing counts as delivered until then: when it is cancelled or fails, all messages go back to their places.
         """
         commit_log = self._commit_log
         large = [entry for entry in entries if not entry.body]
@@ -97,7 +97,7 @@ class LocalLease:
         return [entry for entry in entries if entry.running]
 
     def _untake(self, entries: Sequence[LiveMessage], until: float = 0.0) -> None:
-        """Back to where they were; ``until``: nothing overtakes those with large bodies, which are tried again then."""
+        """Put messages back in their places. ``until``: those with large bodies are retried then, and not overtaken."""
         for entry in entries:
             if not entry.running:
                 continue
@@ -119,7 +119,7 @@ class LocalLease:
         return deadline is not None and self._commit_log.clock.monotonic() >= deadline
 
     async def _woken(self, queues: Collection[str] | None, deadline: float | None) -> None:
-        """Return when a look is worth while, or at the deadline. Raises LeaseLost when it is not any more."""
+        """Return when a message may be due, or at the deadline. Raises LeaseLost when the lease has ended."""
         waiter = Waiter(queues, asyncio.get_running_loop().create_future())
         self._actor_queues.waiters.append(waiter)
         clock = self._commit_log.clock
@@ -133,7 +133,7 @@ class LocalLease:
         self.check()
 
     async def _until_started(self, entries: list[LiveMessage], durable: asyncio.Future[None]) -> None:
-        """What is cancelled meanwhile is not running any more."""
+        """Wait until the starts are durable, and put back the messages cancelled meanwhile."""
         try:
             await durable
         except asyncio.CancelledError:
@@ -145,11 +145,11 @@ class LocalLease:
         self._put_back([entry for entry in entries if entry.cancelling])
 
     def _write_starts(self, entries: Sequence[LiveMessage], applied: Applied | None) -> asyncio.Future[None] | None:
-        """Write that these were handed out, after what was settled before. A future when that must be durable first.
+        """Write that these messages were started, after the rows of ``applied``. Return a future to await if needed.
 
-        After an unclean end that is so for all that was there before: a message that kills the kernel at once would
-        otherwise take its own start with it, and never be counted. It is so for all while a message is there that may
-        kill the kernel: who else was in flight then must be known.
+        After an unclean shutdown, starts of messages from before must be durable first: one that crashes the kernel at
+        once would otherwise take its own start with it, and never be counted. While any message may crash the kernel,
+        all starts must be: what else was in flight must be known.
         """
         applied = applied or Applied([], [])
         for entry in entries:
@@ -165,7 +165,7 @@ class LocalLease:
             self._commit_log.append(applied.rows, applied.tell, self._commit_log)
 
     def _put_back(self, entries: Sequence[LiveMessage]) -> None:
-        """Uncounted, first in their queues. Nothing to do when a failed write has taken everything back already."""
+        """Put messages back uncounted, first in their queues. After a failed write nothing is left to put back."""
         if self._commit_log.failure is not None:
             return
         for entry in entries:
@@ -214,7 +214,7 @@ class LocalLease:
             waiter.wake()
 
     def lose(self) -> None:
-        """The keeper takes it away."""
+        """End the lease on behalf of the broker."""
         self._over = True
         self.lost.set()
         for waiter in self._actor_queues.waiters:
@@ -222,7 +222,7 @@ class LocalLease:
 
 
 def _are_in_memory(entries: Sequence[LiveMessage]) -> bool:
-    for entry in entries:  # noqa: SIM110  # all() takes three times as long for the one there mostly is
+    for entry in entries:  # noqa: SIM110  # all() takes three times as long for a single entry, the usual case
         if not entry.body:
             return False
     return True

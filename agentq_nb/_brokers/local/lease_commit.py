@@ -1,4 +1,4 @@
-"""What one lease writes at once: taken into memory, and made into rows."""
+"""Apply a lease's commit: update memory and make the rows to write."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from agentq_nb.errors import LeaseLost
 
 @dataclass(slots=True)
 class Applied:
-    """A commit that memory has taken in: its rows, still to be written, and what may be known once they are durable."""
+    """A commit applied to memory: its rows, still to be written, and what to publish once they are durable."""
 
     rows: list[Row]
     finished: list[StoredResult]
     arrivals: Sequence[LiveMessage] = ()
     ended: Sequence[Pausing] = ()
-    """The pauses that end with the actor."""
+    """Pauses that end because the actor is destroyed."""
 
     def tell(self, commit_log: CommitLog) -> None:
-        """It is durable."""
+        """Publish the commit, once it is durable."""
         for pause in self.ended:
             commit_log.live_messages.end_pause(pause)
         if self.arrivals:
@@ -34,9 +34,9 @@ class Applied:
 
 
 def apply(commit_log: CommitLog, actor_queues: ActorQueues, commit: Commit) -> Applied:
-    """Apply to memory at once. Rows go out in order, so nobody can learn of it before it is durable.
+    """Apply a commit to memory at once. Rows are written in order, so it cannot become visible before it is durable.
 
-    Raises LeaseLost: nothing was applied.
+    Raises LeaseLost if nothing was applied.
     """
     applied = Applied([], [])
     for settlement in commit.settlements:

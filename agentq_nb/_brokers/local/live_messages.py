@@ -1,6 +1,6 @@
-"""All that is live, in memory: what is in which queue, when it is due, which keys are taken, and who is to be told.
+"""All live messages in memory: their queues, due times, idempotency keys, and notification of receivers.
 
-No I/O: what is written, and what may be known before it is, is the keeper's affair.
+No I/O: writing, and what may be visible before it is durable, is up to ``commit``.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ class LiveMessages:
         self.keys = IdempotencyKeys()
         self.suspects = Suspects(clock)
         self.settled = 0
-        """How many messages were settled since this memory began."""
+        """How many messages were settled since the broker started."""
         self.completed_before: dict[tuple[ActorId, str], int] | None = None
-        """How many messages of each queue had completed before this memory began; None while nobody has asked."""
+        """How many messages of each queue had completed before the broker started; None until loaded."""
         self._order = 0
         self._timers = Timers[LiveMessage](clock, self._fall_due)
         self._pauses = Timers[Pausing](clock, self.end_pause)
         self._subscriptions: list[weakref.ref[ReadyActors]] = []
 
     def fill(self, memory: Memory, order: int) -> None:
-        """Begin with what the log held; nothing is ready before :meth:`arrive`. ``order`` is the last one given."""
+        """Load what the log held; nothing is ready before :meth:`arrive`. ``order`` is the last one assigned."""
         self._forget_times()
         self.actors, self.entries, self._order = memory.actors, memory.entries, order
         self.keys = IdempotencyKeys()
@@ -68,10 +68,10 @@ class LiveMessages:
         self._order += 1
         return self._order
 
-    # --- in -----------------------------------------------------------------------------------------------------------
+    # --- adding -------------------------------------------------------------------------------------------------------
 
     def enter(self, new_message: NewMessage) -> LiveMessage:
-        """Take an offer in; it is handed out only after :meth:`arrive`. Raises QueueFull."""
+        """Add a new message; it is delivered only after :meth:`arrive`. Raises QueueFull."""
         message, actor, queue, body, priority, delay, key, max_size = new_message
         queue_state = self.queue_state(actor, queue)
         if max_size is not None and queue_state.live >= max_size:
@@ -86,7 +86,7 @@ class LiveMessages:
         return entry
 
     def hold(self, entry: LiveMessage, queue_state: QueueState) -> None:
-        """Count an entry as live."""
+        """Count a message as live in its queue."""
         self.entries[entry.id] = entry
         entry.queue_state = queue_state
         if not queue_state.live:
@@ -94,7 +94,7 @@ class LiveMessages:
         queue_state.live += 1
 
     def withdraw(self, entries: Iterable[LiveMessage]) -> None:
-        """They were entered just now, and are not taken in after all."""
+        """Remove messages that were just entered, since their call is refused."""
         for entry in entries:
             del self.entries[entry.id]
             entry.queue_state.live -= 1
@@ -102,7 +102,7 @@ class LiveMessages:
                 self.keys.free((entry.actor, entry.queue, entry.key), entry.id)
 
     def reclaim_key(self, entry: LiveMessage) -> None:
-        """A message that failed has lost its key; back in its queue it takes it again unless another may have it."""
+        """Give a redelivered message its key back, unless another may have it: it lost the key when it failed."""
         if entry.key is None:
             return
         name = (entry.actor, entry.queue, entry.key)
@@ -112,13 +112,13 @@ class LiveMessages:
             entry.key = None
 
     def arrive(self, entries: Iterable[LiveMessage]) -> None:
-        """They are durable: place those that are still there."""
+        """Make durable messages deliverable, if they are still live."""
         for entry in entries:
             if not entry.gone:
                 self.place(entry)
 
     def place(self, entry: LiveMessage) -> None:
-        """Onto its shelf: ready, or delayed until it is due. It is durable, so a large body need not be kept."""
+        """Make a durable message ready, or delayed until it is due. A large body is dropped from memory."""
         queue_state = entry.queue_state
         if entry.size > LARGEST_BODY:
             entry.body = b""
@@ -139,17 +139,17 @@ class LiveMessages:
         queue_state.add(entry)
         self.announce(queue_state)
 
-    # --- out ----------------------------------------------------------------------------------------------------------
+    # --- removing -----------------------------------------------------------------------------------------------------
 
     def take_back(self, entry: LiveMessage) -> None:
-        """Nobody handles it any more."""
+        """Mark a message as no longer running."""
         entry.queue_state.running.pop(entry.id, None)
         entry.running = False
         if self.suspects:
             self.suspects.ended(entry)
 
     def untake(self, entry: LiveMessage, until: float = 0.0) -> None:
-        """It was taken and not handed out: back to its place. ``until``: nothing of its queue is ready before then."""
+        """Put back a message taken but not delivered. ``until``: its queue delivers nothing before then."""
         queue_state = entry.queue_state
         queue_state.running.pop(entry.id, None)
         entry.running = entry.reading = False
@@ -161,7 +161,7 @@ class LiveMessages:
             self.suspects.untaken()
 
     def remove(self, entry: LiveMessage, status: FinalStatus) -> None:
-        """It is settled: out of memory. A message that did not complete frees its idempotency key."""
+        """Remove a settled message. One that did not complete frees its idempotency key."""
         entry.gone = True
         del self.entries[entry.id]
         self.settled += 1
@@ -193,13 +193,13 @@ class LiveMessages:
             self.suspects.ended(entry)
 
     def running(self) -> list[LiveMessage]:
-        """What was handed out."""
+        """Return the messages that were delivered."""
         return [entry for entry in self.entries.values() if entry.running and not entry.reading]
 
     # --- pauses -------------------------------------------------------------------------------------------------------
 
     def pause(self, actor: ActorId, queue: str, until: float | None) -> Pausing:
-        """From now on; it ends by itself only after :meth:`expect_end`."""
+        """Pause a queue from now on; the pause ends by itself only after :meth:`expect_end`."""
         queue_state = self.queue_state(actor, queue)
         if queue_state.pause is not None:
             queue_state.pause.gone = True
@@ -208,18 +208,18 @@ class LiveMessages:
         return queue_state.pause
 
     def paused(self, actor: ActorId, queue: str) -> Pausing | None:
-        """The queue's present pause."""
+        """Return the queue's current pause."""
         actor_queues = self.actors.get(actor)
         queue_state = None if actor_queues is None else actor_queues.shelves.get(queue)
         return None if queue_state is None else queue_state.pause
 
     def expect_end(self, pause: Pausing) -> None:
-        """The pause is durable: end it when its time has come."""
+        """Schedule the end of a pause that is durable."""
         if not pause.gone and pause.due < math.inf:
             self._pauses.add(pause)
 
     def end_pause(self, pause: Pausing) -> None:
-        """Go on with its queue, unless another pause has taken its place."""
+        """End a pause, unless another has replaced it."""
         if pause.gone:
             return
         pause.gone = True
@@ -227,10 +227,10 @@ class LiveMessages:
         queue_state.pause = None
         self.announce(queue_state)
 
-    # --- who is told --------------------------------------------------------------------------------------------------
+    # --- notification -------------------------------------------------------------------------------------------------
 
     def announce(self, queue_state: QueueState) -> None:
-        """Something of it may be due: tell whoever runs the actor, else those who look for work."""
+        """Notify the actor's receivers that a message may be due; without a lease, notify the subscriptions."""
         actor_queues = queue_state.actor_queues
         if actor_queues.lease is not None:
             if actor_queues.waiters:
@@ -251,7 +251,7 @@ class LiveMessages:
         return subscription
 
     def lose_leases(self) -> None:
-        """Nobody runs anything here any more, and nothing falls due."""
+        """End all leases and timers."""
         self._forget_times()
         for actor_queues in self.actors.values():
             if actor_queues.lease is not None:
@@ -268,10 +268,10 @@ class LiveMessages:
             if (subscription := reference()) is not None:
                 subscription.close()
 
-    # --- how things stand ---------------------------------------------------------------------------------------------
+    # --- status -------------------------------------------------------------------------------------------------------
 
     def standing(self, entry: LiveMessage) -> StoredResult:
-        """What is known of a live message."""
+        """Return what is known of a live message."""
         status: MessageStatus = "queued"
         if entry.running:
             status = "running"
@@ -288,7 +288,7 @@ class LiveMessages:
         )
 
     def states(self, name: str) -> dict[ActorId, bytes]:
-        """Of the actors of this name that were created."""
+        """Return the states of all created actors of this name."""
         actors = [actor_queues for actor_queues in self.actors.values() if actor_name(actor_queues.actor) == name]
         return {actor_queues.actor: actor_queues.state for actor_queues in actors if actor_queues.state is not None}
 
@@ -299,7 +299,7 @@ class LiveMessages:
         return [] if actor_queues is None else self.status_of(actor_queues)
 
     def status_of(self, actor_queues: ActorQueues) -> list[QueueStatus]:
-        """The queues of one actor."""
+        """Return the status of each queue of one actor."""
         return [self._queue_status(actor_queues, queue_state) for queue_state in actor_queues.shelves.values()]
 
     def _queue_status(self, actor_queues: ActorQueues, queue_state: QueueState) -> QueueStatus:

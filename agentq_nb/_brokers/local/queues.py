@@ -1,4 +1,4 @@
-"""How fast a queue goes, over the last minutes. No clock of its own."""
+"""The queues of one actor in memory: live messages in order, pauses, waiting receivers, and the rate of each queue."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ class Holder(Protocol):
 
 
 WINDOW = 300.0
-"""Seconds over which the pace is taken: slow work needs more than a minute to show one."""
+"""Seconds over which the rate is measured: slow work needs more than a minute to show one."""
 _STEP = 5.0
 _SHORTEST = 1.0
-"""Seconds of work after which a pace is worth telling."""
+"""Seconds of work after which a rate is meaningful."""
 
 
 class Pace:
-    """Counts what was settled, in steps of a few seconds. ``now`` is always the monotonic clock."""
+    """Measures a queue's rate: counts settled messages in steps of a few seconds. ``now`` is the monotonic clock."""
 
     __slots__ = ("_busy_since", "_steps")
 
     def __init__(self) -> None:
         self._busy_since: float | None = None
         self._steps: deque[list[float]] = deque()
-        """Each when it began, and how many were settled in it."""
+        """Steps, each with its beginning and the number of messages settled in it."""
 
     def begin(self, now: float) -> None:
-        """Work has come into a queue that had none: the time before does not count."""
+        """Start when work arrives in an empty queue: the time before does not count."""
         self._busy_since = now
         self._steps.clear()
 
     def note(self, now: float) -> None:
-        """One more was settled."""
+        """Count one settled message."""
         steps = self._steps
         if steps and now - steps[-1][0] < _STEP:
             steps[-1][1] += 1
@@ -54,7 +54,7 @@ class Pace:
             steps.popleft()
 
     def per_minute(self, now: float) -> float:
-        """How many a minute; 0 where it cannot be told yet."""
+        """Return the messages settled per minute; 0 where it is too early to tell."""
         worked = 0.0 if self._busy_since is None else min(WINDOW, now - self._busy_since)
         if worked < _SHORTEST:
             return 0.0
@@ -62,26 +62,26 @@ class Pace:
 
 
 Ready: TypeAlias = "tuple[bool, int, int, int, LiveMessage]"
-"""A message in the order of handing out: what comes again first, then by priority, then in the order of sending."""
+"""A message's sort key and itself: repeated attempts first, then by priority, then in the order of sending."""
 
 LARGEST_BODY = 64 << 10
-"""Bytes of the largest body that is kept in memory. A larger one is read from the log when it is handed out."""
+"""Bytes of the largest body that is kept in memory. A larger one is read from the log at delivery."""
 
 DIED = "The kernel died while it was handled."
 
-# A message that was cancelled and put back has the order of its former self, which may still be in the heap.
+# A message that was cancelled and put back has the order of its earlier entry, which may still be in the heap.
 _serial = itertools.count()
 
 
 @dataclass(slots=True, eq=False)
 class LiveMessage:
-    """One message that is not settled. ``order`` is that of sending; ``due`` is seconds since 1970, 0: at once."""
+    """One unsettled message. ``order`` is the order of sending; ``due`` is seconds since 1970, 0: at once."""
 
     id: MessageId
     actor: ActorId
     queue: str
     body: bytes
-    """JSON; empty: it is large, and in the log only."""
+    """JSON; empty when it is large and only in the log."""
     size: int
     """Bytes of the body."""
     order: int
@@ -92,51 +92,51 @@ class LiveMessage:
     key: str | None = None
     failures: int = 0
     crashes: int = 0
-    """Deaths of the kernel since the last failure."""
+    """Crashes of the kernel since the last failure."""
     ended: int = 0
-    """Attempts that failed or crashed, all of them."""
+    """All attempts that failed or crashed."""
     running: bool = False
     reading: bool = False
-    """It was taken, and its body is being read: nobody handles it yet."""
+    """Taken while its body is being read: not delivered yet."""
     gone: bool = False
-    """Settled or cancelled: heaps drop it when they come to it."""
+    """Settled or cancelled; removed lazily from heaps."""
     cancelling: bool = False
     in_order: bool = False
     suspicion: int = 0
-    """Crashes in which it was not alone in flight; 0: it is no suspect."""
+    """Crashes in which it was not alone in flight; 0: not a suspect."""
     started: int = 0
-    """The place in the log of its last start before the file was opened."""
+    """The log's sequence number of its last start before the file was opened."""
     digest: bytes | None = None
-    """Of a large body, once it was compared with another (see ``keys``)."""
+    """The digest of a large body, once it was compared with another (see ``idempotency``)."""
     first: int = 0
-    """The place in the log before which it is not to be found."""
+    """The lowest sequence number at which its first row may be in the log."""
     starts: int = 0
-    """How often it was handed out: tells a late settlement from a current one."""
+    """How often it was delivered: distinguishes a late settlement from a current one."""
     problem: str | None = None
-    """How its last attempt failed, in short."""
+    """How the last attempt failed, in short."""
     old: bool = False
-    """It was there when the file was opened."""
+    """Whether it existed when the file was opened."""
     queue_state: QueueState = field(init=False)
-    """Where it is counted; set when it is held (see ``LiveMessages.hold``)."""
+    """The queue in which it is counted; set by ``LiveMessages.hold``."""
 
 
 @dataclass(slots=True, eq=False)
 class Pausing:
-    """A pause of one queue. ``due`` is when it ends by itself, in seconds since 1970; infinite: it does not."""
+    """A pause of one queue. ``due`` is when it ends by itself, in seconds since 1970; infinite: only when resumed."""
 
     actor: ActorId
     queue: str
     due: float
     order: int
     gone: bool = False
-    """Another has taken its place, or it has ended."""
+    """Replaced by another pause, or ended."""
     ending: bool = False
     """The queue was resumed, and that is being written."""
 
 
 @dataclass(slots=True, eq=False)
 class QueueState:
-    """One queue of one actor."""
+    """The state of one queue of one actor."""
 
     actor_queues: ActorQueues
     name: str
@@ -146,28 +146,28 @@ class QueueState:
     """Dead letters, each with how many messages were settled when it became one (0: before the file was opened)."""
     delayed: dict[MessageId, LiveMessage] = field(default_factory=dict[MessageId, LiveMessage])
     blockers: set[LiveMessage] = field(default_factory=set["LiveMessage"])
-    """Messages with ``in_order`` that wait for their next attempt: nothing overtakes them."""
+    """Messages with ``in_order`` that wait for their next attempt: no other may overtake them."""
     live: int = 0
-    """Messages that are not settled, those being written included."""
+    """Messages that are not settled, including those still being written."""
     pause: Pausing | None = None
     stale: int = 0
-    """How many of ``ready`` are gone, at most."""
+    """An upper bound of the number of gone messages in ``ready``."""
     handled: int = 0
-    """How many completed or failed for good since this memory began."""
+    """How many completed or failed for good since the broker started."""
     completed: int = 0
-    """How many of them completed."""
+    """How many completed since the broker started."""
     pace: Pace = field(default_factory=Pace)
 
     def add(self, entry: LiveMessage) -> None:
-        """Make it ready to be handed out."""
+        """Make the message ready for delivery."""
         heapq.heappush(self.ready, (not entry.front, -entry.priority, entry.order, next(_serial), entry))
 
     def head(self) -> LiveMessage | None:
-        """The message that is next, if one may be handed out now."""
+        """Return the next message, if it may be delivered now."""
         return self.first() if self.pause is None else None
 
     def first(self) -> LiveMessage | None:
-        """The same, as if the queue were not paused."""
+        """Return the next message, as if the queue were not paused."""
         if self.blockers:
             return None
         ready = self.ready
@@ -179,7 +179,7 @@ class QueueState:
         return None
 
     def take(self) -> LiveMessage:
-        """The head, from now on being handled."""
+        """Take the head, and mark it as running."""
         entry = heapq.heappop(self.ready)[-1]
         entry.running = True
         entry.starts += 1
@@ -187,7 +187,7 @@ class QueueState:
         return entry
 
     def forget_one(self) -> None:
-        """One that was ready is gone. When most are, none of them is kept with its body until its turn comes."""
+        """Count a ready message as gone. When most are, remove all of those, so that their bodies are not kept."""
         self.stale += 1
         if self.stale * 2 > len(self.ready):
             self.ready = [ready for ready in self.ready if not ready[-1].gone]
@@ -195,7 +195,7 @@ class QueueState:
             self.stale = 0
 
     def waiting(self) -> Iterator[LiveMessage]:
-        """Every message that nobody handles, in no particular order."""
+        """Yield every message that is not running, in no particular order."""
         yield from (entry for *_, entry in self.ready if not entry.gone)
         yield from list(self.delayed.values())
 
@@ -203,7 +203,7 @@ class QueueState:
         return self.live - len(self.running) - len(self.delayed)
 
     def works_until(self, moment: float) -> bool:
-        """Whether it has work in flight or due, or that falls due by then without anyone's help."""
+        """Whether the queue has messages in flight, due now, or due by ``moment``."""
         if self.running:
             return True
         if self.pause is not None and self.pause.due > moment:
@@ -215,7 +215,7 @@ class QueueState:
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """Somebody who waits for a message of these queues (None: all but the reserved ones)."""
+    """A receiver waiting for a message of these queues (None: all but reserved ones)."""
 
     queues: Collection[str] | None
     woken: asyncio.Future[None]
@@ -226,12 +226,12 @@ class Waiter:
 
 
 def wanted(queue: str, queues: Collection[str] | None) -> bool:
-    """Names that start with ``$`` are reserved and come only when asked for."""
+    """Whether a queue is asked for. Names that start with ``$`` are reserved and must be asked for explicitly."""
     return queue[:1] != "$" if queues is None else queue in queues
 
 
 class Gate(Protocol):
-    """Holds messages back for the sake of others (see ``suspects``)."""
+    """Holds messages back for the sake of others (see ``crash_suspects``)."""
 
     def permits(self, entry: LiveMessage) -> bool: ...
     def taken(self, entry: LiveMessage) -> None: ...
@@ -239,7 +239,7 @@ class Gate(Protocol):
 
 @dataclass(slots=True, eq=False)
 class ActorQueues:
-    """One actor's queues, its state, and who runs it. ``name`` is the one its class is registered under."""
+    """One actor's queues, state and lease. ``name`` is the name that its class is registered under."""
 
     actor: ActorId
     name: str = field(init=False)
@@ -259,7 +259,7 @@ class ActorQueues:
         return queue_state
 
     def next_queue(self, queues: Collection[str] | None) -> QueueState | None:
-        """The shelf whose head is the first of all that are wanted."""
+        """Return the wanted queue whose head comes first."""
         if self.gate is not None:
             return self._next_permitted(self.gate, queues)
         best: QueueState | None = None
@@ -282,7 +282,7 @@ class ActorQueues:
         return None
 
     def take(self, queues: Collection[str] | None, limit: int) -> list[LiveMessage]:
-        """Up to ``limit`` due messages in order, marked as running."""
+        """Take up to ``limit`` due messages in order, marked as running."""
         taken: list[LiveMessage] = []
         while len(taken) < limit and (queue_state := self.next_queue(queues)) is not None:
             entry = queue_state.take()
@@ -292,7 +292,7 @@ class ActorQueues:
         return taken
 
     def wake(self, queue: str) -> None:
-        """Let all who wait for this queue have a look: the first to ask takes it."""
+        """Wake all receivers that wait for this queue: the first to ask gets the message."""
         for waiter in self.waiters:
             if wanted(queue, waiter.queues):
                 waiter.wake()

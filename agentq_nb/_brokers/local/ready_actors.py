@@ -1,4 +1,4 @@
-"""When delayed messages become due, and when pauses end: one timer for all of a kind."""
+"""Timers for due messages and ends of pauses, and the subscription to actors that have due messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agentq_nb._core.ids import ActorId
 
 
 class Timed(Protocol):
-    """What has its time: ``due`` is seconds since 1970, ``order`` tells those of one time apart."""
+    """An entry with a time: ``due`` is seconds since 1970; ``order`` breaks ties."""
 
     due: float
     order: int
@@ -24,7 +24,7 @@ T = TypeVar("T", bound=Timed)
 
 
 class Timers(Generic[T]):
-    """Calls ``ring(entry)`` once an entry's due time has come, unless it is gone or was given another time."""
+    """Calls ``ring(entry)`` once an entry is due, unless it is gone or its time was changed. Uses one timer for all."""
 
     def __init__(self, clock: Clock, ring: Callable[[T], None]) -> None:
         self._clock = clock
@@ -35,12 +35,12 @@ class Timers(Generic[T]):
         self._timer_at = float("inf")
 
     def add(self, entry: T) -> None:
-        """Ring for the entry at its ``due``."""
+        """Call ``ring`` when the entry is due."""
         heapq.heappush(self._due, (entry.due, entry.order, entry))
         self._arm()
 
     def forget_one(self) -> None:
-        """An entry is gone. When most are, none of them is kept until its time comes."""
+        """Count an entry as gone. When most are, remove all of those instead of keeping them until they are due."""
         self._stale += 1
         if self._stale * 2 > len(self._due):
             self._due = [item for item in self._due if not item[2].gone and item[2].due == item[0]]
@@ -48,7 +48,7 @@ class Timers(Generic[T]):
             self._stale = 0
 
     def clear(self) -> None:
-        """Forget all of them."""
+        """Forget all entries."""
         self._due.clear()
         self._stale = 0
         self._disarm()
@@ -79,9 +79,9 @@ class Timers(Generic[T]):
 
 
 class ReadyActors:
-    """One subscription: an async iterator of actor ids, each given once however often it is hinted before it is read.
+    """One subscription: an async iterator of actor ids, each yielded once however often it is hinted before it is read.
 
-    :param queues: by actors' name, the queues whose due messages are worth a hint; None: any.
+    :param queues: by registered name, the queues whose due messages count; None: all.
     """
 
     def __init__(self, queues: Mapping[str, Collection[str] | None]) -> None:
@@ -91,7 +91,7 @@ class ReadyActors:
         self._closed = False
 
     def look_at(self, queue_state: QueueState) -> None:
-        """Something may be due in a queue whose actor nobody runs."""
+        """Hint the actor if a message is due in this queue. Call it for actors without a lease."""
         queues = self._queues.get(queue_state.actor_queues.name, ())
         if (queues is None or wanted(queue_state.name, queues)) and queue_state.head() is not None:
             self._hints[queue_state.actor_queues.actor] = None

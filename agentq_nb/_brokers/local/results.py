@@ -1,4 +1,4 @@
-"""What became of messages: the last results in memory, older ones read from the log, and who waits for them."""
+"""Results of messages: recent ones in memory, older ones read from the log, and the futures that wait for them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _FINAL: dict[str, MessageStatus] = {
 
 
 class Results:
-    """Results on their way to the disk, durable ones on their way to those who wait, a bounded memory of the latest."""
+    """Results being written, futures of those waited for, and a bounded cache of recent ones."""
 
     def __init__(self) -> None:
         self.settling: dict[MessageId, StoredResult] = {}
-        """Settled, and being written: a crash may still undo it, so nobody is told."""
+        """Settled but still being written: a crash may undo it, so it is not visible yet."""
         self._remembered: OrderedDict[MessageId, StoredResult] = OrderedDict()
         self._waiting: dict[MessageId, list[asyncio.Future[StoredResult]]] = {}
 
@@ -37,15 +37,15 @@ class Results:
         return self._remembered.get(message)
 
     def forget(self, message: MessageId) -> None:
-        """The message is live again."""
+        """Drop a result, since the message is live again."""
         self._remembered.pop(message, None)
 
     def knows(self, message: MessageId) -> bool:
-        """Whether it was settled lately."""
+        """Whether the message was settled recently."""
         return message in self.settling or message in self._remembered
 
     def publish(self, results: Iterable[StoredResult]) -> None:
-        """The results are durable: tell those who wait."""
+        """Deliver durable results to their waiters."""
         for result in results:
             self.settling.pop(result.message, None)
             self._remember(result)
@@ -63,7 +63,7 @@ class Results:
                 self._remembered.popitem(last=False)
 
     def waiting(self, message: MessageId) -> asyncio.Future[StoredResult]:
-        """A future of the result; hand it back with :meth:`leave` when the wait ends early."""
+        """Return a future of the result; call :meth:`leave` when the wait ends early."""
         future: asyncio.Future[StoredResult] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(message, []).append(future)
         return future
@@ -79,7 +79,7 @@ class Results:
         return list(self._waiting)
 
     def give_up(self, message: MessageId, error: Exception) -> None:
-        """The message's result will not come: tell those who wait."""
+        """Fail all waits for a message whose result will not come."""
         for future in self._waiting.pop(message, ()):
             if not future.done():
                 future.set_exception(error)
@@ -95,7 +95,7 @@ class Results:
 
 
 def read(message: MessageId, rows: Iterable[tuple[Any, ...]]) -> StoredResult | None:
-    """The standing of one message from its rows; None when there are none."""
+    """Return a message's status and result from its rows; None when there are none."""
     queue: str | None = None
     actor = ""
     status: MessageStatus = "queued"

@@ -1,4 +1,4 @@
-"""Waiting for what becomes of a message, and how it stands until then."""
+"""Wait for a message to be settled, and report its status if it is not in time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def wait(
             raise MessageUnknown(message)
         if is_final(stored.status):
             return stored
-        await commit_log.decided()  # it was live when it was read: it is coming back, or has been settled since
+        await commit_log.decided()  # it was live when it was read: it is being put back, or was settled since
     if timeout is not None and timeout <= 0 and message not in commit_log.results.settling:
         return _standing(commit_log, message)
     entry = commit_log.live_messages.entries.get(message)
