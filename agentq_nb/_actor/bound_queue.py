@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, Generic
+from typing import Any, Generic, Unpack
 
 from agentq_nb._actor.mailbox import Mailbox
 from agentq_nb._actor.message import Message
-from agentq_nb._actor.queue import Body, Queue, Reply
+from agentq_nb._actor.queue import Body, Queue, Reply, SendOptions, shows_options
 from agentq_nb._core.suggestions import NearMisses
 
 
@@ -18,9 +18,17 @@ class BoundQueue(NearMisses, Generic[Body, Reply]):
         self._mailbox = mailbox
         self._queue = queue
 
-    async def push(self, body: Body | dict[str, Any], **options: Any) -> Any:
-        """Send to this queue; durable on return."""
-        return await self._mailbox.push(self._queue.name, body, **options)
+    @shows_options
+    async def push(
+        self,
+        body: Body | dict[str, Any],
+        *,
+        wait: bool = False,
+        timeout: float | None = None,
+        **options: Unpack[SendOptions],
+    ) -> Any:
+        """Send to this queue; durable on return: see :meth:`Mailbox.push`."""
+        return await self._mailbox.push(self._queue.name, body, wait=wait, timeout=timeout, **options)
 
     def iter(self, completable: bool = False) -> AsyncIterator[Message[Body, Reply]]:
         """One message after the other: see :meth:`Mailbox.iter`."""

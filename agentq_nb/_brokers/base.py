@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
+from agentq_nb._actor.queue import NO_OPTIONS, StoredOptions
 from agentq_nb._core.ids import ActorId, MessageId
 
 Outcome: TypeAlias = Literal["completed", "failed", "again", "dead", "released"]
@@ -26,16 +27,30 @@ MessageStatus: TypeAlias = FinalStatus | LiveStatus
 
 
 class NewMessage(NamedTuple):
-    """A message on its way into a queue. ``body`` is JSON; ``delay`` is seconds from now; ``max_size`` messages."""
+    """A message on its way into a queue. ``body`` is JSON; ``max_size`` is the queue's limit, in messages.
+
+    A broker keeps ``options`` as they are, those it does not know too, and obeys those below.
+    """
 
     id: MessageId
     actor: ActorId
     queue: str
     body: bytes
-    priority: int = 0
-    delay: float | None = None
-    idempotency_key: str | None = None
+    options: StoredOptions = NO_OPTIONS
     max_size: int | None = None
+
+    @property
+    def idempotency_key(self) -> str | None:
+        return self.options.get("idempotency_key")
+
+    @property
+    def priority(self) -> int:
+        return self.options.get("priority", 0)
+
+    @property
+    def delay(self) -> float:
+        """Seconds from now before which it is not handed out."""
+        return self.options.get("delay", 0.0)
 
 
 class Enqueued(NamedTuple):

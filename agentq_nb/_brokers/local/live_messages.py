@@ -72,17 +72,19 @@ class LiveMessages:
 
     def enter(self, new_message: NewMessage) -> LiveMessage:
         """Take an offer in; it is handed out only after :meth:`arrive`. Raises QueueFull."""
-        message, actor, queue, body, priority, delay, key, max_size = new_message
+        message, actor, queue, body, options, max_size = new_message
         queue_state = self.queue_state(actor, queue)
         if max_size is not None and queue_state.live >= max_size:
             raise QueueFull(actor, queue, max_size)
         now = self._clock.time()
-        due = now + delay if delay else 0.0
         self._order += 1
-        entry = LiveMessage(message, actor, queue, body, len(body), self._order, now, priority, due, False, key)
+        entry = LiveMessage(message, actor, queue, body, len(body), self._order, now, options)
+        if options:
+            entry.priority, entry.key = new_message.priority, new_message.idempotency_key
+            entry.due = now + new_message.delay if new_message.delay else 0.0
         self.hold(entry, queue_state)
-        if key is not None:
-            self.keys.name((actor, queue, key), message)
+        if entry.key is not None:
+            self.keys.name((actor, queue, entry.key), message)
         return entry
 
     def hold(self, entry: LiveMessage, queue_state: QueueState) -> None:

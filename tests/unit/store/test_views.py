@@ -50,12 +50,17 @@ def test_the_status_of_a_message_is_what_happened_last(path: Path, history: list
     assert view(path, "select status from messages", *rows) == [(status,)]
 
 
-def test_a_message_shows_its_times_attempts_reply_and_key(path: Path) -> None:
+NOW = {"options": {"priority": 5, "idempotency_key": "k", "delay": 1.0}}
+BEFORE_VERSION_3 = {"priority": 5, "key": "k"}
+
+
+@pytest.mark.parametrize("options", [NOW, BEFORE_VERSION_3], ids=["now", "before version 3"])
+def test_a_message_shows_its_times_attempts_reply_and_options(path: Path, options: dict[str, Any]) -> None:
     found = view(
         path,
         "select message_id, actor_id, actor, queue, status, attempts, waited_seconds, handled_seconds, priority,"
         " idempotency_key, body, reply, error from messages",
-        (0, queued("m", body={"n": 1}, priority=5, key="k")),
+        (0, queued("m", body={"n": 1}, **options)),
         (1, message("started", attempt=1)),
         (2, message("retried", error=ERROR, due=1)),
         (4, message("started", attempt=2)),
