@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from agentq_nb._actor.queue import SendOptions
 from agentq_nb._commands.command_context import Command, CommandContext, Where, address, handle
 from agentq_nb._commands.interpolation import filled_body
 from agentq_nb._commands.message_body import json_or_text, read_body
-from agentq_nb._commands.parser import UsageError, flag, option, rest, seconds, span, word
+from agentq_nb._commands.parser import UsageError, flag, option, rest, seconds, span, whole, word
 from agentq_nb._commands.queries import literal
 from agentq_nb._core import ids
 from agentq_nb._core.blocking import detachable
@@ -42,10 +43,17 @@ class Send(Command):
     key: str | None = option(
         "--key", "KEY", "an idempotency key: names this message in its queue, until it fails or is cancelled"
     )
+    priority: int = option(
+        "--priority", "NUMBER", "higher ones are handed out first; without it 0", default=0, convert=whole
+    )
+    delay: float = option(
+        "--delay", "TIME", "hand it out only after this time, like 90s, 10m, 2h or 1d", default=0.0, convert=span
+    )
     body: str = rest("BODY", "JSON, or plain text")
 
     async def run(self, context: CommandContext) -> Receipt[Any]:
-        return await put(context, self.actor, self.queue, self.body, self.key)
+        options = SendOptions(idempotency_key=self.key, priority=self.priority, delay=self.delay)
+        return await put(context, self.actor, self.queue, self.body, options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +77,9 @@ class Ask(Command):
     body: str = rest("BODY", "JSON, or plain text")
 
     async def run(self, context: CommandContext) -> Result[Any]:
-        receipt = await detachable(put(context, self.actor, self.queue, self.body, self.key))
+        receipt = await detachable(
+            put(context, self.actor, self.queue, self.body, SendOptions(idempotency_key=self.key))
+        )
         try:
             result = await receipt.result(self.timeout)
         except asyncio.CancelledError:
@@ -176,11 +186,11 @@ def receipt_of(context: CommandContext, message: str) -> Receipt[Any]:
     return create_client().receipt(message)
 
 
-async def put(context: CommandContext, actor: str, queue: str, text: str, key: str | None) -> Receipt[Any]:
+async def put(context: CommandContext, actor: str, queue: str, text: str, options: SendOptions) -> Receipt[Any]:
     """Send a typed body. Raises UsageError where the text is neither JSON that fits the queue nor text it takes."""
     target = handle(context, actor)
     actor_class = context.host().classes.get(ids.actor_name(actor))
     declared = actor_class.declared.queues.get(queue) if actor_class is not None else None
     whole = filled_body(text, context.variables)
     body = read_body(whole, declared, queue) if declared is not None else json_or_text(whole)
-    return await target.send(queue, body, idempotency_key=key)
+    return await target.send(queue, body, **options)
