@@ -1,10 +1,9 @@
-"""What users declare about a queue: its types, its limits, how often to try again. Pure decisions about time."""
+"""What users declare about a queue, its types, limits and retries; and the options of a send to it."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeAlias, TypedDict, get_type_hints, overload
@@ -14,9 +13,9 @@ from typing_extensions import TypeForm, TypeVar
 
 from agentq_nb._core import number_options
 from agentq_nb._core.codec import Schema
-from agentq_nb._core.number_options import is_delay, is_positive, is_whole
+from agentq_nb._core.number_options import is_positive, is_whole
 from agentq_nb._core.suggestions import did_you_mean
-from agentq_nb._policies.backoff import backoff
+from agentq_nb._policies.retry import Retry
 from agentq_nb.errors import ValidationFailed
 
 if TYPE_CHECKING:
@@ -113,47 +112,6 @@ def shows_options(function: Sending) -> Sending:
         )
     function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # what inspect looks for
     return function
-
-
-def exponential(failures: int) -> float:
-    """1, 2, 4, … seconds, at most five minutes."""
-    return backoff(failures, longest=300.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """How a queue repeats failed attempts: ``Queue(Task, retry=Retry(attempts=5, backoff=10))``.
-
-    :param attempts: failed attempts after which a message becomes a dead letter.
-    :param backoff: seconds before the next attempt: a number, or a function of the failures so far (1, 2, …). The default
-        waits 1, 2, 4, … seconds, at most five minutes.
-    :param in_order: whether the queue's other messages wait while one waits for its next attempt.
-    :param crashes: crashes of the kernel in a row, with this message in flight, after which it becomes a dead letter.
-
-    Failures and crashes are counted across restarts. Raises ValueError for values out of range.
-    """
-
-    attempts: int = 3
-    backoff: float | Callable[[int], float] = exponential
-    in_order: bool = False
-    crashes: int = 5
-
-    def __post_init__(self) -> None:
-        for name in ("attempts", "crashes"):
-            if not is_whole(getattr(self, name)):
-                raise ValueError(f"Retry({name}=...) must be a whole number from 1 up.")
-        if not callable(self.backoff) and not is_delay(self.backoff):
-            raise ValueError("Retry(backoff=...) must be 0 seconds or more, or a function of the number of failures.")
-
-    def delay(self, failures: int) -> float:
-        """Seconds until the attempt after the ``failures``-th failure. A backoff function that misbehaves waits 1 s."""
-        if not callable(self.backoff):
-            return self.backoff
-        try:
-            delay = float(self.backoff(failures))
-        except Exception:
-            return 1.0
-        return delay if 0 <= delay < float("inf") else 1.0
 
 
 def _schema(declared: Any, right: str) -> Schema[Any]:

@@ -16,6 +16,7 @@ from agentq_nb._actor.message import Message, describe
 from agentq_nb._actor.queue import Queue
 from agentq_nb._brokers.base import Commit, Delivery, Settlement, Take
 from agentq_nb._core.suggestions import NoLoop
+from agentq_nb._policies.retry import is_given_up
 from agentq_nb._runtime import settlement
 from agentq_nb._runtime.in_flight import InFlight, Receiver
 from agentq_nb._runtime.invocation import Call, current_call, current_receiver
@@ -189,7 +190,7 @@ class Deliveries:
 
     def _open(self, receiver: Receiver, queue: Queue[Any, Any], delivery: Delivery) -> Message[Any, Any] | None:
         """The delivery as a message in the receiver's hands; None when it is a dead letter instead."""
-        if delivery.crashes >= queue.retry.crashes:
+        if is_given_up(queue.retry, delivery.crashes):
             self._bury(delivery, settlement.crashed_too_often(delivery))
             return None
         try:
