@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from agentq_nb._actor.queue import NO_OPTIONS, StoredOptions
 from agentq_nb._core.ids import ActorId, MessageId
+from agentq_nb._core.message_status import MessageStatus
 
 Outcome: TypeAlias = Literal["completed", "failed", "again", "dead", "released"]
 """How an attempt ended.
@@ -20,10 +21,6 @@ Outcome: TypeAlias = Literal["completed", "failed", "again", "dead", "released"]
 ``completed``: done. ``failed``: final, said by the handler. ``dead``: final, said by policy (attempts used up, too many
 crashes, body does not fit). ``again``: a failed attempt that counts, to be repeated. ``released``: put back uncounted.
 """
-
-FinalStatus: TypeAlias = Literal["completed", "failed", "cancelled", "expired"]
-LiveStatus: TypeAlias = Literal["queued", "delayed", "running"]
-MessageStatus: TypeAlias = FinalStatus | LiveStatus
 
 
 class NewMessage(NamedTuple):
@@ -51,6 +48,10 @@ class NewMessage(NamedTuple):
     def delay(self) -> float:
         """Seconds from now before which it is not handed out."""
         return self.options.get("delay", 0.0)
+
+    def delayed(self, seconds: float) -> NewMessage:
+        """The same message with this delay."""
+        return self._replace(options={**self.options, "delay": seconds})
 
 
 class Enqueued(NamedTuple):

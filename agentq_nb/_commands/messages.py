@@ -15,13 +15,12 @@ from agentq_nb._commands.parser import UsageError, flag, option, rest, seconds, 
 from agentq_nb._commands.queries import literal
 from agentq_nb._core import ids
 from agentq_nb._core.blocking import detachable
+from agentq_nb._core.message_status import REDELIVERABLE
 from agentq_nb._display.document import Document
 from agentq_nb.errors import AgentqError
 
 if TYPE_CHECKING:
     from agentq_nb._client.receipt import Receipt, Result
-
-_REDELIVERABLE = ("failed", "cancelled", "expired")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +156,7 @@ class Retry(Command):
         receipt = receipt_of(context, message)
         status = await receipt.status()
         found = await context.host().sql(f"select actor_id from messages where message_id = {literal(message)}")
-        if status not in _REDELIVERABLE or not await handle(context, found.rows[0][0]).redeliver(message):
+        if status not in REDELIVERABLE or not await handle(context, found.rows[0][0]).redeliver(message):
             raise UsageError(f"Message {message} is {status}: only those that ended without a reply can be retried.")
         return receipt
 

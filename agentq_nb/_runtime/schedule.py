@@ -75,7 +75,7 @@ class ActorSchedule:
         arguments = _ARGUMENTS.dump(list(args), f"Arguments of the scheduled action `{name}`")
         body = f'{{"action":{json.dumps(name)},"arguments":{arguments.decode()}}}'.encode()
         delay = max(0.0, due - planner.clock.time())
-        planned = Planned(due, NewMessage(mint_id(), planner.actor_id, SCHEDULE_QUEUE, body, {"delay": delay}))
+        planned = Planned(due, NewMessage(mint_id(), planner.actor_id, SCHEDULE_QUEUE, body).delayed(delay))
         unwritten = self._unwritten()
         if unwritten:
             unwritten[0].append(planned)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-_FINAL = "('message.completed', 'message.failed', 'message.cancelled', 'message.expired')"
-_FINAL_OR_BACK = (
-    "('message.completed', 'message.failed', 'message.cancelled', 'message.expired', 'message.redelivered')"
-)
+from agentq_nb._core.message_status import STATUS_AFTER, sql_list
+
+_FINAL = sql_list(STATUS_AFTER)
+_FINAL_OR_BACK = sql_list([*STATUS_AFTER, "message.redelivered"])
 
 # Versions 1 and 2 of the file have it beside the body.
 _KEY = "coalesce(data->>'$.options.idempotency_key', data->>'$.key')"

@@ -11,10 +11,9 @@ from typing import Any, TypeAlias
 from agentq_nb._brokers.base import DeadLetters
 from agentq_nb._core import ids
 from agentq_nb._core.clock import timestamp
+from agentq_nb._core.message_status import ALL
 from agentq_nb._store.schema import utc
 from agentq_nb.errors import ValidationFailed
-
-STATUSES = ("queued", "delayed", "running", "completed", "failed", "cancelled", "expired")
 
 Moment: TypeAlias = datetime | timedelta | float
 """A datetime (a naive one is local time), seconds since 1970, or how long ago."""
@@ -117,9 +116,9 @@ def _checked(status: str | Sequence[str] | None) -> list[str] | None:
     if status is None:
         return None
     wanted = [status] if isinstance(status, str) else list(status)
-    unknown = [name for name in wanted if name not in STATUSES]
+    unknown = [name for name in wanted if name not in ALL]
     if unknown:
-        raise ValidationFailed(f"No message has status {unknown[0]!r:.100}. There are: {', '.join(STATUSES)}.")
+        raise ValidationFailed(f"No message has status {unknown[0]!r:.100}. There are: {', '.join(ALL)}.")
     return wanted
 
 

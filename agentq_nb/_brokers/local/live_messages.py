@@ -9,7 +9,7 @@ import math
 import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from agentq_nb._brokers.base import FinalStatus, MessageStatus, NewMessage, QueueStatus, StoredResult
+from agentq_nb._brokers.base import NewMessage, QueueStatus, StoredResult
 from agentq_nb._brokers.local.crash_suspects import Suspects
 from agentq_nb._brokers.local.event_rows import Memory
 from agentq_nb._brokers.local.idempotency import IdempotencyKeys
@@ -17,6 +17,7 @@ from agentq_nb._brokers.local.queues import LARGEST_BODY, ActorQueues, LiveMessa
 from agentq_nb._brokers.local.ready_actors import ReadyActors, Timers
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
+from agentq_nb._core.message_status import HANDLED, FinalStatus, MessageStatus
 from agentq_nb.errors import QueueFull
 
 
@@ -169,7 +170,7 @@ class LiveMessages:
         self.settled += 1
         queue_state = entry.queue_state
         queue_state.live -= 1
-        if status in ("completed", "failed"):
+        if status in HANDLED:
             queue_state.handled += 1
             queue_state.completed += status == "completed"
             queue_state.pace.note(self._clock.monotonic())

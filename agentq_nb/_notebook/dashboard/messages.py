@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentq_nb._commands.queries import HEADLINE, literal
+from agentq_nb._core.message_status import WAITING, sql_list
 from agentq_nb._display.document import safe
 from agentq_nb._host.registry import Registry
 from agentq_nb._notebook.dashboard import page_requests
@@ -21,7 +22,7 @@ _PREVIEW = 400
 
 _STATUSES = {
     "all": "",
-    "waiting": "status in ('queued', 'delayed')",
+    "waiting": f"status in {sql_list(WAITING)}",
     "running": "status = 'running'",
     "completed": "status = 'completed'",
     "failed": "status = 'failed'",
