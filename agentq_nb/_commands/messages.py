@@ -12,7 +12,6 @@ from agentq_nb._commands.command_context import Command, CommandContext, Where, 
 from agentq_nb._commands.interpolation import filled_body
 from agentq_nb._commands.message_body import json_or_text, read_body
 from agentq_nb._commands.parser import UsageError, flag, option, rest, seconds, span, whole, word
-from agentq_nb._commands.queries import literal
 from agentq_nb._core import ids
 from agentq_nb._core.blocking import detachable
 from agentq_nb._core.message_status import REDELIVERABLE
@@ -155,7 +154,7 @@ class Retry(Command):
     async def _one(self, context: CommandContext, message: str) -> Receipt[Any]:
         receipt = receipt_of(context, message)
         status = await receipt.status()
-        found = await context.host().sql(f"select actor_id from messages where message_id = {literal(message)}")
+        found = await context.host().sql("select actor_id from messages where message_id = ?", [message])
         if status not in REDELIVERABLE or not await handle(context, found.rows[0][0]).redeliver(message):
             raise UsageError(f"Message {message} is {status}: only those that ended without a reply can be retried.")
         return receipt

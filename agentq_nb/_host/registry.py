@@ -188,12 +188,16 @@ class Registry:
         host = self.host
         return await host.enter(host.status, self.notices, trouble)
 
-    async def sql(self, query: str) -> Table:
+    async def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Table:
         """Run a read-only query over ``events`` and the views, and return its rows. Cancelling interrupts the query.
+
+            await registry.sql("select * from messages where queue = ? and attempts > ?", ["tasks", 1])
+
+        :param parameters: values for the query's ``?``, in order; or for its ``$name``, by name.
 
         Raises ``store.sql_refused`` for anything but a read.
         """
-        return await self.host.enter(_sql, self.lifecycle.log, query, ())
+        return await self.host.enter(_sql, self.lifecycle.log, query, parameters)
 
     async def messages(
         self,
@@ -296,7 +300,7 @@ class Registry:
         return f"<Registry {state}, {', '.join(sorted(self.classes)) or 'no actors'}, in {self.store_path}>"
 
 
-async def _sql(log: EventLog, query: str, parameters: Sequence[Any]) -> Table:
+async def _sql(log: EventLog, query: str, parameters: Sequence[Any] | Mapping[str, Any]) -> Table:
     await log.flushed()
     return await log.sql(query, parameters)
 

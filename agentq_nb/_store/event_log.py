@@ -27,7 +27,7 @@ from agentq_nb._store.open_errors import cannot_open
 from agentq_nb._store.open_store import describe_closed, prepare, tidy_up
 from agentq_nb._store.row import Row
 from agentq_nb._store.schema import utc
-from agentq_nb._store.sql import Readers, Table, read_alone, run_sql
+from agentq_nb._store.sql import Parameters, Readers, Table, read_alone, run_sql
 from agentq_nb._store.store_paths import real_path
 from agentq_nb._store.writer import Connection, Writer
 from agentq_nb.errors import Forked, StoreError
@@ -179,7 +179,7 @@ class EventLog:
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def fetch(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> startup_queries.Rows:
+    def fetch(self, query: str, parameters: Parameters = ()) -> startup_queries.Rows:
         """Our own reads. From any thread; blocks. Raises StoreError, also when the log is closed meanwhile."""
         return self._read(lambda cursor: cursor.execute(query, parameters).fetchall())
 
@@ -196,7 +196,7 @@ class EventLog:
     def _not_read(self, error: duckdb.Error) -> StoreError:
         return StoreError(f"{self.path} cannot be read: {str(error).partition(chr(10))[0]}. Try again.")
 
-    async def sql(self, query: str, parameters: Sequence[Any] = ()) -> Table:
+    async def sql(self, query: str, parameters: Parameters = ()) -> Table:
         """Answer a person's query, which may only read. In a thread; cancelling the caller interrupts it.
 
         Raises SqlRefused.
@@ -239,9 +239,7 @@ class EventLog:
         """(actor id, queue, until) of the queues paused last and not resumed since; ``until`` may be past by now."""
         return self._recall(startup_queries.PAUSES)
 
-    def _recall(
-        self, query: str, parameters: Mapping[str, Any] | Sequence[Any] = (), *, least: int = 0
-    ) -> startup_queries.Rows:
+    def _recall(self, query: str, parameters: Parameters = (), *, least: int = 0) -> startup_queries.Rows:
         """A read at the beginning, when nothing else goes on."""
 
         def read(cursor: Connection) -> startup_queries.Rows:
