@@ -34,9 +34,10 @@ if sys.platform == "win32":
 
 from agentq_nb._actor.actor import Actor, action
 from agentq_nb._actor.message import Message
-from agentq_nb._actor.queue import Queue, Retry
+from agentq_nb._actor.queue import Queue
 from agentq_nb._client.receipt import Receipt, Result
 from agentq_nb._host.registry import Registry, create_client, current_registry, setup
+from agentq_nb._policies.retry import Retry
 from agentq_nb.agent_os import agent_os, agents
 from agentq_nb.errors import AgentqError, UserError, WaitWouldDeadlock
 

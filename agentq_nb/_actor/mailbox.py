@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, Unpack
 
 from agentq_nb._actor.message import Message
+from agentq_nb._actor.send_options import SendOptions, shows_options
 from agentq_nb._core import number_options
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import ActorId
@@ -31,7 +32,7 @@ class MessageSource(Protocol):
     def queues(self) -> Mapping[str, DeclaredQueue]: ...
 
     async def push(self, queue: str, body: Any, options: Mapping[str, Any]) -> Any:
-        """Send a message to one of the actor's own queues."""
+        """Send to one of the actor's own queues, with the keywords of ``send``."""
         ...
 
     async def receive(
@@ -51,9 +52,22 @@ class Mailbox(NearMisses):
     def __init__(self, source: MessageSource) -> None:
         self._source = source
 
-    async def push(self, name: str, body: Any, **options: Any) -> Any:
-        """Send a message to a queue of this actor; durable on return. Options and errors as in ``handle.send``."""
-        return await self._source.push(name, body, options)
+    @shows_options
+    async def push(
+        self, name: str, body: Any, *, wait: bool = False, timeout: float | None = None, **options: Unpack[SendOptions]
+    ) -> Any:
+        """Send to a queue of this actor. It is durable when this returns. Returns what ``handle.send`` returns.
+
+        :param name: the queue's name.
+        :param body: the body; validated against the queue's type before anything is written.
+        :param wait: whether to wait for the result, at most ``timeout`` seconds (None: no limit).
+        :param idempotency_key: makes pushing twice safe: the same key and body are one message.
+        :param priority: higher ones are handed out first, also negative ones; equal ones in the order of sending.
+        :param delay: seconds, or a timedelta, before which it is not handed out.
+
+        Options and errors are those of ``handle.send``, which says more about each.
+        """
+        return await self._source.push(name, body, {"wait": wait, "timeout": timeout, **options})
 
     def iter(self, names: Names = None, completable: bool = False) -> AsyncIterator[Message[Any, Any]]:
         """``async for message in self.queue.iter()``: one message at a time, for as long as the actor is awake.

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, Self, overload
+from collections.abc import AsyncIterator
+from typing import Any, Generic, Protocol, Self, Unpack, overload
 
 from pydantic.errors import PydanticUserError
 from typing_extensions import TypeForm
 
 from agentq_nb._actor.mailbox import Mailbox
 from agentq_nb._actor.message import Body, Message, Reply
+from agentq_nb._actor.send_options import SendOptions, shows_options
 from agentq_nb._core import number_options
 from agentq_nb._core.codec import Schema
-from agentq_nb._core.number_options import is_delay, is_positive, is_whole
+from agentq_nb._core.number_options import is_positive, is_whole
 from agentq_nb._core.suggestions import NearMisses
-from agentq_nb._policies.backoff import backoff
+from agentq_nb._policies.retry import Retry
 
 
 class Placeholder:
@@ -33,47 +33,6 @@ _MISSING: Any = Placeholder("required")
 MAX_SIZE = 100_000
 MAX_MESSAGE_BYTES = 1024 * 1024
 MAX_REPLY_BYTES = 16 * 1024 * 1024
-
-
-def exponential(failures: int) -> float:
-    """Return the default backoff: 1, 2, 4, … seconds, at most five minutes."""
-    return backoff(failures, longest=300.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """How a queue repeats failed attempts: ``Queue(Task, retry=Retry(attempts=5, backoff=10))``.
-
-    :param attempts: failed attempts after which a message becomes a dead letter.
-    :param backoff: seconds before the next attempt: a number, or a function of the failures so far (1, 2, …). The default
-        waits 1, 2, 4, … seconds, at most five minutes.
-    :param in_order: whether the queue's other messages wait while one waits for its next attempt.
-    :param crashes: crashes of the kernel in a row, with this message in flight, after which it becomes a dead letter.
-
-    Failures and crashes are counted across restarts. Raises ValueError for values out of range.
-    """
-
-    attempts: int = 3
-    backoff: float | Callable[[int], float] = exponential
-    in_order: bool = False
-    crashes: int = 5
-
-    def __post_init__(self) -> None:
-        for name in ("attempts", "crashes"):
-            if not is_whole(getattr(self, name)):
-                raise ValueError(f"Retry({name}=...) must be a whole number from 1 up.")
-        if not callable(self.backoff) and not is_delay(self.backoff):
-            raise ValueError("Retry(backoff=...) must be 0 seconds or more, or a function of the number of failures.")
-
-    def delay(self, failures: int) -> float:
-        """Return the seconds from failure number ``failures`` to the next attempt; 1 if the backoff function fails."""
-        if not callable(self.backoff):
-            return self.backoff
-        try:
-            delay = float(self.backoff(failures))
-        except Exception:
-            return 1.0
-        return delay if 0 <= delay < float("inf") else 1.0
 
 
 def _schema(declared: Any, right: str) -> Schema[Any]:
@@ -198,9 +157,17 @@ class BoundQueue(NearMisses, Generic[Body, Reply]):
         self._mailbox = mailbox
         self._queue = queue
 
-    async def push(self, body: Body | dict[str, Any], **options: Any) -> Any:
-        """Send a message to this queue; durable on return."""
-        return await self._mailbox.push(self._queue.name, body, **options)
+    @shows_options
+    async def push(
+        self,
+        body: Body | dict[str, Any],
+        *,
+        wait: bool = False,
+        timeout: float | None = None,
+        **options: Unpack[SendOptions],
+    ) -> Any:
+        """Send a message to this queue; durable on return: see :meth:`Mailbox.push`."""
+        return await self._mailbox.push(self._queue.name, body, wait=wait, timeout=timeout, **options)
 
     def iter(self, completable: bool = False) -> AsyncIterator[Message[Body, Reply]]:
         """Iterate over the queue's messages: see :meth:`Mailbox.iter`."""

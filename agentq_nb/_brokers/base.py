@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
+from agentq_nb._actor.send_options import NO_OPTIONS, StoredOptions
 from agentq_nb._core.ids import ActorId, MessageId
+from agentq_nb._core.message_status import MessageStatus
 
 Outcome: TypeAlias = Literal["completed", "failed", "again", "dead", "released"]
 """How an attempt ended.
@@ -21,22 +23,36 @@ too many crashes, body does not fit). ``again``: a failed attempt that counts, t
 uncounted.
 """
 
-FinalStatus: TypeAlias = Literal["completed", "failed", "cancelled", "expired"]
-LiveStatus: TypeAlias = Literal["queued", "delayed", "running"]
-MessageStatus: TypeAlias = FinalStatus | LiveStatus
-
 
 class NewMessage(NamedTuple):
-    """A message to enqueue. ``body`` is JSON; ``delay`` is in seconds from now; ``max_size`` in messages."""
+    """A message on its way into a queue. ``body`` is JSON; ``max_size`` is the queue's limit, in messages.
+
+    A broker keeps ``options`` as they are, those it does not know too, and obeys those below.
+    """
 
     id: MessageId
     actor: ActorId
     queue: str
     body: bytes
-    priority: int = 0
-    delay: float | None = None
-    idempotency_key: str | None = None
+    options: StoredOptions = NO_OPTIONS
     max_size: int | None = None
+
+    @property
+    def idempotency_key(self) -> str | None:
+        return self.options.get("idempotency_key")
+
+    @property
+    def priority(self) -> int:
+        return self.options.get("priority", 0)
+
+    @property
+    def delay(self) -> float:
+        """Seconds from now before which it is not handed out."""
+        return self.options.get("delay", 0.0)
+
+    def delayed(self, seconds: float) -> NewMessage:
+        """The same message with this delay."""
+        return self._replace(options={**self.options, "delay": seconds})
 
 
 class Enqueued(NamedTuple):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from agentq_nb._actor.actor_context import ActorLog
 from agentq_nb._brokers.base import DeadLetters
@@ -39,7 +39,7 @@ class History(Protocol):
         """The events of sessions, in order."""
         ...
 
-    async def sql(self, query: str) -> Table:
+    async def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Table:
         """The rows of a read-only query. Raises ``store.sql_refused`` for anything but a read."""
         ...
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
-from typing import Any, Literal, overload
+from typing import Any, Literal, Unpack, overload
 
 from agentq_nb._actor.action import Action
 from agentq_nb._actor.message import Body, Reply
 from agentq_nb._actor.queue import Queue
+from agentq_nb._actor.send_options import SendOptions, shows_options, stored_options
 from agentq_nb._brokers.base import Cancel, Change, NewMessage, Pause, Purge, Redeliver, Resume
 from agentq_nb._client import queue_options
 from agentq_nb._client.broadcasts import Listener
@@ -17,7 +18,7 @@ from agentq_nb._client.status import ActorStatus
 from agentq_nb._client.transport import Transport
 from agentq_nb._core import number_options
 from agentq_nb._core.ids import ActorId, Key, MessageId, actor_id, key_parts, mint_id
-from agentq_nb.errors import MessageTooLarge, NoHost, ValidationFailed
+from agentq_nb.errors import MessageTooLarge, NoHost
 
 
 class ActorKind:
@@ -43,13 +44,6 @@ class ActorKind:
 
     def __repr__(self) -> str:
         return f"<actors {self._name}>"
-
-
-def _checked(key: object) -> str:
-    """Return a valid idempotency key. Raises ``actor.validation_error`` for text that cannot be stored."""
-    if not isinstance(key, str) or key.encode("utf-8", "replace").decode() != key:
-        raise ValidationFailed(f"idempotency_key must be valid text, not {key!r}.")
-    return key
 
 
 _PROBED = frozenset(
@@ -105,7 +99,7 @@ class ActorHandle:
         body: Body | dict[str, Any],
         *,
         wait: Literal[False] = False,
-        idempotency_key: str | None = None,
+        **options: Unpack[SendOptions],
     ) -> Receipt[Reply]: ...
     @overload
     async def send(
@@ -115,11 +109,11 @@ class ActorHandle:
         *,
         wait: Literal[True],
         timeout: float | None = None,
-        idempotency_key: str | None = None,
+        **options: Unpack[SendOptions],
     ) -> Result[Reply]: ...
     @overload
     async def send(
-        self, queue: str, body: Any, *, wait: Literal[False] = False, idempotency_key: str | None = None
+        self, queue: str, body: Any, *, wait: Literal[False] = False, **options: Unpack[SendOptions]
     ) -> Receipt[Any]: ...
     @overload
     async def send(
@@ -129,8 +123,9 @@ class ActorHandle:
         *,
         wait: Literal[True],
         timeout: float | None = None,
-        idempotency_key: str | None = None,
+        **options: Unpack[SendOptions],
     ) -> Result[Any]: ...
+    @shows_options
     async def send(
         self,
         queue: Any,
@@ -138,21 +133,28 @@ class ActorHandle:
         *,
         wait: bool = False,
         timeout: float | None = None,
-        idempotency_key: str | None = None,
+        **options: Unpack[SendOptions],
     ) -> Receipt[Any] | Result[Any]:
         """Send a message to a queue. It is durable when this returns. Returns a receipt, or a result with ``wait``.
+
+            receipt = await runner.send("tasks", {"prompt": "Review PR #123"}, priority=1, delay=timedelta(minutes=5))
 
         :param queue: the queue's name, or its declaration: ``TaskRunner.tasks``.
         :param body: the body; validated against the queue's type before anything is written.
         :param wait: whether to wait for the result, at most ``timeout`` seconds (None: no limit). The work goes on when the
             wait ends; ``client.receipt(result.message_id)`` asks for the result later.
         :param idempotency_key: makes sending twice safe: while a message with this key is live or completed, sending again
-            returns its receipt. A message that failed for good or was cancelled frees its key: sending again makes a
-            second message, and the dead letter stays. ``redeliver`` repeats the first one instead.
+            returns its receipt, and changes nothing. A message that failed for good or was cancelled frees its key: sending
+            again makes a second message, and the dead letter stays. ``redeliver`` repeats the first one instead.
+        :param priority: a whole number. The queue hands out higher ones first, equal ones in the order of sending; a
+            message that comes back after a failed attempt still goes before all others.
+        :param delay: seconds from now, or a timedelta, before which the message is not handed out; at most a hundred years.
+            It counts as ``delayed`` until then, also across restarts, and takes its place by priority when it is due.
 
         Raises ``queue.unknown``, ``actor.unknown``, ``actor.validation_error``, ``queue.message_too_large``,
         ``queue.full`` and ``queue.idempotency_conflict`` (nothing was written), and ``queue.wait_would_deadlock``.
         """
+        stored = stored_options(options)
         if timeout is not None:
             if not wait:
                 raise TypeError("timeout is for waiting: send(..., wait=True, timeout=...).")
@@ -165,10 +167,7 @@ class ActorHandle:
         encoded = declared.body.dump(body, lambda: f"Body for queue '{declared.name}' of actor '{self.name}'")
         if len(encoded) > declared.max_message_bytes:
             raise MessageTooLarge(self.actor_id, declared.name, len(encoded), declared.max_message_bytes)
-        key = None if idempotency_key is None else _checked(idempotency_key)
-        new_message = NewMessage(
-            mint_id(), self.actor_id, declared.name, encoded, idempotency_key=key, max_size=declared.max_size
-        )
+        new_message = NewMessage(mint_id(), self.actor_id, declared.name, encoded, stored, declared.max_size)
         if self._must_exist:
             await transport.require(self.actor_id)
         elif self._input is not None:

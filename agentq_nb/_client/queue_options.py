@@ -13,10 +13,8 @@ from agentq_nb._brokers.base import QueueStatus
 from agentq_nb._client.status import ActorStatus
 from agentq_nb._core.clock import timestamp
 from agentq_nb._core.ids import ActorId, actor_name
-from agentq_nb._core.number_options import is_positive
+from agentq_nb._core.number_options import LONGEST, is_positive
 from agentq_nb.errors import ActorUnknown, QueueUnknown, ValidationFailed
-
-_LONGEST = 100 * 366 * 24 * 3600.0
 
 
 def declared(classes: Mapping[str, type[Actor]], name: str, queue: str) -> Queue[Any, Any]:
@@ -48,7 +46,7 @@ def end_of_pause_for(seconds: object, now: float) -> float | None:
     """
     if seconds is None:
         return None
-    if not is_positive(seconds) or not seconds <= _LONGEST:  # type: ignore[operator]  # it is a number by now
+    if not is_positive(seconds) or not seconds <= LONGEST:  # type: ignore[operator]  # it is a number by now
         raise ValidationFailed(
             f"A pause takes a number of seconds above 0, at most a hundred years of them, not {seconds!r:.100}."
         )
@@ -66,7 +64,7 @@ def end_of_pause(until: float | datetime | None, now: float) -> float | None:
         moment = timestamp(until)
     except (TypeError, ValueError, OverflowError):
         moment = math.nan
-    if not now < moment <= now + _LONGEST:
+    if not now < moment <= now + LONGEST:
         raise ValidationFailed(
             f"pause takes as `until` a time within the next hundred years (seconds since 1970, or a datetime), not "
             f"{until!r}. For a number of seconds from now: until=time.time() + seconds."

@@ -8,11 +8,12 @@ from typing import Any, Generic, Literal, TypeAlias
 from typing_extensions import TypeVar
 
 from agentq_nb._actor.message import headline
-from agentq_nb._brokers.base import MessageStatus, StoredResult
+from agentq_nb._brokers.base import StoredResult
 from agentq_nb._client.transport import Standing, Transport
 from agentq_nb._core import number_options
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import MessageId
+from agentq_nb._core.message_status import FinalStatus, MessageStatus, is_live
 from agentq_nb.errors import (
     AgentqError,
     MessageCancelled,
@@ -24,7 +25,7 @@ from agentq_nb.errors import (
 
 Reply = TypeVar("Reply", default=Any)
 
-ResultStatus: TypeAlias = Literal["completed", "timed_out", "failed", "cancelled", "expired"]
+ResultStatus: TypeAlias = FinalStatus | Literal["timed_out"]
 
 
 @dataclass(frozen=True)
@@ -129,16 +130,11 @@ class Receipt(Generic[Reply]):
         return f"<Receipt {self.id}>"
 
 
-def is_live(stored: StoredResult) -> bool:
-    """Whether the message is not settled yet."""
-    return stored.status in ("queued", "delayed", "running")
-
-
 def result_of(standing: Standing) -> Result[Any]:
     """Return the sender's view of a message's stored result."""
     stored = standing.stored
     return Result(
-        status="timed_out" if is_live(stored) else stored.status,  # type: ignore[arg-type]  # only final ones are left
+        status="timed_out" if is_live(stored.status) else stored.status,  # type: ignore[arg-type]  # the live ones are sorted out
         message_id=stored.message,
         response=_response(stored, standing.replies),
         error=stored.error,

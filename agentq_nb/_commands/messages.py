@@ -7,20 +7,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from agentq_nb._actor.send_options import SendOptions
 from agentq_nb._commands.command_context import Command, CommandContext, Where, address, handle
 from agentq_nb._commands.interpolation import filled_body
 from agentq_nb._commands.message_body import json_or_text, read_body
-from agentq_nb._commands.parser import UsageError, flag, option, rest, seconds, span, word
-from agentq_nb._commands.queries import literal
+from agentq_nb._commands.parser import UsageError, flag, option, rest, seconds, span, whole, word
 from agentq_nb._core import ids
 from agentq_nb._core.blocking import detachable
+from agentq_nb._core.message_status import REDELIVERABLE
 from agentq_nb._display.document import Document
 from agentq_nb.errors import AgentqError
 
 if TYPE_CHECKING:
     from agentq_nb._client.receipt import Receipt, Result
-
-_REDELIVERABLE = ("failed", "cancelled", "expired")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +41,17 @@ class Send(Command):
     key: str | None = option(
         "--key", "KEY", "an idempotency key: names this message in its queue, until it fails or is cancelled"
     )
+    priority: int = option(
+        "--priority", "NUMBER", "higher ones are handed out first; without it 0", default=0, convert=whole
+    )
+    delay: float = option(
+        "--delay", "TIME", "hand it out only after this time, like 90s, 10m, 2h or 1d", default=0.0, convert=span
+    )
     body: str = rest("BODY", "JSON, or plain text")
 
     async def run(self, context: CommandContext) -> Receipt[Any]:
-        return await put(context, self.actor, self.queue, self.body, self.key)
+        options = SendOptions(idempotency_key=self.key, priority=self.priority, delay=self.delay)
+        return await put(context, self.actor, self.queue, self.body, options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +76,9 @@ class Ask(Command):
     body: str = rest("BODY", "JSON, or plain text")
 
     async def run(self, context: CommandContext) -> Result[Any]:
-        receipt = await detachable(put(context, self.actor, self.queue, self.body, self.key))
+        receipt = await detachable(
+            put(context, self.actor, self.queue, self.body, SendOptions(idempotency_key=self.key))
+        )
         try:
             result = await receipt.result(self.timeout)
         except asyncio.CancelledError:
@@ -147,8 +155,8 @@ class Retry(Command):
     async def _one(self, context: CommandContext, message: str) -> Receipt[Any]:
         receipt = receipt_of(context, message)
         status = await receipt.status()
-        found = await context.host().sql(f"select actor_id from messages where message_id = {literal(message)}")
-        if status not in _REDELIVERABLE or not await handle(context, found.rows[0][0]).redeliver(message):
+        found = await context.host().sql("select actor_id from messages where message_id = ?", [message])
+        if status not in REDELIVERABLE or not await handle(context, found.rows[0][0]).redeliver(message):
             raise UsageError(f"Message {message} is {status}: only those that ended without a reply can be retried.")
         return receipt
 
@@ -177,11 +185,11 @@ def receipt_of(context: CommandContext, message: str) -> Receipt[Any]:
     return create_client().receipt(message)
 
 
-async def put(context: CommandContext, actor: str, queue: str, text: str, key: str | None) -> Receipt[Any]:
+async def put(context: CommandContext, actor: str, queue: str, text: str, options: SendOptions) -> Receipt[Any]:
     """Send a typed body. Raises UsageError where the text is neither JSON that fits the queue nor text it takes."""
     target = handle(context, actor)
     actor_class = context.host().classes.get(ids.actor_name(actor))
     declared = actor_class.declared.queues.get(queue) if actor_class is not None else None
     whole = filled_body(text, context.variables)
     body = read_body(whole, declared, queue) if declared is not None else json_or_text(whole)
-    return await target.send(queue, body, idempotency_key=key)
+    return await target.send(queue, body, **options)

@@ -93,6 +93,13 @@ def span(text: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
+def whole(text: str) -> int:
+    """A whole number, also a negative one."""
+    if re.fullmatch(r"-?\d{1,18}", text, re.ASCII) is None:
+        raise ValueError("a whole number, like 5 or -1")
+    return int(text)
+
+
 def count(text: str) -> int:
     """Parse a whole number from 1 up."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:

@@ -24,6 +24,8 @@ HEADLINE = """
 """
 """The SQL form of :func:`agentq_nb._actor.message.headline` for a stored error."""
 
+_ONLY = "(actor_id = $actor or $actor is null) and (queue = $queue or $queue is null)"
+
 _MOST = 1000
 
 
@@ -40,6 +42,10 @@ class _Listing(Command):
     queue: str | None = word("QUEUE", "only those of this queue", optional=True, completes="queue")
     last: int = option("--last", "COUNT", f"how many (default {_MOST})", default=_MOST, convert=count)
 
+    @property
+    def _parameters(self) -> dict[str, Any]:
+        return {"actor": self.actor, "queue": self.queue, "last": self.last}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Results(_Listing):
@@ -50,7 +56,8 @@ class Results(_Listing):
     async def run(self, context: CommandContext) -> Table:
         found = await context.host().sql(
             f"select message_id, actor_id, queue, status, attempts, finished_at, reply, {HEADLINE} as error"
-            f" from results {_only(self.actor, self.queue)} order by finished_at desc limit {self.last}"
+            f" from results where {_ONLY} order by finished_at desc limit $last",
+            self._parameters,
         )
         where = _of(self.actor, self.queue)
         return replace(found, empty=f"No message{where} is done yet. Messages are listed here when they are settled.")
@@ -67,7 +74,8 @@ class Dead(_Listing):
     async def run(self, context: CommandContext) -> Table:
         found = await context.host().sql(
             f"select message_id, actor_id, queue, attempts, finished_at, {HEADLINE} as error, body"
-            f" from messages {_only(self.actor, self.queue, 'failed')} order by finished_at desc limit {self.last}"
+            f" from messages where status = 'failed' and {_ONLY} order by finished_at desc limit $last",
+            self._parameters,
         )
         where = _of(self.actor, self.queue)
         return replace(found, empty=f"No dead letters{where}. Messages that failed for good are listed here.")
@@ -118,15 +126,17 @@ class Show(Command):
 
 async def details_of(registry: Registry, message: str) -> MessageDetails:
     """Return a message as the log records it. Raises MessageUnknown."""
-    wanted = f"where message_id = {literal(message)}"
     found = await registry.sql(
         "select message_id, actor_id, queue, status, created_at, started_at, finished_at, idempotency_key,"
-        f" body::varchar, reply::varchar, error::varchar from messages {wanted}"
+        " body::varchar, reply::varchar, error::varchar from messages where message_id = ?",
+        [message],
     )
     if not found.rows:
         raise MessageUnknown(message)
     attempts = await registry.sql(
-        f"select attempt, started_at, ended_at, outcome, error::varchar from attempts {wanted} order by started_at"
+        "select attempt, started_at, ended_at, outcome, error::varchar from attempts where message_id = ?"
+        " order by started_at",
+        [message],
     )
     *known, body, reply, error = found.rows[0]
     message_id, actor_id, queue, status, created_at, started_at, finished_at, idempotency_key = known
@@ -149,21 +159,10 @@ async def details_of(registry: Registry, message: str) -> MessageDetails:
     )
 
 
-def literal(text: str) -> str:
-    """Return a text as a literal of SQL."""
-    return "'" + text.replace("\0", "").replace("'", "''") + "'"
-
-
 def _of(actor: str | None, queue: str | None) -> str:
     """Return the selection of messages as part of a sentence."""
     of_actor = "" if actor is None else f" of {actor}"
     return of_actor if queue is None else f"{of_actor}, queue '{queue}'"
-
-
-def _only(actor: str | None, queue: str | None, status: str | None = None) -> str:
-    wanted = {"actor_id": actor, "queue": queue, "status": status}
-    conditions = [f"{column} = {literal(value)}" for column, value in wanted.items() if value is not None]
-    return "where " + " and ".join(conditions) if conditions else ""
 
 
 def _value(text: str | None) -> Any:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from agentq_nb._commands.command_context import Command, CommandContext, Where, address
 from agentq_nb._commands.parser import count, option, word
-from agentq_nb._commands.queries import literal
 from agentq_nb.errors import SessionUnknown
 
 if TYPE_CHECKING:
@@ -32,10 +31,10 @@ class Sessions(Command):
     last: int = option("--last", "COUNT", f"how many (default {_MOST_SESSIONS})", default=_MOST_SESSIONS, convert=count)
 
     async def run(self, context: CommandContext) -> Table:
-        only = "" if self.actor is None else f"where actor_id = {literal(self.actor)}"
         found = await context.host().sql(
             "select session_id, actor_id, agent, status, prompts, events, created_at, last_event_at, closed_at"
-            f" from sessions {only} order by last_event_at desc, session_id limit {self.last}"
+            " from sessions where actor_id = ? or ? is null order by last_event_at desc, session_id limit ?",
+            [self.actor, self.actor, self.last],
         )
         vm = "" if self.actor is None else f" of {self.actor}"
         return replace(found, empty=f"No sessions{vm}. A VM begins one with an agent: await vm.create_session(...).")
@@ -57,14 +56,13 @@ class Transcript(Command):
     async def run(self, context: CommandContext) -> TranscriptView:
         from agentq_nb.agent_os.sessions.transcript_view import QUERY, TranscriptView
 
-        wanted = literal(self.session)
         found = await context.host().sql(
-            f"select session_id, actor_id, agent, status from sessions where session_id = {wanted}"
+            "select session_id, actor_id, agent, status from sessions where session_id = ?", [self.session]
         )
         if not found.rows:
             raise SessionUnknown(
                 f"No session {self.session!r:.100} is known here. The known ones: %agentq sessions",
                 metadata={"session_id": self.session},
             )
-        said = await context.host().sql(QUERY.replace("?", wanted))
+        said = await context.host().sql(QUERY, [self.session])
         return TranscriptView.of(*found.rows[0], rows=said.rows, last=self.last)

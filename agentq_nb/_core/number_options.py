@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 from numbers import Integral, Real
 
 from agentq_nb.errors import ValidationFailed
+
+LONGEST = 100 * 366 * 24 * 3600.0
+"""Seconds of the longest time from now that is taken: a hundred years."""
 
 
 def seconds(name: str, value: object) -> float | None:
@@ -22,6 +26,23 @@ def count(name: str, value: object) -> int:
     if not _is(Integral, value):
         raise ValidationFailed(f"{name} is a whole number from 1 up, not {value!r:.100}.")
     return max(1, int(value))  # type: ignore[call-overload]  # it is a number by now
+
+
+def between(name: str, value: object, lowest: int, highest: int) -> int:
+    """A whole number within limits. Raises ``actor.validation_error``."""
+    if not _is(Integral, value) or not lowest <= value <= highest:  # type: ignore[operator]  # it is a number by now
+        raise ValidationFailed(f"{name} is a whole number from {lowest} to {highest}, not {value!r:.100}.")
+    return int(value)  # type: ignore[call-overload]  # it is a number by now
+
+
+def delay(name: str, value: object) -> float:
+    """Seconds from now, at most ``LONGEST``, from a number or a timedelta. Raises ``actor.validation_error``."""
+    number = value.total_seconds() if isinstance(value, timedelta) else value
+    if not is_delay(number) or not (seconds := _float(number)) <= LONGEST:
+        raise ValidationFailed(
+            f"{name} is a number of seconds from 0 to a hundred years, or a timedelta, not {value!r:.100}."
+        )
+    return seconds
 
 
 def is_whole(value: object) -> bool:

@@ -63,7 +63,7 @@ class NearMisses:
             if name in self._declared():
                 raise AttributeError(f"{written} has no {name}: the queue '{name}' is self.{name}")
             known = [known for known in dir(type(self)) if not known.startswith("_")]
-            raise AttributeError(f"{written} has no {name}.{_did_you_mean(name, known)}")
+            raise AttributeError(f"{written} has no {name}.{did_you_mean(name, known)}")
 
     def _declared(self) -> Iterable[str]:
         return ()
@@ -87,10 +87,11 @@ def no_attribute_of_message(name: str) -> str:
     """Return the error text for an unknown attribute of a message, with what to write instead."""
     if name in _OF_MESSAGE:
         return f"A message has no {name}: write {_OF_MESSAGE[name]}"
-    return f"A message has no {name}; it has {', '.join(_MESSAGE)}.{_did_you_mean(name, _MESSAGE)}"
+    return f"A message has no {name}; it has {', '.join(_MESSAGE)}.{did_you_mean(name, _MESSAGE)}"
 
 
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question to end an error with, or nothing."""
     close = get_close_matches(name, list(known), 1)
     return f" Did you mean '{close[0]}'?" if close else ""
 

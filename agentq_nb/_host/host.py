@@ -24,6 +24,7 @@ from agentq_nb._core.clock import Clock, SystemClock
 from agentq_nb._core.ids import ActorId, MessageId, actor_name, mint_id
 from agentq_nb._core.loop_monitor import StallWatch
 from agentq_nb._core.loop_portal import Arguments, LoopPortal, Returned
+from agentq_nb._core.message_status import WAITING, is_final
 from agentq_nb._core.time_slice import Slices, TimeSlices
 from agentq_nb._host.awake_actors import ActivationDirectory
 from agentq_nb._host.background_tasks import Part, Upkeep, reason
@@ -252,7 +253,7 @@ class Host:
         """
         self._check_running()
         standing = await self.broker.wait(message, 0)
-        if standing.status in ("completed", "failed", "cancelled", "expired") or timeout == 0:
+        if is_final(standing.status) or timeout == 0:
             return standing
         with self.waits.waiting(message, standing.actor, standing.queue):
             return await self.broker.wait(message, timeout, _waiter())
@@ -335,7 +336,7 @@ class Host:
 
     async def cancel_message(self, message: MessageId) -> bool:
         standing = await self.broker.wait(message, 0)
-        if standing.status not in ("queued", "delayed"):
+        if standing.status not in WAITING:
             return False
         return await self.broker.change(standing.actor, Cancel(message)) > 0
 

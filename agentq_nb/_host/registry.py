@@ -188,12 +188,16 @@ class Registry:
         host = self.host
         return await host.enter(host.status, self.notices, trouble)
 
-    async def sql(self, query: str) -> Table:
+    async def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Table:
         """Run a read-only query over ``events`` and the views, and return its rows. Cancelling interrupts the query.
+
+            await registry.sql("select * from messages where queue = ? and attempts > ?", ["tasks", 1])
+
+        :param parameters: values for the query's ``?``, in order; or for its ``$name``, by name.
 
         Raises ``store.sql_refused`` for anything but a read.
         """
-        return await self.host.enter(self.lifecycle.history.sql, query)
+        return await self.host.enter(self.lifecycle.history.sql, query, parameters)
 
     async def messages(
         self,

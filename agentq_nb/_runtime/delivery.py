@@ -15,6 +15,7 @@ from agentq_nb._actor.message import Message, describe
 from agentq_nb._actor.queue import Queue
 from agentq_nb._brokers.base import Commit, Delivery, Settlement, Take
 from agentq_nb._core.suggestions import NoLoop
+from agentq_nb._policies.retry import is_given_up
 from agentq_nb._runtime import settlement
 from agentq_nb._runtime.in_flight import InFlight
 from agentq_nb._runtime.invocation import Call, Receiver, current_call, current_receiver
@@ -188,7 +189,7 @@ class Deliveries:
 
     def _open(self, receiver: Receiver, queue: Queue[Any, Any], delivery: Delivery) -> Message[Any, Any] | None:
         """Return the delivery as a message held by the receiver; None if it becomes a dead letter instead."""
-        if delivery.crashes >= queue.retry.crashes:
+        if is_given_up(queue.retry, delivery.crashes):
             self._dead_letter(delivery, settlement.crashed_too_often(delivery))
             return None
         try:

@@ -29,7 +29,7 @@ class Planned(NamedTuple):
 
 def new_messages(planned: list[Planned], now: float) -> list[NewMessage]:
     """Return the planned calls as new messages, delayed from ``now`` on."""
-    return [new_message._replace(delay=max(0.0, due - now)) for due, new_message in planned]
+    return [new_message.delayed(max(0.0, due - now)) for due, new_message in planned]
 
 
 class Call:

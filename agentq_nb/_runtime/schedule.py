@@ -14,12 +14,11 @@ from agentq_nb._brokers.base import Commit, Delivery, Lease, NewMessage
 from agentq_nb._core.clock import Clock, timestamp
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import ActorId, MessageId, mint_id
-from agentq_nb._core.number_options import is_delay
+from agentq_nb._core.number_options import LONGEST, is_delay
 from agentq_nb._runtime.invocation import Planned, current_call, current_receiver
 from agentq_nb.errors import ActionNotFound, ValidationFailed
 
 _ARGUMENTS: Schema[list[Any]] = Schema(list[Any])
-_LONGEST = 100 * 366 * 24 * 3600.0
 
 
 class Planner(Protocol):
@@ -45,7 +44,7 @@ class ActorSchedule:
         self._planner = planner
 
     async def after(self, seconds: float, action: str | Callable[..., Any], *args: Any) -> MessageId:
-        if not is_delay(seconds) or seconds > _LONGEST:
+        if not is_delay(seconds) or seconds > LONGEST:
             raise ValidationFailed(f"schedule.after takes seconds from 0 to a hundred years, not {seconds!r}.")
         return await self._plan(self._planner.clock.time() + seconds, action, args)
 
@@ -54,7 +53,7 @@ class ActorSchedule:
             moment = timestamp(when)
         except (TypeError, ValueError, OverflowError):
             moment = math.nan
-        if not moment <= self._planner.clock.time() + _LONGEST:
+        if not moment <= self._planner.clock.time() + LONGEST:
             raise ValidationFailed(
                 f"schedule.at takes a time within the next hundred years (seconds since 1970, or a datetime), not {when!r}."
             )
@@ -76,7 +75,7 @@ class ActorSchedule:
         arguments = _ARGUMENTS.dump(list(args), f"Arguments of the scheduled action `{name}`")
         body = f'{{"action":{json.dumps(name)},"arguments":{arguments.decode()}}}'.encode()
         delay = max(0.0, due - planner.clock.time())
-        planned = Planned(due, NewMessage(mint_id(), planner.actor_id, SCHEDULE_QUEUE, body, delay=delay))
+        planned = Planned(due, NewMessage(mint_id(), planner.actor_id, SCHEDULE_QUEUE, body).delayed(delay))
         unwritten = self._unwritten()
         if unwritten:
             unwritten[0].append(planned)

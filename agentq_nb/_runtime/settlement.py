@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, cast
 
 from agentq_nb._actor.message import Message, describe, describe_text
-from agentq_nb._actor.queue import Queue, Retry
+from agentq_nb._actor.queue import Queue
 from agentq_nb._brokers.base import Commit, Delivery, Lease, NewMessage, Settlement
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId
 from agentq_nb._core.time_slice import TimeSlices
+from agentq_nb._policies.retry import Retry, after_failure
 from agentq_nb._runtime.invocation import Interruption, Receiver, new_messages
 from agentq_nb._runtime.state import Committed
 from agentq_nb.errors import AgentqError, HandlerTimedOut, ReplyTooLarge, StateConflict, ValidationFailed
@@ -80,14 +81,18 @@ def failed(
     owner: Owner, deliveries: Iterable[Delivery], error: BaseException | Mapping[str, Any], after: float | None = None
 ) -> Commit:
     """Return the commit of a failed attempt: each is retried after its backoff, or a dead letter if it was the last."""
-    if isinstance(error, Mapping):
-        return Commit([_failed(owner, delivery, dict(error), after) for delivery in deliveries])
-    described, final = describe(error), _replies_too_large(error)
+    described = dict(error) if isinstance(error, Mapping) else describe(error)
+    hopeless = {} if isinstance(error, Mapping) else _replies_too_large(error)
     return Commit(
         [
-            Settlement(delivery, "dead", error=final[delivery.id])
-            if delivery.id in final
-            else _failed(owner, delivery, described, after)
+            failed_attempt(
+                delivery,
+                _retry(owner, delivery),
+                hopeless.get(delivery.id, described),
+                after=after,
+                hopeless=delivery.id in hopeless,
+                front=True,
+            )
             for delivery in deliveries
         ]
     )
@@ -116,14 +121,25 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             pending.append(cause)
 
 
-def _failed(owner: Owner, delivery: Delivery, described: dict[str, Any], after: float | None) -> Settlement:
+def _retry(owner: Owner, delivery: Delivery) -> Retry:
     queue = owner.queues.get(delivery.queue)
-    retry = _BY_DEFAULT if queue is None else queue.retry
-    failures = delivery.failures + 1
-    if failures >= retry.attempts:
+    return _BY_DEFAULT if queue is None else queue.retry
+
+
+def failed_attempt(
+    delivery: Delivery,
+    retry: Retry,
+    described: dict[str, Any],
+    *,
+    after: float | None = None,
+    hopeless: bool = False,
+    front: bool = False,
+) -> Settlement:
+    """Settle one failed attempt as :func:`agentq_nb._policies.retry.after_failure` decides."""
+    again = after_failure(retry, delivery.failures + 1, asked=after, hopeless=hopeless)
+    if again is None:
         return Settlement(delivery, "dead", error=described)
-    delay = retry.delay(failures) if after is None else max(0.0, after)
-    return Settlement(delivery, "again", error=described, delay=delay, front=True, in_order=retry.in_order)
+    return Settlement(delivery, "again", error=described, delay=again.delay, front=front, in_order=again.in_order)
 
 
 def crashed_too_often(delivery: Delivery) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from typing import Any, Literal, TypeAlias
 
 from agentq_nb._actor.actor import has_run
 from agentq_nb._actor.message import SCHEDULE_QUEUE, describe
-from agentq_nb._actor.queue import Retry
 from agentq_nb._brokers.base import Commit, Delivery, Settlement, Take
 from agentq_nb._core.interrupts import from_outside
 from agentq_nb._policies.backoff import backoff
+from agentq_nb._policies.retry import Retry, is_given_up
 from agentq_nb._runtime import actions, schedule, settlement
 from agentq_nb._runtime.activation import Activation
 from agentq_nb._runtime.invocation import Call
@@ -117,7 +117,7 @@ class Supervisor:
                 activation.begin(self._call_one(delivery))
 
     async def _call_one(self, delivery: Delivery) -> None:
-        if delivery.crashes >= _SCHEDULED.crashes:
+        if is_given_up(_SCHEDULED, delivery.crashes):
             self._write(Commit([Settlement(delivery, "dead", error=settlement.crashed_too_often(delivery))]))
             return
         name, arguments = schedule.read(delivery)
@@ -138,10 +138,8 @@ class Supervisor:
             return Commit([Settlement(delivery, "released", front=True)])
         described: dict[str, Any] = describe(error)
         self._activation.note_error(described)
-        failures = delivery.failures + 1
-        if failures >= _SCHEDULED.attempts or isinstance(error, ActionNotFound):
-            return Commit([Settlement(delivery, "dead", error=described)])
-        return Commit([Settlement(delivery, "again", error=described, delay=_SCHEDULED.delay(failures))])
+        hopeless = isinstance(error, ActionNotFound)
+        return Commit([settlement.failed_attempt(delivery, _SCHEDULED, described, hopeless=hopeless)])
 
     def _write(self, commit: Commit) -> None:
         try:

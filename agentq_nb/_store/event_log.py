@@ -27,7 +27,7 @@ from agentq_nb._store.open_errors import cannot_open
 from agentq_nb._store.open_store import describe_closed, prepare, tidy_up
 from agentq_nb._store.row import Row
 from agentq_nb._store.schema import utc
-from agentq_nb._store.sql import Readers, Table, read_alone, run_sql
+from agentq_nb._store.sql import Parameters, Readers, Table, read_alone, run_sql
 from agentq_nb._store.store_paths import real_path
 from agentq_nb._store.writer import Connection, Writer
 from agentq_nb.errors import Forked, StoreError
@@ -178,7 +178,7 @@ class EventLog:
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def fetch(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> startup_queries.Rows:
+    def fetch(self, query: str, parameters: Parameters = ()) -> startup_queries.Rows:
         """Run a trusted query. From any thread; blocks. Raises StoreError, also when the log is closed meanwhile."""
         return self._read(lambda cursor: cursor.execute(query, parameters).fetchall())
 
@@ -195,7 +195,7 @@ class EventLog:
     def _not_read(self, error: duckdb.Error) -> StoreError:
         return StoreError(f"{self.path} cannot be read: {str(error).partition(chr(10))[0]}. Try again.")
 
-    async def sql(self, query: str, parameters: Sequence[Any] = ()) -> Table:
+    async def sql(self, query: str, parameters: Parameters = ()) -> Table:
         """Run a user's query, which may only read, in a thread; cancelling the caller interrupts it.
 
         Raises SqlRefused.
@@ -238,9 +238,7 @@ class EventLog:
         """Return (actor id, queue, until) of queues paused and not resumed; ``until`` may have passed."""
         return self._recall(startup_queries.PAUSES)
 
-    def _recall(
-        self, query: str, parameters: Mapping[str, Any] | Sequence[Any] = (), *, least: int = 0
-    ) -> startup_queries.Rows:
+    def _recall(self, query: str, parameters: Parameters = (), *, least: int = 0) -> startup_queries.Rows:
         """Run a startup query, while nothing else uses the log."""
 
         def read(cursor: Connection) -> startup_queries.Rows:

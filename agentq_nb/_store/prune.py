@@ -13,7 +13,9 @@ from datetime import datetime
 
 import duckdb
 
-_FINAL = "('message.completed', 'message.cancelled', 'message.expired')"
+from agentq_nb._core.message_status import PRUNABLE, kinds, sql_list
+
+_PRUNABLE = sql_list(kinds(PRUNABLE))
 
 _BUNDLE_ROWS = 1000
 """Rows per bundle, or one group of rows more than that."""
@@ -22,9 +24,9 @@ _FIND = f"""
 create temp table prunable as
 with settled as (
     select message_id from events
-    where kind in {_FINAL} or kind in ('message.failed', 'message.redelivered')
+    where kind in {_PRUNABLE} or kind in ('message.failed', 'message.redelivered')
     group by message_id
-    having arg_max(kind, seq) in {_FINAL} and max(time) < $before
+    having arg_max(kind, seq) in {_PRUNABLE} and max(time) < $before
 ),
 closed as (
     select session_id from events where session_id is not null

@@ -33,7 +33,11 @@ def _count_what_was_pruned(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-MIGRATIONS: list[Migration] = [_count_what_was_pruned]
+def _leave_rows_as_they_are(_connection: duckdb.DuckDBPyConnection) -> None:
+    """Version 3: the options of a send are one object. Older rows are read as before; older versions cannot read newer."""
+
+
+MIGRATIONS: list[Migration] = [_count_what_was_pruned, _leave_rows_as_they_are]
 """The first migrates version 1 to 2, and so on. All run inside one transaction."""
 
 _VIEWS = Path(__file__).with_name("views.sql")

@@ -13,9 +13,9 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import duckdb
 
@@ -25,7 +25,10 @@ from agentq_nb.errors import SqlRefused, StoreError
 
 T = TypeVar("T")
 
-_BLANK = r"(?>\s|--[^\n]*\n|/\*.*?\*/)*+"  # with comments, unless they are nested
+Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
+"""Values for a query's ``?``, in order; or for its ``$name``, by name."""
+
+_BLANK = r"(?>\s|--[^\n]*\n|/\*.*?\*/)*+"  # and comments, as far as they are not nested
 
 # DuckDB can serialize only the query that is explained.
 _EXPLAIN = re.compile(
@@ -215,7 +218,7 @@ def _calls(node: Any, from_table: bool = False) -> Iterator[tuple[str, bool]]:
             yield from _calls(value)
 
 
-async def run_sql(readers: Readers, query: str, parameters: Sequence[Any]) -> Table:
+async def run_sql(readers: Readers, query: str, parameters: Parameters) -> Table:
     """Run a user's query in a thread. Cancelling the caller interrupts it."""
     begun: list[duckdb.DuckDBPyConnection] = []
     work = asyncio.ensure_future(in_long_thread(_run, readers, query, parameters, begun))
@@ -229,7 +232,7 @@ async def run_sql(readers: Readers, query: str, parameters: Sequence[Any]) -> Ta
         raise
 
 
-def _run(readers: Readers, query: str, parameters: Sequence[Any], begun: list[duckdb.DuckDBPyConnection]) -> Table:
+def _run(readers: Readers, query: str, parameters: Parameters, begun: list[duckdb.DuckDBPyConnection]) -> Table:
     with readers.cursor() as cursor:
         begun.append(cursor)
         try:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-_FINAL = "('message.completed', 'message.failed', 'message.cancelled', 'message.expired')"
-_FINAL_OR_BACK = (
-    "('message.completed', 'message.failed', 'message.cancelled', 'message.expired', 'message.redelivered')"
-)
+from agentq_nb._core.message_status import STATUS_AFTER, sql_list
+
+_FINAL = sql_list(STATUS_AFTER)
+_FINAL_OR_BACK = sql_list([*STATUS_AFTER, "message.redelivered"])
+
+# Versions 1 and 2 of the file have it beside the body.
+_KEY = "coalesce(data->>'$.options.idempotency_key', data->>'$.key')"
 
 ANY_REDELIVERED = "select 1 from events where kind = 'message.redelivered' limit 1"
 
@@ -159,16 +162,16 @@ where last_kind = 'queue.paused' and said_at > coalesce(destroyed_at, 0)
 order by said_at
 """
 
-# The number of a key is computed here, so that neither keys nor bodies are fetched. The text is searched first, since
-# parsing JSON is the expensive part.
-COMPLETED_KEYS = """
+# The number of a key is made here, so that neither keys nor bodies are fetched. The text is searched first because
+# parsing JSON is what costs.
+COMPLETED_KEYS = f"""
 with completed as (select message_id from events where kind = 'message.completed'),
 keyed as (
-    select seq, actor_id, json_extract_string(data, ['$.queue', '$.key']) as fields from events
-    where kind = 'message.queued' and contains(data::varchar, '"key"') and message_id in (from completed)
+    select seq, actor_id, data->>'$.queue' as queue, {_KEY} as key from events
+    where kind = 'message.queued' and contains(data::varchar, 'key"') and message_id in (from completed)
 )
-select ('0x' || md5(concat_ws(chr(31), actor_id, fields[1], fields[2]))[:15])::bigint, seq
-from keyed where fields[2] is not null
+select ('0x' || md5(concat_ws(chr(31), actor_id, queue, key))[:15])::bigint, seq
+from keyed where key is not null
 """
 
 COMPLETED_COUNTS = """
@@ -178,13 +181,13 @@ and message_id in (select message_id from events where kind = 'message.completed
 group by actor_id, queue
 """
 
-# A row by its sequence number, or the row of a message that was written there or later.
-KEYED_MESSAGE = """
-select message_id, actor_id, data->>'$.queue', data->>'$.key', data->'$.body' from events
+# A row by its place, or the row of a message that was written at that place or later.
+KEYED_MESSAGE = f"""
+select message_id, actor_id, data->>'$.queue', {_KEY}, data->'$.body' from events
 where seq = $first and kind = 'message.queued'
 """
-KEYED_MESSAGE_FROM = """
-select message_id, actor_id, data->>'$.queue', data->>'$.key', data->'$.body' from events
+KEYED_MESSAGE_FROM = f"""
+select message_id, actor_id, data->>'$.queue', {_KEY}, data->'$.body' from events
 where seq >= $first and message_id = $message and kind = 'message.queued'
 limit 1
 """

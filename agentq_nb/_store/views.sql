@@ -19,7 +19,9 @@ create view messages as
 with queued as (
     select
         message_id, actor_id, time as created_at,
-        json_extract(data, ['$.queue', '$.priority', '$.key', '$.body', '$.due']) as fields
+        json_extract(data, ['$.queue', '$.body', '$.due', '$.options.priority', '$.options.idempotency_key']) as fields,
+        -- As versions 1 and 2 of the file have them.
+        json_extract(data, ['$.priority', '$.key']) as former
     from events
     where kind = 'message.queued'
 ),
@@ -51,7 +53,7 @@ select
         when 'message.started' then 'running'
         when 'message.retried' then
             if((last_data->>'$.due')::double > epoch(now()), 'delayed', 'queued')
-        else if(last_kind is null and fields[5]::double > epoch(now()), 'delayed', 'queued')
+        else if(last_kind is null and fields[3]::double > epoch(now()), 'delayed', 'queued')
     end as status,
     if(last_kind = 'message.redelivered', 0, coalesce((last_start->>'$.attempt')::integer, 0)) as attempts,
     created_at,
@@ -60,9 +62,9 @@ select
         as finished_at,
     epoch(started_at - created_at) as waited_seconds,
     if(last_kind in ('message.completed', 'message.failed'), epoch(last_time - started_at), null) as handled_seconds,
-    coalesce(fields[2]::integer, 0) as priority,
-    fields[3]->>'$' as idempotency_key,
-    fields[4] as body,
+    coalesce(fields[4]::integer, former[1]::integer, 0) as priority,
+    coalesce(fields[5], former[2])->>'$' as idempotency_key,
+    fields[2] as body,
     if(last_kind = 'message.completed', last_data->'$.reply', null) as reply,
     if(last_kind in ('message.failed', 'message.retried'), last_data->'$.error', null) as error
 from queued left join later using (message_id)

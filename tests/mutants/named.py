@@ -72,7 +72,7 @@ NAMED = (
         "agentq_nb/_policies/backoff.py",
         "min(first * 2.0 ** min(failures - 1, 64), longest)",
         "first * 2.0 ** min(failures - 1, 64)",
-        ("tests/unit/test_backoff.py::test_it_doubles_from_the_first_try_on_up_to_the_longest",),
+        ("tests/unit/policies/test_backoff.py::test_it_doubles_from_the_first_try_on_up_to_the_longest",),
         fixed=True,
     ),
     Named(
@@ -105,9 +105,9 @@ NAMED = (
     ),
     Named(
         "the last attempt is tried once more",
-        "agentq_nb/_runtime/settlement.py",
-        "if failures >= retry.attempts:",
-        "if failures > retry.attempts:",
+        "agentq_nb/_policies/retry.py",
+        "failures >= retry.attempts:",
+        "failures > retry.attempts:",
         ("tests/unit/behaviour/test_failing.py::test_the_default_backoff_doubles_and_three_attempts_are_the_default",),
     ),
     Named(

@@ -21,8 +21,6 @@ from agentq_nb._brokers.base import (
     DeadLetters,
     Delivery,
     Enqueued,
-    FinalStatus,
-    MessageStatus,
     NewMessage,
     Pause,
     Purge,
@@ -32,6 +30,7 @@ from agentq_nb._brokers.base import (
     StoredResult,
 )
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
+from agentq_nb._core.message_status import FinalStatus, MessageStatus
 from agentq_nb.errors import IdempotencyConflict, LeaseLost, MessageUnknown, QueueFull
 from tests.unit.fake_clock import FakeClock
 

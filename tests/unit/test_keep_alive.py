@@ -52,7 +52,7 @@ class Kept:
             await self.rule.work()
 
     async def send(self, actor: str = "worker/a", queue: str = "tasks", delay: float = 0) -> str:
-        offer = NewMessage(mint_id(), actor, queue, b"1", delay=delay)
+        offer = NewMessage(mint_id(), actor, queue, b"1", {"delay": delay} if delay else {})
         await self.setting.broker.enqueue([offer])
         return offer.id
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from agentq_nb._brokers.base import LiveStatus, QueueStatus, StoredResult
+from agentq_nb._brokers.base import QueueStatus, StoredResult
 from agentq_nb._client.status import ActorStatus
 from agentq_nb._core.ids import ActorId, MessageId
+from agentq_nb._core.message_status import LiveStatus
 from agentq_nb._host.host_status import Circumstances, why_unsettled
 
 ACTOR = ActorId("runner/main")

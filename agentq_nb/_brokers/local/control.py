@@ -12,6 +12,7 @@ from agentq_nb._brokers.local import event_rows, results, waiters
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.queues import LARGEST_BODY, LiveMessage, QueueState
 from agentq_nb._core.ids import ActorId, MessageId
+from agentq_nb._core.message_status import REDELIVERABLE
 from agentq_nb._core.threads import in_long_thread, in_thread
 from agentq_nb._store import Connection, EventLog, Row, startup_queries
 from agentq_nb.errors import MessageUnknown, Unavailable
@@ -90,7 +91,7 @@ async def _redeliver(commit_log: CommitLog, message: MessageId) -> int:
         stored = results.read(message, read)
         if stored is None:
             raise MessageUnknown(message)
-        if stored.status not in ("failed", "cancelled", "expired"):
+        if stored.status not in REDELIVERABLE:
             return (), None
         revived: dict[MessageId, LiveMessage] = {}
         event_rows.replay(revived, [*read, (order, 0.0, "message.redelivered", stored.actor, message, "{}")])

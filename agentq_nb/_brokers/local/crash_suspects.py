@@ -23,6 +23,7 @@ from agentq_nb._brokers.local.event_rows import Memory
 from agentq_nb._brokers.local.queues import ActorQueues, LiveMessage, wanted
 from agentq_nb._core.clock import Clock, Timer
 from agentq_nb._core.ids import ActorId, MessageId
+from agentq_nb._policies.backoff import backoff
 
 _PATIENCE = 60.0
 """Seconds that everything else waits for a suspect; doubled by each further crash with others in flight."""
@@ -181,7 +182,7 @@ class Suspects:
 
     def _patience(self) -> float:
         most = max((entry.suspicion for entry in self._suspects.values()), default=1)
-        return min(_PATIENCE * 2 ** (most - 1), _LONGEST_PATIENCE)
+        return backoff(most, first=_PATIENCE, longest=_LONGEST_PATIENCE)
 
     def _patience_is_over(self) -> bool:
         return self._asked is not None and self._clock.monotonic() >= self._patient_until

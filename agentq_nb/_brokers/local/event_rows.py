@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from agentq_nb._actor.message import brief
+from agentq_nb._actor.send_options import NO_OPTIONS, StoredOptions
 from agentq_nb._brokers.base import Settlement
 from agentq_nb._brokers.local.queues import DIED, LARGEST_BODY, ActorQueues, LiveMessage
 from agentq_nb._core.ids import ActorId, MessageId
@@ -27,12 +28,10 @@ def _json_of_queue(queue: str) -> str:
 def queued(entry: LiveMessage) -> Row:
     """Return the row of a new message. The body is JSON already and is inserted unchanged."""
     extra = ""
-    if entry.priority:
-        extra += f',"priority":{entry.priority}'
     if entry.due:
         extra += f',"due":{entry.due!r}'
-    if entry.key is not None:
-        extra += f',"key":{_json(entry.key)}'
+    if entry.options:
+        extra += f',"options":{_json(entry.options)}'
     data = f'{{"queue":{_json_of_queue(entry.queue)},"body":{entry.body.decode()}{extra}}}'
     return f"message.queued\t{entry.actor}\t{entry.id}\t\t{data}"
 
@@ -136,6 +135,7 @@ def _queued(order: int, time: float, actor: ActorId, message: MessageId, facts: 
     body = b""
     if "body" in facts:
         body = json.dumps(facts["body"], ensure_ascii=False, separators=(",", ":")).encode()
+    options = _options(facts)
     return LiveMessage(
         id=message,
         actor=actor,
@@ -144,11 +144,22 @@ def _queued(order: int, time: float, actor: ActorId, message: MessageId, facts: 
         size=len(body) or facts["size"],
         order=order,
         created_at=time,
-        priority=facts.get("priority", 0),
+        priority=options.get("priority", 0),
         due=facts.get("due", 0.0),
-        key=facts.get("key"),
+        key=options.get("idempotency_key"),
+        options=options,
         first=order,
     )
+
+
+def _options(facts: dict[str, Any]) -> StoredOptions:
+    """Files of versions 1 and 2 have each option beside the body."""
+    if "options" in facts:
+        return facts["options"]
+    if "priority" not in facts and "key" not in facts:
+        return NO_OPTIONS
+    former = {"priority": facts.get("priority"), "idempotency_key": facts.get("key")}
+    return {name: value for name, value in former.items() if value is not None}
 
 
 def _change(entry: LiveMessage, order: int, kind: str, data: str) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 
 from agentq_nb._brokers.history import Moment, moment, name_and_key
 from agentq_nb._core import ids
+from agentq_nb._core.message_status import ALL
 from agentq_nb._core.result_table import Table
 from agentq_nb._store import EventLog
 from agentq_nb._store.schema import utc
+from agentq_nb._store.sql import Parameters
 from agentq_nb.errors import ValidationFailed
-
-STATUSES = ("queued", "delayed", "running", "completed", "failed", "cancelled", "expired")
 
 
 @dataclass
@@ -95,9 +95,9 @@ def _checked(status: str | Sequence[str] | None) -> list[str] | None:
     if status is None:
         return None
     wanted = [status] if isinstance(status, str) else list(status)
-    unknown = [name for name in wanted if name not in STATUSES]
+    unknown = [name for name in wanted if name not in ALL]
     if unknown:
-        raise ValidationFailed(f"No message has status {unknown[0]!r:.100}. There are: {', '.join(STATUSES)}.")
+        raise ValidationFailed(f"No message has status {unknown[0]!r:.100}. There are: {', '.join(ALL)}.")
     return wanted
 
 
@@ -124,10 +124,10 @@ class LocalHistory:
     async def transcripts(self, session: str | None, actor: str | None, since: Moment | None) -> Table:
         return await self._rows(transcripts(session, actor, since))
 
-    async def sql(self, query: str) -> Table:
+    async def sql(self, query: str, parameters: Parameters = ()) -> Table:
         log = self._log()
         await log.flushed()
-        return await log.sql(query)
+        return await log.sql(query, parameters)
 
     async def export(self, target: Path) -> None:
         await self._log().export(target)
@@ -136,6 +136,4 @@ class LocalHistory:
         return await self._log().prune(moment("before", before))
 
     async def _rows(self, asked: Question) -> Table:
-        log = self._log()
-        await log.flushed()
-        return await log.sql(asked.query, asked.parameters)
+        return await self.sql(asked.query, asked.parameters)

@@ -9,7 +9,7 @@ import math
 import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from agentq_nb._brokers.base import FinalStatus, MessageStatus, NewMessage, QueueStatus, StoredResult
+from agentq_nb._brokers.base import NewMessage, QueueStatus, StoredResult
 from agentq_nb._brokers.local.crash_suspects import Suspects
 from agentq_nb._brokers.local.event_rows import Memory
 from agentq_nb._brokers.local.idempotency import IdempotencyKeys
@@ -17,6 +17,7 @@ from agentq_nb._brokers.local.queues import LARGEST_BODY, ActorQueues, LiveMessa
 from agentq_nb._brokers.local.ready_actors import ReadyActors, Timers
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
+from agentq_nb._core.message_status import HANDLED, FinalStatus, MessageStatus
 from agentq_nb.errors import QueueFull
 
 
@@ -72,17 +73,19 @@ class LiveMessages:
 
     def enter(self, new_message: NewMessage) -> LiveMessage:
         """Add a new message; it is delivered only after :meth:`arrive`. Raises QueueFull."""
-        message, actor, queue, body, priority, delay, key, max_size = new_message
+        message, actor, queue, body, options, max_size = new_message
         queue_state = self.queue_state(actor, queue)
         if max_size is not None and queue_state.live >= max_size:
             raise QueueFull(actor, queue, max_size)
         now = self._clock.time()
-        due = now + delay if delay else 0.0
         self._order += 1
-        entry = LiveMessage(message, actor, queue, body, len(body), self._order, now, priority, due, False, key)
+        entry = LiveMessage(message, actor, queue, body, len(body), self._order, now, options)
+        if options:
+            entry.priority, entry.key = new_message.priority, new_message.idempotency_key
+            entry.due = now + new_message.delay if new_message.delay else 0.0
         self.hold(entry, queue_state)
-        if key is not None:
-            self.keys.name((actor, queue, key), message)
+        if entry.key is not None:
+            self.keys.name((actor, queue, entry.key), message)
         return entry
 
     def hold(self, entry: LiveMessage, queue_state: QueueState) -> None:
@@ -167,7 +170,7 @@ class LiveMessages:
         self.settled += 1
         queue_state = entry.queue_state
         queue_state.live -= 1
-        if status in ("completed", "failed"):
+        if status in HANDLED:
             queue_state.handled += 1
             queue_state.completed += status == "completed"
             queue_state.pace.note(self._clock.monotonic())

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+from agentq_nb._actor.send_options import StoredOptions
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 
 
@@ -86,6 +87,8 @@ class LiveMessage:
     """Bytes of the body."""
     order: int
     created_at: float
+    options: StoredOptions
+    """All of its send, as they are stored."""
     priority: int = 0
     due: float = 0.0
     front: bool = False

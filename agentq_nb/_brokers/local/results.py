@@ -9,19 +9,13 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from agentq_nb._actor.failure_record import FAILURES
-from agentq_nb._brokers.base import MessageStatus, StoredResult
+from agentq_nb._brokers.base import StoredResult
 from agentq_nb._core.ids import MessageId
+from agentq_nb._core.message_status import STATUS_AFTER, MessageStatus
 from agentq_nb.errors import Unavailable
 
 _REMEMBERED = 2048
 _LARGEST_REMEMBERED_BYTES = 8192
-
-_FINAL: dict[str, MessageStatus] = {
-    "message.completed": "completed",
-    "message.failed": "failed",
-    "message.cancelled": "cancelled",
-    "message.expired": "expired",
-}
 
 
 class Results:
@@ -106,15 +100,11 @@ def read(message: MessageId, rows: Iterable[tuple[Any, ...]]) -> StoredResult | 
             queue, actor = cast(str, json.loads(data)["queue"]), row_actor
         elif kind == "message.started":
             attempts, status = json.loads(data)["attempt"], "running"
-        elif kind in _FINAL:
-            status, facts = _FINAL[kind], json.loads(data)
+        elif kind in STATUS_AFTER:
+            status, facts = STATUS_AFTER[kind], json.loads(data)
         elif kind != "message.cancel_requested":
             status, facts = "queued", {}
     if queue is None:
         return None
     reply = json.dumps(facts["reply"], ensure_ascii=False).encode() if "reply" in facts else None
     return StoredResult(message, actor, queue, status, attempts, reply, facts.get("error"))
-
-
-def is_final(status: MessageStatus) -> bool:
-    return status in ("completed", "failed", "cancelled", "expired")

@@ -6,9 +6,9 @@ import asyncio
 
 from agentq_nb._brokers.base import StoredResult
 from agentq_nb._brokers.local.commit import CommitLog
-from agentq_nb._brokers.local.results import is_final
 from agentq_nb._core.clock import Timer
 from agentq_nb._core.ids import ActorId, MessageId
+from agentq_nb._core.message_status import is_final
 from agentq_nb.errors import MessageUnknown
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from agentq_nb._actor.message import headline
 from agentq_nb._brokers.base import StoredResult
-from agentq_nb._commands.queries import literal
 from agentq_nb._core.ids import MessageId
+from agentq_nb._core.message_status import WAITING, is_final
 from agentq_nb._core.safe_text import pretty
 from agentq_nb._display.document import LONGEST_TEXT, safe
 from agentq_nb._host.host import Host
@@ -24,8 +24,6 @@ from agentq_nb._notebook.dashboard.sync import Message, one_line
 from agentq_nb.agent_os import SessionInfo
 from agentq_nb.agent_os.sessions.sessions import remembered
 from agentq_nb.errors import AgentqError, NoHost
-
-_FINAL = ("completed", "failed", "cancelled", "expired")
 
 
 class _Small(ABC):
@@ -71,10 +69,10 @@ class OneMessage(_Small):
     async def seen(self) -> Sections:
         standing = await self.host.wait(self._message, 0)
         others = 0
-        if standing.status in ("queued", "delayed"):
+        if standing.status in WAITING:
             queues = await self.host.broker.status(standing.actor)
             others = sum(queue.ready + queue.running for queue in queues if queue.queue == standing.queue) - 1
-        self.settled = standing.status in _FINAL
+        self.settled = is_final(standing.status)
         now = round(self.host.clock.monotonic(), 1)
         row = {
             "id": standing.message,
@@ -111,9 +109,7 @@ class OneSession(_Small):
         recorder = recorder_of(self.host)
         session = self._info.session_id
         if self._actor is None:
-            rows = (
-                await self.registry.sql(f"select actor_id from sessions where session_id = {literal(session)}")
-            ).rows
+            rows = (await self.registry.sql("select actor_id from sessions where session_id = ?", [session])).rows
             if not rows:
                 self.settled = True
                 raise AgentqError(f"No session {session} is known here.")

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agentq_nb._commands.queries import HEADLINE, literal
+from agentq_nb._commands.queries import HEADLINE
+from agentq_nb._core.message_status import WAITING, sql_list
 from agentq_nb._display.document import safe
 from agentq_nb._host.registry import Registry
 from agentq_nb._notebook.dashboard import page_requests
@@ -21,7 +22,7 @@ _PREVIEW = 400
 
 _STATUSES = {
     "all": "",
-    "waiting": "status in ('queued', 'delayed')",
+    "waiting": f"status in {sql_list(WAITING)}",
     "running": "status = 'running'",
     "completed": "status = 'completed'",
     "failed": "status = 'failed'",
@@ -31,7 +32,7 @@ _QUERY = f"""
 select
     message_id, actor_id, queue, status, attempts, epoch(created_at), epoch(started_at), epoch(finished_at),
     left(body::varchar, {_PREVIEW}), left(reply::varchar, {_PREVIEW}), left({HEADLINE}, {_PREVIEW})
-from messages {{where}} order by created_at desc, message_id desc limit {PAGE + 1} offset {{offset}}
+from messages {{where}} order by created_at desc, message_id desc limit {PAGE + 1} offset ?
 """
 
 
@@ -55,7 +56,8 @@ def page_of(asked: Mapping[str, Any]) -> Page:
 
 async def read(registry: Registry, page: Page) -> dict[str, dict[str, dict[str, Any]]]:
     """Return the sections ``messages`` (rows by id) and ``table`` (their order, and which page this is)."""
-    found = await registry.sql(_QUERY.format(where=_where(page), offset=page.offset))
+    where, parameters = _where(page)
+    found = await registry.sql(_QUERY.format(where=where), [*parameters, page.offset])
     rows = {row[0]: _row(*row[1:]) for row in found.rows[:PAGE]}
     table = {
         "order": list(rows),
@@ -67,12 +69,13 @@ async def read(registry: Registry, page: Page) -> dict[str, dict[str, dict[str, 
     return {"messages": rows, "table": {"it": table}}
 
 
-def _where(page: Page) -> str:
+def _where(page: Page) -> tuple[str, list[str]]:
+    """A condition, and the values of its parameters."""
+    columns = "concat_ws(' ', message_id, actor_id, queue, status, body::varchar, reply::varchar, error::varchar)"
+    words = [_searched(word) for word in page.search.split()]
     conditions = [_STATUSES[page.status]] if _STATUSES[page.status] else []
-    if words := page.search.split():
-        columns = "concat_ws(' ', message_id, actor_id, queue, status, body::varchar, reply::varchar, error::varchar)"
-        conditions += [f"contains(lower({columns}), {literal(_searched(word))})" for word in words]
-    return f"where {' and '.join(conditions)}" if conditions else ""
+    conditions += [f"contains(lower({columns}), ?)" for _ in words]
+    return f"where {' and '.join(conditions)}" if conditions else "", words
 
 
 def _searched(word: str) -> str:

@@ -85,6 +85,19 @@ async def test_every_message_of_a_queue_can_be_listed_with_its_status(world: Wor
     assert (await queue_of(handle, "tasks")).live == 0
 
 
+@pytest.mark.parametrize("body", ["it's", 'quote "', "-- no comment", "?", "$body", "\0"])
+async def test_values_of_a_query_are_given_beside_it_and_never_read_as_sql(world: World, body: str) -> None:
+    class Inbox(Actor):
+        letters = Queue(str)
+
+    client = await world.start(inbox=Inbox)
+    receipt = await client.inbox.get_or_create("x").send("letters", body)
+    await client.inbox.get_or_create("x").send("letters", "another")
+    query = "select message_id from messages where body->>'$' = "
+    assert (await world.registry.sql(query + "?", [body])).rows == [(receipt.id,)]
+    assert (await world.registry.sql(query + "$body", {"body": body})).rows == [(receipt.id,)]
+
+
 async def test_run_starts_by_itself_goes_on_ticking_and_on_sleep_comes_after_it(world: World) -> None:
     ticks = 0
     log: list[str] = []

@@ -29,7 +29,7 @@ class Worker(Actor):
 
 
 async def send_and_settle(setting: LocalSetting, outcome: str, key: str | None = None) -> str:
-    offer = NewMessage(mint_id(), "actor/a", "tasks", b"1", idempotency_key=key)
+    offer = NewMessage(mint_id(), "actor/a", "tasks", b"1", {"idempotency_key": key} if key else {})
     await setting.broker.enqueue([offer])
     lease = await setting.broker.acquire("actor/a", "host")
     assert lease is not None
@@ -94,7 +94,7 @@ async def test_setup_takes_it_in_seconds_or_as_a_timedelta_and_prunes_at_the_sta
 async def test_a_key_is_free_once_retention_has_dropped_its_message(tmp_path: Path) -> None:
     setting = await LocalSetting.open(tmp_path)
     old = await send_and_settle(setting, "completed", "k")
-    again = NewMessage(mint_id(), "actor/a", "tasks", b"2", idempotency_key="k")
+    again = NewMessage(mint_id(), "actor/a", "tasks", b"2", {"idempotency_key": "k"})
     with pytest.raises(IdempotencyConflict):
         await setting.broker.enqueue([again])
     setting.clock.advance(2 * DAY)

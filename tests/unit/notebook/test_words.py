@@ -57,6 +57,11 @@ def test_options_stand_anywhere_before_the_body() -> None:
     assert read_line("ask runner/main tasks --timeout=2.5 --key='a b' --no-check go --key") == expected
 
 
+def test_a_send_can_have_a_priority_and_a_delay() -> None:
+    expected = Send(actor="runner/main", queue="tasks", priority=-1, delay=600.0, body="go")
+    assert read_line("send runner/main tasks --priority -1 --delay 10m go") == expected
+
+
 def test_two_dashes_end_the_options() -> None:
     assert read_line("send runner/main tasks -- --help me").body == "--help me"  # type: ignore[attr-defined]
 
@@ -76,7 +81,10 @@ def test_quoted_words_keep_their_spaces_and_keys_are_escaped_like_actor_ids() ->
     [
         ("strat", "Did you mean start?"),
         ("fly", "There are: start, stop"),
-        ("send", "ACTOR/KEY is missing. Type: %agentq send ACTOR/KEY QUEUE [--key KEY] BODY"),
+        (
+            "send",
+            "ACTOR/KEY is missing. Type: %agentq send ACTOR/KEY QUEUE [--key KEY] [--priority NUMBER] [--delay TIME] BODY",
+        ),
         ("send runner/main", "QUEUE is missing"),
         ("send runner/main tasks", "BODY is missing"),
         ("send 'runner/main tasks hi", "A quote is not closed"),
@@ -84,6 +92,10 @@ def test_quoted_words_keep_their_spaces_and_keys_are_escaped_like_actor_ids() ->
         ("send runner/ tasks hi", "ACTOR/KEY is an actor's name and key"),
         ("send --kye x runner/main tasks hi", "Did you mean --key?"),
         ("send --key", "--key needs a value"),
+        ("send --priority high runner/main tasks hi", "--priority is a whole number, like 5 or -1, not high"),
+        ("send --priority 1.5 runner/main tasks hi", "--priority is a whole number"),
+        ("send --delay 10 runner/main tasks hi", "--delay is a length of time, like 90s, 10m, 2h or 1d, not 10"),
+        ("send --delay -1m runner/main tasks hi", "--delay is a length of time"),
         ("ask --no-check=1 runner/main tasks hi", "--no-check takes no value"),
         ("ask --timeout soon runner/main tasks hi", "--timeout is a number of seconds, like 60 or 0.5, not soon"),
         ("ask --timeout nan runner/main tasks hi", "--timeout is a number of seconds"),

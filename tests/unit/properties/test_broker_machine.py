@@ -108,10 +108,8 @@ class BrokerMachine(RuleBasedStateMachine):
         key: str | None,
         max_size: int | None,
     ) -> None:
-        offers = [
-            NewMessage(mint_id(), actor, queue, json.dumps(body).encode(), priority, delay, key, max_size)
-            for body in bodies
-        ]
+        options = {"priority": priority, "delay": delay, **({"idempotency_key": key} if key else {})}
+        offers = [NewMessage(mint_id(), actor, queue, json.dumps(body).encode(), options, max_size) for body in bodies]
         expected = self.model_tried(lambda: self.model.enqueue(offers))
         assert self.tried(self.real.broker.enqueue(offers)) == expected
 
@@ -199,7 +197,7 @@ class BrokerMachine(RuleBasedStateMachine):
         if actor not in self.leases:
             return
         lease, epoch = self.leases[actor]
-        offers = [NewMessage(mint_id(), actor, "$schedule", b"0", delay=facts[3])] if schedules else []
+        offers = [NewMessage(mint_id(), actor, "$schedule", b"0", {"delay": facts[3]})] if schedules else []
         expected = self.model_tried(
             lambda: self.model.commit(epoch, Commit([Settlement(model, *facts)], state, offers))
         )

@@ -15,9 +15,10 @@ import pytest
 from pydantic import BaseModel
 
 from agentq_nb._actor.actor import Actor, action
-from agentq_nb._actor.queue import Queue, Retry
+from agentq_nb._actor.queue import Queue
 from agentq_nb._client.client import Client
 from agentq_nb._client.receipt import Receipt, Result
+from agentq_nb._policies.retry import Retry
 from agentq_nb._store import EventLog
 from agentq_nb.errors import AgentqError, LeaseLost, QueueFull, Unavailable
 from tests.unit.fake_broker import FakeBroker

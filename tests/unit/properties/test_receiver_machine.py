@@ -21,7 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pydantic import BaseModel
 
 from agentq_nb._actor.actor import Actor, action
-from agentq_nb._actor.queue import Queue, Retry
+from agentq_nb._actor.queue import Queue
+from agentq_nb._policies.retry import Retry
 from agentq_nb._store import EventLog
 from tests.unit.fake_broker import FakeBroker
 from tests.unit.fake_clock import FakeClock, settle

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import duckdb
 import pytest
 
-from agentq_nb._store import EventLog, export
+from agentq_nb._store import EventLog, export, schema
 from agentq_nb.errors import StoreError
 from tests.unit.store.helpers import append, files, queued, with_log
 
@@ -38,7 +38,9 @@ def test_a_copy_has_all_that_was_acknowledged_and_opens_anywhere(path: Path, tmp
     assert sorted(file.name for file in tmp_path.iterdir()) == ["copy.duckdb", "log"]
     with duckdb.connect(str(target), read_only=True) as plain:
         assert plain.execute("select count(*) from messages").fetchall() == [(50,)]
-        assert plain.execute("select schema_version, journal, pruned from store_facts").fetchall() == [(2, "", 0)]
+        assert plain.execute("select schema_version, journal, pruned from store_facts").fetchall() == [
+            (schema.version(), "", 0)
+        ]
     log = EventLog.open(target)
     assert len(log.live_rows()) == 50
     assert "without" in " ".join(log.notices)
@@ -48,7 +50,7 @@ def test_a_copy_has_all_that_was_acknowledged_and_opens_anywhere(path: Path, tmp
 KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from agentq_nb._store import EventLog, export
+from agentq_nb._store import EventLog, export, schema
 
 export._finish = lambda copy: os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(EventLog.open(Path(sys.argv[1])).export(Path(sys.argv[2])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 from agentq_nb._brokers.local.idempotency import number_of
 from agentq_nb._store import EventLog, Row
@@ -30,7 +31,8 @@ class Model:
             message = f"m{len(self.status):04d}"
             key = self.random.choice([None, None, f"key of {message}"])
             self.keys[message] = key
-            self.add(message, queued(message, key=key) if key else queued(message, body={"key": "in the body"}))
+            named: dict[str, Any] = self.random.choice([{"options": {"idempotency_key": key}}, {"key": key}])
+            self.add(message, queued(message, **named) if key else queued(message, body={"key": "in the body"}))
         elif choose < 0.45 and ended:
             self.add(self.random.choice(ended), event("message.redelivered"))
         elif live:

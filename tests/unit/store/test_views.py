@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agentq_nb._core import message_status
 from agentq_nb._store import EventLog, Row
+from agentq_nb._store.schema import _VIEWS as VIEWS
 from tests.unit.store.helpers import append, event, queued, with_log
 
 ERROR = {"group": "user", "code": "oops", "message": "No."}
@@ -50,12 +53,17 @@ def test_the_status_of_a_message_is_what_happened_last(path: Path, history: list
     assert view(path, "select status from messages", *rows) == [(status,)]
 
 
-def test_a_message_shows_its_times_attempts_reply_and_key(path: Path) -> None:
+NOW = {"options": {"priority": 5, "idempotency_key": "k", "delay": 1.0}}
+BEFORE_VERSION_3 = {"priority": 5, "key": "k"}
+
+
+@pytest.mark.parametrize("options", [NOW, BEFORE_VERSION_3], ids=["now", "before version 3"])
+def test_a_message_shows_its_times_attempts_reply_and_options(path: Path, options: dict[str, Any]) -> None:
     found = view(
         path,
         "select message_id, actor_id, actor, queue, status, attempts, waited_seconds, handled_seconds, priority,"
         " idempotency_key, body, reply, error from messages",
-        (0, queued("m", body={"n": 1}, priority=5, key="k")),
+        (0, queued("m", body={"n": 1}, **options)),
         (1, message("started", attempt=1)),
         (2, message("retried", error=ERROR, due=1)),
         (4, message("started", attempt=2)),
@@ -64,6 +72,36 @@ def test_a_message_shows_its_times_attempts_reply_and_key(path: Path) -> None:
     assert found == [
         ("m", "worker/main", "worker", "tasks", "completed", 2, 4.0, 3.0, 5, "k", '{"n":1}', "[1,2]", None)
     ]
+
+
+def test_the_views_know_every_status_and_no_other(path: Path) -> None:
+    """The statuses of ``message_status``, in the order in which the columns of ``queues`` have them."""
+    told = VIEWS.read_text(encoding="utf-8")
+    assert {status for _, status in STATUSES} == set(message_status.ALL)
+    assert set(re.findall(r"message\.(\w+)' then '(\w+)'", told)) >= {
+        (status, status) for status in message_status.FINAL
+    }
+    columns = [name for name, *_ in view(path, "describe queues")]
+    assert columns[2 : columns.index("oldest_waiting")] == list(message_status.ALL)
+    lists = {tuple(re.findall(r"'([^']+)'", listed)) for listed in re.findall(r"status in \(([^)]*)\)", told)}
+    assert lists == {message_status.WAITING, message_status.FINAL}
+
+
+@pytest.mark.parametrize("status", message_status.FINAL)
+def test_a_message_whose_last_event_is_final_is_a_result_with_a_time(path: Path, status: str) -> None:
+    rows = [(0, queued("m")), (1, message("started", attempt=1)), (3, message(status, error=ERROR))]
+    found = view(
+        path,
+        "select results.status, results.finished_at is not null, handled_seconds from results join messages using (message_id)",
+        *rows,
+    )
+    assert found == [(status, True, 2.0 if status in message_status.HANDLED else None)]
+
+
+@pytest.mark.parametrize("status", message_status.FINAL)
+def test_every_final_status_ends_the_attempt(path: Path, status: str) -> None:
+    rows = [(0, queued("m")), (1, message("started", attempt=1)), (3, message(status, error=ERROR))]
+    assert view(path, "select outcome, ended_at is not null from attempts", *rows) == [(status, True)]
 
 
 def test_a_delayed_message_is_delayed_until_it_is_due(path: Path) -> None:

@@ -31,9 +31,18 @@ PATIENCE = 10.0
 """Seconds of real time after which something that should have happened never will."""
 
 
-def new_message(body: Any = 1, queue: str = "tasks", actor: ActorId = ACTOR, **options: Any) -> NewMessage:
-    options.setdefault("id", mint_id())
-    return NewMessage(actor=actor, queue=queue, body=json.dumps(body).encode(), **options)
+def new_message(
+    body: Any = 1,
+    queue: str = "tasks",
+    actor: ActorId = ACTOR,
+    *,
+    id: MessageId | None = None,
+    max_size: int | None = None,
+    **options: Any,
+) -> NewMessage:
+    """An offer. Options that are None are left out."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return NewMessage(id or mint_id(), actor, queue, json.dumps(body).encode(), given, max_size)
 
 
 async def send(broker: Broker, body: Any = 1, queue: str = "tasks", actor: ActorId = ACTOR, **options: Any) -> str:

@@ -1,0 +1,85 @@
+"""The options of a send: their types, checks and defaults."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any, TypeAlias, TypedDict, TypeVar, get_type_hints
+
+from agentq_nb._core import number_options
+from agentq_nb._core.suggestions import did_you_mean
+from agentq_nb.errors import ValidationFailed
+
+Sending = TypeVar("Sending", bound=Callable[..., Any])
+
+_HIGHEST_PRIORITY = 2**31 - 1
+
+
+class SendOptions(TypedDict, total=False):
+    """The options of one message. ``ActorHandle.send`` documents them."""
+
+    idempotency_key: str | None
+    priority: int
+    delay: float | timedelta
+
+
+StoredOptions: TypeAlias = Mapping[str, Any]
+"""Options as they are sent and kept: checked, in JSON's types (``delay`` in seconds), those at their defaults left out."""
+
+NO_OPTIONS: StoredOptions = MappingProxyType({})
+
+
+def _idempotency_key(value: object) -> str | None:
+    """Raises ``actor.validation_error`` for what no file can hold."""
+    if value is not None and (not isinstance(value, str) or value.encode("utf-8", "replace").decode() != value):
+        raise ValidationFailed(f"idempotency_key must be valid text, not {value!r:.100}.")
+    return value
+
+
+def _priority(value: object) -> int:
+    return number_options.between("priority", value, -_HIGHEST_PRIORITY, _HIGHEST_PRIORITY)
+
+
+def _delay(value: object) -> float:
+    return number_options.delay("delay", value)
+
+
+_OPTIONS: Mapping[str, tuple[Any, Callable[[object], Any]]] = {
+    "idempotency_key": (None, _idempotency_key),
+    "priority": (0, _priority),
+    "delay": (0, _delay),
+}
+"""Each option with its default, and with the function that checks it and makes it JSON."""
+
+
+def stored_options(options: SendOptions) -> StoredOptions:
+    """Check the options of a send.
+
+    Raises TypeError for options that do not exist, and ``actor.validation_error`` for values that do not fit.
+    """
+    stored: dict[str, Any] = {}
+    for name, value in options.items():
+        if name not in _OPTIONS:
+            known = ["wait", "timeout", *_OPTIONS]
+            raise TypeError(
+                f"A send has no option '{name}'.{did_you_mean(name, known)} The options are {', '.join(known)}."
+            )
+        default, check = _OPTIONS[name]
+        if (checked := check(value)) != default:
+            stored[name] = checked
+    return stored or NO_OPTIONS
+
+
+def shows_options(function: Sending) -> Sending:
+    """Make ``help()`` and completion list the options of a send one by one, where the code has ``**options``."""
+    signature = inspect.signature(function)
+    parameters = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    for name, annotation in get_type_hints(SendOptions).items():
+        default, _ = _OPTIONS[name]
+        parameters.append(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        )
+    function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # what inspect looks for
+    return function

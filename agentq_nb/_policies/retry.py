@@ -1,0 +1,77 @@
+"""Whether a message is tried again after a failed attempt or a crash, and when. Pure: no I/O, and no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from agentq_nb._core.number_options import is_delay, is_whole
+from agentq_nb._policies.backoff import backoff
+
+
+def exponential(failures: int) -> float:
+    """1, 2, 4, … seconds, at most five minutes."""
+    return backoff(failures, longest=300.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How a queue repeats failed attempts: ``Queue(Task, retry=Retry(attempts=5, backoff=10))``.
+
+    :param attempts: failed attempts after which a message becomes a dead letter.
+    :param backoff: seconds before the next attempt: a number, or a function of the failures so far (1, 2, …). The default
+        waits 1, 2, 4, … seconds, at most five minutes.
+    :param in_order: whether the queue's other messages wait while one waits for its next attempt.
+    :param crashes: crashes of the kernel in a row, with this message in flight, after which it becomes a dead letter.
+
+    Failures and crashes are counted across restarts. Raises ValueError for values out of range.
+    """
+
+    attempts: int = 3
+    backoff: float | Callable[[int], float] = exponential
+    in_order: bool = False
+    crashes: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("attempts", "crashes"):
+            if not is_whole(getattr(self, name)):
+                raise ValueError(f"Retry({name}=...) must be a whole number from 1 up.")
+        if not callable(self.backoff) and not is_delay(self.backoff):
+            raise ValueError("Retry(backoff=...) must be 0 seconds or more, or a function of the number of failures.")
+
+    def delay(self, failures: int) -> float:
+        """Seconds until the attempt after the ``failures``-th failure. A backoff function that misbehaves waits 1 s."""
+        if not callable(self.backoff):
+            return self.backoff
+        try:
+            delay = float(self.backoff(failures))
+        except Exception:
+            return 1.0
+        return delay if 0 <= delay < float("inf") else 1.0
+
+
+class NextAttempt(NamedTuple):
+    """The message comes again after ``delay`` seconds. ``in_order``: its queue's other messages wait until then."""
+
+    delay: float
+    in_order: bool = False
+
+
+def after_failure(
+    retry: Retry, failures: int, *, asked: float | None = None, hopeless: bool = False
+) -> NextAttempt | None:
+    """Decide what follows the ``failures``-th failed attempt at a message. None: it is a dead letter.
+
+    :param asked: seconds that the handler asked for, in place of the backoff.
+    :param hopeless: whether another attempt could only fail in the same way.
+    """
+    if hopeless or failures >= retry.attempts:
+        return None
+    delay = retry.delay(failures) if asked is None else max(0.0, asked)
+    return NextAttempt(delay, retry.in_order)
+
+
+def is_given_up(retry: Retry, crashes: int) -> bool:
+    """Whether a message is a dead letter after so many crashes in a row."""
+    return crashes >= retry.crashes
