@@ -36,7 +36,8 @@ from agentq_nb._actor.actor import Actor, action
 from agentq_nb._actor.message import Message
 from agentq_nb._actor.queue import Queue
 from agentq_nb._client.receipt import Receipt, Result
-from agentq_nb._host.registry import Registry, create_client, current_registry, setup
+from agentq_nb._host.registry import Registry, current_registry
+from agentq_nb._host.setup import create_client, setup
 from agentq_nb._policies.retry import Retry
 from agentq_nb.agent_os import agent_os, agents
 from agentq_nb.errors import AgentqError, UserError, WaitWouldDeadlock

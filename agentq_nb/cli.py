@@ -101,7 +101,7 @@ class FileContext:
         keep_alive: KeepAliveMode | None = None,
     ) -> Registry:
         """Open the file; no work starts. Raises StoreError if there is none, and the errors of ``Registry.start``."""
-        from agentq_nb._host.registry import setup
+        from agentq_nb._host.setup import setup
 
         registry = setup(store=existing_store(store) if store else self.store())
         await registry.start(accept_loss=accept_loss, new=new)

@@ -10,7 +10,7 @@ from agentq_nb._actor.action import Action
 from agentq_nb._actor.message import Body, Reply
 from agentq_nb._actor.queue import Queue
 from agentq_nb._actor.send_options import SendOptions, shows_options, stored_options
-from agentq_nb._brokers.base import Cancel, Change, NewMessage, Pause, Purge, Redeliver, Resume
+from agentq_nb._brokers.values import Cancel, Change, NewMessage, Pause, Purge, Redeliver, Resume
 from agentq_nb._client import queue_options
 from agentq_nb._client.broadcasts import Listener
 from agentq_nb._client.receipt import Receipt, Result, result_of

@@ -9,7 +9,7 @@ from typing import Any
 
 from agentq_nb._actor.actor import Actor
 from agentq_nb._actor.queue import Queue
-from agentq_nb._brokers.base import QueueStatus
+from agentq_nb._brokers.values import QueueStatus
 from agentq_nb._client.status import ActorStatus
 from agentq_nb._core.clock import timestamp
 from agentq_nb._core.ids import ActorId, actor_name

@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, TypeAlias
 from typing_extensions import TypeVar
 
 from agentq_nb._actor.message import headline
-from agentq_nb._brokers.base import StoredResult
+from agentq_nb._brokers.values import StoredResult
 from agentq_nb._client.transport import Standing, Transport
 from agentq_nb._core import number_options
 from agentq_nb._core.codec import Schema

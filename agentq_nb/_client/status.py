@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from agentq_nb._brokers.base import QueueStatus
+from agentq_nb._brokers.values import QueueStatus
 from agentq_nb._core.ids import ActorId
 from agentq_nb._core.loop_monitor import Stall
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from agentq_nb._actor.actor import Actor
-from agentq_nb._brokers.base import Change, NewMessage, StoredResult
+from agentq_nb._brokers.values import Change, NewMessage, StoredResult
 from agentq_nb._client.broadcasts import Listener
 from agentq_nb._client.status import ActorStatus
 from agentq_nb._core.codec import Schema

@@ -99,7 +99,7 @@ def address(text: str) -> ActorId:
 
 def handle(context: CommandContext, actor: ActorId) -> ActorHandle:
     """Return the handle of an actor of this host, created when missing. Raises NoHost, ActorUnknown."""
-    from agentq_nb._host.registry import create_client
+    from agentq_nb._host.setup import create_client
 
     context.host()
     return create_client().handle_of(actor)

@@ -179,7 +179,7 @@ def _check(result: Result[Any]) -> None:
 
 def receipt_of(context: CommandContext, message: str) -> Receipt[Any]:
     """Return the receipt of any message of this host's file. Raises NoHost."""
-    from agentq_nb._host.registry import create_client
+    from agentq_nb._host.setup import create_client
 
     context.host()
     return create_client().receipt(message)

@@ -16,7 +16,7 @@ from agentq_nb._display.document import Document
 from agentq_nb.errors import ActorUnknown
 
 if TYPE_CHECKING:
-    from agentq_nb._brokers.base import QueueStatus
+    from agentq_nb._brokers.values import QueueStatus
     from agentq_nb._client.handle import ActorHandle
 
 _EXPECTED = "a time to come, like 18:30 or 2026-11-01T12:00"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agentq_nb._actor.message import headline
-from agentq_nb._brokers.base import QueueStatus
+from agentq_nb._brokers.values import QueueStatus
 from agentq_nb._client.status import ActorStatus, HostStatus
 from agentq_nb._core.loop_monitor import advice
 from agentq_nb._core.result_table import Table

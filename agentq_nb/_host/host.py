@@ -3,50 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
-from contextvars import Context
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import anyio
-from anyio.abc import TaskGroup
-
 from agentq_nb._actor.actor import Actor, has_run
 from agentq_nb._actor.actor_context import ActorLog
-from agentq_nb._brokers.base import Broker, Cancel, Change, DeadLetters, NewMessage, QueueStatus, StoredResult
+from agentq_nb._brokers.base import Broker
 from agentq_nb._brokers.history import HostLog
+from agentq_nb._brokers.values import Cancel, Change, DeadLetters, NewMessage, QueueStatus, StoredResult
 from agentq_nb._client.broadcasts import Listener, Listeners
 from agentq_nb._client.status import ActorStatus, HostStatus
 from agentq_nb._core.clock import Clock, SystemClock
 from agentq_nb._core.ids import ActorId, MessageId, actor_name, mint_id
 from agentq_nb._core.loop_monitor import StallWatch
-from agentq_nb._core.loop_portal import Arguments, LoopPortal, Returned
+from agentq_nb._core.loop_portal import LoopPortal
 from agentq_nb._core.message_status import WAITING, is_final
 from agentq_nb._core.time_slice import Slices, TimeSlices
 from agentq_nb._host.awake_actors import ActivationDirectory
-from agentq_nb._host.background_tasks import Part, Upkeep, reason
+from agentq_nb._host.background_tasks import Part
 from agentq_nb._host.host_status import Circumstances, actor_status, why_unsettled
+from agentq_nb._host.host_tasks import HostTasks
 from agentq_nb._host.waker import WakeBackoff, Waker
 from agentq_nb._runtime import actions
 from agentq_nb._runtime.actor_lifecycle import AwakeActor
 from agentq_nb._runtime.deadlock import WaitGraph
 from agentq_nb._runtime.invocation import Receiver, current_call, holding_here
 from agentq_nb._runtime.state_migration import check_deployment
-from agentq_nb.errors import ActorDuplicate, ActorNotFound, InternalError, NoHost, Unavailable
+from agentq_nb.errors import ActorDuplicate, ActorNotFound, Unavailable
 
 _ENQUEUE_AGAIN = (0.1, 0.2, 0.4, 0.8)
 
-_CANCELLED = "Other code in its event loop has cancelled its task (by cancelling all tasks there, perhaps)."
-_AS_AT_THE_END_OF_A_LOOP = (
-    f"{_CANCELLED} asyncio.run() does that to all tasks when it returns. In a program, stop the host before: async with "
-    "setup(...); to have it outlive the loop, give it a thread: setup(..., background=True)."
-)
 
-
-class Host:
+class Host(HostTasks):
     """Runs actors over a broker, in the event loop in which it is created. Started and stopped once.
 
     All of it belongs to that loop. Code elsewhere calls its methods through :meth:`enter` only.
@@ -54,7 +45,6 @@ class Host:
     :param log: where sessions and failures are recorded.
     :param portal: the portal of this loop, if there is one already.
     :param companions: other background tasks that run as long as the host.
-    :ivar failure: why the host ended without being asked to, in a sentence; None otherwise.
     """
 
     def __init__(
@@ -67,9 +57,8 @@ class Host:
         portal: LoopPortal | None = None,
         companions: Sequence[Part] = (),
     ) -> None:
-        self.clock = clock or SystemClock()
+        super().__init__(clock or SystemClock(), portal or LoopPortal(asyncio.get_running_loop()))
         self.slices = TimeSlices()
-        self.portal = portal or LoopPortal(asyncio.get_running_loop())
         self.listeners = Listeners(self.portal.loop)
         self.broker = broker
         self.log = log
@@ -81,132 +70,22 @@ class Host:
         self.waits = WaitGraph(self._holders)
         self.wake_backoff = WakeBackoff(self.clock)
         self.activations = ActivationDirectory(self)
-        self.upkeep = Upkeep(self.clock)
-        self.failure: str | None = None
         self._waker = Waker(self)
         self._stalls = StallWatch()
-        self._parts = [
+        self.parts = [
             Part("Waking actors that have work", self._waker.follow_hints, waits=True),
             Part("Noticing that the event loop stands still", self._stalls.watch, waits=True),
             *companions,
         ]
-        self._main: asyncio.Task[None] | None = None
-        self._tasks: TaskGroup | None = None
-        self._running = False
-        self._stop_asked = asyncio.Event()
-        self._end: asyncio.Future[None] | None = None
-        self._started_at = 0.0
 
-    # --- start and stop -----------------------------------------------------------------------------------------------
-
-    async def start(self) -> None:
-        """Start the host and wake actors that have due work."""
-        self._started_at = self.clock.monotonic()
-        ready = asyncio.Event()
-        self._main = self.portal.loop.create_task(self._live(ready), name="agentq host", context=Context())
-        await ready.wait()
-
-    async def _live(self, ready: asyncio.Event) -> None:
-        try:
-            async with anyio.create_task_group() as tasks:
-                self._tasks = tasks
-                self._running = not self._stop_asked.is_set()
-                for part in self._parts:
-                    tasks.start_soon(self._keep, part)
-                ready.set()
-                await self._stop_asked.wait()
-                await self.activations.stop()
-                tasks.cancel_scope.cancel()
-        except asyncio.CancelledError:
-            if not self._stop_asked.is_set():
-                self._ended_by_itself(_AS_AT_THE_END_OF_A_LOOP)
-            raise
-        except BaseException as error:
-            self._ended_by_itself(reason(error), error)
-            self._end = asyncio.ensure_future(self._finish())
-        finally:
-            self._tasks = None
-            self._running = False
-            ready.set()
-
-    async def _keep(self, part: Part) -> None:
-        """Keep one of the host's own parts running until the host ends."""
-        while True:
-            try:
-                await self.upkeep.keep(part)
-            except asyncio.CancelledError:
-                self._ignore_cancellation()
-                self.upkeep.note(part.name, InternalError(_CANCELLED))
-
-    def _ignore_cancellation(self) -> None:
-        """Ignore the cancellation of a task of the host, unless the host is ending: then raise it again.
-
-        Otherwise the task would end the task group and every actor with it, without a hint why.
-        """
-        tasks, task = self._tasks, asyncio.current_task()
-        if self._main is None or self._main.cancelling() or tasks is None or tasks.cancel_scope.cancel_called:
-            raise
-        if task is not None:
-            task.uncancel()
-
-    def _ended_by_itself(self, why: str, error: BaseException | None = None) -> None:
-        self.failure = f"The host has ended by itself. {why} Start it again: %agentq start, or await registry.start()"
-        logging.getLogger("agentq").error("%s", self.failure, exc_info=error)
-
-    async def stop(self) -> None:
-        """End every actor and close the broker. Messages in flight get 10 s, then they are put back uncounted."""
-        self._stop_asked.set()
-        self._running = False
-        if self._end is None:
-            self._end = asyncio.ensure_future(self._finish())
-        await asyncio.shield(self._end)
-
-    async def _finish(self) -> None:
-        """Finish stopping, even if the caller of :meth:`stop` no longer waits."""
-        if self._main is not None and not self._main.done():
-            await asyncio.wait([self._main])
-        try:
-            await self.bury()
-        finally:
-            self.portal.close()
+    async def end_actors(self) -> None:
+        """End every actor."""
+        await self.activations.stop()
 
     async def bury(self) -> None:
         """Close the broker once nothing of the host runs any more, even if its event loop has died."""
         self._stalls.close()
         await self.broker.close()
-
-    @property
-    def running(self) -> bool:
-        return self._running and self.portal.open
-
-    def _check_running(self) -> None:
-        """Raise NoHost unless the host runs. For code of an actor that may still finish, it runs."""
-        if not self.running and (self._tasks is None or current_call.get() is None):
-            raise NoHost()
-
-    def enter(
-        self,
-        function: Callable[Arguments, Coroutine[Any, Any, Returned]],
-        *args: Arguments.args,
-        **kwargs: Arguments.kwargs,
-    ) -> Coroutine[Any, Any, Returned]:
-        """Run a coroutine function on the host's event loop from any loop or thread. Raises NoHost."""
-        self._check_running()
-        return self.portal.enter(function, *args, **kwargs)
-
-    def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
-        """Start a task in the host's task group, in an empty context so that its output belongs to no cell."""
-        assert self._tasks is not None
-        Context().run(self._tasks.start_soon, self._spawned, function, *args)
-
-    async def _spawned(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
-        """Run ``function``, and report its errors, which must not end the host."""
-        try:
-            await function(*args)
-        except asyncio.CancelledError:
-            self._ignore_cancellation()
-        except Exception as error:
-            self.upkeep.note(f"A task of the host ({function.__qualname__})", error, again=False)
 
     # --- actors -------------------------------------------------------------------------------------------------------
 

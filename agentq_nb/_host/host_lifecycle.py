@@ -50,7 +50,7 @@ class HostLifecycle:
         self.background: bool | None = None
         """Whether the next host runs in the background or in the loop in which it is started. None: whichever fits."""
         self.retention: float | None = None
-        """Seconds, see :func:`agentq_nb._host.registry.setup`."""
+        """Seconds, see :func:`agentq_nb._host.setup.setup`."""
         self.keep_alive_settings = KeepAliveSettings()
         self._store = store
         self._holder = {"notebook": str(notebook)} if notebook else {}

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from agentq_nb._actor.actor import Actor
 from agentq_nb._actor.message import SCHEDULE_QUEUE, brief
-from agentq_nb._brokers.base import QueueStatus, StoredResult
+from agentq_nb._brokers.values import QueueStatus, StoredResult
 from agentq_nb._client.status import ActorState, ActorStatus
 from agentq_nb._core.ids import ActorId, actor_name
 from agentq_nb._host.waker import WakeBackoff

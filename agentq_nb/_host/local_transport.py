@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from agentq_nb._actor.actor import Actor
-from agentq_nb._brokers.base import Cancel, Change, NewMessage, StoredResult
+from agentq_nb._brokers.values import Cancel, Change, NewMessage, StoredResult
 from agentq_nb._client.broadcasts import Listener
 from agentq_nb._client.status import ActorStatus
 from agentq_nb._client.transport import Standing

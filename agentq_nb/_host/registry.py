@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,19 +16,12 @@ from agentq_nb._brokers.history import Moment, dead_letters
 from agentq_nb._client.client import Client
 from agentq_nb._client.status import HostStatus
 from agentq_nb._core.blocking import wait_beside
-from agentq_nb._core.number_options import is_delay
-from agentq_nb._core.paths import notebook_path, store_path
 from agentq_nb._core.result_table import Table
 from agentq_nb._core.threads import in_long_thread
-from agentq_nb._host import unawaited_calls
 from agentq_nb._host.host import Host
 from agentq_nb._host.host_lifecycle import HostLifecycle
-from agentq_nb._host.keep_alive import KeepAliveMode, keep_alive_mode
-from agentq_nb._host.keep_alive import keep_alive_interval as checked_interval
-from agentq_nb._host.local_transport import LocalTransport
 from agentq_nb._store.renamed_notebook import check_before_begun
-from agentq_nb._store.store_paths import real_path
-from agentq_nb.errors import AgentqError, NoHost, ValidationFailed, WouldBlockHost
+from agentq_nb.errors import AgentqError, ValidationFailed, WouldBlockHost
 
 Returned = TypeVar("Returned")
 
@@ -116,7 +107,6 @@ class Registry:
         Raises ``host.elsewhere``, and the errors of the store: ``store.in_use``, ``store.damaged``, ``store.too_new``,
         ``store.not_ours``, ``store.read_only``, ``store.left_behind``; ``packages.restart_needed``.
         """
-        global _latest
         if not self.running:
             with suppress(OSError):  # without free file descriptors, for one: the store reports that
                 from agentq_nb._core.package_versions import check_loaded
@@ -126,7 +116,7 @@ class Registry:
             self._said_at_stop = []
             self._said_at_start = await in_long_thread(check_before_begun, self.store_path, self._notebook)
         await self.lifecycle.start(accept_loss, background)
-        _latest = self
+        note_current(self)
         waiting, self._undeployed = self._undeployed, {}
         refused: list[AgentqError] = []
         for name, cls in waiting.items():
@@ -300,89 +290,20 @@ class Registry:
         return f"<Registry {state}, {', '.join(sorted(self.classes)) or 'no actors'}, in {self.store_path}>"
 
 
-def setup(
-    use: Mapping[str, type[Actor]] | None = None,
-    *,
-    store: str | Path | None = None,
-    retention: float | timedelta | None = None,
-    background: bool | None = None,
-    keep_alive: KeepAliveMode | None = None,
-    keep_alive_interval: float | None = None,
-) -> Registry:
-    """Return the registry of this process for a file, with these actor classes. It starts nothing.
+def registry_of(path: Path, notices: list[str], notebook: Path | None) -> Registry:
+    """Return the registry of a file, a new one if there is none. Atomic: setup may be called in several threads."""
+    return _registries.setdefault(path, Registry(path, notices, notebook))
 
-        async with setup(use={"task_runner": TaskRunner}):
-            ...
 
-    :param use: actor classes, by the name they are registered under.
-    :param store: the path of the file. By default the environment variable ``AGENTQ_DB``, else a file beside the
-        notebook, else one in the working directory.
-    :param retention: seconds (or a timedelta) after which the history of settled messages is deleted, as by
-        ``registry.prune``; checked when the host starts and every hour. None keeps everything.
-    :param background: True runs the host on its own event loop in a background thread, so that actors go on while a
-        cell blocks. Actors may then use the notebook's variables, but nothing bound to the kernel's event loop, such as
-        tasks, locks and clients made in a cell. False runs it on the event loop in which it is started. None keeps the
-        setting: False by default, but True in IPython's terminal, ``marimo run`` and engines of ipyparallel. Handles,
-        receipts and the registry can be used in any event loop and thread either way.
-    :param keep_alive: when the kernel publishes activity, so that a server does not end it as idle. "work" (the
-        default): while work of registered classes is in flight, due, or due within 12 hours, until nothing was settled
-        for 12 hours; "always": while the host runs; "never". None keeps the setting.
-    :param keep_alive_interval: seconds between two signs of activity, 20 by default. None keeps the setting.
-
-    Calling it again with the same file returns the same registry. Classes given again replace those of the same name at
-    the next ``await registry.start()``. Raises ``host.elsewhere`` when a running host is not where ``background`` says,
-    and ``actor.validation_error`` for names and classes that cannot be registered.
-    """
+def note_current(registry: Registry) -> None:
+    """Make it the one that :func:`current_registry` returns."""
     global _latest
-    unawaited_calls.install(Registry)
-    main = sys.modules.get("__main__")
-    notebook = notebook_path(os.environ, vars(main) if main is not None else {})
-    path, notice = store_path(store, os.environ, notebook)
-    path = real_path(path)
-    registry = _registries.setdefault(
-        path, Registry(path, [notice] if notice else [], notebook)
-    )  # atomic: setup may be called in several threads
-    registry.lifecycle.check(background)
-    registry.claim(use or {})
-    if retention is not None:
-        registry.lifecycle.retention = _seconds(retention)
-    if background is not None:
-        registry.lifecycle.background = background
-    if keep_alive is not None:
-        registry.lifecycle.keep_alive_settings.mode = keep_alive_mode(keep_alive)
-    if keep_alive_interval is not None:
-        registry.lifecycle.keep_alive_settings.interval = checked_interval(keep_alive_interval)
     _latest = registry
-    return registry
 
 
 def current_registry() -> Registry | None:
     """Return the registry of this process that was set up or started last, or None."""
     return _latest
-
-
-def create_client() -> Client:
-    """Return a client for this process's host: ``create_client().task_runner.get_or_create("main")`` is a handle.
-
-    The client may be kept while the host is stopped and started again. Raises ``NoHost`` when nothing was set up.
-    """
-    if current_registry() is None:
-        raise NoHost()
-
-    def host() -> Host:
-        registry = current_registry()
-        if registry is None:
-            raise NoHost()
-        return registry.host
-
-    return Client(LocalTransport(host, of_user=True))
-
-
-def _seconds(retention: float | timedelta) -> float:
-    seconds = retention.total_seconds() if isinstance(retention, timedelta) else retention
-    if not is_delay(seconds) or seconds == 0:
-        raise ValidationFailed(f"retention is in seconds, more than 0, or a timedelta; not {retention!r}.")
-    return float(seconds)
 
 
 def check_name(name: str, cls: object) -> None:

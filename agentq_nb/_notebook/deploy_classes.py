@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agentq_nb._actor.actor import Actor, definitions
 from agentq_nb._actor.message import SCHEDULE_QUEUE
-from agentq_nb._brokers.base import Pause, Resume
+from agentq_nb._brokers.values import Pause, Resume
 from agentq_nb._core import ids
 from agentq_nb._core.ids import ActorId, actor_name
 from agentq_nb._core.safe_text import LONGEST_TEXT, safe
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Generator, Mapping, Sequence
 
     from agentq_nb._actor.actor import Actor
-    from agentq_nb._brokers.base import QueueStatus
+    from agentq_nb._brokers.values import QueueStatus
     from agentq_nb._host.registry import Registry
     from agentq_nb._notebook.ipython_types import CellInfo, CellResult
 

@@ -107,7 +107,7 @@ class KernelContext:
         keep_alive: KeepAliveMode | None = None,
     ) -> Registry:
         """Start the host with the notebook's actor classes, or deploy them if it runs already."""
-        from agentq_nb._host.registry import setup
+        from agentq_nb._host.setup import setup
 
         known = self.registry()
         if store is not None and known is not None and known.running:

@@ -13,7 +13,8 @@ from agentq_nb._actor.actor_context import ActorLog
 from agentq_nb._actor.failure_record import FAILURES
 from agentq_nb._actor.message import describe
 from agentq_nb._actor.queue import Queue
-from agentq_nb._brokers.base import Commit, Lease, NewMessage, Settlement
+from agentq_nb._brokers.base import Lease
+from agentq_nb._brokers.values import Commit, NewMessage, Settlement
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._core.interrupts import from_outside

@@ -13,7 +13,8 @@ import anyio
 from agentq_nb._actor.actor import Actor
 from agentq_nb._actor.failure_record import FAILURES
 from agentq_nb._actor.message import describe
-from agentq_nb._brokers.base import Commit, Lease
+from agentq_nb._brokers.base import Lease
+from agentq_nb._brokers.values import Commit
 from agentq_nb._core.clock import Clock, Timer
 from agentq_nb._runtime import call_task
 from agentq_nb._runtime.actions import presentable

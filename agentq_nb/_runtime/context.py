@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from agentq_nb._actor.actor_context import ActorLog
 from agentq_nb._actor.mailbox import Mailbox
-from agentq_nb._brokers.base import Commit
+from agentq_nb._brokers.values import Commit
 from agentq_nb._core.ids import actor_key, actor_name
 from agentq_nb._runtime import call_task
 from agentq_nb._runtime.activation import Activation

@@ -13,7 +13,7 @@ import anyio
 
 from agentq_nb._actor.message import Message, describe
 from agentq_nb._actor.queue import Queue
-from agentq_nb._brokers.base import Commit, Delivery, Settlement, Take
+from agentq_nb._brokers.values import Commit, Delivery, Settlement, Take
 from agentq_nb._core.suggestions import NoLoop
 from agentq_nb._policies.retry import is_given_up
 from agentq_nb._runtime import settlement

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from agentq_nb._actor.message import Message
-from agentq_nb._brokers.base import Delivery, NewMessage
+from agentq_nb._brokers.values import Delivery, NewMessage
 from agentq_nb._core.clock import Timer
 from agentq_nb._core.ids import ActorId, MessageId, mint_id
 from agentq_nb._runtime.state import Committed, WorkingCopy

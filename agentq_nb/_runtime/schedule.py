@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from agentq_nb._actor.action import Action
 from agentq_nb._actor.message import SCHEDULE_QUEUE
-from agentq_nb._brokers.base import Commit, Delivery, Lease, NewMessage
+from agentq_nb._brokers.base import Lease
+from agentq_nb._brokers.values import Commit, Delivery, NewMessage
 from agentq_nb._core.clock import Clock, timestamp
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import ActorId, MessageId, mint_id

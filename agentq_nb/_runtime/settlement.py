@@ -7,7 +7,8 @@ from typing import Any, Protocol, cast
 
 from agentq_nb._actor.message import Message, describe, describe_text
 from agentq_nb._actor.queue import Queue
-from agentq_nb._brokers.base import Commit, Delivery, Lease, NewMessage, Settlement
+from agentq_nb._brokers.base import Lease
+from agentq_nb._brokers.values import Commit, Delivery, NewMessage, Settlement
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId
 from agentq_nb._core.time_slice import TimeSlices

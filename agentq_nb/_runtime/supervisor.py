@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from agentq_nb._actor.actor import has_run
 from agentq_nb._actor.message import SCHEDULE_QUEUE, describe
-from agentq_nb._brokers.base import Commit, Delivery, Settlement, Take
+from agentq_nb._brokers.values import Commit, Delivery, Settlement, Take
 from agentq_nb._core.interrupts import from_outside
 from agentq_nb._policies.backoff import backoff
 from agentq_nb._policies.retry import Retry, is_given_up

@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from agentq_nb._core.threads import in_long_thread
-from agentq_nb._store import schema, startup_queries
+from agentq_nb._store import schema
 from agentq_nb._store.checkpoint import Checkpointer, CheckpointNotBegun
 from agentq_nb._store.connection import begin_journal, close_after_failure, connect, set_journal
 from agentq_nb._store.export import remove_leftovers
@@ -22,24 +21,21 @@ from agentq_nb._store.fork_safety import leak, watch_forks
 from agentq_nb._store.group_commit import Done, GroupCommit
 from agentq_nb._store.guard import Guard
 from agentq_nb._store.journal import Journal, journal_of, remove_journal
+from agentq_nb._store.log_reader import LogReader
 from agentq_nb._store.maintenance import Maintenance
 from agentq_nb._store.open_errors import cannot_open
 from agentq_nb._store.open_store import describe_closed, prepare, tidy_up
 from agentq_nb._store.row import Row
 from agentq_nb._store.schema import utc
-from agentq_nb._store.sql import Parameters, Readers, Table, read_alone, run_sql
+from agentq_nb._store.sql import Readers
 from agentq_nb._store.store_paths import real_path
 from agentq_nb._store.writer import Connection, Writer
 from agentq_nb.errors import Forked, StoreError
 
 T = TypeVar("T")
 
-_TO_JOIN = 256 << 20
-"""Bytes of memory in which the ids of a million messages can be compared without spilling to disk."""
-_ROWS_AT_ONCE = 500
 
-
-class EventLog:
+class EventLog(LogReader):
     """The open log. Made by :meth:`open`; used from one event loop, except where a method says otherwise."""
 
     def __init__(
@@ -51,21 +47,19 @@ class EventLog:
         journal: Journal | None,
         checkpointer: Checkpointer,
     ) -> None:
-        self.path = path
+        super().__init__(path, Readers(connection), last)
         self.notices: list[str] = []
         """Sentences for users about how it was opened."""
         self.loss: str | None = None
         """Set by :meth:`close`: what was lost, or where the file is now, since it was deleted or moved."""
         self._guard = guard
         self._connection = connection
-        self._readers = Readers(connection)
         self._commits = GroupCommit(connection.cursor(), guard, last, journal)
         self._commits.after_drain = self._checkpoint_if_due
         self._checkpointer = checkpointer
         self._writer = Writer(self._commits)
         others = {guard.path: guard.descriptor} | ({} if journal is None else {journal.path: journal.descriptor})
         self._files = OpenFiles(path, checkpointer.file.descriptor, others)
-        self._last_at_open = last
         self._maintenance = Maintenance(checkpointer.file, self._readers, self._slice, self._checkpoint)
         self._closed = False
         self._forked = False
@@ -175,125 +169,6 @@ class EventLog:
 
         self.append([], settle)
         await answer
-
-    # --- reading ------------------------------------------------------------------------------------------------------
-
-    def fetch(self, query: str, parameters: Parameters = ()) -> startup_queries.Rows:
-        """Run a trusted query. From any thread; blocks. Raises StoreError, also when the log is closed meanwhile."""
-        return self._read(lambda cursor: cursor.execute(query, parameters).fetchall())
-
-    def _read(self, read: Callable[[Connection], startup_queries.Rows]) -> startup_queries.Rows:
-        self._check()
-        self._drained()
-        try:
-            with self._readers.cursor() as cursor:
-                return read(cursor)
-        except duckdb.Error as error:
-            self._check()
-            raise self._not_read(error) from error
-
-    def _not_read(self, error: duckdb.Error) -> StoreError:
-        return StoreError(f"{self.path} cannot be read: {str(error).partition(chr(10))[0]}. Try again.")
-
-    async def sql(self, query: str, parameters: Parameters = ()) -> Table:
-        """Run a user's query, which may only read, in a thread; cancelling the caller interrupts it.
-
-        Raises SqlRefused.
-        """
-        self._check()
-        await in_long_thread(self._drained)
-        return await run_sql(self._readers, query, parameters)
-
-    def _drained(self) -> None:
-        """Drain the backlog, so that reads see every durable row. Raises StoreError rather than show outdated rows."""
-        try:
-            self._writer.drained()
-        except duckdb.Error as error:
-            raise StoreError(
-                f"The last rows cannot be read for the moment, since the database takes nothing: "
-                f"{str(error).partition(chr(10))[0]}. They are durable in {journal_of(self.path).name}. Make room on the disk."
-            ) from error
-
-    def live_rows(self, largest_body: int | None = None) -> startup_queries.Rows:
-        """Return all rows of unsettled messages in order: seq, seconds since 1970, kind, actor id, message id, data.
-
-        A body of more than ``largest_body`` bytes is replaced by its ``size``.
-        """
-        some_back = bool(self.fetch(startup_queries.ANY_REDELIVERED))
-        return self._recall(startup_queries.live_rows(some_back=some_back, largest_body=largest_body), least=_TO_JOIN)
-
-    def actor_states(self) -> list[tuple[str, str | None]]:
-        """Return (actor id, state) of all actors that were not destroyed, oldest first; state is JSON or None."""
-        latest = self.fetch(startup_queries.LATEST_STATES)
-        states: dict[int, str] = {}
-        for places in startup_queries.pages([place for _, place in latest if place is not None]):
-            states.update(self._recall(startup_queries.STATES, startup_queries.span(places)))
-        return [(actor, states.get(place)) for actor, place in latest]
-
-    def dead_counts(self) -> startup_queries.Rows:
-        """Return (actor id, queue, message id) of the dead letters, in the order they were sent."""
-        return self._recall(startup_queries.DEAD_COUNTS) if self.fetch(startup_queries.ANY_FAILED) else []
-
-    def pauses(self) -> startup_queries.Rows:
-        """Return (actor id, queue, until) of queues paused and not resumed; ``until`` may have passed."""
-        return self._recall(startup_queries.PAUSES)
-
-    def _recall(self, query: str, parameters: Parameters = (), *, least: int = 0) -> startup_queries.Rows:
-        """Run a startup query, while nothing else uses the log."""
-
-        def read(cursor: Connection) -> startup_queries.Rows:
-            return read_alone(cursor, lambda: cursor.execute(query, parameters).fetchall(), least=least)
-
-        return self._read(read)
-
-    def completed_keys(self) -> startup_queries.Rows:
-        """Return (hash of actor, queue and idempotency key; seq) of completed messages that have a key."""
-        return self.fetch(startup_queries.COMPLETED_KEYS)
-
-    def completed_counts(self) -> startup_queries.Rows:
-        """Return (actor id, queue, number) of messages completed before the log was opened. From any thread; blocks."""
-        return self.fetch(startup_queries.COMPLETED_COUNTS, [self._last_at_open])
-
-    def message_rows(self, message_id: str) -> startup_queries.Rows:
-        """Return all rows of one message in order: seq, seconds since 1970, kind, actor id, message id, data."""
-        return self.fetch(startup_queries.MESSAGE_ROWS, [message_id])
-
-    def dead_letters(self, wanted: Mapping[str, Any]) -> startup_queries.Rows:
-        """Return (seq, actor id, queue, message id) of dead letters in the order sent. From any thread; blocks.
-
-        ``wanted`` has ``actor``, ``name``, ``queue``, ``since`` and ``error``, all of them; see ``DeadLetters``.
-        """
-
-        def read(cursor: Connection) -> startup_queries.Rows:
-            found = cursor.execute(startup_queries.DEAD_LETTERS, dict(wanted))
-            rows: startup_queries.Rows = []
-            while some := found.fetchmany(_ROWS_AT_ONCE):  # other threads run between the fetches
-                rows += some
-            return rows
-
-        return self._read(read)
-
-    def sent_rows(self, places: Sequence[int], largest_body: int) -> startup_queries.Rows:
-        """Return rows as ``live_rows`` does, but those with these sequence numbers, which are in ascending order."""
-        return self.fetch(startup_queries.sent_rows(largest_body), startup_queries.span(places))
-
-    def body(self, message_id: str, first: int) -> bytes:
-        """Return the body, as JSON, of a message written at ``first`` or later. Raises StoreError."""
-        found = self.fetch(startup_queries.BODY, [first, message_id])
-        if not found:
-            raise StoreError(f"The body of message {message_id} is not in {self.path}. See %agentq doctor.")
-        return found[0][0]
-
-    def closed_cleanly(self) -> bool:
-        """Whether the previous host recorded that it stopped, or there was none."""
-        return startup_queries.closed_cleanly(self._last_host_events())
-
-    def last_life(self) -> tuple[int, bool]:
-        """Return the sequence number at which the previous host started, and whether that start followed a crash."""
-        return startup_queries.last_life(self._last_host_events())
-
-    def _last_host_events(self) -> startup_queries.Rows:
-        return self.fetch(startup_queries.LAST_HOST_EVENTS, [self._last_at_open])
 
     # --- maintenance --------------------------------------------------------------------------------------------------
 
@@ -410,6 +285,16 @@ class EventLog:
         leak(self._readers)
         self._writer.let_go()
         self._guard.release()
+
+    def _drained(self) -> None:
+        """Drain the backlog, so that reads see every durable row. Raises StoreError rather than show outdated rows."""
+        try:
+            self._writer.drained()
+        except duckdb.Error as error:
+            raise StoreError(
+                f"The last rows cannot be read for the moment, since the database takes nothing: "
+                f"{str(error).partition(chr(10))[0]}. They are durable in {journal_of(self.path).name}. Make room on the disk."
+            ) from error
 
     def _check(self) -> None:
         if self._forked:

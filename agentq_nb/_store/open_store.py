@@ -14,7 +14,7 @@ import duckdb
 
 from agentq_nb._core.ids import mint_id
 from agentq_nb._store import schema
-from agentq_nb._store.checkpoint import as_restored, restored
+from agentq_nb._store.checkpoint_copy import as_restored, restored
 from agentq_nb._store.guard import Guard, read_only
 from agentq_nb._store.inspect_store import Finding, examine, not_ours, remove_trial
 from agentq_nb._store.journal import journal_of

@@ -241,7 +241,7 @@ NAMED = (
     ),
     Named(
         "the copy of a checkpoint is named before it is synced",
-        "agentq_nb/_store/checkpoint.py",
+        "agentq_nb/_store/checkpoint_copy.py",
         "            os.fsync(descriptor)\n        os.replace(unfinished",
         "        os.replace(unfinished",
         (
@@ -251,7 +251,7 @@ NAMED = (
     ),
     Named(
         "the name of a checkpoint's copy is not synced",
-        "agentq_nb/_store/checkpoint.py",
+        "agentq_nb/_store/checkpoint_copy.py",
         "        os.replace(unfinished, checkpoint_of(path))\n        sync_file(path.parent)\n",
         "        os.replace(unfinished, checkpoint_of(path))\n",
         ("tests/unit/store/test_disk_order.py",),

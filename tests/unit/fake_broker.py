@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
-from agentq_nb._brokers.base import (
+from agentq_nb._brokers.values import (
     Change,
     Commit,
     DeadLetters,

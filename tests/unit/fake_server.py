@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentq_nb._actor.message import headline
-from agentq_nb._brokers.base import (
+from agentq_nb._brokers.values import (
     Cancel,
     Change,
     Commit,

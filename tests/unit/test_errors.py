@@ -108,7 +108,7 @@ def test_every_error_that_is_made_is_recorded_with_its_place_and_its_test(tmp_pa
     environment = {**os.environ, RECORD: str(recorded), "PYTHONPATH": os.pathsep.join(paths)}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=60)
     rows: list[Recorded] = [json.loads(line) for line in recorded.read_text().splitlines()]
-    assert [(row["code"], row["place"]) for row in rows] == [("host.none", "agentq_nb._host.registry:create_client")]
+    assert [(row["code"], row["place"]) for row in rows] == [("host.none", "agentq_nb._host.setup:create_client")]
     assert "test_every_error_that_is_made" in rows[0]["test"]
     assert "No host runs in this kernel" in page(rows)
     assert "host.none" not in unseen(rows)

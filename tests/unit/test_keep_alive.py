@@ -10,7 +10,7 @@ import pytest
 
 from agentq_nb import Actor, Queue, action, setup
 from agentq_nb._actor.message import SCHEDULE_QUEUE
-from agentq_nb._brokers.base import Cancel, Commit, NewMessage, Pause, Settlement, Take
+from agentq_nb._brokers.values import Cancel, Commit, NewMessage, Pause, Settlement, Take
 from agentq_nb._core.ids import mint_id
 from agentq_nb._host.keep_alive import HORIZON, KeepAlive, KeepAliveSettings, end_of_host_before
 from agentq_nb.errors import ValidationFailed

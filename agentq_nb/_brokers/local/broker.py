@@ -13,7 +13,6 @@ from collections.abc import Collection, Mapping, Sequence
 from types import CoroutineType
 from typing import Any
 
-from agentq_nb._brokers.base import Change, DeadLetters, Enqueued, NewMessage, QueueStatus, StoredResult
 from agentq_nb._brokers.local import control, event_rows, waiters
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.crash_suspects import is_to_blame
@@ -22,6 +21,7 @@ from agentq_nb._brokers.local.event_rows import Memory
 from agentq_nb._brokers.local.lease import LocalLease
 from agentq_nb._brokers.local.queues import DIED, LiveMessage
 from agentq_nb._brokers.local.ready_actors import ReadyActors
+from agentq_nb._brokers.values import Change, DeadLetters, Enqueued, NewMessage, QueueStatus, StoredResult
 from agentq_nb._core.clock import Clock, SystemClock
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.threads import in_long_thread

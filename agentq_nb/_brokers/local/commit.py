@@ -13,13 +13,13 @@ from contextlib import suppress
 from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple
 
 from agentq_nb._actor.message import describe, headline
-from agentq_nb._brokers.base import StoredResult
 from agentq_nb._brokers.local import event_rows, results
 from agentq_nb._brokers.local.event_rows import Memory
 from agentq_nb._brokers.local.idempotency import Learnt
 from agentq_nb._brokers.local.live_messages import LiveMessages
 from agentq_nb._brokers.local.queues import LiveMessage
 from agentq_nb._brokers.local.results import Results
+from agentq_nb._brokers.values import StoredResult
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import MessageId, earliest_id
 from agentq_nb._core.message_status import FinalStatus

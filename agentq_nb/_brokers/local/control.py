@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from agentq_nb._brokers.base import Cancel, Change, DeadLetters, Pause, Purge, Redeliver, Resume
 from agentq_nb._brokers.local import event_rows, results, waiters
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.queues import LARGEST_BODY, LiveMessage, QueueState
+from agentq_nb._brokers.values import Cancel, Change, DeadLetters, Pause, Purge, Redeliver, Resume
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.message_status import REDELIVERABLE
 from agentq_nb._core.threads import in_long_thread, in_thread

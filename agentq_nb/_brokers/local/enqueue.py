@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
-from agentq_nb._brokers.base import Enqueued, NewMessage
 from agentq_nb._brokers.local import event_rows
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.idempotency import Clue, Name, digest
 from agentq_nb._brokers.local.live_messages import LiveMessages
 from agentq_nb._brokers.local.queues import LiveMessage
+from agentq_nb._brokers.values import Enqueued, NewMessage
 from agentq_nb._core.ids import MessageId
 from agentq_nb._core.threads import in_thread
 from agentq_nb._store import Connection, Row, startup_queries

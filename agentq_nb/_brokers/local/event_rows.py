@@ -10,8 +10,8 @@ from typing import Any
 
 from agentq_nb._actor.message import brief
 from agentq_nb._actor.send_options import NO_OPTIONS, StoredOptions
-from agentq_nb._brokers.base import Settlement
 from agentq_nb._brokers.local.queues import DIED, LARGEST_BODY, ActorQueues, LiveMessage
+from agentq_nb._brokers.values import Settlement
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._store import EventLog, Row, row
 

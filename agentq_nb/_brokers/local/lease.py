@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 
-from agentq_nb._brokers.base import Commit, Delivery, Take
 from agentq_nb._brokers.local import event_rows, lease_commit
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.lease_commit import Applied
 from agentq_nb._brokers.local.queues import LARGEST_BODY, ActorQueues, LiveMessage, Waiter
+from agentq_nb._brokers.values import Commit, Delivery, Take
 from agentq_nb._core.ids import MessageId
 from agentq_nb.errors import LeaseLost, StoreError, Unavailable
 

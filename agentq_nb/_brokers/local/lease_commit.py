@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agentq_nb._actor.message import brief
-from agentq_nb._brokers.base import Commit, Settlement, StoredResult
 from agentq_nb._brokers.local import event_rows
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.queues import ActorQueues, LiveMessage, Pausing
+from agentq_nb._brokers.values import Commit, Settlement, StoredResult
 from agentq_nb._core.message_status import FinalStatus
 from agentq_nb._store import Row
 from agentq_nb.errors import LeaseLost

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from agentq_nb._actor.failure_record import FAILURES
-from agentq_nb._brokers.base import StoredResult
+from agentq_nb._brokers.values import StoredResult
 from agentq_nb._core.ids import MessageId
 from agentq_nb._core.message_status import STATUS_AFTER, MessageStatus
 from agentq_nb.errors import Unavailable

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from agentq_nb._brokers.base import StoredResult
 from agentq_nb._brokers.local.commit import CommitLog
+from agentq_nb._brokers.values import StoredResult
 from agentq_nb._core.clock import Timer
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.message_status import is_final

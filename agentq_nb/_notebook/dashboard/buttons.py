@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from agentq_nb._brokers.base import Cancel, Redeliver
+from agentq_nb._brokers.values import Cancel, Redeliver
 from agentq_nb._client import queue_options
 from agentq_nb._client.handle import ActorHandle
 from agentq_nb._core.ids import ActorId

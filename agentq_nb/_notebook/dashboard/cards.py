@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentq_nb._actor.message import headline
-from agentq_nb._brokers.base import StoredResult
+from agentq_nb._brokers.values import StoredResult
 from agentq_nb._core.ids import MessageId
 from agentq_nb._core.message_status import WAITING, is_final
 from agentq_nb._core.safe_text import pretty

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from agentq_nb._actor.message import SCHEDULE_QUEUE, headline
-from agentq_nb._brokers.base import QueueStatus
+from agentq_nb._brokers.values import QueueStatus
 from agentq_nb._client.status import ActorStatus, HostStatus
 from agentq_nb._display.document import safe
 from agentq_nb._host.host import Host

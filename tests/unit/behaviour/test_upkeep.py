@@ -206,7 +206,7 @@ async def test_what_cannot_start_for_days_is_still_tried_again(slow_world: World
 async def test_a_part_cancelled_by_other_code_is_trouble_and_begins_again(slow_world: World) -> None:
     client = await slow_world.start(worker=Worker)
     await breathe()
-    parts = [task for task in asyncio.all_tasks() if task.get_name() == "agentq_nb._host.host.Host._keep"]
+    parts = [task for task in asyncio.all_tasks() if task.get_name() == "agentq_nb._host.host_tasks.HostTasks._keep"]
     assert len(parts) == 3
     for part in parts:
         part.cancel()

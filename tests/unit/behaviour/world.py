@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agentq_nb import Actor, Registry, create_client, current_registry, setup
-from agentq_nb._brokers.base import QueueStatus
+from agentq_nb._brokers.values import QueueStatus
 from agentq_nb._client.client import Client
 from agentq_nb._client.status import ActorStatus
 from agentq_nb._host.host import Host

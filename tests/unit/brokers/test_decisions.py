@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from agentq_nb._brokers.base import Cancel, Commit, DeadLetters, Redeliver, Settlement, Take
 from agentq_nb._brokers.local import control
+from agentq_nb._brokers.values import Cancel, Commit, DeadLetters, Redeliver, Settlement, Take
 from agentq_nb._store import EventLog
 from agentq_nb.errors import IdempotencyConflict, MessageUnknown
 from tests.unit.brokers.conformance.words import ACTOR, acquire, drain, new_message, send, settle, take_one

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from agentq_nb._brokers.base import (
+from agentq_nb._brokers.base import Lease
+from agentq_nb._brokers.values import (
     Cancel,
     Change,
     Commit,
     DeadLetters,
     Delivery,
-    Lease,
     Pause,
     Purge,
     Redeliver,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agentq_nb._brokers.base import Cancel, Change, Commit, Pause, Resume, Take
+from agentq_nb._brokers.values import Cancel, Change, Commit, Pause, Resume, Take
 from agentq_nb._store import EventLog
 from agentq_nb.errors import LeaseLost, StoreError, StoreWriteFailed
 from tests.unit.brokers.conformance import Conformance

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agentq_nb._brokers.base import QueueStatus, Redeliver
 from agentq_nb._brokers.local.queues import WINDOW, Pace
+from agentq_nb._brokers.values import QueueStatus, Redeliver
 from agentq_nb._store import EventLog
 from tests.unit.brokers.conformance.words import ACTOR, acquire, send, settle, take_one
 from tests.unit.brokers.settings import LocalSetting

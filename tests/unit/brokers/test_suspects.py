@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agentq_nb._brokers.base import Cancel, Commit, Delivery, Lease, Outcome, Pause, Resume, Take
+from agentq_nb._brokers.base import Lease
+from agentq_nb._brokers.values import Cancel, Commit, Delivery, Outcome, Pause, Resume, Take
 from tests.unit.brokers.conformance.words import acquire, bodies, send, settle, take, take_one
 from tests.unit.brokers.settings import LocalSetting
 from tests.unit.fake_clock import settle as let_run

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from agentq_nb._brokers.base import (
+from agentq_nb._brokers.values import (
     Cancel,
     Change,
     Commit,

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
-from agentq_nb._store.checkpoint import _HEADER as COPY_HEADER
-from agentq_nb._store.checkpoint import _PIECE as COPY_PIECE
+from agentq_nb._store.checkpoint_copy import _HEADER as COPY_HEADER
+from agentq_nb._store.checkpoint_copy import _PIECE as COPY_PIECE
 from agentq_nb._store.journal import BLOCK as JOURNAL_BLOCK
 from agentq_nb._store.journal import FILE_HEADER, FRAME_HEADER, FRAME_MAGIC, REGION_HEADER, SECTOR
 from tests.unit.store.sweep import (

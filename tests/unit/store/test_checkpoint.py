@@ -14,8 +14,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from agentq_nb._store import EventLog, checkpoint, schema
-from agentq_nb._store.checkpoint import Checkpointer, CheckpointNotBegun, restore
+from agentq_nb._store import EventLog, checkpoint, checkpoint_copy, schema
+from agentq_nb._store.checkpoint import Checkpointer, CheckpointNotBegun
+from agentq_nb._store.checkpoint_copy import restore
 from agentq_nb._store.database_file import BLOCKS_START, active_header
 from agentq_nb._store.open_store import check_log
 from agentq_nb._store.renamed_notebook import holds_nothing, unfinished_messages
@@ -159,8 +160,8 @@ def test_restoring_that_is_killed_is_as_good_when_repeated(
     with monkeypatch.context() as patch:
         for name in ("fsync", "unlink"):
             patch.setattr(os, name, step(getattr(os, name)))
-        patch.setattr(checkpoint, "_write_piece", step(checkpoint._write_piece))
-        patch.setattr(checkpoint, "sync_file", step(checkpoint.sync_file))
+        patch.setattr(checkpoint_copy, "_write_piece", step(checkpoint_copy._write_piece))
+        patch.setattr(checkpoint_copy, "sync_file", step(checkpoint_copy.sync_file))
         with contextlib.suppress(Killed):
             restore(path, interrupted.store_id)
         assert done >= min(wrong, 5)
@@ -322,7 +323,7 @@ def test_the_copy_holds_both_headers_and_every_block_that_was_written_in_place(p
         change(connection)
         before = path_bytes(checkpointer)
         checkpointer._copy(connection)
-        copy = checkpoint.Copy.decoded(schema.checkpoint_of(path).read_bytes())
+        copy = checkpoint_copy.Copy.decoded(schema.checkpoint_of(path).read_bytes())
         assert copy is not None
         connection.execute("checkpoint")
         after = path_bytes(checkpointer)
@@ -428,6 +429,7 @@ def test_killed_at_any_step_of_a_checkpoint_everything_is_there(
     for name in ("replace", "fsync", "unlink"):
         monkeypatch.setattr(os, name, watched(getattr(os, name)))
     monkeypatch.setattr(checkpoint, "sync_file", watched(checkpoint.sync_file))
+    monkeypatch.setattr(checkpoint_copy, "sync_file", watched(checkpoint_copy.sync_file))
     log._writer.submit(lambda connection: (change(connection), log._checkpoint())).result()
     monkeypatch.undo()
     log.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agentq_nb._store import EventLog, checkpoint, schema
+from agentq_nb._store import EventLog, checkpoint_copy, schema
 from agentq_nb._store import journal as journals
 from tests.unit.store.disk_order import DiskOrder, Named
 from tests.unit.store.helpers import append, queued
@@ -110,7 +110,7 @@ def test_the_recorder_sees_a_missing_sync(order: DiskOrder, tmp_path: Path) -> N
 
 
 def test_the_copy_of_a_checkpoint_is_durable_once_it_is_written(order: DiskOrder, tmp_path: Path) -> None:
-    checkpoint._write(tmp_path / "x.duckdb", b"blocks")
+    checkpoint_copy.write_copy(tmp_path / "x.duckdb", b"blocks")
     assert order.named == [durable("x.duckdb.checkpoint")]
 
 

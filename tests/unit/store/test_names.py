@@ -14,7 +14,7 @@ import pytest
 
 from agentq_nb._core.paths import store_path
 from agentq_nb._host import registry
-from agentq_nb._host.registry import setup
+from agentq_nb._host.setup import setup
 from agentq_nb._store import EventLog
 from agentq_nb._store.open_store import check_log
 from agentq_nb._store.renamed_notebook import adopt, check_before_begun, left_behind, unfinished_messages

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from agentq_nb._brokers.base import Cancel, Commit, DeadLetters, Outcome, Purge, Redeliver, Settlement, Take
+from agentq_nb._brokers.values import Cancel, Commit, DeadLetters, Outcome, Purge, Redeliver, Settlement, Take
 from agentq_nb._core.ids import mint_id
 from agentq_nb.errors import MessageUnknown
 from tests.unit.brokers.conformance.words import (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agentq_nb._brokers.base import Cancel, Commit, Pause, Purge, QueueStatus, Redeliver, Resume, Take
+from agentq_nb._brokers.values import Cancel, Commit, Pause, Purge, QueueStatus, Redeliver, Resume, Take
 from tests.unit.brokers.conformance.restarting import restart, survives
 from tests.unit.brokers.conformance.words import (
     ACTOR,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agentq_nb._brokers.base import Cancel, Commit, Outcome, Redeliver
+from agentq_nb._brokers.values import Cancel, Commit, Outcome, Redeliver
 from agentq_nb.errors import IdempotencyConflict
 from tests.unit.brokers.conformance.words import (
     ACTOR,

@@ -7,17 +7,8 @@ import json
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, TypeVar
 
-from agentq_nb._brokers.base import (
-    Broker,
-    Commit,
-    Delivery,
-    Lease,
-    NewMessage,
-    Outcome,
-    QueueStatus,
-    Settlement,
-    Take,
-)
+from agentq_nb._brokers.base import Broker, Lease
+from agentq_nb._brokers.values import Commit, Delivery, NewMessage, Outcome, QueueStatus, Settlement, Take
 from agentq_nb._core.ids import ActorId, MessageId, mint_id
 from tests.unit.brokers.settings import Setting
 
