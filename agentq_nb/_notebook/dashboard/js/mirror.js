@@ -59,7 +59,7 @@ export class Mirror {
     this.model.off("comm_live_update", this.onLive);
   }
 
-  // A later message undoes this: the kernel was not gone after all.
+  /** The kernel that had this widget has ended, as far as the page can tell. Any later message takes that back. */
   lose() {
     this.lost = true;
     this.changed(new Set());
@@ -133,12 +133,13 @@ export class Mirror {
     if (rested) this.watch();
   }
 
-  // Where `have` is not the kernel's own number, it answers with a snapshot.
+  /** Says that the page is open. Where `have` is not the kernel's own number, it answers with a snapshot. */
   watch(have = this.number) {
     this.askedAt = performance.now();
     this.send({ type: "watch", have });
   }
 
+  /** The page missed something. */
   resync() {
     if (performance.now() - this.askedAt > RESYNC_SPACING) this.watch(0);
   }
@@ -183,8 +184,10 @@ export class Mirror {
     this.pending.delete(answer.request);
   }
 
-  // The kernel says how many it dropped, not which: every request without an answer may be made once more.
-  /** @param {Dropped} message */
+  /**
+   * The kernel says how many it dropped, not which: every request without an answer may be made once more.
+   * @param {Dropped} message
+   */
   refusePending({ count }) {
     const dropped = `${number(count)} of its requests were dropped`;
     const error = `This page asked more than the kernel listens to: ${dropped}. Try again.`;
@@ -210,8 +213,10 @@ export class Mirror {
     this.changed(names);
   }
 
-  // Later, since the front end may be about to do it itself, and a restarted kernel may speak up again.
-  /** @param {number} seconds */
+  /**
+   * Not at once, since the front end may be about to do it itself, and a kernel that was lost may speak up again.
+   * @param {number} seconds
+   */
   replaceLater(seconds) {
     this.replacing ??= setTimeout(() => {
       this.replacing = undefined;

@@ -106,8 +106,7 @@ export class View {
 
   /** @param {Set<string> | null} names The sections that changed; null is all. */
   changed(names) {
-    for (const name of names ?? Object.keys(this.parts())) this.dirty.add(name);
-    if (names === null) this.dirty.add("*");
+    for (const name of names ?? ["*"]) this.dirty.add(name);
     this.frame ??= requestAnimationFrame(() => this.draw());
   }
 

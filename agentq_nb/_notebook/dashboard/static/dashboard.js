@@ -210,7 +210,7 @@ var RequestItem = class {
     const { row, key } = this;
     if (row) this.view.act(event, { action: "answer", actor: row.at, session: row.session, ask: key, allow });
   }
-  // Two pixels may be lost to rounding where the page is zoomed. What has no height is not drawn, so nobody has seen it.
+  /** Lets it be allowed if its end is on the screen. */
   look() {
     const { all } = this;
     if (this.seen || this.row?.too_long || !all.clientHeight) return;
@@ -472,7 +472,7 @@ var Mirror = class {
     this.model.off("msg:custom", this.onMessage);
     this.model.off("comm_live_update", this.onLive);
   }
-  // A later message undoes this: the kernel was not gone after all.
+  /** The kernel that had this widget has ended, as far as the page can tell. Any later message takes that back. */
   lose() {
     this.lost = true;
     this.changed(/* @__PURE__ */ new Set());
@@ -540,11 +540,12 @@ var Mirror = class {
     this.usedAt = performance.now();
     if (rested) this.watch();
   }
-  // Where `have` is not the kernel's own number, it answers with a snapshot.
+  /** Says that the page is open. Where `have` is not the kernel's own number, it answers with a snapshot. */
   watch(have = this.number) {
     this.askedAt = performance.now();
     this.send({ type: "watch", have });
   }
+  /** The page missed something. */
   resync() {
     if (performance.now() - this.askedAt > RESYNC_SPACING) this.watch(0);
   }
@@ -584,8 +585,10 @@ var Mirror = class {
     this.pending.get(answer.request)?.(answer);
     this.pending.delete(answer.request);
   }
-  // The kernel says how many it dropped, not which: every request without an answer may be made once more.
-  /** @param {Dropped} message */
+  /**
+   * The kernel says how many it dropped, not which: every request without an answer may be made once more.
+   * @param {Dropped} message
+   */
   refusePending({ count }) {
     const dropped = `${number(count)} of its requests were dropped`;
     const error = `This page asked more than the kernel listens to: ${dropped}. Try again.`;
@@ -608,8 +611,10 @@ var Mirror = class {
     for (const key of Object.keys(patch.set?.queues ?? {})) this.history.record(key, queues[key], patch.elapsed);
     this.changed(names);
   }
-  // Later, since the front end may be about to do it itself, and a restarted kernel may speak up again.
-  /** @param {number} seconds */
+  /**
+   * Not at once, since the front end may be about to do it itself, and a kernel that was lost may speak up again.
+   * @param {number} seconds
+   */
   replaceLater(seconds) {
     this.replacing ??= setTimeout(() => {
       this.replacing = void 0;
@@ -714,8 +719,7 @@ var View = class {
   // --- drawing ---
   /** @param {Set<string> | null} names The sections that changed; null is all. */
   changed(names) {
-    for (const name of names ?? Object.keys(this.parts())) this.dirty.add(name);
-    if (names === null) this.dirty.add("*");
+    for (const name of names ?? ["*"]) this.dirty.add(name);
     this.frame ??= requestAnimationFrame(() => this.draw());
   }
   draw() {
@@ -990,8 +994,10 @@ var MessageItem = class {
       make("td", { class: "aq-actions" }, this.cancel, this.retry)
     );
   }
-  // A click anywhere on the row counts, except on a button of its own, or at the end of selecting text.
-  /** @param {Event} event */
+  /**
+   * A click anywhere on the row counts, except on a button of its own, or at the end of selecting text.
+   * @param {Event} event
+   */
   clicked(event) {
     const onButton = (
       /** @type {Element} */
@@ -1095,7 +1101,7 @@ var Messages = class {
     const onclick = () => this.turn({ status, offset: 0 });
     return make("button", { type: "button", class: "aq-chip", onclick }, status);
   }
-  // A cell over all columns would bring back those that are hidden in narrow places.
+  /** Fits the details to the columns: a cell over more would bring back those that are hidden in narrow places. */
   fit() {
     const headings3 = (
       /** @type {HTMLTableSectionElement} */
@@ -1292,7 +1298,7 @@ var QueueActions = class {
       this.keep();
     });
   }
-  // The way back gets the focus, so that pressing Enter twice purges nothing.
+  /** The way back gets the focus, so that pressing Enter twice purges nothing. */
   askFirst() {
     this.confirm(true);
     this.no.focus();

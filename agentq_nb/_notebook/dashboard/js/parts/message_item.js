@@ -47,8 +47,10 @@ export class MessageItem {
     );
   }
 
-  // A click anywhere on the row counts, except on a button of its own, or at the end of selecting text.
-  /** @param {Event} event */
+  /**
+   * A click anywhere on the row counts, except on a button of its own, or at the end of selecting text.
+   * @param {Event} event
+   */
   clicked(event) {
     const onButton = /** @type {Element} */ (event.target).closest("button");
     if (!onButton && document.getSelection()?.isCollapsed) this.unfold(!this.open);

@@ -62,7 +62,7 @@ export class Messages {
     return make("button", { type: "button", class: "aq-chip", onclick }, status);
   }
 
-  // A cell over all columns would bring back those that are hidden in narrow places.
+  /** Fits the details to the columns: a cell over more would bring back those that are hidden in narrow places. */
   fit() {
     const headings = /** @type {HTMLTableSectionElement} */ (this.table.tHead).rows[0].cells;
     const shown = [...headings].filter((cell) => cell.offsetParent).length;

@@ -113,7 +113,7 @@ class QueueActions {
     });
   }
 
-  // The way back gets the focus, so that pressing Enter twice purges nothing.
+  /** The way back gets the focus, so that pressing Enter twice purges nothing. */
   askFirst() {
     this.confirm(true);
     this.no.focus();

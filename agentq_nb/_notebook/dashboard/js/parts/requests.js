@@ -88,10 +88,12 @@ class RequestItem {
     if (row) this.view.act(event, { action: "answer", actor: row.at, session: row.session, ask: key, allow });
   }
 
-  // Two pixels may be lost to rounding where the page is zoomed. What has no height is not drawn, so nobody has seen it.
+  /** Lets it be allowed if its end is on the screen. */
   look() {
     const { all } = this;
+    // What has no height is not drawn, so nobody has seen it.
     if (this.seen || this.row?.too_long || !all.clientHeight) return;
+    // A zoomed page may lose two pixels to rounding.
     if (all.scrollTop + all.clientHeight < all.scrollHeight - 2) return;
     this.seen = true;
     this.allow.disabled = false;
