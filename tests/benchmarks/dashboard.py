@@ -79,7 +79,7 @@ class Wire:
     """What the page got from the kernel."""
 
     def __init__(self, page: Any) -> None:
-        self.sizes: dict[bytes, list[int]] = {b"changes": [], b"beat": []}
+        self.sizes: dict[bytes, list[int]] = {b"patch": [], b"heartbeat": []}
         page.on("websocket", lambda socket: socket.on("framereceived", self._received))
 
     def _received(self, payload: str | bytes) -> None:
@@ -108,9 +108,9 @@ def measure(lab: Lab, wire: Wire, notebook: Path, table: Table) -> None:
     lab.start(MOVING)
     lab.page.wait_for_timeout(3000)  # what JupyterLab does to add a cell is not ours
     lab.page.evaluate("window.tasks = []")
-    wire.sizes[b"changes"].clear()
+    wire.sizes[b"patch"].clear()
     lab.page.wait_for_timeout(MINUTE * 1000)
-    tasks, sizes = lab.page.evaluate("window.tasks"), list(wire.sizes[b"changes"])
+    tasks, sizes = lab.page.evaluate("window.tasks"), list(wire.sizes[b"patch"])
     lab.wait_until_done()
     table.add("updates a second, during a minute", len(sizes) / MINUTE, "/s")
     table.add("bytes an update, Jupyter's envelope included, p50", median(sizes), "bytes")
@@ -128,9 +128,9 @@ def measure(lab: Lab, wire: Wire, notebook: Path, table: Table) -> None:
     for kind in wire.sizes.values():
         kind.clear()
     lab.page.wait_for_timeout(10_000)
-    row = table.add("updates in 10 s in which nothing changes", len(wire.sizes[b"changes"]), "")
-    table.aim(row, len(wire.sizes[b"changes"]), "", at_most=0)
-    table.add("bytes a beat, one each second", median(wire.sizes[b"beat"] or [0]), "bytes")
+    row = table.add("updates in 10 s in which nothing changes", len(wire.sizes[b"patch"]), "")
+    table.aim(row, len(wire.sizes[b"patch"]), "", at_most=0)
+    table.add("bytes a heartbeat, one each second", median(wire.sizes[b"heartbeat"] or [0]), "bytes")
 
 
 def main() -> None:

@@ -91,11 +91,11 @@ def test_a_page_is_heard_when_the_subshell_that_another_talked_over_is_gone(page
     widget = opened(page)
     subshell = page.control("create_subshell_request")["subshell_id"]
     page.say(widget, subshell, type="watch", have=0)
-    page.hear(widget, lambda message: message["type"] == "whole")
+    page.hear(widget, lambda message: message["type"] == "snapshot")
     page.control("delete_subshell_request", subshell_id=subshell)
-    page.hear(widget, lambda message: message["type"] == "beat")
+    page.hear(widget, lambda message: message["type"] == "heartbeat")
     page.say(widget, type="watch", have=0)
-    page.hear(widget, lambda message: message["type"] == "whole", seconds=10)
+    page.hear(widget, lambda message: message["type"] == "snapshot", seconds=10)
 
 
 def opened(page: Page) -> str:
@@ -105,8 +105,8 @@ def opened(page: Page) -> str:
     assert set(shown) == {WIDGET, "text/html", "text/plain"}
     widget = shown[WIDGET]["model_id"]
     page.say(widget, type="watch", have=0)
-    whole = page.hear(widget, lambda message: message["type"] == "whole")
-    assert whole["sections"]["host"]["it"]["running"] is True
+    snapshot = page.hear(widget, lambda message: message["type"] == "snapshot")
+    assert snapshot["sections"]["host"]["it"]["running"] is True
     return str(widget)
 
 
@@ -155,15 +155,15 @@ def test_a_page_can_change_nothing_of_what_the_kernel_shows(page: Page) -> None:
     assert page.value("(shown.kind, shown.saved)") == ["dashboard", {}]
 
 
-def test_nothing_but_beats_is_sent_when_nothing_changes(page: Page) -> None:
+def test_nothing_but_heartbeats_is_sent_when_nothing_changes(page: Page) -> None:
     widget = opened(page)
     page.listen(2)
     page.told[widget].clear()
     page.listen(4)
-    beats = [message for message in page.told[widget] if message["type"] != "picture"]  # of what changed before
-    assert {message["type"] for message in beats} == {"beat"}
-    assert len(beats) <= 5
-    assert len(page.told[widget]) - len(beats) <= 1
+    heartbeats = [message for message in page.told[widget] if message["type"] != "picture"]  # of what changed before
+    assert {message["type"] for message in heartbeats} == {"heartbeat"}
+    assert len(heartbeats) <= 5
+    assert len(page.told[widget]) - len(heartbeats) <= 1
 
 
 def test_a_reloaded_page_gets_the_whole_state_again(page: Page) -> None:
@@ -171,10 +171,10 @@ def test_a_reloaded_page_gets_the_whole_state_again(page: Page) -> None:
     page.run("await create_client().worker.get_or_create('main').send('jobs', 'bad', wait=True)").check()
     page.hear(widget, lambda message: "it was bad" in str(message.get("set", {}).get("messages")))
     page.say(widget, type="watch", have=0)
-    whole = page.hear(widget, lambda message: message["type"] == "whole")
-    assert whole["sections"]["queues"]["worker/main jobs"]["dead"] == 1
-    assert [row["outcome"] for row in whole["sections"]["messages"].values()] == ["it was bad"]
-    assert whole["history"]["worker/main jobs"][-1][2] == 1
+    snapshot = page.hear(widget, lambda message: message["type"] == "snapshot")
+    assert snapshot["sections"]["queues"]["worker/main jobs"]["dead"] == 1
+    assert [row["outcome"] for row in snapshot["sections"]["messages"].values()] == ["it was bad"]
+    assert snapshot["history"]["worker/main jobs"][-1][2] == 1
 
 
 @pytest.mark.parametrize(

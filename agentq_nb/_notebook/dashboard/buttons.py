@@ -23,11 +23,11 @@ from agentq_nb.errors import ActorNotFound, PermissionRequestUnknown, SessionUnk
 async def perform(host: Host, asked: Asked) -> str:
     """Perform the action that a page asks for, and return what was done, in a few words.
 
-    ``deed`` is ``pause`` (``seconds`` or for good), ``resume`` or ``purge`` with a queue's ``key``; ``cancel`` or
+    ``action`` is ``pause`` (``seconds`` or for good), ``resume`` or ``purge`` with a queue's ``key``; ``cancel`` or
     ``retry`` with a ``message``; ``answer`` with ``actor``, ``session``, a permission's ``ask`` and ``allow``; ``stop`` with
     ``actor`` and ``session``, which cancels the prompt that runs. Raises ``AgentqError``.
     """
-    match page_requests.text(asked, "deed"):
+    match page_requests.text(asked, "action"):
         case "pause" | "resume" | "purge" as action:
             actor, queue = page_requests.queue(asked)
             await host.enter(_require, host, actor)

@@ -1,4 +1,4 @@
-"""What changed between two states of what is shown. Pure; ``dashboard.js`` applies it.
+"""What changed between two states of what is shown. Pure; ``js/mirror.js`` applies it.
 
 A state is sections of rows by key: ``{"queues": {"reviewer/main tasks": {"waiting": 3}}}``. All states on the wire have
 this form, so that one sequence number and one way to resynchronize serve queues, messages and transcripts alike.

@@ -3,11 +3,11 @@
 The page sends ``watch`` when it opens and every half minute, with the number of the last message it has. Before that
 nothing is sent, so that nothing piles up in the server while no page is open. From then on
 
-- a ``whole`` state goes out when the page has another number than ours: it is new, was reloaded, or missed something;
-- ``changes`` go out when something changed, at most ten times a second, numbered one by one;
-- a ``beat`` goes out each second in which nothing else did, so that the page knows a quiet kernel from a busy or dead one.
-  The kernel beats rather than answering pings: each ping would make the front end show the kernel as busy, and they would
-  queue up behind a cell that blocks.
+- a ``snapshot`` goes out when the page has another number than ours: it is new, was reloaded, or missed something;
+- a ``patch`` goes out when something changed, at most ten times a second, numbered one by one;
+- a ``heartbeat`` goes out each second in which nothing else did, so that the page knows a quiet kernel from a busy or
+  dead one. The kernel sends these rather than answering pings: each ping would make the front end show the kernel as
+  busy, and they would queue up behind a cell that blocks.
 
 A page also gets a ``picture``, a static view of what it shows, and a newer one every ten seconds while something
 changes. It replaces the widget in the notebook by that once the kernel is gone, which cannot do it any more: JupyterLab
@@ -39,7 +39,7 @@ from agentq_nb.errors import AgentqError
 
 TICK = 0.1
 _UNWATCHED_TICK = 1.0
-_BEAT = 1.0
+_HEARTBEAT = 1.0
 _SELDOM = 4.0
 """A snapshot is taken after four times as long as the last one took: with 10,000 actors, a tenth of a second."""
 _PICTURES = 10.0
@@ -111,7 +111,7 @@ class PageSync:
         self._watched_at = -math.inf
         self._left = False
         """A page was open when the kernel fell quiet, and may be open still."""
-        self._whole_wanted = False
+        self._snapshot_wanted = False
         self._intake = intake or Intake()
         self._dropped = 0
         """Requests that were dropped and not reported to the page yet."""
@@ -169,7 +169,7 @@ class PageSync:
         try:
             await self._tell_news()
         except Exception as error:
-            self._whole_wanted = True  # nobody knows how much of it has reached the page
+            self._snapshot_wanted = True  # nobody knows how much of it has reached the page
             failed = error
         if failed is not None:
             self._failed(failed)
@@ -192,21 +192,23 @@ class PageSync:
             self._watched_at = now
         if not self.watched:
             return
-        if self._dropped and now - self._dropped_told_at >= _BEAT:
+        if self._dropped and now - self._dropped_told_at >= _HEARTBEAT:
             self._dropped_told_at, dropped, self._dropped = now, self._dropped, 0
             self._tell("dropped", now, count=dropped)
-        if self._whole_wanted:
-            self._whole_wanted = False
+        if self._snapshot_wanted:
+            self._snapshot_wanted = False
             self._pictured_at = -math.inf
             self._number += 1
             self._sent = self.latest
-            self._tell("whole", now, sections=self.latest, settled=self.subject.settled, **await self.subject.extras())
+            self._tell(
+                "snapshot", now, sections=self.latest, settled=self.subject.settled, **await self.subject.extras()
+            )
         elif changes := difference(self._sent, self.latest):
             self._number += 1
             self._sent = self.latest
-            self._tell("changes", now, settled=self.subject.settled, **changes)
-        elif now - self._sent_at >= _BEAT or self.subject.settled:
-            self._tell("beat", now, **({"settled": True} if self.subject.settled else {}))
+            self._tell("patch", now, settled=self.subject.settled, **changes)
+        elif now - self._sent_at >= _HEARTBEAT or self.subject.settled:
+            self._tell("heartbeat", now, **({"settled": True} if self.subject.settled else {}))
         if self._picture and self._pictured != self._number and now - self._pictured_at >= _PICTURES:
             self._pictured, self._pictured_at = self._number, now
             try:
@@ -229,7 +231,7 @@ class PageSync:
         if message.get("type") == "watch":
             self._watched_at = self._clock.monotonic()
             new = message.get("have") in (0, None) or message["have"] != self._number
-            self._whole_wanted = self._whole_wanted or new
+            self._snapshot_wanted = self._snapshot_wanted or new
             self._awake.set()
             return
         if not self._intake.admits(self._clock.monotonic()):
@@ -263,7 +265,7 @@ class PageSync:
         if self.watched:
             now = self._clock.monotonic()
             self._tell("picture", now, **picture)
-            self._tell("beat", now, settled=True)
+            self._tell("heartbeat", now, settled=True)
 
 
 def one_line(text: str) -> str:

@@ -28,7 +28,7 @@ class LiveWidget(anywidget.AnyWidget):
     """
 
     # As text, read once: a path would be watched by a thread for each widget.
-    _esm = (_HERE / "dashboard.js").read_text(encoding="utf-8")
+    _esm = (_HERE / "static" / "dashboard.js").read_text(encoding="utf-8")
     _css = (_HERE / "dashboard.css").read_text(encoding="utf-8")
     kind = traitlets.Unicode().tag(sync=True)
     saved = traitlets.Dict().tag(sync=True)

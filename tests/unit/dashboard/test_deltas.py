@@ -19,7 +19,7 @@ states = some.dictionaries(some.sampled_from("xyz"), some.dictionaries(some.samp
 
 
 def applied(state: State, changes: dict[str, Any]) -> State:
-    """What ``dashboard.js`` makes of a state."""
+    """What ``js/mirror.js`` makes of a state."""
     made = deepcopy(state)
     for name, section in changes.get("set", {}).items():
         for key, fields in section.items():

@@ -65,7 +65,7 @@ class Running:
         """A page was opened and has its whole state."""
         self.feed.heard({"type": "watch", "have": 0})
         await self.clock.pass_by(0.3)
-        assert self.types() == ["whole"]
+        assert self.types() == ["snapshot"]
         self.sent.clear()
 
 
@@ -94,18 +94,18 @@ async def test_a_page_that_opens_gets_the_whole_state_at_once() -> None:
         await at.clock.pass_by(10)
         at.feed.heard({"type": "watch", "have": 0})
         await at.clock.pass_by(0.15)
-        (whole,) = at.sent
-        assert whole["sections"] == {"figures": {"it": {"value": 0}}}
-        assert whole["history"] == {}
+        (snapshot,) = at.sent
+        assert snapshot["sections"] == {"figures": {"it": {"value": 0}}}
+        assert snapshot["history"] == {}
 
 
-async def test_nothing_but_a_beat_each_second_is_sent_when_nothing_changes() -> None:
+async def test_nothing_but_a_heartbeat_each_second_is_sent_when_nothing_changes() -> None:
     async with running() as at:
         await at.opened()
         await at.clock.pass_by(30)
-        assert set(at.types()) == {"beat"}
+        assert set(at.types()) == {"heartbeat"}
         assert 25 <= len(at.sent) <= 31
-        assert all(set(beat) == {"type", "number", "time", "elapsed"} for beat in at.sent)
+        assert all(set(heartbeat) == {"type", "number", "time", "elapsed"} for heartbeat in at.sent)
 
 
 async def test_at_most_ten_updates_a_second_are_sent_numbered_one_by_one() -> None:
@@ -124,10 +124,10 @@ async def test_a_page_that_missed_something_gets_the_whole_state_again(have: int
         await at.opened()
         at.subject.value = 5
         await at.clock.pass_by(0.2)
-        assert at.types() == ["changes"]
+        assert at.types() == ["patch"]
         at.feed.heard({"type": "watch", "have": have})
         await at.clock.pass_by(0.2)
-        assert at.types()[1:] == ["whole"]
+        assert at.types()[1:] == ["snapshot"]
         assert at.sent[-1]["number"] == 3
 
 
@@ -202,7 +202,7 @@ async def test_a_page_has_a_picture_that_is_at_most_ten_seconds_old_and_none_twi
     assert made.sent == []
     made.feed.heard({"type": "watch", "have": 0})
     await made.clock.pass_by(0.3)
-    assert made.types() == ["whole", "picture"]
+    assert made.types() == ["snapshot", "picture"]
     await made.clock.pass_by(30)
     assert pictures() == [0]
     made.subject.value = 1
@@ -216,9 +216,9 @@ async def test_a_page_has_a_picture_that_is_at_most_ten_seconds_old_and_none_twi
     assert pictures()[-1] == made.subject.value
     made.feed.heard({"type": "watch", "have": 0})  # a page that was reloaded has none
     await made.clock.pass_by(0.3)
-    assert made.types()[-2:] == ["whole", "picture"]
+    assert made.types()[-2:] == ["snapshot", "picture"]
     made.feed.last_word({"data": -1})
-    assert (made.types()[-2:], pictures()[-1]) == (["picture", "beat"], -1)
+    assert (made.types()[-2:], pictures()[-1]) == (["picture", "heartbeat"], -1)
     task.cancel()
     await asyncio.wait([task])
 
@@ -282,7 +282,7 @@ async def test_a_page_that_cannot_be_reached_is_trouble_and_gets_the_whole_state
     assert upkeep.trouble == said
     broken = False
     await made.clock.pass_by(31)
-    assert "whole" in made.types()
+    assert "snapshot" in made.types()
     assert upkeep.trouble is None
     running_feed.cancel()
     await asyncio.wait([running_feed])
@@ -308,7 +308,7 @@ async def test_a_subject_that_cannot_be_looked_at_is_trouble_and_looked_at_more_
         await made.clock.pass_by(30)
         assert "MemoryError" in (upkeep.trouble or "")
         assert looks <= 10
-        assert made.types().count("beat") >= 25  # the page sees that the kernel lives
+        assert made.types().count("heartbeat") >= 25  # the page sees that the kernel lives
     await made.clock.pass_by(31)
     assert upkeep.trouble is None
     running_feed.cancel()
@@ -334,7 +334,7 @@ async def test_while_nothing_keeps_the_kernel_alive_nothing_is_sent_a_minute_aft
         it.alive = False
         await it.opened()
         await it.clock.pass_by(55)
-        assert it.types().count("beat") >= 50
+        assert it.types().count("heartbeat") >= 50
         assert all(message["quiet"] for message in it.sent)
         await it.clock.pass_by(10)
         it.sent.clear()
@@ -352,7 +352,7 @@ async def test_a_page_that_asked_before_it_fell_quiet_is_told_once_the_kernel_is
         it.subject.value += 1
         it.alive = True
         await it.clock.pass_by(2)
-        assert it.types()[0] == "changes"
+        assert it.types()[0] == "patch"
         assert not any("quiet" in message for message in it.sent)
 
 
@@ -369,7 +369,7 @@ async def test_a_picture_that_cannot_be_drawn_is_told_once_and_all_else_goes_on(
     task = asyncio.create_task(made.feed.run())
     made.feed.heard({"type": "watch", "have": 0})
     await made.clock.pass_by(10)
-    assert (made.types()[0], set(made.types()[1:])) == ("whole", {"beat"})
+    assert (made.types()[0], set(made.types()[1:])) == ("snapshot", {"heartbeat"})
     assert upkeep.trouble is None
     assert [record.getMessage() for record in caplog.records if "KeyError" in record.getMessage()] == [
         "Keeping it up to date failed: KeyError: 'host'. It is tried again."

@@ -203,15 +203,15 @@ async def shown_running(shown: Overview, key: str) -> bool:
 @pytest.mark.parametrize(
     "asked",
     [
-        {"deed": "pause", "key": "nobody/main jobs"},
-        {"deed": "purge", "key": "worker/main nothing"},
-        {"deed": "cancel", "message": "never"},
-        {"deed": "answer", "actor": "worker/main"},
-        {"deed": "format the disk"},
+        {"action": "pause", "key": "nobody/main jobs"},
+        {"action": "purge", "key": "worker/main nothing"},
+        {"action": "cancel", "message": "never"},
+        {"action": "answer", "actor": "worker/main"},
+        {"action": "format the disk"},
         {},
     ],
 )
-async def test_a_button_that_cannot_do_its_deed_says_why(world: World, asked: dict[str, Any]) -> None:
+async def test_a_button_that_cannot_do_its_action_says_why(world: World, asked: dict[str, Any]) -> None:
     await world.start(worker=Worker)
     with pytest.raises(AgentqError):
         await overview(world).answer({"type": "do", **asked})
@@ -226,7 +226,7 @@ async def test_a_length_of_a_pause_that_is_none_is_refused_and_pauses_nothing(wo
     await client.worker.get_or_create("main").send("jobs", "one", wait=True)
     shown = overview(world)
     with pytest.raises(ValidationFailed):
-        await shown.answer({"type": "do", "deed": "pause", "key": "worker/main jobs", "seconds": seconds})
+        await shown.answer({"type": "do", "action": "pause", "key": "worker/main jobs", "seconds": seconds})
     assert not (await shown.look())["queues"]["worker/main jobs"]["paused"]
 
 
@@ -234,25 +234,25 @@ async def test_a_pause_may_have_a_length(world: World) -> None:
     client = await world.start(worker=Worker)
     await client.worker.get_or_create("main").send("jobs", "one", wait=True)
     shown = overview(world)
-    await shown.answer({"type": "do", "deed": "pause", "key": "worker/main jobs", "seconds": 600})
+    await shown.answer({"type": "do", "action": "pause", "key": "worker/main jobs", "seconds": 600})
     row = (await shown.look())["queues"]["worker/main jobs"]
     assert abs(row["paused_until"] - time.time() - 600) < 60
 
 
 UNKNOWN_ACTORS = [
-    {"deed": "pause", "key": "vm/stranger jobs"},
-    {"deed": "pause", "key": "worker/stranger jobs"},
-    {"deed": "resume", "key": "worker/stranger jobs"},
-    {"deed": "purge", "key": "worker/stranger jobs"},
-    {"deed": "answer", "actor": "vm/stranger", "session": "s", "ask": "a", "allow": True},
-    {"deed": "answer", "actor": "worker/stranger", "session": "s", "ask": "a", "allow": True},
-    {"deed": "stop", "actor": "vm/stranger", "session": "s"},
-    {"deed": "stop", "actor": "no name/at all", "session": "s"},
-    {"deed": "stop", "actor": "vm/" + "x" * 10_000, "session": "s"},
+    {"action": "pause", "key": "vm/stranger jobs"},
+    {"action": "pause", "key": "worker/stranger jobs"},
+    {"action": "resume", "key": "worker/stranger jobs"},
+    {"action": "purge", "key": "worker/stranger jobs"},
+    {"action": "answer", "actor": "vm/stranger", "session": "s", "ask": "a", "allow": True},
+    {"action": "answer", "actor": "worker/stranger", "session": "s", "ask": "a", "allow": True},
+    {"action": "stop", "actor": "vm/stranger", "session": "s"},
+    {"action": "stop", "actor": "no name/at all", "session": "s"},
+    {"action": "stop", "actor": "vm/" + "x" * 10_000, "session": "s"},
 ]
 
 
-@pytest.mark.parametrize("asked", UNKNOWN_ACTORS, ids=lambda asked: f"{asked['deed']} {list(asked.values())[1][:20]}")
+@pytest.mark.parametrize("asked", UNKNOWN_ACTORS, ids=lambda asked: f"{asked['action']} {list(asked.values())[1][:20]}")
 async def test_no_message_of_a_page_creates_or_wakes_an_actor(world: World, asked: dict[str, Any]) -> None:
     await world.start(worker=Worker, vm=MACHINE)
     with pytest.raises(AgentqError):
@@ -270,10 +270,10 @@ async def test_what_a_page_says_about_a_vm_that_sleeps_does_not_wake_it(world: W
     shown = overview(world)
     await shown.look()
     named = {"type": "do", "actor": "vm/main", "session": session.session_id}
-    told = await shown.answer({**named, "deed": "stop"})
+    told = await shown.answer({**named, "action": "stop"})
     assert told == {"note": "No prompt runs in this session."}
     with pytest.raises(AgentqError):
-        await shown.answer({**named, "deed": "answer", "ask": "a", "allow": True})
+        await shown.answer({**named, "action": "answer", "ask": "a", "allow": True})
     assert world.registry.host.activations.find("vm/main") is None
 
 
@@ -286,7 +286,7 @@ async def test_an_answer_that_is_neither_yes_nor_no_answers_nothing(world: World
     prompt = asyncio.create_task(vm.send_prompt(session.session_id, "make"))
     await until(lambda: asked_in(shown))
     ((ask, request),) = (await shown.look())["requests"].items()
-    action = {"deed": "answer", "actor": request["at"], "session": request["session"], "ask": ask}
+    action = {"action": "answer", "actor": request["at"], "session": request["session"], "ask": ask}
     with pytest.raises(ValidationFailed):
         await shown.answer({"type": "do", **action, "allow": allow})
     assert list((await shown.look())["requests"]) == [ask]
@@ -329,7 +329,7 @@ async def test_allowing_what_an_agent_asks_lets_it_go_on_and_its_transcript_is_f
     assert (request["title"], request["kind"], request["agent"]) == ("Run: make", "execute", "asker")
     assert seen["sessions"][session.session_id]["status"] == "running"
     await shown.answer({"type": "choose", "session": session.session_id})
-    action = {"deed": "answer", "actor": request["at"], "session": request["session"], "ask": ask, "allow": True}
+    action = {"action": "answer", "actor": request["at"], "session": request["session"], "ask": ask, "allow": True}
     assert (await shown.answer({"type": "do", **action}))["note"] == "Allowed."
     assert (await prompt).text == "thinking. allowed"
     seen = await shown.look()
@@ -357,7 +357,7 @@ async def test_all_of_what_an_agent_asks_is_shown_in_the_dashboard_and_where_its
         assert request["parts"] == [{"name": "asks", "text": f"Run: {script}", "diff": False}]
         assert request["too_long"] is None
     assert (await elsewhere.look())["requests"] == {}
-    action = {"deed": "answer", "actor": request["at"], "session": request["session"], "ask": ask, "allow": True}
+    action = {"action": "answer", "actor": request["at"], "session": request["session"], "ask": ask, "allow": True}
     assert await small.answer({"type": "do", **action}) == {"note": "Allowed."}
     assert (await prompt).text.endswith("allowed")
     for view in (small, elsewhere):
@@ -378,7 +378,7 @@ async def test_what_is_too_long_to_be_shown_whole_can_be_refused_on_a_page_and_a
         ((ask, request),) = (await shown.look())["requests"].items()
         assert request["parts"] == []
         assert request["too_long"] > 240_000
-        action = {"deed": "answer", "actor": request["at"], "session": request["session"], "ask": ask}
+        action = {"action": "answer", "actor": request["at"], "session": request["session"], "ask": ask}
         with pytest.raises(ValidationFailed, match=r"'asker' asks is too long .* await vm.respond_permission"):
             await shown.answer({"type": "do", **action, "allow": True})
         (whole,) = await vm.list_permission_requests()

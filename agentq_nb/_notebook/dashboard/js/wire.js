@@ -1,0 +1,224 @@
+// @ts-check
+// The messages between a page and the kernel. The Python side is in sync.py, patch.py, overview.py, cards.py and
+// buttons.py.
+//
+// All times are in seconds. Those since 1970 are by the kernel's wall clock. Lengths and rates use its monotonic clock,
+// which nobody can set: `elapsed`, the points of a history, and `since` and `settled` of a message's card.
+
+// --- from the kernel ---
+
+/** @typedef {Snapshot | Patch | Heartbeat | Picture | Dropped | Answer} FromKernel */
+
+/**
+ * What all messages but answers carry. A page that finds a gap in the numbers asks for a snapshot.
+ * @typedef {object} Envelope
+ * @property {number} number Of the last snapshot or patch, this one included.
+ * @property {number} time Since 1970.
+ * @property {number} elapsed By the monotonic clock.
+ * @property {boolean} [quiet] Nothing keeps the kernel alive, and a page that nobody uses must not either.
+ * @property {boolean} [settled] Nothing shown will change any more.
+ */
+
+/** @typedef {Envelope & { type: "snapshot", sections: Sections, history?: Record<string, Point[]> }} Snapshot */
+/** @typedef {Envelope & { type: "patch" } & Changes} Patch */
+/** @typedef {Envelope & { type: "heartbeat" }} Heartbeat */
+
+/**
+ * What takes the widget's place in the notebook once its kernel is gone: which widget, and the outputs by MIME type.
+ * @typedef {Envelope & { type: "picture", model: string, data: Record<string, string> }} Picture
+ */
+
+/** @typedef {Envelope & { type: "dropped", count: number }} Dropped */
+
+/**
+ * @typedef {object} Answer
+ * @property {"answer"} type
+ * @property {number | null} request
+ * @property {string} [error] One line. Where it is there, nothing else is.
+ * @property {string} [note] What a button did.
+ * @property {Record<string, BlockRow>} [blocks] Answers "earlier".
+ * @property {MessageDetails} [shown] Answers "show".
+ */
+
+/** @typedef {Omit<Answer, "type" | "request">} Reply */
+
+/**
+ * Changes of sections by name, then by row. `more` has text to append to fields that grow; `gone` has the keys of rows.
+ * @typedef {object} Changes
+ * @property {Record<string, Record<string, Record<string, unknown>>>} [set]
+ * @property {Record<string, Record<string, Record<string, string>>>} [more]
+ * @property {Record<string, string[]>} [gone]
+ */
+
+/**
+ * A moment by the monotonic clock, how many messages were waiting or running, and how many had been handled by then.
+ * @typedef {[elapsed: number, depth: number, handled: number]} Point
+ */
+
+// --- to the kernel ---
+
+/** @typedef {{ type: "watch", have: number }} Watch The number of the last message that the page has; 0 for none. */
+
+/**
+ * What is answered.
+ * @typedef {({ type: "page" } & PageOfMessages)
+ *   | { type: "choose", session: string | null }
+ *   | { type: "earlier", session: string | null, before: number }
+ *   | { type: "show", message: string }
+ *   | ({ type: "do" } & Action)} Request
+ */
+
+/** @typedef {{ status: string, search: string, offset: number }} PageOfMessages */
+
+/**
+ * @typedef {{ action: "pause" | "resume" | "purge", key: string }
+ *   | { action: "cancel" | "retry", message: string }
+ *   | { action: "answer", actor: string, session: string, ask: string, allow: boolean }
+ *   | { action: "stop", actor?: string, session?: string }} Action
+ */
+
+// --- what is shown ---
+
+/**
+ * Sections with a row for each key.
+ * @typedef {object} Tables
+ * @property {QueueRow} queues By "actor queue".
+ * @property {ActorRow} actors Those in trouble, by id.
+ * @property {SessionRow} sessions By id.
+ * @property {PermissionRow} requests By id; ids sort by their time.
+ * @property {BlockRow} blocks The chosen transcript, by index.
+ * @property {MessageRow} messages One page of them, by id.
+ */
+
+/**
+ * Sections with one row, whose key is "it".
+ * @typedef {object} Singles
+ * @property {HostRow} host
+ * @property {{ session: string, first: number }} transcript Which session was chosen.
+ * @property {PageOfMessages & { order: string[], more: boolean }} table The page of messages.
+ * @property {MessageCardRow} message
+ * @property {SessionCardRow} session
+ */
+
+/**
+ * @typedef {{ [Name in keyof Tables]?: Record<string, Tables[Name]> }
+ *   & { [Name in keyof Singles]?: { it: Singles[Name] } }} Sections
+ */
+
+/**
+ * @typedef {object} HostRow
+ * @property {boolean} running
+ * @property {string} store
+ * @property {string} path
+ * @property {number} started_at
+ * @property {number} awake
+ * @property {number} actors
+ * @property {string[]} waiting_for Names of actors that have work and no class yet.
+ * @property {string | null} trouble
+ * @property {string | null} stall
+ * @property {number | null} stall_at
+ * @property {string[]} notices
+ * @property {number} left_out Queues beyond those that are sent.
+ */
+
+/**
+ * @typedef {object} QueueRow
+ * @property {string} actor
+ * @property {string} queue
+ * @property {boolean} internal Nothing for buttons.
+ * @property {number} ready
+ * @property {number} delayed
+ * @property {number} running
+ * @property {string[]} running_ids
+ * @property {number} dead
+ * @property {number} handled
+ * @property {number | null} completed
+ * @property {number | null} oldest_at
+ * @property {boolean} paused
+ * @property {number | null} paused_until
+ * @property {boolean} orphaned
+ */
+
+/**
+ * @typedef {object} ActorRow
+ * @property {string} actor
+ * @property {string} name
+ * @property {string} state
+ * @property {string} run
+ * @property {string | null} error
+ * @property {number | null} restarts_at
+ */
+
+/**
+ * @typedef {object} SessionRow
+ * @property {string} actor As shown.
+ * @property {string} at The actor's id as it is.
+ * @property {string} agent
+ * @property {string} status
+ * @property {number} created_at
+ * @property {number} last_at
+ * @property {number | null} events
+ * @property {string} said
+ */
+
+/**
+ * @typedef {object} PermissionRow
+ * @property {string} actor
+ * @property {string} at
+ * @property {string} session
+ * @property {string} agent
+ * @property {string} title
+ * @property {string | null} kind
+ * @property {PermissionPart[]} parts
+ * @property {number | null} too_long Its length in characters, where that is too much to be sent.
+ */
+
+/** @typedef {{ name: string, text: string, diff: boolean }} PermissionPart */
+/** @typedef {{ index: number, type: string, text: string, time: number, data: string }} BlockRow */
+
+/**
+ * @typedef {object} MessageRow
+ * @property {string} actor
+ * @property {string} queue
+ * @property {string} status
+ * @property {number} attempts
+ * @property {number} created_at
+ * @property {number | null} started_at
+ * @property {number | null} finished_at
+ * @property {string} body
+ * @property {string} outcome
+ * @property {boolean} bad
+ */
+
+/**
+ * @typedef {object} MessageDetails
+ * @property {string} message
+ * @property {string} status
+ * @property {string} body
+ * @property {string} reply
+ * @property {string} error
+ * @property {string} attempts
+ * @property {string} key
+ */
+
+/**
+ * @typedef {object} MessageCardRow
+ * @property {string} id
+ * @property {string} actor
+ * @property {string} queue
+ * @property {string} status
+ * @property {number} attempts
+ * @property {number} others
+ * @property {number} since
+ * @property {number | null} settled
+ * @property {string} reply
+ * @property {string} error
+ */
+
+/** @typedef {{ actor: string, at: string, agent: string, status: string, id: string }} SessionCardRow */
+
+/** Whether a message can still be cancelled. @param {string} status */
+export const isLive = (status) => ["queued", "delayed", "running"].includes(status);
+
+/** Whether a message can be put back into its queue. @param {string} status */
+export const isRetryable = (status) => ["failed", "cancelled", "expired"].includes(status);
