@@ -17,7 +17,7 @@ Names: TypeAlias = str | Sequence[str] | None
 
 
 class DeclaredQueue(Protocol):
-    """What a mailbox needs of a queue's declaration."""
+    """A queue's declaration as a mailbox uses it."""
 
     reply: Schema[Any]
 
