@@ -17,7 +17,7 @@ Names: TypeAlias = str | Sequence[str] | None
 
 
 class DeclaredQueue(Protocol):
-    """What a mailbox needs of a queue's declaration."""
+    """A queue's declaration as a mailbox uses it."""
 
     reply: Schema[Any]
 
@@ -63,7 +63,7 @@ class Mailbox(NearMisses):
         :param wait: whether to wait for the result, at most ``timeout`` seconds (None: no limit).
         :param idempotency_key: makes pushing twice safe: the same key and body are one message.
         :param priority: higher ones are handed out first, also negative ones; equal ones in the order of sending.
-        :param delay: seconds, or a timedelta, before which it is not handed out.
+        :param delay: seconds, or a timedelta, before which it is not delivered.
 
         Options and errors are those of ``handle.send``, which says more about each.
         """

@@ -1,4 +1,4 @@
-"""Queues: what a class declares about one, and the view of it that an actor has."""
+"""Queue and Retry, an actor class's declaration of a queue, and BoundQueue, an actor's access to it."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class Queue(Generic[Body, Reply]):
 
 
 class BoundQueue(NearMisses, Generic[Body, Reply]):
-    """``self.tasks`` of an actor: its mailbox narrowed to one queue, with the types that the queue declares."""
+    """``self.tasks`` of an actor: its mailbox restricted to one queue, with the types that the queue declares."""
 
     def __init__(self, mailbox: Mailbox, queue: Queue[Body, Reply]) -> None:
         self._mailbox = mailbox

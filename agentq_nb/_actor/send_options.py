@@ -26,13 +26,13 @@ class SendOptions(TypedDict, total=False):
 
 
 StoredOptions: TypeAlias = Mapping[str, Any]
-"""Options as they are sent and kept: checked, in JSON's types (``delay`` in seconds), those at their defaults left out."""
+"""Options as sent and stored: checked, as JSON types (``delay`` in seconds), without those at their defaults."""
 
 NO_OPTIONS: StoredOptions = MappingProxyType({})
 
 
 def _idempotency_key(value: object) -> str | None:
-    """Raises ``actor.validation_error`` for what no file can hold."""
+    """Return a valid idempotency key. Raises ``actor.validation_error`` for text that cannot be stored."""
     if value is not None and (not isinstance(value, str) or value.encode("utf-8", "replace").decode() != value):
         raise ValidationFailed(f"idempotency_key must be valid text, not {value!r:.100}.")
     return value
@@ -51,7 +51,7 @@ _OPTIONS: Mapping[str, tuple[Any, Callable[[object], Any]]] = {
     "priority": (0, _priority),
     "delay": (0, _delay),
 }
-"""Each option with its default, and with the function that checks it and makes it JSON."""
+"""Each option with its default, and the function that validates it and converts it to JSON."""
 
 
 def stored_options(options: SendOptions) -> StoredOptions:

@@ -1,4 +1,4 @@
-"""What a broker remembers of settled work, and what a host writes of itself beside the queues."""
+"""Protocols of a broker's history of settled work, and of the host's log of sessions and failures."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class History(Protocol):
     async def messages(
         self, actor: str | None, queue: str | None, status: str | Sequence[str] | None, since: Moment | None
     ) -> Table:
-        """Messages in the order they were sent; ``since`` is about when they were sent."""
+        """Return messages in the order they were sent; ``since`` limits when they were sent."""
         ...
 
     async def results(
         self, actor: str | None, queue: str | None, status: str | Sequence[str] | None, since: Moment | None
     ) -> Table:
-        """Settled messages in the order they were settled; ``since`` is about when that was."""
+        """Return settled messages in the order they ended; ``since`` limits when they ended."""
         ...
 
     async def transcripts(self, session: str | None, actor: str | None, since: Moment | None) -> Table:
-        """The events of sessions, in order."""
+        """Return the events of sessions' transcripts, in order."""
         ...
 
     async def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Table:
-        """The rows of a read-only query. Raises ``store.sql_refused`` for anything but a read."""
+        """Return the rows of a read-only query. Raises ``store.sql_refused`` for anything but a read."""
         ...
 
     async def export(self, target: Path) -> None:
@@ -53,25 +53,25 @@ class History(Protocol):
 
 
 class HostLog(Protocol):
-    """Where a host keeps sessions, transcripts and failures. It may be in another store than the queues."""
+    """The host's log of sessions, transcripts and failures. It may be in another store than the queues."""
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The path of the log's file."""
         ...
 
     @property
     def notices(self) -> Sequence[str]:
-        """What its user should know of the file."""
+        """Sentences about the file for users."""
         ...
 
     def of(self, actor: ActorId) -> ActorLog:
-        """The rows of one actor."""
+        """Return the log of one actor."""
         ...
 
 
 def dead_letters(actor: str | None, queue: str | None, since: Moment | None, error: str | None) -> DeadLetters:
-    """Messages that failed for good; ``since`` is about when they failed."""
+    """Select dead letters; ``since`` limits when they failed."""
     name, key = name_and_key(actor)
     return DeadLetters(
         actor=None if name is None or key is None else ids.actor_id(name, key),
@@ -83,7 +83,7 @@ def dead_letters(actor: str | None, queue: str | None, since: Moment | None, err
 
 
 def name_and_key(actor: str | None) -> tuple[str | None, Sequence[str] | None]:
-    """``reviewer/main`` in its two parts; one actor's name alone has no key."""
+    """Split ``reviewer/main`` into name and key; a name alone has the key None."""
     if actor is None:
         return None, None
     name, slash, _ = actor.partition("/")
@@ -91,10 +91,10 @@ def name_and_key(actor: str | None) -> tuple[str | None, Sequence[str] | None]:
 
 
 def moment(name: str, when: Moment) -> float:
-    """Seconds since 1970 of what was given as ``name``. Raises ``actor.validation_error``."""
+    """Return the argument called ``name`` in seconds since 1970. Raises ``actor.validation_error``."""
     try:
         seconds = time.time() - when.total_seconds() if isinstance(when, timedelta) else timestamp(when)
-        datetime.fromtimestamp(seconds, UTC)  # a store must be able to say it
+        datetime.fromtimestamp(seconds, UTC)  # it must fit into a store's type
     except (TypeError, ValueError, OverflowError):
         raise ValidationFailed(
             f"{name} is a datetime, a timedelta (how long ago) or seconds since 1970, not {when!r:.100}."

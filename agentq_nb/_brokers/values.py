@@ -19,9 +19,9 @@ uncounted.
 
 
 class NewMessage(NamedTuple):
-    """A message on its way into a queue. ``body`` is JSON; ``max_size`` is the queue's limit, in messages.
+    """A message to enqueue. ``body`` is JSON; ``max_size`` is the queue's limit, in messages.
 
-    A broker keeps ``options`` as they are, those it does not know too, and obeys those below.
+    A broker stores all ``options`` unchanged, also unknown ones, and applies those below.
     """
 
     id: MessageId
@@ -41,7 +41,7 @@ class NewMessage(NamedTuple):
 
     @property
     def delay(self) -> float:
-        """Seconds from now before which it is not handed out."""
+        """Seconds from now before which the message is not delivered."""
         return self.options.get("delay", 0.0)
 
     def delayed(self, seconds: float) -> NewMessage:

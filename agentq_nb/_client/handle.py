@@ -148,7 +148,7 @@ class ActorHandle:
             again makes a second message, and the dead letter stays. ``redeliver`` repeats the first one instead.
         :param priority: a whole number. The queue hands out higher ones first, equal ones in the order of sending; a
             message that comes back after a failed attempt still goes before all others.
-        :param delay: seconds from now, or a timedelta, before which the message is not handed out; at most a hundred years.
+        :param delay: seconds from now, or a timedelta, before which the message is not delivered (at most 100 years).
             It counts as ``delayed`` until then, also across restarts, and takes its place by priority when it is due.
 
         Raises ``queue.unknown``, ``actor.unknown``, ``actor.validation_error``, ``queue.message_too_large``,

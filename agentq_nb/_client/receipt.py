@@ -134,7 +134,7 @@ def result_of(standing: Standing) -> Result[Any]:
     """Return the sender's view of a message's stored result."""
     stored = standing.stored
     return Result(
-        status="timed_out" if is_live(stored.status) else stored.status,  # type: ignore[arg-type]  # the live ones are sorted out
+        status="timed_out" if is_live(stored.status) else stored.status,  # type: ignore[arg-type]  # only final ones are left
         message_id=stored.message,
         response=_response(stored, standing.replies),
         error=stored.error,

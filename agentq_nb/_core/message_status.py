@@ -1,4 +1,4 @@
-"""The statuses of a message, in one list, and what they mean for it. Each final one has a kind of event of its own."""
+"""The statuses of a message, and groups of them. Each final status has its own kind of event."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ FINAL: tuple[FinalStatus, ...] = get_args(FinalStatus)
 ALL: tuple[MessageStatus, ...] = (*LIVE, *FINAL)
 
 WAITING: tuple[LiveStatus, ...] = ("queued", "delayed")
-"""Nobody handles it."""
+"""Not being handled."""
 HANDLED: tuple[FinalStatus, ...] = ("completed", "failed")
-"""A handler has ended with it, for good or for bad."""
+"""Ended by a handler, successfully or not."""
 REDELIVERABLE: tuple[FinalStatus, ...] = ("failed", "cancelled", "expired")
-"""It ended without a reply, and can be put back."""
+"""Ended without a reply, so that the message can be put back."""
 PRUNABLE: tuple[FinalStatus, ...] = ("completed", "cancelled", "expired")
-"""It may be dropped once it is old. Dead letters stay."""
+"""Deleted by pruning once old. Dead letters stay."""
 
 
 def kinds(statuses: Iterable[FinalStatus]) -> tuple[str, ...]:
-    """The kinds of the events after which a message has these statuses."""
+    """Return the kinds of the events after which a message has these statuses."""
     return tuple(f"message.{status}" for status in statuses)
 
 
 STATUS_AFTER: Mapping[str, FinalStatus] = dict(zip(kinds(FINAL), FINAL, strict=True))
-"""By the kind of a message's last event, the final status it gives."""
+"""The final status that results from each kind of last event."""
 
 
 def is_live(status: MessageStatus) -> bool:
@@ -41,6 +41,6 @@ def is_final(status: MessageStatus) -> bool:
 
 
 def sql_list(names: Iterable[str]) -> str:
-    """Statuses or kinds as SQL takes them after ``in``. Their names need no quoting."""
+    """Return statuses or kinds as an SQL list, for ``in``. Their names need no quoting."""
     quoted = [f"'{name}'" for name in names]
     return f"({', '.join(quoted)})"

@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from agentq_nb.errors import ValidationFailed
 
 LONGEST = 100 * 366 * 24 * 3600.0
-"""Seconds of the longest time from now that is taken: a hundred years."""
+"""Seconds of the longest accepted time from now: a hundred years."""
 
 
 def seconds(name: str, value: object) -> float | None:
@@ -29,14 +29,14 @@ def count(name: str, value: object) -> int:
 
 
 def between(name: str, value: object, lowest: int, highest: int) -> int:
-    """A whole number within limits. Raises ``actor.validation_error``."""
+    """Return a whole number within limits. Raises ``actor.validation_error``."""
     if not _is(Integral, value) or not lowest <= value <= highest:  # type: ignore[operator]  # it is a number by now
         raise ValidationFailed(f"{name} is a whole number from {lowest} to {highest}, not {value!r:.100}.")
     return int(value)  # type: ignore[call-overload]  # it is a number by now
 
 
 def delay(name: str, value: object) -> float:
-    """Seconds from now, at most ``LONGEST``, from a number or a timedelta. Raises ``actor.validation_error``."""
+    """Return seconds from now, at most ``LONGEST``, from a number or a timedelta. Raises ``actor.validation_error``."""
     number = value.total_seconds() if isinstance(value, timedelta) else value
     if not is_delay(number) or not (seconds := _float(number)) <= LONGEST:
         raise ValidationFailed(

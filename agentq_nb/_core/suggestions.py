@@ -91,7 +91,7 @@ def no_attribute_of_message(name: str) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A question to end an error with, or nothing."""
+    """Return a question for the end of an error text, or an empty text."""
     close = get_close_matches(name, list(known), 1)
     return f" Did you mean '{close[0]}'?" if close else ""
 

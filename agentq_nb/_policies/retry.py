@@ -1,4 +1,4 @@
-"""Whether a message is tried again after a failed attempt or a crash, and when. Pure: no I/O, and no clock."""
+"""The retry decision: whether and when a message is repeated after a failed attempt or a crash. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agentq_nb._policies.backoff import backoff
 
 
 def exponential(failures: int) -> float:
-    """1, 2, 4, … seconds, at most five minutes."""
+    """Return the default backoff: 1, 2, 4, … seconds, at most five minutes."""
     return backoff(failures, longest=300.0)
 
 
@@ -41,7 +41,7 @@ class Retry:
             raise ValueError("Retry(backoff=...) must be 0 seconds or more, or a function of the number of failures.")
 
     def delay(self, failures: int) -> float:
-        """Seconds until the attempt after the ``failures``-th failure. A backoff function that misbehaves waits 1 s."""
+        """Return the seconds from failure number ``failures`` to the next attempt; 1 if the backoff function fails."""
         if not callable(self.backoff):
             return self.backoff
         try:
@@ -52,7 +52,7 @@ class Retry:
 
 
 class NextAttempt(NamedTuple):
-    """The message comes again after ``delay`` seconds. ``in_order``: its queue's other messages wait until then."""
+    """The message is repeated after ``delay`` seconds. ``in_order``: its queue's other messages wait until then."""
 
     delay: float
     in_order: bool = False

@@ -12,7 +12,7 @@ class OpenLog(Protocol):
     """A log that holds descriptors and a lock."""
 
     def let_go(self) -> None:
-        """Forget them without closing anything: called in a forked child."""
+        """Release them in a forked child, without writing to the parent's files."""
         ...
 
 

@@ -34,7 +34,7 @@ def _count_what_was_pruned(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _leave_rows_as_they_are(_connection: duckdb.DuckDBPyConnection) -> None:
-    """Version 3: the options of a send are one object. Older rows are read as before; older versions cannot read newer."""
+    """Migrate to version 3: a send's options are one object. Older rows stay; older code cannot read new rows."""
 
 
 MIGRATIONS: list[Migration] = [_count_what_was_pruned, _leave_rows_as_they_are]

@@ -26,9 +26,9 @@ from agentq_nb.errors import SqlRefused, StoreError
 T = TypeVar("T")
 
 Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
-"""Values for a query's ``?``, in order; or for its ``$name``, by name."""
+"""Values for a query's ``?``, in order, or for its ``$name``, by name."""
 
-_BLANK = r"(?>\s|--[^\n]*\n|/\*.*?\*/)*+"  # and comments, as far as they are not nested
+_BLANK = r"(?>\s|--[^\n]*\n|/\*.*?\*/)*+"  # with comments, unless they are nested
 
 # DuckDB can serialize only the query that is explained.
 _EXPLAIN = re.compile(

@@ -10,7 +10,7 @@ from agentq_nb._core.message_status import STATUS_AFTER, sql_list
 _FINAL = sql_list(STATUS_AFTER)
 _FINAL_OR_BACK = sql_list([*STATUS_AFTER, "message.redelivered"])
 
-# Versions 1 and 2 of the file have it beside the body.
+# Files of versions 1 and 2 have it beside the body.
 _KEY = "coalesce(data->>'$.options.idempotency_key', data->>'$.key')"
 
 ANY_REDELIVERED = "select 1 from events where kind = 'message.redelivered' limit 1"
@@ -162,8 +162,8 @@ where last_kind = 'queue.paused' and said_at > coalesce(destroyed_at, 0)
 order by said_at
 """
 
-# The number of a key is made here, so that neither keys nor bodies are fetched. The text is searched first because
-# parsing JSON is what costs.
+# The number of a key is computed here, so that neither keys nor bodies are fetched. The text is searched first, since
+# parsing JSON is the expensive part.
 COMPLETED_KEYS = f"""
 with completed as (select message_id from events where kind = 'message.completed'),
 keyed as (
@@ -181,7 +181,7 @@ and message_id in (select message_id from events where kind = 'message.completed
 group by actor_id, queue
 """
 
-# A row by its place, or the row of a message that was written at that place or later.
+# A row by its sequence number, or the row of a message that was written there or later.
 KEYED_MESSAGE = f"""
 select message_id, actor_id, data->>'$.queue', {_KEY}, data->'$.body' from events
 where seq = $first and kind = 'message.queued'

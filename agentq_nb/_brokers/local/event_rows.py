@@ -153,7 +153,7 @@ def _queued(order: int, time: float, actor: ActorId, message: MessageId, facts: 
 
 
 def _options(facts: dict[str, Any]) -> StoredOptions:
-    """Files of versions 1 and 2 have each option beside the body."""
+    """Return a row's options. Files of versions 1 and 2 have each option beside the body."""
     if "options" in facts:
         return facts["options"]
     if "priority" not in facts and "key" not in facts:

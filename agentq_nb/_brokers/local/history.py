@@ -106,7 +106,7 @@ def _as_stored(since: Moment | None) -> datetime | None:
 
 
 class LocalHistory:
-    """See :class:`agentq_nb._brokers.history.History`. ``log`` returns the log that is open now: a failed one is replaced."""
+    """See :class:`agentq_nb._brokers.history.History`. ``log`` returns the open log: a failed one is replaced."""
 
     def __init__(self, log: Callable[[], EventLog]) -> None:
         self._log = log

@@ -15,7 +15,7 @@ from agentq_nb.errors import StoreError
 
 
 class LocalHostLog:
-    """See :class:`agentq_nb._brokers.history.HostLog`. ``log`` returns the log that is open now: a failed one is replaced."""
+    """See :class:`agentq_nb._brokers.history.HostLog`. ``log`` returns the open log: a failed one is replaced."""
 
     def __init__(self, log: Callable[[], EventLog]) -> None:
         self._log = log

@@ -88,7 +88,7 @@ class LiveMessage:
     order: int
     created_at: float
     options: StoredOptions
-    """All of its send, as they are stored."""
+    """All options of its send, as stored."""
     priority: int = 0
     due: float = 0.0
     front: bool = False
