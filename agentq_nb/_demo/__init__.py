@@ -4,8 +4,7 @@ It reads a file as bytes and reports findings: for Python, size, complexity and 
 problems of plain text and of the data format. Pure functions over bytes; nothing here knows of queues or actors.
 """
 
-from agentq_nb._demo.files import source_files
 from agentq_nb._demo.report import FileReview, Finding, Function
-from agentq_nb._demo.review import LARGEST, review_source
+from agentq_nb._demo.review import LARGEST, review_source, source_files
 
 __all__ = ["LARGEST", "FileReview", "Finding", "Function", "review_source", "source_files"]

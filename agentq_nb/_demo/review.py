@@ -1,12 +1,50 @@
-"""Review one file: decode it, then check it as text, and as Python if it is."""
+"""Find the files of a folder that are worth a review, and review one."""
 
 from __future__ import annotations
 
 import codecs
-from pathlib import PurePath
+import os
+import re
+import stat
+from pathlib import Path, PurePath
 
 from agentq_nb._demo import plain_text, python_code
 from agentq_nb._demo.report import FileReview, Finding
+
+_SOURCE = re.compile(
+    r".+\.(bash|c|cc|cfg|cpp|cs|css|go|h|hpp|html|ini|java|js|json|jsx|kt|lua|md|php|pl|pyi?|r|rb|rs|rst|scala|sh|sql"
+    r"|swift|toml|tsx?|txt|vue|ya?ml)|Dockerfile|Makefile|LICENSE|README",
+    re.IGNORECASE,
+)
+_SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", "site-packages", "venv", "build", "dist"})
+
+
+def source_files(folder: Path) -> list[Path]:
+    """Return the readable source and text files below ``folder``, sorted; links to folders are not followed.
+
+    Hidden files and folders, virtual environments, build results and workspaces of agents (``*.agentq``) are left out.
+    Folders that cannot be listed count as empty.
+    """
+    found: list[Path] = []
+    for directory, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not _skipped(name)]
+        found += [path for name in names if _is_source(path := Path(directory, name))]
+    return sorted(found)
+
+
+def _skipped(folder: str) -> bool:
+    return folder.startswith(".") or folder in _SKIPPED_FOLDERS or folder.endswith((".agentq", ".egg-info"))
+
+
+def _is_source(path: Path) -> bool:
+    if path.name.startswith(".") or not _SOURCE.fullmatch(path.name):
+        return False
+    try:
+        # Regular files only: reading a pipe could block without end.
+        return stat.S_ISREG(path.stat().st_mode) and os.access(path, os.R_OK)
+    except OSError:
+        return False
+
 
 LARGEST = 2_000_000
 """Bytes of the largest file that is reviewed: parsing a larger one takes seconds, and it is most likely data."""

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 from agentq_nb._actor.message import describe, headline
 from agentq_nb._core.clock import Clock, Timer
-from agentq_nb._policies.backoff import backoff
+from agentq_nb._policies.retry import backoff
 from agentq_nb.errors import AgentqError
 
 _FIRST_PAUSE = 0.5

@@ -13,7 +13,7 @@ from agentq_nb._brokers.base import Broker
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, actor_name
 from agentq_nb._host.background_tasks import Upkeep
-from agentq_nb._policies.backoff import backoff
+from agentq_nb._policies.retry import backoff
 from agentq_nb._runtime.actor_lifecycle import AwakeActor
 from agentq_nb.errors import AgentqError
 

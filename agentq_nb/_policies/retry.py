@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from agentq_nb._core.number_options import is_delay, is_whole
-from agentq_nb._policies.backoff import backoff
+
+
+def backoff(failures: int, *, first: float = 1.0, longest: float = 60.0) -> float:
+    """Return the seconds before the next attempt: ``first``, doubled per further failure, at most ``longest``."""
+    if failures <= 0:
+        return 0.0
+    # Powers of two beyond the 1,023rd overflow a float, and something may fail for days.
+    return min(first * 2.0 ** min(failures - 1, 64), longest)
 
 
 def exponential(failures: int) -> float:

@@ -9,8 +9,7 @@ from agentq_nb._actor.actor import has_run
 from agentq_nb._actor.message import SCHEDULE_QUEUE, describe
 from agentq_nb._brokers.values import Commit, Delivery, Settlement, Take
 from agentq_nb._core.interrupts import from_outside
-from agentq_nb._policies.backoff import backoff
-from agentq_nb._policies.retry import Retry, is_given_up
+from agentq_nb._policies.retry import Retry, backoff, is_given_up
 from agentq_nb._runtime import actions, schedule, settlement
 from agentq_nb._runtime.activation import Activation
 from agentq_nb._runtime.invocation import Call

@@ -25,8 +25,7 @@ from agentq_nb._store.log_reader import LogReader
 from agentq_nb._store.maintenance import Maintenance
 from agentq_nb._store.open_errors import cannot_open
 from agentq_nb._store.open_store import describe_closed, prepare, tidy_up
-from agentq_nb._store.row import Row
-from agentq_nb._store.schema import utc
+from agentq_nb._store.schema import Row, utc
 from agentq_nb._store.sql import Readers
 from agentq_nb._store.store_paths import real_path
 from agentq_nb._store.writer import Connection, Writer

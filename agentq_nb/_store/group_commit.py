@@ -13,7 +13,7 @@ from agentq_nb._store.backlog import Backlog
 from agentq_nb._store.guard import Guard
 from agentq_nb._store.journal import Journal
 from agentq_nb._store.journal_scan import Frame
-from agentq_nb._store.row import Row
+from agentq_nb._store.schema import Row
 from agentq_nb.errors import StoreError, StoreWriteFailed
 
 Done = Callable[[StoreError | None], None]

@@ -23,8 +23,7 @@ import duckdb
 from agentq_nb._core.threads import in_long_thread, to_its_end
 from agentq_nb._store import compaction, export, prune
 from agentq_nb._store.database_file import DatabaseFile
-from agentq_nb._store.row import Row, row
-from agentq_nb._store.schema import wal_of
+from agentq_nb._store.schema import Row, row, wal_of
 from agentq_nb._store.sql import Readers
 from agentq_nb.errors import StoreError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import duckdb
+
+from agentq_nb.errors import StoreError
 
 TABLES = """
 create table events(
@@ -188,3 +191,27 @@ _EPOCH = datetime(1970, 1, 1)
 def utc(seconds: float) -> datetime:
     """Return seconds since 1970 as the log stores a time."""
     return _EPOCH + timedelta(seconds=seconds)
+
+
+Row: TypeAlias = str
+"""``kind``, ``actor_id``, ``message_id``, ``session_id`` and ``data``, separated by tabs; an empty field is NULL.
+
+``data`` is a JSON object. Compact JSON holds neither tabs nor line breaks, and ids escape them.
+"""
+
+
+def row(
+    kind: str,
+    actor_id: str | None = None,
+    message_id: str | None = None,
+    session_id: str | None = None,
+    data: str = "{}",
+) -> Row:
+    """Make a row. Raises ``store.bad_row`` when ``data`` is not JSON."""
+    try:
+        json.loads(data)
+    except ValueError as error:
+        raise StoreError(
+            f"A row of kind {kind!r} was not written, since its data is not JSON: {error}.", code="bad_row"
+        ) from None
+    return f"{kind}\t{actor_id or ''}\t{message_id or ''}\t{session_id or ''}\t{data}"

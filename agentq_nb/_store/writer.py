@@ -15,7 +15,7 @@ import duckdb
 
 from agentq_nb._store.fork_safety import leak
 from agentq_nb._store.group_commit import Answers, Append, Done, GroupCommit
-from agentq_nb._store.row import Row
+from agentq_nb._store.schema import Row
 from agentq_nb.errors import StoreError
 
 _FREE = 0.001

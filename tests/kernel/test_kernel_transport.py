@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from agentq_nb._commands.doctor.kernel import transport_of
+from agentq_nb._commands.doctor.host import transport_of
 from tests.kernel.driving import Kernel
 
 
@@ -28,8 +28,8 @@ def test_it_tells_the_transport_and_how_to_change_it(transport: str, key: bytes 
 
 def test_a_real_kernel_is_asked(tmp_path: Path) -> None:
     with Kernel(tmp_path) as kernel:
-        kernel.run("from agentq_nb._commands.doctor import kernel").check()
-        what, found = kernel.value("[[check.what, check.found] for check in kernel.checks()][0]")
+        kernel.run("from agentq_nb._commands.doctor import host").check()
+        what, found = kernel.value("[[check.what, check.found] for check in host.kernel_checks()][0]")
         transport = kernel.value("__import__('ipykernel.kernelapp').kernelapp.IPKernelApp.instance().transport")
     assert what == "kernel transport"
     assert found.startswith({"tcp": "TCP on", "ipc": "IPC: "}[transport])

@@ -69,7 +69,7 @@ NAMED = (
     ),
     Named(
         "the backoff has no cap",
-        "agentq_nb/_policies/backoff.py",
+        "agentq_nb/_policies/retry.py",
         "min(first * 2.0 ** min(failures - 1, 64), longest)",
         "first * 2.0 ** min(failures - 1, 64)",
         ("tests/unit/policies/test_backoff.py::test_it_doubles_from_the_first_try_on_up_to_the_longest",),

@@ -23,7 +23,7 @@ from agentq_nb._brokers.local.event_rows import Memory
 from agentq_nb._brokers.local.queues import ActorQueues, LiveMessage, wanted
 from agentq_nb._core.clock import Clock, Timer
 from agentq_nb._core.ids import ActorId, MessageId
-from agentq_nb._policies.backoff import backoff
+from agentq_nb._policies.retry import backoff
 
 _PATIENCE = 60.0
 """Seconds that everything else waits for a suspect; doubled by each further crash with others in flight."""

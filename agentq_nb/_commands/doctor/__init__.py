@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from agentq_nb._commands.command_context import Command, CommandContext, Where
-from agentq_nb._commands.doctor import agents, files, front_end, host, kernel, packages
+from agentq_nb._commands.doctor import agents, files, front_end, host, packages
 from agentq_nb._commands.doctor.check import Check
 from agentq_nb._commands.parser import flag
 from agentq_nb._core.safe_text import LONGEST_CELL
@@ -79,7 +79,7 @@ async def _front_end(context: CommandContext) -> list[Check]:
 
 
 async def _kernel(context: CommandContext) -> list[Check]:
-    return list(kernel.checks())
+    return list(host.kernel_checks())
 
 
 async def _host(context: CommandContext) -> list[Check]:

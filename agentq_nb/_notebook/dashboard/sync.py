@@ -34,7 +34,7 @@ from agentq_nb._display.document import safe
 from agentq_nb._host.background_tasks import Upkeep
 from agentq_nb._notebook.dashboard.page_requests import Intake
 from agentq_nb._notebook.dashboard.patch import Sections, difference
-from agentq_nb._policies.backoff import backoff
+from agentq_nb._policies.retry import backoff
 from agentq_nb.errors import AgentqError
 
 TICK = 0.1

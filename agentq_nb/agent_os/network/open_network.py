@@ -1,25 +1,70 @@
-"""Base of a VM's network while it is open: its listeners, allowed hosts and policy."""
+"""Base of a VM's network while it is open (listeners, allowed hosts, policy), on a thread that all VMs share."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from socket import socket
 
-from agentq_nb.agent_os.network import network_loop
+from agentq_nb._core.loop_thread import LoopThread
 from agentq_nb.agent_os.network.connection import Connection
 from agentq_nb.agent_os.network.policy import Named, Policy
 from agentq_nb.agent_os.network.proxy import Credentials
 from agentq_nb.agent_os.network.relay import Listening, Slots, Stream
 from agentq_nb.agent_os.values import NetworkMode
 
+_lock = threading.Lock()
+_thread: LoopThread | None = None
+_users = 0
+
+
+def join_loop() -> LoopThread:
+    """Return the thread for one more user; the first user starts it."""
+    global _thread, _users
+    with _lock:
+        if _thread is None or _thread.gone.done():
+            _thread, _users = LoopThread("agentq network"), 0
+        _users += 1
+        return _thread
+
+
+def leave_loop(thread: LoopThread) -> None:
+    """Unregister one user; soon after the last one the thread ends."""
+    global _thread, _users
+    with _lock:
+        if thread is not _thread:
+            return
+        _users -= 1
+        if _users == 0:
+            _thread = None
+            with suppress(RuntimeError):  # its loop has ended
+                thread.loop.call_soon_threadsafe(thread.portal.close)
+
+
+async def loop_ended(thread: LoopThread, seconds: float) -> None:
+    """Wait for the end of a thread without users, so that a program that forks next has no such thread."""
+    if thread is not _thread:
+        await asyncio.wait([asyncio.wrap_future(thread.gone)], timeout=seconds)
+
+
+def _forget() -> None:
+    global _lock, _thread, _users
+    _lock, _thread, _users = threading.Lock(), None, 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
 
 class OpenNetwork(ABC):
     """The base class of :class:`OwnNetwork` and :class:`SharedNetwork`."""
 
     def __init__(self, mode: NetworkMode) -> None:
-        self.thread = network_loop.join()
+        self.thread = join_loop()
         self.named: set[Named] = set()
         self.credentials: Credentials | None = None
         """What its proxies demand, where processes outside the VM can connect to them."""
@@ -99,4 +144,4 @@ class OpenNetwork(ABC):
 
         with suppress(RuntimeError):
             self.thread.loop.call_soon_threadsafe(close)
-        network_loop.leave(self.thread)
+        leave_loop(self.thread)

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 import anyio
 
 from agentq_nb._core.threads import in_thread, to_its_end
-from agentq_nb.agent_os.network import network_loop
 from agentq_nb.agent_os.network.connection import Connection
 from agentq_nb.agent_os.network.namespace import Namespace
-from agentq_nb.agent_os.network.open_network import OpenNetwork
+from agentq_nb.agent_os.network.open_network import OpenNetwork, loop_ended
 from agentq_nb.agent_os.network.own_network import OwnNetwork
 from agentq_nb.agent_os.network.policy import Named
 from agentq_nb.agent_os.network.proxy import Credentials, Proxy
@@ -89,7 +88,7 @@ class VmNetwork:
             self._lost.detach()
             with anyio.CancelScope(shield=True):
                 await to_its_end(network.close)
-                await network_loop.ended(network.thread, _ENDING)
+                await loop_ended(network.thread, _ENDING)
 
     async def _opened(self) -> OpenNetwork:
         async with self._opening:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentq_nb._policies.backoff import backoff
+from agentq_nb._policies.retry import backoff
 
 
 def test_it_doubles_from_the_first_try_on_up_to_the_longest() -> None:
