@@ -43,7 +43,7 @@ NAMED = (
         "            receiver.timer.cancel()\n",
         "            pass\n",
         (
-            "tests/unit/behaviour/test_cancelling.py::test_handler_timeout_of_one_message_leaves_the_next_one_its_full_time",
+            "tests/unit/runtime/test_cancelling.py::test_handler_timeout_of_one_message_leaves_the_next_one_its_full_time",
         ),
         fixed=True,
     ),
@@ -53,7 +53,7 @@ NAMED = (
         '        receiver.copy = None\n        await self._settle(receiver, message, Commit([Settlement(delivery, "failed"',
         '        await self._settle(receiver, message, Commit([Settlement(delivery, "failed"',
         (
-            "tests/unit/behaviour/test_state.py::test_what_the_handler_of_a_failed_message_changed_does_not_go_along_with_the_next_one[fail]",
+            "tests/unit/runtime/test_state.py::test_what_the_handler_of_a_failed_message_changed_does_not_go_along_with_the_next_one[fail]",
         ),
         fixed=True,
     ),
@@ -63,7 +63,7 @@ NAMED = (
         "        receiver.copy = None\n        asked = ",
         "        asked = ",
         (
-            "tests/unit/behaviour/test_state.py::test_what_the_handler_of_a_failed_message_changed_does_not_go_along_with_the_next_one[retry]",
+            "tests/unit/runtime/test_state.py::test_what_the_handler_of_a_failed_message_changed_does_not_go_along_with_the_next_one[retry]",
         ),
         fixed=True,
     ),
@@ -81,7 +81,7 @@ NAMED = (
         'Commit([Settlement(delivery, "released", front=True)])',
         'Commit([Settlement(delivery, "completed")])',
         (
-            "tests/unit/behaviour/test_scheduling.py::test_a_scheduled_action_that_a_stop_interrupts_comes_again_uncounted",
+            "tests/unit/runtime/test_scheduling.py::test_a_scheduled_action_that_a_stop_interrupts_comes_again_uncounted",
         ),
         fixed=True,
     ),
@@ -90,7 +90,7 @@ NAMED = (
         "agentq_nb/_runtime/state.py",
         "        if touched:\n            raise StateConflict",
         "        if False:\n            raise StateConflict",
-        ("tests/unit/behaviour/test_state.py::test_an_action_that_changes_the_same_field_makes_the_attempt_fail",),
+        ("tests/unit/runtime/test_state.py::test_an_action_that_changes_the_same_field_makes_the_attempt_fail",),
         fixed=True,
     ),
     Named(
@@ -99,7 +99,7 @@ NAMED = (
         "        await activation.write(commit)\n",
         "        activation.begin(activation.write(commit))\n",
         (
-            "tests/unit/behaviour/test_durable_returns.py::test_nothing_returns_before_the_disk_has_what_another_wrote_for_it[returns]",
+            "tests/unit/runtime/test_durable_returns.py::test_nothing_returns_before_the_disk_has_what_another_wrote_for_it[returns]",
         ),
         fixed=True,
     ),
@@ -108,7 +108,7 @@ NAMED = (
         "agentq_nb/_policies/retry.py",
         "failures >= retry.attempts:",
         "failures > retry.attempts:",
-        ("tests/unit/behaviour/test_failing.py::test_the_default_backoff_doubles_and_three_attempts_are_the_default",),
+        ("tests/unit/runtime/test_failing.py::test_the_default_backoff_doubles_and_three_attempts_are_the_default",),
     ),
     Named(
         "a stopped handler's message counts as a failed attempt",
@@ -116,7 +116,7 @@ NAMED = (
         '    if receiver.interrupted == "timed_out":',
         '    if receiver.interrupted != "cancelled":',
         (
-            "tests/unit/behaviour/test_stopping.py::test_after_10_s_a_stop_releases_what_is_in_flight_uncounted_and_it_comes_first",
+            "tests/unit/runtime/test_stopping.py::test_after_10_s_a_stop_releases_what_is_in_flight_uncounted_and_it_comes_first",
         ),
     ),
     Named(
@@ -124,7 +124,7 @@ NAMED = (
         "agentq_nb/_runtime/in_flight.py",
         "if holder is not receiver and not holder.names.isdisjoint(receiver.names):",
         "if holder is receiver:",
-        ("tests/unit/behaviour/test_receiving.py",),
+        ("tests/unit/runtime/test_receiving.py",),
     ),
     # --- mailboxes ----------------------------------------------------------------------------------------------------
     Named(

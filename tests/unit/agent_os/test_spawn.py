@@ -22,7 +22,7 @@ from agentq_nb.errors import ProcessUnknown, ValidationFailed, WorkspaceError
 from tests.unit.agent_os.machine import Machine
 from tests.unit.agent_os.needs import need
 from tests.unit.agent_os.test_process import family, marked, wait_for_family
-from tests.unit.behaviour.world import until
+from tests.unit.runtime.world import until
 
 SECRET = "sk-ant-0123456789abcdef"
 

@@ -13,8 +13,8 @@ import pytest
 
 from agentq_nb import agent_os, agents
 from agentq_nb._commands.vm_folders import VmFolder, remove_folders, vm_folders
-from tests.unit.behaviour.conftest import world
-from tests.unit.behaviour.world import World
+from tests.unit.runtime.conftest import world
+from tests.unit.runtime.world import World
 
 __all__ = ["world"]
 

@@ -1,5 +1,5 @@
-"""A world for each test, see :mod:`tests.unit.behaviour.world`."""
+"""A world for each test, see :mod:`tests.unit.runtime.world`."""
 
-from tests.unit.behaviour.conftest import world
+from tests.unit.runtime.conftest import world
 
 __all__ = ["world"]

@@ -16,8 +16,8 @@ from agentq_nb._notebook.dashboard.cards import OneMessage, OneSession
 from agentq_nb._notebook.dashboard.overview import Overview
 from agentq_nb._notebook.dashboard.patch import difference
 from agentq_nb.errors import AgentqError, PromptFailed, ValidationFailed
-from tests.unit.behaviour.world import World, until
 from tests.unit.dashboard.test_pictures import HOSTILE, UNSAFE
+from tests.unit.runtime.world import World, until
 
 pytestmark = pytest.mark.anyio
 

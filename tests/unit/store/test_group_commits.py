@@ -18,7 +18,7 @@ from agentq_nb._store import EventLog, group_commit, journal, row
 from agentq_nb._store.journal_scan import scan
 from agentq_nb._store.writer import Connection, LoopBudget
 from agentq_nb.errors import StoreError, StoreWriteFailed
-from tests.unit.behaviour.world import until
+from tests.unit.runtime.world import until
 from tests.unit.store.helpers import append, event, queued, with_log
 
 NAMES = "select message_id from events order by seq"
