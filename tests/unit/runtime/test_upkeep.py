@@ -164,7 +164,7 @@ async def test_hints_that_fail_are_trouble_and_actors_wake_once_they_come_again(
 async def test_an_actor_that_cannot_be_claimed_ends_nothing_and_is_tried_again(
     slow_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claiming = Faults(monkeypatch, LocalBroker, "claim")
+    claiming = Faults(monkeypatch, LocalBroker, "acquire")
     claiming.fail(MemoryError("no room"), RuntimeError("a bug"))
     client = await slow_world.start(worker=Worker)
     receipt = await client.worker.get_or_create("main").send("tasks", "it is")
@@ -224,7 +224,7 @@ async def test_an_actor_whose_tasks_are_cancelled_by_other_code_is_named(slow_wo
     await handle.send("tasks", "it is", wait=True, timeout=5)
     activation = slow_world.registry.host.activations.find("worker/main")
     assert activation is not None
-    for part in list(activation._parts):
+    for part in list(activation.parts):
         part.cancel()
     await breathe()
     error = (await handle.status()).last_error
