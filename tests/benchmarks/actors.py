@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agentq_nb import Actor, Queue, create_client, setup
 from agentq_nb._host.registry import Registry
-from agentq_nb._notebook.dashboard.history import recorder_of
+from agentq_nb._notebook.dashboard.depth_history import recorder_of
 from agentq_nb._notebook.dashboard.snapshot import Snapshot
 from tests.benchmarks.figures import Table, median
 

@@ -8,25 +8,22 @@ never made: leases are lost, and :meth:`LocalBroker.renew` restarts from the fil
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Collection, Mapping, Sequence
 from types import CoroutineType
 from typing import Any
 
-from agentq_nb._brokers.local import control, event_rows, waiters
+from agentq_nb._brokers.local import control, waiters
 from agentq_nb._brokers.local.commit import CommitLog
-from agentq_nb._brokers.local.crash_suspects import is_to_blame
 from agentq_nb._brokers.local.enqueue import accept
-from agentq_nb._brokers.local.event_rows import Memory
 from agentq_nb._brokers.local.lease import LocalLease
-from agentq_nb._brokers.local.queues import DIED, LiveMessage
 from agentq_nb._brokers.local.ready_actors import ReadyActors
+from agentq_nb._brokers.local.recovery import recover
 from agentq_nb._brokers.values import Change, DeadLetters, Enqueued, NewMessage, QueueStatus, StoredResult
 from agentq_nb._core.clock import Clock, SystemClock
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.threads import in_long_thread
 from agentq_nb._core.time_slice import Slices
-from agentq_nb._store import EventLog, Row
+from agentq_nb._store import EventLog
 from agentq_nb.errors import StoreError, Unavailable
 
 
@@ -68,13 +65,13 @@ class LocalBroker:
         """Start a broker on an open log. ``facts`` (JSON-able) are logged with the start of this host."""
         broker = cls(clock)
         broker._facts = facts or {}
-        await broker._begin(log, crashed=True)
+        await recover(broker._commit_log, log, broker._facts, crashed=True)
         return broker
 
     async def renew(self, log: EventLog) -> None:
         """Restart from the file after a failed write. Messages in flight are delivered again, uncounted."""
         try:
-            await self._begin(log, crashed=False)
+            await recover(self._commit_log, log, self._facts, crashed=False)
         except BaseException as error:
             self._commit_log.abandon(error)
             raise
@@ -88,38 +85,6 @@ class LocalBroker:
                     )
                 else:
                     results.publish([stored])
-
-    async def _begin(self, log: EventLog, *, crashed: bool) -> None:
-        commit_log = self._commit_log
-        memory = await in_long_thread(event_rows.recall, log)
-        commit_log.begin(log, memory)
-        written = [event_rows.of_host("host.started", {"pid": os.getpid(), **self._facts})]
-        written += [self._recover(entry, memory, crashed) for entry in memory.in_flight]
-        commit_log.live_messages.suspects.fill(
-            commit_log.live_messages.actors, commit_log.live_messages.entries.values()
-        )
-        await commit_log.write(written, commit_log.results.publish, list(commit_log.results.settling.values()))
-        commit_log.live_messages.arrive(list(commit_log.live_messages.entries.values()))
-
-    def _recover(self, entry: LiveMessage, memory: Memory, crashed: bool) -> Row:
-        """Put a message that was in flight when the log ended back first in its queue, or cancel it if requested.
-
-        After a crash, count the crash if the message was alone in flight; else it becomes a suspect.
-        """
-        entry.running = False
-        entry.front, entry.due = True, 0.0
-        if entry.cancelling:
-            row, _ = self._commit_log.cancel(entry)
-            return row
-        if not crashed:
-            return event_rows.of_message("message.released", entry)
-        if is_to_blame(entry, memory, self.clock.time()):
-            entry.crashes += 1
-        else:
-            entry.suspicion += 1
-        entry.ended += 1
-        entry.problem = DIED
-        return event_rows.of_message("message.crashed", entry, {"crashes": entry.crashes, "suspicion": entry.suspicion})
 
     # --- running ------------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from agentq_nb._host.host import Host
 from agentq_nb._host.registry import Registry
 from agentq_nb._notebook.dashboard import messages, page_requests
 from agentq_nb._notebook.dashboard.buttons import perform
-from agentq_nb._notebook.dashboard.history import recorder_of
+from agentq_nb._notebook.dashboard.depth_history import recorder_of
 from agentq_nb._notebook.dashboard.patch import Sections
 from agentq_nb._notebook.dashboard.snapshot import Snapshot
 from agentq_nb._notebook.dashboard.sync import Message

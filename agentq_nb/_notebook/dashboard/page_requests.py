@@ -77,7 +77,7 @@ def actor(asked: Asked, name: str = "actor") -> ActorId:
 
 
 def queue(asked: Asked, name: str = "key") -> tuple[ActorId, str]:
-    """Return an actor's id and a queue's name from a key of :func:`agentq_nb._notebook.dashboard.history.key_of`."""
+    """Return an actor's id and a queue's name from a key of :func:`agentq_nb._notebook.dashboard.depth_history.key_of`."""
     of, _, queue = text(asked, name).rpartition(" ")
     return _actor(of), queue
 

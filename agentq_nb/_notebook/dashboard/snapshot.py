@@ -14,7 +14,7 @@ from agentq_nb._client.status import ActorStatus, HostStatus
 from agentq_nb._display.document import safe
 from agentq_nb._host.host import Host
 from agentq_nb._host.registry import Registry
-from agentq_nb._notebook.dashboard.history import HistoryRecorder, key_of
+from agentq_nb._notebook.dashboard.depth_history import HistoryRecorder, key_of
 from agentq_nb._notebook.dashboard.patch import Row
 from agentq_nb.agent_os import PermissionRequest, SessionInfo
 from agentq_nb.agent_os.sessions.sessions import remembered

@@ -13,7 +13,7 @@ from agentq_nb import Actor, Queue
 from agentq_nb._brokers.local.live_messages import LiveMessages
 from agentq_nb._brokers.local.queues import Pace
 from agentq_nb._notebook.dashboard import snapshot
-from agentq_nb._notebook.dashboard.history import recorder_of
+from agentq_nb._notebook.dashboard.depth_history import recorder_of
 from agentq_nb._notebook.dashboard.snapshot import Snapshot
 from agentq_nb._runtime.activation import Activation
 from agentq_nb._runtime.call_task import CallTask
