@@ -14,7 +14,7 @@ from agentq_nb.agent_os.agents import AcpAgent
 from agentq_nb.errors import AgentError, PromptFailed, SessionUnknown, ValidationFailed
 from tests.agents.fake_llm import FakeModel, serving
 from tests.agents.real_agents import KEYS, configure, need_agent, show_the_chosen_mode, show_the_chosen_model
-from tests.agents.test_acp_resuming import ask, broker, machine, notes
+from tests.agents.test_acp_resuming import ask, keeper, machine, notes
 from tests.unit.agent_os.machine import Machine
 
 WAYS = pytest.mark.parametrize("words", [(), ("options",)], ids=["lists", "options"])
@@ -112,7 +112,7 @@ def test_agents_without_choices_say_so(tmp_path: Path) -> None:
         return prompt
 
     async def program() -> None:
-        async with Machine(agent_os(agents=[broker("bare"), agents.function(echo)]), tmp_path) as vm:
+        async with Machine(agent_os(agents=[keeper("bare"), agents.function(echo)]), tmp_path) as vm:
             session = await vm.create_session("keeper")
             assert (session.mode, session.modes, session.model, session.models) == (None, (), None, ())
             with pytest.raises(AgentError, match=r"no mode 'quick'\. It lets nobody choose a mode"):

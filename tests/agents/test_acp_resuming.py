@@ -21,12 +21,12 @@ from tests.unit.agent_os.machine import Machine
 KEEPER = Path(__file__).with_name("keeping_agent.py")
 
 
-def broker(*words: str) -> AcpAgent:
+def keeper(*words: str) -> AcpAgent:
     return agents.acp("keeper", [sys.executable, str(KEEPER), *words], readable=[KEEPER.parent])
 
 
 def machine(folder: Path, *words: str) -> Machine:
-    return Machine(agent_os(agents=[broker(*words)]), folder)
+    return Machine(agent_os(agents=[keeper(*words)]), folder)
 
 
 async def ask(vm: Any, session_id: str, text: str) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class Kept:
 async def opened(tools: list[Callable[..., Any]], folder: Path, **env: str) -> AsyncIterator[Opened]:
     accesses: dict[str, ToolAccess] = {}
 
-    async def broker(session: AgentSession, prompt: str) -> str:
+    async def keeper(session: AgentSession, prompt: str) -> str:
         access = await session.open_tools()
         assert access is not None
         accesses[session.session_id] = access
@@ -82,7 +82,7 @@ async def opened(tools: list[Callable[..., Any]], folder: Path, **env: str) -> A
         return "kept"
 
     # The clients here are on this machine, not in the VM.
-    async with Machine(agent_os(agents=[agents.function(broker)], tools=tools, network="open"), folder) as vm:
+    async with Machine(agent_os(agents=[agents.function(keeper)], tools=tools, network="open"), folder) as vm:
         session = await vm.create_session("keeper", env=env)
         await vm.send_prompt(session.session_id, "open")
         yield Opened(vm, session.session_id, accesses)
