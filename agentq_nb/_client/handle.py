@@ -11,7 +11,7 @@ from agentq_nb._actor.message import Body, Reply
 from agentq_nb._actor.queue import Queue
 from agentq_nb._actor.send_options import SendOptions, shows_options, stored_options
 from agentq_nb._brokers.values import Cancel, Change, NewMessage, Pause, Purge, Redeliver, Resume
-from agentq_nb._client import queue_options
+from agentq_nb._client import queue_lookup
 from agentq_nb._client.broadcasts import Listener
 from agentq_nb._client.receipt import Receipt, Result, result_of
 from agentq_nb._client.status import ActorStatus
@@ -161,7 +161,7 @@ class ActorHandle:
             timeout = number_options.seconds("timeout", timeout)
         transport = self._transport
         await transport.ready()
-        declared = queue_options.declared(
+        declared = queue_lookup.declared(
             transport.classes, self.name, queue.name if isinstance(queue, Queue) else queue
         )
         encoded = declared.body.dump(body, lambda: f"Body for queue '{declared.name}' of actor '{self.name}'")
@@ -203,7 +203,7 @@ class ActorHandle:
         Raises ``queue.unknown``, ``actor.unknown``, and ``actor.validation_error`` for a time in the past.
         """
         name = await self._present(queue)
-        await self._change(Pause(name, queue_options.end_of_pause(until, self._transport.now())))
+        await self._change(Pause(name, queue_lookup.end_of_pause(until, self._transport.now())))
 
     async def resume(self, queue: str | Queue[Any, Any]) -> bool:
         """End the pause of a queue; durable on return. Returns False when it was not paused.
@@ -219,7 +219,7 @@ class ActorHandle:
     async def _present(self, queue: str | Queue[Any, Any]) -> str:
         """Return the queue's name. Raises ActorUnknown, QueueUnknown."""
         name = queue.name if isinstance(queue, Queue) else queue
-        return queue_options.standing(await self.status(), self._transport.classes, self.actor_id, name).queue
+        return queue_lookup.standing(await self.status(), self._transport.classes, self.actor_id, name).queue
 
     # --- status and events --------------------------------------------------------------------------------------------
 

@@ -81,9 +81,9 @@ class Pause(_QueueCommand):
     async def run(self, context: CommandContext) -> QueueStatus:
         if self.lasting is not None and self.until is not None:
             raise UsageError("Give --for or --until, not both.")
-        from agentq_nb._client import queue_options
+        from agentq_nb._client import queue_lookup
 
-        until = self.until if self.lasting is None else queue_options.end_of_pause_for(self.lasting, time.time())
+        until = self.until if self.lasting is None else queue_lookup.end_of_pause_for(self.lasting, time.time())
         with self.target(context) as actor:
             await actor.pause(self.queue, until)
             return await _queue_status(context, actor, self.queue)
@@ -126,9 +126,9 @@ class Purge(_QueueCommand):
 
 
 async def _queue_status(context: CommandContext, actor: ActorHandle, queue: str) -> QueueStatus:
-    from agentq_nb._client import queue_options
+    from agentq_nb._client import queue_lookup
 
-    return queue_options.standing(await actor.status(), context.host().host.classes, actor.actor_id, queue)
+    return queue_lookup.standing(await actor.status(), context.host().host.classes, actor.actor_id, queue)
 
 
 def _messages(number: int) -> str:
