@@ -116,8 +116,8 @@ def test_a_named_host_is_reached_wherever_it_is() -> None:
 def test_llm_refuses_every_name_that_is_not_named_and_none_refuses_all() -> None:
     named = [Named("api.anthropic.com")]
     assert Policy("llm", named).refuses("api.anthropic.com", 443) is None
-    refused = Policy("llm", named).refuses("pypi.org", 443)
-    assert 'agent_os(network="llm", hosts=["pypi.org"])' in str(refused)
+    refused = Policy("llm", named).refuses("packages.example", 443)
+    assert 'agent_os(network="llm", hosts=["packages.example"])' in str(refused)
     assert Policy("none", named).refuses("api.anthropic.com", 443) is not None
 
 
