@@ -211,7 +211,7 @@ class HostLifecycle:
             broker, LocalHostLog(lambda: broker.log), workspaces_path(self._store), portal=portal, companions=companions
         )
         host.classes.update(self._classes)
-        host.client = Client(LocalTransport(lambda: host))
+        host.client = Client(LocalTransport.of(host))
         await host.start()
         self._broker, self._keep_alive = broker, keep_alive
         if self._shared and show_activity is None:  # outside a kernel nothing shows notices

@@ -40,6 +40,11 @@ class LocalTransport:
         self._host = host
         self._of_user = of_user
 
+    @classmethod
+    def of(cls, host: Host) -> LocalTransport:
+        """Return the transport to this one host, for the code of its actors."""
+        return cls(lambda: host)
+
     @property
     def classes(self) -> Mapping[str, type[Actor]]:
         return self._host().classes

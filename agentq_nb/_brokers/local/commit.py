@@ -1,6 +1,6 @@
 """Keeps memory and the event log consistent: append first, notify when durable.
 
-The other modules of the local broker share it: ``enqueue`` (new messages), ``lease`` and ``lease_commit`` (deliveries
+The other modules of the local broker share it: ``enqueue`` (new messages), ``lease`` (deliveries
 and their settlement), ``waiters`` (waiting for results), and ``control`` (users' changes).
 """
 

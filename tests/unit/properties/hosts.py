@@ -20,7 +20,7 @@ async def hosting(broker: Broker, log: EventLog, clock: Clock, **classes: type[A
     """A host of these classes, stopped at the end. ``log`` is the host's own, for failures and sessions."""
     host = Host(broker, lambda: log, Path("/nowhere"), clock=clock)
     host.classes.update(classes)
-    host.client = client = Client(LocalTransport(lambda: host))
+    host.client = client = Client(LocalTransport.of(host))
     await host.start()
     try:
         yield client
