@@ -21,7 +21,7 @@ class AgentqError(Exception):
             if error.full_code == "queue.full":
                 ...
 
-    ``message`` and ``metadata`` (which can be written as JSON) hold the text of users and agents unchanged.
+    ``message`` and ``metadata`` hold the text of users and agents unescaped; ``metadata`` can be written as JSON.
     ``str(error)`` is safe to show in a terminal or on a page.
     """
 
@@ -237,7 +237,7 @@ class MessageUnknown(QueueError):
 
 
 class WaitWouldDeadlock(QueueError):
-    """The wait could never end: the message waited for can be handled only after the waiting message settles."""
+    """The wait could never end: the awaited message can be handled only after the one whose handler waits for it."""
 
     code = "wait_would_deadlock"
 
@@ -263,7 +263,7 @@ class MessageCancelled(QueueError):
 
 
 class MessageExpired(QueueError):
-    """Raised by ``Result.unwrap()`` of a message that was not started in time."""
+    """Reserved, and never raised: no message expires in this version."""
 
     code = "expired"
 

@@ -121,7 +121,7 @@ def action(function: Any = None, *, thread: bool = False, while_ending: bool = F
 
     :param thread: run a plain function in a worker thread, so that it does not block the event loop.
     :param while_ending: also run it while the actor is ending (going to sleep, being replaced) but still has a message
-        to finish: for actions that observe or end that. Other actions wait until the actor is awake again.
+        to finish. Meant for actions that inspect or end that work. Other actions wait until the actor is awake again.
     """
     marked = Marked(thread, while_ending)
     return partial(_mark, marked=marked) if function is None else _mark(function, marked)

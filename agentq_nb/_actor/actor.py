@@ -93,7 +93,7 @@ class Actor:
 
             async def run(self):
                 async for message in self.queue.iter():
-                    self.state.done += 1                # saved together with the message's settlement
+                    self.state.done += 1                # saved together with the message's completion
 
             @action
             async def done(self) -> int:                # called as: await handle.done()
@@ -173,7 +173,7 @@ class Actor:
 
     @property
     def aborted(self) -> bool:
-        """Whether the actor has been asked to end: to sleep, to stop, to be replaced or destroyed."""
+        """True once the actor has been asked to end: to sleep, stop, be replaced by newer code or be destroyed."""
         return self.runtime.aborted
 
     @property
@@ -189,9 +189,10 @@ class Actor:
         def state(self) -> Any:
             """The actor's durable state.
 
-            While a message is handled it is a working copy, which is saved in the same write that settles the message,
-            or dropped when the handler fails. Elsewhere it is the committed state: changes made by an action or a hook
-            are saved when that returns, changes made by ``run`` outside a message by ``await self.save_state()``.
+            While a message is handled it is a working copy, which is saved in the same write that completes the
+            message, or dropped when the handler fails. Otherwise it is the committed state. Changes made by an action
+            or a hook are saved when it returns; for changes that ``run`` makes between messages, call
+            ``await self.save_state()``.
 
             Raises ``actor.state_missing`` when the class declares no state.
             """
@@ -206,7 +207,7 @@ class Actor:
     async def save_state(self) -> None:
         """Save what was changed in ``self.state`` outside a message; durable on return.
 
-        It does not save the working copy of a message that is being handled: that is saved when the message settles.
+        Changes made while handling a message are not saved by this: they are saved when the message completes.
         Raises ``actor.validation_error`` when the state does not fit its type; nothing is written then.
         """
         await self.runtime.save_state()
@@ -228,7 +229,7 @@ class Actor:
         self.runtime.sleep()
 
     def destroy(self) -> None:
-        """Delete the actor as soon as running handlers and actions have ended: its state, schedules and queued messages."""
+        """Delete the actor, its state, schedules and queued messages, once running handlers and actions have ended."""
         self.runtime.destroy()
 
     # --- hooks --------------------------------------------------------------------------------------------------------

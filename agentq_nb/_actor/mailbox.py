@@ -73,8 +73,8 @@ class Mailbox(NearMisses):
         """``async for message in self.queue.iter()``: one message at a time, for as long as the actor is awake.
 
         :param names: the queues to take from; None: all.
-        :param completable: settle each message yourself, by ``complete``, ``fail`` or ``retry``. Without it a message
-            settles as done when the next one is asked for, or the call returns.
+        :param completable: end each attempt yourself, by ``complete``, ``fail`` or ``retry``. Without it a message
+            completes when the next one is asked for, or the call returns.
 
         The loop ends quietly when the actor sleeps, stops or is replaced by newer code.
         Raises ``queue.unknown`` and ``queue.reply_needed`` at once (a queue that declares a reply is received with

@@ -1,7 +1,7 @@
 """The Message that a handler receives, and descriptions of errors as JSON.
 
 Life cycle of a message: *queued* (or delayed) → *running*, each start an attempt → settled: *completed*, *failed* (a
-dead letter), *cancelled* or *expired*. A failed or released attempt puts it back to *queued*.
+dead letter) or *cancelled*. A failed or released attempt puts it back to *queued*.
 """
 
 from __future__ import annotations
@@ -159,7 +159,8 @@ class Message(Generic[Body, Reply]):
     :ivar id: the message's id, the same across attempts and restarts.
     :ivar queue: the name of the queue it came from.
     :ivar body: the body, as the queue's declared type.
-    :ivar attempt: 1 on first delivery; failed attempts and crashes raise it.
+    :ivar attempt: 1 on first delivery; failed attempts and crashes raise it. A clean stop does not, and redelivery sets
+        it back to 1: detect repeats by ``id``.
     :ivar created_at: when it was sent, in seconds since 1970 (UTC).
     """
 

@@ -69,7 +69,8 @@ class Queue(Generic[Body, Reply]):
     :param body: the type of the messages: any type that pydantic can validate; ``Any`` accepts any JSON.
     :param reply: the type of the reply given to ``message.complete(...)``; None accepts any JSON, or no reply. Unless
         the type allows None, messages must be received with ``completable=True``.
-    :param max_size: unsettled messages (not counting dead letters) at which a send is refused with ``queue.full``.
+    :param max_size: how many unsettled messages the queue holds; then sends are refused with ``queue.full``. Dead
+        letters are settled, so they do not count.
     :param max_message_bytes: bytes of the largest body, as JSON (1 MiB); ``queue.message_too_large`` refuses larger ones.
     :param max_reply_bytes: bytes of the largest reply, as JSON (16 MiB). A handler that ends with
         ``queue.reply_too_large`` makes a dead letter at once, whose error keeps the reply's first 4 KiB.

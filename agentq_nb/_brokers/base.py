@@ -3,7 +3,8 @@
 Everything above talks to :class:`Broker` and :class:`Lease` only. Above the boundary pure code decides (validation,
 retry, backoff, dead letter, what a result says); the broker applies atomically, and owns order, uniqueness, capacity,
 leases, the clock and notification. Nothing here assumes that the broker is in this process: ids are strings generated
-by the sender, so that an enqueue whose reply got lost can be repeated; settling can fail; no sequence numbers exist.
+by the sender, so that an enqueue whose reply got lost can be repeated; settling can fail; and callers see no sequence
+numbers.
 """
 
 from __future__ import annotations

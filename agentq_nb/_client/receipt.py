@@ -36,8 +36,8 @@ class Result(Generic[Reply]):
         if result.ok:
             print(result.response)
 
-    :ivar status: ``completed``; ``failed`` (a dead letter); ``cancelled``; ``expired``; or ``timed_out``: the wait has
-        ended, and the work goes on.
+    :ivar status: ``completed``; ``failed`` (a dead letter); ``cancelled``; or ``timed_out``: the wait has ended, and
+        the work goes on. ``expired`` is reserved: no message expires in this version.
     :ivar message_id: the message's id; ``client.receipt(message_id)`` asks for the result again.
     :ivar response: the reply that the handler gave to ``message.complete(...)``.
     :ivar error: why it failed, as a dict: ``group``, ``code``, ``message``, ``type``, ``traceback``.
@@ -58,7 +58,7 @@ class Result(Generic[Reply]):
         return self.status == "completed"
 
     def unwrap(self) -> Reply | None:
-        """Return the reply. Raises ``queue.failed``, ``queue.timed_out``, ``queue.cancelled`` or ``queue.expired``."""
+        """Return the reply. Raises ``queue.failed``, ``queue.timed_out`` or ``queue.cancelled``."""
         if self.status == "completed":
             return self.response
         raise _error_of(self)
@@ -99,7 +99,7 @@ class Receipt(Generic[Reply]):
     transport: Transport
 
     async def status(self) -> MessageStatus:
-        """Return ``queued``, ``delayed``, ``running``, ``completed``, ``failed``, ``cancelled`` or ``expired``.
+        """Return ``queued``, ``delayed``, ``running``, ``completed``, ``failed`` or ``cancelled``.
 
         Raises ``queue.message_unknown``.
         """

@@ -115,8 +115,8 @@ class Cancel(Command):
 class Retry(Command):
     """Put a dead letter back into its queue and reset its attempts; with --all, every one, or those you name.
 
-    %agentq retry MESSAGE puts back one message that failed, expired or was cancelled. %agentq retry --all reviewer puts
-    back the dead letters of all reviewers, %agentq retry --all reviewer/main tasks those of one queue.
+    %agentq retry MESSAGE puts back one message that failed or was cancelled. %agentq retry --all reviewer puts back the
+    dead letters of all reviewers, %agentq retry --all reviewer/main tasks those of one queue.
     """
 
     name: ClassVar[str] = "retry"

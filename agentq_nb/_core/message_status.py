@@ -1,4 +1,7 @@
-"""The statuses of a message, and groups of them. Each final status has its own kind of event."""
+"""The statuses of a message, and groups of them. Each final status has its own kind of event.
+
+``expired`` is reserved: no message expires in this version.
+"""
 
 from __future__ import annotations
 

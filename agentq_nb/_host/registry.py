@@ -102,7 +102,7 @@ class Registry:
 
         :param accept_loss: open a damaged file with what can be read; the damaged files are kept.
         :param background: as in :func:`setup`; None: what was given there.
-        :param new: start a new file even if there is one in this folder with unfinished work of a renamed notebook.
+        :param new: create a new file even if this folder contains a renamed notebook's file with unfinished work.
 
         Raises ``host.elsewhere``, and the errors of the store: ``store.in_use``, ``store.damaged``, ``store.too_new``,
         ``store.not_ours``, ``store.read_only``, ``store.left_behind``; ``packages.restart_needed``.
@@ -171,7 +171,7 @@ class Registry:
             self._undeployed = {}
 
     async def status(self) -> HostStatus:
-        """Return the host's actors, queues, sessions and troubles, read from memory; also when it is stopped."""
+        """Return the host's actors, queues, sessions and problems, read from memory. Works while it is stopped, too."""
         trouble = self.lifecycle.trouble
         if not self.running:
             return HostStatus(running=False, store=self.store_path, notices=self.notices, trouble=trouble)
@@ -199,7 +199,7 @@ class Registry:
         """Return messages as a DataFrame, in the order of sending, with bodies, replies and errors as Python objects.
 
         :param actor: only those of one actor (``"reviewer/main"``), or of all of a name (``"reviewer"``).
-        :param status: one or some of queued, delayed, running, completed, failed, cancelled, expired.
+        :param status: one or some of queued, delayed, running, completed, failed, cancelled.
         :param since: only those sent since then: a datetime (a naive one is local time), seconds since 1970, or a
             timedelta (how long ago).
 
@@ -242,13 +242,13 @@ class Registry:
         since: Moment | None = None,
         error: str | None = None,
     ) -> int:
-        """Put all dead letters back into their queues, reset their attempts, and return how many there were.
+        """Put dead letters (by default all) back into their queues, with their attempts reset; return their number.
 
         :param actor: only those of one actor (``"reviewer/main"``), or of all of a name (``"reviewer"``).
         :param queue: only those of queues of this name.
         :param since: only those that failed since then: a datetime (a naive one is local time), seconds since 1970, or
             a timedelta (how long ago).
-        :param error: only those whose error has this in its type, message or code, in upper or lower case.
+        :param error: only those whose error type, message or code contains this text, ignoring case.
 
         They go back a few at a time, oldest first, and are handled meanwhile. If this is cancelled, those that went
         back stay there; call it again for the others.
@@ -271,7 +271,7 @@ class Registry:
         """Run a coroutine from synchronous code, and return its result: ``registry.run(handle.send("tasks", ...))``.
 
         The calling thread blocks meanwhile, so the host must run in another one (``setup(background=True)``). Raises
-        ``host.would_block`` where it does not: write ``await`` there. An interrupt stops the wait, never the work.
+        ``host.would_block`` if it runs in this one: use ``await`` instead. An interrupt stops the wait, never the work.
         """
         in_the_way = self.host.portal.inside if self.running else not self.background
         if in_the_way:

@@ -31,7 +31,7 @@ def setup(
     keep_alive: KeepAliveMode | None = None,
     keep_alive_interval: float | None = None,
 ) -> Registry:
-    """Return the registry of this process for a file, with these actor classes. It starts nothing.
+    """Return this process's registry for a file, and register these actor classes with it. Does not start the host.
 
         async with setup(use={"task_runner": TaskRunner}):
             ...
@@ -47,13 +47,14 @@ def setup(
         setting: False by default, but True in IPython's terminal, ``marimo run`` and engines of ipyparallel. Handles,
         receipts and the registry can be used in any event loop and thread either way.
     :param keep_alive: when the kernel publishes activity, so that a server does not end it as idle. "work" (the
-        default): while work of registered classes is in flight, due, or due within 12 hours, until nothing was settled
-        for 12 hours; "always": while the host runs; "never". None keeps the setting.
+        default): while registered classes have messages or scheduled calls in flight, due, or due within 12 hours; it
+        ends once no message has been settled for 12 hours; "always": while the host runs; "never". None keeps the
+        setting.
     :param keep_alive_interval: seconds between two signs of activity, 20 by default. None keeps the setting.
 
     Calling it again with the same file returns the same registry. Classes given again replace those of the same name at
-    the next ``await registry.start()``. Raises ``host.elsewhere`` when a running host is not where ``background`` says,
-    and ``actor.validation_error`` for names and classes that cannot be registered.
+    the next ``await registry.start()``. Raises ``host.elsewhere`` when the host runs already with the other value of
+    ``background``, and ``actor.validation_error`` for names and classes that cannot be registered.
     """
     unawaited_calls.install(Registry)
     main = sys.modules.get("__main__")

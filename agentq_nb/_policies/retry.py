@@ -30,7 +30,8 @@ class Retry:
     :param backoff: seconds before the next attempt: a number, or a function of the failures so far (1, 2, …). The default
         waits 1, 2, 4, … seconds, at most five minutes.
     :param in_order: whether the queue's other messages wait while one waits for its next attempt.
-    :param crashes: crashes of the kernel in a row, with this message in flight, after which it becomes a dead letter.
+    :param crashes: crashes of the kernel in a row, each with only this message in flight, after which it becomes a dead
+        letter. They do not use up ``attempts``; a failed attempt sets their count back to 0.
 
     Failures and crashes are counted across restarts. Raises ValueError for values out of range.
     """

@@ -60,5 +60,5 @@ class AcpProgram:
     happened in its session of this id. Such an agent must not end a turn without a word either."""
 
     def refused(self, what: str, why: str) -> str:
-        """What to say when it, or its language model, refuses."""
+        """Return the error message for what the agent, or its language model, refused."""
         return f"Agent '{self.name}' {what}: {why.rstrip('.')}. {_SLOW_DOWN if _TOO_MANY.search(why) else self.hint}".rstrip()
