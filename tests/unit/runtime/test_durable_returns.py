@@ -60,7 +60,7 @@ async def test_nothing_returns_before_the_disk_has_what_another_wrote_for_it(wor
     assert await counter.read() == 0
     first = asyncio.create_task(counter.add())
     await breathe()
-    disk = HeldWrites(world.registry.host.log())
+    disk = HeldWrites(world.registry.lifecycle.log)
     second = asyncio.create_task(counter.add_now())
     await breathe()
     calls: dict[str, Callable[[], Awaitable[object]]] = {
