@@ -14,6 +14,9 @@ Returned = TypeVar("Returned")
 _STOPPING = 5.0
 """Seconds that a cancelled coroutine gets to end before the wait is given up."""
 
+_SOON = 0.2
+"""Seconds to wait for the end of a thread that has nothing left to do."""
+
 
 class Beside(Generic[Returned]):
     """A coroutine run by another thread in this thread's context. Tasks it leaves running go on after its result."""
@@ -22,7 +25,10 @@ class Beside(Generic[Returned]):
         self._answer: Future[Returned] = Future()
         self._loop = asyncio.new_event_loop()
         self._task = self._loop.create_task(self._carry(work))
-        threading.Thread(target=self._run, name="agentq beside", daemon=True).start()
+        self._leaves_tasks = False
+        self._last = self._wait_for_all()
+        self._thread = threading.Thread(target=self._run, name="agentq beside", daemon=True)
+        self._thread.start()
 
     def wait(self, timeout: float | None = None) -> Returned:
         """Block until the coroutine is done. Raises what it raised; TimeoutError after ``timeout`` s (it goes on).
@@ -36,18 +42,28 @@ class Beside(Generic[Returned]):
             with suppress(RuntimeError):  # the loop closed at this very moment
                 self._loop.call_soon_threadsafe(self._task.cancel)
             return self._answer.result(_STOPPING)
+        finally:
+            # A program that forks next has no other thread then, which Python would warn about.
+            if self._answer.done() and not self._leaves_tasks:
+                self._thread.join(_SOON)
 
     async def _carry(self, work: Coroutine[Any, Any, Returned]) -> None:
         try:
             result = await work
         except BaseException as error:
+            self._note_tasks()
             self._answer.set_exception(error)
         else:
+            self._note_tasks()
             self._answer.set_result(result)
+
+    def _note_tasks(self) -> None:
+        others = asyncio.all_tasks() - {self._task}
+        self._leaves_tasks = any(task.get_coro() is not self._last for task in others)
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._wait_for_all())
+            runner.run(self._last)
 
     async def _wait_for_all(self) -> None:
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
