@@ -160,10 +160,8 @@ class ActorHandle:
                 raise TypeError("timeout is for waiting: send(..., wait=True, timeout=...).")
             timeout = number_options.seconds("timeout", timeout)
         transport = self._transport
-        await transport.ready()
-        declared = queue_lookup.declared(
-            transport.classes, self.name, queue.name if isinstance(queue, Queue) else queue
-        )
+        classes = await transport.ready()
+        declared = queue_lookup.declared(classes, self.name, queue.name if isinstance(queue, Queue) else queue)
         encoded = declared.body.dump(body, lambda: f"Body for queue '{declared.name}' of actor '{self.name}'")
         if len(encoded) > declared.max_message_bytes:
             raise MessageTooLarge(self.actor_id, declared.name, len(encoded), declared.max_message_bytes)

@@ -33,8 +33,8 @@ class Transport(Protocol):
         """Return the name of a class that is defined but not deployed yet."""
         ...
 
-    async def ready(self) -> None:
-        """Return once the host knows every class defined so far. Raises NoHost."""
+    async def ready(self) -> Mapping[str, type[Actor]]:
+        """Return :attr:`classes` once the host knows every class defined so far. Raises NoHost."""
         ...
 
     def now(self) -> float:

@@ -52,10 +52,10 @@ class LocalTransport:
     def name_of(self, cls: type[Actor]) -> str | None:
         return self.definitions.name_of(cls) if self._of_user and self.definitions is not None else None
 
-    async def ready(self) -> None:
+    async def ready(self) -> Mapping[str, type[Actor]]:
         if self._of_user and self.definitions is not None and (deploying := self.definitions.deployed()) is not None:
             await deploying
-        self._host()
+        return self._host().classes
 
     def now(self) -> float:
         return self._host().clock.time()
