@@ -82,7 +82,7 @@ class Host(HostTasks):
         """End every actor."""
         await self.activations.stop()
 
-    async def bury(self) -> None:
+    async def close_broker(self) -> None:
         """Close the broker once nothing of the host runs any more, even if its event loop has died."""
         self._stalls.close()
         await self.broker.close()
@@ -106,8 +106,8 @@ class Host(HostTasks):
             check_deployment(cls, old, await self.broker.states(name))
         self.classes[name] = cls
         self.wake_backoff.forget(name)
-        self.activations.replace(name, self._waker.rouse)
-        self._waker.follow_anew()
+        self.activations.replace(name, self._waker.wake)
+        self._waker.ask_again()
 
     # --- for clients --------------------------------------------------------------------------------------------------
 

@@ -233,7 +233,7 @@ class HostLifecycle:
         if host.portal.open:
             await host.portal.enter(host.stop)
         else:
-            await host.bury()
+            await host.close_broker()
         if thread is not None and not host.portal.inside:
             with turning():
                 await asyncio.wrap_future(thread.gone)

@@ -51,7 +51,7 @@ class HostTasks(ABC):
         """End every actor: the first step of a stop."""
 
     @abstractmethod
-    async def bury(self) -> None:
+    async def close_broker(self) -> None:
         """Close the broker: the last step of a stop."""
 
     async def start(self) -> None:
@@ -121,7 +121,7 @@ class HostTasks(ABC):
         if self._main is not None and not self._main.done():
             await asyncio.wait([self._main])
         try:
-            await self.bury()
+            await self.close_broker()
         finally:
             self.portal.close()
 

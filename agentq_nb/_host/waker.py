@@ -125,7 +125,7 @@ class Waker:
             await self._wake_hinted()
             await self._host.clock.sleep(_HINTS_AGAIN)
 
-    def follow_anew(self) -> None:
+    def ask_again(self) -> None:
         """Ask again which actors have work, because the classes have changed."""
         if self._following is not None:
             self._following.cancel()
@@ -136,9 +136,9 @@ class Waker:
         async for actor in self._host.broker.ready_actors(queues):
             if actor not in self._waking:
                 self._waking.add(actor)
-                self._host.spawn(self.rouse, actor)
+                self._host.spawn(self.wake, actor)
 
-    async def rouse(self, actor: ActorId) -> None:
+    async def wake(self, actor: ActorId) -> None:
         """Wake an actor that has work, and retry when it cannot start."""
         try:
             await self._host.wake_backoff.pause_after_idle_ones(actor)

@@ -1,4 +1,4 @@
-"""Types for the parts of IPython's shell that we use, most of which IPython declares without types."""
+"""Types for the parts of IPython's shell that this package uses; IPython itself leaves most of them untyped."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ class LocalBroker:
             counting = queues.get(actor_queues.name, ())
             if any(
                 name in counting and queue_state.works_until(moment)
-                for name, queue_state in actor_queues.shelves.items()
+                for name, queue_state in actor_queues.queues.items()
             ):
                 return True
             await slices.pause()

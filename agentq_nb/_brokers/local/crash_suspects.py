@@ -160,7 +160,7 @@ class Suspects:
         return any(
             queue_state.running
             for actor_queues in self._actors.values()
-            for queue_state in actor_queues.shelves.values()
+            for queue_state in actor_queues.queues.values()
         )
 
     # --- awaited messages ---------------------------------------------------------------------------------------------

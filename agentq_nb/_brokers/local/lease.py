@@ -207,11 +207,11 @@ class LocalLease:
         self._over = True
         self._actor_queues.lease = None
         running = [
-            entry for queue_state in self._actor_queues.shelves.values() for entry in queue_state.running.values()
+            entry for queue_state in self._actor_queues.queues.values() for entry in queue_state.running.values()
         ]
         self._untake([entry for entry in running if entry.reading])
         self._put_back(running)
-        for queue_state in self._actor_queues.shelves.values():
+        for queue_state in self._actor_queues.queues.values():
             self._commit_log.live_messages.announce(queue_state)
         for waiter in self._actor_queues.waiters:
             waiter.wake()
@@ -302,9 +302,7 @@ def _destroy(commit_log: CommitLog, actor_queues: ActorQueues, applied: Applied)
         applied.finished.append(result)
     actor_queues.state = None
     applied.rows.append(event_rows.of_actor("actor.destroyed", actor_queues.actor))
-    applied.ended = [
-        queue_state.pause for queue_state in actor_queues.shelves.values() if queue_state.pause is not None
-    ]
+    applied.ended = [queue_state.pause for queue_state in actor_queues.queues.values() if queue_state.pause is not None]
 
 
 def _check_held(commit_log: CommitLog, settlement: Settlement) -> None:

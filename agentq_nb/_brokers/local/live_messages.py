@@ -62,7 +62,7 @@ class LiveMessages:
 
     def queue_state(self, actor: ActorId, queue: str) -> QueueState:
         actor_queues = self.actors.get(actor)
-        queue_state = None if actor_queues is None else actor_queues.shelves.get(queue)
+        queue_state = None if actor_queues is None else actor_queues.queues.get(queue)
         return self.actor_queues(actor).queue_state(queue) if queue_state is None else queue_state
 
     def next_order(self) -> int:
@@ -213,7 +213,7 @@ class LiveMessages:
     def paused(self, actor: ActorId, queue: str) -> Pausing | None:
         """Return the queue's current pause."""
         actor_queues = self.actors.get(actor)
-        queue_state = None if actor_queues is None else actor_queues.shelves.get(queue)
+        queue_state = None if actor_queues is None else actor_queues.queues.get(queue)
         return None if queue_state is None else queue_state.pause
 
     def expect_end(self, pause: Pausing) -> None:
@@ -249,7 +249,7 @@ class LiveMessages:
         self._subscriptions.append(weakref.ref(subscription))
         for actor_queues in self.actors.values():
             if actor_queues.lease is None:
-                for queue_state in actor_queues.shelves.values():
+                for queue_state in actor_queues.queues.values():
                     subscription.look_at(queue_state)
         return subscription
 
@@ -287,7 +287,7 @@ class LiveMessages:
     def exists(self, actor: ActorId) -> bool:
         actor_queues = self.actors.get(actor)
         return actor_queues is not None and (
-            actor_queues.state is not None or any(queue_state.live for queue_state in actor_queues.shelves.values())
+            actor_queues.state is not None or any(queue_state.live for queue_state in actor_queues.queues.values())
         )
 
     def states(self, name: str) -> dict[ActorId, bytes]:
@@ -303,7 +303,7 @@ class LiveMessages:
 
     def status_of(self, actor_queues: ActorQueues) -> list[QueueStatus]:
         """Return the status of each queue of one actor."""
-        return [self._queue_status(actor_queues, queue_state) for queue_state in actor_queues.shelves.values()]
+        return [self._queue_status(actor_queues, queue_state) for queue_state in actor_queues.queues.values()]
 
     def _queue_status(self, actor_queues: ActorQueues, queue_state: QueueState) -> QueueStatus:
         first, pause = queue_state.first(), queue_state.pause

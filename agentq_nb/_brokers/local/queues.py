@@ -246,7 +246,7 @@ class ActorQueues:
 
     actor: ActorId
     name: str = field(init=False)
-    shelves: dict[str, QueueState] = field(default_factory=dict[str, QueueState])
+    queues: dict[str, QueueState] = field(default_factory=dict[str, QueueState])
     state: bytes | None = None
     lease: Holder | None = None
     waiters: list[Waiter] = field(default_factory=list[Waiter])
@@ -256,9 +256,9 @@ class ActorQueues:
         self.name = actor_name(self.actor)
 
     def queue_state(self, queue: str) -> QueueState:
-        queue_state = self.shelves.get(queue)
+        queue_state = self.queues.get(queue)
         if queue_state is None:
-            queue_state = self.shelves[queue] = QueueState(self, queue)
+            queue_state = self.queues[queue] = QueueState(self, queue)
         return queue_state
 
     def next_queue(self, queues: Collection[str] | None) -> QueueState | None:
@@ -266,7 +266,7 @@ class ActorQueues:
         if self.gate is not None:
             return self._next_permitted(self.gate, queues)
         best: QueueState | None = None
-        for name, queue_state in self.shelves.items():
+        for name, queue_state in self.queues.items():
             if not queue_state.ready or not wanted(name, queues) or queue_state.head() is None:
                 continue
             if best is None or queue_state.ready[0] < best.ready[0]:
@@ -276,7 +276,7 @@ class ActorQueues:
     def _next_permitted(self, gate: Gate, queues: Collection[str] | None) -> QueueState | None:
         heads = [
             queue_state
-            for queue_state in self.shelves.values()
+            for queue_state in self.queues.values()
             if wanted(queue_state.name, queues) and queue_state.head() is not None
         ]
         for queue_state in sorted(heads, key=lambda queue_state: queue_state.ready[0]):

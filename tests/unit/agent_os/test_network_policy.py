@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from agentq_nb import Actor
 from agentq_nb.agent_os import agent_os
 from agentq_nb.agent_os.network.policy import Named, Policy, checked_target, is_public
 from agentq_nb.agent_os.network.variables import for_proxy, named_in, named_in_files
@@ -199,5 +200,5 @@ def test_what_makes_no_sense_is_refused_where_it_is_written(options: dict[str, o
 
 
 @pytest.mark.parametrize("hosts", [[], ["a.org"], ("a.org", "http://localhost:1")])
-def test_hosts_are_a_list(hosts: Sequence[str]) -> None:
-    agent_os(hosts=hosts)
+def test_hosts_may_be_any_sequence(hosts: Sequence[str]) -> None:
+    assert issubclass(agent_os(hosts=hosts), Actor)

@@ -101,14 +101,14 @@ async def _abandon(registry: Registry) -> None:
         return
     registry.lifecycle._host = None
     registry.lifecycle.forget()
-    await (host.portal.enter(_end, host) if host.portal.open else host.bury())
+    await (host.portal.enter(_end, host) if host.portal.open else host.close_broker())
 
 
 async def _end(host: Host) -> None:
     if host._main is not None:
         host._main.cancel()
         await asyncio.wait([host._main], timeout=2)
-    await host.bury()
+    await host.close_broker()
     host.portal.close()
 
 

@@ -46,7 +46,7 @@ test("failed messages are done, and what waits or runs is part of the total", ()
   assert.equal(format.progress(format.doneOf(ROW), format.totalOf(ROW)), "1,234 of 1,246");
 });
 
-test("a queue of which the completed are not known counts the failed ones", () => {
+test("a queue whose completed messages are unknown counts the failed ones", () => {
   assert.equal(format.doneOf({ ...ROW, completed: null }), 34);
 });
 

@@ -52,7 +52,7 @@ test("delayed messages are not due", () => {
   assert.equal(history.timeLeft("a", queue(10, 10, { delayed: 1000 }), 110), 10);
 });
 
-test("no time is told of a queue without work, without a pace, or paused", () => {
+test("a queue that has no work, no pace, or is paused shows no time left", () => {
   const history = recorded([0, 0, 0], [100, 20, 0], [110, 10, 10]);
   assert.equal(history.timeLeft("a", queue(0, 10), 110), null);
   assert.equal(history.timeLeft("a", queue(10, 10, { paused: true }), 110), null);
