@@ -249,6 +249,10 @@ class Actor:
     async def run(self) -> None:
         """The loop that handles messages. Started when the actor wakes, and restarted with backoff when it raises."""
 
+    async def _call_hook(self, name: str, *arguments: Any) -> None:
+        """Call a hook. A kind of actor with work of its own at these moments overrides this, not the users' hooks."""
+        await getattr(self, name)(*arguments)
+
     def view_of(self, queue: Queue[Any, Any]) -> BoundQueue[Any, Any]:
         """Return the mailbox narrowed to one declared queue: the value of ``self.tasks``."""
         return BoundQueue(self.queue, queue)

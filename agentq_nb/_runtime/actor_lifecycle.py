@@ -88,21 +88,21 @@ class AwakeActor(Activation):
         except BaseException as error:  # it would end the host, with every other actor
             raise presentable(error, "constructor", self.actor_id) from error
         if encoded is None:
-            await self._create(instance, input)
-        await self.hook("on_wake", instance.on_wake)
+            await self._create(input)
+        await self.hook("on_wake")
 
-    async def _create(self, instance: Actor, input: Any) -> None:
+    async def _create(self, input: Any) -> None:
         first = copy.deepcopy(self.cls.declared.first_state)
         if first is not None:
             self.committed.replace(first)
         self.committed.begin()
-        await self.hook("on_create", lambda: instance.on_create(input), creating=True)
+        await self.hook("on_create", input, creating=True)
 
-    async def hook(self, name: str, function: Callable[[], Any], *, creating: bool = False) -> None:
+    async def hook(self, name: str, *arguments: Any, creating: bool = False) -> None:
         """Call a hook and write what it changed. A failed creation writes nothing: the next wake-up retries it."""
         call = Call(self.actor_id, "hook", name)
         # Most classes leave most hooks as they are: those do nothing, for which no task is needed.
-        commit, error = self.conclude(call, await self._hooked(call, function) if self._declares(name) else None)
+        commit, error = self.conclude(call, await self._hooked(call, arguments) if self._declares(name) else None)
         if error is not None:
             raise presentable(error, f"hook {call.name}", self.actor_id)
         if creating and commit.state is None:
@@ -111,10 +111,16 @@ class AwakeActor(Activation):
         await call.end()
 
     def _declares(self, hook: str) -> bool:
-        return getattr(self.cls, hook) is not getattr(Actor, hook) or hook in vars(self.instance or ())
+        names = (hook, "_call_hook")
+        return any(getattr(self.cls, name) is not getattr(Actor, name) for name in names) or hook in vars(
+            self.instance or ()
+        )
 
-    async def _hooked(self, call: Call, function: Callable[[], Any]) -> BaseException | None:
-        performed = self.perform(call, function)
+    async def _hooked(self, call: Call, arguments: tuple[Any, ...]) -> BaseException | None:
+        instance = self.instance
+        assert instance is not None
+        called = instance._call_hook  # pyright: ignore[reportPrivateUsage]  # private to the package
+        performed = self.perform(call, lambda: called(call.name, *arguments))
         if self.closing is not None:
             stop_later(performed, self.clock)
         return await performed.finished
@@ -140,10 +146,9 @@ async def _wind_down(activation: AwakeActor) -> None:
     for running in list(activation.call_tasks.values()):
         running.stop()
     await _all_finished(activation, None)
-    instance = activation.instance
-    if instance is None or activation.closing == "without its store":
+    if activation.instance is None or activation.closing == "without its store":
         return
-    await _last_hook(activation, instance)
+    await _last_hook(activation)
     if activation.to_be_destroyed:
         await activation.lease.commit(Commit(destroy=True))
 
@@ -196,14 +201,14 @@ async def _all_finished(activation: AwakeActor, timeout: float | None) -> None:
             timer.cancel()
 
 
-async def _last_hook(activation: AwakeActor, instance: Actor) -> None:
+async def _last_hook(activation: AwakeActor) -> None:
     """Call ``on_destroy`` or ``on_sleep``. An error in it is reported and delays nothing.
 
     A lost lease or an unavailable broker is not an error of the hook.
     """
     name = "on_destroy" if activation.to_be_destroyed else "on_sleep"
     try:
-        await activation.hook(name, getattr(instance, name))
+        await activation.hook(name)
     except (LeaseLost, Unavailable):
         return
     except Exception as error:

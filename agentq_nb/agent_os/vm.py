@@ -156,20 +156,48 @@ class VM(FileActions, ProcessActions, SessionActions, action_timeout=None):
 
     _removes_files = False
 
-    async def on_create(self, input: Any) -> None:
-        """Fail where the requested isolation is unavailable."""
+    async def _call_hook(self, name: str, *arguments: Any) -> None:
+        """Call a hook of a subclass of the user's, before the VM's own work when it ends, else after it.
+
+        The VM's own work is done whether or not the subclass calls ``super().on_sleep()``, and if its hook raises.
+        """
+        if name == "on_create":
+            await self._refuse_missing_isolation()
+        elif name == "on_wake":
+            await self._restore()
+        try:
+            await super()._call_hook(name, *arguments)
+        finally:
+            if name == "on_sleep":
+                await self._release()
+            elif name == "on_destroy":
+                await self._remove()
+
+    async def _refuse_missing_isolation(self) -> None:
         if self._isolation_mode == "required" or self._network_wanted not in (None, "open"):
             await self._isolation()
 
-    async def on_wake(self) -> None:
+    async def _restore(self) -> None:
         """Restore this VM's sessions, and end processes that a killed kernel left running."""
         await look_once()
         await self._sessions.wake(self.runtime.records, self._show)
 
-    async def on_sleep(self) -> None:
+    async def _release(self) -> None:
         """End the agents' processes. The next prompt of a session starts its agent again."""
-        await self._sessions.release_all()
-        await self._leave_network()
+        try:
+            await self._sessions.release_all()
+        finally:
+            await self._leave_network()
+
+    async def _remove(self) -> None:
+        """Close the sessions. Transcripts stay in the log, and files unless ``destroy`` was called with ``files``."""
+        try:
+            await self._sessions.close_all("the VM was destroyed")
+        finally:
+            await self._leave_network()
+        if self._removes_files:
+            await to_its_end(self._workspace.remove)
+        forget(self.runtime.workspaces, self.actor_id)
 
     @action(while_ending=True)
     def destroy(self, files: bool = False) -> None:
@@ -182,14 +210,6 @@ class VM(FileActions, ProcessActions, SessionActions, action_timeout=None):
         super().destroy()
         self._sessions.cancel_prompts()
         self._processes.end_all()
-
-    async def on_destroy(self) -> None:
-        """Close the sessions. Transcripts stay in the log, and files unless ``destroy`` was called with ``files``."""
-        await self._sessions.close_all("the VM was destroyed")
-        await self._leave_network()
-        if self._removes_files:
-            await to_its_end(self._workspace.remove)
-        forget(self.runtime.workspaces, self.actor_id)
 
     def _show(self, event: SessionEvent) -> None:
         self.broadcast("session_event", event)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -244,16 +244,21 @@ def children() -> list[bytes]:
     return found
 
 
-def test_nothing_is_left_of_it_when_the_vm_sleeps_is_destroyed_and_when_the_host_stops(tmp_path: Path) -> None:
-    def held() -> tuple[int, int]:
-        threads = [thread for thread in threading.enumerate() if thread.name == "agentq network"]
-        return len(children()), len(threads)
+def held() -> tuple[int, int]:
+    threads = [thread for thread in threading.enumerate() if thread.name == "agentq network"]
+    return len(children()), len(threads)
 
-    async def until_held(holders: int, threads: int) -> None:
+
+async def until_held(holders: int, threads: int) -> None:
+    try:
         async with asyncio.timeout(20):  # what ended is gone a moment later
             while held() != (holders, threads):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"{held()} holders and threads, not {(holders, threads)}") from None
 
+
+def test_nothing_is_left_of_it_when_the_vm_sleeps_is_destroyed_and_when_the_host_stops(tmp_path: Path) -> None:
     async def program() -> None:
         async with Machine(agent_os(), tmp_path) as vm:
             await vm.exec("true")
@@ -273,6 +278,47 @@ def test_nothing_is_left_of_it_when_the_vm_sleeps_is_destroyed_and_when_the_host
             await other.exec("true")
             await until_held(1, 1)
         await until_held(0, 0)
+
+    asyncio.run(program())
+
+
+class HooksOfTheUser(agent_os(), sleep_timeout=None):  # type: ignore[misc]
+    """A VM of the user's, whose hooks call nothing of the VM's and fail."""
+
+    called: ClassVar[list[str]] = []
+
+    async def on_create(self, input: Any) -> None:
+        self.called.append("on_create")
+
+    async def on_wake(self) -> None:
+        self.called.append("on_wake")
+        await self.exec("true")  # the VM is ready for the hook
+
+    async def on_sleep(self) -> None:
+        self.called.append("on_sleep")
+        assert held() == (1, 1)  # and still there
+        raise RuntimeError("as the user wrote it")
+
+    async def on_destroy(self) -> None:
+        self.called.append("on_destroy")
+        raise RuntimeError("as the user wrote it")
+
+
+def test_nothing_is_left_of_it_when_a_subclass_has_hooks_of_its_own(tmp_path: Path) -> None:
+    async def program() -> None:
+        await until_held(0, 0)
+        HooksOfTheUser.called.clear()
+        async with Machine(HooksOfTheUser, tmp_path) as vm:
+            await vm.write_file("kept", "")
+            await until_held(1, 1)
+            await vm.sleep()
+            await until_held(0, 0)
+            assert await vm.exists("kept")
+            root = (await vm.activation()).instance._workspace.root  # type: ignore[union-attr]
+            await vm.destroy(files=True)
+            await until_held(0, 0)
+            assert not root.exists()
+            assert HooksOfTheUser.called == ["on_create", "on_wake", "on_sleep", "on_wake", "on_destroy"]
 
     asyncio.run(program())
 
