@@ -57,7 +57,7 @@ def pytest_sessionfinish() -> None:
         source = Path(file).read_text().splitlines()
         lines: defaultdict[str, set[int]] = defaultdict(set)
         for line, contexts in data.contexts_by_lineno(file).items():
-            if line <= len(source):  # a test may compile code that claims to be in a file of the package
+            if 0 < line <= len(source):  # a test may compile code that claims to be in a file of the package
                 lines[source[line - 1].strip()] |= {numbers[test] for test in contexts if test in numbers}
         path = Path(file).relative_to(CHECKOUT).as_posix()
         modules[path] = {text: sorted(found) for text, found in lines.items() if found}
