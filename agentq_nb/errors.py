@@ -111,8 +111,8 @@ class MessageTooLarge(QueueError):
     def __init__(self, actor_id: str, queue: str, size: int, limit: int) -> None:
         super().__init__(
             f"Queue message too large ({size} bytes). Limit is {limit} bytes. Nothing was sent to queue '{queue}' of "
-            "actor "
-            f"'{actor_id}'. Put large data in a file and send its path, or raise max_message_bytes in its Queue(...).",
+            f"actor '{actor_id}'. Put large data in a file and send its path, or raise max_message_bytes in its "
+            "Queue(...).",
             metadata={"size": size, "limit": limit, "queue": queue, "actor": actor_id},
         )
 
@@ -243,9 +243,8 @@ class WaitWouldDeadlock(QueueError):
 
     def __init__(self, message_id: str, chain: Sequence[str]) -> None:
         super().__init__(
-            f"Waiting for message {message_id} would never end: {' → '.join(chain)}. "
-            "Settle the message that is being handled first, send without wait, or wait in an action or another "
-            "actor.",
+            f"Waiting for message {message_id} would never end: {' → '.join(chain)}. Settle the message that is being "
+            "handled first, send without wait, or wait in an action or another actor.",
             metadata={"message_id": message_id, "chain": list(chain)},
         )
 
@@ -283,8 +282,7 @@ class HandlerTimedOut(QueueError):
         super().__init__(
             f"Message {message_id} of queue '{queue}' of actor '{actor_id}' was handled for more than "
             f"handler_timeout={seconds:g} s, so its handler was stopped. Raise handler_timeout in its Queue(...) if "
-            "the "
-            f"work may take longer.",
+            "the work may take longer.",
             metadata={"actor": actor_id, "message_id": message_id, "queue": queue, "handler_timeout": seconds},
         )
 
@@ -391,8 +389,7 @@ class ActionTimedOut(ActorError):
     def __init__(self, actor_id: str, action: str, seconds: float) -> None:
         super().__init__(
             f"Action timed out: `{action}` of actor '{actor_id}' took more than {seconds:g} s. Set a larger "
-            "action_timeout "
-            f"on its class, or None for no limit.",
+            "action_timeout on its class, or None for no limit.",
             metadata={"action": action, "actor": actor_id, "action_timeout": seconds},
         )
 
@@ -449,7 +446,7 @@ class HostElsewhere(AgentqError):
         where = "in the background, in a thread of its own" if background else "in the kernel's own event loop"
         super().__init__(
             f"The host of this kernel runs {where}. To start it elsewhere, stop it first: %agentq stop, or await "
-            f"registry.stop()."
+            "registry.stop()."
         )
 
 

@@ -58,7 +58,7 @@ class LoopThread:
         except BaseException as error:  # the top of the thread: no caller would see it
             self.portal.fall(
                 f"Its thread ended with {type(error).__name__}: {error}. Start it again: %agentq start, or await "
-                f"registry.start()"
+                "registry.start()"
             )
             logging.getLogger("agentq").exception("the thread of the host ended")
         finally:

@@ -100,8 +100,7 @@ def stop_later(call_task: CallTask, clock: Clock) -> None:
 def _cancelled_by_itself(call: Call, cancelled: asyncio.CancelledError) -> InternalError:
     error = InternalError(
         f"{call.name} of actor '{call.actor_id}' was cancelled by code in it, not by the host: a task that it awaits "
-        "was "
-        f"cancelled, for one. Catch asyncio.CancelledError around that await."
+        "was cancelled, for one. Catch asyncio.CancelledError around that await."
     )
     error.__cause__ = cancelled
     return error

@@ -31,8 +31,7 @@ def load_state(cls: type[Actor], actor: ActorId, encoded: bytes | None) -> Commi
     except Exception as error:
         raise ValidationFailed(
             f"State of actor '{actor}' does not fit its type, and migrate_state raised {type(error).__name__}: "
-            f"{error}. "
-            f"Mend migrate_state and deploy the class again; the state is kept as it was."
+            f"{error}. Mend migrate_state and deploy the class again; the state is kept as it was."
         ) from error
     try:
         migrated = Committed(cls.declared.state, actor, made)

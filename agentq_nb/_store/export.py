@@ -198,8 +198,8 @@ def _exists(target: Path) -> StoreError:
 
 def _no_room(target: Path, needed: int) -> StoreError:
     return StoreError(
-        f"There is no room for {target}: it needs {needed:,} bytes. Nothing is left of it. Make room, or choose another "
-        f"disk.",
+        f"There is no room for {target}: it needs {needed:,} bytes. Nothing is left of it. Make room, or choose "
+        "another disk.",
         code="disk_full",
         metadata={"path": str(target), "bytes": needed},
     )

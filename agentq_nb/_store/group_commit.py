@@ -79,8 +79,8 @@ class GroupCommit:
         if self.failed is None:
             self.failed = StoreWriteFailed(
                 f"Writing to {self._guard.database} failed: {str(error).partition(chr(10))[0]}. What was being "
-                "written is not "
-                f"acknowledged. Make room on the disk or repair it; the host then opens the file again by itself.",
+                "written is not acknowledged. Make room on the disk or repair it; the host then opens the file again "
+                "by itself.",
             )
 
     def _write(self, batch: Sequence[Append], on_loop: bool) -> bool:

@@ -28,8 +28,7 @@ def checked_command(command: str | Sequence[str]) -> list[str]:
         if not _plain(word):
             raise ValidationFailed(
                 "A command must be a str or a list of str without NUL characters and lone surrogates; nothing was "
-                "run. Not "
-                f"so: {word!r:.100}"
+                f"run. Not so: {word!r:.100}"
             )
     return words
 

@@ -82,8 +82,7 @@ class Results:
         for message in self.waited_for():
             text = (
                 f"The host stopped while message {message} was waited for. The work is kept: once a host runs again, "
-                "ask "
-                f"with await create_client().receipt({message!r}).result()"
+                f"ask with await create_client().receipt({message!r}).result()"
             )
             self.give_up(message, Unavailable(text, metadata={"message_id": message}))
 

@@ -31,8 +31,7 @@ class PermissionActions(Machine, action_timeout=None):
             if event.type == "permission_answer" and event.data["request_id"] == request_id:
                 raise PermissionAnswered(
                     f"Permission request {request_id} of session {session_id} was answered before, and the agent has "
-                    "gone "
-                    f"on: {event.text}.",
+                    f"gone on: {event.text}.",
                     metadata=named,
                 )
         raise PermissionRequestUnknown(

@@ -102,8 +102,7 @@ class Processes:
                 return process
         raise ProcessUnknown(
             f"VM '{self._vm.actor_id}' has no process {process_id!r:.100}. list_processes() shows those that run and "
-            "the last "
-            f"{MOST_ENDED} spawned ones that ended, since the VM woke.",
+            f"the last {MOST_ENDED} spawned ones that ended, since the VM woke.",
             metadata={"process_id": process_id},
         )
 
