@@ -13,7 +13,7 @@ from agentq_nb._client.transport import Standing, Transport
 from agentq_nb._core import number_options
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import MessageId
-from agentq_nb._core.message_status import FinalStatus, MessageStatus, is_live
+from agentq_nb._core.message_status import LIVE, FinalStatus, MessageStatus
 from agentq_nb.errors import (
     AgentqError,
     MessageCancelled,
@@ -134,7 +134,7 @@ def result_of(standing: Standing) -> Result[Any]:
     """Return the sender's view of a message's stored result."""
     stored = standing.stored
     return Result(
-        status="timed_out" if is_live(stored.status) else stored.status,  # type: ignore[arg-type]  # only final ones are left
+        status="timed_out" if stored.status in LIVE else stored.status,  # type: ignore[arg-type]  # only final ones are left
         message_id=stored.message,
         response=_response(stored, standing.replies),
         error=stored.error,

@@ -35,10 +35,6 @@ STATUS_AFTER: Mapping[str, FinalStatus] = dict(zip(kinds(FINAL), FINAL, strict=T
 """The final status that results from each kind of last event."""
 
 
-def is_live(status: MessageStatus) -> bool:
-    return status in LIVE
-
-
 def is_final(status: MessageStatus) -> bool:
     return status in FINAL
 

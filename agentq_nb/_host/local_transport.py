@@ -12,7 +12,7 @@ from agentq_nb._client.broadcasts import Listener
 from agentq_nb._client.status import ActorStatus
 from agentq_nb._client.transport import Standing
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
-from agentq_nb._core.message_status import is_live
+from agentq_nb._core.message_status import LIVE
 from agentq_nb._host.host import Host
 from agentq_nb.errors import AgentqError
 
@@ -115,7 +115,7 @@ async def _standing(host: Host, stored: StoredResult, *, explained: bool) -> Sta
     cls = host.classes.get(actor_name(stored.actor))
     queue = None if cls is None else cls.declared.queues.get(stored.queue)
     reason = None
-    if explained and is_live(stored.status):
+    if explained and stored.status in LIVE:
         with suppress(AgentqError):  # the host has stopped: the result of the wait matters more
             reason = await host.enter(host.why, stored)
     return Standing(stored, None if queue is None else queue.reply, reason)

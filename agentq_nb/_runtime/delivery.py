@@ -189,7 +189,7 @@ class Deliveries:
 
     def _open(self, receiver: Receiver, queue: Queue[Any, Any], delivery: Delivery) -> Message[Any, Any] | None:
         """Return the delivery as a message held by the receiver; None if it becomes a dead letter instead."""
-        if is_given_up(queue.retry, delivery.crashes):
+        if delivery.crashes and is_given_up(queue.retry, delivery.crashes):
             self._dead_letter(delivery, settlement.crashed_too_often(delivery))
             return None
         try:

@@ -44,4 +44,4 @@ def settle_all() -> None:
         try:
             live.settle()
         except Exception:  # must not keep the others from being replaced
-            logging.getLogger("agentq").exception("what is shown could not become a picture")
+            logging.getLogger("agentq").exception("a live view could not become a static view")

@@ -1,4 +1,7 @@
-"""A VM's network as a namespace of its own, into which allowed ports are forwarded."""
+"""The two isolated networks: a namespace of the VM's own, or this machine's network with only a few ports.
+
+Landlock's rules for ports are set when a process starts: what is allowed later applies to processes that start later.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from agentq_nb.agent_os.network.dialer import Unreachable, connect
 from agentq_nb.agent_os.network.namespace import Namespace
 from agentq_nb.agent_os.network.open_network import OpenNetwork
 from agentq_nb.agent_os.network.policy import Named
+from agentq_nb.agent_os.network.proxy import Credentials
 from agentq_nb.agent_os.network.relay import Stream, from_socket, pump
 from agentq_nb.agent_os.values import NetworkMode
 from agentq_nb.errors import AgentError
@@ -20,7 +24,7 @@ _PROXY_ADDRESS = "127.0.0.2"
 
 
 class OwnNetwork(OpenNetwork):
-    """A network that owns its ``namespace``."""
+    """A namespace of the VM's own, into which allowed ports are forwarded."""
 
     def __init__(self, mode: NetworkMode, namespace: Namespace) -> None:
         super().__init__(mode)
@@ -88,3 +92,44 @@ class _Forward:
                 made = await in_thread(self._namespace.socket, family)
                 await pump(client, await from_socket(made, (address, self._port)))
                 return
+
+
+class SharedNetwork(OpenNetwork):
+    """This machine's network, of which Landlock lets the VM's processes use only a few ports.
+
+    Its proxies demand ``credentials``, since every process of this machine can connect to them.
+    """
+
+    def __init__(self, mode: NetworkMode, credentials: Credentials) -> None:
+        super().__init__(mode)
+        self.credentials = credentials
+        self._ports: set[int] = set()
+        self._tools: socket.socket | None = None
+
+    async def appear(self, host: str, port: int) -> None:
+        self._ports.add(port)
+
+    async def proxy_listener(self) -> socket.socket:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setblocking(False)
+        return listener
+
+    async def tools_listener(self) -> socket.socket:
+        # One port while this is open: a freed one could become another service's, and running processes may still
+        # connect to it.
+        if self._tools is None:
+            self._tools = socket.create_server(("127.0.0.1", 0))
+            self._ports.add(self._tools.getsockname()[1])
+        return self._tools.dup()
+
+    async def forward(self, port: int) -> int:
+        self._ports.add(port)
+        return port
+
+    def admit(self, connection: Connection, proxy: int) -> None:
+        connection.ports = sorted({*self._ports, proxy})
+
+    def close(self) -> None:
+        super().close()
+        if self._tools is not None:
+            self._tools.close()
