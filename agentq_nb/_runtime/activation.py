@@ -81,6 +81,7 @@ class Activation:
         self.instance: Actor | None = None
         self.on_change: Callable[[], None] = lambda: None
         """Called when something began or ended."""
+        self.queues: Mapping[str, Queue[Any, Any]] = cls.declared.queues
         lease.cancelling = self._cancel_held
 
     # --- what goes on beside run ---------------------------------------------------------------------------------------
@@ -218,10 +219,6 @@ class Activation:
     def finishing(self) -> bool:
         """Whether it is closing but first finishes a message or a ``keep_awake``."""
         return self.closing is not None and bool(self.in_flight.busy or self.kept_awake)
-
-    @property
-    def queues(self) -> Mapping[str, Queue[Any, Any]]:
-        return self.cls.declared.queues
 
     def run(self) -> Any:
         assert self.instance is not None

@@ -31,11 +31,9 @@ class Owner(Protocol):
     clock: Clock
     slices: TimeSlices
     committed: Committed
+    queues: Mapping[str, Queue[Any, Any]]
     closing: str | None
     """Why the actor accepts no more messages; None while it does."""
-
-    @property
-    def queues(self) -> Mapping[str, Queue[Any, Any]]: ...
 
     def interrupt(self, receiver: Receiver, why: Interruption) -> None:
         """Stop the handler that holds the receiver's messages."""

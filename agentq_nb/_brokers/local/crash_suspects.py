@@ -57,7 +57,7 @@ class Suspects:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._actors: dict[ActorId, ActorQueues] = {}
-        self._suspects: dict[MessageId, LiveMessage] = {}
+        self.entries: dict[MessageId, LiveMessage] = {}
         self._doubtful: list[LiveMessage] = []
         self._awaited: Counter[ActorId] = Counter()
         self._asked: float | None = None
@@ -70,22 +70,19 @@ class Suspects:
         self.clear()
         self._actors = actors
         self._doubtful = [entry for entry in entries if entry.suspicion or entry.crashes]
-        self._suspects = {entry.id: entry for entry in self._doubtful if entry.suspicion}
+        self.entries = {entry.id: entry for entry in self._doubtful if entry.suspicion}
         self._set_gate()
 
     def clear(self) -> None:
         """Forget all suspects."""
         self._stop_waiting()
-        self._suspects.clear()
+        self.entries.clear()
         self._doubtful.clear()
         self._set_gate()
 
-    def __bool__(self) -> bool:
-        return bool(self._suspects)
-
     def _set_gate(self) -> None:
         for actor_queues in self._actors.values():
-            actor_queues.gate = self if self._suspects else None
+            actor_queues.gate = self if self.entries else None
 
     @property
     def doubt(self) -> bool:
@@ -119,10 +116,10 @@ class Suspects:
 
     def ended(self, entry: LiveMessage) -> None:
         """Record that the message's attempt ended without a crash, or that it left its queue unhandled."""
-        if self._suspects.pop(entry.id, None) is not None:
+        if self.entries.pop(entry.id, None) is not None:
             entry.suspicion = 0
             self._stop_waiting()
-            if not self._suspects:
+            if not self.entries:
                 self._set_gate()
             self._wake()
         elif self._asked is not None:
@@ -134,11 +131,11 @@ class Suspects:
             self._wake()
 
     def _handled(self) -> bool:
-        return any(entry.running for entry in self._suspects.values())
+        return any(entry.running for entry in self.entries.values())
 
     def _wanted(self) -> bool:
         """Whether a suspect could be delivered if nothing were in flight."""
-        return any(self._is_asked_for(entry) for entry in self._suspects.values())
+        return any(self._is_asked_for(entry) for entry in self.entries.values())
 
     def _is_asked_for(self, entry: LiveMessage) -> bool:
         return self._is_head(entry) and any(
@@ -153,7 +150,7 @@ class Suspects:
         still_early = self._asked is not None and self._clock.monotonic() < self._asked + _LATER_ONES
         return any(
             other.started > entry.started and (self._is_head(other) if still_early else self._is_asked_for(other))
-            for other in self._suspects.values()
+            for other in self.entries.values()
         )
 
     def _anything_in_flight(self) -> bool:
@@ -181,7 +178,7 @@ class Suspects:
     # --- time ---------------------------------------------------------------------------------------------------------
 
     def _patience(self) -> float:
-        most = max((entry.suspicion for entry in self._suspects.values()), default=1)
+        most = max((entry.suspicion for entry in self.entries.values()), default=1)
         return backoff(most, first=_PATIENCE, longest=_LONGEST_PATIENCE)
 
     def _patience_is_over(self) -> bool:

@@ -51,7 +51,7 @@ def _needs_lookup(commit_log: CommitLog, new_messages: Sequence[NewMessage]) -> 
     for new_message in new_messages:
         if (
             new_message.id < commit_log.opened
-            or new_message.idempotency_key is not None
+            or (new_message.options and new_message.idempotency_key is not None)
             or commit_log.results.knows(new_message.id)
         ):
             return True
@@ -175,7 +175,7 @@ def _add(commit_log: CommitLog, new_messages: Sequence[NewMessage], known: Known
             found = new_message.id if new_message.id in live_messages.entries else None
             if found is None and known is not None:
                 found = _known(commit_log, new_message, known)
-            if found is None and new_message.idempotency_key is not None:
+            if found is None and new_message.options and new_message.idempotency_key is not None:
                 found = _live_namesake(live_messages, new_message)
             accepted.append(Enqueued(found or new_message.id, found is not None))
             if found is None:

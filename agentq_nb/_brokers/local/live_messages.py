@@ -57,7 +57,7 @@ class LiveMessages:
     def actor_queues(self, actor: ActorId) -> ActorQueues:
         actor_queues = self.actors.get(actor)
         if actor_queues is None:
-            actor_queues = self.actors[actor] = ActorQueues(actor, gate=self.suspects if self.suspects else None)
+            actor_queues = self.actors[actor] = ActorQueues(actor, gate=self.suspects if self.suspects.entries else None)
         return actor_queues
 
     def queue_state(self, actor: ActorId, queue: str) -> QueueState:
@@ -148,7 +148,7 @@ class LiveMessages:
         """Mark a message as no longer running."""
         entry.queue_state.running.pop(entry.id, None)
         entry.running = False
-        if self.suspects:
+        if self.suspects.entries:
             self.suspects.ended(entry)
 
     def untake(self, entry: LiveMessage, until: float = 0.0) -> None:
@@ -160,7 +160,7 @@ class LiveMessages:
             entry.due = until
             queue_state.blockers.add(entry)
         self.place(entry)
-        if self.suspects:
+        if self.suspects.entries:
             self.suspects.untaken()
 
     def remove(self, entry: LiveMessage, status: FinalStatus) -> None:
@@ -192,7 +192,7 @@ class LiveMessages:
                 self.keys.completed(name, entry.id, entry.first)
             else:
                 self.keys.free(name, entry.id)
-        if self.suspects:
+        if self.suspects.entries:
             self.suspects.ended(entry)
 
     def running(self) -> list[LiveMessage]:
