@@ -32,7 +32,7 @@ if sys.platform == "win32":
         "Use it in WSL, in a container, or on Linux or macOS."
     )
 
-from agentq_nb._actor.actor import Actor, action
+from agentq_nb._actor.actor import Actor, action, cron
 from agentq_nb._actor.message import Message
 from agentq_nb._actor.queue import Queue
 from agentq_nb._client.receipt import Receipt, Result
@@ -57,6 +57,7 @@ __all__ = [
     "agent_os",
     "agents",
     "create_client",
+    "cron",
     "current_registry",
     "dashboard",
     "setup",
@@ -100,6 +101,7 @@ for _public in (
     Retry,
     action,
     create_client,
+    cron,
     current_registry,
     setup,
 ):

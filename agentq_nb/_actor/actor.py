@@ -14,13 +14,15 @@ from pydantic import BaseModel
 from agentq_nb._actor.action import Action, action, find_actions
 from agentq_nb._actor.actor_context import Runtime, Schedule
 from agentq_nb._actor.class_rules import check_class, check_inherited
+from agentq_nb._actor.cron import cron, find_crons
 from agentq_nb._actor.mailbox import Mailbox
 from agentq_nb._actor.queue import BoundQueue, Placeholder, Queue
 from agentq_nb._core import number_options
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import ActorId, snake_case
+from agentq_nb._policies.cron import Cron
 
-__all__ = ["Actor", "action"]
+__all__ = ["Actor", "action", "cron"]
 
 Returned = TypeVar("Returned")
 
@@ -59,6 +61,7 @@ class Declared:
 
     queues: Mapping[str, Queue[Any, Any]]
     actions: Mapping[str, Action]
+    crons: Mapping[str, Cron] = dataclasses.field(default_factory=dict[str, Cron])
     state: Schema[Any] | None = None
     first_state: Any = None
     sleep_timeout: float | None = SLEEP_TIMEOUT
@@ -130,9 +133,11 @@ class Actor:
         check_inherited(cls, before.queues, "queue", queues)
         check_inherited(cls, before.actions, "action", actions)
         state, first_state = _find_state(cls, _names_around(2)) or (before.state, before.first_state)
+        actions = {**before.actions, **actions}
         cls.declared = Declared(
             queues={**before.queues, **queues},
-            actions={**before.actions, **actions},
+            actions=actions,
+            crons=find_crons(cls, actions),
             state=state,
             first_state=first_state,
             sleep_timeout=_seconds(cls, "sleep_timeout", sleep_timeout, before.sleep_timeout),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -26,6 +27,30 @@ class ActorLog(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scheduled:
+    """A call that an actor has scheduled. Times are in seconds since 1970 (UTC).
+
+    :ivar name: what ``self.schedule.cancel`` takes: the name of a cron schedule, or the id of a single call.
+    :ivar action: the name of the action.
+    :ivar args: its arguments, as JSON values.
+    :ivar due: when it is called next; of a call that is running, when it was due.
+    :ivar running: whether it is running now.
+    :ivar expression: the cron expression; None for a single call.
+    :ivar tz: the name of the time zone of the expression; None: the machine's local time.
+    :ivar declared: whether ``@cron`` in the class made it.
+    """
+
+    name: str
+    action: str
+    args: tuple[Any, ...]
+    due: float
+    running: bool = False
+    expression: str | None = None
+    tz: str | None = None
+    declared: bool = False
+
+
 class Schedule(Protocol):
     """``self.schedule``: calls of this actor's actions at a later time, which survive sleep and restarts."""
 
@@ -41,8 +66,35 @@ class Schedule(Protocol):
         """
         ...
 
-    async def cancel(self, scheduled: MessageId) -> bool:
-        """Cancel a scheduled call that has not begun. Returns whether there was one."""
+    async def cron(
+        self, name: str, expression: str, action: str | Callable[..., Any], *args: Any, tz: str | None = None
+    ) -> None:
+        """Call the action at the times of a cron expression, until ``cancel(name)``.
+
+            await self.schedule.cron("daily", "0 9 * * mon-fri", self.report, "sales", tz="Europe/Berlin")
+
+        The same name again replaces the schedule; with the same expression, zone, action and arguments nothing changes,
+        so it may be written in ``on_wake``. Written like a call of :meth:`at`. See :func:`agentq_nb.cron` for
+        expressions, missed times, and changes of the clock.
+
+        :param args: arguments of the action, at most 32 KiB as JSON.
+        :param tz: the name of a time zone; None: the machine's local time.
+
+        Raises ``actor.action_not_found``, and ``actor.validation_error`` for an invalid expression, an unknown zone,
+        arguments that the action does not take, and a name that ``@cron`` in the class uses.
+        """
+        ...
+
+    async def list(self) -> Sequence[Scheduled]:
+        """Return the actor's scheduled calls, the next one first: one of each cron schedule, and the single calls."""
+        ...
+
+    async def cancel(self, scheduled: str) -> bool:
+        """Cancel a scheduled call that has not begun (by its id), or a cron schedule (by its name).
+
+        Returns whether there was one. A call of the schedule that is running ends by itself; it is the last one.
+        Raises ``actor.validation_error`` for a schedule that ``@cron`` in the class makes.
+        """
         ...
 
 

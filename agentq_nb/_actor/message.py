@@ -34,6 +34,11 @@ Reply = TypeVar("Reply", default=Any)
 SCHEDULE_QUEUE = "$schedule"
 """Queue of scheduled actions, which are messages: durable, retried and counted like any other."""
 
+CRON_QUEUE = "$cron"
+"""Queue of the next call of each cron schedule."""
+
+INTERNAL_QUEUES = (SCHEDULE_QUEUE, CRON_QUEUE)
+
 _LONGEST_TRACEBACK = 20_000
 _LONGEST_BRIEF = 300
 # To mark the failed part of a line, the traceback module parses it. In Python 3.11 two threads that parse at the same

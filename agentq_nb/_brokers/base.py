@@ -22,6 +22,7 @@ from agentq_nb._brokers.values import (
     QueueStatus,
     StoredResult,
     Take,
+    Unsettled,
 )
 from agentq_nb._core.ids import ActorId, MessageId
 
@@ -83,6 +84,10 @@ class Lease(Protocol):
         """Commit without waiting, before any later commit. A failure shows in ``lost``."""
         ...
 
+    async def unsettled(self, queue: str) -> Sequence[Unsettled]:
+        """Return the unsettled messages of one queue, in the order they were sent. Raises LeaseLost, Unavailable."""
+        ...
+
     async def release(self) -> None:
         """Give up the lease. Messages in flight go back uncounted, first in their queues; any host may acquire it."""
         ...
@@ -111,6 +116,13 @@ class Broker(Protocol):
 
     async def states(self, name: str) -> Mapping[ActorId, bytes]:
         """Return the state, as JSON, of every created actor of this name, on any host. Raises Unavailable."""
+        ...
+
+    async def unsettled(self, name: str, queue: str) -> Mapping[ActorId, Sequence[Unsettled]]:
+        """Return the unsettled messages of this queue of every actor of this name that has any, on any host.
+
+        Raises Unavailable.
+        """
         ...
 
     def ready_actors(self, queues: Mapping[str, Collection[str] | None]) -> AsyncIterator[ActorId]:

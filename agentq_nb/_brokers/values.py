@@ -44,6 +44,11 @@ class NewMessage(NamedTuple):
         """Seconds from now before which the message is not delivered."""
         return self.options.get("delay", 0.0)
 
+    @property
+    def schedule(self) -> str | None:
+        """The name of the schedule whose next message this is. Only the latest message of a name waits."""
+        return self.options.get("schedule")
+
     def delayed(self, seconds: float) -> NewMessage:
         """The same message with this delay."""
         return self._replace(options={**self.options, "delay": seconds})
@@ -72,6 +77,23 @@ class Delivery(NamedTuple):
     ``crashes`` counts consecutive crashes of the host in which this message alone was in flight. Where several were,
     none is counted; each is a suspect until an attempt at it ends, and is delivered while nothing else is in flight.
     """
+
+
+class Unsettled(NamedTuple):
+    """A message that is not settled. ``due`` is in seconds since 1970; 0: at once. ``options`` are as it was sent."""
+
+    id: MessageId
+    body: bytes
+    options: StoredOptions
+    due: float
+    running: bool
+    cancelling: bool
+    """It is running and was cancelled: it is not repeated."""
+
+    @property
+    def schedule(self) -> str | None:
+        """The name of its schedule, see :class:`NewMessage`."""
+        return self.options.get("schedule")
 
 
 class Take(NamedTuple):
@@ -105,14 +127,17 @@ class Settlement(NamedTuple):
 class Commit(NamedTuple):
     """A lease's atomic write, all or nothing. ``state`` is the actor's whole state as JSON; None leaves it unchanged.
 
-    ``schedule`` are new messages to the leased actor itself; ``destroy`` deletes the actor: its state, its messages and
-    the pauses of its queues.
+    ``schedule`` are new messages to the leased actor itself; one with the name of a schedule replaces that schedule's
+    message, unless it is running. ``destroy`` deletes the actor: its state, its messages and the pauses of its queues.
     """
 
     settlements: Sequence[Settlement] = ()
     state: bytes | None = None
     schedule: Sequence[NewMessage] = ()
     destroy: bool = False
+    successor: NewMessage | None = None
+    """The next message of a schedule, of which this commit settles a message. It is dropped if that message was being
+    cancelled, or is no longer the latest of its schedule."""
 
 
 class StoredResult(NamedTuple):

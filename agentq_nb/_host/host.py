@@ -213,9 +213,10 @@ class Host(HostTasks):
     async def push(self, actor: ActorId, queue: str, body: Any, options: Mapping[str, Any]) -> Any:
         return await self.client.handle_of(actor).send(queue, body, **options)
 
-    async def cancel_message(self, message: MessageId) -> bool:
+    async def cancel_message(self, message: MessageId, *, even_running: bool = False) -> bool:
+        """Cancel a message that waits, or with ``even_running`` is not settled. Returns whether there was one."""
         standing = await self.broker.wait(message, 0)
-        if standing.status not in WAITING:
+        if standing.status not in WAITING and not (even_running and standing.status == "running"):
             return False
         return await self.broker.change(standing.actor, Cancel(message)) > 0
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from agentq_nb._actor.actor import Actor
-from agentq_nb._actor.message import SCHEDULE_QUEUE, brief
+from agentq_nb._actor.message import INTERNAL_QUEUES, brief
 from agentq_nb._brokers.values import QueueStatus, StoredResult
 from agentq_nb._client.status import ActorState, ActorStatus
 from agentq_nb._core.ids import ActorId, actor_name
@@ -24,7 +24,7 @@ def actor_status(
     queues: Sequence[QueueStatus],
 ) -> ActorStatus:
     """Return one actor's status; ``cls`` and ``activation`` are None if it has none."""
-    visible = [queue for queue in queues if queue.queue != SCHEDULE_QUEUE or queue.live or queue.dead]
+    visible = [queue for queue in queues if queue.queue not in INTERNAL_QUEUES or queue.live or queue.dead]
     declared = () if cls is None else cls.declared.queues
     return ActorStatus(
         actor_id=actor,
@@ -41,7 +41,7 @@ def actor_status(
 
 
 def _orphaned(queue: QueueStatus, declared: Container[str]) -> bool:
-    return queue.queue not in declared and queue.queue != SCHEDULE_QUEUE and queue.live > 0
+    return queue.queue not in declared and queue.queue not in INTERNAL_QUEUES and queue.live > 0
 
 
 def _state(cls: type[Actor] | None, activation: AwakeActor | None, failed: bool) -> ActorState:

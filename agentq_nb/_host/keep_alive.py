@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias, get_args
 
 from agentq_nb._actor.actor import Actor
-from agentq_nb._actor.message import SCHEDULE_QUEUE
+from agentq_nb._actor.message import CRON_QUEUE, SCHEDULE_QUEUE
 from agentq_nb._brokers.local.broker import LocalBroker
 from agentq_nb.errors import ValidationFailed
 
@@ -107,8 +107,11 @@ class KeepAlive:
         if mode != "work":
             self._reset()
             return mode == "always"
-        until = self._broker.clock.time() + HORIZON
-        works = await self._broker.works_until(self._queues(), until)
+        now = self._broker.clock.time()
+        # The next call of a cron schedule counts only when it is due: there always is one.
+        works = await self._broker.works_until(self._queues(), now + HORIZON) or await self._broker.works_until(
+            dict.fromkeys(self._classes, (CRON_QUEUE,)), now
+        )
         if self._broker.settled != self._settled or not works:
             self._settled = self._broker.settled
             self._reset()

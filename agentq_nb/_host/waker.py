@@ -8,13 +8,14 @@ from typing import Any, Protocol
 import anyio
 
 from agentq_nb._actor.actor import Actor, has_run
-from agentq_nb._actor.message import SCHEDULE_QUEUE
+from agentq_nb._actor.message import CRON_QUEUE, INTERNAL_QUEUES
 from agentq_nb._brokers.base import Broker
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, actor_name
 from agentq_nb._host.background_tasks import Upkeep
 from agentq_nb._policies.retry import backoff
 from agentq_nb._runtime.actor_lifecycle import AwakeActor
+from agentq_nb._runtime.crons import differences
 from agentq_nb.errors import AgentqError
 
 
@@ -132,11 +133,27 @@ class Waker:
 
     async def _wake_hinted(self) -> None:
         # Waking an actor without ``run`` helps only scheduled calls: its messages are received by actions.
-        queues = {name: None if has_run(cls) else (SCHEDULE_QUEUE,) for name, cls in self._host.classes.items()}
-        async for actor in self._host.broker.ready_actors(queues):
-            if actor not in self._waking:
-                self._waking.add(actor)
-                self._host.spawn(self.wake, actor)
+        queues = {name: None if has_run(cls) else INTERNAL_QUEUES for name, cls in self._host.classes.items()}
+        hints = self._host.broker.ready_actors(queues)
+        for actor in await self._with_other_crons():
+            self._wake_soon(actor)
+        async for actor in hints:
+            self._wake_soon(actor)
+
+    def _wake_soon(self, actor: ActorId) -> None:
+        if actor not in self._waking:
+            self._waking.add(actor)
+            self._host.spawn(self.wake, actor)
+
+    async def _with_other_crons(self) -> list[ActorId]:
+        """Return the actors whose stored schedules are not those that their class declares: waking corrects them."""
+        found: list[ActorId] = []
+        for name, cls in list(self._host.classes.items()):
+            stored = await self._host.broker.unsettled(name, CRON_QUEUE)
+            crons = cls.declared.crons
+            actors = {*stored, *(await self._host.broker.states(name) if crons else ())}
+            found += [actor for actor in actors if any(differences(crons, stored.get(actor, ())))]
+        return found
 
     async def wake(self, actor: ActorId) -> None:
         """Wake an actor that has work, and retry when it cannot start."""

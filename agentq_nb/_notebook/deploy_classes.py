@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agentq_nb._actor.actor import Actor, definitions
-from agentq_nb._actor.message import SCHEDULE_QUEUE
+from agentq_nb._actor.message import INTERNAL_QUEUES
 from agentq_nb._brokers.values import Pause, Resume
 from agentq_nb._core import ids
 from agentq_nb._core.ids import ActorId, actor_name
@@ -248,7 +248,7 @@ async def _hold(registry: Registry, name: str, cls: type[Actor]) -> Held:
     queues = [
         queue
         for queue in await host.broker.status(totals=False)
-        if queue.live and not queue.paused and actor_name(queue.actor) == name and queue.queue != SCHEDULE_QUEUE
+        if queue.live and not queue.paused and actor_name(queue.actor) == name and queue.queue not in INTERNAL_QUEUES
     ]
     if queues:
         _print(_held_text(cls, queues))

@@ -19,6 +19,7 @@ from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._core.interrupts import from_outside
 from agentq_nb._core.time_slice import TimeSlices
+from agentq_nb._policies.cron import Cron
 from agentq_nb._runtime.call_task import CallTask, stop_later
 from agentq_nb._runtime.delivery import Deliveries
 from agentq_nb._runtime.in_flight import InFlight
@@ -44,7 +45,7 @@ class Surroundings(Protocol):
     def broadcast(self, actor: ActorId, event: str, payload: Any) -> None: ...
     def note_failure(self, actor: ActorId, where: str, error: dict[str, Any]) -> None: ...
     async def push(self, actor: ActorId, queue: str, body: Any, options: Mapping[str, Any]) -> Any: ...
-    async def cancel_message(self, message: MessageId) -> bool: ...
+    async def cancel_message(self, message: MessageId, *, even_running: bool = False) -> bool: ...
 
 
 class Activation:
@@ -216,6 +217,10 @@ class Activation:
         return self.cls.declared.actions
 
     @property
+    def crons(self) -> Mapping[str, Cron]:
+        return self.cls.declared.crons
+
+    @property
     def finishing(self) -> bool:
         """Whether it is closing but first finishes a message or a ``keep_awake``."""
         return self.closing is not None and bool(self.in_flight.busy or self.kept_awake)
@@ -227,8 +232,8 @@ class Activation:
     async def push(self, queue: str, body: Any, options: Mapping[str, Any]) -> Any:
         return await self.host.push(self.actor_id, queue, body, options)
 
-    async def cancel_message(self, message: MessageId) -> bool:
-        return await self.host.cancel_message(message)
+    async def cancel_message(self, message: MessageId, *, even_running: bool = False) -> bool:
+        return await self.host.cancel_message(message, even_running=even_running)
 
     # --- interrupting a handler ---------------------------------------------------------------------------------------
 

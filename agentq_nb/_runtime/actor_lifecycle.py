@@ -16,7 +16,7 @@ from agentq_nb._actor.message import describe
 from agentq_nb._brokers.base import Lease
 from agentq_nb._brokers.values import Commit
 from agentq_nb._core.clock import Clock, Timer
-from agentq_nb._runtime import call_task
+from agentq_nb._runtime import call_task, crons
 from agentq_nb._runtime.actions import presentable
 from agentq_nb._runtime.activation import Activation, Surroundings
 from agentq_nb._runtime.call_task import stop_later
@@ -89,6 +89,7 @@ class AwakeActor(Activation):
             raise presentable(error, "constructor", self.actor_id) from error
         if encoded is None:
             await self._create(input)
+        await crons.keep_declared(self)
         await self.hook("on_wake")
 
     async def _create(self, input: Any) -> None:

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from agentq_nb._actor.action import Action
-from agentq_nb._actor.message import SCHEDULE_QUEUE
+from agentq_nb._actor.actor_context import Scheduled
+from agentq_nb._actor.message import CRON_QUEUE, SCHEDULE_QUEUE
 from agentq_nb._brokers.base import Lease
 from agentq_nb._brokers.values import Commit, Delivery, NewMessage
 from agentq_nb._core.clock import Clock, timestamp
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import ActorId, MessageId, mint_id
 from agentq_nb._core.number_options import LONGEST, is_delay
-from agentq_nb._runtime.invocation import Planned, current_call, current_receiver
-from agentq_nb.errors import ActionNotFound, ValidationFailed
+from agentq_nb._policies import cron as cron_policy
+from agentq_nb._policies.cron import Cron
+from agentq_nb._runtime import crons
+from agentq_nb._runtime.crons import CronCall
+from agentq_nb._runtime.invocation import Planned, current_call, current_receiver, new_messages
+from agentq_nb.errors import ActionNotFound, MessageUnknown, ValidationFailed
 
 _ARGUMENTS: Schema[list[Any]] = Schema(list[Any])
+
+Unwritten: TypeAlias = list[list[Planned]]
+
+_MOST_ARGUMENTS = 32 << 10
+"""Bytes of the arguments of a cron schedule: they are written again with each call."""
 
 
 class Planner(Protocol):
@@ -33,8 +43,13 @@ class Planner(Protocol):
     @property
     def actions(self) -> Mapping[str, Action]: ...
 
-    async def cancel_message(self, message: MessageId) -> bool:
-        """Cancel a message that has not begun. Returns whether there was one."""
+    @property
+    def crons(self) -> Mapping[str, Cron]:
+        """The schedules that the class declares."""
+        ...
+
+    async def cancel_message(self, message: MessageId, *, even_running: bool = False) -> bool:
+        """Cancel a message that has not begun, or with ``even_running`` has not ended. Returns whether there was one."""
         ...
 
 
@@ -60,33 +75,126 @@ class ActorSchedule:
             )
         return await self._plan(moment, action, args)
 
-    async def cancel(self, scheduled: MessageId) -> bool:
+    async def cron(
+        self, name: str, expression: str, action: str | Callable[..., Any], *args: Any, tz: str | None = None
+    ) -> None:
+        planner = self._planner
+        cron = cron_policy.checked(expression, tz)
+        self._check_name(name)
+        action_name, arguments = self._call(action, args)
+        try:
+            planner.actions[action_name].signature.bind(*args)
+        except TypeError as error:
+            raise ValidationFailed(
+                f"Schedule '{name}' passes {len(args)} arguments to action `{action_name}`: {error}. Write "
+                f"self.schedule.cron(name, expression, action, *args) for "
+                f"{action_name}{planner.actions[action_name].signature}."
+            ) from None
+        if len(arguments) > _MOST_ARGUMENTS:
+            raise ValidationFailed(
+                f"The arguments of schedule '{name}' take {len(arguments):,} bytes as JSON, and 32 KiB may be stored. "
+                "Keep the data in self.state or in a file."
+            )
+        after = planner.clock.time()
+        if (due := cron_policy.next_run(cron, after)) is None:
+            raise ValidationFailed(f"Cron expression '{expression}' matches no day within 50 years.")
+        planned = CronCall(name, cron, action_name, json.loads(arguments), False, due)
+        if (stored := await self._latest(name)) is not None:
+            if stored.equals(planned):
+                return
+            if stored.cron == planned.cron:
+                planned = planned._replace(due=stored.due)
+        self._forget(name)
+        await self._add(planned.planned(planner.actor_id))
+
+    def _check_name(self, name: object) -> None:
+        if not isinstance(name, str) or not name or name.encode("utf-8", "replace").decode() != name:
+            raise ValidationFailed(f"The name of a schedule is text, such as 'daily'; not {name!r:.100}.")
+        if name in self._planner.crons:
+            raise ValidationFailed(
+                f"Schedule '{name}' of {self._planner.name} is the one that @cron declares for action `{name}`. Use "
+                "another name here, or change @cron in the class."
+            )
+
+    async def _latest(self, name: str) -> CronCall | None:
+        """Return the schedule of this name as it will be, with what is not written yet."""
         for waiting in self._unwritten():
             for planned in waiting:
-                if planned.new_message.id == scheduled:
+                if planned.new_message.schedule == name:
+                    return crons.read(planned.new_message.body)
+        stored = crons.latest(await self._planner.lease.unsettled(CRON_QUEUE)).get(name)
+        return None if stored is None else crons.read(stored.body)
+
+    async def list(self) -> Sequence[Scheduled]:
+        lease = self._planner.lease
+        found = [
+            _scheduled(message.schedule or message.id, message.body, message.due or None, message.running)
+            for queue in (CRON_QUEUE, SCHEDULE_QUEUE)
+            for message in await lease.unsettled(queue)
+            if not message.cancelling
+        ]
+        unwritten = {
+            planned.new_message.schedule or planned.new_message.id: planned
+            for waiting in self._unwritten()
+            for planned in waiting
+        }
+        found = [each for each in found if each.name not in unwritten or each.running]
+        found += [_scheduled(name, planned.new_message.body, planned.due) for name, planned in unwritten.items()]
+        return sorted(found, key=lambda each: each.due)
+
+    async def cancel(self, scheduled: str) -> bool:
+        if scheduled in self._planner.crons:
+            self._check_name(scheduled)
+        found = self._forget(scheduled)
+        while named := [
+            message
+            for message in await self._planner.lease.unsettled(CRON_QUEUE)
+            if message.schedule == scheduled and not message.cancelling
+        ]:
+            for message in named:
+                found = await self._planner.cancel_message(message.id, even_running=True) or found
+        return found or await self._cancel_one(scheduled)
+
+    async def _cancel_one(self, scheduled: MessageId) -> bool:
+        try:
+            return await self._planner.cancel_message(scheduled)
+        except MessageUnknown:
+            return False
+
+    def _forget(self, scheduled: str) -> bool:
+        """Drop a call that is not written yet. Returns whether there was one."""
+        for waiting in self._unwritten():
+            for planned in waiting:
+                if scheduled in (planned.new_message.id, planned.new_message.schedule):
                     waiting.remove(planned)
                     return True
-        return await self._planner.cancel_message(scheduled)
+        return False
 
     async def _plan(self, due: float, action: str | Callable[..., Any], args: tuple[Any, ...]) -> MessageId:
-        planner = self._planner
-        name = action if isinstance(action, str) else action.__name__
-        if name not in planner.actions:
-            raise ActionNotFound(planner.name, name, list(planner.actions))
-        arguments = _ARGUMENTS.dump(list(args), f"Arguments of the scheduled action `{name}`")
+        name, arguments = self._call(action, args)
         body = f'{{"action":{json.dumps(name)},"arguments":{arguments.decode()}}}'.encode()
-        delay = max(0.0, due - planner.clock.time())
-        planned = Planned(due, NewMessage(mint_id(), planner.actor_id, SCHEDULE_QUEUE, body).delayed(delay))
-        unwritten = self._unwritten()
-        if unwritten:
+        new_message = NewMessage(mint_id(), self._planner.actor_id, SCHEDULE_QUEUE, body)
+        await self._add(Planned(due, new_message))
+        return new_message.id
+
+    def _call(self, action: str | Callable[..., Any], args: tuple[Any, ...]) -> tuple[str, bytes]:
+        """Return the action's name and the arguments as JSON. Raises ActionNotFound, ValidationFailed."""
+        name = action if isinstance(action, str) else getattr(action, "__name__", repr(action))
+        if name not in self._planner.actions:
+            raise ActionNotFound(self._planner.name, name, list(self._planner.actions))
+        return name, _ARGUMENTS.dump(list(args), f"Arguments of the scheduled action `{name}`")
+
+    async def _add(self, planned: Planned) -> None:
+        """Write a call with the message or action that makes it; outside those now, durable on return."""
+        if unwritten := self._unwritten():
             unwritten[0].append(planned)
         else:
-            await planner.lease.commit(Commit(schedule=[planned.new_message]))
-        return planned.new_message.id
+            planner = self._planner
+            await planner.lease.commit(Commit(schedule=new_messages([planned], planner.clock.time())))
 
-    def _unwritten(self) -> list[list[Planned]]:
+    def _unwritten(self) -> Unwritten:
         """Return the lists of calls to be written with what made them: first a held message's, then an action's."""
-        found: list[list[Planned]] = []
+        found: Unwritten = []
         receiver, call = current_receiver.get(), current_call.get()
         if receiver is not None and receiver.actor_id == self._planner.actor_id and receiver.held:
             found.append(receiver.scheduled)
@@ -99,3 +207,18 @@ def read(delivery: Delivery) -> tuple[str, list[Any]]:
     """Return the action and the arguments of a scheduled call."""
     body = json.loads(delivery.body)
     return body["action"], body["arguments"]
+
+
+def _scheduled(name: str, body: bytes, due: float | None, running: bool = False) -> Scheduled:
+    call = json.loads(body)
+    cron = call.get("cron", {})
+    return Scheduled(
+        name=name,
+        action=call["action"],
+        args=tuple(call["arguments"]),
+        due=cron["due"] if due is None and cron else due or 0.0,
+        running=running,
+        expression=cron.get("expression"),
+        tz=cron.get("tz"),
+        declared=cron.get("declared", False),
+    )

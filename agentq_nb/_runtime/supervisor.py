@@ -6,11 +6,11 @@ import asyncio
 from typing import Any, Literal, TypeAlias
 
 from agentq_nb._actor.actor import has_run
-from agentq_nb._actor.message import SCHEDULE_QUEUE, describe
+from agentq_nb._actor.message import INTERNAL_QUEUES, describe
 from agentq_nb._brokers.values import Commit, Delivery, Settlement, Take
 from agentq_nb._core.interrupts import from_outside
 from agentq_nb._policies.retry import Retry, backoff, is_given_up
-from agentq_nb._runtime import actions, schedule, settlement
+from agentq_nb._runtime import actions, crons, schedule, settlement
 from agentq_nb._runtime.activation import Activation
 from agentq_nb._runtime.invocation import Call
 from agentq_nb.errors import ActionNotFound, AgentqError, LeaseLost, Unavailable, ValidationFailed
@@ -106,7 +106,7 @@ class Supervisor:
         activation = self._activation
         while activation.closing is None:
             try:
-                deliveries = await activation.lease.turn(None, Take([SCHEDULE_QUEUE]))
+                deliveries = await activation.lease.turn(None, Take(INTERNAL_QUEUES))
             except (LeaseLost, Unavailable):
                 return
             if activation.closing is not None:  # a call that a stop interrupted becomes due again at once
@@ -116,29 +116,41 @@ class Supervisor:
                 activation.begin(self._call_one(delivery))
 
     async def _call_one(self, delivery: Delivery) -> None:
+        began = self._activation.clock.time()
         if is_given_up(_SCHEDULED, delivery.crashes):
-            self._write(Commit([Settlement(delivery, "dead", error=settlement.crashed_too_often(delivery))]))
+            error = settlement.crashed_too_often(delivery)
+            self._write_end(delivery, Settlement(delivery, "dead", error=error), Commit(), began)
             return
         name, arguments = schedule.read(delivery)
         try:
             call, call_task = actions.begin(self._activation, name, arguments, {})
         except (ActionNotFound, ValidationFailed) as error:
-            self._write(self._ended(delivery, error))
+            self._write_end(delivery, self._ended(delivery, error), Commit(), began)
             return
         commit, error = self._activation.conclude(call, await call_task.finished)
-        ended = self._ended(delivery, error)
-        self._write(Commit([*commit.settlements, ended.settlements[0]], commit.state, commit.schedule))
+        self._write_end(delivery, self._ended(delivery, error), commit, began)
         await call.end()
 
-    def _ended(self, delivery: Delivery, error: BaseException | None) -> Commit:
+    def _ended(self, delivery: Delivery, error: BaseException | None) -> Settlement:
         if error is None:
-            return Commit([Settlement(delivery, "completed")])
+            return Settlement(delivery, "completed")
         if isinstance(error, asyncio.CancelledError) or from_outside(error):
-            return Commit([Settlement(delivery, "released", front=True)])
+            return Settlement(delivery, "released", front=True)
         described: dict[str, Any] = describe(error)
         self._activation.note_error(described)
         hopeless = isinstance(error, ActionNotFound)
-        return Commit([settlement.failed_attempt(delivery, _SCHEDULED, described, hopeless=hopeless)])
+        return settlement.failed_attempt(delivery, _SCHEDULED, described, hopeless=hopeless)
+
+    def _write_end(self, delivery: Delivery, ended: Settlement, commit: Commit, began: float) -> None:
+        """Write the end of a scheduled call with what it changed and, of a cron schedule, its next call."""
+        successor = None
+        if ended.outcome not in ("again", "released"):
+            try:
+                successor = crons.successor(self._activation.actor_id, delivery, began, self._activation.clock.time())
+            except ValidationFailed as error:  # this machine does not know its time zone
+                self._activation.failed("cron", error)
+        settlements = [*commit.settlements, ended]
+        self._write(Commit(settlements, commit.state, commit.schedule, successor=successor))
 
     def _write(self, commit: Commit) -> None:
         try:

@@ -16,6 +16,7 @@ from agentq_nb._brokers.values import (
     QueueStatus,
     StoredResult,
     Take,
+    Unsettled,
 )
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb.errors import LeaseLost, Unavailable
@@ -73,6 +74,9 @@ class FakeBroker:
 
     async def states(self, name: str) -> Mapping[ActorId, bytes]:
         return await self.call(lambda: self.server.states_of(name))
+
+    async def unsettled(self, name: str, queue: str) -> Mapping[ActorId, Sequence[Unsettled]]:
+        return await self.call(lambda: self.server.unsettled_of_all(name, queue))
 
     async def ready_actors(self, queues: Mapping[str, Collection[str] | None]) -> AsyncIterator[ActorId]:
         while not self._closed:
@@ -228,6 +232,9 @@ class FakeLease:
             await self._call(lambda: self._server.commit(self.epoch, commit), turn)
         except (LeaseLost, Unavailable):
             self.lost.set()
+
+    async def unsettled(self, queue: str) -> Sequence[Unsettled]:
+        return await self._call(lambda: self._server.unsettled(self.actor, queue))
 
     async def release(self) -> None:
         if not self.lost.is_set() and not self._released:

@@ -28,6 +28,7 @@ from agentq_nb._brokers.values import (
     Resume,
     Settlement,
     StoredResult,
+    Unsettled,
 )
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._core.message_status import FinalStatus, MessageStatus
@@ -341,7 +342,10 @@ class Server:
             self.states[epoch.actor] = epoch.state = commit.state
         for new_message in commit.schedule:
             if new_message.id not in self.messages:
+                self._replace(epoch.actor, new_message)
                 self._store(new_message)
+        if commit.successor is not None and self._succeeds(epoch.actor, commit, commit.successor):
+            self._store(commit.successor)
         if commit.destroy:
             for message in self.live(epoch.actor):
                 self._finish(message, "cancelled", handled=False)
@@ -349,6 +353,33 @@ class Server:
             epoch.state = None
             self.pauses = {place: until for place, until in self.pauses.items() if place[0] != epoch.actor}
         self.changed()
+
+    def _latest(self, actor: ActorId, schedule: str | None) -> Stored | None:
+        """The message of this schedule that was stored last, settled or not."""
+        known = [
+            m for m in self.messages.values() if m.new_message.actor == actor and m.new_message.schedule == schedule
+        ]
+        return known[-1] if known and schedule is not None else None
+
+    def _replace(self, actor: ActorId, new_message: NewMessage) -> None:
+        latest = self._latest(actor, new_message.schedule)
+        if latest is not None and latest.live and latest.holder is None:
+            self._finish(latest, "cancelled", handled=False)
+
+    def _succeeds(self, actor: ActorId, commit: Commit, successor: NewMessage) -> bool:
+        latest = self._latest(actor, successor.schedule)
+        settled = {settlement.delivery.id for settlement in commit.settlements}
+        return latest is not None and not latest.cancelling and latest.id in settled
+
+    def unsettled(self, actor: ActorId, queue: str) -> list[Unsettled]:
+        return [
+            Unsettled(m.id, m.new_message.body, m.new_message.options, m.due, m.holder is not None, m.cancelling)
+            for m in sorted(self.live(actor, queue), key=lambda m: m.order)
+        ]
+
+    def unsettled_of_all(self, name: str, queue: str) -> dict[ActorId, list[Unsettled]]:
+        actors = {m.new_message.actor for m in self.messages.values() if actor_name(m.new_message.actor) == name}
+        return {actor: found for actor in sorted(actors) if (found := self.unsettled(actor, queue))}
 
     def _settle(self, message: Stored, settlement: Settlement) -> None:
         message.holder = None

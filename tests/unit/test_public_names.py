@@ -36,6 +36,7 @@ NAMES = [
     "agent_os",
     "agents",
     "create_client",
+    "cron",
     "current_registry",
     "dashboard",
     "setup",

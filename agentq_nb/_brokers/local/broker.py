@@ -12,13 +12,13 @@ from collections.abc import Collection, Mapping, Sequence
 from types import CoroutineType
 from typing import Any
 
-from agentq_nb._brokers.local import control, waiters
+from agentq_nb._brokers.local import control, schedules, waiters
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.enqueue import accept
 from agentq_nb._brokers.local.lease import LocalLease
 from agentq_nb._brokers.local.ready_actors import ReadyActors
 from agentq_nb._brokers.local.recovery import recover
-from agentq_nb._brokers.values import Change, DeadLetters, Enqueued, NewMessage, QueueStatus, StoredResult
+from agentq_nb._brokers.values import Change, DeadLetters, Enqueued, NewMessage, QueueStatus, StoredResult, Unsettled
 from agentq_nb._core.clock import Clock, SystemClock
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.threads import in_long_thread
@@ -107,6 +107,10 @@ class LocalBroker:
         self._commit_log.check()
         return self._commit_log.live_messages.states(name)
 
+    async def unsettled(self, name: str, queue: str) -> Mapping[ActorId, Sequence[Unsettled]]:
+        self._commit_log.check()
+        return await schedules.unsettled_of_all(self._commit_log, name, queue)
+
     def ready_actors(self, queues: Mapping[str, Collection[str] | None]) -> ReadyActors:
         return self._commit_log.live_messages.subscribe(queues)
 
@@ -140,8 +144,8 @@ class LocalBroker:
 
     @property
     def unfinished(self) -> int:
-        """How many messages are not settled."""
-        return len(self._commit_log.live_messages.entries)
+        """How many messages are not settled. The next calls of cron schedules do not count: there always are some."""
+        return schedules.count_others(self._commit_log.live_messages)
 
     async def works_until(self, queues: Mapping[str, Collection[str]], moment: float) -> bool:
         """Whether actors have messages in flight, due now, or due by ``moment``.

@@ -115,6 +115,8 @@ def recall(log: EventLog) -> Memory:
         entry.old = True
         queue_state = memory.actor_queues(entry.actor).queue_state(entry.queue)
         queue_state.live += 1
+        if entry.options and (schedule := entry.options.get("schedule")) is not None:
+            memory.actor_queues(entry.actor).scheduled[schedule] = entry
         if entry.key is not None:
             memory.keys[entry.actor, entry.queue, entry.key] = entry.id
         if entry.running:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from agentq_nb._actor.message import brief
-from agentq_nb._brokers.local import event_rows
+from agentq_nb._brokers.local import event_rows, schedules
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.queues import LARGEST_BODY, ActorQueues, LiveMessage, Pausing, Waiter
-from agentq_nb._brokers.values import Commit, Delivery, Settlement, StoredResult, Take
+from agentq_nb._brokers.values import Commit, Delivery, Settlement, StoredResult, Take, Unsettled
 from agentq_nb._core.ids import MessageId
 from agentq_nb._core.message_status import FinalStatus
 from agentq_nb._store import Row
@@ -201,6 +201,10 @@ class LocalLease:
         self.check()
         self._append(apply(self._commit_log, self._actor_queues, commit))
 
+    async def unsettled(self, queue: str) -> Sequence[Unsettled]:
+        self.check()
+        return await schedules.unsettled(self._commit_log, self._actor_queues, queue)
+
     async def release(self) -> None:
         if self._over:
             return
@@ -281,15 +285,12 @@ def apply(commit_log: CommitLog, actor_queues: ActorQueues, commit: Commit) -> A
             applied.rows.append(event_rows.of_actor("actor.created", actor_queues.actor))
         actor_queues.state = commit.state
         applied.rows.append(event_rows.state(actor_queues.actor, commit.state))
-    if commit.schedule:
-        applied.arrivals = [
-            commit_log.live_messages.enter(new_message)
-            for new_message in commit.schedule
-            if new_message.id not in commit_log.live_messages.entries
-        ]
-        for entry in applied.arrivals:
-            entry.first = commit_log.log.last_seq + 1
-        applied.rows += map(event_rows.queued, applied.arrivals)
+    if commit.schedule or commit.successor is not None:
+        added, replaced = schedules.add(commit_log, actor_queues, commit)
+        applied.arrivals = added
+        applied.rows += map(event_rows.queued, added)
+        applied.rows += [row for row, _ in replaced]
+        applied.finished += [result for _, result in replaced]
     if commit.destroy:
         _destroy(commit_log, actor_queues, applied)
     return applied

@@ -251,6 +251,8 @@ class ActorQueues:
     lease: Holder | None = None
     waiters: list[Waiter] = field(default_factory=list[Waiter])
     gate: Gate | None = None
+    scheduled: dict[str, LiveMessage] = field(default_factory=dict[str, LiveMessage])
+    """The latest message of each schedule, live or gone."""
 
     def __post_init__(self) -> None:
         self.name = actor_name(self.actor)

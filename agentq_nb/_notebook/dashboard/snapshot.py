@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentq_nb._actor.message import SCHEDULE_QUEUE, headline
+from agentq_nb._actor.message import CRON_QUEUE, INTERNAL_QUEUES, SCHEDULE_QUEUE, headline
 from agentq_nb._brokers.values import QueueStatus
 from agentq_nb._client.status import ActorStatus, HostStatus
 from agentq_nb._display.document import safe
@@ -25,6 +25,9 @@ _RUNNING_NAMED = 5
 LONGEST_REQUEST = 200_000
 """The most characters of a permission request that are sent to a page. Users must see all of what they allow, so a
 longer one is not sent at all, and can be allowed in a cell only."""
+_SHOWN = {SCHEDULE_QUEUE: "scheduled", CRON_QUEUE: "cron"}
+"""The names under which internal queues are shown."""
+
 _SAME_MOMENT = 0.5
 """Seconds by which the time of the oldest message may differ between two snapshots of the same message."""
 
@@ -92,8 +95,8 @@ class Snapshot:
         key = key_of(queue)
         return {
             "actor": safe(queue.actor),
-            "queue": "scheduled" if queue.queue == SCHEDULE_QUEUE else safe(queue.queue),
-            "internal": queue.queue == SCHEDULE_QUEUE,
+            "queue": _SHOWN.get(queue.queue) or safe(queue.queue),
+            "internal": queue.queue in INTERNAL_QUEUES,
             "ready": queue.ready,
             "delayed": queue.delayed,
             "running": queue.running,
