@@ -38,7 +38,6 @@ class Reporter(Actor):
     @action
     async def plan(self):
         await self.schedule.cron("by name", "*/30 * * * *", self.planned, "planned", tz="Europe/Berlin")
-        os.kill(os.getpid(), signal.SIGKILL)
 
     @action
     async def listed(self):
@@ -49,6 +48,7 @@ async def main():
         reporter = create_client().reporter.get_or_create("x")
         if does == "plan":
             await reporter.plan()
+            os.kill(os.getpid(), signal.SIGKILL)
         while any(due <= SystemClock.time() for _, due in await reporter.listed()):
             await asyncio.sleep(0.01)
         for name, due in await reporter.listed():

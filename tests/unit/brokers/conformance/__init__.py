@@ -13,11 +13,12 @@ from tests.unit.brokers.conformance.leasing import Leasing
 from tests.unit.brokers.conformance.pausing import Pausing
 from tests.unit.brokers.conformance.receiving import Receiving
 from tests.unit.brokers.conformance.restarting import Restarting
+from tests.unit.brokers.conformance.schedules import Schedules
 from tests.unit.brokers.conformance.sending import Sending
 from tests.unit.brokers.conformance.settling import Settling
 from tests.unit.brokers.conformance.waiting import Waiting
 
 
 @pytest.mark.anyio
-class Conformance(Sending, Receiving, Settling, Changing, Pausing, Leasing, Waiting, Restarting, Large):
+class Conformance(Sending, Receiving, Settling, Changing, Pausing, Leasing, Waiting, Restarting, Schedules, Large):
     """All of it."""
