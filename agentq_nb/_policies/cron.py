@@ -12,8 +12,6 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
-from cronsim import CronSim, CronSimError
-
 from agentq_nb._core.suggestions import did_you_mean
 from agentq_nb.errors import ValidationFailed
 
@@ -40,6 +38,8 @@ def checked(expression: object, tz: object = None) -> Cron:
     fields = len(cron.expression.split())
     if fields != _FIELDS:
         raise _invalid(cron.expression, f"it has {fields} field{'' if fields == 1 else 's'}")
+    from cronsim import CronSim, CronSimError  # not before it is needed: most programs have no schedules
+
     try:
         runs = next(CronSim(cron.expression, datetime(2000, 1, 1)), None) is not None
     except CronSimError as error:
@@ -87,6 +87,8 @@ def next_run(cron: Cron, after: float) -> float | None:
 
     Raises ``actor.validation_error`` if this machine does not know the time zone.
     """
+    from cronsim import CronSim
+
     zone = _zone(cron.tz)
     local_times = CronSim(cron.expression, _local(after, zone) - _LONGEST_REPEAT)
     if len(local_times.hours) == 24:

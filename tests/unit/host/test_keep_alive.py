@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agentq_nb import Actor, Queue, action, setup
-from agentq_nb._actor.message import SCHEDULE_QUEUE
+from agentq_nb._actor.message import CRON_QUEUE, SCHEDULE_QUEUE
 from agentq_nb._brokers.values import Cancel, Commit, NewMessage, Pause, Settlement, Take
 from agentq_nb._core.ids import mint_id
 from agentq_nb._host.keep_alive import HORIZON, KeepAlive, KeepAliveSettings, end_of_host_before
@@ -95,6 +95,13 @@ async def test_running_work_counts_also_when_its_queue_was_paused_meanwhile(kept
     await kept.take()
     await kept.setting.broker.change("worker/a", Pause("tasks", None))
     assert await kept.passes(1) == 1
+
+
+async def test_a_cron_schedule_counts_when_its_call_is_due_and_not_because_there_always_is_one(kept: Kept) -> None:
+    await kept.send(queue=CRON_QUEUE, delay=60)
+    assert await kept.passes(50) == 0
+    assert kept.setting.broker.unfinished == 0
+    assert await kept.passes(20) == 1
 
 
 @pytest.mark.parametrize(("delay", "counts"), [(HORIZON - 60, 1), (HORIZON + 60, 0)])
