@@ -31,6 +31,8 @@ Unwritten: TypeAlias = list[list[Planned]]
 _MOST_ARGUMENTS = 32 << 10
 """Bytes of the arguments of a cron schedule: they are written again with each call."""
 
+_LONGEST_NAME = 200
+
 
 class Planner(Protocol):
     """The activation a schedule belongs to."""
@@ -95,35 +97,38 @@ class ActorSchedule:
                 f"The arguments of schedule '{name}' take {len(arguments):,} bytes as JSON, and 32 KiB may be stored. "
                 "Keep the data in self.state or in a file."
             )
-        after = planner.clock.time()
-        if (due := cron_policy.next_run(cron, after)) is None:
-            raise ValidationFailed(f"Cron expression '{expression}' matches no day within 50 years.")
-        planned = CronCall(name, cron, action_name, json.loads(arguments), False, due)
-        if (stored := await self._latest(name)) is not None:
-            if stored.equals(planned):
+        call = CronCall(name, cron, action_name, json.loads(arguments), False, 0.0)
+        after, due = planner.clock.time(), None
+        before, running = await self._latest(name)
+        if before is not None and before.cron == cron:
+            if before.equals(call):
                 return
-            if stored.cron == planned.cron:
-                planned = planned._replace(due=stored.due)
+            after, due = max(after, before.due), None if running else before.due
+        if due is None and (due := cron_policy.next_run(cron, after)) is None:
+            raise ValidationFailed(f"Cron expression '{expression}' matches no day within 50 years.")
         self._forget(name)
-        await self._add(planned.planned(planner.actor_id))
+        await self._add(call._replace(due=due).planned(planner.actor_id))
 
     def _check_name(self, name: object) -> None:
-        if not isinstance(name, str) or not name or name.encode("utf-8", "replace").decode() != name:
-            raise ValidationFailed(f"The name of a schedule is text, such as 'daily'; not {name!r:.100}.")
+        is_text = isinstance(name, str) and name.encode("utf-8", "replace").decode() == name
+        if not is_text or not 0 < len(str(name)) <= _LONGEST_NAME:
+            raise ValidationFailed(
+                f"The name of a schedule is text of up to {_LONGEST_NAME} characters, such as 'daily'; not {name!r:.100}."
+            )
         if name in self._planner.crons:
             raise ValidationFailed(
                 f"Schedule '{name}' of {self._planner.name} is the one that @cron declares for action `{name}`. Use "
                 "another name here, or change @cron in the class."
             )
 
-    async def _latest(self, name: str) -> CronCall | None:
-        """Return the schedule of this name as it will be, with what is not written yet."""
+    async def _latest(self, name: str) -> tuple[CronCall | None, bool]:
+        """Return the schedule of this name as it will be, with what is not written yet, and whether its call runs."""
         for waiting in self._unwritten():
             for planned in waiting:
                 if planned.new_message.schedule == name:
-                    return crons.read(planned.new_message.body)
+                    return crons.read(planned.new_message.body), False
         stored = crons.latest(await self._planner.lease.unsettled(CRON_QUEUE)).get(name)
-        return None if stored is None else crons.read(stored.body)
+        return (None, False) if stored is None else (crons.read(stored.body), stored.running)
 
     async def list(self) -> Sequence[Scheduled]:
         lease = self._planner.lease

@@ -81,7 +81,7 @@ async def test_mistakes_are_refused_at_once_and_change_nothing(slow_world: World
     assert "raport" in await refused(handle.plan("x", "0 9 * * *", action="raport"), "actor.action_not_found")
     assert "passes 3 arguments" in await refused(handle.plan("x", "0 9 * * *", "text", 1, 2))
     assert "32 KiB" in await refused(handle.plan("x", "0 9 * * *", "x" * 33_000))
-    for name in ("", "\ud800"):
+    for name in ("", "\ud800", "x" * 201):
         assert "name of a schedule" in await refused(handle.plan(name, "0 9 * * *"))
     assert await handle.planned() == []
 

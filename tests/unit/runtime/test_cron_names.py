@@ -107,6 +107,27 @@ async def test_a_call_may_cancel_or_change_its_own_schedule(slow_world: World, a
     assert log == ([1, 2] if again else [1])
 
 
+async def test_a_call_that_changes_its_own_arguments_is_called_at_the_next_time(slow_world: World) -> None:
+    log: list[Any] = []
+
+    class Counting(Actor):
+        @action
+        async def count(self, number: int) -> None:
+            log.append(number)
+            await self.schedule.cron("x", "0 * * * *", self.count, number + 1, tz="UTC")
+
+    client = await slow_world.start(counting=Counting)
+    await client.counting.get_or_create("x").count(0)
+    for count in (2, 3):
+        await slow_world.pass_by(HOUR)
+        await until(lambda count=count: len(log) == count)
+    slow_world.clock.jump(-900)  # type: ignore[union-attr]
+    await slow_world.pass_by(200)  # the last time comes again
+    assert log == [0, 1, 2]
+    await slow_world.pass_by(HOUR)
+    await until(lambda: log == [0, 1, 2, 3])
+
+
 async def test_a_schedule_that_is_replaced_while_its_call_runs_goes_on_as_the_new_one(slow_world: World) -> None:
     log: list[Any] = []
     gate = asyncio.Event()
