@@ -6,110 +6,117 @@ import ast
 import threading
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import PurePath
-
-from agentq_nb._demo import python_checks
-from agentq_nb._demo.report import Finding, Function
-
-LONGEST_FUNCTION = 80
-"""The most lines of a function that is not reported as long."""
-
-HIGHEST_COMPLEXITY = 12
-"""The highest cyclomatic complexity of a function that is not reported as complex."""
+from typing import NamedTuple
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_SCOPES = (*_FUNCTIONS, ast.Lambda, ast.ClassDef)
-_BRANCHES = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler)
+_BRANCHES = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.match_case, ast.comprehension)
+_UNSAFE = ("eval", "exec", "os.system", "pickle.load", "pickle.loads", "yaml.unsafe_load")
+_BLOCKING = ("time.sleep", "subprocess.run", "subprocess.check_output", "os.system", "requests.get", "requests.post")
 
 # The state of the warnings module is global: reviews in several threads take turns while they parse.
 _parsing = threading.Lock()
 
 
-@dataclass
-class Code:
-    """The findings and measured functions of one Python file."""
+class Finding(NamedTuple):
+    """One thing worth a look. ``line`` counts from 1; ``serious`` ones are likely mistakes, the others are notes."""
 
-    findings: list[Finding] = field(default_factory=list[Finding])
-    functions: list[Function] = field(default_factory=list[Function])
+    line: int
+    rule: str
+    text: str
+    serious: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.text} (line {self.line})"
 
 
-def examine(path_name: str, source: bytes) -> Code:
+class Function(NamedTuple):
+    """A function's measures: its first line, and its cyclomatic complexity (1: no branch)."""
+
+    name: str
+    line: int
+    complexity: int
+
+
+def examine(source: bytes) -> tuple[list[Finding], list[Function]]:
     """Parse and check ``source``; source that does not parse is a finding."""
-    code = Code()
     with _parsing, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             tree = ast.parse(source)
-        except SyntaxError as error:
-            code.findings.append(Finding(error.lineno or 1, "syntax", f"does not parse: {error.msg}", serious=True))
-            return code
-        except (RecursionError, MemoryError):
-            code.findings.append(Finding(1, "syntax", "nested too deeply to be parsed", serious=True))
-            return code
-        except (ValueError, LookupError) as error:
-            code.findings.append(Finding(1, "syntax", f"does not parse: {error}", serious=True))
-            return code
-    # Warnings of the parser itself, mostly about invalid escape sequences.
-    code.findings += [Finding(max(1, warning.lineno), "warning", str(warning.message)) for warning in caught]
-    code.functions += [_measure(node) for node in ast.walk(tree) if isinstance(node, _FUNCTIONS)]
-    code.findings += _remarks_on(code.functions)
-    code.findings += _missing_docstrings(tree)
-    code.findings += python_checks.check(tree)
-    if PurePath(path_name).name != "__init__.py":
-        code.findings += python_checks.unused_imports(tree)
-    return code
+        except (SyntaxError, ValueError, LookupError, RecursionError, MemoryError) as error:
+            line, why = getattr(error, "lineno", None), getattr(error, "msg", error) or "nested too deeply"
+            return [Finding(line or 1, "syntax", f"does not parse: {why}", serious=True)], []
+    findings = [Finding(max(1, warning.lineno), "warning", str(warning.message)) for warning in caught]
+    nodes = list(ast.walk(tree))
+    functions = [_measured(node) for node in nodes if isinstance(node, _FUNCTIONS)]
+    for name, line, complexity in functions:
+        if complexity > 12:
+            findings.append(Finding(line, "complex", f"{name} has complexity {complexity}"))
+    for node in nodes:
+        findings += _mistakes(node)
+    return [*findings, *_unused_imports(tree.body, nodes)], functions
 
 
-def _measure(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Function:
-    length = (function.end_lineno or function.lineno) - function.lineno + 1
-    return Function(function.name, function.lineno, length, complexity(function))
+def _measured(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Function:
+    complexity = 1
+    for node in _inside(function):
+        complexity += isinstance(node, _BRANCHES)
+        complexity += len(node.values) - 1 if isinstance(node, ast.BoolOp) else 0
+    return Function(function.name, function.lineno, complexity)
 
 
-def complexity(function: ast.AST) -> int:
-    """Return the cyclomatic complexity: 1, plus 1 for each branch, loop, handler, case, and/or and comprehension's if.
-
-    Functions inside the function are counted on their own.
-    """
-    total = 1
+def _inside(function: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes of a function, without those of functions and classes inside."""
     waiting = list(ast.iter_child_nodes(function))
     while waiting:
         node = waiting.pop()
-        if isinstance(node, _SCOPES):
+        if not isinstance(node, (*_FUNCTIONS, ast.Lambda, ast.ClassDef)):
+            yield node
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def _dotted(node: ast.expr | None) -> str:
+    """Return ``a.b`` for names and attributes of names; an empty text for anything else."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else ""
+
+
+def _mistakes(node: ast.AST) -> Iterator[Finding]:
+    if isinstance(node, ast.ExceptHandler):
+        broad = node.type is None or _dotted(node.type) in ("Exception", "BaseException")
+        if broad and all(isinstance(statement, (ast.Pass, ast.Continue)) for statement in node.body):
+            yield Finding(node.lineno, "swallowed-error", "every error is swallowed here", serious=True)
+        elif node.type is None:
+            yield Finding(node.lineno, "bare-except", "bare except catches KeyboardInterrupt too", serious=True)
+    elif isinstance(node, ast.Call) and (called := _dotted(node.func)) in _UNSAFE:
+        yield Finding(node.lineno, "unsafe-call", f"{called} runs what its argument says", serious=True)
+    elif isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.Eq, ast.NotEq)):
+        if any(isinstance(side, ast.Constant) and side.value is None for side in (node.left, node.comparators[0])):
+            yield Finding(node.lineno, "equals-none", "compared with None by == instead of is", serious=True)
+    elif isinstance(node, _FUNCTIONS):
+        for default in [*node.args.defaults, *node.args.kw_defaults]:
+            if isinstance(default, (ast.List, ast.Dict, ast.Set)):
+                yield Finding(default.lineno, "mutable-default", "default value is shared by all calls", serious=True)
+        for inner in _inside(node) if isinstance(node, ast.AsyncFunctionDef) else ():
+            if isinstance(inner, ast.Call) and (called := _dotted(inner.func)) in _BLOCKING:
+                yield Finding(inner.lineno, "blocks-loop", f"{called} blocks the event loop", serious=True)
+    for inner in node.body if isinstance(node, (ast.Module, ast.ClassDef)) else ():
+        if not isinstance(inner, (*_FUNCTIONS, ast.ClassDef)) or inner.name.startswith(("_", "test_")):
             continue
-        if isinstance(node, _BRANCHES):
-            total += 1
-        elif isinstance(node, ast.BoolOp):
-            total += len(node.values) - 1
-        elif isinstance(node, ast.comprehension):
-            total += 1 + len(node.ifs)
-        elif isinstance(node, ast.match_case):
-            total += not _matches_anything(node)
-        waiting.extend(ast.iter_child_nodes(node))
-    return total
+        if not inner.decorator_list and ast.get_docstring(inner, clean=False) is None:
+            yield Finding(inner.lineno, "no-docstring", f"{inner.name} has no docstring")
 
 
-def _matches_anything(case: ast.match_case) -> bool:
-    return case.guard is None and isinstance(case.pattern, ast.MatchAs) and case.pattern.pattern is None
-
-
-def _remarks_on(functions: list[Function]) -> Iterator[Finding]:
-    for function in functions:
-        if function.length > LONGEST_FUNCTION:
-            yield Finding(function.line, "long-function", f"{function.name} has {function.length} lines")
-        if function.complexity > HIGHEST_COMPLEXITY:
-            yield Finding(function.line, "complex", f"{function.name} has complexity {function.complexity}")
-
-
-def _missing_docstrings(tree: ast.Module) -> Iterator[Finding]:
-    """Yield findings about public classes and functions without a docstring, except tests, whose names suffice."""
-    waiting: list[ast.Module | ast.ClassDef] = [tree]
-    while waiting:
-        owner = waiting.pop()
-        for node in owner.body:
-            if not isinstance(node, (*_FUNCTIONS, ast.ClassDef)) or node.name.startswith(("_", "test_")):
-                continue
-            if isinstance(node, ast.ClassDef):
-                waiting.append(node)
-            if ast.get_docstring(node, clean=False) is None and not node.decorator_list:
-                yield Finding(node.lineno, "no-docstring", f"{node.name} has no docstring")
+def _unused_imports(statements: list[ast.stmt], nodes: list[ast.AST]) -> Iterator[Finding]:
+    """Yield findings about names that the module imports and never uses, nor mentions in ``__all__``."""
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    used |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    for statement in statements:
+        if isinstance(statement, (ast.Import, ast.ImportFrom)) and getattr(statement, "module", "") != "__future__":
+            for alias in statement.names:
+                name = alias.asname or alias.name.partition(".")[0]
+                if name not in used and alias.name not in ("*", alias.asname):
+                    yield Finding(statement.lineno, "unused-import", f"{name} is imported and not used")

@@ -12,7 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import agentq_nb._demo
-from agentq_nb._demo import LARGEST, FileReview, Finding, Function, review_source, source_files
+from agentq_nb._demo import FileReview, review_source, source_files
+from agentq_nb._demo.python_code import Finding, Function
+from agentq_nb._demo.review import LARGEST
 
 
 def python(source: str) -> FileReview:
@@ -28,19 +30,9 @@ SUSPICIOUS = {
     "bare-except": "try:\n    f()\nexcept:\n    log()\n",
     "mutable-default": "def _f(a, b=[]):\n    return a, b\n",
     "unsafe-call": "eval(text)\n",
-    "shell": "import subprocess\nsubprocess.Popen(command, shell=True)\n",
-    "no-verify": "client.get(url, verify=False)\n",
     "equals-none": "a = b == None\n",
-    "is-literal": "a = b is 'text'\n",
-    "assert-tuple": "assert (a, 'message')\n",
-    "raise-notimplemented": "raise NotImplemented('later')\n",
-    "repeated-key": "a = {'b': 1, 'c': 2, 'b': 3}\n",
-    "unreachable": "def _f():\n    return 1\n    g()\n",
-    "redefined": "def _f():\n    return 1\n\n\ndef _f():\n    return 2\n",
     "blocks-loop": "async def _f():\n    time.sleep(1)\n",
-    "lost-task": "async def _f():\n    asyncio.create_task(g())\n",
     "unused-import": "import os\n",
-    "shadows-builtin": "list = [1]\n",
     "no-docstring": "def f():\n    return 1\n",
     "unfinished": "a = 1  # TODO: more\n",
     "warning": "a = '\\d'\n",
@@ -52,19 +44,9 @@ HARMLESS = {
     "bare-except": "try:\n    f()\nexcept ValueError:\n    log()\n",
     "mutable-default": "def _f(a, b=()):\n    return a, b\n",
     "unsafe-call": "model.eval(text)\n",
-    "shell": "import subprocess\nsubprocess.Popen(command, shell=False)\noption(shell=True)\n",
-    "no-verify": "client.get(url, verify=True)\n",
     "equals-none": "a = b is None\n",
-    "is-literal": "a = b is True\n",
-    "assert-tuple": "assert (a), 'message'\n",
-    "raise-notimplemented": "raise NotImplementedError('later')\n",
-    "repeated-key": "a = {'1': 1, 1: 2, True: 3, **b, **b}\n",
-    "unreachable": "def _f():\n    return\n    yield\n",
-    "redefined": "@overload\ndef _f(): ...\n\n\ndef _f():\n    return 2\n",
     "blocks-loop": "async def _f():\n    def g():\n        time.sleep(1)\n    await in_thread(g)\n",
-    "lost-task": "async def _f():\n    task = asyncio.create_task(g())\n    await task\n",
     "unused-import": "from __future__ import annotations\nimport os.path\nimport re as re\n__all__ = ['os']\n",
-    "shadows-builtin": "class _A:\n    list = 1\n",
     "no-docstring": "def _f():\n    def g():\n        return 1\n    return g\n",
     "unfinished": "a = '# TODO: a text'\n",
     "warning": "a = r'\\d'\n",
@@ -97,16 +79,17 @@ def test_complexity_counts_every_kind_of_branch_and_nested_functions_apart() -> 
             match a:
                 case 1:                               # + 1
                     pass
-                case _:
+                case 2:                               # + 1
                     pass
 
             def inner(c):
-                return [x for x in c if x]            # + 2, of inner
+                return [x for x in c if x]            # + 1, of inner
 
             return inner
     ''')
-    assert [(function.name, function.complexity) for function in review.functions] == [("outer", 9), ("inner", 3)]
-    assert review.most_complex == Function("outer", 1, 20, 9)
+    assert [(function.name, function.complexity) for function in review.functions] == [("outer", 10), ("inner", 2)]
+    assert review.functions[0] == Function("outer", 1, 10)
+    assert "2 functions; the most complex is outer (10, line 1)." in review.summary
 
 
 def test_findings_carry_the_line_they_are_about() -> None:
@@ -139,10 +122,6 @@ def test_a_long_list_of_findings_is_cut_in_the_summary_and_kept_whole_beside_it(
         ("a.toml", b"a = 1\nb = \n", "unreadable", 2),
         ("a.json", b"[" * 100_000, "unreadable", 1),
         ("a.js", b"a\n<<<<<<< ours\nb\n=======\nc\n>>>>>>> theirs\n", "merge-conflict", 2),
-        ("a.sh", b"a \nb\n", "trailing-space", 1),
-        ("a.c", b"a\n" + b"x" * 161 + b"\n", "long-line", 2),
-        ("a.txt", b"a\nb", "no-final-newline", 2),
-        ("a.txt", b"a\nb\r\nc\n", "line-endings", 2),
         ("a.txt", b"a\nb\xff\n", "encoding", 2),
         ("a.pem", b"-----BEGIN RSA PRIVATE KEY-----\n", "secret", 1),
         ("a.go", b"// FIXME later\n", "unfinished", 1),
@@ -159,9 +138,9 @@ def test_text_files_are_reviewed_as_text(name: str, source: bytes, rule: str, li
     [
         (b"", "empty", "The file is empty."),
         (b" \n\t\n", "empty", "The file is empty."),
-        (b"\x7fELF\x00\x01", "binary", "Binary file of 6 bytes: not reviewed."),
-        (b"\xff\x00\x01", "binary", "Binary file of 3 bytes: not reviewed."),
-        (b"x" * (LARGEST + 1), "too large", "The file has 2000001 bytes: too large to be reviewed."),
+        (b"\x7fELF\x00\x01", "binary", "The file is binary: 6 bytes."),
+        (b"\xff\x00\x01", "binary", "The file is binary: 3 bytes."),
+        (b"x" * (LARGEST + 1), "too large", "The file is too large: 2000001 bytes."),
     ],
 )
 def test_what_cannot_be_reviewed_is_said_plainly(source: bytes, kind: str, summary: str) -> None:
@@ -172,10 +151,6 @@ def test_what_cannot_be_reviewed_is_said_plainly(source: bytes, kind: str, summa
 def test_python_in_another_encoding_is_read_as_its_first_line_says() -> None:
     review = review_source("a.py", '# coding: latin-1\nname = "é"\n'.encode("latin-1"))
     assert (review.kind, rules(review)) == ("python", ["encoding"])
-
-
-def test_utf_16_text_is_text() -> None:
-    assert review_source("a.txt", "one\ntwo\n".encode("utf-16")).summary == "Nothing to remark. 2 lines."
 
 
 SOURCES = st.one_of(
@@ -233,6 +208,6 @@ def test_source_files_are_the_readable_text_files_outside_hidden_and_built_folde
 def test_the_package_reviews_its_own_source_and_finds_its_functions() -> None:
     folder = Path(agentq_nb._demo.__file__).parent
     reviews = {path.name: review_source(path.name, path.read_bytes()) for path in source_files(folder)}
-    assert reviews["python_checks.py"].kind == "python"
-    assert "check" in [function.name for function in reviews["python_checks.py"].functions]
+    assert reviews["python_code.py"].kind == "python"
+    assert "examine" in [function.name for function in reviews["python_code.py"].functions]
     assert not [review for review in reviews.values() if "syntax" in rules(review)]
