@@ -66,8 +66,8 @@ def find_crons(cls: type, actions: Mapping[str, Action]) -> dict[str, Cron]:
             declared.signature.bind()
         except TypeError as error:
             raise TypeError(
-                f"{cls.__name__}.{name}: @cron calls it without arguments, but there is a {error}. Give each parameter a "
-                "default, or pass arguments by self.schedule.cron(name, expression, action, *args)."
+                f"{cls.__name__}.{name}: @cron calls it without arguments, but: {error}. Give each parameter a default, "
+                "or pass arguments by self.schedule.cron(name, expression, action, *args)."
             ) from None
         found[name] = schedule
     return found

@@ -109,7 +109,7 @@ def test_mistakes_with_cron_are_refused_when_the_class_is_defined() -> None:
             @action
             async def work(self) -> None: ...
 
-    with pytest.raises(TypeError, match="without arguments, but there is a missing a required argument: 'number'"):
+    with pytest.raises(TypeError, match="without arguments, but: missing a required argument: 'number'"):
 
         class _Needing(Actor):
             @cron("0 * * * *")
