@@ -273,6 +273,20 @@ class WaitTimedOut(QueueError):
     code = "timed_out"
 
 
+class QueueHasHandler(QueueError):
+    """The actor's own code asked for messages of a queue that has a handler, which gets all of them."""
+
+    code = "has_handler"
+
+    def __init__(self, actor_id: str, queue: str, handler: str) -> None:
+        super().__init__(
+            f"Messages of queue '{queue}' of actor '{actor_id}' go to its handler {handler}, so they cannot be taken here. "
+            f"Remove @{queue}.handler, or take from other queues: self.queue.iter() without names leaves those with "
+            "handlers out.",
+            metadata={"actor": actor_id, "queue": queue, "handler": handler},
+        )
+
+
 class HandlerTimedOut(QueueError):
     """A handler took longer than its queue's ``handler_timeout``: the attempt failed."""
 
@@ -313,6 +327,20 @@ class StateConflict(ActorError):
             f"The handler's changes to the state of actor '{actor_id}' were dropped: an action changed {names} while the "
             f"message was handled. Let actions and the handler change different fields.",
             metadata={"actor": actor_id, "fields": list(fields)},
+        )
+
+
+class StateReadOnly(ActorError):
+    """``self.state`` was changed while handling a message of a queue with ``concurrency`` above 1; nothing was changed."""
+
+    code = "state_read_only"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "self.state is read-only while a message of a queue with concurrency above 1 is handled: the others that are "
+            "handled at the same time would overwrite each other's changes. Take the message as second parameter, and "
+            "write await message.complete(reply, update=f): f(state) gets the current state and changes it, in the same "
+            "write."
         )
 
 

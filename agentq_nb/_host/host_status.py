@@ -65,7 +65,8 @@ _BEGINNING = {
 class Circumstances:
     """The facts that explain why a message is not settled.
 
-    :ivar has_run: whether the class of its actor has a ``run``, which receives messages.
+    :ivar is_taken: whether the class of its actor has a handler for it, or a ``run``.
+    :ivar has_handler: whether its queue has a handler.
     :ivar running_for: seconds since its handler got it; None if no handler has it.
     :ivar trouble: what keeps the host itself from working.
     :ivar now: seconds since 1970.
@@ -73,8 +74,9 @@ class Circumstances:
 
     message: StoredResult
     actor: ActorStatus
-    has_run: bool
+    is_taken: bool
     now: float
+    has_handler: bool = False
     running_for: float | None = None
     trouble: str | None = None
 
@@ -133,7 +135,7 @@ def _waiting(known: Circumstances) -> str:
         )
     if actor.state == "failed to start":
         return f"Not begun: its actor does not start. {failed}It is tried again."
-    if actor.run == "restarting":
+    if actor.run == "restarting" and not known.has_handler:
         left = "" if actor.restarts_at is None else f" in {_length(actor.restarts_at - known.now)}"
         return f"Not begun: `run` of its actor failed. {failed}It is started again{left}."
     return f"Not begun: {_in_line(known)}{'' if actor.recovered else f' {failed}'.rstrip()}"
@@ -145,13 +147,15 @@ def _in_line(known: Circumstances) -> str:
     if running := [(queue.queue, message) for queue in actor.queues for message in queue.running_ids]:
         queue, message = running[0]
         return f"its actor is handling message {message} of queue '{queue}'{_others(known)}."
-    if not known.has_run:
-        return f"the class of '{actor.name}' has no `run`: only its actions can take messages."
-    if actor.run == "returned":
+    if not known.is_taken:
+        return f"the class of '{actor.name}' has no handler for it and no `run`: only its actions can take messages."
+    if actor.run == "returned" and not known.has_handler:
         return "`run` of its actor has returned without asking for it."
     if actor.state in _BEGINNING:
         text = _BEGINNING[actor.state]
         return text[0].lower() + text[1:]
+    if known.has_handler:
+        return f"its handler has not been called yet{_others(known)}."
     return f"`run` of its actor does not ask for messages of queue '{known.queue.queue}' just now{_others(known)}."
 
 

@@ -131,8 +131,11 @@ class Waker:
             self._following.cancel()
 
     async def _wake_hinted(self) -> None:
-        # Waking an actor without ``run`` helps only scheduled calls: its messages are received by actions.
-        queues = {name: None if has_run(cls) else (SCHEDULE_QUEUE,) for name, cls in self._host.classes.items()}
+        # Without ``run``, waking an actor helps scheduled calls and messages with handlers: actions receive the others.
+        queues = {
+            name: None if has_run(cls) else (SCHEDULE_QUEUE, *cls.declared.handlers)
+            for name, cls in self._host.classes.items()
+        }
         async for actor in self._host.broker.ready_actors(queues):
             if actor not in self._waking:
                 self._waking.add(actor)

@@ -96,7 +96,7 @@ async def test_what_a_handler_raises_fails_the_attempt_with_its_traceback(world:
     result = await handle.send("tasks", "a", wait=True, timeout=5)
     assert result.status == "failed"
     assert seen == [1, 2]
-    assert "no such row" in result.error.message
+    assert "no such row" in result.error["message"]
     status = await handle.status()
     assert "no such row" in status.last_error["traceback"]
     assert (await queue_of(handle, "tasks")).dead == 1
@@ -117,7 +117,7 @@ async def test_a_reply_that_does_not_fit_fails_the_attempt_and_one_too_large_is_
     handle = client.worker.get_or_create("x")
     for body, code in (("wrong", "validation_error"), ("none", "validation_error"), ("large", ReplyTooLarge.code)):
         result = await handle.send("tasks", body, wait=True, timeout=5)
-        assert (result.status, result.error.code) == ("failed", code)
+        assert (result.status, result.error["code"]) == ("failed", code)
     assert tried == ["wrong", "wrong", "none", "none", "large"]
 
 
@@ -306,7 +306,7 @@ async def test_an_async_handler_that_takes_too_long_is_cancelled_and_fails_the_a
 
     client = await world.start(worker=Worker)
     result = await client.worker.get_or_create("x").send("tasks", "a", wait=True, timeout=5)
-    assert (result.status, result.error.code) == ("failed", "handler_timed_out")
+    assert (result.status, result.error["code"]) == ("failed", "handler_timed_out")
 
 
 async def test_redefining_the_class_deploys_new_handlers_after_the_message_at_work(world: World) -> None:
@@ -400,7 +400,7 @@ async def test_a_stored_body_that_no_longer_fits_becomes_a_dead_letter(world: Wo
     client = await world.start(worker=Old)
     old = await client.worker.get_or_create("x").send("tasks", "words")
     client = await world.deploy(worker=New)
-    assert (await old.result(5)).error.code == "validation_error"
+    assert (await old.result(5)).error["code"] == "validation_error"
     assert (await client.worker.get_or_create("x").send("tasks", 1, wait=True, timeout=5)).response == 2
 
 
