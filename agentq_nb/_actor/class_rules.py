@@ -38,7 +38,6 @@ _HANDLERS = frozenset(
 """Names of message handlers in other frameworks."""
 
 
-
 def check_class(cls: type, base: type, definer: FrameType) -> None:
     """Raise TypeError for a declaration that would have no effect, or another than it seems to have.
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from types import FunctionType
-from typing import Any, Protocol, TypeVar, cast
-
-Marked = TypeVar("Marked", bound=Callable[..., Any])
+from typing import Any, Protocol, cast
 
 _MARK = "__agentq_handles__"
 
@@ -38,7 +36,7 @@ class Handler:
         return self.function(actor, message.body)
 
 
-def mark(function: Marked, queue: HandledQueue) -> Marked:
+def mark(function: object, queue: HandledQueue) -> FunctionType:
     """Mark a method as the handler of a queue. Raises TypeError for anything but a method."""
     if not isinstance(function, FunctionType):
         raise TypeError(

@@ -175,8 +175,8 @@ class Queue(Generic[Body, Reply]):
     ) -> Callable[[_Owner, Body], Coroutine[Any, Any, Reply]]: ...
     @overload
     def handler(
-        self, function: Callable[[_Owner, Body, Message[Body, Reply]], Coroutine[Any, Any, Reply]], /
-    ) -> Callable[[_Owner, Body, Message[Body, Reply]], Coroutine[Any, Any, Reply]]: ...
+        self, function: Callable[[_Owner, Body, Message[Body, Reply]], Coroutine[Any, Any, Reply | None]], /
+    ) -> Callable[[_Owner, Body, Message[Body, Reply]], Coroutine[Any, Any, Reply | None]]: ...
     @overload
     def handler(self, function: Callable[[_Owner, Body], Reply], /) -> Callable[[_Owner, Body], Reply]: ...
     @overload
@@ -193,7 +193,9 @@ class Queue(Generic[Body, Reply]):
         plain function runs in a thread. Raises TypeError for anything but a method of that shape.
         """
         if function is _MISSING:
-            raise TypeError("Write @tasks.handler without (): it takes no options. Those of the queue are in Queue(...).")
+            raise TypeError(
+                "Write @tasks.handler without (): it takes no options. Those of the queue are in Queue(...)."
+            )
         return mark(function, self)
 
     def __repr__(self) -> str:

@@ -181,8 +181,6 @@ def holding_here() -> frozenset[Receiver]:
         return frozenset()
     task = waiting_task.get() or asyncio.current_task()
     mine: list[Receiver] = [
-        receiver
-        for receiver in call.receivers
-        if (receiver.held or receiver.stays) and receiver.task is task
+        receiver for receiver in call.receivers if (receiver.held or receiver.stays) and receiver.task is task
     ]
     return frozenset(mine).union(call.behind if call.task is task else ())

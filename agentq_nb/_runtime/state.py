@@ -95,7 +95,9 @@ class Committed:
         same fields, it is applied to the action's changes too, so neither overwrites the other. Raises what it raises,
         ``actor.state_missing`` and ``actor.validation_error``, without changing anything.
         """
-        changes = _changed(self.fields_of(self.changed_by(change, self.copy() if self.present else self.shared)), self.fields)
+        changes = _changed(
+            self.fields_of(self.changed_by(change, self.copy() if self.present else self.shared)), self.fields
+        )
         if not changes:
             return None
         ahead: Any = None

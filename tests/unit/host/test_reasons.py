@@ -89,7 +89,7 @@ def test_the_reason_names_what_holds_the_message_up(
 
 
 def test_a_class_without_run_is_named() -> None:
-    assert "'runner' has no `run`: only its actions can take messages." in why(
+    assert "'runner' has no handler for it and no `run`: only its actions can take messages." in why(
         message(), actor(run="none"), is_taken=False
     )
 

@@ -127,14 +127,15 @@ async def test_a_handler_may_settle_its_message_itself(world: World) -> None:
 
         @tasks.handler
         async def work(self, body: str, message: Message[str, str]) -> Any:
+            if message.attempt == 2:
+                return "second time"
             if body == "complete":
                 await message.complete("by itself")
             elif body == "fail":
                 await message.fail("for good")
-            elif message.attempt == 1:
-                await message.retry(after=0)
             else:
-                return "second time"
+                await message.retry(after=0)
+            return None
 
     client = await world.start(worker=Worker)
     handle = client.worker.get_or_create("x")
