@@ -11,7 +11,7 @@ from agentq_nb._actor.actor import Actor
 from agentq_nb._actor.message import SCHEDULE_QUEUE, brief
 from agentq_nb._brokers.values import QueueStatus, StoredResult
 from agentq_nb._client.status import ActorState, ActorStatus
-from agentq_nb._core.ids import ActorId, actor_name
+from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._host.waker import WakeBackoff
 from agentq_nb._runtime.actor_lifecycle import AwakeActor
 
@@ -36,6 +36,7 @@ def actor_status(
         recovered=wake_backoff.recovered(actor) if activation is None else activation.recovered,
         closing=None if activation is None else activation.closing,
         queues=visible,
+        overdue=[] if activation is None else list(activation.overdue),
         orphaned=[] if cls is None else [queue.queue for queue in visible if _orphaned(queue, declared)],
     )
 
@@ -133,12 +134,25 @@ def _waiting(known: Circumstances) -> str:
             "Not begun: the kernel died while several messages were handled. They are tried again first, one at a time, to "
             "find out which one it was. The rest goes on after them, or after a minute (longer if the kernel dies again)."
         )
+    if message := _overdue(known):
+        return (
+            f"Not begun: the thread that handled message {message} still works, after its attempt has ended; until it returns "
+            "it keeps its place. Let the handler look at self.aborted and return."
+        )
     if actor.state == "failed to start":
         return f"Not begun: its actor does not start. {failed}It is tried again."
     if actor.run == "restarting" and not known.has_handler:
         left = "" if actor.restarts_at is None else f" in {_length(actor.restarts_at - known.now)}"
         return f"Not begun: `run` of its actor failed. {failed}It is started again{left}."
     return f"Not begun: {_in_line(known)}{'' if actor.recovered else f' {failed}'.rstrip()}"
+
+
+def _overdue(known: Circumstances) -> MessageId | None:
+    """Return the message whose thread the queue waits for, if there is one and nothing else of the queue is handled."""
+    overdue = known.actor.overdue
+    if known.message.message in overdue:
+        return known.message.message
+    return overdue[0] if overdue and known.has_handler and not known.queue.running else None
 
 
 def _in_line(known: Circumstances) -> str:

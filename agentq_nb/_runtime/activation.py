@@ -64,6 +64,8 @@ class Activation:
         self.deliveries = Deliveries(self, self.in_flight)
         self.kept_awake: set[asyncio.Future[None]] = set()
         """Each done when what keeps the actor awake has ended."""
+        self.overdue: dict[MessageId, Receiver] = {}
+        """Messages whose attempt has ended, though the thread of their handler still works and keeps its place."""
         self.closing: str | None = None
         self.to_be_destroyed = False
         """Whether the actor was asked to end for good, even if something else ends this activation first."""

@@ -8,9 +8,11 @@ from typing import Any
 from agentq_nb._actor.handler import Handler
 from agentq_nb._actor.message import Message
 from agentq_nb._policies.retry import backoff
+from agentq_nb._runtime import overdue_threads
 from agentq_nb._runtime.activation import Activation
 from agentq_nb._runtime.call_task import CallTask
 from agentq_nb._runtime.invocation import Call, Receiver, current_receiver
+from agentq_nb._runtime.overdue_threads import Home, Overdue
 from agentq_nb._runtime.user_threads import in_user_thread
 from agentq_nb.errors import Aborted, AgentqError, AlreadyCompleted, LeaseLost, Unavailable
 
@@ -68,6 +70,10 @@ class Dispatcher:
         unsettled = bool(receiver.held)
         if error is None:
             receiver.returned = (call_task.result,)
+        if call.thread is not None and not call.thread.done():
+            overdue = Overdue(receiver, message.id, call.thread)
+            overdue_threads.note(_home(activation), overdue)
+            _keep_place(activation, overdue)
         try:
             commit, error = activation.conclude(call, error)
             for settled in commit.settlements:
@@ -83,7 +89,8 @@ class Dispatcher:
             activation.failed(f"handler {call.name}", unexpected)
         finally:
             call.end_soon()
-            self._leave(receiver)
+            if message.id not in activation.overdue:
+                _leave(activation, receiver)
 
     def _note_what_is_dropped(
         self, receiver: Receiver, message: Message[Any, Any], error: BaseException | None
@@ -97,10 +104,35 @@ class Dispatcher:
         if error is not None:
             self._activation.failed(f"handler {receiver.call.name}", error)
 
-    def _leave(self, receiver: Receiver) -> None:
-        receiver.stays = False
-        self._activation.in_flight.leave(receiver)
-        self._activation.changed()
+
+def keep_places(activation: Activation) -> None:
+    """Keep the places of threads that an earlier activation of the actor has left."""
+    for overdue in overdue_threads.of(_home(activation)):
+        _keep_place(activation, overdue)
+
+
+def _home(activation: Activation) -> Home:
+    return activation.host.workspaces, activation.actor_id
+
+
+def _keep_place(activation: Activation, overdue: Overdue) -> None:
+    """Count the thread as a receiver of its queues, and hold back the next attempt, until the thread has ended."""
+    activation.overdue[overdue.message] = overdue.receiver
+    activation.in_flight.keep(overdue.receiver)
+    allow = activation.lease.withhold(overdue.message)
+
+    def ended() -> None:
+        activation.overdue.pop(overdue.message, None)
+        allow()
+        _leave(activation, overdue.receiver)
+
+    overdue_threads.when_ended(overdue, ended)
+
+
+def _leave(activation: Activation, receiver: Receiver) -> None:
+    receiver.stays = False
+    activation.in_flight.leave(receiver)
+    activation.changed()
 
 
 def _invoke(activation: Activation, receiver: Receiver, handler: Handler, message: Message[Any, Any]) -> Any:

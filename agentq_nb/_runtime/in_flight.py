@@ -96,6 +96,12 @@ class InFlight:
             owner = self._owner
             receiver.timer = owner.clock.call_later(limit, lambda: owner.interrupt(receiver, "timed_out"))
 
+    def keep(self, receiver: Receiver) -> None:
+        """Let the receiver keep its places, until :meth:`leave`."""
+        receiver.stays = True
+        if receiver not in self._receivers:
+            self._receivers.append(receiver)
+
     def leave(self, receiver: Receiver) -> None:
         """Note that the receiver neither holds nor asks for messages, so that others may ask."""
         if receiver in self._receivers:
