@@ -317,15 +317,16 @@ class ValidationFailed(ActorError):
 
 
 class StateConflict(ActorError):
-    """An action changed a field of the state that the message's handler changed too: the attempt failed."""
+    """Something else changed a field of the state that the message's handler changed too: the attempt failed."""
 
     code = "state_conflict"
 
     def __init__(self, actor_id: str, fields: Sequence[str]) -> None:
         names = " and ".join(f"'{field}'" for field in fields)
         super().__init__(
-            f"The handler's changes to the state of actor '{actor_id}' were dropped: an action changed {names} while the "
-            f"message was handled. Let actions and the handler change different fields.",
+            f"The handler's changes to the state of actor '{actor_id}' were dropped: an action, or another message that was "
+            f"handled at the same time, changed {names} meanwhile. Let them change different fields, or change the state "
+            "with await message.complete(reply, update=f).",
             metadata={"actor": actor_id, "fields": list(fields)},
         )
 
