@@ -86,7 +86,6 @@ class Activation:
         """Called when something began or ended."""
         self.queues: Mapping[str, Queue[Any, Any]] = cls.declared.queues
         self.handlers: Mapping[str, Handler] = cls.declared.handlers
-        self.handlers: Mapping[str, Handler] = cls.declared.handlers
         lease.cancelling = self._cancel_held
 
     # --- what goes on beside run ---------------------------------------------------------------------------------------
