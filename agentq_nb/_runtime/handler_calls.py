@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from agentq_nb._actor.handler import Handler
 from agentq_nb._actor.message import Message
+from agentq_nb._brokers.values import Commit
 from agentq_nb._policies.retry import backoff
 from agentq_nb._runtime import overdue_threads
 from agentq_nb._runtime.activation import Activation
@@ -14,7 +16,7 @@ from agentq_nb._runtime.call_task import CallTask
 from agentq_nb._runtime.invocation import Call, Receiver, current_receiver
 from agentq_nb._runtime.overdue_threads import Home, Overdue
 from agentq_nb._runtime.user_threads import in_user_thread
-from agentq_nb.errors import Aborted, AgentqError, AlreadyCompleted, LeaseLost, Unavailable
+from agentq_nb.errors import Aborted, AlreadyCompleted, LeaseLost, Unavailable
 
 
 def dispatchers(activation: Activation) -> list[Dispatcher]:
@@ -66,31 +68,29 @@ class Dispatcher:
     def _ended(self, receiver: Receiver, message: Message[Any, Any], call_task: CallTask) -> None:
         """Settle the message. Never waits, so that it is settled before anything that follows the handler's end."""
         activation, call = self._activation, receiver.call
-        error = call_task.finished.result()
         unsettled = bool(receiver.held)
+        error = call_task.finished.result()
         if error is None:
             receiver.returned = (call_task.result,)
-        if call.thread is not None and not call.thread.done():
-            overdue = Overdue(receiver, message.id, call.thread)
-            overdue_threads.note(_home(activation), overdue)
-            _keep_place(activation, overdue)
-        try:
-            commit, error = activation.conclude(call, error)
-            for settled in commit.settlements:
-                if settled.error is not None:
-                    activation.note_error(settled.error)
-            if commit.settlements or commit.schedule:
-                activation.lease.commit_soon(commit)
-            if not unsettled:
-                self._note_what_is_dropped(receiver, message, error)
-        except (LeaseLost, Unavailable):
-            pass  # the message is delivered again wherever the actor runs next
-        except AgentqError as unexpected:
-            activation.failed(f"handler {call.name}", unexpected)
-        finally:
-            call.end_soon()
-            if message.id not in activation.overdue:
-                _leave(activation, receiver)
+        thread = call.thread
+        overdue = thread is not None and not thread.done()
+        if thread is not None and overdue:
+            keep_place(activation, Overdue(receiver, message.id, thread))
+        commit, error = activation.conclude(call, error)
+        if not overdue:
+            leave(activation, receiver)  # first, so that what follows in the queue starts in the same write
+        self._settle(commit)
+        if not unsettled:
+            self._note_what_is_dropped(receiver, message, error)
+        call.end_soon()
+
+    def _settle(self, commit: Commit) -> None:
+        for settled in commit.settlements:
+            if settled.error is not None:
+                self._activation.note_error(settled.error)
+        if commit.settlements or commit.schedule:
+            with suppress(LeaseLost, Unavailable):  # the message is delivered again wherever the actor runs next
+                self._activation.lease.commit_soon(commit)
 
     def _note_what_is_dropped(
         self, receiver: Receiver, message: Message[Any, Any], error: BaseException | None
@@ -108,14 +108,27 @@ class Dispatcher:
 def keep_places(activation: Activation) -> None:
     """Keep the places of threads that an earlier activation of the actor has left."""
     for overdue in overdue_threads.of(_home(activation)):
-        _keep_place(activation, overdue)
+        _count(activation, overdue)
+
+
+def keep_place(activation: Activation, overdue: Overdue) -> None:
+    """Keep the place of a thread that outlives its attempt, in this activation and in later ones of this process."""
+    overdue_threads.note(_home(activation), overdue)
+    _count(activation, overdue)
+
+
+def leave(activation: Activation, receiver: Receiver) -> None:
+    """Give up the places of a receiver whose handler has ended."""
+    receiver.stays = False
+    activation.in_flight.leave(receiver)
+    activation.changed()
 
 
 def _home(activation: Activation) -> Home:
     return activation.host.workspaces, activation.actor_id
 
 
-def _keep_place(activation: Activation, overdue: Overdue) -> None:
+def _count(activation: Activation, overdue: Overdue) -> None:
     """Count the thread as a receiver of its queues, and hold back the next attempt, until the thread has ended."""
     activation.overdue[overdue.message] = overdue.receiver
     activation.in_flight.keep(overdue.receiver)
@@ -124,15 +137,9 @@ def _keep_place(activation: Activation, overdue: Overdue) -> None:
     def ended() -> None:
         activation.overdue.pop(overdue.message, None)
         allow()
-        _leave(activation, overdue.receiver)
+        leave(activation, overdue.receiver)
 
     overdue_threads.when_ended(overdue, ended)
-
-
-def _leave(activation: Activation, receiver: Receiver) -> None:
-    receiver.stays = False
-    activation.in_flight.leave(receiver)
-    activation.changed()
 
 
 def _invoke(activation: Activation, receiver: Receiver, handler: Handler, message: Message[Any, Any]) -> Any:

@@ -186,7 +186,7 @@ def on_return(owner: Owner, receiver: Receiver, reply: Any) -> Commit:
     message, delivery = next(iter(receiver.held.values()))
     try:
         return completed(owner, receiver, [delivery], encode_reply(owner, message, reply))
-    except (StateConflict, ValidationFailed, ReplyTooLarge) as error:
+    except Exception as error:  # also of the user's types, while they are serialised
         return failed(owner, [delivery], error)
 
 
