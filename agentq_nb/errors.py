@@ -273,6 +273,20 @@ class WaitTimedOut(QueueError):
     code = "timed_out"
 
 
+class QueueHasHandler(QueueError):
+    """The actor's own code asked for messages of a queue that has a handler, which gets all of them."""
+
+    code = "has_handler"
+
+    def __init__(self, actor_id: str, queue: str, handler: str) -> None:
+        super().__init__(
+            f"Messages of queue '{queue}' of actor '{actor_id}' go to its handler {handler}, so they cannot be taken here. "
+            f"Remove @{queue}.handler, or take from other queues: self.queue.iter() without names leaves those with "
+            "handlers out.",
+            metadata={"actor": actor_id, "queue": queue, "handler": handler},
+        )
+
+
 class HandlerTimedOut(QueueError):
     """A handler took longer than its queue's ``handler_timeout``: the attempt failed."""
 
@@ -303,16 +317,31 @@ class ValidationFailed(ActorError):
 
 
 class StateConflict(ActorError):
-    """An action changed a field of the state that the message's handler changed too: the attempt failed."""
+    """Something else changed a field of the state that the message's handler changed too: the attempt failed."""
 
     code = "state_conflict"
 
     def __init__(self, actor_id: str, fields: Sequence[str]) -> None:
         names = " and ".join(f"'{field}'" for field in fields)
         super().__init__(
-            f"The handler's changes to the state of actor '{actor_id}' were dropped: an action changed {names} while the "
-            f"message was handled. Let actions and the handler change different fields.",
+            f"The handler's changes to the state of actor '{actor_id}' were dropped: an action, or another message that was "
+            f"handled at the same time, changed {names} meanwhile. Let them change different fields, or change the state "
+            "with await message.complete(reply, update=f).",
             metadata={"actor": actor_id, "fields": list(fields)},
+        )
+
+
+class StateReadOnly(ActorError):
+    """``self.state`` was changed while handling a message of a queue with ``concurrency`` above 1; nothing was changed."""
+
+    code = "state_read_only"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "self.state is read-only while a message of a queue with concurrency above 1 is handled: the others that are "
+            "handled at the same time would overwrite each other's changes. Take the message as second parameter, and "
+            "write await message.complete(reply, update=f): f(state) gets the current state and changes it, in the same "
+            "write."
         )
 
 

@@ -15,6 +15,7 @@ from agentq_nb._actor.action import Action, action, find_actions
 from agentq_nb._actor.actor_context import Runtime, Schedule
 from agentq_nb._actor.class_rules import check_class, check_inherited
 from agentq_nb._actor.cron import cron, find_crons
+from agentq_nb._actor.handler import Handler, find_handlers
 from agentq_nb._actor.mailbox import Mailbox
 from agentq_nb._actor.queue import BoundQueue, Placeholder, Queue
 from agentq_nb._core import number_options
@@ -66,6 +67,13 @@ class Declared:
     first_state: Any = None
     sleep_timeout: float | None = SLEEP_TIMEOUT
     action_timeout: float | None = ACTION_TIMEOUT
+    handlers: Mapping[str, Handler] = dataclasses.field(default_factory=dict[str, Handler])
+    """By the name of their queue."""
+
+    @property
+    def unhandled(self) -> list[str]:
+        """The queues without a handler: ``run`` and actions take their messages."""
+        return [queue for queue in self.queues if queue not in self.handlers]
 
 
 class _NotAwake:
@@ -133,15 +141,17 @@ class Actor:
         check_inherited(cls, before.queues, "queue", queues)
         check_inherited(cls, before.actions, "action", actions)
         state, first_state = _find_state(cls, _names_around(2)) or (before.state, before.first_state)
+        queues = {**before.queues, **queues}
         actions = {**before.actions, **actions}
         cls.declared = Declared(
-            queues={**before.queues, **queues},
+            queues=queues,
             actions=actions,
             crons=find_crons(cls, actions),
             state=state,
             first_state=first_state,
             sleep_timeout=_seconds(cls, "sleep_timeout", sleep_timeout, before.sleep_timeout),
             action_timeout=_seconds(cls, "action_timeout", action_timeout, before.action_timeout),
+            handlers=find_handlers(cls, queues),
         )
 
     # --- properties ---------------------------------------------------------------------------------------------------
@@ -270,6 +280,11 @@ class Actor:
 def has_run(cls: type[Actor]) -> bool:
     """Whether the class defines ``run``."""
     return cls.run is not Actor.run
+
+
+def takes_messages(cls: type[Actor], queue: str) -> bool:
+    """Whether something of the class takes messages of this queue by itself: its handler or ``run``."""
+    return queue in cls.declared.handlers or has_run(cls)
 
 
 def _inherited(cls: type[Actor]) -> Declared:

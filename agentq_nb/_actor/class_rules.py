@@ -12,6 +12,7 @@ from types import CodeType, FrameType, FunctionType
 from typing import Any, cast, get_origin
 
 from agentq_nb._actor.action import is_marked
+from agentq_nb._actor.handler import is_handler
 from agentq_nb._actor.queue import Queue
 
 HOOKS: Mapping[str, tuple[str, ...]] = {
@@ -35,8 +36,6 @@ _HANDLERS = frozenset(
     ("main", "loop", "handle", "handle_message", "handler", "process", "receive", "on_message", "on_receive", "on_task")
 )
 """Names of message handlers in other frameworks."""
-
-_LOOP = "async def run(self):  async for message in self.queue.iter(): …"
 
 
 def check_class(cls: type, base: type, definer: FrameType) -> None:
@@ -99,19 +98,24 @@ def _takes(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bool:
 def _check_names(cls: type, actor: type, own: Mapping[str, Any]) -> None:
     """Raise TypeError for methods that look like hooks or handlers but would never be called."""
     called = {name for value in own.values() if isinstance(value, FunctionType) for name in value.__code__.co_names}
-    takes_messages = any(isinstance(queue, Queue) for queue in own.values()) and not _has_run(cls, actor)
+    queues = [] if _has_run(cls, actor) else [name for name, value in own.items() if isinstance(value, Queue)]
+    if any(map(is_handler, own.values())):
+        queues = []
     for name, value in own.items():
         if not isinstance(value, FunctionType) or name.startswith("_") or name in HOOKS:
             continue
-        if name in called or is_marked(value):
+        if name in called or is_marked(value) or is_handler(value):
             continue
         if (meant := _meant(name)) is not None:
             raise TypeError(
                 f"{cls.__name__}.{name}: actors have no hook of this name, so nothing would call it. '{meant}' is meant? "
                 f"They have {', '.join(HOOKS)}; a helper of yours that nothing here calls yet needs another name."
             )
-        if takes_messages and name in _HANDLERS:
-            raise TypeError(f"{cls.__name__}.{name}: nothing would call it. Messages are taken in a loop: {_LOOP}")
+        if queues and name in _HANDLERS:
+            raise TypeError(
+                f"{cls.__name__}.{name}: nothing would call it. Write @{queues[0]}.handler above it, with the parameters "
+                "(self, body); or take messages in a loop: async def run(self):  async for message in self.queue.iter(): …"
+            )
 
 
 def _meant(name: str) -> str | None:

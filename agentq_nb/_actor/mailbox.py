@@ -11,7 +11,7 @@ from agentq_nb._core import number_options
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import ActorId
 from agentq_nb._core.suggestions import NearMisses, check_completable, read_names
-from agentq_nb.errors import QueueUnknown, ReplyNeeded
+from agentq_nb.errors import QueueHasHandler, QueueUnknown, ReplyNeeded
 
 Names: TypeAlias = str | Sequence[str] | None
 
@@ -20,6 +20,12 @@ class DeclaredQueue(Protocol):
     """A queue's declaration as a mailbox uses it."""
 
     reply: Schema[Any]
+
+
+class NamedHandler(Protocol):
+    """A queue's handler as a mailbox uses it."""
+
+    name: str
 
 
 class MessageSource(Protocol):
@@ -31,17 +37,25 @@ class MessageSource(Protocol):
     @property
     def queues(self) -> Mapping[str, DeclaredQueue]: ...
 
+    @property
+    def handlers(self) -> Mapping[str, NamedHandler]:
+        """The handlers by the name of their queue: nothing else takes messages of those."""
+        ...
+
     async def push(self, queue: str, body: Any, options: Mapping[str, Any]) -> Any:
         """Send to one of the actor's own queues, with the keywords of ``send``."""
         ...
 
     async def receive(
-        self, names: frozenset[str], count: int, timeout: float | None, completable: bool
+        self, names: frozenset[str] | None, count: int, timeout: float | None, completable: bool
     ) -> list[Message[Any, Any]]:
-        """Return up to ``count`` messages as one delivery; empty after ``timeout`` seconds."""
+        """Return up to ``count`` messages as one delivery; empty after ``timeout`` seconds.
+
+        ``names`` None: of all queues without a handler.
+        """
         ...
 
-    def iterate(self, names: frozenset[str], completable: bool) -> AsyncIterator[Message[Any, Any]]:
+    def iterate(self, names: frozenset[str] | None, completable: bool) -> AsyncIterator[Message[Any, Any]]:
         """Yield messages one by one while the actor is awake."""
         ...
 
@@ -72,13 +86,13 @@ class Mailbox(NearMisses):
     def iter(self, names: Names = None, completable: bool = False) -> AsyncIterator[Message[Any, Any]]:
         """``async for message in self.queue.iter()``: one message at a time, for as long as the actor is awake.
 
-        :param names: the queues to take from; None: all.
+        :param names: the queues to take from; None: all that have no handler.
         :param completable: end each attempt yourself, by ``complete``, ``fail`` or ``retry``. Without it a message
             completes when the next one is asked for, or the call returns.
 
         The loop ends quietly when the actor sleeps, stops or is replaced by newer code.
-        Raises ``queue.unknown`` and ``queue.reply_needed`` at once (a queue that declares a reply is received with
-        ``completable=True``), ``queue.previous_message_not_completed`` when the next message is asked for.
+        Raises ``queue.unknown``, ``queue.has_handler`` and ``queue.reply_needed`` at once (a queue that declares a reply
+        is received with ``completable=True``), ``queue.previous_message_not_completed`` when the next message is asked for.
         """
         check_completable(completable, names)
         return self._source.iterate(self._names(names, completable), completable)
@@ -116,16 +130,24 @@ class Mailbox(NearMisses):
     def _declared(self) -> Mapping[str, object]:
         return self._source.queues
 
-    def _names(self, names: Names, completable: bool) -> frozenset[str]:
-        """Return the requested queues; all if ``names`` is None. Raises QueueUnknown and ReplyNeeded."""
-        declared = self._source.queues
+    def _names(self, names: Names, completable: bool) -> frozenset[str] | None:
+        """Return the requested queues; None for all without a handler.
+
+        Raises QueueUnknown, QueueHasHandler and ReplyNeeded.
+        """
+        source = self._source
+        declared, handlers = source.queues, source.handlers
         asked = (names,) if isinstance(names, str) else read_names(names)
         for name in asked:
             if name not in declared:
-                raise QueueUnknown(self._source.actor_id, name, list(declared))
+                raise QueueUnknown(source.actor_id, name, list(declared))
+            if name in handlers:
+                raise QueueHasHandler(source.actor_id, name, handlers[name].name)
+        if not asked and handlers and len(handlers) == len(declared):
+            raise QueueHasHandler(source.actor_id, *next((name, each.name) for name, each in handlers.items()))
         if not completable:
-            self._check_replies(asked or declared)
-        return frozenset(asked or declared)
+            self._check_replies(asked or [name for name in declared if name not in handlers])
+        return frozenset(asked) if asked else None
 
     def _check_replies(self, names: Iterable[str]) -> None:
         """Raise ReplyNeeded where a message would complete without the reply that its queue declares."""

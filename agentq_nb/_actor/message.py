@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol
 
@@ -150,7 +150,7 @@ def clean(text: str) -> str:
 class Settler(Protocol):
     """Settles the messages that it delivered."""
 
-    async def complete(self, message: Message[Any, Any], reply: Any) -> None: ...
+    async def complete(self, message: Message[Any, Any], reply: Any, update: Callable[[Any], Any] | None) -> None: ...
     async def fail(self, message: Message[Any, Any], error: BaseException | str) -> None: ...
     async def retry(self, message: Message[Any, Any], after: float | None) -> None: ...
 
@@ -181,17 +181,19 @@ class Message(Generic[Body, Reply]):
         self.attempt = attempt
         self.created_at = created_at
 
-    async def complete(self, reply: Reply | None = None) -> None:
+    async def complete(self, reply: Reply | None = None, *, update: Callable[[Any], Any] | None = None) -> None:
         """Settle the message as completed; durable on return, together with the handler's changes to ``self.state``.
 
         :param reply: the reply, as the queue's declared type. The sender reads it from the result, now or later.
+        :param update: ``f(state)``, called with the actor's current state, which it changes (or it returns another); the
+            change is part of the same write. The way to change the state where ``concurrency`` is above 1.
 
         Raises ``queue.already_completed``; ``queue.complete_not_configured`` (received without ``completable=True``);
         ``actor.validation_error`` or ``queue.reply_too_large`` for the reply (nothing is written: complete the message
         with another reply; a handler that ends with ``queue.reply_too_large`` makes a dead letter); and
         ``actor.state_conflict`` (the attempt has failed and is repeated).
         """
-        await self._settler.complete(self, reply)
+        await self._settler.complete(self, reply, update)
 
     async def fail(self, error: BaseException | str) -> None:
         """Settle the message as failed, without another attempt: a dead letter with ``error`` as the reason.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any, Generic, Protocol, Self, Unpack, overload
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Generic, Protocol, Self, TypeVar, Unpack, overload
 
 from pydantic.errors import PydanticUserError
 from typing_extensions import TypeForm
 
+from agentq_nb._actor.handler import mark
 from agentq_nb._actor.mailbox import Mailbox
 from agentq_nb._actor.message import Body, Message, Reply
 from agentq_nb._actor.send_options import SendOptions, shows_options
@@ -16,6 +17,8 @@ from agentq_nb._core.codec import Schema
 from agentq_nb._core.number_options import is_positive, is_whole
 from agentq_nb._core.suggestions import NearMisses
 from agentq_nb._policies.retry import Retry
+
+_Owner = TypeVar("_Owner")
 
 
 class Placeholder:
@@ -62,6 +65,11 @@ class Queue(Generic[Body, Reply]):
         class Reviewer(Actor):
             reviews = Queue(Task, reply=Review, retry=Retry(attempts=5), handler_timeout=600)
 
+            @reviews.handler
+            async def review(self, task: Task) -> Review: ...       # returns the reply, or raises
+
+    Without a handler, ``run`` or an action takes the messages:
+
             async def run(self):
                 async for message in self.reviews.iter(completable=True):
                     await message.complete(await review(message.body))
@@ -74,11 +82,15 @@ class Queue(Generic[Body, Reply]):
     :param max_message_bytes: bytes of the largest body, as JSON (1 MiB); ``queue.message_too_large`` refuses larger ones.
     :param max_reply_bytes: bytes of the largest reply, as JSON (16 MiB). A handler that ends with
         ``queue.reply_too_large`` makes a dead letter at once, whose error keeps the reply's first 4 KiB.
+    :param concurrency: how many messages of the queue one actor may handle at the same time. Above 1, ``self.state`` is
+        read-only while such a message is handled: ``await message.complete(reply, update=f)`` changes it.
     :param retry: how failed attempts are repeated.
-    :param handler_timeout: seconds that one attempt may take before its handler is cancelled and the attempt fails.
+    :param handler_timeout: seconds that one attempt may take before its handler is cancelled and the attempt fails. A
+        plain handler's thread cannot be stopped: the next attempt waits for its end.
 
     Messages survive restarts. Declarations are code and do not: run the cell with the class again after a restart.
-    Raises TypeError for what is not a type, ValueError for limits out of range.
+    Raises TypeError for what is not a type and for ``concurrency`` with ``Retry(in_order=True)``, ValueError for limits
+    out of range.
     """
 
     name: str
@@ -92,6 +104,7 @@ class Queue(Generic[Body, Reply]):
         max_size: int = ...,
         max_message_bytes: int = ...,
         max_reply_bytes: int = ...,
+        concurrency: int = ...,
         retry: Retry | None = ...,
         handler_timeout: float | None = ...,
     ) -> None: ...
@@ -104,6 +117,7 @@ class Queue(Generic[Body, Reply]):
         max_size: int = ...,
         max_message_bytes: int = ...,
         max_reply_bytes: int = ...,
+        concurrency: int = ...,
         retry: Retry | None = ...,
         handler_timeout: float | None = ...,
     ) -> None: ...
@@ -115,6 +129,7 @@ class Queue(Generic[Body, Reply]):
         max_size: int = MAX_SIZE,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         max_reply_bytes: int = MAX_REPLY_BYTES,
+        concurrency: int = 1,
         retry: Retry | None = None,
         handler_timeout: float | None = None,
     ) -> None:
@@ -122,6 +137,7 @@ class Queue(Generic[Body, Reply]):
             "max_size": max_size,
             "max_message_bytes": max_message_bytes,
             "max_reply_bytes": max_reply_bytes,
+            "concurrency": concurrency,
         }
         for name, limit in limits.items():
             if not is_whole(limit):
@@ -133,7 +149,13 @@ class Queue(Generic[Body, Reply]):
         self.max_size = max_size
         self.max_message_bytes = max_message_bytes
         self.max_reply_bytes = max_reply_bytes
+        self.concurrency = concurrency
         self.retry = retry or Retry()
+        if concurrency > 1 and self.retry.in_order:
+            raise TypeError(
+                f"Queue(concurrency={concurrency}) and Retry(in_order=True) exclude each other: messages that are handled "
+                "at the same time end in any order. Leave out one of them."
+            )
         self.handler_timeout = number_options.seconds("handler_timeout", handler_timeout)
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -146,6 +168,35 @@ class Queue(Generic[Body, Reply]):
     def __get__(self, instance: SeesOneQueue | None, owner: type) -> Any:
         """Return the declaration itself on the class, and the actor's mailbox narrowed to this queue on an instance."""
         return self if instance is None else instance.view_of(self)
+
+    @overload
+    def handler(
+        self, function: Callable[[_Owner, Body], Coroutine[Any, Any, Reply]], /
+    ) -> Callable[[_Owner, Body], Coroutine[Any, Any, Reply]]: ...
+    @overload
+    def handler(
+        self, function: Callable[[_Owner, Body, Message[Body, Reply]], Coroutine[Any, Any, Reply | None]], /
+    ) -> Callable[[_Owner, Body, Message[Body, Reply]], Coroutine[Any, Any, Reply | None]]: ...
+    @overload
+    def handler(self, function: Callable[[_Owner, Body], Reply], /) -> Callable[[_Owner, Body], Reply]: ...
+    @overload
+    def handler(
+        self, function: Callable[[_Owner, Body, Message[Body, Reply]], Reply], /
+    ) -> Callable[[_Owner, Body, Message[Body, Reply]], Reply]: ...
+    def handler(self, function: Any = _MISSING, /) -> Any:
+        """Make a method the handler of this queue: it is called for each message, in place of a loop in ``run``.
+
+            @tasks.handler
+            async def work(self, task: Task) -> Review: ...            # or (self, task, message)
+
+        What it returns is the reply, which is validated and completes the message; what it raises fails the attempt. A
+        plain function runs in a thread. Raises TypeError for anything but a method of that shape.
+        """
+        if function is _MISSING:
+            raise TypeError(
+                "Write @tasks.handler without (): it takes no options. Those of the queue are in Queue(...)."
+            )
+        return mark(function, self)
 
     def __repr__(self) -> str:
         return f"<Queue {getattr(self, 'name', '?')}: {self.body.name}>"

@@ -69,6 +69,13 @@ class Lease(Protocol):
         """
         ...
 
+    def withhold(self, message: MessageId) -> Callable[[], None]:
+        """Do not deliver this message to any host of this process until the returned function is called.
+
+        A thread that cannot be stopped still works on it. The function works when the lease has ended, too.
+        """
+        ...
+
     async def started(self, deliveries: Sequence[Delivery]) -> None:
         """Return when the starts of these deliveries are durable. Raises LeaseLost, Unavailable."""
         ...

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from agentq_nb._brokers.values import QueueStatus
-from agentq_nb._core.ids import ActorId
+from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.loop_monitor import Stall
 
 ActorState: TypeAlias = Literal["awake", "waking", "closing", "asleep", "waiting for its class", "failed to start"]
@@ -22,6 +22,8 @@ class ActorStatus:
     :ivar restarts_at: when ``run`` is restarted, in seconds since 1970.
     :ivar last_error: the last failure of ``run``, of a scheduled action or of waking, as a JSON object.
     :ivar recovered: whether a message has completed since that failure.
+    :ivar overdue: messages whose attempt has ended though the thread of their handler still works. Each keeps its place in
+        the queue's ``concurrency``, and its next attempt waits, until the thread has ended.
     :ivar orphaned: queues that hold messages but are no longer declared by the class.
     """
 
@@ -34,6 +36,7 @@ class ActorStatus:
     recovered: bool = False
     closing: str | None = None
     queues: Sequence[QueueStatus] = ()
+    overdue: Sequence[MessageId] = ()
     orphaned: Sequence[str] = ()
 
 

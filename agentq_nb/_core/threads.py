@@ -171,9 +171,12 @@ if hasattr(os, "register_at_fork"):
 
 def rest() -> None:
     """End idle threads: no host is running any more. See :meth:`Pool.rest`."""
-    for pool in (_short, _long):
+    for pool in (_short, _long, user_threads):
         pool.rest()
 
 
 _short = Pool("agentq work", _MOST)
 _long = Pool("agentq long work")
+
+user_threads = Pool("agentq handler")
+"""For users' functions only: what they block is none of the package's own work."""

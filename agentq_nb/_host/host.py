@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agentq_nb._actor.actor import Actor, has_run
+from agentq_nb._actor.actor import Actor, takes_messages
 from agentq_nb._actor.actor_context import ActorLog
 from agentq_nb._brokers.base import Broker
 from agentq_nb._brokers.history import HostLog
@@ -144,7 +144,8 @@ class Host(HostTasks):
         known = Circumstances(
             message=message,
             actor=await self.status_of(message.actor),
-            has_run=cls is not None and has_run(cls),
+            is_taken=cls is not None and takes_messages(cls, message.queue),
+            has_handler=cls is not None and message.queue in cls.declared.handlers,
             running_for=None if receiver is None else self.clock.monotonic() - receiver.since,
             trouble=self.upkeep.trouble,
             now=self.clock.time(),

@@ -11,7 +11,7 @@ from agentq_nb._actor.actor import Actor
 from agentq_nb._actor.message import INTERNAL_QUEUES, brief
 from agentq_nb._brokers.values import QueueStatus, StoredResult
 from agentq_nb._client.status import ActorState, ActorStatus
-from agentq_nb._core.ids import ActorId, actor_name
+from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._host.waker import WakeBackoff
 from agentq_nb._runtime.actor_lifecycle import AwakeActor
 
@@ -36,6 +36,7 @@ def actor_status(
         recovered=wake_backoff.recovered(actor) if activation is None else activation.recovered,
         closing=None if activation is None else activation.closing,
         queues=visible,
+        overdue=[] if activation is None else list(activation.overdue),
         orphaned=[] if cls is None else [queue.queue for queue in visible if _orphaned(queue, declared)],
     )
 
@@ -65,7 +66,8 @@ _BEGINNING = {
 class Circumstances:
     """The facts that explain why a message is not settled.
 
-    :ivar has_run: whether the class of its actor has a ``run``, which receives messages.
+    :ivar is_taken: whether the class of its actor has a handler for it, or a ``run``.
+    :ivar has_handler: whether its queue has a handler.
     :ivar running_for: seconds since its handler got it; None if no handler has it.
     :ivar trouble: what keeps the host itself from working.
     :ivar now: seconds since 1970.
@@ -73,8 +75,9 @@ class Circumstances:
 
     message: StoredResult
     actor: ActorStatus
-    has_run: bool
+    is_taken: bool
     now: float
+    has_handler: bool = False
     running_for: float | None = None
     trouble: str | None = None
 
@@ -131,12 +134,25 @@ def _waiting(known: Circumstances) -> str:
             "Not begun: the kernel died while several messages were handled. They are tried again first, one at a time, to "
             "find out which one it was. The rest goes on after them, or after a minute (longer if the kernel dies again)."
         )
+    if message := _overdue(known):
+        return (
+            f"Not begun: the thread that handled message {message} still works, after its attempt has ended; until it returns "
+            "it keeps its place. Let the handler look at self.aborted and return."
+        )
     if actor.state == "failed to start":
         return f"Not begun: its actor does not start. {failed}It is tried again."
-    if actor.run == "restarting":
+    if actor.run == "restarting" and not known.has_handler:
         left = "" if actor.restarts_at is None else f" in {_length(actor.restarts_at - known.now)}"
         return f"Not begun: `run` of its actor failed. {failed}It is started again{left}."
     return f"Not begun: {_in_line(known)}{'' if actor.recovered else f' {failed}'.rstrip()}"
+
+
+def _overdue(known: Circumstances) -> MessageId | None:
+    """Return the message whose thread the queue waits for, if there is one and nothing else of the queue is handled."""
+    overdue = known.actor.overdue
+    if known.message.message in overdue:
+        return known.message.message
+    return overdue[0] if overdue and known.has_handler and not known.queue.running else None
 
 
 def _in_line(known: Circumstances) -> str:
@@ -145,13 +161,15 @@ def _in_line(known: Circumstances) -> str:
     if running := [(queue.queue, message) for queue in actor.queues for message in queue.running_ids]:
         queue, message = running[0]
         return f"its actor is handling message {message} of queue '{queue}'{_others(known)}."
-    if not known.has_run:
-        return f"the class of '{actor.name}' has no `run`: only its actions can take messages."
-    if actor.run == "returned":
+    if not known.is_taken:
+        return f"the class of '{actor.name}' has no handler for it and no `run`: only its actions can take messages."
+    if actor.run == "returned" and not known.has_handler:
         return "`run` of its actor has returned without asking for it."
     if actor.state in _BEGINNING:
         text = _BEGINNING[actor.state]
         return text[0].lower() + text[1:]
+    if known.has_handler:
+        return f"its handler has not been called yet{_others(known)}."
     return f"`run` of its actor does not ask for messages of queue '{known.queue.queue}' just now{_others(known)}."
 
 

@@ -132,8 +132,11 @@ class Waker:
             self._following.cancel()
 
     async def _wake_hinted(self) -> None:
-        # Waking an actor without ``run`` helps only scheduled calls: its messages are received by actions.
-        queues = {name: None if has_run(cls) else INTERNAL_QUEUES for name, cls in self._host.classes.items()}
+        # Without ``run``, waking an actor helps scheduled calls and messages with handlers: actions receive the others.
+        queues = {
+            name: None if has_run(cls) else (*INTERNAL_QUEUES, *cls.declared.handlers)
+            for name, cls in self._host.classes.items()
+        }
         hints = self._host.broker.ready_actors(queues)
         for actor in await self._with_other_crons():
             self._wake_soon(actor)

@@ -11,6 +11,7 @@ from agentq_nb._actor.action import Action
 from agentq_nb._actor.actor import Actor
 from agentq_nb._actor.actor_context import ActorLog
 from agentq_nb._actor.failure_record import FAILURES
+from agentq_nb._actor.handler import Handler
 from agentq_nb._actor.message import describe
 from agentq_nb._actor.queue import Queue
 from agentq_nb._brokers.base import Lease
@@ -64,6 +65,8 @@ class Activation:
         self.deliveries = Deliveries(self, self.in_flight)
         self.kept_awake: set[asyncio.Future[None]] = set()
         """Each done when what keeps the actor awake has ended."""
+        self.overdue: dict[MessageId, Receiver] = {}
+        """Messages whose attempt has ended, though the thread of their handler still works and keeps its place."""
         self.closing: str | None = None
         self.to_be_destroyed = False
         """Whether the actor was asked to end for good, even if something else ends this activation first."""
@@ -83,6 +86,7 @@ class Activation:
         self.on_change: Callable[[], None] = lambda: None
         """Called when something began or ended."""
         self.queues: Mapping[str, Queue[Any, Any]] = cls.declared.queues
+        self.handlers: Mapping[str, Handler] = cls.declared.handlers
         lease.cancelling = self._cancel_held
 
     # --- what goes on beside run ---------------------------------------------------------------------------------------
@@ -197,7 +201,7 @@ class Activation:
         """Return the fields that the call changed; for an action, those changed since it first touched the state."""
         if call.kind == "hook":
             return self.committed.unsaved()
-        if call.kind == "run" or call.state_before is None:
+        if call.kind != "action" or call.state_before is None:
             return {}
         return self.committed.unsaved(call.state_before)
 

@@ -21,6 +21,7 @@ from agentq_nb._runtime.actions import presentable
 from agentq_nb._runtime.activation import Activation, Surroundings
 from agentq_nb._runtime.call_task import stop_later
 from agentq_nb._runtime.context import AwakeActorContext
+from agentq_nb._runtime.handler_calls import dispatchers, keep_places
 from agentq_nb._runtime.invocation import Call
 from agentq_nb._runtime.state_migration import load_state
 from agentq_nb._runtime.supervisor import Supervisor
@@ -49,6 +50,9 @@ class AwakeActor(Activation):
                     self.started.set()
                     self.begin(self.supervisor.keep_running())
                     self.begin(self.supervisor.call_scheduled())
+                    keep_places(self)
+                    for dispatcher in dispatchers(self):
+                        self.begin(dispatcher.keep_calling())
                     self.changed()
                     await self.close_asked.wait()
                     await _wind_down(self)

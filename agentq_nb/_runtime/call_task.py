@@ -70,7 +70,7 @@ class CallTask:
         """
         if self.finished.done():
             return
-        self.stopped = True
+        self.stopped = self.call.stopped = True
         self.because = self.because or because
         if self._timer is not None:
             return
@@ -82,7 +82,7 @@ class CallTask:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.stopped = False
+        self.stopped = self.call.stopped = False
 
     def _abandon(self) -> None:
         self.abandoned = True

@@ -16,6 +16,7 @@ from agentq_nb._runtime import call_task
 from agentq_nb._runtime.activation import Activation
 from agentq_nb._runtime.invocation import Call, Receiver, current_call, current_receiver
 from agentq_nb._runtime.schedule import ActorSchedule
+from agentq_nb.errors import StateReadOnly
 
 Returned = TypeVar("Returned")
 
@@ -46,7 +47,8 @@ class AwakeActorContext:
 
     @property
     def aborted(self) -> bool:
-        return self._activation.closing is not None
+        call = current_call.get()
+        return self._activation.closing is not None or (call is not None and call.stopped)
 
     async def until_closing(self) -> None:
         """Return when the actor is asked to end. Its actions are not called after that."""
@@ -58,7 +60,7 @@ class AwakeActorContext:
         committed = self._activation.committed
         receiver = self._holding()
         if receiver is not None:
-            return receiver.working_copy(committed).value
+            return receiver.view(committed) if receiver.read_only else receiver.working_copy(committed).value
         self._note_first_touch()
         return committed.shared
 
@@ -66,6 +68,8 @@ class AwakeActorContext:
         committed = self._activation.committed
         receiver = self._holding()
         if receiver is not None:
+            if receiver.read_only:
+                raise StateReadOnly()
             receiver.working_copy(committed).replace(value)
         else:
             self._note_first_touch()

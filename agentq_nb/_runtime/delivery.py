@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 
+from agentq_nb._actor.handler import Handler
 from agentq_nb._actor.message import Message, describe
 from agentq_nb._actor.queue import Queue
 from agentq_nb._brokers.values import Commit, Delivery, Settlement, Take
@@ -40,22 +41,41 @@ class Deliveries:
         self._in_flight = in_flight
         self._scopes: set[anyio.CancelScope] = set()
         self._refused = False
+        self._unnamed: tuple[frozenset[str], frozenset[str]] | None = None
         self.waiting = 0
-        """How many receivers are waiting for a message or for their turn."""
+        """How many receivers of ``run`` and actions are waiting for a message or for their turn."""
 
     @property
     def queues(self) -> Mapping[str, Queue[Any, Any]]:
         return self._owner.queues
 
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        return self._owner.handlers
+
+    def _reach_of(self, names: frozenset[str] | None) -> tuple[frozenset[str], frozenset[str]]:
+        """Return the queues that a receiver takes from, and those in which it takes a place.
+
+        One that names no queues takes those without a handler, and works at a time with all queues but those with
+        ``concurrency``: one message at a time is a promise of the actor.
+        """
+        if names is not None:
+            return names, names
+        if self._unnamed is None:
+            queues, handlers = self._owner.queues, self._owner.handlers
+            taken = frozenset(queues.keys() - handlers.keys())
+            self._unnamed = taken, taken.union(name for name in handlers if queues[name].concurrency == 1)
+        return self._unnamed
+
     async def push(self, queue: str, body: Any, options: Mapping[str, Any]) -> Any:
         return await self._owner.push(queue, body, options)
 
     async def receive(
-        self, names: frozenset[str], count: int, timeout: float | None, completable: bool
+        self, names: frozenset[str] | None, count: int, timeout: float | None, completable: bool
     ) -> list[Message[Any, Any]]:
         return await self.deliver(self._own_receiver(), names, count, timeout, completable)
 
-    def iterate(self, names: frozenset[str], completable: bool) -> MessageIterator:
+    def iterate(self, names: frozenset[str] | None, completable: bool) -> MessageIterator:
         return MessageIterator(self, names, completable)
 
     def new_receiver(self, *, iterates: bool) -> Receiver:
@@ -81,14 +101,15 @@ class Deliveries:
         return self.new_receiver(iterates=False)
 
     async def deliver(
-        self, receiver: Receiver, names: frozenset[str], count: int, timeout: float | None, completable: bool
+        self, receiver: Receiver, names: frozenset[str] | None, count: int, timeout: float | None, completable: bool
     ) -> list[Message[Any, Any]]:
         """Settle what the receiver holds, then return its next messages; empty after ``timeout`` seconds."""
         clock, slices = self._owner.clock, self._owner.slices
         receiver.task = asyncio.current_task()
         commit = self._settlement(receiver)
-        receiver.names, receiver.completable = names, completable
-        take = Take(names, count, 0)
+        receiver.names, receiver.reach = self._reach_of(names)
+        receiver.completable = completable
+        take = Take(receiver.names, count, 0)
         deadline = None if timeout is None else clock.monotonic() + timeout
         while True:
             if self._may_ask(receiver):
@@ -117,7 +138,7 @@ class Deliveries:
         return (
             owner.closing is None
             and not receiver.call.ended
-            and self._in_flight.blocker(receiver) is None
+            and not self._in_flight.blockers(receiver)
             and not owner.slices.over()
         )
 
@@ -159,6 +180,7 @@ class Deliveries:
         owner, in_flight = self._owner, self._in_flight
         received: list[Message[Any, Any]] = []
         limit: float | None = None
+        receiver.read_only = False
         leaves = in_flight.ask(receiver, commit)
         try:
             deliveries = await owner.lease.turn(commit, take)
@@ -171,6 +193,8 @@ class Deliveries:
                     raise
                 if message is not None:
                     received.append(message)
+                    if queue.concurrency > 1:
+                        receiver.read_only = True
                     if queue.handler_timeout is not None:
                         limit = queue.handler_timeout if limit is None else min(limit, queue.handler_timeout)
         finally:
@@ -213,23 +237,24 @@ class Deliveries:
 
     async def _wait_for_turn(self, receiver: Receiver, left: float | None) -> None:
         """Return when asking again makes sense, after ``left`` seconds, or when the actor accepts no more messages."""
-        blocker = self._in_flight.blocker(receiver)
-        if blocker is not None and blocker.task is receiver.task and blocker.held:
-            held = next(iter(blocker.held))
+        blockers = self._in_flight.blockers(receiver)
+        if blockers and all(blocker.held and blocker.task is receiver.task for blocker in blockers):
+            held = next(iter(blockers[0].held))
             raise WaitWouldDeadlock(held, [f"'{self._owner.actor_id}'", f"holds message {held}", "asks for another"])
-        self.waiting += 1
+        counts = receiver.call.kind != "handler"
+        self.waiting += counts
         self._owner.changed()
         scope = anyio.CancelScope()
         self._scopes.add(scope)
         try:
             with scope:
-                if blocker is None:
+                if not blockers:
                     await self._owner.lease.until_due(receiver.names, left)
                 else:
                     await self._until_freed(left, scope)
         finally:
             self._scopes.discard(scope)
-            self.waiting -= 1
+            self.waiting -= counts
 
     async def _until_freed(self, left: float | None, scope: anyio.CancelScope) -> None:
         if left is None:
@@ -250,7 +275,7 @@ class Deliveries:
 class MessageIterator(NoLoop):
     """An iterator over messages. A class, because an exception in the loop's body never reaches a generator."""
 
-    def __init__(self, deliveries: Deliveries, names: frozenset[str], completable: bool) -> None:
+    def __init__(self, deliveries: Deliveries, names: frozenset[str] | None, completable: bool) -> None:
         self._deliveries = deliveries
         self._names = names
         self._completable = completable

@@ -7,7 +7,7 @@ receiver alone (see ``settlement``).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from agentq_nb._actor.message import Message, describe, describe_text
@@ -44,19 +44,34 @@ class InFlight:
         return bool(self._receivers)
 
     def of(self, queue: str) -> list[Receiver]:
-        """Return the receivers that block this queue."""
-        return [receiver for receiver in self._receivers if queue in receiver.names]
+        """Return the receivers that block this queue; none while there is room for another one."""
+        holders = [receiver for receiver in self._receivers if queue in receiver.reach]
+        return holders if len(holders) >= self._room(queue) else []
+
+    def _room(self, queue: str) -> int:
+        """Return how many receivers may hold messages of this queue at the same time."""
+        declared = self._owner.queues.get(queue)
+        return 1 if declared is None else declared.concurrency
 
     def find(self, message: MessageId) -> Receiver | None:
         """Return the receiver that holds the message, if there is one."""
         return next((receiver for receiver in self._receivers if message in receiver.held), None)
 
-    def blocker(self, receiver: Receiver) -> Receiver | None:
-        """Return another receiver that holds a message of, or asks for, one of this receiver's queues; None if none."""
-        for holder in self._receivers:
-            if holder is not receiver and not holder.names.isdisjoint(receiver.names):
-                return holder
-        return None
+    def blockers(self, receiver: Receiver) -> list[Receiver]:
+        """Return the receivers that leave this one no place in one of its queues; empty if it may ask.
+
+        A receiver takes a place in each of its queues while it holds a message or asks for one.
+        """
+        others = [
+            other for other in self._receivers if other is not receiver and not other.reach.isdisjoint(receiver.reach)
+        ]
+        if not others:
+            return others
+        for queue in receiver.reach:
+            holders = [other for other in others if queue in other.reach]
+            if len(holders) >= self._room(queue):
+                return holders
+        return []
 
     def ask(self, receiver: Receiver, commit: Commit | None) -> bool:
         """Note that the receiver asks the broker for messages; until :meth:`hold` or :meth:`leave` it blocks others.
@@ -81,6 +96,12 @@ class InFlight:
             owner = self._owner
             receiver.timer = owner.clock.call_later(limit, lambda: owner.interrupt(receiver, "timed_out"))
 
+    def keep(self, receiver: Receiver) -> None:
+        """Let the receiver keep its places, until :meth:`leave`."""
+        receiver.stays = True
+        if receiver not in self._receivers:
+            self._receivers.append(receiver)
+
     def leave(self, receiver: Receiver) -> None:
         """Note that the receiver neither holds nor asks for messages, so that others may ask."""
         if receiver in self._receivers:
@@ -100,12 +121,13 @@ class InFlight:
             receiver.held.pop(message, None)
         if not receiver.held:
             self._drop(receiver)
-            self.leave(receiver)
+            if not receiver.stays:
+                self.leave(receiver)
         self._owner.changed()
 
     def _drop(self, receiver: Receiver) -> None:
         receiver.held.clear()
-        receiver.copy = None
+        receiver.copy = receiver.seen = None
         receiver.scheduled = []
         if receiver.timer is not None:
             receiver.timer.cancel()
@@ -143,16 +165,29 @@ class InFlight:
             raise CompleteNotConfigured(message.id)
         return receiver, receiver.held[message.id][1]
 
-    async def complete(self, message: Message[Any, Any], reply: Any) -> None:
+    async def complete(
+        self, message: Message[Any, Any], reply: Any, update: Callable[[Any], Any] | None = None
+    ) -> None:
         receiver, delivery = self._holder(message)
         encoded = settlement.encode_reply(self._owner, message, reply)
+        state: bytes | None = None
+        if update is not None:
+            state = self._updated(receiver, update)
         try:
-            commit = settlement.completed(self._owner, receiver, [delivery], encoded)
+            commit = settlement.completed(self._owner, receiver, [delivery], encoded, state)
         except StateConflict as error:
             receiver.copy = None
             await self._settle(receiver, message, settlement.failed(self._owner, [delivery], error))
             raise
         await self._settle(receiver, message, commit)
+
+    def _updated(self, receiver: Receiver, update: Callable[[Any], Any]) -> bytes | None:
+        """Apply ``update`` to the receiver's working copy, or else to the committed state, which is then to be written."""
+        committed = self._owner.committed
+        if receiver.read_only:
+            return committed.update(update)
+        receiver.working_copy(committed).update(update)
+        return None
 
     async def fail(self, message: Message[Any, Any], error: BaseException | str) -> None:
         receiver, delivery = self._holder(message)

@@ -1,10 +1,11 @@
-"""The calls of user code: of ``run``, an action or a hook; and the receivers through which a call gets messages."""
+"""The calls of user code: of ``run``, a handler, an action or a hook; and the receivers through which a call gets messages."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -14,7 +15,7 @@ from agentq_nb._core.clock import Timer
 from agentq_nb._core.ids import ActorId, MessageId, mint_id
 from agentq_nb._runtime.state import Committed, WorkingCopy
 
-CallKind: TypeAlias = Literal["run", "action", "hook"]
+CallKind: TypeAlias = Literal["run", "handler", "action", "hook"]
 
 Interruption: TypeAlias = Literal["stopped", "cancelled", "timed_out"]
 """Why a handler was stopped: by the host (uncounted), by a cancel of its message, or by its ``handler_timeout``."""
@@ -33,7 +34,7 @@ def new_messages(planned: list[Planned], now: float) -> list[NewMessage]:
 
 
 class Call:
-    """One call of ``run``, of an action or of a hook.
+    """One call of ``run``, of a handler, of an action or of a hook.
 
     :ivar identity: a unique id.
     :ivar caller: the call that made this one, if an actor of this process did.
@@ -60,6 +61,10 @@ class Call:
         self.scheduled: list[Planned] = []
         self.state_before: dict[str, Any] | None = None
         """The shared state's fields when this call first touched it."""
+        self.stopped = False
+        """Whether it was told to stop."""
+        self.thread: Future[Any] | None = None
+        """What a handler's thread does, which cannot be stopped."""
         self.ended = False
         """Whether it has ended or was abandoned: it receives no more messages."""
         self.at_failure: Callable[[str, BaseException], None] | None = None
@@ -74,6 +79,13 @@ class Call:
             late.add_done_callback(_late.discard)
         else:
             self._at_end.append(callback)
+
+    def end_soon(self) -> None:
+        """Note the end, and run the callbacks later, if there are any."""
+        self.ended = True
+        callbacks, self._at_end = self._at_end, []
+        for callback in callbacks:
+            self.at_end(callback)
 
     async def end(self) -> None:
         """Run the callbacks, also those after one that raises."""
@@ -95,16 +107,29 @@ class Call:
 
 
 class Receiver:
-    """One iterator, or one ``run`` or action call that uses ``next``: the messages that it was given and not settled yet."""
+    """One iterator, one ``run`` or action call that uses ``next``, or one call of a handler.
+
+    It has the messages that it was given and not settled yet.
+    """
 
     def __init__(self, actor_id: ActorId, call: Call, *, iterates: bool) -> None:
         self.actor_id = actor_id
         self.call = call
         self.iterates = iterates
         self.names: frozenset[str] = frozenset()
+        """The queues that it takes from."""
+        self.reach: frozenset[str] = frozenset()
+        """The queues in which it takes a place: those, and for one that named none all that are handled one by one."""
+        self.stays = False
+        """Whether it keeps its places when it holds nothing, until its handler has ended."""
+        self.read_only = False
+        """Whether others handle messages of the same queue at the same time: then the state cannot be assigned."""
+        self.returned: tuple[Any] | None = None
+        """What its handler returned."""
         self.completable = False
         self.held: dict[MessageId, tuple[Message[Any, Any], Delivery]] = {}
         self.copy: WorkingCopy | None = None
+        self.seen: Any = None
         self.task: asyncio.Task[Any] | None = None
         self.timer: Timer | None = None
         self.since = 0.0
@@ -116,6 +141,12 @@ class Receiver:
 
     def deliveries(self) -> list[Delivery]:
         return [delivery for _, delivery in self.held.values()]
+
+    def view(self, committed: Committed) -> Any:
+        """Return the committed state as it was when this was first called for the held messages, read-only."""
+        if self.seen is None:
+            self.seen = committed.read_only()
+        return self.seen
 
     def working_copy(self, committed: Committed) -> WorkingCopy:
         """Return the state as the handler of the held messages sees it."""
@@ -149,5 +180,7 @@ def holding_here() -> frozenset[Receiver]:
     if call is None:
         return frozenset()
     task = waiting_task.get() or asyncio.current_task()
-    mine: list[Receiver] = [receiver for receiver in call.receivers if receiver.held and receiver.task is task]
+    mine: list[Receiver] = [
+        receiver for receiver in call.receivers if (receiver.held or receiver.stays) and receiver.task is task
+    ]
     return frozenset(mine).union(call.behind if call.task is task else ())

@@ -203,7 +203,7 @@ class ActorSchedule:
         receiver, call = current_receiver.get(), current_call.get()
         if receiver is not None and receiver.actor_id == self._planner.actor_id and receiver.held:
             found.append(receiver.scheduled)
-        if call is not None and call.actor_id == self._planner.actor_id and call.kind != "run":
+        if call is not None and call.actor_id == self._planner.actor_id and call.kind not in ("run", "handler"):
             found.append(call.scheduled)
         return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, cast
 
+from agentq_nb._actor.handler import Handler
 from agentq_nb._actor.message import Message, describe, describe_text
 from agentq_nb._actor.queue import Queue
 from agentq_nb._brokers.base import Lease
@@ -32,6 +33,7 @@ class Owner(Protocol):
     slices: TimeSlices
     committed: Committed
     queues: Mapping[str, Queue[Any, Any]]
+    handlers: Mapping[str, Handler]
     closing: str | None
     """Why the actor accepts no more messages; None while it does."""
 
@@ -63,12 +65,19 @@ def encode_reply(owner: Owner, message: Message[Any, Any], reply: Any) -> bytes 
     return encoded
 
 
-def completed(owner: Owner, receiver: Receiver, deliveries: Iterable[Delivery], reply: bytes | None = None) -> Commit:
+def completed(
+    owner: Owner,
+    receiver: Receiver,
+    deliveries: Iterable[Delivery],
+    reply: bytes | None = None,
+    state: bytes | None = None,
+) -> Commit:
     """Return the commit that completes the deliveries, with the handler's state and the calls it scheduled.
 
     Raises StateConflict and ValidationFailed, without merging anything.
     """
-    state = receiver.copy.commit() if receiver.copy is not None else None
+    if receiver.copy is not None:
+        state = receiver.copy.commit()
     scheduled: list[NewMessage] = []
     if receiver.scheduled:
         scheduled = new_messages(receiver.scheduled, owner.clock.time())
@@ -172,6 +181,15 @@ def on_asking(owner: Owner, receiver: Receiver) -> Commit:
         return failed(owner, receiver.deliveries(), error)
 
 
+def on_return(owner: Owner, receiver: Receiver, reply: Any) -> Commit:
+    """Return the commit when a handler has returned the reply: a failed attempt if that or the state does not fit."""
+    message, delivery = next(iter(receiver.held.values()))
+    try:
+        return completed(owner, receiver, [delivery], encode_reply(owner, message, reply))
+    except Exception as error:  # also of the user's types, while they are serialised
+        return failed(owner, [delivery], error)
+
+
 def at_end(owner: Owner, receiver: Receiver, error: BaseException | None) -> Commit:
     """Return the commit when the receiver's call has returned (``error`` None), raised, or was stopped."""
     if receiver.interrupted is not None:
@@ -180,6 +198,8 @@ def at_end(owner: Owner, receiver: Receiver, error: BaseException | None) -> Com
         return released(receiver.deliveries())
     if error is not None:
         return failed(owner, receiver.deliveries(), error)
+    if receiver.returned is not None:
+        return on_return(owner, receiver, receiver.returned[0])
     if receiver.completable:
         return released(receiver.deliveries())
     return on_asking(owner, receiver)

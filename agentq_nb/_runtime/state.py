@@ -6,11 +6,13 @@ message use. A message's handler uses a ``WorkingCopy``; settling merges the top
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from agentq_nb._core.codec import Schema
+from agentq_nb._runtime.read_only import read_only
 from agentq_nb.errors import StateConflict, StateMissing, ValidationFailed
 
 Fields = dict[str, Any]
@@ -27,6 +29,7 @@ class Committed:
         self.actor_id = actor_id
         self.fields: Fields = {}
         self._shared: Any = None
+        self._read_only: tuple[Fields, Any] | None = None
         if schema is not None and encoded not in (None, b"null"):
             self._shared = schema.load(encoded, self.what)
             self.fields = json.loads(schema.encode(self._shared, self.what))
@@ -76,6 +79,46 @@ class Committed:
         if self.schema is None or not self.fields:
             return None if self._shared is None else self.encode_and_load(self._shared)
         return self.schema.load(json.dumps(self.fields).encode(), self.what)
+
+    def read_only(self) -> Any:
+        """Return an object that equals the committed state and cannot be changed. Raises ``actor.state_missing``."""
+        if not self.present:
+            return self.shared
+        if self._read_only is None or self._read_only[0] is not self.fields:
+            self._read_only = self.fields, read_only(self.copy())
+        return self._read_only[1]
+
+    def update(self, change: Callable[[Any], Any]) -> bytes | None:
+        """Apply ``change`` to the committed state, and return the whole state to write, or None if nothing was changed.
+
+        ``change`` changes the state it is given, or returns another. Where an action that still runs has changed the
+        same fields, it is applied to the action's changes too, so neither overwrites the other. Raises what it raises,
+        ``actor.state_missing`` and ``actor.validation_error``, without changing anything.
+        """
+        changes = _changed(
+            self.fields_of(self.changed_by(change, self.copy() if self.present else self.shared)), self.fields
+        )
+        if not changes:
+            return None
+        ahead: Any = None
+        both = changes.keys() & self.unsaved().keys()
+        if both:
+            ahead = self.changed_by(change, self.encode_and_load(self._shared))
+            self.fields_of(ahead)
+        encoded = self.take(changes, from_copy=True)
+        for name in both:
+            setattr(self._shared, name, getattr(ahead, name))
+        return encoded
+
+    def changed_by(self, change: Callable[[Any], Any], value: Any) -> Any:
+        """Return ``value`` as ``change`` leaves it."""
+        assert self.schema is not None
+        result = change(value)
+        if inspect.isawaitable(result):
+            if inspect.iscoroutine(result):
+                result.close()
+            raise ValidationFailed(f"{self.what}: update=f takes a plain function f(state), not one that is awaited.")
+        return value if result is None else self.schema.validate(result, self.what)
 
     def encode_and_load(self, value: Any) -> Any:
         assert self.schema is not None
@@ -150,6 +193,10 @@ class WorkingCopy:
         schema = self._committed.schema
         assert schema is not None
         self.value = schema.validate(value, self._committed.what)
+
+    def update(self, change: Callable[[Any], Any]) -> None:
+        """Apply ``change`` to the copy."""
+        self.value = self._committed.changed_by(change, self.value)
 
     def commit(self) -> bytes | None:
         """Merge into the committed state and return the whole state to write, or None if nothing was changed.

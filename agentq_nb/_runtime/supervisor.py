@@ -87,7 +87,7 @@ class Supervisor:
         if not call.used_mailbox:
             return False
         try:
-            await activation.lease.until_due(list(activation.queues), None)
+            await activation.lease.until_due(activation.cls.declared.unhandled, None)
         except (LeaseLost, Unavailable):
             return False
         return True

@@ -215,6 +215,16 @@ class FakeLease:
             raise
         return taken
 
+    def withhold(self, message: MessageId) -> Callable[[], None]:
+        withheld = self._server.withheld
+        withheld.add(message)
+
+        def end() -> None:
+            withheld.discard(message)
+            self._server.changed()
+
+        return end
+
     async def started(self, deliveries: Sequence[Delivery]) -> None:
         await self._call(lambda: self._server.check(self.epoch))
 

@@ -93,6 +93,7 @@ class Server:
         self.states: dict[ActorId, bytes] = {}
         self.epochs: dict[ActorId, Epoch] = {}
         self.pauses: dict[tuple[ActorId, str], float | None] = {}
+        self.withheld: set[MessageId] = set()
         self._orders = itertools.count(1)
         self._started = itertools.count(1)
         self.began, self.after_a_crash = 0, False
@@ -196,7 +197,7 @@ class Server:
     def due(self, actor: ActorId, queues: Collection[str] | None) -> list[Stored]:
         """The same, as if no queue were paused."""
         now = self.clock.time()
-        waiting = [m for m in self.live(actor) if m.holder is None]
+        waiting = [m for m in self.live(actor) if m.holder is None and m.id not in self.withheld]
         blocked = {m.new_message.queue for m in waiting if m.in_order and m.due > now}
         due = [m for m in waiting if m.due <= now and m.new_message.queue not in blocked]
         return sorted((m for m in due if _wanted(m.new_message.queue, queues)), key=lambda m: m.rank)

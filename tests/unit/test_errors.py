@@ -151,7 +151,7 @@ def test_a_key_that_is_too_long_names_its_actor_and_what_to_do() -> None:
 def test_fields_that_an_action_changed_too_are_named() -> None:
     message = StateConflict("counter/x", ["done", "handled"]).message
     assert "actor 'counter/x'" in message
-    assert "an action changed 'done' and 'handled' while" in message
+    assert "changed 'done' and 'handled' meanwhile" in message
 
 
 def test_a_wrong_call_of_an_action_names_its_actor_and_how_it_is_called() -> None:

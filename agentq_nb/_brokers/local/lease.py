@@ -182,6 +182,9 @@ class LocalLease:
             self._commit_log.append([event_rows.of_message("message.released", entry)])
             self._commit_log.live_messages.place(entry)
 
+    def withhold(self, message: MessageId) -> Callable[[], None]:
+        return self._commit_log.live_messages.withheld.add(message)
+
     async def started(self, deliveries: Sequence[Delivery]) -> None:
         self.check()
         await self._commit_log.flushed()

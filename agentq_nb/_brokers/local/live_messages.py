@@ -14,6 +14,7 @@ from agentq_nb._brokers.local.event_rows import Memory
 from agentq_nb._brokers.local.idempotency import IdempotencyKeys
 from agentq_nb._brokers.local.queues import LARGEST_BODY, ActorQueues, LiveMessage, Pausing, QueueState
 from agentq_nb._brokers.local.ready_actors import ReadyActors, Timers
+from agentq_nb._brokers.local.withheld import Withheld
 from agentq_nb._brokers.values import NewMessage, QueueStatus, StoredResult
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
@@ -35,6 +36,7 @@ class LiveMessages:
         self.completed_before: dict[tuple[ActorId, str], int] | None = None
         """How many messages of each queue had completed before the broker started; None until loaded."""
         self._order = 0
+        self.withheld = Withheld(lambda: self.entries, self.place)
         self._timers = Timers[LiveMessage](clock, self._fall_due)
         self._pauses = Timers[Pausing](clock, self.end_pause)
         self._subscriptions: list[weakref.ref[ReadyActors]] = []
@@ -57,7 +59,9 @@ class LiveMessages:
     def actor_queues(self, actor: ActorId) -> ActorQueues:
         actor_queues = self.actors.get(actor)
         if actor_queues is None:
-            actor_queues = self.actors[actor] = ActorQueues(actor, gate=self.suspects if self.suspects.entries else None)
+            actor_queues = self.actors[actor] = ActorQueues(
+                actor, gate=self.suspects if self.suspects.entries else None
+            )
         return actor_queues
 
     def queue_state(self, actor: ActorId, queue: str) -> QueueState:
@@ -125,6 +129,9 @@ class LiveMessages:
         queue_state = entry.queue_state
         if entry.size > LARGEST_BODY:
             entry.body = b""
+        if self.withheld and entry.id in self.withheld:
+            queue_state.delayed[entry.id] = entry
+            return
         if entry.due and entry.due > self._clock.time():
             queue_state.delayed[entry.id] = entry
             if entry.in_order:
@@ -136,6 +143,8 @@ class LiveMessages:
 
     def _fall_due(self, entry: LiveMessage) -> None:
         queue_state = entry.queue_state
+        if entry.id in self.withheld:
+            return
         if queue_state.delayed.pop(entry.id, None) is None:
             return
         queue_state.blockers.discard(entry)

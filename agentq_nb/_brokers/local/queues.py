@@ -189,6 +189,11 @@ class QueueState:
         self.running[entry.id] = entry
         return entry
 
+    def discard(self, entry: LiveMessage) -> None:
+        """Take one message out of those that are ready."""
+        self.ready = [ready for ready in self.ready if ready[-1] is not entry]
+        heapq.heapify(self.ready)
+
     def forget_one(self) -> None:
         """Count a ready message as gone. When most are, remove all of those, so that their bodies are not kept."""
         self.stale += 1

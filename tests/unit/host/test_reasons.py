@@ -24,9 +24,9 @@ def actor(queue: QueueStatus | None = None, **facts: object) -> ActorStatus:
     return ActorStatus(ACTOR, "runner", **{"state": "awake", "run": "running", "queues": queues, **facts})  # type: ignore[arg-type]
 
 
-def why(message: StoredResult, actor: ActorStatus, *, has_run: bool = True, running_for: float | None = None) -> str:
+def why(message: StoredResult, actor: ActorStatus, *, is_taken: bool = True, running_for: float | None = None) -> str:
     return why_unsettled(
-        Circumstances(message=message, actor=actor, has_run=has_run, now=NOON, running_for=running_for)
+        Circumstances(message=message, actor=actor, is_taken=is_taken, now=NOON, running_for=running_for)
     )
 
 
@@ -89,8 +89,8 @@ def test_the_reason_names_what_holds_the_message_up(
 
 
 def test_a_class_without_run_is_named() -> None:
-    assert "'runner' has no `run`: only its actions can take messages." in why(
-        message(), actor(run="none"), has_run=False
+    assert "'runner' has no handler for it and no `run`: only its actions can take messages." in why(
+        message(), actor(run="none"), is_taken=False
     )
 
 
