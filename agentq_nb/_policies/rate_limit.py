@@ -59,6 +59,11 @@ class Window:
         self.pending = 0
         self._starts: deque[float] = deque(sorted(starts))
 
+    @property
+    def starts(self) -> tuple[float, ...]:
+        """The starts that count, without pending ones."""
+        return tuple(self._starts)
+
     def next_start(self, now: float) -> float:
         """Return the earliest time of the next start; infinite while that depends on pending starts."""
         self._forget(now)

@@ -16,6 +16,7 @@ from agentq_nb._brokers.local import control, waiters
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.enqueue import accept
 from agentq_nb._brokers.local.lease import LocalLease
+from agentq_nb._brokers.local.provider_pauses import works_until
 from agentq_nb._brokers.local.ready_actors import ReadyActors
 from agentq_nb._brokers.local.recovery import recover
 from agentq_nb._brokers.values import Change, DeadLetters, Enqueued, NewMessage, QueueStatus, StoredResult
@@ -154,7 +155,13 @@ class LocalBroker:
         for actor_queues in list(live_messages.actors.values()):
             counting = queues.get(actor_queues.name, ())
             if any(
-                name in counting and queue_state.works_until(moment)
+                name in counting
+                and queue_state.works_until(moment)
+                and (
+                    bool(queue_state.running)
+                    or live_messages.limits not in actor_queues.gates
+                    or works_until(live_messages.limits, self.clock, queue_state, moment)
+                )
                 for name, queue_state in actor_queues.queues.items()
             ):
                 return True

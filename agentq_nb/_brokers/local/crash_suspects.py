@@ -20,7 +20,7 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 from agentq_nb._brokers.local.event_rows import Memory
-from agentq_nb._brokers.local.queues import ActorQueues, LiveMessage, wanted
+from agentq_nb._brokers.local.queues import ActorQueues, LiveMessage, QueueState, wanted
 from agentq_nb._core.clock import Clock, Timer
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._policies.retry import backoff
@@ -52,7 +52,7 @@ def is_to_blame(entry: LiveMessage, memory: Memory, now: float) -> bool:
 
 
 class Suspects:
-    """The suspects of one broker. While there are any, this is the ``gate`` of every actor's queues."""
+    """The suspects of one broker. While there are any, this is a gate of every actor's queues."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -82,7 +82,7 @@ class Suspects:
 
     def _set_gate(self) -> None:
         for actor_queues in self._actors.values():
-            actor_queues.gate = self if self.entries else None
+            actor_queues.gate(self, bool(self.entries))
 
     @property
     def doubt(self) -> bool:
@@ -125,10 +125,13 @@ class Suspects:
         elif self._asked is not None:
             self._wake()
 
-    def untaken(self) -> None:
+    def untaken(self, entry: LiveMessage) -> None:
         """Record that a message was put back before it was handled: it keeps its state, but others may have waited."""
         if self._asked is not None:
             self._wake()
+
+    def hints(self, queue_state: QueueState) -> bool:
+        return True
 
     def _handled(self) -> bool:
         return any(entry.running for entry in self.entries.values())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from agentq_nb._actor.message import brief
-from agentq_nb._brokers.local import event_rows
+from agentq_nb._brokers.local import event_rows, provider_pauses
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.queues import LARGEST_BODY, ActorQueues, LiveMessage, Pausing, Waiter
 from agentq_nb._brokers.values import Commit, Delivery, Settlement, StoredResult, Take
@@ -16,6 +16,7 @@ from agentq_nb._core.message_status import FinalStatus
 from agentq_nb._store import Row
 from agentq_nb.errors import LeaseLost, StoreError, Unavailable
 
+_PUTS_BACK = ("again", "released")
 _READ_AGAIN = 1.0
 """Seconds after which reading a body is tried again."""
 
@@ -137,8 +138,11 @@ class LocalLease:
 
     async def _until_started(self, entries: list[LiveMessage], durable: asyncio.Future[None]) -> None:
         """Wait until the starts are durable, and put back the messages cancelled meanwhile."""
+        limits = self._commit_log.live_messages.limits
         try:
             await durable
+            while late := limits.late_rows(entries):
+                await self._commit_log.write(late)
         except asyncio.CancelledError:
             if not self._over:
                 self._put_back(entries)
@@ -146,6 +150,7 @@ class LocalLease:
         except StoreError as error:
             raise LeaseLost(str(error)) from error
         self._put_back([entry for entry in entries if entry.cancelling])
+        limits.started(entries)
 
     def _write_starts(self, entries: Sequence[LiveMessage], applied: Applied | None) -> asyncio.Future[None] | None:
         """Write that these messages were started, after the rows of ``applied``. Return a future to await if needed.
@@ -158,6 +163,9 @@ class LocalLease:
         for entry in entries:
             applied.rows.append(event_rows.started(entry))
         careful = self._commit_log.careful and any(entry.old for entry in entries)
+        if self._actor_queues.gates and (starts := self._commit_log.live_messages.limits.start_rows(entries)):
+            applied.rows += starts
+            careful = True
         if careful or self._commit_log.live_messages.suspects.doubt:
             return self._commit_log.write(applied.rows, applied.tell, self._commit_log)
         self._append(applied)
@@ -275,6 +283,8 @@ def apply(commit_log: CommitLog, actor_queues: ActorQueues, commit: Commit) -> A
     for settlement in commit.settlements:
         _check_held(commit_log, settlement)
     for settlement in commit.settlements:
+        if actor_queues.gates or settlement.limited:
+            settlement = _limited(commit_log, settlement, applied)
         _settle(commit_log, settlement, applied)
     if commit.state is not None:
         if actor_queues.state is None:
@@ -301,6 +311,8 @@ def _destroy(commit_log: CommitLog, actor_queues: ActorQueues, applied: Applied)
         applied.rows.append(row)
         applied.finished.append(result)
     actor_queues.state = None
+    for queue_state in actor_queues.queues.values():
+        applied.rows += provider_pauses.forget(commit_log.live_messages.limits, queue_state)
     applied.rows.append(event_rows.of_actor("actor.destroyed", actor_queues.actor))
     applied.ended = [queue_state.pause for queue_state in actor_queues.queues.values() if queue_state.pause is not None]
 
@@ -315,10 +327,23 @@ def _check_held(commit_log: CommitLog, settlement: Settlement) -> None:
         )
 
 
+def _limited(commit_log: CommitLog, settlement: Settlement, applied: Applied) -> Settlement:
+    """Pause the queue whose message met a provider's limit, and return how the message then settles."""
+    limits, entry = commit_log.live_messages.limits, commit_log.live_messages.entries[settlement.delivery.id]
+    if (met := settlement.limited) is not None:
+        written = provider_pauses.pause(limits, commit_log.clock, entry, met)
+        if written is not None:
+            applied.rows += written
+            return settlement._replace(outcome="released")
+        settlement = met.otherwise
+    applied.rows += provider_pauses.settled(limits, commit_log.clock, entry, settlement.outcome)
+    return settlement
+
+
 def _settle(commit_log: CommitLog, settlement: Settlement, applied: Applied) -> None:
     entry = commit_log.live_messages.entries[settlement.delivery.id]
     outcome = settlement.outcome
-    if outcome not in ("again", "released"):
+    if outcome not in _PUTS_BACK:
         applied.rows.append(event_rows.settled(entry, settlement, 0.0))
         status: FinalStatus = "completed" if outcome == "completed" else "failed"
         applied.finished.append(commit_log.settle(entry, status, settlement.reply, settlement.error, handled=True))
