@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from agentq_nb._actor.send_options import NO_OPTIONS, StoredOptions
@@ -205,7 +206,8 @@ class Resume(NamedTuple):
 Change: TypeAlias = Pause | Resume | Cancel | Redeliver | Purge
 
 
-class LimitStatus(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class LimitStatus:
     """A limit and its use.
 
     :ivar name: its name; that of a limit without one is the queue's: ``worker/main tasks``.

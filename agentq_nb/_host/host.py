@@ -26,6 +26,7 @@ from agentq_nb._host.awake_actors import ActivationDirectory
 from agentq_nb._host.background_tasks import Part
 from agentq_nb._host.host_status import Circumstances, actor_status, why_unsettled
 from agentq_nb._host.host_tasks import HostTasks
+from agentq_nb._host.limit_declarations import limits_of
 from agentq_nb._host.waker import WakeBackoff, Waker
 from agentq_nb._runtime import actions
 from agentq_nb._runtime.actor_lifecycle import AwakeActor
@@ -104,6 +105,7 @@ class Host(HostTasks):
             return
         with suppress(Unavailable):  # then a state that does not fit is noticed when its actor wakes
             check_deployment(cls, old, await self.broker.states(name))
+        await self.broker.limits.declare(name, limits_of(cls))
         self.classes[name] = cls
         self.wake_backoff.forget(name)
         self.activations.replace(name, self._waker.wake)

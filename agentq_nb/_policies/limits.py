@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from agentq_nb._policies.concurrency_limit import ConcurrencyLimit
@@ -23,6 +24,15 @@ def checked_limits(limits: object) -> tuple[Limit, ...]:
             raise ValueError(f"Queue(limits=[...]) has two limits named '{limit.name}': give one of them another name.")
         found.append(limit)
     return tuple(found)
+
+
+def changed(limit: Limit, count: int, per: float | None) -> Limit:
+    """Return the limit with another count and period. Raises ValueError for values out of range."""
+    if isinstance(limit, RateLimit):
+        return replace(limit, count=count, per=limit.per if per is None else per)
+    if per is not None:
+        raise ValueError("a concurrency limit has no period.")
+    return replace(limit, count=count)
 
 
 def conflict(declared: Mapping[str, Sequence[Limit]]) -> tuple[str, Mapping[str, Limit]] | None:

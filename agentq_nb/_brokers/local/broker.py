@@ -16,6 +16,7 @@ from agentq_nb._brokers.local import control, waiters
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.enqueue import accept
 from agentq_nb._brokers.local.lease import LocalLease
+from agentq_nb._brokers.local.limit_control import LocalLimits
 from agentq_nb._brokers.local.provider_pauses import works_until
 from agentq_nb._brokers.local.ready_actors import ReadyActors
 from agentq_nb._brokers.local.recovery import recover
@@ -34,6 +35,7 @@ class LocalBroker:
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or SystemClock()
         self._commit_log = CommitLog(self.clock)
+        self.limits = LocalLimits(self._commit_log)
         self._facts: Mapping[str, Any] = {}
 
     @property

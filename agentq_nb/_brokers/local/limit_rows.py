@@ -17,7 +17,8 @@ def own_name(actor: ActorId, queue: str) -> str:
     return f"{actor} {queue}"
 
 
-class Change(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Change:
     """A user's change of a limit. It lasts as long as the limit is ``declared`` as it was then."""
 
     count: int
@@ -53,7 +54,7 @@ def resumed(name: str) -> Row:
 
 
 def changed(name: str, change: Change) -> Row:
-    return row("limit.changed", None, None, None, _json({"limit": name, **change._asdict()}))
+    return row("limit.changed", None, None, None, _json({"limit": name, **asdict(change)}))
 
 
 def reset(name: str) -> Row:

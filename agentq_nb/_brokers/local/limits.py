@@ -10,18 +10,16 @@ before, so that a window also holds after a crash.
 from __future__ import annotations
 
 import heapq
-import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from agentq_nb._brokers.local import limit_rows
-from agentq_nb._brokers.local.limit_rows import Change, LimitFacts, Start, StoredStarts, own_name
+from agentq_nb._brokers.local.limit_register import LimitRegister
+from agentq_nb._brokers.local.limit_rows import Change, LimitFacts, Start, StoredStarts
 from agentq_nb._brokers.local.live_limits import GatedQueue, LiveLimit, PauseGroup, Taken
 from agentq_nb._brokers.local.queues import ActorQueues, LiveMessage, QueueState, wanted
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId, mint_id
 from agentq_nb._policies.limits import Limit
-from agentq_nb._policies.rate_limit import since_restart
 from agentq_nb._store import Row
 
 RESERVE = 0.05
@@ -34,26 +32,15 @@ _WAKING = 5.0
 """Seconds for which a place is kept for a sleeping actor that is being woken."""
 
 
-class Limits:
+class Limits(LimitRegister):
     """The limits and providers' pauses of one broker: the ``gate`` of the actors that have any."""
 
     def __init__(
         self, clock: Clock, write: Callable[[Sequence[Row]], None], announce: Callable[[QueueState], None]
     ) -> None:
-        self._clock = clock
-        self._write = write
+        super().__init__(clock, write)
         self._announce = announce
-        self._actors: dict[ActorId, ActorQueues] = {}
-        self._declared: dict[str, Mapping[str, Sequence[Limit]]] = {}
-        self._stored: Mapping[str, list[float]] = {}
-        """Monotonic times of stored starts, by name, as they were at ``_read_at``."""
-        self._read_at = -math.inf
-        self._paused_actors: set[ActorId] = set()
-        self._queues: dict[QueueState, GatedQueue] = {}
         self._taken: dict[MessageId, Taken] = {}
-        self.limits: dict[str, LiveLimit] = {}
-        self.groups: dict[str, PauseGroup] = {}
-        self.changes: dict[str, Change] = {}
 
     # --- declarations -------------------------------------------------------------------------------------------------
 
@@ -78,26 +65,13 @@ class Limits:
         self._begin_again()
 
     def declare(self, name: str, limits: Mapping[str, Sequence[Limit]], stored: StoredStarts) -> None:
-        """Replace the limits of the queues of actors of this name."""
-        self._declared[name] = {queue: some for queue, some in limits.items() if some}
-        self._note_stored(stored)
-        named = {limit.name: limit for limit in self.all_declared() if limit.name is not None}
-        for known, limit in list(self.limits.items()):
-            if limit.declared.name is not None and known not in named:
-                self.limits.pop(known).stop()
-        for known, limit in named.items():
-            self._live_limit(known, limit, known)
+        super().declare(name, limits, stored)
         self._begin_again()
 
-    def all_declared(self) -> Iterable[Limit]:
-        return (limit for queues in self._declared.values() for limits in queues.values() for limit in limits)
-
-    def _note_stored(self, stored: StoredStarts) -> None:
-        now, moment = self._clock.monotonic(), self._clock.time()
-        self._read_at = stored.read_at
-        self._stored = {
-            name: [since_restart(moment - time, now) for time in times] for name, times in stored.times.items()
-        }
+    def change(self, limit: LiveLimit, change: Change | None, stored: StoredStarts) -> None:
+        super().change(limit, change, stored)
+        limit.stop()
+        self.call(limit)
 
     def _begin_again(self) -> None:
         """Gate the actors that have limits now, and let everything that waits ask again."""
@@ -117,57 +91,6 @@ class Limits:
         """Gate an actor that a provider's limit may pause."""
         self._paused_actors.add(actor_queues.actor)
         actor_queues.gate(self, True)
-
-    def gates(self, actor_queues: ActorQueues) -> bool:
-        """Whether the actor needs this gate."""
-        return bool(self._declared.get(actor_queues.name)) or actor_queues.actor in self._paused_actors
-
-    def change(self, limit: LiveLimit, change: Change | None, stored: StoredStarts) -> None:
-        """Apply a user's change of a limit, or undo it (None)."""
-        self._note_stored(stored)
-        if change is None:
-            self.changes.pop(limit.name, None)
-        else:
-            self.changes[limit.name] = change
-        self._live_limit(limit.name, limit.declared, limit.counted_as)
-        limit.stop()
-        self.call(limit)
-
-    def _live_limit(self, name: str, declared: Limit, counted_as: str) -> LiveLimit:
-        """Return the limit of this name, up to date. A change made under another declaration ends.
-
-        ``counted_as`` is the name by which its starts are stored.
-        """
-        live = self.limits.get(name)
-        if live is None or type(live.declared) is not type(declared):
-            live = self.limits[name] = LiveLimit(name, declared, counted_as)
-        change = self.changes.get(name)
-        if change is not None and change.declared != str(declared):
-            del self.changes[name]
-            self._write([limit_rows.reset(name)])
-            change = None
-        live.apply(declared, change, self._stored.get(counted_as, ()), self._read_at)
-        return live
-
-    def group(self, name: str) -> PauseGroup:
-        group = self.groups.get(name)
-        if group is None:
-            group = self.groups[name] = PauseGroup(name)
-        return group
-
-    def of(self, queue_state: QueueState) -> GatedQueue:
-        """Return the queue with its limits."""
-        gated = self._queues.get(queue_state)
-        if gated is None:
-            actor_queues = queue_state.actor_queues
-            own = own_name(actor_queues.actor, queue_state.name)
-            limits: dict[str, LiveLimit] = {}
-            for limit in self._declared.get(actor_queues.name, {}).get(queue_state.name, ()):
-                name = limit.name or next(name for name in _numbered(own) if name not in limits)
-                limits[name] = self.limits[name] if limit.name else self._live_limit(name, limit, own)
-            groups = [self.group(own), *(self.group(limit.name) for limit in limits.values() if limit.declared.name)]
-            gated = self._queues[queue_state] = GatedQueue(queue_state, tuple(limits.values()), tuple(groups))
-        return gated
 
     # --- the gate -----------------------------------------------------------------------------------------------------
 
@@ -333,7 +256,7 @@ class Limits:
 
     def _expect_room(self, limit: LiveLimit) -> None:
         """Call waiting queues when the limit has room again, or soon if it has: not all may have come that could."""
-        if limit.timer is not None or not limit.waiting:
+        if not limit.waiting:
             return
         now = self._clock.monotonic()
         seconds = _LOOK_AGAIN
@@ -341,7 +264,9 @@ class Limits:
             seconds = limit.window.next_start(now) - now or _LOOK_AGAIN
         elif not limit.room(now):
             return
-        if seconds < math.inf:
+        if now + seconds < limit.rings_at:
+            limit.stop()
+            limit.rings_at = now + seconds
             limit.timer = self._clock.call_later(seconds, lambda: self._ring(limit))
 
     def expect_end(self, group: PauseGroup) -> None:
@@ -350,7 +275,7 @@ class Limits:
             group.timer = self._clock.call_at(group.pause.until, lambda: self._ring(group))
 
     def _ring(self, which: LiveLimit | PauseGroup) -> None:
-        which.timer = None
+        which.stop()
         self.call(which)
 
     def call(self, which: LiveLimit | PauseGroup) -> None:
@@ -381,9 +306,3 @@ class Limits:
 def _age(gated: GatedQueue) -> float:
     head = gated.queue_state.head()
     return math.inf if head is None else head.order
-
-
-def _numbered(name: str) -> Iterator[str]:
-    """Yield names for the limits of one queue: ``worker/main tasks``, ``worker/main tasks #2`` and so on."""
-    yield name
-    yield from (f"{name} #{number}" for number in itertools.count(2))

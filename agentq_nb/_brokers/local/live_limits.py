@@ -32,6 +32,8 @@ class LiveLimit:
     waiting: dict[GatedQueue, None] = field(default_factory=dict["GatedQueue", None])
     """The queues that had to wait when they asked, which may be over for some."""
     timer: Timer | None = None
+    rings_at: float = math.inf
+    """When the timer rings, on the monotonic clock."""
 
     def room(self, now: float) -> int:
         """Return how many messages may start, as far as this limit goes. ``now`` is monotonic."""
@@ -75,7 +77,7 @@ class LiveLimit:
         """Cancel the timer."""
         if self.timer is not None:
             self.timer.cancel()
-            self.timer = None
+        self.timer, self.rings_at = None, math.inf
 
 
 @dataclass(slots=True, eq=False)

@@ -10,7 +10,9 @@ from agentq_nb._policies.pause import FIRST_GUESS, LONGEST_GUESS, SHORTEST, Prov
 NOW = 1_700_000_000.0
 
 
-def met(before: ProviderPause | None = None, now: float = NOW, until: float | None = None, **facts: object) -> ProviderPause:
+def met(
+    before: ProviderPause | None = None, now: float = NOW, until: float | None = None, **facts: object
+) -> ProviderPause:
     pause = after_limit(before, now=now, until=until, reason="429", **facts)  # type: ignore[arg-type]
     assert pause is not None
     return pause
