@@ -259,6 +259,7 @@ class Host(HostTasks):
             notices=[*notices, *self.log.notices],
             trouble=trouble,
             stall=self._stalls.last,
+            limits=self.broker.limits.status(),
         )
 
     async def status_of(self, actor: ActorId) -> ActorStatus:

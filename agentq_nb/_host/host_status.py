@@ -125,12 +125,17 @@ def _waiting(known: Circumstances) -> str:
         return f"Not begun: the class of '{name}' does not declare queue '{queue.queue}' any more."
     if queue.paused:
         until = f"until {_time(queue.paused_until)}" if queue.paused_until is not None else "by hand"
+        if queue.pause_reason is not None:
+            until += f", because a provider's limit is reached ({queue.pause_reason})"
         return f"Not begun: queue '{queue.queue}' is paused {until}. To go on: %agentq resume {actor.actor_id} {queue.queue}"
     if queue.held_back:
         return (
             "Not begun: the kernel died while several messages were handled. They are tried again first, one at a time, to "
             "find out which one it was. The rest goes on after them, or after a minute (longer if the kernel dies again)."
         )
+    if queue.limited_by is not None:
+        until = "one ends" if queue.next_start is None else f"{_time(queue.next_start)}"
+        return f"Not begun: limit '{queue.limited_by}' lets no other message start before {until}. See %agentq limits."
     if actor.state == "failed to start":
         return f"Not begun: its actor does not start. {failed}It is tried again."
     if actor.run == "restarting":

@@ -21,6 +21,7 @@ from agentq_nb._core.threads import in_long_thread
 from agentq_nb._host.host import Host
 from agentq_nb._host.host_lifecycle import HostLifecycle
 from agentq_nb._host.limit_declarations import check_limits
+from agentq_nb._host.registry_limits import RegistryLimits
 from agentq_nb._store.renamed_notebook import check_before_begun
 from agentq_nb.errors import AgentqError, LimitConflict, ValidationFailed, WouldBlockHost
 
@@ -94,6 +95,11 @@ class Registry:
     def retention(self) -> float | None:
         """Seconds after which the history of settled messages is deleted; None keeps it. Read when the host starts."""
         return self.lifecycle.retention
+
+    @property
+    def limits(self) -> RegistryLimits:
+        """The limits of the queues, with the use of each and the time of the next start; they can be changed live."""
+        return RegistryLimits(lambda: self.host)
 
     @property
     def host(self) -> Host:
