@@ -27,6 +27,7 @@ from agentq_nb._host.background_tasks import Part
 from agentq_nb._host.host_status import Circumstances, actor_status, why_unsettled
 from agentq_nb._host.host_tasks import HostTasks
 from agentq_nb._host.limit_declarations import limits_of
+from agentq_nb._host.limit_holders import full_limits
 from agentq_nb._host.waker import WakeBackoff, Waker
 from agentq_nb._runtime import actions
 from agentq_nb._runtime.actor_lifecycle import AwakeActor
@@ -68,7 +69,7 @@ class Host(HostTasks):
         self.classes: dict[str, type[Actor]] = {}
         self.client: Any = None
         """The client that actors get as ``self.actors``; set by ``host_lifecycle``."""
-        self.waits = WaitGraph(self._holders)
+        self.waits = WaitGraph(self._holders, self._full_limits)
         self.wake_backoff = WakeBackoff(self.clock)
         self.activations = ActivationDirectory(self)
         self._waker = Waker(self)
@@ -224,6 +225,9 @@ class Host(HostTasks):
     def _holders(self, actor: ActorId, queue: str) -> list[Receiver]:
         activation = self.activations.find(actor)
         return [] if activation is None else activation.in_flight.of(queue)
+
+    def _full_limits(self, actor: ActorId, queue: str) -> Mapping[str, list[Receiver]]:
+        return full_limits(self.classes, self.activations.all(), self.broker.limits, actor, queue)
 
     # --- status -------------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 
 from agentq_nb._core.ids import ActorId, MessageId
@@ -12,12 +12,16 @@ from agentq_nb.errors import WaitWouldDeadlock
 Holders = Callable[[ActorId, str], list[Receiver]]
 """Returns the receivers that currently block a queue of an actor."""
 
+FullLimits = Callable[[ActorId, str], Mapping[str, list[Receiver]]]
+"""Returns the concurrency limits of a queue that have no free place, each with the receivers that have the places."""
+
 
 class WaitGraph:
     """The waits of one host: each is an edge from every receiver that it blocks to the queue waited for."""
 
-    def __init__(self, holders: Holders) -> None:
+    def __init__(self, holders: Holders, full_limits: FullLimits = lambda actor, queue: {}) -> None:
         self._holders = holders
+        self._full_limits = full_limits
         self._edges: dict[Receiver, list[tuple[ActorId, str]]] = {}
 
     @contextmanager
@@ -38,8 +42,13 @@ class WaitGraph:
                 if not edges:
                     del self._edges[receiver]
 
-    def _cycle(self, held_up: frozenset[Receiver], actor: ActorId, queue: str) -> list[str]:
-        """Return the path from the queue back to one of the receivers, as text; empty if there is none."""
+    def _cycle(
+        self, held_up: frozenset[Receiver], actor: ActorId, queue: str, assumed: frozenset[str] = frozenset()
+    ) -> list[str]:
+        """Return the path from the queue back to one of the receivers, as text; empty if there is none.
+
+        ``assumed`` are limits whose places are assumed never to become free: that is being found out.
+        """
         seen: set[tuple[ActorId, str]] = set()
         pending: list[tuple[ActorId, str, list[str]]] = [(actor, queue, [])]
         while pending:
@@ -52,4 +61,16 @@ class WaitGraph:
                 if holder in held_up:
                     return [*way, "which moves only after this message settles"]
                 pending += [(*edge, way) for edge in self._edges.get(holder, ())]
+            for limit, holders in self._full_limits(actor, queue).items():
+                if limit in assumed or all(self._is_stuck(held_up, one, assumed | {limit}) for one in holders):
+                    return [
+                        *way,
+                        f"which needs a place of limit '{limit}': those who have them wait for such places too",
+                    ]
         return []
+
+    def _is_stuck(self, held_up: frozenset[Receiver], holder: Receiver, assumed: frozenset[str]) -> bool:
+        """Whether the receiver cannot settle before one of those ``held_up`` does."""
+        if holder in held_up:
+            return True
+        return any(self._cycle(held_up, *edge, assumed) for edge in self._edges.get(holder, ()))

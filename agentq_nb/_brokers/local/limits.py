@@ -247,23 +247,24 @@ class Limits(LimitRegister):
     # --- waiting ------------------------------------------------------------------------------------------------------
 
     def _wait(self, gated: GatedQueue) -> None:
+        gated.hinted = None
+        overtaken = self.is_open(gated)
         for limit in gated.limits:
             limit.waiting[gated] = None
-            self._expect_room(limit)
+            self._expect_room(limit, overtaken)
         for group in gated.groups:
             if group.pause is not None:
                 group.waiting[gated] = None
 
-    def _expect_room(self, limit: LiveLimit) -> None:
-        """Call waiting queues when the limit has room again, or soon if it has: not all may have come that could."""
-        if not limit.waiting:
-            return
+    def _expect_room(self, limit: LiveLimit, called: bool) -> None:
+        """Call waiting queues when the limit has room again.
+
+        Where others were ``called`` first, call again soon: they may not come.
+        """
         now = self._clock.monotonic()
-        seconds = _LOOK_AGAIN
-        if limit.window is not None:
-            seconds = limit.window.next_start(now) - now or _LOOK_AGAIN
-        elif not limit.room(now):
-            return
+        seconds = _LOOK_AGAIN if called else math.inf
+        if limit.window is not None and limit.waiting and not limit.room(now):
+            seconds = limit.window.next_start(now) - now
         if now + seconds < limit.rings_at:
             limit.stop()
             limit.rings_at = now + seconds
@@ -295,7 +296,7 @@ class Limits(LimitRegister):
             if gated.queue_state.actor_queues.lease is None and gated.hinted is None:
                 gated.hinted = self._clock.monotonic()
         if isinstance(which, LiveLimit):
-            self._expect_room(which)
+            self._expect_room(which, bool(able))
 
     def stop(self) -> None:
         """Cancel all timers."""
