@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -67,7 +68,7 @@ def test_spread_starts_keep_their_distance_and_the_window(count: int, per: float
         while window.room(now):
             window.start(now)
             starts.append(now)
-    distances = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
+    distances = [later - earlier for earlier, later in itertools.pairwise(starts)]
     assert all(distance >= per / count for distance in distances)
     assert most_in_any_window(starts, per) <= count
 
