@@ -196,5 +196,5 @@ class LimitsMachine(RuleBasedStateMachine):
 
 TestLimits = pytest.mark.timeout(600)(LimitsMachine.TestCase)
 TestLimits.settings = settings(
-    max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=10, stateful_step_count=30, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
 )
