@@ -198,6 +198,26 @@ class Limits(LimitRegister):
             if limit.waiting:
                 self.call(limit)
 
+    def occupy(self, message: MessageId) -> Callable[[], None]:
+        """Keep the places that a message at work has, also when its attempt ends, until the returned function is called.
+
+        A thread that cannot be stopped goes on when its attempt has failed.
+        """
+        taken = self._taken.get(message)
+        limits = [] if taken is None else [limit for limit in taken.limits if limit.places is not None]
+        place = mint_id()
+        for limit in limits:
+            if limit.places is not None:
+                limit.places.take(place)
+
+        def leave() -> None:
+            for limit in limits:
+                if limit.places is not None:
+                    limit.places.leave(place)
+                    self.call(limit)
+
+        return leave
+
     # --- starts -------------------------------------------------------------------------------------------------------
 
     def start_rows(self, entries: Iterable[LiveMessage]) -> list[Row]:
