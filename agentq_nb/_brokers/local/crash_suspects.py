@@ -8,7 +8,7 @@ clears it.
 Nothing waits for suspects indefinitely, since a suspect may need a message that is held back:
 
 * A message that an actor waits for is delivered at once, with everything before it in its actor's queues.
-* A suspect that no receiver asks for (its class is unknown, its queue paused) holds nothing back.
+* A suspect that no receiver asks for (its class is unknown, its queue paused, or held by a limit) holds nothing back.
 * After a minute without any progress all messages run side by side. A crash then is again not attributable, so the
   suspects stay suspects, and get twice the time alone in the next run.
 """
@@ -133,6 +133,9 @@ class Suspects:
     def hints(self, queue_state: QueueState) -> bool:
         return True
 
+    def shuts(self, queue_state: QueueState) -> bool:
+        return False
+
     def _handled(self) -> bool:
         return any(entry.running for entry in self.entries.values())
 
@@ -146,7 +149,9 @@ class Suspects:
         )
 
     def _is_head(self, entry: LiveMessage) -> bool:
-        return self._actors[entry.actor].queue_state(entry.queue).head() is entry
+        actor_queues = self._actors[entry.actor]
+        queue_state = actor_queues.queue_state(entry.queue)
+        return queue_state.head() is entry and not any(gate.shuts(queue_state) for gate in actor_queues.gates)
 
     def _later_one(self, entry: LiveMessage) -> bool:
         """Whether a later-started suspect goes first. It gets some seconds to be asked for."""

@@ -102,6 +102,10 @@ class Limits(LimitRegister):
         self._wait(gated)
         return False
 
+    def shuts(self, queue_state: QueueState) -> bool:
+        """Whether limits and pauses let no message of this queue start now."""
+        return not self.is_open(self.of(queue_state))
+
     def hints(self, queue_state: QueueState) -> bool:
         """Whether a sleeping actor may be woken for this queue now; otherwise that is done when it may."""
         gated = self.of(queue_state)

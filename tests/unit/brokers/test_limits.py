@@ -629,3 +629,19 @@ async def test_a_kernel_is_kept_alive_only_for_what_may_start_in_time(limited: L
     now = limited.clock.time()
     assert not await limited.broker.works_until({"worker": ["tasks"]}, now + 3000)
     assert await limited.broker.works_until({"worker": ["tasks"]}, now + 4000)
+
+
+async def test_a_suspect_whose_queue_is_paused_by_a_provider_holds_nothing_back(limited: LimitedSetting) -> None:
+    """Otherwise all other messages would wait for it, for a minute at least."""
+    for actor in (ACTOR, OTHER):
+        await send_numbers(limited, 2, actor)
+    lease, other = await acquire(limited.local), await acquire(limited.local, OTHER)
+    _, meets = await take(lease, 2)
+    await take_one(other)
+    await meets_limit(lease, meets, until=limited.clock.time() + 3600)
+    await limited.restart("crashed")
+    lease, other = await acquire(limited.local), await acquire(limited.local, OTHER)
+    waiting = asyncio.ensure_future(lease.turn(None, Take(None)))
+    await rest()
+    assert await drain(other) == [0, 1]
+    waiting.cancel()
