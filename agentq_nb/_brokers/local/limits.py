@@ -260,12 +260,15 @@ class Limits(LimitRegister):
         return taken.start.row()
 
     def _count_start(self, taken: Taken, now: float) -> None:
+        """Count a start that was pending. One that was never written was none: the message expired, for one."""
         if not taken.pending:
             return
         taken.pending = False
         for limit in taken.limits:
-            if limit.window is not None:
-                limit.window.pending -= 1
+            if limit.window is None:
+                continue
+            limit.window.pending -= 1
+            if taken.start is not None:
                 limit.window.start(now + min(_LEEWAY, limit.window.per / 100))
 
     # --- waiting ------------------------------------------------------------------------------------------------------
