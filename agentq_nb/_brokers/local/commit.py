@@ -46,7 +46,7 @@ class CommitLog:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.live_messages = LiveMessages(clock)
+        self.live_messages = LiveMessages(clock, self.append)
         self.results = Results()
         self.failure: StoreError | None = None
         self.unreadable: StoreError | None = None

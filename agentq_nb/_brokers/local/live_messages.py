@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from agentq_nb._brokers.local.crash_suspects import Suspects
 from agentq_nb._brokers.local.event_rows import Memory
 from agentq_nb._brokers.local.idempotency import IdempotencyKeys
+from agentq_nb._brokers.local.limits import Limits
+from agentq_nb._brokers.local.provider_pauses import Held, held
 from agentq_nb._brokers.local.queues import LARGEST_BODY, ActorQueues, LiveMessage, Pausing, QueueState
 from agentq_nb._brokers.local.ready_actors import ReadyActors, Timers
 from agentq_nb._brokers.local.withheld import Withheld
@@ -19,18 +21,22 @@ from agentq_nb._brokers.values import NewMessage, QueueStatus, StoredResult
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._core.message_status import HANDLED, FinalStatus, MessageStatus
+from agentq_nb._store import Row
 from agentq_nb.errors import QueueFull
+
+_NOT_HELD = Held()
 
 
 class LiveMessages:
     """The live messages of every actor."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, write: Callable[[Sequence[Row]], None]) -> None:
         self._clock = clock
         self.actors: dict[ActorId, ActorQueues] = {}
         self.entries: dict[MessageId, LiveMessage] = {}
         self.keys = IdempotencyKeys()
         self.suspects = Suspects(clock)
+        self.limits = Limits(clock, write, self.announce)
         self.settled = 0
         """How many messages were settled since the broker started."""
         self.completed_before: dict[tuple[ActorId, str], int] | None = None
@@ -52,6 +58,7 @@ class LiveMessages:
             entry.queue_state.pace.begin(self._clock.monotonic())
         for (actor, queue, key), message in memory.keys.items():
             self.keys.name((actor, queue, key), message)
+        self.limits.fill(self.actors, memory.limits)
         for actor, queue, until in memory.pauses:
             if until is None or until > self._clock.time():
                 self.expect_end(self.pause(actor, queue, until))
@@ -59,9 +66,11 @@ class LiveMessages:
     def actor_queues(self, actor: ActorId) -> ActorQueues:
         actor_queues = self.actors.get(actor)
         if actor_queues is None:
-            actor_queues = self.actors[actor] = ActorQueues(
-                actor, gate=self.suspects if self.suspects.entries else None
-            )
+            actor_queues = self.actors[actor] = ActorQueues(actor)
+            if self.suspects.entries:
+                actor_queues.gate(self.suspects, True)
+            if self.limits.gates(actor_queues):
+                actor_queues.gate(self.limits, True)
         return actor_queues
 
     def queue_state(self, actor: ActorId, queue: str) -> QueueState:
@@ -157,8 +166,8 @@ class LiveMessages:
         """Mark a message as no longer running."""
         entry.queue_state.running.pop(entry.id, None)
         entry.running = False
-        if self.suspects.entries:
-            self.suspects.ended(entry)
+        for gate in entry.queue_state.actor_queues.gates:
+            gate.ended(entry)
 
     def untake(self, entry: LiveMessage, until: float = 0.0) -> None:
         """Put back a message taken but not delivered. ``until``: its queue delivers nothing before then."""
@@ -169,8 +178,8 @@ class LiveMessages:
             entry.due = until
             queue_state.blockers.add(entry)
         self.place(entry)
-        if self.suspects.entries:
-            self.suspects.untaken()
+        for gate in queue_state.actor_queues.gates:
+            gate.untaken(entry)
 
     def remove(self, entry: LiveMessage, status: FinalStatus) -> None:
         """Remove a settled message. One that did not complete frees its idempotency key."""
@@ -201,8 +210,8 @@ class LiveMessages:
                 self.keys.completed(name, entry.id, entry.first)
             else:
                 self.keys.free(name, entry.id)
-        if self.suspects.entries:
-            self.suspects.ended(entry)
+        for gate in queue_state.actor_queues.gates:
+            gate.ended(entry)
 
     def running(self) -> list[LiveMessage]:
         """Return the messages that were delivered."""
@@ -273,6 +282,7 @@ class LiveMessages:
         self._timers.clear()
         self._pauses.clear()
         self.suspects.clear()
+        self.limits.stop()
 
     def close(self) -> None:
         self.lose_leases()
@@ -317,6 +327,8 @@ class LiveMessages:
     def _queue_status(self, actor_queues: ActorQueues, queue_state: QueueState) -> QueueStatus:
         first, pause = queue_state.first(), queue_state.pause
         before = (self.completed_before or {}).get((actor_queues.actor, queue_state.name), 0)
+        by_hand = None if pause is None or pause.due == math.inf else pause.due
+        now = _NOT_HELD if self.limits not in actor_queues.gates else held(self.limits, self._clock, queue_state)
         return QueueStatus(
             actor=actor_queues.actor,
             queue=queue_state.name,
@@ -326,10 +338,13 @@ class LiveMessages:
             dead=len(queue_state.dead),
             oldest=None if first is None else max(0.0, self._clock.time() - first.created_at),
             running_ids=tuple(queue_state.running),
-            paused=pause is not None,
-            paused_until=None if pause is None or pause.due == math.inf else pause.due,
+            paused=pause is not None or now.paused,
+            paused_until=by_hand if pause is not None else now.paused_until,
             handled=queue_state.handled,
             completed=before + queue_state.completed,
             per_minute=round(queue_state.pace.per_minute(self._clock.monotonic()), 1),
             held_back=pause is None and first is not None and self.suspects.hold_back(actor_queues.actor),
+            pause_reason=now.reason,
+            limited_by=now.limit,
+            next_start=now.next_start,
         )

@@ -58,7 +58,7 @@ export class QueueItem {
     setText(this.actor, row.actor);
     setAttribute(this.name, "title", `Messages of ${row.queue} of ${row.actor}`);
     setText(this.remark, this.remarkOn(row));
-    show(this.remark, row.paused || row.orphaned);
+    show(this.remark, row.paused || row.orphaned || row.limit !== null);
     setAttribute(this.node, "class", row.paused ? "aq-paused" : null);
     this.updateFigures(row);
     this.actions.update(row);
@@ -67,8 +67,10 @@ export class QueueItem {
 
   /** @param {QueueRow} row */
   remarkOn(row) {
-    if (!row.paused) return row.orphaned ? "not declared any more" : "";
-    return row.paused_until ? `paused, ${duration(row.paused_until - this.view.mirror.now)} left` : "paused";
+    const left = (/** @type {number | null} */ end) => (end ? `, ${duration(Math.max(0, end - this.view.mirror.now))} left` : "");
+    if (row.paused) return `paused${left(row.paused_until)}${row.reason ? `: ${row.reason}` : ""}`;
+    if (row.limit !== null) return `waits for limit ${row.limit}${left(row.next_start)}`;
+    return row.orphaned ? "not declared any more" : "";
   }
 
   /** @param {QueueRow} row */
