@@ -104,15 +104,21 @@ class QueueFull(QueueError):
 
 
 class MessageTooLarge(QueueError):
-    """The message's JSON is larger than ``max_message_bytes``; nothing was written."""
+    """The message's JSON is larger than ``max_message_bytes``, or than ``max_bytes``; nothing was written."""
 
     code = "message_too_large"
 
-    def __init__(self, actor_id: str, queue: str, size: int, limit: int) -> None:
+    def __init__(self, actor_id: str, queue: str, size: int, limit: int, max_bytes: int | None = None) -> None:
+        """
+        :param limit: the queue's ``max_message_bytes``.
+        :param max_bytes: the queue's ``max_bytes``, which may be less.
+        """
+        option = "max_message_bytes"
+        if max_bytes is not None and max_bytes < limit:
+            option, limit = "max_bytes", max_bytes
         super().__init__(
             f"Queue message too large ({size} bytes). Limit is {limit} bytes. Nothing was sent to queue '{queue}' of "
-            f"actor '{actor_id}'. Put large data in a file and send its path, or raise max_message_bytes in its "
-            "Queue(...).",
+            f"actor '{actor_id}'. Put large data in a file and send its path, or raise {option} in its Queue(...).",
             metadata={"size": size, "limit": limit, "queue": queue, "actor": actor_id},
         )
 
@@ -262,7 +268,7 @@ class MessageCancelled(QueueError):
 
 
 class MessageExpired(QueueError):
-    """Reserved, and never raised: no message expires in this version."""
+    """Raised by ``Result.unwrap()`` of a message that was not started within its ``ttl``."""
 
     code = "expired"
 

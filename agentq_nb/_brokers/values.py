@@ -19,7 +19,9 @@ uncounted.
 
 
 class NewMessage(NamedTuple):
-    """A message to enqueue. ``body`` is JSON; ``max_size`` is the queue's limit, in messages.
+    """A message to enqueue. ``body`` is JSON; ``max_size`` and ``max_bytes`` are the queue's limits.
+
+    They bound its unsettled messages and the bytes of their bodies; None: no limit.
 
     A broker stores all ``options`` unchanged, also unknown ones, and applies those below.
     """
@@ -30,6 +32,7 @@ class NewMessage(NamedTuple):
     body: bytes
     options: StoredOptions = NO_OPTIONS
     max_size: int | None = None
+    max_bytes: int | None = None
 
     @property
     def idempotency_key(self) -> str | None:
@@ -43,6 +46,11 @@ class NewMessage(NamedTuple):
     def delay(self) -> float:
         """Seconds from now before which the message is not delivered."""
         return self.options.get("delay", 0.0)
+
+    @property
+    def ttl(self) -> float | None:
+        """Seconds after it is due within which it must be started first, or it expires. None: no limit."""
+        return self.options.get("ttl")
 
     def delayed(self, seconds: float) -> NewMessage:
         """The same message with this delay."""

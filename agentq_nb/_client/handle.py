@@ -10,15 +10,15 @@ from agentq_nb._actor.action import Action
 from agentq_nb._actor.message import Body, Reply
 from agentq_nb._actor.queue import Queue
 from agentq_nb._actor.send_options import SendOptions, shows_options, stored_options
-from agentq_nb._brokers.values import Cancel, Change, NewMessage, Pause, Purge, Redeliver, Resume
-from agentq_nb._client import queue_lookup
+from agentq_nb._brokers.values import Cancel, Change, Pause, Purge, Redeliver, Resume
+from agentq_nb._client import outgoing, queue_lookup
 from agentq_nb._client.broadcasts import Listener
 from agentq_nb._client.receipt import Receipt, Result, result_of
 from agentq_nb._client.status import ActorStatus
 from agentq_nb._client.transport import Transport
 from agentq_nb._core import number_options
-from agentq_nb._core.ids import ActorId, Key, MessageId, actor_id, key_parts, mint_id
-from agentq_nb.errors import MessageTooLarge, NoHost
+from agentq_nb._core.ids import ActorId, Key, MessageId, actor_id, key_parts
+from agentq_nb.errors import NoHost
 
 
 class ActorKind:
@@ -150,6 +150,10 @@ class ActorHandle:
             message that comes back after a failed attempt still goes before all others.
         :param delay: seconds from now, or a timedelta, before which the message is not delivered (at most 100 years).
             It counts as ``delayed`` until then, also across restarts, and takes its place by priority when it is due.
+        :param ttl: seconds, or a timedelta, within which the message must be started first, counted from when it is due.
+            Time counts in which the queue is paused or no host runs. Then it is settled as ``expired`` instead, is never
+            delivered, and frees its key. A message that was started, or redelivered, does not expire. None: the queue's
+            ``ttl``; ``float("inf")``: no limit.
 
         Raises ``queue.unknown``, ``actor.unknown``, ``actor.validation_error``, ``queue.message_too_large``,
         ``queue.full`` and ``queue.idempotency_conflict`` (nothing was written), and ``queue.wait_would_deadlock``.
@@ -162,10 +166,7 @@ class ActorHandle:
         transport = self._transport
         classes = await transport.ready()
         declared = queue_lookup.declared(classes, self.name, queue.name if isinstance(queue, Queue) else queue)
-        encoded = declared.body.dump(body, lambda: f"Body for queue '{declared.name}' of actor '{self.name}'")
-        if len(encoded) > declared.max_message_bytes:
-            raise MessageTooLarge(self.actor_id, declared.name, len(encoded), declared.max_message_bytes)
-        new_message = NewMessage(mint_id(), self.actor_id, declared.name, encoded, stored, declared.max_size)
+        new_message = outgoing.new_message(declared, self.actor_id, body, stored)
         if self._must_exist:
             await transport.require(self.actor_id)
         elif self._input is not None:
@@ -181,7 +182,7 @@ class ActorHandle:
         return await self._change(Cancel(message_id)) > 0
 
     async def redeliver(self, message_id: MessageId) -> bool:
-        """Put a dead letter, or a cancelled message, back into its queue and reset its attempts."""
+        """Put a dead letter, or a cancelled or expired message, back into its queue and reset its attempts."""
         return await self._change(Redeliver(message_id)) > 0
 
     async def purge(self, queue: str | Queue[Any, Any]) -> int:

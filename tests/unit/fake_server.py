@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +59,7 @@ class Stored:
     reply: bytes | None = None
     error: dict[str, Any] | None = None
     ended_at: float = 0.0
+    redelivered: bool = False
 
     @property
     def id(self) -> MessageId:
@@ -66,6 +68,12 @@ class Stored:
     @property
     def live(self) -> bool:
         return self.status is None
+
+    @property
+    def expires(self) -> float:
+        """When it expires unless it was started or redelivered before; never: infinite."""
+        ttl = self.new_message.ttl
+        return math.inf if ttl is None or self.starts or self.redelivered else (self.due or self.created_at) + ttl
 
     @property
     def rank(self) -> tuple[bool, int, int]:
@@ -119,6 +127,7 @@ class Server:
         self._watchers.add(watcher)
         now = self.clock.time()
         moments = [m.due for m in self.messages.values() if m.live and m.due > now]
+        moments += [m.expires for m in self.messages.values() if m.live and now < m.expires < math.inf]
         moments += [end for end in self.pauses.values() if end is not None and end > now]
         lengths = [self.asked + 5, self.asked + self.patience()] if self.asked is not None else []
         lengths += [] if until is None else [until]
@@ -134,6 +143,7 @@ class Server:
     # --- sending ------------------------------------------------------------------------------------------------------
 
     def enqueue(self, new_messages: Sequence[NewMessage]) -> list[Enqueued]:
+        self.expire()
         fresh: dict[MessageId, NewMessage] = {}
         accepted: list[Enqueued] = []
         for new_message in new_messages:
@@ -176,7 +186,16 @@ class Server:
             new_message, next(self._orders), now, now + new_message.delay if new_message.delay else 0.0
         )
 
+    def expire(self) -> None:
+        """Settle what was not started in time. Whoever looks at messages begins with it."""
+        now = self.clock.time()
+        for message in self.messages.values():
+            if message.live and now >= message.expires:
+                message.error = {"group": "queue", "code": "expired"}
+                self._finish(message, "expired", handled=False)
+
     def live(self, actor: ActorId, queue: str | None = None) -> list[Stored]:
+        self.expire()
         everything = self.messages.values()
         return [
             m for m in everything if m.live and m.new_message.actor == actor and queue in (None, m.new_message.queue)
@@ -267,6 +286,7 @@ class Server:
         self.changed()
 
     def ready_actors(self, queues: Mapping[str, Collection[str] | None]) -> list[ActorId]:
+        self.expire()
         actors = {m.new_message.actor: None for m in self.messages.values() if m.live and m.holder is None}
         idle = [actor for actor in actors if actor not in self.epochs and actor_name(actor) in queues]
         return [actor for actor in idle if self._has_work(actor, queues[actor_name(actor)])]
@@ -294,6 +314,7 @@ class Server:
 
     def crash(self, epochs: Sequence[Epoch]) -> None:
         """A host died. What alone was in flight, as far as its log could tell, has crashed; several are suspects."""
+        self.expire()
         held = [m for m in self.messages.values() if m.live and m.holder in epochs]
         for message in held:
             alone = len(held) == 1 and (message.crashes or message.suspicion or not self._others_ready(message))
@@ -377,6 +398,7 @@ class Server:
     # --- asking and changing ------------------------------------------------------------------------------------------
 
     def standing(self, message: MessageId) -> StoredResult:
+        self.expire()
         stored = self.messages.get(message)
         if stored is None:
             raise MessageUnknown(message)
@@ -392,6 +414,7 @@ class Server:
         return {actor: state for actor, state in self.states.items() if actor_name(actor) == name}
 
     def apply(self, actor: ActorId, change: Change) -> int:
+        self.expire()
         if isinstance(change, Purge):
             found = [message for message in self.live(actor, change.queue) if message.holder is None]
             for message in found:
@@ -428,6 +451,7 @@ class Server:
         message.status = message.reply = message.error = None
         message.failures = message.crashes = message.ended = message.attempts = 0
         message.front = message.in_order = message.cancelling = False
+        message.redelivered = True
         message.due, message.order = 0.0, next(self._orders)
         return True
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple
 
-from agentq_nb._actor.message import describe, headline
+from agentq_nb._actor.message import describe, describe_text, headline
 from agentq_nb._brokers.local import event_rows, results
 from agentq_nb._brokers.local.event_rows import Memory
 from agentq_nb._brokers.local.idempotency import Learnt
@@ -24,8 +24,9 @@ from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import MessageId, earliest_id
 from agentq_nb._core.message_status import FinalStatus
 from agentq_nb._core.threads import in_long_thread, in_thread
+from agentq_nb._policies.expiry import expired_text
 from agentq_nb._store import Connection, EventLog, Row
-from agentq_nb.errors import StoreError, StoreWriteFailed, Unavailable
+from agentq_nb.errors import MessageExpired, StoreError, StoreWriteFailed, Unavailable
 
 T = TypeVar("T")
 
@@ -47,6 +48,7 @@ class CommitLog:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.live_messages = LiveMessages(clock)
+        self.live_messages.expirations.expire = self._expire
         self.results = Results()
         self.failure: StoreError | None = None
         self.unreadable: StoreError | None = None
@@ -141,6 +143,17 @@ class CommitLog:
         """Remove a message from memory as cancelled."""
         result = self.settle(entry, "cancelled", handled=handled)
         return event_rows.of_message("message.cancelled", entry), result
+
+    def expired(self, entry: LiveMessage) -> Settled:
+        """Remove a message from memory as expired."""
+        text = expired_text(entry.queue, entry.options.get("ttl", 0.0))
+        error = {**describe_text(text), "group": MessageExpired.group, "code": MessageExpired.code}
+        result = self.settle(entry, "expired", error=error)
+        return event_rows.of_message("message.expired", entry, {"error": error}), result
+
+    def _expire(self, entries: Sequence[LiveMessage]) -> None:
+        written, finished = zip(*map(self.expired, entries), strict=True)
+        self.append(written, self.results.publish, finished)
 
     def write_settled(self, settled: Sequence[Settled]) -> asyncio.Future[None]:
         """Write the rows of settled messages, at least one, then publish their results."""

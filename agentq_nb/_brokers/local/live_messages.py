@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from agentq_nb._brokers.local.crash_suspects import Suspects
 from agentq_nb._brokers.local.event_rows import Memory
+from agentq_nb._brokers.local.expirations import Expirations
 from agentq_nb._brokers.local.idempotency import IdempotencyKeys
 from agentq_nb._brokers.local.queues import LARGEST_BODY, ActorQueues, LiveMessage, Pausing, QueueState
 from agentq_nb._brokers.local.ready_actors import ReadyActors, Timers
@@ -18,6 +19,7 @@ from agentq_nb._brokers.values import NewMessage, QueueStatus, StoredResult
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._core.message_status import HANDLED, FinalStatus, MessageStatus
+from agentq_nb._policies.expiry import expires_at
 from agentq_nb.errors import QueueFull
 
 
@@ -30,6 +32,7 @@ class LiveMessages:
         self.entries: dict[MessageId, LiveMessage] = {}
         self.keys = IdempotencyKeys()
         self.suspects = Suspects(clock)
+        self.expirations = Expirations(clock)
         self.settled = 0
         """How many messages were settled since the broker started."""
         self.completed_before: dict[tuple[ActorId, str], int] | None = None
@@ -73,7 +76,7 @@ class LiveMessages:
 
     def enter(self, new_message: NewMessage) -> LiveMessage:
         """Add a new message; it is delivered only after :meth:`arrive`. Raises QueueFull."""
-        message, actor, queue, body, options, max_size = new_message
+        message, actor, queue, body, options, max_size, _ = new_message
         queue_state = self.queue_state(actor, queue)
         if max_size is not None and queue_state.live >= max_size:
             raise QueueFull(actor, queue, max_size)
@@ -83,6 +86,9 @@ class LiveMessages:
         if options:
             entry.priority, entry.key = new_message.priority, new_message.idempotency_key
             entry.due = now + new_message.delay if new_message.delay else 0.0
+            if (ttl := new_message.ttl) is not None:
+                entry.expires = expires_at(entry.due or now, ttl)
+                self.expirations.add(entry)
         self.hold(entry, queue_state)
         if entry.key is not None:
             self.keys.name((actor, queue, entry.key), message)
@@ -101,6 +107,7 @@ class LiveMessages:
         for entry in entries:
             del self.entries[entry.id]
             entry.queue_state.live -= 1
+            self.expirations.forget(entry)
             if entry.key is not None:
                 self.keys.free((entry.actor, entry.queue, entry.key), entry.id)
 
@@ -159,6 +166,8 @@ class LiveMessages:
         if until:
             entry.due = until
             queue_state.blockers.add(entry)
+        if entry.expires:
+            self.expirations.put_back(entry)
         self.place(entry)
         if self.suspects.entries:
             self.suspects.untaken()
@@ -170,6 +179,8 @@ class LiveMessages:
         self.settled += 1
         queue_state = entry.queue_state
         queue_state.live -= 1
+        if entry.expires:
+            self.expirations.forget(entry)
         if status in HANDLED:
             queue_state.handled += 1
             queue_state.completed += status == "completed"
@@ -263,6 +274,7 @@ class LiveMessages:
     def _forget_times(self) -> None:
         self._timers.clear()
         self._pauses.clear()
+        self.expirations.clear()
         self.suspects.clear()
 
     def close(self) -> None:

@@ -91,6 +91,8 @@ class LiveMessage:
     """All options of its send, as stored."""
     priority: int = 0
     due: float = 0.0
+    expires: float = 0.0
+    """Seconds since 1970 from which it is not started any more; 0: never, also once it was started."""
     front: bool = False
     key: str | None = None
     failures: int = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.brokers.conformance.changing import Changing
+from tests.unit.brokers.conformance.expiring import Expiring
 from tests.unit.brokers.conformance.large import Large
 from tests.unit.brokers.conformance.leasing import Leasing
 from tests.unit.brokers.conformance.pausing import Pausing
@@ -19,5 +20,5 @@ from tests.unit.brokers.conformance.waiting import Waiting
 
 
 @pytest.mark.anyio
-class Conformance(Sending, Receiving, Settling, Changing, Pausing, Leasing, Waiting, Restarting, Large):
+class Conformance(Sending, Receiving, Settling, Changing, Pausing, Leasing, Waiting, Restarting, Expiring, Large):
     """All of it."""
