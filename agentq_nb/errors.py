@@ -91,16 +91,31 @@ class QueueError(AgentqError):
 
 
 class QueueFull(QueueError):
-    """The queue has ``max_size`` messages that are not settled; nothing was written."""
+    """The queue holds as much as its ``max_size`` and ``max_bytes`` allow; nothing was written."""
 
     code = "full"
 
-    def __init__(self, actor_id: str, queue: str, limit: int) -> None:
+    def __init__(
+        self, actor_id: str, queue: str, limit: int, unit: str = "messages", waited: float | None = None
+    ) -> None:
+        """
+        :param unit: what ``limit`` counts: "messages" that are not settled, or "bytes" of their bodies.
+        :param waited: how many seconds the send has waited for room.
+        """
+        option = "max_bytes" if unit == "bytes" else "max_size"
+        counted = unit.removesuffix("s") if limit == 1 else unit
+        since = "" if waited is None else f" within {waited:g} s"
         super().__init__(
-            f"Queue is full. Limit is {limit} {'message' if limit == 1 else 'messages'}. Nothing was sent to queue "
-            f"'{queue}' of actor '{actor_id}'. Send again once some are handled, or raise max_size in its Queue(...).",
-            metadata={"limit": limit, "queue": queue, "actor": actor_id},
+            f"Queue is full. Limit is {limit} {counted}. Nothing was sent to queue "
+            f"'{queue}' of actor '{actor_id}'{since}. Send again once some are handled, or raise {option} in its "
+            f"Queue(...).",
+            metadata={"limit": limit, "unit": unit, "queue": queue, "actor": actor_id},
         )
+
+    def after(self, waited: float) -> QueueFull:
+        """The same error, of a send that has waited."""
+        known = self.metadata
+        return QueueFull(known["actor"], known["queue"], known["limit"], known["unit"], waited)
 
 
 class MessageTooLarge(QueueError):
@@ -247,10 +262,16 @@ class WaitWouldDeadlock(QueueError):
 
     code = "wait_would_deadlock"
 
-    def __init__(self, message_id: str, chain: Sequence[str]) -> None:
+    def __init__(self, message_id: str, chain: Sequence[str], *, room: bool = False) -> None:
+        """
+        :param room: whether the wait is for room in a full queue, to send the message.
+        """
+        what, advice = f"Waiting for message {message_id}", "send without wait, or wait in an action or another actor"
+        if room:
+            what = f"Nothing was sent: waiting for room in the full queue, to send message {message_id},"
+            advice = 'raise max_size or max_bytes in its Queue(...), or let it raise queue.full with on_full="raise"'
         super().__init__(
-            f"Waiting for message {message_id} would never end: {' → '.join(chain)}. Settle the message that is being "
-            "handled first, send without wait, or wait in an action or another actor.",
+            f"{what} would never end: {' → '.join(chain)}. Settle the message that is being handled first, {advice}.",
             metadata={"message_id": message_id, "chain": list(chain)},
         )
 

@@ -99,6 +99,7 @@ class ActorHandle:
         body: Body | dict[str, Any],
         *,
         wait: Literal[False] = False,
+        timeout: float | None = None,
         **options: Unpack[SendOptions],
     ) -> Receipt[Reply]: ...
     @overload
@@ -113,7 +114,13 @@ class ActorHandle:
     ) -> Result[Reply]: ...
     @overload
     async def send(
-        self, queue: str, body: Any, *, wait: Literal[False] = False, **options: Unpack[SendOptions]
+        self,
+        queue: str,
+        body: Any,
+        *,
+        wait: Literal[False] = False,
+        timeout: float | None = None,
+        **options: Unpack[SendOptions],
     ) -> Receipt[Any]: ...
     @overload
     async def send(
@@ -143,6 +150,8 @@ class ActorHandle:
         :param body: the body; validated against the queue's type before anything is written.
         :param wait: whether to wait for the result, at most ``timeout`` seconds (None: no limit). The work goes on when the
             wait ends; ``client.receipt(result.message_id)`` asks for the result later.
+        :param timeout: seconds to wait for the result, and for room in a full queue that declares ``on_full="wait"``:
+            ``queue.full`` when there is none by then.
         :param idempotency_key: makes sending twice safe: while a message with this key is live or completed, sending again
             returns its receipt, and changes nothing. A message that failed for good or was cancelled frees its key: sending
             again makes a second message, and the dead letter stays. ``redeliver`` repeats the first one instead.
@@ -159,21 +168,23 @@ class ActorHandle:
         ``queue.full`` and ``queue.idempotency_conflict`` (nothing was written), and ``queue.wait_would_deadlock``.
         """
         stored = stored_options(options)
+        only_for_room = timeout is not None and not wait
         if timeout is not None:
-            if not wait:
-                raise TypeError("timeout is for waiting: send(..., wait=True, timeout=...).")
             timeout = number_options.seconds("timeout", timeout)
         transport = self._transport
         classes = await transport.ready()
         declared = queue_lookup.declared(classes, self.name, queue.name if isinstance(queue, Queue) else queue)
+        waits_for_room = declared.on_full == "wait"
+        if only_for_room and not waits_for_room:
+            raise TypeError('timeout is for waiting: send(..., wait=True, timeout=...), or Queue(..., on_full="wait").')
         new_message = outgoing.new_message(declared, self.actor_id, body, stored)
         if self._must_exist:
             await transport.require(self.actor_id)
         elif self._input is not None:
             await transport.ensure(self.actor_id, self._input)
         if wait:
-            return result_of(await transport.send_and_wait(new_message, timeout))
-        return Receipt(await transport.send(new_message), transport)
+            return result_of(await transport.send_and_wait(new_message, timeout, waits_for_room=waits_for_room))
+        return Receipt(await transport.send(new_message, timeout if waits_for_room else 0.0), transport)
 
     # --- changing sent messages and queues ----------------------------------------------------------------------------
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar
+
+Unit: TypeAlias = Literal["messages", "bytes"]
 
 
 class Load(NamedTuple):
@@ -14,19 +16,29 @@ class Load(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """The most that a queue holds of unsettled messages; None: no limit."""
+    """The most unsettled messages that a queue holds, and the most bytes of their bodies; None: no limit."""
 
     messages: int | None = None
     bytes: int | None = None
 
 
-def exceeded(held: Load, more: Load, limits: Limits) -> str | None:
-    """Return the limit that ``more`` messages beside those ``held`` would exceed: a field of :class:`Limits`."""
-    if limits.messages is not None and held.messages + more.messages > limits.messages:
+def exceeded(
+    messages: int, bytes: int, more: int, more_bytes: int, max_messages: int | None, max_bytes: int | None
+) -> Unit | None:
+    """Return which limit of a queue that holds so much would be exceeded by so much more; None: there is room.
+
+    It takes plain numbers, since every send asks.
+    """
+    if max_messages is not None and messages + more > max_messages:
         return "messages"
-    if limits.bytes is not None and held.bytes + more.bytes > limits.bytes:
+    if max_bytes is not None and bytes + more_bytes > max_bytes:
         return "bytes"
     return None
+
+
+def refused(held: Load, load: Load, limits: Limits) -> Unit | None:
+    """Return which limit keeps ``load`` out of a queue that holds ``held``; None: there is room."""
+    return exceeded(*held, *load, *limits)
 
 
 Sender = TypeVar("Sender")
@@ -35,8 +47,8 @@ Sender = TypeVar("Sender")
 class SenderLine(Generic[Sender]):
     """Senders that wait for room in one queue, served strictly in the order they came.
 
-    One is served at a time, from when it is called until it leaves. A sender whose message does not fit keeps those
-    behind it waiting, even where theirs would fit: else a large message might wait forever.
+    One is served at a time, from when it is called until it leaves. A sender whose messages do not fit keeps those
+    behind it waiting, even where theirs would fit: otherwise a large message might wait indefinitely.
     """
 
     def __init__(self) -> None:
@@ -48,18 +60,21 @@ class SenderLine(Generic[Sender]):
         self._waiting[sender] = (load, limits)
 
     def call(self, held: Load) -> Sender | None:
-        """Return the next sender if the queue, which holds ``held``, has room for its messages: it is served now."""
+        """Return the first sender, if the queue, which holds ``held``, has room for it: it is served from now on.
+
+        None: there is no room, nobody waits, or one is being served.
+        """
         if self.served is not None or not self._waiting:
             return None
         sender, (load, limits) = next(iter(self._waiting.items()))
-        if exceeded(held, load, limits) is not None:
+        if refused(held, load, limits) is not None:
             return None
         self.served = sender
         return sender
 
     def wait_again(self, sender: Sender) -> None:
-        """Note that the sender that is served found no room after all. It stays the first."""
-        if self.served == sender:
+        """Note that the sender that was called found no room after all. It stays the first."""
+        if self.served is sender:
             self.served = None
 
     def leave(self, sender: Sender) -> None:
@@ -67,9 +82,9 @@ class SenderLine(Generic[Sender]):
         self._waiting.pop(sender, None)
         self.wait_again(sender)
 
+    def senders(self) -> list[Sender]:
+        """Return those who wait, in order, with the one that is served."""
+        return list(self._waiting)
+
     def __len__(self) -> int:
         return len(self._waiting)
-
-    def senders(self) -> list[Sender]:
-        """Return the senders in order."""
-        return list(self._waiting)

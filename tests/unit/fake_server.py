@@ -100,6 +100,8 @@ class Server:
         self.states: dict[ActorId, bytes] = {}
         self.epochs: dict[ActorId, Epoch] = {}
         self.pauses: dict[tuple[ActorId, str], float | None] = {}
+        self.lines: dict[tuple[ActorId, str], list[object]] = {}
+        """The senders that wait for room, by queue."""
         self._orders = itertools.count(1)
         self._started = itertools.count(1)
         self.began, self.after_a_crash = 0, False
@@ -142,7 +144,8 @@ class Server:
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, new_messages: Sequence[NewMessage]) -> list[Enqueued]:
+    def enqueue(self, new_messages: Sequence[NewMessage], sender: object = None) -> list[Enqueued]:
+        """``sender`` is the call that waits where there is no room: it keeps its place in the line of that queue."""
         self.expire()
         fresh: dict[MessageId, NewMessage] = {}
         accepted: list[Enqueued] = []
@@ -154,18 +157,35 @@ class Server:
                     raise IdempotencyConflict(new_message.idempotency_key or "", namesake.id)
                 accepted.append(Enqueued(namesake.id, repeated=True))
             else:
-                before = sum(f.actor == new_message.actor and f.queue == new_message.queue for f in fresh.values())
-                if (
-                    new_message.max_size is not None
-                    and len(self.live(new_message.actor, new_message.queue)) + before >= new_message.max_size
-                ):
-                    raise QueueFull(new_message.actor, new_message.queue, new_message.max_size)
+                beside = [f for f in fresh.values() if (f.actor, f.queue) == (new_message.actor, new_message.queue)]
+                self._check_room(new_message, beside, sender)
                 fresh[new_message.id] = new_message
                 accepted.append(Enqueued(new_message.id))
         for new_message in fresh.values():
             self._store(new_message)
         self.changed()
         return accepted
+
+    def _check_room(self, new_message: NewMessage, beside: Sequence[NewMessage], sender: object) -> None:
+        place = (new_message.actor, new_message.queue)
+        held = [*(m.new_message for m in self.live(*place)), *beside, new_message]
+        size, line = sum(len(m.body) for m in held), self.lines.setdefault(place, [])
+        limit, unit = None, "messages"
+        if new_message.max_size is not None and (len(held) > new_message.max_size or (line and line[0] is not sender)):
+            limit = new_message.max_size
+        elif new_message.max_bytes is not None and size > new_message.max_bytes:
+            limit, unit = new_message.max_bytes, "bytes"
+        if limit is not None:
+            if sender is not None and sender not in line:
+                line.append(sender)
+            raise QueueFull(*place, limit, unit)
+
+    def leave(self, sender: object) -> None:
+        """A sender waits no more."""
+        for line in self.lines.values():
+            if sender in line:
+                line.remove(sender)
+        self.changed()
 
     def _namesake(self, new_message: NewMessage, fresh: dict[MessageId, NewMessage]) -> NewMessage | None:
         """The message that has the offer's key while it is live or completed."""

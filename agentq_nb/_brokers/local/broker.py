@@ -88,8 +88,10 @@ class LocalBroker:
 
     # --- running ------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, new_messages: Sequence[NewMessage]) -> CoroutineType[Any, Any, Sequence[Enqueued]]:
-        return accept(self._commit_log, new_messages)
+    def enqueue(
+        self, new_messages: Sequence[NewMessage], room_timeout: float | None = 0.0
+    ) -> CoroutineType[Any, Any, Sequence[Enqueued]]:
+        return accept(self._commit_log, new_messages, room_timeout)
 
     async def acquire(self, actor: ActorId, host: str) -> LocalLease | None:
         self._commit_log.check()

@@ -117,6 +117,7 @@ def recall(log: EventLog) -> Memory:
         entry.old = True
         queue_state = memory.actor_queues(entry.actor).queue_state(entry.queue)
         queue_state.live += 1
+        queue_state.bytes += entry.size
         if entry.key is not None:
             memory.keys[entry.actor, entry.queue, entry.key] = entry.id
         if entry.running:

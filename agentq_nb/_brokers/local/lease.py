@@ -155,16 +155,14 @@ class LocalLease:
 
         After an unclean shutdown, starts of messages from before must be durable first: one that crashes the kernel at
         once would otherwise take its own start with it, and never be counted. While any message may crash the kernel,
-        all starts must be: what else was in flight must be known. So must that of a message with a ttl: it never
-        expires from then on.
+        all starts must be: what else was in flight must be known. What has a ttl never expires from its start on.
         """
         applied = applied or Applied([], [])
         for entry in entries:
             applied.rows.append(event_rows.started(entry))
+        timed = self._expirations.count and self._expirations.started(entries)
         careful = self._commit_log.careful and any(entry.old for entry in entries)
-        if self._expirations.count and self._expirations.started(entries):
-            careful = True
-        if careful or self._commit_log.live_messages.suspects.doubt:
+        if timed or careful or self._commit_log.live_messages.suspects.doubt:
             return self._commit_log.write(applied.rows, applied.tell, self._commit_log)
         self._append(applied)
         return None

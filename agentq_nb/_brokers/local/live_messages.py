@@ -9,6 +9,7 @@ import math
 import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from agentq_nb._brokers.local.capacity import check_room, end_waits
 from agentq_nb._brokers.local.crash_suspects import Suspects
 from agentq_nb._brokers.local.event_rows import Memory
 from agentq_nb._brokers.local.expirations import Expirations
@@ -19,8 +20,8 @@ from agentq_nb._brokers.values import NewMessage, QueueStatus, StoredResult
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._core.message_status import HANDLED, FinalStatus, MessageStatus
+from agentq_nb._policies.admission import exceeded
 from agentq_nb._policies.expiry import expires_at
-from agentq_nb.errors import QueueFull
 
 
 class LiveMessages:
@@ -76,13 +77,15 @@ class LiveMessages:
 
     def enter(self, new_message: NewMessage) -> LiveMessage:
         """Add a new message; it is delivered only after :meth:`arrive`. Raises QueueFull."""
-        message, actor, queue, body, options, max_size, _ = new_message
+        message, actor, queue, body, options, max_size, max_bytes = new_message
         queue_state = self.queue_state(actor, queue)
-        if max_size is not None and queue_state.live >= max_size:
-            raise QueueFull(actor, queue, max_size)
+        size = len(body)
+        unit = exceeded(queue_state.live, queue_state.bytes, 1, size, max_size, max_bytes)
+        if unit is not None or queue_state.line is not None:
+            check_room(queue_state, new_message, unit)
         now = self._clock.time()
         self._order += 1
-        entry = LiveMessage(message, actor, queue, body, len(body), self._order, now, options)
+        entry = LiveMessage(message, actor, queue, body, size, self._order, now, options)
         if options:
             entry.priority, entry.key = new_message.priority, new_message.idempotency_key
             entry.due = now + new_message.delay if new_message.delay else 0.0
@@ -101,12 +104,14 @@ class LiveMessages:
         if not queue_state.live:
             queue_state.pace.begin(self._clock.monotonic())
         queue_state.live += 1
+        queue_state.bytes += entry.size
 
     def withdraw(self, entries: Iterable[LiveMessage]) -> None:
         """Remove messages that were just entered, since their call is refused."""
         for entry in entries:
             del self.entries[entry.id]
             entry.queue_state.live -= 1
+            entry.queue_state.bytes -= entry.size
             self.expirations.forget(entry)
             if entry.key is not None:
                 self.keys.free((entry.actor, entry.queue, entry.key), entry.id)
@@ -179,6 +184,7 @@ class LiveMessages:
         self.settled += 1
         queue_state = entry.queue_state
         queue_state.live -= 1
+        queue_state.bytes -= entry.size
         if entry.expires:
             self.expirations.forget(entry)
         if status in HANDLED:
@@ -205,6 +211,8 @@ class LiveMessages:
                 self.keys.free(name, entry.id)
         if self.suspects.entries:
             self.suspects.ended(entry)
+        if queue_state.line is not None:
+            queue_state.line.serve()
 
     def running(self) -> list[LiveMessage]:
         """Return the messages that were delivered."""
@@ -265,8 +273,9 @@ class LiveMessages:
         return subscription
 
     def lose_leases(self) -> None:
-        """End all leases and timers."""
+        """End all leases and timers, and the waits of senders."""
         self._forget_times()
+        end_waits(self.actors.values())
         for actor_queues in self.actors.values():
             if actor_queues.lease is not None:
                 actor_queues.lease.lose()

@@ -12,6 +12,7 @@ from typing import Protocol, TypeAlias
 
 from agentq_nb._actor.send_options import StoredOptions
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
+from agentq_nb.errors import AgentqError
 
 
 class Holder(Protocol):
@@ -20,6 +21,15 @@ class Holder(Protocol):
     cancelling: Callable[[MessageId], None] | None
 
     def lose(self) -> None: ...
+
+
+class Line(Protocol):
+    """The senders that wait for room in a queue (see ``waiting_senders``)."""
+
+    def __len__(self) -> int: ...
+    def serves(self, message: MessageId) -> bool: ...
+    def serve(self) -> None: ...
+    def fail(self, error: Callable[[], AgentqError]) -> None: ...
 
 
 WINDOW = 300.0
@@ -154,6 +164,10 @@ class QueueState:
     """Messages with ``in_order`` that wait for their next attempt: no other may overtake them."""
     live: int = 0
     """Messages that are not settled, including those still being written."""
+    bytes: int = 0
+    """Bytes of their bodies."""
+    line: Line | None = None
+    """The senders that wait for room; None while there are none."""
     pause: Pausing | None = None
     stale: int = 0
     """An upper bound of the number of gone messages in ``ready``."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.unit.brokers.conformance.admitting import Admitting
 from tests.unit.brokers.conformance.changing import Changing
 from tests.unit.brokers.conformance.expiring import Expiring
 from tests.unit.brokers.conformance.large import Large
@@ -20,5 +21,7 @@ from tests.unit.brokers.conformance.waiting import Waiting
 
 
 @pytest.mark.anyio
-class Conformance(Sending, Receiving, Settling, Changing, Pausing, Leasing, Waiting, Restarting, Expiring, Large):
+class Conformance(
+    Sending, Admitting, Receiving, Settling, Changing, Pausing, Leasing, Waiting, Restarting, Expiring, Large
+):
     """All of it."""
