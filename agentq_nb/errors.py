@@ -536,6 +536,25 @@ class StoreNotBegun(StoreError):
     code = "missing"
 
 
+class StoreFull(StoreError):
+    """The store has reached ``setup(max_store_bytes=)``, or its disk is nearly full; nothing was sent.
+
+    Work goes on: settlements, replies and state can still be written.
+    """
+
+    code = "full"
+
+    def __init__(self, path: str, used: int, limit: int, free: int) -> None:
+        why = f"{path} takes {used} of max_store_bytes={limit} bytes"
+        if used < limit:
+            why += f", and its disk has {free} bytes left" if free < limit - used else ""
+        super().__init__(
+            f"Nothing is sent: {why}. What is queued is still handled, and results are kept. To make room: %agentq prune, "
+            "or await registry.prune(...); or raise it with setup(max_store_bytes=...).",
+            metadata={"path": path, "used": used, "limit": limit, "free": free},
+        )
+
+
 class StoreTooNew(StoreError):
     """The file was written by a newer version."""
 

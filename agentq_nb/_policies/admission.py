@@ -1,4 +1,7 @@
-"""Whether a queue has room for new messages, and which waiting sender is served next. No I/O, no clock."""
+"""Whether a queue and the store have room for new messages, and which waiting sender is served next.
+
+No I/O, no clock.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +42,15 @@ def exceeded(
 def refused(held: Load, load: Load, limits: Limits) -> Unit | None:
     """Return which limit keeps ``load`` out of a queue that holds ``held``; None: there is room."""
     return exceeded(*held, *load, *limits)
+
+
+RESERVE = 16 * 1024 * 1024
+"""Bytes of the disk that sends leave free: settlements, and moving rows into the database, need some."""
+
+
+def store_refuses(used: int, more: int, limit: int, free: int) -> bool:
+    """Whether a send of ``more`` bytes is refused by a store that takes ``used`` bytes, with ``free`` left on its disk."""
+    return used + more >= limit or free - more < RESERVE
 
 
 Sender = TypeVar("Sender")

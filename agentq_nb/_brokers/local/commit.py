@@ -19,6 +19,7 @@ from agentq_nb._brokers.local.idempotency import Learnt
 from agentq_nb._brokers.local.live_messages import LiveMessages
 from agentq_nb._brokers.local.queues import LiveMessage
 from agentq_nb._brokers.local.results import Results
+from agentq_nb._brokers.local.store_limit import StoreLimit
 from agentq_nb._brokers.values import StoredResult
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import MessageId, earliest_id
@@ -49,6 +50,7 @@ class CommitLog:
         self.clock = clock
         self.live_messages = LiveMessages(clock)
         self.live_messages.expirations.expire = self._expire
+        self.store_limit = StoreLimit(clock)
         self.results = Results()
         self.failure: StoreError | None = None
         self.unreadable: StoreError | None = None

@@ -173,7 +173,7 @@ def _row_of(connection: Connection, clue: Clue) -> tuple[str, str, str, str, str
 def _add(commit_log: CommitLog, new_messages: Sequence[NewMessage], known: Known | None) -> Taken:
     """Decide from memory as it is now. If one message is refused, none is added.
 
-    Raises QueueFull, IdempotencyConflict, _DigestNeeded.
+    Raises QueueFull, StoreFull, IdempotencyConflict, _DigestNeeded.
     """
     live_messages = commit_log.live_messages
     accepted: list[Enqueued] = []
@@ -188,6 +188,8 @@ def _add(commit_log: CommitLog, new_messages: Sequence[NewMessage], known: Known
                 found = _live_namesake(live_messages, new_message)
             accepted.append(Enqueued(found or new_message.id, found is not None))
             if found is None:
+                if commit_log.store_limit.bytes is not None:
+                    commit_log.store_limit.check(commit_log.log, len(new_message.body))
                 entry = live_messages.enter(new_message)
                 entry.first = commit_log.log.last_seq + 1
                 entries.append(entry)
