@@ -201,6 +201,7 @@ class QueueStatus(NamedTuple):
     counts all completed messages, except those pruned before the broker started; ``per_minute`` is the rate over the
     last five minutes.
     ``held_back``: the next message waits while messages that may have crashed the host are tried one at a time.
+    ``expired`` counts as ``completed`` does. ``waiting_senders`` wait for room in the full queue.
     """
 
     actor: ActorId
@@ -217,6 +218,8 @@ class QueueStatus(NamedTuple):
     completed: int = 0
     per_minute: float = 0.0
     held_back: bool = False
+    expired: int = 0
+    waiting_senders: int = 0
 
     @property
     def done(self) -> int:

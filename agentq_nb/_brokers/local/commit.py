@@ -188,13 +188,15 @@ class CommitLog:
             keys.learn(await in_thread(lambda: Learnt(log.completed_keys())))
 
     async def learn_counts(self) -> None:
-        """Load how many messages had completed before. A failed read is retried the next time."""
+        """Load how many messages had completed and expired before. A failed read is retried the next time."""
         live_messages, log = self.live_messages, self.log
-        if live_messages.completed_before is None and self.failure is None and not self.closed:
+        if live_messages.settled_before is None and self.failure is None and not self.closed:
             with suppress(StoreError):
-                counts = await in_long_thread(log.completed_counts)
+                counts = await in_long_thread(log.settled_counts)
                 if self.log is log:
-                    live_messages.completed_before = {(actor, queue): count for actor, queue, count in counts}
+                    live_messages.settled_before = {
+                        (actor, queue, status): count for actor, queue, status, count in counts
+                    }
 
     async def decide(
         self, job: Callable[[Connection], tuple[Sequence[Row], T]], then: Callable[[T], None] | None = None

@@ -9,6 +9,7 @@ import math
 import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from agentq_nb._brokers.local import queue_status
 from agentq_nb._brokers.local.capacity import check_room, end_waits
 from agentq_nb._brokers.local.crash_suspects import Suspects
 from agentq_nb._brokers.local.event_rows import Memory
@@ -36,8 +37,8 @@ class LiveMessages:
         self.expirations = Expirations(clock)
         self.settled = 0
         """How many messages were settled since the broker started."""
-        self.completed_before: dict[tuple[ActorId, str], int] | None = None
-        """How many messages of each queue had completed before the broker started; None until loaded."""
+        self.settled_before: queue_status.SettledBefore | None = None
+        """None until loaded."""
         self._order = 0
         self._timers = Timers[LiveMessage](clock, self._fall_due)
         self._pauses = Timers[Pausing](clock, self.end_pause)
@@ -48,7 +49,7 @@ class LiveMessages:
         self._forget_times()
         self.actors, self.entries, self._order = memory.actors, memory.entries, order
         self.keys = IdempotencyKeys()
-        self.completed_before = None
+        self.settled_before = None
         for entry in memory.entries.values():
             entry.queue_state = self.queue_state(entry.actor, entry.queue)
             entry.queue_state.pace.begin(self._clock.monotonic())
@@ -61,7 +62,9 @@ class LiveMessages:
     def actor_queues(self, actor: ActorId) -> ActorQueues:
         actor_queues = self.actors.get(actor)
         if actor_queues is None:
-            actor_queues = self.actors[actor] = ActorQueues(actor, gate=self.suspects if self.suspects.entries else None)
+            actor_queues = self.actors[actor] = ActorQueues(
+                actor, gate=self.suspects if self.suspects.entries else None
+            )
         return actor_queues
 
     def queue_state(self, actor: ActorId, queue: str) -> QueueState:
@@ -191,6 +194,8 @@ class LiveMessages:
             queue_state.handled += 1
             queue_state.completed += status == "completed"
             queue_state.pace.note(self._clock.monotonic())
+        elif status == "expired":
+            queue_state.expired += 1
         if entry.running:
             del queue_state.running[entry.id]
             entry.running = False
@@ -324,24 +329,8 @@ class LiveMessages:
 
     def status_of(self, actor_queues: ActorQueues) -> list[QueueStatus]:
         """Return the status of each queue of one actor."""
-        return [self._queue_status(actor_queues, queue_state) for queue_state in actor_queues.queues.values()]
-
-    def _queue_status(self, actor_queues: ActorQueues, queue_state: QueueState) -> QueueStatus:
-        first, pause = queue_state.first(), queue_state.pause
-        before = (self.completed_before or {}).get((actor_queues.actor, queue_state.name), 0)
-        return QueueStatus(
-            actor=actor_queues.actor,
-            queue=queue_state.name,
-            ready=queue_state.count_ready(),
-            delayed=len(queue_state.delayed),
-            running=len(queue_state.running),
-            dead=len(queue_state.dead),
-            oldest=None if first is None else max(0.0, self._clock.time() - first.created_at),
-            running_ids=tuple(queue_state.running),
-            paused=pause is not None,
-            paused_until=None if pause is None or pause.due == math.inf else pause.due,
-            handled=queue_state.handled,
-            completed=before + queue_state.completed,
-            per_minute=round(queue_state.pace.per_minute(self._clock.monotonic()), 1),
-            held_back=pause is None and first is not None and self.suspects.hold_back(actor_queues.actor),
-        )
+        held_back = self.suspects.hold_back(actor_queues.actor)
+        return [
+            queue_status.status_of(queue_state, self._clock, self.settled_before, held_back=held_back)
+            for queue_state in actor_queues.queues.values()
+        ]

@@ -175,6 +175,8 @@ class QueueState:
     """How many completed or failed for good since the broker started."""
     completed: int = 0
     """How many completed since the broker started."""
+    expired: int = 0
+    """How many expired since the broker started, without those put back since: it may be negative."""
     pace: Pace = field(default_factory=Pace)
 
     def add(self, entry: LiveMessage) -> None:
