@@ -544,10 +544,13 @@ class StoreFull(StoreError):
 
     code = "full"
 
-    def __init__(self, path: str, used: int, limit: int, free: int) -> None:
+    def __init__(self, path: str, used: int, limit: int, free: int | None = None) -> None:
+        """
+        :param free: bytes that are left on the disk, if that is the reason.
+        """
         why = f"{path} takes {used} of max_store_bytes={limit} bytes"
-        if used < limit:
-            why += f", and its disk has {free} bytes left" if free < limit - used else ""
+        if free is not None:
+            why = f"the disk of {path} has {free} bytes left"
         super().__init__(
             f"Nothing is sent: {why}. What is queued is still handled, and results are kept. To make room: %agentq prune, "
             "or await registry.prune(...); or raise it with setup(max_store_bytes=...).",

@@ -48,9 +48,14 @@ RESERVE = 16 * 1024 * 1024
 """Bytes of the disk that sends leave free: settlements, and moving rows into the database, need some."""
 
 
-def store_refuses(used: int, more: int, limit: int, free: int) -> bool:
-    """Whether a send of ``more`` bytes is refused by a store that takes ``used`` bytes, with ``free`` left on its disk."""
-    return used + more >= limit or free - more < RESERVE
+def store_refuses(used: int, more: int, limit: int, free: int) -> Literal["limit", "disk"] | None:
+    """Return what keeps ``more`` bytes out of a store that takes ``used`` bytes, with ``free`` left on its disk.
+
+    None: there is room.
+    """
+    if used + more >= limit:
+        return "limit"
+    return "disk" if free - more < RESERVE else None
 
 
 Sender = TypeVar("Sender")

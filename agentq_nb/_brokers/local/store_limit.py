@@ -35,34 +35,41 @@ class StoreLimit:
         self._free_on = free or _free_on
         self._measured_at = float("-inf")
         self._used = self._free = 0
+        self._refused = 0
+        """Bytes of the last body that was refused."""
 
     def check(self, log: Sized, size: int) -> None:
         """Count a body of ``size`` bytes that is to be written. Raises StoreFull if there is no room for it."""
         if self.bytes is None:
             return
-        if self._clock.monotonic() - self._measured_at >= _MEASURE_EVERY or self._refuses(size):
+        if self._is_outdated() or self._refusal(log, size) is not None:
             self._measure(log)
-        if self._refuses(size):
-            raise StoreFull(str(log.path), self._used, self.bytes, self._free)
+        if (refusal := self._refusal(log, size)) is not None:
+            self._refused = size
+            raise refusal
         self._used += size
         self._free -= size
 
     def trouble(self, log: Sized) -> str | None:
-        """Return that sends are refused, and what to do; None if they are not."""
+        """Return that sends are refused, and what to do; None if the last one that was refused would be accepted now."""
         if self.bytes is None:
             return None
-        if self._clock.monotonic() - self._measured_at >= _MEASURE_EVERY:
+        if self._is_outdated():
             self._measure(log)
-        if not self._refuses(0):
-            return None
-        return StoreFull(str(log.path), self._used, self.bytes, self._free).message
+        refusal = self._refusal(log, self._refused)
+        return None if refusal is None else refusal.message
+
+    def _is_outdated(self) -> bool:
+        return self._clock.monotonic() - self._measured_at >= _MEASURE_EVERY
 
     def _measure(self, log: Sized) -> None:
         self._measured_at = self._clock.monotonic()
         self._used, self._free = log.bytes_used(), self._free_on(log.path.parent)
 
-    def _refuses(self, size: int) -> bool:
-        return self.bytes is not None and store_refuses(self._used, size, self.bytes, self._free)
+    def _refusal(self, log: Sized, size: int) -> StoreFull | None:
+        if self.bytes is None or (reason := store_refuses(self._used, size, self.bytes, self._free)) is None:
+            return None
+        return StoreFull(str(log.path), self._used, self.bytes, self._free if reason == "disk" else None)
 
 
 def _free_on(folder: Path) -> int:
