@@ -75,8 +75,9 @@ def _error_of(result: Result[Any]) -> AgentqError:
         again = f"To run it after all: %agentq retry {result.message_id}"
         return MessageCancelled(f"Message {result.message_id} was cancelled. {again}", metadata=facts)
     if result.status == "expired":
+        why_expired = f"{reason} " if result.error else ""
         return MessageExpired(
-            f"Message {result.message_id} expired. {reason} To run it after all: %agentq retry {result.message_id}",
+            f"Message {result.message_id} expired. {why_expired}To run it after all: %agentq retry {result.message_id}",
             metadata=facts,
         )
     why = f" {result.reason}" if result.reason else ""
