@@ -19,7 +19,9 @@ uncounted.
 
 
 class NewMessage(NamedTuple):
-    """A message to enqueue. ``body`` is JSON; ``max_size`` is the queue's limit, in messages.
+    """A message to enqueue. ``body`` is JSON; ``max_size`` and ``max_bytes`` are the queue's limits.
+
+    They bound its unsettled messages and the bytes of their bodies; None: no limit.
 
     A broker stores all ``options`` unchanged, also unknown ones, and applies those below.
     """
@@ -30,6 +32,7 @@ class NewMessage(NamedTuple):
     body: bytes
     options: StoredOptions = NO_OPTIONS
     max_size: int | None = None
+    max_bytes: int | None = None
 
     @property
     def idempotency_key(self) -> str | None:
@@ -48,6 +51,11 @@ class NewMessage(NamedTuple):
     def schedule(self) -> str | None:
         """The name of the schedule whose next message this is. Only the latest message of a name waits."""
         return self.options.get("schedule")
+
+    @property
+    def ttl(self) -> float | None:
+        """Seconds after it is due within which it must be started first, or it expires. None: no limit."""
+        return self.options.get("ttl")
 
     def delayed(self, seconds: float) -> NewMessage:
         """The same message with this delay."""
@@ -218,6 +226,7 @@ class QueueStatus(NamedTuple):
     counts all completed messages, except those pruned before the broker started; ``per_minute`` is the rate over the
     last five minutes.
     ``held_back``: the next message waits while messages that may have crashed the host are tried one at a time.
+    ``expired`` counts as ``completed`` does. ``waiting_senders`` wait for room in the full queue.
     """
 
     actor: ActorId
@@ -234,6 +243,8 @@ class QueueStatus(NamedTuple):
     completed: int = 0
     per_minute: float = 0.0
     held_back: bool = False
+    expired: int = 0
+    waiting_senders: int = 0
 
     @property
     def done(self) -> int:

@@ -9,8 +9,11 @@ import math
 import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from agentq_nb._brokers.local import queue_status
+from agentq_nb._brokers.local.capacity import check_room, end_waits
 from agentq_nb._brokers.local.crash_suspects import Suspects
 from agentq_nb._brokers.local.event_rows import Memory
+from agentq_nb._brokers.local.expirations import Expirations
 from agentq_nb._brokers.local.idempotency import IdempotencyKeys
 from agentq_nb._brokers.local.queues import LARGEST_BODY, ActorQueues, LiveMessage, Pausing, QueueState
 from agentq_nb._brokers.local.ready_actors import ReadyActors, Timers
@@ -19,7 +22,8 @@ from agentq_nb._brokers.values import NewMessage, QueueStatus, StoredResult
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._core.message_status import HANDLED, FinalStatus, MessageStatus
-from agentq_nb.errors import QueueFull
+from agentq_nb._policies.admission import exceeded
+from agentq_nb._policies.expiry import expires_at
 
 
 class LiveMessages:
@@ -31,10 +35,11 @@ class LiveMessages:
         self.entries: dict[MessageId, LiveMessage] = {}
         self.keys = IdempotencyKeys()
         self.suspects = Suspects(clock)
+        self.expirations = Expirations(clock)
         self.settled = 0
         """How many messages were settled since the broker started."""
-        self.completed_before: dict[tuple[ActorId, str], int] | None = None
-        """How many messages of each queue had completed before the broker started; None until loaded."""
+        self.settled_before: queue_status.SettledBefore | None = None
+        """None until loaded."""
         self._order = 0
         self.withheld = Withheld(lambda: self.entries, self.place)
         self._timers = Timers[LiveMessage](clock, self._fall_due)
@@ -46,7 +51,7 @@ class LiveMessages:
         self._forget_times()
         self.actors, self.entries, self._order = memory.actors, memory.entries, order
         self.keys = IdempotencyKeys()
-        self.completed_before = None
+        self.settled_before = None
         for entry in memory.entries.values():
             entry.queue_state = self.queue_state(entry.actor, entry.queue)
             entry.queue_state.pace.begin(self._clock.monotonic())
@@ -77,16 +82,21 @@ class LiveMessages:
 
     def enter(self, new_message: NewMessage) -> LiveMessage:
         """Add a new message; it is delivered only after :meth:`arrive`. Raises QueueFull."""
-        message, actor, queue, body, options, max_size = new_message
+        message, actor, queue, body, options, max_size, max_bytes = new_message
         queue_state = self.queue_state(actor, queue)
-        if max_size is not None and queue_state.live >= max_size:
-            raise QueueFull(actor, queue, max_size)
+        size = len(body)
+        unit = exceeded(queue_state.live, queue_state.bytes, 1, size, max_size, max_bytes)
+        if unit is not None or queue_state.line is not None:
+            check_room(queue_state, new_message, unit)
         now = self._clock.time()
         self._order += 1
-        entry = LiveMessage(message, actor, queue, body, len(body), self._order, now, options)
+        entry = LiveMessage(message, actor, queue, body, size, self._order, now, options)
         if options:
             entry.priority, entry.key = new_message.priority, new_message.idempotency_key
             entry.due = now + new_message.delay if new_message.delay else 0.0
+            if (ttl := new_message.ttl) is not None:
+                entry.expires = expires_at(entry.due or now, ttl)
+                self.expirations.add(entry)
         self.hold(entry, queue_state)
         if entry.key is not None:
             self.keys.name((actor, queue, entry.key), message)
@@ -99,12 +109,15 @@ class LiveMessages:
         if not queue_state.live:
             queue_state.pace.begin(self._clock.monotonic())
         queue_state.live += 1
+        queue_state.bytes += entry.size
 
     def withdraw(self, entries: Iterable[LiveMessage]) -> None:
         """Remove messages that were just entered, since their call is refused."""
         for entry in entries:
             del self.entries[entry.id]
             entry.queue_state.live -= 1
+            entry.queue_state.bytes -= entry.size
+            self.expirations.forget(entry)
             if entry.key is not None:
                 self.keys.free((entry.actor, entry.queue, entry.key), entry.id)
 
@@ -168,6 +181,8 @@ class LiveMessages:
         if until:
             entry.due = until
             queue_state.blockers.add(entry)
+        if entry.expires:
+            self.expirations.put_back(entry)
         self.place(entry)
         if self.suspects.entries:
             self.suspects.untaken()
@@ -179,10 +194,15 @@ class LiveMessages:
         self.settled += 1
         queue_state = entry.queue_state
         queue_state.live -= 1
+        queue_state.bytes -= entry.size
+        if entry.expires:
+            self.expirations.forget(entry)
         if status in HANDLED:
             queue_state.handled += 1
             queue_state.completed += status == "completed"
             queue_state.pace.note(self._clock.monotonic())
+        elif status == "expired":
+            queue_state.expired += 1
         if entry.running:
             del queue_state.running[entry.id]
             entry.running = False
@@ -203,6 +223,8 @@ class LiveMessages:
                 self.keys.free(name, entry.id)
         if self.suspects.entries:
             self.suspects.ended(entry)
+        if queue_state.line is not None:
+            queue_state.line.serve()
 
     def running(self) -> list[LiveMessage]:
         """Return the messages that were delivered."""
@@ -263,8 +285,9 @@ class LiveMessages:
         return subscription
 
     def lose_leases(self) -> None:
-        """End all leases and timers."""
+        """End all leases and timers, and the waits of senders."""
         self._forget_times()
+        end_waits(self.actors.values())
         for actor_queues in self.actors.values():
             if actor_queues.lease is not None:
                 actor_queues.lease.lose()
@@ -272,6 +295,7 @@ class LiveMessages:
     def _forget_times(self) -> None:
         self._timers.clear()
         self._pauses.clear()
+        self.expirations.clear()
         self.suspects.clear()
 
     def close(self) -> None:
@@ -312,24 +336,8 @@ class LiveMessages:
 
     def status_of(self, actor_queues: ActorQueues) -> list[QueueStatus]:
         """Return the status of each queue of one actor."""
-        return [self._queue_status(actor_queues, queue_state) for queue_state in actor_queues.queues.values()]
-
-    def _queue_status(self, actor_queues: ActorQueues, queue_state: QueueState) -> QueueStatus:
-        first, pause = queue_state.first(), queue_state.pause
-        before = (self.completed_before or {}).get((actor_queues.actor, queue_state.name), 0)
-        return QueueStatus(
-            actor=actor_queues.actor,
-            queue=queue_state.name,
-            ready=queue_state.count_ready(),
-            delayed=len(queue_state.delayed),
-            running=len(queue_state.running),
-            dead=len(queue_state.dead),
-            oldest=None if first is None else max(0.0, self._clock.time() - first.created_at),
-            running_ids=tuple(queue_state.running),
-            paused=pause is not None,
-            paused_until=None if pause is None or pause.due == math.inf else pause.due,
-            handled=queue_state.handled,
-            completed=before + queue_state.completed,
-            per_minute=round(queue_state.pace.per_minute(self._clock.monotonic()), 1),
-            held_back=pause is None and first is not None and self.suspects.hold_back(actor_queues.actor),
-        )
+        held_back = self.suspects.hold_back(actor_queues.actor)
+        return [
+            queue_status.status_of(queue_state, self._clock, self.settled_before, held_back=held_back)
+            for queue_state in actor_queues.queues.values()
+        ]

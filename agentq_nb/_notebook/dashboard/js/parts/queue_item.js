@@ -57,8 +57,9 @@ export class QueueItem {
     setText(this.queue, row.queue);
     setText(this.actor, row.actor);
     setAttribute(this.name, "title", `Messages of ${row.queue} of ${row.actor}`);
-    setText(this.remark, this.remarkOn(row));
-    show(this.remark, row.paused || row.orphaned);
+    const remark = this.remarkOn(row);
+    setText(this.remark, remark);
+    show(this.remark, remark !== "");
     setAttribute(this.node, "class", row.paused ? "aq-paused" : null);
     this.updateFigures(row);
     this.actions.update(row);
@@ -67,8 +68,15 @@ export class QueueItem {
 
   /** @param {QueueRow} row */
   remarkOn(row) {
-    if (!row.paused) return row.orphaned ? "not declared any more" : "";
-    return row.paused_until ? `paused, ${duration(row.paused_until - this.view.mirror.now)} left` : "paused";
+    const remarks = [];
+    if (row.paused) {
+      const left = row.paused_until ? `, ${duration(row.paused_until - this.view.mirror.now)} left` : "";
+      remarks.push(`paused${left}`);
+    } else if (row.orphaned) remarks.push("not declared any more");
+    const senders = row.waiting_senders;
+    if (senders) remarks.push(`full: ${number(senders)} ${senders === 1 ? "sender waits" : "senders wait"}`);
+    if (row.expired) remarks.push(`${number(row.expired)} expired`);
+    return remarks.join("; ");
   }
 
   /** @param {QueueRow} row */
