@@ -28,6 +28,9 @@ _ERROR_PREFIX = re.compile(
       | (?:retry|request|prompt|turn|run|query|call|api\s+call|generation)\s+(?:failed|aborted|rejected|stopped)
           (?:\s+after\s+\d+\s+(?:attempts?|retries))?(?:\s+with\s+(?:http\s+)?status(?:\s+code)?\s*(?P<f>\d{3}))?\s*[:.\-–—(]*
       | attempt\s+\d+\s+failed(?:\s+with\s+status(?:\s+code)?\s*(?P<g>\d{3}))?\s*[:.\-–—(]*
+      | stream\s+disconnected\s+before\s+completion\s*: | reconnecting\b[^\n:]{0,60}(?:\n|:)
+      | an\s+error\s+occurred\s+\(\w+\)\s+when\s+calling\s+the\s+\w+\s+operation(?:\s+\([^)\n]*\))?\s*:
+      | (?:client|server)\s+error\s+'(?P<h>\d{3})\s?
       | received\s+from\s+\w+(?:\s+\w+)?\s*[:\-–—]
       | (?:warning|notice|info|note)\s*:
       | \d{4}-\d\d-\d\d[T ][\d:.,]+Z?\s*(?:ERROR|WARN(?:ING)?|INFO|FATAL)?\s*(?:[\w.:]+:)?
@@ -55,10 +58,12 @@ _STRONG = re.compile(
           (?:\ for\ [^.·|\n]{{1,60}}?(?=\.|\ ·|\ ∙|\||$|\n|,|\ or\ |\ until))?
       | you\ have\ no\ (?:\w+\ )?credits?\ (?:remaining|left)
       | (?!(?:when|if|once|after|until|before|because|i|we|they|he|she|it|a|an|no|this\ test|what|how|why|where|that|test)\b)
-        {_NAME}(?<!disk\ )(?:[\w-]*-)?(?:usage|session|weekly|daily|monthly|hourly|hour|day|opus|sonnet|haiku|fable|plan|account|messages?|premium|free[\w-]*|tier|claude|gpt\S*|gemini|codex|model|chatgpt|api|token|request|rate|credit)s?
+        {_NAME}(?<!disk\ )(?:[\w-]*-)?(?:usage|session|weekly|daily|monthly|hourly|hour|day|opus|sonnet|haiku|fable|plan|account|messages?|premium|free[\w-]*|tier|claude|gpt\S*|gemini|codex|model|chatgpt|credit)s?
         \ (?:\w+\ )?(?:limits?|quota|allowance|cap|usage|balance|credits)\ (?:has\ been\ |have\ been\ |was\ |is\ |were\ |already\ |been\ )*
         (?:reached|exceeded|hit|exhausted|depleted|used\ up|too\ low)
           (?:\ for\ [^.·|\n]{{1,80}}?(?=\.|\ ·|\ ∙|\||$|\n|,|:))?
+      | rate\ limit\ (?:reached|exceeded)\ for\ [^\n]{{1,80}}?\ (?:in\ organi[sz]ation|on\ (?:tokens|requests|[\w-]+\ per))\ [^\n:]{{1,80}} (?=:)
+      | your\ (?:account|team|organi[sz]ation|workspace)\b[^\n.:]{{0,80}}?(?:reached\ [^\n.:,]{{1,60}}|used\ all\ [^\n.]{{1,80}}|out\ of\ credits)
       | (?:this|the|your)\ requests?\ (?:would|will|has|have|was|were|is)\ .{{0,30}}?(?:exceed|exceeded|exceeds|throttled|rate[- ]limited|rejected)\b[^.\n]{{0,140}}?(?:limits?|rate|throttled|limited|quota)\b(?:\ of\ [^.\n]{{1,60}})?
       | requests\ to\ .{{1,120}}?\ have\ exceeded\ [^.\n]{{1,100}}
       | number\ of\ [\w ]{{1,60}}?\ (?:exceeds?|has\ exceeded)\ [^.\n]{{1,60}}limits?
@@ -67,8 +72,8 @@ _STRONG = re.compile(
       | quota\ exceeded\.\ check\ your\ plan\ and\ billing\ details
       | free\ usage\ (?:limit\ )?exceeded
       | no\ capacity\ available\ for\ model\ [^\n.]{{1,80}}
-      | (?:the\ |our\ |this\ |selected\ |requested\ )?(?:[\w.-]+\ )?(?:model|engine|server|servers|service|provider|api|backend|system|claude|openai|anthropic|gemini)s?\ (?:is|are)\ (?:currently\ |temporarily\ )?
-          (?:overloaded|at\ capacity|over\ capacity|experiencing\ (?:\w+\ )?(?:high|heavy)\ (?:demand|load|traffic))
+      | (?:the\ |our\ |this\ |that\ |selected\ |requested\ )?(?:[\w.-]+\ )?(?:model|engine|server|servers|service|provider|api|backend|system|claude|openai|anthropic|gemini)s?\ (?:is|are)\ (?:currently\ |temporarily\ )?
+          (?:overloaded(?:\ with\ other\ requests)?|at\ capacity|over\ capacity|experiencing\ (?:\w+\ )?(?:high|heavy)\ (?:demand|load|traffic))
       | we(?:'re|\ are)\ (?:currently\ )?experiencing\ (?:\w+\ )?(?:high|heavy)\ (?:demand|load|traffic)(?:,\ which\ may\ cause\ temporary\ errors)?
       | (?:your\ )?credit\ balance\ is\ too\ low(?:\ to\ access\ the\ [\w ]+)?
       | insufficient\ (?:account\ )?(?:balance|credits?|funds|quota)(?:\ or\ no\ resource\ package)?
@@ -107,8 +112,8 @@ _WHEN = (
 )
 _ACCOMPANIMENT = re.compile(
     rf"""[\s"'(\[{{§,:]*(?:$
-      | (?:or|and)\ .* | (?:will\ )?resets?\b.* | (?:your|the|all)\ (?:\S+\ ){{0,4}}?(?:limits?|quota|usage|access)\b.* | limits?\b.* | it\ will\b.*
-      | (?:please\s+)?(?:re)?try(?:ing)?\b.* | please\b.* | wait\b.* | check\b.* | see\b.* | visit\b.* | refer\b.* | contact\b.* | upgrad\w+\b.*
+      | (?:or|and)\b.* | ask\b.* | request\ an?\b.* | (?:will\ )?resets?\b.* | (?:your|the|all)\ (?:\S+\ ){{0,4}}?(?:limits?|quota|usage|access)\b.* | limits?\b.* | it\ will\b.*
+      | (?:\w+\s+){{0,2}}(?:re)?try(?:ing)?\b.* | please\b.* | wait\b.* | check\b.* | see\b.* | visit\b.* | refer\b.* | contact\b.* | upgrad\w+\b.*
       | consider\b.* | reduce\b.* | slow\b.* | purchase\b.* | add\b.* | buy\b.* | subscribe\b.* | go\ to\b.* | switch(?:ing)?\b.* | use\ (?:another|a\ different|/)\b.*
       | send\b.* | log\ ?in\b.* | view\b.* | increase\b.* | start\ a\b.* | enable\b.* | choose\b.* | falling\ back\b.* | recharge\b.*
       | to\ (?:get|continue|increase|request|keep|use|access|avoid)\b.* | for\ (?:more|details|help|additional|further)\b.* | learn\ more\b.* | need\ more\b.* | more\ info\b.*
@@ -121,12 +126,13 @@ _ACCOMPANIMENT = re.compile(
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
 _PROSE = re.compile(
-    r"```|\b(?:I|I'm|I've|I'll|I'd|he|she|they|let's|tests?|implemented|added|fixed|changed|renamed|refactored|removed|returns?|raises?|"
-    r"handler|handles?|handled|function|method|class|parser|commit|because|should|means|describes?|prints?|printed|appears?|"
-    r"which|whose|when the|so that|reads:|the (?:message|banner|text|string|log|logs|example|fixture|code|client|user|users))\b"
+    r"```|\b(?:I|I'm|I've|I'll|I'd|he|she|they|let's|tests?|implemented|added|fixed|changed|renamed|refactored|removed|returns?|raises|raised|"
+    r"handler|handles?|handled|parser|commit|because|should|means|describes?|prints?|printed|appears?|"
+    r"which|whose|so that|reads:|the (?:message|method|function|class|banner|text|string|log|logs|example|fixture|code|client|user|users))\b"
     r"|=>|==|\bdef |\bassert\b|\breturn\b",
 )
-_CODE = re.compile(r"\bFAILED\b|::|\braise\b|\bassert|\bAssertionError\b|\b\w+\.(?:py|js|ts|go|rs|java|rb)\b(?!:\d)|[;{]\s*$")
+_LIST = re.compile(r"^\s*- .+\n\s*- ", re.MULTILINE)
+_CODE = re.compile(r"\bFAILED\b|::|\braise [A-Z]\w*\b|\bassert|\bAssertionError\b|\b\w+\.(?:py|js|ts|go|rs|java|rb)\b(?!:\d)|[;{]\s*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,38 +153,44 @@ def whole_banner(text: str, *, reported: bool) -> Banner | None:
     :param text: with ``§`` in the place of each JSON object.
     :param reported: such an object is the report of an error.
     """
-    if len(text) > _LONGEST or "```" in text:
+    if len(text) > _LONGEST or "```" in text or _LIST.search(text):
         return None
     lines = [line for line in text.replace("’", "'").split("\n") if not _CHROME.match(line.strip())]
     rest, status, prefixed = _without_prefixes("\n".join(lines).strip())
+    if prefixed and (reported or "§" not in rest):
+        # After the name of an error comes its message; what it means is for others to judge.
+        return None if is_prose(rest) else Banner(rest, status)
     if rest.startswith("§"):
-        tail, strong = rest[1:], reported
-    elif match := _statement(rest, weak=True):
-        tail, strong = rest[match.end() :], match.re is _STRONG
-        status = status or _status_in(match)
-    elif status in (429, 529) and (not rest or prefixed):
-        tail, strong = rest, False
-    else:
+        return Banner(rest, status) if reported and _accompanies(rest[1:], lenient=True) else None
+    match = _statement(rest, weak=True)
+    if match is None:
         return None
-    if not strong and not prefixed and not (reported or _is_retried(tail) or not tail.strip(" .!\n")):
+    tail, strong = rest[match.end() :], match.re is _STRONG
+    if not strong and not _is_retried(tail) and tail.strip(" .!\n"):
         return None
-    return Banner(text, status) if _accompanies(tail, lenient=strong or prefixed) else None
+    return Banner(text, status or _status_in(match)) if _accompanies(tail, lenient=strong) else None
+
+
+def message_of_error(text: str) -> Banner | None:
+    """Return a short text, known to be an error's, as a banner, unless it is prose or code."""
+    rest, status, _ = _without_prefixes(text.strip())
+    if len(text) > 800 or text.count("\n") > 5 or is_prose(text):
+        return None
+    return Banner(rest or text, status)
 
 
 def banners_within(text: str) -> Iterator[Banner]:
     """Yield the banners that stand at the beginning of a line or sentence, the last first."""
     starts = [0, *(match.end() for match in re.finditer(r"\n+|(?<=[.!?:])\s+", text))]
     for start in reversed(starts):
-        stretch = text[start : start + 1_500].replace("’", "'")
-        rest, status, prefixed = _without_prefixes(stretch)
-        match = _statement(rest, weak=prefixed or start == 0 or text[start - 1] == "\n")
         line = text[text.rfind("\n", 0, start) + 1 :].split("\n", 1)[0]
-        if _PROSE.search(line) or _CODE.search(line):
+        if is_prose(line):
             continue
-        if match:
+        rest, status, prefixed = _without_prefixes(text[start : start + 1_500].replace("’", "'"))
+        if match := _statement(rest, weak=prefixed or start == 0 or text[start - 1] == "\n"):
             yield Banner(rest, status or _status_in(match))
-        elif status in (429, 529) and prefixed:
-            yield Banner(f"status {status} {rest}", status)
+        elif prefixed:
+            yield Banner(rest.split("\n", 1)[0], status)
 
 
 def _without_prefixes(text: str) -> tuple[str, int | None, bool]:
@@ -193,7 +205,9 @@ def _without_prefixes(text: str) -> tuple[str, int | None, bool]:
         if not prefix or not prefix.end():
             break
         status = next((int(code) for code in prefix.groups() if code), status)
-        text, prefixed = text[prefix.end() :], True
+        # A bare number may count anything: "429 files changed".
+        prefixed = prefixed or not prefix["d"]
+        text = text[prefix.end() :]
     return text.lstrip(" \t([{\"'") if not text.startswith("§") else text, status, prefixed
 
 
@@ -202,6 +216,11 @@ def _statement(text: str, *, weak: bool) -> re.Match[str] | None:
         if match := pattern.match(text):
             return match
     return None
+
+
+def is_prose(text: str) -> bool:
+    """Whether a stretch of text is somebody's words, or code, rather than a program's message."""
+    return bool(_PROSE.search(text) or _CODE.search(text))
 
 
 def _status_in(match: re.Match[str]) -> int | None:

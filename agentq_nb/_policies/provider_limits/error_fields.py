@@ -23,7 +23,7 @@ _CODES = {
 _STATUSES = {"code", "status", "statuscode", "httpstatuscode", "httpstatus", "apierrorstatus", "errorcode"}
 _MESSAGES = {
     "message", "msg", "detail", "details", "error", "errormessage", "description", "raw", "title", "body",
-    "responsebody", "data", "errordescription", "additionaldetails", "cause", "stderr", "text",
+    "responsebody", "data", "errordescription", "errormsg", "additionaldetails", "cause", "stderr", "text",
 }  # fmt: skip
 _QUOTAS = {"quotaid", "quotametric", "quotalimit", "metric"}
 _STAMPS = {"resetsat", "resetat", "resettime", "quotaresettimestamp", "resettimestamp", "resetson", "resetdate"}
@@ -85,7 +85,7 @@ def read_error(data: object, now: datetime) -> ErrorFields:
 
 def literals(text: str) -> Iterator[tuple[int, int, Any]]:
     """Yield the JSON objects, and Python's own form of them, in ``text``: their start, their end and their value."""
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(strict=False)  # terminals break lines within strings
     position = attempts = 0
     while (opening := _LITERAL.search(text, position)) and attempts < 50:
         start, attempts = opening.start(), attempts + 1

@@ -116,11 +116,14 @@ def _of_text(text: str, report: _Report, turn: str | None, had_tool_calls: bool)
     if turn != "failed":
         return _of_whole_text(text, found, report)
     for start, end, value in reversed(found):
-        if is_error(value):
+        if is_error(value) and not banners.is_prose(_line_before(text, start)):
             around = f"{_line_before(text, start)} {text[end : end + 300]}"
             if limit := _of_error(value, report, around=around):
                 return limit
     blanked = _without(text, found)
+    whole = banners.message_of_error(blanked)
+    if whole and (limit := _of_error({"message": whole.text}, report, status=whole.status)):
+        return limit
     for banner in banners.banners_within(blanked[-20_000:]):
         if limit := _of_error({"message": banner.text}, report, status=banner.status):
             return limit
@@ -241,9 +244,10 @@ def _of_error(
     fields.statuses |= {status} if status else {int(code) for code in re.findall(r"\b(429|529|503|402)\b", around)}
     text = "\n".join([*fields.messages, around])
     google = report.agent in ("gemini", "google", "google-genai") or "resourceexhausted" in fields.codes or bool(GOOGLE.search(text))
-    said = meaning(text, google=google)
     codes = " ".join(sorted(fields.codes))
-    kind = _kind(fields, codes, said, text, google=google)
+    limited = 429 in fields.statuses or bool(_LIMIT_CODES.search(codes) or _WINDOW_CODES.search(codes))
+    said = meaning(text, google=google, limited=limited or any(facts.kind for facts in fields.headers))
+    kind = _kind(fields, codes, said, text, google=google, limited=limited)
     if kind is None:
         return None
     if kind == "billing":
@@ -251,14 +255,13 @@ def _of_error(
     return _with_time(kind, fields, said, text, report, google=google)
 
 
-def _kind(fields: ErrorFields, codes: str, said: str | None, text: str, *, google: bool) -> LimitKind | None:
+def _kind(fields: ErrorFields, codes: str, said: str | None, text: str, *, google: bool, limited: bool) -> LimitKind | None:
     if fields.quota_is_zero or _BILLING_CODES.search(codes) or said == "billing":
         return "billing"
     if said == "never" or _NEVER_CODES.search(codes):
         return None
     if 402 in fields.statuses:
         return "billing"
-    limited = 429 in fields.statuses or bool(_LIMIT_CODES.search(codes) or _WINDOW_CODES.search(codes))
     overloaded = bool(_OVERLOADED_CODES.search(codes))
     if not limited and not overloaded and _is_other_failure(fields, said, text):
         return None

@@ -166,18 +166,18 @@ def _moment_at_start(text: str, now: datetime, zone: tzinfo) -> datetime | None:
     if (length := duration(text)) is not None:
         return _plus(now, length)
     try:
-        return _iso_at_start(text) or _calendar_moment(text, now, zone)
+        return _iso_at_start(text, zone) or _calendar_moment(text, now, zone)
     except (UnknownZone, ValueError, OverflowError):
         return None
 
 
-def _iso_at_start(text: str) -> datetime | None:
+def _iso_at_start(text: str, zone: tzinfo) -> datetime | None:
     match = _ISO.match(text)
     if not match:
         return None
     year, month, day, hour, minute, second = (int(part or 0) for part in match.groups())
     found = ZONE.match(text, match.end()) or ZONE.match(text, match.end() + 1)
-    return datetime(year, month, day, hour, minute, second, tzinfo=zone_of(found) if found else UTC).astimezone(UTC)
+    return datetime(year, month, day, hour, minute, second, tzinfo=zone_of(found) if found else zone).astimezone(UTC)
 
 
 def _calendar_moment(text: str, now: datetime, zone: tzinfo) -> datetime | None:

@@ -40,6 +40,7 @@ _NEVER = _any(
     r"pull rate limit|toomanyrequests|docker",
     r"\bgithub(?! copilot)|secondary rate limit|abuse detection|rate limit exceeded for (?:user|installation|\d+\.\d+)",
     r"\bgitlab|bitbucket|\bnpm\b|\bpypi\b|\bpip\b|crates\.io|rubygems|\bmaven\b|homebrew|\bapt\b",
+    r"\bcurl\b|\bwget\b|graphql|rate limit already exceeded",
     r"web ?search|search api|brave|tavily|serper|reddit|twitter|slack|discord|telegram|notion|jira|stripe|shopify|let'?s ?encrypt",
     r"disk|inode|storage quota|file descriptors?|open files|memory limit|recursion",
     r"(?:time|size|depth|character|line|word|login|sign-?in|upload|download|file) (?:limit|attempts)",
@@ -66,6 +67,8 @@ _BILLING = _any(
     r"specified (?:workspace |organization )?api usage limits?",
     r"regain access on",
     r"\blimit:\s*0\b(?![.,]\d)",
+    r"key limit exceeded",
+    r"used all available credits|monthly spend",
     r"quota exceeded\. check your plan and billing",
     r"usage not included|to use codex with your chatgpt plan, upgrade",
     r"account (?:has been |is )?(?:suspended|deactivated)[^.]*(?:billing|payment|balance)",
@@ -96,7 +99,7 @@ _TOKENS = _any(
     r"tokens/min|token_count|tokenspermodel|tokensperminute",
 )
 _OVERLOADED = _any(
-    r"overloaded|over ?load\b|overload_?error",
+    r"overloaded(?! (?:function|method|operator|signature|constructor|call))|overload_?error",
     r"(?:at|over|no|out of|insufficient|limited|exceeded|temporary) (?:\w+ )?capacity\b(?! issue)|capacity (?:exceeded|exhausted|available)",
     r"(?:high|heavy|unusually high|increased|exceptional) (?:demand|load|traffic|volume)",
     r"slow down",
@@ -105,7 +108,7 @@ _OVERLOADED = _any(
     r"service (?:is )?(?:temporarily )?unavailable",
 )
 _REQUESTS = _any(
-    r"rate[ _-]?limit",
+    r"rate[ _-]?limit", r"temporarily limiting requests", r"no deployments available", r"\brpm:",
     r"too many (?:concurrent )?(?:requests|connections)",
     r"throttl",
     r"resource (?:has been )?exhausted|resource_exhausted|resourceexhausted",
@@ -113,19 +116,25 @@ _REQUESTS = _any(
     r"requests? (?:\w+ )?per[ -]?(?:min|sec|hour)|\brpm\b|\brps\b",
     r"concurren\w+ (?:requests?|connections?|limit)|(?:max|maximum) .{0,20}concurren",
     r"rate increased too quickly|request rate",
-    r"(?:last status|status(?: code)?|http(?: error)?|error(?: code)?|rejected)\W{0,3}429|^\W*429\b",
+    r"(?:last status|status(?: code)?|http(?: error)?|error(?: code)?|rejected)\W{0,3}429",
     r"请求(?:过于|太)?(?:频繁|过多)|リクエストが多すぎ|速率限制|レート制限|요청이 너무 많",
 )
+_HIT = _any(
+    r"\bhit\b|reach|exceed|exhaust|used (?:up|all)|\bover\b|out of|too many|resets?\b|again|retry|throttl|reject|run out|\b429\b|limited",
+    r"atingi|alcanz|superad|llegado|atteint|erreicht|überschritten|raggiunto|达到|超出|已达|達し|초과|도달",
+)
+_NOT_THE_PLANS = re.compile(r"\(not your usage limit\)", re.IGNORECASE)
 _EXHAUSTED_CAPACITY = re.compile(r"exhausted your capacity|quota will reset", re.IGNORECASE)
 
 
-def meaning(message: str, *, google: bool = False) -> Wording | None:
+def meaning(message: str, *, google: bool = False, limited: bool = False) -> Wording | None:
     """Return which limit the message of an error states, ``"never"`` if it is certainly none, or None if it says nothing.
 
+    :param limited: something else than the message says that a limit was hit.
     :param google: it comes from Google, where "check your plan and billing details" stands in every error of quotas.
     """
     text = _URL.sub(lambda url: " error-code-429 " if "error-code-429" in url[0] else " ", message)
-    text = re.sub(r"\s+", " ", text.replace("’", "'"))
+    text = _NOT_THE_PLANS.sub(" ", re.sub(r"\s+", " ", text.replace("’", "'")))
     google = google or bool(GOOGLE.search(message))
     if _BILLING.search(text) and not (_free_plan(text) or _warning(text)):
         return "billing"
@@ -143,7 +152,10 @@ def meaning(message: str, *, google: bool = False) -> Wording | None:
         ("overloaded", _OVERLOADED),
         ("requests", _REQUESTS),
     )
-    return next((kind for kind, pattern in patterns if pattern.search(text)), None)
+    was_hit = limited or bool(_HIT.search(text))
+    return next(
+        (kind for kind, pattern in patterns if pattern.search(text) and (was_hit or kind in ("overloaded", "requests"))), None
+    )
 
 
 def _free_plan(text: str) -> bool:
