@@ -55,7 +55,7 @@ def read_headers(headers: Mapping[str, Any], now: datetime) -> HeaderFacts:
 
 def _texts(headers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in headers.items():
-        one = cast("list[Any]", value)[0] if isinstance(value, list) and value else value
+        one: object = next(iter(cast("list[object]", value)), None) if isinstance(value, list) else value
         if isinstance(one, (str, int, float)) and not isinstance(one, bool):
             yield str(name).lower().replace("_", "-"), str(one).strip()
 
@@ -135,7 +135,7 @@ def _spent_bucket(buckets: list[_Bucket]) -> tuple[datetime | None, LimitKind | 
     if spent:
         last = max(spent, key=lambda bucket: bucket.reset or datetime.min.replace(tzinfo=UTC))
         return last.reset, last.kind
-    kinds = {bucket.kind for bucket in buckets}
+    kinds: set[LimitKind] = {bucket.kind for bucket in buckets}
     return None, kinds.pop() if len(kinds) == 1 else None
 
 

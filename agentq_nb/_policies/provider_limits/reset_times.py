@@ -7,7 +7,9 @@ import unicodedata
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from email.utils import parsedate_to_datetime
+from itertools import islice
 
+from agentq_nb._policies.provider_limits.plain_text import plain
 from agentq_nb._policies.provider_limits.time_zones import ZONE, UnknownZone, next_time_of_day, on_day, zone_of
 
 _UNITS: dict[str, float] = {
@@ -38,14 +40,14 @@ _TRIGGER = re.compile(
           | redefinid[oa]s? | restablecer[áa]n? | restablece | novamente | nuevo | r[ée]essayer | r[ée]essayez
           | r[ée]initialis\w+ | zur[üu]ckgesetzt | wieder | erneut
         )\b
-      | \breset_?at\b | \breset[_-]after\b | \bretry[_-]after\b | limit\ reached\|
+      | \bserver\ requested\b | \bretry[\s_-]*delay\b | \breset_?at\b | \breset[_-]after\b | \bretry[_-]after\b | limit\ reached\|
     )
     \s*["']?\s*[:=|]?\s*["']?""",
     re.IGNORECASE | re.VERBOSE,
 )
 _LEAD = re.compile(
     r"\s*(?:(?:at|in|on|after|for|about|around|approximately|approx\.?|another|by|from|em|en|a\s+las|el|[àa]s|le|[àa]|am|um|"
-    r"at\s+least|the)\b|~|≈|,|·|-(?=\s)|\s)+",
+    r"at\s+least|the)\b|\d+/\d+|~|≈|,|·|-(?=\s)|\s)+",
     re.IGNORECASE,
 )
 _EPOCH = re.compile(r"(\d{10}|\d{13})(?!\d)")
@@ -94,7 +96,8 @@ _MONTHS = {
 
 def stated_moments(text: str, now: datetime, zone: tzinfo) -> Iterator[datetime]:
     """Yield the moments at which ``text`` says that one may try again, in its order; times without a zone are in ``zone``."""
-    for trigger in _TRIGGER.finditer(text):
+    text = plain(text)
+    for trigger in islice(_TRIGGER.finditer(text), 100):
         rest = text[trigger.end() : trigger.end() + 120]
         moment = _moment_at_start(rest, now, zone)
         if moment is None and re.search(r"retry[_-]after", trigger[0], re.IGNORECASE):
@@ -131,7 +134,9 @@ def moment_of(value: object, now: datetime) -> datetime | None:
     text = str(value).strip()
     if re.fullmatch(r"\d{9,16}(?:\.\d+)?", text):
         return _from_epoch(float(text))
-    if iso := re.fullmatch(r"(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2})?)(?:[.,]\d+)?\s*(z|utc|[+-]\d{2}:?\d{2})?", text, re.I):
+    if iso := re.fullmatch(
+        r"(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2})?)(?:[.,]\d+)?\s*(z|utc|[+-]\d{2}:?\d{2})?", text, re.I
+    ):
         return _aware(f"{iso[1]}{iso[2] if iso[2] and iso[2][0] in '+-' else ''}")
     try:
         return parsedate_to_datetime(text).replace(tzinfo=UTC) if text.endswith("GMT") else parsedate_to_datetime(text)
@@ -161,10 +166,10 @@ def _moment_at_start(text: str, now: datetime, zone: tzinfo) -> datetime | None:
     if lead := _LEAD.match(text):
         text = text[lead.end() :]
     text = text.lstrip()
-    if epoch := _EPOCH.match(text):
-        return _from_epoch(float(epoch[1]))
     if (length := duration(text)) is not None:
         return _plus(now, length)
+    if epoch := _EPOCH.match(text):
+        return _from_epoch(float(epoch[1]))
     try:
         return _iso_at_start(text, zone) or _calendar_moment(text, now, zone)
     except (UnknownZone, ValueError, OverflowError):
@@ -264,7 +269,9 @@ def _clock_of(match: re.Match[str]) -> time | None:
 
 
 def _month(word: str) -> int | None:
-    plain = "".join(letter for letter in unicodedata.normalize("NFD", word.lower()) if not unicodedata.combining(letter))
+    plain = "".join(
+        letter for letter in unicodedata.normalize("NFD", word.lower()) if not unicodedata.combining(letter)
+    )
     return _MONTHS.get(plain[:4]) or _MONTHS.get(plain[:3])
 
 

@@ -34,7 +34,7 @@ _ABBREVIATIONS = {
 ZONE = re.compile(
     r"""\(?\s*(?:
         (?P<name>[A-Za-z][A-Za-z_]+(?:/[A-Za-z0-9_+\-]+)+)
-      | (?P<utc>utc|gmt|z)\b\s*(?P<offset>[+\-−]\d{1,2}(?::?\d{2})?)?
+      | (?P<utc>utc|gmt|z)\b\s*(?P<offset>[+\-]\d{1,2}(?::?\d{2})?)?
       | (?P<sign>[+\-]\d{2}:?\d{2})\b
       | (?P<short>"""
     + "|".join(sorted(_ABBREVIATIONS, key=len, reverse=True))
@@ -90,4 +90,4 @@ def _fixed(offset: str) -> tzinfo:
     if hours > 15 or minutes > 59:
         raise UnknownZone(offset)
     length = timedelta(hours=hours, minutes=minutes)
-    return timezone(-length if offset[0] in "-−" else length)
+    return timezone(-length if offset[0] in "-" else length)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from agentq_nb._policies.provider_limits.plain_text import any_of, plain
 from agentq_nb._policies.provider_limits.values import LimitKind
 
 Wording = LimitKind | Literal["never"]
@@ -26,7 +27,7 @@ _OTHER_HOSTS = re.compile(
 
 
 def _any(*patterns: str) -> re.Pattern[str]:
-    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.IGNORECASE)
+    return re.compile(any_of(*patterns), re.IGNORECASE)
 
 
 # Nothing that waiting or paying mends, or somebody else's limit.
@@ -42,6 +43,7 @@ _NEVER = _any(
     r"\bgitlab|bitbucket|\bnpm\b|\bpypi\b|\bpip\b|crates\.io|rubygems|\bmaven\b|homebrew|\bapt\b",
     r"\bcurl\b|\bwget\b|graphql|rate limit already exceeded",
     r"web ?search|search api|brave|tavily|serper|reddit|twitter|slack|discord|telegram|notion|jira|stripe|shopify|let'?s ?encrypt",
+    r"(?:connection|client|user|seat|row|line|stack)s? limit|too many (?:connections|clients|files|redirects|arguments|auth|certificates|levels)",
     r"disk|inode|storage quota|file descriptors?|open files|memory limit|recursion",
     r"(?:time|size|depth|character|line|word|login|sign-?in|upload|download|file) (?:limit|attempts)",
     # Warnings and changes: work goes on.
@@ -68,6 +70,7 @@ _BILLING = _any(
     r"regain access on",
     r"\blimit:\s*0\b(?![.,]\d)",
     r"key limit exceeded",
+    r"requires? (?:\w+ )?more credits|can only afford",
     r"used all available credits|monthly spend",
     r"quota exceeded\. check your plan and billing",
     r"usage not included|to use codex with your chatgpt plan, upgrade",
@@ -87,7 +90,7 @@ _LONG_WINDOW = _any(
     r"exhausted your (?:capacity|quota|daily quota|weekly quota)",
     r"per[ _-]?day|perday|per[ _-]?week|per[ _-]?month|per[ _-]?24|\brpd\b|\btpd\b|daily",
     r"quota (?:will |)reset",
-    r"limite? de (?:uso|mensagens|mensajes|mensajería)|l[ií]mite de uso|limite d['’]utilisation|nutzungslimit|limite di utilizzo",
+    r"limite? de (?:uso|mensagens|mensajes|mensajería)|l[ií]mite de uso|limite d'utilisation|nutzungslimit|limite di utilizzo",
     r"使用上限|使用限额|使用量上限|利用上限|使用制限|利用制限|사용 한도|사용량 한도",
 )
 _TOKENS = _any(
@@ -108,8 +111,11 @@ _OVERLOADED = _any(
     r"service (?:is )?(?:temporarily )?unavailable",
 )
 _REQUESTS = _any(
-    r"rate[ _-]?limit", r"temporarily limiting requests", r"no deployments available", r"\brpm:",
-    r"too many (?:concurrent )?(?:requests|connections)",
+    r"rate[ _-]?limit",
+    r"temporarily limiting requests",
+    r"no deployments available",
+    r"\brpm:",
+    r"too many (?:requests|concurrent)",
     r"throttl",
     r"resource (?:has been )?exhausted|resource_exhausted|resourceexhausted",
     r"quota (?:has been )?exceeded|exceeded (?:your|the) (?:current |api |request )*quota|quota limit",
@@ -134,7 +140,7 @@ def meaning(message: str, *, google: bool = False, limited: bool = False) -> Wor
     :param google: it comes from Google, where "check your plan and billing details" stands in every error of quotas.
     """
     text = _URL.sub(lambda url: " error-code-429 " if "error-code-429" in url[0] else " ", message)
-    text = _NOT_THE_PLANS.sub(" ", re.sub(r"\s+", " ", text.replace("’", "'")))
+    text = _NOT_THE_PLANS.sub(" ", re.sub(r"\s+", " ", plain(text)))
     google = google or bool(GOOGLE.search(message))
     if _BILLING.search(text) and not (_free_plan(text) or _warning(text)):
         return "billing"
@@ -154,7 +160,12 @@ def meaning(message: str, *, google: bool = False, limited: bool = False) -> Wor
     )
     was_hit = limited or bool(_HIT.search(text))
     return next(
-        (kind for kind, pattern in patterns if pattern.search(text) and (was_hit or kind in ("overloaded", "requests"))), None
+        (
+            kind
+            for kind, pattern in patterns
+            if pattern.search(text) and (was_hit or kind in ("overloaded", "requests"))
+        ),
+        None,
     )
 
 
