@@ -81,6 +81,7 @@ def noise_with_key(rest: str) -> None:
     """A line whose beginning is cut in the middle of the key."""
     print("x" * 190 + key(), flush=True)
     print('{"jsonrpc": ' + "x" * 180 + key(), flush=True)
+    say("after the noise")
 
 
 def hang(rest: str) -> None:

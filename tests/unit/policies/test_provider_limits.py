@@ -192,7 +192,7 @@ def test_a_moment_without_a_zone_and_an_unknown_place_are_refused() -> None:
 
 # --- whatever is reported ---------------------------------------------------------------------------------------------
 
-PIECES = st.sampled_from([row["sample"] for row in SAMPLES])
+PIECES = st.sampled_from(range(len(SAMPLES))).map(lambda index: SAMPLES[index]["sample"])
 FRAGMENTS = st.builds(
     lambda text, start, length: text[start : start + length], PIECES, st.integers(0, 200), st.integers(0, 120)
 )
@@ -202,7 +202,31 @@ TEXTS = st.lists(
 LEAVES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), TEXTS)
 KEYS = st.one_of(
     st.sampled_from(
-        ["error", "message", "type", "code", "status", "headers", "body", "data", "details", "retry-after", "date", "resets_at", "resetsAt", "retryDelay", "quotaId", "retry_after", "x-ratelimit-remaining", "x-ratelimit-reset", "_claude/rateLimit", "codexErrorInfo", "turn", "params", "update"]
+        [
+            "error",
+            "message",
+            "type",
+            "code",
+            "status",
+            "headers",
+            "body",
+            "data",
+            "details",
+            "retry-after",
+            "date",
+            "resets_at",
+            "resetsAt",
+            "retryDelay",
+            "quotaId",
+            "retry_after",
+            "x-ratelimit-remaining",
+            "x-ratelimit-reset",
+            "_claude/rateLimit",
+            "codexErrorInfo",
+            "turn",
+            "params",
+            "update",
+        ]
     ),
     st.text(max_size=10),
 )
@@ -238,7 +262,30 @@ def test_nothing_raises_and_every_end_lies_ahead(
         assert recognise(sample, where=where, agent=agent, now=now, turn=turn, had_tool_calls=had_tool_calls) == limit
 
 
-WORDS = ["the", "queue", "waits", "for", "a", "row", "of", "results", "and", "then", "goes", "on", "with", "what", "was", "left", "in", "the", "table", "of", "the", "report"]
+WORDS = [
+    "the",
+    "queue",
+    "waits",
+    "for",
+    "a",
+    "row",
+    "of",
+    "results",
+    "and",
+    "then",
+    "goes",
+    "on",
+    "with",
+    "what",
+    "was",
+    "left",
+    "in",
+    "the",
+    "table",
+    "of",
+    "the",
+    "report",
+]
 PROSE = st.lists(st.sampled_from(WORDS), min_size=3, max_size=20).map(" ".join)
 
 
