@@ -6,9 +6,10 @@ An agent's prompt that met one raises ``RateLimited``, which pauses the message'
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 
-from agentq_nb._core.machine_zone import MACHINE_ZONE
+from agentq_nb._core.machine_zone import machine_zone
 from agentq_nb._core.safe_text import safe
 from agentq_nb._policies.provider_limits import LimitKind, ProviderLimit, exception_limit, recognise
 from agentq_nb.errors import AgentqError, PromptFailed, RateLimited
@@ -45,7 +46,7 @@ def prompt_error(limit: ProviderLimit, agent: str, session_id: str, report: str)
 
 def limit_of(error: BaseException) -> ProviderLimit | None:
     """Return the limit that an exception reports now, on this machine."""
-    return exception_limit(error, now=datetime.now(UTC), tz=MACHINE_ZONE)
+    return exception_limit(error, now=datetime.now(UTC), tz=machine_zone(os.environ))
 
 
 def _shown(moment: datetime | None) -> str:

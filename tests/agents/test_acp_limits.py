@@ -7,6 +7,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -156,6 +157,22 @@ def test_an_agent_that_waits_for_seconds_is_left_alone(tmp_path: Path, monkeypat
     monkeypatch.setattr(limit_watch.LimitWatch, "while_waiting", counting)
     asyncio.run(program())
     assert watched
+
+
+def test_a_time_without_a_zone_is_in_that_of_the_agents_environment(tmp_path: Path) -> None:
+    shown = SOON.astimezone(ZoneInfo("Asia/Kolkata"))
+
+    async def program() -> None:
+        async with Machine(agent_os(agents=[stub()]), tmp_path) as vm:
+            session = await vm.create_session("stub", env={"TZ": "Asia/Kolkata"}, public_env=["TZ"])
+            part = {"updates": [chunk(f"You've hit your limit · resets {shown:%I:%M%p}")], "answer": END}
+            with pytest.raises(RateLimited) as raised:
+                await vm.send_prompt(session.session_id, f"play {json.dumps(part)}")
+            ends = raised.value.ends_at(0)
+            assert ends is not None
+            assert abs(ends - SOON.timestamp()) <= 60
+
+    asyncio.run(program())
 
 
 def test_the_caller_in_another_actor_gets_the_same_error(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ class Conversation:
         """The agent's id of the session; empty until the session is open and its earlier events have been replayed."""
         self._known_as = session.agent_session_id
         self._choosing = Choosing(self._wire, session, agent)
-        self._turns = Turns(self._wire, agent.name)
+        self._turns = Turns(self._wire, session)
         self._greeting: str | None = None
         """A greeting to omit, which is no answer."""
         self._asking: set[anyio.CancelScope] = set()
@@ -166,7 +166,7 @@ class Conversation:
             if (limit := await self._answered(turn, request)) is not None:
                 await self._cancel(turn, request)
                 said = turn.limits.text or "it waited for its provider inside the prompt, which was cancelled"
-                raise self._limited(limit, said)
+                raise self._failed(limit, said)
             await self._turns.end(turn)
             response = request.result()
         except asyncio.CancelledError:
@@ -174,12 +174,11 @@ class Conversation:
             raise
         except ConnectionError:
             ended = await self._wire.how_it_ended(self._agent.name, "in the middle of a prompt")
-            raise self._failed(
-                turn.limits.of_failure(self._wire.last_words()), ended, self._wire.last_words()
-            ) from None
+            words = self._wire.last_words()
+            raise self._failed(turn.limits.of_failure(words), words, ended) from None
         except RequestError as error:
             refused = self._agent.refused("could not answer", what_it_said(error))
-            raise self._failed(turn.limits.of_error(error), refused, what_it_said(error)) from None
+            raise self._failed(turn.limits.of_error(error), what_it_said(error), refused) from None
         finally:
             turn.over = True
         self.briefing = ""
@@ -278,13 +277,14 @@ class Conversation:
             error = await to_its_end(look, self._session.workspace, self._session_id)
             if error is not None:
                 refused = self._agent.refused("got an error from its language model", sentence_of(error))
-                raise self._failed(turn.limits.of_failure(error), refused, sentence_of(error))
+                raise self._failed(turn.limits.of_failure(error), sentence_of(error), refused)
         if (limit := turn.limits.at_end()) is not None:
-            raise self._limited(limit, turn.limits.text or "it ended its turn without a word")
+            raise self._failed(limit, turn.limits.text or "it ended its turn without a word")
         if not turn.updates.text_came and (look is not None or not turn.limits.had_tool_calls):
             silent = "ended its turn without a word, as it does when its language model answers with an error"
             why = f"Agent '{self._agent.name}' {silent}. {self._agent.hint}{self._wire.last_words()}"
-            raise self._failed(turn.limits.of_failure(self._wire.last_words()), why, self._wire.last_words())
+            words = self._wire.last_words()
+            raise self._failed(turn.limits.of_failure(words), words, why)
 
     async def _answered(self, turn: Turn, request: asyncio.Task[dict[str, Any]]) -> ProviderLimit | None:
         """Return when the agent has answered; or the limit for whose end it waits in silence, inside its prompt."""
@@ -296,11 +296,10 @@ class Conversation:
                 return limit
         return None
 
-    def _failed(self, limit: ProviderLimit | None, why: str, report: str) -> AgentqError:
-        """Return the error for a failed prompt; ``report`` is the part of ``why`` in which ``limit`` was recognised."""
-        return PromptFailed(why) if limit is None else self._limited(limit, report)
-
-    def _limited(self, limit: ProviderLimit, report: str) -> AgentqError:
+    def _failed(self, limit: ProviderLimit | None, report: str, why: str = "") -> AgentqError:
+        """Return the error for a failed prompt: that of ``limit``, which ``report`` told; without one, ``why``."""
+        if limit is None:
+            return PromptFailed(why)
         return prompt_error(limit, self._agent.name, self._session.session_id, self._session.redact(report))
 
     async def _cancel(self, turn: Turn, request: asyncio.Task[dict[str, Any]]) -> None:

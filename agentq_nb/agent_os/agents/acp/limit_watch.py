@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 from acp import RequestError
 
-from agentq_nb._core.machine_zone import MACHINE_ZONE
+from agentq_nb._core.machine_zone import machine_zone
 from agentq_nb._policies.provider_limits import ProviderLimit, recognise
 
 _LONGEST = 8_000  # characters; a longer text is no banner of a limit
@@ -19,11 +19,13 @@ _WORTH_WAITING = timedelta(minutes=2)
 class LimitWatch:
     """One turn's reports of limits: in the fields of updates, in errors, and in what it says instead of an answer."""
 
-    def __init__(self, agent: str) -> None:
+    def __init__(self, agent: str, variables: Mapping[str, str]) -> None:
+        """``variables`` are those of the agent's environment."""
         self.had_tool_calls = False
         self.text = ""
         """What it has said."""
         self._agent = agent
+        self._variables = variables
         self._reported: ProviderLimit | None = None
         """The limit that an update reported, unless the agent has used tools since."""
         self._since = ""
@@ -75,7 +77,7 @@ class LimitWatch:
             where=where,
             agent=self._agent,
             now=datetime.now(UTC),
-            tz=MACHINE_ZONE,
+            tz=machine_zone(self._variables),
             turn=turn,
             had_tool_calls=self.had_tool_calls,
         )
