@@ -14,7 +14,6 @@ from agentq_nb._policies.provider_limits.plain_text import any_of
 from agentq_nb._policies.provider_limits.statements import ACCOMPANIMENT, CODE, PROSE, STRONG, WEAK
 
 _LONGEST = 4_000  # characters; a longer text is no banner
-_LONGEST_MESSAGE = 800
 _LAST_CHARACTERS, _LAST_LINES, _LAST_SENTENCES = 12_000, 100, 20  # what is read of a long text, and of a line
 
 _NOISE = re.compile(r"^(?:[\s⎿└│├─●✕✖✗❌⚠■🖐⏳🚫⛔·*>#\[(]|\ufe0f)+")
@@ -27,8 +26,9 @@ _SPEAKER = (
 _ERROR_NAME = re.compile(
     any_of(
         # "API Error:", "stream error:", "Error (429 {...": any words before them must be names.
-        rf"(?:{_SPEAKER}\s+){{0,4}}(?:error|failure|exception|err)s?(?:\s*\[?\(?(?:code|status|http)?:?\s*{_STATUS}\)?\]?)?"
+        rf"(?:{_SPEAKER}\s+){{0,4}}(?:error|failure|exception|err)(?:\s*\[?\(?(?:code|status|http)?:?\s*{_STATUS}\)?\]?)?"
         rf"(?:{_DASH}|\s+(?=\d{{3}}\b)|$)",
+        r"error from provider(?: \([^)\n]{1,60}\))?\s*:",
         r"(?!(?:the|this|that|an?|my|your|i|when|if|then|fix(?:ed)?|add(?:ed)?|handled?|new|no)\b)"
         rf"(?-i:[A-Z][\w.]*\s+){{1,4}}error\s*(?:\({_STATUS}\))?\s*:",
         # "litellm.RateLimitError: ", "TerminalQuotaError: ".
@@ -58,6 +58,9 @@ _BARE_STATUS = re.compile(
     r"([45]\d\d)\b(?:\s*[A-Z_]{4,}\.)?\s*(?:(?i:too\s+many\s+requests|service\s+unavailable|payment\s+required|site\s+is\s+overloaded)"
     r"\s*[:\-]\s*)?[:\-]?\s*"
 )
+_OF_A_STATUS = re.compile(
+    r"status code|too many requests|rate[ -]limit|resource exhausted|overloaded|\s*$", re.IGNORECASE
+)
 _CHROME = re.compile(
     any_of(
         r"allowed by auto mode classifier",
@@ -73,12 +76,16 @@ _CHROME = re.compile(
 )
 """Lines that programs print beside anything."""
 
-_LIST = re.compile(r"^\s*- .+\n\s*- ", re.MULTILINE)
+_MARKED = re.compile(r"\A\s*(?:[*#-]+|//+|/\*+)\s|^\s*- .+\n\s*- ", re.MULTILINE)
+"""Headings, comments and lists."""
+
+_COMMENT = re.compile(r"\s*(?:#|//|/?\*+(?! quota exceeded))", re.IGNORECASE)
+
 _LINK = re.compile(r"https?://[^\s)\]]+")
 _CLAUSE_END = re.compile(
     r"(?<=[a-z0-9\])§][.!?])\s+|[\n;·|]+|\s+-+\s+|(?<=[\])])\s*(?=\[)|,\s+(?=(?:or|please|visit)\b)"
 )
-_SENTENCE_START = re.compile(r"(?<=[.!?:])\s+")
+_SENTENCE_START = re.compile(r"(?<=[.!?:])(?<!e\.g\.)(?<!i\.e\.)\s+")
 _RETRIED = re.compile(r"retry|try again|attempt|resets?\b|\bwait\b", re.IGNORECASE)
 
 
@@ -100,13 +107,15 @@ def whole_banner(text: str, *, reported: bool) -> Banner | None:
     :param text: plain text with ``§`` in the place of each JSON object.
     :param reported: such an object is the report of an error.
     """
-    if len(text) > _LONGEST or "```" in text or _LIST.search(text):
+    if len(text) > _LONGEST or "```" in text or _MARKED.search(text):
         return None
-    lines = [line for line in text.split("\n") if not _CHROME.match(line.strip())]
-    rest, status, named = _without_names("\n".join(lines).strip())
+    text = "\n".join(line for line in text.split("\n") if not _CHROME.match(line.strip())).strip()
+    if is_prose(text):
+        return None
+    rest, status, named = _without_names(text)
     if named and (reported or "§" not in rest):
         # After the name of an error comes its message; what it means is for others to judge.
-        return None if is_prose(rest) else Banner(rest, status)
+        return Banner(rest, status) if rest or status else None
     if rest.startswith("§"):
         return Banner(rest, status) if reported and _accompanies(rest[1:], lenient=True) else None
     match = _statement(rest)
@@ -118,29 +127,20 @@ def whole_banner(text: str, *, reported: bool) -> Banner | None:
     return Banner(text, status or _status_in(match)) if _accompanies(tail, lenient=strong) else None
 
 
-def message_of_error(text: str) -> Banner | None:
-    """Return a short text, known to be an error's, as a banner, unless it is prose or code."""
-    rest, status, _ = _without_names(text.strip())
-    if len(text) > _LONGEST_MESSAGE or text.count("\n") > 5 or is_prose(text):
-        return None
-    return Banner(rest or text, status)
-
-
 def banners_within(text: str) -> Iterator[Banner]:
     """Yield the banners that stand at the beginning of a line or sentence near the end, the last first."""
     position = len(text)
     for line in reversed(text[-_LAST_CHARACTERS:].split("\n")[-_LAST_LINES:]):
         position -= len(line)
         start_of_line, position = position, position - 1
-        if len(line) > _LONGEST or is_prose(line):
+        if len(line) > _LONGEST or _COMMENT.match(line) or is_prose(line):
             continue
         starts = [0, *(match.end() for match in _SENTENCE_START.finditer(line))][-_LAST_SENTENCES:]
         for start in reversed(starts):
-            rest, status, named = _without_names(text[start_of_line + start :][:1_500])
-            if match := _statement(rest, weak=named or start == 0):
-                yield Banner(rest, status or _status_in(match))
-            elif named:
-                yield Banner(rest.split("\n", 1)[0], status)
+            rest, status, named = _without_names(line[start:])
+            match = _statement(rest, weak=named or start == 0)
+            if match or (named and (rest or status)):
+                yield Banner(text[start_of_line:][:1_500], status or (_status_in(match) if match else None))
 
 
 def is_prose(text: str) -> bool:
@@ -158,7 +158,10 @@ def _without_names(text: str) -> tuple[str, int | None, bool]:
             break
         if name := _ERROR_NAME.match(text):
             named = True
-        elif not (name := _BARE_STATUS.match(text)):  # by itself it may count anything: "429 files changed"
+        elif name := _BARE_STATUS.match(text):
+            # By itself it may count anything: "429 files changed".
+            named = named or bool(_OF_A_STATUS.match(text, name.end()))
+        else:
             break
         status = next((int(code) for code in name.groups() if code), status)
         text = text[name.end() :]
@@ -180,8 +183,6 @@ def _accompanies(tail: str, *, lenient: bool) -> bool:
         clause = raw.strip(" \t.,:!?\"'()[]{}§*⎿")
         if not clause:
             continue
-        if PROSE.search(clause):
-            return False
         if not (ACCOMPANIMENT.match(clause) or _statement(clause) or (lenient and len(clause.split()) <= 8)):
             return False
     return True

@@ -90,9 +90,6 @@ def _of_text(text: str, report: Report, turn: str | None, had_tool_calls: bool) 
             if limit := judge(value, report, around=around):
                 return limit
     blanked = _without(text, found)
-    whole = banners.message_of_error(blanked)
-    if whole and (limit := judge({"message": whole.text}, report, status=whole.status)):
-        return limit
     for banner in banners.banners_within(blanked):
         if limit := judge({"message": banner.text}, report, status=banner.status):
             return limit

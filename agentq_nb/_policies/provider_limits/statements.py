@@ -66,6 +66,7 @@ STRONG = re.compile(
         r"you have no (?:\w+ )?credits? (?:remaining|left)",
         r"(?:your )?credit balance is too low(?: to access the [\w ]+)?",
         r"insufficient (?:account )?(?:balance|credits?|funds|quota)(?: or no resource package)?",
+        r"no payment method",
         r"billing hard limit has been reached|spend(?:ing)? limit reached|payment required",
         r"quota exceeded\. check your plan and billing details",
         # Other languages.
@@ -85,8 +86,8 @@ STRONG = re.compile(
 
 WEAK = re.compile(
     any_of(
-        r"(?:api )?rate[ -]?limit(?:s|ed|ing)?(?: error)?(?: (?:is|was|has been|have been))?"
-        r"(?: (?:exceeded|reached|hit|reject(?:ed|ion)))?" + _FOR,
+        r"(?:api )?rate[ -]?limits? (?:(?:is|was|has been|have been) )?(?:exceeded|reached|hit|rejected)" + _FOR,
+        r"(?:api )?rate[ -]?(?:limited|limit error)" + _FOR,
         r"too many (?:concurrent )?(?:requests|tokens|connections)",
         r"(?:provider|server|model|service|engine)? ?(?:is )?(?:currently |temporarily )?overloaded(?:_error)?",
         r"throttl(?:ed|ing)(?:exception)?|(?:request|you) (?:was|were) throttled",
@@ -141,13 +142,23 @@ ACCOMPANIMENT = re.compile(
 PROSE = re.compile(
     r"```|=>|==|\bdef |\breturn\b|"
     r"\b(?:I|I'm|I've|I'll|I'd|he|she|they|let's|tests?|implemented|added|fixed|changed|renamed|refactored|removed|returns?"
-    r"|raises|raised|handler|handles?|handled|parser|commit|because|should|means|describes?|prints?|printed|appears?|which|whose"
-    r"|so that|reads:"
+    r"|raises|raised|handler|handles?|handled|parser|commit|because|should|means|describes?|prints?|printed|appears?|which(?! may cause)|whose"
+    r"|so that|reads:|429 if|used by"
     r"|the (?:message|method|function|class|banner|text|string|log|logs|example|fixture|code|client|user|users))\b"
 )
 """Signs of somebody's words."""
 
 CODE = re.compile(
-    r"\bFAILED\b|::|\braise [A-Z]\w*\b|\bassert|\bAssertionError\b|\b\w+\.(?:py|js|ts|go|rs|java|rb)\b(?!:\d)|[;{]\s*$"
+    any_of(
+        r"\bFAILED\b|\bAssertionError\b|\bassert\b",
+        r"::|=>|->|\"\"\"|\bself\.|: Final\b|\bexc_info\b|%s",
+        r"\braise [A-Z]\w*|\bawait \w|\blambda\b|\bexcept [A-Z]|^\s*(?:class|def|from|import|if|return) \w[\w.]*.*:?\s*$",
+        r"\w\.\w+\((?!s\))|\w_\w+\(|\w\(\s*$",
+        r"\b\w+\.(?:py|js|ts|go|rs|java|rb)\b(?!:\d)",
+        r"^\s*\w+(?:: \w[\w\[\], |.]*)? = ",
+        r"\w \| [A-Z]\w+|\w\[[A-Z]\w*\]|[<>]=|: (?:bool|str|int|float|None)\b|\bf\"|\" in \w",
+        r"[;{,(]\s*$",
+    ),
+    re.MULTILINE,
 )
 """Signs of code, or of the output of tests."""

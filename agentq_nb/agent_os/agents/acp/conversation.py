@@ -281,9 +281,9 @@ class Conversation:
         if (limit := turn.limits.at_end()) is not None:
             raise self._failed(limit, turn.limits.text or "it ended its turn without a word")
         if not turn.updates.text_came and (look is not None or not turn.limits.had_tool_calls):
-            silent = "ended its turn without a word, as it does when its language model answers with an error"
-            why = f"Agent '{self._agent.name}' {silent}. {self._agent.hint}{self._wire.last_words()}"
             words = self._wire.last_words()
+            silent = "ended its turn without a word, as it does when its language model answers with an error"
+            why = f"Agent '{self._agent.name}' {silent}. {self._agent.hint}{words}"
             raise self._failed(turn.limits.of_failure(words), words, why)
 
     async def _answered(self, turn: Turn, request: asyncio.Task[dict[str, Any]]) -> ProviderLimit | None:
@@ -298,9 +298,8 @@ class Conversation:
 
     def _failed(self, limit: ProviderLimit | None, report: str, why: str = "") -> AgentqError:
         """Return the error for a failed prompt: that of ``limit``, which ``report`` told; without one, ``why``."""
-        if limit is None:
-            return PromptFailed(why)
-        return prompt_error(limit, self._agent.name, self._session.session_id, self._session.redact(report))
+        shown = self._session.redact(report)
+        return prompt_error(limit, self._agent.name, self._session.session_id, shown) if limit else PromptFailed(why)
 
     async def _cancel(self, turn: Turn, request: asyncio.Task[dict[str, Any]]) -> None:
         """Cancel the turn; an agent that continues all the same is ended."""
