@@ -57,7 +57,9 @@ class LiveMessages:
     def actor_queues(self, actor: ActorId) -> ActorQueues:
         actor_queues = self.actors.get(actor)
         if actor_queues is None:
-            actor_queues = self.actors[actor] = ActorQueues(actor, gate=self.suspects if self.suspects.entries else None)
+            actor_queues = self.actors[actor] = ActorQueues(
+                actor, gate=self.suspects if self.suspects.entries else None
+            )
         return actor_queues
 
     def queue_state(self, actor: ActorId, queue: str) -> QueueState:

@@ -41,7 +41,7 @@ _NEVER = _any(
     r"pull rate limit|toomanyrequests|docker",
     r"\bgithub(?! copilot)|secondary rate limit|abuse detection|rate limit exceeded for (?:user|installation|\d+\.\d+)",
     r"\bgitlab|bitbucket|\bnpm\b|\bpypi\b|\bpip\b|crates\.io|rubygems|\bmaven\b|homebrew|\bapt\b",
-    r"\bcurl\b|\bwget\b|graphql|rate limit already exceeded",
+    r"\bcurl\b|\bwget\b|requested url returned|unable to access|graphql|rate limit already exceeded",
     r"web ?search|search api|brave|tavily|serper|reddit|twitter|slack|discord|telegram|notion|jira|stripe|shopify|let'?s ?encrypt",
     r"(?:connection|client|user|seat|row|line|stack)s? limit|too many (?:connections|clients|files|redirects|arguments|auth|certificates|levels)",
     r"disk|inode|storage quota|file descriptors?|open files|memory limit|recursion",
