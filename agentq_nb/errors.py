@@ -6,7 +6,10 @@ Groups and codes are those of RivetKit where it has the same error, so that prog
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from agentq_nb._core.safe_text import LONGEST_TEXT, safe
@@ -326,6 +329,87 @@ class HandlerTimedOut(QueueError):
             "the work may take longer.",
             metadata={"actor": actor_id, "message_id": message_id, "queue": queue, "handler_timeout": seconds},
         )
+
+
+class RateLimited(QueueError):
+    """A provider's limit is reached: raised in a handler or ``run``, it costs no attempt and pauses the queue.
+
+        raise RateLimited("The API says to slow down.", retry_after=response.headers.get("retry-after"))
+
+    The message goes back to the head of its queue. Until the limit ends, every queue that declares the limit named
+    ``limit`` is paused; without a name, the message's own queue. If the end is unknown, the pauses get longer, and one
+    message at a time is tried after each. ``Queue(max_pause=...)`` bounds them.
+
+    :param message: what happened; shown as the reason of the pause.
+    :param retry_after: when the limit ends, in seconds from now, as a timedelta, or as the value of an HTTP header.
+    :param until: when it ends, as a datetime (a naive one is local time) or in seconds since 1970.
+    :param limit: the ``name`` of a RateLimit or ConcurrencyLimit.
+
+    Raises TypeError if both ``retry_after`` and ``until`` are given, or one of them is no time.
+    """
+
+    code = "rate_limited"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        retry_after: float | timedelta | str | None = None,
+        until: datetime | float | None = None,
+        limit: str | None = None,
+    ) -> None:
+        if retry_after is not None and until is not None:
+            raise TypeError("RateLimited takes retry_after or until, not both.")
+        if limit is not None and not isinstance(limit, str):  # type: ignore[redundant-expr]  # users' code is not checked
+            raise TypeError(f"RateLimited(limit=...) is the name of a limit, not {limit!r:.100}.")
+        seconds, moment = _retry_after(retry_after)
+        known = {"retry_after": seconds, "until": moment if until is None else _moment(until), "limit": limit}
+        super().__init__(
+            message or "A provider's limit is reached.",
+            metadata={name: value for name, value in known.items() if value is not None},
+        )
+
+    @property
+    def limit(self) -> str | None:
+        """The name of the limit that is reached."""
+        return self.metadata.get("limit")
+
+    def ends_at(self, now: float) -> float | None:
+        """Return when the limit ends, in seconds since 1970 as ``now`` is; None if that is unknown."""
+        seconds = self.metadata.get("retry_after")
+        return self.metadata.get("until") if seconds is None else now + seconds
+
+
+def _retry_after(value: object) -> tuple[float | None, float | None]:
+    """Return seconds from now, or a moment in seconds since 1970; neither for a header that cannot be understood."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None, _http_date(value)
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if value is None:
+        return None, None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"RateLimited(retry_after=...) is in seconds, not {value!r:.100}.")
+    return (max(0.0, float(value)), None) if math.isfinite(value) else (None, None)
+
+
+def _http_date(text: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _moment(value: object) -> float | None:
+    if isinstance(value, datetime):
+        return value.timestamp()
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"RateLimited(until=...) is a datetime or seconds since 1970, not {value!r:.100}.")
+    return float(value) if math.isfinite(value) else None
 
 
 # --- actors -----------------------------------------------------------------------------------------------------------
