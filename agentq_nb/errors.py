@@ -94,28 +94,49 @@ class QueueError(AgentqError):
 
 
 class QueueFull(QueueError):
-    """The queue has ``max_size`` messages that are not settled; nothing was written."""
+    """The queue holds as much as its ``max_size`` and ``max_bytes`` allow; nothing was written."""
 
     code = "full"
 
-    def __init__(self, actor_id: str, queue: str, limit: int) -> None:
+    def __init__(
+        self, actor_id: str, queue: str, limit: int, unit: str = "messages", waited: float | None = None
+    ) -> None:
+        """
+        :param unit: what ``limit`` counts: "messages" that are not settled, or "bytes" of their bodies.
+        :param waited: how many seconds the send has waited for room.
+        """
+        option = "max_bytes" if unit == "bytes" else "max_size"
+        counted = unit.removesuffix("s") if limit == 1 else unit
+        since = "" if waited is None else f" within {waited:g} s"
         super().__init__(
-            f"Queue is full. Limit is {limit} {'message' if limit == 1 else 'messages'}. Nothing was sent to queue "
-            f"'{queue}' of actor '{actor_id}'. Send again once some are handled, or raise max_size in its Queue(...).",
-            metadata={"limit": limit, "queue": queue, "actor": actor_id},
+            f"Queue is full. Limit is {limit} {counted}. Nothing was sent to queue "
+            f"'{queue}' of actor '{actor_id}'{since}. Send again once some are handled, or raise {option} in its "
+            f"Queue(...).",
+            metadata={"limit": limit, "unit": unit, "queue": queue, "actor": actor_id},
         )
+
+    def after(self, waited: float) -> QueueFull:
+        """The same error, of a send that has waited."""
+        known = self.metadata
+        return QueueFull(known["actor"], known["queue"], known["limit"], known["unit"], waited)
 
 
 class MessageTooLarge(QueueError):
-    """The message's JSON is larger than ``max_message_bytes``; nothing was written."""
+    """The message's JSON is larger than ``max_message_bytes``, or than ``max_bytes``; nothing was written."""
 
     code = "message_too_large"
 
-    def __init__(self, actor_id: str, queue: str, size: int, limit: int) -> None:
+    def __init__(self, actor_id: str, queue: str, size: int, limit: int, max_bytes: int | None = None) -> None:
+        """
+        :param limit: the queue's ``max_message_bytes``.
+        :param max_bytes: the queue's ``max_bytes``, which may be less.
+        """
+        option = "max_message_bytes"
+        if max_bytes is not None and max_bytes < limit:
+            option, limit = "max_bytes", max_bytes
         super().__init__(
             f"Queue message too large ({size} bytes). Limit is {limit} bytes. Nothing was sent to queue '{queue}' of "
-            f"actor '{actor_id}'. Put large data in a file and send its path, or raise max_message_bytes in its "
-            "Queue(...).",
+            f"actor '{actor_id}'. Put large data in a file and send its path, or raise {option} in its Queue(...).",
             metadata={"size": size, "limit": limit, "queue": queue, "actor": actor_id},
         )
 
@@ -244,10 +265,16 @@ class WaitWouldDeadlock(QueueError):
 
     code = "wait_would_deadlock"
 
-    def __init__(self, message_id: str, chain: Sequence[str]) -> None:
+    def __init__(self, message_id: str, chain: Sequence[str], *, room: bool = False) -> None:
+        """
+        :param room: whether the wait is for room in a full queue, to send the message.
+        """
+        what, advice = f"Waiting for message {message_id}", "send without wait, or wait in an action or another actor"
+        if room:
+            what = f"Nothing was sent: waiting for room in the full queue, to send message {message_id},"
+            advice = 'raise max_size or max_bytes in its Queue(...), or let it raise queue.full with on_full="raise"'
         super().__init__(
-            f"Waiting for message {message_id} would never end: {' → '.join(chain)}. Settle the message that is being "
-            "handled first, send without wait, or wait in an action or another actor.",
+            f"{what} would never end: {' → '.join(chain)}. Settle the message that is being handled first, {advice}.",
             metadata={"message_id": message_id, "chain": list(chain)},
         )
 
@@ -265,7 +292,7 @@ class MessageCancelled(QueueError):
 
 
 class MessageExpired(QueueError):
-    """Reserved, and never raised: no message expires in this version."""
+    """Raised by ``Result.unwrap()`` of a message that was not started within its ``ttl``."""
 
     code = "expired"
 
@@ -648,6 +675,28 @@ class StoreNotBegun(StoreError):
     """There is no file yet. Starting a host creates it."""
 
     code = "missing"
+
+
+class StoreFull(StoreError):
+    """The store has reached ``setup(max_store_bytes=)``, or its disk is nearly full; nothing was sent.
+
+    Work goes on: settlements, replies and state can still be written.
+    """
+
+    code = "full"
+
+    def __init__(self, path: str, used: int, limit: int, free: int | None = None) -> None:
+        """
+        :param free: bytes that are left on the disk, if that is the reason.
+        """
+        why = f"{path} takes {used} of max_store_bytes={limit} bytes"
+        if free is not None:
+            why = f"the disk of {path} has {free} bytes left"
+        super().__init__(
+            f"Nothing is sent: {why}. What is queued is still handled, and results are kept. To make room: %agentq prune, "
+            "or await registry.prune(...); or raise it with setup(max_store_bytes=...).",
+            metadata={"path": path, "used": used, "limit": limit, "free": free},
+        )
 
 
 class StoreTooNew(StoreError):

@@ -78,6 +78,7 @@ class Mailbox(NearMisses):
         :param idempotency_key: makes pushing twice safe: the same key and body are one message.
         :param priority: higher ones are handed out first, also negative ones; equal ones in the order of sending.
         :param delay: seconds, or a timedelta, before which it is not delivered.
+        :param ttl: seconds, or a timedelta, within which it must be started first, or it expires.
 
         Options and errors are those of ``handle.send``, which says more about each.
         """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any, Generic, Protocol, Self, TypeVar, Unpack, overload
+from datetime import timedelta
+from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, Unpack, get_args, overload
 
 from pydantic.errors import PydanticUserError
 from typing_extensions import TypeForm
@@ -18,6 +20,7 @@ from agentq_nb._core.number_options import is_positive, is_whole
 from agentq_nb._core.suggestions import NearMisses
 from agentq_nb._policies.limits import Limit, checked_limits
 from agentq_nb._policies.retry import Retry
+from agentq_nb.errors import ValidationFailed
 
 _Owner = TypeVar("_Owner")
 
@@ -34,7 +37,10 @@ class Placeholder:
 
 _MISSING: Any = Placeholder("required")
 
+OnFull: TypeAlias = Literal["raise", "wait"]
+
 MAX_SIZE = 100_000
+MAX_BYTES = 1024 * 1024 * 1024
 MAX_MESSAGE_BYTES = 1024 * 1024
 MAX_REPLY_BYTES = 16 * 1024 * 1024
 
@@ -52,6 +58,15 @@ def _schema(declared: Any, right: str) -> Schema[Any]:
         except PydanticUserError as error:
             wrong = f"Queue(...) takes types that pydantic knows. {str(error).splitlines()[0]}"
     raise TypeError(f"{wrong} Write {right}, with a pydantic model, dataclass or other type; Any is any JSON.")
+
+
+def _ttl(value: object) -> float | None:
+    """Return a queue's ttl in seconds; None: no limit. Raises ValueError."""
+    try:
+        seconds = None if value is None else number_options.ttl("Queue(ttl=...)", value)
+    except ValidationFailed as error:
+        raise ValueError(error.message) from None
+    return None if seconds == math.inf else seconds
 
 
 class SeesOneQueue(Protocol):
@@ -78,14 +93,17 @@ class Queue(Generic[Body, Reply]):
     :param body: the type of the messages: any type that pydantic can validate; ``Any`` accepts any JSON.
     :param reply: the type of the reply given to ``message.complete(...)``; None accepts any JSON, or no reply. Unless
         the type allows None, messages must be received with ``completable=True``.
-    :param max_size: how many unsettled messages the queue holds; then sends are refused with ``queue.full``. Dead
-        letters are settled, so they do not count.
+    :param max_size: how many unsettled messages the queue holds. Dead letters are settled, so they do not count.
+    :param max_bytes: bytes of the bodies of all unsettled messages, as JSON (1 GiB); None: no limit.
+    :param on_full: what sends to a full queue do: "raise" ``queue.full``, or "wait" for room, in the order they came.
     :param max_message_bytes: bytes of the largest body, as JSON (1 MiB); ``queue.message_too_large`` refuses larger ones.
     :param max_reply_bytes: bytes of the largest reply, as JSON (16 MiB). A handler that ends with
         ``queue.reply_too_large`` makes a dead letter at once, whose error keeps the reply's first 4 KiB.
     :param concurrency: how many messages of the queue one actor may handle at the same time. Above 1, ``self.state`` is
         read-only while such a message is handled: ``await message.complete(reply, update=f)`` changes it.
     :param retry: how failed attempts are repeated.
+    :param ttl: seconds, or a timedelta, within which a message must be started first, or it expires; a send may give its
+        own. None: no limit.
     :param handler_timeout: seconds that one attempt may take before its handler is cancelled and the attempt fails. A
         plain handler's thread cannot be stopped: the next attempt waits for its end.
     :param limits: when messages may start: ``[RateLimit(50, per=60, name="anthropic"), ConcurrencyLimit(4)]``.
@@ -106,10 +124,13 @@ class Queue(Generic[Body, Reply]):
         reply: None = None,
         *,
         max_size: int = ...,
+        max_bytes: int | None = ...,
         max_message_bytes: int = ...,
         max_reply_bytes: int = ...,
         concurrency: int = ...,
+        on_full: OnFull = ...,
         retry: Retry | None = ...,
+        ttl: float | timedelta | None = ...,
         handler_timeout: float | None = ...,
         limits: Sequence[Limit] = ...,
         max_pause: float | None = ...,
@@ -121,10 +142,13 @@ class Queue(Generic[Body, Reply]):
         reply: TypeForm[Reply],
         *,
         max_size: int = ...,
+        max_bytes: int | None = ...,
         max_message_bytes: int = ...,
         max_reply_bytes: int = ...,
         concurrency: int = ...,
+        on_full: OnFull = ...,
         retry: Retry | None = ...,
+        ttl: float | timedelta | None = ...,
         handler_timeout: float | None = ...,
         limits: Sequence[Limit] = ...,
         max_pause: float | None = ...,
@@ -135,10 +159,13 @@ class Queue(Generic[Body, Reply]):
         reply: Any = None,
         *,
         max_size: int = MAX_SIZE,
+        max_bytes: int | None = MAX_BYTES,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         max_reply_bytes: int = MAX_REPLY_BYTES,
         concurrency: int = 1,
+        on_full: OnFull = "raise",
         retry: Retry | None = None,
+        ttl: float | timedelta | None = None,
         handler_timeout: float | None = None,
         limits: Sequence[Limit] = (),
         max_pause: float | None = None,
@@ -149,9 +176,13 @@ class Queue(Generic[Body, Reply]):
             "max_reply_bytes": max_reply_bytes,
             "concurrency": concurrency,
         }
+        if max_bytes is not None:
+            sizes["max_bytes"] = max_bytes
         for name, size in sizes.items():
             if not is_whole(size):
                 raise ValueError(f"Queue({name}=...) must be a whole number from 1 up, not {size!r:.100}.")
+        if on_full not in get_args(OnFull):
+            raise ValueError(f'Queue(on_full=...) must be "raise" or "wait", not {on_full!r:.100}.')
         if handler_timeout is not None and not is_positive(handler_timeout):
             raise ValueError("Queue(handler_timeout=...) must be more than 0 seconds, or None.")
         if max_pause is not None and not is_positive(max_pause):
@@ -159,6 +190,11 @@ class Queue(Generic[Body, Reply]):
         self.body: Schema[Body] = _schema(body, "Queue(dict)")
         self.reply: Schema[Reply] = _schema(Any if reply is None else reply, "Queue(dict, reply=str)")
         self.max_size = max_size
+        self.max_bytes = max_bytes
+        self.largest_body = max_message_bytes if max_bytes is None else min(max_message_bytes, max_bytes)
+        """Bytes of the largest body that the queue takes."""
+        self.on_full: OnFull = on_full
+        self.ttl = _ttl(ttl)
         self.max_message_bytes = max_message_bytes
         self.max_reply_bytes = max_reply_bytes
         self.concurrency = concurrency

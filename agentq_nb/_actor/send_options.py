@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import MappingProxyType
@@ -23,6 +24,7 @@ class SendOptions(TypedDict, total=False):
     idempotency_key: str | None
     priority: int
     delay: float | timedelta
+    ttl: float | timedelta | None
 
 
 StoredOptions: TypeAlias = Mapping[str, Any]
@@ -46,10 +48,15 @@ def _delay(value: object) -> float:
     return number_options.delay("delay", value)
 
 
+def _ttl(value: object) -> float | None:
+    return None if value is None else number_options.ttl("ttl", value)
+
+
 _OPTIONS: Mapping[str, tuple[Any, Callable[[object], Any]]] = {
     "idempotency_key": (None, _idempotency_key),
     "priority": (0, _priority),
     "delay": (0, _delay),
+    "ttl": (None, _ttl),
 }
 """Each option with its default, and the function that validates it and converts it to JSON."""
 
@@ -70,6 +77,15 @@ def stored_options(options: SendOptions) -> StoredOptions:
         if (checked := check(value)) != default:
             stored[name] = checked
     return stored or NO_OPTIONS
+
+
+def with_ttl(stored: StoredOptions, ttl: float | None) -> StoredOptions:
+    """Give options the ``ttl`` of their queue, unless they have their own. An infinite one is none."""
+    if "ttl" not in stored:
+        return stored if ttl is None else {**stored, "ttl": ttl}
+    if stored["ttl"] < math.inf:
+        return stored
+    return {name: value for name, value in stored.items() if name != "ttl"} or NO_OPTIONS
 
 
 def shows_options(function: Sending) -> Sending:

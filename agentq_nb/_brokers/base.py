@@ -143,10 +143,12 @@ class Broker(Protocol):
         """The limits of its queues."""
         ...
 
-    async def enqueue(self, new_messages: Sequence[NewMessage]) -> Sequence[Enqueued]:
+    async def enqueue(self, new_messages: Sequence[NewMessage], room_timeout: float | None = 0.0) -> Sequence[Enqueued]:
         """Add messages to queues: all or none, durable on return.
 
-        Raises QueueFull, IdempotencyConflict (nothing written); Unavailable (unknown: repeat with the same ids).
+        ``room_timeout`` is how many seconds to wait for room in a full queue (0: not at all; None: no limit). Those who
+        wait are served in the order they came, before anyone who comes later, and can be cancelled. Raises QueueFull,
+        IdempotencyConflict, StoreFull (nothing written); Unavailable (unknown: repeat with the same ids).
         """
         ...
 

@@ -21,7 +21,9 @@ uncounted. ``limited``: put back uncounted, because of a provider's limit that p
 
 
 class NewMessage(NamedTuple):
-    """A message to enqueue. ``body`` is JSON; ``max_size`` is the queue's limit, in messages.
+    """A message to enqueue. ``body`` is JSON; ``max_size`` and ``max_bytes`` are the queue's limits.
+
+    They bound its unsettled messages and the bytes of their bodies; None: no limit.
 
     A broker stores all ``options`` unchanged, also unknown ones, and applies those below.
     """
@@ -32,6 +34,7 @@ class NewMessage(NamedTuple):
     body: bytes
     options: StoredOptions = NO_OPTIONS
     max_size: int | None = None
+    max_bytes: int | None = None
 
     @property
     def idempotency_key(self) -> str | None:
@@ -50,6 +53,11 @@ class NewMessage(NamedTuple):
     def schedule(self) -> str | None:
         """The name of the schedule whose next message this is. Only the latest message of a name waits."""
         return self.options.get("schedule")
+
+    @property
+    def ttl(self) -> float | None:
+        """Seconds after it is due within which it must be started first, or it expires. None: no limit."""
+        return self.options.get("ttl")
 
     def delayed(self, seconds: float) -> NewMessage:
         """The same message with this delay."""
@@ -268,6 +276,7 @@ class QueueStatus(NamedTuple):
     counts all completed messages, except those pruned before the broker started; ``per_minute`` is the rate over the
     last five minutes.
     ``held_back``: the next message waits while messages that may have crashed the host are tried one at a time.
+    ``expired`` counts as ``completed`` does. ``waiting_senders`` wait for room in the full queue.
     ``pause_reason``: what a provider said, if its limit pauses the queue. ``limited_by``: the name of the limit that holds
     the queue, and ``next_start`` when it lets the next message start (None: when another one ends).
     """
@@ -286,6 +295,8 @@ class QueueStatus(NamedTuple):
     completed: int = 0
     per_minute: float = 0.0
     held_back: bool = False
+    expired: int = 0
+    waiting_senders: int = 0
     pause_reason: str | None = None
     limited_by: str | None = None
     next_start: float | None = None

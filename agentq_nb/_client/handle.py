@@ -10,15 +10,15 @@ from agentq_nb._actor.action import Action
 from agentq_nb._actor.message import Body, Reply
 from agentq_nb._actor.queue import Queue
 from agentq_nb._actor.send_options import SendOptions, shows_options, stored_options
-from agentq_nb._brokers.values import Cancel, Change, NewMessage, Pause, Purge, Redeliver, Resume
-from agentq_nb._client import queue_lookup
+from agentq_nb._brokers.values import Cancel, Change, Pause, Purge, Redeliver, Resume
+from agentq_nb._client import outgoing, queue_lookup
 from agentq_nb._client.broadcasts import Listener
 from agentq_nb._client.receipt import Receipt, Result, result_of
 from agentq_nb._client.status import ActorStatus
 from agentq_nb._client.transport import Transport
 from agentq_nb._core import number_options
-from agentq_nb._core.ids import ActorId, Key, MessageId, actor_id, key_parts, mint_id
-from agentq_nb.errors import MessageTooLarge, NoHost
+from agentq_nb._core.ids import ActorId, Key, MessageId, actor_id, key_parts
+from agentq_nb.errors import NoHost
 
 
 class ActorKind:
@@ -99,6 +99,7 @@ class ActorHandle:
         body: Body | dict[str, Any],
         *,
         wait: Literal[False] = False,
+        timeout: float | None = None,
         **options: Unpack[SendOptions],
     ) -> Receipt[Reply]: ...
     @overload
@@ -113,7 +114,13 @@ class ActorHandle:
     ) -> Result[Reply]: ...
     @overload
     async def send(
-        self, queue: str, body: Any, *, wait: Literal[False] = False, **options: Unpack[SendOptions]
+        self,
+        queue: str,
+        body: Any,
+        *,
+        wait: Literal[False] = False,
+        timeout: float | None = None,
+        **options: Unpack[SendOptions],
     ) -> Receipt[Any]: ...
     @overload
     async def send(
@@ -143,6 +150,8 @@ class ActorHandle:
         :param body: the body; validated against the queue's type before anything is written.
         :param wait: whether to wait for the result, at most ``timeout`` seconds (None: no limit). The work goes on when the
             wait ends; ``client.receipt(result.message_id)`` asks for the result later.
+        :param timeout: seconds to wait for the result, and for room in a full queue that declares ``on_full="wait"``:
+            ``queue.full`` when there is none by then.
         :param idempotency_key: makes sending twice safe: while a message with this key is live or completed, sending again
             returns its receipt, and changes nothing. A message that failed for good or was cancelled frees its key: sending
             again makes a second message, and the dead letter stays. ``redeliver`` repeats the first one instead.
@@ -150,29 +159,32 @@ class ActorHandle:
             message that comes back after a failed attempt still goes before all others.
         :param delay: seconds from now, or a timedelta, before which the message is not delivered (at most 100 years).
             It counts as ``delayed`` until then, also across restarts, and takes its place by priority when it is due.
+        :param ttl: seconds, or a timedelta, within which the message must be started first, counted from when it is due.
+            Time counts in which the queue is paused or no host runs. Then it is settled as ``expired`` instead, is never
+            delivered, and frees its key. A message that was started, or redelivered, does not expire. None: the queue's
+            ``ttl``; ``float("inf")``: no limit.
 
         Raises ``queue.unknown``, ``actor.unknown``, ``actor.validation_error``, ``queue.message_too_large``,
         ``queue.full`` and ``queue.idempotency_conflict`` (nothing was written), and ``queue.wait_would_deadlock``.
         """
         stored = stored_options(options)
+        only_for_room = timeout is not None and not wait
         if timeout is not None:
-            if not wait:
-                raise TypeError("timeout is for waiting: send(..., wait=True, timeout=...).")
             timeout = number_options.seconds("timeout", timeout)
         transport = self._transport
         classes = await transport.ready()
         declared = queue_lookup.declared(classes, self.name, queue.name if isinstance(queue, Queue) else queue)
-        encoded = declared.body.dump(body, lambda: f"Body for queue '{declared.name}' of actor '{self.name}'")
-        if len(encoded) > declared.max_message_bytes:
-            raise MessageTooLarge(self.actor_id, declared.name, len(encoded), declared.max_message_bytes)
-        new_message = NewMessage(mint_id(), self.actor_id, declared.name, encoded, stored, declared.max_size)
+        waits_for_room = declared.on_full == "wait"
+        if only_for_room and not waits_for_room:
+            raise TypeError('timeout is for waiting: send(..., wait=True, timeout=...), or Queue(..., on_full="wait").')
+        new_message = outgoing.new_message(declared, self.actor_id, body, stored)
         if self._must_exist:
             await transport.require(self.actor_id)
         elif self._input is not None:
             await transport.ensure(self.actor_id, self._input)
         if wait:
-            return result_of(await transport.send_and_wait(new_message, timeout))
-        return Receipt(await transport.send(new_message), transport)
+            return result_of(await transport.send_and_wait(new_message, timeout, waits_for_room=waits_for_room))
+        return Receipt(await transport.send(new_message, timeout if waits_for_room else 0.0), transport)
 
     # --- changing sent messages and queues ----------------------------------------------------------------------------
 
@@ -181,7 +193,7 @@ class ActorHandle:
         return await self._change(Cancel(message_id)) > 0
 
     async def redeliver(self, message_id: MessageId) -> bool:
-        """Put a dead letter, or a cancelled message, back into its queue and reset its attempts."""
+        """Put a dead letter, or a cancelled or expired message, back into its queue and reset its attempts."""
         return await self._change(Redeliver(message_id)) > 0
 
     async def purge(self, queue: str | Queue[Any, Any]) -> int:

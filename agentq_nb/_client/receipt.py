@@ -36,11 +36,11 @@ class Result(Generic[Reply]):
         if result.ok:
             print(result.response)
 
-    :ivar status: ``completed``; ``failed`` (a dead letter); ``cancelled``; or ``timed_out``: the wait has ended, and
-        the work goes on. ``expired`` is reserved: no message expires in this version.
+    :ivar status: ``completed``; ``failed`` (a dead letter); ``cancelled``; ``expired`` (not started within its
+        ``ttl``); or ``timed_out``: the wait has ended, and the work goes on.
     :ivar message_id: the message's id; ``client.receipt(message_id)`` asks for the result again.
     :ivar response: the reply that the handler gave to ``message.complete(...)``.
-    :ivar error: why it failed, as a dict: ``group``, ``code``, ``message``, ``type``, ``traceback``.
+    :ivar error: why it failed or expired, as a dict: ``group``, ``code``, ``message``, ``type``, ``traceback``.
     :ivar attempts: how many attempts were started.
     :ivar reason: why the message is not settled yet, in a sentence or two; None once it is.
     """
@@ -58,7 +58,7 @@ class Result(Generic[Reply]):
         return self.status == "completed"
 
     def unwrap(self) -> Reply | None:
-        """Return the reply. Raises ``queue.failed``, ``queue.timed_out`` or ``queue.cancelled``."""
+        """Return the reply. Raises ``queue.failed``, ``queue.timed_out``, ``queue.cancelled`` or ``queue.expired``."""
         if self.status == "completed":
             return self.response
         raise _error_of(self)
@@ -75,8 +75,10 @@ def _error_of(result: Result[Any]) -> AgentqError:
         again = f"To run it after all: %agentq retry {result.message_id}"
         return MessageCancelled(f"Message {result.message_id} was cancelled. {again}", metadata=facts)
     if result.status == "expired":
+        why_expired = f"{reason} " if result.error else ""
         return MessageExpired(
-            f"Message {result.message_id} expired before it was started. Send it again.", metadata=facts
+            f"Message {result.message_id} expired. {why_expired}To run it after all: %agentq retry {result.message_id}",
+            metadata=facts,
         )
     why = f" {result.reason}" if result.reason else ""
     return WaitTimedOut(
@@ -99,7 +101,7 @@ class Receipt(Generic[Reply]):
     transport: Transport
 
     async def status(self) -> MessageStatus:
-        """Return ``queued``, ``delayed``, ``running``, ``completed``, ``failed`` or ``cancelled``.
+        """Return ``queued``, ``delayed``, ``running``, ``completed``, ``failed``, ``cancelled`` or ``expired``.
 
         Raises ``queue.message_unknown``.
         """

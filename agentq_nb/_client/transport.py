@@ -53,12 +53,17 @@ class Transport(Protocol):
         """Create the actor unless it exists."""
         ...
 
-    async def send(self, new_message: NewMessage) -> MessageId:
-        """Send one message; durable on return. The id is an earlier message's if that has the same idempotency key."""
+    async def send(self, new_message: NewMessage, room_timeout: float | None = 0.0) -> MessageId:
+        """Send one message; durable on return. The id is an earlier message's if that has the same idempotency key.
+
+        ``room_timeout`` is how many seconds to wait for room in a full queue (0: not at all; None: no limit).
+        """
         ...
 
-    async def send_and_wait(self, new_message: NewMessage, timeout: float | None) -> Standing:
-        """Send one message and wait for its result, at most ``timeout`` seconds."""
+    async def send_and_wait(
+        self, new_message: NewMessage, timeout: float | None, *, waits_for_room: bool = False
+    ) -> Standing:
+        """Send one message and wait for its result, at most ``timeout`` seconds, in which it may wait for room first."""
         ...
 
     async def standing(self, message: MessageId, timeout: float | None, *, explained: bool = False) -> Standing:

@@ -47,10 +47,13 @@ class Send(Command):
     delay: float = option(
         "--delay", "TIME", "hand it out only after this time, like 90s, 10m, 2h or 1d", default=0.0, convert=span
     )
+    ttl: float | None = option(
+        "--ttl", "TIME", "do not start it after this time, like 90s, 10m, 2h or 1d: it expires", convert=span
+    )
     body: str = rest("BODY", "JSON, or plain text")
 
     async def run(self, context: CommandContext) -> Receipt[Any]:
-        options = SendOptions(idempotency_key=self.key, priority=self.priority, delay=self.delay)
+        options = SendOptions(idempotency_key=self.key, priority=self.priority, delay=self.delay, ttl=self.ttl)
         return await put(context, self.actor, self.queue, self.body, options)
 
 

@@ -1,7 +1,4 @@
-"""The statuses of a message, and groups of them. Each final status has its own kind of event.
-
-``expired`` is reserved: no message expires in this version.
-"""
+"""The statuses of a message, and groups of them. Each final status has its own kind of event."""
 
 from __future__ import annotations
 

@@ -45,6 +45,21 @@ def delay(name: str, value: object) -> float:
     return seconds
 
 
+def ttl(name: str, value: object) -> float:
+    """Return seconds above 0, at most ``LONGEST``, from a number or a timedelta; infinity: no limit.
+
+    Raises ``actor.validation_error``.
+    """
+    number = value.total_seconds() if isinstance(value, timedelta) else value
+    seconds = _float(number) if is_positive(number) else math.nan
+    if not (seconds <= LONGEST or seconds == math.inf):
+        raise ValidationFailed(
+            f"{name} is a number of seconds above 0 and up to a hundred years, a timedelta, or float('inf') for no limit; "
+            f"not {value!r:.100}."
+        )
+    return seconds
+
+
 def is_whole(value: object) -> bool:
     """Whether ``value`` is a whole number from 1 up. True and False are not."""
     return _is(Integral, value) and value >= 1  # type: ignore[operator]  # it is a number by now

@@ -17,8 +17,19 @@ from agentq_nb._host.registry import Registry
 _MOST_ROWS = 200
 _MOST_LIMITS = 20
 _TONED_COLUMNS = ("status", "outcome")
-_QUEUE_COLUMNS = ("queue", "done", "failed", "waiting", "delayed", "running", "per min", "time left", "oldest")
-_SELDOM = ("failed", "delayed", "per min", "time left", "oldest", "problem")
+_QUEUE_COLUMNS = (
+    "queue",
+    "done",
+    "failed",
+    "expired",
+    "waiting",
+    "delayed",
+    "running",
+    "per min",
+    "time left",
+    "oldest",
+)
+_SELDOM = ("failed", "expired", "delayed", "per min", "time left", "oldest", "problem")
 
 
 @shows(Registry)
@@ -137,13 +148,17 @@ def _queue_cells(queue: QueueStatus, orphaned: bool = False) -> tuple[object, ..
         remarks.append(f"waits for limit {queue.limited_by}{_until_known(queue.next_start)}")
     if queue.held_back:
         remarks.append("waits for messages that may have killed the kernel")
+    if queue.waiting_senders:
+        plural = "sender waits" if queue.waiting_senders == 1 else "senders wait"
+        remarks.append(f"full: {queue.waiting_senders:,} {plural}")
     name = Cell(f"{queue.queue} ({', '.join(remarks)})", "busy") if remarks else queue.queue
     done = f"{queue.done:,} of {queue.total:,}" if queue.total else ""
     failed = Cell(str(queue.dead), "bad") if queue.dead else ""
+    expired = Cell(str(queue.expired), "bad") if queue.expired else ""
     pace = (queue.per_minute if queue.per_minute < 10 else round(queue.per_minute)) or ""
     left = duration(None if queue.time_left is None else round(queue.time_left))
     counts = (queue.ready, queue.delayed, queue.running)
-    return (name, done, failed, *counts, pace, left, duration(queue.oldest))
+    return (name, done, failed, expired, *counts, pace, left, duration(queue.oldest))
 
 
 def _last_error(status: ActorStatus) -> str:

@@ -34,7 +34,7 @@ from agentq_nb._runtime.actor_lifecycle import AwakeActor
 from agentq_nb._runtime.deadlock import WaitGraph
 from agentq_nb._runtime.invocation import Receiver, current_call, holding_here
 from agentq_nb._runtime.state_migration import check_deployment
-from agentq_nb.errors import ActorDuplicate, ActorNotFound, Unavailable
+from agentq_nb.errors import ActorDuplicate, ActorNotFound, QueueFull, Unavailable
 
 _ENQUEUE_AGAIN = (0.1, 0.2, 0.4, 0.8)
 
@@ -114,19 +114,43 @@ class Host(HostTasks):
 
     # --- for clients --------------------------------------------------------------------------------------------------
 
-    async def enqueue(self, new_message: NewMessage) -> MessageId:
+    async def enqueue(self, new_message: NewMessage, room_timeout: float | None = 0.0) -> MessageId:
         """Send one message; durable on return. Returns the earlier message's id if the idempotency key is known.
 
         While the broker is unavailable, retries for about 1.5 seconds, which the message's id makes safe.
+        ``room_timeout`` is how many seconds to wait for room in a full queue (0: not at all; None: no limit). Raises
+        WaitWouldDeadlock if there could never be any.
         """
         for pause in _ENQUEUE_AGAIN:
             try:
                 return (await self.broker.enqueue((new_message,)))[0].id
+            except QueueFull:
+                if room_timeout == 0:
+                    raise
+                return await self._enqueue_in_turn(new_message, room_timeout)
             except Unavailable:
                 if not self.running:
                     raise
                 await self.clock.sleep(pause)
+        if room_timeout != 0:
+            return await self._enqueue_in_turn(new_message, room_timeout)
         return (await self.broker.enqueue((new_message,)))[0].id
+
+    async def _enqueue_in_turn(self, new_message: NewMessage, room_timeout: float | None) -> MessageId:
+        """Wait for room. A write that fails meanwhile ends the wait in the broker, and it begins again."""
+        deadline = None if room_timeout is None else self.clock.monotonic() + room_timeout
+        left = room_timeout
+        with self.waits.waiting(new_message.id, new_message.actor, new_message.queue, room=True):
+            for pause in _ENQUEUE_AGAIN:
+                try:
+                    return (await self.broker.enqueue((new_message,), left))[0].id
+                except Unavailable:
+                    if not self.running:
+                        raise
+                    await self.clock.sleep(pause)
+                if deadline is not None:
+                    left = max(0.0, deadline - self.clock.monotonic())
+            return (await self.broker.enqueue((new_message,), left))[0].id
 
     async def wait(self, message: MessageId, timeout: float | None) -> StoredResult:
         """Return a message's result, or its status after ``timeout`` seconds.
@@ -155,11 +179,20 @@ class Host(HostTasks):
         )
         return why_unsettled(known)
 
-    async def enqueue_and_wait(self, new_message: NewMessage, timeout: float | None) -> StoredResult:
-        """Send and wait. Raises WaitWouldDeadlock, before anything is written, if the wait could never end."""
+    async def enqueue_and_wait(
+        self, new_message: NewMessage, timeout: float | None, *, waits_for_room: bool = False
+    ) -> StoredResult:
+        """Send and wait, for room in the queue too if ``waits_for_room``.
+
+        Raises WaitWouldDeadlock, before anything is written, if the wait could never end, and QueueFull when the time
+        is up before there was room.
+        """
         self._check_running()
+        deadline = None if timeout is None else self.clock.monotonic() + timeout
         with self.waits.waiting(new_message.id, new_message.actor, new_message.queue):
-            message = await self.enqueue(new_message)
+            message = await self.enqueue(new_message, timeout if waits_for_room else 0.0)
+            if deadline is not None and waits_for_room:
+                timeout = max(0.0, deadline - self.clock.monotonic())
             return await self.broker.wait(message, timeout, _waiter())
 
     async def change(self, actor: ActorId, change: Change) -> int:

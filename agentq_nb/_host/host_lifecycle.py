@@ -53,6 +53,7 @@ class HostLifecycle:
         self.retention: float | None = None
         """Seconds, see :func:`agentq_nb._host.setup.setup`."""
         self.keep_alive_settings = KeepAliveSettings()
+        self._max_store_bytes: int | None = None
         self._store = store
         self._holder = {"notebook": str(notebook)} if notebook else {}
         self._program = this_program(notebook)
@@ -71,6 +72,17 @@ class HostLifecycle:
         self._start_lock = threading.Lock()
         self._chosen = False
         """Whether the host that was started last runs in the background."""
+
+    @property
+    def max_store_bytes(self) -> int | None:
+        """See :func:`agentq_nb._host.setup.setup`. A change holds for a running host at once."""
+        return self._max_store_bytes
+
+    @max_store_bytes.setter
+    def max_store_bytes(self, value: int | None) -> None:
+        self._max_store_bytes = value
+        if self._broker is not None:
+            self._broker.store_limit.bytes = value
 
     @property
     def running(self) -> bool:
@@ -202,6 +214,7 @@ class HostLifecycle:
         except BaseException:
             await in_long_thread(log.close)
             raise
+        broker.store_limit.bytes = self._max_store_bytes
         companions = [Part("Opening the file again after a failed write", Reopener(broker, open_log).work, waits=True)]
         show_activity = kernel_activity()
         keep_alive = None

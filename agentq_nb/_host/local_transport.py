@@ -73,13 +73,16 @@ class LocalTransport:
         if not await host.enter(host.exists, actor):
             await host.enter(host.awake, actor, input)
 
-    async def send(self, new_message: NewMessage) -> MessageId:
+    async def send(self, new_message: NewMessage, room_timeout: float | None = 0.0) -> MessageId:
         host = self._host()
-        return await host.enter(host.enqueue, new_message)
+        return await host.enter(host.enqueue, new_message, room_timeout)
 
-    async def send_and_wait(self, new_message: NewMessage, timeout: float | None) -> Standing:
+    async def send_and_wait(
+        self, new_message: NewMessage, timeout: float | None, *, waits_for_room: bool = False
+    ) -> Standing:
         host = self._host()
-        return await _standing(host, await host.enter(host.enqueue_and_wait, new_message, timeout), explained=True)
+        stored = await host.enter(host.enqueue_and_wait, new_message, timeout, waits_for_room=waits_for_room)
+        return await _standing(host, stored, explained=True)
 
     async def standing(self, message: MessageId, timeout: float | None, *, explained: bool = False) -> Standing:
         await self.ready()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agentq_nb._actor.actor import Actor
 from agentq_nb._client.client import Client
-from agentq_nb._core.number_options import is_delay
+from agentq_nb._core.number_options import is_delay, is_whole
 from agentq_nb._core.paths import notebook_path, store_path
 from agentq_nb._host import unawaited_calls
 from agentq_nb._host.host import Host
@@ -27,6 +27,7 @@ def setup(
     *,
     store: str | Path | None = None,
     retention: float | timedelta | None = None,
+    max_store_bytes: int | None = None,
     background: bool | None = None,
     keep_alive: KeepAliveMode | None = None,
     keep_alive_interval: float | None = None,
@@ -41,6 +42,9 @@ def setup(
         notebook, else one in the working directory.
     :param retention: seconds (or a timedelta) after which the history of settled messages is deleted, as by
         ``registry.prune``; checked when the host starts and every hour. None keeps everything.
+    :param max_store_bytes: bytes of the file beyond which sends are refused with ``store.full``, before the disk is full;
+        so they are when less than 16 MiB of the disk are left. Queued messages are still handled and settled. The
+        journal, some 8 MiB, comes on top. None keeps the setting: no limit, and no look at the disk, by default.
     :param background: True runs the host on its own event loop in a background thread, so that actors go on while a
         cell blocks. Actors may then use the notebook's variables, but nothing bound to the kernel's event loop, such as
         tasks, locks and clients made in a cell. False runs it on the event loop in which it is started. None keeps the
@@ -66,6 +70,8 @@ def setup(
     registry.claim(use or {})
     if retention is not None:
         registry.lifecycle.retention = _seconds(retention)
+    if max_store_bytes is not None:
+        registry.lifecycle.max_store_bytes = _bytes(max_store_bytes)
     if background is not None:
         registry.lifecycle.background = background
     if keep_alive is not None:
@@ -98,3 +104,9 @@ def _seconds(retention: float | timedelta) -> float:
     if not is_delay(seconds) or seconds == 0:
         raise ValidationFailed(f"retention is in seconds, more than 0, or a timedelta; not {retention!r}.")
     return float(seconds)
+
+
+def _bytes(limit: object) -> int:
+    if not is_whole(limit):
+        raise ValidationFailed(f"max_store_bytes is a whole number of bytes from 1 up, not {limit!r:.100}.")
+    return int(limit)  # type: ignore[call-overload]  # it is a number by now

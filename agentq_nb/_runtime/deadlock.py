@@ -32,12 +32,16 @@ class WaitGraph:
         self._edges: dict[Receiver, list[Place]] = {}
 
     @contextmanager
-    def waiting(self, message: MessageId, actor: ActorId, queue: str) -> Generator[None]:
-        """Register a wait of the current task while it lasts. Raises WaitWouldDeadlock if it could never end."""
+    def waiting(self, message: MessageId, actor: ActorId, queue: str, *, room: bool = False) -> Generator[None]:
+        """Register a wait of the current task while it lasts. Raises WaitWouldDeadlock if it could never end.
+
+        It is a wait for the message to be settled, or for ``room`` in the queue: messages of the queue must be settled
+        either way.
+        """
         held_up = holding_here()
         if held_up and (chain := self._cycle(held_up, actor, queue)):
             waiting = sorted(f"'{receiver.actor_id}'" for receiver in held_up)
-            raise WaitWouldDeadlock(message, [*waiting, *chain])
+            raise WaitWouldDeadlock(message, [*waiting, *chain], room=room)
         for receiver in held_up:
             self._edges.setdefault(receiver, []).append((actor, queue))
         try:

@@ -15,7 +15,7 @@ from agentq_nb._core.ids import ActorId
 from agentq_nb._core.time_slice import TimeSlices
 from agentq_nb._policies.retry import Retry, after_failure
 from agentq_nb._runtime.invocation import Interruption, Receiver, new_messages
-from agentq_nb._runtime.provider_limits import limit_reached, limited
+from agentq_nb._runtime.provider_limits import limit_reached, limited, without_credit
 from agentq_nb._runtime.state import Committed
 from agentq_nb.errors import AgentqError, HandlerTimedOut, ReplyTooLarge, StateConflict, ValidationFailed
 
@@ -92,19 +92,22 @@ def failed(
     """Return the commit of a failed attempt: each is retried after its backoff, or a dead letter if it was the last."""
     described = dict(error) if isinstance(error, Mapping) else describe(error)
     hopeless = {} if isinstance(error, Mapping) else _replies_too_large(error)
+    now = owner.clock.time()
+    advice = without_credit(error, now)
+    if advice:
+        described["message"] = f"{described['message']} {advice}"
     settlements = [
         failed_attempt(
             delivery,
             _retry(owner, delivery),
             hopeless.get(delivery.id, described),
             after=after,
-            hopeless=delivery.id in hopeless,
+            hopeless=delivery.id in hopeless or advice is not None,
             front=True,
         )
         for delivery in deliveries
     ]
-    if (reached := limit_reached(error)) is not None:
-        now = owner.clock.time()
+    if (reached := limit_reached(error, now)) is not None:
         settlements = [limited(each, reached, now, _max_pause(owner, each.delivery)) for each in settlements]
     return Commit(settlements)
 

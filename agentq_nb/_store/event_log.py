@@ -16,7 +16,7 @@ from agentq_nb._store import schema
 from agentq_nb._store.checkpoint import Checkpointer, CheckpointNotBegun
 from agentq_nb._store.connection import begin_journal, close_after_failure, connect, set_journal
 from agentq_nb._store.export import remove_leftovers
-from agentq_nb._store.filesystem import OpenFiles, warn_about
+from agentq_nb._store.filesystem import OpenFiles, size_of, warn_about
 from agentq_nb._store.fork_safety import leak, watch_forks
 from agentq_nb._store.group_commit import Done, GroupCommit
 from agentq_nb._store.guard import Guard
@@ -117,6 +117,14 @@ class EventLog(LogReader):
         if self._closed or self._forked:
             return None
         return " ".join(filter(None, [self._writer.trouble, self._files.trouble()])) or None
+
+    def bytes_used(self) -> int:
+        """Return the bytes of the database's files, and of rows that are still to be moved there.
+
+        The journal itself is not counted: it is allocated whole, and does not grow.
+        """
+        files = (self.path, schema.wal_of(self.path), schema.checkpoint_of(self.path))
+        return sum(map(size_of, files)) + self._commits.backlog.characters
 
     def on_failure(self, call: Callable[[StoreError], None]) -> None:
         """Call ``call`` on the loop after a failed write, in addition to the callbacks of the rows being written."""

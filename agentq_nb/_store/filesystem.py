@@ -117,6 +117,14 @@ def _what_else(path: Path) -> str | None:
     return next((name for is_kind, name in _KINDS if is_kind(mode)), "no regular file")
 
 
+def size_of(path: Path) -> int:
+    """Return a file's bytes; 0 if there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 _LOOK_EVERY = 2.0
 """Seconds between checks. One costs some calls of ``stat``, and a dashboard asks for the status ten times a second."""
 

@@ -113,9 +113,9 @@ class LogReader(ABC):
         """Return (hash of actor, queue and idempotency key; seq) of completed messages that have a key."""
         return self.fetch(startup_queries.COMPLETED_KEYS)
 
-    def completed_counts(self) -> startup_queries.Rows:
-        """Return (actor id, queue, number) of messages completed before the log was opened. From any thread; blocks."""
-        return self.fetch(startup_queries.COMPLETED_COUNTS, [self._last_at_open])
+    def settled_counts(self) -> startup_queries.Rows:
+        """Return (actor id, queue, "completed" or "expired", number) as of opening the log. From any thread; blocks."""
+        return self.fetch(startup_queries.SETTLED_COUNTS, {"last": self._last_at_open})
 
     def message_rows(self, message_id: str) -> startup_queries.Rows:
         """Return all rows of one message in order: seq, seconds since 1970, kind, actor id, message id, data."""

@@ -183,11 +183,21 @@ select ('0x' || md5(concat_ws(chr(31), actor_id, queue, key))[:15])::bigint, seq
 from keyed where key is not null
 """
 
-COMPLETED_COUNTS = """
-select actor_id, data->>'$.queue' as queue, count(*) from events
+# Completed is final; an expired message may have been put back.
+SETTLED_COUNTS = """
+with settled as (
+    select message_id, 'completed' as status from events where kind = 'message.completed' and seq <= $last
+    union all
+    select message_id, 'expired' from events
+    where message_id in (select message_id from events where kind = 'message.expired' and seq <= $last)
+    and kind in ('message.expired', 'message.redelivered') and seq <= $last
+    group by message_id
+    having arg_max(kind, seq) = 'message.expired'
+)
+select actor_id, data->>'$.queue' as queue, status, count(*)
+from events join settled using (message_id)
 where kind = 'message.queued'
-and message_id in (select message_id from events where kind = 'message.completed' and seq <= ?)
-group by actor_id, queue
+group by actor_id, queue, status
 """
 
 # A row by its sequence number, or the row of a message that was written there or later.

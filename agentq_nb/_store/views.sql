@@ -66,7 +66,7 @@ select
     coalesce(fields[5], former[2])->>'$' as idempotency_key,
     fields[2] as body,
     if(last_kind = 'message.completed', last_data->'$.reply', null) as reply,
-    if(last_kind in ('message.failed', 'message.retried'), last_data->'$.error', null) as error
+    if(last_kind in ('message.failed', 'message.retried', 'message.expired'), last_data->'$.error', null) as error
 from queued left join later using (message_id)
 where not starts_with(fields[1]->>'$', '$');
 

@@ -126,20 +126,25 @@ class Writer:
 
     def _hand_over(self) -> None:
         """Commit the gathered rows, here or in the thread."""
+        if (answers := self._commit_gathered()) is not None:
+            self._after_commit(answers)
+
+    def _commit_gathered(self) -> Answers | None:
+        """Commit the gathered rows here, and return the callbacks; None if the thread commits them, or there are none."""
         self._scheduled = False
         answers: Answers | None = None
         with self._writing:
             if self._closing or not self._gathered:
-                return
+                return None
             batch, self._gathered = self._gathered, []
             if self._may_commit_here() and _is_small(batch):
                 answers = self.commits.commit(batch, on_loop=True)
             if answers is None:
                 self._hand(batch)
-                return
+                return None
         if self.commits.journal is not None:
             self._budget.spend(self.commits.journal.seconds)
-        self._after_commit(answers)
+        return answers
 
     def _hand(self, batch: list[Append]) -> None:
         """Let the thread commit a batch."""
@@ -149,9 +154,12 @@ class Writer:
     def _committed(self, answers: Answers) -> None:
         """Continue after a commit of the thread."""
         self._handed = max(0, self._handed - 1)
+        next_answers: Answers | None = None
         if not self._scheduled and not self._handed:
-            self._hand_over()  # the next commit begins before the callbacks of this one run
+            next_answers = self._commit_gathered()  # in the thread, it begins before the callbacks of this one run
         self._after_commit(answers)
+        if next_answers is not None:
+            self._after_commit(next_answers)
 
     def _after_commit(self, answers: Answers) -> None:
         self._plan_drain()

@@ -24,7 +24,7 @@ _WRITERS = ("write", "Write", "write_file")
 _SHELLS = ("bash", "Bash", "exec_command", "shell_command", "shell", "run_shell_command")
 _NAMES = {"path": ("path", "file_path", "filePath"), "text": ("content",), "command": ("command", "cmd")}
 
-REFUSALS = {401: "the key is not valid", 429: "too many requests", 500: "the model is out of order"}
+REFUSALS = {401: "the key is not valid", 429: "too many requests", 500: "the model is out of order", 529: "Overloaded"}
 """What the model says beside an HTTP status."""
 
 
@@ -36,12 +36,13 @@ class Script:
     say: str = "done"
     slow: float = 0.0
     status: int = 0
+    retry_after: str | None = None
 
     @staticmethod
     def of(prompt: str) -> Script:
         script = Script()
         asked = prompt.partition("This continues an earlier conversation")[0]  # what was asked there is done
-        for verb, rest in re.findall(r"^\s*@(write|run|call|say|slow|status) (.*)$", asked, re.MULTILINE):
+        for verb, rest in re.findall(r"^\s*@(write|run|call|say|slow|status|retry_after) (.*)$", asked, re.MULTILINE):
             if verb == "write":
                 path, _, text = rest.partition(" ")
                 script.calls.append((_WRITERS, {"path": path, "text": text}))
@@ -54,6 +55,8 @@ class Script:
                 script.say = rest
             elif verb == "slow":
                 script.slow = float(rest)
+            elif verb == "retry_after":
+                script.retry_after = rest
             else:
                 script.status = int(rest)
         return script
@@ -66,6 +69,7 @@ class Answer:
     text: str
     slow: float = 0.0
     status: int = 0
+    retry_after: str | None = None
     call: tuple[str, dict[str, Any]] | None = None
 
 
@@ -74,7 +78,7 @@ def decide(prompt: str, rounds: int, tools: dict[str, dict[str, Any]]) -> Answer
     script = Script.of(prompt)
     if tools and rounds < len(script.calls):
         return Answer("I call a tool. ", call=_call(*script.calls[rounds], tools))
-    return Answer(script.say, script.slow, script.status)
+    return Answer(script.say, script.slow, script.status, script.retry_after)
 
 
 def _call(
@@ -191,6 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(
                 {"type": "error", "error": {"type": "api_error", "message": self._refusal(answer.status)}},
                 answer.status,
+                answer.retry_after,
             )
             return
         usage = {"input_tokens": 10, "output_tokens": 5}
@@ -257,7 +262,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.prompts.append(prompt)
         self.server.models.append(body["model"])
         if answer.status:
-            self._json({"error": {"message": self._refusal(answer.status)}}, answer.status)
+            self._json({"error": {"message": self._refusal(answer.status)}}, answer.status, answer.retry_after)
             return
         said = {"type": "output_text", "text": answer.text, "annotations": []}
         output: list[dict[str, Any]] = [
@@ -304,7 +309,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.prompts.append(prompt)
         self.server.models.append(self.path.partition("/models/")[2].partition(":")[0])
         if answer.status:
-            self._json({"error": {"code": answer.status, "message": self._refusal(answer.status)}}, answer.status)
+            self._json(
+                {"error": {"code": answer.status, "message": self._refusal(answer.status)}},
+                answer.status,
+                answer.retry_after,
+            )
             return
         call = [{"functionCall": {"name": answer.call[0], "args": answer.call[1]}}] if answer.call else []
         if not stream:
@@ -335,9 +344,11 @@ class _Handler(BaseHTTPRequestHandler):
         answer = decide(prompt.replace("/home/user", self.server.home), rounds, tools)
         return replace(answer, text=answer.text.replace("{key}", self._key()))
 
-    def _json(self, value: dict[str, Any], status: int = 200) -> None:
+    def _json(self, value: dict[str, Any], status: int = 200, retry_after: str | None = None) -> None:
         data = json.dumps(value).encode()
         self.send_response(status)
+        if retry_after is not None:
+            self.send_header("retry-after", retry_after)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(data)))
         self.end_headers()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from agentq_nb import agent_os
 from agentq_nb.agent_os.agents import AcpAgent
 from agentq_nb.agent_os.sandbox import isolation
 from agentq_nb.agent_os.values import IsolationMode
-from agentq_nb.errors import AgentError, PromptFailed
+from agentq_nb.errors import AgentError, PromptFailed, RateLimited
 from tests.agents.fake_llm import REFUSALS, FakeModel, serving
 from tests.agents.running import all_gone, marked, new_mark
 from tests.unit.agent_os.machine import Machine
@@ -159,9 +160,12 @@ def show_an_error_of_the_model(agent: AcpAgent, status: int, folder: Path) -> No
             env = KEYS | {"CLAUDE_CODE_MAX_RETRIES": "0"}
             session = await vm.create_session(agent.name, env=env, public_env=["CLAUDE_CODE_MAX_RETRIES"])
             says = IN_ITS_WORDS.get((agent.name, status), f"({status}|{REFUSALS[status]})")
-            advice = "It was asked too often" if status == 429 else "Check its key"
-            with pytest.raises(PromptFailed, match=rf"Agent '{agent.name}' .*{says}.*{advice}"):
+            limited = status in (429, 529) or (agent.name, status) == ("codex", 500)
+            advice = "asked its language model too often|is overloaded" if limited else "Check its key"
+            with pytest.raises(RateLimited if limited else PromptFailed, match=rf"Agent '{agent.name}' .*") as failed:
                 await vm.send_prompt(session.session_id, f"@run true\n@status {status}")
+            assert re.search(says, str(failed.value)), failed.value
+            assert re.search(advice, str(failed.value)), failed.value
             assert (await vm.send_prompt(session.session_id, "@say well again")).text.endswith("well again")
 
     with serving() as model:

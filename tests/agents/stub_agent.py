@@ -81,6 +81,7 @@ def noise_with_key(rest: str) -> None:
     """A line whose beginning is cut in the middle of the key."""
     print("x" * 190 + key(), flush=True)
     print('{"jsonrpc": ' + "x" * 180 + key(), flush=True)
+    say("after the noise")
 
 
 def hang(rest: str) -> None:
@@ -267,6 +268,23 @@ def later(identity: int, rest: str) -> None:
     send(id=frame["id"], result={"stopReason": "end_turn"})
 
 
+def play(identity: int, rest: str) -> None:
+    """Send the updates, write the words on stderr, and answer (or end), as given in JSON."""
+    part = json.loads(rest)
+    for content in part.get("updates", []):
+        update(**content)
+    if "stderr" in part:
+        print(part["stderr"], file=sys.stderr, flush=True)
+    if "answer" in part:
+        send(id=identity, **part["answer"])
+    elif part.get("waits"):
+        while receive().get("method") != "session/cancel":
+            pass
+        send(id=identity, result={"stopReason": "cancelled"})
+    else:
+        sys.exit(3)
+
+
 BEHAVIOUR = {
     function.__name__: function
     for function in (
@@ -297,7 +315,7 @@ BEHAVIOUR = {
 }
 
 
-ENDS = {function.__name__: function for function in (ask_late, end_as, late, later, refuse_late, until_cancelled)}
+ENDS = {function.__name__: function for function in (ask_late, end_as, late, later, play, refuse_late, until_cancelled)}
 """What answers the prompt by itself."""
 
 
@@ -330,7 +348,10 @@ def prompt(identity: int, blocks: list[str]) -> None:
     if verb == "answer_with_key":
         rest = str(identity)
     if verb == "refuse":
-        send(id=identity, error={"code": -32603, "message": "Internal error", "data": {"details": "429 too many"}})
+        send(
+            id=identity,
+            error={"code": -32603, "message": "Internal error", "data": {"details": rest or "it is Sunday"}},
+        )
         return
     if verb in ENDS:
         ENDS[verb](identity, rest)

@@ -19,7 +19,7 @@ from agentq_nb._brokers.values import (
     Unsettled,
 )
 from agentq_nb._core.ids import ActorId, MessageId
-from agentq_nb.errors import LeaseLost, Unavailable
+from agentq_nb.errors import LeaseLost, QueueFull, Unavailable
 from tests.unit.fake_server import Epoch, Server
 from tests.unit.faults import Network
 
@@ -57,8 +57,22 @@ class FakeBroker:
             raise Unavailable("The connection was closed.")
         return await self.network.call(apply)
 
-    async def enqueue(self, new_messages: Sequence[NewMessage]) -> Sequence[Enqueued]:
-        return await self.call(lambda: self.server.enqueue(new_messages))
+    async def enqueue(self, new_messages: Sequence[NewMessage], room_timeout: float | None = 0.0) -> Sequence[Enqueued]:
+        if room_timeout == 0:
+            return await self.call(lambda: self.server.enqueue(new_messages))
+        sender, clock = object(), self.server.clock
+        deadline = None if room_timeout is None else clock.monotonic() + room_timeout
+        try:
+            while True:
+                version = self.server.version
+                try:
+                    return await self.call(lambda: self.server.enqueue(new_messages, sender))
+                except QueueFull as full:
+                    if _never_fits(new_messages) or (deadline is not None and clock.monotonic() >= deadline):
+                        raise full.after(room_timeout or 0.0) from None
+                await self.server.change(version, deadline)
+        finally:
+            self.server.leave(sender)
 
     async def acquire(self, actor: ActorId, host: str) -> FakeLease | None:
         lease = FakeLease(self, actor)
@@ -286,6 +300,16 @@ class Turn:
             _done(self.over)
         else:
             self._before.add_done_callback(lambda _: _done(self.over))
+
+
+def _never_fits(new_messages: Sequence[NewMessage]) -> bool:
+    """Whether one of their queues could not even hold them alone."""
+    return any(
+        (first.max_size is not None and len(together) > first.max_size)
+        or (first.max_bytes is not None and sum(len(other.body) for other in together) > first.max_bytes)
+        for first in new_messages
+        if (together := [other for other in new_messages if (other.actor, other.queue) == (first.actor, first.queue)])
+    )
 
 
 def _done(future: asyncio.Future[None]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +60,7 @@ class Stored:
     reply: bytes | None = None
     error: dict[str, Any] | None = None
     ended_at: float = 0.0
+    redelivered: bool = False
 
     @property
     def id(self) -> MessageId:
@@ -67,6 +69,12 @@ class Stored:
     @property
     def live(self) -> bool:
         return self.status is None
+
+    @property
+    def expires(self) -> float:
+        """When it expires unless it was started or redelivered before; never: infinite."""
+        ttl = self.new_message.ttl
+        return math.inf if ttl is None or self.starts or self.redelivered else (self.due or self.created_at) + ttl
 
     @property
     def rank(self) -> tuple[bool, int, int]:
@@ -94,6 +102,8 @@ class Server:
         self.epochs: dict[ActorId, Epoch] = {}
         self.pauses: dict[tuple[ActorId, str], float | None] = {}
         self.withheld: set[MessageId] = set()
+        self.lines: dict[tuple[ActorId, str], list[object]] = {}
+        """The senders that wait for room, by queue."""
         self._orders = itertools.count(1)
         self._started = itertools.count(1)
         self.began, self.after_a_crash = 0, False
@@ -121,6 +131,7 @@ class Server:
         self._watchers.add(watcher)
         now = self.clock.time()
         moments = [m.due for m in self.messages.values() if m.live and m.due > now]
+        moments += [m.expires for m in self.messages.values() if m.live and now < m.expires < math.inf]
         moments += [end for end in self.pauses.values() if end is not None and end > now]
         lengths = [self.asked + 5, self.asked + self.patience()] if self.asked is not None else []
         lengths += [] if until is None else [until]
@@ -135,7 +146,9 @@ class Server:
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, new_messages: Sequence[NewMessage]) -> list[Enqueued]:
+    def enqueue(self, new_messages: Sequence[NewMessage], sender: object = None) -> list[Enqueued]:
+        """``sender`` is the call that waits where there is no room: it keeps its place in the line of that queue."""
+        self.expire()
         fresh: dict[MessageId, NewMessage] = {}
         accepted: list[Enqueued] = []
         for new_message in new_messages:
@@ -146,18 +159,35 @@ class Server:
                     raise IdempotencyConflict(new_message.idempotency_key or "", namesake.id)
                 accepted.append(Enqueued(namesake.id, repeated=True))
             else:
-                before = sum(f.actor == new_message.actor and f.queue == new_message.queue for f in fresh.values())
-                if (
-                    new_message.max_size is not None
-                    and len(self.live(new_message.actor, new_message.queue)) + before >= new_message.max_size
-                ):
-                    raise QueueFull(new_message.actor, new_message.queue, new_message.max_size)
+                beside = [f for f in fresh.values() if (f.actor, f.queue) == (new_message.actor, new_message.queue)]
+                self._check_room(new_message, beside, sender)
                 fresh[new_message.id] = new_message
                 accepted.append(Enqueued(new_message.id))
         for new_message in fresh.values():
             self._store(new_message)
         self.changed()
         return accepted
+
+    def _check_room(self, new_message: NewMessage, beside: Sequence[NewMessage], sender: object) -> None:
+        place = (new_message.actor, new_message.queue)
+        held = [*(m.new_message for m in self.live(*place)), *beside, new_message]
+        size, line = sum(len(m.body) for m in held), self.lines.setdefault(place, [])
+        limit, unit = None, "messages"
+        if new_message.max_size is not None and (len(held) > new_message.max_size or (line and line[0] is not sender)):
+            limit = new_message.max_size
+        elif new_message.max_bytes is not None and size > new_message.max_bytes:
+            limit, unit = new_message.max_bytes, "bytes"
+        if limit is not None:
+            if sender is not None and sender not in line:
+                line.append(sender)
+            raise QueueFull(*place, limit, unit)
+
+    def leave(self, sender: object) -> None:
+        """A sender waits no more."""
+        for line in self.lines.values():
+            if sender in line:
+                line.remove(sender)
+        self.changed()
 
     def _namesake(self, new_message: NewMessage, fresh: dict[MessageId, NewMessage]) -> NewMessage | None:
         """The message that has the offer's key while it is live or completed."""
@@ -178,7 +208,16 @@ class Server:
             new_message, next(self._orders), now, now + new_message.delay if new_message.delay else 0.0
         )
 
+    def expire(self) -> None:
+        """Settle what was not started in time. Whoever looks at messages begins with it."""
+        now = self.clock.time()
+        for message in self.messages.values():
+            if message.live and now >= message.expires:
+                message.error = {"group": "queue", "code": "expired"}
+                self._finish(message, "expired", handled=False)
+
     def live(self, actor: ActorId, queue: str | None = None) -> list[Stored]:
+        self.expire()
         everything = self.messages.values()
         return [
             m for m in everything if m.live and m.new_message.actor == actor and queue in (None, m.new_message.queue)
@@ -269,6 +308,7 @@ class Server:
         self.changed()
 
     def ready_actors(self, queues: Mapping[str, Collection[str] | None]) -> list[ActorId]:
+        self.expire()
         actors = {m.new_message.actor: None for m in self.messages.values() if m.live and m.holder is None}
         idle = [actor for actor in actors if actor not in self.epochs and actor_name(actor) in queues]
         return [actor for actor in idle if self._has_work(actor, queues[actor_name(actor)])]
@@ -296,6 +336,7 @@ class Server:
 
     def crash(self, epochs: Sequence[Epoch]) -> None:
         """A host died. What alone was in flight, as far as its log could tell, has crashed; several are suspects."""
+        self.expire()
         held = [m for m in self.messages.values() if m.live and m.holder in epochs]
         for message in held:
             alone = len(held) == 1 and (message.crashes or message.suspicion or not self._others_ready(message))
@@ -409,6 +450,7 @@ class Server:
     # --- asking and changing ------------------------------------------------------------------------------------------
 
     def standing(self, message: MessageId) -> StoredResult:
+        self.expire()
         stored = self.messages.get(message)
         if stored is None:
             raise MessageUnknown(message)
@@ -424,6 +466,7 @@ class Server:
         return {actor: state for actor, state in self.states.items() if actor_name(actor) == name}
 
     def apply(self, actor: ActorId, change: Change) -> int:
+        self.expire()
         if isinstance(change, Purge):
             found = [message for message in self.live(actor, change.queue) if message.holder is None]
             for message in found:
@@ -460,6 +503,7 @@ class Server:
         message.status = message.reply = message.error = None
         message.failures = message.crashes = message.ended = message.attempts = 0
         message.front = message.in_order = message.cancelling = False
+        message.redelivered = True
         message.due, message.order = 0.0, next(self._orders)
         return True
 

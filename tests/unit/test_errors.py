@@ -20,7 +20,16 @@ from agentq_nb import AgentqError, RateLimited, Result, UserError
 from agentq_nb._actor.action import Action, Marked
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import actor_id
-from agentq_nb.errors import LimitConflict, LimitUnknown, StateConflict, StoreDamaged, ValidationFailed
+from agentq_nb.errors import (
+    LimitConflict,
+    LimitUnknown,
+    QueueFull,
+    StateConflict,
+    StoreDamaged,
+    StoreFull,
+    ValidationFailed,
+    WaitWouldDeadlock,
+)
 from tests.errors import Recorded, page, unseen
 from tests.recording_errors.sitecustomize import RECORD
 
@@ -90,7 +99,7 @@ def test_a_copied_and_an_unpickled_error_keep_the_exact_text(error: AgentqError)
     [
         ("failed", "queue.failed", "%agentq retry m1"),
         ("cancelled", "queue.cancelled", "%agentq retry m1"),
-        ("expired", "queue.expired", "Send it again"),
+        ("expired", "queue.expired", "%agentq retry m1"),
         ("timed_out", "queue.timed_out", "Ask its receipt again"),
     ],
 )
@@ -165,6 +174,40 @@ def test_a_wrong_call_of_an_action_names_its_actor_and_how_it_is_called() -> Non
         declared.bind(actor, (), {})
     with pytest.raises(ValidationFailed, match=r"`add` of actor 'acting/x': argument a: "):
         declared.bind(actor, ("many",), {})
+
+
+def test_a_full_queue_says_which_limit_to_raise_and_how_long_the_send_waited() -> None:
+    full = QueueFull("worker/main", "tasks", 1)
+    assert full.message == (
+        "Queue is full. Limit is 1 message. Nothing was sent to queue 'tasks' of actor 'worker/main'. Send again once "
+        "some are handled, or raise max_size in its Queue(...)."
+    )
+    waited = QueueFull("worker/main", "tasks", 100, "bytes").after(2.5)
+    assert "Limit is 100 bytes" in waited.message
+    assert "'worker/main' within 2.5 s. Send again" in waited.message
+    assert "raise max_bytes in" in waited.message
+
+
+def test_a_wait_for_room_that_would_never_end_says_that_nothing_was_sent() -> None:
+    error = WaitWouldDeadlock("m1", ["'a/b'", "waits for queue 'tasks' of 'a/b'"], room=True)
+    assert error.message.startswith(
+        "Nothing was sent: waiting for room in the full queue, to send message m1, would never"
+    )
+    assert (
+        'raise max_size or max_bytes in its Queue(...), or let it raise queue.full with on_full="raise".'
+        in error.message
+    )
+
+
+def test_a_full_store_says_what_it_takes_and_how_to_make_room() -> None:
+    error = StoreFull("/work.duckdb", 900, 1000)
+    assert error.full_code == "store.full"
+    assert error.message == (
+        "Nothing is sent: /work.duckdb takes 900 of max_store_bytes=1000 bytes. What is queued is still handled, and "
+        "results are kept. To make room: %agentq prune, or await registry.prune(...); or raise it with "
+        "setup(max_store_bytes=...)."
+    )
+    assert "the disk of /work.duckdb has 5 bytes left" in StoreFull("/work.duckdb", 900, 1000, 5).message
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from agentq_nb._brokers.local.limit_control import LocalLimits
 from agentq_nb._brokers.local.provider_pauses import works_until
 from agentq_nb._brokers.local.ready_actors import ReadyActors
 from agentq_nb._brokers.local.recovery import recover
+from agentq_nb._brokers.local.store_limit import StoreLimit
 from agentq_nb._brokers.values import Change, DeadLetters, Enqueued, NewMessage, QueueStatus, StoredResult, Unsettled
 from agentq_nb._core.clock import Clock, SystemClock
 from agentq_nb._core.ids import ActorId, MessageId
@@ -57,7 +58,14 @@ class LocalBroker:
     def trouble(self) -> str | None:
         """A current problem that is being retried; None if there is none."""
         error = self._commit_log.failure or self._commit_log.unreadable
-        return self.log.trouble if error is None else error.message
+        if error is not None:
+            return error.message
+        return self.log.trouble or self.store_limit.trouble(self.log)
+
+    @property
+    def store_limit(self) -> StoreLimit:
+        """The limit on the size of the files."""
+        return self._commit_log.store_limit
 
     # --- opening ------------------------------------------------------------------------------------------------------
 
@@ -91,8 +99,10 @@ class LocalBroker:
 
     # --- running ------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, new_messages: Sequence[NewMessage]) -> CoroutineType[Any, Any, Sequence[Enqueued]]:
-        return accept(self._commit_log, new_messages)
+    def enqueue(
+        self, new_messages: Sequence[NewMessage], room_timeout: float | None = 0.0
+    ) -> CoroutineType[Any, Any, Sequence[Enqueued]]:
+        return accept(self._commit_log, new_messages, room_timeout)
 
     async def acquire(self, actor: ActorId, host: str) -> LocalLease | None:
         self._commit_log.check()

@@ -12,20 +12,22 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple
 
-from agentq_nb._actor.message import describe, headline
+from agentq_nb._actor.message import describe, describe_text, headline
 from agentq_nb._brokers.local import event_rows, results
 from agentq_nb._brokers.local.event_rows import Memory
 from agentq_nb._brokers.local.idempotency import Learnt
 from agentq_nb._brokers.local.live_messages import LiveMessages
 from agentq_nb._brokers.local.queues import LiveMessage
 from agentq_nb._brokers.local.results import Results
+from agentq_nb._brokers.local.store_limit import StoreLimit
 from agentq_nb._brokers.values import StoredResult
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import MessageId, earliest_id
 from agentq_nb._core.message_status import FinalStatus
 from agentq_nb._core.threads import in_long_thread, in_thread
+from agentq_nb._policies.expiry import expired_text
 from agentq_nb._store import Connection, EventLog, Row
-from agentq_nb.errors import StoreError, StoreWriteFailed, Unavailable
+from agentq_nb.errors import MessageExpired, StoreError, StoreWriteFailed, Unavailable
 
 T = TypeVar("T")
 
@@ -47,6 +49,8 @@ class CommitLog:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.live_messages = LiveMessages(clock, self.append)
+        self.live_messages.expirations.expire = self._expire
+        self.store_limit = StoreLimit(clock)
         self.results = Results()
         self.failure: StoreError | None = None
         self.unreadable: StoreError | None = None
@@ -142,6 +146,17 @@ class CommitLog:
         result = self.settle(entry, "cancelled", handled=handled)
         return event_rows.of_message("message.cancelled", entry), result
 
+    def expired(self, entry: LiveMessage) -> Settled:
+        """Remove a message from memory as expired."""
+        text = expired_text(entry.queue, entry.options.get("ttl", 0.0))
+        error = {**describe_text(text), "group": MessageExpired.group, "code": MessageExpired.code}
+        result = self.settle(entry, "expired", error=error)
+        return event_rows.of_message("message.expired", entry, {"error": error}), result
+
+    def _expire(self, entries: Sequence[LiveMessage]) -> None:
+        written, finished = zip(*map(self.expired, entries), strict=True)
+        self.append(written, self.results.publish, finished)
+
     def write_settled(self, settled: Sequence[Settled]) -> asyncio.Future[None]:
         """Write the rows of settled messages, at least one, then publish their results."""
         written, finished = zip(*settled, strict=True)
@@ -173,13 +188,15 @@ class CommitLog:
             keys.learn(await in_thread(lambda: Learnt(log.completed_keys())))
 
     async def learn_counts(self) -> None:
-        """Load how many messages had completed before. A failed read is retried the next time."""
+        """Load how many messages had completed and expired before. A failed read is retried the next time."""
         live_messages, log = self.live_messages, self.log
-        if live_messages.completed_before is None and self.failure is None and not self.closed:
+        if live_messages.settled_before is None and self.failure is None and not self.closed:
             with suppress(StoreError):
-                counts = await in_long_thread(log.completed_counts)
+                counts = await in_long_thread(log.settled_counts)
                 if self.log is log:
-                    live_messages.completed_before = {(actor, queue): count for actor, queue, count in counts}
+                    live_messages.settled_before = {
+                        (actor, queue, status): count for actor, queue, status, count in counts
+                    }
 
     async def decide(
         self, job: Callable[[Connection], tuple[Sequence[Row], T]], then: Callable[[T], None] | None = None

@@ -98,7 +98,7 @@ async def _redeliver(commit_log: CommitLog, message: MessageId) -> int:
     """Redeliver one message. Its rows may be dropped at any time, so they are read where its new row is written."""
     live_messages = commit_log.live_messages
     await commit_log.learn_keys()
-    order = live_messages.next_order()
+    order, expired = live_messages.next_order(), False
 
     def revive(connection: Connection) -> tuple[Sequence[Row], LiveMessage | None]:
         read = connection.execute(startup_queries.MESSAGE_ROWS, [message]).fetchall()
@@ -107,6 +107,8 @@ async def _redeliver(commit_log: CommitLog, message: MessageId) -> int:
             raise MessageUnknown(message)
         if stored.status not in REDELIVERABLE:
             return (), None
+        nonlocal expired
+        expired = stored.status == "expired"
         revived: dict[MessageId, LiveMessage] = {}
         event_rows.replay(revived, [*read, (order, 0.0, "message.redelivered", stored.actor, message, "{}")])
         entry = revived[message]
@@ -115,6 +117,7 @@ async def _redeliver(commit_log: CommitLog, message: MessageId) -> int:
     def make_live(entry: LiveMessage | None) -> None:
         if entry is not None:
             _make_live(commit_log, [entry])
+            entry.queue_state.expired -= expired
 
     return 0 if message in live_messages.entries or await commit_log.decide(revive, make_live) is None else 1
 

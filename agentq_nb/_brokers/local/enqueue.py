@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
-from agentq_nb._brokers.local import event_rows
+from agentq_nb._brokers.local import event_rows, waiting_senders
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.idempotency import Clue, Name, digest
 from agentq_nb._brokers.local.live_messages import LiveMessages
@@ -15,7 +15,7 @@ from agentq_nb._brokers.values import Enqueued, NewMessage
 from agentq_nb._core.ids import MessageId
 from agentq_nb._core.threads import in_thread
 from agentq_nb._store import Connection, Row, startup_queries
-from agentq_nb.errors import IdempotencyConflict, StoreError
+from agentq_nb.errors import IdempotencyConflict, QueueFull, StoreError
 
 Taken: TypeAlias = tuple[list[Enqueued], "asyncio.Future[None] | None"]
 """The result for each new message, and a future to wait for when any was added."""
@@ -30,13 +30,22 @@ class Known(NamedTuple):
     """By the new message's id, the completed message that has its key, and whether the bodies are equal."""
 
 
-async def accept(commit_log: CommitLog, new_messages: Sequence[NewMessage]) -> Sequence[Enqueued]:
+async def accept(
+    commit_log: CommitLog, new_messages: Sequence[NewMessage], room_timeout: float | None
+) -> Sequence[Enqueued]:
     """See :meth:`agentq_nb._brokers.base.Broker.enqueue`."""
     commit_log.check()
-    if _needs_lookup(commit_log, new_messages):
-        accepted, durable = await _look_up_and_add(commit_log, new_messages)
-    else:
-        accepted, durable = _add(commit_log, new_messages, None)
+    try:
+        if _needs_lookup(commit_log, new_messages):
+            accepted, durable = await _look_up_and_add(commit_log, new_messages)
+        else:
+            accepted, durable = _add(commit_log, new_messages, None)
+    except QueueFull as full:
+        if room_timeout == 0:
+            raise
+        accepted, durable = await waiting_senders.in_turn(
+            commit_log, new_messages, full, room_timeout, lambda: _look_up_and_add(commit_log, new_messages)
+        )
     if durable is not None:
         await durable
     for answer in accepted:
@@ -164,7 +173,7 @@ def _row_of(connection: Connection, clue: Clue) -> tuple[str, str, str, str, str
 def _add(commit_log: CommitLog, new_messages: Sequence[NewMessage], known: Known | None) -> Taken:
     """Decide from memory as it is now. If one message is refused, none is added.
 
-    Raises QueueFull, IdempotencyConflict, _DigestNeeded.
+    Raises QueueFull, StoreFull, IdempotencyConflict, _DigestNeeded.
     """
     live_messages = commit_log.live_messages
     accepted: list[Enqueued] = []
@@ -179,6 +188,8 @@ def _add(commit_log: CommitLog, new_messages: Sequence[NewMessage], known: Known
                 found = _live_namesake(live_messages, new_message)
             accepted.append(Enqueued(found or new_message.id, found is not None))
             if found is None:
+                if commit_log.store_limit.bytes is not None:
+                    commit_log.store_limit.check(commit_log.log, len(new_message.body))
                 entry = live_messages.enter(new_message)
                 entry.first = commit_log.log.last_seq + 1
                 entries.append(entry)

@@ -32,6 +32,8 @@ def queued(entry: LiveMessage) -> Row:
     extra = ""
     if entry.due:
         extra += f',"due":{entry.due!r}'
+    if entry.expires:
+        extra += f',"expires":{entry.expires!r}'
     if entry.options:
         extra += f',"options":{_json(entry.options)}'
     data = f'{{"queue":{_json_of_queue(entry.queue)},"body":{entry.body.decode()}{extra}}}'
@@ -121,6 +123,7 @@ def recall(log: EventLog) -> Memory:
         queue_state.live += 1
         if entry.options and (schedule := entry.options.get("schedule")) is not None:
             memory.actor_queues(entry.actor).scheduled[schedule] = entry
+        queue_state.bytes += entry.size
         if entry.key is not None:
             memory.keys[entry.actor, entry.queue, entry.key] = entry.id
         if entry.running:
@@ -152,6 +155,7 @@ def _queued(order: int, time: float, actor: ActorId, message: MessageId, facts: 
         created_at=time,
         priority=options.get("priority", 0),
         due=facts.get("due", 0.0),
+        expires=facts.get("expires", 0.0),
         key=options.get("idempotency_key"),
         options=options,
         first=order,
@@ -170,7 +174,7 @@ def _options(facts: dict[str, Any]) -> StoredOptions:
 
 def _change(entry: LiveMessage, order: int, kind: str, data: str) -> None:
     if kind == "message.started":
-        entry.running, entry.started = True, order
+        entry.running, entry.started, entry.expires = True, order, 0.0
     elif kind == "message.retried":
         facts = json.loads(data)
         entry.running, entry.failures, entry.crashes = False, entry.failures + 1, 0
@@ -192,4 +196,4 @@ def _change(entry: LiveMessage, order: int, kind: str, data: str) -> None:
         entry.running = entry.cancelling = entry.front = entry.in_order = False
         entry.failures = entry.crashes = entry.ended = entry.suspicion = 0
         entry.problem = None
-        entry.due, entry.order = 0.0, order
+        entry.due, entry.expires, entry.order = 0.0, 0.0, order

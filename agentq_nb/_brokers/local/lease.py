@@ -26,6 +26,7 @@ class LocalLease:
         self.cancelling: Callable[[MessageId], None] | None = None
         self._commit_log = commit_log
         self._actor_queues = actor_queues
+        self._expirations = commit_log.live_messages.expirations
         self._over = False
 
     @property
@@ -45,6 +46,8 @@ class LocalLease:
         queues, limit, _ = take
         applied = None if settle is None else apply(self._commit_log, self._actor_queues, settle)
         entries = self._actor_queues.take(queues, limit)
+        if self._expirations.count:
+            entries = self._expirations.take(self._actor_queues, queues, limit, entries)
         if not entries or not _are_in_memory(entries):
             if applied is not None:
                 self._append(applied)
@@ -67,7 +70,7 @@ class LocalLease:
                 await self._woken(queues, deadline)
             elif _are_in_memory(entries) or (entries := await self._read(entries)):
                 return entries
-            entries = self._actor_queues.take(queues, limit)
+            entries = self._expirations.take(self._actor_queues, queues, limit)
 
     async def _read(self, entries: list[LiveMessage]) -> list[LiveMessage]:
         """Load large bodies from the log. Return the messages still to be delivered; none when reading fails.
@@ -153,16 +156,17 @@ class LocalLease:
 
         After an unclean shutdown, starts of messages from before must be durable first: one that crashes the kernel at
         once would otherwise take its own start with it, and never be counted. While any message may crash the kernel,
-        all starts must be: what else was in flight must be known.
+        all starts must be: what else was in flight must be known. What has a ttl never expires from its start on.
         """
         applied = applied or Applied([], [])
         for entry in entries:
             applied.rows.append(event_rows.started(entry))
+        timed = self._expirations.count and self._expirations.started(entries)
         careful = self._commit_log.careful and any(entry.old for entry in entries)
         if self._actor_queues.gates and (starts := self._commit_log.live_messages.limits.start_rows(entries)):
             applied.rows += starts
             careful = True
-        if careful or self._commit_log.live_messages.suspects.doubt:
+        if timed or careful or self._commit_log.live_messages.suspects.doubt:
             return self._commit_log.write(applied.rows, applied.tell, self._commit_log)
         self._append(applied)
         return None

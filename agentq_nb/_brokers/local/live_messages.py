@@ -9,11 +9,14 @@ import math
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+from agentq_nb._brokers.local import queue_status
+from agentq_nb._brokers.local.capacity import check_room, end_waits
 from agentq_nb._brokers.local.crash_suspects import Suspects
 from agentq_nb._brokers.local.event_rows import Memory
+from agentq_nb._brokers.local.expirations import Expirations
 from agentq_nb._brokers.local.idempotency import IdempotencyKeys
 from agentq_nb._brokers.local.limits import Limits
-from agentq_nb._brokers.local.provider_pauses import Held, held
+from agentq_nb._brokers.local.provider_pauses import held
 from agentq_nb._brokers.local.queues import LARGEST_BODY, ActorQueues, LiveMessage, Pausing, QueueState
 from agentq_nb._brokers.local.ready_actors import ReadyActors, Timers
 from agentq_nb._brokers.local.withheld import Withheld
@@ -21,10 +24,9 @@ from agentq_nb._brokers.values import NewMessage, QueueStatus, StoredResult
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._core.message_status import HANDLED, FinalStatus, MessageStatus
+from agentq_nb._policies.admission import exceeded
+from agentq_nb._policies.expiry import expires_at
 from agentq_nb._store import Row
-from agentq_nb.errors import QueueFull
-
-_NOT_HELD = Held()
 
 
 class LiveMessages:
@@ -36,11 +38,12 @@ class LiveMessages:
         self.entries: dict[MessageId, LiveMessage] = {}
         self.keys = IdempotencyKeys()
         self.suspects = Suspects(clock)
+        self.expirations = Expirations(clock)
         self.limits = Limits(clock, write, self.announce)
         self.settled = 0
         """How many messages were settled since the broker started."""
-        self.completed_before: dict[tuple[ActorId, str], int] | None = None
-        """How many messages of each queue had completed before the broker started; None until loaded."""
+        self.settled_before: queue_status.SettledBefore | None = None
+        """None until loaded."""
         self._order = 0
         self.withheld = Withheld(lambda: self.entries, self.place)
         self._timers = Timers[LiveMessage](clock, self._fall_due)
@@ -52,7 +55,7 @@ class LiveMessages:
         self._forget_times()
         self.actors, self.entries, self._order = memory.actors, memory.entries, order
         self.keys = IdempotencyKeys()
-        self.completed_before = None
+        self.settled_before = None
         for entry in memory.entries.values():
             entry.queue_state = self.queue_state(entry.actor, entry.queue)
             entry.queue_state.pace.begin(self._clock.monotonic())
@@ -67,10 +70,8 @@ class LiveMessages:
         actor_queues = self.actors.get(actor)
         if actor_queues is None:
             actor_queues = self.actors[actor] = ActorQueues(actor)
-            if self.suspects.entries:
-                actor_queues.gate(self.suspects, True)
-            if self.limits.gates(actor_queues):
-                actor_queues.gate(self.limits, True)
+            gates = ((self.suspects, self.suspects.entries), (self.limits, self.limits.gates(actor_queues)))
+            actor_queues.gates = tuple(gate for gate, on in gates if on)
         return actor_queues
 
     def queue_state(self, actor: ActorId, queue: str) -> QueueState:
@@ -86,16 +87,21 @@ class LiveMessages:
 
     def enter(self, new_message: NewMessage) -> LiveMessage:
         """Add a new message; it is delivered only after :meth:`arrive`. Raises QueueFull."""
-        message, actor, queue, body, options, max_size = new_message
+        message, actor, queue, body, options, max_size, max_bytes = new_message
         queue_state = self.queue_state(actor, queue)
-        if max_size is not None and queue_state.live >= max_size:
-            raise QueueFull(actor, queue, max_size)
+        size = len(body)
+        unit = exceeded(queue_state.live, queue_state.bytes, 1, size, max_size, max_bytes)
+        if unit is not None or queue_state.line is not None:
+            check_room(queue_state, new_message, unit)
         now = self._clock.time()
         self._order += 1
-        entry = LiveMessage(message, actor, queue, body, len(body), self._order, now, options)
+        entry = LiveMessage(message, actor, queue, body, size, self._order, now, options)
         if options:
             entry.priority, entry.key = new_message.priority, new_message.idempotency_key
             entry.due = now + new_message.delay if new_message.delay else 0.0
+            if (ttl := new_message.ttl) is not None:
+                entry.expires = expires_at(entry.due or now, ttl)
+                self.expirations.add(entry)
         self.hold(entry, queue_state)
         if entry.key is not None:
             self.keys.name((actor, queue, entry.key), message)
@@ -108,12 +114,15 @@ class LiveMessages:
         if not queue_state.live:
             queue_state.pace.begin(self._clock.monotonic())
         queue_state.live += 1
+        queue_state.bytes += entry.size
 
     def withdraw(self, entries: Iterable[LiveMessage]) -> None:
         """Remove messages that were just entered, since their call is refused."""
         for entry in entries:
             del self.entries[entry.id]
             entry.queue_state.live -= 1
+            entry.queue_state.bytes -= entry.size
+            self.expirations.forget(entry)
             if entry.key is not None:
                 self.keys.free((entry.actor, entry.queue, entry.key), entry.id)
 
@@ -177,6 +186,8 @@ class LiveMessages:
         if until:
             entry.due = until
             queue_state.blockers.add(entry)
+        if entry.expires:
+            self.expirations.put_back(entry)
         self.place(entry)
         for gate in queue_state.actor_queues.gates:
             gate.untaken(entry)
@@ -188,10 +199,15 @@ class LiveMessages:
         self.settled += 1
         queue_state = entry.queue_state
         queue_state.live -= 1
+        queue_state.bytes -= entry.size
+        if entry.expires:
+            self.expirations.forget(entry)
         if status in HANDLED:
             queue_state.handled += 1
             queue_state.completed += status == "completed"
             queue_state.pace.note(self._clock.monotonic())
+        elif status == "expired":
+            queue_state.expired += 1
         if entry.running:
             del queue_state.running[entry.id]
             entry.running = False
@@ -212,6 +228,8 @@ class LiveMessages:
                 self.keys.free(name, entry.id)
         for gate in queue_state.actor_queues.gates:
             gate.ended(entry)
+        if queue_state.line is not None:
+            queue_state.line.serve()
 
     def running(self) -> list[LiveMessage]:
         """Return the messages that were delivered."""
@@ -272,8 +290,9 @@ class LiveMessages:
         return subscription
 
     def lose_leases(self) -> None:
-        """End all leases and timers."""
+        """End all leases and timers, and the waits of senders."""
         self._forget_times()
+        end_waits(self.actors.values())
         for actor_queues in self.actors.values():
             if actor_queues.lease is not None:
                 actor_queues.lease.lose()
@@ -281,6 +300,7 @@ class LiveMessages:
     def _forget_times(self) -> None:
         self._timers.clear()
         self._pauses.clear()
+        self.expirations.clear()
         self.suspects.clear()
         self.limits.stop()
 
@@ -322,29 +342,8 @@ class LiveMessages:
 
     def status_of(self, actor_queues: ActorQueues) -> list[QueueStatus]:
         """Return the status of each queue of one actor."""
-        return [self._queue_status(actor_queues, queue_state) for queue_state in actor_queues.queues.values()]
-
-    def _queue_status(self, actor_queues: ActorQueues, queue_state: QueueState) -> QueueStatus:
-        first, pause = queue_state.first(), queue_state.pause
-        before = (self.completed_before or {}).get((actor_queues.actor, queue_state.name), 0)
-        by_hand = None if pause is None or pause.due == math.inf else pause.due
-        now = _NOT_HELD if self.limits not in actor_queues.gates else held(self.limits, self._clock, queue_state)
-        return QueueStatus(
-            actor=actor_queues.actor,
-            queue=queue_state.name,
-            ready=queue_state.count_ready(),
-            delayed=len(queue_state.delayed),
-            running=len(queue_state.running),
-            dead=len(queue_state.dead),
-            oldest=None if first is None else max(0.0, self._clock.time() - first.created_at),
-            running_ids=tuple(queue_state.running),
-            paused=pause is not None or now.paused,
-            paused_until=by_hand if pause is not None else now.paused_until,
-            handled=queue_state.handled,
-            completed=before + queue_state.completed,
-            per_minute=round(queue_state.pace.per_minute(self._clock.monotonic()), 1),
-            held_back=pause is None and first is not None and self.suspects.hold_back(actor_queues.actor),
-            pause_reason=now.reason,
-            limited_by=now.limit,
-            next_start=now.next_start,
-        )
+        held_back, before, clock = self.suspects.hold_back(actor_queues.actor), self.settled_before, self._clock
+        return [
+            queue_status.status_of(queue, clock, before, held_back=held_back, held=held(self.limits, clock, queue))
+            for queue in actor_queues.queues.values()
+        ]

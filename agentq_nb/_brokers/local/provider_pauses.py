@@ -107,8 +107,13 @@ class Held(NamedTuple):
     next_start: float | None = None
 
 
+_NOT_HELD = Held()
+
+
 def held(limits: Limits, clock: Clock, queue_state: QueueState) -> Held:
     """Return what holds this queue: a provider's pause before a limit."""
+    if limits not in queue_state.actor_queues.gates:
+        return _NOT_HELD
     if (groups := holding(limits, clock, queue_state)) and (first := groups[-1]).pause is not None:
         until = max(group.pause.until for group in groups if group.pause is not None)
         limit = None if first.name == limits.of(queue_state).groups[0].name else first.name
@@ -117,7 +122,7 @@ def held(limits: Limits, clock: Clock, queue_state: QueueState) -> Held:
     for limit in limits.of(queue_state).limits:
         if limit.room(now) <= 0:
             return Held(limit=limit.name, next_start=limits.next_start(limit))
-    return Held()
+    return _NOT_HELD
 
 
 def works_until(limits: Limits, clock: Clock, queue_state: QueueState, moment: float) -> bool:

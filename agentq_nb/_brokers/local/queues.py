@@ -12,6 +12,7 @@ from typing import Protocol, TypeAlias
 
 from agentq_nb._actor.send_options import StoredOptions
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
+from agentq_nb.errors import AgentqError
 
 
 class Holder(Protocol):
@@ -20,6 +21,15 @@ class Holder(Protocol):
     cancelling: Callable[[MessageId], None] | None
 
     def lose(self) -> None: ...
+
+
+class Line(Protocol):
+    """The senders that wait for room in a queue (see ``waiting_senders``)."""
+
+    def __len__(self) -> int: ...
+    def serves(self, message: MessageId) -> bool: ...
+    def serve(self) -> None: ...
+    def fail(self, error: Callable[[], AgentqError]) -> None: ...
 
 
 WINDOW = 300.0
@@ -91,6 +101,8 @@ class LiveMessage:
     """All options of its send, as stored."""
     priority: int = 0
     due: float = 0.0
+    expires: float = 0.0
+    """Seconds since 1970 from which it is not started any more; 0: never, also once it was started."""
     front: bool = False
     key: str | None = None
     failures: int = 0
@@ -152,6 +164,10 @@ class QueueState:
     """Messages with ``in_order`` that wait for their next attempt: no other may overtake them."""
     live: int = 0
     """Messages that are not settled, including those still being written."""
+    bytes: int = 0
+    """Bytes of their bodies."""
+    line: Line | None = None
+    """The senders that wait for room; None while there are none."""
     pause: Pausing | None = None
     stale: int = 0
     """An upper bound of the number of gone messages in ``ready``."""
@@ -159,6 +175,8 @@ class QueueState:
     """How many completed or failed for good since the broker started."""
     completed: int = 0
     """How many completed since the broker started."""
+    expired: int = 0
+    """How many expired since the broker started, without those put back since: it may be negative."""
     pace: Pace = field(default_factory=Pace)
 
     def add(self, entry: LiveMessage) -> None:

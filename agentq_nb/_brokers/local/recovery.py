@@ -26,6 +26,8 @@ async def recover(commit_log: CommitLog, log: EventLog, facts: Mapping[str, Any]
     live_messages = commit_log.live_messages
     written = [event_rows.of_host("host.started", {"pid": os.getpid(), **facts})]
     written += [_put_back(commit_log, entry, memory, crashed) for entry in memory.in_flight]
+    expired = live_messages.expirations.fill(live_messages.entries.values())
+    written += [commit_log.expired(entry)[0] for entry in expired]
     live_messages.suspects.fill(live_messages.actors, live_messages.entries.values())
     await commit_log.write(written, commit_log.results.publish, list(commit_log.results.settling.values()))
     live_messages.arrive(list(live_messages.entries.values()))

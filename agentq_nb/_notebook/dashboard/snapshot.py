@@ -104,6 +104,8 @@ class Snapshot:
             "running": queue.running,
             "running_ids": list(queue.running_ids[:_RUNNING_NAMED]),
             "dead": queue.dead,
+            "expired": queue.expired,
+            "waiting_senders": queue.waiting_senders,
             "handled": queue.handled,
             "completed": queue.completed,
             "oldest_at": self._oldest_at(key, queue, now),

@@ -82,7 +82,7 @@ def _queues(queues: Sequence[Row], at: float) -> Document:
         rows=[
             (
                 row["actor"],
-                Cell(f"{row['queue']} (paused)", "busy") if row["paused"] else row["queue"],
+                _queue_name(row),
                 _progress(row),
                 Cell(str(row["dead"]), "bad") if row["dead"] else "",
                 row["ready"] + row["delayed"],
@@ -92,6 +92,14 @@ def _queues(queues: Sequence[Row], at: float) -> Document:
             for row in queues
         ],
     )
+
+
+def _queue_name(row: Row) -> str | Cell:
+    remarks = [
+        *(["paused"] if row["paused"] else []),
+        *([f"{row['expired']:,} expired"] if row.get("expired") else []),
+    ]
+    return Cell(f"{row['queue']} ({', '.join(remarks)})", "busy") if remarks else row["queue"]
 
 
 def _progress(row: Row) -> str:

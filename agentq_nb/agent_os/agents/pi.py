@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from agentq_nb.agent_os.agents.error_text import sentence_of
 from agentq_nb.agent_os.sandbox.workspace import Workspace
 from agentq_nb.agent_os.tools import ToolAccess
 from agentq_nb.errors import WorkspaceError
@@ -40,11 +39,7 @@ def _error(content: bytes) -> str | None:
         if message.get("role") == "user":
             return None
         if message.get("role") == "assistant":
-            return (
-                sentence_of(str(message.get("errorMessage") or "no reason"))
-                if message.get("stopReason") == "error"
-                else None
-            )
+            return str(message.get("errorMessage") or "no reason") if message.get("stopReason") == "error" else None
     return None
 
 

@@ -14,10 +14,11 @@ from agentq_nb._core import interrupts
 from agentq_nb._core.redaction import Redactor
 from agentq_nb._core.safe_text import is_safe
 from agentq_nb.agent_os.agent import LATE, THOUGHT, Agent, AgentEvent, AgentSession
+from agentq_nb.agent_os.provider_limits import limit_of, prompt_error
 from agentq_nb.agent_os.sessions.session import Session
 from agentq_nb.agent_os.transcript import Transcript, storable
 from agentq_nb.agent_os.values import FAILURES, PromptResult
-from agentq_nb.errors import AgentError, IsolationUnavailable, PromptFailed
+from agentq_nb.errors import AgentqError, IsolationUnavailable, PromptFailed, RateLimited
 
 
 async def take_turn(
@@ -26,7 +27,8 @@ async def take_turn(
     """Let ``agent`` answer ``prompt``. The prompt is on disk before the agent gets it.
 
     A turn cancelled through ``session.cancel`` returns a result with the stop reason ``"cancelled"``; when the task
-    itself is cancelled, the cancellation propagates. Raises ``PromptFailed`` with what the agent raised as its cause.
+    itself is cancelled, the cancellation propagates. Raises ``PromptFailed`` with what the agent raised as its cause, or
+    ``RateLimited`` when its provider's limit is reached.
     """
     transcript = session.transcript
     output = _TurnOutput(transcript, redactor)
@@ -130,7 +132,7 @@ async def _record_end(transcript: Transcript, output: _TurnOutput, stop_reason: 
         await transcript.durable()
 
 
-async def _failed(error: BaseException, agent: Agent, session: Session, redactor: Redactor) -> AgentError:
+async def _failed(error: BaseException, agent: Agent, session: Session, redactor: Redactor) -> AgentqError:
     """Record the failure, and return the error for the caller."""
     whole = "".join(traceback.format_exception(error))
     redacted = redactor.text(whole)
@@ -143,8 +145,12 @@ async def _failed(error: BaseException, agent: Agent, session: Session, redactor
     # Every traceback shows the cause: one that would reveal a secret, or confuse the terminal or the page, is omitted,
     # and its redacted text is kept.
     harmless = redacted == whole and is_safe(whole)
-    if redacted == whole and isinstance(error, (PromptFailed, IsolationUnavailable)):
+    if redacted == whole and isinstance(error, (PromptFailed, IsolationUnavailable, RateLimited)):
         return error
+    if isinstance(error, RateLimited):
+        return _redacted(error, redactor)
+    if (limit := limit_of(error)) is not None:
+        return _caused(prompt_error(limit, agent.name, session.info.session_id, summary), error if harmless else None)
     failed = PromptFailed(
         f"Agent '{agent.name}' failed in session {session.info.session_id}: {summary}",
         metadata={
@@ -154,6 +160,16 @@ async def _failed(error: BaseException, agent: Agent, session: Session, redactor
             **interrupts.marked(error),
         },
     )
-    failed.__cause__ = error if harmless else None
-    failed.__suppress_context__ = True
-    return failed
+    return _caused(failed, error if harmless else None)
+
+
+def _caused(error: AgentqError, cause: BaseException | None) -> AgentqError:
+    error.__cause__, error.__suppress_context__ = cause, True
+    return error
+
+
+def _redacted(error: RateLimited, redactor: Redactor) -> RateLimited:
+    """Return a copy of the error without secrets; it ends when the original does."""
+    copy = RateLimited(redactor.text(error.message))
+    copy.metadata = redactor.data(error.metadata)
+    return copy

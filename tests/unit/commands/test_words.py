@@ -57,9 +57,9 @@ def test_options_stand_anywhere_before_the_body() -> None:
     assert read_line("ask runner/main tasks --timeout=2.5 --key='a b' --no-check go --key") == expected
 
 
-def test_a_send_can_have_a_priority_and_a_delay() -> None:
-    expected = Send(actor="runner/main", queue="tasks", priority=-1, delay=600.0, body="go")
-    assert read_line("send runner/main tasks --priority -1 --delay 10m go") == expected
+def test_a_send_can_have_a_priority_a_delay_and_a_ttl() -> None:
+    expected = Send(actor="runner/main", queue="tasks", priority=-1, delay=600.0, ttl=7200.0, body="go")
+    assert read_line("send runner/main tasks --priority -1 --delay 10m --ttl 2h go") == expected
 
 
 def test_two_dashes_end_the_options() -> None:
@@ -83,7 +83,7 @@ def test_quoted_words_keep_their_spaces_and_keys_are_escaped_like_actor_ids() ->
         ("fly", "There are: start, stop"),
         (
             "send",
-            "ACTOR/KEY is missing. Type: %agentq send ACTOR/KEY QUEUE [--key KEY] [--priority NUMBER] [--delay TIME] BODY",
+            "ACTOR/KEY is missing. Type: %agentq send ACTOR/KEY QUEUE [--key KEY] [--priority NUMBER] [--delay TIME] [--ttl TIME] BODY",
         ),
         ("send runner/main", "QUEUE is missing"),
         ("send runner/main tasks", "BODY is missing"),

@@ -34,6 +34,10 @@ class Worker(Actor):
             await message.complete(f"did {message.body}")
 
 
+class Crowded(Actor):
+    jobs = Queue(str, max_size=1, on_full="wait")
+
+
 class Unfit(Actor):
     jobs = Queue(str)
 
@@ -84,6 +88,20 @@ async def test_queues_are_shown_with_their_figures_and_history(world: World) -> 
     assert abs(row["oldest_at"] - time.time()) < 20
     points = (await shown.extras())["history"]["worker/main jobs"]
     assert points[-1][1:] == (1, 2)
+
+
+async def test_expired_messages_and_senders_that_wait_are_shown(slow_world: World) -> None:
+    client = await slow_world.start(crowded=Crowded)
+    crowded = client.crowded.get_or_create("main")
+    shown = overview(slow_world)
+    await crowded.send("jobs", "late", ttl=5)
+    await slow_world.pass_by(5)
+    await crowded.send("jobs", "fits")
+    sending = asyncio.ensure_future(crowded.send("jobs", "waits"))
+    await slow_world.pass_by(1)
+    row = (await shown.look())["queues"]["crowded/main jobs"]
+    assert (row["expired"], row["waiting_senders"], row["ready"]) == (1, 1, 1)
+    sending.cancel()
 
 
 async def test_what_holds_a_queue_is_shown_and_changes_nothing_from_look_to_look(world: World) -> None:

@@ -116,16 +116,16 @@ def test_the_window_holds_across_a_restart_and_a_clock_that_is_set(
 def test_a_changed_limit_counts_the_starts_before_the_change(
     count: int, new: int, per: float, longer: float, steps: list[float], turn: int
 ) -> None:
-    window, now, starts, changed = Window(count, per), 1000.0, list[float](), math.inf
+    window, now, starts, before = Window(count, per), 1000.0, list[float](), None
     for number, step in enumerate(steps):
         now += step
         if number == turn:
             window.change(new, longer, starts)
-            changed = now
+            before = len(starts)
         while window.room(now):
             window.start(now)
             starts.append(now)
-    for start in [start for start in starts if start >= changed]:
+    for start in starts[len(starts) if before is None else before :]:
         assert sum(1 for other in starts if start - longer < other <= start) <= new
 
 

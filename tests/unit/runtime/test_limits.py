@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -304,7 +305,61 @@ async def test_on_the_machines_clock_no_window_is_exceeded(world: World) -> None
     await breathe()
 
 
-# --- handlers ---------------------------------------------------------------------------------------------------------
+# --- errors of providers' clients, and handlers -----------------------------------------------------------------------
+
+
+class ProviderError(Exception):
+    """As the clients of providers have it: the status, the headers and the body of the answer."""
+
+    def __init__(self, status: int, kind: str, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status_code = status
+        self.body = {"type": "error", "error": {"type": kind, "message": message}}
+        self.response = SimpleNamespace(status_code=status, headers=headers or {}, text="")
+
+
+@pytest.mark.parametrize("plain", [False, True])
+async def test_a_clients_error_in_a_handler_pauses_its_queue_without_being_told(world: World, plain: bool) -> None:
+    begun: list[float] = []
+
+    def work(body: str) -> str:
+        begun.append(time.monotonic())
+        if len(begun) == 1:
+            raise ProviderError(429, "rate_limit_error", "Number of requests exceeded", {"retry-after": "1"})
+        return body
+
+    class Plain(Actor):
+        tasks = Queue(str, reply=str, retry=Retry(attempts=1))
+
+        @tasks.handler
+        def handle(self, body: str) -> str:
+            return work(body)
+
+    class Async(Actor):
+        tasks = Queue(str, reply=str, retry=Retry(attempts=1))
+
+        @tasks.handler
+        async def handle(self, body: str) -> str:
+            return work(body)
+
+    client = await world.start(a=Plain if plain else Async)
+    result = await client.a.get_or_create("x").send("tasks", "one", wait=True, timeout=20)
+    assert (result.status, result.response, result.attempts) == ("completed", "one", 1)
+    assert begun[1] - begun[0] >= 1
+
+
+async def test_a_provider_that_wants_money_makes_a_dead_letter_at_once_with_advice(world: World) -> None:
+    class Poor(Actor):
+        tasks = Queue(str, retry=Retry(attempts=5, backoff=0))
+
+        @tasks.handler
+        async def handle(self, body: str) -> None:
+            raise ProviderError(400, "invalid_request_error", "Your credit balance is too low to access the API.")
+
+    client = await world.start(poor=Poor)
+    result = await client.poor.get_or_create("x").send("tasks", "one", wait=True, timeout=20)
+    assert (result.status, result.attempts) == ("failed", 1)
+    assert "add credits" in str(result.error)
 
 
 async def test_several_handlers_at_once_keep_to_the_limits_and_make_one_pause(world: World) -> None:

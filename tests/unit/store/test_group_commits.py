@@ -431,3 +431,21 @@ async def _decide_while_the_database_is_broken(log: EventLog, monkeypatch: pytes
 
 def test_a_decision_that_cannot_read_says_so_and_writes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_log(path, lambda log: _decide_while_the_database_is_broken(log, monkeypatch))
+
+
+def test_whoever_appended_first_is_told_first_though_the_thread_committed_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next commit is made on the loop before the callbacks of the thread's: they must not overtake them."""
+
+    async def scenario(log: EventLog) -> None:
+        made = threads_that_commit(log, monkeypatch)
+        told: list[str] = []
+        large = row("test.event", "a/b", None, None, '{"text":"' + "x" * (300 << 10) + '"}')
+        log.append([large], lambda _: told.append("first"))
+        await until(lambda: not log._writer._gathered)
+        log.append([event("test.event", "m")], lambda _: told.append("second"))
+        await until(lambda: len(told) == 2)
+        assert (made, told) == ([False, True], ["first", "second"])
+
+    with_log(path, scenario)

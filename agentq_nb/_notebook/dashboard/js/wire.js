@@ -131,6 +131,8 @@
  * @property {number} running
  * @property {string[]} running_ids
  * @property {number} dead
+ * @property {number} expired
+ * @property {number} waiting_senders Those that wait for room in the full queue.
  * @property {number} handled
  * @property {number | null} completed
  * @property {number | null} oldest_at

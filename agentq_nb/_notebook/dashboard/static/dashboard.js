@@ -1247,8 +1247,9 @@ var QueueItem = class {
     setText(this.queue, row.queue);
     setText(this.actor, row.actor);
     setAttribute(this.name, "title", `Messages of ${row.queue} of ${row.actor}`);
-    setText(this.remark, this.remarkOn(row));
-    show(this.remark, row.paused || row.orphaned || row.limit !== null);
+    const remark = this.remarkOn(row);
+    setText(this.remark, remark);
+    show(this.remark, remark !== "");
     setAttribute(this.node, "class", row.paused ? "aq-paused" : null);
     this.updateFigures(row);
     this.actions.update(row);
@@ -1256,10 +1257,15 @@ var QueueItem = class {
   }
   /** @param {QueueRow} row */
   remarkOn(row) {
-    const left = (end) => end ? `, ${duration(Math.max(0, end - this.view.mirror.now))} left` : "";
-    if (row.paused) return `paused${left(row.paused_until)}${row.reason ? `: ${row.reason}` : ""}`;
-    if (row.limit !== null) return `waits for limit ${row.limit}${left(row.next_start)}`;
-    return row.orphaned ? "not declared any more" : "";
+    const remarks = [];
+    if (row.paused) {
+      const left = row.paused_until ? `, ${duration(row.paused_until - this.view.mirror.now)} left` : "";
+      remarks.push(`paused${left}`);
+    } else if (row.orphaned) remarks.push("not declared any more");
+    const senders = row.waiting_senders;
+    if (senders) remarks.push(`full: ${number(senders)} ${senders === 1 ? "sender waits" : "senders wait"}`);
+    if (row.expired) remarks.push(`${number(row.expired)} expired`);
+    return remarks.join("; ");
   }
   /** @param {QueueRow} row */
   updateFigures(row) {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, cast, get_args
 
@@ -23,21 +23,25 @@ from pydantic import ValidationError
 
 from agentq_nb._core.safe_text import safe
 from agentq_nb._core.threads import to_its_end
+from agentq_nb._policies.provider_limits import ProviderLimit
 from agentq_nb.agent_os.agent import AgentEvent, AgentSession, Emit
+from agentq_nb.agent_os.agents.acp.answers import Answers, option_for
 from agentq_nb.agent_os.agents.acp.choices import Choosing
 from agentq_nb.agent_os.agents.acp.frames import Line
 from agentq_nb.agent_os.agents.acp.program import AcpProgram
 from agentq_nb.agent_os.agents.acp.turns import Turn, Turns
 from agentq_nb.agent_os.agents.acp.wire import Wire, what_it_said
+from agentq_nb.agent_os.agents.error_text import sentence_of
+from agentq_nb.agent_os.provider_limits import prompt_error
 from agentq_nb.agent_os.sandbox.open_process import OpenProcess
-from agentq_nb.agent_os.sandbox.workspace import Workspace
 from agentq_nb.agent_os.tools import NAME, ToolAccess
 from agentq_nb.agent_os.validation import in_variables
 from agentq_nb.agent_os.values import ChoiceKind, McpServer, PermissionRequest
-from agentq_nb.errors import AgentError, PromptFailed
+from agentq_nb.errors import AgentError, AgentqError, PromptFailed
 
 _STARTING = 60.0  # seconds until a started agent must be ready
 _REPLAYING = 0.25  # seconds without an update, after which a loaded session counts as replayed
+_SILENCE = 30.0  # seconds without an update after which an agent may be waiting for its provider
 _CANCELLING = 2.0  # seconds for a cancelled agent to end its turn; then its process is ended
 
 _LOOKED_AT = 64 * 1024  # characters read of an invalid line
@@ -92,12 +96,12 @@ class Conversation:
         self._session = session
         self._agent = agent
         self._tools = access
-        self._wire = Wire(process, _Answers(self), self._tell, self._note_noise)
+        self._wire = Wire(process, Answers(self.permission), self._tell, self._note_noise)
         self._session_id = ""
         """The agent's id of the session; empty until the session is open and its earlier events have been replayed."""
         self._known_as = session.agent_session_id
         self._choosing = Choosing(self._wire, session, agent)
-        self._turns = Turns(self._wire)
+        self._turns = Turns(self._wire, session)
         self._greeting: str | None = None
         """A greeting to omit, which is no answer."""
         self._asking: set[anyio.CancelScope] = set()
@@ -159,7 +163,10 @@ class Conversation:
         prompting = self._wire.request("session/prompt", sessionId=self._session_id, prompt=blocks)
         request = asyncio.create_task(prompting)
         try:
-            await asyncio.wait({request})
+            if (limit := await self._answered(turn, request)) is not None:
+                await self._cancel(turn, request)
+                said = turn.limits.text or "it waited for its provider inside the prompt, which was cancelled"
+                raise self._failed(limit, said)
             await self._turns.end(turn)
             response = request.result()
         except asyncio.CancelledError:
@@ -167,9 +174,11 @@ class Conversation:
             raise
         except ConnectionError:
             ended = await self._wire.how_it_ended(self._agent.name, "in the middle of a prompt")
-            raise PromptFailed(ended) from None
+            words = self._wire.last_words()
+            raise self._failed(turn.limits.of_failure(words), words, ended) from None
         except RequestError as error:
-            raise PromptFailed(self._agent.refused("could not answer", what_it_said(error))) from None
+            refused = self._agent.refused("could not answer", what_it_said(error))
+            raise self._failed(turn.limits.of_error(error), what_it_said(error), refused) from None
         finally:
             turn.over = True
         self.briefing = ""
@@ -198,7 +207,7 @@ class Conversation:
         if turn is not None and not turn.cancelled:
             with anyio.CancelScope() as scope:
                 self._asking.add(scope)
-                option = _option(options, await self._session.permit(asked))
+                option = option_for(options, await self._session.permit(asked))
             self._asking.discard(scope)
         if option is None or turn is None or turn.cancelled:
             return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
@@ -245,8 +254,8 @@ class Conversation:
                 f"Agent '{self._agent.name}' ended its turn without a reason that can be read, with the answer "
                 f"{self._beginning(json.dumps(response))}. What it said before is in the transcript."
             )
-        if self._agent.hidden_error is not None and reason == "end_turn":
-            await self._look_for_error(self._agent.hidden_error, turn)
+        if reason == "end_turn":
+            await self._look_for_error(turn)
         data: dict[str, Any] = {"stop_reason": reason}
         if reason not in _STOP_REASONS:
             unknown = (
@@ -262,13 +271,35 @@ class Conversation:
                 await turn.emit(AgentEvent("note", unread))
         await turn.emit(AgentEvent("result", data=data))
 
-    async def _look_for_error(self, look: Callable[[Workspace, str], str | None], turn: Turn) -> None:
-        error = await to_its_end(look, self._session.workspace, self._session_id)
-        if error is not None:
-            raise PromptFailed(self._agent.refused("got an error from its language model", error))
-        if not turn.updates.text_came:
+    async def _look_for_error(self, turn: Turn) -> None:
+        """Fail a turn that the agent takes for an answer although its language model gave none."""
+        if (look := self._agent.hidden_error) is not None:
+            error = await to_its_end(look, self._session.workspace, self._session_id)
+            if error is not None:
+                refused = self._agent.refused("got an error from its language model", sentence_of(error))
+                raise self._failed(turn.limits.of_failure(error), sentence_of(error), refused)
+        if (limit := turn.limits.at_end()) is not None:
+            raise self._failed(limit, turn.limits.text or "it ended its turn without a word")
+        if not turn.updates.text_came and (look is not None or not turn.limits.had_tool_calls):
+            words = self._wire.last_words()
             silent = "ended its turn without a word, as it does when its language model answers with an error"
-            raise PromptFailed(f"Agent '{self._agent.name}' {silent}. {self._agent.hint}{self._wire.last_words()}")
+            why = f"Agent '{self._agent.name}' {silent}. {self._agent.hint}{words}"
+            raise self._failed(turn.limits.of_failure(words), words, why)
+
+    async def _answered(self, turn: Turn, request: asyncio.Task[dict[str, Any]]) -> ProviderLimit | None:
+        """Return when the agent has answered; or the limit for whose end it waits in silence, inside its prompt."""
+        while not request.done():
+            heard = self._wire.heard
+            await asyncio.wait({request}, timeout=_SILENCE)
+            silent = self._wire.heard == heard and not request.done() and not self._asking
+            if silent and (limit := turn.limits.while_waiting()) is not None:
+                return limit
+        return None
+
+    def _failed(self, limit: ProviderLimit | None, report: str, why: str = "") -> AgentqError:
+        """Return the error for a failed prompt: that of ``limit``, which ``report`` told; without one, ``why``."""
+        shown = self._session.redact(report)
+        return prompt_error(limit, self._agent.name, self._session.session_id, shown) if limit else PromptFailed(why)
 
     async def _cancel(self, turn: Turn, request: asyncio.Task[dict[str, Any]]) -> None:
         """Cancel the turn; an agent that continues all the same is ended."""
@@ -313,25 +344,6 @@ class Conversation:
     def _beginning(self, text: str) -> str:
         """Return the beginning of a text, safe to show. Secrets are redacted before truncation could split one."""
         return repr(safe(self._session.redact(text[:_LOOKED_AT]), _SHOWN))
-
-
-class _Answers:
-    """Handles the agent's requests. It has files and a shell of its own, so none are offered."""
-
-    def __init__(self, conversation: Conversation) -> None:
-        self._conversation = conversation
-
-    async def request_permission(
-        self, session_id: str, tool_call: ToolCallUpdate, options: list[PermissionOption], **kwargs: Any
-    ) -> RequestPermissionResponse:
-        return await self._conversation.permission(options, tool_call)
-
-
-def _option(options: list[PermissionOption], answer: str) -> PermissionOption | None:
-    """Return the option with this answer, preferably the one that applies once."""
-    word = "allow" if answer == "allow" else "reject"
-    by_kind = {option.kind: option for option in reversed(options)}
-    return by_kind.get(f"{word}_once") or by_kind.get(f"{word}_always")  # pyright: ignore[reportArgumentType]  # the kinds are a closed set of such words
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from agentq_nb.agent_os.sandbox.workspace import Workspace
 from agentq_nb.agent_os.tools import ToolAccess
-
-_TOO_MANY = re.compile(r"\b429\b|too many requests|rate.?limit", re.IGNORECASE)
-_SLOW_DOWN = (
-    "It was asked too often: send it less at a time, or let the queue wait longer between attempts "
-    "(retry=Retry(backoff=...))."
-)
 
 
 @dataclass(frozen=True)
@@ -61,4 +54,4 @@ class AcpProgram:
 
     def refused(self, what: str, why: str) -> str:
         """Return the error message for what the agent, or its language model, refused."""
-        return f"Agent '{self.name}' {what}: {why.rstrip('.')}. {_SLOW_DOWN if _TOO_MANY.search(why) else self.hint}".rstrip()
+        return f"Agent '{self.name}' {what}: {why.rstrip('.')}. {self.hint}".rstrip()

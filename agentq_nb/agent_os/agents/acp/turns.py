@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agentq_nb.agent_os.agent import AgentEvent, Emit
+from agentq_nb.agent_os.agent import AgentEvent, AgentSession, Emit
+from agentq_nb.agent_os.agents.acp.limit_watch import LimitWatch
 from agentq_nb.agent_os.agents.acp.updates import Updates
 from agentq_nb.agent_os.agents.acp.wire import Wire
 
@@ -18,7 +19,8 @@ _LONGEST_GRACE = 10.0  # seconds; after that, an agent that still sends updates 
 class Turn:
     """One prompt, and the agent's updates in answer to it."""
 
-    def __init__(self, emit: Emit, number: int) -> None:
+    def __init__(self, emit: Emit, number: int, session: AgentSession) -> None:
+        self.limits = LimitWatch(session.agent, session.env)
         self.number = number
         """The number of the frame that carries the prompt."""
         self.over = False
@@ -36,6 +38,7 @@ class Turn:
         """Emit the events of an update."""
         if isinstance(message := update.get("messageId"), str):
             self._messages.add(message)
+        self.limits.take(update)
         await self._tell(self.updates.events(update))
 
     async def finish(self) -> None:
@@ -62,8 +65,9 @@ class Turn:
 class Turns:
     """The current or last turn, and the one before it, which may still get updates."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, session: AgentSession) -> None:
         self._wire = wire
+        self._session = session
         self._last: Turn | None = None
         self._before: Turn | None = None
         self._grace = _GRACE
@@ -77,7 +81,7 @@ class Turns:
     def begin(self, emit: Emit) -> Turn:
         """Return a new turn; call it right before its prompt is sent."""
         self._wire.hold_next()
-        self._before, self._last = self._last, Turn(emit, self._wire.written + 1)
+        self._before, self._last = self._last, Turn(emit, self._wire.written + 1, self._session)
         return self._last
 
     async def end(self, turn: Turn) -> None:

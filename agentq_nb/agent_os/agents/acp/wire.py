@@ -67,6 +67,8 @@ class Wire:
         self._update = update
         self._noise = noise
         self._updated = asyncio.Event()
+        self.heard = 0
+        """How many updates have come."""
         self._trouble: Exception | None = None
         self._idle = False
         self._lines = 0
@@ -183,6 +185,7 @@ class Wire:
     async def _take(self, frame: dict[str, Any]) -> None:
         if frame.get("method") == "session/update":
             self._updated.set()
+            self.heard += 1
             update = _update(frame)
             if update is None:
                 await self._noise(Line(rest=json.dumps(frame)))

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.unit.brokers.conformance.admitting import Admitting
 from tests.unit.brokers.conformance.changing import Changing
+from tests.unit.brokers.conformance.expiring import Expiring
 from tests.unit.brokers.conformance.large import Large
 from tests.unit.brokers.conformance.leasing import Leasing
 from tests.unit.brokers.conformance.pausing import Pausing
@@ -20,5 +22,7 @@ from tests.unit.brokers.conformance.waiting import Waiting
 
 
 @pytest.mark.anyio
-class Conformance(Sending, Receiving, Settling, Changing, Pausing, Leasing, Waiting, Restarting, Schedules, Large):
+class Conformance(
+    Sending, Admitting, Receiving, Settling, Changing, Pausing, Leasing, Waiting, Restarting, Expiring, Schedules, Large
+):
     """All of it."""

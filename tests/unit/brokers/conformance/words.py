@@ -29,11 +29,12 @@ def new_message(
     *,
     id: MessageId | None = None,
     max_size: int | None = None,
+    max_bytes: int | None = None,
     **options: Any,
 ) -> NewMessage:
     """An offer. Options that are None are left out."""
     given = {name: value for name, value in options.items() if value is not None}
-    return NewMessage(id or mint_id(), actor, queue, json.dumps(body).encode(), given, max_size)
+    return NewMessage(id or mint_id(), actor, queue, json.dumps(body).encode(), given, max_size, max_bytes)
 
 
 async def send(broker: Broker, body: Any = 1, queue: str = "tasks", actor: ActorId = ACTOR, **options: Any) -> str:

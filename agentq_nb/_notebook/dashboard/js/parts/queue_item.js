@@ -57,8 +57,9 @@ export class QueueItem {
     setText(this.queue, row.queue);
     setText(this.actor, row.actor);
     setAttribute(this.name, "title", `Messages of ${row.queue} of ${row.actor}`);
-    setText(this.remark, this.remarkOn(row));
-    show(this.remark, row.paused || row.orphaned || row.limit !== null);
+    const remark = this.remarkOn(row);
+    setText(this.remark, remark);
+    show(this.remark, remark !== "");
     setAttribute(this.node, "class", row.paused ? "aq-paused" : null);
     this.updateFigures(row);
     this.actions.update(row);
@@ -67,10 +68,15 @@ export class QueueItem {
 
   /** @param {QueueRow} row */
   remarkOn(row) {
+    const remarks = [];
     const left = (/** @type {number | null} */ end) => (end ? `, ${duration(Math.max(0, end - this.view.mirror.now))} left` : "");
-    if (row.paused) return `paused${left(row.paused_until)}${row.reason ? `: ${row.reason}` : ""}`;
-    if (row.limit !== null) return `waits for limit ${row.limit}${left(row.next_start)}`;
-    return row.orphaned ? "not declared any more" : "";
+    if (row.paused) remarks.push(`paused${left(row.paused_until)}${row.reason ? `: ${row.reason}` : ""}`);
+    else if (row.limit !== null) remarks.push(`waits for limit ${row.limit}${left(row.next_start)}`);
+    else if (row.orphaned) remarks.push("not declared any more");
+    const senders = row.waiting_senders;
+    if (senders) remarks.push(`full: ${number(senders)} ${senders === 1 ? "sender waits" : "senders wait"}`);
+    if (row.expired) remarks.push(`${number(row.expired)} expired`);
+    return remarks.join("; ");
   }
 
   /** @param {QueueRow} row */

@@ -1,0 +1,7 @@
+"""Recognise the limits of providers of models in what they and their agents report. Pure: no clock, no I/O."""
+
+from agentq_nb._policies.provider_limits.exceptions import exception_limit
+from agentq_nb._policies.provider_limits.recognition import recognise
+from agentq_nb._policies.provider_limits.values import LimitKind, ProviderLimit
+
+__all__ = ["LimitKind", "ProviderLimit", "exception_limit", "recognise"]
