@@ -55,8 +55,7 @@ class LocalLease:
             if applied is not None:
                 self._append(applied)
                 applied = None
-            entries = await self._readable(entries, take)
-            if not entries:
+            if not (entries := await self._readable(entries, take)):
                 return ()
         if (durable := self._write_starts(entries, applied)) is not None:
             await self._until_started(entries, durable)
@@ -158,11 +157,9 @@ class LocalLease:
         all starts must be: what else was in flight must be known. What has a ttl never expires from its start on.
         """
         applied = applied or Applied([], [])
-        for entry in entries:
-            applied.rows.append(event_rows.started(entry))
-        timed = self._expirations.count and self._expirations.started(entries)
+        applied.rows += map(event_rows.started, entries)
         careful = self._commit_log.careful and any(entry.old for entry in entries)
-        if timed or careful or self._commit_log.live_messages.suspects.doubt:
+        if self._expirations.started(entries) or careful or self._commit_log.live_messages.suspects.doubt:
             return self._commit_log.write(applied.rows, applied.tell, self._commit_log)
         self._append(applied)
         return None
