@@ -38,15 +38,20 @@ from agentq_nb._actor.queue import Queue
 from agentq_nb._client.receipt import Receipt, Result
 from agentq_nb._host.registry import Registry, current_registry
 from agentq_nb._host.setup import create_client, setup
+from agentq_nb._policies.concurrency_limit import ConcurrencyLimit
+from agentq_nb._policies.rate_limit import RateLimit
 from agentq_nb._policies.retry import Retry
 from agentq_nb.agent_os import agent_os, agents
-from agentq_nb.errors import AgentqError, UserError, WaitWouldDeadlock
+from agentq_nb.errors import AgentqError, RateLimited, UserError, WaitWouldDeadlock
 
 __all__ = [
     "Actor",
     "AgentqError",
+    "ConcurrencyLimit",
     "Message",
     "Queue",
+    "RateLimit",
+    "RateLimited",
     "Receipt",
     "Registry",
     "Result",
@@ -93,8 +98,10 @@ def unload_ipython_extension(ip: Any) -> None:
 # Users read these names in help(), errors and pickles: the folders that hold them are private, and may change.
 for _public in (
     Actor,
+    ConcurrencyLimit,
     Message,
     Queue,
+    RateLimit,
     Receipt,
     Registry,
     Result,

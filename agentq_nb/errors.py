@@ -412,6 +412,34 @@ def _moment(value: object) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+class LimitConflict(QueueError):
+    """Two queues declare a limit of one name differently: the class was not deployed."""
+
+    code = "limit_conflict"
+
+    def __init__(self, name: str, declared: Mapping[str, str]) -> None:
+        said = " and ".join(f"{limit} by {queue}" for queue, limit in declared.items())
+        super().__init__(
+            f"Limit '{name}' is declared in two ways: {said}. Nothing was deployed. A name is one limit for the whole host: "
+            f"declare it once, as in limit = RateLimit(50, per=60, name={name!r}), and use that in each queue; or give "
+            f"one of them another name.",
+            metadata={"limit": name, "declared": dict(declared)},
+        )
+
+
+class LimitUnknown(QueueError):
+    """No queue of a deployed class has a limit of this name."""
+
+    code = "limit_unknown"
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        has = f"There are: {', '.join(known)}." if known else "No queue declares limits."
+        super().__init__(
+            f"There is no limit '{name}'. {_did_you_mean(name, known)}{has}",
+            metadata={"limit": name, "known": list(known)},
+        )
+
+
 # --- actors -----------------------------------------------------------------------------------------------------------
 
 

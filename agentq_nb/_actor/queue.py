@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, Unpack, get_args, overload
 
@@ -18,6 +18,7 @@ from agentq_nb._core import number_options
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.number_options import is_positive, is_whole
 from agentq_nb._core.suggestions import NearMisses
+from agentq_nb._policies.limits import Limit, checked_limits
 from agentq_nb._policies.retry import Retry
 from agentq_nb.errors import ValidationFailed
 
@@ -105,6 +106,9 @@ class Queue(Generic[Body, Reply]):
         own. None: no limit.
     :param handler_timeout: seconds that one attempt may take before its handler is cancelled and the attempt fails. A
         plain handler's thread cannot be stopped: the next attempt waits for its end.
+    :param limits: when messages may start: ``[RateLimit(50, per=60, name="anthropic"), ConcurrencyLimit(4)]``.
+    :param max_pause: seconds that a provider's limit may hold the queue up, see ``RateLimited``; what would take longer
+        fails the attempt. None: as long as the provider says.
 
     Messages survive restarts. Declarations are code and do not: run the cell with the class again after a restart.
     Raises TypeError for what is not a type and for ``concurrency`` with ``Retry(in_order=True)``, ValueError for limits
@@ -128,6 +132,8 @@ class Queue(Generic[Body, Reply]):
         retry: Retry | None = ...,
         ttl: float | timedelta | None = ...,
         handler_timeout: float | None = ...,
+        limits: Sequence[Limit] = ...,
+        max_pause: float | None = ...,
     ) -> None: ...
     @overload
     def __init__(
@@ -144,6 +150,8 @@ class Queue(Generic[Body, Reply]):
         retry: Retry | None = ...,
         ttl: float | timedelta | None = ...,
         handler_timeout: float | None = ...,
+        limits: Sequence[Limit] = ...,
+        max_pause: float | None = ...,
     ) -> None: ...
     def __init__(
         self,
@@ -159,22 +167,26 @@ class Queue(Generic[Body, Reply]):
         retry: Retry | None = None,
         ttl: float | timedelta | None = None,
         handler_timeout: float | None = None,
+        limits: Sequence[Limit] = (),
+        max_pause: float | None = None,
     ) -> None:
-        limits = {
+        sizes = {
             "max_size": max_size,
             "max_message_bytes": max_message_bytes,
             "max_reply_bytes": max_reply_bytes,
             "concurrency": concurrency,
         }
         if max_bytes is not None:
-            limits["max_bytes"] = max_bytes
-        for name, limit in limits.items():
-            if not is_whole(limit):
-                raise ValueError(f"Queue({name}=...) must be a whole number from 1 up, not {limit!r:.100}.")
+            sizes["max_bytes"] = max_bytes
+        for name, size in sizes.items():
+            if not is_whole(size):
+                raise ValueError(f"Queue({name}=...) must be a whole number from 1 up, not {size!r:.100}.")
         if on_full not in get_args(OnFull):
             raise ValueError(f'Queue(on_full=...) must be "raise" or "wait", not {on_full!r:.100}.')
         if handler_timeout is not None and not is_positive(handler_timeout):
             raise ValueError("Queue(handler_timeout=...) must be more than 0 seconds, or None.")
+        if max_pause is not None and not is_positive(max_pause):
+            raise ValueError("Queue(max_pause=...) must be more than 0 seconds, or None.")
         self.body: Schema[Body] = _schema(body, "Queue(dict)")
         self.reply: Schema[Reply] = _schema(Any if reply is None else reply, "Queue(dict, reply=str)")
         self.max_size = max_size
@@ -193,6 +205,8 @@ class Queue(Generic[Body, Reply]):
                 "at the same time end in any order. Leave out one of them."
             )
         self.handler_timeout = number_options.seconds("handler_timeout", handler_timeout)
+        self.limits = checked_limits(limits)
+        self.max_pause = number_options.seconds("max_pause", max_pause)
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name

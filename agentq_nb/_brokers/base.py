@@ -18,6 +18,7 @@ from agentq_nb._brokers.values import (
     DeadLetters,
     Delivery,
     Enqueued,
+    LimitStatus,
     NewMessage,
     QueueStatus,
     StoredResult,
@@ -25,6 +26,7 @@ from agentq_nb._brokers.values import (
     Unsettled,
 )
 from agentq_nb._core.ids import ActorId, MessageId
+from agentq_nb._policies.limits import Limit
 
 
 class LostEvent(Protocol):
@@ -100,8 +102,46 @@ class Lease(Protocol):
         ...
 
 
+class BrokerLimits(Protocol):
+    """The limits of a broker's queues. A message of a limited queue is delivered only when all its limits have room.
+
+    Starts, changes and pauses are kept across restarts. Waiting queues are served by the age of their next message.
+    """
+
+    async def declare(self, name: str, limits: Mapping[str, Sequence[Limit]]) -> None:
+        """Set the limits of every queue of the actors registered under ``name``; queues left out have none.
+
+        A user's change of a limit ends when the limit is declared differently. Raises Unavailable.
+        """
+        ...
+
+    def status(self) -> Sequence[LimitStatus]:
+        """Return the limits with a name, and those of queues that have or had messages."""
+        ...
+
+    async def change(self, name: str, count: int | None, per: float | None) -> LimitStatus:
+        """Change a limit from now on; None leaves the count or period as it is. Durable on return.
+
+        Raises LimitUnknown, ValidationFailed.
+        """
+        ...
+
+    async def reset(self, name: str) -> LimitStatus:
+        """Undo :meth:`change`. Raises LimitUnknown."""
+        ...
+
+    async def resume(self, name: str) -> bool:
+        """End the provider's pause of a limit; durable on return. False: there was none. Raises LimitUnknown."""
+        ...
+
+
 class Broker(Protocol):
     """Stores the queues and state of actors, and delivers their messages."""
+
+    @property
+    def limits(self) -> BrokerLimits:
+        """The limits of its queues."""
+        ...
 
     async def enqueue(self, new_messages: Sequence[NewMessage], room_timeout: float | None = 0.0) -> Sequence[Enqueued]:
         """Add messages to queues: all or none, durable on return.

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from agentq_nb._actor.send_options import NO_OPTIONS, StoredOptions
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.message_status import MessageStatus
+from agentq_nb._policies.limits import Limit
 
-Outcome: TypeAlias = Literal["completed", "failed", "again", "dead", "released"]
+Outcome: TypeAlias = Literal["completed", "failed", "again", "dead", "released", "limited"]
 """How an attempt ended.
 
 ``completed``: done. ``failed``: final, decided by the handler. ``dead``: final, decided by policy (attempts used up,
 too many crashes, body does not fit). ``again``: a failed attempt that counts, to be repeated. ``released``: put back
-uncounted.
+uncounted. ``limited``: put back uncounted, because of a provider's limit that pauses the queue.
 """
 
 
@@ -130,6 +132,25 @@ class Settlement(NamedTuple):
     delay: float = 0.0
     front: bool = False
     in_order: bool = False
+    limited: LimitReached | None = None
+    """With the outcome ``limited``."""
+
+
+class LimitReached(NamedTuple):
+    """A provider's limit that a message met.
+
+    The message goes back to the head of its queue uncounted, and every queue that declares the limit named ``limit`` is
+    paused (None: its own queue). A pause of more than ``max_pause`` seconds is none: then it settles as ``otherwise``.
+
+    :ivar until: when the limit ends, in seconds since 1970; None: unknown, so the broker guesses, and tries one message
+        at a time.
+    """
+
+    limit: str | None
+    until: float | None
+    reason: str
+    max_pause: float | None
+    otherwise: Settlement
 
 
 class Commit(NamedTuple):
@@ -218,6 +239,35 @@ class Resume(NamedTuple):
 Change: TypeAlias = Pause | Resume | Cancel | Redeliver | Purge
 
 
+@dataclass(frozen=True, slots=True)
+class LimitStatus:
+    """A limit and its use.
+
+    :ivar name: its name; that of a limit without one is the queue's: ``worker/main tasks``.
+    :ivar count: how many starts, or messages at work, are allowed now; ``per`` how many seconds (None: at work).
+    :ivar declared: the limit as it is declared.
+    :ivar used: how many starts its window holds now, or how many messages are at work.
+    :ivar next_start: when the next message may start, in seconds since 1970; None: when another one ends.
+    :ivar waiting: how many queues wait for it.
+    :ivar paused_until: when a provider's pause ends or the next message is tried; None: it is not paused.
+    """
+
+    name: str
+    count: int
+    per: float | None
+    declared: Limit
+    used: int
+    next_start: float | None
+    waiting: int = 0
+    paused_until: float | None = None
+    reason: str | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether a user has changed it."""
+        return (self.count, self.per) != (self.declared.count, getattr(self.declared, "per", None))
+
+
 class QueueStatus(NamedTuple):
     """The status of one queue: counts of messages, and the oldest ready one's age in seconds.
 
@@ -227,6 +277,8 @@ class QueueStatus(NamedTuple):
     last five minutes.
     ``held_back``: the next message waits while messages that may have crashed the host are tried one at a time.
     ``expired`` counts as ``completed`` does. ``waiting_senders`` wait for room in the full queue.
+    ``pause_reason``: what a provider said, if its limit pauses the queue. ``limited_by``: the name of the limit that holds
+    the queue, and ``next_start`` when it lets the next message start (None: when another one ends).
     """
 
     actor: ActorId
@@ -245,6 +297,9 @@ class QueueStatus(NamedTuple):
     held_back: bool = False
     expired: int = 0
     waiting_senders: int = 0
+    pause_reason: str | None = None
+    limited_by: str | None = None
+    next_start: float | None = None
 
     @property
     def done(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from agentq_nb._brokers.values import QueueStatus
+from agentq_nb._brokers.values import LimitStatus, QueueStatus
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.loop_monitor import Stall
 
@@ -49,6 +49,7 @@ class HostStatus:
     :ivar notices: sentences worth reading once, such as how the file was opened.
     :ivar waiting_for: actor names that have work but no class yet.
     :ivar trouble: a current problem that is being retried, or why the host ended unexpectedly; None when all is well.
+    :ivar limits: the limits of queues, with their use.
     :ivar stall: the last time the loop was blocked for over a second.
     """
 
@@ -61,6 +62,7 @@ class HostStatus:
     waiting_for: Sequence[str] = ()
     trouble: str | None = None
     stall: Stall | None = None
+    limits: Sequence[LimitStatus] = ()
 
     @property
     def queues(self) -> list[QueueStatus]:

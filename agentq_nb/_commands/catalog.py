@@ -13,6 +13,7 @@ from agentq_nb._commands.doctor import Doctor
 from agentq_nb._commands.help import Help
 from agentq_nb._commands.host import Actors, Alerts, Dashboard, Start, Status, Stop
 from agentq_nb._commands.interpolation import filled_word
+from agentq_nb._commands.limits import Limits
 from agentq_nb._commands.messages import Ask, Cancel, Retry, Send
 from agentq_nb._commands.parser import Arguments, Line, UsageError, declared, parse
 from agentq_nb._commands.queries import Dead, Results, Show
@@ -40,6 +41,7 @@ COMMANDS: dict[str, type[Command]] = {
         Pause,
         Resume,
         Purge,
+        Limits,
         Sessions,
         Transcript,
         Sql,

@@ -11,9 +11,11 @@ from agentq_nb._client.status import ActorStatus, HostStatus
 from agentq_nb._core.loop_monitor import advice
 from agentq_nb._core.result_table import Table
 from agentq_nb._display.document import Cell, Document, duration, error_text, moment_text, shows, tone
+from agentq_nb._display.limits import in_short
 from agentq_nb._host.registry import Registry
 
 _MOST_ROWS = 200
+_MOST_LIMITS = 20
 _TONED_COLUMNS = ("status", "outcome")
 _QUEUE_COLUMNS = (
     "queue",
@@ -55,6 +57,7 @@ def _host(status: HostStatus) -> Document:
     if status.waiting_for:
         names = ", ".join(status.waiting_for)
         facts.append(("waiting work", Cell(f"for {names}: run the cells that define these actors", "busy")))
+    facts += [(f"limit {limit.name}", in_short(limit)) for limit in status.limits[:_MOST_LIMITS]]
     if status.stall:
         stood = f"{duration(status.stall.seconds)} at {moment_text(status.stall.began)} UTC, {status.stall.place}"
         facts.append(("stood still", Cell(f"{stood}. {advice(status.stall, status.background)}", "busy")))
@@ -141,6 +144,8 @@ def _without_empty(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> 
 
 def _queue_cells(queue: QueueStatus, orphaned: bool = False) -> tuple[object, ...]:
     remarks = [*(["not declared any more"] if orphaned else []), *([_paused(queue)] if queue.paused else [])]
+    if queue.limited_by is not None and not queue.paused:
+        remarks.append(f"waits for limit {queue.limited_by}{_until_known(queue.next_start)}")
     if queue.held_back:
         remarks.append("waits for messages that may have killed the kernel")
     if queue.waiting_senders:
@@ -161,7 +166,16 @@ def _last_error(status: ActorStatus) -> str:
 
 
 def _paused(queue: QueueStatus) -> str:
-    return "paused" if queue.paused_until is None else f"paused until {moment_text(queue.paused_until)} UTC"
+    reason = "" if queue.pause_reason is None else f": {queue.pause_reason}"
+    return f"paused{'' if queue.paused_until is None else _until(queue.paused_until)}{reason}"
+
+
+def _until(moment: float) -> str:
+    return f" until {moment_text(moment)} UTC"
+
+
+def _until_known(moment: float | None) -> str:
+    return "" if moment is None else _until(moment)
 
 
 def _left_out(number: int, what: str) -> list[str]:

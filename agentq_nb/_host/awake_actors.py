@@ -51,6 +51,9 @@ class ActivationDirectory:
     def actors(self) -> Iterable[ActorId]:
         return self._activations.keys()
 
+    def all(self) -> list[AwakeActor]:
+        return list(self._activations.values())
+
     def find(self, actor: ActorId) -> AwakeActor | None:
         return self._activations.get(actor)
 

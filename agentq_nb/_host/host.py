@@ -26,6 +26,8 @@ from agentq_nb._host.awake_actors import ActivationDirectory
 from agentq_nb._host.background_tasks import Part
 from agentq_nb._host.host_status import Circumstances, actor_status, why_unsettled
 from agentq_nb._host.host_tasks import HostTasks
+from agentq_nb._host.limit_declarations import limits_of
+from agentq_nb._host.limit_holders import full_limits
 from agentq_nb._host.waker import WakeBackoff, Waker
 from agentq_nb._runtime import actions
 from agentq_nb._runtime.actor_lifecycle import AwakeActor
@@ -67,7 +69,7 @@ class Host(HostTasks):
         self.classes: dict[str, type[Actor]] = {}
         self.client: Any = None
         """The client that actors get as ``self.actors``; set by ``host_lifecycle``."""
-        self.waits = WaitGraph(self._holders)
+        self.waits = WaitGraph(self._holders, self._full_limits)
         self.wake_backoff = WakeBackoff(self.clock)
         self.activations = ActivationDirectory(self)
         self._waker = Waker(self)
@@ -104,6 +106,7 @@ class Host(HostTasks):
             return
         with suppress(Unavailable):  # then a state that does not fit is noticed when its actor wakes
             check_deployment(cls, old, await self.broker.states(name))
+        await self.broker.limits.declare(name, limits_of(cls))
         self.classes[name] = cls
         self.wake_backoff.forget(name)
         self.activations.replace(name, self._waker.wake)
@@ -258,6 +261,9 @@ class Host(HostTasks):
         activation = self.activations.find(actor)
         return [] if activation is None else activation.in_flight.of(queue)
 
+    def _full_limits(self, actor: ActorId, queue: str) -> Mapping[str, list[Receiver]]:
+        return full_limits(self.classes, self.activations.all(), self.broker.limits, actor, queue)
+
     # --- status -------------------------------------------------------------------------------------------------------
 
     async def status(self, notices: Sequence[str] = (), trouble: str | None = None) -> HostStatus:
@@ -292,6 +298,7 @@ class Host(HostTasks):
             notices=[*notices, *self.log.notices],
             trouble=trouble,
             stall=self._stalls.last,
+            limits=self.broker.limits.status(),
         )
 
     async def status_of(self, actor: ActorId) -> ActorStatus:

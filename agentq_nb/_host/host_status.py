@@ -128,6 +128,8 @@ def _waiting(known: Circumstances) -> str:
         return f"Not begun: the class of '{name}' does not declare queue '{queue.queue}' any more."
     if queue.paused:
         until = f"until {_time(queue.paused_until)}" if queue.paused_until is not None else "by hand"
+        if queue.pause_reason is not None:
+            until += f", because a provider's limit is reached ({queue.pause_reason})"
         return f"Not begun: queue '{queue.queue}' is paused {until}. To go on: %agentq resume {actor.actor_id} {queue.queue}"
     if queue.held_back:
         return (
@@ -139,6 +141,9 @@ def _waiting(known: Circumstances) -> str:
             f"Not begun: the thread that handled message {message} still works, after its attempt has ended; until it returns "
             "it keeps its place. Let the handler look at self.aborted and return."
         )
+    if queue.limited_by is not None:
+        until = "one ends" if queue.next_start is None else f"{_time(queue.next_start)}"
+        return f"Not begun: limit '{queue.limited_by}' lets no other message start before {until}. See %agentq limits."
     if actor.state == "failed to start":
         return f"Not begun: its actor does not start. {failed}It is tried again."
     if actor.run == "restarting" and not known.has_handler:

@@ -20,8 +20,10 @@ from agentq_nb._core.result_table import Table
 from agentq_nb._core.threads import in_long_thread
 from agentq_nb._host.host import Host
 from agentq_nb._host.host_lifecycle import HostLifecycle
+from agentq_nb._host.limit_declarations import check_limits
+from agentq_nb._host.registry_limits import RegistryLimits
 from agentq_nb._store.renamed_notebook import check_before_begun
-from agentq_nb.errors import AgentqError, ValidationFailed, WouldBlockHost
+from agentq_nb.errors import AgentqError, LimitConflict, ValidationFailed, WouldBlockHost
 
 Returned = TypeVar("Returned")
 
@@ -66,6 +68,8 @@ class Registry:
         """Called when the host has stopped, before :meth:`stop` returns, in the loop of its caller."""
         self._classes: dict[str, type[Actor]] = {}
         self._undeployed: dict[str, type[Actor]] = {}
+        self._conflicting: dict[str, type[Actor]] = {}
+        """Classes whose limits differ from those of others that are not replaced yet: they are deployed together."""
         self.lifecycle = HostLifecycle(store, notebook, self._classes, guessed=bool(notices))
 
     @property
@@ -91,6 +95,11 @@ class Registry:
     def retention(self) -> float | None:
         """Seconds after which the history of settled messages is deleted; None keeps it. Read when the host starts."""
         return self.lifecycle.retention
+
+    @property
+    def limits(self) -> RegistryLimits:
+        """The limits of the queues, with the use of each and the time of the next start; they can be changed live."""
+        return RegistryLimits(lambda: self.host)
 
     @property
     def host(self) -> Host:
@@ -119,6 +128,7 @@ class Registry:
         note_current(self)
         waiting, self._undeployed = self._undeployed, {}
         refused: list[AgentqError] = []
+        self._conflicting.update(waiting)
         for name, cls in waiting.items():
             try:
                 await self.deploy(name, cls)
@@ -151,20 +161,35 @@ class Registry:
         """Register ``cls`` under ``name``. Awake actors finish their current message and go on with the new class.
 
         Raises ``actor.validation_error`` when an actor's stored state fits the old class but not this one; the old
-        class stays.
+        class stays. Raises ``queue.limit_conflict`` when another class declares a limit of the same name in another way:
+        it is deployed together with that one, once that is changed too.
         """
         check_name(name, cls)
-        if self.running:
-            host = self.host
-            await host.enter(host.deploy, name, cls)
-            self._classes[name] = cls
-        else:
-            self._classes[name] = cls
+        self._conflicting[name] = cls
+        together = self._without_conflict(name, cls)
+        for each, its_class in together.items():
+            self._conflicting.pop(each, None)
+            if self.running:
+                await self.host.enter(self.host.deploy, each, its_class)
+            self._classes[each] = its_class
+
+    def _without_conflict(self, name: str, cls: type[Actor]) -> dict[str, type[Actor]]:
+        """Return the classes to deploy now, ``cls`` among them. Raises LimitConflict, and keeps ``cls`` for later then.
+
+        A limit that several cells declare is changed in one after the other, so all but the last one are in conflict.
+        """
+        try:
+            check_limits({**self._classes, name: cls})
+        except LimitConflict:
+            check_limits({**self._classes, **self._conflicting})
+            return dict(self._conflicting)
+        return {name: cls}
 
     def claim(self, use: Mapping[str, type[Actor]]) -> None:
         """Register these classes; the next ``start`` deploys them. Raises ``actor.validation_error``."""
         for name, cls in use.items():
             check_name(name, cls)
+        check_limits({**self._classes, **self._undeployed, **use})
         self._undeployed.update({name: cls for name, cls in use.items() if self._classes.get(name) is not cls})
         if not self.running:
             self._classes.update(self._undeployed)

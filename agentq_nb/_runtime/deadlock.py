@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import TypeAlias
 
@@ -16,12 +16,19 @@ Place: TypeAlias = tuple[ActorId, str]
 Holders = Callable[[ActorId, str], list[Receiver]]
 """Returns the receivers that currently block a queue of an actor."""
 
+FullLimits = Callable[[ActorId, str], Mapping[str, list[Receiver]]]
+"""Returns the concurrency limits of a queue that have no free place, each with the receivers that have the places."""
+
+Groups: TypeAlias = Mapping[str | None, list[Receiver]]
+"""The receivers that block a queue itself (None), and those that have the places of each of its full limits."""
+
 
 class WaitGraph:
     """The waits of one host: each is an edge from every receiver that it blocks to the queue waited for."""
 
-    def __init__(self, holders: Holders) -> None:
+    def __init__(self, holders: Holders, full_limits: FullLimits = lambda actor, queue: {}) -> None:
         self._holders = holders
+        self._full_limits = full_limits
         self._edges: dict[Receiver, list[Place]] = {}
 
     @contextmanager
@@ -49,48 +56,50 @@ class WaitGraph:
     def _cycle(self, held_up: frozenset[Receiver], actor: ActorId, queue: str) -> list[str]:
         """Return the path from the queue back to one of the receivers, as text; empty if the queue can move.
 
-        A queue moves once any of its holders goes on; a holder goes on unless one of its own waits never ends.
+        A queue moves once any of its holders goes on, and any of those who have the places of each full limit; a holder
+        goes on unless one of its own waits never ends.
         """
-        holders = self._reachable(actor, queue)
-        stuck = set(holders)
+        groups = self._reachable(actor, queue)
+        stuck = set(groups)
         while freed := {
-            place
-            for place in stuck
-            if not holders[place] or any(self._goes_on(holder, held_up, stuck) for holder in holders[place])
+            place for place in stuck if all(self._gives_way(group, held_up, stuck) for group in groups[place].values())
         }:
             stuck -= freed
-        return self._path((actor, queue), holders, stuck, held_up) if (actor, queue) in stuck else []
+        return self._path((actor, queue), groups, stuck, held_up) if (actor, queue) in stuck else []
 
-    def _reachable(self, actor: ActorId, queue: str) -> dict[Place, list[Receiver]]:
+    def _reachable(self, actor: ActorId, queue: str) -> dict[Place, Groups]:
         """Return the queues that this one may have to wait for, itself included, each with the receivers that block it."""
-        found: dict[Place, list[Receiver]] = {}
+        found: dict[Place, Groups] = {}
         pending = [(actor, queue)]
         while pending:
             place = pending.pop()
             if place not in found:
-                found[place] = self._holders(*place)
-                pending += [edge for holder in found[place] for edge in self._edges.get(holder, ())]
+                found[place] = {None: self._holders(*place), **self._full_limits(*place)}
+                holders = [holder for group in found[place].values() for holder in group]
+                pending += [edge for holder in holders for edge in self._edges.get(holder, ())]
         return found
+
+    def _gives_way(self, group: list[Receiver], held_up: frozenset[Receiver], stuck: set[Place]) -> bool:
+        return not group or any(self._goes_on(holder, held_up, stuck) for holder in group)
 
     def _goes_on(self, holder: Receiver, held_up: frozenset[Receiver], stuck: set[Place]) -> bool:
         return holder not in held_up and not any(edge in stuck for edge in self._edges.get(holder, ()))
 
     def _path(
-        self,
-        place: Place,
-        holders: dict[Place, list[Receiver]],
-        stuck: set[Place],
-        held_up: frozenset[Receiver],
+        self, place: Place, groups: dict[Place, Groups], stuck: set[Place], held_up: frozenset[Receiver]
     ) -> list[str]:
         seen = {place}
         pending: list[tuple[Place, list[str]]] = [(place, [])]
         while pending:
             (actor, queue), way = pending.pop()
             way = [*way, f"waits for queue '{queue}' of '{actor}'"]
-            for holder in holders[actor, queue]:
-                if holder in held_up:
-                    return [*way, "which moves only after this message settles"]
-                edges = [edge for edge in self._edges.get(holder, ()) if edge in stuck and edge not in seen]
+            for limit, group in groups[actor, queue].items():
+                if self._gives_way(group, held_up, stuck):
+                    continue
+                so_far = way if limit is None else [*way, f"which needs a place of limit '{limit}'"]
+                if not held_up.isdisjoint(group):
+                    return [*so_far, "which moves only after this message settles"]
+                edges = [edge for holder in group for edge in self._edges.get(holder, ()) if edge in stuck]
+                pending += [(edge, so_far) for edge in edges if edge not in seen]
                 seen.update(edges)
-                pending += [(edge, way) for edge in edges]
         return [f"waits for queue '{place[1]}' of '{place[0]}'", "whose handlers all wait"]

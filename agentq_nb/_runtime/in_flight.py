@@ -135,7 +135,7 @@ class InFlight:
 
     def _count(self, commit: Commit) -> None:
         for settled in commit.settlements:
-            self.settled += settled.outcome != "released"
+            self.settled += settled.outcome not in ("released", "limited")
             self.completed += settled.outcome == "completed"
 
     # --- settling -----------------------------------------------------------------------------------------------------

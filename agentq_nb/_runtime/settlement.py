@@ -15,6 +15,7 @@ from agentq_nb._core.ids import ActorId
 from agentq_nb._core.time_slice import TimeSlices
 from agentq_nb._policies.retry import Retry, after_failure
 from agentq_nb._runtime.invocation import Interruption, Receiver, new_messages
+from agentq_nb._runtime.provider_limits import limit_reached, limited, without_credit
 from agentq_nb._runtime.state import Committed
 from agentq_nb.errors import AgentqError, HandlerTimedOut, ReplyTooLarge, StateConflict, ValidationFailed
 
@@ -91,19 +92,24 @@ def failed(
     """Return the commit of a failed attempt: each is retried after its backoff, or a dead letter if it was the last."""
     described = dict(error) if isinstance(error, Mapping) else describe(error)
     hopeless = {} if isinstance(error, Mapping) else _replies_too_large(error)
-    return Commit(
-        [
-            failed_attempt(
-                delivery,
-                _retry(owner, delivery),
-                hopeless.get(delivery.id, described),
-                after=after,
-                hopeless=delivery.id in hopeless,
-                front=True,
-            )
-            for delivery in deliveries
-        ]
-    )
+    now = owner.clock.time()
+    advice = without_credit(error, now)
+    if advice:
+        described["message"] = f"{described['message']} {advice}"
+    settlements = [
+        failed_attempt(
+            delivery,
+            _retry(owner, delivery),
+            hopeless.get(delivery.id, described),
+            after=after,
+            hopeless=delivery.id in hopeless or advice is not None,
+            front=True,
+        )
+        for delivery in deliveries
+    ]
+    if (reached := limit_reached(error, now)) is not None:
+        settlements = [limited(each, reached, now, _max_pause(owner, each.delivery)) for each in settlements]
+    return Commit(settlements)
 
 
 def _replies_too_large(error: BaseException) -> dict[str, dict[str, Any]]:
@@ -132,6 +138,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _retry(owner: Owner, delivery: Delivery) -> Retry:
     queue = owner.queues.get(delivery.queue)
     return _BY_DEFAULT if queue is None else queue.retry
+
+
+def _max_pause(owner: Owner, delivery: Delivery) -> float | None:
+    queue = owner.queues.get(delivery.queue)
+    return None if queue is None else queue.max_pause
 
 
 def failed_attempt(

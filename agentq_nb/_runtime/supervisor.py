@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Literal, TypeAlias
 
 from agentq_nb._actor.actor import has_run
@@ -56,7 +57,7 @@ class Supervisor:
             call_task = activation.perform(call, activation.run)
             error = await call_task.finished
             interrupted = any(receiver.interrupted for receiver in call.receivers)
-            self._settle(call, error)
+            interrupted = self._settle(call, error) or interrupted
             await call.end()
             progress = activation.in_flight.settled > settled_before
             if activation.closing is not None:
@@ -71,13 +72,13 @@ class Supervisor:
                     activation.failed("run", error)
             await self._wait_to_restart(backoff(failures))
 
-    def _settle(self, call: Call, error: BaseException | None) -> None:
+    def _settle(self, call: Call, error: BaseException | None) -> bool:
+        """Settle what the call still holds. Return whether a provider's limit ended it: that is no failure of ``run``."""
         commit, _ = self._activation.conclude(call, error)
         if commit.settlements:
-            try:
+            with suppress(LeaseLost, Unavailable):  # then the messages are delivered again wherever the actor runs next
                 self._activation.lease.commit_soon(commit)
-            except (LeaseLost, Unavailable):
-                return  # the messages are delivered again wherever the actor runs next
+        return any(settlement.outcome == "limited" for settlement in commit.settlements)
 
     async def _returned(self, call: Call) -> bool:
         """Whether to restart ``run`` after it returned by itself: if it receives messages, once one is due."""

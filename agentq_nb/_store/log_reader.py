@@ -11,6 +11,7 @@ import duckdb
 
 from agentq_nb._core.threads import in_long_thread
 from agentq_nb._store import startup_queries
+from agentq_nb._store.schema import utc
 from agentq_nb._store.sql import Parameters, Readers, Table, read_alone, run_sql
 from agentq_nb._store.writer import Connection
 from agentq_nb.errors import StoreError
@@ -88,6 +89,17 @@ class LogReader(ABC):
     def pauses(self) -> startup_queries.Rows:
         """Return (actor id, queue, until) of queues paused and not resumed; ``until`` may have passed."""
         return self._recall(startup_queries.PAUSES)
+
+    def limit_rows(self) -> startup_queries.Rows:
+        """Return (kind, data) of all pauses and changes of limits and of their ends, in order."""
+        return self._recall(startup_queries.LIMIT_ROWS)
+
+    def limit_starts(self, since: float) -> startup_queries.Rows:
+        """Return (actor id, queue, names as JSON, time, identity) of starts of limited queues. Blocks.
+
+        ``since`` and the time are in seconds since 1970.
+        """
+        return self.fetch(startup_queries.LIMIT_STARTS, [utc(since)])
 
     def _recall(self, query: str, parameters: Parameters = (), *, least: int = 0) -> startup_queries.Rows:
         """Run a startup query, while nothing else uses the log."""

@@ -48,6 +48,21 @@ pauses as (
     )
     where later is not null and time < $before
 ),
+limits as (
+    select seq from (
+        select seq, time, lead(seq) over (
+            partition by data->>'$.limit', kind in ('limit.paused', 'limit.resumed') order by seq
+        ) as later
+        from events where kind in ('limit.paused', 'limit.resumed', 'limit.changed', 'limit.reset')
+    )
+    where later is not null and time < $before
+),
+-- Those that still count in a window stay, whatever becomes of their messages.
+starts as (
+    select seq from events
+    where kind = 'limit.started' and time < $before
+    and (data->>'$.until')::double < epoch(least($before::timestamp, now()::timestamp))
+),
 found as (
     select 'message' as what, message_id as id, min(seq) as first, max(seq) as last, count(*) as rows
     from events where message_id in (from settled) group by message_id
@@ -55,7 +70,7 @@ found as (
     select 'session', session_id, min(seq), max(seq), count(*)
     from events where session_id in (from closed) group by session_id
     union all
-    select 'row', seq::varchar, seq, seq, 1 from (from states union all from pauses)
+    select 'row', seq::varchar, seq, seq, 1 from (from states union all from pauses union all from limits union all from starts)
 ),
 numbered as (select *, sum(rows) over (order by first, what rows unbounded preceding) // {_BUNDLE_ROWS} as number from found)
 select what, string_agg(id, chr(10)) as ids, min(first) as first, max(last) as last, sum(rows)::bigint as rows

@@ -162,6 +162,15 @@ where last_kind = 'queue.paused' and said_at > coalesce(destroyed_at, 0)
 order by said_at
 """
 
+LIMIT_ROWS = """
+select kind, data from events where kind in ('limit.paused', 'limit.resumed', 'limit.changed', 'limit.reset') order by seq
+"""
+
+LIMIT_STARTS = """
+select actor_id, data->>'$.queue', data->'$.limits', (data->>'$.at')::double, data->>'$.start'
+from events where kind = 'limit.started' and time >= $1 order by seq
+"""
+
 # The number of a key is computed here, so that neither keys nor bodies are fetched. The text is searched first, since
 # parsing JSON is the expensive part.
 COMPLETED_KEYS = f"""

@@ -190,7 +190,7 @@ NAMED = (
     ),
     Named(
         "an old attempt settles the message of a new one",
-        "agentq_nb/_brokers/local/lease.py",
+        "agentq_nb/_brokers/local/settling.py",
         " or entry.starts != delivery.token:",
         ":",
         (
@@ -200,8 +200,8 @@ NAMED = (
     Named(
         "a queue goes on before the end of its pause is durable",
         "agentq_nb/_brokers/local/control.py",
-        "    await commit_log.write([event_rows.resumed(actor, queue)], lambda: commit_log.live_messages.end_pause(pause))\n",
-        "    commit_log.live_messages.end_pause(pause)\n    await commit_log.write([event_rows.resumed(actor, queue)])\n",
+        "    await commit_log.write(written, end)\n",
+        "    end()\n    await commit_log.write(written)\n",
         ("tests/unit/brokers/test_held_writes.py::test_a_queue_goes_on_only_when_the_end_of_its_pause_is_on_disk",),
         fixed=True,
     ),

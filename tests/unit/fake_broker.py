@@ -32,6 +32,16 @@ POLL = 5.0
 """Seconds between two looks for actors that nobody runs."""
 
 
+class NoLimits:
+    """See :class:`agentq_nb._brokers.base.BrokerLimits`. This keeper knows none, as long as no queue declares any."""
+
+    async def declare(self, name: str, limits: Mapping[str, Sequence[object]]) -> None:
+        assert not any(limits.values())
+
+    def status(self) -> Sequence[object]:
+        return []
+
+
 class FakeBroker:
     """See :class:`agentq_nb._brokers.base.Broker`."""
 
@@ -39,6 +49,7 @@ class FakeBroker:
         self.server = server
         self.network = network or Network()
         self.leases: list[FakeLease] = []
+        self.limits = NoLimits()
         self._closed = False
 
     async def call(self, apply: Callable[[], T]) -> T:

@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +16,20 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from agentq_nb import AgentqError, Result, UserError
+from agentq_nb import AgentqError, RateLimited, Result, UserError
 from agentq_nb._actor.action import Action, Marked
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import actor_id
-from agentq_nb.errors import QueueFull, StateConflict, StoreDamaged, StoreFull, ValidationFailed, WaitWouldDeadlock
+from agentq_nb.errors import (
+    LimitConflict,
+    LimitUnknown,
+    QueueFull,
+    StateConflict,
+    StoreDamaged,
+    StoreFull,
+    ValidationFailed,
+    WaitWouldDeadlock,
+)
 from tests.errors import Recorded, page, unseen
 from tests.recording_errors.sitecustomize import RECORD
 
@@ -198,3 +208,52 @@ def test_a_full_store_says_what_it_takes_and_how_to_make_room() -> None:
         "setup(max_store_bytes=...)."
     )
     assert "the disk of /work.duckdb has 5 bytes left" in StoreFull("/work.duckdb", 900, 1000, 5).message
+
+
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "ends"),
+    [
+        ({}, None),
+        ({"retry_after": 20}, 1020.0),
+        ({"retry_after": "20"}, 1020.0),
+        ({"retry_after": -5}, 1000.0),
+        ({"retry_after": timedelta(minutes=2)}, 1120.0),
+        ({"retry_after": "Thu, 01 Jan 1970 00:20:00 GMT"}, 1200.0),
+        ({"retry_after": "soon"}, None),
+        ({"retry_after": float("nan")}, None),
+        ({"until": 1500}, 1500.0),
+        ({"until": datetime(1970, 1, 1, 0, 30, tzinfo=UTC)}, 1800.0),
+    ],
+)
+def test_a_provider_limit_ends_when_it_says_in_whatever_form(given: dict[str, Any], ends: float | None) -> None:
+    error = RateLimited("slow down", limit="api", **given)
+    for one in (error, pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert one.ends_at(1000.0) == ends
+        assert (one.limit, one.message, one.full_code) == ("api", "slow down", "queue.rate_limited")
+
+
+def test_a_provider_limit_without_words_says_what_it_is() -> None:
+    assert RateLimited().message == "A provider's limit is reached."
+    assert (RateLimited().limit, RateLimited().metadata) == (None, {})
+
+
+@pytest.mark.parametrize(
+    "given", [{"retry_after": 1, "until": 2}, {"retry_after": [1]}, {"until": "noon"}, {"limit": 5}]
+)
+def test_what_is_no_time_or_name_is_refused_where_it_is_raised(given: dict[str, Any]) -> None:
+    with pytest.raises(TypeError):
+        RateLimited("slow down", **given)
+
+
+def test_limits_that_differ_are_named_with_their_queues_and_the_way_out() -> None:
+    told = LimitConflict("api", {"a.tasks": "5 per 60 s", "b.tasks": "2 at once"}).message
+    for part in ("'api'", "5 per 60 s by a.tasks", "2 at once by b.tasks", "declare it once"):
+        assert part in told
+
+
+def test_an_unknown_limit_is_told_with_those_that_there_are() -> None:
+    assert "Did you mean 'anthropic'?" in LimitUnknown("antropic", ["anthropic", "openai"]).message
+    assert "No queue declares limits" in LimitUnknown("api", []).message

@@ -24,8 +24,11 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 NAMES = [
     "Actor",
     "AgentqError",
+    "ConcurrencyLimit",
     "Message",
     "Queue",
+    "RateLimit",
+    "RateLimited",
     "Receipt",
     "Registry",
     "Result",
@@ -109,7 +112,7 @@ def test_public_names_say_that_they_are_in_the_package_and_not_in_a_private_modu
     }
     assert private == {}
     own = {name for name in NAMES if getattr(getattr(agentq_nb, name), "__module__", "") == "agentq_nb"}
-    errors_and_agents = {"AgentqError", "UserError", "WaitWouldDeadlock", "agent_os", "agents"}
+    errors_and_agents = {"AgentqError", "RateLimited", "UserError", "WaitWouldDeadlock", "agent_os", "agents"}
     assert own == set(NAMES) - errors_and_agents
 
 

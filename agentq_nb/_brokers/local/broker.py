@@ -16,6 +16,8 @@ from agentq_nb._brokers.local import control, schedules, waiters
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.enqueue import accept
 from agentq_nb._brokers.local.lease import LocalLease
+from agentq_nb._brokers.local.limit_control import LocalLimits
+from agentq_nb._brokers.local.provider_pauses import works_until
 from agentq_nb._brokers.local.ready_actors import ReadyActors
 from agentq_nb._brokers.local.recovery import recover
 from agentq_nb._brokers.local.store_limit import StoreLimit
@@ -34,6 +36,7 @@ class LocalBroker:
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or SystemClock()
         self._commit_log = CommitLog(self.clock)
+        self.limits = LocalLimits(self._commit_log)
         self._facts: Mapping[str, Any] = {}
 
     @property
@@ -168,7 +171,13 @@ class LocalBroker:
         for actor_queues in list(live_messages.actors.values()):
             counting = queues.get(actor_queues.name, ())
             if any(
-                name in counting and queue_state.works_until(moment)
+                name in counting
+                and queue_state.works_until(moment)
+                and (
+                    bool(queue_state.running)
+                    or live_messages.limits not in actor_queues.gates
+                    or works_until(live_messages.limits, self.clock, queue_state, moment)
+                )
                 for name, queue_state in actor_queues.queues.items()
             ):
                 return True

@@ -48,7 +48,7 @@ class CommitLog:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.live_messages = LiveMessages(clock)
+        self.live_messages = LiveMessages(clock, self.append)
         self.live_messages.expirations.expire = self._expire
         self.store_limit = StoreLimit(clock)
         self.results = Results()

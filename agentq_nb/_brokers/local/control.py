@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from agentq_nb._brokers.local import event_rows, results, waiters
+from agentq_nb._brokers.local import event_rows, limit_rows, provider_pauses, results, waiters
 from agentq_nb._brokers.local.commit import CommitLog
+from agentq_nb._brokers.local.live_limits import PauseGroup
 from agentq_nb._brokers.local.queues import LARGEST_BODY, LiveMessage, QueueState
 from agentq_nb._brokers.values import Cancel, Change, DeadLetters, Pause, Purge, Redeliver, Resume
 from agentq_nb._core.ids import ActorId, MessageId
@@ -70,13 +71,26 @@ async def _pause(commit_log: CommitLog, actor: ActorId, queue: str, until: float
 
 
 async def _resume(commit_log: CommitLog, actor: ActorId, queue: str) -> int:
-    """Resume a queue. Nothing is delivered before that is durable; a pause made meanwhile stays."""
-    pause = commit_log.live_messages.paused(actor, queue)
-    if pause is None or pause.ending:
+    """Resume a queue, also from the pause of a provider's limit. Nothing is delivered before that is durable; a pause made meanwhile stays."""
+    live_messages = commit_log.live_messages
+    pause = live_messages.paused(actor, queue)
+    groups: list[PauseGroup] = []
+    if (actor_queues := live_messages.actors.get(actor)) is not None and queue in actor_queues.queues:
+        groups = provider_pauses.holding(live_messages.limits, commit_log.clock, actor_queues.queues[queue])
+    written = [limit_rows.resumed(group.name) for group in groups]
+    if pause is not None and not pause.ending:
+        pause.ending = True
+        written.append(event_rows.resumed(actor, queue))
+    if not written:
         await commit_log.flushed()
         return 0
-    pause.ending = True
-    await commit_log.write([event_rows.resumed(actor, queue)], lambda: commit_log.live_messages.end_pause(pause))
+
+    def end() -> None:
+        provider_pauses.end(live_messages.limits, groups)
+        if pause is not None:
+            live_messages.end_pause(pause)
+
+    await commit_log.write(written, end)
     return 1
 
 

@@ -8,7 +8,7 @@ clears it.
 Nothing waits for suspects indefinitely, since a suspect may need a message that is held back:
 
 * A message that an actor waits for is delivered at once, with everything before it in its actor's queues.
-* A suspect that no receiver asks for (its class is unknown, its queue paused) holds nothing back.
+* A suspect that no receiver asks for (its class is unknown, its queue paused, or held by a limit) holds nothing back.
 * After a minute without any progress all messages run side by side. A crash then is again not attributable, so the
   suspects stay suspects, and get twice the time alone in the next run.
 """
@@ -20,7 +20,7 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 from agentq_nb._brokers.local.event_rows import Memory
-from agentq_nb._brokers.local.queues import ActorQueues, LiveMessage, wanted
+from agentq_nb._brokers.local.queues import ActorQueues, LiveMessage, QueueState, wanted
 from agentq_nb._core.clock import Clock, Timer
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._policies.retry import backoff
@@ -52,7 +52,7 @@ def is_to_blame(entry: LiveMessage, memory: Memory, now: float) -> bool:
 
 
 class Suspects:
-    """The suspects of one broker. While there are any, this is the ``gate`` of every actor's queues."""
+    """The suspects of one broker. While there are any, this is a gate of every actor's queues."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -82,7 +82,7 @@ class Suspects:
 
     def _set_gate(self) -> None:
         for actor_queues in self._actors.values():
-            actor_queues.gate = self if self.entries else None
+            actor_queues.gate(self, bool(self.entries))
 
     @property
     def doubt(self) -> bool:
@@ -125,10 +125,16 @@ class Suspects:
         elif self._asked is not None:
             self._wake()
 
-    def untaken(self) -> None:
+    def untaken(self, entry: LiveMessage) -> None:
         """Record that a message was put back before it was handled: it keeps its state, but others may have waited."""
         if self._asked is not None:
             self._wake()
+
+    def hints(self, queue_state: QueueState) -> bool:
+        return True
+
+    def shuts(self, queue_state: QueueState) -> bool:
+        return False
 
     def _handled(self) -> bool:
         return any(entry.running for entry in self.entries.values())
@@ -143,7 +149,9 @@ class Suspects:
         )
 
     def _is_head(self, entry: LiveMessage) -> bool:
-        return self._actors[entry.actor].queue_state(entry.queue).head() is entry
+        actor_queues = self._actors[entry.actor]
+        queue_state = actor_queues.queue_state(entry.queue)
+        return queue_state.head() is entry and not any(gate.shuts(queue_state) for gate in actor_queues.gates)
 
     def _later_one(self, entry: LiveMessage) -> bool:
         """Whether a later-started suspect goes first. It gets some seconds to be asked for."""

@@ -10,6 +10,8 @@ from typing import Any
 
 from agentq_nb._actor.message import brief
 from agentq_nb._actor.send_options import NO_OPTIONS, StoredOptions
+from agentq_nb._brokers.local import limit_rows
+from agentq_nb._brokers.local.limit_rows import LimitFacts
 from agentq_nb._brokers.local.queues import DIED, LARGEST_BODY, ActorQueues, LiveMessage
 from agentq_nb._brokers.values import Settlement
 from agentq_nb._core.ids import ActorId, MessageId
@@ -93,6 +95,7 @@ class Memory:
     in_flight: list[LiveMessage] = field(default_factory=list[LiveMessage])
     keys: dict[tuple[ActorId, str, str], MessageId] = field(default_factory=dict[tuple[ActorId, str, str], MessageId])
     pauses: list[tuple[ActorId, str, float | None]] = field(default_factory=list[tuple[ActorId, str, float | None]])
+    limits: LimitFacts = field(default_factory=LimitFacts)
     last_life: tuple[int, bool] = (0, False)
     """The place in the log where the previous host's run began, and whether that run had followed a crash."""
 
@@ -111,6 +114,7 @@ def recall(log: EventLog) -> Memory:
     for actor, queue, message in log.dead_counts():
         memory.actor_queues(actor).queue_state(queue).dead[message] = 0
     memory.pauses += [(actor, queue, until) for actor, queue, until in log.pauses()]
+    memory.limits = limit_rows.recall(log)
     memory.last_life = log.last_life()
     replay(memory.entries, log.live_rows(LARGEST_BODY))
     for entry in memory.entries.values():

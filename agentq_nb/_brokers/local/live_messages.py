@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from agentq_nb._brokers.local import queue_status
 from agentq_nb._brokers.local.capacity import check_room, end_waits
@@ -15,6 +15,8 @@ from agentq_nb._brokers.local.crash_suspects import Suspects
 from agentq_nb._brokers.local.event_rows import Memory
 from agentq_nb._brokers.local.expirations import Expirations
 from agentq_nb._brokers.local.idempotency import IdempotencyKeys
+from agentq_nb._brokers.local.limits import Limits
+from agentq_nb._brokers.local.provider_pauses import held
 from agentq_nb._brokers.local.queues import LARGEST_BODY, ActorQueues, LiveMessage, Pausing, QueueState
 from agentq_nb._brokers.local.ready_actors import ReadyActors, Timers
 from agentq_nb._brokers.local.withheld import Withheld
@@ -24,18 +26,20 @@ from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._core.message_status import HANDLED, FinalStatus, MessageStatus
 from agentq_nb._policies.admission import exceeded
 from agentq_nb._policies.expiry import expires_at
+from agentq_nb._store import Row
 
 
 class LiveMessages:
     """The live messages of every actor."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, write: Callable[[Sequence[Row]], None]) -> None:
         self._clock = clock
         self.actors: dict[ActorId, ActorQueues] = {}
         self.entries: dict[MessageId, LiveMessage] = {}
         self.keys = IdempotencyKeys()
         self.suspects = Suspects(clock)
         self.expirations = Expirations(clock)
+        self.limits = Limits(clock, write, self.announce)
         self.settled = 0
         """How many messages were settled since the broker started."""
         self.settled_before: queue_status.SettledBefore | None = None
@@ -57,6 +61,7 @@ class LiveMessages:
             entry.queue_state.pace.begin(self._clock.monotonic())
         for (actor, queue, key), message in memory.keys.items():
             self.keys.name((actor, queue, key), message)
+        self.limits.fill(self.actors, memory.limits)
         for actor, queue, until in memory.pauses:
             if until is None or until > self._clock.time():
                 self.expect_end(self.pause(actor, queue, until))
@@ -64,9 +69,9 @@ class LiveMessages:
     def actor_queues(self, actor: ActorId) -> ActorQueues:
         actor_queues = self.actors.get(actor)
         if actor_queues is None:
-            actor_queues = self.actors[actor] = ActorQueues(
-                actor, gate=self.suspects if self.suspects.entries else None
-            )
+            actor_queues = self.actors[actor] = ActorQueues(actor)
+            gates = ((self.suspects, self.suspects.entries), (self.limits, self.limits.gates(actor_queues)))
+            actor_queues.gates = tuple(gate for gate, on in gates if on)
         return actor_queues
 
     def queue_state(self, actor: ActorId, queue: str) -> QueueState:
@@ -170,8 +175,8 @@ class LiveMessages:
         """Mark a message as no longer running."""
         entry.queue_state.running.pop(entry.id, None)
         entry.running = False
-        if self.suspects.entries:
-            self.suspects.ended(entry)
+        for gate in entry.queue_state.actor_queues.gates:
+            gate.ended(entry)
 
     def untake(self, entry: LiveMessage, until: float = 0.0) -> None:
         """Put back a message taken but not delivered. ``until``: its queue delivers nothing before then."""
@@ -184,8 +189,8 @@ class LiveMessages:
         if entry.expires:
             self.expirations.put_back(entry)
         self.place(entry)
-        if self.suspects.entries:
-            self.suspects.untaken()
+        for gate in queue_state.actor_queues.gates:
+            gate.untaken(entry)
 
     def remove(self, entry: LiveMessage, status: FinalStatus) -> None:
         """Remove a settled message. One that did not complete frees its idempotency key."""
@@ -221,8 +226,8 @@ class LiveMessages:
                 self.keys.completed(name, entry.id, entry.first)
             else:
                 self.keys.free(name, entry.id)
-        if self.suspects.entries:
-            self.suspects.ended(entry)
+        for gate in queue_state.actor_queues.gates:
+            gate.ended(entry)
         if queue_state.line is not None:
             queue_state.line.serve()
 
@@ -297,6 +302,7 @@ class LiveMessages:
         self._pauses.clear()
         self.expirations.clear()
         self.suspects.clear()
+        self.limits.stop()
 
     def close(self) -> None:
         self.lose_leases()
@@ -336,8 +342,8 @@ class LiveMessages:
 
     def status_of(self, actor_queues: ActorQueues) -> list[QueueStatus]:
         """Return the status of each queue of one actor."""
-        held_back = self.suspects.hold_back(actor_queues.actor)
+        held_back, before, clock = self.suspects.hold_back(actor_queues.actor), self.settled_before, self._clock
         return [
-            queue_status.status_of(queue_state, self._clock, self.settled_before, held_back=held_back)
-            for queue_state in actor_queues.queues.values()
+            queue_status.status_of(queue, clock, before, held_back=held_back, held=held(self.limits, clock, queue))
+            for queue in actor_queues.queues.values()
         ]

@@ -257,10 +257,20 @@ def wanted(queue: str, queues: Collection[str] | None) -> bool:
 
 
 class Gate(Protocol):
-    """Holds messages back for the sake of others (see ``crash_suspects``)."""
+    """Holds messages back (see ``crash_suspects`` and ``limits``)."""
 
     def permits(self, entry: LiveMessage) -> bool: ...
     def taken(self, entry: LiveMessage) -> None: ...
+    def ended(self, entry: LiveMessage) -> None: ...
+    def untaken(self, entry: LiveMessage) -> None: ...
+
+    def shuts(self, queue_state: QueueState) -> bool:
+        """Whether nothing of this queue may be delivered now, whatever other gates say. Has no side effects."""
+        ...
+
+    def hints(self, queue_state: QueueState) -> bool:
+        """Whether the actor, which has no lease, may be woken for the head of this queue."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -273,7 +283,8 @@ class ActorQueues:
     state: bytes | None = None
     lease: Holder | None = None
     waiters: list[Waiter] = field(default_factory=list[Waiter])
-    gate: Gate | None = None
+    gates: tuple[Gate, ...] = ()
+    """What may hold its messages back; mostly nothing."""
     scheduled: dict[str, LiveMessage] = field(default_factory=dict[str, LiveMessage])
     """The latest message of each schedule, live or gone."""
 
@@ -286,10 +297,15 @@ class ActorQueues:
             queue_state = self.queues[queue] = QueueState(self, queue)
         return queue_state
 
+    def gate(self, gate: Gate, on: bool) -> None:
+        """Put up a gate, or take it down."""
+        others = tuple(other for other in self.gates if other is not gate)
+        self.gates = (*others, gate) if on else others
+
     def next_queue(self, queues: Collection[str] | None) -> QueueState | None:
         """Return the wanted queue whose head comes first."""
-        if self.gate is not None:
-            return self._next_permitted(self.gate, queues)
+        if self.gates:
+            return self._next_permitted(queues)
         best: QueueState | None = None
         for name, queue_state in self.queues.items():
             if not queue_state.ready or not wanted(name, queues) or queue_state.head() is None:
@@ -298,14 +314,15 @@ class ActorQueues:
                 best = queue_state
         return best
 
-    def _next_permitted(self, gate: Gate, queues: Collection[str] | None) -> QueueState | None:
+    def _next_permitted(self, queues: Collection[str] | None) -> QueueState | None:
         heads = [
             queue_state
             for queue_state in self.queues.values()
             if wanted(queue_state.name, queues) and queue_state.head() is not None
         ]
         for queue_state in sorted(heads, key=lambda queue_state: queue_state.ready[0]):
-            if (entry := queue_state.head()) is not None and gate.permits(entry):
+            entry = queue_state.head()
+            if entry is not None and all(gate.permits(entry) for gate in self.gates):
                 return queue_state
         return None
 
@@ -314,8 +331,8 @@ class ActorQueues:
         taken: list[LiveMessage] = []
         while len(taken) < limit and (queue_state := self.next_queue(queues)) is not None:
             entry = queue_state.take()
-            if self.gate is not None:
-                self.gate.taken(entry)
+            for gate in self.gates:
+                gate.taken(entry)
             taken.append(entry)
         return taken
 

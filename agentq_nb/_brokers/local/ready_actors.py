@@ -94,6 +94,8 @@ class ReadyActors:
         """Hint the actor if a message is due in this queue. Call it for actors without a lease."""
         queues = self._queues.get(queue_state.actor_queues.name, ())
         if (queues is None or wanted(queue_state.name, queues)) and queue_state.head() is not None:
+            if not all(gate.hints(queue_state) for gate in queue_state.actor_queues.gates):
+                return
             self._hints[queue_state.actor_queues.actor] = None
             self._news.set()
 

@@ -6,6 +6,7 @@ users and agents, and are made safe to show here.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from agentq_nb._actor.message import CRON_QUEUE, INTERNAL_QUEUES, SCHEDULE_QUEUE, headline
@@ -22,6 +23,7 @@ from agentq_nb.agent_os.sessions.sessions import remembered
 MOST_QUEUES = 400
 MOST_SESSIONS = 200
 _RUNNING_NAMED = 5
+_LONGEST_REASON = 200
 LONGEST_REQUEST = 200_000
 """The most characters of a permission request that are sent to a page. Users must see all of what they allow, so a
 longer one is not sent at all, and can be allowed in a cell only."""
@@ -109,6 +111,10 @@ class Snapshot:
             "oldest_at": self._oldest_at(key, queue, now),
             "paused": queue.paused,
             "paused_until": queue.paused_until,
+            "reason": None if queue.pause_reason is None else safe(queue.pause_reason, _LONGEST_REASON),
+            "limit": None if queue.limited_by is None else safe(queue.limited_by),
+            # In whole seconds, so that it does not differ each time it is computed.
+            "next_start": None if queue.next_start is None else math.ceil(queue.next_start),
             "orphaned": key in orphaned,
         }
 

@@ -29,7 +29,7 @@ class QueuesOfActors(dict[ActorId, ActorQueues]):
 
 @pytest.fixture
 async def live_messages() -> LiveMessages:
-    live_messages = LiveMessages(FakeClock())
+    live_messages = LiveMessages(FakeClock(), lambda _: None)
     for number in range(3):
         live_messages.arrive([live_messages.enter(NewMessage(mint_id(), f"worker/{number}", "tasks", b"1"))])
     return live_messages

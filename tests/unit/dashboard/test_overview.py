@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agentq_nb import Actor, Queue, Retry, agent_os, agents
+from agentq_nb import Actor, Queue, RateLimit, RateLimited, Retry, agent_os, agents
 from agentq_nb._core.clock import SystemClock
 from agentq_nb._notebook.dashboard.cards import OneMessage, OneSession
 from agentq_nb._notebook.dashboard.overview import Overview
@@ -102,6 +102,37 @@ async def test_expired_messages_and_senders_that_wait_are_shown(slow_world: Worl
     row = (await shown.look())["queues"]["crowded/main jobs"]
     assert (row["expired"], row["waiting_senders"], row["ready"]) == (1, 1, 1)
     sending.cancel()
+
+
+async def test_what_holds_a_queue_is_shown_and_changes_nothing_from_look_to_look(world: World) -> None:
+    class Limited(Actor):
+        jobs = Queue(str, limits=[RateLimit(1, per=600, name="api")])
+        other = Queue(str)
+
+        async def run(self) -> None:
+            async for message in self.queue.iter():
+                if message.body == "limited":
+                    raise RateLimited("5-hour limit", retry_after=600)
+
+    client = await world.start(limited=Limited)
+    handle = client.limited.get_or_create("main")
+    await handle.send("jobs", "one", wait=True)
+    await handle.send("jobs", "waits")
+    await handle.send("other", "limited")
+    shown = overview(world)
+
+    async def rows() -> Any:
+        return (await shown.look())["queues"]
+
+    async def paused() -> bool:
+        return (await rows())["limited/main other"]["paused"]
+
+    await until(paused)
+    first, second = await rows(), await rows()
+    assert first["limited/main jobs"]["limit"] == "api"
+    assert 590 < first["limited/main jobs"]["next_start"] - time.time() <= 601
+    assert "5-hour limit" in first["limited/main other"]["reason"]
+    assert first == second
 
 
 async def test_looking_twice_at_a_quiet_host_finds_no_change(world: World) -> None:

@@ -138,6 +138,9 @@
  * @property {number | null} oldest_at
  * @property {boolean} paused
  * @property {number | null} paused_until
+ * @property {string | null} reason Why a provider's limit pauses it.
+ * @property {string | null} limit The limit that holds it.
+ * @property {number | null} next_start When that limit lets the next message start.
  * @property {boolean} orphaned
  */
 

@@ -69,10 +69,10 @@ export class QueueItem {
   /** @param {QueueRow} row */
   remarkOn(row) {
     const remarks = [];
-    if (row.paused) {
-      const left = row.paused_until ? `, ${duration(row.paused_until - this.view.mirror.now)} left` : "";
-      remarks.push(`paused${left}`);
-    } else if (row.orphaned) remarks.push("not declared any more");
+    const left = (/** @type {number | null} */ end) => (end ? `, ${duration(Math.max(0, end - this.view.mirror.now))} left` : "");
+    if (row.paused) remarks.push(`paused${left(row.paused_until)}${row.reason ? `: ${row.reason}` : ""}`);
+    else if (row.limit !== null) remarks.push(`waits for limit ${row.limit}${left(row.next_start)}`);
+    else if (row.orphaned) remarks.push("not declared any more");
     const senders = row.waiting_senders;
     if (senders) remarks.push(`full: ${number(senders)} ${senders === 1 ? "sender waits" : "senders wait"}`);
     if (row.expired) remarks.push(`${number(row.expired)} expired`);

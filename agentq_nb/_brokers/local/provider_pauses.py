@@ -1,0 +1,131 @@
+"""What a provider's limit does: pause the queues that share it, try one message at a time, and end the pause."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from agentq_nb._brokers.local import limit_rows
+from agentq_nb._brokers.local.limit_rows import own_name
+from agentq_nb._brokers.local.limits import Limits
+from agentq_nb._brokers.local.live_limits import PauseGroup
+from agentq_nb._brokers.local.queues import LiveMessage, QueueState
+from agentq_nb._brokers.values import LimitReached, Outcome
+from agentq_nb._core.clock import Clock
+from agentq_nb._policies.pause import after_limit
+from agentq_nb._store import Row
+
+
+def pause(limits: Limits, clock: Clock, entry: LiveMessage, met: LimitReached) -> list[Row] | None:
+    """Pause the queues that share the limit which this message met. None: the pause would be too long.
+
+    Where no queue shares the limit's name with the message's own one, that one is paused too.
+    """
+    limits.watch(entry.queue_state.actor_queues)
+    gated = limits.of(entry.queue_state)
+    own = gated.groups[0]
+    groups = [own]
+    if met.limit is not None:
+        named = limits.group(met.limit)
+        groups = [named] if named in gated.groups else [named, own]
+    taken = limits.taken_at(entry)
+    written: list[Row] = []
+    for group in groups:
+        before = group.pause
+        now = clock.time()
+        following = after_limit(
+            before,
+            now=now,
+            until=met.until,
+            reason=met.reason,
+            max_pause=met.max_pause,
+            late=before is not None and taken < group.began and not before.is_over(now),
+        )
+        if following is None:
+            return None
+        if following is before:
+            continue
+        if group.probe == entry.id:
+            group.probe = None
+        group.pause, group.began = following, clock.monotonic()
+        written.append(limit_rows.paused(group.name, entry.actor, following))
+        limits.expect_end(group)
+    return written
+
+
+def settled(limits: Limits, clock: Clock, entry: LiveMessage, outcome: Outcome) -> list[Row]:
+    """End the pause whose end was unknown, if this message was tried and met no limit; forget one that is over."""
+    if outcome == "released":
+        return []
+    ended: list[PauseGroup] = []
+    for group in limits.of(entry.queue_state).groups:
+        if group.pause is None:
+            continue
+        if group.probe == entry.id:
+            ended.append(group)
+        elif outcome == "completed" and group.pause.is_over(clock.time()) and limits.taken_at(entry) > group.began:
+            group.pause = None
+    end(limits, ended)
+    return [limit_rows.resumed(group.name) for group in ended]
+
+
+def holding(limits: Limits, clock: Clock, queue_state: QueueState) -> list[PauseGroup]:
+    """Return the groups whose pauses hold this queue now."""
+    if limits not in queue_state.actor_queues.gates:
+        return []
+    return [group for group in limits.of(queue_state).groups if is_holding(group, clock)]
+
+
+def is_holding(group: PauseGroup, clock: Clock) -> bool:
+    """Whether the group is paused, or one message at a time is tried."""
+    return group.pause is not None and not group.pause.is_over(clock.time())
+
+
+def end(limits: Limits, groups: list[PauseGroup]) -> None:
+    """End the pauses of these groups."""
+    for group in groups:
+        group.pause = group.probe = None
+        group.stop()
+        limits.call(group)
+
+
+def forget(limits: Limits, queue_state: QueueState) -> list[Row]:
+    """End the pause of a queue alone, because its actor is destroyed."""
+    own = limits.groups.get(own_name(queue_state.actor_queues.actor, queue_state.name))
+    if own is None or own.pause is None:
+        return []
+    end(limits, [own])
+    return [limit_rows.resumed(own.name)]
+
+
+class Held(NamedTuple):
+    """Why messages of a queue may not start now. Times are in seconds since 1970."""
+
+    paused: bool = False
+    paused_until: float | None = None
+    reason: str | None = None
+    limit: str | None = None
+    next_start: float | None = None
+
+
+_NOT_HELD = Held()
+
+
+def held(limits: Limits, clock: Clock, queue_state: QueueState) -> Held:
+    """Return what holds this queue: a provider's pause before a limit."""
+    if limits not in queue_state.actor_queues.gates:
+        return _NOT_HELD
+    if (groups := holding(limits, clock, queue_state)) and (first := groups[-1]).pause is not None:
+        until = max(group.pause.until for group in groups if group.pause is not None)
+        limit = None if first.name == limits.of(queue_state).groups[0].name else first.name
+        return Held(True, until, first.pause.reason, limit)
+    now = clock.monotonic()
+    for limit in limits.of(queue_state).limits:
+        if limit.room(now) <= 0:
+            return Held(limit=limit.name, next_start=limits.next_start(limit))
+    return _NOT_HELD
+
+
+def works_until(limits: Limits, clock: Clock, queue_state: QueueState, moment: float) -> bool:
+    """Whether pauses and limits let a message of this queue start by ``moment``, in seconds since 1970."""
+    now = held(limits, clock, queue_state)
+    return not any(time is not None and time > moment for time in (now.paused_until, now.next_start))

@@ -1,0 +1,92 @@
+"""``registry.limits``: the limits of a host's queues, their use, and changing them while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from agentq_nb._brokers.values import LimitStatus
+from agentq_nb._core.suggestions import did_you_mean
+from agentq_nb._host.host import Host
+from agentq_nb.errors import LimitUnknown, NoHost
+
+_PATIENCE = 5.0
+"""Seconds to wait for a host in another thread that is busy."""
+
+
+class RegistryLimits(Mapping[str, LimitStatus]):
+    """The limits of a registry's host, by name; those of single queues by the queue: ``"worker/main tasks"``.
+
+        registry.limits                                     # a table: the use of each, and when the next message starts
+        registry.limits["anthropic"].used
+        await registry.limits.change("anthropic", count=20)
+
+    Each look reads the present state. Raises NoHost where no host runs.
+    """
+
+    def __init__(self, host: Callable[[], Host]) -> None:
+        self._host = host
+
+    def status(self) -> Sequence[LimitStatus]:
+        """Return every limit with its use, as it is now."""
+        host = self._host()
+        if host.portal.inside or not host.portal.apart:
+            return host.broker.limits.status()
+        return host.portal.submit(_status, host).result(_PATIENCE)
+
+    async def change(self, name: str, *, count: int | None = None, per: float | None = None) -> LimitStatus:
+        """Change a limit at once, for every queue that shares it; durable on return.
+
+        The change lasts across restarts, until :meth:`reset`, or until the declared limit is another one.
+
+        :param count: how many starts in ``per`` seconds, or how many messages at once; None: as it is.
+        :param per: seconds; None: as it is. Starts before the change count in the new window.
+
+        Raises ``queue.limit_unknown``, and ``actor.validation_error`` for values out of range.
+        """
+        host = self._host()
+        return await host.enter(host.broker.limits.change, name, count, per)
+
+    async def reset(self, name: str) -> LimitStatus:
+        """Go back to the limit as it is declared; durable on return. Raises ``queue.limit_unknown``."""
+        host = self._host()
+        return await host.enter(host.broker.limits.reset, name)
+
+    async def resume(self, name: str) -> bool:
+        """End the pause because of a provider's limit, for every queue that shares it; durable on return.
+
+        Returns False when it was not paused. Raises ``queue.limit_unknown``.
+        """
+        host = self._host()
+        return await host.enter(host.broker.limits.resume, name)
+
+    async def find(self, name: str) -> LimitStatus:
+        """Return one limit with its use. Raises ``queue.limit_unknown``."""
+        host = self._host()
+        known = {status.name: status for status in await host.enter(_status, host)}
+        if name not in known:
+            raise LimitUnknown(name, sorted(known))
+        return known[name]
+
+    def __getitem__(self, name: str) -> LimitStatus:
+        known = {status.name: status for status in self.status()}
+        if name not in known:
+            raise KeyError(
+                f"There is no limit {name!r}.{did_you_mean(name, list(known))} There are: {', '.join(known)}."
+            )
+        return known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([status.name for status in self.status()])
+
+    def __len__(self) -> int:
+        return len(self.status())
+
+    def __repr__(self) -> str:
+        try:
+            return f"<limits {', '.join(self) or 'none'}>"
+        except NoHost:
+            return "<limits of a host that does not run>"
+
+
+async def _status(host: Host) -> Sequence[LimitStatus]:
+    return host.broker.limits.status()
