@@ -98,6 +98,36 @@ async def test_updates_of_messages_at_work_together_add_up(world: World) -> None
     assert (await client.counting.get_or_create("x").book())["done"] == 20
 
 
+async def test_a_plain_handler_settles_from_its_thread(world: World) -> None:
+    class Worker(Actor):
+        tasks = Queue(str, reply=int, concurrency=4, retry=Retry(attempts=2, backoff=0))
+        state: Book
+
+        @tasks.handler
+        def work(self, body: str, message: Message[str, int]) -> Any:
+            def count(book: Book) -> None:
+                book.done += 1
+
+            if body == "fail":
+                asyncio.run(message.fail("not this one"))
+            elif body == "retry" and message.attempt == 1:
+                asyncio.run(message.retry())
+            else:
+                asyncio.run(message.complete(message.attempt, update=count))
+
+        @action
+        async def done(self) -> int:
+            return self.state.done
+
+    client = await world.start(worker=Worker)
+    handle = client.worker.get_or_create("x")
+    receipts = [await handle.send("tasks", body) for body in ("a", "b", "fail", "retry", "c", "d")]
+    results = [await receipt.result(5) for receipt in receipts]
+    assert [result.response for result in results] == [1, 1, None, 2, 1, 1]
+    assert results[2].status == "failed"
+    assert await handle.done() == 5
+
+
 async def test_an_update_and_an_action_that_still_runs_both_count(world: World) -> None:
     client = await world.start(counting=Counting)
     handle = client.counting.get_or_create("x")
