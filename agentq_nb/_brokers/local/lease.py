@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 
-from agentq_nb._actor.message import brief
 from agentq_nb._brokers.local import event_rows, schedules
+from agentq_nb._brokers.local.applied_commit import Applied, apply
 from agentq_nb._brokers.local.commit import CommitLog
-from agentq_nb._brokers.local.queues import LARGEST_BODY, ActorQueues, LiveMessage, Pausing, Waiter
-from agentq_nb._brokers.values import Commit, Delivery, Settlement, StoredResult, Take, Unsettled
+from agentq_nb._brokers.local.queues import LARGEST_BODY, ActorQueues, LiveMessage, Waiter
+from agentq_nb._brokers.values import Commit, Delivery, Take, Unsettled
 from agentq_nb._core.ids import MessageId
-from agentq_nb._core.message_status import FinalStatus
-from agentq_nb._store import Row
 from agentq_nb.errors import LeaseLost, StoreError, Unavailable
 
 _READ_AGAIN = 1.0
@@ -256,98 +253,3 @@ def _delivery(entry: LiveMessage) -> Delivery:
         entry.starts,  # the token
         1 + entry.ended,  # the attempt
     )
-
-
-@dataclass(slots=True)
-class Applied:
-    """A commit applied to memory: its rows, still to be written, and what to publish once they are durable."""
-
-    rows: list[Row]
-    finished: list[StoredResult]
-    arrivals: Sequence[LiveMessage] = ()
-    ended: Sequence[Pausing] = ()
-    """Pauses that end because the actor is destroyed."""
-
-    def tell(self, commit_log: CommitLog) -> None:
-        """Publish the commit, once it is durable."""
-        for pause in self.ended:
-            commit_log.live_messages.end_pause(pause)
-        if self.arrivals:
-            commit_log.live_messages.arrive(self.arrivals)
-        commit_log.results.publish(self.finished)
-
-
-def apply(commit_log: CommitLog, actor_queues: ActorQueues, commit: Commit) -> Applied:
-    """Apply a commit to memory at once. Rows are written in order, so it cannot become visible before it is durable.
-
-    Raises LeaseLost if nothing was applied.
-    """
-    applied = Applied([], [])
-    for settlement in commit.settlements:
-        _check_held(commit_log, settlement)
-    for settlement in commit.settlements:
-        _settle(commit_log, settlement, applied)
-    if commit.state is not None:
-        if actor_queues.state is None:
-            applied.rows.append(event_rows.of_actor("actor.created", actor_queues.actor))
-        actor_queues.state = commit.state
-        applied.rows.append(event_rows.state(actor_queues.actor, commit.state))
-    if commit.schedule or commit.successor is not None:
-        added, replaced = schedules.add(commit_log, actor_queues, commit)
-        applied.arrivals = added
-        applied.rows += map(event_rows.queued, added)
-        applied.rows += [row for row, _ in replaced]
-        applied.finished += [result for _, result in replaced]
-    if commit.destroy:
-        _destroy(commit_log, actor_queues, applied)
-    return applied
-
-
-def _destroy(commit_log: CommitLog, actor_queues: ActorQueues, applied: Applied) -> None:
-    for entry in [entry for entry in commit_log.live_messages.entries.values() if entry.actor == actor_queues.actor]:
-        row, result = commit_log.cancel(entry)
-        applied.rows.append(row)
-        applied.finished.append(result)
-    actor_queues.state = None
-    applied.rows.append(event_rows.of_actor("actor.destroyed", actor_queues.actor))
-    applied.ended = [queue_state.pause for queue_state in actor_queues.queues.values() if queue_state.pause is not None]
-
-
-def _check_held(commit_log: CommitLog, settlement: Settlement) -> None:
-    delivery = settlement.delivery
-    entry = commit_log.live_messages.entries.get(delivery.id)
-    if entry is None or not entry.running or entry.starts != delivery.token:
-        raise LeaseLost(
-            f"Message {delivery.id} is not held here any more (it was taken back, or a write failed): nothing was "
-            "written, and it comes again."
-        )
-
-
-def _settle(commit_log: CommitLog, settlement: Settlement, applied: Applied) -> None:
-    entry = commit_log.live_messages.entries[settlement.delivery.id]
-    outcome = settlement.outcome
-    if outcome not in ("again", "released"):
-        applied.rows.append(event_rows.settled(entry, settlement, 0.0))
-        status: FinalStatus = "completed" if outcome == "completed" else "failed"
-        applied.finished.append(commit_log.settle(entry, status, settlement.reply, settlement.error, handled=True))
-    elif entry.cancelling:
-        row, result = commit_log.cancel(entry, handled=True)
-        applied.rows.append(row)
-        applied.finished.append(result)
-    else:
-        due = commit_log.clock.time() + settlement.delay if settlement.delay > 0 else 0.0
-        applied.rows.append(event_rows.settled(entry, settlement, due))
-        commit_log.live_messages.take_back(entry)
-        _repeat(entry, settlement, due)
-        commit_log.live_messages.place(entry)
-
-
-def _repeat(entry: LiveMessage, settlement: Settlement, due: float) -> None:
-    if settlement.outcome == "again":
-        entry.failures += 1
-        entry.ended += 1
-        entry.crashes = 0
-        entry.problem = brief(settlement.error)
-        entry.front, entry.due, entry.in_order = settlement.front, due, settlement.in_order
-    else:
-        entry.front, entry.due = True, 0.0
