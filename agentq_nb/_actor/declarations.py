@@ -84,12 +84,13 @@ def find_declarations(
     :param actor: ``Actor``, the base of all actor classes.
     :param definer: the frame that contains the class statement.
     """
-    before = _inherited(cls, actor)
     queues: dict[str, Queue[Any, Any]] = {
         name: declared for name, declared in vars(cls).items() if isinstance(declared, Queue)
     }
     actions = find_actions(cls)
-    _refuse_clashes(cls, actor, before, queues, actions)
+    _refuse_names(cls, actor, queues, actions)
+    before = _inherited(cls, actor)
+    _refuse_other_kinds(cls, before, queues, actions)
     check_inherited(cls, before.queues, "queue", queues)
     check_inherited(cls, before.actions, "action", actions)
     state, first_state = _find_state(cls, definer) or (before.state, before.first_state)
@@ -109,6 +110,10 @@ def find_declarations(
 
 def _inherited(cls: type[Declaring], actor: type) -> Declared:
     """Return what the bases declare, in method resolution order; state and options come from the first base."""
+    owner = next(base for base in cls.__mro__ if "declared" in vars(base))
+    declared: object = vars(owner)["declared"]
+    if not isinstance(declared, Declared):
+        raise TypeError(f"{owner.__name__}.declared hides 'declared', which every actor has already: rename it.")
     queues: dict[str, Queue[Any, Any]] = {}
     actions: dict[str, Action] = {}
     bases = [cast("type[Declaring]", base) for base in cls.__mro__[1:] if actor in base.__mro__]
@@ -116,12 +121,11 @@ def _inherited(cls: type[Declaring], actor: type) -> Declared:
         # ``declared`` includes the bases' own declarations; only a class's own may override those of another base.
         queues.update({name: queue for name, queue in base.declared.queues.items() if name in vars(base)})
         actions.update({name: action for name, action in base.declared.actions.items() if name in vars(base)})
-    return dataclasses.replace(cls.declared, queues=queues, actions=actions)
+    return dataclasses.replace(declared, queues=queues, actions=actions)
 
 
-def _refuse_clashes(
-    cls: type, actor: type, before: Declared, queues: Mapping[str, Queue[Any, Any]], actions: Mapping[str, Action]
-) -> None:
+def _refuse_names(cls: type, actor: type, queues: Mapping[str, Queue[Any, Any]], actions: Mapping[str, Action]) -> None:
+    """Raise TypeError for names that cannot be reached, or that every actor or its handle has."""
     kinds = {**dict.fromkeys(queues, "queue"), **dict.fromkeys(actions, "action")}
     for name, kind in kinds.items():
         if name.startswith("_"):
@@ -134,8 +138,18 @@ def _refuse_clashes(
             raise TypeError(
                 f"{cls.__name__}.{name}: every actor or its handle has a '{name}' already; rename the {kind}."
             )
-        if name in (before.actions if kind == "queue" else before.queues):
-            raise TypeError(f"{cls.__name__}.{name}: a base class has that name for something else; rename the {kind}.")
+
+
+def _refuse_other_kinds(
+    cls: type, before: Declared, queues: Mapping[str, Queue[Any, Any]], actions: Mapping[str, Action]
+) -> None:
+    """Raise TypeError for a queue that has the name of an inherited action, and the other way around."""
+    for names, others, kind in ((queues, before.actions, "queue"), (actions, before.queues, "action")):
+        for name in names:
+            if name in others:
+                raise TypeError(
+                    f"{cls.__name__}.{name}: a base class has that name for something else; rename the {kind}."
+                )
 
 
 def _seconds(cls: type, option: str, value: float | None, inherited: float | None) -> float | None:
