@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 
 from agentq_nb._brokers.local import event_rows, schedules
+from agentq_nb._brokers.local.applied_commit import Applied, apply
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.queues import LARGEST_BODY, ActorQueues, LiveMessage, Waiter
-from agentq_nb._brokers.local.settling import Applied, apply
 from agentq_nb._brokers.values import Commit, Delivery, Take, Unsettled
 from agentq_nb._core.ids import MessageId
 from agentq_nb.errors import LeaseLost, StoreError, Unavailable
