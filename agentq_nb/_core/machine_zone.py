@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, tzinfo
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 _LOCAL_TIME = Path("/etc/localtime")
 
 
 def machine_zone(variables: Mapping[str, str]) -> tzinfo:
     """Return the zone of a program with these environment variables: that of ``TZ``, else the system's. Blocks briefly."""
-    from zoneinfo import ZoneInfo  # it takes a while to import
-
     if name := variables.get("TZ", "").removeprefix(":"):
         with suppress(KeyError, ValueError, OSError):
             return ZoneInfo(name)
