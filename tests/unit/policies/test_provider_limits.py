@@ -135,6 +135,15 @@ def test_an_hour_that_clocks_skip_is_neither_an_error_nor_a_day_late() -> None:
     assert datetime(2026, 3, 8, 7, tzinfo=UTC) <= limit.resume_at <= datetime(2026, 3, 8, 7, 30, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(("seconds", "ends"), [(-1, 1), (0, 60), (20, 40), (59, 1), (61, 86400 - 61)])
+def test_a_time_of_day_that_has_just_passed_is_not_tomorrows(seconds: int, ends: int) -> None:
+    now = NOW + timedelta(seconds=seconds)
+
+    limit = recognise("You've hit your limit · resets 12pm (UTC)", where="text", agent="claude", now=now)
+
+    assert limit == ProviderLimit("usage-window", now + timedelta(seconds=ends))
+
+
 def test_what_is_long_past_or_absurdly_far_is_an_unknown_end() -> None:
     for stamp in (1_500_000_000, 9_999_999_999):
         limit = recognise(f"Claude AI usage limit reached|{stamp}", where="text", agent="claude", now=NOW)
@@ -343,5 +352,5 @@ def test_a_time_of_day_comes_within_a_day_and_is_what_clocks_there_show(
     meant = shown.replace(hour=hour, minute=minute, second=0, microsecond=0)
     real = meant.astimezone(UTC).astimezone(ZoneInfo(zone))
     skipped = (real.hour, real.minute) != (hour, minute)  # clocks are put forward over it
-    just_passed = limit.resume_at - now <= timedelta(seconds=1)
+    just_passed = limit.resume_at - now <= timedelta(minutes=1)
     assert skipped or just_passed or (shown.hour, shown.minute) == (hour, minute)
