@@ -480,7 +480,7 @@ class StateReadOnly(ActorError):
             "self.state is read-only while a message of a queue with concurrency above 1 is handled: the others that are "
             "handled at the same time would overwrite each other's changes. Take the message as second parameter, and "
             "write await message.complete(reply, update=f): f(state) gets the current state and changes it, in the same "
-            "write."
+            "write. In a plain handler: asyncio.run(message.complete(reply, update=f))."
         )
 
 

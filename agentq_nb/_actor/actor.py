@@ -2,51 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel
-
-from agentq_nb._actor.action import Action, action, find_actions
+from agentq_nb._actor.action import action
 from agentq_nb._actor.actor_context import Runtime, Schedule
-from agentq_nb._actor.class_rules import check_class, check_inherited
-from agentq_nb._actor.cron import cron, find_crons
-from agentq_nb._actor.handler import Handler, find_handlers
+from agentq_nb._actor.class_rules import check_class
+from agentq_nb._actor.cron import cron
+from agentq_nb._actor.declarations import INHERITED, Declared, find_declarations
 from agentq_nb._actor.mailbox import Mailbox
-from agentq_nb._actor.queue import BoundQueue, Placeholder, Queue
-from agentq_nb._core import number_options
-from agentq_nb._core.codec import Schema
+from agentq_nb._actor.queue import BoundQueue, Queue
 from agentq_nb._core.ids import ActorId, snake_case
-from agentq_nb._policies.cron import Cron
 
 __all__ = ["Actor", "action", "cron"]
 
 Returned = TypeVar("Returned")
-
-SLEEP_TIMEOUT = 30.0
-ACTION_TIMEOUT = 60.0
-
-HANDLE_NAMES = frozenset(
-    [
-        "actor_id",
-        "cancel",
-        "key",
-        "name",
-        "on",
-        "pause",
-        "purge",
-        "redeliver",
-        "resume",
-        "send",
-        "send_many",
-        "status",
-    ]  # attributes of every handle
-)
-_UNSET: Any = Placeholder("inherited")
 
 _definitions = 0
 
@@ -54,26 +26,6 @@ _definitions = 0
 def definitions() -> int:
     """Return how many subclasses were defined in this process so far."""
     return _definitions
-
-
-@dataclasses.dataclass(frozen=True)
-class Declared:
-    """The declarations of an actor class and its bases. Timeouts are in seconds; None: no limit."""
-
-    queues: Mapping[str, Queue[Any, Any]]
-    actions: Mapping[str, Action]
-    crons: Mapping[str, Cron] = dataclasses.field(default_factory=dict[str, Cron])
-    state: Schema[Any] | None = None
-    first_state: Any = None
-    sleep_timeout: float | None = SLEEP_TIMEOUT
-    action_timeout: float | None = ACTION_TIMEOUT
-    handlers: Mapping[str, Handler] = dataclasses.field(default_factory=dict[str, Handler])
-    """By the name of their queue."""
-
-    @property
-    def unhandled(self) -> list[str]:
-        """The queues without a handler: ``run`` and actions take their messages."""
-        return [queue for queue in self.queues if queue not in self.handlers]
 
 
 class _NotAwake:
@@ -86,10 +38,6 @@ class _NotAwake:
             f"{owner.__name__} was made by calling its class: nothing runs it, and it has no queues. Actors are had from a "
             f"client: create_client().{snake_case(owner.__name__)}.get_or_create('main')"
         )
-
-
-_MAY_BE_ACTIONS = {"destroy"}
-"""Methods that a class may override with an action, so that they can be called through a handle."""
 
 
 class Actor:
@@ -125,34 +73,15 @@ class Actor:
     runtime: Runtime = _NotAwake()  # type: ignore[assignment]  # an awake instance has its own
 
     def __init_subclass__(
-        cls, *, sleep_timeout: float | None = _UNSET, action_timeout: float | None = _UNSET, **others: Any
+        cls, *, sleep_timeout: float | None = INHERITED, action_timeout: float | None = INHERITED, **others: Any
     ) -> None:
         """Check what the subclass declares. Raises TypeError, with the line to write instead."""
         global _definitions
         super().__init_subclass__(**others)
         _definitions += 1
-        check_class(cls, Actor, sys._getframe(1))  # pyright: ignore[reportPrivateUsage]  # as in _names_around
-        before = _inherited(cls)
-        queues: dict[str, Queue[Any, Any]] = {
-            name: declared for name, declared in vars(cls).items() if isinstance(declared, Queue)
-        }
-        actions = find_actions(cls)
-        _refuse_clashes(cls, before, queues, actions)
-        check_inherited(cls, before.queues, "queue", queues)
-        check_inherited(cls, before.actions, "action", actions)
-        state, first_state = _find_state(cls, _names_around(2)) or (before.state, before.first_state)
-        queues = {**before.queues, **queues}
-        actions = {**before.actions, **actions}
-        cls.declared = Declared(
-            queues=queues,
-            actions=actions,
-            crons=find_crons(cls, actions),
-            state=state,
-            first_state=first_state,
-            sleep_timeout=_seconds(cls, "sleep_timeout", sleep_timeout, before.sleep_timeout),
-            action_timeout=_seconds(cls, "action_timeout", action_timeout, before.action_timeout),
-            handlers=find_handlers(cls, queues),
-        )
+        definer = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # inspect.currentframe is the same, slower
+        check_class(cls, Actor, definer)
+        cls.declared = find_declarations(cls, Actor, definer, sleep_timeout, action_timeout)
 
     # --- properties ---------------------------------------------------------------------------------------------------
 
@@ -285,66 +214,3 @@ def has_run(cls: type[Actor]) -> bool:
 def takes_messages(cls: type[Actor], queue: str) -> bool:
     """Whether something of the class takes messages of this queue by itself: its handler or ``run``."""
     return queue in cls.declared.handlers or has_run(cls)
-
-
-def _inherited(cls: type[Actor]) -> Declared:
-    """Return what the bases declare, in method resolution order; state and options come from the first base."""
-    queues: dict[str, Queue[Any, Any]] = {}
-    actions: dict[str, Action] = {}
-    for base in reversed([base for base in cls.__mro__[1:] if issubclass(base, Actor)]):
-        # ``declared`` includes the bases' own declarations; only a class's own may override those of another base.
-        queues.update({name: queue for name, queue in base.declared.queues.items() if name in vars(base)})
-        actions.update({name: action for name, action in base.declared.actions.items() if name in vars(base)})
-    return dataclasses.replace(cls.declared, queues=queues, actions=actions)
-
-
-def _refuse_clashes(
-    cls: type[Actor], before: Declared, queues: dict[str, Queue[Any, Any]], actions: dict[str, Action]
-) -> None:
-    kinds = {**dict.fromkeys(queues, "queue"), **dict.fromkeys(actions, "action")}
-    for name, kind in kinds.items():
-        if name.startswith("_"):
-            raise TypeError(
-                f"{cls.__name__}.{name}: names that start with _ are private; the {kind} needs another name."
-            )
-        if kind == "action" and name in _MAY_BE_ACTIONS:
-            continue
-        if hasattr(Actor, name) or name in Actor.__annotations__ or name in HANDLE_NAMES:
-            raise TypeError(
-                f"{cls.__name__}.{name}: every actor or its handle has a '{name}' already; rename the {kind}."
-            )
-        if name in (before.actions if kind == "queue" else before.queues):
-            raise TypeError(f"{cls.__name__}.{name}: a base class has that name for something else; rename the {kind}.")
-
-
-def _names_around(depth: int) -> dict[str, Any]:
-    """Return the local names where the class is being defined: the type of its state may be one of them."""
-    return sys._getframe(depth).f_locals  # pyright: ignore[reportPrivateUsage]  # inspect.currentframe is the same, slower
-
-
-def _seconds(cls: type[Actor], option: str, value: float | None, inherited: float | None) -> float | None:
-    if value is _UNSET:
-        return inherited
-    if value is not None and not number_options.is_positive(value):
-        raise TypeError(f"{cls.__name__}: {option} is in seconds, more than 0, or None for never.")
-    return number_options.seconds(option, value)
-
-
-def _find_state(cls: type[Actor], local_names: dict[str, Any]) -> tuple[Schema[Any], Any] | None:
-    """Return the type of ``state`` and its default in the class; None if the class does not declare it itself."""
-    annotation: Any = inspect.get_annotations(cls).get("state")
-    if annotation is None:
-        return None
-    if isinstance(annotation, str):
-        module = sys.modules.get(cls.__module__)
-        try:
-            annotation = eval(annotation, {**(vars(module) if module else {}), **local_names})
-        except Exception as error:
-            raise TypeError(f"{cls.__name__}: the type of state, {annotation}, cannot be found: {error}") from None
-    is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
-    if not is_model and not (isinstance(annotation, type) and dataclasses.is_dataclass(annotation)):
-        raise TypeError(f"{cls.__name__}: annotate state with a pydantic model or a dataclass, not {annotation!r}.")
-    first_state = vars(cls).get("state")
-    if "state" in vars(cls):
-        del cls.state
-    return Schema(annotation), first_state

@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol
 
@@ -150,9 +150,11 @@ def clean(text: str) -> str:
 class Settler(Protocol):
     """Settles the messages that it delivered."""
 
-    async def complete(self, message: Message[Any, Any], reply: Any, update: Callable[[Any], Any] | None) -> None: ...
-    async def fail(self, message: Message[Any, Any], error: BaseException | str) -> None: ...
-    async def retry(self, message: Message[Any, Any], after: float | None) -> None: ...
+    def complete(
+        self, message: Message[Any, Any], reply: Any, update: Callable[[Any], Any] | None
+    ) -> Coroutine[Any, Any, None]: ...
+    def fail(self, message: Message[Any, Any], error: BaseException | str) -> Coroutine[Any, Any, None]: ...
+    def retry(self, message: Message[Any, Any], after: float | None) -> Coroutine[Any, Any, None]: ...
 
 
 class Message(Generic[Body, Reply]):
@@ -180,6 +182,10 @@ class Message(Generic[Body, Reply]):
         self.body = body
         self.attempt = attempt
         self.created_at = created_at
+
+    def settle_through(self, settler: Settler) -> None:
+        """Use another settler from now on."""
+        self._settler = settler
 
     async def complete(self, reply: Reply | None = None, *, update: Callable[[Any], Any] | None = None) -> None:
         """Settle the message as completed; durable on return, together with the handler's changes to ``self.state``.

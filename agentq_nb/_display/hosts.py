@@ -80,6 +80,9 @@ def _actor(status: ActorStatus) -> Document:
         facts.append(("starts again at", f"{moment_text(status.restarts_at)} UTC"))
     if status.closing:
         facts.append(("closing", status.closing))
+    if status.overdue:
+        late = f"still work after the end of their attempt, and keep their places: {', '.join(status.overdue)}"
+        facts.append(("threads", Cell(late, "busy")))
     return Document(
         title=f"Actor {status.actor_id}",
         facts=facts,

@@ -56,15 +56,17 @@ class Deliveries:
     def _reach_of(self, names: frozenset[str] | None) -> tuple[frozenset[str], frozenset[str]]:
         """Return the queues that a receiver takes from, and those in which it takes a place.
 
-        One that names no queues takes those without a handler, and works at a time with all queues but those with
-        ``concurrency``: one message at a time is a promise of the actor.
+        One that names no queues takes those without a handler. Its turn is also that of the handlers that work one by
+        one, unless all that it takes has ``concurrency``: one message at a time is a promise of the actor.
         """
         if names is not None:
             return names, names
         if self._unnamed is None:
             queues, handlers = self._owner.queues, self._owner.handlers
             taken = frozenset(queues.keys() - handlers.keys())
-            self._unnamed = taken, taken.union(name for name in handlers if queues[name].concurrency == 1)
+            beside = [name for name in handlers if queues[name].concurrency == 1]
+            alone = any(queues[name].concurrency == 1 for name in taken)
+            self._unnamed = taken, taken.union(beside) if alone else taken
         return self._unnamed
 
     async def push(self, queue: str, body: Any, options: Mapping[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from agentq_nb._runtime.activation import Activation
 from agentq_nb._runtime.call_task import CallTask
 from agentq_nb._runtime.invocation import Call, Receiver, current_receiver
 from agentq_nb._runtime.overdue_threads import Home, Overdue
-from agentq_nb._runtime.user_threads import in_user_thread
+from agentq_nb._runtime.user_threads import SettlerFromThreads, in_user_thread
 from agentq_nb.errors import Aborted, AlreadyCompleted, LeaseLost, Unavailable
 
 
@@ -145,5 +146,7 @@ def _count(activation: Activation, overdue: Overdue) -> None:
 def _invoke(activation: Activation, receiver: Receiver, handler: Handler, message: Message[Any, Any]) -> Any:
     """Call the handler; runs in its own task."""
     current_receiver.set(receiver)
-    call = partial(handler.call, activation.instance, message)
-    return call() if handler.is_async else in_user_thread(receiver.call, call)
+    if handler.is_async:
+        return handler.call(activation.instance, message)
+    message.settle_through(SettlerFromThreads(activation.in_flight, asyncio.get_running_loop()))
+    return in_user_thread(receiver.call, partial(handler.call, activation.instance, message))

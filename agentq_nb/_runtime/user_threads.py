@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
+from agentq_nb._actor.message import Message, Settler
 from agentq_nb._core.threads import user_threads
 from agentq_nb._runtime.invocation import Call, waiting_task
 
@@ -27,3 +28,28 @@ async def in_user_thread(call: Call, function: Callable[[], Any]) -> Any:
     finally:
         waiting_task.reset(here)
     return await result if inspect.isawaitable(result) else result
+
+
+class SettlerFromThreads:
+    """Settles messages in the host's event loop, from any thread: ``asyncio.run(message.complete(reply))``."""
+
+    def __init__(self, settler: Settler, loop: asyncio.AbstractEventLoop) -> None:
+        self._settler = settler
+        self._loop = loop
+
+    async def complete(
+        self, message: Message[Any, Any], reply: Any, update: Callable[[Any], Any] | None = None
+    ) -> None:
+        await self._there(self._settler.complete(message, reply, update))
+
+    async def fail(self, message: Message[Any, Any], error: BaseException | str) -> None:
+        await self._there(self._settler.fail(message, error))
+
+    async def retry(self, message: Message[Any, Any], after: float | None) -> None:
+        await self._there(self._settler.retry(message, after))
+
+    async def _there(self, settling: Coroutine[Any, Any, None]) -> None:
+        if asyncio.get_running_loop() is self._loop:
+            await settling
+        else:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(settling, self._loop))

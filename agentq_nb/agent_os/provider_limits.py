@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from agentq_nb._core.machine_zone import machine_zone
 from agentq_nb._core.safe_text import safe
-from agentq_nb._policies.provider_limits import LimitKind, ProviderLimit, exception_limit, recognise
+from agentq_nb._policies.provider_limits import LimitKind, ProviderLimit, exception_limit
 from agentq_nb.errors import AgentqError, PromptFailed, RateLimited
+
+if TYPE_CHECKING:
+    from agentq_nb._policies.provider_limits.recognition import recognise
 
 __all__ = ["LimitKind", "ProviderLimit", "exception_limit", "prompt_error", "recognise"]
 
@@ -25,6 +29,14 @@ _WHAT_HAPPENED = {
     "overloaded": "got no answer, since its language model is overloaded",
     "billing": "needs money for its language model",
 }
+
+
+def __getattr__(name: str) -> Any:
+    if name == "recognise":  # its patterns take a while to compile
+        from agentq_nb._policies.provider_limits.recognition import recognise
+
+        return recognise
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def prompt_error(limit: ProviderLimit, agent: str, session_id: str, report: str) -> AgentqError:

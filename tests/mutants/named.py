@@ -190,7 +190,7 @@ NAMED = (
     ),
     Named(
         "an old attempt settles the message of a new one",
-        "agentq_nb/_brokers/local/settling.py",
+        "agentq_nb/_brokers/local/applied_commit.py",
         " or entry.starts != delivery.token:",
         ":",
         (

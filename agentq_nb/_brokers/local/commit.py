@@ -1,7 +1,7 @@
 """Keeps memory and the event log consistent: append first, notify when durable.
 
-The other modules of the local broker share it: ``enqueue`` (new messages), ``lease`` (deliveries
-and their settlement), ``waiters`` (waiting for results), and ``control`` (users' changes).
+The other modules of the local broker share it: ``enqueue`` (new messages), ``lease`` (deliveries), ``applied_commit``
+(their settlement), ``waiters`` (waiting for results), and ``control`` (users' changes).
 """
 
 from __future__ import annotations

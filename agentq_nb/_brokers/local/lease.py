@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 
 from agentq_nb._brokers.local import event_rows, schedules
+from agentq_nb._brokers.local.applied_commit import Applied, apply
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.queues import LARGEST_BODY, ActorQueues, LiveMessage, Waiter
-from agentq_nb._brokers.local.settling import Applied, apply
 from agentq_nb._brokers.values import Commit, Delivery, Take, Unsettled
 from agentq_nb._core.ids import MessageId
 from agentq_nb.errors import LeaseLost, StoreError, Unavailable
@@ -52,8 +52,7 @@ class LocalLease:
             if applied is not None:
                 self._append(applied)
                 applied = None
-            entries = await self._readable(entries, take)
-            if not entries:
+            if not (entries := await self._readable(entries, take)):
                 return ()
         if (durable := self._write_starts(entries, applied)) is not None:
             await self._until_started(entries, durable)
@@ -159,14 +158,12 @@ class LocalLease:
         all starts must be: what else was in flight must be known. What has a ttl never expires from its start on.
         """
         applied = applied or Applied([], [])
-        for entry in entries:
-            applied.rows.append(event_rows.started(entry))
-        timed = self._expirations.count and self._expirations.started(entries)
+        applied.rows += map(event_rows.started, entries)
         careful = self._commit_log.careful and any(entry.old for entry in entries)
         if self._actor_queues.gates and (starts := self._commit_log.live_messages.limits.start_rows(entries)):
             applied.rows += starts
             careful = True
-        if timed or careful or self._commit_log.live_messages.suspects.doubt:
+        if self._expirations.started(entries) or careful or self._commit_log.live_messages.suspects.doubt:
             return self._commit_log.write(applied.rows, applied.tell, self._commit_log)
         self._append(applied)
         return None

@@ -59,7 +59,8 @@ def _standing(commit_log: CommitLog, message: MessageId) -> StoredResult:
     entry = commit_log.live_messages.entries.get(message)
     if entry is None:
         if (settling := commit_log.results.settling.get(message)) is not None:  # a crash may still undo it
-            return settling._replace(status="running", reply=None, error=None)
+            status = "running" if settling.attempts else "queued"
+            return settling._replace(status=status, reply=None, error=None)
         if (settled := commit_log.results.get(message)) is None:
             raise MessageUnknown(message)
         return settled

@@ -1,7 +1,10 @@
-"""Recognise the limits of providers of models in what they and their agents report. Pure: no clock, no I/O."""
+"""Recognise the limits of providers of models in what they and their agents report. Pure: no clock, no I/O.
+
+``recognition`` is imported when a report is looked at: its patterns take a while to compile, and most programs never meet
+a limit.
+"""
 
 from agentq_nb._policies.provider_limits.exceptions import exception_limit
-from agentq_nb._policies.provider_limits.recognition import recognise
 from agentq_nb._policies.provider_limits.values import LimitKind, ProviderLimit
 
-__all__ = ["LimitKind", "ProviderLimit", "exception_limit", "recognise"]
+__all__ = ["LimitKind", "ProviderLimit", "exception_limit"]

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, tzinfo
 from typing import Any, cast
 
-from agentq_nb._policies.provider_limits.recognition import recognise
 from agentq_nb._policies.provider_limits.values import ProviderLimit
 
 _MOST = 100  # exceptions of a chain that are looked at
@@ -56,6 +55,8 @@ def _of_one(error: BaseException, now: datetime, tz: tzinfo | str | None) -> Pro
     library = _library(error)
     if status == 503 and library in _HTTP_LIBRARIES and not headers.get("retry-after"):
         return None
+    from agentq_nb._policies.provider_limits.recognition import recognise
+
     sample: dict[str, Any] = {"status": status, "headers": headers, "body": _with_message(body, error)}
     return recognise(sample, where="http", agent=library, now=now, tz=tz)
 

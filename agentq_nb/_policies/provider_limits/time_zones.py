@@ -31,6 +31,9 @@ _ABBREVIATIONS = {
     "eastern": "America/New_York",
 }
 
+_A_MINUTE = timedelta(minutes=1)
+"""Clocks differ, and a report takes a while to arrive."""
+
 ZONE = re.compile(
     r"""\(?\s*(?:
         (?P<name>[A-Za-z][A-Za-z_]+(?:/[A-Za-z0-9_+\-]+)+)
@@ -67,12 +70,17 @@ def named_zone(name: str) -> tzinfo:
 
 
 def next_time_of_day(clock: time, zone: tzinfo, now: datetime) -> datetime:
-    """Return the next moment at which clocks in ``zone`` show ``clock``."""
+    """Return the next moment at which clocks in ``zone`` show ``clock``.
+
+    If they showed it within the last minute, that was meant, not tomorrow: the minute's end is returned.
+    """
     today = now.astimezone(zone).date()
-    for days in range(3):
+    for days in range(-1, 3):
         moment = on_day(today + timedelta(days=days), clock, zone, now)
         if moment > now:
             return moment
+        if moment + _A_MINUTE > now:
+            return moment + _A_MINUTE
     raise AssertionError("no zone has a day without this time for three days")
 
 

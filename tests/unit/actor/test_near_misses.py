@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import textwrap
 from collections.abc import Callable
@@ -79,6 +80,10 @@ CLASSES = {
     "queue = []": "'queue'",
     "def sleep(self, seconds): ...": "'sleep'",
     "log = print": "'log'",
+    "declared = Queue(dict)": "already; rename the queue",
+    "@action\nasync def declared(self): ...": "already; rename the action",
+    "tasks = Queue(dict)\n@tasks.handler\nasync def declared(self, body): ...": "already: rename it",
+    "declared = 3": "already: rename it",
     "@action\nasync def ask(self): yield 1": "must not yield",
     "@action\n@staticmethod\ndef ask(): ...": "ask(self",
     "@staticmethod\n@action\ndef ask(): ...": "ask(self",
@@ -100,6 +105,21 @@ def test_what_a_base_declares_is_not_hidden(body: str) -> None:
     base = "class Base(Actor):\n    tasks = Queue(dict)\n    @action\n    def ask(self): ...\n"
     with pytest.raises(TypeError, match="Base"):
         define("...", before=base + "class Hides(Base):\n" + textwrap.indent(body, "    ") + "\n")
+
+
+def test_a_mixin_does_not_hide_what_every_actor_declares() -> None:
+    mixin = "class Mixin:\n    def declared(self): ...\n"
+    with pytest.raises(TypeError, match=r"Mixin\.declared hides 'declared', which every actor has already: rename it"):
+        define("...", before=mixin + "class Mixed(Mixin, Actor): ...\n")
+
+
+def test_a_class_made_again_with_slots_keeps_what_it_declares() -> None:
+    @dataclasses.dataclass(slots=True)
+    class Slotted(Actor, sleep_timeout=7):
+        tasks = Queue(dict)
+
+    assert set(Slotted.declared.queues) == {"tasks"}
+    assert Slotted.declared.sleep_timeout == 7
 
 
 RIGHT = [

@@ -135,6 +135,15 @@ def test_an_hour_that_clocks_skip_is_neither_an_error_nor_a_day_late() -> None:
     assert datetime(2026, 3, 8, 7, tzinfo=UTC) <= limit.resume_at <= datetime(2026, 3, 8, 7, 30, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(("seconds", "ends"), [(-1, 1), (0, 60), (20, 40), (59, 1), (61, 86400 - 61)])
+def test_a_time_of_day_that_has_just_passed_is_not_tomorrows(seconds: int, ends: int) -> None:
+    now = NOW + timedelta(seconds=seconds)
+
+    limit = recognise("You've hit your limit · resets 12pm (UTC)", where="text", agent="claude", now=now)
+
+    assert limit == ProviderLimit("usage-window", now + timedelta(seconds=ends))
+
+
 def test_what_is_long_past_or_absurdly_far_is_an_unknown_end() -> None:
     for stamp in (1_500_000_000, 9_999_999_999):
         limit = recognise(f"Claude AI usage limit reached|{stamp}", where="text", agent="claude", now=NOW)
@@ -321,6 +330,8 @@ def test_every_length_of_time_is_read_as_it_was_written(seconds: int, form: str)
     assert limit == ProviderLimit("usage-window", end)
 
 
+@example(2, 0, "Australia/Lord_Howe", datetime(2026, 10, 3, tzinfo=UTC))
+@example(2, 30, "Europe/Berlin", datetime(2027, 3, 27, 22, tzinfo=UTC))
 @given(
     st.integers(0, 23),
     st.integers(0, 59),
@@ -338,6 +349,8 @@ def test_a_time_of_day_comes_within_a_day_and_is_what_clocks_there_show(
     assert limit.resume_at is not None
     assert timedelta(0) < limit.resume_at - now <= timedelta(hours=25)
     shown = limit.resume_at.astimezone(ZoneInfo(zone))
-    round_trip = shown.replace(hour=hour, minute=minute, second=0, microsecond=0, tzinfo=ZoneInfo(zone)).astimezone(UTC)
-    skipped = round_trip.astimezone(ZoneInfo(zone)).hour != hour
-    assert skipped or (shown.hour, shown.minute) == (hour, minute) or limit.resume_at - now <= timedelta(seconds=1)
+    meant = shown.replace(hour=hour, minute=minute, second=0, microsecond=0)
+    real = meant.astimezone(UTC).astimezone(ZoneInfo(zone))
+    skipped = (real.hour, real.minute) != (hour, minute)  # clocks are put forward over it
+    just_passed = limit.resume_at - now <= timedelta(minutes=1)
+    assert skipped or just_passed or (shown.hour, shown.minute) == (hour, minute)

@@ -9,7 +9,8 @@ from typing import Any, Literal, cast
 from acp import RequestError
 
 from agentq_nb._core.machine_zone import machine_zone
-from agentq_nb._policies.provider_limits import ProviderLimit, recognise
+from agentq_nb._policies.provider_limits import ProviderLimit
+from agentq_nb._policies.provider_limits.recognition import recognise
 
 _LONGEST = 8_000  # characters; a longer text is no banner of a limit
 _WORTH_WAITING = timedelta(minutes=2)

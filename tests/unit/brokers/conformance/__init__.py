@@ -19,10 +19,23 @@ from tests.unit.brokers.conformance.schedules import Schedules
 from tests.unit.brokers.conformance.sending import Sending
 from tests.unit.brokers.conformance.settling import Settling
 from tests.unit.brokers.conformance.waiting import Waiting
+from tests.unit.brokers.conformance.withholding import Withholding
 
 
 @pytest.mark.anyio
 class Conformance(
-    Sending, Admitting, Receiving, Settling, Changing, Pausing, Leasing, Waiting, Restarting, Expiring, Schedules, Large
+    Sending,
+    Admitting,
+    Receiving,
+    Settling,
+    Changing,
+    Pausing,
+    Leasing,
+    Waiting,
+    Restarting,
+    Expiring,
+    Schedules,
+    Large,
+    Withholding,
 ):
     """All of it."""

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any, TypeVar
 
 from agentq_nb._brokers.base import Broker, Lease
+from agentq_nb._brokers.local.broker import LocalBroker
 from agentq_nb._brokers.values import Commit, Delivery, NewMessage, Outcome, QueueStatus, Settlement, Take
 from agentq_nb._core.ids import ActorId, MessageId, mint_id
 from tests.unit.brokers.settings import Setting
@@ -88,6 +89,9 @@ def _numbers(status: QueueStatus) -> dict[str, int]:
 
 
 async def status_of(broker: Broker, message: MessageId) -> str:
+    """Its status, once what was settled before is durable: nothing shows earlier."""
+    if isinstance(broker, LocalBroker):
+        await broker.flushed()
     return (await broker.wait(message, 0)).status
 
 
