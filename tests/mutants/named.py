@@ -78,8 +78,8 @@ NAMED = (
     Named(
         "an interrupted scheduled call is settled as completed",
         "agentq_nb/_runtime/supervisor.py",
-        'Commit([Settlement(delivery, "released", front=True)])',
-        'Commit([Settlement(delivery, "completed")])',
+        'return Settlement(delivery, "released", front=True)',
+        'return Settlement(delivery, "completed")',
         (
             "tests/unit/runtime/test_scheduling.py::test_a_scheduled_action_that_a_stop_interrupts_comes_again_uncounted",
         ),
@@ -122,8 +122,8 @@ NAMED = (
     Named(
         "two receivers of one queue hold messages at once",
         "agentq_nb/_runtime/in_flight.py",
-        "if holder is not receiver and not holder.names.isdisjoint(receiver.names):",
-        "if holder is receiver:",
+        "if len(holders) >= self._room(queue):",
+        "if len(holders) > self._room(queue):",
         ("tests/unit/runtime/test_receiving.py",),
     ),
     # --- mailboxes ----------------------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ NAMED = (
     ),
     Named(
         "allow once is sent as allow always",
-        "agentq_nb/agent_os/agents/acp/conversation.py",
+        "agentq_nb/agent_os/agents/acp/answers.py",
         'by_kind.get(f"{word}_once") or by_kind.get(f"{word}_always")',
         'by_kind.get(f"{word}_always") or by_kind.get(f"{word}_once")',
         (

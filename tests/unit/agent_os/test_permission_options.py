@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from acp.schema import PermissionOption
 
-from agentq_nb.agent_os.agents.acp.conversation import _option
+from agentq_nb.agent_os.agents.acp.answers import option_for
 
 
 def options(*kinds: str) -> list[PermissionOption]:
@@ -16,14 +16,14 @@ def options(*kinds: str) -> list[PermissionOption]:
 @pytest.mark.parametrize(("answer", "chosen"), [("allow", "id-allow_once"), ("deny", "id-reject_once")])
 def test_an_answer_is_for_this_time_only(answer: str, chosen: str, backwards: bool) -> None:
     offered = options("allow_always", "allow_once", "reject_always", "reject_once")
-    option = _option(offered[::-1] if backwards else offered, answer)
+    option = option_for(offered[::-1] if backwards else offered, answer)
     assert option is not None
     assert option.option_id == chosen
 
 
 @pytest.mark.parametrize(("answer", "chosen"), [("allow", "id-allow_always"), ("deny", "id-reject_always")])
 def test_where_there_is_no_such_option_it_is_for_good(answer: str, chosen: str) -> None:
-    option = _option(options("allow_always", "reject_always"), answer)
+    option = option_for(options("allow_always", "reject_always"), answer)
     assert option is not None
     assert option.option_id == chosen
 
@@ -32,4 +32,4 @@ def test_where_there_is_no_such_option_it_is_for_good(answer: str, chosen: str) 
     ("answer", "offered"), [("allow", "reject_once"), ("deny", "allow_once"), ("deny", "allow_always")]
 )
 def test_the_opposite_is_never_chosen(answer: str, offered: str) -> None:
-    assert _option(options(offered), answer) is None
+    assert option_for(options(offered), answer) is None

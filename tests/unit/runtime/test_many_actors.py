@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from agentq_nb import Actor, Queue
-from agentq_nb._brokers.local.live_messages import LiveMessages
-from agentq_nb._brokers.local.queues import Pace
+from agentq_nb._brokers.local import queue_status
+from agentq_nb._brokers.local.queues import Pace, QueueState
+from agentq_nb._brokers.values import QueueStatus
 from agentq_nb._notebook.dashboard import snapshot
 from agentq_nb._notebook.dashboard.depth_history import recorder_of
 from agentq_nb._notebook.dashboard.snapshot import Snapshot
@@ -92,10 +93,13 @@ async def test_the_slices_give_what_one_look_would(world: World, monkeypatch: py
 async def test_the_status_of_one_actor_looks_at_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await wake(world, 30)
     looked: list[str] = []
-    real = LiveMessages._queue_status
-    monkeypatch.setattr(
-        LiveMessages, "_queue_status", lambda stock, box, shelf: (looked.append(box.actor), real(stock, box, shelf))[1]
-    )
+    real = queue_status.status_of
+
+    def recorded(queue: QueueState, *arguments: Any, **keywords: Any) -> QueueStatus:
+        looked.append(queue.actor_queues.actor)
+        return real(queue, *arguments, **keywords)
+
+    monkeypatch.setattr(queue_status, "status_of", recorded)
     await queue_of(world.registry.host.client.worker.get_or_create("w3"), "tasks")
     assert set(looked) == {"worker/w3"}
 
