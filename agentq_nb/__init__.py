@@ -35,6 +35,8 @@ if sys.platform == "win32":
 from agentq_nb._actor.actor import Actor, action, cron
 from agentq_nb._actor.message import Message
 from agentq_nb._actor.queue import Queue
+from agentq_nb._client.batch import Batch
+from agentq_nb._client.gathering import as_completed, gather
 from agentq_nb._client.receipt import Receipt, Result
 from agentq_nb._host.registry import Registry, current_registry
 from agentq_nb._host.setup import create_client, setup
@@ -47,6 +49,7 @@ from agentq_nb.errors import AgentqError, RateLimited, UserError, WaitWouldDeadl
 __all__ = [
     "Actor",
     "AgentqError",
+    "Batch",
     "ConcurrencyLimit",
     "Message",
     "Queue",
@@ -61,10 +64,12 @@ __all__ = [
     "action",
     "agent_os",
     "agents",
+    "as_completed",
     "create_client",
     "cron",
     "current_registry",
     "dashboard",
+    "gather",
     "setup",
 ]
 
@@ -98,6 +103,7 @@ def unload_ipython_extension(ip: Any) -> None:
 # Users read these names in help(), errors and pickles: the folders that hold them are private, and may change.
 for _public in (
     Actor,
+    Batch,
     ConcurrencyLimit,
     Message,
     Queue,
@@ -107,9 +113,11 @@ for _public in (
     Result,
     Retry,
     action,
+    as_completed,
     create_client,
     cron,
     current_registry,
+    gather,
     setup,
 ):
     _public.__module__ = __name__

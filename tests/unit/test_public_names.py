@@ -24,6 +24,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 NAMES = [
     "Actor",
     "AgentqError",
+    "Batch",
     "ConcurrencyLimit",
     "Message",
     "Queue",
@@ -38,10 +39,12 @@ NAMES = [
     "action",
     "agent_os",
     "agents",
+    "as_completed",
     "create_client",
     "cron",
     "current_registry",
     "dashboard",
+    "gather",
     "setup",
 ]
 
