@@ -45,9 +45,9 @@ async def as_completed(receipts: Iterable[Receipt[Reply]]) -> AsyncIterator[Resu
 def _checked(receipts: object) -> list[Receipt[Any]]:
     """Return the receipts. Raises ``actor.validation_error`` for anything else, such as a single one."""
     given = list(cast("Iterable[object]", receipts)) if isinstance(receipts, Iterable) else [receipts]
-    found = [one for one in given if isinstance(one, Receipt)]
+    found: list[Receipt[Any]] = [one for one in given if isinstance(one, Receipt)]
     if len(found) < len(given) or not isinstance(receipts, Iterable):
         raise ValidationFailed(
             "gather and as_completed take a list of receipts, as send returns them. For anything else: asyncio.gather(...)."
         )
-    return cast("list[Receipt[Any]]", found)
+    return found
