@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from agentq_nb._actor.message import headline
 from agentq_nb._brokers.batches import BatchRow
-from agentq_nb._core.message_status import is_live
+from agentq_nb._core.message_status import LIVE
 from agentq_nb._core.result_table import Table
 from agentq_nb._core.table_rows import rows_of, table_kind
 
@@ -61,7 +61,7 @@ def _added(rows: Sequence[BatchRow], names: Sequence[str]) -> dict[str, list[Any
         "status": [row.result.status for row in rows],
         "error": [headline(row.result.error) if row.result.error else None for row in rows],
         "attempts": [row.result.attempts for row in rows],
-        "seconds": [None if is_live(row.result.status) else row.seconds for row in rows],
+        "seconds": [None if row.result.status in LIVE else row.seconds for row in rows],
     }
     ours = {name: f"batch_{name}" if name in names else name for name in _OURS}
     found = {ours["status"]: columns["status"]}
