@@ -35,6 +35,8 @@ if sys.platform == "win32":
 from agentq_nb._actor.actor import Actor, action, cron
 from agentq_nb._actor.message import Message
 from agentq_nb._actor.queue import Queue
+from agentq_nb._batches.mapping import map  # noqa: A004  # users write agentq_nb.map
+from agentq_nb._batches.sync_batch import SyncBatch, map_sync
 from agentq_nb._client.batch import Batch
 from agentq_nb._client.gathering import as_completed, gather
 from agentq_nb._client.receipt import Receipt, Result
@@ -59,6 +61,7 @@ __all__ = [
     "Registry",
     "Result",
     "Retry",
+    "SyncBatch",
     "UserError",
     "WaitWouldDeadlock",
     "action",
@@ -70,6 +73,8 @@ __all__ = [
     "current_registry",
     "dashboard",
     "gather",
+    "map",
+    "map_sync",
     "setup",
 ]
 
@@ -112,12 +117,15 @@ for _public in (
     Registry,
     Result,
     Retry,
+    SyncBatch,
     action,
     as_completed,
     create_client,
     cron,
     current_registry,
     gather,
+    map,
+    map_sync,
     setup,
 ):
     _public.__module__ = __name__

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import replace
 from typing import Any, Generic
 
 from typing_extensions import TypeVar
 
-from agentq_nb._brokers.batches import BatchRow, Cursor, StoredBatch
+from agentq_nb._brokers.batches import BatchRow, Cursor, SettledRows, StoredBatch
 from agentq_nb._brokers.values import StoredResult
 from agentq_nb._client.batch_frame import frame_of
 from agentq_nb._client.progress import Progress, progress_of
@@ -74,22 +75,18 @@ class Batch(Generic[Reply]):
             raise BatchStopped(self.name, stopped)
         return self
 
-    async def __aiter__(self) -> AsyncIterator[Result[Reply]]:
+    def __aiter__(self) -> ComingResults[Reply]:
         """Yield the result of each row once, as they come: those that are settled already first.
 
         ``result.row`` is the position of its item. Raises BatchStopped.
         """
         self._check_complete()
-        positions = self._positions()
-        cursor: Cursor | None = None
-        while positions:
-            settled = await self._transport.batches.settled(self.name, cursor, None)
-            cursor, replies = settled.cursor, self._replies
-            for row, stored in settled.rows:
-                if (position := positions.pop(row, None)) is not None:
-                    yield self._result(stored, replies, position)
-            if settled.stopped is not None:
-                raise BatchStopped(self.name, settled.stopped)
+        positions = {row: position for position, row in enumerate(row for span in self._rows for row in span)}
+
+        async def settled(cursor: Cursor | None) -> SettledRows:
+            return await self._transport.batches.settled(self.name, cursor, None)
+
+        return ComingResults(self.name, positions, settled, lambda row, at: self._result(row, self._replies, at))
 
     async def results(self, timeout: float | None = None) -> list[Result[Reply]]:
         """Wait until every row is settled, and return the results in the order of the items.
@@ -140,10 +137,6 @@ class Batch(Generic[Reply]):
         numbers = [row for span in self._rows for row in span]
         return list(await self._transport.batches.read(self.name, numbers, bodies=bodies))
 
-    def _positions(self) -> dict[int, int]:
-        """Return the position of the item of each row."""
-        return {row: position for position, row in enumerate(row for span in self._rows for row in span)}
-
     @property
     def _replies(self) -> Schema[Any] | None:
         cls = self._transport.classes.get(actor_name(self.actor_id))
@@ -179,3 +172,41 @@ class Batch(Generic[Reply]):
 
     def __repr__(self) -> str:
         return f"<Batch {self.name!r}: {len(self)} rows>"
+
+
+class ComingResults(Generic[Reply]):
+    """The results of a batch as they come. No generator, so that it may be continued on another event loop.
+
+    :param left: the position of the item of each row.
+    :param settled: returns the rows settled since a cursor; ``result`` makes the result of one for its position.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        left: dict[int, int],
+        settled: Callable[[Cursor | None], Awaitable[SettledRows]],
+        result: Callable[[StoredResult, int], Result[Reply]],
+    ) -> None:
+        self._name = name
+        self._left = left
+        self._settled = settled
+        self._result = result
+        self._cursor: Cursor | None = None
+        self._here: deque[Result[Reply]] = deque()
+
+    def __aiter__(self) -> ComingResults[Reply]:
+        return self
+
+    async def __anext__(self) -> Result[Reply]:
+        while not self._here:
+            if not self._left:
+                raise StopAsyncIteration
+            settled = await self._settled(self._cursor)
+            self._cursor = settled.cursor
+            for row, stored in settled.rows:
+                if (position := self._left.pop(row, None)) is not None:
+                    self._here.append(self._result(stored, position))
+            if settled.stopped is not None:
+                raise BatchStopped(self._name, settled.stopped)
+        return self._here.popleft()

@@ -34,6 +34,7 @@ NAMES = [
     "Registry",
     "Result",
     "Retry",
+    "SyncBatch",
     "UserError",
     "WaitWouldDeadlock",
     "action",
@@ -45,6 +46,8 @@ NAMES = [
     "current_registry",
     "dashboard",
     "gather",
+    "map",
+    "map_sync",
     "setup",
 ]
 

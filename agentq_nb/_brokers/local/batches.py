@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 _AT_ONCE = 1000
 """Rows whose results are returned, or read from the log, at a time."""
+_WHILE_STOPPING = 0.1
+"""Seconds between two looks at what is still running in a batch that was stopped."""
 
 
 class LocalBatches:
@@ -137,8 +139,8 @@ class LocalBatches:
     async def settled(self, name: str, cursor: Cursor | None, timeout: float | None) -> SettledRows:
         state = await self._state(name)
         place = cursor.place if cursor is not None and cursor.state == state.number else 0
-        if place >= len(state.order) and (state.stopped is None or self._count_running(state, state.view)):
-            await self._changed(state, timeout)
+        if place >= len(state.order) and not self._has_stopped(state):
+            await self._changed(state, timeout if state.stopped is None else _WHILE_STOPPING)
             state = await self._state(name)
             place = cursor.place if cursor is not None and cursor.state == state.number else 0
         fresh = state.order[place : place + _AT_ONCE]
@@ -146,7 +148,11 @@ class LocalBatches:
         read = await self._read(state, [message for row in numbers if (message := state.ids[row]) is not None], False)
         cursor = Cursor(state.number, place + len(fresh))
         rows = [(row, found.result) for row, found in zip(numbers, read, strict=True)]
-        return SettledRows(cursor, rows, None if rows else state.stopped)
+        return SettledRows(cursor, rows, state.stopped if not rows and self._has_stopped(state) else None)
+
+    def _has_stopped(self, state: BatchState) -> bool:
+        """Whether the batch is stopped, and what was running then has ended."""
+        return state.stopped is not None and not self._count_running(state, state.view)
 
     async def _changed(self, state: BatchState, timeout: float | None) -> None:
         timer = None if timeout is None else self._commit_log.clock.call_later(timeout, state.wake)
@@ -166,7 +172,8 @@ class LocalBatches:
             while len(state.order) < target:
                 if state.stopped is not None and not self._count_running(state, rows):
                     return state.stopped
-                await state.changed()
+                # Nothing tells when an attempt ends that is to be repeated.
+                await self._changed(state, None if state.stopped is None else _WHILE_STOPPING)
                 if self._commit_log.batches.states.get(name) is not state:
                     break
 
