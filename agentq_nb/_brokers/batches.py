@@ -135,6 +135,10 @@ class Batches(Protocol):
         """Return the rows in this order; None for those that were pruned."""
         ...
 
+    async def failed(self, name: str, rows: Sequence[range], most: int) -> Sequence[tuple[int, StoredResult]]:
+        """Return the first of the rows that failed, ``most`` at most, each with its number."""
+        ...
+
     async def retry_failed(self, name: str, rows: Sequence[range]) -> int:
         """Put failed rows back into their queue, and resume a stopped batch. Durable on return; returns their number."""
         ...

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Generic
 
@@ -14,13 +16,15 @@ from agentq_nb._brokers.batches import BatchRow, Cursor, SettledRows, StoredBatc
 from agentq_nb._brokers.values import StoredResult
 from agentq_nb._client.batch_frame import frame_of
 from agentq_nb._client.progress import Progress, progress_of
+from agentq_nb._client.progress_bar import progress_bar
 from agentq_nb._client.receipt import Result, result_of
 from agentq_nb._client.transport import Standing, Transport
 from agentq_nb._core import number_options
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import actor_name
+from agentq_nb._core.programs import kernel_of_shell
 from agentq_nb._core.threads import in_long_thread
-from agentq_nb.errors import BatchPruned, BatchStopped
+from agentq_nb.errors import AgentqError, BatchPruned, BatchStopped
 
 Reply = TypeVar("Reply", default=Any)
 
@@ -68,9 +72,15 @@ class Batch(Generic[Reply]):
     def __await__(self) -> Generator[Any, Any, Batch[Reply]]:
         return self._finished().__await__()
 
-    async def _finished(self) -> Batch[Reply]:
+    async def _finished(self, *, interruptible: bool = True) -> Batch[Reply]:
         """Return the batch when every row is settled. Raises BatchStopped."""
-        stopped = await self._transport.batches.finished(self.name, self._rows)
+        try:
+            async with progress_bar(self.name, self.progress):
+                stopped = await self._transport.batches.finished(self.name, self._rows)
+        except asyncio.CancelledError:
+            if interruptible and kernel_of_shell() is not None:
+                self._say_that_it_goes_on()
+            raise
         if stopped is not None:
             raise BatchStopped(self.name, stopped)
         return self
@@ -124,11 +134,20 @@ class Batch(Generic[Reply]):
         rows = await self._read(bodies=self._items is None)
         return await in_long_thread(frame_of, self._items, [row for row in rows if row is not None])
 
+    def _say_that_it_goes_on(self) -> None:
+        """Say after an interrupted cell that the work, which may cost money, was not interrupted."""
+        with suppress(AgentqError):
+            logging.getLogger("agentq").warning(
+                "Only the waiting has ended; batch '%s' goes on: %s. To end it: await batch.cancel()",
+                self.name,
+                self.progress(),
+            )
+
     async def _wait(self, timeout: float | None) -> None:
         scope = asyncio.timeout(timeout)
         try:
             async with scope:
-                await self._finished()
+                await self._finished(interruptible=timeout is None)
         except TimeoutError:
             if not scope.expired():
                 raise
@@ -149,6 +168,12 @@ class Batch(Generic[Reply]):
     def _check_complete(self) -> None:
         if self._pruned:
             raise BatchPruned(self.name)
+
+    async def failures(self, most: int = 10) -> list[Result[Reply]]:
+        """Return the results of the rows that failed, in the order of the items, ``most`` at most. Does not wait."""
+        positions = {row: position for position, row in enumerate(row for span in self._rows for row in span)}
+        found = await self._transport.batches.failed(self.name, self._rows, most)
+        return [self._result(stored, self._replies, positions[row]) for row, stored in found]
 
     # --- changing -----------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agentq_nb._brokers.batches import BatchCounts, BatchRow, Cursor, NewBatch, SettledRows, StoredBatch
+from agentq_nb._brokers.values import StoredResult
 from agentq_nb._host.host import Host
 
 
@@ -51,6 +52,9 @@ class EnteredBatches:
 
     async def read(self, name: str, rows: Sequence[int], *, bodies: bool = False) -> Sequence[BatchRow | None]:
         return await self._host.enter(self._batches.read, name, rows, bodies=bodies)
+
+    async def failed(self, name: str, rows: Sequence[range], most: int) -> Sequence[tuple[int, StoredResult]]:
+        return await self._host.enter(self._batches.failed, name, rows, most)
 
     async def retry_failed(self, name: str, rows: Sequence[range]) -> int:
         return await self._host.enter(self._batches.retry_failed, name, rows)

@@ -218,8 +218,11 @@ class Registry:
 
         Returns a :class:`Table` where neither pandas nor polars is installed. Times are UTC.
         """
-        table = await batch_table(EnteredBatches(self.host))
-        return await in_long_thread(table.frame)
+        return await in_long_thread((await self.batch_table()).frame)
+
+    async def batch_table(self) -> Table:
+        """Return what :meth:`batches` returns, as a :class:`Table`."""
+        return await batch_table(EnteredBatches(self.host))
 
     async def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Table:
         """Run a read-only query over ``events`` and the views, and return its rows. Cancelling interrupts the query.

@@ -216,6 +216,12 @@ class LocalBatches:
             return stored._replace(body=body)
         return BatchRow(StoredResult(message, state.actor, state.queue, "running"), None, body)  # it is being written
 
+    async def failed(self, name: str, rows: Sequence[range], most: int) -> Sequence[tuple[int, StoredResult]]:
+        state = await self._state(name)
+        messages = state.having(CODES["failed"], rows)[:most]
+        found = await self._read(state, messages, False)
+        return [(state.rows[message], row.result) for message, row in zip(messages, found, strict=True)]
+
     # --- changing -----------------------------------------------------------------------------------------------------
 
     async def retry_failed(self, name: str, rows: Sequence[range]) -> int:
