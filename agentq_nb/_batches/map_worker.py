@@ -24,6 +24,8 @@ QUEUE = "rows"
 _UNLIMITED = 2**62
 """A map has no ``max_size``."""
 _LARGEST_ITEM = 64 << 20
+_WORK = "__agentq_map__"
+"""The attribute of a worker's class that has its work."""
 _REFUSED_BY_NAME = ("AuthenticationError", "PermissionDeniedError")
 _REFUSED_STATUS = (401, 402, 403)
 """HTTP statuses after which every other row would be refused too: no valid key, no money, no permission."""
@@ -49,6 +51,7 @@ class Work:
     limits: Sequence[Any]
     failures: FailureRun
     stop: Callable[[str], Awaitable[None]]
+    digest: str
 
 
 def actor_name_of(name: str) -> str:
@@ -94,8 +97,22 @@ def worker_class(work: Work, concurrency: int, *, first: Callable[[], Awaitable[
                 await first()
             return reply
 
+    setattr(MapWorker, _WORK, work)
     MapWorker.__name__ = MapWorker.__qualname__ = work.actor_name
     return MapWorker
+
+
+def is_same_work(deployed: type[Actor] | None, wanted: type[Actor]) -> bool:
+    """Whether a class that is deployed does what another would do, with the same code and options."""
+    now: Work | None = getattr(deployed, _WORK, None)
+    new: Work = getattr(wanted, _WORK)
+    if now is None or now.failures.stopped or now.failures.stop_after != new.failures.stop_after:
+        return False
+    return _options(now) == _options(new)
+
+
+def _options(work: Work) -> tuple[Any, ...]:
+    return work.digest, work.body, work.reply, work.concurrency, work.retry, work.timeout, list(work.limits)
 
 
 async def _called(work: Work, actor: Actor, item: Any) -> Any:

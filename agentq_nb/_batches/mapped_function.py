@@ -30,6 +30,8 @@ class MappedFunction:
     is_async: bool
     body: Any
     digest: str
+    is_pure: bool
+    """Whether its code is all there is: no values are bound to it, as in closures, partials and objects."""
 
 
 def mapped_function(function: object) -> MappedFunction:
@@ -48,6 +50,9 @@ def mapped_function(function: object) -> MappedFunction:
         is_async=inspect.iscoroutinefunction(code),
         body=_type_of_items(function, code, name),
         digest=_digest(code),
+        is_pure=code is function
+        and getattr(code, "__closure__", None) is None
+        and getattr(code, "__defaults__", None) is None,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from agentq_nb._actor.queue import Queue
 from agentq_nb._batches.agent_work import AgentWork, is_agent
-from agentq_nb._batches.map_worker import QUEUE, Work, actor_name_of, worker_class
+from agentq_nb._batches.map_worker import QUEUE, Work, actor_name_of, is_same_work, worker_class
 from agentq_nb._batches.mapped_function import mapped_function
 from agentq_nb._brokers.batches import Batches, NewBatch, StoredBatch
 from agentq_nb._client.batch import Batch
@@ -101,6 +101,7 @@ async def map(  # noqa: A001  # it is the name that users know
         limits=limits,
         failures=FailureRun(stop_after),
         stop=stop,
+        digest=mapped.digest if mapped else "",
     )
     several = worker_class(work, work.concurrency)
     rows: Queue[Any, Any] = several.declared.queues[QUEUE]
@@ -117,7 +118,9 @@ async def map(  # noqa: A001  # it is the name that users know
         await registry.deploy(agent.vm_name, agent.vm)
     facts = _facts(mapped.name if mapped else f"agents.{function.name}", mapped.digest if mapped else "", reply)
     proven = known is not None and (await batches.counts(name, known.rows)).completed > 0
-    if proven or work.concurrency == 1:
+    if mapped is not None and mapped.is_pure and is_same_work(registry.classes.get(work.actor_name), several):
+        pass  # deploying it again would end what is at work
+    elif proven or work.concurrency == 1:
         await registry.deploy(work.actor_name, several)
     else:
         await registry.deploy(

@@ -57,12 +57,24 @@ async def test_values_of_pandas_and_numpy_become_json() -> None:
     )
     assert await stored(frame) == [
         {
-            "text": "a", "number": 1.5, "whole": 1, "small": 1, "yes": True,
-            "when": "2026-11-30T08:00:00Z", "kind": "x", "3": [1, 2],
+            "text": "a",
+            "number": 1.5,
+            "whole": 1,
+            "small": 1,
+            "yes": True,
+            "when": "2026-11-30T08:00:00Z",
+            "kind": "x",
+            "3": [1, 2],
         },
         {
-            "text": None, "number": None, "whole": None, "small": 2, "yes": False,
-            "when": None, "kind": None, "3": {"a": 0.5},
+            "text": None,
+            "number": None,
+            "whole": None,
+            "small": 2,
+            "yes": False,
+            "when": None,
+            "kind": None,
+            "3": {"a": 0.5},
         },
     ]
     assert await stored(pandas.Series([1.0, math.nan])) == [1.0, None]
