@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
@@ -22,7 +21,6 @@ from agentq_nb._client.transport import Standing, Transport
 from agentq_nb._core import number_options
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import actor_name
-from agentq_nb._core.programs import kernel_of_shell
 from agentq_nb._core.threads import in_long_thread
 from agentq_nb.errors import AgentqError, BatchPruned, BatchStopped
 
@@ -72,14 +70,13 @@ class Batch(Generic[Reply]):
     def __await__(self) -> Generator[Any, Any, Batch[Reply]]:
         return self._finished().__await__()
 
-    async def _finished(self, *, interruptible: bool = True) -> Batch[Reply]:
+    async def _finished(self) -> Batch[Reply]:
         """Return the batch when every row is settled. Raises BatchStopped."""
         try:
             async with progress_bar(self.name, self.progress):
                 stopped = await self._transport.batches.finished(self.name, self._rows)
-        except asyncio.CancelledError:
-            if interruptible and kernel_of_shell() is not None:
-                self._say_that_it_goes_on()
+        except asyncio.CancelledError as interruption:
+            self._note_that_it_goes_on(interruption)
             raise
         if stopped is not None:
             raise BatchStopped(self.name, stopped)
@@ -134,20 +131,19 @@ class Batch(Generic[Reply]):
         rows = await self._read(bodies=self._items is None)
         return await in_long_thread(frame_of, self._items, [row for row in rows if row is not None])
 
-    def _say_that_it_goes_on(self) -> None:
-        """Say after an interrupted cell that the work, which may cost money, was not interrupted."""
+    def _note_that_it_goes_on(self, interruption: BaseException) -> None:
+        """Say in the error of an interrupted cell that the work, which may cost money, was not interrupted."""
         with suppress(AgentqError):
-            logging.getLogger("agentq").warning(
-                "Only the waiting has ended; batch '%s' goes on: %s. To end it: await batch.cancel()",
-                self.name,
-                self.progress(),
+            goes_on = (
+                f"Stopped waiting; batch '{self.name}' goes on: {self.progress()}. To end it: await batch.cancel()"
             )
+            interruption.args = interruption.args or (goes_on,)
 
     async def _wait(self, timeout: float | None) -> None:
         scope = asyncio.timeout(timeout)
         try:
             async with scope:
-                await self._finished(interruptible=timeout is None)
+                await self._finished()
         except TimeoutError:
             if not scope.expired():
                 raise

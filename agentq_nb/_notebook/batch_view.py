@@ -78,8 +78,10 @@ class BatchView:
         """Read the progress; show what is new."""
         progress = self.batch.progress()
         unnamed = progress.failed > 0 and not self._failures
-        if (progress == self._progress and not unnamed) or not self._registry.lifecycle.keeps_alive:
+        if progress == self._progress and not unnamed:
             return
+        if not progress.finished and self._registry.lifecycle.keep_alive_settings.mode == "never":
+            return  # what is sent to a page counts as activity of the kernel
         if progress.failed != self._progress.failed or unnamed:
             self._failures = await self.batch.failures()
         self._progress = progress

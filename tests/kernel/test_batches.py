@@ -50,10 +50,8 @@ def test_a_map_in_a_notebook_goes_on_after_the_kernel_was_killed(kernel: Kernel)
     kernel.run(
         'batch = await aq.map(work, reviews, name="reviews-v1", concurrency=2)\ntable = await batch.frame()'
     ).check()
-    assert kernel.value("table.double.tolist() == [2 * n for n in range(30)], table.index.equals(reviews.index)") == (
-        True,
-        True,
-    )
+    assert kernel.value("table.double.tolist()") == [2 * n for n in range(30)]
+    assert kernel.value("table.index.equals(reviews.index)") is True
     assert ledger(kernel)[len(before) :] == ["20"]
     assert "reviews-v1" in kernel.run("%agentq batches").check().text
     assert "30 of 30 done" in kernel.run("%agentq batches reviews-v1").check().text
@@ -69,6 +67,7 @@ def test_failures_are_named_in_the_live_view_and_its_button_retries_them(kernel:
     ).check()
     kernel.run('batch = await aq.map(work, reviews, name="odd", retry=aq.Retry(attempts=1))\nbatch').check()
     until(lambda: kernel.value("batch.progress().settled") == 30)
+    kernel.run("import asyncio; await asyncio.sleep(1.2)").check()
     shown = kernel.run("batch").check()
     assert "29 of 30 done, 1 failed" in shown.text
     kernel.run("import gc; from agentq_nb._notebook.batch_view import BatchView").check()
@@ -89,6 +88,6 @@ def test_an_interrupted_wait_says_that_the_work_goes_on_and_how_to_end_it(kernel
     time.sleep(1)
     kernel.interrupt()
     kernel.wait(cell, timeout=30)
-    assert "Only the waiting has ended; batch 'slow' goes on" in cell.stderr
-    assert "await batch.cancel()" in cell.stderr
+    assert "Stopped waiting; batch 'slow' goes on: 0 of 30 done, 1 running, 29 waiting" in cell.traceback
+    assert "await batch.cancel()" in cell.traceback
     assert kernel.value("await batch.cancel()") == 30
