@@ -19,6 +19,8 @@ from agentq_nb._policies.failure_run import FailureKind, FailureRun
 from agentq_nb._policies.retry import Retry
 from agentq_nb._runtime.invocation import current_receiver
 from agentq_nb._runtime.user_threads import in_user_thread
+from agentq_nb.agent_os.provider_limits import limit_of
+from agentq_nb.errors import AgentqError, RateLimited
 
 QUEUE = "rows"
 _UNLIMITED = 2**62
@@ -73,6 +75,7 @@ def worker_class(work: Work, concurrency: int, *, first: Callable[[], Awaitable[
         work.body,
         reply=work.reply,
         max_size=_UNLIMITED,
+        max_bytes=None,
         max_message_bytes=_LARGEST_ITEM,
         retry=work.retry,
         handler_timeout=work.timeout,
@@ -125,9 +128,10 @@ async def _called(work: Work, actor: Actor, item: Any) -> Any:
 
 def _reason_to_stop(failures: FailureRun, message: MessageId, error: Exception) -> str | None:
     """Count a failed attempt. Returns why the batch is to be stopped, if it is."""
-    if any(kind.__name__ == "RateLimited" for kind in type(error).__mro__):
+    limit = limit_of(error)
+    if isinstance(error, RateLimited) or (limit is not None and limit.pauses):
         return None
-    if _is_refused(error):
+    if limit is not None or _is_refused(error):
         what = "a row was refused, as every other one would be" if failures.hopeless() else None
     elif failures.failed(message, FailureKind(type(error).__qualname__, _place_of(error))):
         what = f"{failures.stop_after} rows in a row failed with the same error"
@@ -144,6 +148,8 @@ def _reason_to_stop(failures: FailureRun, message: MessageId, error: Exception) 
 
 
 def _is_refused(error: Exception) -> bool:
+    if isinstance(error, AgentqError) and error.code == "billing":
+        return True
     response = getattr(error, "response", None)
     status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
     return status in _REFUSED_STATUS or any(kind.__name__ in _REFUSED_BY_NAME for kind in type(error).__mro__)

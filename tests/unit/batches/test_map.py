@@ -304,3 +304,27 @@ async def test_a_file_of_its_own_leaves_the_current_host_as_it_is(registry: Regi
     assert [result.unwrap() for result in await batch.results()] == [3]
     assert current_registry() is registry
     await setup(store=tmp_path / "other.duckdb").stop()
+
+
+async def test_a_limit_that_ends_stops_nothing_and_money_that_is_missing_stops_at_once(registry: Registry) -> None:
+    class RateLimitError(Exception):
+        status_code = 429
+
+    class PaymentRequired(Exception):
+        status_code = 402
+
+    limits = [RateLimitError("slow down")] * 20
+
+    def limited(number: int) -> int:
+        if limits:
+            raise limits.pop()
+        return number
+
+    batch = await agentq_nb.map(limited, range(3), name="limited", retry=Retry(attempts=30, backoff=0), stop_after=2)
+    assert [result.unwrap() for result in await batch.results()] == [0, 1, 2]
+
+    def poor(_: int) -> None:
+        raise PaymentRequired("Your credit balance is too low")
+
+    with pytest.raises(BatchStopped, match="a row was refused"):
+        await (await agentq_nb.map(poor, range(20), name="poor"))

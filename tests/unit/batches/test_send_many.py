@@ -254,3 +254,13 @@ async def test_a_handler_that_waits_for_a_batch_of_its_own_queue_is_told(tmp_pat
         await registry.deploy("selfish", Selfish)
         await create_client().selfish.get_or_create("s").send("tasks", "a")
         await until(lambda: bool(caught))
+
+
+async def test_rows_expire_as_other_messages_do(tmp_path: Path) -> None:
+    async with hosted(tmp_path) as (registry, worker):
+        await worker.pause("tasks")
+        batch = await worker.send_many("tasks", ["a", "b"], name="short", ttl=0.05)
+        assert [result.status for result in await batch.results()] == ["expired", "expired"]
+        assert batch.progress().cancelled == 2
+    async with hosted(tmp_path) as (registry, worker):
+        assert [r.status for r in await (await registry.batch("short")).results()] == ["expired", "expired"]
