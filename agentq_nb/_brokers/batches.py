@@ -131,8 +131,10 @@ class Batches(Protocol):
         """Return None when every row is settled, or the reason once the batch is stopped and none is running."""
         ...
 
-    async def read(self, name: str, rows: Sequence[int], *, bodies: bool = False) -> Sequence[BatchRow | None]:
-        """Return the rows in this order; None for those that were pruned."""
+    async def read(
+        self, name: str, rows: Sequence[int], *, timed: bool = False, bodies: bool = False
+    ) -> Sequence[BatchRow | None]:
+        """Return the rows in this order, with ``seconds`` if ``timed``; None for those that were pruned."""
         ...
 
     async def failed(self, name: str, rows: Sequence[range], most: int) -> Sequence[tuple[int, StoredResult]]:

@@ -109,7 +109,7 @@ class Batch(Generic[Reply]):
         replies = self._replies
         return [
             self._result(row.result, replies, position)
-            for position, row in enumerate(await self._read(bodies=False))
+            for position, row in enumerate(await self._read())
             if row is not None
         ]
 
@@ -128,7 +128,7 @@ class Batch(Generic[Reply]):
         self._check_complete()
         if wait:
             await self._wait(None)
-        rows = await self._read(bodies=self._items is None)
+        rows = await self._read(timed=True, bodies=self._items is None)
         return await in_long_thread(frame_of, self._items, [row for row in rows if row is not None])
 
     def _note_that_it_goes_on(self, interruption: BaseException) -> None:
@@ -148,9 +148,9 @@ class Batch(Generic[Reply]):
             if not scope.expired():
                 raise
 
-    async def _read(self, *, bodies: bool) -> list[BatchRow | None]:
+    async def _read(self, *, timed: bool = False, bodies: bool = False) -> list[BatchRow | None]:
         numbers = [row for span in self._rows for row in span]
-        return list(await self._transport.batches.read(self.name, numbers, bodies=bodies))
+        return list(await self._transport.batches.read(self.name, numbers, timed=timed, bodies=bodies))
 
     @property
     def _replies(self) -> Schema[Any] | None:

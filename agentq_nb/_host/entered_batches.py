@@ -50,8 +50,10 @@ class EnteredBatches:
         with self._host.waits.waiting(f"of batch '{name}'", stored.actor, stored.queue):
             return await self._batches.finished(name, rows)
 
-    async def read(self, name: str, rows: Sequence[int], *, bodies: bool = False) -> Sequence[BatchRow | None]:
-        return await self._host.enter(self._batches.read, name, rows, bodies=bodies)
+    async def read(
+        self, name: str, rows: Sequence[int], *, timed: bool = False, bodies: bool = False
+    ) -> Sequence[BatchRow | None]:
+        return await self._host.enter(self._batches.read, name, rows, timed=timed, bodies=bodies)
 
     async def failed(self, name: str, rows: Sequence[range], most: int) -> Sequence[tuple[int, StoredResult]]:
         return await self._host.enter(self._batches.failed, name, rows, most)

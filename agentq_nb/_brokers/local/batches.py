@@ -179,13 +179,15 @@ class LocalBatches:
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    async def read(self, name: str, rows: Sequence[int], *, bodies: bool = False) -> Sequence[BatchRow | None]:
+    async def read(
+        self, name: str, rows: Sequence[int], *, timed: bool = False, bodies: bool = False
+    ) -> Sequence[BatchRow | None]:
         state = await self._state(name)
         found: dict[MessageId, BatchRow] = {}
         messages = [message for row in rows if (message := state.ids[row]) is not None]
         for start in range(0, len(messages), _AT_ONCE):
             some = messages[start : start + _AT_ONCE]
-            found.update(zip(some, await self._read(state, some, True, bodies=bodies), strict=True))
+            found.update(zip(some, await self._read(state, some, timed, bodies=bodies), strict=True))
         return [None if (message := state.ids[row]) is None else found[message] for row in rows]
 
     async def _read(
