@@ -26,5 +26,7 @@ class Batches(Command):
     batch: str | None = word("NAME", "only the batch of this name", optional=True)
 
     async def run(self, context: CommandContext) -> Table | Batch[object]:
+        from agentq_nb._host.registry_batches import all_batches
+
         registry = context.host()
-        return await registry.batch_table() if self.batch is None else await registry.batch(self.batch)
+        return await all_batches(registry.host) if self.batch is None else await registry.batch(self.batch)

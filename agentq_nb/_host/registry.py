@@ -13,18 +13,15 @@ import anyio
 
 from agentq_nb._actor.actor import Actor
 from agentq_nb._brokers.history import Moment, dead_letters
-from agentq_nb._client.batch import Batch
-from agentq_nb._client.batch_table import batch_table
 from agentq_nb._client.client import Client
 from agentq_nb._client.status import HostStatus
 from agentq_nb._core.blocking import wait_beside
 from agentq_nb._core.result_table import Table
 from agentq_nb._core.threads import in_long_thread
-from agentq_nb._host.entered_batches import EnteredBatches
 from agentq_nb._host.host import Host
 from agentq_nb._host.host_lifecycle import HostLifecycle
 from agentq_nb._host.limit_declarations import check_limits
-from agentq_nb._host.local_transport import LocalTransport
+from agentq_nb._host.registry_batches import Batch, all_batches, find_batch
 from agentq_nb._host.registry_limits import RegistryLimits
 from agentq_nb._store.renamed_notebook import check_before_begun
 from agentq_nb.errors import AgentqError, LimitConflict, ValidationFailed, WouldBlockHost
@@ -209,20 +206,11 @@ class Registry:
 
     async def batch(self, name: str) -> Batch[Any]:
         """Return the batch of this name, from whatever run. Raises ``batch.unknown``."""
-        transport = LocalTransport(lambda: self.host, of_user=True)
-        await transport.ready()
-        return Batch(transport, await transport.batches.find(name))
+        return await find_batch(lambda: self.host, name)
 
     async def batches(self) -> Any:
-        """Return the batches of the file as a DataFrame, in the order they were first sent, with their progress.
-
-        Returns a :class:`Table` where neither pandas nor polars is installed. Times are UTC.
-        """
-        return await in_long_thread((await self.batch_table()).frame)
-
-    async def batch_table(self) -> Table:
-        """Return what :meth:`batches` returns, as a :class:`Table`."""
-        return await batch_table(EnteredBatches(self.host))
+        """Return the batches as a DataFrame (or a :class:`Table`), in the order they were first sent. Times are UTC."""
+        return await in_long_thread((await all_batches(self.host)).frame)
 
     async def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Table:
         """Run a read-only query over ``events`` and the views, and return its rows. Cancelling interrupts the query.

@@ -328,3 +328,16 @@ async def test_a_limit_that_ends_stops_nothing_and_money_that_is_missing_stops_a
 
     with pytest.raises(BatchStopped, match="a row was refused"):
         await (await agentq_nb.map(poor, range(20), name="poor"))
+
+
+async def test_limits_hold_for_the_rows_of_a_map(registry: Registry) -> None:
+    starts: list[float] = []
+
+    async def work(number: int) -> int:
+        starts.append(asyncio.get_running_loop().time())
+        return number
+
+    limits = [agentq_nb.RateLimit(2, per=0.3), agentq_nb.ConcurrencyLimit(1)]
+    batch = await agentq_nb.map(work, range(6), name="limited rows", concurrency=3, limits=limits)
+    assert [result.unwrap() for result in await batch.results()] == list(range(6))
+    assert all(later - earlier > 0.29 for earlier, later in zip(starts, starts[2:], strict=False))
