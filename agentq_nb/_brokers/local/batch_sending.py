@@ -10,7 +10,7 @@ from agentq_nb._brokers.local import batch_log, event_rows
 from agentq_nb._brokers.local.batch_index import PRUNED, BatchState
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.idempotency import digest
-from agentq_nb._brokers.local.queues import LiveMessage
+from agentq_nb._brokers.local.queues import LARGEST_BODY, LiveMessage
 from agentq_nb._brokers.values import NewMessage
 from agentq_nb._core.ids import mint_id
 from agentq_nb._core.threads import in_long_thread
@@ -158,8 +158,17 @@ class Sending:
         return rows
 
     async def _arrive(self, entries: Sequence[LiveMessage]) -> None:
+        """Make durable messages deliverable. Those that are due at once are announced together."""
+        live_messages = self._commit_log.live_messages
         for start in range(0, len(entries), _STEP):
-            self._commit_log.live_messages.arrive(entries[start : start + _STEP])
+            some = [entry for entry in entries[start : start + _STEP] if not entry.gone]
+            due = [entry for entry in some if not entry.due and entry.size <= LARGEST_BODY]
+            for entry in due:
+                entry.queue_state.add(entry)
+            if due:
+                live_messages.announce(due[0].queue_state)
+            if len(due) < len(some):
+                live_messages.arrive(entry for entry in some if entry.due or entry.size > LARGEST_BODY)
             await self._slices.pause()
 
 
