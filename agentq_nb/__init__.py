@@ -35,6 +35,10 @@ if sys.platform == "win32":
 from agentq_nb._actor.actor import Actor, action, cron
 from agentq_nb._actor.message import Message
 from agentq_nb._actor.queue import Queue
+from agentq_nb._batches.mapping import map  # noqa: A004  # users write agentq_nb.map
+from agentq_nb._batches.sync_batch import SyncBatch, map_sync
+from agentq_nb._client.batch import Batch
+from agentq_nb._client.gathering import as_completed, gather
 from agentq_nb._client.receipt import Receipt, Result
 from agentq_nb._host.registry import Registry, current_registry
 from agentq_nb._host.setup import create_client, setup
@@ -47,6 +51,7 @@ from agentq_nb.errors import AgentqError, RateLimited, UserError, WaitWouldDeadl
 __all__ = [
     "Actor",
     "AgentqError",
+    "Batch",
     "ConcurrencyLimit",
     "Message",
     "Queue",
@@ -56,15 +61,20 @@ __all__ = [
     "Registry",
     "Result",
     "Retry",
+    "SyncBatch",
     "UserError",
     "WaitWouldDeadlock",
     "action",
     "agent_os",
     "agents",
+    "as_completed",
     "create_client",
     "cron",
     "current_registry",
     "dashboard",
+    "gather",
+    "map",
+    "map_sync",
     "setup",
 ]
 
@@ -98,6 +108,7 @@ def unload_ipython_extension(ip: Any) -> None:
 # Users read these names in help(), errors and pickles: the folders that hold them are private, and may change.
 for _public in (
     Actor,
+    Batch,
     ConcurrencyLimit,
     Message,
     Queue,
@@ -106,10 +117,15 @@ for _public in (
     Registry,
     Result,
     Retry,
+    SyncBatch,
     action,
+    as_completed,
     create_client,
     cron,
     current_registry,
+    gather,
+    map,
+    map_sync,
     setup,
 ):
     _public.__module__ = __name__

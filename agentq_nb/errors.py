@@ -443,6 +443,63 @@ class LimitUnknown(QueueError):
 # --- actors -----------------------------------------------------------------------------------------------------------
 
 
+class BatchError(AgentqError):
+    """A batch cannot be sent, or not be found."""
+
+    group = "batch"
+
+
+class BatchUnknown(BatchError):
+    """There is no batch of this name in the file."""
+
+    code = "unknown"
+
+    def __init__(self, name: str, known: Collection[str]) -> None:
+        has = f"It has: {', '.join(list(known)[:20])}." if known else "It has no batches."
+        super().__init__(
+            f"There is no batch '{name:.200}' in this file. {_did_you_mean(name, list(known))}{has}",
+            metadata={"batch": name, "known": list(known)[:20]},
+        )
+
+
+class BatchElsewhere(BatchError):
+    """Another queue has a batch of this name."""
+
+    code = "name_taken"
+
+    def __init__(self, name: str, actor: str, queue: str) -> None:
+        super().__init__(
+            f"Batch '{name:.200}' belongs to queue '{queue}' of actor '{actor}', and nothing was sent. A name belongs to "
+            f"one piece of work: give this one a name of its own.",
+            metadata={"batch": name, "actor": actor, "queue": queue},
+        )
+
+
+class BatchPruned(BatchError):
+    """Results of this batch were pruned."""
+
+    code = "pruned"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"Batch '{name:.200}' was done before, and its results were pruned since, so what is done already is not known. "
+            f"Nothing was sent. To do the work again: redo=True, or another name.",
+            metadata={"batch": name},
+        )
+
+
+class BatchStopped(BatchError):
+    """The batch was stopped before all of its rows were done."""
+
+    code = "stopped"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            f"Batch '{name:.200}' has stopped: {reason}",
+            metadata={"batch": name, "reason": reason},
+        )
+
+
 class ActorError(AgentqError):
     """An error about an actor."""
 

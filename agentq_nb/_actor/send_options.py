@@ -18,13 +18,18 @@ Sending = TypeVar("Sending", bound=Callable[..., Any])
 _HIGHEST_PRIORITY = 2**31 - 1
 
 
-class SendOptions(TypedDict, total=False):
-    """The options of one message. ``ActorHandle.send`` documents them."""
+class BatchOptions(TypedDict, total=False):
+    """The options that all messages of a batch may share. ``ActorHandle.send`` documents them."""
 
-    idempotency_key: str | None
     priority: int
     delay: float | timedelta
     ttl: float | timedelta | None
+
+
+class SendOptions(BatchOptions, total=False):
+    """The options of one message. ``ActorHandle.send`` documents them."""
+
+    idempotency_key: str | None
 
 
 StoredOptions: TypeAlias = Mapping[str, Any]
@@ -61,7 +66,7 @@ _OPTIONS: Mapping[str, tuple[Any, Callable[[object], Any]]] = {
 """Each option with its default, and the function that validates it and converts it to JSON."""
 
 
-def stored_options(options: SendOptions) -> StoredOptions:
+def stored_options(options: SendOptions | BatchOptions) -> StoredOptions:
     """Check the options of a send.
 
     Raises TypeError for options that do not exist, and ``actor.validation_error`` for values that do not fit.
@@ -90,9 +95,18 @@ def with_ttl(stored: StoredOptions, ttl: float | None) -> StoredOptions:
 
 def shows_options(function: Sending) -> Sending:
     """Make ``help()`` and completion list the options of a send one by one, where the code has ``**options``."""
+    return _showing(function, SendOptions)
+
+
+def shows_batch_options(function: Sending) -> Sending:
+    """Do what :func:`shows_options` does, with the options of a batch."""
+    return _showing(function, BatchOptions)
+
+
+def _showing(function: Sending, options: type) -> Sending:
     signature = inspect.signature(function)
     parameters = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
-    for name, annotation in get_type_hints(SendOptions).items():
+    for name, annotation in get_type_hints(options).items():
         default, _ = _OPTIONS[name]
         parameters.append(
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

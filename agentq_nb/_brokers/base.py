@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
+from agentq_nb._brokers.batches import Batches
 from agentq_nb._brokers.values import (
     Change,
     Commit,
@@ -142,6 +143,9 @@ class Broker(Protocol):
     def limits(self) -> BrokerLimits:
         """The limits of its queues."""
         ...
+
+    @property
+    def batches(self) -> Batches: ...
 
     async def enqueue(self, new_messages: Sequence[NewMessage], room_timeout: float | None = 0.0) -> Sequence[Enqueued]:
         """Add messages to queues: all or none, durable on return.

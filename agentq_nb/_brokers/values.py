@@ -185,6 +185,8 @@ class StoredResult(NamedTuple):
     error: dict[str, Any] | None = None
     due: float | None = None
     problem: str | None = None
+    batch: str | None = None
+    """The name of the batch that it belongs to."""
 
 
 class Cancel(NamedTuple):

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal, Unpack, overload
 
 from agentq_nb._actor.action import Action
 from agentq_nb._actor.message import Body, Reply
 from agentq_nb._actor.queue import Queue
-from agentq_nb._actor.send_options import SendOptions, shows_options, stored_options
+from agentq_nb._actor.send_options import BatchOptions, SendOptions, shows_batch_options, shows_options, stored_options
 from agentq_nb._brokers.values import Cancel, Change, Pause, Purge, Redeliver, Resume
 from agentq_nb._client import outgoing, queue_lookup
+from agentq_nb._client.batch import Batch
+from agentq_nb._client.batch_bodies import new_batch
 from agentq_nb._client.broadcasts import Listener
 from agentq_nb._client.receipt import Receipt, Result, result_of
 from agentq_nb._client.status import ActorStatus
 from agentq_nb._client.transport import Transport
 from agentq_nb._core import number_options
 from agentq_nb._core.ids import ActorId, Key, MessageId, actor_id, key_parts
+from agentq_nb._core.table_rows import table_kind
 from agentq_nb.errors import NoHost
 
 
@@ -185,6 +188,50 @@ class ActorHandle:
         if wait:
             return result_of(await transport.send_and_wait(new_message, timeout, waits_for_room=waits_for_room))
         return Receipt(await transport.send(new_message, timeout if waits_for_room else 0.0), transport)
+
+    @shows_batch_options
+    async def send_many(
+        self,
+        queue: str | Queue[Any, Any],
+        bodies: Iterable[Any],
+        *,
+        name: str | None = None,
+        redo: bool = False,
+        **options: Unpack[BatchOptions],
+    ) -> Batch[Any]:
+        """Send many messages as one batch, all or none. They are durable when this returns.
+
+            batch = await runner.send_many("tasks", [{"prompt": text} for text in texts], name="reviews-v1")
+            results = await batch.results()
+
+        :param queue: the queue's name, or its declaration: ``TaskRunner.tasks``.
+        :param bodies: a list, another iterable, a DataFrame (its rows become dicts) or a Series. Each body is validated
+            before anything is written.
+        :param name: the batch's name, by which ``await registry.batch(name)`` finds it again. Sending to a name again
+            goes on with that batch: bodies that it has are not sent again, in whatever order they come, and whether they
+            have completed, failed or were cancelled; ten equal bodies are ten messages. None makes a name up.
+        :param redo: send every body as a new message all the same.
+        :param priority: as in :meth:`send`; so are the other options.
+
+        A batch of more than some 10,000 small messages is written in several commits, each with all of its messages or
+        none; if the process dies between two of them, send it again by its name.
+        Raises what :meth:`send` raises, and ``batch.name_taken`` and ``batch.pruned``; then nothing was written. A batch
+        never waits for room in a full queue.
+        """
+        if "idempotency_key" in options:
+            raise TypeError(
+                "send_many takes no idempotency_key: sending to the batch's name again sends nothing twice."
+            )
+        stored = stored_options(options)
+        transport = self._transport
+        classes = await transport.ready()
+        declared = queue_lookup.declared(classes, self.name, queue.name if isinstance(queue, Queue) else queue)
+        batch = await new_batch(declared, self.actor_id, bodies, name, stored, again=redo)
+        if self._must_exist:
+            await transport.require(self.actor_id)
+        elif self._input is not None:
+            await transport.ensure(self.actor_id, self._input)
+        return Batch(transport, await transport.batches.send(batch), bodies if table_kind(bodies) else None)
 
     # --- changing sent messages and queues ----------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeAlias
 
 from typing_extensions import TypeVar
@@ -43,6 +43,7 @@ class Result(Generic[Reply]):
     :ivar error: why it failed or expired, as a dict: ``group``, ``code``, ``message``, ``type``, ``traceback``.
     :ivar attempts: how many attempts were started.
     :ivar reason: why the message is not settled yet, in a sentence or two; None once it is.
+    :ivar row: of a batch's result, the position of its item in what was sent.
     """
 
     status: ResultStatus
@@ -51,6 +52,7 @@ class Result(Generic[Reply]):
     error: Mapping[str, Any] | None = None
     attempts: int = 0
     reason: str | None = None
+    row: int | None = field(default=None, repr=False)
 
     @property
     def ok(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from agentq_nb._actor.actor import Actor
+from agentq_nb._brokers.batches import Batches
 from agentq_nb._brokers.values import Change, NewMessage, StoredResult
 from agentq_nb._client.broadcasts import Listener
 from agentq_nb._client.status import ActorStatus
@@ -35,6 +36,11 @@ class Transport(Protocol):
 
     async def ready(self) -> Mapping[str, type[Actor]]:
         """Return :attr:`classes` once the host knows every class defined so far. Raises NoHost."""
+        ...
+
+    @property
+    def batches(self) -> Batches:
+        """The batches of the host's broker, for calls from any event loop. Raises NoHost."""
         ...
 
     def now(self) -> float:

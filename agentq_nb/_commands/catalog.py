@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from agentq_nb._commands.agents import Agents
+from agentq_nb._commands.batches import Batches
 from agentq_nb._commands.command_context import Command
 from agentq_nb._commands.demo import Demo
 from agentq_nb._commands.doctor import Doctor
@@ -36,6 +37,7 @@ COMMANDS: dict[str, type[Command]] = {
         Results,
         Show,
         Dead,
+        Batches,
         Retry,
         Cancel,
         Pause,

@@ -7,12 +7,14 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from agentq_nb._actor.actor import Actor
+from agentq_nb._brokers.batches import Batches
 from agentq_nb._brokers.values import Cancel, Change, NewMessage, StoredResult
 from agentq_nb._client.broadcasts import Listener
 from agentq_nb._client.status import ActorStatus
 from agentq_nb._client.transport import Standing
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._core.message_status import LIVE
+from agentq_nb._host.entered_batches import EnteredBatches
 from agentq_nb._host.host import Host
 from agentq_nb.errors import AgentqError
 
@@ -56,6 +58,10 @@ class LocalTransport:
         if self._of_user and self.definitions is not None and (deploying := self.definitions.deployed()) is not None:
             await deploying
         return self._host().classes
+
+    @property
+    def batches(self) -> Batches:
+        return EnteredBatches(self._host())
 
     def now(self) -> float:
         return self._host().clock.time()

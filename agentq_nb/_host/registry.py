@@ -21,6 +21,7 @@ from agentq_nb._core.threads import in_long_thread
 from agentq_nb._host.host import Host
 from agentq_nb._host.host_lifecycle import HostLifecycle
 from agentq_nb._host.limit_declarations import check_limits
+from agentq_nb._host.registry_batches import Batch, all_batches, find_batch
 from agentq_nb._host.registry_limits import RegistryLimits
 from agentq_nb._store.renamed_notebook import check_before_begun
 from agentq_nb.errors import AgentqError, LimitConflict, ValidationFailed, WouldBlockHost
@@ -202,6 +203,14 @@ class Registry:
             return HostStatus(running=False, store=self.store_path, notices=self.notices, trouble=trouble)
         host = self.host
         return await host.enter(host.status, self.notices, trouble)
+
+    async def batch(self, name: str) -> Batch[Any]:
+        """Return the batch of this name, from whatever run. Raises ``batch.unknown``."""
+        return await find_batch(lambda: self.host, name)
+
+    async def batches(self) -> Any:
+        """Return the batches as a DataFrame (or a :class:`Table`), in the order they were first sent. Times are UTC."""
+        return await in_long_thread((await all_batches(self.host)).frame)
 
     async def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Table:
         """Run a read-only query over ``events`` and the views, and return its rows. Cancelling interrupts the query.

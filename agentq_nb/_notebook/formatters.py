@@ -6,12 +6,15 @@ from collections.abc import Callable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from agentq_nb._batches.sync_batch import SyncBatch
+from agentq_nb._client.batch import Batch
 from agentq_nb._client.receipt import Receipt
 from agentq_nb._display import document_of, kinds
 from agentq_nb._display.document import as_text
 from agentq_nb._display.html import as_html
 from agentq_nb._host import unawaited_calls
 from agentq_nb._notebook.dashboard import show_receipt, show_session
+from agentq_nb._notebook.show_batch import show_batch
 from agentq_nb.agent_os import SessionInfo
 
 if TYPE_CHECKING:
@@ -45,7 +48,12 @@ def coroutine_form(shell: Shell) -> Callable[[CoroutineType[Any, Any, Any], Any,
     return form
 
 
-_LIVE: dict[type[Any], Callable[[Any], None]] = {Receipt: show_receipt, SessionInfo: show_session}
+_LIVE: dict[type[Any], Callable[[Any], None]] = {
+    Receipt: show_receipt,
+    SessionInfo: show_session,
+    Batch: show_batch,
+    SyncBatch: show_batch,
+}
 """The types with a live view at the end of a cell. It displays itself: only a named display can be replaced later."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,19 @@ class LogReader(ABC):
         try:
             with self._readers.cursor() as cursor:
                 return read(cursor)
+        except duckdb.Error as error:
+            self._check()
+            raise self._not_read(error) from error
+
+    def stream(self, query: str, parameters: Parameters = ()) -> Iterator[tuple[Any, ...]]:
+        """Run a trusted query, and yield its rows, some at a time; other threads run between. Raises StoreError."""
+        self._check()
+        self._drained()
+        try:
+            with self._readers.cursor() as cursor:
+                found = cursor.execute(query, parameters)
+                while some := found.fetchmany(_ROWS_AT_ONCE):
+                    yield from some
         except duckdb.Error as error:
             self._check()
             raise self._not_read(error) from error

@@ -22,11 +22,25 @@ _BUNDLE_ROWS = 1000
 
 _FIND = f"""
 create temp table prunable as
-with settled as (
-    select message_id from events
+with ended as materialized (
+    select message_id, arg_max(kind, seq) as last_kind, max(time) as ended_at from events
     where kind in {_PRUNABLE} or kind in ('message.failed', 'message.redelivered')
     group by message_id
-    having arg_max(kind, seq) in {_PRUNABLE} and max(time) < $before
+),
+of_batches as materialized (
+    select message_id, data->>'$.batch' as batch from events
+    where (select count(*) from events where kind = 'batch.sent') > 0
+    and kind = 'message.queued' and data->>'$.batch' is not null
+),
+-- A batch is pruned as a whole: its rows are what tells which of its items are done.
+unfinished as materialized (
+    select distinct batch from of_batches left join ended using (message_id)
+    where last_kind is null or last_kind = 'message.redelivered' or ended_at >= $before
+),
+settled as (
+    select message_id from ended
+    where last_kind in {_PRUNABLE} and ended_at < $before
+    and message_id not in (select message_id from of_batches where batch in (from unfinished))
 ),
 closed as (
     select session_id from events where session_id is not null

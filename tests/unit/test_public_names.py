@@ -24,6 +24,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 NAMES = [
     "Actor",
     "AgentqError",
+    "Batch",
     "ConcurrencyLimit",
     "Message",
     "Queue",
@@ -33,15 +34,20 @@ NAMES = [
     "Registry",
     "Result",
     "Retry",
+    "SyncBatch",
     "UserError",
     "WaitWouldDeadlock",
     "action",
     "agent_os",
     "agents",
+    "as_completed",
     "create_client",
     "cron",
     "current_registry",
     "dashboard",
+    "gather",
+    "map",
+    "map_sync",
     "setup",
 ]
 

@@ -12,7 +12,9 @@ from collections.abc import Collection, Mapping, Sequence
 from types import CoroutineType
 from typing import Any
 
+from agentq_nb._brokers.batches import Batches
 from agentq_nb._brokers.local import control, schedules, waiters
+from agentq_nb._brokers.local.batches import LocalBatches
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.enqueue import accept
 from agentq_nb._brokers.local.lease import LocalLease
@@ -38,6 +40,7 @@ class LocalBroker:
         self._commit_log = CommitLog(self.clock)
         self.limits = LocalLimits(self._commit_log)
         self._facts: Mapping[str, Any] = {}
+        self.batches: Batches = LocalBatches(self._commit_log)
 
     @property
     def log(self) -> EventLog:

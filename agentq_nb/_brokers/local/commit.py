@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple
 
 from agentq_nb._actor.message import describe, describe_text, headline
 from agentq_nb._brokers.local import event_rows, results
+from agentq_nb._brokers.local.batch_index import BatchIndex
 from agentq_nb._brokers.local.event_rows import Memory
 from agentq_nb._brokers.local.idempotency import Learnt
 from agentq_nb._brokers.local.live_messages import LiveMessages
@@ -51,7 +52,8 @@ class CommitLog:
         self.live_messages = LiveMessages(clock, self.append)
         self.live_messages.expirations.expire = self._expire
         self.store_limit = StoreLimit(clock)
-        self.results = Results()
+        self.batches = BatchIndex(clock)
+        self.results = Results(self.batches)
         self.failure: StoreError | None = None
         self.unreadable: StoreError | None = None
         """Why messages whose bodies are only in the log cannot be delivered."""
@@ -71,6 +73,7 @@ class CommitLog:
         self.opened = earliest_id()
         self.live_messages.fill(memory, log.last_seq)
         self.results.settling.clear()
+        self.batches.clear()
 
     def check_open(self) -> None:
         """Raise Unavailable when the host is stopped."""
@@ -137,7 +140,7 @@ class CommitLog:
         """Remove a message from memory. Its result is hidden until published. ``handled``: count one more attempt."""
         self.live_messages.remove(entry, status)
         attempts = entry.ended + (1 if handled else 0)
-        result = StoredResult(entry.id, entry.actor, entry.queue, status, attempts, reply, error)
+        result = StoredResult(entry.id, entry.actor, entry.queue, status, attempts, reply, error, batch=entry.batch)
         self.results.settling[entry.id] = result
         return result
 
@@ -248,6 +251,7 @@ class CommitLog:
         self.closed = True
         self.live_messages.close()
         self.results.close()
+        self.batches.clear()
 
 
 class _Written(Generic[*Given]):

@@ -130,6 +130,8 @@ def _make_live(commit_log: CommitLog, revived: Sequence[LiveMessage]) -> None:
         entry.queue_state.dead.pop(entry.id, None)
         commit_log.results.forget(entry.id)
         live_messages.reclaim_key(entry)
+        if entry.batch is not None:
+            commit_log.batches.revived(entry.batch, entry.id)
     live_messages.arrive(revived)
 
 
@@ -145,6 +147,14 @@ async def redeliver(commit_log: CommitLog, which: DeadLetters) -> int:
     await commit_log.learn_keys()
     asked = commit_log.live_messages.settled
     found = await in_long_thread(commit_log.log.dead_letters, which._asdict())
+    return await redeliver_found(commit_log, found, asked)
+
+
+async def redeliver_found(commit_log: CommitLog, found: startup_queries.Rows, asked: int) -> int:
+    """Put back the dead letters that are still the same as when ``asked`` messages were settled; return their number.
+
+    ``found`` are rows of place in the log, actor, queue and message, in the order of their places.
+    """
     moved = 0
     for start in range(0, len(found), _AT_ONCE):
         moved += await _redeliver_some(commit_log, found[start : start + _AT_ONCE], asked)

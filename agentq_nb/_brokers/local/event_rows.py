@@ -23,8 +23,8 @@ def _json(value: Any) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _json_of_queue(queue: str) -> str:
-    return json.dumps(queue)
+def _json_of_name(name: str) -> str:
+    return json.dumps(name)
 
 
 def queued(entry: LiveMessage) -> Row:
@@ -36,7 +36,9 @@ def queued(entry: LiveMessage) -> Row:
         extra += f',"expires":{entry.expires!r}'
     if entry.options:
         extra += f',"options":{_json(entry.options)}'
-    data = f'{{"queue":{_json_of_queue(entry.queue)},"body":{entry.body.decode()}{extra}}}'
+    if entry.batch is not None:
+        extra += f',"batch":{_json_of_name(entry.batch)},"row":{entry.row}'
+    data = f'{{"queue":{_json_of_name(entry.queue)},"body":{entry.body.decode()}{extra}}}'
     return f"message.queued\t{entry.actor}\t{entry.id}\t\t{data}"
 
 
@@ -77,6 +79,10 @@ def paused(actor: ActorId, queue: str, until: float | None) -> Row:
 
 def resumed(actor: ActorId, queue: str) -> Row:
     return of_actor("queue.resumed", actor, {"queue": queue})
+
+
+def of_batch(kind: str, actor: ActorId, name: str, facts: Mapping[str, Any]) -> Row:
+    return of_actor(kind, actor, {"batch": name, **facts})
 
 
 def of_host(kind: str, facts: Mapping[str, Any] | None = None) -> Row:
@@ -159,6 +165,8 @@ def _queued(order: int, time: float, actor: ActorId, message: MessageId, facts: 
         key=options.get("idempotency_key"),
         options=options,
         first=order,
+        batch=facts.get("batch"),
+        row=facts.get("row", 0),
     )
 
 

@@ -131,6 +131,9 @@ class LiveMessage:
     """How the last attempt failed, in short."""
     old: bool = False
     """Whether it existed when the file was opened."""
+    batch: str | None = None
+    """The name of the batch that it belongs to, as its row ``row``."""
+    row: int = 0
     queue_state: QueueState = field(init=False)
     """The queue in which it is counted; set by ``LiveMessages.hold``."""
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from agentq_nb._actor.failure_record import FAILURES
+from agentq_nb._brokers.local.batch_index import BatchIndex
 from agentq_nb._brokers.values import StoredResult
 from agentq_nb._core.ids import MessageId
 from agentq_nb._core.message_status import STATUS_AFTER, MessageStatus
@@ -21,7 +22,8 @@ _LARGEST_REMEMBERED_BYTES = 8192
 class Results:
     """Results being written, futures of those waited for, and a bounded cache of recent ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, batches: BatchIndex) -> None:
+        self._batches = batches
         self.settling: dict[MessageId, StoredResult] = {}
         """Settled but still being written: a crash may undo it, so it is not visible yet."""
         self._remembered: OrderedDict[MessageId, StoredResult] = OrderedDict()
@@ -47,6 +49,8 @@ class Results:
                 for future in self._waiting.pop(result.message, ()):
                     if not future.done():
                         future.set_result(result)
+            if result.batch is not None:
+                self._batches.settled(result.batch, result.message, result.status)
             if result.status == "failed":
                 FAILURES.note_message(result.message, result.actor, result.queue, result.error)
 

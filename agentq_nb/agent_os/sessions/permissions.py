@@ -58,6 +58,11 @@ class Permits:
         """Whether the setting alone answers all requests, so that none of them is shown."""
         return not callable(self._permissions) and self._permissions != "ask"
 
+    @property
+    def asks_user(self) -> bool:
+        """Whether every request waits for the user."""
+        return self._permissions == "ask"
+
     async def decide(self, request: PermissionRequest, log: Logger | LoggerAdapter[Any]) -> Decision | None:
         """Return the decision; None: ask the user.
 

@@ -1,0 +1,198 @@
+"""``map``: call a function, or send a prompt, for each of many items; what is done is not done again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from agentq_nb._actor.queue import Queue
+from agentq_nb._batches.agent_work import AgentWork, is_agent
+from agentq_nb._batches.map_worker import QUEUE, Work, actor_name_of, is_same_work, worker_class
+from agentq_nb._batches.mapped_function import mapped_function
+from agentq_nb._brokers.batches import Batches, NewBatch, StoredBatch
+from agentq_nb._client.batch import Batch
+from agentq_nb._client.batch_bodies import checked_name, encode_bodies
+from agentq_nb._core import number_options
+from agentq_nb._core.ids import actor_id
+from agentq_nb._core.programs import kernel_of_shell
+from agentq_nb._core.table_rows import table_kind
+from agentq_nb._host.local_transport import LocalTransport
+from agentq_nb._host.registry import Registry, current_registry, note_current
+from agentq_nb._host.setup import setup
+from agentq_nb._policies.failure_run import FailureRun
+from agentq_nb._policies.retry import Retry
+from agentq_nb.agent_os import VM
+from agentq_nb.errors import BatchElsewhere, BatchPruned, BatchUnknown, ValidationFailed
+
+_MOST_AT_ONCE = 1000
+
+
+async def map(  # noqa: A001  # it is the name that users know
+    function: Any,
+    items: Any,
+    *,
+    name: str,
+    concurrency: int = 1,
+    limits: Sequence[Any] = (),
+    retry: Retry | None = None,
+    reply: Any = None,
+    timeout: float | None = None,
+    store: str | Path | None = None,
+    redo: bool = False,
+    stop_after: int | None = 10,
+    vm: type[VM] | None = None,
+    env: Mapping[str, str] | None = None,
+    background: bool | None = None,
+) -> Batch[Any]:
+    """Call a function for each item, in the background and durably; return the batch once all items are stored.
+
+        batch = await agentq_nb.map(classify, reviews, name="reviews-v1", concurrency=4)
+        table = await batch.frame()             # waits; the columns of reviews beside status, reply, error, ...
+
+    A host is started if none runs. Calling it again with the same name, in a new kernel too, goes on with the batch: items
+    are known by their content, so changed ones are new; completed, failed and cancelled ones are not done again.
+
+    :param function: a plain function (called in a thread) or an async one, which gets one item; or an agent, such as
+        ``agents.claude``, which gets each item as a prompt, in a session of its own. What it returns is the row's reply;
+        what it raises fails the attempt.
+    :param items: a list, another iterable, a DataFrame (its rows are dicts, missing values None) or a Series. If the
+        function's parameter is typed by a model or dataclass, it gets that.
+    :param name: the batch's name: ``await registry.batch(name)`` finds it again.
+    :param concurrency: how many rows are worked on at the same time. The first row is done alone.
+    :param limits: as in ``Queue``.
+    :param retry: how failed attempts are repeated; ``Retry()`` by default.
+    :param reply: the type of the replies; None accepts any JSON.
+    :param timeout: seconds that one attempt may take; then it fails.
+    :param store: the path of the file, as in ``setup``.
+    :param redo: do every item once more.
+    :param stop_after: how many rows in a row may fail with the same error before the batch stops; an error that says that
+        a key or the account is refused stops it at once. None: it never stops.
+    :param vm: for an agent: the class of the VM that it works in, ``agent_os(agents=[...], ...)``.
+    :param env: for an agent: variables of its sessions. None takes its key from this process's environment.
+    :param background: as in ``setup``.
+
+    Raises, with nothing stored, ``actor.validation_error`` for items that are not JSON, no items, or a function that cannot
+    be called with one; ``batch.name_taken``; ``batch.pruned``; what the iterable raises; and the errors of ``setup``.
+    """
+    name = checked_name(name)
+    agent = AgentWork(function, vm, env) if is_agent(function) else None
+    mapped = None if agent is not None else mapped_function(function)
+    if agent is None and (vm is not None or env is not None):
+        raise ValidationFailed("vm and env are for agents: a function has the variables of this process.")
+    stop_after = None if stop_after is None else number_options.between("stop_after", stop_after, 1, 10**9)
+    batches: Batches
+
+    async def stop(reason: str) -> None:
+        await batches.stop(name, reason)
+        logging.getLogger("agentq").warning("map '%s' has stopped: %s", name, reason)
+
+    work = Work(
+        actor_name=actor_name_of(name),
+        call=agent.prompt if agent is not None else _without_actor(function),
+        is_async=mapped is None or mapped.is_async,
+        body=str if mapped is None else mapped.body,
+        reply=reply,
+        concurrency=number_options.between("concurrency", concurrency, 1, _MOST_AT_ONCE),
+        retry=retry or Retry(),
+        timeout=number_options.seconds("timeout", timeout),
+        limits=limits,
+        failures=FailureRun(stop_after),
+        stop=stop,
+        digest=mapped.digest if mapped else "",
+    )
+    several = worker_class(work, work.concurrency)
+    rows: Queue[Any, Any] = several.declared.queues[QUEUE]
+    actor = actor_id(work.actor_name, ())
+    encoded = await encode_bodies(rows, actor, items)
+    registry = await _started(store, background)
+    transport = LocalTransport(lambda: registry.host, of_user=True)
+    batches = transport.batches
+    known = await _known(batches, name)
+    if known is not None:
+        _check(known, actor, redo)
+    if agent is not None:
+        agent.vm_name = f"{work.actor_name}_vm"
+        await registry.deploy(agent.vm_name, agent.vm)
+    facts = _facts(mapped.name if mapped else f"agents.{function.name}", mapped.digest if mapped else "", reply)
+    proven = known is not None and (await batches.counts(name, known.rows)).completed > 0
+    if mapped is not None and mapped.is_pure and is_same_work(registry.classes.get(work.actor_name), several):
+        pass  # deploying it again would end what is at work
+    elif proven or work.concurrency == 1:
+        await registry.deploy(work.actor_name, several)
+    else:
+        await registry.deploy(
+            work.actor_name, worker_class(work, 1, first=lambda: registry.deploy(work.actor_name, several))
+        )
+    sent = await batches.send(NewBatch(name, actor, QUEUE, encoded, facts=facts, again=redo, whole=True))
+    await batches.resume(name)
+    if not redo:
+        await _say_what_changed(batches, sent, facts)
+    return Batch(transport, sent, items if table_kind(items) else None)
+
+
+def _without_actor(function: Any) -> Any:
+    return lambda _, item: function(item)  # type: ignore[reportUnknownLambdaType]
+
+
+async def _started(store: str | Path | None, background: bool | None) -> Registry:
+    """Return the running registry of this file; of the current one if no file is named.
+
+    Outside notebooks, a host that is started here has a thread of its own: it then outlives ``asyncio.run``.
+    """
+    before = current_registry()
+    registry = before if store is None and before is not None else setup(store=store, background=background)
+    try:
+        if not registry.running:
+            if background is None and registry.lifecycle.background is None and kernel_of_shell() is None:
+                background = True
+            await registry.start(background=background)
+    finally:
+        if before is not None and before is not registry and before.running:
+            note_current(before)
+    return registry
+
+
+async def _known(batches: Batches, name: str) -> StoredBatch | None:
+    with suppress(BatchUnknown):
+        return await batches.find(name)
+    return None
+
+
+def _check(known: StoredBatch, actor: str, redo: bool) -> None:
+    if (known.actor, known.queue) != (actor, QUEUE):
+        raise BatchElsewhere(known.name, known.actor, known.queue)
+    if known.pruned and not redo:
+        raise BatchPruned(known.name)
+
+
+# --- what has changed since -------------------------------------------------------------------------------------------
+
+
+def _facts(function: str, digest: str, reply: Any) -> dict[str, Any]:
+    return {"function": function, "digest": digest, "reply": getattr(reply, "__name__", str(reply))}
+
+
+async def _say_what_changed(batches: Batches, sent: StoredBatch, facts: Mapping[str, Any]) -> None:
+    """Say in a line that rows were done by another function, or with another type of reply."""
+    earlier = sent.earlier
+    if not earlier:
+        return
+    changed: list[str] = []
+    if earlier.get("function") != facts["function"]:
+        changed.append(f"it was {earlier.get('function')} and is {facts['function']} now")
+    elif earlier.get("digest") != facts["digest"]:
+        changed.append(f"the code of {facts['function']} has changed")
+    if earlier.get("reply") != facts["reply"]:
+        changed.append(f"the type of the replies was {earlier.get('reply')} and is {facts['reply']} now")
+    counts = await batches.counts(sent.name, sent.rows)
+    done = counts.completed + counts.failed
+    if changed and done:
+        logging.getLogger("agentq").warning(
+            "map '%s': %s. The %d rows that are done stay as they are; redo=True does every row again.",
+            sent.name,
+            ", and ".join(changed),
+            done,
+        )

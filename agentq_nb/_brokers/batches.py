@@ -1,0 +1,158 @@
+"""The protocol of batches, messages that belong together under a name, and the values that it exchanges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from agentq_nb._actor.send_options import NO_OPTIONS, StoredOptions
+from agentq_nb._brokers.values import StoredResult
+from agentq_nb._core.ids import ActorId
+
+
+class NewBatch(NamedTuple):
+    """Bodies (JSON) to enqueue under a name. ``facts`` (JSON-able) are stored with them.
+
+    :ivar again: whether to enqueue every body as a new row, even where the batch has a row of that content.
+    :ivar whole: whether the batch is these bodies from now on; False: it is these and those that were sent before.
+    """
+
+    name: str
+    actor: ActorId
+    queue: str
+    bodies: Sequence[bytes]
+    options: StoredOptions = NO_OPTIONS
+    max_size: int | None = None
+    max_bytes: int | None = None
+    facts: Mapping[str, Any] = {}
+    again: bool = False
+    whole: bool = False
+
+
+class StoredBatch(NamedTuple):
+    """A batch as it is stored.
+
+    :ivar rows: the numbers of its rows; for a batch just sent, of the rows of its bodies, in their order. Rows are numbered
+        from 0 in the order in which they were enqueued, and keep their number.
+    :ivar total: how many rows it ever had.
+    :ivar pruned: how many of ``total`` were pruned, with their results.
+    :ivar facts: what was stored with the items that were given last.
+    :ivar added: for a batch just sent, how many rows were enqueued.
+    :ivar earlier: for a batch just sent, the facts before; None if it is new.
+    """
+
+    name: str
+    actor: ActorId
+    queue: str
+    created_at: float
+    rows: Sequence[range]
+    total: int
+    pruned: int = 0
+    facts: Mapping[str, Any] = {}
+    added: int = 0
+    earlier: Mapping[str, Any] | None = None
+
+
+class BatchCounts(NamedTuple):
+    """How many rows have each status, the rate in rows settled per minute, and why it was stopped, if it was."""
+
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    expired: int = 0
+    running: int = 0
+    waiting: int = 0
+    pruned: int = 0
+    per_minute: float = 0.0
+    stopped: str | None = None
+
+
+class Cursor(NamedTuple):
+    """A place in the order in which rows are settled. It is private to the broker."""
+
+    state: int
+    place: int
+
+
+class SettledRows(NamedTuple):
+    """Rows that were settled since ``cursor``, each with its number. A row that was put back may occur twice."""
+
+    cursor: Cursor
+    rows: Sequence[tuple[int, StoredResult]]
+    stopped: str | None = None
+
+
+class BatchRow(NamedTuple):
+    """One row: its result, and the seconds of its last attempt, if that has ended. ``body`` is JSON, if asked for."""
+
+    result: StoredResult
+    seconds: float | None = None
+    body: bytes | None = None
+
+
+class Batches(Protocol):
+    """The batches of a broker. Every method raises Unavailable; those with a name raise BatchUnknown.
+
+    ``rows`` are numbers of rows, as in :class:`StoredBatch`.
+    """
+
+    async def send(self, new_batch: NewBatch) -> StoredBatch:
+        """Enqueue the bodies for which the batch has no row yet, all or none, durable on return.
+
+        Raises QueueFull, BatchElsewhere, BatchPruned: nothing was written. If the caller is cancelled it still goes on
+        to its end. More bodies than fit into one commit are written in several, each with its rows or none.
+        """
+        ...
+
+    async def find(self, name: str) -> StoredBatch:
+        """Return a batch as it is stored."""
+        ...
+
+    async def all(self) -> Sequence[StoredBatch]:
+        """Return all batches, in the order in which they were first sent; ``pruned`` is 0 in all."""
+        ...
+
+    async def counts(self, name: str, rows: Sequence[range]) -> BatchCounts:
+        """Return how many of the rows have each status. Reads nothing from the disk for a batch in use."""
+        ...
+
+    def counts_now(self, name: str, rows: Sequence[range]) -> BatchCounts:
+        """Return ``counts`` without an event loop. Blocks where the batch is not in use yet."""
+        ...
+
+    async def settled(self, name: str, cursor: Cursor | None, timeout: float | None) -> SettledRows:
+        """Return rows settled since the cursor (None: the first), at least one; none after ``timeout`` seconds.
+
+        Also returns without rows when the batch is stopped, or when the broker opened its file again.
+        """
+        ...
+
+    async def finished(self, name: str, rows: Sequence[range]) -> str | None:
+        """Return None when every row is settled, or the reason once the batch is stopped and none is running."""
+        ...
+
+    async def read(
+        self, name: str, rows: Sequence[int], *, timed: bool = False, bodies: bool = False
+    ) -> Sequence[BatchRow | None]:
+        """Return the rows in this order, with ``seconds`` if ``timed``; None for those that were pruned."""
+        ...
+
+    async def failed(self, name: str, rows: Sequence[range], most: int) -> Sequence[tuple[int, StoredResult]]:
+        """Return the first of the rows that failed, ``most`` at most, each with its number."""
+        ...
+
+    async def retry_failed(self, name: str, rows: Sequence[range]) -> int:
+        """Put failed rows back into their queue, and resume a stopped batch. Durable on return; returns their number."""
+        ...
+
+    async def cancel(self, name: str, rows: Sequence[range]) -> int:
+        """Cancel unsettled rows; running ones are asked to stop. Durable on return; returns their number."""
+        ...
+
+    async def stop(self, name: str, reason: str) -> None:
+        """Pause the batch's queue, and keep the reason; durable on return."""
+        ...
+
+    async def resume(self, name: str) -> bool:
+        """End what ``stop`` began; durable on return. Returns False if the batch was not stopped."""
+        ...

@@ -1,0 +1,91 @@
+"""How far a batch is."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+from agentq_nb._brokers.batches import BatchCounts
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a batch is. ``batch.progress()`` returns it, and may also be awaited.
+
+    :ivar total: how many rows there are.
+    :ivar done: how many have completed.
+    :ivar failed: how many failed for good.
+    :ivar cancelled: how many were cancelled, or expired before they were started.
+    :ivar running: how many are being handled now.
+    :ivar waiting: how many wait for their turn or their next attempt.
+    :ivar per_minute: rows settled per minute, over the last five minutes; 0 while it is too early to tell.
+    :ivar time_left: seconds until all are done, at that rate; None while there is no rate, and when all are done.
+    :ivar stopped: why the batch was stopped before its end; None if it was not.
+    """
+
+    total: int
+    done: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    running: int = 0
+    waiting: int = 0
+    per_minute: float = 0.0
+    time_left: float | None = None
+    stopped: str | None = None
+
+    @property
+    def settled(self) -> int:
+        """How many rows are done, failed or cancelled."""
+        return self.done + self.failed + self.cancelled
+
+    @property
+    def finished(self) -> bool:
+        """Whether every row is done, failed or cancelled."""
+        return not self.running and not self.waiting
+
+    def __await__(self) -> Generator[Any, Any, Progress]:
+        return self
+        yield
+
+    def __str__(self) -> str:
+        parts = [f"{self.done} of {self.total} done"]
+        parts += [
+            f"{count} {name}"
+            for name in ("failed", "cancelled", "running", "waiting")
+            if (count := getattr(self, name))
+        ]
+        if not self.finished and self.per_minute:
+            parts.append(f"{self.per_minute:g} a minute")
+        if self.time_left is not None and self.stopped is None:
+            parts.append(f"{duration(self.time_left)} left")
+        if self.stopped is not None:
+            parts.append("stopped")
+        return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in two units at most: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def progress_of(counts: BatchCounts) -> Progress:
+    """Return the progress that these counts show."""
+    live = counts.running + counts.waiting
+    return Progress(
+        total=live + counts.completed + counts.failed + counts.cancelled + counts.expired + counts.pruned,
+        done=counts.completed,
+        failed=counts.failed,
+        cancelled=counts.cancelled + counts.expired,
+        running=counts.running,
+        waiting=counts.waiting,
+        per_minute=counts.per_minute,
+        time_left=60 * live / counts.per_minute if live and counts.per_minute else None,
+        stopped=counts.stopped,
+    )

@@ -1,0 +1,93 @@
+"""Batches in a real notebook: three lines, a live view with failures and a button, a killed kernel, an interrupted wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from tests.kernel.driving import Kernel
+
+BEGIN = """
+import agentq_nb as aq, pandas as pd
+%load_ext agentq_nb
+reviews = pd.DataFrame({"n": range(30)}, index=[f"r{n}" for n in range(30)])
+"""
+WORK = """
+def work(row):
+    with open("ledger", "a") as ledger:
+        print(row["n"], file=ledger)
+    if row["n"] == 20 and HELD:
+        import time
+        time.sleep(600)
+    return {"double": 2 * row["n"]}
+"""
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def ledger(kernel: Kernel) -> list[str]:
+    path = kernel.cwd / "ledger"
+    return path.read_text().split() if path.exists() else []
+
+
+def test_a_map_in_a_notebook_goes_on_after_the_kernel_was_killed(kernel: Kernel) -> None:
+    kernel.run(BEGIN + "HELD = True").check()
+    kernel.run(WORK).check()
+    shown = kernel.run('batch = await aq.map(work, reviews, name="reviews-v1", concurrency=3)\nbatch').check()
+    assert "Batch 'reviews-v1'" in shown.text
+    assert "application/vnd.jupyter.widget-view+json" in shown.displays[-1]
+    until(lambda: kernel.value("batch.progress().done") == 29)
+    before = ledger(kernel)
+    kernel.kill()
+    kernel.restart()
+    kernel.run(BEGIN + "HELD = False").check()
+    kernel.run(WORK).check()
+    kernel.run(
+        'batch = await aq.map(work, reviews, name="reviews-v1", concurrency=2)\ntable = await batch.frame()'
+    ).check()
+    assert kernel.value("table.double.tolist()") == [2 * n for n in range(30)]
+    assert kernel.value("table.index.equals(reviews.index)") is True
+    assert ledger(kernel)[len(before) :] == ["20"]
+    assert "reviews-v1" in kernel.run("%agentq batches").check().text
+    assert "30 of 30 done" in kernel.run("%agentq batches reviews-v1").check().text
+
+
+def test_failures_are_named_in_the_live_view_and_its_button_retries_them(kernel: Kernel) -> None:
+    kernel.run(BEGIN).check()
+    kernel.run(
+        "broken = True\n"
+        "def work(row):\n"
+        "    if row['n'] == 3 and broken: raise ValueError('three is odd')\n"
+        "    return row['n']"
+    ).check()
+    kernel.run('batch = await aq.map(work, reviews, name="odd", retry=aq.Retry(attempts=1))\nbatch').check()
+    until(lambda: kernel.value("batch.progress().settled") == 30)
+    kernel.run("import asyncio; await asyncio.sleep(1.2)").check()
+    shown = kernel.run("batch").check()
+    assert "29 of 30 done, 1 failed" in shown.text
+    kernel.run("import gc; from agentq_nb._notebook.batch_view import BatchView").check()
+    kernel.run("import asyncio; await asyncio.sleep(1.2)").check()
+    views = "[view for view in gc.get_objects() if isinstance(view, BatchView) and not view._settled]"
+    assert kernel.value(f"'ValueError: three is odd' in {views}[-1].text.value") is True
+    kernel.run(f"broken = False\n{views}[-1].retry.click()").check()
+    until(lambda: kernel.value("batch.progress().done") == 30)
+    kernel.run("await asyncio.sleep(1.2)").check()
+    assert kernel.value(f"len({views})") == 0
+
+
+def test_an_interrupted_wait_says_that_the_work_goes_on_and_how_to_end_it(kernel: Kernel) -> None:
+    kernel.run(BEGIN).check()
+    kernel.run("import asyncio\nasync def work(row): await asyncio.sleep(600)").check()
+    kernel.run('batch = await aq.map(work, reviews, name="slow")').check()
+    cell = kernel.submit("await batch.results()")
+    time.sleep(1)
+    kernel.interrupt()
+    kernel.wait(cell, timeout=30)
+    assert "Stopped waiting; batch 'slow' goes on: 0 of 30 done, 1 running, 29 waiting" in cell.traceback
+    assert "await batch.cancel()" in cell.traceback
+    assert kernel.value("await batch.cancel()") == 30

@@ -1,0 +1,65 @@
+"""How far a batch is, in words, in a terminal's line and in a document."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+
+import pytest
+
+from agentq_nb import Result
+from agentq_nb._brokers.batches import BatchCounts
+from agentq_nb._client import progress_bar
+from agentq_nb._client.progress import Progress, duration, progress_of
+from agentq_nb._display.batches import document_of_batch
+from agentq_nb._display.document import as_text
+
+HALF = progress_of(BatchCounts(completed=12, failed=2, cancelled=1, expired=1, running=3, waiting=13, per_minute=8.0))
+
+
+def test_counts_become_progress_in_words() -> None:
+    assert (HALF.total, HALF.settled, HALF.finished, HALF.time_left) == (32, 16, False, 120)
+    assert str(HALF) == "12 of 32 done, 2 failed, 2 cancelled, 3 running, 13 waiting, 8 a minute, 2 min 0 s left"
+    assert progress_of(BatchCounts(completed=3)).time_left is None
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
+def test_durations_have_two_units_at_most(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_the_line_of_a_terminal_shows_the_share_that_is_settled() -> None:
+    line = progress_bar.bar("reviews\x1b[31m", HALF)
+    assert line.startswith("reviews")
+    assert "\x1b" not in line
+    assert " 50% [############............] 12 of 32 done" in line
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_terminal", [True, False])
+async def test_the_line_is_written_only_to_a_terminal(monkeypatch: pytest.MonkeyPatch, is_terminal: bool) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: is_terminal)
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setattr(progress_bar, "_AFTER", 0.0)
+    asked: list[Progress] = []
+
+    def progress() -> Progress:
+        asked.append(HALF)
+        return HALF
+
+    async with progress_bar.progress_bar("reviews", progress):
+        await asyncio.sleep(0.01)
+    assert ("12 of 32 done" in stream.getvalue()) is is_terminal
+    assert bool(asked) is is_terminal
+
+
+def test_a_document_names_failures_and_says_what_can_be_done() -> None:
+    failed = Result("failed", "m1", error={"message": "three is odd", "type": "ValueError"}, attempts=3, row=3)
+    text = as_text(document_of_batch("odd", HALF, [failed]))
+    assert "Batch 'odd': 12 of 32 done, 2 failed" in text
+    assert "ValueError: three is odd" in text
+    assert "await batch.retry_failed()" in text
+    assert "await batch.cancel()" in text
+    stopped = progress_of(BatchCounts(waiting=5, stopped="ten rows failed"))
+    assert "It has stopped: ten rows failed" in as_text(document_of_batch("odd", stopped))
