@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from agentq_nb import Actor, Queue, agent_os
 from agentq_nb.agent_os.agents.acp import conversation, limit_watch
+from agentq_nb.agent_os.agents.acp.agent import AcpAgent
 from agentq_nb.errors import AgentqError, PromptFailed, RateLimited
 from tests.agents.test_acp_faults import stub
 from tests.unit.agent_os.machine import Machine
@@ -38,11 +40,11 @@ TOOL = {"sessionUpdate": "tool_call", "toolCallId": "1", "title": "ls", "status"
 BANNER = f"You've hit your session limit · resets {SOON:%H:%M} (UTC)"
 
 
-def play(folder: Path, **part: Any) -> AgentqError | str:
+def play(folder: Path, agent: AcpAgent | None = None, **part: Any) -> AgentqError | str:
     """Have an agent play a part as its turn; return the error of the prompt, or the text of its answer."""
 
     async def program() -> AgentqError | str:
-        async with Machine(agent_os(agents=[stub()]), folder) as vm:
+        async with Machine(agent_os(agents=[agent or stub()]), folder) as vm:
             session = await vm.create_session("stub")
             try:
                 result = await vm.send_prompt(session.session_id, f"play {json.dumps(part)}")
@@ -107,11 +109,15 @@ def test_a_turn_that_met_none_is_an_answer(case: str, tmp_path: Path) -> None:
     assert isinstance(play(tmp_path, **ANSWERS[case]), str)
 
 
-def test_a_turn_without_a_word_and_without_tools_has_failed(tmp_path: Path) -> None:
-    error = play(tmp_path, answer=END)
+def test_an_agent_with_a_known_language_model_has_failed_without_a_word_and_without_tools(tmp_path: Path) -> None:
+    error = play(tmp_path, replace(stub(), hosts=("models.example.org",)), answer=END)
 
     assert isinstance(error, PromptFailed)
     assert "ended its turn without a word" in error.message
+
+
+def test_an_agent_of_an_unknown_kind_may_have_nothing_to_say(tmp_path: Path) -> None:
+    assert play(tmp_path, answer=END) == ""
 
 
 def test_a_prompt_that_needs_money_fails_with_advice_and_pauses_nothing(tmp_path: Path) -> None:

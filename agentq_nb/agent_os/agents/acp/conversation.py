@@ -258,10 +258,8 @@ class Conversation:
             await self._look_for_error(turn)
         data: dict[str, Any] = {"stop_reason": reason}
         if reason not in _STOP_REASONS:
-            unknown = (
-                f"The agent ended its turn for a reason that is not one of the protocol: {self._beginning(reason)}"
-            )
-            await turn.emit(AgentEvent("note", unknown))
+            unknown = "The agent ended its turn for a reason that is not one of the protocol"
+            await turn.emit(AgentEvent("note", f"{unknown}: {self._beginning(reason)}"))
         if usage is not None:
             try:
                 told = Usage.model_validate(usage).model_dump(mode="json", exclude_none=True)
@@ -280,11 +278,12 @@ class Conversation:
                 raise self._failed(turn.limits.of_failure(error), sentence_of(error), refused)
         if (limit := turn.limits.at_end()) is not None:
             raise self._failed(limit, turn.limits.text or "it ended its turn without a word")
-        if not turn.updates.text_came and (look is not None or not turn.limits.had_tool_calls):
-            words = self._wire.last_words()
+        words = self._wire.last_words()
+        if turn.updates.text_came or (look is None and turn.limits.had_tool_calls):
+            return
+        if (limit := turn.limits.of_failure(words)) or look or self._agent.hosts:  # others may have nothing to say
             silent = "ended its turn without a word, as it does when its language model answers with an error"
-            why = f"Agent '{self._agent.name}' {silent}. {self._agent.hint}{words}"
-            raise self._failed(turn.limits.of_failure(words), words, why)
+            raise self._failed(limit, words, f"Agent '{self._agent.name}' {silent}. {self._agent.hint}{words}")
 
     async def _answered(self, turn: Turn, request: asyncio.Task[dict[str, Any]]) -> ProviderLimit | None:
         """Return when the agent has answered; or the limit for whose end it waits in silence, inside its prompt."""
