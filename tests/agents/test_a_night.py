@@ -62,23 +62,21 @@ registry = setup(use={{"night": Night}})
 await registry.start()
 """
 
-ACCOUNTS = {"key": {"ANTHROPIC_API_KEY": KEY}, "subscription": {"CLAUDE_CODE_OAUTH_TOKEN": "sk-ant-oat01-not-a-real-one"}}
-
 
 @pytest.fixture
 def page(tmp_path: Path) -> Iterator[Page]:
-    with Page(tmp_path) as kernel:
+    kernel = Page(tmp_path)
+    with kernel:
         kernel.run("%load_ext agentq_nb").check()
         yield kernel
 
 
 @pytest.mark.timeout(60 + 2 * LONGEST)
-@pytest.mark.parametrize("account", ACCOUNTS)
-def test_a_night_of_claude_code(account: str, page: Page) -> None:
+def test_a_night_of_claude_code(page: Page) -> None:
     need_agent(agents.claude)
-    model = NightModel(three_limits_and_a_burst(TASKS), subscription=account == "subscription")
+    model = NightModel(three_limits_and_a_burst(TASKS))
     with serving(model):
-        page.run(AGENT.format(url=model.url, env=ACCOUNTS[account])).check()
+        page.run(AGENT.format(url=model.url, env={"ANTHROPIC_API_KEY": KEY})).check()
         spend_the_night(page, model, TASKS, LONGEST)
 
 
