@@ -104,7 +104,7 @@ class FakeModel(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), Handler)
         self.prompts: list[str] = []
         """The prompt of each round, as it arrived."""
         self.results: list[str] = []
@@ -126,9 +126,9 @@ class FakeModel(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving() -> Iterator[FakeModel]:
+def serving(model: FakeModel | None = None) -> Iterator[FakeModel]:
     """A running model on a free port."""
-    model = FakeModel()
+    model = model or FakeModel()
     thread = threading.Thread(target=model.serve_forever, daemon=True)
     thread.start()
     try:
@@ -139,7 +139,7 @@ def serving() -> Iterator[FakeModel]:
         thread.join()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: FakeModel
 

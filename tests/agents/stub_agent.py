@@ -273,6 +273,8 @@ def play(identity: int, rest: str) -> None:
     part = json.loads(rest)
     for content in part.get("updates", []):
         update(**content)
+    for frame in part.get("frames", []):
+        send(**frame)
     if "stderr" in part:
         print(part["stderr"], file=sys.stderr, flush=True)
     if "answer" in part:

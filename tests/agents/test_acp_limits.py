@@ -165,6 +165,41 @@ def test_an_agent_that_waits_for_seconds_is_left_alone(tmp_path: Path, monkeypat
     assert watched
 
 
+def retry(seconds: float, status: int = 429) -> dict[str, Any]:
+    """What Claude Code's adapter reports before its client repeats a refused request."""
+    message = {"type": "system", "subtype": "api_retry", "error_status": status, "retry_delay_ms": seconds * 1000}
+    return {"method": "_claude/sdkMessage", "params": {"sessionId": "one", "message": message}}
+
+
+def test_an_agent_that_was_told_when_to_ask_again_does_not_wait_itself_while_nothing_is_lost(tmp_path: Path) -> None:
+    error = play(tmp_path, frames=[retry(0.5), retry(20)], waits=True)
+
+    assert isinstance(error, RateLimited)
+    assert error.metadata["kind"] == "requests"
+    ends = error.ends_at(0)
+    assert ends is not None
+    assert 10 < ends - datetime.now(UTC).timestamp() <= 20
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"frames": [retry(0.5), retry(20, 500), retry(20, 529), retry(float("nan"))]},
+        {"frames": [{"method": "_claude/sdkMessage", "params": ["?"]}, {"method": "_claude/sdkMessage"}]},
+        {"updates": [TOOL], "frames": [retry(20)]},
+        {"updates": [chunk("I begin.")], "frames": [retry(20)]},
+    ],
+    ids=["soon", "unreadable", "after a tool", "after a word"],
+)
+def test_an_agent_that_repeats_a_request_otherwise_goes_on(part: dict[str, Any], tmp_path: Path) -> None:
+    last = {"method": "session/update", "params": {"sessionId": "one", "update": chunk("Done.")}}
+
+    answer = play(tmp_path, **{**part, "frames": [*part["frames"], last]}, answer=END)
+
+    assert isinstance(answer, str)
+    assert answer.endswith("Done.")
+
+
 def test_a_time_without_a_zone_is_in_that_of_the_agents_environment(tmp_path: Path) -> None:
     shown = SOON.astimezone(ZoneInfo("Asia/Kolkata"))
 

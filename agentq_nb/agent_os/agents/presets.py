@@ -53,6 +53,8 @@ claude = AcpAgent(
     mode="default",
     environment={
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        # With it, each prompt costs another request, for a next prompt that nobody is shown.
+        "CLAUDE_CODE_ENABLE_PROMPT_SUGGESTION": "false",
         # Its queue waits for the end of a limit; by itself it would ask eleven times.
         "CLAUDE_CODE_MAX_RETRIES": "1",
         "DISABLE_AUTOUPDATER": "1",
@@ -63,6 +65,7 @@ claude = AcpAgent(
     },
     from_npm=True,
     servers_in_argv=True,
+    opening={"_meta": {"claudeCode": {"emitRawSDKMessages": [{"type": "system", "subtype": "api_retry"}]}}},
     usage_covers="turn",
     hint="Check its key (ANTHROPIC_API_KEY in env).",
 )

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import anyio
 from acp import PROTOCOL_VERSION, RequestError
@@ -27,7 +27,7 @@ from agentq_nb._policies.provider_limits import ProviderLimit
 from agentq_nb.agent_os.agent import AgentEvent, AgentSession, Emit
 from agentq_nb.agent_os.agents.acp.answers import Answers, option_for
 from agentq_nb.agent_os.agents.acp.choices import Choosing
-from agentq_nb.agent_os.agents.acp.frames import Line
+from agentq_nb.agent_os.agents.acp.frames import Line, mapping
 from agentq_nb.agent_os.agents.acp.program import AcpProgram
 from agentq_nb.agent_os.agents.acp.turns import Turn, Turns
 from agentq_nb.agent_os.agents.acp.wire import Wire, what_it_said
@@ -127,13 +127,13 @@ class Conversation:
         if version != PROTOCOL_VERSION:
             unlike = f"Agent '{self._agent.name}' speaks version {version!r} of ACP, not {PROTOCOL_VERSION}."
             raise AgentError(f"{unlike} Install one that does.", code="not_ready")
-        able = _mapping(initialized.get("agentCapabilities"))
-        takes = _mapping(able.get("mcpCapabilities"))
+        able = mapping(initialized.get("agentCapabilities"))
+        takes = mapping(able.get("mcpCapabilities"))
         self._check_servers(takes)
         servers = [*self._session.mcp_servers, *await self._host_tools(takes)]
         if self._agent.servers_in_argv:
             servers, _ = in_variables(servers)
-        opened: dict[str, Any] = {"cwd": cwd, "mcpServers": servers}
+        opened: dict[str, Any] = {"cwd": cwd, "mcpServers": servers, **self._agent.opening}
         if load is not None and able.get("loadSession"):
             told = await self._opening("session/load", **opened, sessionId=load)
             # The agent replays the conversation, some agents after their answer too; nothing is recorded until then.
@@ -286,10 +286,13 @@ class Conversation:
             raise self._failed(limit, words, f"Agent '{self._agent.name}' {silent}. {self._agent.hint}{words}")
 
     async def _answered(self, turn: Turn, request: asyncio.Task[dict[str, Any]]) -> ProviderLimit | None:
-        """Return when the agent has answered; or the limit for whose end it waits in silence, inside its prompt."""
+        """Return when the agent has answered; or the limit for whose end it waits inside its prompt."""
+        refused = turn.limits.refused_at_once
         while not request.done():
             heard = self._wire.heard
-            await asyncio.wait({request}, timeout=_SILENCE)
+            await asyncio.wait({request, refused}, timeout=_SILENCE, return_when=asyncio.FIRST_COMPLETED)
+            if refused.done() and not request.done():
+                return refused.result()
             silent = self._wire.heard == heard and not request.done() and not self._asking
             if silent and (limit := turn.limits.while_waiting()) is not None:
                 return limit
@@ -343,7 +346,3 @@ class Conversation:
     def _beginning(self, text: str) -> str:
         """Return the beginning of a text, safe to show. Secrets are redacted before truncation could split one."""
         return repr(safe(self._session.redact(text[:_LOOKED_AT]), _SHOWN))
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return cast(Mapping[str, Any], value) if isinstance(value, Mapping) else {}

@@ -82,3 +82,8 @@ def _refuse(constant: str) -> NoReturn:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """Return ``value`` if it is a mapping, and otherwise an empty one."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}

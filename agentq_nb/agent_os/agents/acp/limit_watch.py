@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from acp import RequestError
 
 from agentq_nb._core.machine_zone import machine_zone
 from agentq_nb._policies.provider_limits import ProviderLimit
 from agentq_nb._policies.provider_limits.recognition import recognise
+from agentq_nb.agent_os.agents.acp.frames import mapping
+
+RETRY_REPORT = "_claude/sdkMessage"
+"""A notification of Claude Code's adapter: the agent is going to repeat a request that was refused."""
 
 _LONGEST = 8_000  # characters; a longer text is no banner of a limit
 _WORTH_WAITING = timedelta(minutes=2)
 """An agent that waits no longer than this for its provider may go on waiting."""
+_BRIEF = 1.0  # seconds; an agent that repeats a refused request this soon was not told when to do so
+_LONGEST_DELAY = 40 * 86_400_000  # milliseconds
 
 
 class LimitWatch:
@@ -25,6 +32,8 @@ class LimitWatch:
         self.had_tool_calls = False
         self.text = ""
         """What it has said."""
+        self.refused_at_once: asyncio.Future[ProviderLimit] = asyncio.get_running_loop().create_future()
+        """The limit that the first request of the turn met: nothing is lost by giving up instead of waiting."""
         self._agent = agent
         self._variables = variables
         self._reported: ProviderLimit | None = None
@@ -37,6 +46,8 @@ class LimitWatch:
         kind = update.get("sessionUpdate")
         if kind == "usage_update" and update.get("_meta"):
             self._reported, self._since = self._recognised({"update": update}, "acp"), ""
+        elif kind == RETRY_REPORT:
+            self._take_retry(update.get("report"))
         elif kind in ("tool_call", "tool_call_update"):
             self.had_tool_calls, self._reported = True, None
         elif kind in ("agent_message_chunk", "agent_thought_chunk") and len(self.text) <= _LONGEST:
@@ -67,6 +78,17 @@ class LimitWatch:
         soon = limit.resume_at is not None and limit.resume_at - datetime.now(UTC) <= _WORTH_WAITING
         return None if soon else limit
 
+    def _take_retry(self, report: object) -> None:
+        message = mapping(mapping(report).get("message"))
+        delay = message.get("retry_delay_ms")
+        if message.get("subtype") != "api_retry" or message.get("error_status") != 429:
+            return
+        if not isinstance(delay, (int, float)) or not delay >= 1000 * _BRIEF:
+            return
+        if not (self.had_tool_calls or self.text or self.refused_at_once.done()):
+            ends = datetime.now(UTC) + timedelta(milliseconds=min(delay, _LONGEST_DELAY))
+            self.refused_at_once.set_result(ProviderLimit("requests", ends))
+
     def _recognised(
         self,
         sample: str | Mapping[str, Any],
@@ -91,5 +113,5 @@ class LimitWatch:
 
 
 def _text(content: object) -> str:
-    text = cast("Mapping[str, Any]", content).get("text") if isinstance(content, Mapping) else None
+    text = mapping(content).get("text")
     return text if isinstance(text, str) else ""

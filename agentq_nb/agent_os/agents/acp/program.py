@@ -38,6 +38,8 @@ class AcpProgram:
     """Whether it can be given MCP servers at all."""
     servers_in_argv: bool = False
     """Whether it puts its MCP servers into command lines, and there replaces ``${NAME}`` by a variable of its own."""
+    opening: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    """More parameters of the requests that open a session."""
     usage_covers: str | None = None
     """What the usage that it tells is of, where that is known: ``"turn"`` or ``"last call"``."""
     hint: str = ""

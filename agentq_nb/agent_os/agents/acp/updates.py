@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
 from agentq_nb.agent_os.agent import LATE, THOUGHT, AgentEvent
+from agentq_nb.agent_os.agents.acp.limit_watch import RETRY_REPORT
 
 Json: TypeAlias = Mapping[str, Any]
 
@@ -17,6 +18,7 @@ _OF_NO_INTEREST = {
     "session_info_update",
     "usage_update",
     "user_message_chunk",
+    RETRY_REPORT,
 }
 _OF_CALL = ("title", "kind", "content", "locations", "rawInput")
 _ENDED = ("completed", "failed")

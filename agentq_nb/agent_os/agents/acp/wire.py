@@ -17,6 +17,7 @@ from acp.client.router import build_client_router
 from acp.connection import Connection
 
 from agentq_nb.agent_os.agents.acp.frames import Line, answered_badly, read_line
+from agentq_nb.agent_os.agents.acp.limit_watch import RETRY_REPORT
 from agentq_nb.agent_os.agents.error_text import sentence_of, shown_as_data
 from agentq_nb.agent_os.sandbox.open_process import OpenProcess
 
@@ -183,7 +184,9 @@ class Wire:
         return line
 
     async def _take(self, frame: dict[str, Any]) -> None:
-        if frame.get("method") == "session/update":
+        if frame.get("method") == RETRY_REPORT:
+            await self._update({"sessionUpdate": RETRY_REPORT, "report": frame.get("params")})
+        elif frame.get("method") == "session/update":
             self._updated.set()
             self.heard += 1
             update = _update(frame)
