@@ -11,7 +11,8 @@ from agentq_nb.agent_os.agents import AcpAgent
 from tests.agents.fake_llm import serving
 from tests.agents.real_agents import KEY, need_agent
 from tests.kernel.driving import Kernel
-from tests.kernel.test_notebooks import FOURTH, code_of, messages
+from tests.kernel.notebook_cells import code_of
+from tests.kernel.test_notebooks import FOURTH, messages
 
 SWITCH = 'AGENT = "offline"'
 SCRIPTS = {

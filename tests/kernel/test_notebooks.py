@@ -16,25 +16,12 @@ import nbformat
 import pytest
 
 from tests.kernel.driving import PROJECT, Kernel
+from tests.kernel.notebook_cells import code_of, run_all
 
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 FIRST, SECOND = PROJECT / "notebooks/01_first_queue.ipynb", PROJECT / "notebooks/02_request_response.ipynb"
 FOURTH = PROJECT / "notebooks/04_real_agents.ipynb"
 FIFTH = PROJECT / "notebooks/05_looking_at_the_work.ipynb"
-
-
-def code_of(notebook: Path) -> list[str]:
-    cells = nbformat.read(notebook, as_version=4).cells
-    return [cell.source for cell in cells if cell.cell_type == "code"]
-
-
-def run_all(kernel: Kernel, notebook: Path) -> str:
-    """Run every cell in order; everything they printed and showed."""
-    shown = []
-    for code in code_of(notebook):
-        cell = kernel.run(code, timeout=120).check()
-        shown += [cell.stdout, *(str(result["text/plain"]) for result in cell.results + cell.displays)]
-    return "\n".join(shown)
 
 
 def messages(kernel: Kernel) -> dict[str, Any]:
@@ -153,7 +140,7 @@ def test_the_fourth_notebook_works_offline_and_again_after_a_restart(tmp_path: P
 
 def test_the_program_in_the_readme_runs(tmp_path: Path) -> None:
     programs = re.findall(r"^```python\n(.*?)^```$", (PROJECT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    program, looking = programs
+    program, mapping, looking = programs
     loading, rest = program.split("\n", 1)
     with Kernel(tmp_path) as kernel:
         kernel.run(loading).check()
@@ -166,8 +153,13 @@ def test_the_program_in_the_readme_runs(tmp_path: Path) -> None:
             "texts = await registry.sql(\"select text from transcripts where type = 'text' order by time\")"
         ).check()
         assert kernel.value("[row[0] for row in texts.rows]") == ["3 words", "3 words", "2 words"]
+        kernel.run("import pandas\nclassify = lambda review: {'stars': len(review['text'])}").check()
+        kernel.run("reviews = pandas.DataFrame({'text': ['good', 'bad']})").check()
+        kernel.run(mapping).check()
+        assert kernel.value("table['stars'].tolist()") == [4, 3]
+        assert kernel.value("table['status'].tolist()") == ["completed"] * 2
         kernel.run(f"from datetime import timedelta\n{looking}").check()
-        assert kernel.value("(len(messages), len(results), 'text' in set(said['type']))") == [0, 3, True]
+        assert kernel.value("(len(messages), len(results), 'text' in set(said['type']))") == [0, 5, True]
 
 
 # --- notebook 05 ---
