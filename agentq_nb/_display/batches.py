@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from agentq_nb._actor.message import headline
@@ -40,14 +41,24 @@ def _progress(progress: Progress) -> Document:
     return Document(facts=_facts(progress))
 
 
-def document_of_batch(name: str, progress: Progress, failures: Sequence[Result[Any]] = ()) -> Document:
-    """Return the document of a batch; ``failures`` are the results of its first failed rows."""
+def document_of_batch(
+    name: str, progress: Progress, failures: Sequence[Result[Any]] = (), *, live: bool = True
+) -> Document:
+    """Return the document of a batch.
+
+    :param failures: the results of its first failed rows.
+    :param live: False: it stays as it is, in a view that has ended.
+    """
+    if not live:
+        progress = replace(progress, per_minute=0.0, time_left=None)
     notes: list[str] = []
     if progress.stopped is not None:
         notes.append(f"It has stopped: {progress.stopped}")
     if progress.failed:
         notes.append("To try again what failed: await batch.retry_failed()")
-    if not progress.finished and progress.stopped is None:
+    if not progress.finished and not live:
+        notes.append(f"This was its state when the view ended. To see its state now: %agentq batches {name}")
+    elif not progress.finished and progress.stopped is None:
         notes.append(
             "It goes on in the background. All of it as a table: await batch.frame(). To end it: await batch.cancel()"
         )
