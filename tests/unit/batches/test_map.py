@@ -154,10 +154,28 @@ async def test_a_changed_function_is_said_once_and_redo_does_everything_again(
         assert await results(10) == [1, 2]
         assert await results(10) == [1, 2]
         assert len(caplog.messages) == 1
-        assert "the code of work has changed. The 2 rows that are done stay" in caplog.messages[0]
+        assert "the code of work has changed. The rows that are done (2) stay" in caplog.messages[0]
         assert "redo=True" in caplog.messages[0]
         assert await results(10, redo=True) == [11, 12]
         assert len(caplog.messages) == 1
+
+
+async def test_failed_rows_do_not_count_as_done_where_a_change_is_said(
+    registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    def work(item: int) -> int:
+        return 1 // item
+
+    async def changed(item: int) -> int:
+        return item
+
+    changed.__name__ = "work"
+    await (await agentq_nb.map(work, [0, 1, 2, 0], name="changed", retry=Retry(attempts=1)))
+    with caplog.at_level(logging.WARNING, "agentq"):
+        await (await agentq_nb.map(changed, [0, 1, 2, 0], name="changed", retry=Retry(attempts=1)))
+    said = next(message for message in caplog.messages if message.startswith("map "))
+    assert "The rows that are done (2) and those that failed (2) stay as they are" in said
+    assert "await batch.retry_failed()" in said
 
 
 async def test_failed_rows_are_repeated_only_when_asked_for(registry: Registry) -> None:
