@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -60,7 +61,9 @@ def document_of_batch(
     if progress.failed:
         notes.append("To try again what failed: await batch.retry_failed()")
     if not progress.finished and not live:
-        notes.append(f"This was its state when the view ended. To see its state now: %agentq batches {name}")
+        notes.append(
+            f"This was its state when the view ended. To see its state now: %agentq batches {shlex.quote(name)}"
+        )
     elif not progress.finished and progress.stopped is None:
         notes.append(
             "It goes on in the background. All of it as a table: await batch.frame(). To end it: await batch.cancel()"
