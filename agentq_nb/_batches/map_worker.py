@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import sysconfig
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -11,10 +13,11 @@ from functools import partial
 from typing import Any
 
 from agentq_nb._actor.actor import Actor
-from agentq_nb._actor.message import Message, brief, describe
+from agentq_nb._actor.message import Message, brief, describe, is_users
 from agentq_nb._actor.queue import Queue
 from agentq_nb._core.ids import MessageId
 from agentq_nb._core.programs import cell_of
+from agentq_nb._core.safe_text import safe
 from agentq_nb._policies.failure_run import FailureKind, FailureRun
 from agentq_nb._policies.retry import Retry
 from agentq_nb._runtime.invocation import current_receiver
@@ -23,11 +26,15 @@ from agentq_nb.agent_os.provider_limits import limit_of
 from agentq_nb.errors import AgentqError, RateLimited
 
 QUEUE = "rows"
+_LONGEST_ERROR = 150
+"""How many characters of an error are in the reason why a batch was stopped."""
 _UNLIMITED = 2**62
 """A map has no ``max_size``."""
 _LARGEST_ITEM = 64 << 20
 _WORK = "__agentq_map__"
 """The attribute of a worker's class that has its work."""
+_STANDARD_LIBRARY = (*(f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib")), "<frozen ")
+_PACKAGES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _REFUSED_BY_NAME = ("AuthenticationError", "PermissionDeniedError")
 _REFUSED_STATUS = (401, 402, 403)
 """HTTP statuses after which every other row would be refused too: no valid key, no money, no permission."""
@@ -139,8 +146,9 @@ def _reason_to_stop(failures: FailureRun, message: MessageId, error: Exception) 
         what = None
     if what is None:
         return None
-    said = brief(describe(error, with_traceback=False)) or type(error).__name__
-    place = _place_of(error)
+    # Tables cut long texts: the place comes after the error, and must not be what is cut.
+    said = safe(brief(describe(error, with_traceback=False)) or type(error).__name__, _LONGEST_ERROR)
+    place = _users_place(error)
     return (
         f"{what}: {said}{f', at {place}' if place else ''}. Correct it and call map again with the same name: the rows that "
         "wait are done then. To go on as it is: await batch.resume()"
@@ -157,8 +165,25 @@ def _is_refused(error: Exception) -> bool:
 
 def _place_of(error: Exception) -> str:
     """Return where the error was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if not frames:
-        return ""
-    frame = frames[-1]
-    return f"{cell_of(frame.filename) or frame.filename}, line {frame.lineno}"
+    frames = _frames(error)
+    return _line(*frames[-1]) if frames else ""
+
+
+def _users_place(error: Exception) -> str:
+    """Return the line to look at: the last one of the user's own code, else of a library that the function is from."""
+    theirs = [frame for frame in _frames(error) if is_users(frame[0])]
+    own = [frame for frame in theirs if not _is_library(frame[0])]
+    return _line(*(own or theirs)[-1]) if theirs else ""
+
+
+def _is_library(filename: str) -> bool:
+    return filename.startswith(_STANDARD_LIBRARY) or any(folder in filename for folder in _PACKAGES)
+
+
+def _frames(error: Exception) -> list[tuple[str, int]]:
+    """Return the file and line of each frame."""
+    return [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+
+
+def _line(filename: str, line: int) -> str:
+    return f"{cell_of(filename) or filename}, line {line}"

@@ -188,11 +188,14 @@ async def _say_what_changed(batches: Batches, sent: StoredBatch, facts: Mapping[
     if earlier.get("reply") != facts["reply"]:
         changed.append(f"the type of the replies was {earlier.get('reply')} and is {facts['reply']} now")
     counts = await batches.counts(sent.name, sent.rows)
-    done = counts.completed + counts.failed
-    if changed and done:
+    if changed and counts.completed + counts.failed:
         logging.getLogger("agentq").warning(
-            "map '%s': %s. The %d rows that are done stay as they are; redo=True does every row again.",
-            sent.name,
-            ", and ".join(changed),
-            done,
+            "map '%s': %s. %s", sent.name, ", and ".join(changed), _what_stays(counts.completed, counts.failed)
         )
+
+
+def _what_stays(done: int, failed: int) -> str:
+    rows = [f"that are done ({done})"] if done else []
+    rows += [f"{'those ' if done else ''}that failed ({failed})"] if failed else []
+    retry = "; await batch.retry_failed() tries again what failed" if failed else ""
+    return f"The rows {' and '.join(rows)} stay as they are; redo=True does every row again{retry}."

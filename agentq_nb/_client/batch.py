@@ -15,7 +15,7 @@ from agentq_nb._brokers.batches import BatchRow, Cursor, SettledRows, StoredBatc
 from agentq_nb._brokers.values import StoredResult
 from agentq_nb._client.batch_frame import frame_of
 from agentq_nb._client.progress import Progress, progress_of
-from agentq_nb._client.progress_bar import progress_bar
+from agentq_nb._client.progress_bar import progress_bar, waited
 from agentq_nb._client.receipt import Result, result_of
 from agentq_nb._client.transport import Standing, Transport
 from agentq_nb._core import number_options
@@ -222,6 +222,7 @@ class ComingResults(Generic[Reply]):
     async def __anext__(self) -> Result[Reply]:
         while not self._here:
             if not self._left:
+                await waited(self._name)
                 raise StopAsyncIteration
             settled = await self._settled(self._cursor)
             self._cursor = settled.cursor
@@ -229,5 +230,6 @@ class ComingResults(Generic[Reply]):
                 if (position := self._left.pop(row, None)) is not None:
                     self._here.append(self._result(stored, position))
             if settled.stopped is not None:
+                await waited(self._name)
                 raise BatchStopped(self._name, settled.stopped)
         return self._here.popleft()

@@ -95,7 +95,10 @@ def _pandas(frame: Any, added: dict[str, list[Any]], index: Any) -> Any:
 
 
 def _pandas_type(values: Sequence[Any]) -> str | None:
-    """Return the dtype: whole numbers stay whole where some are missing; None lets pandas infer it."""
+    """Return the dtype: whole numbers stay whole where some are missing; None lets pandas infer it.
+
+    A missing text is None: what pandas infers for texts would make it NaN in some columns, and None in others.
+    """
     kinds = {type(value) for value in values if value is not None}
     gaps = any(value is None for value in values)
     if kinds == {int} and all(value is None or -(2**63) <= value < 2**63 for value in values):
@@ -104,7 +107,8 @@ def _pandas_type(values: Sequence[Any]) -> str | None:
         return "float64"
     if kinds == {bool}:
         return "boolean" if gaps else "bool"
-    return "object" if not kinds or kinds & {dict, list} or len(kinds) > 1 else None
+    is_text = gaps and kinds == {str}
+    return "object" if not kinds or is_text or kinds & {dict, list} or len(kinds) > 1 else None
 
 
 def _polars(frame: Any, added: dict[str, list[Any]]) -> Any:

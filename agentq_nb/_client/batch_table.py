@@ -8,6 +8,7 @@ from typing import Any
 from agentq_nb._brokers.batches import Batches
 from agentq_nb._client.progress import progress_of
 from agentq_nb._core.result_table import Table
+from agentq_nb._core.safe_text import LONGEST_CELL
 
 _COLUMNS = {
     "batch": "VARCHAR",
@@ -47,4 +48,4 @@ async def batch_table(batches: Batches) -> Table:
                 progress.stopped,
             )
         )
-    return Table(list(_COLUMNS), rows, list(_COLUMNS.values()), "There are no batches.")
+    return Table(list(_COLUMNS), rows, list(_COLUMNS.values()), "There are no batches.", LONGEST_CELL)

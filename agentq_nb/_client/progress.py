@@ -19,7 +19,7 @@ class Progress:
     :ivar cancelled: how many were cancelled, or expired before they were started.
     :ivar running: how many are being handled now.
     :ivar waiting: how many wait for their turn or their next attempt.
-    :ivar per_minute: rows settled per minute, over the last five minutes; 0 while it is too early to tell.
+    :ivar per_minute: rows settled per minute, over the last five minutes; 0 while it is too early to tell, and when it was stopped.
     :ivar time_left: seconds until all are done, at that rate; None while there is no rate, and when all are done.
     :ivar stopped: why the batch was stopped before its end; None if it was not.
     """
@@ -56,9 +56,9 @@ class Progress:
             if (count := getattr(self, name))
         ]
         if not self.finished and self.per_minute:
-            parts.append(f"{self.per_minute:g} a minute")
-        if self.time_left is not None and self.stopped is None:
-            parts.append(f"{duration(self.time_left)} left")
+            parts.append(f"{three_digits(self.per_minute)} a minute")
+        if self.time_left is not None:
+            parts.append(f"{time_left(self.time_left)} left")
         if self.stopped is not None:
             parts.append("stopped")
         return ", ".join(parts)
@@ -75,9 +75,20 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def time_left(seconds: float) -> str:
+    """Return the duration until all rows are done; one second at least, as some are not."""
+    return duration(max(1.0, seconds))
+
+
+def three_digits(rate: float) -> str:
+    """Return a rate without digits that mean nothing: ``0.3``, ``12.5``, ``3610``."""
+    return f"{float(f'{rate:.3g}'):.12g}"
+
+
 def progress_of(counts: BatchCounts) -> Progress:
     """Return the progress that these counts show."""
     live = counts.running + counts.waiting
+    per_minute = counts.per_minute if counts.stopped is None else 0.0
     return Progress(
         total=live + counts.completed + counts.failed + counts.cancelled + counts.expired + counts.pruned,
         done=counts.completed,
@@ -85,7 +96,7 @@ def progress_of(counts: BatchCounts) -> Progress:
         cancelled=counts.cancelled + counts.expired,
         running=counts.running,
         waiting=counts.waiting,
-        per_minute=counts.per_minute,
-        time_left=60 * live / counts.per_minute if live and counts.per_minute else None,
+        per_minute=per_minute,
+        time_left=60 * live / per_minute if live and per_minute else None,
         stopped=counts.stopped,
     )

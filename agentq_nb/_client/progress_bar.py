@@ -1,12 +1,12 @@
-"""A line in the terminal that shows how far a batch is, while something waits for it."""
+"""What is shown of a batch while something waits for it: a line in a terminal, its live views in a notebook."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 from agentq_nb._client.progress import Progress
 from agentq_nb._core.programs import kernel_of_shell
@@ -18,13 +18,19 @@ _AFTER = 0.5
 _EVERY = 0.25
 _WIDTH = 24
 
+on_waited: list[Callable[[str], Coroutine[Any, Any, None]]] = []
+"""Awaited with the name of a batch when a wait for it ends, in the context of the code that waited: see :func:`waited`."""
+
 
 @asynccontextmanager
 async def progress_bar(name: str, progress: Callable[[], Progress]) -> AsyncGenerator[None]:
     """Show the line on stderr while the body runs, if that is a terminal; in notebooks the batch shows itself."""
     stream = sys.stderr
     if not _is_terminal(stream) or kernel_of_shell() is not None:
-        yield
+        try:
+            yield
+        finally:
+            await waited(name)
         return
     task = asyncio.ensure_future(_keep_showing(stream, name, progress))
     try:
@@ -33,6 +39,15 @@ async def progress_bar(name: str, progress: Callable[[], Progress]) -> AsyncGene
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def waited(name: str) -> None:
+    """Let the live views of a batch show its state while the cell that waited for it still runs.
+
+    Programs that execute notebooks drop what is sent between cells.
+    """
+    for call in list(on_waited):
+        await call(name)
 
 
 async def _keep_showing(stream: TextIO, name: str, progress: Callable[[], Progress]) -> None:

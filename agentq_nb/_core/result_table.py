@@ -22,6 +22,8 @@ class Table:
     """The SQL type of each column; empty when it is not known."""
     empty: str = field(default="No rows.", repr=False, compare=False)
     """A sentence that is shown in place of a table without rows."""
+    widest: int = field(default=100, repr=False, compare=False)
+    """How many characters of a cell a terminal shows."""
 
     def frame(self) -> Any:
         """Return a pandas DataFrame, else a polars one, else this table itself, depending on what is installed.

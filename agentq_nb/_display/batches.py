@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from agentq_nb._actor.message import headline
 from agentq_nb._batches.sync_batch import SyncBatch
 from agentq_nb._client.batch import Batch
-from agentq_nb._client.progress import Progress, duration
+from agentq_nb._client.progress import Progress, three_digits, time_left
 from agentq_nb._client.receipt import Result
 from agentq_nb._display.document import Cell, Document, shows, tone
 from agentq_nb.errors import AgentqError
@@ -40,18 +42,32 @@ def _progress(progress: Progress) -> Document:
     return Document(facts=_facts(progress))
 
 
-def document_of_batch(name: str, progress: Progress, failures: Sequence[Result[Any]] = ()) -> Document:
-    """Return the document of a batch; ``failures`` are the results of its first failed rows."""
+def document_of_batch(
+    name: str, progress: Progress, failures: Sequence[Result[Any]] = (), *, live: bool = True
+) -> Document:
+    """Return the document of a batch.
+
+    :param failures: the results of its first failed rows.
+    :param live: False: it stays as it is, in a view that has ended.
+    """
+    if not live:
+        progress = replace(progress, per_minute=0.0, time_left=None)
+    shown = list(failures)[:_NAMED]
     notes: list[str] = []
+    if shown and progress.failed > len(shown):
+        notes.append(f"… and {progress.failed - len(shown)} more that failed.")
     if progress.stopped is not None:
         notes.append(f"It has stopped: {progress.stopped}")
     if progress.failed:
         notes.append("To try again what failed: await batch.retry_failed()")
-    if not progress.finished and progress.stopped is None:
+    if not progress.finished and not live:
+        notes.append(
+            f"This was its state when the view ended. To see its state now: %agentq batches {shlex.quote(name)}"
+        )
+    elif not progress.finished and progress.stopped is None:
         notes.append(
             "It goes on in the background. All of it as a table: await batch.frame(). To end it: await batch.cancel()"
         )
-    shown = list(failures)[:_NAMED]
     return Document(
         title=f"Batch '{name}': {progress}",
         columns=("row", "attempts", "error") if shown else (),
@@ -70,9 +86,9 @@ def _facts(progress: Progress) -> list[tuple[str, Any]]:
     if progress.cancelled:
         facts.append(("cancelled", progress.cancelled))
     if progress.per_minute:
-        facts.append(("per minute", progress.per_minute))
+        facts.append(("per minute", three_digits(progress.per_minute)))
     if progress.time_left is not None:
-        facts.append(("left", duration(progress.time_left)))
+        facts.append(("left", time_left(progress.time_left)))
     if progress.stopped is not None:
         facts.append(("stopped", progress.stopped))
     return facts

@@ -109,6 +109,7 @@ def _table(table: Table) -> Document:
         rows=[_toned(table.columns, row) for row in table.rows[:_MOST_ROWS]],
         empty=table.empty,
         notes=_left_out(len(table.rows), "rows"),
+        widest=table.widest,
     )
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
 
 from tests.kernel.driving import Kernel
 
@@ -91,3 +95,44 @@ def test_an_interrupted_wait_says_that_the_work_goes_on_and_how_to_end_it(kernel
     assert "Stopped waiting; batch 'slow' goes on: 0 of 30 done, 1 running, 29 waiting" in cell.traceback
     assert "await batch.cancel()" in cell.traceback
     assert kernel.value("await batch.cancel()") == 30
+
+
+def test_an_executed_notebook_shows_how_each_batch_ended(tmp_path: Path) -> None:
+    work = """
+async def {name}(row):
+    await gate.wait()
+    if row["n"] in {failing}:
+        raise ValueError("odd")
+gate = asyncio.Event()
+{name} = await aq.map({name}, reviews, name="{name}", concurrency=10, retry=aq.Retry(attempts=1))
+{name}"""
+    codes = [
+        BEGIN + "import asyncio, agentq_nb._notebook.batch_view as live",
+        work.format(name="between", failing=()),
+        "gate.set()",
+        "await asyncio.sleep(2)",
+        "await between.results()",
+        "live._EVERY = 600",
+        work.format(name="done", failing=()),
+        "gate.set(); table = await done.frame()",
+        work.format(name="failing", failing=(3, 29)),
+        "gate.set()\nasync for result in failing: pass",
+        work.format(name="endless", failing=()),
+        "%agentq stop",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in codes])
+    NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = {
+        name: next(output.data for output in notebook.cells[cell].outputs if "data" in output)
+        for name, cell in (("between", 1), ("done", 6), ("failing", 8), ("endless", 10))
+    }
+    assert "30 of 30 done" in shown["between"]["text/plain"]
+    assert "30 of 30 done" in shown["done"]["text/plain"]
+    assert "30 of 30 done" in shown["done"]["text/html"]
+    assert "28 of 30 done, 2 failed" in shown["failing"]["text/plain"]
+    assert shown["failing"]["text/plain"].count("ValueError: odd") == 2
+    widgets = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
+    assert any("28 of 30 done, 2 failed" in str(widget["state"].get("value")) for widget in widgets.values())
+    assert "0 of 30 done" in shown["endless"]["text/plain"]
+    assert "in the background" not in shown["endless"]["text/plain"] + shown["endless"]["text/html"]
+    assert "%agentq batches endless" in shown["endless"]["text/plain"]

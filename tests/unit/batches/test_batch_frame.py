@@ -106,6 +106,16 @@ def test_a_pandas_frame_keeps_its_index_and_columns() -> None:
     assert given.join(found[["mood"]])["mood"].tolist()[0] == "good"
 
 
+@pytest.mark.parametrize("given", [["a", "b"], pandas.Series(["a", "b"]), pandas.DataFrame({"text": ["a", "b"]})])
+def test_a_missing_text_is_none_whether_or_not_other_rows_have_one(given: Any) -> None:
+    for error in ("no", None):
+        found = frame_of(given, rows("x", None, error=error))
+        assert found["error"].tolist()[0] is None
+        assert found["reply"].tolist()[1] is None
+        assert found["error"].isna().tolist() == [True, error is None]
+    assert frame_of(given, rows(None, None))["reply"].tolist() == [None, None]
+
+
 def test_columns_that_collide_with_ours_are_told_apart() -> None:
     given = pandas.DataFrame({"status": ["open"], "reply_status": [1]})
     found = frame_of(given, rows({"status": "closed", "error": "none", "seconds": 3}))

@@ -6,6 +6,8 @@ import asyncio
 import dataclasses
 import functools
 import logging
+import re
+import statistics
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +19,9 @@ from pydantic import BaseModel
 
 import agentq_nb
 from agentq_nb import Registry, Retry, agent_os, agents, current_registry, setup
+from agentq_nb._display import document_of
+from agentq_nb._display.document import Document, as_text
+from agentq_nb._host.registry_batches import all_batches
 from agentq_nb.errors import BatchElsewhere, BatchStopped, ValidationFailed
 
 pytestmark = pytest.mark.anyio
@@ -154,10 +159,28 @@ async def test_a_changed_function_is_said_once_and_redo_does_everything_again(
         assert await results(10) == [1, 2]
         assert await results(10) == [1, 2]
         assert len(caplog.messages) == 1
-        assert "the code of work has changed. The 2 rows that are done stay" in caplog.messages[0]
+        assert "the code of work has changed. The rows that are done (2) stay" in caplog.messages[0]
         assert "redo=True" in caplog.messages[0]
         assert await results(10, redo=True) == [11, 12]
         assert len(caplog.messages) == 1
+
+
+async def test_failed_rows_do_not_count_as_done_where_a_change_is_said(
+    registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    def work(item: int) -> int:
+        return 1 // item
+
+    async def changed(item: int) -> int:
+        return item
+
+    changed.__name__ = "work"
+    await (await agentq_nb.map(work, [0, 1, 2, 0], name="changed", retry=Retry(attempts=1)))
+    with caplog.at_level(logging.WARNING, "agentq"):
+        await (await agentq_nb.map(changed, [0, 1, 2, 0], name="changed", retry=Retry(attempts=1)))
+    said = next(message for message in caplog.messages if message.startswith("map "))
+    assert "The rows that are done (2) and those that failed (2) stay as they are" in said
+    assert "await batch.retry_failed()" in said
 
 
 async def test_failed_rows_are_repeated_only_when_asked_for(registry: Registry) -> None:
@@ -201,6 +224,27 @@ async def test_ten_failures_of_one_kind_in_a_row_stop_it_and_a_corrected_functio
     assert (await batch.frame(wait=False))["status"].value_counts()["completed"] == 3
     fixed = await agentq_nb.map(lambda number: number, range(100), name="hundred", concurrency=5)
     assert [result.unwrap() for result in await fixed.results()] == list(range(100))
+
+
+async def test_the_reason_for_stopping_names_the_line_of_the_users_code(registry: Registry) -> None:
+    def broken(_: int) -> float:
+        return statistics.mean([])
+
+    batch = await agentq_nb.map(broken, range(20), name="mean", stop_after=2)
+    line = broken.__code__.co_firstlineno + 1
+    with pytest.raises(
+        BatchStopped,
+        match=re.escape(f"StatisticsError: mean requires at least one data point, at {__file__}, line {line}. "),
+    ):
+        await batch
+    table = as_text(document_of(await all_batches(registry.host)) or Document())
+    assert f"{__file__}, line {line}" in table
+
+
+async def test_the_reason_names_a_library_where_there_is_no_code_of_the_user(registry: Registry) -> None:
+    batch = await agentq_nb.map(statistics.mean, [[], []], name="mean", stop_after=2)
+    with pytest.raises(BatchStopped, match=rf"{re.escape(statistics.__file__)}, line \d+"):
+        await batch
 
 
 async def test_a_stopped_batch_is_stopped_after_a_restart_too(registry: Registry) -> None:

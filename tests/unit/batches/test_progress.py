@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from typing import Any
 
 import pytest
 
@@ -11,8 +12,9 @@ from agentq_nb import Result
 from agentq_nb._brokers.batches import BatchCounts
 from agentq_nb._client import progress_bar
 from agentq_nb._client.progress import Progress, duration, progress_of
+from agentq_nb._display import document_of
 from agentq_nb._display.batches import document_of_batch
-from agentq_nb._display.document import as_text
+from agentq_nb._display.document import Document, as_text
 
 HALF = progress_of(BatchCounts(completed=12, failed=2, cancelled=1, expired=1, running=3, waiting=13, per_minute=8.0))
 
@@ -21,6 +23,26 @@ def test_counts_become_progress_in_words() -> None:
     assert (HALF.total, HALF.settled, HALF.finished, HALF.time_left) == (32, 16, False, 120)
     assert str(HALF) == "12 of 32 done, 2 failed, 2 cancelled, 3 running, 13 waiting, 8 a minute, 2 min 0 s left"
     assert progress_of(BatchCounts(completed=3)).time_left is None
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [(0.3, "0.3"), (8.0, "8"), (12.5, "12.5"), (312.4, "312"), (3608.1, "3610"), (1234567.0, "1230000")],
+)
+def test_a_rate_has_three_digits(rate: float, text: str) -> None:
+    progress = progress_of(BatchCounts(waiting=100, per_minute=rate))
+    assert f", {text} a minute, " in str(progress)
+    assert ("per minute", text) in (document_of(progress) or Document()).facts
+
+
+def test_no_time_is_left_only_when_nothing_waits() -> None:
+    assert str(progress_of(BatchCounts(waiting=1, per_minute=3000))).endswith("1 s left")
+
+
+def test_a_batch_that_has_stopped_has_no_rate() -> None:
+    stopped = progress_of(BatchCounts(completed=3, waiting=5, per_minute=8.0, stopped="ten rows failed"))
+    assert str(stopped) == "3 of 8 done, 5 waiting, stopped"
+    assert (stopped.per_minute, stopped.time_left) == (0, None)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
@@ -54,6 +76,15 @@ async def test_the_line_is_written_only_to_a_terminal(monkeypatch: pytest.Monkey
     assert bool(asked) is is_terminal
 
 
+def test_a_document_says_how_many_failures_it_does_not_name() -> None:
+    failures = [Result[Any]("failed", f"m{row}", error={"message": "odd"}, row=row) for row in range(10)]
+    many = progress_of(BatchCounts(completed=3, failed=22))
+    assert "and 17 more that failed" in as_text(document_of_batch("odd", many, failures))
+    few = progress_of(BatchCounts(completed=3, failed=5))
+    assert "more" not in as_text(document_of_batch("odd", few, failures[:5]))
+    assert "more" not in as_text(document_of_batch("odd", many))
+
+
 def test_a_document_names_failures_and_says_what_can_be_done() -> None:
     failed = Result("failed", "m1", error={"message": "three is odd", "type": "ValueError"}, attempts=3, row=3)
     text = as_text(document_of_batch("odd", HALF, [failed]))
@@ -61,5 +92,9 @@ def test_a_document_names_failures_and_says_what_can_be_done() -> None:
     assert "ValueError: three is odd" in text
     assert "await batch.retry_failed()" in text
     assert "await batch.cancel()" in text
+    ended = as_text(document_of_batch("odd ones", HALF, live=False))
+    assert "%agentq batches 'odd ones'" in ended
+    assert "12 of 32 done, 2 failed, 2 cancelled, 3 running, 13 waiting\n" in ended
+    assert "in the background" not in ended
     stopped = progress_of(BatchCounts(waiting=5, stopped="ten rows failed"))
     assert "It has stopped: ten rows failed" in as_text(document_of_batch("odd", stopped))
