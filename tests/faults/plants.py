@@ -13,6 +13,7 @@ from agentq_nb._store import EventLog
 
 
 def _replace(cls: type, name: str, function: Callable[..., Any]) -> None:
+    assert name in vars(cls), f"{cls.__name__} has no {name}: nothing would be planted"
     setattr(cls, name, function)
 
 
@@ -55,7 +56,7 @@ def _acknowledge_early() -> None:
 
 def _overlap() -> None:
     """Receivers do not wait for each other."""
-    _replace(InFlight, "blocker", lambda self, receiver: None)
+    _replace(InFlight, "blockers", lambda self, receiver: [])
 
 
 def _forget_keys() -> None:
