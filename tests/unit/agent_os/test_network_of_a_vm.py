@@ -314,8 +314,10 @@ def test_nothing_is_left_of_it_when_a_subclass_has_hooks_of_its_own(tmp_path: Pa
             await vm.sleep()
             await until_held(0, 0)
             assert await vm.exists("kept")
-            root = (await vm.activation()).instance._workspace.root  # type: ignore[union-attr]
+            activation = await vm.activation()
+            root = activation.instance._workspace.root  # type: ignore[union-attr]
             await vm.destroy(files=True)
+            await activation.ended.wait()
             await until_held(0, 0)
             assert not root.exists()
             assert HooksOfTheUser.called == ["on_create", "on_wake", "on_sleep", "on_wake", "on_destroy"]
