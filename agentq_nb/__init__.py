@@ -35,11 +35,11 @@ if sys.platform == "win32":
 from agentq_nb._actor.actor import Actor, action, cron
 from agentq_nb._actor.message import Message
 from agentq_nb._actor.queue import Queue
-from agentq_nb._batches.mapping import map  # noqa: A004  # users write agentq_nb.map
+from agentq_nb._batches.map import map  # noqa: A004  # users write agentq_nb.map
 from agentq_nb._batches.sync_batch import SyncBatch, map_sync
 from agentq_nb._client.batch import Batch
-from agentq_nb._client.gathering import as_completed, gather
 from agentq_nb._client.receipt import Receipt, Result
+from agentq_nb._client.receipt_waits import as_completed, gather
 from agentq_nb._host.registry import Registry, current_registry
 from agentq_nb._host.setup import create_client, setup
 from agentq_nb._policies.concurrency_limit import ConcurrencyLimit

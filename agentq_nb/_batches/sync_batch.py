@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from agentq_nb._batches.mapping import map as map_async
+from agentq_nb._batches.map import map as map_async
 from agentq_nb._client.batch import Batch
 from agentq_nb._client.progress import Progress
 from agentq_nb._client.receipt import Result

@@ -15,8 +15,8 @@ from agentq_nb._brokers.batches import (
     StoredBatch,
 )
 from agentq_nb._brokers.local import batch_log, control, event_rows
+from agentq_nb._brokers.local.batch_enqueue import Sending
 from agentq_nb._brokers.local.batch_index import CODES, LIVE, PRUNED, BatchState
-from agentq_nb._brokers.local.batch_sending import Sending
 from agentq_nb._brokers.local.commit import CommitLog, Settled
 from agentq_nb._brokers.values import Cancel, StoredResult
 from agentq_nb._core.ids import MessageId

@@ -194,7 +194,7 @@ async def test_a_batch_is_found_again_after_a_restart_and_goes_on(tmp_path: Path
 
 
 async def test_a_batch_of_several_commits_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentq_nb._brokers.local.batch_sending._LARGEST_COMMIT", 1000)
+    monkeypatch.setattr("agentq_nb._brokers.local.batch_enqueue._LARGEST_COMMIT", 1000)
     async with hosted(tmp_path) as (registry, worker):
         await worker.send_many("tasks", [f"old {number}" for number in range(7)], name="many")
         await worker.send_many("tasks", [*(f"new {number}" for number in range(30)), "old 3"], name="many")
