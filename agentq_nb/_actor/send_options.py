@@ -106,10 +106,11 @@ def shows_batch_options(function: Sending) -> Sending:
 def _showing(function: Sending, options: type) -> Sending:
     signature = inspect.signature(function)
     parameters = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
-    for name, annotation in get_type_hints(options).items():
-        default, _ = _OPTIONS[name]
-        parameters.append(
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        )
+    types = get_type_hints(options)
+    parameters += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=types[name])
+        for name, (default, _) in _OPTIONS.items()
+        if name in types
+    ]
     function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # what inspect looks for
     return function
