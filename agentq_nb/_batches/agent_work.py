@@ -46,7 +46,7 @@ class AgentWork:
             raise ValidationFailed(
                 f"The VM given to map has no agent '{name}': vm=agent_os(agents=[agents.{name}], ...)."
             )
-        if self.vm._permits.asks_user:  # pyright: ignore[reportPrivateUsage]
+        if self.vm._permits.asks_user:  # pyright: ignore[reportPrivateUsage]  # nor for this
             raise ValidationFailed(
                 "The VM given to map asks for permission, and nobody answers while many prompts run: every row would wait. "
                 'Give agent_os permissions="allow" or "deny", or a function that decides.'

@@ -165,7 +165,7 @@ class Commit(NamedTuple):
     schedule: Sequence[NewMessage] = ()
     destroy: bool = False
     successor: NewMessage | None = None
-    """The next message of a schedule, of which this commit settles a message. It is dropped if that message was being
+    """The next message of the schedule whose last message this commit settles. It is dropped if that message was being
     cancelled, or is no longer the latest of its schedule."""
 
 

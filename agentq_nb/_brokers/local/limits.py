@@ -152,7 +152,7 @@ class Limits(LimitRegister):
         return older
 
     def _asks(self, gated: GatedQueue) -> bool:
-        """Whether somebody would take a message of this queue, or its actor was just named to be woken."""
+        """Whether a receiver waits for messages of this queue, or its actor is about to be woken."""
         actor_queues = gated.queue_state.actor_queues
         if actor_queues.lease is None:
             return gated.hinted is None or self._clock.monotonic() < gated.hinted + _WAKING

@@ -144,7 +144,7 @@ def banners_within(text: str) -> Iterator[Banner]:
 
 
 def is_prose(text: str) -> bool:
-    """Whether a stretch of text is somebody's words, or code, rather than a program's message."""
+    """Whether a stretch of text was written by a person or is code, rather than a program's message."""
     return bool(PROSE.search(text) or CODE.search(text))
 
 

@@ -146,7 +146,7 @@ PROSE = re.compile(
     r"|so that|reads:|429 if|used by"
     r"|the (?:message|method|function|class|banner|text|string|log|logs|example|fixture|code|client|user|users))\b"
 )
-"""Signs of somebody's words."""
+"""Signs of text that a person wrote."""
 
 CODE = re.compile(
     any_of(

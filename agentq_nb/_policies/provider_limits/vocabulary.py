@@ -20,8 +20,9 @@ GOOGLE = re.compile(
 )
 _URL = re.compile(r"https?://\S+")
 _OTHER_HOSTS = re.compile(
-    r"https?://[\w.-]*(?:pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|yarnpkg\.com|docker\.(?:com|io)|ghcr\.io|quay\.io|crates\.io"
-    r"|rubygems\.org|api\.github\.com|raw\.githubusercontent\.com|gitlab\.com|huggingface\.co/(?!docs)|conda\.anaconda\.org)",
+    r"https?://(?:[\w.-]*(?:pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|yarnpkg\.com|docker\.(?:com|io)|ghcr\.io|quay\.io|crates\.io"
+    r"|rubygems\.org|api\.github\.com|raw\.githubusercontent\.com|gitlab\.com|huggingface\.co/(?!docs)|conda\.anaconda\.org)"
+    r"|[^\s/]+/(?:[^\s/]+/)*simple/)",  # the last: a package index of one's own
     re.IGNORECASE,
 )
 
@@ -30,7 +31,7 @@ def _any(*patterns: str) -> re.Pattern[str]:
     return re.compile(any_of(*patterns), re.IGNORECASE)
 
 
-# Nothing that waiting or paying mends, or somebody else's limit.
+# Neither waiting nor paying helps, or the limit is another service's.
 _NEVER = _any(
     r"context[ _-]?(?:length|window|limit|size)",
     r"(?:prompt|input|conversation|message)s? (?:is|are|was) too (?:long|large)",

@@ -95,7 +95,7 @@ class _Forward:
 
 
 class SharedNetwork(OpenNetwork):
-    """This machine's network, of which Landlock lets the VM's processes use only a few ports.
+    """This machine's network. Landlock lets the VM's processes use only a few of its ports.
 
     Its proxies demand ``credentials``, since every process of this machine can connect to them.
     """

@@ -39,7 +39,7 @@ DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
 
 
 class Fields(NamedTuple):
-    """An expression as the sets that it stands for. None: every one."""
+    """The numbers that each field of an expression allows. None: all of them."""
 
     minutes: frozenset[int]
     hours: frozenset[int] | None

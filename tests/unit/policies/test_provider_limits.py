@@ -1,4 +1,4 @@
-"""Which reports of providers and agents are limits, of which kind, and until when."""
+"""Recognise the limits that providers and agents report: their kind, and when they end."""
 
 from __future__ import annotations
 
