@@ -38,11 +38,10 @@ from agentq_nb._actor.queue import Queue
 from agentq_nb._batches.map import map  # noqa: A004  # users write agentq_nb.map
 from agentq_nb._batches.sync_batch import SyncBatch, map_sync
 from agentq_nb._client.batch import Batch
-from agentq_nb._client.receipt import Receipt, Result
-from agentq_nb._client.receipt_waits import as_completed, gather
+from agentq_nb._client.receipt import Receipt, Result, as_completed, gather
 from agentq_nb._host.registry import Registry, current_registry
 from agentq_nb._host.setup import create_client, setup
-from agentq_nb._policies.concurrency_limit import ConcurrencyLimit
+from agentq_nb._policies.limits import ConcurrencyLimit
 from agentq_nb._policies.rate_limit import RateLimit
 from agentq_nb._policies.retry import Retry
 from agentq_nb.agent_os import agent_os, agents

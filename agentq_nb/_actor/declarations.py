@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any, ClassVar, Protocol, cast
 
@@ -19,6 +19,7 @@ from agentq_nb._actor.queue import Placeholder, Queue
 from agentq_nb._core import number_options
 from agentq_nb._core.codec import Schema
 from agentq_nb._policies.cron import Cron
+from agentq_nb._policies.limits import Limit
 
 INHERITED: Any = Placeholder("inherited")
 """The default of a timeout: that of the base class."""
@@ -64,6 +65,11 @@ class Declared:
     def unhandled(self) -> list[str]:
         """The queues without a handler: ``run`` and actions take their messages."""
         return [queue for queue in self.queues if queue not in self.handlers]
+
+    @property
+    def limits(self) -> dict[str, Sequence[Limit]]:
+        """The limits of each queue that has any, by its name."""
+        return {name: queue.limits for name, queue in self.queues.items() if queue.limits}
 
 
 class Declaring(Protocol):

@@ -22,8 +22,7 @@ from agentq_nb._core.table_rows import table_kind
 from agentq_nb._host.local_transport import LocalTransport
 from agentq_nb._host.registry import Registry, current_registry, note_current
 from agentq_nb._host.setup import setup
-from agentq_nb._policies.failure_run import FailureRun
-from agentq_nb._policies.retry import Retry
+from agentq_nb._policies.retry import FailureRun, Retry
 from agentq_nb.agent_os import VM
 from agentq_nb.errors import BatchElsewhere, BatchPruned, BatchUnknown, ValidationFailed
 

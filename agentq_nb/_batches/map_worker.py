@@ -18,8 +18,7 @@ from agentq_nb._actor.queue import Queue
 from agentq_nb._core.ids import MessageId
 from agentq_nb._core.programs import cell_of
 from agentq_nb._core.safe_text import safe
-from agentq_nb._policies.failure_run import FailureKind, FailureRun
-from agentq_nb._policies.retry import Retry
+from agentq_nb._policies.retry import FailureKind, FailureRun, Retry
 from agentq_nb._runtime.invocation import current_receiver
 from agentq_nb._runtime.user_threads import in_user_thread
 from agentq_nb.agent_os.provider_limits import limit_of

@@ -11,7 +11,7 @@ from agentq_nb._actor.message import Body, Reply
 from agentq_nb._actor.queue import Queue
 from agentq_nb._actor.send_options import BatchOptions, SendOptions, shows_batch_options, shows_options, stored_options
 from agentq_nb._brokers.values import Cancel, Change, Pause, Purge, Redeliver, Resume
-from agentq_nb._client import outgoing, queue_lookup
+from agentq_nb._client import queue_arguments
 from agentq_nb._client.batch import Batch
 from agentq_nb._client.batch_bodies import new_batch
 from agentq_nb._client.broadcasts import Listener
@@ -176,11 +176,11 @@ class ActorHandle:
             timeout = number_options.seconds("timeout", timeout)
         transport = self._transport
         classes = await transport.ready()
-        declared = queue_lookup.declared(classes, self.name, queue.name if isinstance(queue, Queue) else queue)
+        declared = queue_arguments.declared(classes, self.name, queue.name if isinstance(queue, Queue) else queue)
         waits_for_room = declared.on_full == "wait"
         if only_for_room and not waits_for_room:
             raise TypeError('timeout is for waiting: send(..., wait=True, timeout=...), or Queue(..., on_full="wait").')
-        new_message = outgoing.new_message(declared, self.actor_id, body, stored)
+        new_message = queue_arguments.new_message(declared, self.actor_id, body, stored)
         if self._must_exist:
             await transport.require(self.actor_id)
         elif self._input is not None:
@@ -225,7 +225,7 @@ class ActorHandle:
         stored = stored_options(options)
         transport = self._transport
         classes = await transport.ready()
-        declared = queue_lookup.declared(classes, self.name, queue.name if isinstance(queue, Queue) else queue)
+        declared = queue_arguments.declared(classes, self.name, queue.name if isinstance(queue, Queue) else queue)
         batch = await new_batch(declared, self.actor_id, bodies, name, stored, again=redo)
         if self._must_exist:
             await transport.require(self.actor_id)
@@ -260,7 +260,7 @@ class ActorHandle:
         Raises ``queue.unknown``, ``actor.unknown``, and ``actor.validation_error`` for a time in the past.
         """
         name = await self._present(queue)
-        await self._change(Pause(name, queue_lookup.end_of_pause(until, self._transport.now())))
+        await self._change(Pause(name, queue_arguments.end_of_pause(until, self._transport.now())))
 
     async def resume(self, queue: str | Queue[Any, Any]) -> bool:
         """End the pause of a queue; durable on return. Returns False when it was not paused.
@@ -276,7 +276,7 @@ class ActorHandle:
     async def _present(self, queue: str | Queue[Any, Any]) -> str:
         """Return the queue's name. Raises ActorUnknown, QueueUnknown."""
         name = queue.name if isinstance(queue, Queue) else queue
-        return queue_lookup.standing(await self.status(), self._transport.classes, self.actor_id, name).queue
+        return queue_arguments.standing(await self.status(), self._transport.classes, self.actor_id, name).queue
 
     # --- status and events --------------------------------------------------------------------------------------------
 

@@ -7,18 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from agentq_nb._commands.agents import Agents
-from agentq_nb._commands.batches import Batches
 from agentq_nb._commands.command_context import Command
 from agentq_nb._commands.demo import Demo
 from agentq_nb._commands.doctor import Doctor
 from agentq_nb._commands.help import Help
 from agentq_nb._commands.host import Actors, Alerts, Dashboard, Start, Status, Stop
 from agentq_nb._commands.interpolation import filled_word
-from agentq_nb._commands.limits import Limits
-from agentq_nb._commands.messages import Ask, Cancel, Retry, Send
+from agentq_nb._commands.messages import Ask, Batches, Cancel, Retry, Send
 from agentq_nb._commands.parser import Arguments, Line, UsageError, declared, parse
 from agentq_nb._commands.queries import Dead, Results, Show
-from agentq_nb._commands.queues import Pause, Purge, Resume
+from agentq_nb._commands.queues import Limits, Pause, Purge, Resume
 from agentq_nb._commands.sessions import Sessions, Transcript
 from agentq_nb._commands.store import Export, Prune, Sql
 from agentq_nb._commands.vms import Vms

@@ -1,4 +1,4 @@
-"""Commands that send messages, wait for them, cancel them and redeliver dead letters."""
+"""Commands that send messages, wait for them, cancel them, redeliver dead letters, and show batches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from agentq_nb._display.document import Document
 from agentq_nb.errors import AgentqError
 
 if TYPE_CHECKING:
+    from agentq_nb._client.batch import Batch
     from agentq_nb._client.receipt import Receipt, Result
+    from agentq_nb._core.result_table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,3 +198,22 @@ async def put(context: CommandContext, actor: str, queue: str, text: str, option
     whole = filled_body(text, context.variables)
     body = read_body(whole, declared, queue) if declared is not None else json_or_text(whole)
     return await target.send(queue, body, **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batches(Command):
+    """Show the batches of map and send_many, and how far they are; or the one of a name, whose rows
+    batch = %agentq batches NAME makes available: await batch.frame().
+    """
+
+    name: ClassVar[str] = "batches"
+    where: ClassVar[Where] = "both"
+    only_waits: ClassVar[bool] = True
+
+    batch: str | None = word("NAME", "only the batch of this name", optional=True)
+
+    async def run(self, context: CommandContext) -> Table | Batch[object]:
+        from agentq_nb._host.registry_batches import all_batches
+
+        registry = context.host()
+        return await all_batches(registry.host) if self.batch is None else await registry.batch(self.batch)

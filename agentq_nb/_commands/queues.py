@@ -1,4 +1,4 @@
-"""Commands that pause, resume and purge queues."""
+"""Commands that pause, resume and purge queues, and that show and change their limits."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
 from agentq_nb._commands.command_context import Command, CommandContext, Where, address, handle
-from agentq_nb._commands.parser import UsageError, flag, option, span, word
+from agentq_nb._commands.parser import UsageError, flag, option, seconds, span, whole, word
 from agentq_nb._display.document import Document
 from agentq_nb.errors import ActorUnknown
 
 if TYPE_CHECKING:
-    from agentq_nb._brokers.values import QueueStatus
+    from agentq_nb._brokers.values import LimitStatus, QueueStatus
     from agentq_nb._client.handle import ActorHandle
+    from agentq_nb._host.registry_limits import RegistryLimits
 
 _EXPECTED = "a time to come, like 18:30 or 2026-11-01T12:00"
 
@@ -81,9 +82,9 @@ class Pause(_QueueCommand):
     async def run(self, context: CommandContext) -> QueueStatus:
         if self.lasting is not None and self.until is not None:
             raise UsageError("Give --for or --until, not both.")
-        from agentq_nb._client import queue_lookup
+        from agentq_nb._client import queue_arguments
 
-        until = self.until if self.lasting is None else queue_lookup.end_of_pause_for(self.lasting, time.time())
+        until = self.until if self.lasting is None else queue_arguments.end_of_pause_for(self.lasting, time.time())
         with self.target(context) as actor:
             await actor.pause(self.queue, until)
             return await _queue_status(context, actor, self.queue)
@@ -126,10 +127,46 @@ class Purge(_QueueCommand):
 
 
 async def _queue_status(context: CommandContext, actor: ActorHandle, queue: str) -> QueueStatus:
-    from agentq_nb._client import queue_lookup
+    from agentq_nb._client import queue_arguments
 
-    return queue_lookup.standing(await actor.status(), context.host().host.classes, actor.actor_id, queue)
+    return queue_arguments.standing(await actor.status(), context.host().host.classes, actor.actor_id, queue)
 
 
 def _messages(number: int) -> str:
     return "1 message" if number == 1 else f"{number:,} messages"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits(Command):
+    """Show the limits of queues: how much of each is in use, and when the next message may start.
+
+    With a name, --count and --per change that limit at once, for every queue that shares it. The change lasts across
+    restarts, until --reset, or until the limit is declared differently. --resume ends a pause because of a provider's
+    limit. A limit without a name of its own goes by its queue: "worker/main tasks".
+    """
+
+    name: ClassVar[str] = "limits"
+    where: ClassVar[Where] = "kernel"
+
+    limit: str | None = word("NAME", "which limit, like anthropic", optional=True)
+    count: int | None = option("--count", "NUMBER", "how many starts, or messages at once", convert=whole)
+    per: float | None = option("--per", "SECONDS", "in how many seconds", convert=seconds)
+    reset: bool = flag("--reset", "go back to the limit as it is declared")
+    resume: bool = flag("--resume", "end a pause because of a provider's limit")
+
+    async def run(self, context: CommandContext) -> RegistryLimits | LimitStatus:
+        limits = context.host().limits
+        changes = self.count is not None or self.per is not None
+        if self.limit is None:
+            if changes or self.reset or self.resume:
+                raise UsageError("Name the limit: %agentq limits NAME --count 20. %agentq limits lists them.")
+            return limits
+        if changes and self.reset:
+            raise UsageError("Give --reset, or --count and --per.")
+        if self.reset:
+            await limits.reset(self.limit)
+        elif changes:
+            await limits.change(self.limit, count=self.count, per=self.per)
+        if self.resume:
+            await limits.resume(self.limit)
+        return await limits.find(self.limit)

@@ -1,13 +1,16 @@
-"""The clock and timers that the package uses, behind a protocol so that tests can set the time."""
+"""The clock and timers that the package uses, behind a protocol so that tests can set the time; and the local time zone."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, tzinfo
 from numbers import Real
+from pathlib import Path
 from typing import Protocol
+from zoneinfo import ZoneInfo
 
 
 def timestamp(when: datetime | float) -> float:
@@ -99,3 +102,18 @@ class _WallTimer:
     def cancel(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
+
+
+_LOCAL_TIME = Path("/etc/localtime")
+
+
+def machine_zone(variables: Mapping[str, str]) -> tzinfo:
+    """Return the zone of a program with these environment variables: that of ``TZ``, else the system's. Blocks briefly."""
+    if name := variables.get("TZ", "").removeprefix(":"):
+        with suppress(KeyError, ValueError, OSError):
+            return ZoneInfo(name)
+    try:
+        with _LOCAL_TIME.open("rb") as file:
+            return ZoneInfo.from_file(file)
+    except (OSError, ValueError):
+        return UTC

@@ -1,4 +1,4 @@
-"""The awake actors of a host: wake each once, however many ask, and restart it when its class changes."""
+"""The awake actors of a host: wake each once, restart it when its class changes, find who holds queues and limits."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from agentq_nb._actor.message import describe
 from agentq_nb._brokers.base import Broker
 from agentq_nb._core.ids import ActorId, actor_name
 from agentq_nb._host.waker import WakeBackoff
+from agentq_nb._policies.limits import ConcurrencyLimit
 from agentq_nb._runtime.activation import Surroundings
 from agentq_nb._runtime.actor_lifecycle import AwakeActor
+from agentq_nb._runtime.invocation import Receiver
 from agentq_nb.errors import ActorUnknown, NoHost, Unavailable
 
 _AT_ONCE = 200
@@ -108,6 +110,41 @@ class ActivationDirectory:
             if self._activations.get(actor) is activation:
                 del self._activations[actor]
             self._host.wake_backoff.note_end(activation)
+
+    # --- who holds what -----------------------------------------------------------------------------------------------
+
+    def receivers_of(self, actor: ActorId, queue: str) -> list[Receiver]:
+        """Return the receivers that block this queue of an actor."""
+        activation = self.find(actor)
+        return [] if activation is None else activation.in_flight.of(queue)
+
+    def full_limits(self, actor: ActorId, queue: str) -> dict[str, list[Receiver]]:
+        """Return the named concurrency limits of a queue that have no free place, each with those who have the places.
+
+        Limits without a name hold back only their own queue, whose receivers block each other anyway.
+        """
+        cls = self._host.classes.get(actor_name(actor))
+        declared = () if cls is None else cls.declared.limits.get(queue, ())
+        named = [limit.name for limit in declared if isinstance(limit, ConcurrencyLimit) and limit.name is not None]
+        if not named:
+            return {}
+        counts = {status.name: status.count for status in self._host.broker.limits.status()}
+        full: dict[str, list[Receiver]] = {}
+        for name in named:
+            holders = self._holders_of(name)
+            if len(holders) >= counts.get(name, len(holders) + 1):
+                full[name] = holders
+        return full
+
+    def _holders_of(self, limit: str) -> list[Receiver]:
+        """Return who has the places of a named limit, once for each place."""
+        return [
+            receiver
+            for activation in self._activations.values()
+            for receiver in activation.in_flight.receivers
+            for message, _ in receiver.held.values()
+            if limit in [other.name for other in activation.queues[message.queue].limits]
+        ]
 
     # --- another class ------------------------------------------------------------------------------------------------
 

@@ -26,13 +26,11 @@ from agentq_nb._host.awake_actors import ActivationDirectory
 from agentq_nb._host.background_tasks import Part
 from agentq_nb._host.host_status import Circumstances, actor_status, why_unsettled
 from agentq_nb._host.host_tasks import HostTasks
-from agentq_nb._host.limit_declarations import limits_of
-from agentq_nb._host.limit_holders import full_limits
 from agentq_nb._host.waker import WakeBackoff, Waker
 from agentq_nb._runtime import actions
 from agentq_nb._runtime.actor_lifecycle import AwakeActor
 from agentq_nb._runtime.deadlock import WaitGraph
-from agentq_nb._runtime.invocation import Receiver, current_call, holding_here
+from agentq_nb._runtime.invocation import current_call, holding_here
 from agentq_nb._runtime.state_migration import check_deployment
 from agentq_nb.errors import ActorDuplicate, ActorNotFound, QueueFull, Unavailable
 
@@ -69,9 +67,9 @@ class Host(HostTasks):
         self.classes: dict[str, type[Actor]] = {}
         self.client: Any = None
         """The client that actors get as ``self.actors``; set by ``host_lifecycle``."""
-        self.waits = WaitGraph(self._holders, self._full_limits)
         self.wake_backoff = WakeBackoff(self.clock)
         self.activations = ActivationDirectory(self)
+        self.waits = WaitGraph(self.activations.receivers_of, self.activations.full_limits)
         self._waker = Waker(self)
         self._stalls = StallWatch()
         self.parts = [
@@ -106,7 +104,7 @@ class Host(HostTasks):
             return
         with suppress(Unavailable):  # then a state that does not fit is noticed when its actor wakes
             check_deployment(cls, old, await self.broker.states(name))
-        await self.broker.limits.declare(name, limits_of(cls))
+        await self.broker.limits.declare(name, cls.declared.limits)
         self.classes[name] = cls
         self.wake_backoff.forget(name)
         self.activations.replace(name, self._waker.wake)
@@ -256,13 +254,6 @@ class Host(HostTasks):
         if standing.status not in WAITING and not (even_running and standing.status == "running"):
             return False
         return await self.broker.change(standing.actor, Cancel(message)) > 0
-
-    def _holders(self, actor: ActorId, queue: str) -> list[Receiver]:
-        activation = self.activations.find(actor)
-        return [] if activation is None else activation.in_flight.of(queue)
-
-    def _full_limits(self, actor: ActorId, queue: str) -> Mapping[str, list[Receiver]]:
-        return full_limits(self.classes, self.activations.all(), self.broker.limits, actor, queue)
 
     # --- status -------------------------------------------------------------------------------------------------------
 

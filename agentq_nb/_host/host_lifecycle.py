@@ -30,7 +30,6 @@ from agentq_nb._core.threads import in_long_thread, in_thread, rest
 from agentq_nb._host.background_tasks import Part
 from agentq_nb._host.host import Host
 from agentq_nb._host.keep_alive import KeepAlive, KeepAliveSettings, end_of_host_before, kernel_activity
-from agentq_nb._host.limit_declarations import limits_of
 from agentq_nb._host.local_transport import LocalTransport
 from agentq_nb._store import EventLog
 from agentq_nb.errors import HostElsewhere, NoHost, StoreInUse
@@ -210,7 +209,7 @@ class HostLifecycle:
                 log, facts={"version": _version(), "program": self._program, **self._holder}
             )
             for name, cls in self._classes.items():
-                await broker.limits.declare(name, limits_of(cls))
+                await broker.limits.declare(name, cls.declared.limits)
         except BaseException:
             await in_long_thread(log.close)
             raise

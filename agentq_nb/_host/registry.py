@@ -20,9 +20,8 @@ from agentq_nb._core.result_table import Table
 from agentq_nb._core.threads import in_long_thread
 from agentq_nb._host.host import Host
 from agentq_nb._host.host_lifecycle import HostLifecycle
-from agentq_nb._host.limit_declarations import check_limits
 from agentq_nb._host.registry_batches import Batch, all_batches, find_batch
-from agentq_nb._host.registry_limits import RegistryLimits
+from agentq_nb._host.registry_limits import RegistryLimits, check_limits
 from agentq_nb._store.renamed_notebook import check_before_begun
 from agentq_nb.errors import AgentqError, LimitConflict, ValidationFailed, WouldBlockHost
 

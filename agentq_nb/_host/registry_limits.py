@@ -1,16 +1,28 @@
-"""``registry.limits``: the limits of a host's queues, their use, and changing them while it runs."""
+"""``registry.limits``: the limits of a host's queues, whether their declarations agree, their use, and changing them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from agentq_nb._actor.actor import Actor
 from agentq_nb._brokers.values import LimitStatus
 from agentq_nb._core.suggestions import did_you_mean
 from agentq_nb._host.host import Host
-from agentq_nb.errors import LimitUnknown, NoHost
+from agentq_nb._policies.limits import conflict
+from agentq_nb.errors import LimitConflict, LimitUnknown, NoHost
 
 _PATIENCE = 5.0
 """Seconds to wait for a host in another thread that is busy."""
+
+
+def check_limits(classes: Mapping[str, type[Actor]]) -> None:
+    """Raise LimitConflict where two queues of these classes declare a limit of one name in two ways."""
+    declared = {
+        f"{name}.{queue}": limits for name, cls in classes.items() for queue, limits in cls.declared.limits.items()
+    }
+    if (found := conflict(declared)) is not None:
+        name, limits = found
+        raise LimitConflict(name, {queue: str(limit) for queue, limit in limits.items()})
 
 
 class RegistryLimits(Mapping[str, LimitStatus]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,10 @@ from agentq_nb._display import document_of, kinds
 from agentq_nb._display.document import as_text
 from agentq_nb._display.html import as_html
 from agentq_nb._host import unawaited_calls
+from agentq_nb._host.registry import current_registry
 from agentq_nb._notebook.dashboard import show_receipt, show_session
-from agentq_nb._notebook.show_batch import show_batch
 from agentq_nb.agent_os import SessionInfo
+from agentq_nb.errors import AgentqError
 
 if TYPE_CHECKING:
     from agentq_nb._notebook.ipython_types import Shell
@@ -46,6 +48,25 @@ def coroutine_form(shell: Shell) -> Callable[[CoroutineType[Any, Any, Any], Any,
         printer.text(call.text())
 
     return form
+
+
+def show_batch(batch: Batch[Any] | SyncBatch) -> None:
+    """Show a batch live until it is done. Raises NotImplementedError where that is impossible or of no use."""
+    batch = batch.batch if isinstance(batch, SyncBatch) else batch
+    registry = current_registry()
+    if registry is None or not registry.running:
+        raise NotImplementedError
+    try:
+        loop = asyncio.get_running_loop()
+        progress = batch.progress()
+    except (RuntimeError, AgentqError):
+        raise NotImplementedError from None
+    from agentq_nb._notebook.batch_view import BatchView
+    from agentq_nb._notebook.dashboard.open_views import room
+
+    if not room() or (progress.finished and not progress.failed):
+        raise NotImplementedError
+    BatchView(batch, registry, progress, loop).show()
 
 
 _LIVE: dict[type[Any], Callable[[Any], None]] = {

@@ -11,12 +11,18 @@ from agentq_nb._actor.handler import Handler
 from agentq_nb._actor.message import Message
 from agentq_nb._brokers.values import Commit
 from agentq_nb._policies.retry import backoff
-from agentq_nb._runtime import overdue_threads
 from agentq_nb._runtime.activation import Activation
 from agentq_nb._runtime.call_task import CallTask
 from agentq_nb._runtime.invocation import Call, Receiver, current_receiver
-from agentq_nb._runtime.overdue_threads import Home, Overdue
-from agentq_nb._runtime.user_threads import SettlerFromThreads, in_user_thread
+from agentq_nb._runtime.user_threads import (
+    Home,
+    Overdue,
+    SettlerFromThreads,
+    in_user_thread,
+    note_overdue,
+    overdue_threads,
+    when_ended,
+)
 from agentq_nb.errors import Aborted, AlreadyCompleted, LeaseLost, Unavailable
 
 
@@ -108,13 +114,13 @@ class Dispatcher:
 
 def keep_places(activation: Activation) -> None:
     """Keep the places of threads that an earlier activation of the actor has left."""
-    for overdue in overdue_threads.of(_home(activation)):
+    for overdue in overdue_threads(_home(activation)):
         _count(activation, overdue)
 
 
 def keep_place(activation: Activation, overdue: Overdue) -> None:
     """Keep the place of a thread that outlives its attempt, in this activation and in later ones of this process."""
-    overdue_threads.note(_home(activation), overdue)
+    note_overdue(_home(activation), overdue)
     _count(activation, overdue)
 
 
@@ -140,7 +146,7 @@ def _count(activation: Activation, overdue: Overdue) -> None:
         allow()
         leave(activation, overdue.receiver)
 
-    overdue_threads.when_ended(overdue, ended)
+    when_ended(overdue, ended)
 
 
 def _invoke(activation: Activation, receiver: Receiver, handler: Handler, message: Message[Any, Any]) -> Any:

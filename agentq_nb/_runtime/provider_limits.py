@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from agentq_nb._actor.message import brief, describe
 from agentq_nb._brokers.values import LimitReached, Settlement
-from agentq_nb._core.machine_zone import machine_zone
+from agentq_nb._core.clock import machine_zone
 from agentq_nb._policies.provider_limits import ProviderLimit, exception_limit
 from agentq_nb.errors import AgentqError, RateLimited
 

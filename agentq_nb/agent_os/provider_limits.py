@@ -10,7 +10,7 @@ import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from agentq_nb._core.machine_zone import machine_zone
+from agentq_nb._core.clock import machine_zone
 from agentq_nb._core.safe_text import safe
 from agentq_nb._policies.provider_limits import LimitKind, ProviderLimit, exception_limit
 from agentq_nb.errors import AgentqError, PromptFailed, RateLimited

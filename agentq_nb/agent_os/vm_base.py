@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 from agentq_nb._actor.actor import Actor
 from agentq_nb.agent_os.agent import Agent
 from agentq_nb.agent_os.network.availability import NetworkFound, network_in_force
-from agentq_nb.agent_os.network.connection import Connection
+from agentq_nb.agent_os.network.open_network import Connection
 from agentq_nb.agent_os.network.policy import Named
 from agentq_nb.agent_os.network.proxy import Credentials
 from agentq_nb.agent_os.network.vm_network import VmNetwork

@@ -311,7 +311,7 @@ NAMED = (
     ),
     Named(
         "allow once is sent as allow always",
-        "agentq_nb/agent_os/agents/acp/answers.py",
+        "agentq_nb/agent_os/agents/acp/wire.py",
         'by_kind.get(f"{word}_once") or by_kind.get(f"{word}_always")',
         'by_kind.get(f"{word}_always") or by_kind.get(f"{word}_once")',
         (

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 from agentq_nb._brokers.batches import NewBatch, StoredBatch
 from agentq_nb._brokers.local import batch_log, event_rows
@@ -16,7 +17,6 @@ from agentq_nb._core.ids import mint_id
 from agentq_nb._core.threads import in_long_thread
 from agentq_nb._core.time_slice import Slices
 from agentq_nb._policies.admission import exceeded
-from agentq_nb._policies.batch_rows import match_rows, spans
 from agentq_nb._store import Row
 from agentq_nb.errors import BatchElsewhere, BatchPruned, QueueFull, Unavailable
 
@@ -187,3 +187,43 @@ def _split(view: Sequence[range], end: float) -> tuple[list[range], list[range]]
             here = range(span.start, max(span.start, int(end)))
             return [*view[:number], *([here] if here else [])], [range(here.stop, span.stop), *view[number + 1 :]]
     return list(view), []
+
+
+def match_rows(known: Iterable[tuple[int, bytes]], wanted: Iterable[bytes], following: int) -> list[int]:
+    """Return the row of each item, by content and not by position: a known row of the same content, or else a new one.
+
+    The second item of a content gets the second known row of it, and so on, so ten equal items are ten rows.
+
+    :param known: the number and the content's digest of each known row, in ascending order.
+    :param wanted: the digest of each item.
+    :param following: the number of the first new row.
+    """
+    rows: defaultdict[bytes, list[int]] = defaultdict(list)
+    for row, content in known:
+        rows[content].append(row)
+    for of_content in rows.values():
+        of_content.reverse()
+    found: list[int] = []
+    for content in wanted:
+        if of_content := rows.get(content):
+            found.append(of_content.pop())
+        else:
+            found.append(following)
+            following += 1
+    return found
+
+
+def spans(rows: Iterable[int]) -> list[range]:
+    """Return numbers as ranges of consecutive ones, in the same order."""
+    found: list[range] = []
+    start = end = -1
+    for row in rows:
+        if row == end:
+            end += 1
+            continue
+        if end > start:
+            found.append(range(start, end))
+        start, end = row, row + 1
+    if end > start:
+        found.append(range(start, end))
+    return found

@@ -13,7 +13,7 @@ from types import CoroutineType
 from typing import Any
 
 from agentq_nb._brokers.batches import Batches
-from agentq_nb._brokers.local import control, schedules, waiters
+from agentq_nb._brokers.local import control, queue_status, schedules, waiters
 from agentq_nb._brokers.local.batches import LocalBatches
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.enqueue import accept
@@ -143,13 +143,13 @@ class LocalBroker:
     async def status(self, actor: ActorId | None = None, *, totals: bool = True) -> Sequence[QueueStatus]:
         if totals:
             await self._commit_log.learn_counts()
-        live_messages = self._commit_log.live_messages
+        live_messages, clock = self._commit_log.live_messages, self.clock
         if actor is not None:
-            return live_messages.status(actor)
+            return queue_status.statuses(live_messages, clock, actor)
         found: list[QueueStatus] = []
         slices = Slices()
         for actor_queues in list(live_messages.actors.values()):
-            found += live_messages.status_of(actor_queues)
+            found += queue_status.statuses_of(live_messages, clock, actor_queues)
             await slices.pause()
         return found
 

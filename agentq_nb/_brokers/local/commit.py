@@ -16,6 +16,7 @@ from agentq_nb._actor.message import describe, describe_text, headline
 from agentq_nb._brokers.local import event_rows, results
 from agentq_nb._brokers.local.batch_index import BatchIndex
 from agentq_nb._brokers.local.event_rows import Memory
+from agentq_nb._brokers.local.expirations import expired_text
 from agentq_nb._brokers.local.idempotency import Learnt
 from agentq_nb._brokers.local.live_messages import LiveMessages
 from agentq_nb._brokers.local.queues import LiveMessage
@@ -26,7 +27,6 @@ from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import MessageId, earliest_id
 from agentq_nb._core.message_status import FinalStatus
 from agentq_nb._core.threads import in_long_thread, in_thread
-from agentq_nb._policies.expiry import expired_text
 from agentq_nb._store import Connection, EventLog, Row
 from agentq_nb.errors import MessageExpired, StoreError, StoreWriteFailed, Unavailable
 

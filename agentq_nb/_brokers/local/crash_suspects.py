@@ -19,7 +19,6 @@ from collections import Counter
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
-from agentq_nb._brokers.local.event_rows import Memory
 from agentq_nb._brokers.local.queues import ActorQueues, LiveMessage, QueueState, wanted
 from agentq_nb._core.clock import Clock, Timer
 from agentq_nb._core.ids import ActorId, MessageId
@@ -30,25 +29,6 @@ _PATIENCE = 60.0
 _LONGEST_PATIENCE = 3600.0
 _LATER_ONES = 5.0
 """Seconds that a suspect waits for later-started ones to be asked for, as actors wake one by one."""
-
-
-def is_to_blame(entry: LiveMessage, memory: Memory, now: float) -> bool:
-    """Whether this message alone was in flight when the kernel died, as far as the log shows.
-
-    While a host suspects messages, it logs every start before the handler runs. Any other host may have started a
-    message, and died of it, before the start was on disk. So every message that was ready in another queue is a
-    candidate, except those found in the log by a host that followed a crash: it writes their starts first.
-    """
-    if len(memory.in_flight) > 1:
-        return False
-    if entry.crashes or entry.suspicion:
-        return True
-    began, after_a_crash = memory.last_life
-    place = (entry.actor, entry.queue)
-    return not any(
-        (other.actor, other.queue) != place and other.due <= now and (other.order > began or not after_a_crash)
-        for other in memory.entries.values()
-    )
 
 
 class Suspects:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
-from agentq_nb._brokers.local import event_rows, waiting_senders
+from agentq_nb._brokers.local import event_rows
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.idempotency import Clue, Name, digest
 from agentq_nb._brokers.local.live_messages import LiveMessages
 from agentq_nb._brokers.local.queues import LiveMessage
+from agentq_nb._brokers.local.waiting_senders import Sender, line_of
 from agentq_nb._brokers.values import Enqueued, NewMessage
-from agentq_nb._core.ids import MessageId
+from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.threads import in_thread
+from agentq_nb._policies.admission import Limits, Load, refused
 from agentq_nb._store import Connection, Row, startup_queries
 from agentq_nb.errors import IdempotencyConflict, QueueFull, StoreError
 
@@ -43,7 +45,7 @@ async def accept(
     except QueueFull as full:
         if room_timeout == 0:
             raise
-        accepted, durable = await waiting_senders.in_turn(
+        accepted, durable = await _in_turn(
             commit_log, new_messages, full, room_timeout, lambda: _look_up_and_add(commit_log, new_messages)
         )
     if durable is not None:
@@ -122,6 +124,52 @@ def _name(new_message: NewMessage) -> Name | None:
 def _live(live_messages: LiveMessages, new_message: NewMessage) -> MessageId | None:
     name = _name(new_message)
     return None if name is None else live_messages.keys.find(name)
+
+
+# --- waiting for room ---------------------------------------------------------------------------------------------------
+
+
+async def _in_turn(
+    commit_log: CommitLog,
+    messages: Sequence[NewMessage],
+    full: QueueFull,
+    timeout: float | None,
+    attempt: Callable[[], Awaitable[Taken]],
+) -> Taken:
+    """Wait for room where ``full`` says there is none, at most ``timeout`` seconds, and return what ``attempt`` returns.
+
+    Raises QueueFull when the time is up, or at once when the queue could never hold all these messages, and Unavailable
+    when the host stops or writing fails meanwhile.
+    """
+    clock = commit_log.clock
+    deadline = None if timeout is None else clock.monotonic() + timeout
+    while True:
+        place = (full.metadata["actor"], full.metadata["queue"])
+        load, limits = _load(messages, place)
+        if refused(Load(0, 0), load, limits) is not None:
+            raise full
+        line = line_of(commit_log.live_messages.queue_state(*place))
+        sender = Sender(messages)
+        with line.place(sender, load, limits):
+            while place == (full.metadata["actor"], full.metadata["queue"]):
+                try:
+                    await line.until_called(sender, deadline, clock)
+                except TimeoutError:
+                    raise full.after(timeout or 0.0) from None
+                commit_log.check()
+                try:
+                    return await attempt()
+                except QueueFull as again:
+                    full = again
+
+
+def _load(messages: Sequence[NewMessage], place: tuple[ActorId, str]) -> tuple[Load, Limits]:
+    """Return what these messages need of one queue, and its limits."""
+    meant = [message for message in messages if (message.actor, message.queue) == place]
+    sizes = [message.max_size for message in meant if message.max_size is not None]
+    volumes = [message.max_bytes for message in meant if message.max_bytes is not None]
+    load = Load(len(meant), sum(len(message.body) for message in meant))
+    return load, Limits(min(sizes, default=None), min(volumes, default=None))
 
 
 # --- queries ----------------------------------------------------------------------------------------------------------

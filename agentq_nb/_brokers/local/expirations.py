@@ -11,12 +11,31 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from agentq_nb._brokers.local.queues import ActorQueues, LiveMessage
 from agentq_nb._core.clock import Clock, Timer
-from agentq_nb._policies.expiry import NEVER, has_expired
 
+NEVER = 0.0
+"""The moment of expiry of a message that does not expire."""
 _AT_ONCE = 200
 """Messages that expire per step, in about a millisecond of the loop."""
 _PAUSE = 0.001
 """Seconds between two steps."""
+
+
+def expires_at(due: float, ttl: float) -> float:
+    """Return the moment, in seconds since 1970, from which a message is not started any more.
+
+    Its time begins when it is ``due``: when it was sent, or at the end of its delay.
+    """
+    return due + ttl
+
+
+def has_expired(expires: float, now: float) -> bool:
+    """Whether a message that was never started is not started any more. ``expires`` may be ``NEVER``."""
+    return expires != NEVER and now >= expires
+
+
+def expired_text(queue: str, ttl: float) -> str:
+    """Return why a message expired, in a sentence."""
+    return f"It was not started within its ttl of {ttl:g} s in queue '{queue}'."
 
 
 class Expirations:

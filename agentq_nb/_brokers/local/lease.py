@@ -189,7 +189,7 @@ class LocalLease:
 
     def withhold(self, message: MessageId) -> Callable[[], None]:
         live_messages = self._commit_log.live_messages
-        allow, leave = live_messages.withheld.add(message), live_messages.limits.occupy(message)
+        allow, leave = live_messages.withhold(message), live_messages.limits.occupy(message)
 
         def end() -> None:
             allow()

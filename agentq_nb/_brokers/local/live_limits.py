@@ -10,8 +10,7 @@ from agentq_nb._brokers.local.limit_rows import Change, Start
 from agentq_nb._brokers.local.queues import QueueState
 from agentq_nb._core.clock import Timer
 from agentq_nb._core.ids import MessageId
-from agentq_nb._policies.concurrency_limit import ConcurrencyLimit, Places
-from agentq_nb._policies.limits import Limit
+from agentq_nb._policies.limits import ConcurrencyLimit, Limit, Places
 from agentq_nb._policies.pause import ProviderPause
 from agentq_nb._policies.rate_limit import RateLimit, Window
 

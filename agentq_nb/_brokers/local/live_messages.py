@@ -9,23 +9,19 @@ import math
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from agentq_nb._brokers.local import queue_status
-from agentq_nb._brokers.local.capacity import check_room, end_waits
 from agentq_nb._brokers.local.crash_suspects import Suspects
 from agentq_nb._brokers.local.event_rows import Memory
-from agentq_nb._brokers.local.expirations import Expirations
+from agentq_nb._brokers.local.expirations import Expirations, expires_at
 from agentq_nb._brokers.local.idempotency import IdempotencyKeys
 from agentq_nb._brokers.local.limits import Limits
-from agentq_nb._brokers.local.provider_pauses import held
-from agentq_nb._brokers.local.queues import LARGEST_BODY, ActorQueues, LiveMessage, Pausing, QueueState
+from agentq_nb._brokers.local.queues import LARGEST_BODY, ActorQueues, LiveMessage, Pausing, QueueState, SettledBefore
 from agentq_nb._brokers.local.ready_actors import ReadyActors, Timers
-from agentq_nb._brokers.local.withheld import Withheld
-from agentq_nb._brokers.values import NewMessage, QueueStatus, StoredResult
+from agentq_nb._brokers.local.waiting_senders import check_room, end_waits
+from agentq_nb._brokers.values import NewMessage, StoredResult
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._core.message_status import HANDLED, FinalStatus, MessageStatus
 from agentq_nb._policies.admission import exceeded
-from agentq_nb._policies.expiry import expires_at
 from agentq_nb._store import Row
 
 
@@ -42,10 +38,11 @@ class LiveMessages:
         self.limits = Limits(clock, write, self.announce)
         self.settled = 0
         """How many messages were settled since the broker started."""
-        self.settled_before: queue_status.SettledBefore | None = None
+        self.settled_before: SettledBefore | None = None
         """None until loaded."""
         self._order = 0
-        self.withheld = Withheld(lambda: self.entries, self.place)
+        self.withheld: set[MessageId] = set()
+        """Messages that are not delivered for now, since a thread that cannot be stopped still works on them."""
         self._timers = Timers[LiveMessage](clock, self._fall_due)
         self._pauses = Timers[Pausing](clock, self.end_pause)
         self._subscriptions: list[weakref.ref[ReadyActors]] = []
@@ -147,7 +144,7 @@ class LiveMessages:
         queue_state = entry.queue_state
         if entry.size > LARGEST_BODY:
             entry.body = b""
-        if self.withheld and entry.id in self.withheld:
+        if entry.id in self.withheld:
             queue_state.delayed[entry.id] = entry
             return
         if entry.due and entry.due > self._clock.time():
@@ -168,6 +165,21 @@ class LiveMessages:
         queue_state.blockers.discard(entry)
         queue_state.add(entry)
         self.announce(queue_state)
+
+    def withhold(self, message: MessageId) -> Callable[[], None]:
+        """Withhold a message, running or not, among its queue's ``delayed`` ones. Call what is returned to end that."""
+        self.withheld.add(message)
+        entry = self.entries.get(message)
+        if entry is not None and not entry.running and message not in entry.queue_state.delayed:
+            entry.queue_state.discard(entry)
+            entry.queue_state.delayed[message] = entry
+        return lambda: self._allow(message)
+
+    def _allow(self, message: MessageId) -> None:
+        self.withheld.discard(message)
+        entry = self.entries.get(message)
+        if entry is not None and entry.queue_state.delayed.pop(message, None) is not None:
+            self.place(entry)
 
     # --- removing -----------------------------------------------------------------------------------------------------
 
@@ -333,17 +345,3 @@ class LiveMessages:
         """Return the states of all created actors of this name."""
         actors = [actor_queues for actor_queues in self.actors.values() if actor_name(actor_queues.actor) == name]
         return {actor_queues.actor: actor_queues.state for actor_queues in actors if actor_queues.state is not None}
-
-    def status(self, actor: ActorId | None) -> Sequence[QueueStatus]:
-        if actor is None:
-            return [queue for actor_queues in self.actors.values() for queue in self.status_of(actor_queues)]
-        actor_queues = self.actors.get(actor)
-        return [] if actor_queues is None else self.status_of(actor_queues)
-
-    def status_of(self, actor_queues: ActorQueues) -> list[QueueStatus]:
-        """Return the status of each queue of one actor."""
-        held_back, before, clock = self.suspects.hold_back(actor_queues.actor), self.settled_before, self._clock
-        return [
-            queue_status.status_of(queue, clock, before, held_back=held_back, held=held(self.limits, clock, queue))
-            for queue in actor_queues.queues.values()
-        ]

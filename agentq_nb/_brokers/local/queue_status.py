@@ -1,19 +1,33 @@
-"""The status of one queue, from memory."""
+"""The status of queues, from memory."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TypeAlias
 
-from agentq_nb._brokers.local.provider_pauses import Held
-from agentq_nb._brokers.local.queues import QueueState
+from agentq_nb._brokers.local.live_messages import LiveMessages
+from agentq_nb._brokers.local.provider_pauses import Held, held
+from agentq_nb._brokers.local.queues import ActorQueues, QueueState, SettledBefore
 from agentq_nb._brokers.values import QueueStatus
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId
 
-SettledBefore: TypeAlias = Mapping[tuple[ActorId, str, str], int]
-"""By actor, queue and status ("completed", "expired"): how many messages were settled before the broker started."""
+
+def statuses(live_messages: LiveMessages, clock: Clock, actor: ActorId | None = None) -> list[QueueStatus]:
+    """Return the status of each queue of an actor, or of all actors."""
+    if actor is None:
+        actors = list(live_messages.actors.values())
+        return [queue for actor_queues in actors for queue in statuses_of(live_messages, clock, actor_queues)]
+    actor_queues = live_messages.actors.get(actor)
+    return [] if actor_queues is None else statuses_of(live_messages, clock, actor_queues)
+
+
+def statuses_of(live_messages: LiveMessages, clock: Clock, actor_queues: ActorQueues) -> list[QueueStatus]:
+    """Return the status of each queue of one actor."""
+    held_back, before = live_messages.suspects.hold_back(actor_queues.actor), live_messages.settled_before
+    return [
+        status_of(queue, clock, before, held_back=held_back, held=held(live_messages.limits, clock, queue))
+        for queue in actor_queues.queues.values()
+    ]
 
 
 def status_of(

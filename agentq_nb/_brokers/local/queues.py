@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -74,6 +74,9 @@ class Pace:
 
 Ready: TypeAlias = "tuple[bool, int, int, int, LiveMessage]"
 """A message's sort key and itself: repeated attempts first, then by priority, then in the order of sending."""
+
+SettledBefore: TypeAlias = Mapping[tuple[ActorId, str, str], int]
+"""By actor, queue and status ("completed", "expired"): how many messages were settled before the broker started."""
 
 LARGEST_BODY = 64 << 10
 """Bytes of the largest body that is kept in memory. A larger one is read from the log at delivery."""

@@ -8,7 +8,6 @@ from typing import Any
 
 from agentq_nb._brokers.local import event_rows
 from agentq_nb._brokers.local.commit import CommitLog
-from agentq_nb._brokers.local.crash_suspects import is_to_blame
 from agentq_nb._brokers.local.event_rows import Memory
 from agentq_nb._brokers.local.queues import DIED, LiveMessage
 from agentq_nb._core.threads import in_long_thread
@@ -45,10 +44,29 @@ def _put_back(commit_log: CommitLog, entry: LiveMessage, memory: Memory, crashed
         return row
     if not crashed:
         return event_rows.of_message("message.released", entry)
-    if is_to_blame(entry, memory, commit_log.clock.time()):
+    if _is_to_blame(entry, memory, commit_log.clock.time()):
         entry.crashes += 1
     else:
         entry.suspicion += 1
     entry.ended += 1
     entry.problem = DIED
     return event_rows.of_message("message.crashed", entry, {"crashes": entry.crashes, "suspicion": entry.suspicion})
+
+
+def _is_to_blame(entry: LiveMessage, memory: Memory, now: float) -> bool:
+    """Whether this message alone was in flight when the kernel died, as far as the log shows.
+
+    While a host suspects messages, it logs every start before the handler runs. Any other host may have started a
+    message, and died of it, before the start was on disk. So every message that was ready in another queue is a
+    candidate, except those found in the log by a host that followed a crash: it writes their starts first.
+    """
+    if len(memory.in_flight) > 1:
+        return False
+    if entry.crashes or entry.suspicion:
+        return True
+    began, after_a_crash = memory.last_life
+    place = (entry.actor, entry.queue)
+    return not any(
+        (other.actor, other.queue) != place and other.due <= now and (other.order > began or not after_a_crash)
+        for other in memory.entries.values()
+    )

@@ -1,4 +1,4 @@
-"""Senders that wait for room in a full queue, served in order.
+"""Room in a queue: new messages that have none are refused, or their senders wait for it, and are served in order.
 
 They are in memory only: what they send is stored, and acknowledged, once there is room. While any wait, nobody else
 sends to the queue. Each looks again for its id and idempotency key when its turn comes, for both may be known by then.
@@ -7,22 +7,18 @@ sends to the queue. Each looks again for its id and idempotency key when its tur
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
 
-from agentq_nb._brokers.local.commit import CommitLog
-from agentq_nb._brokers.local.queues import QueueState
+from agentq_nb._brokers.local.queues import ActorQueues, QueueState
 from agentq_nb._brokers.values import NewMessage
 from agentq_nb._core.clock import Clock
-from agentq_nb._core.ids import ActorId, MessageId
-from agentq_nb._policies.admission import Limits, Load, SenderLine, refused
-from agentq_nb.errors import AgentqError, QueueFull
-
-Accepted = TypeVar("Accepted")
+from agentq_nb._core.ids import MessageId
+from agentq_nb._policies.admission import Limits, Load, SenderLine, Unit
+from agentq_nb.errors import AgentqError, QueueFull, Unavailable
 
 
-class _Sender:
+class Sender:
     """One call that waits. ``called`` ends when it is served, or fails when it is not to wait any more."""
 
     def __init__(self, messages: Sequence[NewMessage]) -> None:
@@ -48,7 +44,7 @@ class WaitingSenders:
 
     def __init__(self, queue_state: QueueState) -> None:
         self._queue_state = queue_state
-        self._line: SenderLine[_Sender] = SenderLine()
+        self._line: SenderLine[Sender] = SenderLine()
 
     def __len__(self) -> int:
         return len(self._line)
@@ -70,7 +66,7 @@ class WaitingSenders:
             sender.end(error())
 
     @contextmanager
-    def place(self, sender: _Sender, load: Load, limits: Limits) -> Generator[None]:
+    def place(self, sender: Sender, load: Load, limits: Limits) -> Generator[None]:
         """Keep a place for the sender."""
         self._line.join(sender, load, limits)
         try:
@@ -81,7 +77,7 @@ class WaitingSenders:
             if not self._line and self._queue_state.line is self:
                 self._queue_state.line = None
 
-    async def until_called(self, sender: _Sender, deadline: float | None, clock: Clock) -> None:
+    async def until_called(self, sender: Sender, deadline: float | None, clock: Clock) -> None:
         """Return when the sender is served. Raises TimeoutError at the deadline, and the error of :meth:`fail`."""
         self._line.wait_again(sender)
         sender.called = asyncio.get_running_loop().create_future()
@@ -96,50 +92,34 @@ class WaitingSenders:
                 timer.cancel()
 
 
-async def in_turn(
-    commit_log: CommitLog,
-    messages: Sequence[NewMessage],
-    full: QueueFull,
-    timeout: float | None,
-    attempt: Callable[[], Awaitable[Accepted]],
-) -> Accepted:
-    """Wait for room where ``full`` says there is none, at most ``timeout`` seconds, and return what ``attempt`` returns.
+def check_room(queue_state: QueueState, new_message: NewMessage, unit: Unit | None) -> None:
+    """Raise QueueFull if the limit of ``unit`` is exceeded, or others wait for room.
 
-    Raises QueueFull when the time is up, or at once when the queue could never hold all these messages, and Unavailable
-    when the host stops or writing fails meanwhile.
+    Messages without limits, such as scheduled calls, always have room.
     """
-    clock = commit_log.clock
-    deadline = None if timeout is None else clock.monotonic() + timeout
-    while True:
-        place = (full.metadata["actor"], full.metadata["queue"])
-        load, limits = _load(messages, place)
-        if refused(Load(0, 0), load, limits) is not None:
-            raise full
-        line = _line(commit_log.live_messages.queue_state(*place))
-        sender = _Sender(messages)
-        with line.place(sender, load, limits):
-            while place == (full.metadata["actor"], full.metadata["queue"]):
-                try:
-                    await line.until_called(sender, deadline, clock)
-                except TimeoutError:
-                    raise full.after(timeout or 0.0) from None
-                commit_log.check()
-                try:
-                    return await attempt()
-                except QueueFull as again:
-                    full = again
+    _, actor, queue, _, _, max_size, max_bytes = new_message
+    line, limit = queue_state.line, max_bytes if unit == "bytes" else max_size
+    if unit is not None or (limit is not None and line is not None and not line.serves(new_message.id)):
+        raise QueueFull(actor, queue, limit or 0, unit or "messages")
 
 
-def _line(queue_state: QueueState) -> WaitingSenders:
+def line_of(queue_state: QueueState) -> WaitingSenders:
+    """Return the line of a queue, new if nobody waits."""
     if not isinstance(queue_state.line, WaitingSenders):
         queue_state.line = WaitingSenders(queue_state)
     return queue_state.line
 
 
-def _load(messages: Sequence[NewMessage], place: tuple[ActorId, str]) -> tuple[Load, Limits]:
-    """Return what these messages need of one queue, and its limits."""
-    meant = [message for message in messages if (message.actor, message.queue) == place]
-    sizes = [message.max_size for message in meant if message.max_size is not None]
-    volumes = [message.max_bytes for message in meant if message.max_bytes is not None]
-    load = Load(len(meant), sum(len(message.body) for message in meant))
-    return load, Limits(min(sizes, default=None), min(volumes, default=None))
+def end_waits(actors: Iterable[ActorQueues]) -> None:
+    """End the wait of every sender, since nothing can be sent any more."""
+    for actor_queues in actors:
+        for queue_state in actor_queues.queues.values():
+            if queue_state.line is not None:
+                queue_state.line.fail(_not_sent)
+
+
+def _not_sent() -> Unavailable:
+    return Unavailable(
+        "The host stopped, or writing failed, while this send waited for room in its queue: nothing was sent. Send it "
+        "again once the host runs."
+    )

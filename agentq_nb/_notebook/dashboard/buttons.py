@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from agentq_nb._brokers.values import Cancel, Redeliver
-from agentq_nb._client import queue_lookup
+from agentq_nb._client import queue_arguments
 from agentq_nb._client.handle import ActorHandle
 from agentq_nb._core.ids import ActorId
 from agentq_nb._host.host import Host
@@ -52,7 +52,7 @@ async def _with_queue(
     host: Host, handle: ActorHandle, action: Literal["pause", "resume", "purge"], queue: str, seconds: Any
 ) -> str:
     if action == "pause":
-        await handle.pause(queue, queue_lookup.end_of_pause_for(seconds, host.clock.time()))
+        await handle.pause(queue, queue_arguments.end_of_pause_for(seconds, host.clock.time()))
         return f"Paused {queue}: what is being handled is finished."
     if action == "resume":
         await handle.resume(queue)

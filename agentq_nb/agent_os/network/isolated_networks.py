@@ -9,10 +9,9 @@ import socket
 from contextlib import suppress
 
 from agentq_nb._core.threads import in_thread
-from agentq_nb.agent_os.network.connection import Connection
 from agentq_nb.agent_os.network.dialer import Unreachable, connect
 from agentq_nb.agent_os.network.namespace import Namespace
-from agentq_nb.agent_os.network.open_network import OpenNetwork
+from agentq_nb.agent_os.network.open_network import Connection, OpenNetwork
 from agentq_nb.agent_os.network.policy import Named
 from agentq_nb.agent_os.network.proxy import Credentials
 from agentq_nb.agent_os.network.relay import Stream, from_socket, pump

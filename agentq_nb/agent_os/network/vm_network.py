@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 import anyio
 
 from agentq_nb._core.threads import in_thread, to_its_end
-from agentq_nb.agent_os.network.connection import Connection
 from agentq_nb.agent_os.network.isolated_networks import OwnNetwork, SharedNetwork
 from agentq_nb.agent_os.network.namespace import Namespace
-from agentq_nb.agent_os.network.open_network import OpenNetwork, loop_ended
+from agentq_nb.agent_os.network.open_network import Connection, OpenNetwork, loop_ended
 from agentq_nb.agent_os.network.policy import Named
 from agentq_nb.agent_os.network.proxy import Credentials, Proxy
 from agentq_nb.agent_os.network.variables import certificates, for_proxy, named_by, named_in, named_in_files

@@ -16,7 +16,7 @@ import anyio
 from agentq_nb._actor.actor import Actor
 from agentq_nb._core.ids import mint_id
 from agentq_nb._core.redaction import Redactor, StreamRedactor
-from agentq_nb.agent_os.network.connection import Connection
+from agentq_nb.agent_os.network.open_network import Connection
 from agentq_nb.agent_os.sandbox.output import Output, OutputEvents
 from agentq_nb.agent_os.sandbox.process import LARGEST_OUTPUT, Execution, Job
 from agentq_nb.agent_os.transcript import storable

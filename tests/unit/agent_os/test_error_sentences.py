@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from acp import RequestError
 
+from agentq_nb.agent_os.agents.acp.frames import sentence_of
 from agentq_nb.agent_os.agents.acp.wire import what_it_said
-from agentq_nb.agent_os.agents.error_text import sentence_of
 
 METHODS = {"authMethods": [{"id": "login", "name": "Launch it", "args": ["--login"], "_meta": {"terminal": {}}}]}
 REFUSED = '401 {"type":"error","error":{"type":"authentication_error","message":"invalid x-api-key"},"request_id":"x"}'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from acp.schema import PermissionOption
 
-from agentq_nb.agent_os.agents.acp.answers import option_for
+from agentq_nb.agent_os.agents.acp.wire import option_for
 
 
 def options(*kinds: str) -> list[PermissionOption]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agentq_nb._brokers.local.live_messages import LiveMessages
+from agentq_nb._brokers.local.queue_status import statuses
 from agentq_nb._brokers.local.queues import ActorQueues
 from agentq_nb._brokers.values import NewMessage
 from agentq_nb._core.ids import ActorId, mint_id
@@ -37,11 +38,11 @@ async def live_messages() -> LiveMessages:
 
 @pytest.mark.anyio
 async def test_the_status_of_one_actor_looks_at_no_other(live_messages: LiveMessages) -> None:
-    assert len(live_messages.status(None)) == 3
+    assert len(statuses(live_messages, FakeClock())) == 3
     live_messages.actors = QueuesOfActors(live_messages.actors.copy())
-    (status,) = live_messages.status("worker/1")
+    (status,) = statuses(live_messages, FakeClock(), "worker/1")
     assert (status.actor, status.ready) == ("worker/1", 1)
-    assert live_messages.status("worker/unknown") == []
+    assert statuses(live_messages, FakeClock(), "worker/unknown") == []
 
 
 @pytest.mark.anyio

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agentq_nb import ConcurrencyLimit, Queue, RateLimit
-from agentq_nb._policies.limits import conflict
+from agentq_nb._policies.limits import Places, conflict
 
 API = RateLimit(5, per=60, name="api")
 
@@ -46,3 +48,25 @@ def test_a_name_is_declared_in_one_way(other: Any, differs: bool) -> None:
     assert (found is not None) == differs
     if found is not None:
         assert found == ("api", {"a.tasks": API, "b.tasks": other})
+
+
+@given(st.integers(1, 4), st.lists(st.tuples(st.sampled_from("bbec"), st.integers(0, 6)), max_size=60))
+def test_there_is_room_as_long_as_fewer_are_at_work_than_the_limit(count: int, steps: list[tuple[str, int]]) -> None:
+    places, working = Places[int](count), set[int]()
+    for what, number in steps:
+        if what == "b" and places.room:
+            places.take(number)
+            working.add(number)
+        elif what == "e":
+            places.leave(number)
+            working.discard(number)
+        elif what == "c":
+            places.count = count = number + 1
+        assert places.used == len(working)
+        assert places.room == max(0, count - len(working))
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, True, "4"])
+def test_a_count_out_of_range_is_refused(count: object) -> None:
+    with pytest.raises(ValueError, match="count"):
+        ConcurrencyLimit(count)  # type: ignore[arg-type]  # that is the point

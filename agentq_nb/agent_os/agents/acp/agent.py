@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 from agentq_nb._core.threads import to_its_end
 from agentq_nb.agent_os.agent import AgentSession, Emit
 from agentq_nb.agent_os.agents.acp.program import AcpProgram
-from agentq_nb.agent_os.agents.install import Found, find, find_node, why_no_node
 from agentq_nb.agent_os.sandbox.workspace import HOME
 from agentq_nb.agent_os.validation import in_variables
-from agentq_nb.agent_os.values import AgentCheck, ChoiceKind
+from agentq_nb.agent_os.values import ChoiceKind
 from agentq_nb.errors import AgentError
 
 if TYPE_CHECKING:
@@ -31,18 +30,6 @@ Without it Pi, for one, would start a second later.
 @dataclass(frozen=True)
 class AcpAgent(AcpProgram):
     """A coding agent that speaks ACP: a preset, or one made by :func:`acp`."""
-
-    def check(self) -> AgentCheck:
-        """Return whether its program and, where needed, a Node that is new enough are installed."""
-        found = self._programs()
-        missing = [f"There is no {name} on the PATH." for name, program in found.items() if program is None]
-        if self.from_npm and find_node() is None:
-            missing.append(why_no_node())
-        if missing:
-            install = f"agentq agents install {self.name} (in a notebook: %agentq agents install {self.name})"
-            missing.append(f"Install it: {install if self.from_npm else 'or give its full path'}.")
-        program = found[self.argv[0]]
-        return AgentCheck(self.name, tuple(missing), program and program.version, program and program.program)
 
     async def begin(self, session: AgentSession) -> None:
         """Start the agent's process for this session. Raises ``AgentError`` when it does not get ready.
@@ -83,7 +70,7 @@ class AcpAgent(AcpProgram):
         await to_its_end(importlib.import_module, "agentq_nb.agent_os.agents.acp.conversation")
         from agentq_nb.agent_os.agents.acp import conversation as conversations
 
-        programs, readable, command = await to_its_end(self._prepared)
+        programs, readable, command = await to_its_end(self.prepared)
         kind = (await session.isolation()).kind
         bound = kind == "bubblewrap"
         command += self.alone if kind == "none" else self.isolated
@@ -107,21 +94,6 @@ class AcpAgent(AcpProgram):
         conversation = await conversations.begin(process, cwd, session, self, load, access)
         conversation.briefing = _briefing(session, bound, conversation.loaded)
         return conversation
-
-    def _programs(self) -> dict[str, Found | None]:
-        return {program: find(program, self.name) for program in (self.argv[0], *self.helpers)}
-
-    def _prepared(self) -> tuple[list[str], list[str], list[str]]:
-        """Return folders for its PATH, folders to read, and the command."""
-        check = self.check()
-        if check.path is None or not check:
-            raise AgentError(f"Agent '{self.name}' cannot work here: {' '.join(check.missing)}", code="not_ready")
-        found = [*self._programs().values(), find_node() if self.from_npm else None]
-        present = [one for one in found if one is not None]
-        in_front = [self.in_front] if self.in_front else []
-        programs = [*in_front, *(os.path.dirname(one.program) for one in present)]
-        readable = dict.fromkeys([*in_front, *(path for one in present for path in one.readable)])
-        return programs, list(readable), [check.path, *self.argv[1:]]
 
 
 def acp(

@@ -25,13 +25,11 @@ from agentq_nb._core.safe_text import safe
 from agentq_nb._core.threads import to_its_end
 from agentq_nb._policies.provider_limits import ProviderLimit
 from agentq_nb.agent_os.agent import AgentEvent, AgentSession, Emit
-from agentq_nb.agent_os.agents.acp.answers import Answers, option_for
 from agentq_nb.agent_os.agents.acp.choices import Choosing
-from agentq_nb.agent_os.agents.acp.frames import Line, mapping
+from agentq_nb.agent_os.agents.acp.frames import Line, mapping, sentence_of
 from agentq_nb.agent_os.agents.acp.program import AcpProgram
 from agentq_nb.agent_os.agents.acp.turns import Turn, Turns
-from agentq_nb.agent_os.agents.acp.wire import Wire, what_it_said
-from agentq_nb.agent_os.agents.error_text import sentence_of
+from agentq_nb.agent_os.agents.acp.wire import Answers, Wire, option_for, what_it_said
 from agentq_nb.agent_os.provider_limits import prompt_error
 from agentq_nb.agent_os.sandbox.open_process import OpenProcess
 from agentq_nb.agent_os.tools import NAME, ToolAccess

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from acp import RequestError
 
-from agentq_nb._core.machine_zone import machine_zone
+from agentq_nb._core.clock import machine_zone
 from agentq_nb._policies.provider_limits import ProviderLimit
 from agentq_nb._policies.provider_limits.recognition import recognise
 from agentq_nb.agent_os.agents.acp.frames import mapping

@@ -1,13 +1,17 @@
-"""A program that speaks ACP: how it is started, and in what it differs from others."""
+"""A program that speaks ACP: where it is, how it is started, and how it differs from others."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentq_nb.agent_os.agents.install import Found, find, find_node, why_no_node
 from agentq_nb.agent_os.sandbox.workspace import Workspace
 from agentq_nb.agent_os.tools import ToolAccess
+from agentq_nb.agent_os.values import AgentCheck
+from agentq_nb.errors import AgentError
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,33 @@ class AcpProgram:
     """For an agent that ends its turn as if all were well when its language model answers with an error: finds out what
     happened in its session of this id. Such an agent must not end a turn without a word either."""
 
+    def check(self) -> AgentCheck:
+        """Return whether its program and, where needed, a Node that is new enough are installed."""
+        found = self._programs()
+        missing = [f"There is no {name} on the PATH." for name, program in found.items() if program is None]
+        if self.from_npm and find_node() is None:
+            missing.append(why_no_node())
+        if missing:
+            install = f"agentq agents install {self.name} (in a notebook: %agentq agents install {self.name})"
+            missing.append(f"Install it: {install if self.from_npm else 'or give its full path'}.")
+        program = found[self.argv[0]]
+        return AgentCheck(self.name, tuple(missing), program and program.version, program and program.program)
+
+    def prepared(self) -> tuple[list[str], list[str], list[str]]:
+        """Return folders for its PATH, folders to read, and the command. Raises ``AgentError`` where something is missing."""
+        check = self.check()
+        if check.path is None or not check:
+            raise AgentError(f"Agent '{self.name}' cannot work here: {' '.join(check.missing)}", code="not_ready")
+        found = [*self._programs().values(), find_node() if self.from_npm else None]
+        present = [one for one in found if one is not None]
+        in_front = [self.in_front] if self.in_front else []
+        programs = [*in_front, *(os.path.dirname(one.program) for one in present)]
+        readable = dict.fromkeys([*in_front, *(path for one in present for path in one.readable)])
+        return programs, list(readable), [check.path, *self.argv[1:]]
+
     def refused(self, what: str, why: str) -> str:
         """Return the error message for what the agent, or its language model, refused."""
         return f"Agent '{self.name}' {what}: {why.rstrip('.')}. {self.hint}".rstrip()
+
+    def _programs(self) -> dict[str, Found | None]:
+        return {program: find(program, self.name) for program in (self.argv[0], *self.helpers)}

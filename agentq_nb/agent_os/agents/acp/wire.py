@@ -1,4 +1,4 @@
-"""Exchange JSON-RPC frames with an agent over the stdin and stdout of its process."""
+"""Exchange JSON-RPC frames with an agent over the stdin and stdout of its process, and answer its requests."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import anyio
 from acp import Client, RequestError
 from acp.client.router import build_client_router
 from acp.connection import Connection
+from acp.schema import PermissionOption, RequestPermissionResponse, ToolCallUpdate
 
-from agentq_nb.agent_os.agents.acp.frames import Line, answered_badly, read_line
+from agentq_nb.agent_os.agents.acp.frames import Line, answered_badly, read_line, sentence_of, shown_as_data
 from agentq_nb.agent_os.agents.acp.limit_watch import RETRY_REPORT
-from agentq_nb.agent_os.agents.error_text import sentence_of, shown_as_data
 from agentq_nb.agent_os.sandbox.open_process import OpenProcess
 
 _DYING = 2.0  # seconds to learn how a process ended whose pipes are closed
@@ -255,3 +255,24 @@ def what_it_said(error: RequestError) -> str:
     if not said and details and summary.rstrip(".").lower() in _SAYS_NOTHING:
         said = shown_as_data(details)
     return f"{summary} ({said})" if said and said != summary else summary
+
+
+class Answers:
+    """Handles the agent's requests. It has files and a shell of its own, so none are offered."""
+
+    def __init__(
+        self, permission: Callable[[list[PermissionOption], ToolCallUpdate], Awaitable[RequestPermissionResponse]]
+    ) -> None:
+        self._permission = permission
+
+    async def request_permission(
+        self, session_id: str, tool_call: ToolCallUpdate, options: list[PermissionOption], **kwargs: Any
+    ) -> RequestPermissionResponse:
+        return await self._permission(options, tool_call)
+
+
+def option_for(options: list[PermissionOption], answer: str) -> PermissionOption | None:
+    """Return the option with this answer, preferably the one that applies once."""
+    word = "allow" if answer == "allow" else "reject"
+    by_kind = {option.kind: option for option in reversed(options)}
+    return by_kind.get(f"{word}_once") or by_kind.get(f"{word}_always")  # pyright: ignore[reportArgumentType]  # the kinds are a closed set of such words

@@ -1,4 +1,4 @@
-"""Resolve queue names, and validate the end of a pause, as users give them."""
+"""What users give for a queue, resolved and checked: its name, the body of a message, the end of a pause."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 
 from agentq_nb._actor.actor import Actor
 from agentq_nb._actor.queue import Queue
-from agentq_nb._brokers.values import QueueStatus
+from agentq_nb._actor.send_options import StoredOptions, with_ttl
+from agentq_nb._brokers.values import NewMessage, QueueStatus
 from agentq_nb._client.status import ActorStatus
 from agentq_nb._core.clock import timestamp
-from agentq_nb._core.ids import ActorId, actor_name
+from agentq_nb._core.ids import ActorId, actor_name, mint_id
 from agentq_nb._core.number_options import LONGEST, is_positive
-from agentq_nb.errors import ActorUnknown, QueueUnknown, ValidationFailed
+from agentq_nb.errors import ActorUnknown, MessageTooLarge, QueueUnknown, ValidationFailed
 
 
 def declared(classes: Mapping[str, type[Actor]], name: str, queue: str) -> Queue[Any, Any]:
@@ -26,6 +27,17 @@ def declared(classes: Mapping[str, type[Actor]], name: str, queue: str) -> Queue
     if found is None:
         raise QueueUnknown(name, queue, list(cls.declared.queues))
     return found
+
+
+def new_message(declared: Queue[Any, Any], actor: ActorId, body: Any, options: StoredOptions) -> NewMessage:
+    """Return the message to enqueue. Raises ``actor.validation_error`` and ``queue.message_too_large``."""
+    encoded = declared.body.dump(body, lambda: f"Body for queue '{declared.name}' of actor '{actor_name(actor)}'")
+    if len(encoded) > declared.largest_body:
+        limits = (declared.max_message_bytes, declared.max_bytes)
+        raise MessageTooLarge(actor, declared.name, len(encoded), *limits)
+    if declared.ttl is not None or "ttl" in options:
+        options = with_ttl(options, declared.ttl)
+    return NewMessage(mint_id(), actor, declared.name, encoded, options, declared.max_size, declared.max_bytes)
 
 
 def standing(status: ActorStatus, classes: Mapping[str, type[Actor]], actor: ActorId, queue: str) -> QueueStatus:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentq_nb._policies.expiry import NEVER, expired_text, expires_at, has_expired
+from agentq_nb._brokers.local.expirations import NEVER, expired_text, expires_at, has_expired
 
 moments = st.floats(1.0, 1e10)
 lengths = st.floats(0.001, 1e9)
