@@ -495,7 +495,8 @@ class BatchStopped(BatchError):
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(
-            f"Batch '{name:.200}' has stopped: {reason}",
+            f"Batch '{name:.200}' has stopped: {reason}. Correct it; the rows that wait are done once it goes on: await "
+            f"batch.resume(), or call map with the same name again.",
             metadata={"batch": name, "reason": reason},
         )
 

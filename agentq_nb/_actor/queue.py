@@ -109,6 +109,9 @@ class Queue(Generic[Body, Reply]):
     :param limits: when messages may start: ``[RateLimit(50, per=60, name="anthropic"), ConcurrencyLimit(4)]``.
     :param max_pause: seconds that a provider's limit may hold the queue up, see ``RateLimited``; what would take longer
         fails the attempt. None: as long as the provider says.
+    :param stop_after: how many different messages in a row may fail with an error of the same type and place before the
+        queue stops until it is resumed; one that fails because a key or an account is refused stops it at once. None: it
+        never stops.
 
     Messages survive restarts. Declarations are code and do not: run the cell with the class again after a restart.
     Raises TypeError for what is not a type and for ``concurrency`` with ``Retry(in_order=True)``, ValueError for limits
@@ -134,6 +137,7 @@ class Queue(Generic[Body, Reply]):
         handler_timeout: float | None = ...,
         limits: Sequence[Limit] = ...,
         max_pause: float | None = ...,
+        stop_after: int | None = ...,
     ) -> None: ...
     @overload
     def __init__(
@@ -152,6 +156,7 @@ class Queue(Generic[Body, Reply]):
         handler_timeout: float | None = ...,
         limits: Sequence[Limit] = ...,
         max_pause: float | None = ...,
+        stop_after: int | None = ...,
     ) -> None: ...
     def __init__(
         self,
@@ -169,6 +174,7 @@ class Queue(Generic[Body, Reply]):
         handler_timeout: float | None = None,
         limits: Sequence[Limit] = (),
         max_pause: float | None = None,
+        stop_after: int | None = None,
     ) -> None:
         sizes = {
             "max_size": max_size,
@@ -176,8 +182,8 @@ class Queue(Generic[Body, Reply]):
             "max_reply_bytes": max_reply_bytes,
             "concurrency": concurrency,
         }
-        if max_bytes is not None:
-            sizes["max_bytes"] = max_bytes
+        unless_none = {"max_bytes": max_bytes, "stop_after": stop_after}
+        sizes |= {name: size for name, size in unless_none.items() if size is not None}
         for name, size in sizes.items():
             if not is_whole(size):
                 raise ValueError(f"Queue({name}=...) must be a whole number from 1 up, not {size!r:.100}.")
@@ -207,6 +213,7 @@ class Queue(Generic[Body, Reply]):
         self.handler_timeout = number_options.seconds("handler_timeout", handler_timeout)
         self.limits = checked_limits(limits)
         self.max_pause = number_options.seconds("max_pause", max_pause)
+        self.stop_after = stop_after
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name

@@ -22,7 +22,7 @@ from agentq_nb._core.table_rows import table_kind
 from agentq_nb._host.local_transport import LocalTransport
 from agentq_nb._host.registry import Registry, current_registry, note_current
 from agentq_nb._host.setup import setup
-from agentq_nb._policies.retry import FailureRun, Retry
+from agentq_nb._policies.retry import Retry
 from agentq_nb.agent_os import VM
 from agentq_nb.errors import BatchElsewhere, BatchPruned, BatchUnknown, ValidationFailed
 
@@ -67,8 +67,7 @@ async def map(  # noqa: A001  # it is the name that users know
     :param timeout: seconds that one attempt may take; then it fails.
     :param store: the path of the file, as in ``setup``.
     :param redo: do every item once more.
-    :param stop_after: how many rows in a row may fail with the same error before the batch stops; an error that says that
-        a key or the account is refused stops it at once. None: it never stops.
+    :param stop_after: how many rows in a row may fail alike before the batch stops, as in ``Queue``; None: it never stops.
     :param vm: for an agent: the class of the VM that it works in, ``agent_os(agents=[...], ...)``.
     :param env: for an agent: variables of its sessions. None takes its key from this process's environment.
     :param background: as in ``setup``.
@@ -82,11 +81,6 @@ async def map(  # noqa: A001  # it is the name that users know
     if agent is None and (vm is not None or env is not None):
         raise ValidationFailed("vm and env are for agents: a function has the variables of this process.")
     stop_after = None if stop_after is None else number_options.between("stop_after", stop_after, 1, 10**9)
-    batches: Batches
-
-    async def stop(reason: str) -> None:
-        await batches.stop(name, reason)
-        logging.getLogger("agentq").warning("map '%s' has stopped: %s", name, reason)
 
     work = Work(
         actor_name=actor_name_of(name),
@@ -98,8 +92,7 @@ async def map(  # noqa: A001  # it is the name that users know
         retry=retry or Retry(),
         timeout=number_options.seconds("timeout", timeout),
         limits=limits,
-        failures=FailureRun(stop_after),
-        stop=stop,
+        stop_after=stop_after,
         digest=mapped.digest if mapped else "",
     )
     several = worker_class(work, work.concurrency)

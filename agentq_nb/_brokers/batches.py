@@ -54,7 +54,7 @@ class StoredBatch(NamedTuple):
 
 
 class BatchCounts(NamedTuple):
-    """How many rows have each status, the rate in rows settled per minute, and why it was stopped, if it was."""
+    """How many rows have each status, the rate in rows settled per minute, and why failures stopped its queue, if so."""
 
     completed: int = 0
     failed: int = 0
@@ -149,10 +149,6 @@ class Batches(Protocol):
         """Cancel unsettled rows; running ones are asked to stop. Durable on return; returns their number."""
         ...
 
-    async def stop(self, name: str, reason: str) -> None:
-        """Pause the batch's queue, and keep the reason; durable on return."""
-        ...
-
     async def resume(self, name: str) -> bool:
-        """End what ``stop`` began; durable on return. Returns False if the batch was not stopped."""
+        """Resume the batch's queue if failures have stopped it; durable on return. Returns False if they have not."""
         ...

@@ -10,6 +10,7 @@ from agentq_nb._actor.send_options import NO_OPTIONS, StoredOptions
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.message_status import MessageStatus
 from agentq_nb._policies.limits import Limit
+from agentq_nb._policies.retry import Failure
 
 Outcome: TypeAlias = Literal["completed", "failed", "again", "dead", "released", "limited"]
 """How an attempt ended.
@@ -134,6 +135,13 @@ class Settlement(NamedTuple):
     in_order: bool = False
     limited: LimitReached | None = None
     """With the outcome ``limited``."""
+    failure: Failure | None = None
+    """Of a queue that failures may stop, what the failed attempt tells about other messages.
+
+    The broker counts it (see ``FailureRun``; the settlements of one commit count once for each queue) and pauses the
+    queue with the reason in the same write. An attempt that was in flight then and fails as was to be expected is put
+    back uncounted, unless the handler decided that it is final.
+    """
 
 
 class LimitReached(NamedTuple):
@@ -279,8 +287,9 @@ class QueueStatus(NamedTuple):
     last five minutes.
     ``held_back``: the next message waits while messages that may have crashed the host are tried one at a time.
     ``expired`` counts as ``completed`` does. ``waiting_senders`` wait for room in the full queue.
-    ``pause_reason``: what a provider said, if its limit pauses the queue. ``limited_by``: the name of the limit that holds
-    the queue, and ``next_start`` when it lets the next message start (None: when another one ends).
+    ``pause_reason``: what a provider said, if its limit pauses the queue, or why it is ``stopped`` because messages fail.
+    ``limited_by``: the name of the limit that holds the queue, and ``next_start`` when it lets the next message start
+    (None: when another one ends).
     """
 
     actor: ActorId
@@ -302,6 +311,7 @@ class QueueStatus(NamedTuple):
     pause_reason: str | None = None
     limited_by: str | None = None
     next_start: float | None = None
+    stopped: bool = False
 
     @property
     def done(self) -> int:

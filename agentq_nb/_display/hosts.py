@@ -171,6 +171,8 @@ def _last_error(status: ActorStatus) -> str:
 
 def _paused(queue: QueueStatus) -> str:
     reason = "" if queue.pause_reason is None else f": {queue.pause_reason}"
+    if queue.stopped:
+        return f"stopped{reason}"
     return f"paused{'' if queue.paused_until is None else _until(queue.paused_until)}{reason}"
 
 

@@ -64,8 +64,5 @@ class EnteredBatches:
     async def cancel(self, name: str, rows: Sequence[range]) -> int:
         return await self._host.enter(self._batches.cancel, name, rows)
 
-    async def stop(self, name: str, reason: str) -> None:
-        await self._host.enter(self._batches.stop, name, reason)
-
     async def resume(self, name: str) -> bool:
         return await self._host.enter(self._batches.resume, name)

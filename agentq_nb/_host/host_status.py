@@ -126,6 +126,11 @@ def _waiting(known: Circumstances) -> str:
         return f"Not begun: no actor class is registered as '{name}'. Run the cell that defines it, or pass it to setup(use=...)."
     if queue.queue in actor.orphaned:
         return f"Not begun: the class of '{name}' does not declare queue '{queue.queue}' any more."
+    if queue.stopped:
+        return (
+            f"Not begun: queue '{queue.queue}' has stopped: {queue.pause_reason}. Correct it, then go on: "
+            f"%agentq resume {actor.actor_id} {queue.queue}"
+        )
     if queue.paused:
         until = f"until {_time(queue.paused_until)}" if queue.paused_until is not None else "by hand"
         if queue.pause_reason is not None:

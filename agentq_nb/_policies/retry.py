@@ -1,4 +1,4 @@
-"""What follows a failed attempt or a crash: whether and when it is repeated, and when all work is stopped.
+"""What follows a failed attempt or a crash: whether and when it is repeated, and when a queue is stopped.
 
 No I/O, no clock.
 """
@@ -95,35 +95,46 @@ class FailureKind(NamedTuple):
     place: str
 
 
-class FailureRun:
-    """Counts the messages in a row that fail in the same way; a completed message ends the run.
+class Failure(NamedTuple):
+    """A failed attempt, as far as it tells what would become of other messages of its queue.
 
-    :param stop_after: how many different messages stop the work; None: never.
+    :ivar said: the error and the line to look at, as they are shown.
+    :ivar stop_after: how many different messages in a row that fail alike stop the queue.
+    :ivar hopeless: whether every other message would fail too, so that this one stops it.
     """
 
-    def __init__(self, stop_after: int | None) -> None:
-        self.stop_after = stop_after
+    kind: FailureKind
+    said: str
+    stop_after: int
+    hopeless: bool = False
+
+
+class FailureRun:
+    """Counts the messages of one queue that fail in a row in the same way; a completed message ends the run."""
+
+    __slots__ = ("_completed", "_kind", "_messages")
+
+    def __init__(self) -> None:
         self._kind: FailureKind | None = None
         self._messages: set[str] = set()
-        self.stopped = False
+        self._completed = 0
 
-    def succeeded(self) -> None:
-        self._kind = None
-        self._messages.clear()
+    def failed(self, message: str, failure: Failure, completed: int) -> str | None:
+        """Count a failed attempt at a message. Returns why the queue is to be stopped; None: it goes on.
 
-    def failed(self, message: str, kind: FailureKind) -> bool:
-        """Count a failed attempt at a message. Returns whether the work is to be stopped because of it, once."""
-        if kind != self._kind:
-            self._kind = kind
+        :param completed: how many messages of the queue have completed so far.
+        """
+        if (failure.kind, completed) != (self._kind, self._completed):
+            self._kind, self._completed = failure.kind, completed
             self._messages.clear()
         self._messages.add(message)
-        return self._stop(self.stop_after is not None and len(self._messages) >= self.stop_after)
+        if failure.hopeless:
+            return f"a message was refused, as every other one would be: {failure.said}"
+        if len(self._messages) < failure.stop_after:
+            return None
+        many = "messages in a row" if failure.stop_after > 1 else "message"
+        return f"{failure.stop_after} {many} failed with the same error: {failure.said}"
 
-    def hopeless(self) -> bool:
-        """Count a failure that every other message would repeat. Returns whether the work is to be stopped, once."""
-        return self._stop(self.stop_after is not None)
-
-    def _stop(self, now: bool) -> bool:
-        stops = now and not self.stopped
-        self.stopped = self.stopped or now
-        return stops
+    def tells_nothing_new(self, failure: Failure) -> bool:
+        """Whether a failure in a queue that is stopped is one that was to be expected."""
+        return failure.hopeless or failure.kind == self._kind

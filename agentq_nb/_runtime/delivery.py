@@ -216,12 +216,13 @@ class Deliveries:
     def _open(self, receiver: Receiver, queue: Queue[Any, Any], delivery: Delivery) -> Message[Any, Any] | None:
         """Return the delivery as a message held by the receiver; None if it becomes a dead letter instead."""
         if delivery.crashes and is_given_up(queue.retry, delivery.crashes):
-            self._dead_letter(delivery, settlement.crashed_too_often(delivery))
+            self._dead_letter(Settlement(delivery, "dead", error=settlement.crashed_too_often(delivery)))
             return None
         try:
             body = queue.body.load(delivery.body, lambda: f"Message {delivery.id} of queue '{delivery.queue}'")
         except ValidationFailed as error:
-            self._dead_letter(delivery, describe(error, with_traceback=False))
+            unfit = Settlement(delivery, "dead", error=describe(error, with_traceback=False))
+            self._dead_letter(settlement.counted(self._owner, unfit, error))
             return None
         message: Message[Any, Any] = Message(
             self._in_flight,
@@ -234,8 +235,8 @@ class Deliveries:
         receiver.held[message.id] = (message, delivery)
         return message
 
-    def _dead_letter(self, delivery: Delivery, error: dict[str, Any]) -> None:
-        self._owner.lease.commit_soon(Commit([Settlement(delivery, "dead", error=error)]))
+    def _dead_letter(self, settled: Settlement) -> None:
+        self._owner.lease.commit_soon(Commit([settled]))
 
     async def _wait_for_turn(self, receiver: Receiver, left: float | None) -> None:
         """Return when asking again makes sense, after ``left`` seconds, or when the actor accepts no more messages."""

@@ -193,7 +193,10 @@ class InFlight:
         receiver, delivery = self._holder(message)
         described = describe_text(error) if isinstance(error, str) else describe(error)
         receiver.copy = None
-        await self._settle(receiver, message, Commit([Settlement(delivery, "failed", error=described)]))
+        settled = Settlement(delivery, "failed", error=described)
+        if not isinstance(error, str):
+            settled = settlement.counted(self._owner, settled, error)
+        await self._settle(receiver, message, Commit([settled]))
 
     async def retry(self, message: Message[Any, Any], after: float | None) -> None:
         receiver, delivery = self._holder(message)

@@ -14,6 +14,7 @@ from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId
 from agentq_nb._core.time_slice import TimeSlices
 from agentq_nb._policies.retry import Retry, after_failure
+from agentq_nb._runtime.failure_kind import failure_of
 from agentq_nb._runtime.invocation import Interruption, Receiver, new_messages
 from agentq_nb._runtime.provider_limits import limit_reached, limited, without_credit
 from agentq_nb._runtime.state import Committed
@@ -109,7 +110,19 @@ def failed(
     ]
     if (reached := limit_reached(error, now)) is not None:
         settlements = [limited(each, reached, now, _max_pause(owner, each.delivery)) for each in settlements]
+    else:
+        settlements = [counted(owner, each, error, without_credit=advice is not None) for each in settlements]
     return Commit(settlements)
+
+
+def counted(
+    owner: Owner, settlement: Settlement, error: BaseException | Mapping[str, Any], *, without_credit: bool = False
+) -> Settlement:
+    """Let a failed attempt count towards stopping its queue, where failures do."""
+    queue = owner.queues.get(settlement.delivery.queue)
+    if queue is None or queue.stop_after is None or isinstance(error, Mapping):
+        return settlement
+    return settlement._replace(failure=failure_of(error, queue.stop_after, without_credit=without_credit))
 
 
 def _replies_too_large(error: BaseException) -> dict[str, dict[str, Any]]:

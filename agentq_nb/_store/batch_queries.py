@@ -6,10 +6,10 @@ from agentq_nb._core.message_status import STATUS_AFTER, sql_list
 
 _FINAL_OR_BACK = sql_list([*STATUS_AFTER, "message.redelivered"])
 
-# What was recorded of batches, of one or of all: sent, stopped, resumed.
+# What was sent to batches, to one or to all.
 BATCH_EVENTS = """
-select seq, epoch(time), kind, actor_id, data from events
-where kind in ('batch.sent', 'batch.stopped', 'batch.resumed') and ($name is null or data->>'$.batch' = $name)
+select seq, epoch(time), actor_id, data from events
+where kind = 'batch.sent' and ($name is null or data->>'$.batch' = $name)
 order by seq
 """
 

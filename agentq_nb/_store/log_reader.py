@@ -100,7 +100,7 @@ class LogReader(ABC):
         return self._recall(startup_queries.DEAD_COUNTS) if self.fetch(startup_queries.ANY_FAILED) else []
 
     def pauses(self) -> startup_queries.Rows:
-        """Return (actor id, queue, until) of queues paused and not resumed; ``until`` may have passed."""
+        """Return (actor id, queue, until, reason) of queues paused and not resumed; ``until`` may have passed."""
         return self._recall(startup_queries.PAUSES)
 
     def limit_rows(self) -> startup_queries.Rows:

@@ -147,7 +147,7 @@ order by seq
 """
 
 PAUSES = """
-select actor_id, queue, (said->>'$.until')::double
+select actor_id, queue, (said->>'$.until')::double, said->>'$.reason'
 from (
     select
         actor_id, data->>'$.queue' as queue,

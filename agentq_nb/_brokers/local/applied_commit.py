@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,9 @@ from agentq_nb._brokers.local import event_rows, provider_pauses, schedules
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.queues import ActorQueues, LiveMessage, Pausing
 from agentq_nb._brokers.values import Commit, Settlement, StoredResult
+from agentq_nb._core.ids import MessageId, actor_name
 from agentq_nb._core.message_status import FinalStatus
+from agentq_nb._policies.retry import Failure, FailureRun
 from agentq_nb._store import Row
 from agentq_nb.errors import LeaseLost
 
@@ -26,6 +29,8 @@ class Applied:
     arrivals: Sequence[LiveMessage] = ()
     ended: Sequence[Pausing] = ()
     """Pauses that end because the actor is destroyed."""
+    stopped: Sequence[Pausing] = ()
+    """Pauses that begin because messages failed."""
 
     def tell(self, commit_log: CommitLog) -> None:
         """Publish the commit, once it is durable."""
@@ -34,6 +39,9 @@ class Applied:
         if self.arrivals:
             commit_log.live_messages.arrive(self.arrivals)
         commit_log.results.publish(self.finished)
+        for pause in self.stopped:
+            commit_log.batches.wake(pause.actor, pause.queue)
+            _log_stop(pause)
 
 
 def apply(commit_log: CommitLog, actor_queues: ActorQueues, commit: Commit) -> Applied:
@@ -47,6 +55,8 @@ def apply(commit_log: CommitLog, actor_queues: ActorQueues, commit: Commit) -> A
     for settlement in commit.settlements:
         if actor_queues.gates or settlement.limited:
             settlement = _limited(commit_log, settlement, applied)
+        if settlement.failure is not None:
+            settlement = _failed(commit_log, settlement, settlement.failure, applied, commit.settlements[0].delivery.id)
         _settle(commit_log, settlement, applied)
     if commit.state is not None:
         if actor_queues.state is None:
@@ -97,6 +107,35 @@ def _limited(commit_log: CommitLog, settlement: Settlement, applied: Applied) ->
         settlement = met.otherwise
     applied.rows += provider_pauses.settled(limits, commit_log.clock, entry, settlement.outcome)
     return settlement
+
+
+def _failed(
+    commit_log: CommitLog, settlement: Settlement, failure: Failure, applied: Applied, counted: MessageId
+) -> Settlement:
+    """Count a failed attempt, as one at the message ``counted``. It may stop its queue; return how it then settles."""
+    entry = commit_log.live_messages.entries[settlement.delivery.id]
+    queue_state, live_messages = entry.queue_state, commit_log.live_messages
+    pause, run = queue_state.pause, queue_state.failures
+    if run is None:
+        run = queue_state.failures = FailureRun()
+    if pause is not None and pause.reason is not None:
+        if pause in applied.stopped or settlement.outcome == "failed" or not run.tells_nothing_new(failure):
+            return settlement
+        return settlement._replace(outcome="released", front=True)
+    reason = run.failed(counted, failure, queue_state.completed)
+    if reason is not None:
+        pause = live_messages.pause(entry.actor, entry.queue, None, reason)
+        applied.stopped = [*applied.stopped, pause]
+        applied.rows.append(event_rows.paused(entry.actor, entry.queue, None, reason))
+    return settlement
+
+
+def _log_stop(pause: Pausing) -> None:
+    logging.getLogger(f"agentq.{actor_name(pause.actor)}").warning(
+        "Queue '%s' of '%s' has stopped: %s. What waits in it is kept. Correct it, then go on: %%agentq resume %s %s",
+        *(pause.queue, pause.actor, pause.reason, pause.actor, pause.queue),
+        extra={"actor_id": pause.actor},
+    )
 
 
 def _settle(commit_log: CommitLog, settlement: Settlement, applied: Applied) -> None:

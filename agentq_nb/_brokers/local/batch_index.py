@@ -41,7 +41,6 @@ class BatchState:
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
     first: int = 0
     """The lowest sequence number at which its rows may be in the log."""
-    stopped: str | None = None
     number: int = field(default_factory=lambda: next(_states))
     ids: list[MessageId | None] = field(default_factory=list[MessageId | None])
     """The message of each row; None if it was pruned."""
@@ -144,6 +143,12 @@ class BatchIndex:
             state.revive(message, self._clock.monotonic())
         elif (settled := self._settled_while_loading.get(name)) is not None:
             settled.pop(message, None)
+
+    def wake(self, actor: ActorId, queue: str) -> None:
+        """Wake all who wait for a batch of this queue: it has stopped, or goes on."""
+        for state in self.states.values():
+            if (state.actor, state.queue) == (actor, queue):
+                state.wake()
 
     def begin_loading(self, name: str) -> None:
         self._settled_while_loading[name] = {}

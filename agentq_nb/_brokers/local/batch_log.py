@@ -21,20 +21,14 @@ _PAGE = 1000
 def read_all(log: EventLog) -> list[BatchState]:
     """Return all batches, without the messages of their rows."""
     states: dict[str, BatchState] = {}
-    for seq, time, kind, actor, data in log.fetch(batch_queries.BATCH_EVENTS, {"name": None}):
-        _apply(states, seq, time, kind, actor, json.loads(data))
+    for seq, time, actor, data in log.fetch(batch_queries.BATCH_EVENTS, {"name": None}):
+        _apply(states, seq, time, actor, json.loads(data))
     return list(states.values())
 
 
-def _apply(
-    states: dict[str, BatchState], seq: int, time: float, kind: str, actor: str, facts: Mapping[str, Any]
-) -> None:
+def _apply(states: dict[str, BatchState], seq: int, time: float, actor: str, facts: Mapping[str, Any]) -> None:
     name = facts["batch"]
     state = states.get(name)
-    if kind != "batch.sent":
-        if state is not None:
-            state.stopped = facts.get("reason") if kind == "batch.stopped" else None
-        return
     if state is None:
         state = states[name] = BatchState(name, actor, facts["queue"], time, first=seq)
     view = [range(start, end) for start, end in facts["rows"]]
@@ -64,8 +58,8 @@ Read = tuple[BatchState, Sequence[tuple[int, MessageId, str | None]]]
 def read_one(log: EventLog, name: str) -> Read | None:
     """Read a batch; None if there is none of the name."""
     states: dict[str, BatchState] = {}
-    for seq, time, kind, actor, data in log.fetch(batch_queries.BATCH_EVENTS, {"name": name}):
-        _apply(states, seq, time, kind, actor, json.loads(data))
+    for seq, time, actor, data in log.fetch(batch_queries.BATCH_EVENTS, {"name": name}):
+        _apply(states, seq, time, actor, json.loads(data))
     if (state := states.get(name)) is None:
         return None
     rows = log.fetch(batch_queries.BATCH_ROWS, {"name": name, "actor": state.actor, "first": state.first})
@@ -77,7 +71,7 @@ def joined(read: Read, settled: Mapping[MessageId, int], commit_log: CommitLog) 
     recorded, rows = read
     state = BatchState(recorded.name, recorded.actor, recorded.queue, recorded.created_at)
     state.view, state.since, state.facts = recorded.view, recorded.since, recorded.facts
-    state.first, state.stopped = recorded.first, recorded.stopped
+    state.first = recorded.first
     found = {row: (message, last_kind) for row, message, last_kind in rows}
     for row in range(max(len(recorded.codes), 1 + max(found, default=-1))):
         message, last_kind = found.get(row, (None, None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from agentq_nb._brokers.batches import (
@@ -14,11 +14,11 @@ from agentq_nb._brokers.batches import (
     SettledRows,
     StoredBatch,
 )
-from agentq_nb._brokers.local import batch_log, control, event_rows
+from agentq_nb._brokers.local import batch_log, control
 from agentq_nb._brokers.local.batch_enqueue import Sending
 from agentq_nb._brokers.local.batch_index import CODES, LIVE, PRUNED, BatchState
 from agentq_nb._brokers.local.commit import CommitLog, Settled
-from agentq_nb._brokers.values import Cancel, StoredResult
+from agentq_nb._brokers.values import Cancel, Resume, StoredResult
 from agentq_nb._core.ids import MessageId
 from agentq_nb._core.threads import in_long_thread
 from agentq_nb._core.time_slice import Slices
@@ -129,7 +129,7 @@ class LocalBatches:
             waiting=live - running,
             pruned=state.count(PRUNED, rows),
             per_minute=round(state.pace.per_minute(self._commit_log.clock.monotonic()), 1),
-            stopped=state.stopped,
+            stopped=self._stopped(state),
         )
 
     def _count_running(self, state: BatchState, rows: Sequence[range]) -> int:
@@ -140,7 +140,7 @@ class LocalBatches:
         state = await self._state(name)
         place = cursor.place if cursor is not None and cursor.state == state.number else 0
         if place >= len(state.order) and not self._has_stopped(state):
-            await self._changed(state, timeout if state.stopped is None else _WHILE_STOPPING)
+            await self._changed(state, timeout if self._stopped(state) is None else _WHILE_STOPPING)
             state = await self._state(name)
             place = cursor.place if cursor is not None and cursor.state == state.number else 0
         fresh = state.order[place : place + _AT_ONCE]
@@ -148,11 +148,16 @@ class LocalBatches:
         read = await self._read(state, [message for row in numbers if (message := state.ids[row]) is not None], False)
         cursor = Cursor(state.number, place + len(fresh))
         rows = [(row, found.result) for row, found in zip(numbers, read, strict=True)]
-        return SettledRows(cursor, rows, state.stopped if not rows and self._has_stopped(state) else None)
+        return SettledRows(cursor, rows, self._stopped(state) if not rows and self._has_stopped(state) else None)
 
     def _has_stopped(self, state: BatchState) -> bool:
         """Whether the batch is stopped, and what was running then has ended."""
-        return state.stopped is not None and not self._count_running(state, state.view)
+        return self._stopped(state) is not None and not self._count_running(state, state.view)
+
+    def _stopped(self, state: BatchState) -> str | None:
+        """Return why failures have stopped the batch's queue; None: they have not."""
+        pause = self._commit_log.live_messages.paused(state.actor, state.queue)
+        return None if pause is None else pause.reason
 
     async def _changed(self, state: BatchState, timeout: float | None) -> None:
         timer = None if timeout is None else self._commit_log.clock.call_later(timeout, state.wake)
@@ -170,10 +175,11 @@ class LocalBatches:
                 return None
             target = len(state.order) + live  # no sooner can all be settled
             while len(state.order) < target:
-                if state.stopped is not None and not self._count_running(state, rows):
-                    return state.stopped
+                stopped = self._stopped(state)
+                if stopped is not None and not self._count_running(state, rows):
+                    return stopped
                 # Nothing tells when an attempt ends that is to be repeated.
-                await self._changed(state, None if state.stopped is None else _WHILE_STOPPING)
+                await self._changed(state, None if stopped is None else _WHILE_STOPPING)
                 if self._commit_log.batches.states.get(name) is not state:
                     break
 
@@ -259,34 +265,10 @@ class LocalBatches:
         asked = [await control.apply(commit_log, state.actor, Cancel(message)) for message in running]
         return len(live) - len(running) + sum(asked)
 
-    async def stop(self, name: str, reason: str) -> None:
-        state, commit_log = await self._state(name), self._commit_log
-        pause = commit_log.live_messages.pause(state.actor, state.queue, None)
-        rows = [
-            event_rows.paused(state.actor, state.queue, None),
-            event_rows.of_batch("batch.stopped", state.actor, name, {"reason": reason}),
-        ]
-        await self._change(rows, lambda: commit_log.live_messages.expect_end(pause), state, reason)
-
     async def resume(self, name: str) -> bool:
         state, commit_log = await self._state(name), self._commit_log
-        if state.stopped is None:
+        if self._stopped(state) is None:
             await commit_log.flushed()
             return False
-        pause = commit_log.live_messages.paused(state.actor, state.queue)
-        rows = [
-            event_rows.resumed(state.actor, state.queue),
-            event_rows.of_batch("batch.resumed", state.actor, name, {}),
-        ]
-        await self._change(rows, lambda: pause and commit_log.live_messages.end_pause(pause), state, None)
+        await control.apply(commit_log, state.actor, Resume(state.queue))
         return True
-
-    async def _change(
-        self, rows: Sequence[str], durable: Callable[[], Any], state: BatchState, stopped: str | None
-    ) -> None:
-        def apply() -> None:
-            durable()
-            state.stopped = stopped
-            state.wake()
-
-        await self._commit_log.write(rows, apply)

@@ -89,6 +89,7 @@ async def _resume(commit_log: CommitLog, actor: ActorId, queue: str) -> int:
         provider_pauses.end(live_messages.limits, groups)
         if pause is not None:
             live_messages.end_pause(pause)
+            commit_log.batches.wake(actor, queue)
 
     await commit_log.write(written, end)
     return 1

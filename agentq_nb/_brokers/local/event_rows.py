@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from agentq_nb._actor.message import brief
 from agentq_nb._actor.send_options import NO_OPTIONS, StoredOptions
@@ -73,8 +73,9 @@ def state(actor: ActorId, state: bytes) -> Row:
     return row("actor.state", actor, data=f'{{"state":{state.decode()}}}')
 
 
-def paused(actor: ActorId, queue: str, until: float | None) -> Row:
-    return of_actor("queue.paused", actor, {"queue": queue, "until": until})
+def paused(actor: ActorId, queue: str, until: float | None, reason: str | None = None) -> Row:
+    facts = {"queue": queue, "until": until}
+    return of_actor("queue.paused", actor, facts if reason is None else {**facts, "reason": reason})
 
 
 def resumed(actor: ActorId, queue: str) -> Row:
@@ -89,18 +90,21 @@ def of_host(kind: str, facts: Mapping[str, Any] | None = None) -> Row:
     return row(kind, None, None, None, _json(facts or {}))
 
 
+Paused: TypeAlias = tuple[ActorId, str, float | None, str | None]
+
+
 @dataclass(slots=True)
 class Memory:
     """Everything live: queues by actor, messages by id, those in flight when the log ended, and the pauses.
 
-    A pause is (actor, queue, until); pauses that have ended are included.
+    A pause is (actor, queue, until, why failures stopped it); pauses that have ended are included.
     """
 
     actors: dict[ActorId, ActorQueues] = field(default_factory=dict[ActorId, ActorQueues])
     entries: dict[MessageId, LiveMessage] = field(default_factory=dict[MessageId, LiveMessage])
     in_flight: list[LiveMessage] = field(default_factory=list[LiveMessage])
     keys: dict[tuple[ActorId, str, str], MessageId] = field(default_factory=dict[tuple[ActorId, str, str], MessageId])
-    pauses: list[tuple[ActorId, str, float | None]] = field(default_factory=list[tuple[ActorId, str, float | None]])
+    pauses: list[Paused] = field(default_factory=list[Paused])
     limits: LimitFacts = field(default_factory=LimitFacts)
     last_life: tuple[int, bool] = (0, False)
     """The place in the log where the previous host's run began, and whether that run had followed a crash."""
@@ -119,7 +123,7 @@ def recall(log: EventLog) -> Memory:
         memory.actor_queues(actor).state = (state or "null").encode()
     for actor, queue, message in log.dead_counts():
         memory.actor_queues(actor).queue_state(queue).dead[message] = 0
-    memory.pauses += [(actor, queue, until) for actor, queue, until in log.pauses()]
+    memory.pauses += [(actor, queue, until, reason) for actor, queue, until, reason in log.pauses()]
     memory.limits = limit_rows.recall(log)
     memory.last_life = log.last_life()
     replay(memory.entries, log.live_rows(LARGEST_BODY))

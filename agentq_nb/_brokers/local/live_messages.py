@@ -59,9 +59,9 @@ class LiveMessages:
         for (actor, queue, key), message in memory.keys.items():
             self.keys.name((actor, queue, key), message)
         self.limits.fill(self.actors, memory.limits)
-        for actor, queue, until in memory.pauses:
+        for actor, queue, until, reason in memory.pauses:
             if until is None or until > self._clock.time():
-                self.expect_end(self.pause(actor, queue, until))
+                self.expect_end(self.pause(actor, queue, until, reason))
 
     def actor_queues(self, actor: ActorId) -> ActorQueues:
         actor_queues = self.actors.get(actor)
@@ -249,13 +249,13 @@ class LiveMessages:
 
     # --- pauses -------------------------------------------------------------------------------------------------------
 
-    def pause(self, actor: ActorId, queue: str, until: float | None) -> Pausing:
+    def pause(self, actor: ActorId, queue: str, until: float | None, reason: str | None = None) -> Pausing:
         """Pause a queue from now on; the pause ends by itself only after :meth:`expect_end`."""
         queue_state = self.queue_state(actor, queue)
         if queue_state.pause is not None:
             queue_state.pause.gone = True
             self._pauses.forget_one()
-        queue_state.pause = Pausing(actor, queue, math.inf if until is None else until, self.next_order())
+        queue_state.pause = Pausing(actor, queue, math.inf if until is None else until, self.next_order(), reason)
         return queue_state.pause
 
     def paused(self, actor: ActorId, queue: str) -> Pausing | None:
@@ -275,7 +275,7 @@ class LiveMessages:
             return
         pause.gone = True
         queue_state = self.queue_state(pause.actor, pause.queue)
-        queue_state.pause = None
+        queue_state.pause = queue_state.failures = None
         self.announce(queue_state)
 
     # --- notification -------------------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ def status_of(
     )
     before = before or {}
     by_hand = None if pause is None or pause.due == math.inf else pause.due
+    stopped = None if pause is None else pause.reason
     return QueueStatus(
         actor=actor,
         queue=queue,
@@ -59,7 +60,8 @@ def status_of(
         per_minute=round(queue_state.pace.per_minute(clock.monotonic()), 1),
         held_back=pause is None and first is not None and held_back,
         waiting_senders=0 if queue_state.line is None else len(queue_state.line),
-        pause_reason=held.reason,
+        pause_reason=held.reason if stopped is None else stopped,
         limited_by=held.limit,
         next_start=held.next_start,
+        stopped=stopped is not None,
     )

@@ -12,6 +12,7 @@ from typing import Protocol, TypeAlias
 
 from agentq_nb._actor.send_options import StoredOptions
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
+from agentq_nb._policies.retry import FailureRun
 from agentq_nb.errors import AgentqError
 
 
@@ -149,6 +150,8 @@ class Pausing:
     queue: str
     due: float
     order: int
+    reason: str | None = None
+    """Why failures stopped the queue; None: it was paused by hand."""
     gone: bool = False
     """Replaced by another pause, or ended."""
     ending: bool = False
@@ -175,6 +178,8 @@ class QueueState:
     line: Line | None = None
     """The senders that wait for room; None while there are none."""
     pause: Pausing | None = None
+    failures: FailureRun | None = None
+    """The messages that failed in a row, if they may stop the queue."""
     stale: int = 0
     """An upper bound of the number of gone messages in ``ready``."""
     handled: int = 0

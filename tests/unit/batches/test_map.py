@@ -211,7 +211,7 @@ async def test_ten_failures_of_one_kind_in_a_row_stop_it_and_a_corrected_functio
         raise KeyError("tex")
 
     batch = await agentq_nb.map(broken, range(100), name="hundred")
-    with pytest.raises(BatchStopped, match=r"10 rows in a row failed with the same error: KeyError: 'tex'"):
+    with pytest.raises(BatchStopped, match=r"10 messages in a row failed with the same error: KeyError: 'tex'"):
         await batch
     with pytest.raises(BatchStopped):
         await batch.results()
@@ -257,7 +257,7 @@ async def test_a_stopped_batch_is_stopped_after_a_restart_too(registry: Registry
     await registry.stop()
     await registry.start()
     found = await registry.batch("twenty")
-    with pytest.raises(BatchStopped, match="2 rows in a row"):
+    with pytest.raises(BatchStopped, match="2 messages in a row"):
         await found
     assert await found.resume()
 
@@ -271,7 +271,7 @@ async def test_an_error_that_every_row_would_repeat_stops_it_at_once(registry: R
 
     batch = await agentq_nb.map(refused, range(50), name="refused")
     with pytest.raises(
-        BatchStopped, match="a row was refused, as every other one would be: AuthenticationError: invalid"
+        BatchStopped, match="a message was refused, as every other one would be: AuthenticationError: invalid"
     ):
         await batch
     assert sum(result.attempts for result in await batch.results(timeout=0) if result.attempts) <= 1
@@ -370,7 +370,7 @@ async def test_a_limit_that_ends_stops_nothing_and_money_that_is_missing_stops_a
     def poor(_: int) -> None:
         raise PaymentRequired("Your credit balance is too low")
 
-    with pytest.raises(BatchStopped, match="a row was refused"):
+    with pytest.raises(BatchStopped, match="a message was refused"):
         await (await agentq_nb.map(poor, range(20), name="poor"))
 
 

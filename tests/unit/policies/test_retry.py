@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentq_nb import Retry
-from agentq_nb._policies.retry import FailureKind, FailureRun, NextAttempt, after_failure, is_given_up
+from agentq_nb._policies.retry import Failure, FailureKind, FailureRun, NextAttempt, after_failure, is_given_up
 
 
 def test_a_number_is_taken_as_it_is() -> None:
@@ -99,30 +99,33 @@ OUTCOMES = st.lists(st.one_of(st.none(), st.tuples(st.sampled_from("abcdef"), st
 
 
 @given(OUTCOMES, st.integers(1, 4))
-def test_it_stops_at_the_first_run_of_enough_different_messages_of_one_kind(
+def test_it_stops_at_each_run_of_enough_different_messages_of_one_kind(
     outcomes: list[tuple[str, FailureKind] | None], stop_after: int
 ) -> None:
-    run = FailureRun(stop_after)
+    run, completed = FailureRun(), 0
     latest: list[tuple[str, FailureKind]] = []
-    told = 0
     for outcome in outcomes:
         if outcome is None:
-            run.succeeded()
+            completed += 1
             latest = []
             continue
-        latest = [*(each for each in latest if each[1] == outcome[1]), outcome]
-        stops = run.failed(*outcome)
-        told += stops
-        if len({message for message, _ in latest}) >= stop_after:
-            assert run.stopped
-        assert not stops or run.stopped
-    assert told <= 1
+        message, kind = outcome
+        latest = [*(each for each in latest if each[1] == kind), outcome]
+        reason = run.failed(message, Failure(kind, "KeyError: 'tex'", stop_after), completed)
+        assert (reason is not None) == (len({other for other, _ in latest}) >= stop_after)
+        assert reason is None or reason.endswith("failed with the same error: KeyError: 'tex'")
+        assert [run.tells_nothing_new(Failure(other, "", stop_after)) for other in KINDS] == [
+            other == kind for other in KINDS
+        ]
 
 
 def test_one_message_that_fails_again_and_again_stops_nothing() -> None:
-    run = FailureRun(2)
-    assert [run.failed("a", KINDS[0]) for _ in range(10)] == [False] * 10
+    run = FailureRun()
+    assert [run.failed("a", Failure(KINDS[0], "", 2), 0) for _ in range(10)] == [None] * 10
 
 
-def test_a_hopeless_failure_stops_at_once_and_only_where_anything_may() -> None:
-    assert [FailureRun(10).hopeless(), FailureRun(None).hopeless()] == [True, False]
+def test_a_hopeless_failure_stops_at_once() -> None:
+    run = FailureRun()
+    reason = run.failed("a", Failure(KINDS[0], "Refused: no", 10, hopeless=True), 0)
+    assert reason == "a message was refused, as every other one would be: Refused: no"
+    assert run.tells_nothing_new(Failure(KINDS[1], "", 10, hopeless=True))
