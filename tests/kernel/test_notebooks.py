@@ -144,7 +144,8 @@ def test_the_program_in_the_readme_runs(tmp_path: Path) -> None:
     loading, rest = program.split("\n", 1)
     with Kernel(tmp_path) as kernel:
         kernel.run(loading).check()
-        kernel.run(rest).check()
+        shown = kernel.run(rest).check()
+        assert [result["text/plain"] for result in shown.results] == ["'3 words'"]
         kernel.run("result = await (await runner.send('tasks', {'prompt': 'the last'})).result()").check()
         assert kernel.value("result.status") == "completed"
         kernel.run("import agentq_nb\nregistry = agentq_nb.current_registry()").check()
