@@ -39,6 +39,7 @@ from agentq_nb._batches.map import map  # noqa: A004  # users write agentq_nb.ma
 from agentq_nb._batches.sync_batch import SyncBatch, map_sync
 from agentq_nb._client.batch import Batch
 from agentq_nb._client.receipt import Receipt, Result, as_completed, gather
+from agentq_nb._gateway import install as _install_gateway
 from agentq_nb._host.registry import Registry, current_registry
 from agentq_nb._host.setup import create_client, setup
 from agentq_nb._policies.limits import ConcurrencyLimit
@@ -78,6 +79,9 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+
+_install_gateway()
 
 
 def dashboard() -> Any:

@@ -649,6 +649,85 @@ class NoHost(AgentqError):
         super().__init__(f"No host runs in this kernel. {ended or start}")
 
 
+class HostBlocked(AgentqError):
+    """A request from outside did not get its turn on the host's event loop: code blocks that. Nothing was done."""
+
+    group = "host"
+    code = "blocked"
+
+    def __init__(self, seconds: float, place: str | None, background: bool) -> None:
+        """
+        :param seconds: how long the request has waited.
+        :param place: the line of code that blocks the loop, if it is known.
+        :param background: whether the host has a thread of its own, so that cells do not block it.
+        """
+        by = f" It is blocked by {place}." if place else ""
+        advice = (
+            "An actor's code blocks all actors: await in it, or put what takes long into self.in_thread(...)."
+            if background
+            else "Cells that block stop the host, unless it has a thread of its own: %agentq start --background"
+        )
+        super().__init__(
+            f"Nothing was done: the host's event loop did not take the request within {seconds:g} s.{by} Ask again "
+            f"later. {advice}",
+            metadata={"seconds": seconds, "place": place, "background": background},
+        )
+
+
+class GatewayError(AgentqError):
+    """An error about a request from another program, or about the server that takes it."""
+
+    group = "gateway"
+
+
+class BadRequest(GatewayError):
+    """A request that cannot be read; nothing was done."""
+
+    code = "bad_request"
+
+
+class BodyTooLarge(GatewayError):
+    """The body of a request is larger than the server takes; nothing was done."""
+
+    code = "too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The body of the request is larger than {limit:,} bytes. Put large data in a file and send its path.",
+            metadata={"limit": limit},
+        )
+
+
+class Refused(GatewayError):
+    """A request that is not let in, or that there is no path for; nothing was done."""
+
+    code = "refused"
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        """
+        :param status: the HTTP status.
+        """
+        super().__init__(message, code=code, metadata={"status": status})
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.metadata["status"]
+
+
+class PortInUse(GatewayError):
+    """The server could not listen: another program has the port, or the address is not this machine's."""
+
+    code = "port_in_use"
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(
+            f"The server cannot listen on {host}, port {port}: {reason}. Take a free port: serve(port=0), or end the "
+            f"program that has this one.",
+            metadata={"host": host, "port": port},
+        )
+
+
 class NoPage(AgentqError):
     """There is no front end here that can show a live view."""
 

@@ -18,7 +18,7 @@ from agentq_nb._client.broadcasts import Listener, Listeners
 from agentq_nb._client.status import ActorStatus, HostStatus
 from agentq_nb._core.clock import Clock, SystemClock
 from agentq_nb._core.ids import ActorId, MessageId, actor_name, mint_id
-from agentq_nb._core.loop_monitor import StallWatch
+from agentq_nb._core.loop_monitor import Stall, StallWatch
 from agentq_nb._core.loop_portal import LoopPortal
 from agentq_nb._core.message_status import WAITING, is_final
 from agentq_nb._core.time_slice import Slices, TimeSlices
@@ -291,6 +291,11 @@ class Host(HostTasks):
             stall=self._stalls.last,
             limits=self.broker.limits.status(),
         )
+
+    @property
+    def stall(self) -> Stall | None:
+        """The latest time the event loop was blocked, also while it still is. Can be read from any thread."""
+        return self._stalls.last
 
     async def status_of(self, actor: ActorId) -> ActorStatus:
         self._check_running()

@@ -22,13 +22,13 @@ from agentq_nb._host.host import Host
 from agentq_nb._host.host_lifecycle import HostLifecycle
 from agentq_nb._host.registry_batches import Batch, all_batches, find_batch
 from agentq_nb._host.registry_limits import RegistryLimits, check_limits
+from agentq_nb._host.registry_server import ServingRegistry
 from agentq_nb._store.renamed_notebook import check_before_begun
 from agentq_nb.errors import AgentqError, LimitConflict, ValidationFailed, WouldBlockHost
 
 Returned = TypeVar("Returned")
 
 _BEFORE_STOP_TIMEOUT = 1.0  # seconds
-
 _registries: dict[Path, Registry] = {}
 _latest: Registry | None = None
 
@@ -45,7 +45,7 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-class Registry:
+class Registry(ServingRegistry):
     """The actors of one file in this process, and the host that runs them. Made by :func:`setup`.
 
         async with setup(use={"task_runner": TaskRunner}) as registry:      # start() and stop()

@@ -21,9 +21,13 @@ from agentq_nb._actor.action import Action, Marked
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import actor_id
 from agentq_nb.errors import (
+    BodyTooLarge,
+    HostBlocked,
     LimitConflict,
     LimitUnknown,
+    PortInUse,
     QueueFull,
+    Refused,
     StateConflict,
     StoreDamaged,
     StoreFull,
@@ -257,3 +261,21 @@ def test_limits_that_differ_are_named_with_their_queues_and_the_way_out() -> Non
 def test_an_unknown_limit_is_told_with_those_that_there_are() -> None:
     assert "Did you mean 'anthropic'?" in LimitUnknown("antropic", ["anthropic", "openai"]).message
     assert "No queue declares limits" in LimitUnknown("api", []).message
+
+
+def test_a_request_to_a_blocked_host_names_the_line_and_what_helps_there() -> None:
+    by_a_cell = HostBlocked(5.0, "cell 3, line 1: time.sleep(9)", background=False).message
+    for part in ("Nothing was done", "within 5 s", "blocked by cell 3, line 1: time.sleep(9)", "start --background"):
+        assert part in by_a_cell
+    by_an_actor = HostBlocked(5.0, None, background=True).message
+    assert "in_thread" in by_an_actor
+    assert "blocked by" not in by_an_actor
+
+
+def test_what_the_server_does_not_take_says_why_and_what_to_do() -> None:
+    assert "33,554,432 bytes" in BodyTooLarge(32 * 1024 * 1024).message
+    told = PortInUse("127.0.0.1", 6420, "Address already in use").message
+    for part in ("127.0.0.1, port 6420", "Address already in use", "serve(port=0)"):
+        assert part in told
+    refused = pickle.loads(pickle.dumps(Refused(401, "no_token", "It needs one.")))
+    assert (refused.status, refused.full_code, refused.message) == (401, "gateway.no_token", "It needs one.")

@@ -1,0 +1,151 @@
+"""One WebSocket of a client to an actor: actions, and the events that the client subscribed to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Protocol
+
+from agentq_nb._core.ids import mint_id
+from agentq_nb._gateway.encodings import ActionRequest, Encoding, Subscription, WireError
+from agentq_nb._gateway.error_response import wire_error
+from agentq_nb._gateway.operations import Operations
+from agentq_nb._gateway.request import Origin
+from agentq_nb._gateway.target import Target
+from agentq_nb.errors import AgentqError, BadRequest, NoHost
+
+_MOST_ACTIONS = 200
+"""Actions of one connection that may be under way at the same time."""
+
+_MOST_SUBSCRIPTIONS = 1000
+
+_LONGEST_REASON = 120
+"""Bytes of a WebSocket's reason to close; the standard allows 123."""
+
+REFUSED, GOING_AWAY = 1008, 1001
+
+
+class Outgoing(Protocol):
+    """The side of a WebSocket towards the client. Its methods are called on the listener's loop and never block."""
+
+    def send(self, frame: bytes, is_text: bool) -> None: ...
+    def close(self, code: int, reason: str) -> None: ...
+
+
+class Connection:
+    """Serves one WebSocket, on the listener's loop: ``open`` first, ``receive`` for each frame, ``closed`` at its end."""
+
+    def __init__(
+        self, operations: Operations, target: Target, encoding: Encoding, origin: Origin, outgoing: Outgoing
+    ) -> None:
+        self._operations = operations
+        self._target = target
+        self._encoding = encoding
+        self._origin: Origin = origin
+        self._outgoing = outgoing
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._actions = 0
+        self._subscribing = asyncio.Lock()
+        self._subscriptions: dict[str, Callable[[], None]] = {}
+        self._is_open = True
+
+    def open(self) -> None:
+        """Find or create the actor, and say so to the client; or say why not, and close."""
+        self._begin(self._open())
+
+    def receive(self, frame: bytes) -> None:
+        """Take one frame from the client. One that cannot be read ends the connection."""
+        if not self._is_open:
+            return
+        try:
+            asked = self._encoding.read_frame(frame)
+            if isinstance(asked, ActionRequest) and self._actions >= _MOST_ACTIONS:
+                raise BadRequest(f"More than {_MOST_ACTIONS} actions are under way on this connection.")
+        except BadRequest as error:
+            self._fail(error)
+            return
+        self._begin(self._subscribe(asked) if isinstance(asked, Subscription) else self._call(asked))
+
+    def closed(self) -> None:
+        """End what the connection started: its subscriptions, and its waits for actions. The actions themselves go on."""
+        self._is_open = False
+        for task in self._tasks:
+            task.cancel()
+        for stop in self._subscriptions.values():
+            stop()
+        self._subscriptions.clear()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _open(self) -> None:
+        try:
+            await self._operations.ensure(self._target)
+        except Exception as error:
+            self._fail(error)
+            return
+        self._send(self._encoding.init_frame(self._target.wire_id, mint_id()))
+
+    async def _call(self, asked: ActionRequest) -> None:
+        self._actions += 1
+        try:
+            output = await self._operations.call(self._target, asked.name, asked.args)
+            frame = self._encoding.result_frame(asked.id, output)
+        except Exception as error:
+            frame = self._encoding.error_frame(wire_error(error, self._origin), asked.id)
+        finally:
+            self._actions -= 1
+        self._send(frame)
+
+    async def _subscribe(self, asked: Subscription) -> None:
+        """Begin or end a subscription, in the order in which the client asked."""
+        async with self._subscribing:
+            if not asked.subscribe:
+                if (stop := self._subscriptions.pop(asked.event, None)) is not None:
+                    stop()
+                return
+            if asked.event in self._subscriptions:
+                return
+            try:
+                if len(self._subscriptions) >= _MOST_SUBSCRIPTIONS:
+                    raise BadRequest(f"A connection subscribes to at most {_MOST_SUBSCRIPTIONS} events.")
+                stop = await self._operations.listen(self._target, asked.event, self._tell)
+            except Exception as error:
+                self._fail(error)
+                return
+            self._subscriptions[asked.event] = stop
+            if not self._is_open:
+                stop()
+
+    def _tell(self, event: str, args: list[Any]) -> None:
+        """Pass an event on, from the host's loop to the listener's."""
+        with suppress(RuntimeError):  # the listener has ended
+            self._loop.call_soon_threadsafe(self._send_event, event, args)
+
+    def _send_event(self, event: str, args: list[Any]) -> None:
+        if event in self._subscriptions:
+            self._send(self._encoding.event_frame(event, args))
+
+    def _send(self, frame: bytes) -> None:
+        if self._is_open:
+            self._outgoing.send(frame, self._encoding.is_text)
+
+    def _fail(self, error: Exception) -> None:
+        """Say what went wrong with the connection itself, and close it."""
+        found = wire_error(error, self._origin)
+        self._send(self._encoding.error_frame(found, None))
+        self._outgoing.close(GOING_AWAY if isinstance(error, NoHost) else REFUSED, close_reason(found))
+
+
+def close_reason(error: WireError) -> str:
+    """Return an error as the reason of a close, which RivetKit's client reads."""
+    return f"{error.group}.{error.code}".encode("ascii", "replace").decode()[:_LONGEST_REASON]
+
+
+def close_reason_of(error: AgentqError, origin: Origin) -> str:
+    """Return the reason of the close of a WebSocket that is refused."""
+    return close_reason(wire_error(error, origin))

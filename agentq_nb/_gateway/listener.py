@@ -1,0 +1,271 @@
+"""The web server: sockets and HTTP, in a thread of its own. All that is said in them is the router's.
+
+It is tornado's, which every kernel has loaded. Measured beside uvicorn, in a kernel whose loop was idle or half busy, it
+took as long for a request or less.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import weakref
+from collections.abc import Awaitable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+from tornado import httputil
+from tornado.httpserver import HTTPServer
+from tornado.web import Application, RequestHandler, stream_request_body
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
+
+from agentq_nb._core.loop_thread import LoopThread
+from agentq_nb._gateway.connection import REFUSED, Connection, close_reason_of
+from agentq_nb._gateway.request import Origin, Request, Response
+from agentq_nb._gateway.router import Router
+from agentq_nb.errors import AgentqError, BodyTooLarge
+
+MAX_BODY = 32 * 1024 * 1024
+"""Bytes of the largest body. Queues and actions have smaller limits of their own."""
+
+_MAX_HEADERS = 64 * 1024
+_BODY_TIMEOUT = 60.0
+"""Seconds within which a request's body must have come."""
+
+_IDLE_TIMEOUT = 75.0
+"""Seconds that a connection may take to send a request's headers, or stay without one."""
+
+_MAX_UNSENT = 16 * 1024 * 1024
+"""Bytes of frames that a slow client may leave unread before its WebSocket is closed."""
+
+_PING_INTERVAL = 20.0
+_CLOSE_TIMEOUT = 0.8
+"""Seconds that requests get to be answered when the listener is closed."""
+
+TOO_SLOW, GOING_AWAY = 1013, 1001
+
+
+class Listener:
+    """Listens on one socket and passes every request to a router. Made on any loop by :meth:`open`."""
+
+    def __init__(self, thread: LoopThread, router: Router, origin: Origin, listening: socket.socket) -> None:
+        self._thread = thread
+        self._socket = listening
+        self.router = router
+        self.origin: Origin = origin
+        self.connections: weakref.WeakSet[_WebSocket] = weakref.WeakSet()
+        self.requests: set[asyncio.Task[None]] = set()
+        self._server: HTTPServer | None = None
+        _listeners.add(self)
+
+    @classmethod
+    async def open(cls, listening: socket.socket, router: Router, origin: Origin, name: str) -> Listener:
+        """Serve a socket that is bound and listens, in a thread of this name."""
+        listener = cls(LoopThread(name), router, origin, listening)
+        await asyncio.wrap_future(listener._thread.portal.submit(listener._serve))
+        return listener
+
+    async def _serve(self) -> None:
+        application = Application(
+            [(r"/gateway/[^/]*/connect", _WebSocket, {"listener": self}), (r".*", _Http, {"listener": self})],
+            log_function=_log_nothing,
+            websocket_ping_interval=_PING_INTERVAL,
+            websocket_max_message_size=MAX_BODY,
+        )
+        server = self._server = HTTPServer(
+            application,
+            max_header_size=_MAX_HEADERS,
+            max_body_size=MAX_BODY,
+            body_timeout=_BODY_TIMEOUT,
+            idle_connection_timeout=_IDLE_TIMEOUT,
+        )
+        self._socket.setblocking(False)
+        server.add_socket(self._socket)
+
+    async def close(self) -> None:
+        """Accept nothing more, give requests a moment to be answered, and end the thread. Can be called twice."""
+        if not self._thread.portal.open:
+            return
+        await asyncio.wrap_future(self._thread.portal.submit(self._close))
+        await asyncio.wrap_future(self._thread.gone)
+        self._thread.join()
+
+    async def _close(self) -> None:
+        assert self._server is not None
+        self._server.stop()
+        for websocket in list(self.connections):
+            websocket.close(GOING_AWAY, "gateway.closing")
+        if self.requests:
+            await asyncio.wait(self.requests, timeout=_CLOSE_TIMEOUT)
+        await self._server.close_all_connections()
+        self._thread.portal.close()
+
+    def let_go(self) -> None:
+        """Close the listening socket in a forked child, where it would keep the port in use. The parent goes on."""
+        with suppress(OSError):
+            self._socket.close()
+
+
+_listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    for listener in list(_listeners):
+        listener.let_go()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
+def _log_nothing(handler: RequestHandler) -> None:
+    """Log no requests: what is refused is answered, and URLs may hold the token."""
+
+
+def _request_of(sent: httputil.HTTPServerRequest, origin: Origin, body: bytes = b"") -> Request:
+    headers: dict[str, str] = {}
+    for name, value in sent.headers.get_all():
+        name = name.lower()
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return Request(sent.method or "", sent.path, sent.query, headers, origin, body)
+
+
+@stream_request_body
+class _Http(RequestHandler):
+    """Decides over a request when its headers are there; only then reads its body, and answers."""
+
+    _listener: Listener
+    _request: Request
+
+    def initialize(self, listener: Listener) -> None:
+        self._listener = listener
+        self._parts: list[bytes] = []
+        self._length = 0
+        self._answering: asyncio.Task[None] | None = None
+
+    def prepare(self) -> None:
+        self._request = _request_of(self.request, self._listener.origin)
+        refused = self._listener.router.refusal(self._request)
+        if refused is None and _declared_length(self._request) > MAX_BODY:
+            refused = self._listener.router.failed(self._request, BodyTooLarge(MAX_BODY))
+        if refused is not None:
+            self._answer(refused, last=True)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        self._parts.append(chunk)
+        return None
+
+    async def _respond(self) -> None:
+        request = _request_of(self.request, self._listener.origin, b"".join(self._parts))
+        self._parts.clear()
+        task = asyncio.ensure_future(self._answered(request))
+        self._answering = task
+        self._listener.requests.add(task)
+        task.add_done_callback(self._listener.requests.discard)
+        with suppress(asyncio.CancelledError):
+            await task
+
+    async def _answered(self, request: Request) -> None:
+        self._answer(await self._listener.router.answer(request))
+
+    get = post = put = delete = patch = head = options = _respond
+
+    def on_connection_close(self) -> None:
+        """The client is gone: nobody waits for the answer, so the wait for it ends. The work goes on."""
+        if self._answering is not None:
+            self._answering.cancel()
+
+    def _answer(self, response: Response, *, last: bool = False) -> None:
+        if self._finished:
+            return
+        self.set_status(response.status)
+        self.clear_header("Server")
+        if response.status != 204:
+            self.set_header("Content-Type", response.content_type)
+        for name, value in response.headers.items():
+            self.set_header(name, value)
+        if last:  # its body is not worth reading
+            self.set_header("Connection", "close")
+        _finish(self, response.body)
+
+    def compute_etag(self) -> str | None:
+        """Return None: answers are never cached."""
+        return None
+
+    def log_exception(
+        self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Log what the web server itself failed at, without the URL, which may hold the token."""
+        logging.getLogger("agentq").error("a request could not be answered", exc_info=value)
+
+
+def _finish(handler: RequestHandler, body: bytes) -> None:
+    handler.finish(body or None)  # pyright: ignore[reportUnknownMemberType]  # tornado leaves a dict's types open
+
+
+def _declared_length(request: Request) -> int:
+    length = request.header("content-length") or ""
+    return int(length) if length.isascii() and length.isdigit() else 0
+
+
+class _WebSocket(WebSocketHandler):
+    """A WebSocket, once it is let in."""
+
+    _listener: Listener
+    _connection: Connection | None = None
+
+    def initialize(self, listener: Listener) -> None:
+        self._listener = listener
+        self._unsent = 0
+
+    def check_origin(self, origin: str) -> bool:
+        """The router checks origins."""
+        return True
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        return "rivet" if "rivet" in subprotocols else None
+
+    async def get(self, *args: Any, **kwargs: Any) -> None:
+        request = _request_of(self.request, self._listener.origin)
+        if (refused := self._listener.router.refusal_of_connection(request)) is not None:
+            self.set_status(refused.status)
+            for name, value in refused.headers.items():
+                self.set_header(name, value)
+            _finish(self, refused.body)
+            return
+        await super().get(*args, **kwargs)
+
+    def open(self, *args: str, **kwargs: str) -> None:
+        request = _request_of(self.request, self._listener.origin)
+        try:
+            self._connection = self._listener.router.connect(request, self)
+        except AgentqError as error:
+            self.close(REFUSED, close_reason_of(error, self._listener.origin))
+            return
+        self._listener.connections.add(self)
+        self._connection.open()
+
+    def on_message(self, message: str | bytes) -> None:
+        if self._connection is not None:
+            self._connection.receive(message.encode() if isinstance(message, str) else message)
+
+    def on_close(self) -> None:
+        self._listener.connections.discard(self)
+        if self._connection is not None:
+            self._connection.closed()
+
+    def send(self, frame: bytes, is_text: bool) -> None:
+        """Write a frame. A client that reads too slowly is cut off."""
+        if self._unsent > _MAX_UNSENT:
+            self.close(TOO_SLOW, "gateway.too_slow")
+            return
+        self._unsent += len(frame)
+        with suppress(WebSocketClosedError):
+            written = asyncio.ensure_future(self.write_message(frame, binary=not is_text))
+            written.add_done_callback(lambda done: self._written(len(frame), done))
+
+    def _written(self, length: int, done: asyncio.Future[None]) -> None:
+        self._unsent -= length
+        if not done.cancelled():
+            done.exception()  # the client is gone, which on_close is told

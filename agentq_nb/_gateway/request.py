@@ -1,0 +1,83 @@
+"""A request and its response, as the gateway's parts see them: the same for every listener."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+from agentq_nb.errors import BadRequest
+
+Origin: TypeAlias = Literal["http", "socket"]
+"""Which way a request came: over TCP, or over the local socket, whose peer is a program of the same user."""
+
+_MOST_PARAMETERS = 50
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request, or the opening of a WebSocket.
+
+    :ivar path: as it was sent, percent-encoded: an encoded slash is not a separator.
+    :ivar headers: by name in lower case; of several of one name, joined by commas.
+    """
+
+    method: str
+    path: str
+    query_string: str
+    headers: Mapping[str, str]
+    origin: Origin
+    body: bytes = b""
+
+    @cached_property
+    def segments(self) -> tuple[str, ...]:
+        """The path, split at its slashes and then decoded. Raises BadRequest."""
+        return tuple(decoded(segment) for segment in self.path.removeprefix("/").split("/"))
+
+    @cached_property
+    def query(self) -> Mapping[str, str]:
+        """The query's parameters, each of which may be given once. Raises BadRequest."""
+        try:
+            pairs = parse_qsl(
+                self.query_string,
+                keep_blank_values=True,
+                max_num_fields=_MOST_PARAMETERS,
+                errors="strict",
+                strict_parsing=bool(self.query_string),
+            )
+        except ValueError:
+            raise BadRequest("The query of the URL cannot be read.") from None
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise BadRequest("A parameter of the URL's query was given twice.")
+        return found
+
+    def header(self, name: str) -> str | None:
+        """Return a header; the name in lower case."""
+        return self.headers.get(name)
+
+
+def decoded(segment: str) -> str:
+    """Return one segment of a path, decoded. Raises BadRequest."""
+    try:
+        return unquote_to_bytes(segment).decode()
+    except UnicodeDecodeError:
+        raise BadRequest("The path of the URL is no UTF-8.") from None
+
+
+@dataclass(frozen=True)
+class Response:
+    """What goes back to the client."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """Return a response whose body is plain JSON."""
+    return Response(status, json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())

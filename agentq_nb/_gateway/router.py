@@ -1,0 +1,180 @@
+"""What a request asks for: from its method and path to the operation, and from the result to the response."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, NamedTuple, TypeAlias, cast
+
+from agentq_nb._gateway.access import Access, preflight, sub_protocols
+from agentq_nb._gateway.connection import Connection, Outgoing
+from agentq_nb._gateway.encodings import encoding_of
+from agentq_nb._gateway.error_response import error_response
+from agentq_nb._gateway.operations import Operations
+from agentq_nb._gateway.request import Request, Response, decoded, json_response
+from agentq_nb._gateway.target import Target, of_description, of_wire_id, target_of
+from agentq_nb.errors import BadRequest, Refused
+
+Answer: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
+
+_MOST_IDS = 100
+
+
+class Route(NamedTuple):
+    """A method and a path, whose segment ``*`` is any one segment, and who answers."""
+
+    method: str
+    path: tuple[str, ...]
+    answer: Answer
+
+
+class Router:
+    """Answers requests, whatever listener they come from. Errors become responses: nothing is raised.
+
+    :param access: decides before the body of a request is read.
+    :param routes: routes besides those of RivetKit's protocol.
+    """
+
+    def __init__(self, operations: Operations, access: Access, routes: tuple[Route, ...] = ()) -> None:
+        self._operations = operations
+        self._access = access
+        self._routes = (
+            Route("GET", ("health",), self._health),
+            Route("GET", ("metadata",), self._metadata),
+            Route("GET", ("actors",), self._find_actors),
+            Route("PUT", ("actors",), self._ensure_actor),
+            Route("POST", ("actors",), self._create_actor),
+            Route("POST", ("gateway", "*", "queue", "*"), self._send),
+            Route("POST", ("gateway", "*", "action", "*"), self._call),
+            *routes,
+        )
+
+    def refusal(self, request: Request) -> Response | None:
+        """Return the answer to a request that may not go on, so that its body need not be read; else None."""
+        try:
+            self._access.check(request)
+            if request.method != "OPTIONS":
+                self._find(request)
+        except Exception as error:
+            return self._final(request, error_response(error, request))
+        return None
+
+    def refusal_of_connection(self, request: Request) -> Response | None:
+        """Return the answer to a WebSocket that may not be opened. Other errors are told to the client once it is open."""
+        try:
+            self._access.check(request)
+        except Exception as error:
+            return self._final(request, error_response(error, request))
+        return None
+
+    async def answer(self, request: Request) -> Response:
+        """Answer a request that :meth:`refusal` let pass."""
+        try:
+            answered = preflight(request) if request.method == "OPTIONS" else await self._find(request)(request)
+        except Exception as error:
+            answered = error_response(error, request)
+        return self._final(request, answered)
+
+    def failed(self, request: Request, error: Exception) -> Response:
+        """Return the response to a request that the listener could not take, because of its size for one."""
+        return self._final(request, error_response(error, request))
+
+    def connect(self, request: Request, outgoing: Outgoing) -> Connection:
+        """Return the connection that a WebSocket asks for, once access was granted. Raises BadRequest and Refused."""
+        segments = request.segments
+        if len(segments) != 3 or (segments[0], segments[2]) != ("gateway", "connect"):
+            raise Refused(404, "no_route", "There is no WebSocket here. Connect to /gateway/{actor}/connect.")
+        protocols = sub_protocols(request)
+        named = [each.removeprefix("rivet_encoding.") for each in protocols if each.startswith("rivet_encoding.")]
+        encoding = encoding_of(named[0] if named else None)
+        return Connection(self._operations, _target(request), encoding, request.origin, outgoing)
+
+    def _final(self, request: Request, response: Response) -> Response:
+        headers = {"cache-control": "no-store", "x-content-type-options": "nosniff", **response.headers}
+        headers |= self._access.response_headers(request)
+        return Response(response.status, response.body, response.content_type, headers)
+
+    def _find(self, request: Request) -> Answer:
+        """Return who answers. Raises Refused."""
+        segments = request.segments
+        allowed: list[str] = []
+        for route in self._routes:
+            if _matches(route.path, segments):
+                if route.method == request.method:
+                    return route.answer
+                allowed.append(route.method)
+        if allowed:
+            raise Refused(405, "wrong_method", f"This path takes {', '.join(allowed)}.")
+        raise Refused(404, "no_route", "There is nothing at this path.")
+
+    # --- about the server ---------------------------------------------------------------------------------------------
+
+    async def _health(self, request: Request) -> Response:
+        return json_response({"status": "ok"})
+
+    async def _metadata(self, request: Request) -> Response:
+        return json_response({"runtime": "agentq_nb", "version": "1"})
+
+    # --- actors -------------------------------------------------------------------------------------------------------
+
+    async def _find_actors(self, request: Request) -> Response:
+        query = request.query
+        if "actor_ids" in query:
+            ids = query["actor_ids"].split(",")
+            if len(ids) > _MOST_IDS:
+                raise BadRequest(f"Ask for at most {_MOST_IDS} actors at once.")
+            targets = [of_wire_id(each) for each in ids if each]
+        elif "name" in query and "key" in query:
+            targets = [of_description(query, "get")]
+        else:
+            raise BadRequest("Ask for actors by actor_ids, or by name and key.")
+        return json_response({"actors": [_described(each) for each in targets if await self._operations.exists(each)]})
+
+    async def _ensure_actor(self, request: Request) -> Response:
+        target = of_description(_object(request.body), "getOrCreate")
+        created = await self._operations.ensure(target)
+        return json_response({"actor": _described(target), "created": created})
+
+    async def _create_actor(self, request: Request) -> Response:
+        target = of_description(_object(request.body), "getOrCreate")
+        await self._operations.create(target)
+        return json_response({"actor": _described(target)})
+
+    # --- one actor ----------------------------------------------------------------------------------------------------
+
+    async def _send(self, request: Request) -> Response:
+        encoding = encoding_of(request.header("x-rivet-encoding"))
+        message = encoding.read_send(request.body)
+        status, reply = await self._operations.send(_target(request), request.segments[3], message)
+        return Response(200, encoding.sent(status, reply), encoding.content_type)
+
+    async def _call(self, request: Request) -> Response:
+        encoding = encoding_of(request.header("x-rivet-encoding"))
+        args = encoding.read_action(request.body)
+        output = await self._operations.call(_target(request), request.segments[3], args)
+        return Response(200, encoding.action_result(output), encoding.content_type)
+
+
+def _matches(path: tuple[str, ...], segments: tuple[str, ...]) -> bool:
+    return len(path) == len(segments) and all(
+        expected in ("*", segment) for expected, segment in zip(path, segments, strict=True)
+    )
+
+
+def _target(request: Request) -> Target:
+    """Return the actor in a path of ``/gateway``. What follows an ``@`` that is not encoded is the token."""
+    return target_of(decoded(request.path.split("/")[2].partition("@")[0]), request.query)
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadRequest("The body is no JSON.") from None
+    if not isinstance(found, dict):
+        raise BadRequest("The body is a JSON object.")
+    return cast("dict[str, Any]", found)
+
+
+def _described(target: Target) -> dict[str, Any]:
+    return {"actor_id": target.wire_id, "name": target.spelling, "key": target.wire_key}

@@ -1,0 +1,96 @@
+"""``registry.serve``: an HTTP server for one host, with its url and its token."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+import socket
+from contextlib import suppress
+
+from agentq_nb._gateway.access import TokenAccess
+from agentq_nb._gateway.host_calls import HostCalls
+from agentq_nb._gateway.listener import Listener
+from agentq_nb._gateway.operations import Operations
+from agentq_nb._gateway.router import Router
+from agentq_nb._host.registry_server import Serveable
+from agentq_nb.errors import PortInUse, ValidationFailed
+
+_SHORTEST_TOKEN = 16
+_BACKLOG = 1024
+
+
+class HttpServer:
+    """A server over TCP; see :class:`agentq_nb._host.registry_server.Server`."""
+
+    def __init__(self, listener: Listener, host: str, port: int, token: str) -> None:
+        self._listener = listener
+        self._host = host
+        self.port = port
+        self.token = token
+
+    @property
+    def url(self) -> str:
+        """The address, without the token: ``http://127.0.0.1:6420``."""
+        return f"http://{_reachable(self._host)}:{self.port}"
+
+    async def close(self) -> None:
+        """Close the listening socket and end what is open. Calls on their way get a moment to be answered."""
+        await self._listener.close()
+
+    def __repr__(self) -> str:
+        """The token is a secret, and what a cell shows is saved with the notebook."""
+        return f"<HttpServer {self.url}, its token in .token>"
+
+
+async def open_server(
+    registry: Serveable, host: str, port: int, token: str | None, origins: tuple[str, ...]
+) -> HttpServer:
+    """Open a server for the registry's host. Raises PortInUse, and ``actor.validation_error`` for a bad token."""
+    token = _checked_token(token)
+    access = TokenAccess(token, host, origins)
+    listening = _listening(host, port)
+    try:
+        router = Router(Operations(HostCalls(registry)), access)
+        listener = await Listener.open(listening, router, "http", "agentq gateway")
+    except BaseException:
+        listening.close()
+        raise
+    return HttpServer(listener, host, listening.getsockname()[1], token)
+
+
+def _checked_token(token: object) -> str:
+    if token is None:
+        return secrets.token_urlsafe(32)
+    if not isinstance(token, str) or len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
+        raise ValidationFailed(
+            f"token is None, or text of at least {_SHORTEST_TOKEN} printable ASCII characters, so that nobody guesses it."
+        )
+    return token
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there. Raises PortInUse."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise PortInUse(host, port, error.strerror or str(error)) from None
+    try:
+        # Without it a server that is opened again at once would find its port taken by the old one's connections.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise PortInUse(host, port, error.strerror or str(error)) from None
+    return listening
+
+
+def _reachable(host: str) -> str:
+    """Return an address that a program on this machine can call, in the form for an URL."""
+    with suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        if address.is_unspecified:
+            return "127.0.0.1" if address.version == 4 else "[::1]"
+        return f"[{host}]" if address.version == 6 else host
+    return host

@@ -1,0 +1,96 @@
+"""``registry.serve``: the hook through which the gateway, a higher layer, opens servers for a host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
+
+from agentq_nb._core import number_options
+from agentq_nb._host.host import Host
+from agentq_nb.errors import NoHost
+
+DEFAULT_PORT = 6420
+"""The port that RivetKit's client takes when it is given no endpoint."""
+
+
+class Server(Protocol):
+    """A server through which other programs reach the host: what ``await registry.serve()`` returns."""
+
+    @property
+    def url(self) -> str:
+        """The address, without the token: ``http://127.0.0.1:6420``."""
+        ...
+
+    @property
+    def token(self) -> str:
+        """The secret that every request must carry."""
+        ...
+
+    async def close(self) -> None:
+        """Close the listening socket and end what is open. Calls on their way get a moment to be answered."""
+        ...
+
+
+class Serveable(Protocol):
+    """A registry, as far as a server needs it."""
+
+    @property
+    def host(self) -> Host:
+        """The running host. Raises NoHost."""
+        ...
+
+
+class OpenServer(Protocol):
+    """Opens a server. Raises ``gateway.port_in_use`` and other errors of the group."""
+
+    def __call__(
+        self, registry: Serveable, host: str, port: int, token: str | None, origins: tuple[str, ...], /
+    ) -> Coroutine[Any, Any, Server]: ...
+
+
+open_server: OpenServer | None = None
+"""Set by the gateway when the package is imported."""
+
+
+class ServingRegistry:
+    """The part of a registry that opens servers. They are closed when the host stops."""
+
+    before_stop: list[Callable[[], Coroutine[Any, Any, None]]]
+
+    @property
+    def host(self) -> Host:
+        """The running host. Raises NoHost."""
+        raise NoHost
+
+    async def serve(
+        self,
+        port: int = DEFAULT_PORT,
+        host: str = "127.0.0.1",
+        token: str | None = None,
+        *,
+        origins: Sequence[str] = (),
+    ) -> Server:
+        """Open an HTTP server, so that other programs send to this host's queues and call its actions.
+
+            server = await registry.serve(port=0)
+            print(server.url, server.token)
+            ...
+            await server.close()
+
+        :param port: the port to listen on; 0 takes a free one.
+        :param host: the address to listen on. By default only programs on this machine reach it.
+        :param token: the secret that every request must carry; None makes one. It has at least 16 characters.
+        :param origins: web pages, besides those of this machine, that may call: ``["https://app.example.org"]``.
+
+        The server speaks the protocol of RivetKit's client, whose ``createClient`` takes the url and the token. It answers
+        in a thread of its own: while a cell blocks the host's event loop, ``/health`` answers, and what needs the host
+        fails after 5 seconds with ``host.blocked``. It is closed by ``stop()``.
+
+        Raises NoHost, ``gateway.port_in_use``, and ``actor.validation_error`` for options out of range.
+        """
+        port = number_options.between("port", port, 0, 65535)
+        _ = self.host
+        assert open_server is not None  # the package sets it
+        server = await open_server(self, host, port, token, tuple(origins))
+        self.before_stop.append(server.close)
+        return server
