@@ -6,7 +6,6 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, Generic
 
 from typing_extensions import TypeVar
@@ -159,7 +158,7 @@ class Batch(Generic[Reply]):
         return None if queue is None else queue.reply
 
     def _result(self, stored: StoredResult, replies: Schema[Any] | None, position: int) -> Result[Any]:
-        return replace(result_of(Standing(stored, replies)), row=position)
+        return result_of(Standing(stored, replies), position)
 
     def _check_complete(self) -> None:
         if self._pruned:

@@ -9,7 +9,14 @@ from typing import Any, Literal, Unpack, overload
 from agentq_nb._actor.action import Action
 from agentq_nb._actor.message import Body, Reply
 from agentq_nb._actor.queue import Queue
-from agentq_nb._actor.send_options import BatchOptions, SendOptions, shows_batch_options, shows_options, stored_options
+from agentq_nb._actor.send_options import (
+    NO_OPTIONS,
+    BatchOptions,
+    SendOptions,
+    shows_batch_options,
+    shows_options,
+    stored_options,
+)
 from agentq_nb._brokers.values import Cancel, Change, Pause, Purge, Redeliver, Resume
 from agentq_nb._client import queue_arguments
 from agentq_nb._client.batch import Batch
@@ -170,7 +177,7 @@ class ActorHandle:
         Raises ``queue.unknown``, ``actor.unknown``, ``actor.validation_error``, ``queue.message_too_large``,
         ``queue.full`` and ``queue.idempotency_conflict`` (nothing was written), and ``queue.wait_would_deadlock``.
         """
-        stored = stored_options(options)
+        stored = stored_options(options) if options else NO_OPTIONS
         only_for_room = timeout is not None and not wait
         if timeout is not None:
             timeout = number_options.seconds("timeout", timeout)

@@ -135,8 +135,8 @@ class Receipt(Generic[Reply]):
         return f"<Receipt {self.id}>"
 
 
-def result_of(standing: Standing) -> Result[Any]:
-    """Return the sender's view of a message's stored result."""
+def result_of(standing: Standing, row: int | None = None) -> Result[Any]:
+    """Return the sender's view of a message's stored result; ``row`` is its position in a batch."""
     stored = standing.stored
     return Result(
         status="timed_out" if stored.status in LIVE else stored.status,  # type: ignore[arg-type]  # only final ones are left
@@ -145,6 +145,7 @@ def result_of(standing: Standing) -> Result[Any]:
         error=stored.error,
         attempts=stored.attempts,
         reason=standing.reason,
+        row=row,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from agentq_nb._actor.actor import Actor
@@ -59,7 +59,7 @@ class Transport(Protocol):
         """Create the actor unless it exists."""
         ...
 
-    async def send(self, new_message: NewMessage, room_timeout: float | None = 0.0) -> MessageId:
+    def send(self, new_message: NewMessage, room_timeout: float | None = 0.0) -> Coroutine[Any, Any, MessageId]:
         """Send one message; durable on return. The id is an earlier message's if that has the same idempotency key.
 
         ``room_timeout`` is how many seconds to wait for room in a full queue (0: not at all; None: no limit).

@@ -163,7 +163,7 @@ class ActivationDirectory:
         collector would scan the objects of all of them again and again.
         """
         ending = list(self._activations.values())
-        ending.sort(key=lambda activation: not activation.in_flight.busy)
+        ending.sort(key=lambda activation: not activation.in_flight.receivers)
         for first in range(0, len(ending), _AT_ONCE):
             group = ending[first : first + _AT_ONCE]
             for activation in group:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from agentq_nb._runtime.state_migration import check_deployment
 from agentq_nb.errors import ActorDuplicate, ActorNotFound, QueueFull, Unavailable
 
 _ENQUEUE_AGAIN = (0.1, 0.2, 0.4, 0.8)
+_NO_EDGE = nullcontext()
 
 
 class Host(HostTasks):
@@ -159,8 +160,10 @@ class Host(HostTasks):
         standing = await self.broker.wait(message, 0)
         if is_final(standing.status) or timeout == 0:
             return standing
+        if (call := current_call.get()) is None:
+            return await self.broker.wait(message, timeout)
         with self.waits.waiting(message, standing.actor, standing.queue):
-            return await self.broker.wait(message, timeout, _waiter())
+            return await self.broker.wait(message, timeout, call.actor_id)
 
     async def why(self, message: StoredResult) -> str:
         """Return why a message is not settled yet, in sentences."""
@@ -185,13 +188,15 @@ class Host(HostTasks):
         Raises WaitWouldDeadlock, before anything is written, if the wait could never end, and QueueFull when the time
         is up before there was room.
         """
-        self._check_running()
+        call = current_call.get()
         deadline = None if timeout is None else self.clock.monotonic() + timeout
-        with self.waits.waiting(new_message.id, new_message.actor, new_message.queue):
+        # Code outside actors holds no messages, so its waits hold nothing up.
+        waits = _NO_EDGE if call is None else self.waits.waiting(new_message.id, new_message.actor, new_message.queue)
+        with waits:
             message = await self.enqueue(new_message, timeout if waits_for_room else 0.0)
             if deadline is not None and waits_for_room:
                 timeout = max(0.0, deadline - self.clock.monotonic())
-            return await self.broker.wait(message, timeout, _waiter())
+            return await self.broker.wait(message, timeout, None if call is None else call.actor_id)
 
     async def change(self, actor: ActorId, change: Change) -> int:
         self._check_running()
@@ -304,9 +309,3 @@ class Host(HostTasks):
     def _status_of(self, actor: ActorId, queues: Sequence[QueueStatus]) -> ActorStatus:
         cls = self.classes.get(actor_name(actor))
         return actor_status(actor, cls, self.activations.find(actor), self.wake_backoff, queues)
-
-
-def _waiter() -> ActorId | None:
-    """Return the actor whose code waits; None outside actors."""
-    call = current_call.get()
-    return None if call is None else call.actor_id

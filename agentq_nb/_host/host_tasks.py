@@ -130,8 +130,11 @@ class HostTasks(ABC):
         return self._running and self.portal.open
 
     def _check_running(self) -> None:
-        """Raise NoHost unless the host runs. For code of an actor that may still finish, it runs."""
-        if not self.running and (self._tasks is None or current_call.get() is None):
+        """Raise NoHost unless the host runs. For code of an actor that may still finish, it runs.
+
+        Code in the host's own loop asks; for code elsewhere, the portal also notices that the loop has ended.
+        """
+        if not self._running and (self._tasks is None or current_call.get() is None):
             raise NoHost()
 
     def enter(
@@ -142,6 +145,8 @@ class HostTasks(ABC):
     ) -> Coroutine[Any, Any, Returned]:
         """Run a coroutine function on the host's event loop from any loop or thread. Raises NoHost."""
         self._check_running()
+        if asyncio.get_running_loop() is self.portal.loop:
+            return function(*args, **kwargs)
         return self.portal.enter(function, *args, **kwargs)
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:

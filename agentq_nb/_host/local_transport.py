@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -79,9 +79,9 @@ class LocalTransport:
         if not await host.enter(host.exists, actor):
             await host.enter(host.awake, actor, input)
 
-    async def send(self, new_message: NewMessage, room_timeout: float | None = 0.0) -> MessageId:
+    def send(self, new_message: NewMessage, room_timeout: float | None = 0.0) -> Coroutine[Any, Any, MessageId]:
         host = self._host()
-        return await host.enter(host.enqueue, new_message, room_timeout)
+        return host.enter(host.enqueue, new_message, room_timeout)
 
     async def send_and_wait(
         self, new_message: NewMessage, timeout: float | None, *, waits_for_room: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
@@ -49,7 +50,7 @@ class Surroundings(Protocol):
     async def cancel_message(self, message: MessageId, *, even_running: bool = False) -> bool: ...
 
 
-class Activation:
+class Activation(ABC):
     """One actor while it is awake. :class:`~agentq_nb._runtime.actor_lifecycle.AwakeActor` wakes it and ends it."""
 
     def __init__(self, host: Surroundings, cls: type[Actor], lease: Lease) -> None:
@@ -83,8 +84,6 @@ class Activation:
         """Whether its tasks are being cancelled because the activation ends."""
         self.call_tasks: dict[Call, CallTask] = {}
         self.instance: Actor | None = None
-        self.on_change: Callable[[], None] = lambda: None
-        """Called when something began or ended."""
         self.queues: Mapping[str, Queue[Any, Any]] = cls.declared.queues
         self.handlers: Mapping[str, Handler] = cls.declared.handlers
         lease.cancelling = self._cancel_held
@@ -227,7 +226,7 @@ class Activation:
     @property
     def finishing(self) -> bool:
         """Whether it is closing but first finishes a message or a ``keep_awake``."""
-        return self.closing is not None and bool(self.in_flight.busy or self.kept_awake)
+        return self.closing is not None and bool(self.in_flight.receivers or self.kept_awake)
 
     def run(self) -> Any:
         assert self.instance is not None
@@ -263,6 +262,6 @@ class Activation:
         if receiver is not None:
             self.interrupt(receiver, "cancelled")
 
+    @abstractmethod
     def changed(self) -> None:
         """Update idleness after something began or ended."""
-        self.on_change()

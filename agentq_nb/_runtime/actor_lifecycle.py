@@ -36,7 +36,6 @@ class AwakeActor(Activation):
         self.runtime = AwakeActorContext(self)
         self.supervisor = Supervisor(self)
         self._idleness = Idleness(self.clock, cls.declared.sleep_timeout, lambda: self.close("going to sleep"))
-        self.on_change = self._note_whether_idle
 
     async def live(self, input: Any) -> None:
         """Run the activation from waking to its end. Never raises: errors are in ``failure`` and ``last_error``."""
@@ -130,8 +129,8 @@ class AwakeActor(Activation):
             stop_later(performed, self.clock)
         return await performed.finished
 
-    def _note_whether_idle(self) -> None:
-        if self.in_flight.busy:
+    def changed(self) -> None:
+        if self.in_flight.receivers:
             self._idleness.note(False)
             return
         in_hook = any(call.kind == "hook" for call in self.call_tasks)
@@ -163,7 +162,7 @@ async def _let_finish(activation: AwakeActor) -> None:
     until: float | None = None
     while (activation.call_tasks or activation.kept_awake) and activation.closing != "without its store":
         now = activation.clock.monotonic()
-        busy = activation.in_flight.busy or activation.acting or activation.kept_awake
+        busy = bool(activation.in_flight.receivers) or activation.acting or activation.kept_awake
         if busy and activation.closing != "stopping":
             until = None
             await _all_finished(activation, 0.5)

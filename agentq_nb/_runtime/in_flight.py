@@ -24,7 +24,8 @@ class InFlight:
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
-        self._receivers: list[Receiver] = []
+        self.receivers: list[Receiver] = []
+        """Those that hold a message or ask for one."""
         self._freed: asyncio.Event | None = None
         self.settled = 0
         """How many messages were settled in this activation, without those put back: the measure of progress."""
@@ -33,19 +34,9 @@ class InFlight:
 
     # --- receivers and their messages ---------------------------------------------------------------------------------
 
-    @property
-    def receivers(self) -> list[Receiver]:
-        """The receivers that hold a message or ask for one."""
-        return list(self._receivers)
-
-    @property
-    def busy(self) -> bool:
-        """Whether any receiver holds a message or asks for one."""
-        return bool(self._receivers)
-
     def of(self, queue: str) -> list[Receiver]:
         """Return the receivers that block this queue; none while there is room for another one."""
-        holders = [receiver for receiver in self._receivers if queue in receiver.reach]
+        holders = [receiver for receiver in self.receivers if queue in receiver.reach]
         return holders if len(holders) >= self._room(queue) else []
 
     def _room(self, queue: str) -> int:
@@ -55,7 +46,7 @@ class InFlight:
 
     def find(self, message: MessageId) -> Receiver | None:
         """Return the receiver that holds the message, if there is one."""
-        return next((receiver for receiver in self._receivers if message in receiver.held), None)
+        return next((receiver for receiver in self.receivers if message in receiver.held), None)
 
     def blockers(self, receiver: Receiver) -> list[Receiver]:
         """Return the receivers that leave this one no place in one of its queues; empty if it may ask.
@@ -63,7 +54,7 @@ class InFlight:
         A receiver takes a place in each of its queues while it holds a message or asks for one.
         """
         others = [
-            other for other in self._receivers if other is not receiver and not other.reach.isdisjoint(receiver.reach)
+            other for other in self.receivers if other is not receiver and not other.reach.isdisjoint(receiver.reach)
         ]
         if not others:
             return others
@@ -83,9 +74,9 @@ class InFlight:
             self._count(commit)
             self._drop(receiver)
             return True
-        if receiver in self._receivers:
+        if receiver in self.receivers:
             return False
-        self._receivers.append(receiver)
+        self.receivers.append(receiver)
         return True
 
     def hold(self, receiver: Receiver, limit: float | None) -> None:
@@ -99,13 +90,13 @@ class InFlight:
     def keep(self, receiver: Receiver) -> None:
         """Let the receiver keep its places, until :meth:`leave`."""
         receiver.stays = True
-        if receiver not in self._receivers:
-            self._receivers.append(receiver)
+        if receiver not in self.receivers:
+            self.receivers.append(receiver)
 
     def leave(self, receiver: Receiver) -> None:
         """Note that the receiver neither holds nor asks for messages, so that others may ask."""
-        if receiver in self._receivers:
-            self._receivers.remove(receiver)
+        if receiver in self.receivers:
+            self.receivers.remove(receiver)
         if self._freed is not None:
             self._freed.set()
             self._freed = None

@@ -37,7 +37,7 @@ class Supervisor:
 
     def is_idle(self) -> bool:
         """Whether ``run`` does nothing but wait for messages."""
-        if self._activation.in_flight.busy:
+        if self._activation.in_flight.receivers:
             return False
         waits = self.run_state == "running" and self._activation.deliveries.waiting > 0
         return waits or self.run_state in ("none", "returned")

@@ -11,10 +11,9 @@ from pathlib import Path
 import duckdb
 
 from agentq_nb._store import schema
-from agentq_nb._store.backlog import insert
+from agentq_nb._store.group_commit import insert
 from agentq_nb._store.guard import Guard
-from agentq_nb._store.journal import Journal, journal_of, unfinished_journal_of
-from agentq_nb._store.journal_scan import Frame
+from agentq_nb._store.journal import Frame, Journal, journal_of, unfinished_journal_of
 from agentq_nb._store.open_store import Prepared
 from agentq_nb._store.salvage import accept
 from agentq_nb._store.schema import utc

@@ -134,15 +134,17 @@ class EventLog(LogReader):
         """Call back on this loop. Without it, the loop of the first append is used."""
         self._writer.loop = loop
 
-    def append(self, rows: Sequence[Row], done: Done | None = None, time: float | None = None) -> None:
+    def append(
+        self, rows: Sequence[Row], done: Done | None = None, time: float | None = None, *, awaited: bool = True
+    ) -> None:
         """Append rows, in order and in one commit. Call it in the loop's thread.
 
         ``done`` is called on the loop with None once the commit is durable, or with the error. ``time`` is in seconds
-        since 1970 (None: now).
+        since 1970 (None: now). Where nothing is ``awaited``, other code of the loop may run before the commit.
         """
         if self._closed or self._forked:
             self._check()
-        self._writer.append(system_time.time() if time is None else time, rows, done)
+        self._writer.append(system_time.time() if time is None else time, rows, done, awaited=awaited)
 
     async def decide(self, job: Callable[[Connection], tuple[Sequence[Row], T]], time: float | None = None) -> T:
         """Read stored rows and write rows that follow from them, atomically.

@@ -18,8 +18,8 @@ from pathlib import Path
 import duckdb
 
 from agentq_nb._store import schema
-from agentq_nb._store.backlog import insert
-from agentq_nb._store.journal_scan import Frame
+from agentq_nb._store.group_commit import insert
+from agentq_nb._store.journal import Frame
 from agentq_nb._store.open_errors import held_by_other, is_lock_conflict
 from agentq_nb._store.sql import read_alone
 from agentq_nb.errors import StoreNotOurs

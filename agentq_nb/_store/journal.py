@@ -22,6 +22,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from agentq_nb._store.schema import sync_file
@@ -66,6 +67,26 @@ def frame_checksum(payload: bytes, first: int, rows: int, seed: int) -> int:
 def frame_bytes(payload: int) -> int:
     """Return the bytes of a frame with so many bytes of payload."""
     return (FRAME_HEADER.size + payload + 7) & ~7
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One group commit: ``text`` has ``rows`` lines; the first has the sequence number ``first``."""
+
+    first: int
+    rows: int
+    text: str
+
+    @property
+    def last(self) -> int:
+        return self.first + self.rows - 1
+
+    def after(self, last: int) -> Frame:
+        """Return the frame without the rows up to number ``last``."""
+        known = last - self.first + 1
+        if known <= 0:
+            return self
+        return Frame(last + 1, self.rows - known, self.text.split("\n", known)[known])
 
 
 class Journal:

@@ -22,30 +22,11 @@ from agentq_nb._store.journal import (
     REGION_MAGIC,
     SECTOR,
     VERSION,
+    Frame,
     frame_bytes,
     frame_checksum,
     seed_of,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One group commit: ``text`` has ``rows`` lines; the first has the sequence number ``first``."""
-
-    first: int
-    rows: int
-    text: str
-
-    @property
-    def last(self) -> int:
-        return self.first + self.rows - 1
-
-    def after(self, last: int) -> Frame:
-        """Return the frame without the rows up to number ``last``."""
-        known = last - self.first + 1
-        if known <= 0:
-            return self
-        return Frame(last + 1, self.rows - known, self.text.split("\n", known)[known])
 
 
 @dataclass(frozen=True, slots=True)

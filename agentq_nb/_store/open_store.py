@@ -17,8 +17,8 @@ from agentq_nb._store import schema
 from agentq_nb._store.checkpoint_copy import as_restored, restored
 from agentq_nb._store.guard import Guard, read_only
 from agentq_nb._store.inspect_store import Finding, examine, not_ours, remove_trial
-from agentq_nb._store.journal import journal_of
-from agentq_nb._store.journal_scan import Frame, JournalContent, scan
+from agentq_nb._store.journal import Frame, journal_of
+from agentq_nb._store.journal_scan import JournalContent, scan
 from agentq_nb._store.open_errors import cannot_open
 from agentq_nb._store.salvage import (
     Loss,

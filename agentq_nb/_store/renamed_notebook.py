@@ -10,8 +10,8 @@ import duckdb
 
 from agentq_nb._core.paths import SUFFIX, notebook_of, store_beside, workspaces_path
 from agentq_nb._store import EventLog, startup_queries
-from agentq_nb._store.backlog import insert
 from agentq_nb._store.checkpoint_copy import as_restored
+from agentq_nb._store.group_commit import insert
 from agentq_nb._store.guard import Guard, guard_of
 from agentq_nb._store.inspect_store import attached, in_memory
 from agentq_nb._store.journal import journal_of

@@ -14,10 +14,10 @@ import duckdb
 
 from agentq_nb._core.ids import mint_id
 from agentq_nb._store import schema
-from agentq_nb._store.backlog import insert
+from agentq_nb._store.group_commit import insert
 from agentq_nb._store.guard import Guard
 from agentq_nb._store.inspect_store import Finding, attached, examine, in_memory, quoted
-from agentq_nb._store.journal_scan import Frame
+from agentq_nb._store.journal import Frame
 from agentq_nb._store.open_errors import bytes_to_open, cannot_open, is_full, no_room
 from agentq_nb.errors import StoreDamaged, StoreError, StoreNotOurs
 

@@ -82,6 +82,8 @@ class Writer:
         self._budget = LoopBudget()
         self._gathered: list[Append] = []
         self._scheduled = False
+        self._deferred = False
+        """Whether the scheduled commit is made an iteration later than it could be."""
         self._handed = 0
         self._deciding = 0
         self._failure_reported = False
@@ -95,22 +97,26 @@ class Writer:
 
     # --- appending, in the loop's thread ------------------------------------------------------------------------------
 
-    def append(self, time: float, rows: Sequence[Row], done: Done | None) -> None:
-        """Add rows to the next commit."""
+    def append(self, time: float, rows: Sequence[Row], done: Done | None, *, awaited: bool = True) -> None:
+        """Add rows to the next commit. ``awaited``: something waits for it, so it is made as soon as possible."""
         self._gathered.append((time, rows, done))
         if self.loop is None or self.loop.is_closed():
             try:
                 self._move_to(asyncio.get_running_loop())
             except RuntimeError:  # the process is ending without a loop: the rows are written by ``close``
                 return
-        if self._scheduled or self._handed:
+        if self._handed or (self._scheduled and not (awaited and self._deferred)):
             return
-        self._scheduled = True
+        at_once = awaited and self._may_commit_here()
+        if self._scheduled and not at_once:
+            return
+        self._scheduled, self._deferred = True, not at_once
         assert self.loop is not None
-        if self._may_commit_here():
+        if at_once:
             self.loop.call_soon(self._hand_over)
         else:
-            # Wait one more iteration, so that a burst, with the rows of quick handlers, shares the first commit there.
+            # One iteration later a burst, with the rows of quick handlers, shares the commit in the thread; and what
+            # follows an ended handler has started before the loop waits for the disk.
             self.loop.call_soon(self.loop.call_soon, self._hand_over)
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -189,7 +195,7 @@ class Writer:
         backlog = self.commits.backlog
         if backlog.characters >= _DRAIN_CHARACTERS:
             self._ask_for_drain()
-        elif backlog and self._drain_timer is None and self.loop is not None:
+        elif self._drain_timer is None and backlog and self.loop is not None:
             self._drain_timer = self.loop.call_later(_DRAIN_AFTER, self._drain_if_idle, self.commits.last)
 
     def _drain_if_idle(self, seen: int) -> None:

@@ -13,7 +13,7 @@ from types import CoroutineType
 from typing import Any
 
 from agentq_nb._brokers.batches import Batches
-from agentq_nb._brokers.local import control, queue_status, schedules, waiters
+from agentq_nb._brokers.local import control, queue_status, schedules
 from agentq_nb._brokers.local.batches import LocalBatches
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.enqueue import accept
@@ -105,6 +105,7 @@ class LocalBroker:
     def enqueue(
         self, new_messages: Sequence[NewMessage], room_timeout: float | None = 0.0
     ) -> CoroutineType[Any, Any, Sequence[Enqueued]]:
+        self._commit_log.check()
         return accept(self._commit_log, new_messages, room_timeout)
 
     async def acquire(self, actor: ActorId, host: str) -> LocalLease | None:
@@ -130,8 +131,10 @@ class LocalBroker:
     def ready_actors(self, queues: Mapping[str, Collection[str] | None]) -> ReadyActors:
         return self._commit_log.live_messages.subscribe(queues)
 
-    async def wait(self, message: MessageId, timeout: float | None, waiter: ActorId | None = None) -> StoredResult:
-        return await waiters.wait(self._commit_log, message, timeout, waiter)
+    def wait(
+        self, message: MessageId, timeout: float | None, waiter: ActorId | None = None
+    ) -> CoroutineType[Any, Any, StoredResult]:
+        return self._commit_log.wait(message, timeout, waiter)
 
     async def change(self, actor: ActorId, change: Change) -> int:
         self._commit_log.check()

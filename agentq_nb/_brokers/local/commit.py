@@ -1,7 +1,7 @@
 """Keeps memory and the event log consistent: append first, notify when durable.
 
 The other modules of the local broker share it: ``enqueue`` (new messages), ``lease`` (deliveries), ``applied_commit``
-(their settlement), ``waiters`` (waiting for results), and ``control`` (users' changes).
+(their settlement), and ``control`` (users' changes).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from agentq_nb._brokers.local.results import Results
 from agentq_nb._brokers.local.store_limit import StoreLimit
 from agentq_nb._brokers.values import StoredResult
 from agentq_nb._core.clock import Clock
-from agentq_nb._core.ids import MessageId, earliest_id
-from agentq_nb._core.message_status import FinalStatus
+from agentq_nb._core.ids import ActorId, MessageId, earliest_id
+from agentq_nb._core.message_status import FinalStatus, is_final
 from agentq_nb._core.threads import in_long_thread, in_thread
 from agentq_nb._store import Connection, EventLog, Row
-from agentq_nb.errors import MessageExpired, StoreError, StoreWriteFailed, Unavailable
+from agentq_nb.errors import MessageExpired, MessageUnknown, StoreError, StoreWriteFailed, Unavailable
 
 T = TypeVar("T")
 
@@ -94,7 +94,7 @@ class CommitLog:
     def append(self, written: Sequence[Row], durable: Callable[[*Given], None] | None = None, *given: *Given) -> None:
         """Write without waiting; ``durable(*given)`` is called once the rows are on disk."""
         done = None if durable is None else _Written(self, None, durable, given)
-        self.log.append(written, done, self.clock.time())
+        self.log.append(written, done, self.clock.time(), awaited=False)
 
     def write(
         self, written: Sequence[Row], durable: Callable[[*Given], None] | None = None, *given: *Given
@@ -164,6 +164,53 @@ class CommitLog:
         """Write the rows of settled messages, at least one, then publish their results."""
         written, finished = zip(*settled, strict=True)
         return self.write(written, self.results.publish, finished)
+
+    # --- waiting for results ------------------------------------------------------------------------------------------
+
+    async def wait(self, message: MessageId, timeout: float | None, waiter: ActorId | None = None) -> StoredResult:
+        """See :meth:`agentq_nb._brokers.base.Broker.wait`. Raises MessageUnknown, Unavailable."""
+        self.check_open()
+        entries, settling = self.live_messages.entries, self.results.settling
+        while message not in entries and message not in settling:
+            stored = self.results.get(message) or await self.read(message)
+            if message in (entries := self.live_messages.entries) or message in settling:
+                break
+            if stored is None:
+                raise MessageUnknown(message)
+            if is_final(stored.status):
+                return stored
+            await self.decided()  # it was live when it was read: it is being put back, or was settled since
+            entries = self.live_messages.entries
+        if timeout is not None and timeout <= 0 and message not in settling:
+            return self._standing(message)
+        entry = entries.get(message)
+        if waiter is None or entry is None:
+            return await self._settled(message, timeout)
+        with self.live_messages.suspects.waited_for(entry.actor):
+            return await self._settled(message, timeout)
+
+    async def _settled(self, message: MessageId, timeout: float | None) -> StoredResult:
+        future = self.results.waiting(message)
+        timer = None if timeout is None else self.clock.call_later(timeout, lambda: _time_out(future))
+        try:
+            return await future
+        except TimeoutError:
+            return self._standing(message)
+        finally:
+            self.results.leave(message, future)
+            if timer is not None:
+                timer.cancel()
+
+    def _standing(self, message: MessageId) -> StoredResult:
+        entry = self.live_messages.entries.get(message)
+        if entry is not None:
+            return self.live_messages.standing(entry)
+        if (settling := self.results.settling.get(message)) is not None:  # a crash may still undo it
+            status = "running" if settling.attempts else "queued"
+            return settling._replace(status=status, reply=None, error=None)
+        if (settled := self.results.get(message)) is None:
+            raise MessageUnknown(message)
+        return settled
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -252,6 +299,11 @@ class CommitLog:
         self.live_messages.close()
         self.results.close()
         self.batches.clear()
+
+
+def _time_out(future: asyncio.Future[StoredResult]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())
 
 
 class _Written(Generic[*Given]):

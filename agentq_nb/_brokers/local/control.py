@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from agentq_nb._brokers.local import event_rows, limit_rows, provider_pauses, results, waiters
+from agentq_nb._brokers.local import event_rows, limit_rows, provider_pauses, results
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.live_limits import PauseGroup
 from agentq_nb._brokers.local.queues import LARGEST_BODY, LiveMessage, QueueState
@@ -38,7 +38,7 @@ async def _cancel(commit_log: CommitLog, message: MessageId) -> int:
     await commit_log.decided()  # it may be put back right now
     entry = commit_log.live_messages.entries.get(message)
     if entry is None:
-        await waiters.wait(commit_log, message, 0)
+        await commit_log.wait(message, 0)
         return 0
     if not entry.running:
         await commit_log.write_settled([commit_log.cancel(entry)])

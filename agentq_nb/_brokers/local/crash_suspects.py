@@ -38,7 +38,7 @@ class Suspects:
         self._clock = clock
         self._actors: dict[ActorId, ActorQueues] = {}
         self.entries: dict[MessageId, LiveMessage] = {}
-        self._doubtful: list[LiveMessage] = []
+        self.doubtful: list[LiveMessage] = []
         self._awaited: Counter[ActorId] = Counter()
         self._asked: float | None = None
         """Since when a suspect waits or is handled; None: none does."""
@@ -49,27 +49,26 @@ class Suspects:
         """Load the suspects from what the log held."""
         self.clear()
         self._actors = actors
-        self._doubtful = [entry for entry in entries if entry.suspicion or entry.crashes]
-        self.entries = {entry.id: entry for entry in self._doubtful if entry.suspicion}
+        self.doubtful = [entry for entry in entries if entry.suspicion or entry.crashes]
+        self.entries = {entry.id: entry for entry in self.doubtful if entry.suspicion}
         self._set_gate()
 
     def clear(self) -> None:
         """Forget all suspects."""
         self._stop_waiting()
         self.entries.clear()
-        self._doubtful.clear()
+        self.doubtful.clear()
         self._set_gate()
 
     def _set_gate(self) -> None:
         for actor_queues in self._actors.values():
             actor_queues.gate(self, bool(self.entries))
 
-    @property
     def doubt(self) -> bool:
         """Whether a live message may crash the kernel: starts must then be durable before the handler runs."""
-        if self._doubtful:
-            self._doubtful = [one for one in self._doubtful if not one.gone and (one.suspicion or one.crashes)]
-        return bool(self._doubtful)
+        if self.doubtful:
+            self.doubtful = [one for one in self.doubtful if not one.gone and (one.suspicion or one.crashes)]
+        return bool(self.doubtful)
 
     # --- the gate -----------------------------------------------------------------------------------------------------
 

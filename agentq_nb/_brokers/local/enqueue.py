@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 from agentq_nb._brokers.local import event_rows
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.idempotency import Clue, Name, digest
 from agentq_nb._brokers.local.live_messages import LiveMessages
-from agentq_nb._brokers.local.queues import LiveMessage
+from agentq_nb._brokers.local.queues import LARGEST_BODY, LiveMessage
 from agentq_nb._brokers.local.waiting_senders import Sender, line_of
 from agentq_nb._brokers.values import Enqueued, NewMessage
 from agentq_nb._core.ids import ActorId, MessageId
@@ -36,7 +36,6 @@ async def accept(
     commit_log: CommitLog, new_messages: Sequence[NewMessage], room_timeout: float | None
 ) -> Sequence[Enqueued]:
     """See :meth:`agentq_nb._brokers.base.Broker.enqueue`."""
-    commit_log.check()
     try:
         if _needs_lookup(commit_log, new_messages):
             accepted, durable = await _look_up_and_add(commit_log, new_messages)
@@ -45,9 +44,7 @@ async def accept(
     except QueueFull as full:
         if room_timeout == 0:
             raise
-        accepted, durable = await _in_turn(
-            commit_log, new_messages, full, room_timeout, lambda: _look_up_and_add(commit_log, new_messages)
-        )
+        accepted, durable = await _in_turn(commit_log, new_messages, full, room_timeout)
     if durable is not None:
         await durable
     for answer in accepted:
@@ -130,13 +127,9 @@ def _live(live_messages: LiveMessages, new_message: NewMessage) -> MessageId | N
 
 
 async def _in_turn(
-    commit_log: CommitLog,
-    messages: Sequence[NewMessage],
-    full: QueueFull,
-    timeout: float | None,
-    attempt: Callable[[], Awaitable[Taken]],
+    commit_log: CommitLog, messages: Sequence[NewMessage], full: QueueFull, timeout: float | None
 ) -> Taken:
-    """Wait for room where ``full`` says there is none, at most ``timeout`` seconds, and return what ``attempt`` returns.
+    """Wait for room where ``full`` says there is none, at most ``timeout`` seconds, and then add the messages.
 
     Raises QueueFull when the time is up, or at once when the queue could never hold all these messages, and Unavailable
     when the host stops or writing fails meanwhile.
@@ -158,7 +151,7 @@ async def _in_turn(
                     raise full.after(timeout or 0.0) from None
                 commit_log.check()
                 try:
-                    return await attempt()
+                    return await _look_up_and_add(commit_log, messages)
                 except QueueFull as again:
                     full = again
 
@@ -239,7 +232,8 @@ def _add(commit_log: CommitLog, new_messages: Sequence[NewMessage], known: Known
                 if commit_log.store_limit.bytes is not None:
                     commit_log.store_limit.check(commit_log.log, len(new_message.body))
                 entry = live_messages.enter(new_message)
-                entry.first = commit_log.log.last_seq + 1
+                if entry.key is not None or entry.size > LARGEST_BODY:
+                    entry.first = commit_log.log.last_seq + 1
                 entries.append(entry)
                 written.append(event_rows.queued(entry))
     except BaseException:

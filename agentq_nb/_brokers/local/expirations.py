@@ -80,8 +80,6 @@ class Expirations:
 
     def started(self, entries: Iterable[LiveMessage]) -> bool:
         """Note that these messages are started: they never expire. Returns whether any of them could."""
-        if not self.count:
-            return False
         expiring = [entry for entry in entries if entry.expires != NEVER]
         for entry in expiring:
             self.forget(entry)

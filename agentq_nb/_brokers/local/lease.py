@@ -11,6 +11,7 @@ from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.queues import LARGEST_BODY, ActorQueues, LiveMessage, Waiter
 from agentq_nb._brokers.values import Commit, Delivery, Take, Unsettled
 from agentq_nb._core.ids import MessageId
+from agentq_nb._store import Row
 from agentq_nb.errors import LeaseLost, StoreError, Unavailable
 
 _READ_AGAIN = 1.0
@@ -157,15 +158,22 @@ class LocalLease:
         once would otherwise take its own start with it, and never be counted. While any message may crash the kernel,
         all starts must be: what else was in flight must be known. What has a ttl never expires from its start on.
         """
-        applied = applied or Applied([], [])
-        applied.rows += map(event_rows.started, entries)
+        rows: list[Row] = [] if applied is None else applied.rows
+        rows += map(event_rows.started, entries)
         careful = self._commit_log.careful and any(entry.old for entry in entries)
         if self._actor_queues.gates and (starts := self._commit_log.live_messages.limits.start_rows(entries)):
-            applied.rows += starts
+            rows += starts
             careful = True
-        if self._expirations.started(entries) or careful or self._commit_log.live_messages.suspects.doubt:
-            return self._commit_log.write(applied.rows, applied.tell, self._commit_log)
-        self._append(applied)
+        if self._expirations.count and self._expirations.started(entries):
+            careful = True
+        suspects = self._commit_log.live_messages.suspects
+        if careful or (suspects.doubtful and suspects.doubt()):
+            applied = applied or Applied(rows, [])
+            return self._commit_log.write(rows, applied.tell, self._commit_log)
+        if applied is None:
+            self._commit_log.append(rows)
+        else:
+            self._commit_log.append(rows, applied.tell, self._commit_log)
         return None
 
     def _append(self, applied: Applied) -> None:

@@ -154,7 +154,8 @@ class LiveMessages:
             self._timers.add(entry)
             return
         queue_state.add(entry)
-        self.announce(queue_state)
+        if queue_state.actor_queues.lease is None:
+            self.announce(queue_state)
 
     def _fall_due(self, entry: LiveMessage) -> None:
         queue_state = entry.queue_state

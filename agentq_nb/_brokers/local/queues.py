@@ -128,7 +128,7 @@ class LiveMessage:
     digest: bytes | None = None
     """The digest of a large body, once it was compared with another (see ``idempotency``)."""
     first: int = 0
-    """The lowest sequence number at which its first row may be in the log."""
+    """Its first row has no lower sequence number in the log."""
     starts: int = 0
     """How often it was delivered: distinguishes a late settlement from a current one."""
     problem: str | None = None
@@ -191,8 +191,10 @@ class QueueState:
     pace: Pace = field(default_factory=Pace)
 
     def add(self, entry: LiveMessage) -> None:
-        """Make the message ready for delivery."""
+        """Make the message ready for delivery, and wake the receivers that wait for it."""
         heapq.heappush(self.ready, (not entry.front, -entry.priority, entry.order, next(_serial), entry))
+        if self.actor_queues.waiters:
+            self.actor_queues.wake(self.name)
 
     def head(self) -> LiveMessage | None:
         """Return the next message, if it may be delivered now."""
@@ -303,8 +305,7 @@ class ActorQueues:
         self.name = actor_name(self.actor)
 
     def queue_state(self, queue: str) -> QueueState:
-        queue_state = self.queues.get(queue)
-        if queue_state is None:
+        if (queue_state := self.queues.get(queue)) is None:
             queue_state = self.queues[queue] = QueueState(self, queue)
         return queue_state
 

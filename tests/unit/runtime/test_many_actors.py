@@ -128,7 +128,7 @@ async def test_actors_end_in_groups_and_those_at_work_are_told_first(
     await wake(world, 40)
     host = world.registry.host
     await host.client.worker.get_or_create("w39").send("slow", "x")
-    await until(lambda: host.activations.find("worker/w39").in_flight.busy)
+    await until(lambda: host.activations.find("worker/w39").in_flight.receivers)
     told: list[str] = []
     ending: set[Activation] = set()
     most = 0

@@ -8,7 +8,8 @@ import duckdb
 import pytest
 
 from agentq_nb._store import EventLog
-from agentq_nb._store.journal_scan import Frame, JournalContent
+from agentq_nb._store.journal import Frame
+from agentq_nb._store.journal_scan import JournalContent
 from agentq_nb.errors import StoreDamaged
 from tests.unit.store.helpers import event, write
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from agentq_nb._store import journal
-from agentq_nb._store.journal import BLOCK, FRAME_HEADER, SECTOR, Journal, frame_bytes
-from agentq_nb._store.journal_scan import Frame, scan
+from agentq_nb._store.journal import BLOCK, FRAME_HEADER, SECTOR, Frame, Journal, frame_bytes
+from agentq_nb._store.journal_scan import scan
 
 REGION = 16 << 10
 
