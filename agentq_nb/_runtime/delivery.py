@@ -140,8 +140,8 @@ class Deliveries:
         return (
             owner.closing is None
             and not receiver.call.ended
-            and not self._in_flight.blockers(receiver)
             and not owner.slices.over()
+            and not self._in_flight.blockers(receiver)
         )
 
     async def _check_open(self, call: Call) -> None:

@@ -28,6 +28,7 @@ _FULL_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0)
 """Seconds between attempts to make room in a full journal while the database accepts nothing."""
 _LATEST_MICROS = 1 << 62
 
+_LARGE_CHARACTERS = 2 << 20
 _PIECE_CHARACTERS = 1 << 20
 """Characters per insert statement: some 20 ms of work."""
 
@@ -76,10 +77,9 @@ class GroupCommit:
 
         ``on_loop``: return None, with nothing done, if that would wait for the database or split the batch.
         """
+        answers: Answers = [(done, None) for _, _, done in batch if done is not None]
         try:
-            if not self._write(batch, on_loop):
-                return None
-            return [(done, None) for _, _, done in batch if done is not None]
+            return answers if self._write(batch, on_loop) else None
         except _BAD_ROW as error:
             if on_loop:
                 return None
@@ -90,10 +90,10 @@ class GroupCommit:
                 f"A row was not written, since the log cannot hold it: {str(error).partition(chr(10))[0]}.",
                 code="bad_row",
             )
-            return [(done, refused) for _, _, done in batch if done is not None]
+            return [(done, refused) for done, _ in answers]
         except Exception as error:
             self.fail(error)
-            return [(done, self.failed) for _, _, done in batch if done is not None]
+            return [(done, self.failed) for done, _ in answers]
 
     def fail(self, error: Exception) -> None:
         """Record a failure, after which nothing is written."""
@@ -214,6 +214,8 @@ class Backlog:
     def __init__(self, last: int) -> None:
         self.drained = last
         """The last sequence number that is durable in the database."""
+        self.is_large = False
+        """Whether so much waits that it is to be drained at once."""
         self._frames: deque[Frame] = deque()
         # Each counter is changed by one thread only, so that no addition is lost.
         self._characters_in = self._characters_out = 0
@@ -230,6 +232,7 @@ class Backlog:
         """Add a frame that is durable in the journal."""
         self._frames.append(frame)
         self._characters_in += len(frame.text)
+        self.is_large = self.characters >= _LARGE_CHARACTERS
 
     def drain(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Insert all waiting rows, a piece per transaction. Raises duckdb.Error: the rest can be drained later."""
@@ -238,6 +241,7 @@ class Backlog:
             self.write(connection, piece)
             while self._frames and self._frames[0].last <= piece.last:
                 self._characters_out += len(self._frames.popleft().text)
+        self.is_large = False
 
     def write(self, connection: duckdb.DuckDBPyConnection, frame: Frame) -> None:
         """Insert the rows of a frame that directly follows the drained ones. Raises duckdb.Error."""

@@ -58,7 +58,6 @@ Connection = duckdb.DuckDBPyConnection
 
 _LARGEST_ON_LOOP = 256 << 10
 """Characters of a commit above which copying and checksumming block the loop too long."""
-_DRAIN_CHARACTERS = 2 << 20
 _DRAIN_AFTER = 0.2
 """Seconds without a commit after which the journal is drained."""
 _DRAIN_AGAIN = 1.0
@@ -193,9 +192,9 @@ class Writer:
     def _plan_drain(self) -> None:
         """Drain when the journal has gathered much, or when no more rows come for a while."""
         backlog = self.commits.backlog
-        if backlog.characters >= _DRAIN_CHARACTERS:
+        if backlog.is_large:
             self._ask_for_drain()
-        elif self._drain_timer is None and backlog and self.loop is not None:
+        elif self._drain_timer is None and backlog.drained < self.commits.last and self.loop is not None:
             self._drain_timer = self.loop.call_later(_DRAIN_AFTER, self._drain_if_idle, self.commits.last)
 
     def _drain_if_idle(self, seen: int) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from agentq_nb import Actor, Queue, action, create_client, setup
-from agentq_nb._store import checkpoint, journal, writer
+from agentq_nb._store import checkpoint, group_commit, journal
 
 STORE = "work.agentq.duckdb"
 
@@ -60,7 +60,7 @@ def mark(**said: Any) -> None:
 def make_everything_small() -> None:
     """Change regions, drain and make checkpoints all the time."""
     journal.REGION_BYTES = 32 << 10
-    writer._DRAIN_CHARACTERS = 8 << 10
+    group_commit._LARGE_CHARACTERS = 8 << 10
     checkpoint.COMMITS = 2
 
 

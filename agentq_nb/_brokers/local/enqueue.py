@@ -56,11 +56,13 @@ async def accept(
 
 def _needs_lookup(commit_log: CommitLog, new_messages: Sequence[NewMessage]) -> bool:
     """Whether the log must be asked: for an id from before the start, or settled since, or with a key. Rare."""
+    settling, remembered = commit_log.results.settling, commit_log.results.remembered
     for new_message in new_messages:
         if (
             new_message.id < commit_log.opened
             or (new_message.options and new_message.idempotency_key is not None)
-            or commit_log.results.knows(new_message.id)
+            or new_message.id in settling
+            or new_message.id in remembered
         ):
             return True
     return False

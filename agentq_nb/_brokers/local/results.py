@@ -26,19 +26,20 @@ class Results:
         self._batches = batches
         self.settling: dict[MessageId, StoredResult] = {}
         """Settled but still being written: a crash may undo it, so it is not visible yet."""
-        self._remembered: OrderedDict[MessageId, StoredResult] = OrderedDict()
+        self.remembered: OrderedDict[MessageId, StoredResult] = OrderedDict()
+        """Recent results that are durable."""
         self._waiting: dict[MessageId, list[asyncio.Future[StoredResult]]] = {}
 
     def get(self, message: MessageId) -> StoredResult | None:
-        return self._remembered.get(message)
+        return self.remembered.get(message)
 
     def forget(self, message: MessageId) -> None:
         """Drop a result, since the message is live again."""
-        self._remembered.pop(message, None)
+        self.remembered.pop(message, None)
 
     def knows(self, message: MessageId) -> bool:
         """Whether the message was settled recently."""
-        return message in self.settling or message in self._remembered
+        return message in self.settling or message in self.remembered
 
     def publish(self, results: Iterable[StoredResult]) -> None:
         """Deliver durable results to their waiters."""
@@ -56,9 +57,9 @@ class Results:
 
     def _remember(self, result: StoredResult) -> None:
         if result.reply is None or len(result.reply) <= _LARGEST_REMEMBERED_BYTES:
-            self._remembered[result.message] = result
-            if len(self._remembered) > _REMEMBERED:
-                self._remembered.popitem(last=False)
+            self.remembered[result.message] = result
+            if len(self.remembered) > _REMEMBERED:
+                self.remembered.popitem(last=False)
 
     def waiting(self, message: MessageId) -> asyncio.Future[StoredResult]:
         """Return a future of the result; call :meth:`leave` when the wait ends early."""

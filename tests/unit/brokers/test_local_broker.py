@@ -82,7 +82,7 @@ async def test_what_was_cancelled_is_not_kept_behind_what_is_live(
     cancelled = [m for m in list(broker._commit_log.live_messages.entries) if m not in (first, last)]
     for message in cancelled:
         await broker.change(ACTOR, Cancel(message))
-    broker._commit_log.results._remembered.clear()
+    broker._commit_log.results.remembered.clear()
     assert freed >= 95
     await setting.close()
 
