@@ -201,6 +201,8 @@ def _inspected(value: Any, what: What) -> tuple[bool, bool]:
 
     Raises ``actor.validation_error`` for bytes: pydantic would silently decode them where the type is str.
     """
+    if type(value) in _PLAIN:
+        return True, False
     if type(value) is dict:
         for field in cast(dict[Any, Any], value).values():
             if type(field) not in _PLAIN:
