@@ -58,6 +58,30 @@ async def test_up_to_n_messages_are_handled_at_once_in_the_order_of_sending(worl
     assert hall.begun == [str(number) for number in range(7)]
 
 
+async def test_the_next_handlers_start_before_the_loop_writes_how_the_last_ones_ended(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hall = Hall()
+    client = await world.start(worker=handling(hall, 2))
+    handle = client.worker.get_or_create("x")
+    receipts = [await handle.send("tasks", str(number)) for number in range(4)]
+    await until(lambda: len(hall.at_work) == 2)
+    log = world.registry.lifecycle.log
+    await until(log._writer.idle)
+    begun_at_commits: list[int] = []
+    commit = log._commits.commit
+
+    def noted(batch: Any, *, on_loop: bool) -> Any:
+        begun_at_commits.append(len(hall.begun))
+        return commit(batch, on_loop=on_loop)
+
+    monkeypatch.setattr(log._commits, "commit", noted)
+    monkeypatch.setattr(log._writer._budget, "allows", lambda: True)  # however slow this disk is
+    hall.gate.set()
+    assert {(await receipt.result(5)).status for receipt in receipts} == {"completed"}
+    assert begun_at_commits[0] == 4
+
+
 async def test_plain_handlers_work_in_threads_of_their_own_at_once(world: World) -> None:
     together = threading.Barrier(3, timeout=5)
 

@@ -106,6 +106,39 @@ def test_the_loop_commits_by_itself_while_the_thread_has_nothing_to_commit(
     with_log(path, use)
 
 
+def test_rows_that_nothing_awaits_are_committed_after_what_follows_in_the_loop(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def use(log: EventLog) -> None:
+        monkeypatch.setattr(log._writer._budget, "allows", lambda: True)  # however slow this disk is
+        order: list[str] = []
+        loop = asyncio.get_running_loop()
+        loop.call_soon(lambda: loop.call_soon(order.append, "what follows has begun"))
+        log.append([queued("a")], lambda _: order.append("a is durable"), awaited=False)
+        await until(lambda: len(order) == 2)
+        assert order == ["what follows has begun", "a is durable"]
+
+    with_log(path, use)
+
+
+def test_rows_that_something_awaits_take_those_that_nothing_awaits_along(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def use(log: EventLog) -> None:
+        monkeypatch.setattr(log._writer._budget, "allows", lambda: True)  # however slow this disk is
+        order: list[str] = []
+        loop = asyncio.get_running_loop()
+        log.append([queued("a")], lambda _: order.append("a"), awaited=False)
+        log.append([queued("b")], lambda _: order.append("b"))
+        log.append([queued("c")], lambda _: order.append("c"), awaited=False)
+        loop.call_soon(lambda: loop.call_soon(order.append, "the next turn"))
+        await until(lambda: len(order) == 4)
+        assert order == ["a", "b", "c", "the next turn"]
+        assert in_journal(path) == ["a", "b", "c"]
+
+    with_log(path, use)
+
+
 def test_on_a_slow_disk_the_thread_commits(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def use(log: EventLog) -> None:
         made = threads_that_commit(log, monkeypatch)
