@@ -39,6 +39,7 @@ class Suspects:
         self._actors: dict[ActorId, ActorQueues] = {}
         self.entries: dict[MessageId, LiveMessage] = {}
         self.doubtful: list[LiveMessage] = []
+        """Messages that may crash the kernel, with some that were settled since; none in most hosts."""
         self._awaited: Counter[ActorId] = Counter()
         self._asked: float | None = None
         """Since when a suspect waits or is handled; None: none does."""

@@ -247,9 +247,8 @@ class QueueState:
             return True
         if self.pause is not None and self.pause.due > moment:
             return False
-        if not self.blockers and self.count_ready() > 0:
-            return True
-        return any(entry.due <= moment for entry in self.delayed.values())
+        ready = not self.blockers and self.count_ready() > 0
+        return ready or any(entry.due <= moment for entry in self.delayed.values())
 
 
 @dataclass(slots=True, eq=False)
@@ -327,11 +326,7 @@ class ActorQueues:
         return best
 
     def _next_permitted(self, queues: Collection[str] | None) -> QueueState | None:
-        heads = [
-            queue_state
-            for queue_state in self.queues.values()
-            if wanted(queue_state.name, queues) and queue_state.head() is not None
-        ]
+        heads = [state for state in self.queues.values() if wanted(state.name, queues) and state.head() is not None]
         for queue_state in sorted(heads, key=lambda queue_state: queue_state.ready[0]):
             entry = queue_state.head()
             if entry is not None and all(gate.permits(entry) for gate in self.gates):
