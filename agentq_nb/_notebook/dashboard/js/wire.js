@@ -95,7 +95,7 @@
  * @typedef {object} Singles
  * @property {HostRow} host
  * @property {{ session: string, first: number }} transcript Which session was chosen.
- * @property {PageOfMessages & { order: string[], more: boolean }} table The page of messages.
+ * @property {PageOfMessages & { order: string[], more: boolean, filters: string[] }} table The page of messages.
  * @property {MessageCardRow} message
  * @property {SessionCardRow} session
  */
@@ -186,6 +186,8 @@
  * @property {string} actor
  * @property {string} queue
  * @property {string} status
+ * @property {boolean} live It can be cancelled.
+ * @property {boolean} redeliverable It can be put back into its queue.
  * @property {number} attempts
  * @property {number} created_at
  * @property {number | null} started_at
@@ -212,6 +214,7 @@
  * @property {string} actor
  * @property {string} queue
  * @property {string} status
+ * @property {boolean} live It can be cancelled.
  * @property {number} attempts
  * @property {number} others
  * @property {number} since
@@ -222,8 +225,4 @@
 
 /** @typedef {{ actor: string, at: string, agent: string, status: string, id: string }} SessionCardRow */
 
-/** Whether a message can still be cancelled. @param {string} status */
-export const isLive = (status) => ["queued", "delayed", "running"].includes(status);
-
-/** Whether a message can be put back into its queue. @param {string} status */
-export const isRetryable = (status) => ["failed", "cancelled", "expired"].includes(status);
+export {};

@@ -340,7 +340,7 @@ var Block = class {
   }
   /** @param {BlockRow} row */
   update(row) {
-    const kind = LABELS[row.type] ? row.type : "note";
+    const kind = Object.hasOwn(LABELS, row.type) ? row.type : "note";
     setAttribute(this.node, "class", `aq-block aq-block-${kind}`);
     setText(this.label, LABELS[kind]);
     setAttribute(this.label, "title", timeOfDay(row.time));
@@ -598,7 +598,7 @@ var Mirror = class {
   }
   /** @param {Snapshot} snapshot */
   replace(snapshot) {
-    this.sections = snapshot.sections;
+    this.sections = withoutPrototypes(snapshot.sections);
     this.number = snapshot.number;
     this.history.replace(snapshot.history);
     this.changed(null);
@@ -622,13 +622,17 @@ var Mirror = class {
     }, seconds * 1e3);
   }
 };
+function withoutPrototypes(sections) {
+  const own = Object.entries(sections).map(([name, rows]) => [name, Object.assign(/* @__PURE__ */ Object.create(null), rows)]);
+  return Object.fromEntries(own);
+}
 function applyChanges(state, { set = {}, more = {}, gone = {} }) {
   const sections = (
     /** @type {Record<string, Record<string, Record<string, any>>>} */
     state
   );
   for (const [name, rows] of Object.entries(set)) {
-    const section = sections[name] ??= {};
+    const section = sections[name] ??= /* @__PURE__ */ Object.create(null);
     for (const [key, fields] of Object.entries(rows)) section[key] = { ...section[key], ...fields };
   }
   for (const [name, rows] of Object.entries(more))
@@ -789,10 +793,6 @@ var View = class {
   }
 };
 
-// wire.js
-var isLive = (status) => ["queued", "delayed", "running"].includes(status);
-var isRetryable = (status) => ["failed", "cancelled", "expired"].includes(status);
-
 // cards.js
 var MessageCard = class extends View {
   /**
@@ -834,7 +834,7 @@ var MessageCard = class extends View {
     setAttribute(this.where, "title", `Message ${row.id}`);
     rename(this.cancel, `Cancel message ${row.id} of ${row.queue} of ${row.actor}`);
     setText(this.time, this.progress(row));
-    show(this.cancel, isLive(row.status));
+    show(this.cancel, row.live);
     setText(this.outcome, row.error || row.reply);
     setAttribute(this.outcome, "class", row.error ? "aq-outcome aq-bad" : "aq-outcome");
     show(this.outcome, row.error || row.reply);
@@ -1034,8 +1034,8 @@ var MessageItem = class {
     setText(this.outcome, row.outcome);
     setAttribute(this.outcome, "title", row.outcome);
     setAttribute(this.outcome, "class", row.bad ? "aq-clip aq-bad" : "aq-clip");
-    show(this.cancel, isLive(row.status));
-    show(this.retry, isRetryable(row.status));
+    show(this.cancel, row.live);
+    show(this.retry, row.redeliverable);
     if (this.open && settledNow) this.unfold(true);
   }
 };
@@ -1056,7 +1056,6 @@ function part(name, text, kind = "") {
 }
 
 // parts/messages.js
-var FILTERS = ["all", "waiting", "running", "completed", "failed", "cancelled"];
 var PAGE = 20;
 var TYPING = 250;
 var COLUMNS = 6;
@@ -1066,7 +1065,7 @@ var Messages = class {
     this.view = view;
     this.wanted = { status: "all", search: "", offset: 0 };
     this.typing = void 0;
-    this.filters = new Map(FILTERS.map((status) => [status, this.filter(status)]));
+    this.filters = /* @__PURE__ */ new Map();
     this.search = make("input", {
       type: "search",
       class: "aq-search",
@@ -1085,16 +1084,21 @@ var Messages = class {
       make("thead", {}, headings()),
       this.body
     );
-    const chips = make("div", { class: "aq-chips", role: "group", "aria-label": "Which messages" });
-    chips.append(...this.filters.values());
+    this.chips = make("div", { class: "aq-chips", role: "group", "aria-label": "Which messages" });
     this.node = make(
       "section",
       { class: "aq-section" },
-      make("div", { class: "aq-bar" }, make("h3", {}, "Messages"), chips, this.search),
+      make("div", { class: "aq-bar" }, make("h3", {}, "Messages"), this.chips, this.search),
       this.table,
       this.empty,
       this.pager.node
     );
+  }
+  /** The kernel knows which statuses there are. @param {string[]} names */
+  offerFilters(names) {
+    if (names.join() === [...this.filters.keys()].join()) return;
+    this.filters = new Map(names.map((status) => [status, this.filter(status)]));
+    this.chips.replaceChildren(...this.filters.values());
   }
   /** @param {string} status */
   filter(status) {
@@ -1137,6 +1141,7 @@ var Messages = class {
     const known = table.order.filter((key) => rows[key]);
     this.list.update(known, (key) => rows[key]);
     this.wanted = { status: table.status, search: table.search, offset: table.offset };
+    this.offerFilters(table.filters);
     if (document.activeElement !== this.search && !this.search.matches(":focus")) this.search.value = table.search;
     this.markFilter();
     this.pager.update(range(table.offset, table.offset + known.length), table.offset > 0, table.more);
