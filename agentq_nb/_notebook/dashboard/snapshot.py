@@ -15,7 +15,9 @@ from agentq_nb._client.status import ActorStatus, HostStatus
 from agentq_nb._display.document import safe
 from agentq_nb._host.host import Host
 from agentq_nb._host.registry import Registry
+from agentq_nb._notebook.dashboard.batches import BatchRows
 from agentq_nb._notebook.dashboard.depth_history import HistoryRecorder, key_of
+from agentq_nb._notebook.dashboard.limits import HeldQueues
 from agentq_nb._notebook.dashboard.patch import Row
 from agentq_nb.agent_os import PermissionRequest, SessionInfo
 from agentq_nb.agent_os.sessions.sessions import remembered
@@ -49,6 +51,7 @@ class _Seen:
         self.orphaned: set[str] = set()
         self.in_trouble: dict[str, dict[str, Any]] = {}
         self.waiting_for: set[str] = set()
+        self.held = HeldQueues()
 
     def add(self, actor: ActorStatus) -> None:
         self.actors += 1
@@ -57,6 +60,7 @@ class _Seen:
             self.in_trouble[actor.actor_id] = _actor(actor)
         for queue in actor.queues:
             self.queues += 1
+            self.held.add(queue)
             found = self.busy if queue.live or queue.dead or queue.paused else self.quiet
             if len(found) < MOST_QUEUES:
                 found.append(queue)
@@ -75,19 +79,24 @@ class Snapshot:
         self._ended: dict[str, dict[str, Any]] = {}
         """Closed sessions that were open in an earlier snapshot, or had an event between two snapshots."""
         self._open: dict[str, dict[str, Any]] = {}
+        self._batches = BatchRows(recorder.host.broker.batches, recorder.host.clock)
 
     async def gather(self) -> Gathered:
-        """Return the host, its queues, actors in trouble, sessions and permission requests."""
+        """Return the host, its queues, limits, batches, actors in trouble, sessions and permission requests."""
         seen = _Seen()
         async for actor in self._recorder.host.survey():
             seen.add(actor)
-        now = self._recorder.host.clock.time()
+        batches = await self._batches.read()
+        now, limits = self._recorder.host.clock.time(), self._recorder.host.broker.limits.status()
         shown = [*seen.busy, *seen.quiet][:MOST_QUEUES]
         self._recorder.sample(shown, self._recorder.host.clock.monotonic())
         summary = self._recorder.host.summary(self._registry.notices, self._registry.lifecycle.trouble)
         return {
-            "host": {"it": _host(summary, seen, now, seen.queues - len(shown))},
+            "host": {"it": {**_host(summary, seen, now, seen.queues - len(shown)), "more_batches": self._batches.more}},
             "queues": {key_of(queue): self._queue(queue, now, seen.orphaned) for queue in shown},
+            "batches": batches,
+            "limits": seen.held.limits(limits, now),
+            "pauses": seen.held.pauses(limits),
             "actors": seen.in_trouble,
             "sessions": self._sessions(),
             "requests": requests(self._recorder.host),
@@ -112,7 +121,7 @@ class Snapshot:
             "paused": queue.paused,
             "paused_until": queue.paused_until,
             "reason": None if queue.pause_reason is None else safe(queue.pause_reason, _LONGEST_REASON),
-            "limit": None if queue.limited_by is None else safe(queue.limited_by),
+            "limit": None if queue.limited_by is None or not (queue.ready or queue.paused) else safe(queue.limited_by),
             # In whole seconds, so that it does not differ each time it is computed.
             "next_start": None if queue.next_start is None else math.ceil(queue.next_start),
             "orphaned": key in orphaned,
