@@ -16,7 +16,7 @@ from agentq_nb._notebook.dashboard.patch import Row, Sections
 
 _MOST_ROWS = 50
 _MOST_BATCHES, _MOST_LIMITS, _MOST_SESSIONS, _MOST_MESSAGES = 8, 8, 8, 10  # few, so that the static view stays short
-_MOST_PAUSES = 5
+_MOST_QUEUES, _MOST_PAUSES = 20, 5
 
 
 def as_page(documents: Sequence[Document], kind: str) -> str:
@@ -37,7 +37,7 @@ def of_dashboard(sections: Sections, at: float) -> list[Document]:
     documents = [_head(host, sections, at)]
     if batches := _rows(sections, "batches"):
         documents.append(_batches(batches))
-    if queues := _rows(sections, "queues")[:_MOST_ROWS]:
+    if queues := _rows(sections, "queues")[:_MOST_QUEUES]:
         documents.append(_queues(queues, at, len(sections["queues"]) - len(queues) + host.get("left_out", 0)))
     if limits := _rows(sections, "limits"):
         documents.append(_limits(limits))
