@@ -1,0 +1,86 @@
+// @ts-check
+// What a provider's limit pauses: until when, why, who waits, and a button that ends it.
+
+/** @import { View } from "../view.js" */
+/** @import { PauseRow } from "../wire.js" */
+
+import { bdi, button, make, rename, setAttribute, setText, show } from "../dom.js";
+import { duration, number, queueCount, timeOfDay } from "../format.js";
+import { KeyedList } from "../lists.js";
+
+const PAUSES_SHOWN = 5;
+
+export class Pauses {
+  /** @param {View} view */
+  constructor(view) {
+    this.view = view;
+    this.rows = make("ul", { class: "aq-pauses", "aria-label": "Paused by providers" });
+    this.more = make("p", { class: "aq-quiet" });
+    this.list = new KeyedList(this.rows, () => new PauseItem(view));
+    this.node = make("section", {}, this.rows, this.more);
+  }
+
+  update() {
+    const rows = this.view.mirror.rows("pauses");
+    const keys = Object.keys(rows).sort((a, b) => endOf(rows[a]) - endOf(rows[b]));
+    this.list.update(keys.slice(0, PAUSES_SHOWN), (key) => rows[key]);
+    const left = keys.length - PAUSES_SHOWN;
+    setText(this.more, `${number(left)} more paused until later.`);
+    show(this.more, left > 0);
+    show(this.node, keys.length);
+  }
+}
+
+/** @param {PauseRow} row */
+const endOf = (row) => row.until ?? Infinity;
+
+class PauseItem {
+  /** @param {View} view */
+  constructor(view) {
+    this.view = view;
+    this.always = true;
+    /** @type {PauseRow | undefined} */
+    this.row = undefined;
+    this.name = bdi("aq-strong");
+    this.state = make("span", { class: "aq-pause-left" });
+    this.reason = bdi("aq-pause-reason");
+    this.queues = bdi("aq-quiet");
+    this.end = button("End pause", "", (event) => this.endPause(event));
+    this.node = make(
+      "li",
+      {},
+      make("div", { class: "aq-pause-text" }, this.name, " ", this.state, " ", this.reason, " ", this.queues),
+      this.end,
+    );
+  }
+
+  /** @param {Event} event */
+  endPause(event) {
+    const { row } = this;
+    if (!row) return;
+    this.view.act(event, row.limit === null ? { action: "resume", key: row.queue } : { action: "end pause", limit: row.limit });
+  }
+
+  /** @param {PauseRow} row */
+  update(row) {
+    this.row = row;
+    const left = row.until === null ? null : row.until - this.view.mirror.now;
+    setText(this.name, row.name);
+    if (left === null) setText(this.state, "paused");
+    else if (left > 0) setText(this.state, `paused for ${duration(left)}`);
+    else setText(this.state, "paused; one message at a time is tried");
+    setAttribute(this.state, "title", row.until === null ? null : `until ${timeOfDay(row.until)}`);
+    setText(this.reason, row.reason);
+    setText(this.queues, waitsOf(row));
+    setAttribute(this.queues, "title", row.queues.join(", "));
+    const names = `End pause of ${row.name}: let messages start now. If the provider refuses again, no attempt is lost`;
+    rename(this.end, names);
+  }
+}
+
+/** @param {PauseRow} row */
+function waitsOf(row) {
+  if (row.limit === null || !row.waiting) return "";
+  const waits = row.waiting === 1 ? row.queues[0] : queueCount(row.waiting);
+  return `It holds ${waits}.`;
+}
