@@ -9,12 +9,13 @@ from typing import Any
 from agentq_nb._brokers.values import LimitStatus, QueueStatus
 from agentq_nb._display.document import safe
 from agentq_nb._policies.rate_limit import RateLimit
+from agentq_nb.errors import RateLimited
 
 MOST_LIMITS = 100
 MOST_PAUSES = 50
 _NAMED = 5
 """How many of the queues that wait are named."""
-LONGEST_REASON = 400
+_LONGEST_REASON = 400
 _AT_ONCE = 0.5
 """Seconds within which a start counts as possible at once."""
 
@@ -45,7 +46,7 @@ class HeldQueues:
             "limit": queue.limited_by,
             "queue": own,
             "until": queue.paused_until,
-            "reason": safe(queue.pause_reason, LONGEST_REASON),
+            "reason": reason_of(queue.pause_reason),
         }
 
     def pauses(self, limits: Iterable[LimitStatus]) -> dict[str, dict[str, Any]]:
@@ -54,7 +55,7 @@ class HeldQueues:
         for limit in limits:
             if limit.paused_until is not None:
                 row = rows.get(limit.name) or {"name": safe(limit.name), "queue": "", **_names(())}
-                reason = safe(limit.reason or "", LONGEST_REASON)
+                reason = reason_of(limit.reason)
                 rows[limit.name] = {**row, "limit": limit.name, "until": limit.paused_until, "reason": reason}
         ends_first = sorted(rows.items(), key=lambda item: item[1]["until"] or math.inf)
         return dict(ends_first[:MOST_PAUSES])
@@ -81,6 +82,11 @@ class HeldQueues:
             "paused_until": limit.paused_until,
             **_names(self.waiting.get(limit.name, ())),
         }
+
+
+def reason_of(text: str | None) -> str:
+    """Return the reason of a pause. That it was a RateLimited says no more than that there is a pause."""
+    return safe((text or "").removeprefix(f"{RateLimited.__name__}: "), _LONGEST_REASON)
 
 
 def _names(queues: Sequence[str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from agentq_nb._host.host import Host
 from agentq_nb._host.registry import Registry
 from agentq_nb._notebook.dashboard.batches import BatchRows
 from agentq_nb._notebook.dashboard.depth_history import HistoryRecorder, key_of
-from agentq_nb._notebook.dashboard.limits import HeldQueues
+from agentq_nb._notebook.dashboard.limits import MOST_LIMITS, HeldQueues, reason_of
 from agentq_nb._notebook.dashboard.patch import Row
 from agentq_nb.agent_os import PermissionRequest, SessionInfo
 from agentq_nb.agent_os.sessions.sessions import remembered
@@ -25,7 +25,6 @@ from agentq_nb.agent_os.sessions.sessions import remembered
 MOST_QUEUES = 400
 MOST_SESSIONS = 200
 _RUNNING_NAMED = 5
-_LONGEST_REASON = 200
 LONGEST_REQUEST = 200_000
 """The most characters of a permission request that are sent to a page. Users must see all of what they allow, so a
 longer one is not sent at all, and can be allowed in a cell only."""
@@ -90,9 +89,14 @@ class Snapshot:
         now, limits = self._recorder.host.clock.time(), self._recorder.host.broker.limits.status()
         shown = [*seen.busy, *seen.quiet][:MOST_QUEUES]
         self._recorder.sample(shown, self._recorder.host.clock.monotonic())
+        left_out = {
+            "left_out": seen.queues - len(shown),
+            "limits_left_out": max(0, len(limits) - MOST_LIMITS),
+            "more_batches": self._batches.more,
+        }
         summary = self._recorder.host.summary(self._registry.notices, self._registry.lifecycle.trouble)
         return {
-            "host": {"it": {**_host(summary, seen, now, seen.queues - len(shown)), "more_batches": self._batches.more}},
+            "host": {"it": {**_host(summary, seen, now), **left_out}},
             "queues": {key_of(queue): self._queue(queue, now, seen.orphaned) for queue in shown},
             "batches": batches,
             "limits": seen.held.limits(limits, now),
@@ -120,7 +124,7 @@ class Snapshot:
             "oldest_at": self._oldest_at(key, queue, now),
             "paused": queue.paused,
             "paused_until": queue.paused_until,
-            "reason": None if queue.pause_reason is None else safe(queue.pause_reason, _LONGEST_REASON),
+            "reason": None if queue.pause_reason is None else reason_of(queue.pause_reason),
             "limit": None if queue.limited_by is None or not (queue.ready or queue.paused) else safe(queue.limited_by),
             # In whole seconds, so that it does not differ each time it is computed.
             "next_start": None if queue.next_start is None else math.ceil(queue.next_start),
@@ -191,7 +195,7 @@ def requests(host: Host) -> dict[str, dict[str, Any]]:
     return dict(sorted(pending.items()))
 
 
-def _host(status: HostStatus, seen: _Seen, now: float, left_out: int) -> dict[str, Any]:
+def _host(status: HostStatus, seen: _Seen, now: float) -> dict[str, Any]:
     stall = status.stall
     return {
         "running": status.running,
@@ -205,7 +209,6 @@ def _host(status: HostStatus, seen: _Seen, now: float, left_out: int) -> dict[st
         "stall": stall and f"{stall.seconds:.1f} s {safe(stall.place)}",
         "stall_at": stall and round(stall.began),
         "notices": [safe(notice) for notice in status.notices],
-        "left_out": left_out,
     }
 
 

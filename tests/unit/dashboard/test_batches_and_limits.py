@@ -254,7 +254,7 @@ async def test_a_providers_pause_of_a_limit_is_shown_with_its_end_and_reason_and
     receipt = await handle.send("few", "named")
     row = await until_row(shown, "pauses", "few", lambda row: row["waiting"])
     assert 290 < row["until"] - time.time() <= 301
-    assert row["reason"] == "RateLimited: 429 from the provider"
+    assert row["reason"] == "429 from the provider"
     assert (row["limit"], row["queues"]) == ("few", ["few of limited/main"])
     assert (await seen(shown, "limits"))["few"]["paused_until"] == row["until"]
     await handle.pause("few")

@@ -83,12 +83,12 @@ export function figuresOf(row, held) {
 
 /**
  * What keeps the messages of a queue from starting; empty if nothing does.
- * @param {Pick<QueueRow, "paused" | "paused_until" | "reason" | "limit" | "next_start">} row
+ * @param {Pick<QueueRow, "paused" | "paused_until" | "limit" | "next_start">} row
  * @param {number} now
  */
 export function holdOf(row, now) {
   const left = (/** @type {number | null} */ end) => (end ? `, ${duration(Math.max(0, end - now))} left` : "");
-  if (row.paused) return `paused${left(row.paused_until)}${row.reason ? `: ${row.reason}` : ""}`;
+  if (row.paused) return `paused${left(row.paused_until)}`;
   return row.limit === null ? "" : `waits for limit ${row.limit}${left(row.next_start)}`;
 }
 
@@ -99,12 +99,13 @@ export function holdOf(row, now) {
 export function allowedBy(row) {
   const declared = row.count === row.declared_count ? "" : ` (declared ${number(row.declared_count)})`;
   if (row.per === null) return `${number(row.count)}${declared} at a time`;
-  const period = row.per === row.declared_per ? "" : ` (declared ${seconds(row.declared_per)})`;
-  return `${number(row.count)}${declared} per ${seconds(row.per)}${period}`;
+  const before = row.per === row.declared_per ? "" : ` (declared ${period(row.declared_per)})`;
+  return `${number(row.count)}${declared} per ${period(row.per)}${before}`;
 }
 
-/** @param {number | null} length */
-const seconds = (length) => (length === null || length >= 120 ? duration(length) : `${Number(length.toPrecision(3))} s`);
+/** A period, without units of which there are none: "10 min". @param {number | null} length */
+const period = (length) =>
+  length === null || length >= 120 ? duration(length).replace(/ 0 \w+$/, "") : `${Number(length.toPrecision(3))} s`;
 
 /**
  * When a limit lets the next message start.

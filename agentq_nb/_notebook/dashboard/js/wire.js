@@ -124,6 +124,7 @@
  * @property {number | null} stall_at
  * @property {string[]} notices
  * @property {number} left_out Queues beyond those that are sent.
+ * @property {number} limits_left_out The same of limits.
  * @property {boolean} more_batches There are batches beyond those that are sent.
  */
 

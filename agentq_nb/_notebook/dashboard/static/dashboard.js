@@ -48,9 +48,9 @@ var number = (value) => Math.round(value ?? 0).toLocaleString("en");
 var messageCount = (count) => `${number(count)} message${count === 1 ? "" : "s"}`;
 var rowCount = (count) => `${number(count)} row${count === 1 ? "" : "s"}`;
 var queueCount = (count) => `${number(count)} queue${count === 1 ? "" : "s"}`;
-function duration(seconds2) {
-  if (seconds2 === null || seconds2 === void 0) return "";
-  const whole = Math.max(0, Math.floor(seconds2));
+function duration(seconds) {
+  if (seconds === null || seconds === void 0) return "";
+  const whole = Math.max(0, Math.floor(seconds));
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
   if (whole < 86400) return `${Math.floor(whole / 3600)} h ${Math.floor(whole % 3600 / 60)} min`;
@@ -79,16 +79,16 @@ function figuresOf(row, held) {
 }
 function holdOf(row, now) {
   const left = (end) => end ? `, ${duration(Math.max(0, end - now))} left` : "";
-  if (row.paused) return `paused${left(row.paused_until)}${row.reason ? `: ${row.reason}` : ""}`;
+  if (row.paused) return `paused${left(row.paused_until)}`;
   return row.limit === null ? "" : `waits for limit ${row.limit}${left(row.next_start)}`;
 }
 function allowedBy(row) {
   const declared = row.count === row.declared_count ? "" : ` (declared ${number(row.declared_count)})`;
   if (row.per === null) return `${number(row.count)}${declared} at a time`;
-  const period = row.per === row.declared_per ? "" : ` (declared ${seconds(row.declared_per)})`;
-  return `${number(row.count)}${declared} per ${seconds(row.per)}${period}`;
+  const before = row.per === row.declared_per ? "" : ` (declared ${period(row.declared_per)})`;
+  return `${number(row.count)}${declared} per ${period(row.per)}${before}`;
 }
-var seconds = (length) => length === null || length >= 120 ? duration(length) : `${Number(length.toPrecision(3))} s`;
+var period = (length) => length === null || length >= 120 ? duration(length).replace(/ 0 \w+$/, "") : `${Number(length.toPrecision(3))} s`;
 function nextStartOf(row, now) {
   if (row.paused_until !== null) return row.paused_until > now ? `in ${duration(row.paused_until - now)}` : "one at a time";
   if (row.next_start !== null) return row.next_start > now ? `in ${duration(row.next_start - now)}` : "now";
@@ -650,11 +650,11 @@ var Mirror = class {
    * Not at once, since the front end may be about to do it itself, and a kernel that was lost may speak up again.
    * @param {number} seconds
    */
-  replaceLater(seconds2) {
+  replaceLater(seconds) {
     this.replacing ??= setTimeout(() => {
       this.replacing = void 0;
       if (this.picture && (this.lost || this.settled)) replaceWidget(this.model, this.picture);
-    }, seconds2 * 1e3);
+    }, seconds * 1e3);
   }
 };
 function withoutPrototypes(sections) {
@@ -1109,9 +1109,10 @@ var BatchItem = class {
     setAttribute(this.where, "title", `${row.queue} of ${row.actor}`);
     const { now } = this.view.mirror;
     const queue = isFinished(row) ? void 0 : this.view.mirror.rows("queues")[row.at];
-    const hold = row.stopped !== null ? "stopped" : queue ? holdOf({ ...queue, reason: null }, now) : "";
+    const hold = row.stopped !== null ? "stopped" : queue ? holdOf(queue, now) : "";
     setText(this.remark, hold);
     show(this.remark, hold);
+    setAttribute(this.remark, "title", queue?.reason ? `${hold}: ${queue.reason}` : hold);
     setAttribute(this.remark, "class", row.stopped !== null ? "aq-tag aq-bad" : "aq-tag");
     const figures = figuresOf(row, hold !== "");
     setText(this.figures, figures);
@@ -1222,7 +1223,8 @@ var Limits = class {
     const from = this.page * LIMITS_SHOWN;
     const end = Math.min(from + LIMITS_SHOWN, keys.length);
     this.list.update(keys.slice(from, end), (key) => rows[key]);
-    this.pager.update(`${range(from, end)} of ${keys.length}`, this.page > 0, this.page < last);
+    const all = keys.length + (this.view.mirror.single("host")?.limits_left_out ?? 0);
+    this.pager.update(`${range(from, end)} of ${number(all)}`, this.page > 0, this.page < last);
     show(this.node, keys.length);
   }
 };
@@ -1415,7 +1417,8 @@ var Messages = class {
     this.chips = make("div", { class: "aq-chips", role: "group", "aria-label": "Which messages" });
     this.node = make(
       "section",
-      { class: "aq-section" },
+      { class: "aq-section", hidden: true },
+      // until the kernel has read the first page of them
       make("div", { class: "aq-bar" }, make("h3", {}, "Messages"), this.chips, this.search),
       this.table,
       this.empty,
@@ -1521,7 +1524,7 @@ var PauseItem = class {
     this.node = make(
       "li",
       {},
-      make("div", { class: "aq-pause-text" }, this.name, " ", this.state, " ", this.reason, " ", this.queues),
+      make("div", { class: "aq-pause-text" }, this.name, " ", this.state, ": ", this.reason, " ", this.queues),
       this.end
     );
   }
@@ -1536,9 +1539,9 @@ var PauseItem = class {
     this.row = row;
     const left = row.until === null ? null : row.until - this.view.mirror.now;
     setText(this.name, row.name);
-    if (left === null) setText(this.state, "paused");
-    else if (left > 0) setText(this.state, `paused for ${duration(left)}`);
-    else setText(this.state, "paused; one message at a time is tried");
+    if (left === null) setText(this.state, "is paused");
+    else if (left > 0) setText(this.state, `is paused for ${duration(left)}`);
+    else setText(this.state, "is paused, and tried with one message at a time");
     setAttribute(this.state, "title", row.until === null ? null : `until ${timeOfDay(row.until)}`);
     setText(this.reason, row.reason);
     setText(this.queues, waitsOf(row));
@@ -1650,6 +1653,7 @@ var QueueItem = class {
     setAttribute(this.name, "title", `Messages of ${row.queue} of ${row.actor}`);
     const remark = this.remarkOn(row);
     setText(this.remark, remark);
+    setAttribute(this.remark, "title", row.reason ? `${remark}: ${row.reason}` : remark);
     show(this.remark, remark !== "");
     setAttribute(this.node, "class", row.paused ? "aq-paused" : null);
     this.updateFigures(row);
@@ -1958,7 +1962,7 @@ var Dashboard = class extends View {
   }
   parts() {
     return {
-      host: [this.head, this.alerts, this.batches],
+      host: [this.head, this.alerts, this.batches, this.limits],
       actors: [this.alerts],
       requests: [this.requests],
       queues: [this.queues, this.tiles],

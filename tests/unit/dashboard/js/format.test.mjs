@@ -79,14 +79,14 @@ test("a batch of which little is left has a second at least", () => {
   assert.match(format.figuresOf(last, false), /6,000 \/ min · 1 s left$/);
 });
 
-const FREE = { paused: false, paused_until: null, reason: null, limit: null, next_start: null };
+const FREE = { paused: false, paused_until: null, limit: null, next_start: null };
 
-test("what holds a queue is told with its countdown and reason, a pause before a limit", () => {
+test("what holds a queue is told with its countdown, a pause before a limit", () => {
   assert.equal(format.holdOf(FREE, 100), "");
   assert.equal(format.holdOf({ ...FREE, limit: "api", next_start: 112 }, 100), "waits for limit api, 12 s left");
   assert.equal(format.holdOf({ ...FREE, limit: "few" }, 100), "waits for limit few");
-  const paused = { ...FREE, limit: "api", paused: true, paused_until: 343, reason: "5-hour limit" };
-  assert.equal(format.holdOf(paused, 100), "paused, 4 min 3 s left: 5-hour limit");
+  const paused = { ...FREE, limit: "api", paused: true, paused_until: 343 };
+  assert.equal(format.holdOf(paused, 100), "paused, 4 min 3 s left");
   assert.equal(format.holdOf({ ...FREE, paused: true }, 100), "paused");
 });
 
@@ -96,7 +96,8 @@ test("a limit is told as it is and, where a user changed it, as it is declared",
   assert.equal(format.allowedBy(LIMIT), "20 per 60 s");
   assert.equal(format.allowedBy({ ...LIMIT, declared_count: 50 }), "20 (declared 50) per 60 s");
   assert.equal(format.allowedBy({ ...LIMIT, per: 0.5 }), "20 per 0.5 s (declared 60 s)");
-  assert.equal(format.allowedBy({ ...LIMIT, per: 18000, declared_per: 18000 }), "20 per 5 h 0 min");
+  assert.equal(format.allowedBy({ ...LIMIT, per: 18000, declared_per: 18000 }), "20 per 5 h");
+  assert.equal(format.allowedBy({ ...LIMIT, per: 600, declared_per: 630 }), "20 per 10 min (declared 10 min 30 s)");
   assert.equal(format.allowedBy({ ...LIMIT, per: null, declared_per: null, declared_count: 5 }), "20 (declared 5) at a time");
 });
 

@@ -84,9 +84,10 @@ class BatchItem {
     setAttribute(this.where, "title", `${row.queue} of ${row.actor}`);
     const { now } = this.view.mirror;
     const queue = isFinished(row) ? undefined : this.view.mirror.rows("queues")[row.at];
-    const hold = row.stopped !== null ? "stopped" : queue ? holdOf({ ...queue, reason: null }, now) : "";
+    const hold = row.stopped !== null ? "stopped" : queue ? holdOf(queue, now) : "";
     setText(this.remark, hold);
     show(this.remark, hold);
+    setAttribute(this.remark, "title", queue?.reason ? `${hold}: ${queue.reason}` : hold);
     setAttribute(this.remark, "class", row.stopped !== null ? "aq-tag aq-bad" : "aq-tag");
     const figures = figuresOf(row, hold !== "");
     setText(this.figures, figures);

@@ -39,7 +39,8 @@ export class Limits {
     const from = this.page * LIMITS_SHOWN;
     const end = Math.min(from + LIMITS_SHOWN, keys.length);
     this.list.update(keys.slice(from, end), (key) => rows[key]);
-    this.pager.update(`${range(from, end)} of ${keys.length}`, this.page > 0, this.page < last);
+    const all = keys.length + (this.view.mirror.single("host")?.limits_left_out ?? 0);
+    this.pager.update(`${range(from, end)} of ${number(all)}`, this.page > 0, this.page < last);
     show(this.node, keys.length);
   }
 }

@@ -46,7 +46,7 @@ export class Messages {
     this.chips = make("div", { class: "aq-chips", role: "group", "aria-label": "Which messages" });
     this.node = make(
       "section",
-      { class: "aq-section" },
+      { class: "aq-section", hidden: true }, // until the kernel has read the first page of them
       make("div", { class: "aq-bar" }, make("h3", {}, "Messages"), this.chips, this.search),
       this.table,
       this.empty,

@@ -49,7 +49,7 @@ class PauseItem {
     this.node = make(
       "li",
       {},
-      make("div", { class: "aq-pause-text" }, this.name, " ", this.state, " ", this.reason, " ", this.queues),
+      make("div", { class: "aq-pause-text" }, this.name, " ", this.state, ": ", this.reason, " ", this.queues),
       this.end,
     );
   }
@@ -66,9 +66,9 @@ class PauseItem {
     this.row = row;
     const left = row.until === null ? null : row.until - this.view.mirror.now;
     setText(this.name, row.name);
-    if (left === null) setText(this.state, "paused");
-    else if (left > 0) setText(this.state, `paused for ${duration(left)}`);
-    else setText(this.state, "paused; one message at a time is tried");
+    if (left === null) setText(this.state, "is paused");
+    else if (left > 0) setText(this.state, `is paused for ${duration(left)}`);
+    else setText(this.state, "is paused, and tried with one message at a time");
     setAttribute(this.state, "title", row.until === null ? null : `until ${timeOfDay(row.until)}`);
     setText(this.reason, row.reason);
     setText(this.queues, waitsOf(row));

@@ -60,6 +60,7 @@ export class QueueItem {
     setAttribute(this.name, "title", `Messages of ${row.queue} of ${row.actor}`);
     const remark = this.remarkOn(row);
     setText(this.remark, remark);
+    setAttribute(this.remark, "title", row.reason ? `${remark}: ${row.reason}` : remark);
     show(this.remark, remark !== "");
     setAttribute(this.node, "class", row.paused ? "aq-paused" : null);
     this.updateFigures(row);
