@@ -14,10 +14,11 @@ export class Confirmation {
     this.buttons = buttons;
     this.asking = asking;
     this.question = make("span", { class: "aq-question" });
-    this.yes = button("Cancel them", "", async (event) => {
+    const cancel = async (/** @type {Event} */ event) => {
       await act(event);
       this.close();
-    }, "aq-danger");
+    };
+    this.yes = button("Cancel them", "", cancel, "aq-danger");
     this.no = button("Keep", keep, () => this.close());
     this.node = make("div", { class: "aq-confirm", role: "group", hidden: true }, this.question, this.yes, this.no);
     this.node.addEventListener("keydown", (event) => {

@@ -113,7 +113,9 @@ const period = (length) =>
  * @param {number} now
  */
 export function nextStartOf(row, now) {
-  if (row.paused_until !== null) return row.paused_until > now ? `in ${duration(row.paused_until - now)}` : "one at a time";
-  if (row.next_start !== null) return row.next_start > now ? `in ${duration(row.next_start - now)}` : "now";
+  const at = row.paused_until ?? row.next_start;
+  if (at !== null && at > now) return `in ${duration(at - now)}`;
+  if (row.paused_until !== null) return "one at a time";
+  if (row.next_start !== null) return "now";
   return row.used < row.count ? "at once" : "when one ends";
 }

@@ -169,7 +169,7 @@
  * @property {FailureGroup[]} failures
  */
 
-/** @typedef {{ what: string, rows: string, count: number }} FailureGroup One error, and the rows that failed like it. */
+/** @typedef {{ what: string, rows: string, count: number }} FailureGroup An error, and the rows that failed like it. */
 
 /**
  * @typedef {object} LimitRow

@@ -90,8 +90,10 @@ function allowedBy(row) {
 }
 var period = (length) => length === null || length >= 120 ? duration(length).replace(/ 0 \w+$/, "") : `${Number(length.toPrecision(3))} s`;
 function nextStartOf(row, now) {
-  if (row.paused_until !== null) return row.paused_until > now ? `in ${duration(row.paused_until - now)}` : "one at a time";
-  if (row.next_start !== null) return row.next_start > now ? `in ${duration(row.next_start - now)}` : "now";
+  const at = row.paused_until ?? row.next_start;
+  if (at !== null && at > now) return `in ${duration(at - now)}`;
+  if (row.paused_until !== null) return "one at a time";
+  if (row.next_start !== null) return "now";
   return row.used < row.count ? "at once" : "when one ends";
 }
 
@@ -1003,10 +1005,11 @@ var Confirmation = class {
     this.buttons = buttons;
     this.asking = asking;
     this.question = make("span", { class: "aq-question" });
-    this.yes = button("Cancel them", "", async (event) => {
+    const cancel = async (event) => {
       await act(event);
       this.close();
-    }, "aq-danger");
+    };
+    this.yes = button("Cancel them", "", cancel, "aq-danger");
     this.no = button("Keep", keep, () => this.close());
     this.node = make("div", { class: "aq-confirm", role: "group", hidden: true }, this.question, this.yes, this.no);
     this.node.addEventListener("keydown", (event) => {
@@ -1058,7 +1061,8 @@ var Batches = class {
       this.update();
     });
     this.count = make("span", { class: "aq-quiet" });
-    this.node = make("section", { class: "aq-section" }, make("h3", {}, "Batches ", this.count), this.items, this.pager.node);
+    const heading = make("h3", {}, "Batches ", this.count);
+    this.node = make("section", { class: "aq-section" }, heading, this.items, this.pager.node);
   }
   update() {
     const rows = this.view.mirror.rows("batches");
@@ -1134,8 +1138,9 @@ function failureOf({ what, rows, count }) {
   const text = bdi("aq-clip");
   text.textContent = what;
   text.title = what;
-  const where = rows ? ` (${rows})` : "";
-  return make("li", {}, make("span", { class: "aq-bad aq-nowrap" }, rowCount(count)), text, make("span", { class: "aq-quiet aq-nowrap" }, where));
+  const many = make("span", { class: "aq-bad aq-nowrap" }, rowCount(count));
+  const where = make("span", { class: "aq-quiet aq-nowrap" }, rows ? `(${rows})` : "");
+  return make("li", {}, many, text, where);
 }
 var SEGMENTS = [
   ["done", "aq-segment-done"],
@@ -1532,7 +1537,8 @@ var PauseItem = class {
   endPause(event) {
     const { row } = this;
     if (!row) return;
-    this.view.act(event, row.limit === null ? { action: "resume", key: row.queue } : { action: "end pause", limit: row.limit });
+    if (row.limit === null) this.view.act(event, { action: "resume", key: row.queue });
+    else this.view.act(event, { action: "end pause", limit: row.limit });
   }
   /** @param {PauseRow} row */
   update(row) {

@@ -23,7 +23,8 @@ export class Batches {
       this.update();
     });
     this.count = make("span", { class: "aq-quiet" });
-    this.node = make("section", { class: "aq-section" }, make("h3", {}, "Batches ", this.count), this.items, this.pager.node);
+    const heading = make("h3", {}, "Batches ", this.count);
+    this.node = make("section", { class: "aq-section" }, heading, this.items, this.pager.node);
   }
 
   update() {
@@ -112,8 +113,9 @@ function failureOf({ what, rows, count }) {
   const text = bdi("aq-clip");
   text.textContent = what;
   text.title = what;
-  const where = rows ? ` (${rows})` : "";
-  return make("li", {}, make("span", { class: "aq-bad aq-nowrap" }, rowCount(count)), text, make("span", { class: "aq-quiet aq-nowrap" }, where));
+  const many = make("span", { class: "aq-bad aq-nowrap" }, rowCount(count));
+  const where = make("span", { class: "aq-quiet aq-nowrap" }, rows ? `(${rows})` : "");
+  return make("li", {}, many, text, where);
 }
 
 /** @type {["done" | "failed" | "cancelled" | "running", string][]} */

@@ -58,7 +58,8 @@ class PauseItem {
   endPause(event) {
     const { row } = this;
     if (!row) return;
-    this.view.act(event, row.limit === null ? { action: "resume", key: row.queue } : { action: "end pause", limit: row.limit });
+    if (row.limit === null) this.view.act(event, { action: "resume", key: row.queue });
+    else this.view.act(event, { action: "end pause", limit: row.limit });
   }
 
   /** @param {PauseRow} row */
