@@ -80,7 +80,7 @@ class HeldQueues:
             # In whole seconds, so that it does not differ each time it is computed.
             "next_start": None if at_once or limit.next_start is None else math.ceil(limit.next_start),
             "paused_until": limit.paused_until,
-            **_names(self.waiting.get(limit.name, ())),
+            **_names(self.waiting.get(limit.name) or self._paused.get(limit.name, ())),
         }
 
 

@@ -125,7 +125,7 @@ class Snapshot:
             "paused": queue.paused,
             "paused_until": queue.paused_until,
             "reason": None if queue.pause_reason is None else reason_of(queue.pause_reason),
-            "limit": None if queue.limited_by is None or not (queue.ready or queue.paused) else safe(queue.limited_by),
+            "limit": _limit_of(queue),
             # In whole seconds, so that it does not differ each time it is computed.
             "next_start": None if queue.next_start is None else math.ceil(queue.next_start),
             "orphaned": key in orphaned,
@@ -173,6 +173,13 @@ class Snapshot:
         """Add an earlier session from the log."""
         if session not in self._open:
             self._ended.setdefault(session, row)
+
+
+def _limit_of(queue: QueueStatus) -> str | None:
+    """Return the limit that holds messages of the queue. One without a name is named by the queue."""
+    if queue.limited_by is None or not queue.ready or queue.pause_reason is not None:
+        return None
+    return "its limit" if queue.limited_by.startswith(key_of(queue)) else f"limit {safe(queue.limited_by)}"
 
 
 def _session(actor: str, info: SessionInfo) -> dict[str, Any]:

@@ -171,7 +171,7 @@ def _queues(queues: Sequence[Row], at: float, left_out: int) -> Document:
 
 def _queue_name(row: Row) -> str | Cell:
     remarks = [
-        *(["paused"] if row["paused"] else [f"waits for limit {row['limit']}"] if row.get("limit") else []),
+        *(["paused"] if row["paused"] else [f"waits for {row['limit']}"] if row.get("limit") else []),
         *([f"{row['expired']:,} expired"] if row.get("expired") else []),
     ]
     return Cell(f"{row['queue']} ({', '.join(remarks)})", "busy") if remarks else row["queue"]

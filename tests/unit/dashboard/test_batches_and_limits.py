@@ -247,6 +247,22 @@ async def test_a_queue_in_which_nothing_waits_is_not_held_by_its_full_limit(worl
     assert row["limit"] is None
 
 
+async def test_a_queue_that_waits_for_a_limit_of_its_own_says_so_without_repeating_its_name(world: World) -> None:
+    class Own(Actor):
+        jobs = Queue(str, limits=[RateLimit(1, per=600)])
+
+        @jobs.handler
+        async def work(self, body: str) -> None: ...
+
+    client = await world.start(own=Own)
+    handle = client.own.get_or_create("main")
+    for body in ("one", "two"):
+        await handle.send("jobs", body)
+    shown = overview(world)
+    await until_row(shown, "queues", "own/main jobs", lambda row: row["limit"] == "its limit")
+    await until_row(shown, "limits", "own/main jobs", lambda row: row["queues"] == ["jobs of own/main"])
+
+
 async def test_a_providers_pause_of_a_limit_is_shown_with_its_end_and_reason_and_a_button_ends_it(world: World) -> None:
     client = await world.start(limited=Limited)
     handle = client.limited.get_or_create("main")
@@ -256,7 +272,8 @@ async def test_a_providers_pause_of_a_limit_is_shown_with_its_end_and_reason_and
     assert 290 < row["until"] - time.time() <= 301
     assert row["reason"] == "429 from the provider"
     assert (row["limit"], row["queues"]) == ("few", ["few of limited/main"])
-    assert (await seen(shown, "limits"))["few"]["paused_until"] == row["until"]
+    limit = (await seen(shown, "limits"))["few"]
+    assert (limit["paused_until"], limit["queues"]) == (row["until"], row["queues"])
     await handle.pause("few")
     assert await press(shown, action="end pause", limit="few") == "The pause of few has ended."
     assert await seen(shown, "pauses") == {}

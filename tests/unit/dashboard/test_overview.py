@@ -131,7 +131,7 @@ async def test_what_holds_a_queue_is_shown_and_changes_nothing_from_look_to_look
 
     await until(paused)
     first, second = await rows(), await rows()
-    assert first["limited/main jobs"]["limit"] == "api"
+    assert first["limited/main jobs"]["limit"] == "limit api"
     assert 590 < first["limited/main jobs"]["next_start"] - time.time() <= 601
     assert "5-hour limit" in first["limited/main other"]["reason"]
     assert first == second

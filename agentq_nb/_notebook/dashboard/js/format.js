@@ -89,7 +89,7 @@ export function figuresOf(row, held) {
 export function holdOf(row, now) {
   const left = (/** @type {number | null} */ end) => (end ? `, ${duration(Math.max(0, end - now))} left` : "");
   if (row.paused) return `paused${left(row.paused_until)}`;
-  return row.limit === null ? "" : `waits for limit ${row.limit}${left(row.next_start)}`;
+  return row.limit === null ? "" : `waits for ${row.limit}${left(row.next_start)}`;
 }
 
 /**

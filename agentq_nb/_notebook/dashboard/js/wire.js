@@ -146,7 +146,7 @@
  * @property {boolean} paused
  * @property {number | null} paused_until
  * @property {string | null} reason Why a provider's limit pauses it.
- * @property {string | null} limit The limit that holds it.
+ * @property {string | null} limit The limit that holds it: "limit api", or "its limit".
  * @property {number | null} next_start When that limit lets the next message start.
  * @property {boolean} orphaned
  */

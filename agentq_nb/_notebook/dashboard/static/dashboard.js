@@ -80,7 +80,7 @@ function figuresOf(row, held) {
 function holdOf(row, now) {
   const left = (end) => end ? `, ${duration(Math.max(0, end - now))} left` : "";
   if (row.paused) return `paused${left(row.paused_until)}`;
-  return row.limit === null ? "" : `waits for limit ${row.limit}${left(row.next_start)}`;
+  return row.limit === null ? "" : `waits for ${row.limit}${left(row.next_start)}`;
 }
 function allowedBy(row) {
   const declared = row.count === row.declared_count ? "" : ` (declared ${number(row.declared_count)})`;
@@ -1140,7 +1140,7 @@ function failureOf({ what, rows, count }) {
   text.title = what;
   const many = make("span", { class: "aq-bad aq-nowrap" }, rowCount(count));
   const where = make("span", { class: "aq-quiet aq-nowrap" }, rows ? `(${rows})` : "");
-  return make("li", {}, many, text, where);
+  return make("li", {}, many, where, text);
 }
 var SEGMENTS = [
   ["done", "aq-segment-done"],

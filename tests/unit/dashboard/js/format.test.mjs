@@ -83,9 +83,9 @@ const FREE = { paused: false, paused_until: null, limit: null, next_start: null 
 
 test("what holds a queue is told with its countdown, a pause before a limit", () => {
   assert.equal(format.holdOf(FREE, 100), "");
-  assert.equal(format.holdOf({ ...FREE, limit: "api", next_start: 112 }, 100), "waits for limit api, 12 s left");
-  assert.equal(format.holdOf({ ...FREE, limit: "few" }, 100), "waits for limit few");
-  const paused = { ...FREE, limit: "api", paused: true, paused_until: 343 };
+  assert.equal(format.holdOf({ ...FREE, limit: "limit api", next_start: 112 }, 100), "waits for limit api, 12 s left");
+  assert.equal(format.holdOf({ ...FREE, limit: "its limit" }, 100), "waits for its limit");
+  const paused = { ...FREE, limit: "limit api", paused: true, paused_until: 343 };
   assert.equal(format.holdOf(paused, 100), "paused, 4 min 3 s left");
   assert.equal(format.holdOf({ ...FREE, paused: true }, 100), "paused");
 });

@@ -115,7 +115,7 @@ function failureOf({ what, rows, count }) {
   text.title = what;
   const many = make("span", { class: "aq-bad aq-nowrap" }, rowCount(count));
   const where = make("span", { class: "aq-quiet aq-nowrap" }, rows ? `(${rows})` : "");
-  return make("li", {}, many, text, where);
+  return make("li", {}, many, where, text);
 }
 
 /** @type {["done" | "failed" | "cancelled" | "running", string][]} */
