@@ -16,6 +16,7 @@ from agentq_nb._brokers.batches import BatchCounts, Batches, StoredBatch
 from agentq_nb._brokers.values import StoredResult
 from agentq_nb._client.progress import Progress, progress_of, three_digits
 from agentq_nb._core.clock import Clock
+from agentq_nb._core.safe_text import safe_name
 from agentq_nb._display.document import safe
 from agentq_nb.errors import AgentqError
 
@@ -85,9 +86,9 @@ class BatchRows:
     def _row(self, stored: StoredBatch, counts: BatchCounts) -> dict[str, Any]:
         progress = progress_of(counts)
         return {
-            "name": safe(stored.name),
-            "actor": safe(stored.actor),
-            "queue": safe(stored.queue),
+            "name": safe_name(stored.name),
+            "actor": safe_name(stored.actor),
+            "queue": safe_name(stored.queue),
             "at": f"{stored.actor} {stored.queue}",
             "created_at": round(stored.created_at, 1),
             "total": progress.total,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from agentq_nb._brokers.values import LimitStatus, QueueStatus
+from agentq_nb._core.safe_text import safe_name
 from agentq_nb._display.document import safe
 from agentq_nb._policies.rate_limit import RateLimit
 from agentq_nb.errors import RateLimited
@@ -42,7 +43,7 @@ class HeldQueues:
         key = own if queue.limited_by is None else queue.limited_by
         self._paused.setdefault(key, []).append(named)
         self._pauses[key] = {
-            "name": safe(named if queue.limited_by is None else queue.limited_by),
+            "name": safe_name(named if queue.limited_by is None else queue.limited_by),
             "limit": queue.limited_by,
             "queue": own,
             "until": queue.paused_until,
@@ -54,7 +55,7 @@ class HeldQueues:
         rows = {key: {**row, **_names(self._paused[key])} for key, row in self._pauses.items()}
         for limit in limits:
             if limit.paused_until is not None:
-                row = rows.get(limit.name) or {"name": safe(limit.name), "queue": "", **_names(())}
+                row = rows.get(limit.name) or {"name": safe_name(limit.name), "queue": "", **_names(())}
                 reason = reason_of(limit.reason)
                 rows[limit.name] = {**row, "limit": limit.name, "until": limit.paused_until, "reason": reason}
         ends_first = sorted(rows.items(), key=lambda item: item[1]["until"] or math.inf)
@@ -71,7 +72,7 @@ class HeldQueues:
     def _limit(self, limit: LimitStatus, now: float) -> dict[str, Any]:
         at_once = limit.next_start is None or limit.next_start <= now + _AT_ONCE
         return {
-            "name": safe(limit.name),
+            "name": safe_name(limit.name),
             "count": limit.count,
             "declared_count": limit.declared.count,
             "per": limit.per,
@@ -91,4 +92,4 @@ def reason_of(text: str | None) -> str:
 
 def _names(queues: Sequence[str]) -> dict[str, Any]:
     """Return how many queues wait, and the names of a few."""
-    return {"waiting": len(queues), "queues": [safe(name) for name in sorted(queues)[:_NAMED]]}
+    return {"waiting": len(queues), "queues": [safe_name(name) for name in sorted(queues)[:_NAMED]]}

@@ -12,6 +12,7 @@ from typing import Any
 from agentq_nb._actor.message import CRON_QUEUE, INTERNAL_QUEUES, SCHEDULE_QUEUE, headline
 from agentq_nb._brokers.values import QueueStatus
 from agentq_nb._client.status import ActorStatus, HostStatus
+from agentq_nb._core.safe_text import safe_name
 from agentq_nb._display.document import safe
 from agentq_nb._host.host import Host
 from agentq_nb._host.registry import Registry
@@ -86,15 +87,16 @@ class Snapshot:
         async for actor in self._recorder.host.survey():
             seen.add(actor)
         batches = await self._batches.read()
-        now, limits = self._recorder.host.clock.time(), self._recorder.host.broker.limits.status()
+        now = self._recorder.host.clock.time()
         shown = [*seen.busy, *seen.quiet][:MOST_QUEUES]
         self._recorder.sample(shown, self._recorder.host.clock.monotonic())
+        summary = self._recorder.host.summary(self._registry.notices, self._registry.lifecycle.trouble)
+        limits = summary.limits
         left_out = {
             "left_out": seen.queues - len(shown),
             "limits_left_out": max(0, len(limits) - MOST_LIMITS),
             "more_batches": self._batches.more,
         }
-        summary = self._recorder.host.summary(self._registry.notices, self._registry.lifecycle.trouble)
         return {
             "host": {"it": {**_host(summary, seen, now), **left_out}},
             "queues": {key_of(queue): self._queue(queue, now, seen.orphaned) for queue in shown},
@@ -109,8 +111,8 @@ class Snapshot:
     def _queue(self, queue: QueueStatus, now: float, orphaned: set[str]) -> dict[str, Any]:
         key = key_of(queue)
         return {
-            "actor": safe(queue.actor),
-            "queue": _SHOWN.get(queue.queue) or safe(queue.queue),
+            "actor": safe_name(queue.actor),
+            "queue": _SHOWN.get(queue.queue) or safe_name(queue.queue),
             "internal": queue.queue in INTERNAL_QUEUES,
             "ready": queue.ready,
             "delayed": queue.delayed,
@@ -179,12 +181,12 @@ def _limit_of(queue: QueueStatus) -> str | None:
     """Return the limit that holds messages of the queue. One without a name is named by the queue."""
     if queue.limited_by is None or not queue.ready or queue.pause_reason is not None:
         return None
-    return "its limit" if queue.limited_by.startswith(key_of(queue)) else f"limit {safe(queue.limited_by)}"
+    return "its limit" if queue.limited_by.startswith(key_of(queue)) else f"limit {safe_name(queue.limited_by)}"
 
 
 def _session(actor: str, info: SessionInfo) -> dict[str, Any]:
     return {
-        "actor": safe(actor),
+        "actor": safe_name(actor),
         "at": actor,
         "agent": safe(info.agent),
         "status": info.status,
@@ -228,8 +230,8 @@ def _in_trouble(actor: ActorStatus) -> bool:
 def _actor(actor: ActorStatus) -> dict[str, Any]:
     error = actor.last_error or {}
     return {
-        "actor": safe(actor.actor_id),
-        "name": safe(actor.name),
+        "actor": safe_name(actor.actor_id),
+        "name": safe_name(actor.name),
         "state": actor.state,
         "run": actor.run,
         "error": safe(_one_line(headline(error))) if error else None,
@@ -246,7 +248,7 @@ def _request(actor: str, request: PermissionRequest) -> dict[str, Any]:
     length = length_of(request)
     fits = length <= LONGEST_REQUEST
     return {
-        "actor": safe(actor),
+        "actor": safe_name(actor),
         "at": actor,
         "session": request.session_id,
         "agent": safe(request.agent),

@@ -110,5 +110,5 @@ class Live:
         return {"model": self.widget.identity, "data": self._forms(*notes)}
 
     def _forms(self, *notes: str) -> dict[str, str]:
-        documents = [*self._draw(self._feed.latest, self.clock.time()), *([Document(notes=notes)] if notes else [])]
+        documents = [*self._draw(self._feed.latest, self._feed.latest_at), *([Document(notes=notes)] if notes else [])]
         return {"text/html": static_view.as_page(documents, self._kind), "text/plain": static_view.as_plain(documents)}
