@@ -98,7 +98,7 @@ class BatchRows:
             "running": progress.running,
             "waiting": progress.waiting,
             "per_minute": self._per_minute(stored.name, progress),
-            "stopped": None if progress.stopped is None else safe(progress.stopped, _LONGEST_REASON),
+            "stopped": _stopped(progress),
             "failures": self._failures[stored.name].groups if progress.failed and stored.name in self._failures else [],
         }
 
@@ -122,6 +122,11 @@ class BatchRows:
     async def _read_failures(self, stored: StoredBatch, failed: int) -> None:
         found = await self._batches.failed(stored.name, stored.rows, _FAILURES_READ)
         self._failures[stored.name] = _Failures(failed, self._clock.monotonic(), groups(found, stored.rows))
+
+
+def _stopped(progress: Progress) -> str | None:
+    """Return why the batch is stopped, if rows wait: its queue may have been stopped since by others."""
+    return None if progress.stopped is None or progress.finished else safe(progress.stopped, _LONGEST_REASON)
 
 
 def groups(failures: Sequence[tuple[int, StoredResult]], rows: Sequence[range]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The dashboard's rows of limits, and of the pauses because of a provider's limit. From memory only."""
+"""The dashboard's rows of limits, and of pauses with a reason: a provider's limit, or failures that repeat. From memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _AT_ONCE = 0.5
 
 
 class HeldQueues:
-    """The queues that a limit or a provider's pause holds. Collected while the queues are surveyed."""
+    """The queues that a limit, a provider or failures that repeat hold. Collected while the queues are surveyed."""
 
     def __init__(self) -> None:
         self.waiting: dict[str, list[str]] = {}
@@ -40,22 +40,29 @@ class HeldQueues:
 
     def _add_pause(self, queue: QueueStatus, named: str) -> None:
         own = f"{queue.actor} {queue.queue}"
-        key = own if queue.limited_by is None else queue.limited_by
+        limit = None if queue.stopped else queue.limited_by
+        key = own if limit is None else limit
         self._paused.setdefault(key, []).append(named)
         self._pauses[key] = {
-            "name": safe_name(named if queue.limited_by is None else queue.limited_by),
-            "limit": queue.limited_by,
+            "name": safe_name(named if limit is None else limit),
+            "limit": limit,
             "queue": own,
             "until": queue.paused_until,
             "reason": reason_of(queue.pause_reason),
+            "stopped": queue.stopped,
         }
 
     def pauses(self, limits: Iterable[LimitStatus]) -> dict[str, dict[str, Any]]:
-        """Return the rows of the pauses: by the limit's name, or by the key of the one queue that is paused."""
+        """Return the rows of the pauses: by the limit's name, or by the key of the one queue that is paused or stopped."""
         rows = {key: {**row, **_names(self._paused[key])} for key, row in self._pauses.items()}
         for limit in limits:
             if limit.paused_until is not None:
-                row = rows.get(limit.name) or {"name": safe_name(limit.name), "queue": "", **_names(())}
+                row = rows.get(limit.name) or {
+                    "name": safe_name(limit.name),
+                    "queue": "",
+                    "stopped": False,
+                    **_names(()),
+                }
                 reason = reason_of(limit.reason)
                 rows[limit.name] = {**row, "limit": limit.name, "until": limit.paused_until, "reason": reason}
         ends_first = sorted(rows.items(), key=lambda item: item[1]["until"] or math.inf)

@@ -126,6 +126,7 @@ class Snapshot:
             "oldest_at": self._oldest_at(key, queue, now),
             "paused": queue.paused,
             "paused_until": queue.paused_until,
+            "stopped": queue.stopped,
             "reason": None if queue.pause_reason is None else reason_of(queue.pause_reason),
             "limit": _limit_of(queue),
             # In whole seconds, so that it does not differ each time it is computed.

@@ -80,7 +80,14 @@ def _head(host: Row, sections: Sections, at: float) -> Document:
     for actor in _rows(sections, "actors")[:_MOST_ROWS]:
         facts.append((actor["actor"], Cell(actor["error"] or actor["state"], "bad" if actor["error"] else "busy")))
     pauses = _rows(sections, "pauses")
-    facts += [(f"paused: {pause['name']}", Cell(_pause(pause, at), "busy")) for pause in pauses[:_MOST_PAUSES]]
+    for pause in pauses[:_MOST_PAUSES]:
+        stopped = pause["stopped"]
+        facts.append(
+            (
+                f"{'stopped' if stopped else 'paused'}: {pause['name']}",
+                Cell(_pause(pause, at), "bad" if stopped else "busy"),
+            )
+        )
     if len(pauses) > _MOST_PAUSES:
         facts.append(("paused", f"{len(pauses) - _MOST_PAUSES} more: %agentq limits"))
     for request in _rows(sections, "requests")[:_MOST_ROWS]:
@@ -95,11 +102,9 @@ def _pause(pause: Row, at: float) -> str:
 
 def _batches(batches: Sequence[Row]) -> Document:
     """Return the document of the batches, those with work left first."""
-    notes = [f"{row['name']} has stopped: {row['stopped']}" for row in batches[:_MOST_BATCHES] if row["stopped"]]
-    if len(batches) > _MOST_BATCHES:
-        notes.append("There are more: %agentq batches")
     return Document(
         title="Batches",
+        notes=["There are more: %agentq batches"] if len(batches) > _MOST_BATCHES else [],
         columns=("batch", "done", "failed", "waiting", "running", "per min", "failures"),
         rows=[
             (
@@ -114,7 +119,6 @@ def _batches(batches: Sequence[Row]) -> Document:
             )
             for row in batches[:_MOST_BATCHES]
         ],
-        notes=notes,
     )
 
 
@@ -171,7 +175,13 @@ def _queues(queues: Sequence[Row], at: float, left_out: int) -> Document:
 
 def _queue_name(row: Row) -> str | Cell:
     remarks = [
-        *(["paused"] if row["paused"] else [f"waits for {row['limit']}"] if row.get("limit") else []),
+        *(
+            ["stopped" if row.get("stopped") else "paused"]
+            if row["paused"]
+            else [f"waits for {row['limit']}"]
+            if row.get("limit")
+            else []
+        ),
         *([f"{row['expired']:,} expired"] if row.get("expired") else []),
     ]
     return Cell(f"{row['queue']} ({', '.join(remarks)})", "busy") if remarks else row["queue"]

@@ -111,10 +111,34 @@ async def test_the_buttons_of_a_batch_retry_what_failed_cancel_the_rest_and_let_
     row = (await seen(shown, "batches"))["c"]
     assert (row["cancelled"], row["waiting"]) == (3, 0)
     assert await press(shown, action="go on", batch="c") == "c was not stopped."
-    await world.registry.host.broker.batches.stop("c", "10 rows in a row failed")
-    assert (await seen(shown, "batches"))["c"]["stopped"] == "10 rows in a row failed"
-    assert await press(shown, action="go on", batch="c") == "c goes on."
-    assert (await seen(shown, "batches"))["c"]["stopped"] is None
+
+
+class Fragile(Actor):
+    jobs = Queue(str, retry=Retry(attempts=1), stop_after=2)
+
+    @jobs.handler
+    async def work(self, body: str) -> None:
+        if body in BAD:
+            raise ValueError(f"{body} is bad")
+
+
+async def test_a_stopped_batch_and_its_queue_say_why_and_a_button_lets_them_go_on(world: World) -> None:
+    BAD.update({"0", "1"})
+    client = await world.start(fragile=Fragile)
+    shown = overview(world)
+    await client.fragile.get_or_create("main").send_many("jobs", ["0", "1", "2", "3"], name="b")
+    row = await until_row(shown, "batches", "b", lambda row: row["stopped"])
+    assert "1 is bad" in row["stopped"]
+    assert (row["failed"], row["waiting"], row["per_minute"]) == (2, 2, 0)
+    sections = await shown.look()
+    assert sections["queues"]["fragile/main jobs"]["stopped"]
+    pause = sections["pauses"]["fragile/main jobs"]
+    assert (pause["stopped"], pause["limit"], pause["until"]) == (True, None, None)
+    assert pause["reason"] == row["stopped"]
+    assert await press(shown, action="go on", batch="b") == "b goes on."
+    row = await until_row(shown, "batches", "b", lambda row: row["done"] == 2)
+    assert row["stopped"] is None
+    assert await seen(shown, "pauses") == {}
 
 
 @pytest.mark.parametrize(

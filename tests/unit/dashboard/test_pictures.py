@@ -50,7 +50,17 @@ def sections(text: str = HOSTILE) -> dict[str, dict[str, dict[str, Any]]]:
         "queues": {"a": {**queue, "oldest_at": 5.0, "paused": True}},
         "batches": {"b": {**BATCH, "name": bad, "stopped": bad, "failures": [{"what": bad, "rows": "3", "count": 2}]}},
         "limits": {"l": {**LIMIT, "name": bad, "queues": [bad]}},
-        "pauses": {"p": {"name": bad, "limit": None, "queue": "a b", "until": 400.0, "reason": bad, "waiting": 1}},
+        "pauses": {
+            "p": {
+                "name": bad,
+                "limit": None,
+                "queue": "a b",
+                "until": 400.0,
+                "reason": bad,
+                "stopped": False,
+                "waiting": 1,
+            }
+        },
         "actors": {"a": {"actor": bad, "error": bad, "state": "failed to start"}},
         "requests": {"r": {"title": bad}},
         "sessions": {"s": {"agent": bad, "actor": bad, "status": "running", "said": bad}},
@@ -93,12 +103,20 @@ def test_a_picture_says_what_was_seen_last() -> None:
     assert "jobs (stopped)" in plain
     assert "17 of 30, 1 cancelled" in plain
     assert "2 rows: jobs" in plain
-    assert "jobs has stopped: jobs" in plain
     assert "paused: jobs" in plain
     assert "until 00:06:40 UTC: jobs" in plain
     assert "jobs (paused)" in plain
     assert "20 of 20 (declared 50) per 60 s" in plain
     assert "00:01:15" in plain
+
+
+def test_a_picture_says_which_queues_failures_have_stopped_and_why() -> None:
+    seen = sections("jobs")
+    seen["pauses"]["p"].update(stopped=True, until=None)
+    seen["queues"]["a"]["stopped"] = True
+    plain = static_view.as_plain(static_view.of_dashboard(seen, 10.0))
+    assert re.search("stopped: jobs +jobs\n", plain)
+    assert "jobs (stopped)" in plain
 
 
 def test_before_the_first_look_there_is_a_picture_too() -> None:

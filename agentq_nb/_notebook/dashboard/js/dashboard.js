@@ -53,7 +53,7 @@ export class Dashboard extends View {
       actors: [this.alerts],
       requests: [this.requests],
       queues: [this.queues, this.tiles],
-      batches: [this.batches],
+      batches: [this.batches, this.pauses],
       limits: [this.limits],
       pauses: [this.pauses],
       sessions: [this.sessions],

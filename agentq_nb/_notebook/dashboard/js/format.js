@@ -83,11 +83,12 @@ export function figuresOf(row, held) {
 
 /**
  * What keeps the messages of a queue from starting; empty if nothing does.
- * @param {Pick<QueueRow, "paused" | "paused_until" | "limit" | "next_start">} row
+ * @param {Pick<QueueRow, "stopped" | "paused" | "paused_until" | "limit" | "next_start">} row
  * @param {number} now
  */
 export function holdOf(row, now) {
   const left = (/** @type {number | null} */ end) => (end ? `, ${duration(Math.max(0, end - now))} left` : "");
+  if (row.stopped) return "stopped";
   if (row.paused) return `paused${left(row.paused_until)}`;
   return row.limit === null ? "" : `waits for ${row.limit}${left(row.next_start)}`;
 }

@@ -145,7 +145,8 @@
  * @property {number | null} oldest_at
  * @property {boolean} paused
  * @property {number | null} paused_until
- * @property {string | null} reason Why a provider's limit pauses it.
+ * @property {boolean} stopped Failures that repeat have stopped it.
+ * @property {string | null} reason Why it is paused or stopped, unless a user did it.
  * @property {string | null} limit The limit that holds it: "limit api", or "its limit".
  * @property {number | null} next_start When that limit lets the next message start.
  * @property {boolean} orphaned
@@ -192,6 +193,7 @@
  * @property {string} queue The key of a queue that is paused.
  * @property {number | null} until When it ends; once it is over, one message at a time is tried.
  * @property {string} reason
+ * @property {boolean} stopped Failures that repeat have stopped it, no provider.
  * @property {number} waiting Queues.
  * @property {string[]} queues Some of those that wait.
  */

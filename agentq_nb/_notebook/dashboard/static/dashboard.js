@@ -79,6 +79,7 @@ function figuresOf(row, held) {
 }
 function holdOf(row, now) {
   const left = (end) => end ? `, ${duration(Math.max(0, end - now))} left` : "";
+  if (row.stopped) return "stopped";
   if (row.paused) return `paused${left(row.paused_until)}`;
   return row.limit === null ? "" : `waits for ${row.limit}${left(row.next_start)}`;
 }
@@ -1499,14 +1500,17 @@ var Pauses = class {
   /** @param {View} view */
   constructor(view) {
     this.view = view;
-    this.rows = make("ul", { class: "aq-pauses", "aria-label": "Paused by providers" });
+    this.rows = make("ul", { class: "aq-pauses", "aria-label": "Paused and stopped" });
     this.more = make("p", { class: "aq-quiet" });
     this.list = new KeyedList(this.rows, () => new PauseItem(view));
     this.node = make("section", {}, this.rows, this.more);
   }
   update() {
     const rows = this.view.mirror.rows("pauses");
-    const keys = Object.keys(rows).sort((a, b) => endOf(rows[a]) - endOf(rows[b]));
+    const batches = Object.values(this.view.mirror.rows("batches"));
+    const ofBatches = new Set(batches.filter((batch) => batch.stopped !== null).map((batch) => batch.at));
+    const shown = Object.keys(rows).filter((key) => !(rows[key].stopped && ofBatches.has(key)));
+    const keys = shown.sort((a, b) => endOf(rows[a]) - endOf(rows[b]));
     this.list.update(keys.slice(0, PAUSES_SHOWN), (key) => rows[key]);
     const left = keys.length - PAUSES_SHOWN;
     setText(this.more, `${number(left)} more paused until later.`);
@@ -1545,15 +1549,18 @@ var PauseItem = class {
     this.row = row;
     const left = row.until === null ? null : row.until - this.view.mirror.now;
     setText(this.name, row.name);
-    if (left === null) setText(this.state, "is paused");
+    if (row.stopped) setText(this.state, "is stopped");
+    else if (left === null) setText(this.state, "is paused");
     else if (left > 0) setText(this.state, `is paused for ${duration(left)}`);
     else setText(this.state, "is paused, and tried with one message at a time");
     setAttribute(this.state, "title", row.until === null ? null : `until ${timeOfDay(row.until)}`);
     setText(this.reason, row.reason);
     setText(this.queues, waitsOf(row));
     setAttribute(this.queues, "title", row.queues.join(", "));
-    const names = `End pause of ${row.name}: let messages start now. If the provider refuses again, no attempt is lost`;
-    rename(this.end, names);
+    setAttribute(this.node, "class", row.stopped ? "aq-pause-stopped" : null);
+    setText(this.end, row.stopped ? "Go on" : "End pause");
+    const again = "let messages start now. If the provider refuses again, no attempt is lost";
+    rename(this.end, row.stopped ? `Go on with ${row.name}` : `End pause of ${row.name}: ${again}`);
   }
 };
 function waitsOf(row) {
@@ -1972,7 +1979,7 @@ var Dashboard = class extends View {
       actors: [this.alerts],
       requests: [this.requests],
       queues: [this.queues, this.tiles],
-      batches: [this.batches],
+      batches: [this.batches, this.pauses],
       limits: [this.limits],
       pauses: [this.pauses],
       sessions: [this.sessions],

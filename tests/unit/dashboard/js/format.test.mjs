@@ -79,7 +79,7 @@ test("a batch of which little is left has a second at least", () => {
   assert.match(format.figuresOf(last, false), /6,000 \/ min · 1 s left$/);
 });
 
-const FREE = { paused: false, paused_until: null, limit: null, next_start: null };
+const FREE = { stopped: false, paused: false, paused_until: null, limit: null, next_start: null };
 
 test("what holds a queue is told with its countdown, a pause before a limit", () => {
   assert.equal(format.holdOf(FREE, 100), "");
@@ -88,6 +88,7 @@ test("what holds a queue is told with its countdown, a pause before a limit", ()
   const paused = { ...FREE, limit: "limit api", paused: true, paused_until: 343 };
   assert.equal(format.holdOf(paused, 100), "paused, 4 min 3 s left");
   assert.equal(format.holdOf({ ...FREE, paused: true }, 100), "paused");
+  assert.equal(format.holdOf({ ...FREE, paused: true, stopped: true }, 100), "stopped");
 });
 
 const LIMIT = { count: 20, declared_count: 20, per: 60, declared_per: 60, used: 20, next_start: null, paused_until: null };

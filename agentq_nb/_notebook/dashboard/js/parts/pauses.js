@@ -1,5 +1,6 @@
 // @ts-check
-// What a provider's limit pauses: until when, why, who waits, and a button that ends it.
+// What a provider's limit pauses, and what failures that repeat have stopped: until when, why, who waits, and a button
+// that ends it.
 
 /** @import { View } from "../view.js" */
 /** @import { PauseRow } from "../wire.js" */
@@ -14,7 +15,7 @@ export class Pauses {
   /** @param {View} view */
   constructor(view) {
     this.view = view;
-    this.rows = make("ul", { class: "aq-pauses", "aria-label": "Paused by providers" });
+    this.rows = make("ul", { class: "aq-pauses", "aria-label": "Paused and stopped" });
     this.more = make("p", { class: "aq-quiet" });
     this.list = new KeyedList(this.rows, () => new PauseItem(view));
     this.node = make("section", {}, this.rows, this.more);
@@ -22,7 +23,10 @@ export class Pauses {
 
   update() {
     const rows = this.view.mirror.rows("pauses");
-    const keys = Object.keys(rows).sort((a, b) => endOf(rows[a]) - endOf(rows[b]));
+    const batches = Object.values(this.view.mirror.rows("batches"));
+    const ofBatches = new Set(batches.filter((batch) => batch.stopped !== null).map((batch) => batch.at));
+    const shown = Object.keys(rows).filter((key) => !(rows[key].stopped && ofBatches.has(key))); // these say it themselves
+    const keys = shown.sort((a, b) => endOf(rows[a]) - endOf(rows[b]));
     this.list.update(keys.slice(0, PAUSES_SHOWN), (key) => rows[key]);
     const left = keys.length - PAUSES_SHOWN;
     setText(this.more, `${number(left)} more paused until later.`);
@@ -67,15 +71,18 @@ class PauseItem {
     this.row = row;
     const left = row.until === null ? null : row.until - this.view.mirror.now;
     setText(this.name, row.name);
-    if (left === null) setText(this.state, "is paused");
+    if (row.stopped) setText(this.state, "is stopped");
+    else if (left === null) setText(this.state, "is paused");
     else if (left > 0) setText(this.state, `is paused for ${duration(left)}`);
     else setText(this.state, "is paused, and tried with one message at a time");
     setAttribute(this.state, "title", row.until === null ? null : `until ${timeOfDay(row.until)}`);
     setText(this.reason, row.reason);
     setText(this.queues, waitsOf(row));
     setAttribute(this.queues, "title", row.queues.join(", "));
-    const names = `End pause of ${row.name}: let messages start now. If the provider refuses again, no attempt is lost`;
-    rename(this.end, names);
+    setAttribute(this.node, "class", row.stopped ? "aq-pause-stopped" : null);
+    setText(this.end, row.stopped ? "Go on" : "End pause");
+    const again = "let messages start now. If the provider refuses again, no attempt is lost";
+    rename(this.end, row.stopped ? `Go on with ${row.name}` : `End pause of ${row.name}: ${again}`);
   }
 }
 
