@@ -13,7 +13,7 @@ from agentq_nb._batches.sync_batch import SyncBatch
 from agentq_nb._client.batch import Batch
 from agentq_nb._client.progress import Progress, three_digits, time_left
 from agentq_nb._client.receipt import Result
-from agentq_nb._display.document import Cell, Document, shows, tone
+from agentq_nb._display.document import Cell, Document, moment_text, shows, tone
 from agentq_nb.errors import AgentqError
 
 _NAMED = 5
@@ -43,14 +43,14 @@ def _progress(progress: Progress) -> Document:
 
 
 def document_of_batch(
-    name: str, progress: Progress, failures: Sequence[Result[Any]] = (), *, live: bool = True
+    name: str, progress: Progress, failures: Sequence[Result[Any]] = (), *, at: float | None = None
 ) -> Document:
     """Return the document of a batch.
 
     :param failures: the results of its first failed rows.
-    :param live: False: it stays as it is, in a view that has ended.
+    :param at: in what does not change any more: when the batch was like this, in seconds since 1970.
     """
-    if not live:
+    if at is not None:
         progress = replace(progress, per_minute=0.0, time_left=None)
     shown = list(failures)[:_NAMED]
     notes: list[str] = []
@@ -60,9 +60,9 @@ def document_of_batch(
         notes.append(f"It has stopped: {progress.stopped}")
     if progress.failed:
         notes.append("To try again what failed: await batch.retry_failed()")
-    if not progress.finished and not live:
+    if not progress.finished and at is not None:
         notes.append(
-            f"This was its state when the view ended. To see its state now: %agentq batches {shlex.quote(name)}"
+            f"This was its state at {moment_text(round(at))} UTC. To see its state now: %agentq batches {shlex.quote(name)}"
         )
     elif not progress.finished and progress.stopped is None:
         notes.append(
