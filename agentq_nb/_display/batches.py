@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from agentq_nb._actor.message import headline
@@ -13,7 +14,7 @@ from agentq_nb._batches.sync_batch import SyncBatch
 from agentq_nb._client.batch import Batch
 from agentq_nb._client.progress import Progress, three_digits, time_left
 from agentq_nb._client.receipt import Result
-from agentq_nb._display.document import Cell, Document, moment_text, shows, tone
+from agentq_nb._display.document import Cell, Document, shows, tone
 from agentq_nb.errors import AgentqError
 
 _NAMED = 5
@@ -61,9 +62,8 @@ def document_of_batch(
     if progress.failed:
         notes.append("To try again what failed: await batch.retry_failed()")
     if not progress.finished and at is not None:
-        notes.append(
-            f"This was its state at {moment_text(round(at))} UTC. To see its state now: %agentq batches {shlex.quote(name)}"
-        )
+        moment = f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
+        notes.append(f"This was its state at {moment} UTC. To see its state now: %agentq batches {shlex.quote(name)}")
     elif not progress.finished and progress.stopped is None:
         notes.append(
             "It goes on in the background. All of it as a table: await batch.frame(). To end it: await batch.cancel()"
