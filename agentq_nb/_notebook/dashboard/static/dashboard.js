@@ -66,12 +66,9 @@ var isFinished = (row) => !row.running && !row.waiting;
 var threeDigits = (rate) => Number(rate.toPrecision(3)).toLocaleString("en");
 function figuresOf(row, held) {
   const parts = [`${progress(row.done, row.total)} done`];
-  for (
-    const field of
-    /** @type {const} */
-    ["failed", "cancelled", "running", "waiting"]
-  )
-    if (row[field]) parts.push(`${number(row[field])} ${field}`);
+  const { failed, cancelled, running, waiting } = row;
+  for (const [name, count] of Object.entries({ failed, cancelled, running, waiting }))
+    if (count) parts.push(`${number(count)} ${name}`);
   if (isFinished(row) || held || !row.per_minute) return parts.join(" · ");
   parts.push(`${threeDigits(row.per_minute)} / min`);
   parts.push(`${duration(Math.max(1, 60 * (row.running + row.waiting) / row.per_minute))} left`);
