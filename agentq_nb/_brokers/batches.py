@@ -112,6 +112,13 @@ class Batches(Protocol):
         """Return all batches, in the order in which they were first sent; ``pruned`` is 0 in all."""
         ...
 
+    async def recent(self, most: int) -> Sequence[StoredBatch]:
+        """Return the batches with unsettled rows, then the latest others; each the newest first, ``most`` in all.
+
+        Reads the log once: the batches of earlier processes with unsettled rows, and a few others of the last day.
+        """
+        ...
+
     async def counts(self, name: str, rows: Sequence[range]) -> BatchCounts:
         """Return how many of the rows have each status. Reads nothing from the disk for a batch in use."""
         ...

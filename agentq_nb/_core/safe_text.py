@@ -6,6 +6,7 @@ import json
 import re
 import unicodedata
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 LONGEST_CELL = 300
@@ -37,6 +38,12 @@ def safe(value: Any, longest: int = LONGEST_CELL) -> str:
     if len(cut) <= longest and whole <= 4 * longest:
         return cut
     return f"{cut[:longest]}… ({whole:,} characters)"
+
+
+@lru_cache(maxsize=4096)
+def safe_name(name: str) -> str:
+    """Return :func:`safe` of a name, remembered: a live view shows hundreds of them again and again."""
+    return safe(name)
 
 
 def exact(text: str) -> str:

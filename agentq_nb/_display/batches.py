@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from agentq_nb._actor.message import headline
@@ -43,14 +44,14 @@ def _progress(progress: Progress) -> Document:
 
 
 def document_of_batch(
-    name: str, progress: Progress, failures: Sequence[Result[Any]] = (), *, live: bool = True
+    name: str, progress: Progress, failures: Sequence[Result[Any]] = (), *, at: float | None = None
 ) -> Document:
     """Return the document of a batch.
 
     :param failures: the results of its first failed rows.
-    :param live: False: it stays as it is, in a view that has ended.
+    :param at: in what does not change any more: when the batch was like this, in seconds since 1970.
     """
-    if not live:
+    if at is not None:
         progress = replace(progress, per_minute=0.0, time_left=None)
     shown = list(failures)[:_NAMED]
     notes: list[str] = []
@@ -60,10 +61,9 @@ def document_of_batch(
         notes.append(f"It has stopped: {progress.stopped}")
     if progress.failed:
         notes.append("To try again what failed: await batch.retry_failed()")
-    if not progress.finished and not live:
-        notes.append(
-            f"This was its state when the view ended. To see its state now: %agentq batches {shlex.quote(name)}"
-        )
+    if not progress.finished and at is not None:
+        moment = f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
+        notes.append(f"This was its state at {moment} UTC. To see its state now: %agentq batches {shlex.quote(name)}")
     elif not progress.finished and progress.stopped is None:
         notes.append(
             "It goes on in the background. All of it as a table: await batch.frame(). To end it: await batch.cancel()"

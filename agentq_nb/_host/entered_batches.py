@@ -25,6 +25,9 @@ class EnteredBatches:
     async def all(self) -> Sequence[StoredBatch]:
         return await self._host.enter(self._batches.all)
 
+    async def recent(self, most: int) -> Sequence[StoredBatch]:
+        return await self._host.enter(self._batches.recent, most)
+
     async def counts(self, name: str, rows: Sequence[range]) -> BatchCounts:
         return await self._host.enter(self._batches.counts, name, rows)
 

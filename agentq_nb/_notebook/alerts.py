@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agentq_nb._actor.failure_record import FAILURES, new_failures
 from agentq_nb._core.safe_text import LONGEST_TEXT, safe
-from agentq_nb._notebook.ipython_types import kernel_of
+from agentq_nb._notebook.ipython_types import has_reader
 
 if TYPE_CHECKING:
     from agentq_nb._notebook.ipython_types import CellInfo, CellResult, Shell
@@ -51,7 +51,7 @@ class Alerts(logging.Handler):
     def cell_ends(self, result: CellResult | None = None) -> None:
         """Connected to ``post_run_cell``. A cell that runs inside another one prints nothing."""
         typed = self._cells.pop() if self._cells else True
-        if typed and not self._cells and (lines := self._news()) and self.on and self._has_reader():
+        if typed and not self._cells and (lines := self._news()) and self.on and has_reader(self._shell):
             more = f" And {len(lines) - _MOST_SHOWN} more kinds of failures." if len(lines) > _MOST_SHOWN else ""
             text = f"agentq: {' '.join(lines[:_MOST_SHOWN])}{more} More: %agentq status, %agentq dead"
             print(" ".join(safe(text, LONGEST_TEXT).split()), file=sys.stderr, flush=True)
@@ -66,11 +66,6 @@ class Alerts(logging.Handler):
         finally:
             self.release()
         return [_sentence(failure.text) for failure in failures] + [_sentence(text) for text in warnings]
-
-    def _has_reader(self) -> bool:
-        """Whether a user reads the output: nbconvert, papermill and Voila run cells that cannot ask for input."""
-        kernel = kernel_of(self._shell)
-        return kernel is None or bool(getattr(kernel, "_allow_stdin", True))
 
 
 def _sentence(text: str) -> str:

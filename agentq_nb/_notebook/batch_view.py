@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from contextlib import suppress
 from contextvars import Context
@@ -43,6 +44,8 @@ class BatchView:
         self._registry = registry
         self._loop = loop
         self._progress = progress
+        self._read_at = time.time()
+        """When the progress was read, in seconds since 1970."""
         self._failures: list[Result[Any]] = []
         self._identity = uuid.uuid4().hex
         self._place = f"agentq-{self._identity}"
@@ -98,8 +101,11 @@ class BatchView:
             return False
         if progress.failed != self._progress.failed or unnamed:
             self._failures = await self.batch.failures()
-        self._progress = progress
+        self._take(progress)
         return True
+
+    def _take(self, progress: Progress) -> None:
+        self._progress, self._read_at = progress, time.time()
 
     def _adapt(self) -> None:
         progress = self._progress
@@ -157,6 +163,14 @@ class BatchView:
         else:
             self._loop.call_soon_threadsafe(self.settle)
 
+    def leave(self) -> None:
+        with suppress(AgentqError):
+            progress = self.batch.progress()
+            if progress != self._progress:
+                self._take(progress)
+                self._adapt()
+        self._leave()
+
     def _leave(self) -> None:
         """Send the state from the cell that runs, unless it was sent from a cell before."""
         forms = self._forms()
@@ -187,11 +201,10 @@ class BatchView:
     def _widget(self) -> dict[str, Any]:
         return getattr(self.box, "_repr_mimebundle_")()  # noqa: B009  # as in the dashboard's widget
 
-    def _document(self) -> Document:
-        return document_of_batch(self.batch.name, self._progress, self._failures, live=not self._settled)
-
     def _html(self) -> str:
-        return as_html(self._document())
+        return as_html(document_of_batch(self.batch.name, self._progress, self._failures))
 
     def _forms(self) -> dict[str, str]:
-        return {"text/html": self._html(), "text/plain": as_text(self._document())}
+        """Return what is shown where no widgets are, and after the end: it does not change any more."""
+        document = document_of_batch(self.batch.name, self._progress, self._failures, at=self._read_at)
+        return {"text/html": as_html(document), "text/plain": as_text(document)}

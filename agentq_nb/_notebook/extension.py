@@ -11,10 +11,10 @@ from agentq_nb._notebook import formatters
 from agentq_nb._notebook.alerts import Alerts
 from agentq_nb._notebook.cell_await import Rewriter
 from agentq_nb._notebook.completion import Completion
-from agentq_nb._notebook.dashboard.open_views import settle_all
+from agentq_nb._notebook.dashboard.open_views import leave_all, settle_all
 from agentq_nb._notebook.deploy_classes import Deployments
 from agentq_nb._notebook.forgotten_awaits import ForgottenAwaits
-from agentq_nb._notebook.ipython_types import kernel_of
+from agentq_nb._notebook.ipython_types import has_reader, kernel_of
 from agentq_nb._notebook.kernel_context import KernelContext
 from agentq_nb._notebook.magics import Magics
 from agentq_nb._notebook.output_routing import ParentHeader
@@ -23,7 +23,7 @@ from agentq_nb._notebook.tracebacks import Tracebacks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agentq_nb._notebook.ipython_types import Shell
+    from agentq_nb._notebook.ipython_types import CellResult, Shell
 
 _loaded: dict[int, _Extension] = {}
 """By the shell's ``id()``, which is unique because a shell exists as long as its process."""
@@ -69,6 +69,7 @@ class _Extension:
             ("post_run_cell", self._forgotten_awaits.cell_ends),
             ("pre_run_cell", self._alerts.cell_begins),
             ("post_run_cell", self._alerts.cell_ends),
+            ("post_run_cell", self._leave_views),
         ]
 
     def install(self) -> None:
@@ -100,6 +101,10 @@ class _Extension:
     def remove(self) -> None:
         self._undo.close()
         settle_all()
+
+    def _leave_views(self, result: CellResult | None = None) -> None:
+        if not has_reader(self._shell):
+            leave_all()
 
     def _remove_rewriter(self) -> None:
         if self._rewriter in self._shell.input_transformers_post:

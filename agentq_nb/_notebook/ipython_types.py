@@ -81,3 +81,9 @@ class Shell(Protocol):
 def kernel_of(shell: Shell) -> Any:
     """Return the Jupyter kernel of a shell; None in a terminal, whose shell has no such attribute."""
     return getattr(shell, "kernel", None)
+
+
+def has_reader(shell: Shell) -> bool:
+    """Whether a user reads the output: nbconvert, papermill and Voila run cells that cannot ask for input."""
+    kernel = kernel_of(shell)
+    return kernel is None or bool(getattr(kernel, "_allow_stdin", True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -136,3 +137,26 @@ gate = asyncio.Event()
     assert "0 of 30 done" in shown["endless"]["text/plain"]
     assert "in the background" not in shown["endless"]["text/plain"] + shown["endless"]["text/html"]
     assert "%agentq batches endless" in shown["endless"]["text/plain"]
+
+
+def test_an_executed_notebook_shows_batches_that_no_cell_waits_for_as_they_are_at_its_last_cell(tmp_path: Path) -> None:
+    codes = [
+        BEGIN + "import asyncio",
+        "gate = asyncio.Event()\nasync def work(row):\n    if row['n'] >= 25: await gate.wait()\n%agentq dashboard",
+        'batch = await aq.map(work, reviews, name="unwaited", concurrency=10)\nbatch',
+        'other = await aq.map(work, reviews[:10], name="other", concurrency=2)\nother',
+        "while batch.progress().done < 25 or not other.progress().finished: await asyncio.sleep(0.05)",
+        "1 + 1",
+    ]
+    codes.insert(1, "%agentq start")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in codes])
+    NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+
+    def text(cell: int) -> str:
+        return str(next(output.data for output in notebook.cells[cell].outputs if "data" in output)["text/plain"])
+
+    assert "25 of 30 done" in text(3)
+    assert re.search(r"This was its state at 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC.*%agentq batches unwaited", text(3))
+    assert "10 of 10 done" in text(4)
+    assert "This was its state" not in text(4)
+    assert re.search(r"as of +20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC", text(2))

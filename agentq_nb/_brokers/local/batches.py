@@ -22,6 +22,7 @@ from agentq_nb._brokers.values import Cancel, Resume, StoredResult
 from agentq_nb._core.ids import MessageId
 from agentq_nb._core.threads import in_long_thread
 from agentq_nb._core.time_slice import Slices
+from agentq_nb._store import EventLog
 from agentq_nb.errors import BatchUnknown
 
 T = TypeVar("T")
@@ -30,6 +31,8 @@ _AT_ONCE = 1000
 """Rows whose results are returned, or read from the log, at a time."""
 _WHILE_STOPPING = 0.1
 """Seconds between two looks at what is still running in a batch that was stopped."""
+_RECALLED, _RECALLED_ROWS, _RECALLED_AGE = 8, 20_000, 86_400.0
+"""How many settled batches of earlier processes are recent, of how many rows each, and within how many seconds."""
 
 
 class LocalBatches:
@@ -38,6 +41,8 @@ class LocalBatches:
     def __init__(self, commit_log: CommitLog) -> None:
         self._commit_log = commit_log
         self._locks: dict[str, asyncio.Lock] = {}
+        self._recalled: EventLog | None = None
+        """The log whose recent batches were loaded."""
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # --- sending and finding ------------------------------------------------------------------------------------------
@@ -58,6 +63,25 @@ class LocalBatches:
         self._commit_log.check()
         states = await in_long_thread(batch_log.read_all, self._commit_log.log)
         return [self._commit_log.batches.states.get(state.name, state).stored() for state in states]
+
+    async def recent(self, most: int) -> Sequence[StoredBatch]:
+        self._commit_log.check()
+        if self._recalled is not (log := self._commit_log.log):
+            await self._recall(log)
+            self._recalled = log
+        newest = sorted(self._commit_log.batches.states.values(), key=lambda state: -state.created_at)
+        newest.sort(key=lambda state: not state.count(LIVE, state.view))
+        return [state.stored() for state in newest[:most]]
+
+    async def _recall(self, log: EventLog) -> None:
+        """Load the batches with unsettled rows, and a few of those that were settled lately."""
+        stored = sorted(await in_long_thread(batch_log.read_all, log), key=lambda state: -state.created_at)
+        live = {entry.batch for entry in self._commit_log.live_messages.entries.values()}
+        since = self._commit_log.clock.time() - _RECALLED_AGE
+        late = [one.name for one in stored if one.created_at > since and len(one.codes) <= _RECALLED_ROWS]
+        for state in stored:
+            if state.name in live or state.name in late[:_RECALLED]:
+                await self._state(state.name)
 
     async def _state(self, name: str) -> BatchState:
         """Return a batch, loaded. Raises BatchUnknown."""

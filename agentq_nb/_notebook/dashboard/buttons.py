@@ -11,6 +11,7 @@ from agentq_nb._brokers.values import Cancel, Redeliver
 from agentq_nb._client import queue_arguments
 from agentq_nb._client.handle import ActorHandle
 from agentq_nb._core.ids import ActorId
+from agentq_nb._host.entered_batches import EnteredBatches
 from agentq_nb._host.host import Host
 from agentq_nb._notebook.dashboard import page_requests
 from agentq_nb._notebook.dashboard.page_requests import Asked
@@ -23,8 +24,9 @@ from agentq_nb.errors import ActorNotFound, PermissionRequestUnknown, SessionUnk
 async def perform(host: Host, asked: Asked) -> str:
     """Perform the action that a page asks for, and return what was done, in a few words.
 
-    ``action`` is ``pause`` (``seconds`` or for good), ``resume`` or ``purge`` with a queue's ``key``; ``cancel`` or
-    ``retry`` with a ``message``; ``answer`` with ``actor``, ``session``, a permission's ``ask`` and ``allow``; ``stop`` with
+    ``action`` is ``pause`` (``seconds`` or for good), ``resume`` or ``purge`` with a queue's ``key``; ``end pause`` with
+    a ``limit``; ``retry failed``, ``go on`` or ``cancel batch`` with a ``batch``; ``cancel`` or ``retry`` with a ``message``;
+    ``answer`` with ``actor``, ``session``, a permission's ``ask`` and ``allow``; ``stop`` with
     ``actor`` and ``session``, which cancels the prompt that runs. Raises ``AgentqError``.
     """
     match page_requests.text(asked, "action"):
@@ -34,6 +36,10 @@ async def perform(host: Host, asked: Asked) -> str:
             return await _with_queue(host, host.client.handle_of(actor), action, queue, asked.get("seconds"))
         case "cancel" | "retry" as action:
             return await _with_message(host, action, page_requests.text(asked, "message"))
+        case "end pause":
+            return await _end_pause(host, page_requests.text(asked, "limit"))
+        case "retry failed" | "go on" | "cancel batch" as action:
+            return await _with_batch(host, action, page_requests.text(asked, "batch"))
         case "answer":
             return await _answer(host, asked, page_requests.truth(asked, "allow"))
         case "stop":
@@ -68,6 +74,27 @@ async def _with_message(host: Host, action: Literal["cancel", "retry"], message:
     if action == "cancel":
         return "Cancelled." if done else f"It was {standing.status} already."
     return "Back in its queue." if done else f"It is {standing.status}: there is nothing to retry."
+
+
+async def _end_pause(host: Host, limit: str) -> str:
+    ended = await host.enter(host.broker.limits.resume, limit)
+    return f"The pause of {limit} has ended." if ended else f"{limit} is not paused any more."
+
+
+async def _with_batch(host: Host, action: Literal["retry failed", "go on", "cancel batch"], name: str) -> str:
+    batches = EnteredBatches(host)
+    stored = await batches.find(name)
+    if action == "go on":
+        return f"{name} goes on." if await batches.resume(name) else f"{name} was not stopped."
+    if action == "retry failed":
+        number = await batches.retry_failed(name, stored.rows)
+        return f"Put {_rows(number)} of {name} back into the queue."
+    number = await batches.cancel(name, stored.rows)
+    return f"Cancelled {_rows(number)} of {name}."
+
+
+def _rows(number: int) -> str:
+    return f"{number:,} row{'' if number == 1 else 's'}"
 
 
 async def _answer(host: Host, asked: Asked, allow: bool) -> str:

@@ -79,6 +79,7 @@ class OneMessage(_Small):
             "actor": safe(standing.actor),
             "queue": safe(standing.queue),
             "status": standing.status,
+            "live": not self.settled,
             "attempts": standing.attempts,
             "others": max(0, others),
             "since": round(self._first_seen, 1),

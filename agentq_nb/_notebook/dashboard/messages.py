@@ -7,12 +7,12 @@ and the less often the longer it takes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from agentq_nb._commands.queries import HEADLINE
-from agentq_nb._core.message_status import WAITING, sql_list
+from agentq_nb._core.message_status import ALL, LIVE, REDELIVERABLE, WAITING, MessageStatus, sql_list
 from agentq_nb._display.document import safe
 from agentq_nb._host.registry import Registry
 from agentq_nb._notebook.dashboard import page_requests
@@ -20,14 +20,14 @@ from agentq_nb._notebook.dashboard import page_requests
 PAGE = 20
 _PREVIEW = 400
 
-_STATUSES = {
-    "all": "",
-    "waiting": f"status in {sql_list(WAITING)}",
-    "running": "status = 'running'",
-    "completed": "status = 'completed'",
-    "failed": "status = 'failed'",
-    "cancelled": "status in ('cancelled', 'expired')",
+_WITHOUT_A_HANDLER: tuple[MessageStatus, ...] = ("cancelled", "expired")
+FILTERS: Mapping[str, Sequence[MessageStatus]] = {
+    "all": ALL,
+    "waiting": WAITING,
+    **{status: (status,) for status in ALL if status not in (*WAITING, *_WITHOUT_A_HANDLER)},
+    "cancelled": _WITHOUT_A_HANDLER,
 }
+"""The statuses that each filter of the table shows."""
 _QUERY = f"""
 select
     message_id, actor_id, queue, status, attempts, epoch(created_at), epoch(started_at), epoch(finished_at),
@@ -48,7 +48,7 @@ class Page:
 def page_of(asked: Mapping[str, Any]) -> Page:
     """Return the page that a front end asks for. Raises ``ValidationFailed`` for an invalid request."""
     status = page_requests.text(asked, "status", "all")
-    if status not in _STATUSES:
+    if status not in FILTERS:
         raise page_requests.unknown()
     search = page_requests.optional_text(asked, "search") or ""
     return Page(status, search[:200], page_requests.whole(asked, "offset"))
@@ -65,6 +65,7 @@ async def read(registry: Registry, page: Page) -> dict[str, dict[str, dict[str, 
         "status": page.status,
         "search": page.search,
         "offset": page.offset,
+        "filters": list(FILTERS),
     }
     return {"messages": rows, "table": {"it": table}}
 
@@ -73,7 +74,7 @@ def _where(page: Page) -> tuple[str, list[str]]:
     """A condition, and the values of its parameters."""
     columns = "concat_ws(' ', message_id, actor_id, queue, status, body::varchar, reply::varchar, error::varchar)"
     words = [_searched(word) for word in page.search.split()]
-    conditions = [_STATUSES[page.status]] if _STATUSES[page.status] else []
+    conditions = [f"status in {sql_list(FILTERS[page.status])}"] if page.status != "all" else []
     conditions += [f"contains(lower({columns}), ?)" for _ in words]
     return f"where {' and '.join(conditions)}" if conditions else "", words
 
@@ -99,6 +100,8 @@ def _row(
         "actor": safe(actor),
         "queue": safe(queue),
         "status": status,
+        "live": status in LIVE,
+        "redeliverable": status in REDELIVERABLE,
         "attempts": attempts,
         "created_at": created,
         "started_at": started,

@@ -10,6 +10,10 @@ from typing import Protocol
 class Settling(Protocol):
     """A live view that can be replaced by a static view of its last state."""
 
+    def leave(self) -> None:
+        """Send its present state once more, with the cell that runs, if that is news."""
+        ...
+
     def settle(self) -> None:
         """Replace it by a static view. Does nothing the second time."""
         ...
@@ -35,6 +39,18 @@ def add(identity: str, live: Settling) -> None:
 def forget(identity: str) -> None:
     """Remove a view that is no longer live."""
     _shown.pop(identity, None)
+
+
+def leave_all() -> None:
+    """Let all live views send their present state with the cell that runs.
+
+    Programs that execute notebooks drop what is sent between cells.
+    """
+    for live in list(_shown.values()):
+        try:
+            live.leave()
+        except Exception:  # must not keep the others from it
+            logging.getLogger("agentq").exception("a live view could not send its state")
 
 
 @atexit.register

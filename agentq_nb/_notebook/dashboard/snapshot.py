@@ -12,10 +12,13 @@ from typing import Any
 from agentq_nb._actor.message import CRON_QUEUE, INTERNAL_QUEUES, SCHEDULE_QUEUE, headline
 from agentq_nb._brokers.values import QueueStatus
 from agentq_nb._client.status import ActorStatus, HostStatus
+from agentq_nb._core.safe_text import safe_name
 from agentq_nb._display.document import safe
 from agentq_nb._host.host import Host
 from agentq_nb._host.registry import Registry
+from agentq_nb._notebook.dashboard.batches import BatchRows
 from agentq_nb._notebook.dashboard.depth_history import HistoryRecorder, key_of
+from agentq_nb._notebook.dashboard.limits import MOST_LIMITS, HeldQueues, reason_of
 from agentq_nb._notebook.dashboard.patch import Row
 from agentq_nb.agent_os import PermissionRequest, SessionInfo
 from agentq_nb.agent_os.sessions.sessions import remembered
@@ -23,7 +26,6 @@ from agentq_nb.agent_os.sessions.sessions import remembered
 MOST_QUEUES = 400
 MOST_SESSIONS = 200
 _RUNNING_NAMED = 5
-_LONGEST_REASON = 200
 LONGEST_REQUEST = 200_000
 """The most characters of a permission request that are sent to a page. Users must see all of what they allow, so a
 longer one is not sent at all, and can be allowed in a cell only."""
@@ -49,6 +51,7 @@ class _Seen:
         self.orphaned: set[str] = set()
         self.in_trouble: dict[str, dict[str, Any]] = {}
         self.waiting_for: set[str] = set()
+        self.held = HeldQueues()
 
     def add(self, actor: ActorStatus) -> None:
         self.actors += 1
@@ -57,6 +60,7 @@ class _Seen:
             self.in_trouble[actor.actor_id] = _actor(actor)
         for queue in actor.queues:
             self.queues += 1
+            self.held.add(queue)
             found = self.busy if queue.live or queue.dead or queue.paused else self.quiet
             if len(found) < MOST_QUEUES:
                 found.append(queue)
@@ -75,19 +79,30 @@ class Snapshot:
         self._ended: dict[str, dict[str, Any]] = {}
         """Closed sessions that were open in an earlier snapshot, or had an event between two snapshots."""
         self._open: dict[str, dict[str, Any]] = {}
+        self._batches = BatchRows(recorder.host.broker.batches, recorder.host.clock)
 
     async def gather(self) -> Gathered:
-        """Return the host, its queues, actors in trouble, sessions and permission requests."""
+        """Return the host, its queues, limits, batches, actors in trouble, sessions and permission requests."""
         seen = _Seen()
         async for actor in self._recorder.host.survey():
             seen.add(actor)
+        batches = await self._batches.read()
         now = self._recorder.host.clock.time()
         shown = [*seen.busy, *seen.quiet][:MOST_QUEUES]
         self._recorder.sample(shown, self._recorder.host.clock.monotonic())
         summary = self._recorder.host.summary(self._registry.notices, self._registry.lifecycle.trouble)
+        limits = summary.limits
+        left_out = {
+            "left_out": seen.queues - len(shown),
+            "limits_left_out": max(0, len(limits) - MOST_LIMITS),
+            "more_batches": self._batches.more,
+        }
         return {
-            "host": {"it": _host(summary, seen, now, seen.queues - len(shown))},
+            "host": {"it": {**_host(summary, seen, now), **left_out}},
             "queues": {key_of(queue): self._queue(queue, now, seen.orphaned) for queue in shown},
+            "batches": batches,
+            "limits": seen.held.limits(limits, now),
+            "pauses": seen.held.pauses(limits),
             "actors": seen.in_trouble,
             "sessions": self._sessions(),
             "requests": requests(self._recorder.host),
@@ -96,8 +111,8 @@ class Snapshot:
     def _queue(self, queue: QueueStatus, now: float, orphaned: set[str]) -> dict[str, Any]:
         key = key_of(queue)
         return {
-            "actor": safe(queue.actor),
-            "queue": _SHOWN.get(queue.queue) or safe(queue.queue),
+            "actor": safe_name(queue.actor),
+            "queue": _SHOWN.get(queue.queue) or safe_name(queue.queue),
             "internal": queue.queue in INTERNAL_QUEUES,
             "ready": queue.ready,
             "delayed": queue.delayed,
@@ -111,8 +126,9 @@ class Snapshot:
             "oldest_at": self._oldest_at(key, queue, now),
             "paused": queue.paused,
             "paused_until": queue.paused_until,
-            "reason": None if queue.pause_reason is None else safe(queue.pause_reason, _LONGEST_REASON),
-            "limit": None if queue.limited_by is None else safe(queue.limited_by),
+            "stopped": queue.stopped,
+            "reason": None if queue.pause_reason is None else reason_of(queue.pause_reason),
+            "limit": _limit_of(queue),
             # In whole seconds, so that it does not differ each time it is computed.
             "next_start": None if queue.next_start is None else math.ceil(queue.next_start),
             "orphaned": key in orphaned,
@@ -162,9 +178,16 @@ class Snapshot:
             self._ended.setdefault(session, row)
 
 
+def _limit_of(queue: QueueStatus) -> str | None:
+    """Return the limit that holds messages of the queue. One without a name is named by the queue."""
+    if queue.limited_by is None or not queue.ready or queue.pause_reason is not None:
+        return None
+    return "its limit" if queue.limited_by.startswith(key_of(queue)) else f"limit {safe_name(queue.limited_by)}"
+
+
 def _session(actor: str, info: SessionInfo) -> dict[str, Any]:
     return {
-        "actor": safe(actor),
+        "actor": safe_name(actor),
         "at": actor,
         "agent": safe(info.agent),
         "status": info.status,
@@ -182,7 +205,7 @@ def requests(host: Host) -> dict[str, dict[str, Any]]:
     return dict(sorted(pending.items()))
 
 
-def _host(status: HostStatus, seen: _Seen, now: float, left_out: int) -> dict[str, Any]:
+def _host(status: HostStatus, seen: _Seen, now: float) -> dict[str, Any]:
     stall = status.stall
     return {
         "running": status.running,
@@ -196,7 +219,6 @@ def _host(status: HostStatus, seen: _Seen, now: float, left_out: int) -> dict[st
         "stall": stall and f"{stall.seconds:.1f} s {safe(stall.place)}",
         "stall_at": stall and round(stall.began),
         "notices": [safe(notice) for notice in status.notices],
-        "left_out": left_out,
     }
 
 
@@ -209,8 +231,8 @@ def _in_trouble(actor: ActorStatus) -> bool:
 def _actor(actor: ActorStatus) -> dict[str, Any]:
     error = actor.last_error or {}
     return {
-        "actor": safe(actor.actor_id),
-        "name": safe(actor.name),
+        "actor": safe_name(actor.actor_id),
+        "name": safe_name(actor.name),
         "state": actor.state,
         "run": actor.run,
         "error": safe(_one_line(headline(error))) if error else None,
@@ -227,7 +249,7 @@ def _request(actor: str, request: PermissionRequest) -> dict[str, Any]:
     length = length_of(request)
     fits = length <= LONGEST_REQUEST
     return {
-        "actor": safe(actor),
+        "actor": safe_name(actor),
         "at": actor,
         "session": request.session_id,
         "agent": safe(request.agent),

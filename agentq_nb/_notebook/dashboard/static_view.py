@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from agentq_nb._client.progress import three_digits
 from agentq_nb._display.document import Cell, Document, as_text, duration, tone
 from agentq_nb._display.html import as_html
 from agentq_nb._notebook.dashboard.patch import Row, Sections
 
 _MOST_ROWS = 50
-_MOST_SESSIONS, _MOST_MESSAGES = 8, 10  # few, so that the static view stays short
+_MOST_BATCHES, _MOST_LIMITS, _MOST_SESSIONS, _MOST_MESSAGES = 8, 8, 8, 10  # few, so that the static view stays short
+_MOST_QUEUES, _MOST_PAUSES = 20, 5
 
 
 def as_page(documents: Sequence[Document], kind: str) -> str:
@@ -28,13 +30,17 @@ def as_plain(documents: Sequence[Document]) -> str:
 
 
 def of_dashboard(sections: Sections, at: float) -> list[Document]:
-    """Return documents of the host, its troubles, permission requests, queues, sessions and latest messages."""
+    """Return documents of the host and its troubles, batches, queues, limits, sessions and latest messages."""
     host = sections.get("host", {}).get("it")
     if host is None:
         return [Document(title="agentq dashboard", notes=["It has shown nothing yet."])]
     documents = [_head(host, sections, at)]
-    if queues := _rows(sections, "queues"):
-        documents.append(_queues(queues, at))
+    if batches := _rows(sections, "batches"):
+        documents.append(_batches(batches))
+    if queues := _rows(sections, "queues")[:_MOST_QUEUES]:
+        documents.append(_queues(queues, at, len(sections["queues"]) - len(queues) + host.get("left_out", 0)))
+    if limits := _rows(sections, "limits"):
+        documents.append(_limits(limits))
     if sessions := _rows(sections, "sessions"):
         documents.append(_sessions(sessions))
     if messages := _rows(sections, "messages"):
@@ -57,7 +63,10 @@ def of_session(sections: Sections, at: float) -> list[Document]:
     row = sections.get("session", {}).get("it")
     if row is None:
         return []
-    said = [(block["type"].replace("_", " "), block["text"] or block["data"]) for block in _rows(sections, "blocks")]
+    said = [
+        (block["type"].replace("_", " "), block["text"] or block["data"])
+        for block in _rows(sections, "blocks")[-_MOST_ROWS:]
+    ]
     facts = [("agent", row["agent"]), ("status", tone(row["status"])), ("VM", row["actor"])]
     return [
         Document(title=f"Session {row['id']}", facts=facts, columns=("", "said"), rows=said, empty="Nothing was said.")
@@ -68,15 +77,85 @@ def _head(host: Row, sections: Sections, at: float) -> Document:
     facts: list[tuple[str, Any]] = [("file", host["store"]), ("as of", f"{_clock(at)} UTC")]
     if host["trouble"]:
         facts.append(("trouble", Cell(host["trouble"], "bad")))
-    for actor in _rows(sections, "actors"):
+    for actor in _rows(sections, "actors")[:_MOST_ROWS]:
         facts.append((actor["actor"], Cell(actor["error"] or actor["state"], "bad" if actor["error"] else "busy")))
-    for request in _rows(sections, "requests"):
+    pauses = _rows(sections, "pauses")
+    for pause in pauses[:_MOST_PAUSES]:
+        stopped = pause["stopped"]
+        facts.append(
+            (
+                f"{'stopped' if stopped else 'paused'}: {pause['name']}",
+                Cell(_pause(pause, at), "bad" if stopped else "busy"),
+            )
+        )
+    if len(pauses) > _MOST_PAUSES:
+        facts.append(("paused", f"{len(pauses) - _MOST_PAUSES} more: %agentq limits"))
+    for request in _rows(sections, "requests")[:_MOST_ROWS]:
         facts.append(("asked, not answered", Cell(request["title"], "busy")))
     return Document(title="agentq dashboard", facts=facts)
 
 
-def _queues(queues: Sequence[Row], at: float) -> Document:
+def _pause(pause: Row, at: float) -> str:
+    until = "" if pause["until"] is None else f"until {_clock_of_day(pause['until'], at)} UTC: "
+    return f"{until}{pause['reason']}"
+
+
+def _batches(batches: Sequence[Row]) -> Document:
+    """Return the document of the batches, those with work left first."""
     return Document(
+        title="Batches",
+        notes=["There are more: %agentq batches"] if len(batches) > _MOST_BATCHES else [],
+        columns=("batch", "done", "failed", "waiting", "running", "per min", "failures"),
+        rows=[
+            (
+                Cell(f"{row['name']} (stopped)", "busy") if row["stopped"] else row["name"],
+                f"{row['done']:,} of {row['total']:,}"
+                + (f", {row['cancelled']:,} cancelled" if row["cancelled"] else ""),
+                Cell(f"{row['failed']:,}", "bad") if row["failed"] else "",
+                row["waiting"],
+                row["running"],
+                three_digits(row["per_minute"]) if row["per_minute"] else "",
+                "; ".join(f"{_rows_of(group['count'])}: {group['what']}" for group in row["failures"]),
+            )
+            for row in batches[:_MOST_BATCHES]
+        ],
+    )
+
+
+def _rows_of(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
+def _limits(limits: Sequence[Row]) -> Document:
+    """Return the document of the limits, those that hold messages first."""
+    return Document(
+        title="Limits",
+        columns=("limit", "in use", "next start (UTC)", "queues waiting"),
+        rows=[
+            (
+                Cell(f"{row['name']} (paused)", "busy") if row["paused_until"] else row["name"],
+                _use(row),
+                "" if row["next_start"] is None else _clock(row["next_start"]).rpartition(" ")[2],
+                row["waiting"] or "",
+            )
+            for row in limits[:_MOST_LIMITS]
+        ],
+        notes=["There are more: %agentq limits"] if len(limits) > _MOST_LIMITS else [],
+    )
+
+
+def _use(row: Row) -> str:
+    """Return the use of a limit: ``3 of 20 (declared 50) per 60 s``."""
+    declared = f" (declared {row['declared_count']:,})" if row["count"] != row["declared_count"] else ""
+    if row["per"] is None:
+        return f"{row['used']:,} of {row['count']:,}{declared} at work"
+    period = f" (declared {row['declared_per']:g} s)" if row["per"] != row["declared_per"] else ""
+    return f"{row['used']:,} of {row['count']:,}{declared} per {row['per']:g} s{period}"
+
+
+def _queues(queues: Sequence[Row], at: float, left_out: int) -> Document:
+    return Document(
+        notes=[f"There are {left_out:,} more: %agentq status"] if left_out else [],
         title="Queues",
         columns=("actor", "queue", "done", "failed", "waiting", "running", "oldest"),
         rows=[
@@ -96,7 +175,13 @@ def _queues(queues: Sequence[Row], at: float) -> Document:
 
 def _queue_name(row: Row) -> str | Cell:
     remarks = [
-        *(["paused"] if row["paused"] else []),
+        *(
+            ["stopped" if row.get("stopped") else "paused"]
+            if row["paused"]
+            else [f"waits for {row['limit']}"]
+            if row.get("limit")
+            else []
+        ),
         *([f"{row['expired']:,} expired"] if row.get("expired") else []),
     ]
     return Cell(f"{row['queue']} ({', '.join(remarks)})", "busy") if remarks else row["queue"]
@@ -137,7 +222,7 @@ def _messages(messages: Sequence[Row], at: float) -> Document:
 
 
 def _rows(sections: Sections, name: str) -> list[Row]:
-    return list(sections.get(name, {}).values())[:_MOST_ROWS]
+    return list(sections.get(name, {}).values())
 
 
 def _clock_of_day(moment: float, at: float) -> str:

@@ -40,6 +40,8 @@ from agentq_nb.errors import AgentqError
 TICK = 0.1
 _UNWATCHED_TICK = 1.0
 _HEARTBEAT = 1.0
+_UNWATCHED_LOOKS = 10.0
+"""Seconds between two snapshots while no page is open: the static view that is left at the end is as old at most."""
 _SELDOM = 4.0
 """A snapshot is taken after four times as long as the last one took: with 10,000 actors, a tenth of a second."""
 _PICTURES = 10.0
@@ -97,6 +99,8 @@ class PageSync:
     ) -> None:
         self.latest: Sections = {}
         """The last snapshot, sent or not."""
+        self.latest_at = (clock or SystemClock()).time()
+        """When it was taken, in seconds since 1970."""
         self.subject = subject
         self._send = send
         self._clock = clock or SystemClock()
@@ -104,6 +108,7 @@ class PageSync:
         self._name = name
         self._failures = 0
         self._next_look = 0.0
+        self._looked_at = -math.inf
         self._sent: Sections = {}
         self._number = 0
         self._sent_at = 0.0
@@ -157,11 +162,13 @@ class PageSync:
     async def step(self) -> None:
         """Take one snapshot, and send what is due. Never raises: failures to send are reported as trouble."""
         began = self._clock.monotonic()
-        looks = began >= self._next_look
+        self._notice_pages(began)
+        looks = began >= self._next_look and (self.watched or began - self._looked_at >= _UNWATCHED_LOOKS)
         failed: Exception | None = None
         if looks:
+            self._looked_at = began
             try:
-                self.latest = await self.subject.look()
+                self._took(await self.subject.look())
             except Exception as error:
                 failed = None if self.subject.settled else error
             ended = self._clock.monotonic()
@@ -177,6 +184,17 @@ class PageSync:
             self._failures = 0
             self._upkeep.clear(self._name)
 
+    def _took(self, snapshot: Sections) -> None:
+        self.latest, self.latest_at = snapshot, self._clock.time()
+
+    def _notice_pages(self, now: float) -> None:
+        """A page that fell quiet with the kernel may be open still: it counts as open when the kernel is kept alive again."""
+        if not self._kept_alive():
+            self._left = self._left or self.watched
+        elif self._left:
+            self._left = False
+            self._watched_at = now
+
     def _failed(self, error: Exception) -> None:
         """Report an error and pause snapshots. Heartbeats go on, so that the page sees that the kernel is alive."""
         self._failures += 1
@@ -185,11 +203,6 @@ class PageSync:
 
     async def _tell_news(self) -> None:
         now = self._clock.monotonic()
-        if not self._kept_alive():
-            self._left = self._left or self.watched
-        elif self._left:
-            self._left = False
-            self._watched_at = now
         if not self.watched:
             return
         if self._dropped and now - self._dropped_told_at >= _HEARTBEAT:
@@ -258,7 +271,7 @@ class PageSync:
     async def look_anew(self) -> None:
         """Read everything again, since it may be the last time. After an error the previous state is kept."""
         with suppress(Exception):
-            self.latest = await self.subject.look(anew=True)
+            self._took(await self.subject.look(anew=True))
 
     def last_word(self, picture: Mapping[str, Any]) -> None:
         """Tell pages that the subject has ended, and send the picture that replaces the widget."""

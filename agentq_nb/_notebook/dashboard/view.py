@@ -52,6 +52,8 @@ class Live:
             lambda: in_thread(self._picture, _OUTLIVED),
         )
         self._places: list[str] = []
+        self._left: Sections | None = None
+        """The state that :meth:`leave` has sent last."""
         self._settled = False
         open_views.add(self.widget.identity, self)
         registry.before_stop.append(self._host_stops)
@@ -92,6 +94,13 @@ class Live:
         view, metadata = self.widget.view()
         display({**view, **self._forms()}, metadata=metadata, raw=True, display_id=place)
 
+    def leave(self) -> None:
+        if self._settled or self._feed.latest is self._left:
+            return
+        self._left = self._feed.latest
+        for place in self._places:
+            display({**self.widget.view()[0], **self._forms()}, raw=True, display_id=place, update=True)
+
     def settle(self) -> None:
         """End the view: each output that shows it gets a static view, which needs no kernel."""
         if self._settled:
@@ -110,5 +119,5 @@ class Live:
         return {"model": self.widget.identity, "data": self._forms(*notes)}
 
     def _forms(self, *notes: str) -> dict[str, str]:
-        documents = [*self._draw(self._feed.latest, self.clock.time()), *([Document(notes=notes)] if notes else [])]
+        documents = [*self._draw(self._feed.latest, self._feed.latest_at), *([Document(notes=notes)] if notes else [])]
         return {"text/html": static_view.as_page(documents, self._kind), "text/plain": static_view.as_plain(documents)}

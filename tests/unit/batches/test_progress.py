@@ -92,9 +92,10 @@ def test_a_document_names_failures_and_says_what_can_be_done() -> None:
     assert "ValueError: three is odd" in text
     assert "await batch.retry_failed()" in text
     assert "await batch.cancel()" in text
-    ended = as_text(document_of_batch("odd ones", HALF, live=False))
+    ended = as_text(document_of_batch("odd ones", HALF, at=86_400.4))
     assert "%agentq batches 'odd ones'" in ended
     assert "12 of 32 done, 2 failed, 2 cancelled, 3 running, 13 waiting\n" in ended
     assert "in the background" not in ended
+    assert "its state at 1970-01-02 00:00:00 UTC" in ended
     stopped = progress_of(BatchCounts(waiting=5, stopped="ten rows failed"))
     assert "It has stopped: ten rows failed" in as_text(document_of_batch("odd", stopped))

@@ -89,6 +89,17 @@ async def test_nothing_is_sent_while_nobody_watches() -> None:
         assert at.subject.looks < 80
 
 
+async def test_while_nobody_watches_it_is_looked_at_every_ten_seconds_and_at_once_when_a_page_opens() -> None:
+    async with running() as at:
+        await at.clock.pass_by(60)
+        assert 6 <= at.subject.looks <= 7
+        before, at.subject.changing = at.feed.latest_at, True
+        at.feed.heard({"type": "watch", "have": 0})
+        await at.clock.pass_by(0.3)
+        assert at.sent[0]["sections"]["figures"]["it"]["value"] > 0
+        assert at.feed.latest_at > before
+
+
 async def test_a_page_that_opens_gets_the_whole_state_at_once() -> None:
     async with running() as at:
         await at.clock.pass_by(10)

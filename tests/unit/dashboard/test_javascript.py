@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
+from agentq_nb._core.message_status import ALL
 from agentq_nb._notebook import dashboard
+from agentq_nb.agent_os import SessionInfo
 from tests.unit.agent_os.needs import missing
 
 FOLDER = Path(dashboard.__file__).parent
@@ -60,3 +64,20 @@ def test_the_committed_bundle_is_made_of_the_modules_as_they_are(copied: Path) -
 
 def test_the_types_of_the_modules_hold(copied: Path) -> None:
     run([program("npm"), "run", "check"], copied)
+
+
+def test_the_page_keeps_no_list_of_statuses_and_its_colours_are_of_statuses_that_exist() -> None:
+    modules = {path: path.read_text(encoding="utf-8") for path in (FOLDER / "js").rglob("*.js")}
+    modules = {path: text for path, text in modules.items() if "node_modules" not in path.parts}
+    words = rf'"(?:{"|".join(ALL)})"'
+    lists = [
+        f"{path.name}: {found}"
+        for path, text in modules.items()
+        for found in re.findall(rf"{words}(?:,\s*{words})+", text)
+        if len(set(re.findall(words, found))) > 1
+    ]
+    assert modules
+    assert lists == []
+    coloured = re.findall(r'data-status="(\w+)"', (FOLDER / "dashboard.css").read_text(encoding="utf-8"))
+    assert coloured
+    assert set(coloured) <= {*ALL, *get_args(get_type_hints(SessionInfo)["status"])}

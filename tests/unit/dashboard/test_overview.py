@@ -12,7 +12,9 @@ import pytest
 
 from agentq_nb import Actor, Queue, RateLimit, RateLimited, Retry, agent_os, agents
 from agentq_nb._core.clock import SystemClock
+from agentq_nb._core.message_status import ALL
 from agentq_nb._notebook.dashboard.cards import OneMessage, OneSession
+from agentq_nb._notebook.dashboard.messages import FILTERS
 from agentq_nb._notebook.dashboard.overview import Overview
 from agentq_nb._notebook.dashboard.patch import difference
 from agentq_nb.errors import AgentqError, PromptFailed, ValidationFailed
@@ -129,7 +131,7 @@ async def test_what_holds_a_queue_is_shown_and_changes_nothing_from_look_to_look
 
     await until(paused)
     first, second = await rows(), await rows()
-    assert first["limited/main jobs"]["limit"] == "api"
+    assert first["limited/main jobs"]["limit"] == "limit api"
     assert 590 < first["limited/main jobs"]["next_start"] - time.time() <= 601
     assert "5-hour limit" in first["limited/main other"]["reason"]
     assert first == second
@@ -217,6 +219,25 @@ async def test_the_table_can_be_filtered_and_searched_and_a_message_shown_whole(
     assert "ValueError" in told["error"]
     with pytest.raises(AgentqError, match="reload it"):
         await shown.answer({"type": "page", "status": "x' or true"})
+
+
+def test_every_status_is_shown_by_all_and_by_one_other_filter() -> None:
+    shown = [status for name, statuses in FILTERS.items() if name != "all" for status in statuses]
+    assert sorted(shown) == sorted(ALL) == sorted(FILTERS["all"])
+
+
+async def test_the_page_is_told_the_filters_and_what_can_be_done_with_a_message(world: World) -> None:
+    client = await world.start(worker=Worker)
+    worker = client.worker.get_or_create("main")
+    await worker.send("jobs", "bad luck", wait=True)
+    await worker.send("jobs", "plain", wait=True)
+    await worker.pause("jobs")
+    await worker.send("jobs", "waits")
+    shown = overview(world)
+    seen = await shown.look(anew=True)
+    assert seen["table"]["it"]["filters"] == list(FILTERS)
+    can = {row["status"]: (row["live"], row["redeliverable"]) for row in seen["messages"].values()}
+    assert can == {"failed": (False, True), "completed": (False, False), "queued": (True, False)}
 
 
 async def test_buttons_pause_resume_purge_cancel_and_retry(world: World) -> None:

@@ -16,6 +16,19 @@ HOSTILE = (
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+BATCH = {"total": 30, "done": 17, "failed": 2, "cancelled": 1, "running": 3, "waiting": 7, "per_minute": 12.5}
+LIMIT = {
+    "count": 20,
+    "declared_count": 50,
+    "per": 60.0,
+    "declared_per": 60.0,
+    "used": 20,
+    "next_start": 75,
+    "paused_until": 400.0,
+    "waiting": 3,
+}
+
+
 class Tags(HTMLParser):
     """The tags of a page, and their attributes."""
 
@@ -35,6 +48,19 @@ def sections(text: str = HOSTILE) -> dict[str, dict[str, dict[str, Any]]]:
     return {
         "host": {"it": {"store": bad, "trouble": bad}},
         "queues": {"a": {**queue, "oldest_at": 5.0, "paused": True}},
+        "batches": {"b": {**BATCH, "name": bad, "stopped": bad, "failures": [{"what": bad, "rows": "3", "count": 2}]}},
+        "limits": {"l": {**LIMIT, "name": bad, "queues": [bad]}},
+        "pauses": {
+            "p": {
+                "name": bad,
+                "limit": None,
+                "queue": "a b",
+                "until": 400.0,
+                "reason": bad,
+                "stopped": False,
+                "waiting": 1,
+            }
+        },
         "actors": {"a": {"actor": bad, "error": bad, "state": "failed to start"}},
         "requests": {"r": {"title": bad}},
         "sessions": {"s": {"agent": bad, "actor": bad, "status": "running", "said": bad}},
@@ -74,6 +100,23 @@ def test_a_picture_says_what_was_seen_last() -> None:
     assert "1970-01-01 00:00:10 UTC" in plain
     assert "(paused)" in plain
     assert "7 of 10" in plain
+    assert "jobs (stopped)" in plain
+    assert "17 of 30, 1 cancelled" in plain
+    assert "2 rows: jobs" in plain
+    assert "paused: jobs" in plain
+    assert "until 00:06:40 UTC: jobs" in plain
+    assert "jobs (paused)" in plain
+    assert "20 of 20 (declared 50) per 60 s" in plain
+    assert "00:01:15" in plain
+
+
+def test_a_picture_says_which_queues_failures_have_stopped_and_why() -> None:
+    seen = sections("jobs")
+    seen["pauses"]["p"].update(stopped=True, until=None)
+    seen["queues"]["a"]["stopped"] = True
+    plain = static_view.as_plain(static_view.of_dashboard(seen, 10.0))
+    assert re.search("stopped: jobs +jobs\n", plain)
+    assert "jobs (stopped)" in plain
 
 
 def test_before_the_first_look_there_is_a_picture_too() -> None:
@@ -82,13 +125,24 @@ def test_before_the_first_look_there_is_a_picture_too() -> None:
 
 def test_a_picture_is_short_and_says_where_the_rest_is() -> None:
     many = sections("jobs")
-    for name in ("sessions", "messages"):
+    for name in ("sessions", "messages", "batches", "limits", "pauses", "queues"):
         (row,) = many[name].values()
-        many[name] = {str(number): {**row, "status": "completed"} for number in range(40)}
+        many[name] = {str(number): {**row, "status": "completed", "stopped": None} for number in range(60)}
     closed = {str(number): {**row, "status": "closed"} for number, row in enumerate(many["sessions"].values())}
     many["sessions"] = {**closed, "open": {**closed["0"], "status": "running", "said": "still at it"}}
     plain = static_view.as_plain(static_view.of_dashboard(many, 10.0))
     assert "still at it" in plain
-    assert len(plain.splitlines()) < 50
+    assert len(plain.splitlines()) < 105
     assert "%agentq sessions" in plain
     assert "%agentq results" in plain
+    assert "%agentq batches" in plain
+    assert plain.count("%agentq limits") == 2
+    assert "There are 40 more: %agentq status" in plain
+
+
+def test_a_picture_of_a_session_shows_the_end_of_its_transcript() -> None:
+    blocks = {str(number): {"type": "text", "text": f"line {number}.", "data": ""} for number in range(120)}
+    plain = static_view.as_plain(static_view.of_session({**sections("jobs"), "blocks": blocks}, 10.0))
+    assert "line 119." in plain
+    assert "line 70." in plain
+    assert "line 69." not in plain

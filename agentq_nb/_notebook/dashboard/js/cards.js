@@ -10,7 +10,6 @@ import { duration, number } from "./format.js";
 import { Requests } from "./parts/requests.js";
 import { Transcript } from "./parts/transcript.js";
 import { View } from "./view.js";
-import { isLive } from "./wire.js";
 
 export class MessageCard extends View {
   /**
@@ -56,7 +55,7 @@ export class MessageCard extends View {
     setAttribute(this.where, "title", `Message ${row.id}`);
     rename(this.cancel, `Cancel message ${row.id} of ${row.queue} of ${row.actor}`);
     setText(this.time, this.progress(row));
-    show(this.cancel, isLive(row.status));
+    show(this.cancel, row.live);
     setText(this.outcome, row.error || row.reply);
     setAttribute(this.outcome, "class", row.error ? "aq-outcome aq-bad" : "aq-outcome");
     show(this.outcome, row.error || row.reply);

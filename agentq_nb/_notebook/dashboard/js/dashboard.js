@@ -6,7 +6,10 @@
 import { bdi, make, setAttribute, setText } from "./dom.js";
 import { duration } from "./format.js";
 import { Alerts } from "./parts/alerts.js";
+import { Batches } from "./parts/batches.js";
+import { Limits } from "./parts/limits.js";
 import { Messages } from "./parts/messages.js";
+import { Pauses } from "./parts/pauses.js";
 import { Queues } from "./parts/queues.js";
 import { Requests } from "./parts/requests.js";
 import { Sessions } from "./parts/sessions.js";
@@ -24,10 +27,14 @@ export class Dashboard extends View {
     this.tiles = new Tiles(this);
     this.alerts = new Alerts(this);
     this.requests = new Requests(this);
+    this.pauses = new Pauses(this);
+    this.batches = new Batches(this);
+    this.limits = new Limits(this);
     this.messages = new Messages(this);
     this.queues = new Queues(this, (text) => this.messages.searchFor(text));
     this.sessions = new Sessions(this);
-    const parts = [this.head, this.requests, this.alerts, this.tiles, this.queues, this.sessions, this.messages];
+    const above = [this.head, this.requests, this.alerts, this.pauses, this.tiles];
+    const parts = [...above, this.batches, this.queues, this.limits, this.sessions, this.messages];
     this.root.append(...parts.map((part) => part.node));
     this.resized = new ResizeObserver(() => this.messages.fit());
     this.resized.observe(this.root);
@@ -42,10 +49,13 @@ export class Dashboard extends View {
 
   parts() {
     return {
-      host: [this.head, this.alerts],
+      host: [this.head, this.alerts, this.batches, this.limits],
       actors: [this.alerts],
       requests: [this.requests],
       queues: [this.queues, this.tiles],
+      batches: [this.batches, this.pauses],
+      limits: [this.limits],
+      pauses: [this.pauses],
       sessions: [this.sessions],
       transcript: [this.sessions, this.sessions.transcript],
       blocks: [this.sessions.transcript],
@@ -55,7 +65,7 @@ export class Dashboard extends View {
   }
 
   aging() {
-    return [this.head, this.tiles, this.queues, this.sessions, this.alerts];
+    return [this.head, this.tiles, this.batches, this.queues, this.limits, this.sessions, this.alerts, this.pauses];
   }
 }
 

@@ -198,7 +198,7 @@ export class Mirror {
 
   /** @param {Snapshot} snapshot */
   replace(snapshot) {
-    this.sections = snapshot.sections;
+    this.sections = withoutPrototypes(snapshot.sections);
     this.number = snapshot.number;
     this.history.replace(snapshot.history);
     this.changed(null);
@@ -226,6 +226,16 @@ export class Mirror {
 }
 
 /**
+ * The sections as objects in which every key is just a key: users and agents choose some, "__proto__" for one.
+ * @param {Sections} sections
+ * @returns {Sections}
+ */
+function withoutPrototypes(sections) {
+  const own = Object.entries(sections).map(([name, rows]) => [name, Object.assign(Object.create(null), rows)]);
+  return Object.fromEntries(own);
+}
+
+/**
  * Makes the later state of the earlier one, in place. A row that changes becomes a new object, which is how views tell.
  * @param {Sections} state
  * @param {Changes} changes
@@ -234,7 +244,7 @@ export class Mirror {
 export function applyChanges(state, { set = {}, more = {}, gone = {} }) {
   const sections = /** @type {Record<string, Record<string, Record<string, any>>>} */ (state);
   for (const [name, rows] of Object.entries(set)) {
-    const section = (sections[name] ??= {});
+    const section = (sections[name] ??= Object.create(null));
     for (const [key, fields] of Object.entries(rows)) section[key] = { ...section[key], ...fields };
   }
   for (const [name, rows] of Object.entries(more))

@@ -73,6 +73,8 @@
 /**
  * @typedef {{ action: "pause" | "resume" | "purge", key: string }
  *   | { action: "cancel" | "retry", message: string }
+ *   | { action: "retry failed" | "go on" | "cancel batch", batch: string }
+ *   | { action: "end pause", limit: string }
  *   | { action: "answer", actor: string, session: string, ask: string, allow: boolean }
  *   | { action: "stop", actor?: string, session?: string }} Action
  */
@@ -83,6 +85,9 @@
  * Sections with a row for each key.
  * @typedef {object} Tables
  * @property {QueueRow} queues By "actor queue".
+ * @property {BatchRow} batches By name.
+ * @property {LimitRow} limits By name.
+ * @property {PauseRow} pauses By the name of the limit, or by "actor queue" of the one queue.
  * @property {ActorRow} actors Those in trouble, by id.
  * @property {SessionRow} sessions By id.
  * @property {PermissionRow} requests By id; ids sort by their time.
@@ -95,7 +100,7 @@
  * @typedef {object} Singles
  * @property {HostRow} host
  * @property {{ session: string, first: number }} transcript Which session was chosen.
- * @property {PageOfMessages & { order: string[], more: boolean }} table The page of messages.
+ * @property {PageOfMessages & { order: string[], more: boolean, filters: string[] }} table The page of messages.
  * @property {MessageCardRow} message
  * @property {SessionCardRow} session
  */
@@ -119,6 +124,8 @@
  * @property {number | null} stall_at
  * @property {string[]} notices
  * @property {number} left_out Queues beyond those that are sent.
+ * @property {number} limits_left_out The same of limits.
+ * @property {boolean} more_batches There are batches beyond those that are sent.
  */
 
 /**
@@ -138,10 +145,57 @@
  * @property {number | null} oldest_at
  * @property {boolean} paused
  * @property {number | null} paused_until
- * @property {string | null} reason Why a provider's limit pauses it.
- * @property {string | null} limit The limit that holds it.
+ * @property {boolean} stopped Failures that repeat have stopped it.
+ * @property {string | null} reason Why it is paused or stopped, unless a user did it.
+ * @property {string | null} limit The limit that holds it: "limit api", or "its limit".
  * @property {number | null} next_start When that limit lets the next message start.
  * @property {boolean} orphaned
+ */
+
+/**
+ * @typedef {object} BatchRow
+ * @property {string} name
+ * @property {string} actor
+ * @property {string} queue
+ * @property {string} at The key of the queue's row.
+ * @property {number} created_at
+ * @property {number} total
+ * @property {number} done
+ * @property {number} failed
+ * @property {number} cancelled
+ * @property {number} running
+ * @property {number} waiting
+ * @property {number} per_minute
+ * @property {string | null} stopped Why.
+ * @property {FailureGroup[]} failures
+ */
+
+/** @typedef {{ what: string, rows: string, count: number }} FailureGroup An error, and the rows that failed like it. */
+
+/**
+ * @typedef {object} LimitRow
+ * @property {string} name
+ * @property {number} count
+ * @property {number} declared_count
+ * @property {number | null} per Its period; null for a limit of how many are at work.
+ * @property {number | null} declared_per
+ * @property {number} used
+ * @property {number | null} next_start Null where a message may start at once, or when another one ends.
+ * @property {number | null} paused_until
+ * @property {number} waiting Queues.
+ * @property {string[]} queues Some of those that wait.
+ */
+
+/**
+ * @typedef {object} PauseRow
+ * @property {string} name
+ * @property {string | null} limit The limit that is paused; null for a queue alone.
+ * @property {string} queue The key of a queue that is paused.
+ * @property {number | null} until When it ends; once it is over, one message at a time is tried.
+ * @property {string} reason
+ * @property {boolean} stopped Failures that repeat have stopped it, no provider.
+ * @property {number} waiting Queues.
+ * @property {string[]} queues Some of those that wait.
  */
 
 /**
@@ -186,6 +240,8 @@
  * @property {string} actor
  * @property {string} queue
  * @property {string} status
+ * @property {boolean} live It can be cancelled.
+ * @property {boolean} redeliverable It can be put back into its queue.
  * @property {number} attempts
  * @property {number} created_at
  * @property {number | null} started_at
@@ -212,6 +268,7 @@
  * @property {string} actor
  * @property {string} queue
  * @property {string} status
+ * @property {boolean} live It can be cancelled.
  * @property {number} attempts
  * @property {number} others
  * @property {number} since
@@ -222,8 +279,4 @@
 
 /** @typedef {{ actor: string, at: string, agent: string, status: string, id: string }} SessionCardRow */
 
-/** Whether a message can still be cancelled. @param {string} status */
-export const isLive = (status) => ["queued", "delayed", "running"].includes(status);
-
-/** Whether a message can be put back into its queue. @param {string} status */
-export const isRetryable = (status) => ["failed", "cancelled", "expired"].includes(status);
+export {};

@@ -46,6 +46,8 @@ function keepFocus(...leaving) {
 // format.js
 var number = (value) => Math.round(value ?? 0).toLocaleString("en");
 var messageCount = (count) => `${number(count)} message${count === 1 ? "" : "s"}`;
+var rowCount = (count) => `${number(count)} row${count === 1 ? "" : "s"}`;
+var queueCount = (count) => `${number(count)} queue${count === 1 ? "" : "s"}`;
 function duration(seconds) {
   if (seconds === null || seconds === void 0) return "";
   const whole = Math.max(0, Math.floor(seconds));
@@ -59,6 +61,39 @@ var doneOf = (row) => (row.completed ?? 0) + row.dead;
 var totalOf = (row) => doneOf(row) + row.ready + row.delayed + row.running;
 var progress = (done, total) => total ? `${number(done)} of ${number(total)}` : "–";
 var range = (offset, end) => `${offset + 1}–${end}`;
+var settledOf = (row) => row.done + row.failed + row.cancelled;
+var isFinished = (row) => !row.running && !row.waiting;
+var threeDigits = (rate) => Number(rate.toPrecision(3)).toLocaleString("en");
+function figuresOf(row, held) {
+  const parts = [`${progress(row.done, row.total)} done`];
+  const { failed, cancelled, running, waiting } = row;
+  for (const [name, count] of Object.entries({ failed, cancelled, running, waiting }))
+    if (count) parts.push(`${number(count)} ${name}`);
+  if (isFinished(row) || held || !row.per_minute) return parts.join(" · ");
+  parts.push(`${threeDigits(row.per_minute)} / min`);
+  parts.push(`${duration(Math.max(1, 60 * (row.running + row.waiting) / row.per_minute))} left`);
+  return parts.join(" · ");
+}
+function holdOf(row, now) {
+  const left = (end) => end ? `, ${duration(Math.max(0, end - now))} left` : "";
+  if (row.stopped) return "stopped";
+  if (row.paused) return `paused${left(row.paused_until)}`;
+  return row.limit === null ? "" : `waits for ${row.limit}${left(row.next_start)}`;
+}
+function allowedBy(row) {
+  const declared = row.count === row.declared_count ? "" : ` (declared ${number(row.declared_count)})`;
+  if (row.per === null) return `${number(row.count)}${declared} at a time`;
+  const before = row.per === row.declared_per ? "" : ` (declared ${period(row.declared_per)})`;
+  return `${number(row.count)}${declared} per ${period(row.per)}${before}`;
+}
+var period = (length) => length === null || length >= 120 ? duration(length).replace(/ 0 \w+$/, "") : `${Number(length.toPrecision(3))} s`;
+function nextStartOf(row, now) {
+  const at = row.paused_until ?? row.next_start;
+  if (at !== null && at > now) return `in ${duration(at - now)}`;
+  if (row.paused_until !== null) return "one at a time";
+  if (row.next_start !== null) return "now";
+  return row.used < row.count ? "at once" : "when one ends";
+}
 
 // lists.js
 var KeyedList = class {
@@ -340,7 +375,7 @@ var Block = class {
   }
   /** @param {BlockRow} row */
   update(row) {
-    const kind = LABELS[row.type] ? row.type : "note";
+    const kind = Object.hasOwn(LABELS, row.type) ? row.type : "note";
     setAttribute(this.node, "class", `aq-block aq-block-${kind}`);
     setText(this.label, LABELS[kind]);
     setAttribute(this.label, "title", timeOfDay(row.time));
@@ -598,7 +633,7 @@ var Mirror = class {
   }
   /** @param {Snapshot} snapshot */
   replace(snapshot) {
-    this.sections = snapshot.sections;
+    this.sections = withoutPrototypes(snapshot.sections);
     this.number = snapshot.number;
     this.history.replace(snapshot.history);
     this.changed(null);
@@ -622,13 +657,17 @@ var Mirror = class {
     }, seconds * 1e3);
   }
 };
+function withoutPrototypes(sections) {
+  const own = Object.entries(sections).map(([name, rows]) => [name, Object.assign(/* @__PURE__ */ Object.create(null), rows)]);
+  return Object.fromEntries(own);
+}
 function applyChanges(state, { set = {}, more = {}, gone = {} }) {
   const sections = (
     /** @type {Record<string, Record<string, Record<string, any>>>} */
     state
   );
   for (const [name, rows] of Object.entries(set)) {
-    const section = sections[name] ??= {};
+    const section = sections[name] ??= /* @__PURE__ */ Object.create(null);
     for (const [key, fields] of Object.entries(rows)) section[key] = { ...section[key], ...fields };
   }
   for (const [name, rows] of Object.entries(more))
@@ -789,10 +828,6 @@ var View = class {
   }
 };
 
-// wire.js
-var isLive = (status) => ["queued", "delayed", "running"].includes(status);
-var isRetryable = (status) => ["failed", "cancelled", "expired"].includes(status);
-
 // cards.js
 var MessageCard = class extends View {
   /**
@@ -834,7 +869,7 @@ var MessageCard = class extends View {
     setAttribute(this.where, "title", `Message ${row.id}`);
     rename(this.cancel, `Cancel message ${row.id} of ${row.queue} of ${row.actor}`);
     setText(this.time, this.progress(row));
-    show(this.cancel, isLive(row.status));
+    show(this.cancel, row.live);
     setText(this.outcome, row.error || row.reply);
     setAttribute(this.outcome, "class", row.error ? "aq-outcome aq-bad" : "aq-outcome");
     show(this.outcome, row.error || row.reply);
@@ -956,6 +991,304 @@ var AlertItem = class {
   }
 };
 
+// confirmation.js
+var Confirmation = class {
+  /**
+   * @param {HTMLElement} buttons They give way to the question.
+   * @param {HTMLButtonElement} asking The one of them that asks: the focus returns to it.
+   * @param {string} keep What the way back does.
+   * @param {(event: Event) => Promise<void>} act
+   */
+  constructor(buttons, asking, keep, act) {
+    this.buttons = buttons;
+    this.asking = asking;
+    this.question = make("span", { class: "aq-question" });
+    const cancel = async (event) => {
+      await act(event);
+      this.close();
+    };
+    this.yes = button("Cancel them", "", cancel, "aq-danger");
+    this.no = button("Keep", keep, () => this.close());
+    this.node = make("div", { class: "aq-confirm", role: "group", hidden: true }, this.question, this.yes, this.no);
+    this.node.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      event.stopPropagation();
+      this.close();
+    });
+  }
+  /** The way back gets the focus, so that pressing Enter twice cancels nothing. */
+  open() {
+    this.showQuestion(true);
+    this.no.focus();
+  }
+  close() {
+    const focused = this.node.contains(document.activeElement);
+    this.showQuestion(false);
+    if (!focused) return;
+    const left = [this.asking, ...this.buttons.querySelectorAll("button")].find((one) => !one.disabled && !one.hidden);
+    (left ?? /** @type {HTMLElement} */
+    this.node.closest(".aq")).focus({ preventScroll: true });
+  }
+  /** @param {boolean} asked */
+  showQuestion(asked) {
+    show(this.node, asked);
+    show(this.buttons, !asked);
+  }
+  /**
+   * @param {string} count What would be cancelled: "3 messages".
+   * @param {string} of What they belong to.
+   */
+  update(count, of) {
+    setText(this.question, `Cancel ${count}?`);
+    setAttribute(this.node, "aria-label", `Cancel ${count} of ${of}?`);
+    setAttribute(this.yes, "aria-label", `Cancel them: ${count} of ${of}`);
+  }
+};
+
+// parts/batches.js
+var BATCHES_SHOWN = 5;
+var Batches = class {
+  /** @param {View} view */
+  constructor(view) {
+    this.view = view;
+    this.page = 0;
+    this.items = make("ul", { class: "aq-batches", "aria-label": "Batches" });
+    this.list = new KeyedList(this.items, (key) => new BatchItem(view, key));
+    this.pager = new Pager("batches", (step) => {
+      this.page += step;
+      this.update();
+    });
+    this.count = make("span", { class: "aq-quiet" });
+    const heading = make("h3", {}, "Batches ", this.count);
+    this.node = make("section", { class: "aq-section" }, heading, this.items, this.pager.node);
+  }
+  update() {
+    const rows = this.view.mirror.rows("batches");
+    const keys = Object.keys(rows).sort((a, b) => byRank(rows[a], rows[b]));
+    const last = Math.max(0, Math.ceil(keys.length / BATCHES_SHOWN) - 1);
+    this.page = Math.min(Math.max(0, this.page), last);
+    const from = this.page * BATCHES_SHOWN;
+    const end = Math.min(from + BATCHES_SHOWN, keys.length);
+    this.list.update(keys.slice(from, end), (key) => rows[key]);
+    const more = this.view.mirror.single("host")?.more_batches ? ", and more: %agentq batches" : "";
+    this.pager.update(`${range(from, end)} of ${keys.length}${more}`, this.page > 0, this.page < last);
+    const working = keys.filter((key) => !isFinished(rows[key])).length;
+    setText(this.count, working ? `${working} not finished` : "");
+    show(this.node, keys.length);
+  }
+};
+var byRank = (a, b) => Number(isFinished(a)) - Number(isFinished(b)) || b.created_at - a.created_at;
+var BatchItem = class {
+  /**
+   * @param {View} view
+   * @param {string} key
+   */
+  constructor(view, key) {
+    this.view = view;
+    this.always = true;
+    this.name = bdi("aq-strong aq-batch-name");
+    this.where = bdi("aq-quiet aq-clip");
+    this.remark = make("span", { class: "aq-tag" });
+    this.actions = new BatchActions(view, key);
+    this.bar = new Bar();
+    this.figures = make("span", { class: "aq-batch-figures" });
+    this.failures = make("ul", { class: "aq-failures" });
+    this.stopped = bdi("aq-stopped");
+    this.groups = void 0;
+    this.node = make(
+      "li",
+      { class: "aq-batch" },
+      make("div", { class: "aq-batch-head" }, this.name, this.remark, this.where, this.actions.node),
+      make("div", { class: "aq-batch-progress" }, this.bar.node, this.figures),
+      this.stopped,
+      this.failures
+    );
+  }
+  /** @param {BatchRow} row */
+  update(row) {
+    setText(this.name, row.name);
+    setText(this.where, `${row.queue} of ${row.actor}`);
+    setAttribute(this.where, "title", `${row.queue} of ${row.actor}`);
+    const { now } = this.view.mirror;
+    const queue = isFinished(row) ? void 0 : this.view.mirror.rows("queues")[row.at];
+    const hold = row.stopped !== null ? "stopped" : queue ? holdOf(queue, now) : "";
+    setText(this.remark, hold);
+    show(this.remark, hold);
+    setAttribute(this.remark, "title", queue?.reason ? `${hold}: ${queue.reason}` : hold);
+    setAttribute(this.remark, "class", row.stopped !== null ? "aq-tag aq-bad" : "aq-tag");
+    const figures = figuresOf(row, hold !== "");
+    setText(this.figures, figures);
+    this.bar.update(row, figures);
+    setText(this.stopped, row.stopped === null ? "" : `Stopped: ${row.stopped}`);
+    show(this.stopped, row.stopped !== null);
+    this.updateFailures(row.failures);
+    this.actions.update(row);
+  }
+  /** @param {FailureGroup[]} groups */
+  updateFailures(groups) {
+    if (groups === this.groups) return;
+    this.groups = groups;
+    this.failures.replaceChildren(...groups.map(failureOf));
+    show(this.failures, groups.length);
+  }
+};
+function failureOf({ what, rows, count }) {
+  const text = bdi("aq-clip");
+  text.textContent = what;
+  text.title = what;
+  const many = make("span", { class: "aq-bad aq-nowrap" }, rowCount(count));
+  const where = make("span", { class: "aq-quiet aq-nowrap" }, rows ? `(${rows})` : "");
+  return make("li", {}, many, where, text);
+}
+var SEGMENTS = [
+  ["done", "aq-segment-done"],
+  ["failed", "aq-segment-failed"],
+  ["cancelled", "aq-segment-cancelled"],
+  ["running", "aq-segment-running"]
+];
+var Bar = class {
+  constructor() {
+    this.segments = SEGMENTS.map(([, kind]) => make("span", { class: kind }));
+    this.node = make("div", { class: "aq-progress-bar", role: "progressbar", "aria-valuemin": "0" }, ...this.segments);
+  }
+  /**
+   * @param {BatchRow} row
+   * @param {string} figures
+   */
+  update(row, figures) {
+    SEGMENTS.forEach(([field], index) => {
+      const width = `${(100 * row[field] / Math.max(1, row.total)).toFixed(2)}%`;
+      if (this.segments[index].style.width !== width) this.segments[index].style.width = width;
+    });
+    setAttribute(this.node, "aria-label", `Batch ${row.name}`);
+    setAttribute(this.node, "aria-valuemax", row.total);
+    setAttribute(this.node, "aria-valuenow", settledOf(row));
+    setAttribute(this.node, "aria-valuetext", figures);
+    setAttribute(this.node, "title", figures);
+  }
+};
+var BatchActions = class {
+  /**
+   * @param {View} view
+   * @param {string} key
+   */
+  constructor(view, key) {
+    this.retry = button("Retry failed", "", (event) => view.act(event, { action: "retry failed", batch: key }));
+    this.goOn = button("Go on", "", (event) => view.act(event, { action: "go on", batch: key }));
+    this.cancel = button("Cancel", "", () => this.confirmation.open());
+    this.buttons = make("div", { class: "aq-buttons" }, this.retry, this.goOn, this.cancel);
+    this.confirmation = new Confirmation(this.buttons, this.cancel, "Keep the rows", async (event) => {
+      await view.act(event, { action: "cancel batch", batch: key });
+    });
+    this.node = make("div", { class: "aq-batch-actions" }, this.buttons, this.confirmation.node);
+  }
+  /** @param {BatchRow} row */
+  update(row) {
+    const batch = `batch ${row.name}`;
+    const left = row.waiting + row.running;
+    rename(this.retry, `Retry failed: put ${rowCount(row.failed)} of ${batch} back into the queue`);
+    rename(this.goOn, `Go on with ${batch}, which was stopped`);
+    rename(this.cancel, `Cancel ${batch}: ${rowCount(left)} that are not settled`);
+    this.confirmation.update(rowCount(left), batch);
+    show(this.retry, row.failed);
+    show(this.goOn, row.stopped !== null && !row.failed);
+    show(this.cancel, left);
+  }
+};
+
+// parts/limits.js
+var LIMITS_SHOWN = 8;
+var Limits = class {
+  /** @param {View} view */
+  constructor(view) {
+    this.view = view;
+    this.page = 0;
+    this.body = make("tbody");
+    this.list = new KeyedList(this.body, () => new LimitItem(view));
+    this.pager = new Pager("limits", (step) => {
+      this.page += step;
+      this.update();
+    });
+    const table = make(
+      "table",
+      { class: "aq-table aq-limits" },
+      make("caption", {}, "Limits"),
+      make("thead", {}, headings()),
+      this.body
+    );
+    this.node = make("section", { class: "aq-section" }, table, this.pager.node);
+  }
+  update() {
+    const rows = this.view.mirror.rows("limits");
+    const keys = Object.keys(rows).sort((a, b) => rank(rows[a]) - rank(rows[b]) || byName.compare(a, b));
+    const last = Math.max(0, Math.ceil(keys.length / LIMITS_SHOWN) - 1);
+    this.page = Math.min(Math.max(0, this.page), last);
+    const from = this.page * LIMITS_SHOWN;
+    const end = Math.min(from + LIMITS_SHOWN, keys.length);
+    this.list.update(keys.slice(from, end), (key) => rows[key]);
+    const all = keys.length + (this.view.mirror.single("host")?.limits_left_out ?? 0);
+    this.pager.update(`${range(from, end)} of ${number(all)}`, this.page > 0, this.page < last);
+    show(this.node, keys.length);
+  }
+};
+var byName = new Intl.Collator("en", { numeric: true });
+var rank = (row) => row.paused_until !== null ? 0 : row.waiting ? 1 : 2;
+var LimitItem = class {
+  /** @param {View} view */
+  constructor(view) {
+    this.view = view;
+    this.always = true;
+    this.name = bdi("aq-strong");
+    this.paused = make("span", { class: "aq-tag" }, "paused");
+    this.allowed = make("td");
+    this.bar = make("span");
+    this.meter = make("div", { class: "aq-meter", role: "meter", "aria-valuemin": "0" }, this.bar);
+    this.used = make("span", { class: "aq-nowrap" });
+    this.next = make("td", { class: "aq-nowrap" });
+    this.waiting = bdi("aq-clip");
+    this.node = make(
+      "tr",
+      {},
+      make("th", { scope: "row", class: "aq-name" }, this.name, " ", this.paused),
+      this.allowed,
+      make("td", {}, make("div", { class: "aq-use" }, this.meter, this.used)),
+      this.next,
+      make("td", { class: "aq-waiting" }, this.waiting)
+    );
+  }
+  /** @param {LimitRow} row */
+  update(row) {
+    const full = row.used >= row.count;
+    const allowed = allowedBy(row);
+    const use = `${number(row.used)} of ${number(row.count)}`;
+    setText(this.name, row.name);
+    show(this.paused, row.paused_until !== null);
+    setText(this.allowed, allowed);
+    setAttribute(this.allowed, "title", allowed);
+    const width = `${Math.min(100, 100 * row.used / Math.max(1, row.count)).toFixed(1)}%`;
+    if (this.bar.style.width !== width) this.bar.style.width = width;
+    setAttribute(this.meter, "class", full ? "aq-meter aq-full" : "aq-meter");
+    setAttribute(this.meter, "aria-label", `Use of limit ${row.name}`);
+    setAttribute(this.meter, "aria-valuemax", row.count);
+    setAttribute(this.meter, "aria-valuenow", Math.min(row.used, row.count));
+    setAttribute(this.meter, "aria-valuetext", use);
+    setText(this.used, use);
+    setText(this.next, nextStartOf(row, this.view.mirror.now));
+    this.updateWaiting(row);
+  }
+  /** @param {LimitRow} row */
+  updateWaiting(row) {
+    const more = row.waiting > row.queues.length ? `, and ${number(row.waiting - row.queues.length)} more` : "";
+    const names = row.queues.join(", ") + more;
+    setText(this.waiting, row.waiting === 1 ? names : row.waiting ? queueCount(row.waiting) : "–");
+    setAttribute(this.waiting, "title", names);
+  }
+};
+function headings() {
+  const names = ["limit", "allowed", "in use", "next start", "waiting"];
+  return make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name)));
+}
+
 // parts/message_item.js
 var MessageItem = class {
   /**
@@ -1034,8 +1367,8 @@ var MessageItem = class {
     setText(this.outcome, row.outcome);
     setAttribute(this.outcome, "title", row.outcome);
     setAttribute(this.outcome, "class", row.bad ? "aq-clip aq-bad" : "aq-clip");
-    show(this.cancel, isLive(row.status));
-    show(this.retry, isRetryable(row.status));
+    show(this.cancel, row.live);
+    show(this.retry, row.redeliverable);
     if (this.open && settledNow) this.unfold(true);
   }
 };
@@ -1056,7 +1389,6 @@ function part(name, text, kind = "") {
 }
 
 // parts/messages.js
-var FILTERS = ["all", "waiting", "running", "completed", "failed", "cancelled"];
 var PAGE = 20;
 var TYPING = 250;
 var COLUMNS = 6;
@@ -1066,7 +1398,7 @@ var Messages = class {
     this.view = view;
     this.wanted = { status: "all", search: "", offset: 0 };
     this.typing = void 0;
-    this.filters = new Map(FILTERS.map((status) => [status, this.filter(status)]));
+    this.filters = /* @__PURE__ */ new Map();
     this.search = make("input", {
       type: "search",
       class: "aq-search",
@@ -1082,19 +1414,25 @@ var Messages = class {
       "table",
       { class: "aq-table aq-messages" },
       make("caption", { class: "aq-hidden" }, "Messages"),
-      make("thead", {}, headings()),
+      make("thead", {}, headings2()),
       this.body
     );
-    const chips = make("div", { class: "aq-chips", role: "group", "aria-label": "Which messages" });
-    chips.append(...this.filters.values());
+    this.chips = make("div", { class: "aq-chips", role: "group", "aria-label": "Which messages" });
     this.node = make(
       "section",
-      { class: "aq-section" },
-      make("div", { class: "aq-bar" }, make("h3", {}, "Messages"), chips, this.search),
+      { class: "aq-section", hidden: true },
+      // until the kernel has read the first page of them
+      make("div", { class: "aq-bar" }, make("h3", {}, "Messages"), this.chips, this.search),
       this.table,
       this.empty,
       this.pager.node
     );
+  }
+  /** The kernel knows which statuses there are. @param {string[]} names */
+  offerFilters(names) {
+    if (names.join() === [...this.filters.keys()].join()) return;
+    this.filters = new Map(names.map((status) => [status, this.filter(status)]));
+    this.chips.replaceChildren(...this.filters.values());
   }
   /** @param {string} status */
   filter(status) {
@@ -1103,11 +1441,11 @@ var Messages = class {
   }
   /** Fits the details to the columns: a cell over more would bring back those that are hidden in narrow places. */
   fit() {
-    const headings3 = (
+    const headings4 = (
       /** @type {HTMLTableSectionElement} */
       this.table.tHead.rows[0].cells
     );
-    const shown = [...headings3].filter((cell) => cell.offsetParent).length;
+    const shown = [...headings4].filter((cell) => cell.offsetParent).length;
     for (const cell of this.body.querySelectorAll(".aq-detail > td")) setAttribute(cell, "colspan", shown || COLUMNS);
   }
   typed() {
@@ -1137,6 +1475,7 @@ var Messages = class {
     const known = table.order.filter((key) => rows[key]);
     this.list.update(known, (key) => rows[key]);
     this.wanted = { status: table.status, search: table.search, offset: table.offset };
+    this.offerFilters(table.filters);
     if (document.activeElement !== this.search && !this.search.matches(":focus")) this.search.value = table.search;
     this.markFilter();
     this.pager.update(range(table.offset, table.offset + known.length), table.offset > 0, table.more);
@@ -1147,9 +1486,84 @@ var Messages = class {
     show(this.node, known.length || narrowed || Object.keys(mirror.rows("queues")).length);
   }
 };
-function headings() {
+function headings2() {
   const names = ["status", "sent", "queue", "body", "reply or error"].map((name) => make("th", { scope: "col" }, name));
   return make("tr", {}, ...names, make("th", { scope: "col", class: "aq-actions" }));
+}
+
+// parts/pauses.js
+var PAUSES_SHOWN = 5;
+var Pauses = class {
+  /** @param {View} view */
+  constructor(view) {
+    this.view = view;
+    this.rows = make("ul", { class: "aq-pauses", "aria-label": "Paused and stopped" });
+    this.more = make("p", { class: "aq-quiet" });
+    this.list = new KeyedList(this.rows, () => new PauseItem(view));
+    this.node = make("section", {}, this.rows, this.more);
+  }
+  update() {
+    const rows = this.view.mirror.rows("pauses");
+    const batches = Object.values(this.view.mirror.rows("batches"));
+    const ofBatches = new Set(batches.filter((batch) => batch.stopped !== null).map((batch) => batch.at));
+    const shown = Object.keys(rows).filter((key) => !(rows[key].stopped && ofBatches.has(key)));
+    const keys = shown.sort((a, b) => endOf(rows[a]) - endOf(rows[b]));
+    this.list.update(keys.slice(0, PAUSES_SHOWN), (key) => rows[key]);
+    const left = keys.length - PAUSES_SHOWN;
+    setText(this.more, `${number(left)} more paused until later.`);
+    show(this.more, left > 0);
+    show(this.node, keys.length);
+  }
+};
+var endOf = (row) => row.until ?? Infinity;
+var PauseItem = class {
+  /** @param {View} view */
+  constructor(view) {
+    this.view = view;
+    this.always = true;
+    this.row = void 0;
+    this.name = bdi("aq-strong");
+    this.state = make("span", { class: "aq-pause-left" });
+    this.reason = bdi("aq-pause-reason");
+    this.queues = bdi("aq-quiet");
+    this.end = button("End pause", "", (event) => this.endPause(event));
+    this.node = make(
+      "li",
+      {},
+      make("div", { class: "aq-pause-text" }, this.name, " ", this.state, ": ", this.reason, " ", this.queues),
+      this.end
+    );
+  }
+  /** @param {Event} event */
+  endPause(event) {
+    const { row } = this;
+    if (!row) return;
+    if (row.limit === null) this.view.act(event, { action: "resume", key: row.queue });
+    else this.view.act(event, { action: "end pause", limit: row.limit });
+  }
+  /** @param {PauseRow} row */
+  update(row) {
+    this.row = row;
+    const left = row.until === null ? null : row.until - this.view.mirror.now;
+    setText(this.name, row.name);
+    if (row.stopped) setText(this.state, "is stopped");
+    else if (left === null) setText(this.state, "is paused");
+    else if (left > 0) setText(this.state, `is paused for ${duration(left)}`);
+    else setText(this.state, "is paused, and tried with one message at a time");
+    setAttribute(this.state, "title", row.until === null ? null : `until ${timeOfDay(row.until)}`);
+    setText(this.reason, row.reason);
+    setText(this.queues, waitsOf(row));
+    setAttribute(this.queues, "title", row.queues.join(", "));
+    setAttribute(this.node, "class", row.stopped ? "aq-pause-stopped" : null);
+    setText(this.end, row.stopped ? "Go on" : "End pause");
+    const again = "let messages start now. If the provider refuses again, no attempt is lost";
+    rename(this.end, row.stopped ? `Go on with ${row.name}` : `End pause of ${row.name}: ${again}`);
+  }
+};
+function waitsOf(row) {
+  if (row.limit === null || !row.waiting) return "";
+  const waits = row.waiting === 1 ? row.queues[0] : queueCount(row.waiting);
+  return `It holds ${waits}.`;
 }
 
 // sparkline.js
@@ -1237,7 +1651,7 @@ var QueueItem = class {
       make("th", { scope: "row", class: "aq-name" }, this.name, this.remark),
       make("td", { class: "aq-wide" }, this.line.node),
       ...this.cells,
-      make("td", { class: "aq-actions" }, this.actions.buttons, this.actions.confirmation)
+      make("td", { class: "aq-actions" }, this.actions.buttons, this.actions.confirmation.node)
     );
   }
   /** @param {QueueRow} row */
@@ -1249,6 +1663,7 @@ var QueueItem = class {
     setAttribute(this.name, "title", `Messages of ${row.queue} of ${row.actor}`);
     const remark = this.remarkOn(row);
     setText(this.remark, remark);
+    setAttribute(this.remark, "title", row.reason ? `${remark}: ${row.reason}` : remark);
     show(this.remark, remark !== "");
     setAttribute(this.node, "class", row.paused ? "aq-paused" : null);
     this.updateFigures(row);
@@ -1257,11 +1672,8 @@ var QueueItem = class {
   }
   /** @param {QueueRow} row */
   remarkOn(row) {
-    const remarks = [];
-    const left = (end) => end ? `, ${duration(Math.max(0, end - this.view.mirror.now))} left` : "";
-    if (row.paused) remarks.push(`paused${left(row.paused_until)}${row.reason ? `: ${row.reason}` : ""}`);
-    else if (row.limit !== null) remarks.push(`waits for limit ${row.limit}${left(row.next_start)}`);
-    else if (row.orphaned) remarks.push("not declared any more");
+    const hold = holdOf(row, this.view.mirror.now);
+    const remarks = hold ? [hold] : row.orphaned ? ["not declared any more"] : [];
     const senders = row.waiting_senders;
     if (senders) remarks.push(`full: ${number(senders)} ${senders === 1 ? "sender waits" : "senders wait"}`);
     if (row.expired) remarks.push(`${number(row.expired)} expired`);
@@ -1289,42 +1701,13 @@ var QueueActions = class {
    * @param {string} key
    */
   constructor(view, key) {
-    this.view = view;
-    this.key = key;
     this.paused = false;
     this.pause = button("Pause", "", (event) => view.act(event, { action: this.paused ? "resume" : "pause", key }));
-    this.purge = button("Purge", "", () => this.askFirst());
+    this.purge = button("Purge", "", () => this.confirmation.open());
     this.buttons = make("div", { class: "aq-buttons" }, this.pause, this.purge);
-    this.question = make("span", { class: "aq-question" });
-    this.yes = button("Cancel them", "", (event) => this.purgeNow(event), "aq-danger");
-    this.no = button("Keep", "Keep the messages", () => this.keep());
-    const attributes = { class: "aq-confirm", role: "group", hidden: true };
-    this.confirmation = make("div", attributes, this.question, this.yes, this.no);
-    this.confirmation.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape") return;
-      event.stopPropagation();
-      this.keep();
+    this.confirmation = new Confirmation(this.buttons, this.purge, "Keep the messages", async (event) => {
+      await view.act(event, { action: "purge", key });
     });
-  }
-  /** The way back gets the focus, so that pressing Enter twice purges nothing. */
-  askFirst() {
-    this.confirm(true);
-    this.no.focus();
-  }
-  keep() {
-    this.confirm(false);
-    this.purge.focus();
-  }
-  /** @param {Event} event */
-  async purgeNow(event) {
-    await this.view.act(event, { action: "purge", key: this.key });
-    this.confirm(false);
-    this.pause.focus();
-  }
-  /** @param {boolean} asked */
-  confirm(asked) {
-    show(this.confirmation, asked);
-    show(this.buttons, !asked);
   }
   /** @param {QueueRow} row */
   update(row) {
@@ -1337,9 +1720,7 @@ var QueueActions = class {
     setAttribute(this.pause, "title", row.paused ? `Go on with ${what}` : `Hand out nothing of ${what}`);
     setAttribute(this.purge, "aria-label", `Purge ${what}`);
     setAttribute(this.purge, "title", `Cancel what waits in ${what}`);
-    setText(this.question, `Cancel ${count}?`);
-    setAttribute(this.confirmation, "aria-label", `Cancel ${count} of ${what}?`);
-    setAttribute(this.yes, "aria-label", `Cancel them: ${count} of ${what}`);
+    this.confirmation.update(count, what);
     this.purge.disabled = waiting === 0;
     show(this.pause, !row.internal);
     show(this.purge, !row.internal);
@@ -1348,7 +1729,7 @@ var QueueActions = class {
 
 // parts/queues.js
 var QUEUES_SHOWN = 10;
-var byName = new Intl.Collator("en", { numeric: true });
+var byName2 = new Intl.Collator("en", { numeric: true });
 var Queues = class {
   /**
    * @param {View} view
@@ -1369,7 +1750,7 @@ var Queues = class {
       "table",
       { class: "aq-table aq-queues" },
       make("caption", {}, "Queues"),
-      make("thead", {}, headings2()),
+      make("thead", {}, headings3()),
       this.body
     );
     this.node = make("section", { class: "aq-section" }, this.table, this.empty, this.pager.node);
@@ -1377,7 +1758,7 @@ var Queues = class {
   update() {
     const { mirror } = this.view;
     const rows = mirror.rows("queues");
-    const keys = Object.keys(rows).sort(byName.compare);
+    const keys = Object.keys(rows).sort(byName2.compare);
     const last = Math.max(0, Math.ceil(keys.length / QUEUES_SHOWN) - 1);
     this.page = Math.min(Math.max(0, this.page), last);
     const from = this.page * QUEUES_SHOWN;
@@ -1390,7 +1771,7 @@ var Queues = class {
     show(this.table, keys.length);
   }
 };
-function headings2() {
+function headings3() {
   const heading = (text, kind = "") => make("th", { scope: "col", class: kind || null }, text);
   return make(
     "tr",
@@ -1450,7 +1831,7 @@ var Sessions = class {
   }
   update() {
     const rows = this.view.mirror.rows("sessions");
-    const keys = Object.keys(rows).sort((a, b) => byRank(rows[a], rows[b]));
+    const keys = Object.keys(rows).sort((a, b) => byRank2(rows[a], rows[b]));
     this.updateList(keys, rows);
     const running = keys.filter((key) => rows[key].status === "running").length;
     setText(this.count, running ? `${running} at work` : "");
@@ -1481,8 +1862,8 @@ var Sessions = class {
     show(this.stop, row.status === "running");
   }
 };
-var rank = (row) => row.status === "running" ? 0 : row.status === "open" ? 1 : 2;
-var byRank = (a, b) => rank(a) - rank(b) || b.created_at - a.created_at;
+var rank2 = (row) => row.status === "running" ? 0 : row.status === "open" ? 1 : 2;
+var byRank2 = (a, b) => rank2(a) - rank2(b) || b.created_at - a.created_at;
 var SessionItem = class {
   /**
    * @param {Sessions} sessions
@@ -1571,10 +1952,14 @@ var Dashboard = class extends View {
     this.tiles = new Tiles(this);
     this.alerts = new Alerts(this);
     this.requests = new Requests(this);
+    this.pauses = new Pauses(this);
+    this.batches = new Batches(this);
+    this.limits = new Limits(this);
     this.messages = new Messages(this);
     this.queues = new Queues(this, (text) => this.messages.searchFor(text));
     this.sessions = new Sessions(this);
-    const parts = [this.head, this.requests, this.alerts, this.tiles, this.queues, this.sessions, this.messages];
+    const above = [this.head, this.requests, this.alerts, this.pauses, this.tiles];
+    const parts = [...above, this.batches, this.queues, this.limits, this.sessions, this.messages];
     this.root.append(...parts.map((part2) => part2.node));
     this.resized = new ResizeObserver(() => this.messages.fit());
     this.resized.observe(this.root);
@@ -1587,10 +1972,13 @@ var Dashboard = class extends View {
   }
   parts() {
     return {
-      host: [this.head, this.alerts],
+      host: [this.head, this.alerts, this.batches, this.limits],
       actors: [this.alerts],
       requests: [this.requests],
       queues: [this.queues, this.tiles],
+      batches: [this.batches, this.pauses],
+      limits: [this.limits],
+      pauses: [this.pauses],
       sessions: [this.sessions],
       transcript: [this.sessions, this.sessions.transcript],
       blocks: [this.sessions.transcript],
@@ -1599,7 +1987,7 @@ var Dashboard = class extends View {
     };
   }
   aging() {
-    return [this.head, this.tiles, this.queues, this.sessions, this.alerts];
+    return [this.head, this.tiles, this.batches, this.queues, this.limits, this.sessions, this.alerts, this.pauses];
   }
 };
 var Head = class {

@@ -57,3 +57,56 @@ test("there is no progress in nothing", () => {
 test("rows are counted from one", () => {
   assert.equal(format.range(20, 40), "21–40");
 });
+
+const BATCH = { total: 30, done: 17, failed: 1, cancelled: 0, running: 3, waiting: 9, per_minute: 12.46 };
+
+test("a batch is told by its counts, its rate and the time left, without what is nothing", () => {
+  assert.equal(format.figuresOf(BATCH, false), "17 of 30 done · 1 failed · 3 running · 9 waiting · 12.5 / min · 57 s left");
+  const finished = { ...BATCH, done: 27, cancelled: 2, running: 0, waiting: 0 };
+  assert.equal(format.figuresOf(finished, false), "27 of 30 done · 1 failed · 2 cancelled");
+  assert.ok(format.isFinished(finished));
+  assert.equal(format.settledOf(finished), 30);
+});
+
+test("a batch that is held, or has no rate, has no time left", () => {
+  const counts = "17 of 30 done · 1 failed · 3 running · 9 waiting";
+  assert.equal(format.figuresOf(BATCH, true), counts);
+  assert.equal(format.figuresOf({ ...BATCH, per_minute: 0 }, false), counts);
+});
+
+test("a batch of which little is left has a second at least", () => {
+  const last = { ...BATCH, running: 1, waiting: 0, per_minute: 6000 };
+  assert.match(format.figuresOf(last, false), /6,000 \/ min · 1 s left$/);
+});
+
+const FREE = { stopped: false, paused: false, paused_until: null, limit: null, next_start: null };
+
+test("what holds a queue is told with its countdown, a pause before a limit", () => {
+  assert.equal(format.holdOf(FREE, 100), "");
+  assert.equal(format.holdOf({ ...FREE, limit: "limit api", next_start: 112 }, 100), "waits for limit api, 12 s left");
+  assert.equal(format.holdOf({ ...FREE, limit: "its limit" }, 100), "waits for its limit");
+  const paused = { ...FREE, limit: "limit api", paused: true, paused_until: 343 };
+  assert.equal(format.holdOf(paused, 100), "paused, 4 min 3 s left");
+  assert.equal(format.holdOf({ ...FREE, paused: true }, 100), "paused");
+  assert.equal(format.holdOf({ ...FREE, paused: true, stopped: true }, 100), "stopped");
+});
+
+const LIMIT = { count: 20, declared_count: 20, per: 60, declared_per: 60, used: 20, next_start: null, paused_until: null };
+
+test("a limit is told as it is and, where a user changed it, as it is declared", () => {
+  assert.equal(format.allowedBy(LIMIT), "20 per 60 s");
+  assert.equal(format.allowedBy({ ...LIMIT, declared_count: 50 }), "20 (declared 50) per 60 s");
+  assert.equal(format.allowedBy({ ...LIMIT, per: 0.5 }), "20 per 0.5 s (declared 60 s)");
+  assert.equal(format.allowedBy({ ...LIMIT, per: 18000, declared_per: 18000 }), "20 per 5 h");
+  assert.equal(format.allowedBy({ ...LIMIT, per: 600, declared_per: 630 }), "20 per 10 min (declared 10 min 30 s)");
+  assert.equal(format.allowedBy({ ...LIMIT, per: null, declared_per: null, declared_count: 5 }), "20 (declared 5) at a time");
+});
+
+test("the next start of a limit is a countdown, now, at once, or when another one ends", () => {
+  assert.equal(format.nextStartOf({ ...LIMIT, next_start: 112 }, 100), "in 12 s");
+  assert.equal(format.nextStartOf({ ...LIMIT, next_start: 99 }, 100), "now");
+  assert.equal(format.nextStartOf({ ...LIMIT, used: 19 }, 100), "at once");
+  assert.equal(format.nextStartOf({ ...LIMIT, per: null }, 100), "when one ends");
+  assert.equal(format.nextStartOf({ ...LIMIT, paused_until: 343 }, 100), "in 4 min 3 s");
+  assert.equal(format.nextStartOf({ ...LIMIT, paused_until: 99 }, 100), "one at a time");
+});

@@ -66,7 +66,20 @@ test("set fields are changed, the others stay, and the row is a new object", () 
 test("a section and a row that are new are made", () => {
   const sections = {};
   applyChanges(sections, { set: { blocks: { 7: { text: "Hello" } } } });
-  assert.deepEqual(sections, { blocks: { 7: { text: "Hello" } } });
+  assert.deepEqual({ ...sections.blocks }, { 7: { text: "Hello" } });
+});
+
+test("a key that is a name of JavaScript's own is a key like any other", (t) => {
+  const at = filled(t);
+  at.receive("patch", 2, { set: { batches: JSON.parse('{"__proto__": {"done": 1}, "constructor": {"done": 2}}') } });
+  assert.deepEqual(Object.keys(at.mirror.rows("batches")), ["__proto__", "constructor"]);
+  at.receive("patch", 3, { set: { batches: JSON.parse('{"__proto__": {"done": 7}}') } });
+  assert.equal(at.mirror.rows("batches")["__proto__"].done, 7);
+  at.receive("patch", 4, { gone: { batches: ["__proto__"] } });
+  assert.deepEqual(Object.keys(at.mirror.rows("batches")), ["constructor"]);
+  at.receive("snapshot", 5, { sections: JSON.parse('{"batches": {}}') });
+  at.receive("patch", 6, { set: { batches: JSON.parse('{"__proto__": {"done": 9}}') } });
+  assert.deepEqual(Object.keys(at.mirror.rows("batches")), ["__proto__"]);
 });
 
 test("text that grew is appended, in a new object", () => {

@@ -6,7 +6,6 @@
 
 import { bdi, bdiOf, button, make, rename, setAttribute, setText, show } from "../dom.js";
 import { timeOfDay } from "../format.js";
-import { isLive, isRetryable } from "../wire.js";
 
 export class MessageItem {
   /**
@@ -86,8 +85,8 @@ export class MessageItem {
     setText(this.outcome, row.outcome);
     setAttribute(this.outcome, "title", row.outcome);
     setAttribute(this.outcome, "class", row.bad ? "aq-clip aq-bad" : "aq-clip");
-    show(this.cancel, isLive(row.status));
-    show(this.retry, isRetryable(row.status));
+    show(this.cancel, row.live);
+    show(this.retry, row.redeliverable);
     if (this.open && settledNow) this.unfold(true);
   }
 }

@@ -9,7 +9,6 @@ import { range } from "../format.js";
 import { KeyedList, Pager } from "../lists.js";
 import { MessageItem } from "./message_item.js";
 
-const FILTERS = ["all", "waiting", "running", "completed", "failed", "cancelled"];
 /** The kernel's number of messages on a page. */
 const PAGE = 20;
 /** Milliseconds after the last key until a search is made. */
@@ -25,7 +24,7 @@ export class Messages {
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.typing = undefined;
     /** @type {Map<string, HTMLElement>} */
-    this.filters = new Map(FILTERS.map((status) => [status, this.filter(status)]));
+    this.filters = new Map();
     this.search = make("input", {
       type: "search",
       class: "aq-search",
@@ -44,16 +43,22 @@ export class Messages {
       make("thead", {}, headings()),
       this.body,
     );
-    const chips = make("div", { class: "aq-chips", role: "group", "aria-label": "Which messages" });
-    chips.append(...this.filters.values());
+    this.chips = make("div", { class: "aq-chips", role: "group", "aria-label": "Which messages" });
     this.node = make(
       "section",
-      { class: "aq-section" },
-      make("div", { class: "aq-bar" }, make("h3", {}, "Messages"), chips, this.search),
+      { class: "aq-section", hidden: true }, // until the kernel has read the first page of them
+      make("div", { class: "aq-bar" }, make("h3", {}, "Messages"), this.chips, this.search),
       this.table,
       this.empty,
       this.pager.node,
     );
+  }
+
+  /** The kernel knows which statuses there are. @param {string[]} names */
+  offerFilters(names) {
+    if (names.join() === [...this.filters.keys()].join()) return;
+    this.filters = new Map(names.map((status) => [status, this.filter(status)]));
+    this.chips.replaceChildren(...this.filters.values());
   }
 
   /** @param {string} status */
@@ -100,6 +105,7 @@ export class Messages {
     const known = table.order.filter((key) => rows[key]);
     this.list.update(known, (key) => rows[key]);
     this.wanted = { status: table.status, search: table.search, offset: table.offset };
+    this.offerFilters(table.filters);
     // Nobody's typing is overwritten.
     if (document.activeElement !== this.search && !this.search.matches(":focus")) this.search.value = table.search;
     this.markFilter();

@@ -4,8 +4,9 @@
 /** @import { View } from "../view.js" */
 /** @import { QueueRow } from "../wire.js" */
 
+import { Confirmation } from "../confirmation.js";
 import { bdi, button, make, setAttribute, setText, show } from "../dom.js";
-import { doneOf, duration, messageCount, number, progress, totalOf } from "../format.js";
+import { doneOf, duration, holdOf, messageCount, number, progress, totalOf } from "../format.js";
 import { Sparkline } from "../sparkline.js";
 
 /** The columns of figures: their names, and classes of their cells. */
@@ -46,7 +47,7 @@ export class QueueItem {
       make("th", { scope: "row", class: "aq-name" }, this.name, this.remark),
       make("td", { class: "aq-wide" }, this.line.node),
       ...this.cells,
-      make("td", { class: "aq-actions" }, this.actions.buttons, this.actions.confirmation),
+      make("td", { class: "aq-actions" }, this.actions.buttons, this.actions.confirmation.node),
     );
   }
 
@@ -59,6 +60,7 @@ export class QueueItem {
     setAttribute(this.name, "title", `Messages of ${row.queue} of ${row.actor}`);
     const remark = this.remarkOn(row);
     setText(this.remark, remark);
+    setAttribute(this.remark, "title", row.reason ? `${remark}: ${row.reason}` : remark);
     show(this.remark, remark !== "");
     setAttribute(this.node, "class", row.paused ? "aq-paused" : null);
     this.updateFigures(row);
@@ -68,11 +70,8 @@ export class QueueItem {
 
   /** @param {QueueRow} row */
   remarkOn(row) {
-    const remarks = [];
-    const left = (/** @type {number | null} */ end) => (end ? `, ${duration(Math.max(0, end - this.view.mirror.now))} left` : "");
-    if (row.paused) remarks.push(`paused${left(row.paused_until)}${row.reason ? `: ${row.reason}` : ""}`);
-    else if (row.limit !== null) remarks.push(`waits for limit ${row.limit}${left(row.next_start)}`);
-    else if (row.orphaned) remarks.push("not declared any more");
+    const hold = holdOf(row, this.view.mirror.now);
+    const remarks = hold ? [hold] : row.orphaned ? ["not declared any more"] : [];
     const senders = row.waiting_senders;
     if (senders) remarks.push(`full: ${number(senders)} ${senders === 1 ? "sender waits" : "senders wait"}`);
     if (row.expired) remarks.push(`${number(row.expired)} expired`);
@@ -103,46 +102,13 @@ class QueueActions {
    * @param {string} key
    */
   constructor(view, key) {
-    this.view = view;
-    this.key = key;
     this.paused = false;
     this.pause = button("Pause", "", (event) => view.act(event, { action: this.paused ? "resume" : "pause", key }));
-    this.purge = button("Purge", "", () => this.askFirst());
+    this.purge = button("Purge", "", () => this.confirmation.open());
     this.buttons = make("div", { class: "aq-buttons" }, this.pause, this.purge);
-    this.question = make("span", { class: "aq-question" });
-    this.yes = button("Cancel them", "", (event) => this.purgeNow(event), "aq-danger");
-    this.no = button("Keep", "Keep the messages", () => this.keep());
-    const attributes = { class: "aq-confirm", role: "group", hidden: true };
-    this.confirmation = make("div", attributes, this.question, this.yes, this.no);
-    this.confirmation.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape") return;
-      event.stopPropagation(); // in a notebook, it leaves the cell
-      this.keep();
+    this.confirmation = new Confirmation(this.buttons, this.purge, "Keep the messages", async (event) => {
+      await view.act(event, { action: "purge", key });
     });
-  }
-
-  /** The way back gets the focus, so that pressing Enter twice purges nothing. */
-  askFirst() {
-    this.confirm(true);
-    this.no.focus();
-  }
-
-  keep() {
-    this.confirm(false);
-    this.purge.focus();
-  }
-
-  /** @param {Event} event */
-  async purgeNow(event) {
-    await this.view.act(event, { action: "purge", key: this.key });
-    this.confirm(false);
-    this.pause.focus();
-  }
-
-  /** @param {boolean} asked */
-  confirm(asked) {
-    show(this.confirmation, asked);
-    show(this.buttons, !asked);
   }
 
   /** @param {QueueRow} row */
@@ -156,9 +122,7 @@ class QueueActions {
     setAttribute(this.pause, "title", row.paused ? `Go on with ${what}` : `Hand out nothing of ${what}`);
     setAttribute(this.purge, "aria-label", `Purge ${what}`);
     setAttribute(this.purge, "title", `Cancel what waits in ${what}`);
-    setText(this.question, `Cancel ${count}?`);
-    setAttribute(this.confirmation, "aria-label", `Cancel ${count} of ${what}?`);
-    setAttribute(this.yes, "aria-label", `Cancel them: ${count} of ${what}`);
+    this.confirmation.update(count, what);
     this.purge.disabled = waiting === 0;
     show(this.pause, !row.internal);
     show(this.purge, !row.internal);

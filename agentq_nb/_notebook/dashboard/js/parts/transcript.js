@@ -90,7 +90,7 @@ class Block {
 
   /** @param {BlockRow} row */
   update(row) {
-    const kind = LABELS[row.type] ? row.type : "note";
+    const kind = Object.hasOwn(LABELS, row.type) ? row.type : "note";
     setAttribute(this.node, "class", `aq-block aq-block-${kind}`);
     setText(this.label, LABELS[kind]);
     setAttribute(this.label, "title", timeOfDay(row.time));
