@@ -39,7 +39,6 @@ class CallTask:
         self.stopped = False
         self.because: BaseException | None = None
         """Why it was stopped, where that replaces the error it then ended with."""
-        self.abandoned = False
         self._clock = clock
         self._timer: Timer | None = None
         self.task = loop.create_task(self._perform(function), name=repr(call), context=Context())
@@ -77,7 +76,7 @@ class CallTask:
         self.task.cancel()
         self._timer = self._clock.call_later(GRACE_AFTER_CANCEL, self._abandon)
 
-    def stand_down(self) -> None:
+    def undo_stop(self) -> None:
         """Do not abandon the call after all: it was stopped because of a message, and has settled that message."""
         if self._timer is not None:
             self._timer.cancel()
@@ -85,7 +84,6 @@ class CallTask:
         self.stopped = self.call.stopped = False
 
     def _abandon(self) -> None:
-        self.abandoned = True
         self.task.cancel()
         if not self.finished.done():
             self.finished.set_result(self.because or asyncio.CancelledError())

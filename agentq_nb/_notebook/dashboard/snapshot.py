@@ -84,7 +84,7 @@ class Snapshot:
     async def gather(self) -> Gathered:
         """Return the host, its queues, limits, batches, actors in trouble, sessions and permission requests."""
         seen = _Seen()
-        async for actor in self._recorder.host.survey():
+        async for actor in self._recorder.host.actor_statuses():
             seen.add(actor)
         batches = await self._batches.read()
         now = self._recorder.host.clock.time()
