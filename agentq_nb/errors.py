@@ -833,7 +833,7 @@ class StoreFull(StoreError):
         if free is not None:
             why = f"the disk of {path} has {free} bytes left"
         super().__init__(
-            f"Nothing was sent: {why}. Queued messages are still handled, and their results kept. To make room: "
+            f"Sends are refused: {why}. Queued messages are still handled, and their results kept. To make room: "
             "%agentq prune, or await registry.prune(...). To raise the limit: setup(max_store_bytes=...).",
             metadata={"path": path, "used": used, "limit": limit, "free": free},
         )

@@ -136,7 +136,7 @@ class Batch(Generic[Reply]):
         """Say in the error of an interrupted cell that the work, which may cost money, was not interrupted."""
         with suppress(AgentqError):
             goes_on = (
-                f"Stopped waiting; batch '{self.name}' goes on: {self.progress()}. To end it: await batch.cancel()"
+                f"Stopped waiting; batch '{self.name}' continues: {self.progress()}. To end it: await batch.cancel()"
             )
             interruption.args = interruption.args or (goes_on,)
 

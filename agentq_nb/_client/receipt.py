@@ -85,7 +85,7 @@ def _error_of(result: Result[Any]) -> AgentqError:
         )
     why = f" {result.reason}" if result.reason else ""
     return WaitTimedOut(
-        f"Message {result.message_id} is not done yet; the work goes on. Ask its receipt again later.{why}",
+        f"Message {result.message_id} is not done yet, but is still being worked on. Ask its receipt again later.{why}",
         metadata=facts,
     )
 

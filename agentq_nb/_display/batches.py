@@ -66,7 +66,7 @@ def document_of_batch(
         )
     elif not progress.finished and progress.stopped is None:
         notes.append(
-            "It goes on in the background. All of it as a table: await batch.frame(). To end it: await batch.cancel()"
+            "It continues in the background. All of it as a table: await batch.frame(). To end it: await batch.cancel()"
         )
     return Document(
         title=f"Batch '{name}': {progress}",
