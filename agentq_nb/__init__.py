@@ -102,7 +102,7 @@ def load_ipython_extension(ip: Any) -> None:
 
 
 def unload_ipython_extension(ip: Any) -> None:
-    """Undo what loading did: ``%unload_ext agentq_nb``. A running host goes on until ``%agentq stop``."""
+    """Undo what loading did: ``%unload_ext agentq_nb``. A running host keeps running until ``%agentq stop``."""
     from agentq_nb._notebook.extension import unload
 
     unload(ip)

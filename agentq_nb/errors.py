@@ -116,7 +116,7 @@ class QueueFull(QueueError):
         )
 
     def after(self, waited: float) -> QueueFull:
-        """The same error, of a send that has waited."""
+        """Return the same error for a send that has waited."""
         known = self.metadata
         return QueueFull(known["actor"], known["queue"], known["limit"], known["unit"], waited)
 
@@ -144,8 +144,8 @@ class MessageTooLarge(QueueError):
 class ReplyTooLarge(QueueError):
     """The reply's JSON is larger than ``max_reply_bytes``; nothing was written.
 
-    ``metadata["beginning"]`` is the beginning of the reply. A handler that ends with this error has failed for good:
-    the next attempt would do the same work with the same result.
+    ``metadata["beginning"]`` is the beginning of the reply. If a handler lets this error propagate, its message becomes a
+    dead letter: the next attempt would do the same work with the same result.
     """
 
     code = "reply_too_large"
@@ -280,25 +280,25 @@ class WaitWouldDeadlock(QueueError):
 
 
 class MessageFailed(QueueError):
-    """Raised by ``Result.unwrap()`` of a message that failed for good."""
+    """Raised by ``Result.unwrap()`` if the message is a dead letter."""
 
     code = "failed"
 
 
 class MessageCancelled(QueueError):
-    """Raised by ``Result.unwrap()`` of a message that was cancelled."""
+    """Raised by ``Result.unwrap()`` if the message was cancelled."""
 
     code = "cancelled"
 
 
 class MessageExpired(QueueError):
-    """Raised by ``Result.unwrap()`` of a message that was not started within its ``ttl``."""
+    """Raised by ``Result.unwrap()`` if the message was not started within its ``ttl``."""
 
     code = "expired"
 
 
 class WaitTimedOut(QueueError):
-    """Raised by ``Result.unwrap()`` when the wait ended before the message was settled. The work goes on."""
+    """Raised by ``Result.unwrap()`` if the wait ended before the message was settled. It is still being worked on."""
 
     code = "timed_out"
 
@@ -311,8 +311,8 @@ class QueueHasHandler(QueueError):
     def __init__(self, actor_id: str, queue: str, handler: str) -> None:
         super().__init__(
             f"Messages of queue '{queue}' of actor '{actor_id}' go to its handler {handler}, so they cannot be taken here. "
-            f"Remove @{queue}.handler, or take from other queues: self.queue.iter() without names leaves those with "
-            "handlers out.",
+            f"Remove @{queue}.handler, or take from other queues: self.queue.iter() without names leaves out those with "
+            "handlers.",
             metadata={"actor": actor_id, "queue": queue, "handler": handler},
         )
 
@@ -332,20 +332,20 @@ class HandlerTimedOut(QueueError):
 
 
 class RateLimited(QueueError):
-    """A provider's limit is reached: raised in a handler or ``run``, it costs no attempt and pauses the queue.
+    """A provider's limit is reached. Raise it in a handler or ``run``: it costs no attempt and pauses the queue.
 
         raise RateLimited("The API says to slow down.", retry_after=response.headers.get("retry-after"))
 
-    The message goes back to the head of its queue. Until the limit ends, every queue that declares the limit named
-    ``limit`` is paused; without a name, the message's own queue. If the end is unknown, the pauses get longer, and one
-    message at a time is tried after each. ``Queue(max_pause=...)`` bounds them.
+    The message goes back to the head of its queue. The queue is paused until the limit ends, and so is every queue that
+    declares the limit named ``limit``. If the end is unknown, the queue is paused for a while, then one message is tried.
+    Each time the limit is still reached, the next pause is longer. ``Queue(max_pause=...)`` limits the pauses.
 
     :param message: what happened; shown as the reason of the pause.
     :param retry_after: when the limit ends, in seconds from now, as a timedelta, or as the value of an HTTP header.
-    :param until: when it ends, as a datetime (a naive one is local time) or in seconds since 1970.
-    :param limit: the ``name`` of a RateLimit or ConcurrencyLimit.
+    :param until: when the limit ends, as a datetime (a naive one is local time) or in seconds since 1970.
+    :param limit: the ``name`` of a RateLimit or ConcurrencyLimit. None: only the message's own queue is paused.
 
-    Raises TypeError if both ``retry_after`` and ``until`` are given, or one of them is no time.
+    Raises TypeError if both ``retry_after`` and ``until`` are given, or if one of them is not a time.
     """
 
     code = "rate_limited"
@@ -375,7 +375,7 @@ class RateLimited(QueueError):
         return self.metadata.get("limit")
 
     def ends_at(self, now: float) -> float | None:
-        """Return when the limit ends, in seconds since 1970 as ``now`` is; None if that is unknown."""
+        """Return when the limit ends, in seconds since 1970; None if that is unknown. ``now`` is such a time too."""
         seconds = self.metadata.get("retry_after")
         return self.metadata.get("until") if seconds is None else now + seconds
 
@@ -413,7 +413,7 @@ def _moment(value: object) -> float | None:
 
 
 class LimitConflict(QueueError):
-    """Two queues declare a limit of one name differently: the class was not deployed."""
+    """Two queues declare limits of the same name with different values: the class was not deployed."""
 
     code = "limit_conflict"
 
@@ -440,11 +440,11 @@ class LimitUnknown(QueueError):
         )
 
 
-# --- actors -----------------------------------------------------------------------------------------------------------
+# --- batches ----------------------------------------------------------------------------------------------------------
 
 
 class BatchError(AgentqError):
-    """A batch cannot be sent, or not be found."""
+    """A batch cannot be sent or found."""
 
     group = "batch"
 
@@ -469,8 +469,8 @@ class BatchElsewhere(BatchError):
 
     def __init__(self, name: str, actor: str, queue: str) -> None:
         super().__init__(
-            f"Batch '{name:.200}' belongs to queue '{queue}' of actor '{actor}', and nothing was sent. A name belongs to "
-            f"one piece of work: give this one a name of its own.",
+            f"Nothing was sent: batch '{name:.200}' belongs to queue '{queue}' of actor '{actor}'. Give this batch another "
+            f"name.",
             metadata={"batch": name, "actor": actor, "queue": queue},
         )
 
@@ -482,8 +482,8 @@ class BatchPruned(BatchError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"Batch '{name:.200}' was done before, and its results were pruned since, so what is done already is not known. "
-            f"Nothing was sent. To do the work again: redo=True, or another name.",
+            f"Nothing was sent: results of batch '{name:.200}' were pruned, so it is not known which rows are done. To do the "
+            f"work again: redo=True, or another name.",
             metadata={"batch": name},
         )
 
@@ -495,10 +495,13 @@ class BatchStopped(BatchError):
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(
-            f"Batch '{name:.200}' has stopped: {reason}. Correct it; the rows that wait are done once it goes on: await "
+            f"Batch '{name:.200}' has stopped: {reason}. Correct the cause, then resume the rows that wait: await "
             f"batch.resume(), or call map with the same name again.",
             metadata={"batch": name, "reason": reason},
         )
+
+
+# --- actors -----------------------------------------------------------------------------------------------------------
 
 
 class ActorError(AgentqError):
@@ -535,7 +538,7 @@ class StateReadOnly(ActorError):
 
     def __init__(self) -> None:
         super().__init__(
-            "self.state is read-only while a message of a queue with concurrency above 1 is handled: the others that are "
+            "self.state is read-only while a message of a queue with concurrency above 1 is handled: messages that are "
             "handled at the same time would overwrite each other's changes. Take the message as second parameter, and "
             "write await message.complete(reply, update=f): f(state) gets the current state and changes it, in the same "
             "write. In a plain handler: asyncio.run(message.complete(reply, update=f))."
@@ -763,8 +766,8 @@ class WouldBlockHost(AgentqError):
 
     def __init__(self) -> None:
         super().__init__(
-            "registry.run() blocks this thread, and the host needs it to go on. Write await here; or let the host have "
-            "a thread of its own: %agentq start --background, or setup(background=True)."
+            "registry.run() would block this thread, in which the host runs. Write await instead, or give the host a "
+            "thread of its own: %agentq start --background, or setup(background=True)."
         )
 
 
@@ -817,7 +820,7 @@ class StoreNotBegun(StoreError):
 class StoreFull(StoreError):
     """The store has reached ``setup(max_store_bytes=)``, or its disk is nearly full; nothing was sent.
 
-    Work goes on: settlements, replies and state can still be written.
+    Queued messages are still handled: settlements, replies and state can be written.
     """
 
     code = "full"
@@ -830,8 +833,8 @@ class StoreFull(StoreError):
         if free is not None:
             why = f"the disk of {path} has {free} bytes left"
         super().__init__(
-            f"Nothing is sent: {why}. What is queued is still handled, and results are kept. To make room: %agentq prune, "
-            "or await registry.prune(...); or raise it with setup(max_store_bytes=...).",
+            f"Sends are refused: {why}. Queued messages are still handled, and their results kept. To make room: "
+            "%agentq prune, or await registry.prune(...). To raise the limit: setup(max_store_bytes=...).",
             metadata={"path": path, "used": used, "limit": limit, "free": free},
         )
 
@@ -855,7 +858,7 @@ class StoreReadOnly(StoreError):
 
 
 class StoreLeftBehind(StoreError):
-    """A new file would be created beside one with unfinished work of a notebook that is gone, perhaps renamed."""
+    """A new file was not created, because another has unfinished work of a notebook that is gone, perhaps renamed."""
 
     code = "left_behind"
 

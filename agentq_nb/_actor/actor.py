@@ -13,7 +13,6 @@ from agentq_nb._actor.class_rules import check_class
 from agentq_nb._actor.cron import cron
 from agentq_nb._actor.declarations import INHERITED, Declared, find_declarations
 from agentq_nb._actor.mailbox import Mailbox
-from agentq_nb._actor.queue import BoundQueue, Queue
 from agentq_nb._core.ids import ActorId, snake_case
 
 __all__ = ["Actor", "action", "cron"]
@@ -65,7 +64,7 @@ class Actor:
 
     Messages, ``state`` and scheduled calls survive sleep, restarts and crashes. Plain attributes do not.
 
-    Instances are not made by calling the class: ``create_client().task_runner.get_or_create("main")`` returns a handle.
+    Do not call the class to make an instance: ``create_client().task_runner.get_or_create("main")`` returns a handle.
     """
 
     declared: ClassVar[Declared] = Declared({}, {})
@@ -102,7 +101,7 @@ class Actor:
 
     @property
     def queue(self) -> Mailbox:
-        """The actor's mailbox: ``self.queue.iter()``, ``.next()``, ``.push(…)``."""
+        """All queues of the actor, to receive from and to send to: ``self.queue.iter()``, ``.next()``, ``.push(…)``."""
         return self.runtime.mailbox
 
     @property
@@ -151,13 +150,13 @@ class Actor:
     async def save_state(self) -> None:
         """Save what was changed in ``self.state`` outside a message; durable on return.
 
-        Changes made while handling a message are not saved by this: they are saved when the message completes.
+        It does not save changes made while handling a message: those are saved when the message completes.
         Raises ``actor.validation_error`` when the state does not fit its type; nothing is written then.
         """
         await self.runtime.save_state()
 
     async def keep_awake(self, awaitable: Awaitable[Returned]) -> Returned:
-        """Await ``awaitable`` and return its result. The actor does not sleep meanwhile, and a stop waits for it."""
+        """Await ``awaitable`` and return its result. Until then the actor does not sleep, and a stop waits for it."""
         return await self.runtime.keep_awake(awaitable)
 
     async def in_thread(self, function: Callable[..., Returned], *args: Any) -> Returned:
@@ -196,10 +195,6 @@ class Actor:
     async def _call_hook(self, name: str, *arguments: Any) -> None:
         """Call a hook. A kind of actor with work of its own at these moments overrides this, not the users' hooks."""
         await getattr(self, name)(*arguments)
-
-    def view_of(self, queue: Queue[Any, Any]) -> BoundQueue[Any, Any]:
-        """Return the mailbox narrowed to one declared queue: the value of ``self.tasks``."""
-        return BoundQueue(self.queue, queue)
 
     def __repr__(self) -> str:
         runtime = getattr(self, "runtime", None)

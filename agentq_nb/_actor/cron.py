@@ -23,20 +23,21 @@ def cron(expression: str, *, tz: str | None = None) -> Callable[[Function], Func
 
         await create_client().reporter.get_or_create("main").report()   # an actor runs its crons once it exists
 
-    A handle alone creates no actor: the first message or call does, once; ``handle.create`` does nothing else. From
-    then on the times of each actor of the class are stored: they wake a sleeping actor, and survive restarts and
-    crashes. Times that were missed because no kernel ran lead to one call, as soon as one runs again. A call that takes
-    longer than until the next time is not overlapped: if times have passed meanwhile, one call follows.
-    ``@cron`` makes the method an action if ``@action`` does not. Its parameters need defaults.
+    An actor's crons start when the actor is created. A handle alone does not create it: its first message or call does,
+    and so does ``await client.reporter.create("main")``. From then on the next time of each actor of the class is stored.
+    It wakes a sleeping actor, and survives restarts and crashes. If times were missed because no kernel ran, one call is
+    made as soon as a kernel runs again. Calls never overlap: if times passed while a call was running, one call follows,
+    however many there were. ``@cron`` makes the method an action, even without ``@action``. Its parameters need defaults.
 
-    The name of the schedule in ``self.schedule.list()`` is the action's. Defining the class again with another
-    expression changes it, and without ``@cron`` ends it. For schedules made while running, see ``self.schedule.cron``.
+    In ``self.schedule.list()`` the schedule has the name of the action. If you define the class again with another
+    expression, the schedule changes; without ``@cron``, it ends. ``self.schedule.cron`` makes schedules at run time.
 
     :param expression: minute, hour, day of the month, month, day of the week. ``*/15 * * * *``: every 15 minutes;
-        ``0 9 1 * *``: at 9:00 on the first of each month. If both kinds of days are given, either will do.
-    :param tz: a time zone such as ``"Europe/Berlin"``; None: the local time of the machine. When its clocks change, a
-        time that they skip runs when they have changed, and a time that comes twice runs the first time. Expressions
-        for every hour run in both of two equal hours.
+        ``0 9 1 * *``: at 9:00 on the first of each month. If both a day of the month and a day of the week are given, it
+        runs on days that match either.
+    :param tz: a time zone such as ``"Europe/Berlin"``; None: the local time of the machine. When daylight saving time
+        begins, a time in the skipped hour runs right after the change. When it ends, a time that occurs twice runs only
+        the first time, but expressions that match every hour run both times.
 
     Raises ``actor.validation_error`` for an invalid expression or an unknown time zone.
     """

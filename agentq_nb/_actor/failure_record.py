@@ -18,7 +18,7 @@ _MOST_KINDS = 1000
 class Kind(NamedTuple):
     """Failures that are reported together: of the same part of the same actors, with errors of one type.
 
-    ``queue`` is the queue of messages that failed for good, else None; ``where`` is then ``run``, a hook or an action.
+    ``queue`` is the queue of messages that failed, else None; ``where`` is then ``run``, a hook or an action.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Failure:
         kind, many = self.kind, self.count > 1
         if kind.queue is not None:
             subject = f"{self.count:,} messages" if many else "1 message"
-            return f"{subject} of {kind.name}, queue '{kind.queue}', failed for good: {self.error}"
+            return f"{subject} of {kind.name}, queue '{kind.queue}', failed: {self.error}"
         times = f" {self.count:,} times" if many else ""
         return f"{kind.where} of {kind.name} failed{times}: {self.error}"
 
@@ -61,9 +61,7 @@ class Failures:
         kind = Kind(actor_name(actor), queue, "", str((error or {}).get("type", "")))
         failure = self._count(kind, error)
         if _worth_a_line(failure.count):
-            self._warn(
-                actor, f"Message {message} of '{actor}', queue '{queue}', failed for good: {failure.error}", failure
-            )
+            self._warn(actor, f"Message {message} of '{actor}', queue '{queue}', failed: {failure.error}", failure)
 
     def note_actor(self, actor: ActorId, where: str, error: Mapping[str, Any]) -> None:
         """Record that ``run``, a hook or an action of an actor failed."""
@@ -94,7 +92,7 @@ class Failures:
 def new_failures(before: Counts, now: Counts) -> list[Failure]:
     """Return the failures added between two counts.
 
-    A failure of ``run`` is left out where messages failed for good with the same error: it is the same failure.
+    A failure of ``run`` is left out where messages failed with the same error: it is the same failure.
     """
     added = [
         Failure(kind, failure.count - known, failure.error)

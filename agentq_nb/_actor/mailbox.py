@@ -70,17 +70,17 @@ class Mailbox(NearMisses):
     async def push(
         self, name: str, body: Any, *, wait: bool = False, timeout: float | None = None, **options: Unpack[SendOptions]
     ) -> Any:
-        """Send to a queue of this actor. It is durable when this returns. Returns what ``handle.send`` returns.
+        """Send to a queue of this actor, and return what ``handle.send`` returns. The message is durable on return.
 
         :param name: the queue's name.
         :param body: the body; validated against the queue's type before anything is written.
         :param wait: whether to wait for the result, at most ``timeout`` seconds (None: no limit).
         :param idempotency_key: makes pushing twice safe: the same key and body are one message.
-        :param priority: higher ones are handed out first, also negative ones; equal ones in the order of sending.
-        :param delay: seconds, or a timedelta, before which it is not delivered.
-        :param ttl: seconds, or a timedelta, within which it must be started first, or it expires.
+        :param priority: a whole number; higher ones are handed out first, equal ones in the order of sending.
+        :param delay: seconds, or a timedelta, before which the message is not delivered.
+        :param ttl: seconds, or a timedelta; a message that is not started within this time expires.
 
-        Options and errors are those of ``handle.send``, which says more about each.
+        The options and errors are those of ``handle.send``, whose docstring says more about each.
         """
         return await self._source.push(name, body, {"wait": wait, "timeout": timeout, **options})
 
@@ -88,12 +88,14 @@ class Mailbox(NearMisses):
         """``async for message in self.queue.iter()``: one message at a time, for as long as the actor is awake.
 
         :param names: the queues to take from; None: all that have no handler.
-        :param completable: end each attempt yourself, by ``complete``, ``fail`` or ``retry``. Without it a message
-            completes when the next one is asked for, or the call returns.
+        :param completable: whether you end each attempt yourself, with ``complete``, ``fail`` or ``retry``. Otherwise a
+            message is completed when the loop asks for the next one, or when ``run`` or the action returns.
 
         The loop ends quietly when the actor sleeps, stops or is replaced by newer code.
-        Raises ``queue.unknown``, ``queue.has_handler`` and ``queue.reply_needed`` at once (a queue that declares a reply
-        is received with ``completable=True``), ``queue.previous_message_not_completed`` when the next message is asked for.
+
+        Raises ``queue.unknown``, ``queue.has_handler`` and ``queue.reply_needed`` at once: messages of a queue that
+        declares a reply must be received with ``completable=True``. Raises ``queue.previous_message_not_completed`` when the
+        loop asks for the next message before it has settled the last one.
         """
         check_completable(completable, names)
         return self._source.iterate(self._names(names, completable), completable)
@@ -111,7 +113,7 @@ class Mailbox(NearMisses):
     async def next_batch(
         self, count: int, names: Names = None, timeout: float | None = None, completable: bool = False
     ) -> list[Message[Any, Any]]:
-        """Return up to ``count`` messages as one delivery; none after ``timeout`` seconds. Waits for the first only."""
+        """Return up to ``count`` messages as one delivery; none after ``timeout`` seconds. It waits only for the first."""
         count, timeout = number_options.count("count", count), number_options.seconds("timeout", timeout)
         return await self._source.receive(self._names(names, completable), count, timeout, completable)
 

@@ -166,8 +166,8 @@ class Message(Generic[Body, Reply]):
     :ivar id: the message's id, the same across attempts and restarts.
     :ivar queue: the name of the queue it came from.
     :ivar body: the body, as the queue's declared type.
-    :ivar attempt: 1 on first delivery; failed attempts and crashes raise it. A clean stop does not, and redelivery sets
-        it back to 1: detect repeats by ``id``.
+    :ivar attempt: the number of this attempt. It starts at 1 and goes up by one after each failed attempt or crash, but
+        not after a clean stop. ``redeliver`` resets it to 1, so use ``id`` to detect repeats.
     :ivar created_at: when it was sent, in seconds since 1970 (UTC).
     """
 
@@ -183,21 +183,25 @@ class Message(Generic[Body, Reply]):
         self.attempt = attempt
         self.created_at = created_at
 
-    def settle_through(self, settler: Settler) -> None:
-        """Use another settler from now on."""
+    def _settle_through(self, settler: Settler) -> None:
+        """Pass later calls of ``complete``, ``fail`` and ``retry`` to another settler."""
         self._settler = settler
 
     async def complete(self, reply: Reply | None = None, *, update: Callable[[Any], Any] | None = None) -> None:
         """Settle the message as completed; durable on return, together with the handler's changes to ``self.state``.
 
         :param reply: the reply, as the queue's declared type. The sender reads it from the result, now or later.
-        :param update: ``f(state)``, called with the actor's current state, which it changes (or it returns another); the
-            change is part of the same write. The way to change the state where ``concurrency`` is above 1.
+        :param update: a function that is called with the actor's current state. It changes that state, or returns another
+            one, in the same write. Use it where ``concurrency`` is above 1.
 
-        Raises ``queue.already_completed``; ``queue.complete_not_configured`` (received without ``completable=True``);
-        ``actor.validation_error`` or ``queue.reply_too_large`` for the reply (nothing is written: complete the message
-        with another reply; a handler that ends with ``queue.reply_too_large`` makes a dead letter); and
-        ``actor.state_conflict`` (the attempt has failed and is repeated).
+        Raises:
+
+        * ``queue.already_completed``.
+        * ``queue.complete_not_configured``: the message was received without ``completable=True``.
+        * ``actor.validation_error`` or ``queue.reply_too_large``: the reply does not fit, and nothing was written.
+          Complete the message with another reply. If the handler lets ``queue.reply_too_large`` propagate, the message
+          becomes a dead letter.
+        * ``actor.state_conflict``: the attempt has failed and is repeated.
         """
         await self._settler.complete(self, reply, update)
 
@@ -210,9 +214,9 @@ class Message(Generic[Body, Reply]):
         await self._settler.fail(self, error)
 
     async def retry(self, after: float | None = None) -> None:
-        """End this attempt as failed; the next one begins after ``after`` seconds (None: the queue's backoff).
+        """End this attempt as failed. The next one begins after ``after`` seconds (None: the queue's backoff).
 
-        The attempt counts: after the last one the message becomes a dead letter. Durable on return. The handler's
+        The attempt counts: after the last one, the message becomes a dead letter. Durable on return. The handler's
         changes to ``self.state`` are dropped. Raises ``queue.already_completed`` and ``queue.complete_not_configured``.
         """
         await self._settler.retry(self, number_options.seconds("after", after))

@@ -69,10 +69,11 @@ def _ttl(value: object) -> float | None:
     return None if seconds == math.inf else seconds
 
 
-class SeesOneQueue(Protocol):
-    """An actor as its queue declarations see it."""
+class HasMailbox(Protocol):
+    """An actor, as its queue declarations use it."""
 
-    def view_of(self, queue: Queue[Any, Any]) -> Any: ...
+    @property
+    def queue(self) -> Mailbox: ...
 
 
 class Queue(Generic[Body, Reply]):
@@ -95,27 +96,28 @@ class Queue(Generic[Body, Reply]):
         the type allows None, messages must be received with ``completable=True``.
     :param max_size: how many unsettled messages the queue holds. Dead letters are settled, so they do not count.
     :param max_bytes: bytes of the bodies of all unsettled messages, as JSON (1 GiB); None: no limit.
-    :param on_full: what sends to a full queue do: "raise" ``queue.full``, or "wait" for room, in the order they came.
+    :param on_full: how a send to a full queue behaves: ``"raise"`` raises ``queue.full``; ``"wait"`` waits for room, first
+        come, first served.
     :param max_message_bytes: bytes of the largest body, as JSON (1 MiB); ``queue.message_too_large`` refuses larger ones.
-    :param max_reply_bytes: bytes of the largest reply, as JSON (16 MiB). A handler that ends with
-        ``queue.reply_too_large`` makes a dead letter at once, whose error keeps the reply's first 4 KiB.
+    :param max_reply_bytes: bytes of the largest reply, as JSON (16 MiB). If a handler returns a larger one, the message
+        becomes a dead letter at once; its error keeps the reply's first 4 KiB.
     :param concurrency: how many messages of the queue one actor may handle at the same time. Above 1, ``self.state`` is
         read-only while such a message is handled: ``await message.complete(reply, update=f)`` changes it.
     :param retry: how failed attempts are repeated.
-    :param ttl: seconds, or a timedelta, within which a message must be started first, or it expires; a send may give its
-        own. None: no limit.
+    :param ttl: seconds, or a timedelta. A message that is not started within this time expires. A send may give its own.
+        None: no limit.
     :param handler_timeout: seconds that one attempt may take before its handler is cancelled and the attempt fails. A
         plain handler's thread cannot be stopped: the next attempt waits for its end.
     :param limits: when messages may start: ``[RateLimit(50, per=60, name="anthropic"), ConcurrencyLimit(4)]``.
-    :param max_pause: seconds that a provider's limit may hold the queue up, see ``RateLimited``; what would take longer
-        fails the attempt. None: as long as the provider says.
-    :param stop_after: how many different messages in a row may fail with an error of the same type and place before the
-        queue stops until it is resumed; one that fails because a key or an account is refused stops it at once. None: it
-        never stops.
+    :param max_pause: how many seconds consecutive pauses for a provider's limit may last in total (see ``RateLimited``).
+        If a pause would exceed this, the attempt fails instead. None: no limit.
+    :param stop_after: the queue stops once this many different messages in a row have failed with the same error: the same
+        type of exception, raised at the same line. A refused API key or account stops it at the first failure. It stays
+        stopped until you resume it. None: it never stops.
 
     Messages survive restarts. Declarations are code and do not: run the cell with the class again after a restart.
-    Raises TypeError for what is not a type and for ``concurrency`` with ``Retry(in_order=True)``, ValueError for limits
-    out of range.
+    Raises TypeError if ``body`` or ``reply`` is not a type, and for ``concurrency`` with ``Retry(in_order=True)``; raises
+    ValueError for numbers out of range.
     """
 
     name: str
@@ -221,10 +223,10 @@ class Queue(Generic[Body, Reply]):
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
     @overload
-    def __get__(self, instance: SeesOneQueue, owner: type) -> BoundQueue[Body, Reply]: ...
-    def __get__(self, instance: SeesOneQueue | None, owner: type) -> Any:
-        """Return the declaration itself on the class, and the actor's mailbox narrowed to this queue on an instance."""
-        return self if instance is None else instance.view_of(self)
+    def __get__(self, instance: HasMailbox, owner: type) -> BoundQueue[Body, Reply]: ...
+    def __get__(self, instance: HasMailbox | None, owner: type) -> Any:
+        """Return the declaration itself on the class, and the :class:`BoundQueue` of the actor on an instance."""
+        return self if instance is None else BoundQueue(instance.queue, self)
 
     @overload
     def handler(
@@ -246,8 +248,8 @@ class Queue(Generic[Body, Reply]):
             @tasks.handler
             async def work(self, task: Task) -> Review: ...            # or (self, task, message)
 
-        What it returns is the reply, which is validated and completes the message; what it raises fails the attempt. A
-        plain function runs in a thread. Raises TypeError for anything but a method of that shape.
+        The value it returns is the reply, which is validated and completes the message. An exception fails the attempt. A
+        plain function runs in a thread. Raises TypeError for anything but a method with these parameters.
         """
         if function is _MISSING:
             raise TypeError(

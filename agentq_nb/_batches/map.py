@@ -46,34 +46,39 @@ async def map(  # noqa: A001  # it is the name that users know
     env: Mapping[str, str] | None = None,
     background: bool | None = None,
 ) -> Batch[Any]:
-    """Call a function for each item, in the background and durably; return the batch once all items are stored.
+    """Call a function for each item, in the background and durably. Return the batch once all items are stored.
 
         batch = await agentq_nb.map(classify, reviews, name="reviews-v1", concurrency=4)
-        table = await batch.frame()             # waits; the columns of reviews beside status, reply, error, ...
+        table = await batch.frame()             # waits; the columns of reviews, then status, reply, error, ...
 
-    A host is started if none runs. Calling it again with the same name, in a new kernel too, goes on with the batch: items
-    are known by their content, so changed ones are new; completed, failed and cancelled ones are not done again.
+    If no host runs, one is started. If you call ``map`` again with the same name, even in a new kernel, it continues that
+    batch. Items are recognised by their content, so an item that was changed is a new one. Items that have completed,
+    failed or been cancelled are not done again.
 
     :param function: a plain function (called in a thread) or an async one, which gets one item; or an agent, such as
-        ``agents.claude``, which gets each item as a prompt, in a session of its own. What it returns is the row's reply;
-        what it raises fails the attempt.
+        ``agents.claude``, which gets each item as a prompt, in a session of its own. The value it returns is the row's
+        reply; an exception fails the attempt.
     :param items: a list, another iterable, a DataFrame (its rows are dicts, missing values None) or a Series. If the
         function's parameter is typed by a model or dataclass, it gets that.
     :param name: the batch's name: ``await registry.batch(name)`` finds it again.
-    :param concurrency: how many rows are worked on at the same time. The first row is done alone.
+    :param concurrency: how many rows are handled at the same time. Until one has succeeded, rows are handled one at a
+        time, so that a mistake in the function does not fail many of them.
     :param limits: as in ``Queue``.
     :param retry: how failed attempts are repeated; ``Retry()`` by default.
     :param reply: the type of the replies; None accepts any JSON.
     :param timeout: seconds that one attempt may take; then it fails.
     :param store: the path of the file, as in ``setup``.
-    :param redo: do every item once more.
-    :param stop_after: how many rows in a row may fail alike before the batch stops, as in ``Queue``; None: it never stops.
-    :param vm: for an agent: the class of the VM that it works in, ``agent_os(agents=[...], ...)``.
-    :param env: for an agent: variables of its sessions. None takes its key from this process's environment.
+    :param redo: whether to do every item again.
+    :param stop_after: the batch stops once this many rows in a row have failed with the same error, as in ``Queue``; None:
+        it never stops.
+    :param vm: only for an agent: the class of the VM that it works in, ``agent_os(agents=[...], ...)``.
+    :param env: only for an agent: environment variables for its sessions. None: the agent's API key is taken from this
+        process's environment.
     :param background: as in ``setup``.
 
-    Raises, with nothing stored, ``actor.validation_error`` for items that are not JSON, no items, or a function that cannot
-    be called with one; ``batch.name_taken``; ``batch.pruned``; what the iterable raises; and the errors of ``setup``.
+    If it raises, nothing was stored. Raises ``actor.validation_error`` for items that are not JSON, for no items, and for a
+    function that cannot be called with one item; ``batch.name_taken``; ``batch.pruned``; the errors of the iterable; and
+    the errors of ``setup``.
     """
     name = checked_name(name)
     agent = AgentWork(function, vm, env) if is_agent(function) else None

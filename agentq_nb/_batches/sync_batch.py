@@ -30,7 +30,7 @@ class SyncBatch:
         return len(self.batch)
 
     def __iter__(self) -> Iterator[Result[Any]]:
-        """Yield the result of each row once, as they come."""
+        """Yield the result of each row once, in the order they end."""
         results = aiter(self.batch)
 
         async def following() -> Result[Any] | None:
@@ -40,7 +40,7 @@ class SyncBatch:
             yield result
 
     def progress(self) -> Progress:
-        """Return how far the batch is."""
+        """Return the progress of the batch."""
         return self.batch.progress()
 
     def wait(self) -> SyncBatch:
@@ -65,7 +65,7 @@ class SyncBatch:
         return wait_beside(self.batch.retry_failed())
 
     def resume(self) -> bool:
-        """Let a batch that has stopped go on."""
+        """Resume a batch that has stopped. Returns False if it had not stopped."""
         return wait_beside(self.batch.resume())
 
     def cancel(self) -> int:
@@ -77,13 +77,13 @@ class SyncBatch:
 
 
 def map_sync(function: Any, items: Any, *, name: str, **options: Any) -> SyncBatch:
-    """Do what ``map`` does, with the same parameters, from code that cannot await.
+    """Call ``map``, with the same parameters, from code that cannot await.
 
         batch = agentq_nb.map_sync(classify, reviews, name="reviews-v1", concurrency=4)
         table = batch.frame()
 
-    A host that it starts has a thread of its own. Raises ``host.would_block`` where the host runs in this thread: there,
-    write ``await agentq_nb.map(...)``.
+    If no host runs, it starts one in a thread of its own. Raises ``host.would_block`` if the host runs in this thread:
+    write ``await agentq_nb.map(...)`` instead.
     """
     registry = current_registry()
     if registry is not None and registry.running and registry.host.portal.inside and options.get("store") is None:

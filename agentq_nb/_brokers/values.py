@@ -233,7 +233,7 @@ class Purge(NamedTuple):
 class Pause(NamedTuple):
     """Deliver nothing from a queue ``until`` a time (seconds since 1970; None: until it is resumed), across restarts.
 
-    Running messages go on, and new ones are accepted. This replaces an earlier pause and its ``until``.
+    Running handlers finish, and new messages are accepted. This replaces an earlier pause and its ``until``.
     """
 
     queue: str
@@ -282,7 +282,7 @@ class QueueStatus(NamedTuple):
     """The status of one queue: counts of messages, and the oldest ready one's age in seconds.
 
     Ready messages of a paused queue wait until ``paused_until`` (seconds since 1970; None: until resumed). ``handled``
-    counts messages that completed or failed for good since the broker started; it may restart from 0. ``completed``
+    counts messages that completed or failed since the broker started; it may restart from 0. ``completed``
     counts all completed messages, except those pruned before the broker started; ``per_minute`` is the rate over the
     last five minutes.
     ``held_back``: the next message waits while messages that may have crashed the host are tried one at a time.

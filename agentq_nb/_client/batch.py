@@ -27,16 +27,17 @@ Reply = TypeVar("Reply", default=Any)
 
 
 class Batch(Generic[Reply]):
-    """Messages that belong together under a name, called its rows: their progress, results and errors.
+    """A named group of messages, which are called the rows of the batch. It has their progress, results and errors.
 
         batch = await runner.send_many("tasks", bodies, name="reviews-v1")
         print(batch.progress())                 # 17 of 30 done, 1 failed, 3 running, 9 waiting, 12.5 a minute, 58 s left
-        async for result in batch:              # as they come; result.row is the position of its item
+        async for result in batch:              # in the order they end; result.row is the position of its item
             ...
         table = await batch.frame()             # the items beside status, reply, error, attempts, seconds
 
-    It survives restarts: ``await registry.batch(name)`` finds it again. ``await batch`` waits until every row is settled,
-    and returns the batch. Waiting for a batch that has stopped (see ``stop_after`` of ``map``) raises ``batch.stopped``.
+    A batch survives restarts: ``await registry.batch(name)`` finds it again. ``await batch`` waits until every row is
+    settled, and returns the batch. Waiting for a batch that has stopped (see ``stop_after`` of ``map``) raises
+    ``batch.stopped``.
 
     :ivar name: the name of the batch, unique in its file.
     :ivar actor_id: the actor that works on it.
@@ -53,7 +54,7 @@ class Batch(Generic[Reply]):
         self.actor_id = stored.actor
         self.queue = stored.queue
         self.added = stored.added
-        """How many rows the call that returned it has sent; the others were sent before."""
+        """How many rows were sent by the call that returned this batch. Earlier calls sent the rest."""
 
     def __len__(self) -> int:
         return sum(map(len, self._rows))
@@ -61,7 +62,7 @@ class Batch(Generic[Reply]):
     # --- progress -----------------------------------------------------------------------------------------------------
 
     def progress(self) -> Progress:
-        """Return how far the batch is, from memory. May also be awaited."""
+        """Return the progress of the batch, without reading the file. ``await batch.progress()`` returns the same."""
         return progress_of(self._transport.batches.counts_now(self.name, self._rows))
 
     # --- results ------------------------------------------------------------------------------------------------------
@@ -82,7 +83,7 @@ class Batch(Generic[Reply]):
         return self
 
     def __aiter__(self) -> ComingResults[Reply]:
-        """Yield the result of each row once, as they come: those that are settled already first.
+        """Yield the result of each row once: first the rows that are settled already, then the others as they end.
 
         ``result.row`` is the position of its item. Raises BatchStopped.
         """
@@ -97,8 +98,8 @@ class Batch(Generic[Reply]):
     async def results(self, timeout: float | None = None) -> list[Result[Reply]]:
         """Wait until every row is settled, and return the results in the order of the items.
 
-        :param timeout: seconds after which the wait ends; rows that are not settled then have the status ``timed_out``,
-            and the work goes on. None: no limit.
+        :param timeout: seconds after which the wait ends, but not the work. Rows that are not settled by then have the
+            status ``timed_out``. None: no limit.
 
         Raises ``batch.stopped`` and ``batch.pruned``.
         """
@@ -113,14 +114,14 @@ class Batch(Generic[Reply]):
         ]
 
     async def frame(self, *, wait: bool = True) -> Any:
-        """Return a DataFrame with the input's columns beside status, reply fields, error, attempts and seconds.
+        """Return a DataFrame: the columns of the input, then status, reply, error, attempts and seconds.
 
-        It has the index of the input (of a polars frame: a column with the row's number), so that it can be joined to
-        it. A reply that is a model or dict becomes a column for each field, named ``reply_FIELD`` where the input has a
-        column of that name; another reply becomes the column ``reply``. ``error`` is the text of the error, ``seconds``
-        the duration of the last attempt.
+        The DataFrame has the index of the input, so that you can join the two; for a polars frame, a column with the
+        row's number instead. A reply that is a model or dict becomes a column for each field, named ``reply_FIELD`` where
+        the input has a column of that name. Any other reply becomes the column ``reply``. ``error`` is the text of the
+        error, and ``seconds`` the duration of the last attempt.
 
-        :param wait: whether to wait until every row is settled; False returns what is there now.
+        :param wait: whether to wait until every row is settled; False returns the present state.
 
         Raises ``batch.stopped`` and ``batch.pruned``. Returns a table where neither pandas nor polars is installed.
         """
@@ -134,7 +135,7 @@ class Batch(Generic[Reply]):
         """Say in the error of an interrupted cell that the work, which may cost money, was not interrupted."""
         with suppress(AgentqError):
             goes_on = (
-                f"Stopped waiting; batch '{self.name}' goes on: {self.progress()}. To end it: await batch.cancel()"
+                f"Stopped waiting; batch '{self.name}' continues: {self.progress()}. To end it: await batch.cancel()"
             )
             interruption.args = interruption.args or (goes_on,)
 
@@ -175,16 +176,19 @@ class Batch(Generic[Reply]):
     async def retry_failed(self) -> int:
         """Put the rows that failed back into their queue, with their attempts reset; return their number.
 
-        If the batch has stopped, it goes on. Durable on return.
+        A batch that has stopped is resumed. Durable on return.
         """
         return await self._transport.batches.retry_failed(self.name, self._rows)
 
     async def resume(self) -> bool:
-        """Let a batch that has stopped go on, as it is; durable on return. Returns False if it had not stopped."""
+        """Resume a batch that has stopped; durable on return. Returns False if it had not stopped.
+
+        Rows that failed stay failed: see :meth:`retry_failed`.
+        """
         return await self._transport.batches.resume(self.name)
 
     async def cancel(self) -> int:
-        """Cancel every row that is not settled; running ones are asked to stop. Returns their number.
+        """Cancel every row that is not settled, and return their number. Running handlers are asked to stop.
 
         Durable on return. Cancelled rows count as done: sending the same items again does not repeat them.
         """

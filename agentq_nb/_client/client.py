@@ -16,7 +16,7 @@ from agentq_nb.errors import ActorUnknown, NoHost
 class Client:
     """A client of a host, made by ``create_client()``: ``client.task_runner.get_or_create("main")`` returns a handle.
 
-    Each name that actors are registered under is an attribute. The client may be kept while the host is stopped and
+    Each name that actors are registered under is an attribute. You can keep the client while the host is stopped and
     started again.
     """
 

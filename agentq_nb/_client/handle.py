@@ -158,21 +158,21 @@ class ActorHandle:
 
         :param queue: the queue's name, or its declaration: ``TaskRunner.tasks``.
         :param body: the body; validated against the queue's type before anything is written.
-        :param wait: whether to wait for the result, at most ``timeout`` seconds (None: no limit). The work goes on when the
-            wait ends; ``client.receipt(result.message_id)`` asks for the result later.
-        :param timeout: seconds to wait for the result, and for room in a full queue that declares ``on_full="wait"``:
-            ``queue.full`` when there is none by then.
-        :param idempotency_key: makes sending twice safe: while a message with this key is live or completed, sending again
-            returns its receipt, and changes nothing. A message that failed for good or was cancelled frees its key: sending
-            again makes a second message, and the dead letter stays. ``redeliver`` repeats the first one instead.
-        :param priority: a whole number. The queue hands out higher ones first, equal ones in the order of sending; a
+        :param wait: whether to wait for the result, at most ``timeout`` seconds (None: no limit). A timeout ends the wait,
+            not the work; ``client.receipt(result.message_id)`` asks for the result later.
+        :param timeout: seconds to wait for the result, and for room in a full queue that declares ``on_full="wait"``. If
+            there is no room by then, ``queue.full`` is raised.
+        :param idempotency_key: makes sending twice safe. While a message with this key is unsettled or completed, sending
+            again returns its receipt and changes nothing. When the message becomes a dead letter, expires or is cancelled,
+            its key is free: sending again makes a second message. ``redeliver`` repeats the first one instead.
+        :param priority: a whole number. The queue hands out higher ones first, and equal ones in the order of sending. A
             message that comes back after a failed attempt still goes before all others.
-        :param delay: seconds from now, or a timedelta, before which the message is not delivered (at most 100 years).
-            It counts as ``delayed`` until then, also across restarts, and takes its place by priority when it is due.
-        :param ttl: seconds, or a timedelta, within which the message must be started first, counted from when it is due.
-            Time counts in which the queue is paused or no host runs. Then it is settled as ``expired`` instead, is never
-            delivered, and frees its key. A message that was started, or redelivered, does not expire. None: the queue's
-            ``ttl``; ``float("inf")``: no limit.
+        :param delay: seconds from now, or a timedelta, before which the message is not delivered (at most 100 years). Until
+            then it is ``delayed``, even across restarts. When it is due, it takes its place by priority.
+        :param ttl: seconds, or a timedelta, counted from when the message is due. Time while the queue is paused or no host
+            runs counts. A message that is not started within this time is settled as ``expired``, is never delivered, and
+            frees its key. A message that was started once, or redelivered, does not expire. None: the queue's ``ttl``;
+            ``float("inf")``: no limit.
 
         Raises ``queue.unknown``, ``actor.unknown``, ``actor.validation_error``, ``queue.message_too_large``,
         ``queue.full`` and ``queue.idempotency_conflict`` (nothing was written), and ``queue.wait_would_deadlock``.
@@ -214,16 +214,16 @@ class ActorHandle:
         :param queue: the queue's name, or its declaration: ``TaskRunner.tasks``.
         :param bodies: a list, another iterable, a DataFrame (its rows become dicts) or a Series. Each body is validated
             before anything is written.
-        :param name: the batch's name, by which ``await registry.batch(name)`` finds it again. Sending to a name again
-            goes on with that batch: bodies that it has are not sent again, in whatever order they come, and whether they
-            have completed, failed or were cancelled; ten equal bodies are ten messages. None makes a name up.
-        :param redo: send every body as a new message all the same.
-        :param priority: as in :meth:`send`; so are the other options.
+        :param name: the batch's name, by which ``await registry.batch(name)`` finds it again. Sending to the name of an
+            existing batch continues it: bodies that it already has are not sent again, in any order and with any status.
+            Ten equal bodies are ten messages. None: a name is generated.
+        :param redo: whether to send every body as a new message.
+        :param priority: this and the other options are those of :meth:`send`.
 
-        A batch of more than some 10,000 small messages is written in several commits, each with all of its messages or
-        none; if the process dies between two of them, send it again by its name.
-        Raises what :meth:`send` raises, and ``batch.name_taken`` and ``batch.pruned``; then nothing was written. A batch
-        never waits for room in a full queue.
+        A batch of more than about 10,000 small messages is written in several commits, each all or none. If the process dies
+        between two of them, send the batch again by its name. A batch never waits for room in a full queue.
+
+        Raises what :meth:`send` raises, ``batch.name_taken`` and ``batch.pruned``; then nothing was written.
         """
         if "idempotency_key" in options:
             raise TypeError(
@@ -243,7 +243,7 @@ class ActorHandle:
     # --- changing sent messages and queues ----------------------------------------------------------------------------
 
     async def cancel(self, message_id: MessageId) -> bool:
-        """Cancel a message; a running handler is stopped. Returns False when the message was settled already."""
+        """Cancel a message and stop its handler if it runs. Returns False if the message was settled already."""
         return await self._change(Cancel(message_id)) > 0
 
     async def redeliver(self, message_id: MessageId) -> bool:
@@ -251,7 +251,7 @@ class ActorHandle:
         return await self._change(Redeliver(message_id)) > 0
 
     async def purge(self, queue: str | Queue[Any, Any]) -> int:
-        """Cancel all waiting messages of the queue; return their number. Messages in flight are left alone.
+        """Cancel all waiting messages of the queue, but not those in flight; return their number.
 
         Raises ``queue.unknown``, ``actor.unknown``.
         """
@@ -260,9 +260,10 @@ class ActorHandle:
     async def pause(self, queue: str | Queue[Any, Any], until: float | datetime | None = None) -> None:
         """Deliver no messages of the queue until :meth:`resume`, or until a time; durable on return.
 
-        A running handler finishes, and sending goes on. A pause survives restarts, and ends on time if no host runs.
+        A running handler finishes, and messages can still be sent. A pause survives restarts, and also ends while no host
+        runs.
 
-        :param until: seconds since 1970, or a datetime (a naive one is local time). It replaces that of an earlier pause.
+        :param until: seconds since 1970, or a datetime (a naive one is local time). It replaces the end of an earlier pause.
 
         Raises ``queue.unknown``, ``actor.unknown``, and ``actor.validation_error`` for a time in the past.
         """
@@ -295,8 +296,8 @@ class ActorHandle:
     def on(self, event: str, callback: Listener) -> Callable[[], None]:
         """Call ``callback(payload)`` for each event that the actor broadcasts from now on. Returns a function to stop it.
 
-        The callback runs on the event loop that was running when ``on`` was called (in a cell, the kernel's), or on the
-        host's where none was. It must not block or change the payload. Stopping the host ends it.
+        The callback runs on the event loop that was running when ``on`` was called (in a cell, the kernel's); if none was,
+        on the host's. It must not block or change the payload. Stopping the host ends the calls.
         """
         return self._transport.listen(self.actor_id, event, callback)
 

@@ -1,4 +1,4 @@
-"""How far a batch is."""
+"""The progress of a batch, as numbers and as text."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from agentq_nb._core.rate import three_digits, time_left
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a batch is. ``batch.progress()`` returns it, and may also be awaited.
+    """The progress of a batch, as ``batch.progress()`` returns it; ``await batch.progress()`` works too.
 
     :ivar total: how many rows there are.
     :ivar done: how many have completed.
-    :ivar failed: how many failed for good.
+    :ivar failed: how many became dead letters.
     :ivar cancelled: how many were cancelled, or expired before they were started.
     :ivar running: how many are being handled now.
     :ivar waiting: how many wait for their turn or their next attempt.
-    :ivar per_minute: rows settled per minute, over the last five minutes; 0 while it is too early to tell, and when it was stopped.
+    :ivar per_minute: rows settled per minute, over the last five minutes; 0 if it is too early to tell or the batch has
+        stopped.
     :ivar time_left: seconds until all are done, at that rate; None while there is no rate, and when all are done.
-    :ivar stopped: why the batch was stopped before its end; None if it was not.
+    :ivar stopped: why the batch has stopped before its end; None if it has not.
     """
 
     total: int

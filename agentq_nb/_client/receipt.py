@@ -38,13 +38,13 @@ class Result(Generic[Reply]):
             print(result.response)
 
     :ivar status: ``completed``; ``failed`` (a dead letter); ``cancelled``; ``expired`` (not started within its
-        ``ttl``); or ``timed_out``: the wait has ended, and the work goes on.
+        ``ttl``); or ``timed_out``: the wait has ended, but not the work.
     :ivar message_id: the message's id; ``client.receipt(message_id)`` asks for the result again.
     :ivar response: the reply that the handler gave to ``message.complete(...)``.
     :ivar error: why it failed or expired, as a dict: ``group``, ``code``, ``message``, ``type``, ``traceback``.
     :ivar attempts: how many attempts were started.
     :ivar reason: why the message is not settled yet, in a sentence or two; None once it is.
-    :ivar row: of a batch's result, the position of its item in what was sent.
+    :ivar row: in a batch, the position of the row's item among those that were sent; else None.
     """
 
     status: ResultStatus
@@ -85,14 +85,14 @@ def _error_of(result: Result[Any]) -> AgentqError:
         )
     why = f" {result.reason}" if result.reason else ""
     return WaitTimedOut(
-        f"Message {result.message_id} is not done yet; the work goes on. Ask its receipt again later.{why}",
+        f"Message {result.message_id} is not done yet, but is still being worked on. Ask its receipt again later.{why}",
         metadata=facts,
     )
 
 
 @dataclass(frozen=True, repr=False)
 class Receipt(Generic[Reply]):
-    """Proof that a message is durable, and access to its result.
+    """The proof that a message is durable, and the access to its result.
 
         receipt = await runner.send("tasks", task)
         result = await receipt.result(timeout=60)
@@ -112,7 +112,7 @@ class Receipt(Generic[Reply]):
         return standing.stored.status
 
     async def result(self, timeout: float | None = None) -> Result[Reply]:
-        """Wait for the result, at most ``timeout`` seconds (None: no limit). The work goes on when the wait ends.
+        """Wait for the result, at most ``timeout`` seconds (None: no limit). A timeout ends the wait, not the work.
 
         A failed message is a result, not an error: see :meth:`Result.unwrap`. Raises ``queue.message_unknown`` and
         ``queue.wait_would_deadlock``.
@@ -127,7 +127,8 @@ class Receipt(Generic[Reply]):
     async def cancel(self) -> bool:
         """Cancel the message; durable on return. Returns False when it was settled already.
 
-        A running handler is asked to stop; await :meth:`result` to know when it has. Raises ``queue.message_unknown``.
+        A running handler is asked to stop; ``await receipt.result()`` returns once it has. Raises
+        ``queue.message_unknown``.
         """
         return await self.transport.cancel(self.id)
 
@@ -168,14 +169,14 @@ async def gather(receipts: Iterable[Receipt[Reply]], *, timeout: float | None = 
 
     A message that fails is a result, not an error: see ``Result.unwrap``.
 
-    :param timeout: seconds after which the wait ends; messages that are not settled then have the status ``timed_out``,
-        and the work goes on. None: no limit.
+    :param timeout: seconds after which the wait ends, but not the work. Messages that are not settled by then have the
+        status ``timed_out``. None: no limit.
     """
     return list(await asyncio.gather(*(receipt.result(timeout) for receipt in _checked(receipts))))
 
 
 async def as_completed(receipts: Iterable[Receipt[Reply]]) -> AsyncIterator[Result[Reply]]:
-    """Yield the result of each message as it comes: ``async for result in as_completed(receipts)``.
+    """Yield the result of each message as soon as it is settled: ``async for result in as_completed(receipts)``.
 
     ``result.message_id`` is the ``id`` of its receipt.
     """

@@ -69,7 +69,7 @@ class Demo(Command):
         (here / f"{NAME}.html").write_text(page(notebook), encoding="utf-8")
         print(f"\n{_results(notebook)}\n\nDone in {time.monotonic() - began:.1f} s. In this folder now:")
         print(f"  {NAME}.ipynb          the notebook as it ran\n  {NAME}.html           the same as a page")
-        print(f"  {NAME}{SUFFIX}  its queues and results\nTo go on in JupyterLab: {_how_to_open(NAME)}")
+        print(f"  {NAME}{SUFFIX}  its queues and results\nTo continue in JupyterLab: {_how_to_open(NAME)}")
         return 0
 
 

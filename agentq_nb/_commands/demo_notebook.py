@@ -28,7 +28,7 @@ NAME = "agentq-demo"
 
 _NOTEBOOK = "01_first_queue.ipynb"
 _INTERRUPTED = 130
-_KEPT = "What was sent is kept: the same command goes on with it."
+_KEPT = "Messages that were sent are kept: the same command continues with them."
 
 # The page is self-contained: it loads nothing from elsewhere.
 _PAGE = """

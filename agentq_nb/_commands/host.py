@@ -35,9 +35,9 @@ class Start(Command):
     """Start the host in this kernel; when it runs already, deploy what is new into it.
 
     Actor classes of the notebook are registered under their snake_case name, those made by agent_os(...) under the
-    name of their variable. Work that waits in the file goes on at once.
+    name of their variable. Work that waits in the file is resumed at once.
 
-    With --background the host gets an event loop in a thread of its own, so that actors go on while a cell blocks, be
+    With --background the host gets an event loop in a thread of its own, so that actors keep working while a cell blocks, be
     it for ten minutes. Their code may then use the notebook's variables as any thread may, but nothing that is bound to
     the kernel's event loop, like tasks, locks and clients made in a cell. Sending, waiting and all else stay as they
     are.
@@ -54,16 +54,14 @@ class Start(Command):
 
     store: str | None = option("--store", "PATH", "the file that holds the queues (default: beside the notebook)")
 
-    background: bool = flag("--background", "in a thread of its own, so that actors go on while cells block")
+    background: bool = flag("--background", "in a thread of its own, so that actors keep working while cells block")
     keep_alive: Literal["never", "work", "always"] | None = option(
         "--keep-alive",
         "WHEN",
         "when this kernel counts as busy for a server that ends idle ones: never, work or always",
         convert=_keep_alive,
     )
-    adopt: str | None = option(
-        "--adopt", "FILE", "the notebook was renamed: go on with its old file, under its new name"
-    )
+    adopt: str | None = option("--adopt", "FILE", "the notebook was renamed: continue its old file under the new name")
     new: bool = flag("--new", "begin a new file, although one of a notebook that is gone lies beside it")
 
     async def run(self, context: CommandContext) -> Registry:
@@ -102,7 +100,7 @@ class Stop(Command):
 class Status(Command):
     """Show the host, its actors and their queues.
 
-    Done counts every message of the queue that completed or failed for good, those of earlier runs of the kernel too; "of"
+    Done counts every message of the queue that completed or failed, those of earlier runs of the kernel too; "of"
     adds what is still to come. Failed are the dead letters. Per min is over the last five minutes.
     """
 

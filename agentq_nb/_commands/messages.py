@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Send(Command):
-    """Put a message into a queue and go on; gives its receipt.
+    """Put a message into a queue without waiting for it; gives its receipt.
 
     BODY is JSON, or plain text where the queue takes text. In a notebook, %%agentq send takes the text of the cell as
     the body. With --key the cell can be run again: the same key and body give the first message's receipt.
@@ -73,7 +73,9 @@ class Ask(Command):
 
     actor: str = word("ACTOR/KEY", "which actor, like reviewer/main", convert=address, completes="actor")
     queue: str = word("QUEUE", "which of its queues", completes="queue")
-    timeout: float | None = option("--timeout", "SECONDS", "how long to wait; the work goes on", convert=seconds)
+    timeout: float | None = option(
+        "--timeout", "SECONDS", "how long to wait; a timeout ends the wait, not the work", convert=seconds
+    )
     key: str | None = option(
         "--key", "KEY", "an idempotency key: names this message in its queue, until it fails or is cancelled"
     )
@@ -88,7 +90,7 @@ class Ask(Command):
             result = await receipt.result(self.timeout)
         except asyncio.CancelledError:
             raise asyncio.CancelledError(
-                f"Stopped waiting for message {receipt.id}; the work goes on. Look at it: %agentq show {receipt.id}"
+                f"Stopped waiting for message {receipt.id}, which is still being worked on. Look at it: %agentq show {receipt.id}"
             ) from None
         if not self.no_check:
             _check(result)

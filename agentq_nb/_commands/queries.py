@@ -65,7 +65,7 @@ class Results(_Listing):
 
 @dataclass(frozen=True, kw_only=True)
 class Dead(_Listing):
-    """Show the dead letters: messages that failed for good. %agentq retry MESSAGE puts one back, %agentq retry --all
+    """Show the dead letters: messages that failed and are not tried again. %agentq retry MESSAGE puts one back, %agentq retry --all
     every one.
     """
 
@@ -78,7 +78,9 @@ class Dead(_Listing):
             self._parameters,
         )
         where = _of(self.actor, self.queue)
-        return replace(found, empty=f"No dead letters{where}. Messages that failed for good are listed here.")
+        return replace(
+            found, empty=f"No dead letters{where}. Messages that failed and are not tried again are listed here."
+        )
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class _QueueCommand(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Pause(_QueueCommand):
-    """Hand out no more messages of a queue; what is being handled is finished, and sending goes on.
+    """Hand out no more messages of a queue; a running handler finishes, and messages can still be sent.
 
     It stays paused, also when the kernel is restarted, until %agentq resume, or until the time that is given here.
     Pausing again replaces that time.
@@ -92,7 +92,7 @@ class Pause(_QueueCommand):
 
 @dataclass(frozen=True, kw_only=True)
 class Resume(_QueueCommand):
-    """Go on with a paused queue; one that is not paused stays as it is."""
+    """Resume a paused queue; one that is not paused does not change."""
 
     name: ClassVar[str] = "resume"
 

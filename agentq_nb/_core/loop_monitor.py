@@ -60,7 +60,7 @@ class Suspensions:
 def advice(stall: Stall, background: bool) -> str:
     """Return what to do about a blocked loop. ``background``: the host has a thread of its own."""
     if stall.suspended:
-        return "Work goes on by itself once the process runs again."
+        return "Work resumes by itself once the process runs again."
     if background:
         return "An actor's code blocks all actors: await in it, or put what takes long into self.in_thread(...)."
     return "Cells that block stop all actors, unless the host has a thread of its own: %agentq start --background"

@@ -67,7 +67,7 @@ def document_of_batch(
         notes.append(f"This was its state at {moment} UTC. To see its state now: %agentq batches {shlex.quote(name)}")
     elif not progress.finished and progress.stopped is None:
         notes.append(
-            "It goes on in the background. All of it as a table: await batch.frame(). To end it: await batch.cancel()"
+            "It continues in the background. All of it as a table: await batch.frame(). To end it: await batch.cancel()"
         )
     return Document(
         title=f"Batch '{name}': {progress}",

@@ -128,18 +128,18 @@ def _waiting(known: Circumstances) -> str:
         return f"Not begun: the class of '{name}' does not declare queue '{queue.queue}' any more."
     if queue.stopped:
         return (
-            f"Not begun: queue '{queue.queue}' has stopped: {queue.pause_reason}. Correct it, then go on: "
+            f"Not begun: queue '{queue.queue}' has stopped: {queue.pause_reason}. Correct the cause, then resume it: "
             f"%agentq resume {actor.actor_id} {queue.queue}"
         )
     if queue.paused:
         until = f"until {_time(queue.paused_until)}" if queue.paused_until is not None else "by hand"
         if queue.pause_reason is not None:
             until += f", because a provider's limit is reached ({queue.pause_reason})"
-        return f"Not begun: queue '{queue.queue}' is paused {until}. To go on: %agentq resume {actor.actor_id} {queue.queue}"
+        return f"Not begun: queue '{queue.queue}' is paused {until}. To resume it: %agentq resume {actor.actor_id} {queue.queue}"
     if queue.held_back:
         return (
             "Not begun: the kernel died while several messages were handled. They are tried again first, one at a time, to "
-            "find out which one it was. The rest goes on after them, or after a minute (longer if the kernel dies again)."
+            "find out which one it was. The rest is handled after them, or after a minute (longer if the kernel dies again)."
         )
     if message := _overdue(known):
         return (

@@ -160,8 +160,8 @@ def end_of_host_before(kind: str, time: float, facts: Mapping[str, Any], unfinis
         return None
     counted = f"{unfinished:,} unfinished message{'' if unfinished == 1 else 's'}"
     if not stopped:
-        return f"The process that had this file before was killed at {moment(time)} or later, with {counted}; work goes on now."
-    said = f"The process that had this file before was shut down at {moment(time)} with {counted}; work goes on now."
+        return f"The process that had this file before was killed at {moment(time)} or later, with {counted}; work resumes now."
+    said = f"The process that had this file before was shut down at {moment(time)} with {counted}; work resumes now."
     kept = facts.get("keep_alive")
     if kept == "never":
         said += " It was not kept alive; to keep a kernel alive while there is work: %agentq start --keep-alive=work"

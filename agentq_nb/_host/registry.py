@@ -98,7 +98,7 @@ class Registry(ServingRegistry):
 
     @property
     def limits(self) -> RegistryLimits:
-        """The limits of the queues, with the use of each and the time of the next start; they can be changed live."""
+        """The limits of the queues: the use of each, and the time of its next start. You can change them at any time."""
         return RegistryLimits(lambda: self.host)
 
     @property
@@ -110,11 +110,11 @@ class Registry(ServingRegistry):
         """Open the file, deploy the classes, and wake actors that have work. If the host runs already, only deploy.
 
         :param accept_loss: open a damaged file with what can be read; the damaged files are kept.
-        :param background: as in :func:`setup`; None: what was given there.
+        :param background: as in :func:`setup`; None: the value that was given there.
         :param new: create a new file even if this folder contains a renamed notebook's file with unfinished work.
 
-        Raises ``host.elsewhere``, and the errors of the store: ``store.in_use``, ``store.damaged``, ``store.too_new``,
-        ``store.not_ours``, ``store.read_only``, ``store.left_behind``; ``packages.restart_needed``.
+        Raises ``host.elsewhere``, ``packages.restart_needed``, and the errors of the store: ``store.in_use``,
+        ``store.damaged``, ``store.too_new``, ``store.not_ours``, ``store.read_only`` and ``store.left_behind``.
         """
         if not self.running:
             with suppress(OSError):  # without free file descriptors, for one: the store reports that
@@ -141,8 +141,8 @@ class Registry(ServingRegistry):
     async def stop(self) -> None:
         """Stop every actor and close the file.
 
-        Handlers have 10 seconds to finish. Messages still in flight after that go back to their queues; the interrupted
-        attempt does not count.
+        Handlers have 10 seconds to finish. Messages that are still in flight then go back to their queues, and the
+        interrupted attempt does not count.
         """
         if self.running:
             with anyio.move_on_after(_BEFORE_STOP_TIMEOUT):
@@ -158,11 +158,11 @@ class Registry(ServingRegistry):
                 logging.getLogger("agentq").exception("what is shown of the host could not be brought to its end")
 
     async def deploy(self, name: str, cls: type[Actor]) -> None:
-        """Register ``cls`` under ``name``. Awake actors finish their current message and go on with the new class.
+        """Use ``cls`` for the actors named ``name`` from now on. Awake actors first finish their current message.
 
-        Raises ``actor.validation_error`` when an actor's stored state fits the old class but not this one; the old
-        class stays. Raises ``queue.limit_conflict`` when another class declares a limit of the same name in another way:
-        it is deployed together with that one, once that is changed too.
+        Raises ``actor.validation_error`` if an actor's stored state fits the old class but not the new one; the old class
+        stays in use. Raises ``queue.limit_conflict`` if another class declares a limit of the same name with other values.
+        To change a shared limit, change both classes: the first raises this error, and the second deploys both.
         """
         check_name(name, cls)
         self._conflicting[name] = cls
@@ -176,7 +176,7 @@ class Registry(ServingRegistry):
     def _without_conflict(self, name: str, cls: type[Actor]) -> dict[str, type[Actor]]:
         """Return the classes to deploy now, ``cls`` among them. Raises LimitConflict, and keeps ``cls`` for later then.
 
-        A limit that several cells declare is changed in one after the other, so all but the last one are in conflict.
+        If several cells declare a limit, users change them one by one, so all but the last one are in conflict.
         """
         try:
             check_limits({**self._classes, name: cls})
@@ -185,8 +185,11 @@ class Registry(ServingRegistry):
             return dict(self._conflicting)
         return {name: cls}
 
-    def claim(self, use: Mapping[str, type[Actor]]) -> None:
-        """Register these classes; the next ``start`` deploys them. Raises ``actor.validation_error``."""
+    def register(self, use: Mapping[str, type[Actor]]) -> None:
+        """Register actor classes by name, as ``setup(use=...)`` does; the next ``start`` deploys them.
+
+        Raises ``actor.validation_error`` for names and classes that do not fit, and ``queue.limit_conflict``.
+        """
         for name, cls in use.items():
             check_name(name, cls)
         check_limits({**self._classes, **self._undeployed, **use})
@@ -196,7 +199,7 @@ class Registry(ServingRegistry):
             self._undeployed = {}
 
     async def status(self) -> HostStatus:
-        """Return the host's actors, queues, sessions and problems, read from memory. Works while it is stopped, too."""
+        """Return the actors, queues and problems of the host, without reading the file; also while it is stopped."""
         trouble = self.lifecycle.trouble
         if not self.running:
             return HostStatus(running=False, store=self.store_path, notices=self.notices, trouble=trouble)
@@ -204,11 +207,11 @@ class Registry(ServingRegistry):
         return await host.enter(host.status, self.notices, trouble)
 
     async def batch(self, name: str) -> Batch[Any]:
-        """Return the batch of this name, from whatever run. Raises ``batch.unknown``."""
+        """Return the batch of this name, of this kernel or an earlier one. Raises ``batch.unknown``."""
         return await find_batch(lambda: self.host, name)
 
     async def batches(self) -> Any:
-        """Return the batches as a DataFrame (or a :class:`Table`), in the order they were first sent. Times are UTC."""
+        """Return all batches as a DataFrame (or a :class:`Table`), in the order they were first sent. Times are UTC."""
         return await in_long_thread((await all_batches(self.host)).frame)
 
     async def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Table:
@@ -231,10 +234,11 @@ class Registry(ServingRegistry):
     ) -> Any:
         """Return messages as a DataFrame, in the order of sending, with bodies, replies and errors as Python objects.
 
-        :param actor: only those of one actor (``"reviewer/main"``), or of all of a name (``"reviewer"``).
-        :param status: one or some of queued, delayed, running, completed, failed, cancelled.
-        :param since: only those sent since then: a datetime (a naive one is local time), seconds since 1970, or a
-            timedelta (how long ago).
+        :param actor: only those of one actor (``"reviewer/main"``), or of all actors of a name (``"reviewer"``).
+        :param queue: only those of queues of this name.
+        :param status: a status, or a list of them: ``queued``, ``delayed``, ``running``, ``completed``, ``failed``,
+            ``cancelled``, ``expired``.
+        :param since: only those sent since then: a datetime (naive: local time), seconds since 1970, or a timedelta before now.
 
         Returns a :class:`Table` where neither pandas nor polars is installed. Times are UTC, durations in seconds.
         """
@@ -258,8 +262,8 @@ class Registry(ServingRegistry):
     ) -> Any:
         """Return sessions with agents as a DataFrame: one row for each prompt, complete answer, tool call and result.
 
-        The column ``data`` holds an event's other fields; that of a ``result`` has ``usage`` if the agent reports it.
-        ``actor`` and ``since`` are as in :meth:`messages`.
+        The column ``data`` holds each row's remaining fields. In rows of the type ``result`` (the end of a turn) it has
+        ``usage``, if the agent reports it. ``actor`` and ``since`` are as in :meth:`messages`.
         """
         return await self._frame(self.lifecycle.history.transcripts, session, actor, since)
 
@@ -277,14 +281,11 @@ class Registry(ServingRegistry):
     ) -> int:
         """Put dead letters (by default all) back into their queues, with their attempts reset; return their number.
 
-        :param actor: only those of one actor (``"reviewer/main"``), or of all of a name (``"reviewer"``).
-        :param queue: only those of queues of this name.
-        :param since: only those that failed since then: a datetime (a naive one is local time), seconds since 1970, or
-            a timedelta (how long ago).
+        :param since: only those that failed since then, as in :meth:`messages`; so are ``actor`` and ``queue``.
         :param error: only those whose error type, message or code contains this text, ignoring case.
 
-        They go back a few at a time, oldest first, and are handled meanwhile. If this is cancelled, those that went
-        back stay there; call it again for the others.
+        They are put back a few at a time, oldest first, and can be handled at once. If you cancel this call, those that
+        were put back stay in their queues; call it again for the rest.
         """
         which = dead_letters(actor, queue, since, error)
         return await self.host.enter(self.host.redeliver, which)
@@ -296,15 +297,15 @@ class Registry(ServingRegistry):
     async def prune(self, before: Moment) -> int:
         """Delete the history of messages settled before a time; return the number of rows. Dead letters are kept.
 
-        :param before: a datetime (a naive one is local time), seconds since 1970, or a timedelta (how long ago).
+        :param before: a time, as ``since`` of :meth:`messages`.
         """
         return await self.host.enter(self.lifecycle.history.prune, before)
 
     def run(self, work: Coroutine[Any, Any, Returned]) -> Returned:
         """Run a coroutine from synchronous code, and return its result: ``registry.run(handle.send("tasks", ...))``.
 
-        The calling thread blocks meanwhile, so the host must run in another one (``setup(background=True)``). Raises
-        ``host.would_block`` if it runs in this one: use ``await`` instead. An interrupt stops the wait, never the work.
+        It blocks the calling thread, so the host must run in another one (``setup(background=True)``). Raises
+        ``host.would_block`` if it runs in this thread: use ``await`` instead. An interrupt ends the wait, not the work.
         """
         in_the_way = self.host.portal.inside if self.running else not self.background
         if in_the_way:

@@ -26,20 +26,20 @@ def check_limits(classes: Mapping[str, type[Actor]]) -> None:
 
 
 class RegistryLimits(Mapping[str, LimitStatus]):
-    """The limits of a registry's host, by name; those of single queues by the queue: ``"worker/main tasks"``.
+    """The limits of a registry's host, by name. A limit of a single queue is named by that queue: ``"worker/main tasks"``.
 
         registry.limits                                     # a table: the use of each, and when the next message starts
         registry.limits["anthropic"].used
         await registry.limits.change("anthropic", count=20)
 
-    Each look reads the present state. Raises NoHost where no host runs.
+    Every access reads the present state. Raises NoHost if no host runs.
     """
 
     def __init__(self, host: Callable[[], Host]) -> None:
         self._host = host
 
     def status(self) -> Sequence[LimitStatus]:
-        """Return every limit with its use, as it is now."""
+        """Return every limit with its present use."""
         host = self._host()
         if host.portal.inside or not host.portal.apart:
             return host.broker.limits.status()
@@ -48,10 +48,10 @@ class RegistryLimits(Mapping[str, LimitStatus]):
     async def change(self, name: str, *, count: int | None = None, per: float | None = None) -> LimitStatus:
         """Change a limit at once, for every queue that shares it; durable on return.
 
-        The change lasts across restarts, until :meth:`reset`, or until the declared limit is another one.
+        The change survives restarts. It lasts until :meth:`reset`, or until the declaration of the limit changes.
 
-        :param count: how many starts in ``per`` seconds, or how many messages at once; None: as it is.
-        :param per: seconds; None: as it is. Starts before the change count in the new window.
+        :param count: how many starts in ``per`` seconds, or how many messages at once; None: no change.
+        :param per: seconds; None: no change. Starts before the change count in the new window.
 
         Raises ``queue.limit_unknown``, and ``actor.validation_error`` for values out of range.
         """
@@ -59,7 +59,7 @@ class RegistryLimits(Mapping[str, LimitStatus]):
         return await host.enter(host.broker.limits.change, name, count, per)
 
     async def reset(self, name: str) -> LimitStatus:
-        """Go back to the limit as it is declared; durable on return. Raises ``queue.limit_unknown``."""
+        """Restore the declared limit; durable on return. Raises ``queue.limit_unknown``."""
         host = self._host()
         return await host.enter(host.broker.limits.reset, name)
 

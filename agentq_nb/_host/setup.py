@@ -41,24 +41,28 @@ def setup(
     :param store: the path of the file. By default the environment variable ``AGENTQ_DB``, else a file beside the
         notebook, else one in the working directory.
     :param retention: seconds (or a timedelta) after which the history of settled messages is deleted, as by
-        ``registry.prune``; checked when the host starts and every hour. None keeps everything.
-    :param max_store_bytes: bytes of the file beyond which sends are refused with ``store.full``, before the disk is full;
-        so they are when less than 16 MiB of the disk are left. Queued messages are still handled and settled. The
-        journal, some 8 MiB, comes on top. None keeps the setting: no limit, and no look at the disk, by default.
-    :param background: True runs the host on its own event loop in a background thread, so that actors go on while a
-        cell blocks. Actors may then use the notebook's variables, but nothing bound to the kernel's event loop, such as
-        tasks, locks and clients made in a cell. False runs it on the event loop in which it is started. None keeps the
-        setting: False by default, but True in IPython's terminal, ``marimo run`` and engines of ipyparallel. Handles,
-        receipts and the registry can be used in any event loop and thread either way.
-    :param keep_alive: when the kernel publishes activity, so that a server does not end it as idle. "work" (the
-        default): while registered classes have messages or scheduled calls in flight, due, or due within 12 hours; it
-        ends once no message has been settled for 12 hours; "always": while the host runs; "never". None keeps the
-        setting.
-    :param keep_alive_interval: seconds between two signs of activity, 20 by default. None keeps the setting.
+        ``registry.prune``. It is checked when the host starts and every hour. By default everything is kept.
+    :param max_store_bytes: the largest size of the file, in bytes, without the journal (some 8 MiB). A send that would
+        exceed it is refused with ``store.full``. While there is such a limit, so is one that would leave less than 16 MiB
+        of the disk free. Queued messages are still handled and settled. By default there is no limit, and the free space
+        is not checked.
+    :param background: True runs the host on its own event loop in a background thread, so that actors keep working while
+        a cell blocks. Actors may then use the notebook's variables, but nothing bound to the kernel's event loop, such as
+        tasks, locks and clients made in a cell. False runs it on the event loop in which it is started. The default is
+        False, but True in IPython's terminal, under ``marimo run`` and in engines of ipyparallel. In both cases handles,
+        receipts and the registry can be used in any event loop and thread.
+    :param keep_alive: when the kernel sends signs of activity, so that a server does not end it as idle:
 
-    Calling it again with the same file returns the same registry. Classes given again replace those of the same name at
-    the next ``await registry.start()``. Raises ``host.elsewhere`` when the host runs already with the other value of
-    ``background``, and ``actor.validation_error`` for names and classes that cannot be registered.
+        * ``"work"`` (the default): while deployed classes have messages or scheduled calls that are in flight, due, or due
+          within 12 hours; but not once 12 hours have passed without a settled message.
+        * ``"always"``: as long as the host runs.
+        * ``"never"``.
+    :param keep_alive_interval: seconds between two signs of activity, 20 by default.
+
+    If you call it again for the same file, it returns the same registry. An option that is None then keeps its earlier
+    value, and classes replace those of the same name at the next ``await registry.start()``. Raises ``host.elsewhere``
+    when the host already runs with another value of ``background``, and ``actor.validation_error`` for names and classes
+    that cannot be registered.
     """
     unawaited_calls.install(Registry)
     main = sys.modules.get("__main__")
@@ -67,7 +71,7 @@ def setup(
     path = real_path(path)
     registry = registry_of(path, [notice] if notice else [], notebook)
     registry.lifecycle.check(background)
-    registry.claim(use or {})
+    registry.register(use or {})
     if retention is not None:
         registry.lifecycle.retention = _seconds(retention)
     if max_store_bytes is not None:
@@ -85,7 +89,7 @@ def setup(
 def create_client() -> Client:
     """Return a client for this process's host: ``create_client().task_runner.get_or_create("main")`` is a handle.
 
-    The client may be kept while the host is stopped and started again. Raises ``NoHost`` when nothing was set up.
+    You can keep the client while the host is stopped and started again. Raises ``NoHost`` before ``setup`` was called.
     """
     if current_registry() is None:
         raise NoHost()

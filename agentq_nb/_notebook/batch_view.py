@@ -112,7 +112,7 @@ class BatchView:
         self.bar.value = progress.settled
         self.bar.bar_style = "danger" if progress.stopped else "warning" if progress.failed else "success"
         self.retry.layout.display = "" if progress.failed or progress.stopped else "none"
-        self.retry.description = "Retry failed" if progress.failed else "Go on"
+        self.retry.description = "Retry failed" if progress.failed else "Resume"
         self.text.value = self._html()
 
     async def _retry(self) -> None:

@@ -270,7 +270,7 @@ def _held_text(cls: type[Actor], queues: Sequence[QueueStatus]) -> str:
     each = "each of them" if others else "it"
     return (
         f"{cls.__name__} is redefined, but its cell failed: {messages} in queue '{first.queue}' of '{first.actor}'{more}, "
-        f"paused. Run the cell again to its end to go on, or resume {each}: "
+        f"paused. To resume them, run the cell again to its end, or resume {each}: "
         f"%agentq resume {first.actor} {first.queue}"
     )
 

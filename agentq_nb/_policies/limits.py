@@ -17,10 +17,10 @@ Worker = TypeVar("Worker", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class ConcurrencyLimit:
-    """At most ``count`` messages at work: ``Queue(Task, limits=[ConcurrencyLimit(4, name="gpu")])``.
+    """At most ``count`` messages handled at once: ``Queue(Task, limits=[ConcurrencyLimit(4, name="gpu")])``.
 
-    :param count: how many messages may be handled at once.
-    :param name: shares the limit with every queue of the host that names it. None: each queue of each actor has its own.
+    :param count: how many messages may be handled at the same time.
+    :param name: queues of the same host that use the same name share one limit. None: each queue of each actor has its own.
 
     Raises ValueError for values out of range.
     """

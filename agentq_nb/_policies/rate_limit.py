@@ -14,13 +14,14 @@ from agentq_nb._core.number_options import is_positive, is_whole
 class RateLimit:
     """At most ``count`` starts in any ``per`` seconds: ``Queue(Task, limits=[RateLimit(50, per=60, name="anthropic")])``.
 
-    :param count: how many messages may be started.
-    :param per: in how many seconds. The window slides: whenever it begins, it holds no more than ``count`` starts.
-    :param name: shares the limit with every queue of the host that names it. None: each queue of each actor has its own.
-    :param spread: whether starts keep a distance of ``per / count`` seconds, instead of coming in bursts.
+    :param count: how many messages may start.
+    :param per: the length of the window, in seconds. The window slides: no interval of this length, wherever it begins,
+        contains more than ``count`` starts.
+    :param name: queues of the same host that use the same name share one limit. None: each queue of each actor has its own.
+    :param spread: whether starts are at least ``per / count`` seconds apart, instead of coming in bursts.
 
-    Each delivery is a start, also a repeated one and each message of a batch. Starts are counted across restarts and
-    crashes. Raises ValueError for values out of range.
+    Every delivery of a message counts as a start, including redeliveries. When several messages are received at once, each
+    of them counts. Starts are counted across restarts and crashes. Raises ValueError for values out of range.
     """
 
     count: int

@@ -29,12 +29,12 @@ def exponential(failures: int) -> float:
 class Retry:
     """How a queue repeats failed attempts: ``Queue(Task, retry=Retry(attempts=5, backoff=10))``.
 
-    :param attempts: failed attempts after which a message becomes a dead letter.
-    :param backoff: seconds before the next attempt: a number, or a function of the failures so far (1, 2, …). The default
-        waits 1, 2, 4, … seconds, at most five minutes.
+    :param attempts: the number of failed attempts after which a message becomes a dead letter.
+    :param backoff: seconds before the next attempt: a number, or a function of the number of failures so far (1, 2, …).
+        The default waits 1, 2, 4, … seconds, at most five minutes.
     :param in_order: whether the queue's other messages wait while one waits for its next attempt.
-    :param crashes: crashes of the kernel in a row, each with only this message in flight, after which it becomes a dead
-        letter. They do not use up ``attempts``; a failed attempt sets their count back to 0.
+    :param crashes: the number of consecutive kernel crashes after which a message becomes a dead letter. Only crashes with
+        no other message in flight count. They do not use up ``attempts``; a failed attempt resets their number to 0.
 
     Failures and crashes are counted across restarts. Raises ValueError for values out of range.
     """

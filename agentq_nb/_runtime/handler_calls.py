@@ -154,5 +154,6 @@ def _invoke(activation: Activation, receiver: Receiver, handler: Handler, messag
     current_receiver.set(receiver)
     if handler.is_async:
         return handler.call(activation.instance, message)
-    message.settle_through(SettlerFromThreads(activation.in_flight, asyncio.get_running_loop()))
+    settler = SettlerFromThreads(activation.in_flight, asyncio.get_running_loop())
+    message._settle_through(settler)  # pyright: ignore[reportPrivateUsage]  # private to the package
     return in_user_thread(receiver.call, partial(handler.call, activation.instance, message))

@@ -59,7 +59,8 @@ def check_deployment(new: type[Actor], old: type[Actor] | None, states: Mapping[
         except ValidationFailed as reason:
             if _fits(old, actor, encoded):
                 raise ValidationFailed(
-                    f"{new.__name__} was not deployed; the old code goes on. {reason.message}", metadata=reason.metadata
+                    f"{new.__name__} was not deployed; the old code is still used. {reason.message}",
+                    metadata=reason.metadata,
                 ) from reason.__cause__
 
 

@@ -34,7 +34,7 @@ def connect(path: Path, guard: Guard, prepared: Prepared) -> tuple[duckdb.DuckDB
         if prepared.last is not None and last != prepared.last:
             raise StoreDamaged(
                 f"{path} changed while it was being opened, so something else writes to it. {prepared.kept or path} "
-                "holds what it was. End the other program, and look at both files with %agentq doctor before going on.",
+                "holds what it was. End the other program, and look at both files with %agentq doctor before you continue.",
                 expected=prepared.last,
                 found=last,
             )

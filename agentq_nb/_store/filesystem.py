@@ -155,7 +155,7 @@ class OpenFiles:
         database = _fate(self._database, self._descriptor)
         if database is not None:
             return (
-                f"{self._database} was {database} while it is in use. Its work goes on in that file, but "
+                f"{self._database} was {database} while it is in use. Its work continues in that file, but "
                 f"nobody finds it after a crash. Write a copy now: %agentq export PATH"
             )
         gone = [f"{path.name} was {fate}" for path, file in self._others.items() if (fate := _fate(path, file))]
@@ -178,7 +178,7 @@ class OpenFiles:
             )
         return (
             f"{self._database} was {fate} while it was in use: all of its messages are in that file. "
-            "To go on with them, move it back before the next start."
+            "To use them, move it back before the next start."
         )
 
 

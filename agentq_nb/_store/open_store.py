@@ -304,7 +304,7 @@ def _damaged(path: Path, guard: Guard, finding: Finding) -> StoreDamaged:
         lost = f"All {expected} rows known to be written are there; whether later ones are gone cannot be told"
     return StoreDamaged(
         f"{path} is damaged: {why}. {lost}. Nothing was changed. Put back a copy of {path.name} with its "
-        f"{path.name}.wal and {path.name}.journal, or go on without what is lost: %agentq doctor --accept-loss "
+        f"{path.name}.wal and {path.name}.journal, or continue without what is lost: %agentq doctor --accept-loss "
         f"(the damaged files are kept).",
         expected=expected,
         found=finding.accounted,

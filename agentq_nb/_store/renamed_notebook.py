@@ -112,13 +112,13 @@ def check_before_begun(store: Path, notebook: Path | None) -> list[str]:
         others = f" ({len(unfinished) - 1} more like it here)" if unfinished[1:] else ""
         raise StoreLeftBehind(
             f"{first.store.name} holds {_counted(first.unfinished or 0)}, and its notebook {first.notebook} is gone"
-            f"{others}. If this notebook had that name, go on with its work: %agentq start --adopt {first.store.name}. "
+            f"{others}. If this notebook had that name, continue its work: %agentq start --adopt {first.store.name}. "
             f"If not, begin a new file: %agentq start --new",
             metadata={"left_behind": [str(one.store) for one in unfinished]},
         )
     return [
         f"A new file was begun. {one.store.name} lies beside it, and its notebook {one.notebook} is gone. If this "
-        f"notebook had that name, go on with its history: %agentq stop, then %agentq start --adopt {one.store.name}"
+        f"notebook had that name, continue its history: %agentq stop, then %agentq start --adopt {one.store.name}"
         for one in found
     ]
 
@@ -137,7 +137,7 @@ def adopt(source: Path, target: Path) -> None:
     if not source.is_file():
         raise StoreError(f"There is no file {source}.", code="missing")
     if source == target:
-        raise StoreError(f"{source.name} is this notebook's file already. Go on: %agentq start", code="exists")
+        raise StoreError(f"{source.name} is this notebook's file already. Use it: %agentq start", code="exists")
     owner = notebook_of(source)
     if owner is not None:
         raise StoreError(

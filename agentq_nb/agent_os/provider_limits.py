@@ -49,9 +49,9 @@ def prompt_error(limit: ProviderLimit, agent: str, session_id: str, report: str)
         advice = f"{text}{ends} Waiting does not help by itself: add credits, or raise the limit of spending, there."
         return PromptFailed(advice, code="billing", metadata=facts)
     if limit.resume_at is None:
-        error = RateLimited(f"{text} It is not known when it can go on.")
+        error = RateLimited(f"{text} It is not known when it can continue.")
     else:
-        error = RateLimited(f"{text} It can go on at {_shown(limit.resume_at)}.", until=limit.resume_at)
+        error = RateLimited(f"{text} It can continue at {_shown(limit.resume_at)}.", until=limit.resume_at)
     error.metadata |= facts
     return error
 

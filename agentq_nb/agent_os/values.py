@@ -127,7 +127,7 @@ class Isolation:
 
 @dataclass(frozen=True)
 class SessionInfo:
-    """A conversation with one agent. It survives restarts in the log, whatever its ``status``."""
+    """A conversation with one agent. It stays in the log across restarts, open or closed."""
 
     session_id: str
     agent: str
@@ -181,12 +181,12 @@ class PromptResult:
 
 @dataclass(frozen=True)
 class PermissionRequest:
-    """An agent's request for permission before it does something."""
+    """A request of an agent for permission to do something."""
 
     session_id: str
     agent: str
     title: str
-    """What it is about to do, in the agent's words."""
+    """A description, in the agent's words, of what it is about to do."""
     kind: str | None
     """``"edit"``, ``"execute"``, ``"read"`` and the like, where the agent reports it."""
     tool_call: Mapping[str, Any]

@@ -48,8 +48,8 @@ def agent_os(
 
     :param agents: the agents that sessions may use: ``agents.pi``, ``agents.function(f)``, ...
     :param isolation: the sandbox of commands and coding agents. ``"auto"`` uses bubblewrap, else Landlock, else none;
-        ``"required"`` refuses to run anything without one; ``"off"`` uses none. ``await vm.isolation()`` says what it
-        protects and what it does not.
+        ``"required"`` refuses to run anything without one; ``"off"`` uses none. ``await box.isolation()`` returns which one
+        is used, what it protects and what it does not.
     :param workspace: the folder that holds the VMs' folders, instead of ``<notebook>.agentq``.
     :param tools: functions of the notebook that the agents may call. An agent sees their names, annotations and
         docstrings. A call runs in the host's event loop with the notebook's variables, and a plain function blocks that
@@ -59,24 +59,28 @@ def agent_os(
     :param permissions: the answer to agents that ask before they act: ``"allow"``, ``"deny"``, ``"ask"``, or a function
         of a ``PermissionRequest`` that returns one of these; a plain function is called in a thread, and an error means
         no. With ``"ask"`` the event ``permission_request`` is broadcast, and the agent waits for
-        ``respond_permission``. This is no security boundary, since agents ask only if they choose to: the sandbox is.
+        ``respond_permission``. This is not a security boundary, since an agent asks only if it chooses to. The sandbox is
+        the boundary.
     :param permission_timeout: seconds after which a request without an answer is refused (None: no limit).
-    :param processes: how many processes a command, or an agent with all it starts, may have at once.
-    :param memory: bytes of memory that a command, or an agent with all it starts, may use at once.
-    :param disk: bytes that the files of the VM may take. Limits are checked four times a second (Linux); what exceeds
-        them is killed, and the result says why.
-    :param network: what processes reach. ``"web"``: every public host, but not this machine's ports, private networks
-        or a cloud's metadata. ``"llm"``: only the hosts of the agents' language models. ``"none"``: only the ``tools``.
-        ``"open"``: whatever this machine reaches. The default is ``"web"`` where the machine can isolate the network
-        (with a namespace, or by Landlock's rules for ports), else ``"open"``, with a warning.
-    :param hosts: hosts that ``"web"`` and ``"llm"`` reach as well: ``"example.org"``, ``"*.example.org"``,
-        ``"10.0.0.5:8000"``, or a URL such as that of a local model, ``"http://localhost:11434"``, which has the same
-        address inside. Hosts named by base URLs and package indexes are added: from ``env``, from this process's
-        environment, and from this machine's settings of pip, npm and git. The transcript and the command's result list
-        each refusal, with what would allow it.
+    :param processes: how many processes a command, or an agent together with all that it starts, may have at once.
+    :param memory: how many bytes of memory a command, or an agent together with all that it starts, may use at once.
+    :param disk: how many bytes the files of the VM may take. These limits are checked four times a second (Linux). A
+        command or agent that exceeds one is killed, and the result says why.
+    :param network: the hosts that processes can reach.
 
-    Files, transcripts and kept sessions survive a restart. Processes, open permission requests and the values of
-    ``env`` do not. Raises TypeError for arguments of the wrong kind.
+        * ``"web"``: every public host, but not this machine's ports, private networks or a cloud's metadata. This is the
+          default where the machine can isolate the network (with a namespace, or by Landlock's rules for ports).
+        * ``"llm"``: only the hosts of the agents' language models.
+        * ``"none"``: no hosts, only the ``tools``.
+        * ``"open"``: everything that this machine can reach. This is the default elsewhere, with a warning.
+    :param hosts: more hosts for ``"web"`` and ``"llm"``: ``"example.org"``, ``"*.example.org"``, ``"10.0.0.5:8000"``, or a
+        URL such as that of a local model, ``"http://localhost:11434"``, which processes in the sandbox reach at the same
+        address. Some hosts are added by themselves: those of base URLs (``OPENAI_BASE_URL`` and the like) and of package
+        indexes, in ``env``, in this process's environment and in this machine's settings of pip, npm and git. The
+        transcript and the command's result list each refusal, with the option that would allow it.
+
+    Files, transcripts and open sessions that were created with ``keep=True`` or in a cell survive a restart. Processes,
+    open permission requests and the values of ``env`` do not. Raises TypeError for arguments of the wrong kind.
     """
     by_name: dict[str, Agent] = {}
     for agent in _listed(agents):
@@ -149,7 +153,7 @@ def _host_tools(tools: Iterable[Callable[..., Any]]) -> Mapping[str, HostTool]:
 
 
 class VM(FileActions, ProcessActions, SessionActions, action_timeout=None):
-    """The base class of those that :func:`agent_os` makes.
+    """The base class of the classes that :func:`agent_os` returns: an actor with a folder, processes and sessions.
 
     Paths are relative to the VM's folder, or start with ``/home/user``.
     """
@@ -203,8 +207,7 @@ class VM(FileActions, ProcessActions, SessionActions, action_timeout=None):
     def destroy(self, files: bool = False) -> None:
         """Destroy the VM: cancel prompts, end processes, close sessions.
 
-        Transcripts stay in the log, and the files stay unless ``files`` is true: then the VM's folder is removed with
-        its contents.
+        Transcripts stay in the log. The VM's folder stays too, unless ``files`` is true.
         """
         self._removes_files = files
         super().destroy()

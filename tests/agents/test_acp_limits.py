@@ -91,7 +91,7 @@ def test_a_turn_that_met_a_limit_raises_until_when(case: str, tmp_path: Path) ->
     assert (ends is not None) == known
     if ends is not None:
         assert abs(ends - SOON.timestamp()) <= 60
-        assert f"It can go on at {datetime.fromtimestamp(ends, UTC):%Y-%m-%d %H:%M}" in error.message
+        assert f"It can continue at {datetime.fromtimestamp(ends, UTC):%Y-%m-%d %H:%M}" in error.message
 
 
 ANSWERS = {

@@ -255,7 +255,7 @@ def test_engines_are_told_to_take_a_file_each_and_wait_by_run(tmp_path: Path, mo
         assert advice is not None
         assert not (tmp_path / "work.agentq.duckdb").exists()
         run("if (before := __import__('agentq_nb').current_registry()).running: before.run(before.stop())")
-        run(f"registry = {advice[0]}\nregistry.claim(dict(worker=Worker))\nregistry.run(registry.start())")
+        run(f"registry = {advice[0]}\nregistry.register(dict(worker=Worker))\nregistry.run(registry.start())")
         run("worker = create_client().worker.get_or_create()")
         run("result = registry.run(worker.send('names', 'hello', wait=True, timeout=30))")
         run("%agentq ask worker/default names again")

@@ -29,7 +29,7 @@ runner = create_client().runner.get_or_create(["main"])
 
 THIRTY_ROWS = "for number in range(30):\n    await runner.send('rows', number, wait=True)"
 
-TOLD = "30 messages of runner, queue 'rows', failed for good: ValueError: no such row 29."
+TOLD = "30 messages of runner, queue 'rows', failed: ValueError: no such row 29."
 
 
 @IN_BOTH_PLACES

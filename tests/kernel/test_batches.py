@@ -93,7 +93,7 @@ def test_an_interrupted_wait_says_that_the_work_goes_on_and_how_to_end_it(kernel
     time.sleep(1)
     kernel.interrupt()
     kernel.wait(cell, timeout=30)
-    assert "Stopped waiting; batch 'slow' goes on: 0 of 30 done, 1 running, 29 waiting" in cell.traceback
+    assert "Stopped waiting; batch 'slow' continues: 0 of 30 done, 1 running, 29 waiting" in cell.traceback
     assert "await batch.cancel()" in cell.traceback
     assert kernel.value("await batch.cancel()") == 30
 

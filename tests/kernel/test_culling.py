@@ -109,5 +109,5 @@ def test_a_kernel_is_ended_when_its_work_is_done_and_not_before(server: JupyterS
 def test_the_next_start_says_that_the_work_stood_still(server: JupyterServer, tmp_path: Path) -> None:
     code = WORK.format(store=tmp_path / "work", background=False, mode="never", tasks=2)
     until_ended(server, {begin(server, code)}, 4 * IDLE)
-    again = code + "\nassert 'unfinished messages; work goes on now. It was not kept alive' in str(registry.notices)"
+    again = code + "\nassert 'unfinished messages; work resumes now. It was not kept alive' in str(registry.notices)"
     begin(server, again)

@@ -146,7 +146,7 @@ def test_a_flood_of_requests_is_dropped_but_for_fifty_a_second_and_the_page_is_t
     assert 50 <= int(pauses.split()[-1]) < 300
     page.listen(1.1)
     page.say(widget, type="do", action="resume", key="worker/main jobs", request=5_000)
-    assert page.hear(widget, lambda message: message.get("request") == 5_000)["note"] == "jobs goes on."
+    assert page.hear(widget, lambda message: message.get("request") == 5_000)["note"] == "jobs is resumed."
 
 
 def test_a_page_can_change_nothing_of_what_the_kernel_shows(page: Page) -> None:

@@ -186,7 +186,7 @@ def test_a_notebook_that_was_renamed_since_the_kernel_began(notebook: Path) -> N
         state, found, advice = diagnosed(kernel)["notebook"]
         assert state == "notice"
         assert "a.ipynb is not there: it was renamed" in found
-        assert "goes on with a.agentq.duckdb" in advice
+        assert "keeps using a.agentq.duckdb" in advice
 
 
 # --- the kernel -------------------------------------------------------------------------------------------------------

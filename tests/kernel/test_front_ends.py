@@ -111,7 +111,7 @@ def test_each_page_of_voila_is_a_kernel_and_the_second_one_is_told_so(tmp_path: 
         refused = second.run("%agentq start")
         assert refused.error_name == "StoreInUse"
         advice = str(refused.error_value).partition("Give each page a file: ")[2].partition(". [")[0]
-        second.run(f"registry = {advice}\nregistry.claim(dict(worker=Worker))\nawait registry.start()").check()
+        second.run(f"registry = {advice}\nregistry.register(dict(worker=Worker))\nawait registry.start()").check()
         assert second.run(ASKED).check().silent
         assert (tmp_path / "two.duckdb").is_file()
 

@@ -207,8 +207,8 @@ def test_a_full_store_says_what_it_takes_and_how_to_make_room() -> None:
     error = StoreFull("/work.duckdb", 900, 1000)
     assert error.full_code == "store.full"
     assert error.message == (
-        "Nothing is sent: /work.duckdb takes 900 of max_store_bytes=1000 bytes. What is queued is still handled, and "
-        "results are kept. To make room: %agentq prune, or await registry.prune(...); or raise it with "
+        "Sends are refused: /work.duckdb takes 900 of max_store_bytes=1000 bytes. Queued messages are still handled, and "
+        "their results kept. To make room: %agentq prune, or await registry.prune(...). To raise the limit: "
         "setup(max_store_bytes=...)."
     )
     assert "the disk of /work.duckdb has 5 bytes left" in StoreFull("/work.duckdb", 900, 1000, 5).message

@@ -18,6 +18,7 @@ import pytest
 
 import agentq_nb
 from agentq_nb import agent_os, errors
+from agentq_nb._core.message_status import ALL
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -120,6 +121,70 @@ def test_public_names_say_that_they_are_in_the_package_and_not_in_a_private_modu
     own = {name for name in NAMES if getattr(getattr(agentq_nb, name), "__module__", "") == "agentq_nb"}
     errors_and_agents = {"AgentqError", "RateLimited", "UserError", "WaitWouldDeadlock", "agent_os", "agents"}
     assert own == set(NAMES) - errors_and_agents
+
+
+MEMBERS = {
+    agentq_nb.Message: ["complete", "fail", "retry"],
+    agentq_nb.Actor: [
+        "aborted",
+        "actor_id",
+        "actors",
+        "broadcast",
+        "declared",
+        "destroy",
+        "in_thread",
+        "keep_awake",
+        "key",
+        "log",
+        "name",
+        "on_create",
+        "on_destroy",
+        "on_sleep",
+        "on_wake",
+        "queue",
+        "run",
+        "runtime",
+        "save_state",
+        "schedule",
+        "sleep",
+        "state",
+    ],
+    agentq_nb.Registry: [
+        "background",
+        "batch",
+        "batches",
+        "classes",
+        "deploy",
+        "export",
+        "host",
+        "limits",
+        "messages",
+        "notices",
+        "prune",
+        "redeliver",
+        "register",
+        "results",
+        "retention",
+        "run",
+        "running",
+        "sql",
+        "start",
+        "status",
+        "stop",
+        "transcripts",
+    ],
+}
+
+
+@pytest.mark.parametrize("cls", MEMBERS, ids=lambda cls: cls.__name__)
+def test_public_classes_have_these_members(cls: type) -> None:
+    slots = set(getattr(cls, "__slots__", ()))
+    assert sorted(name for name in vars(cls) if not name.startswith("_") and name not in slots) == MEMBERS[cls]
+
+
+def test_the_docstring_of_messages_names_every_status() -> None:
+    described = str(inspect.getdoc(agentq_nb.Registry.messages)).partition(":param status:")[2].partition(":param")[0]
+    assert sorted(re.findall(r"``(\w+)``", described)) == sorted(ALL)
 
 
 def test_public_classes_pickle_by_the_name_that_is_public() -> None:

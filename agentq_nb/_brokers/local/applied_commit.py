@@ -132,7 +132,7 @@ def _failed(
 
 def _log_stop(pause: Pausing) -> None:
     logging.getLogger(f"agentq.{actor_name(pause.actor)}").warning(
-        "Queue '%s' of '%s' has stopped: %s. What waits in it is kept. Correct it, then go on: %%agentq resume %s %s",
+        "Queue '%s' of '%s' has stopped: %s. Messages that wait in it are kept. Correct the cause, then resume it: %%agentq resume %s %s",
         *(pause.queue, pause.actor, pause.reason, pause.actor, pause.queue),
         extra={"actor_id": pause.actor},
     )

@@ -145,7 +145,7 @@ class BatchIndex:
             settled.pop(message, None)
 
     def wake(self, actor: ActorId, queue: str) -> None:
-        """Wake all who wait for a batch of this queue: it has stopped, or goes on."""
+        """Wake all who wait for a batch of this queue: it has stopped, or was resumed."""
         for state in self.states.values():
             if (state.actor, state.queue) == (actor, queue):
                 state.wake()

@@ -143,7 +143,7 @@ class QueueState:
     stale: int = 0
     """An upper bound of the number of gone messages in ``ready``."""
     handled: int = 0
-    """How many completed or failed for good since the broker started."""
+    """How many completed or failed since the broker started."""
     completed: int = 0
     """How many completed since the broker started."""
     expired: int = 0

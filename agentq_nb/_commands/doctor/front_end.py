@@ -30,7 +30,7 @@ def _notebook(path: Path | None, store: Path) -> Check:
             "notebook",
             "notice",
             f"{path} is not there: it was renamed or moved since this kernel began, or never saved",
-            f"This kernel goes on with {store.name}. After its restart %agentq start says how to keep that file.",
+            f"This kernel keeps using {store.name}. After its restart %agentq start says how to keep that file.",
         )
     return Check("notebook", "ok", str(path))
 

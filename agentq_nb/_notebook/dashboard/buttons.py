@@ -62,7 +62,7 @@ async def _with_queue(
         return f"Paused {queue}: what is being handled is finished."
     if action == "resume":
         await handle.resume(queue)
-        return f"{queue} goes on."
+        return f"{queue} is resumed."
     number = await handle.purge(queue)
     return f"Cancelled {number:,} message{'' if number == 1 else 's'} of {queue}."
 

@@ -19,7 +19,7 @@ class ShellAgent:
     """Runs ``sh`` blocks and answers with exit code, output and changed files. A failed block ends the turn.
 
     It refuses to run without isolation unless ``agent_os(isolation="off")`` was written, and refuses prompts that came
-    in through the gateway: whoever can send there is not thereby allowed to run commands here.
+    in through the gateway: sending a prompt there does not give the right to run commands here.
     """
 
     name = "shell"

@@ -135,7 +135,7 @@ class Sessions:
         why = "" if info.closed_reason == "closed" else f": {info.closed_reason}"
         raise SessionUnknown(
             f"Session {session_id} with agent '{info.agent}' of VM '{self._actor_id}' was closed{why}. "
-            f"Its transcript can still be read with session_events; create a new session to go on.",
+            f"Its transcript can still be read with session_events; create a new session to continue.",
             metadata={"session_id": session_id},
         )
 

@@ -41,7 +41,7 @@ def test_failures_of_one_kind_are_a_few_lines(caplog: pytest.LogCaptureFixture) 
     for number in range(500):
         failures.note_message(MessageId(f"m{number}"), ACTOR, "rows", error(f"no such row {number}"))
     lines = [record.getMessage() for record in caplog.records]
-    assert lines[0] == "Message m0 of 'runner/main', queue 'rows', failed for good: ValueError: no such row 0"
+    assert lines[0] == "Message m0 of 'runner/main', queue 'rows', failed: ValueError: no such row 0"
     assert [line.partition(" (")[2] for line in lines[1:]] == [
         f"{count} failures like this so far)" for count in (2, 3, 10, 100)
     ]
@@ -56,7 +56,7 @@ def test_what_is_new_is_counted_by_kind() -> None:
     failures.note_actor(ACTOR, "run", error("c"))
     failures.note_actor(ACTOR, "on_wake", error("d", "OSError"))
     assert [failure.text for failure in new_failures(before, failures.counts())] == [
-        "2 messages of runner, queue 'rows', failed for good: ValueError: c",
+        "2 messages of runner, queue 'rows', failed: ValueError: c",
         "on_wake of runner failed: OSError: d",
     ]
     assert new_failures(failures.counts(), failures.counts()) == []
@@ -66,5 +66,5 @@ def test_a_script_prints_them_without_any_setup_of_logging(tmp_path: Path) -> No
     done = subprocess.run([sys.executable, "-c", SCRIPT], cwd=tmp_path, capture_output=True, text=True, check=True)
     lines = done.stderr.splitlines()
     assert len(lines) == 4
-    assert "of 'runner/main', queue 'rows', failed for good: ValueError: no such row 0" in lines[0]
+    assert "of 'runner/main', queue 'rows', failed: ValueError: no such row 0" in lines[0]
     assert lines[-1].endswith("(10 failures like this so far)")

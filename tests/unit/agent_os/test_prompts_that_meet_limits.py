@@ -99,12 +99,12 @@ def test_any_other_error_fails_the_prompt_as_before(status: int, tmp_path: Path)
     [
         (
             ProviderLimit("usage-window", datetime(2026, 7, 14, 16, tzinfo=UTC)),
-            "Agent 'claude' has used up what its plan allows: You've hit your limit. It can go on at 2026-07-14 16:00:00 UTC.",
+            "Agent 'claude' has used up what its plan allows: You've hit your limit. It can continue at 2026-07-14 16:00:00 UTC.",
         ),
         (
             ProviderLimit("overloaded"),
             "Agent 'claude' got no answer, since its language model is overloaded: You've hit your limit. It is not known "
-            "when it can go on.",
+            "when it can continue.",
         ),
         (
             ProviderLimit("billing", datetime(2026, 8, 1, tzinfo=UTC)),

@@ -60,7 +60,7 @@ def test_errors_speak_of_the_shell_where_it_has_the_command(tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        (["dead"], "No dead letters. Messages that failed for good are listed here."),
+        (["dead"], "No dead letters. Messages that failed and are not tried again are listed here."),
         (["dead", "worker/main"], "No dead letters of worker/main. Messages"),
         (["dead", "worker/main", "jobs"], "No dead letters of worker/main, queue 'jobs'. Messages"),
         (["results"], "No message is done yet."),

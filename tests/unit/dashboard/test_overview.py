@@ -234,7 +234,7 @@ async def test_the_page_is_told_the_filters_and_what_can_be_done_with_a_message(
     await worker.pause("jobs")
     await worker.send("jobs", "waits")
     shown = overview(world)
-    seen = await shown.look(anew=True)
+    seen = await shown.look(refresh=True)
     assert seen["table"]["it"]["filters"] == list(FILTERS)
     can = {row["status"]: (row["live"], row["redeliverable"]) for row in seen["messages"].values()}
     assert can == {"failed": (False, True), "completed": (False, False), "queued": (True, False)}

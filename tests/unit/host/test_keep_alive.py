@@ -182,7 +182,7 @@ def test_the_next_start_says_how_the_work_came_to_stand_still() -> None:
     assert end_of_host_before("host.stopped", at, {"at_exit": True, "keep_alive": "work"}, 0) is None
     assert end_of_host_before("host.stopped", at, {"at_exit": True, "keep_alive": "work"}, 85) == (
         "The process that had this file before was shut down at 2023-11-14 22:13 UTC with 85 unfinished messages; "
-        "work goes on now."
+        "work resumes now."
     )
     never = end_of_host_before("host.stopped", at, {"at_exit": True, "keep_alive": "never"}, 1)
     assert never is not None

@@ -85,7 +85,7 @@ export function rename(node, name) {
  * @param {{ agent: string, actor: string }} row
  */
 export function renameStop(node, row) {
-  rename(node, `Cancel prompt: stop what ${row.agent} does in ${row.actor} now; its session goes on`);
+  rename(node, `Cancel prompt: stop what ${row.agent} does in ${row.actor} now; its session stays open`);
 }
 
 /**

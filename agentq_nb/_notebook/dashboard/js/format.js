@@ -34,7 +34,7 @@ export function duration(seconds) {
  */
 export const timeOfDay = (time) => (time ? new Date(time * 1000).toLocaleTimeString([], { hour12: false }) : "");
 
-/** Messages that are completed or failed for good. @param {QueueRow} row */
+/** Messages that are completed or failed. @param {QueueRow} row */
 export const doneOf = (row) => (row.completed ?? 0) + row.dead;
 
 /** @param {QueueRow} row */

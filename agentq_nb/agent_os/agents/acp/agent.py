@@ -55,7 +55,7 @@ class AcpAgent(AcpProgram):
             await session.note(note + why_not)
 
     async def prompt(self, session: AgentSession, text: str, emit: Emit) -> None:
-        """Let it answer; its process is restarted if it has ended meanwhile."""
+        """Let the agent answer; its process is restarted if it has ended."""
         if not session.process_slot.alive:
             await session.process_slot.release()
             await self.begin(session)

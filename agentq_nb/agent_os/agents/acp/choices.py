@@ -44,7 +44,7 @@ class Choosing:
             except AgentError as error:
                 if self._session.agent_session_id is None:
                     raise
-                await self._session.note(f"It goes on in its own {kind}. {error.message}")
+                await self._session.note(f"It keeps its own {kind}. {error.message}")
         await self._session.learn(**self._offers())
 
     async def choose(self, kind: ChoiceKind, value: str) -> None:

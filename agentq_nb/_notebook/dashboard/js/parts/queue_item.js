@@ -83,7 +83,7 @@ export class QueueItem {
     const { mirror } = this.view;
     const [done, failed, waiting, running, rate, left, oldest] = this.cells;
     setText(done, progress(doneOf(row), totalOf(row)));
-    setAttribute(done, "title", "completed or failed for good, before a restart of the kernel too");
+    setAttribute(done, "title", "completed or failed, before a restart of the kernel too");
     setText(failed, row.dead ? number(row.dead) : "–");
     setAttribute(failed, "class", row.dead ? "aq-number aq-bad" : "aq-number");
     setText(waiting, number(row.ready + row.delayed));
@@ -119,7 +119,7 @@ class QueueActions {
     const what = `queue ${row.queue} of ${row.actor}`;
     setText(this.pause, row.paused ? "Resume" : "Pause");
     setAttribute(this.pause, "aria-label", `${row.paused ? "Resume" : "Pause"} ${what}`);
-    setAttribute(this.pause, "title", row.paused ? `Go on with ${what}` : `Hand out nothing of ${what}`);
+    setAttribute(this.pause, "title", row.paused ? `Resume ${what}` : `Hand out nothing of ${what}`);
     setAttribute(this.purge, "aria-label", `Purge ${what}`);
     setAttribute(this.purge, "title", `Cancel what waits in ${what}`);
     this.confirmation.update(count, what);
