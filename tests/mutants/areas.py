@@ -49,7 +49,7 @@ AREAS = (
         "brokers",
         17,
         ("agentq_nb/_brokers",),
-        ("tests/unit/brokers", "tests/unit/runtime", "tests/unit/properties"),
+        ("tests/unit/brokers", "tests/unit/batches", "tests/unit/runtime", "tests/unit/properties"),
     ),
     Area("store", 16, ("agentq_nb/_store",), ("tests/unit/store", "tests/unit/brokers", "tests/unit/runtime")),
     Area(

@@ -68,7 +68,9 @@ class Reach:
     def _running(self, mutant: Mutant) -> Collection[Test]:
         """Those that run the line; of a line that is run when its module is imported, those that run anything there."""
         if mutant.function and not mutant.statement.startswith(("def ", "async def ", "class ")):
-            return self._tests[mutant.path, mutant.statement]
+            # The first line of a statement of several lines is not always one that is run.
+            changed = mutant.before.splitlines()[mutant.line - 1].strip()
+            return self._tests[mutant.path, mutant.statement] or self._tests[mutant.path, changed]
         of_module = [tests for (path, _), tests in self._tests.items() if path == mutant.path]
         return {test for tests in of_module for test in tests}
 

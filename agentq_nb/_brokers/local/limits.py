@@ -70,7 +70,6 @@ class Limits(LimitRegister):
 
     def change(self, limit: LiveLimit, change: Change | None, stored: StoredStarts) -> None:
         super().change(limit, change, stored)
-        limit.stop()
         self.call(limit)
 
     def _begin_again(self) -> None:

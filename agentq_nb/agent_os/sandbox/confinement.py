@@ -70,7 +70,9 @@ def restrict(write: Sequence[str], read: Sequence[str], ports: Sequence[int] | N
         handled |= right if version >= since else 0
     connecting = 0 if ports is None else _CONNECT
     scoped = 3 if version >= 6 else 0  # no signals and no abstract sockets to processes outside
-    rules = struct.pack("QQQ", handled, connecting, scoped)[: 24 if version >= 6 else 16 if version >= 4 else 8]
+    rules = struct.pack(
+        "QQQ", handled, connecting, scoped
+    )  # a version ignores fields that it does not know, if they are 0
     ruleset = _call(_LANDLOCK_CREATE, rules, ctypes.c_size_t(len(rules)), 0)
     for paths, rights in ((read, _EXECUTE | _READ_FILE | _READ_DIRECTORY), (write, handled)):
         for path in paths:

@@ -631,6 +631,15 @@ async def test_a_kernel_is_kept_alive_only_for_what_may_start_in_time(limited: L
     assert await limited.broker.works_until({"worker": ["tasks"]}, now + 4000)
 
 
+async def test_a_kernel_is_kept_alive_for_a_pause_that_ends_just_in_time(limited: LimitedSetting) -> None:
+    await send_numbers(limited, 2)
+    lease, end = await acquire(limited.local), limited.clock.time() + 100
+    await meets_limit(lease, await take_one(lease), until=end)
+    assert (await limited.queue()).paused_until == end
+    assert not await limited.broker.works_until({"worker": ["tasks"]}, end - 1)
+    assert await limited.broker.works_until({"worker": ["tasks"]}, end)
+
+
 async def test_a_suspect_whose_queue_is_paused_by_a_provider_holds_nothing_back(limited: LimitedSetting) -> None:
     """Otherwise all other messages would wait for it, for a minute at least."""
     for actor in (ACTOR, OTHER):

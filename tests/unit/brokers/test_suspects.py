@@ -215,6 +215,19 @@ async def test_one_that_was_alone_but_for_what_was_ready_elsewhere_is_a_suspect_
         await setting.crash()
 
 
+@pytest.mark.parametrize(("in_flight", "counted"), [((FIRST, SECOND), (0, 1, 2)), ((SECOND,), (1, 2, 3))])
+async def test_one_that_was_suspected_or_counted_before_is_to_blame_whatever_was_sent_meanwhile(
+    setting: LocalSetting, in_flight: tuple[str, ...], counted: tuple[int, ...]
+) -> None:
+    await die_with_in_flight(setting, *in_flight)
+    for crashes in counted:
+        lease = await acquire(setting, SECOND)
+        delivery = await take_one(lease)
+        assert (bodies([delivery]), delivery.crashes) == ([SECOND], crashes)
+        await send(setting.broker, "ready", actor=THIRD)
+        await setting.crash()
+
+
 async def test_what_a_host_after_a_crash_had_found_was_not_started_unless_the_log_says_so(
     setting: LocalSetting,
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agentq_nb.errors import StoreFull
 from tests.unit.brokers.conformance.words import acquire, drain, new_message, rest, soon
 from tests.unit.brokers.settings import LocalSetting
 
@@ -38,3 +39,12 @@ async def test_a_thousand_senders_are_served_in_order_and_none_is_lost(setting: 
     assert seen == [*[-1] * 10, *left]
     answers = await soon(asyncio.gather(*(senders[number] for number in left)))
     assert [answer[0].id for answer in answers] == [offers[number].id for number in left]
+
+
+async def test_a_store_at_its_limit_refuses_messages_until_the_limit_is_gone(setting: LocalSetting) -> None:
+    setting.broker.store_limit.bytes = 1
+    with pytest.raises(StoreFull):
+        await setting.broker.enqueue([new_message(1)])
+    setting.broker.store_limit.bytes = None
+    await setting.broker.enqueue([new_message(2)])
+    assert await drain(await acquire(setting)) == [2]

@@ -91,6 +91,18 @@ async def test_expired_messages_are_counted_across_restarts(slow_world: World) -
     await handle.redeliver(first.id)
     handle = (await slow_world.restart()).inbox.get_or_create("x")
     assert (await queue_of(handle, "letters")).expired == 1
+    await handle.send("letters", "latest", ttl=10)
+    await slow_world.pass_by(10)
+    assert (await queue_of(handle, "letters")).expired == 2
+
+
+async def test_completed_messages_are_counted_across_restarts(slow_world: World) -> None:
+    handle = (await slow_world.start(inbox=Inbox)).inbox.get_or_create("x")
+    for number in (1, 2):
+        await handle.send("letters", "in time")
+        assert await handle.take_all() == ["in time"]
+        assert (await queue_of(handle, "letters")).completed == number
+        handle = (await slow_world.restart()).inbox.get_or_create("x")
 
 
 async def test_a_queue_gives_its_ttl_to_sends_that_have_none(slow_world: World) -> None:

@@ -75,6 +75,14 @@ class Schedules:
         await finish(lease, await take_one(lease, QUEUES), of_schedule(4))
         assert await bodies(lease) == [4]
 
+    async def test_a_successor_of_a_name_under_which_nothing_was_scheduled_is_not_stored(
+        self, setting: Setting
+    ) -> None:
+        lease = await acquire(setting)
+        await plan(lease, of_schedule("old"))
+        await finish(lease, await take_one(lease, QUEUES), of_schedule("successor", "another"))
+        assert await bodies(lease) == []
+
     async def test_a_message_that_the_same_commit_schedules_comes_before_the_successor(self, setting: Setting) -> None:
         lease = await acquire(setting)
         await plan(lease, of_schedule("old"))
