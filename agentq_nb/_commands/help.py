@@ -32,12 +32,12 @@ class Help(Command):
 
     async def run(self, context: CommandContext) -> Document:
         known = context.commands
-        begin, told = ("%agentq", str) if context.in_kernel else ("agentq", partial(in_shell, commands=known))
+        begin, written = ("%agentq", str) if context.in_kernel else ("agentq", partial(in_shell, commands=known))
         if self.command is None:
             return Document(
                 title="" if context.in_kernel else "usage: agentq COMMAND [WORD...] [--store PATH]",
                 columns=("command", "what it does"),
-                rows=[(f"{begin} {words(command)}", told(summary(command))) for command in known.values()],
+                rows=[(f"{begin} {words(command)}", written(summary(command))) for command in known.values()],
                 notes=[f"More about one: {begin} help COMMAND", *([] if context.in_kernel else [STORE_OPTION])],
                 widest=_WIDEST,
             )
@@ -48,8 +48,8 @@ class Help(Command):
             title=f"{begin} {usage(command)}"
             if context.in_kernel
             else f"usage: {begin} {usage(command)} [--store PATH]",
-            facts=[(field.label, told(field.help)) for field in declared(command).values()],
-            notes=[paragraph for paragraph in map(told, paragraphs(command)) if paragraph],
+            facts=[(field.label, written(field.help)) for field in declared(command).values()],
+            notes=[paragraph for paragraph in map(written, paragraphs(command)) if paragraph],
         )
 
 

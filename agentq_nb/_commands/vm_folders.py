@@ -18,7 +18,7 @@ from agentq_nb._host.registry import Registry
 from agentq_nb.agent_os.sandbox.launcher import remove_tree
 from agentq_nb.agent_os.sandbox.workspace import root_folder
 from agentq_nb.agent_os.sessions.sessions import remembered
-from agentq_nb.agent_os.vm_base import Machine
+from agentq_nb.agent_os.vm_base import VmBase
 
 Use: TypeAlias = Literal["awake", "session open", "work waits", "asleep", "destroyed", "unknown"]
 """How a VM uses its folder. ``unknown``: this file has no such VM; an earlier file may have had one."""
@@ -75,7 +75,7 @@ async def vm_folders(registry: Registry) -> list[VmFolder]:
     parents = {
         name: parent
         for name, cls in host.classes.items()
-        if issubclass(cls, Machine) and (parent := cls.parent_folder()) is not None
+        if issubclass(cls, VmBase) and (parent := cls.parent_folder()) is not None
     }
     owners = {_root(host, actor, parents): actor for actor in uses}
     found: list[VmFolder] = []

@@ -18,7 +18,7 @@ _SOON = 0.2
 """Seconds to wait for the end of a thread that has nothing left to do."""
 
 
-class Beside(Generic[Returned]):
+class BlockingCall(Generic[Returned]):
     """A coroutine run by another thread in this thread's context. Tasks it leaves running go on after its result."""
 
     def __init__(self, work: Coroutine[Any, Any, Returned]) -> None:
@@ -27,7 +27,7 @@ class Beside(Generic[Returned]):
         self._task = self._loop.create_task(self._carry(work))
         self._leaves_tasks = False
         self._last = self._wait_for_all()
-        self._thread = threading.Thread(target=self._run, name="agentq beside", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="agentq blocking call", daemon=True)
         self._thread.start()
 
     def wait(self, timeout: float | None = None) -> Returned:
@@ -71,8 +71,8 @@ class Beside(Generic[Returned]):
 
 
 def wait_beside(work: Coroutine[Any, Any, Returned]) -> Returned:
-    """Block this thread until ``work`` is done; see :meth:`Beside.wait`."""
-    return Beside(work).wait()
+    """Block this thread until ``work`` is done; see :meth:`BlockingCall.wait`."""
+    return BlockingCall(work).wait()
 
 
 T = TypeVar("T")

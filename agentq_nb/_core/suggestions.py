@@ -69,7 +69,7 @@ class NearMisses:
         return ()
 
 
-class NoLoop:
+class AsyncOnly:
     """Base of what ``iter`` returns: it supports ``async for`` and nothing else."""
 
     if not TYPE_CHECKING:

@@ -44,7 +44,7 @@ class Host(HostTasks):
 
     :param log: where sessions and failures are recorded.
     :param portal: the portal of this loop, if there is one already.
-    :param companions: other background tasks that run as long as the host.
+    :param extra_parts: other background tasks that run as long as the host.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Host(HostTasks):
         *,
         clock: Clock | None = None,
         portal: LoopPortal | None = None,
-        companions: Sequence[Part] = (),
+        extra_parts: Sequence[Part] = (),
     ) -> None:
         super().__init__(clock or SystemClock(), portal or LoopPortal(asyncio.get_running_loop()))
         self.slices = TimeSlices()
@@ -75,7 +75,7 @@ class Host(HostTasks):
         self.parts = [
             Part("Waking actors that have work", self._waker.follow_hints, waits=True),
             Part("Noticing that the event loop stands still", self._stalls.watch, waits=True),
-            *companions,
+            *extra_parts,
         ]
 
     async def end_actors(self) -> None:
@@ -262,13 +262,13 @@ class Host(HostTasks):
         self._check_running()
         actors: list[ActorStatus] = []
         waiting_for: set[str] = set()
-        async for actor in self.survey():
+        async for actor in self.actor_statuses():
             actors.append(actor)
             if actor.state == "waiting for its class" and any(queue.live for queue in actor.queues):
                 waiting_for.add(actor.name)
         return replace(self.summary(notices, trouble), actors=actors, waiting_for=sorted(waiting_for))
 
-    async def survey(self) -> AsyncIterator[ActorStatus]:
+    async def actor_statuses(self) -> AsyncIterator[ActorStatus]:
         """Yield every actor's status, ordered by id, without blocking the loop, however many there are."""
         queues: dict[ActorId, list[QueueStatus]] = {}
         slices = Slices()

@@ -214,16 +214,20 @@ class HostLifecycle:
             await in_long_thread(log.close)
             raise
         broker.store_limit.bytes = self._max_store_bytes
-        companions = [Part("Opening the file again after a failed write", Reopener(broker, open_log).work, waits=True)]
+        extra_parts = [Part("Opening the file again after a failed write", Reopener(broker, open_log).work, waits=True)]
         show_activity = kernel_activity()
         keep_alive = None
         if show_activity is not None:
             keep_alive = KeepAlive(broker, self.keep_alive_settings, self._classes, show_activity)
-            companions.append(Part("Keeping the kernel alive", keep_alive.work))
+            extra_parts.append(Part("Keeping the kernel alive", keep_alive.work))
         if self.retention is not None:
-            companions.append(Part("Dropping old history", Retention(broker, self.retention).work))
+            extra_parts.append(Part("Dropping old history", Retention(broker, self.retention).work))
         host = Host(
-            broker, LocalHostLog(lambda: broker.log), workspaces_path(self._store), portal=portal, companions=companions
+            broker,
+            LocalHostLog(lambda: broker.log),
+            workspaces_path(self._store),
+            portal=portal,
+            extra_parts=extra_parts,
         )
         host.classes.update(self._classes)
         host.client = Client(LocalTransport.of(host))

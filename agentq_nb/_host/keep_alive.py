@@ -77,8 +77,8 @@ class KeepAlive:
         self._show_activity = show_activity
         self._settled = broker.settled
         # Both sum up the pauses between checks, so that setting the clock or suspending the machine does not count.
-        self._fruitless = 0.0
-        self._silent = settings.interval
+        self._without_progress = 0.0
+        self._without_activity = settings.interval
 
     @property
     def notice(self) -> str | None:
@@ -94,13 +94,13 @@ class KeepAlive:
     async def work(self) -> None:
         """Check once, and show activity if the interval is over."""
         self.active = await self._called_for()
-        if self.active and self._silent >= self._settings.interval:
-            self._silent = 0.0
+        if self.active and self._without_activity >= self._settings.interval:
+            self._without_activity = 0.0
             self._show_activity()
         pause = min(_LOOK_EVERY, self._settings.interval)
         await self._broker.clock.sleep(pause)
-        self._silent += pause
-        self._fruitless += pause
+        self._without_activity += pause
+        self._without_progress += pause
 
     async def _called_for(self) -> bool:
         mode = self._settings.mode
@@ -115,13 +115,13 @@ class KeepAlive:
         if self._broker.settled != self._settled or not works:
             self._settled = self._broker.settled
             self._reset()
-        if works and self._fruitless >= HORIZON and self.ended_at is None:
+        if works and self._without_progress >= HORIZON and self.ended_at is None:
             self.ended_at = self._broker.clock.time()
             logging.getLogger("agentq").warning("%s", self.notice)
         return works and self.ended_at is None
 
     def _reset(self) -> None:
-        self._fruitless = 0.0
+        self._without_progress = 0.0
         self.ended_at = None
 
     def _queues(self) -> dict[str, Collection[str]]:

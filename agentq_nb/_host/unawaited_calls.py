@@ -114,7 +114,7 @@ def call_of(coroutine: Coroutine, *namespaces: Mapping[str, Any]) -> Unawaited |
     return Unawaited(call, subject(owner), coroutine.__name__ in _SENDS)
 
 
-def told(coroutine: Coroutine) -> None:
+def mark_reported(coroutine: Coroutine) -> None:
     """Note that the coroutine was reported, so that no warning follows when it is dropped."""
     coroutine.__name__ = _Reported(coroutine.__name__)
 

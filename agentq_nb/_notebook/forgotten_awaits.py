@@ -48,7 +48,7 @@ class ForgottenAwaits:
             return
         for coroutine in {id(kept): kept for kept in self._kept()}.values():
             if (call := unawaited_calls.call_of(coroutine, self._shell.user_ns)) is not None:
-                unawaited_calls.told(coroutine)
+                unawaited_calls.mark_reported(coroutine)
                 self._dropped(call)
         with self._lock:
             calls, self._calls = self._calls, Counter[Unawaited]()

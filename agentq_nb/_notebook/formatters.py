@@ -44,7 +44,7 @@ def coroutine_form(shell: Shell) -> Callable[[CoroutineType[Any, Any, Any], Any,
         if call is None:
             printer.text(repr(value))
             return
-        unawaited_calls.told(value)
+        unawaited_calls.mark_reported(value)
         printer.text(call.text())
 
     return form

@@ -251,12 +251,12 @@ class Activation:
             receiver.task.cancel()
         call_task.stop()
 
-    def stand_down(self, receiver: Receiver) -> None:
+    def undo_interrupt(self, receiver: Receiver) -> None:
         """Let the handler go on: it was stopped because of a message, and has settled that message."""
         call_task = self.call_tasks.get(receiver.call)
         if call_task is not None and self.closing is None:
             receiver.interrupted = None
-            call_task.stand_down()
+            call_task.undo_stop()
 
     def _cancel_held(self, message: MessageId) -> None:
         receiver = self.in_flight.find(message)

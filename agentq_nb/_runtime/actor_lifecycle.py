@@ -93,7 +93,7 @@ class AwakeActor(Activation):
             raise presentable(error, "constructor", self.actor_id) from error
         if encoded is None:
             await self._create(input)
-        await crons.keep_declared(self)
+        await crons.store_declared(self)
         await self.hook("on_wake")
 
     async def _create(self, input: Any) -> None:

@@ -77,7 +77,7 @@ class CallTask:
         self.task.cancel()
         self._timer = self._clock.call_later(GRACE_AFTER_CANCEL, self._abandon)
 
-    def stand_down(self) -> None:
+    def undo_stop(self) -> None:
         """Do not abandon the call after all: it was stopped because of a message, and has settled that message."""
         if self._timer is not None:
             self._timer.cancel()

@@ -93,8 +93,8 @@ def differences(declared: Mapping[str, Cron], stored: Sequence[Unsettled]) -> tu
     return missing, over
 
 
-class Keeper(Protocol):
-    """The activation whose schedules are kept."""
+class CronOwner(Protocol):
+    """The activation whose schedules they are."""
 
     actor_id: ActorId
     lease: Lease
@@ -107,17 +107,17 @@ class Keeper(Protocol):
     def cancel_message(self) -> Callable[..., Any]: ...
 
 
-async def keep_declared(keeper: Keeper) -> None:
+async def store_declared(owner: CronOwner) -> None:
     """Store the schedules that the class declares by ``@cron``, and end those that it no longer declares."""
-    missing, over = differences(keeper.crons, await keeper.lease.unsettled(CRON_QUEUE))
+    missing, over = differences(owner.crons, await owner.lease.unsettled(CRON_QUEUE))
     for message in over:
-        await keeper.cancel_message(message)
-    now = keeper.clock.time()
+        await owner.cancel_message(message)
+    now = owner.clock.time()
     calls: list[NewMessage] = []
     for name in missing:
-        cron = keeper.crons[name]
+        cron = owner.crons[name]
         if (due := next_run(cron, now)) is not None:
             call = CronCall(name, cron, name, [], True, due)
-            calls.append(call.message(keeper.actor_id).delayed(due - now))
+            calls.append(call.message(owner.actor_id).delayed(due - now))
     if calls:
-        await keeper.lease.commit(Commit(schedule=calls))
+        await owner.lease.commit(Commit(schedule=calls))

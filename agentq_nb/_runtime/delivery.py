@@ -15,7 +15,7 @@ from agentq_nb._actor.handler import Handler
 from agentq_nb._actor.message import Message, describe
 from agentq_nb._actor.queue import Queue
 from agentq_nb._brokers.values import Commit, Delivery, Settlement, Take
-from agentq_nb._core.suggestions import NoLoop
+from agentq_nb._core.suggestions import AsyncOnly
 from agentq_nb._policies.retry import is_given_up
 from agentq_nb._runtime import settlement
 from agentq_nb._runtime.in_flight import InFlight
@@ -175,7 +175,7 @@ class Deliveries:
             raise PreviousMessageNotCompleted(message.id, message.queue)
         self._in_flight.settle_soon(receiver, settlement.on_asking(self._owner, receiver))
         if receiver.interrupted is not None:
-            self._owner.stand_down(receiver)
+            self._owner.undo_interrupt(receiver)
 
     async def _ask(self, receiver: Receiver, commit: Commit | None, take: Take) -> list[Message[Any, Any]] | None:
         """Write ``commit`` and take due messages. Empty: all of them became dead letters; None: none were due."""
@@ -275,7 +275,7 @@ class Deliveries:
             scope.cancel()
 
 
-class MessageIterator(NoLoop):
+class MessageIterator(AsyncOnly):
     """An iterator over messages. A class, because an exception in the loop's body never reaches a generator."""
 
     def __init__(self, deliveries: Deliveries, names: frozenset[str] | None, completable: bool) -> None:

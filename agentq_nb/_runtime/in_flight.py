@@ -217,4 +217,4 @@ class InFlight:
                 self._count(commit)
                 self._let_go(receiver, [message.id])
                 if receiver.interrupted is not None and not receiver.held:
-                    self._owner.stand_down(receiver)
+                    self._owner.undo_interrupt(receiver)

@@ -43,7 +43,7 @@ class Owner(Protocol):
         """Stop the handler that holds the receiver's messages."""
         ...
 
-    def stand_down(self, receiver: Receiver) -> None:
+    def undo_interrupt(self, receiver: Receiver) -> None:
         """Let the interrupted handler go on: it has settled its messages."""
         ...
 

@@ -65,7 +65,7 @@ class Transcript:
         if shown:
             self._append("text", shown, {})
 
-    async def take_up(self) -> None:
+    async def recover(self) -> None:
         """Continue after a host that may have ended in the middle of an answer: what it did not write is lost."""
         self._pending = []
         await self.end_stream()

@@ -41,7 +41,7 @@ _PASSWORDS = secrets.token_bytes(32)
 """The key from which the passwords of VMs' proxies are derived."""
 
 
-class Machine(Actor, action_timeout=None):
+class VmBase(Actor, action_timeout=None):
     """The base class of :class:`agentq_nb.agent_os.vm.VM` and of its groups of actions."""
 
     _agents: ClassVar[Mapping[str, Agent]] = {}
@@ -82,9 +82,9 @@ class Machine(Actor, action_timeout=None):
         timeout: float | None,
         cwd: FileName,
         environment: Mapping[str, str],
-        told: Callable[[str], None] | None = None,
+        on_refusal: Callable[[str], None] | None = None,
     ) -> ExecResult:
-        prepared, connection = await self._job(command, cwd, environment, told=told)
+        prepared, connection = await self._job(command, cwd, environment, on_refusal=on_refusal)
         return await self._processes.run(prepared, connection, command, timeout)
 
     async def _job(
@@ -94,12 +94,12 @@ class Machine(Actor, action_timeout=None):
         environment: Mapping[str, str],
         programs: Sequence[str] = (),
         readable: Sequence[str] = (),
-        told: Callable[[str], None] | None = None,
+        on_refusal: Callable[[str], None] | None = None,
         urls: Sequence[str] = (),
     ) -> tuple[Job, Connection]:
         """Return the job that runs a command. The connection must be closed when the command has ended.
 
-        ``told`` is called in this VM's loop with each refusal of the network. The hosts of ``urls`` may be reached.
+        ``on_refusal`` is called in this VM's loop with each refusal of the network. The hosts of ``urls`` may be reached.
         """
         words = checked_command(command)
         directory = await self.in_thread(self._workspace.directory, cwd)
@@ -108,7 +108,7 @@ class Machine(Actor, action_timeout=None):
         if network is None:
             connection = Connection()
         else:
-            connection = await network.connect(environment, told and _in_this_loop(told), urls)
+            connection = await network.connect(environment, on_refusal and _in_this_loop(on_refusal), urls)
         variables, readable = {**connection.variables, **environment}, (*readable, *connection.readable)
         prepared = job(
             kind,
@@ -175,12 +175,12 @@ class Machine(Actor, action_timeout=None):
             await self._vm_network.aclose()
 
 
-def _in_this_loop(told: Callable[[str], None]) -> Callable[[str], None]:
-    """Return ``told`` as a function that other threads can call."""
+def _in_this_loop(on_refusal: Callable[[str], None]) -> Callable[[str], None]:
+    """Return ``on_refusal`` as a function that other threads can call."""
     loop = asyncio.get_running_loop()
 
     def call(sentence: str) -> None:
         with suppress(RuntimeError):  # the loop has ended, and with it all that could be notified
-            loop.call_soon_threadsafe(told, sentence)
+            loop.call_soon_threadsafe(on_refusal, sentence)
 
     return call

@@ -84,7 +84,7 @@ def show_it_calls_tools(
             again = await vm.send_prompt(session.session_id, '@call total {"of": ["tea"], "plus": 1}\n@say again')
             assert again.text.endswith("again")
             assert "tea cost 40" in model.results[-1]
-            assert not any("anew" in (event.text or "") for event in vm.events)
+            assert not any("was restarted" in (event.text or "") for event in vm.events)
             await vm.close_session(session.session_id)
 
     with serving() as model:

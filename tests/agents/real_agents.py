@@ -140,7 +140,7 @@ def show_from_start_to_end(
             assert "at_the_end" not in result.text
             assert (await vm.send_prompt(session.session_id, "@say still alive")).text.endswith("still alive")
             # It did not have to be started again for that.
-            assert not any("anew" in (event.text or "") for event in vm.events)
+            assert not any("was restarted" in (event.text or "") for event in vm.events)
             await vm.close_session(session.session_id)
             assert marked(mark) == []
         assert any(KEY in key for key in model.keys)
@@ -192,7 +192,7 @@ def show_it_goes_on_after_a_restart(agent: AcpAgent, folder: Path) -> str | None
             told = "".join(event.text or "" for event in events if event.type == "text")
             assert told.count("the first answer") == told.count("the second answer") == 1
             assert sum(event.type == "tool_call" for event in events) == 1
-            assert sum("anew" in (event.text or "") for event in events if event.type == "note") == 1
+            assert sum("was restarted" in (event.text or "") for event in events if event.type == "note") == 1
         assert any("the first answer" in body and "@say the second answer" in body for body in model.bodies)
 
     with serving() as model:

@@ -129,7 +129,7 @@ def test_an_agent_killed_in_a_prompt_fails_it_and_is_started_again_by_the_next(t
             assert "User: remember this" in beside
             events = await vm.session_events(session.session_id)
             assert "ended in the middle" in (texts(events, "error")[0] or "")
-            assert "started anew" in (texts(events, "note")[0] or "")
+            assert "was restarted" in (texts(events, "note")[0] or "")
 
     asyncio.run(program())
 

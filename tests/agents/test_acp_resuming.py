@@ -68,7 +68,7 @@ def test_an_agent_that_can_load_its_session_does_and_what_it_replays_is_not_told
             events = await vm.session_events(session.session_id)
             texts = [json.loads(event.text)["blocks"][0] for event in events if event.type == "text"]
             assert texts == ["first", "second"]
-            assert notes(events) == ["The agent's process was started anew and has loaded the conversation."]
+            assert notes(events) == ["The agent's process was restarted and has loaded the conversation."]
             # A process that runs is left alone.
             assert (await vm.resume_session(session.session_id)).resumed == "loaded"
             assert await vm.session_events(session.session_id) == events
@@ -90,7 +90,7 @@ def test_an_agent_that_cannot_load_its_session_is_told_how_it_ended(way: str, tm
             assert answer["blocks"][0] == "second"
             assert "User: first" in answer["blocks"][1]
             assert notes(await vm.session_events(session.session_id)) == [
-                "The agent's process was started anew; it was told how the conversation went so far."
+                "The agent's process was restarted; it was told how the conversation went so far."
             ]
             # From now on this new session is the one to load.
             after = (await vm.get_session(session.session_id)).agent_session_id

@@ -84,7 +84,7 @@ class Handlers:
         self._reached = asyncio.Event()
 
     def expect(self, count: int) -> asyncio.Event:
-        """Count anew; the event is set when ``count`` have begun."""
+        """Start counting again; the event is set when ``count`` have begun."""
         self.count, self._awaited, self._reached = 0, count, asyncio.Event()
         return self._reached
 

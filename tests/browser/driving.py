@@ -106,7 +106,7 @@ class Lab:
         self.open(notebook)
 
     def reload(self) -> None:
-        """Load the page anew, as F5 does. The kernel goes on."""
+        """Reload the page, as F5 does. The kernel goes on."""
         self.page.reload(wait_until="domcontentloaded")
         self._wait_for_notebook(kernel=True)
 

@@ -102,7 +102,7 @@ class Evidence:
     # --- what may have become of a message ----------------------------------------------------------------------------
 
     def purged(self, message: str, since: int = -1) -> bool:
-        """Whether somebody purged its queue after it was sent, and after ``since``."""
+        """Whether its queue was purged after it was sent, and after ``since``."""
         sent = self._where(message)
         place, asked = (sent["actor"], sent["queue"]), max(since, self._asked(message))
         return any(
@@ -110,7 +110,7 @@ class Evidence:
         )
 
     def may_be_cancelled(self, message: str, since: int = -1) -> bool:
-        """Whether somebody asked for its end after ``since``, or while it was put back just then."""
+        """Whether its end was asked for after ``since``, or while it was put back just then."""
         asked = max((fact["order"] for fact in self.redelivering.get(message, ()) if fact["order"] < since), default=-1)
         if any(fact["order"] > asked for fact in self.cancelling.get(message, ())) or self.purged(message, asked):
             return True

@@ -122,7 +122,7 @@ class Kernel:
 
     def start(self) -> None:
         """Start the process and wait until it answers."""
-        assert self._client is None, "it was started before, and may be started anew: restart()"
+        assert self._client is None, "it was started before, and may be started again: restart()"
         # Sockets in a folder of their own: two kernels that start at once may be given the same port.
         self._sockets = tempfile.TemporaryDirectory(prefix="kernel-", ignore_cleanup_errors=True)
         self._manager = KernelManager(

@@ -210,7 +210,7 @@ def test_a_dashboard_made_in_synchronous_code_lives_in_the_kernels_loop(kernel: 
     kernel.run("before = {thread.name for thread in threading.enumerate()}").check()
     shown = kernel.run("%%time\n%agentq dashboard").check()
     assert "application/vnd.jupyter.widget-view+json" in shown.displays[-1]
-    assert kernel.value("[t.name for t in threading.enumerate() if t.name == 'agentq beside']") == []
+    assert kernel.value("[t.name for t in threading.enumerate() if t.name == 'agentq blocking call']") == []
     assert kernel.run("x = %agentq ask worker/main tasks 3\nx.response").check().text == "6"
 
 
@@ -222,7 +222,9 @@ def test_unloading_leaves_the_host_at_work_and_loading_finds_it_again(kernel: Ke
     assert "the background" in kernel.run("%agentq start").check().text
     kernel.run("%agentq stop").check()
     assert (
-        kernel.value("[t.name for t in threading.enumerate() if 'agentq' in t.name and t.name != 'agentq beside']")
+        kernel.value(
+            "[t.name for t in threading.enumerate() if 'agentq' in t.name and t.name != 'agentq blocking call']"
+        )
         == []
     )
 

@@ -289,7 +289,7 @@ def test_a_file_that_was_left_behind(notebook: Path) -> None:
 
 @pytest.fixture
 def bare(tmp_path: Path) -> dict[str, str]:
-    """The environment of somebody who has neither agents nor Node nor bubblewrap."""
+    """The environment of a machine that has neither agents nor Node nor bubblewrap."""
     (tmp_path / "bin").mkdir()
     return {"PATH": str(tmp_path / "bin"), "XDG_CACHE_HOME": str(tmp_path / "cache"), "COLUMNS": "400"}
 

@@ -1,4 +1,4 @@
-"""A second keeper of mailboxes: one host's connection to a ``Server``, over a ``Network`` that may be late or broken."""
+"""A second broker: one host's connection to a ``Server``, over a ``Network`` that may be late or broken."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ POLL = 5.0
 
 
 class NoLimits:
-    """See :class:`agentq_nb._brokers.base.BrokerLimits`. This keeper knows none, as long as no queue declares any."""
+    """See :class:`agentq_nb._brokers.base.BrokerLimits`. This broker knows none, as long as no queue declares any."""
 
     async def declare(self, name: str, limits: Mapping[str, Sequence[object]]) -> None:
         assert not any(limits.values())

@@ -1,7 +1,7 @@
-"""What a second keeper's database server would be: it outlives the hosts, and every method is one transaction.
+"""What a second broker's database server would be: it outlives the hosts, and every method is one transaction.
 
 As plain as can be: a dict of messages, looked through from the beginning each time. It shares no code with the local
-keeper, so the two can be held against each other. ``fake_keeper`` is a host's connection to it.
+broker, so the two can be held against each other. ``fake_broker`` is a host's connection to it.
 """
 
 from __future__ import annotations

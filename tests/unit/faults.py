@@ -1,4 +1,4 @@
-"""The way between a host and a keeper elsewhere: prompt, late, or broken at random (seeded, so that it can be repeated)."""
+"""The way between a host and a broker elsewhere: prompt, late, or broken at random (seeded, so that it can be repeated)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Network:
         return apply()
 
     def loses_lease(self) -> bool:
-        """Whether the keeper gives up on a lease just now."""
+        """Whether the broker gives up on a lease just now."""
         return False
 
 

@@ -1,4 +1,4 @@
-"""Names that users import, type and pickle. Changing one of these lists breaks somebody's program."""
+"""Names that users import, type and pickle. Changing one of these lists breaks a user's program."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from agentq_nb._brokers.local import event_rows, results
 from agentq_nb._brokers.local.batch_index import BatchIndex
 from agentq_nb._brokers.local.event_rows import Memory
 from agentq_nb._brokers.local.expirations import expired_text
-from agentq_nb._brokers.local.idempotency import Learnt
+from agentq_nb._brokers.local.idempotency import StoredKeys
 from agentq_nb._brokers.local.live_messages import LiveMessages
 from agentq_nb._brokers.local.queues import LiveMessage
 from agentq_nb._brokers.local.results import Results
@@ -188,7 +188,7 @@ class CommitLog:
         """Load the index of idempotency keys completed in earlier runs, once."""
         keys, log = self.live_messages.keys, self.log
         if not keys.complete:
-            keys.learn(await in_thread(lambda: Learnt(log.completed_keys())))
+            keys.learn(await in_thread(lambda: StoredKeys(log.completed_keys())))
 
     async def learn_counts(self) -> None:
         """Load how many messages had completed and expired before. A failed read is retried the next time."""

@@ -105,7 +105,7 @@ class Suspects:
         elif self._asked is not None:
             self._wake()
 
-    def untaken(self, entry: LiveMessage) -> None:
+    def put_back(self, entry: LiveMessage) -> None:
         """Record that a message was put back before it was handled: it keeps its state, but others may have waited."""
         if self._asked is not None:
             self._wake()

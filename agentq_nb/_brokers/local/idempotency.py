@@ -38,7 +38,7 @@ def number_of(name: Name) -> int:
     return int(hashed.hexdigest()[:15], 16)
 
 
-class Learnt:
+class StoredKeys:
     """Places of completed messages with keys in the log: two 8-byte columns, sorted by the key's number."""
 
     def __init__(self, rows: Iterable[tuple[int, int]] = ()) -> None:
@@ -64,7 +64,7 @@ class IdempotencyKeys:
         self.complete = False
         self._live: dict[Name, MessageId] = {}
         self._completed: dict[Name, Clue] = {}
-        self._learnt = Learnt()
+        self._stored = StoredKeys()
 
     def find(self, name: Name) -> MessageId | None:
         """Return the live message that has the key."""
@@ -88,10 +88,10 @@ class IdempotencyKeys:
     def clues(self, name: Name) -> list[Clue]:
         """Return where to look for completed messages that may have the key, latest first."""
         clue = self._completed.get(name)
-        learnt = [Clue(first) for first in self._learnt.find(name)]
-        return learnt if clue is None else [clue, *learnt]
+        stored = [Clue(first) for first in self._stored.find(name)]
+        return stored if clue is None else [clue, *stored]
 
-    def learn(self, learnt: Learnt) -> None:
+    def learn(self, stored: StoredKeys) -> None:
         """Add the keys of earlier runs. Completed is final, so nothing since can contradict them."""
-        self._learnt = learnt
+        self._stored = stored
         self.complete = True

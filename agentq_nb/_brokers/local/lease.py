@@ -106,7 +106,7 @@ class LocalLease:
             if entry.cancelling:
                 self._put_back([entry])
             else:
-                self._commit_log.live_messages.untake(entry, until if not entry.body else 0.0)
+                self._commit_log.live_messages.put_back(entry, until if not entry.body else 0.0)
 
     async def until_due(self, queues: Collection[str] | None, timeout: float | None) -> None:
         self.check()

@@ -182,7 +182,7 @@ class Limits(LimitRegister):
             self._count_start(taken, self._clock.monotonic())
             self._leave(entry, taken)
 
-    def untaken(self, entry: LiveMessage) -> None:
+    def put_back(self, entry: LiveMessage) -> None:
         """Put a message back that was taken, but never started."""
         taken = self._taken.pop(entry.id, None)
         if taken is not None:

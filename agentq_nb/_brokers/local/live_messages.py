@@ -190,7 +190,7 @@ class LiveMessages:
         for gate in entry.queue_state.actor_queues.gates:
             gate.ended(entry)
 
-    def untake(self, entry: LiveMessage, until: float = 0.0) -> None:
+    def put_back(self, entry: LiveMessage, until: float = 0.0) -> None:
         """Put back a message taken but not delivered. ``until``: its queue delivers nothing before then."""
         queue_state = entry.queue_state
         queue_state.running.pop(entry.id, None)
@@ -202,7 +202,7 @@ class LiveMessages:
             self.expirations.put_back(entry)
         self.place(entry)
         for gate in queue_state.actor_queues.gates:
-            gate.untaken(entry)
+            gate.put_back(entry)
 
     def remove(self, entry: LiveMessage, status: FinalStatus) -> None:
         """Remove a settled message. One that did not complete frees its idempotency key."""

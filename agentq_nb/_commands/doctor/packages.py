@@ -70,8 +70,8 @@ def _trouble(requirement: Requirement) -> Check | None:
         return Check(name, "problem", "not installed", f"{wanted}, then restart the kernel.")
     if not requirement.specifier.contains(found, prereleases=True):
         why = f": {_WHY_NOT_OLDER[name]}" if name in _WHY_NOT_OLDER else ""
-        told = f"{found}, and {requirement.specifier} is needed{why}"
-        return Check(name, "problem", told, f"{wanted}, then restart the kernel.")
+        found_text = f"{found}, and {requirement.specifier} is needed{why}"
+        return Check(name, "problem", found_text, f"{wanted}, then restart the kernel.")
     loaded = loaded_version(name)
     if loaded is not None and differ(loaded, found):
         return Check(name, "problem", f"{loaded} is loaded, {found} is installed", "Restart the kernel.")

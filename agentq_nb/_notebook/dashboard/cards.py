@@ -34,7 +34,7 @@ class _Small(ABC):
         self.registry = registry
         self.host: Host = registry.host
 
-    async def look(self, *, anew: bool = False) -> Sections:
+    async def look(self, *, refresh: bool = False) -> Sections:
         if not self.host.running:
             self.settled = True
             raise NoHost

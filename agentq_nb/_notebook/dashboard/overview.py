@@ -48,13 +48,13 @@ class Overview:
         self._reading: asyncio.Task[None] | None = None
         self._chosen: tuple[str, str] | None = None
 
-    async def look(self, *, anew: bool = False) -> Sections:
+    async def look(self, *, refresh: bool = False) -> Sections:
         if not self._host.running:
             self.settled = True
             raise AgentqError("The host was stopped. Start it again: %agentq start")
         seen = await self._host.enter(self._seen)
-        if anew:
-            await self._read_anew()
+        if refresh:
+            await self._read_again()
         else:
             self._read_when_due(seen["queues"])
         return {**seen, **self._table}
@@ -84,7 +84,7 @@ class Overview:
             return
         self._reading = asyncio.get_running_loop().create_task(self._read(queues), context=Context())
 
-    async def _read_anew(self) -> None:
+    async def _read_again(self) -> None:
         while self._reading is not None:
             await asyncio.wait([self._reading])
         self._reading = asyncio.get_running_loop().create_task(self._read(None), context=Context())
@@ -130,7 +130,7 @@ class Overview:
 
     async def _turn_to(self, asked: Message) -> None:
         self._page = messages.page_of(asked)
-        await self._read_anew()
+        await self._read_again()
 
     async def _choose(self, asked: Message) -> None:
         session = page_requests.optional_text(asked, "session")

@@ -14,7 +14,7 @@ from agentq_nb.errors import ValidationFailed
 MOST_A_SECOND = 50
 
 
-class Intake:
+class RequestRateLimit:
     """A rate limit: admits the first requests of each second, from all pages together. Thread-safe."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Intake:
             return True
 
 
-OF_KERNEL = Intake()
+OF_KERNEL = RequestRateLimit()
 """The one rate limit of all live views, because they share the kernel."""
 
 

@@ -79,7 +79,7 @@ class Snapshot:
     async def gather(self) -> Gathered:
         """Return the host, its queues, actors in trouble, sessions and permission requests."""
         seen = _Seen()
-        async for actor in self._recorder.host.survey():
+        async for actor in self._recorder.host.actor_statuses():
             seen.add(actor)
         now = self._recorder.host.clock.time()
         shown = [*seen.busy, *seen.quiet][:MOST_QUEUES]

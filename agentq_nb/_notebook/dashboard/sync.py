@@ -32,7 +32,7 @@ from typing import Any, Protocol
 from agentq_nb._core.clock import Clock, SystemClock
 from agentq_nb._display.document import safe
 from agentq_nb._host.background_tasks import Upkeep
-from agentq_nb._notebook.dashboard.page_requests import Intake
+from agentq_nb._notebook.dashboard.page_requests import RequestRateLimit
 from agentq_nb._notebook.dashboard.patch import Sections, difference
 from agentq_nb._policies.retry import backoff
 from agentq_nb.errors import AgentqError
@@ -58,10 +58,10 @@ class Subject(Protocol):
     settled: bool
     """Whether it cannot change any more."""
 
-    async def look(self, *, anew: bool = False) -> Sections:
+    async def look(self, *, refresh: bool = False) -> Sections:
         """Return its current state, for speed with the same objects as before where nothing changed.
 
-        ``anew``: read also those parts again that are expensive, and may otherwise be some time old.
+        ``refresh``: read also those parts again that are expensive, and may otherwise be some time old.
         """
         ...
 
@@ -92,7 +92,7 @@ class PageSync:
         upkeep: Upkeep | None = None,
         name: str = "Keeping a view up to date",
         kept_alive: Callable[[], bool] = lambda: True,
-        intake: Intake | None = None,
+        rate_limit: RequestRateLimit | None = None,
         picture: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
     ) -> None:
         self.latest: Sections = {}
@@ -112,7 +112,7 @@ class PageSync:
         self._left = False
         """A page was open when the kernel fell quiet, and may be open still."""
         self._snapshot_wanted = False
-        self._intake = intake or Intake()
+        self._rate_limit = rate_limit or RequestRateLimit()
         self._dropped = 0
         """Requests that were dropped and not reported to the page yet."""
         self._dropped_told_at = -math.inf
@@ -234,7 +234,7 @@ class PageSync:
             self._snapshot_wanted = self._snapshot_wanted or new
             self._awake.set()
             return
-        if not self._intake.admits(self._clock.monotonic()):
+        if not self._rate_limit.admits(self._clock.monotonic()):
             self._dropped += 1
             return
         task = asyncio.get_running_loop().create_task(self._answer(message), context=Context())
@@ -242,23 +242,23 @@ class PageSync:
         task.add_done_callback(self._answers.discard)
 
     async def _answer(self, message: Message) -> None:
-        told: Message = {}
+        answer: Message = {}
         try:
-            told = await self.subject.answer(message)
+            answer = await self.subject.answer(message)
         except AgentqError as error:
-            told = {"error": one_line(error.message)}
+            answer = {"error": one_line(error.message)}
         except Exception as error:
-            told = {"error": one_line(f"{type(error).__name__}: {error}")}
+            answer = {"error": one_line(f"{type(error).__name__}: {error}")}
         request = message.get("request")
         try:
-            self._send({"type": "answer", "request": request if isinstance(request, int) else None, **told})
+            self._send({"type": "answer", "request": request if isinstance(request, int) else None, **answer})
         except Exception as error:
             self._failed(error)
 
-    async def look_anew(self) -> None:
+    async def refresh(self) -> None:
         """Read everything again, since it may be the last time. After an error the previous state is kept."""
         with suppress(Exception):
-            self.latest = await self.subject.look(anew=True)
+            self.latest = await self.subject.look(refresh=True)
 
     def last_word(self, picture: Mapping[str, Any]) -> None:
         """Tell pages that the subject has ended, and send the picture that replaces the widget."""

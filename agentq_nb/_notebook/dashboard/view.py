@@ -66,7 +66,7 @@ class Live:
     async def _host_stops(self) -> None:
         """Update the state before the host stops, so that the static view shows the end."""
         if asyncio.get_running_loop() is self._loop:
-            await self._feed.look_anew()
+            await self._feed.refresh()
 
     def _host_stopped(self) -> None:
         """Settle; at once if code of the kernel stopped the host, so that its cell ends with the static views."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from agentq_nb._actor.actor import action
 from agentq_nb.agent_os.sandbox.workspace import FileName
 from agentq_nb.agent_os.values import FileInfo
-from agentq_nb.agent_os.vm_base import Machine
+from agentq_nb.agent_os.vm_base import VmBase
 
 
-class FileActions(Machine, action_timeout=None):
+class FileActions(VmBase, action_timeout=None):
     """Paths are relative to the VM's folder, or start with ``/home/user``."""
 
     @action(while_ending=True)

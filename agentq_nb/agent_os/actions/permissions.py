@@ -5,11 +5,11 @@ from __future__ import annotations
 from agentq_nb._actor.actor import action
 from agentq_nb.agent_os.sessions.session import Session
 from agentq_nb.agent_os.values import Permission, PermissionRequest
-from agentq_nb.agent_os.vm_base import Machine
+from agentq_nb.agent_os.vm_base import VmBase
 from agentq_nb.errors import PermissionAnswered, PermissionRequestUnknown
 
 
-class PermissionActions(Machine, action_timeout=None):
+class PermissionActions(VmBase, action_timeout=None):
     """Actions on the requests that ``permissions`` leaves to the user."""
 
     @action(while_ending=True)

@@ -8,11 +8,11 @@ from agentq_nb._actor.actor import action
 from agentq_nb.agent_os.sandbox.workspace import FileName
 from agentq_nb.agent_os.validation import checked_environment, checked_public, checked_timeout
 from agentq_nb.agent_os.values import ExecResult, Forward, Isolation, OutputSoFar, ProcessInfo
-from agentq_nb.agent_os.vm_base import Environment, Machine
+from agentq_nb.agent_os.vm_base import Environment, VmBase
 from agentq_nb.errors import ValidationFailed
 
 
-class ProcessActions(Machine, action_timeout=None):
+class ProcessActions(VmBase, action_timeout=None):
     """Commands run in the sandbox, in the VM's folder."""
 
     @action

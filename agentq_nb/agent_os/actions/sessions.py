@@ -280,18 +280,18 @@ class SessionActions(PermissionActions, action_timeout=None):
     async def _session_exec(
         self, session: Session, command: str | Sequence[str], timeout: float | None = None
     ) -> ExecResult:
-        told = self._refusals_into(session)
-        return await self._exec(command, checked_timeout(timeout), session.info.cwd, session.environment, told)
+        on_refusal = self._refusals_into(session)
+        return await self._exec(command, checked_timeout(timeout), session.info.cwd, session.environment, on_refusal)
 
     def _refusals_into(self, session: Session) -> Callable[[str], None]:
         """Return a callback that writes the network's refusals to a session's transcript."""
 
-        def told(sentence: str) -> None:
+        def on_refusal(sentence: str) -> None:
             task = asyncio.create_task(session.transcript.write("note", sentence, {"refused": True}))
             self._telling.add(task)
             task.add_done_callback(self._telling.discard)
 
-        return told
+        return on_refusal
 
     async def _session_open(
         self,
@@ -302,9 +302,11 @@ class SessionActions(PermissionActions, action_timeout=None):
         readable: Sequence[str] = (),
     ) -> OpenProcess:
         environment = {**env, **session.environment}
-        told = self._refusals_into(session)
+        on_refusal = self._refusals_into(session)
         urls = [server["url"] for server in session.mcp_servers if "url" in server]
-        prepared, connection = await self._job(command, session.info.cwd, environment, programs, readable, told, urls)
+        prepared, connection = await self._job(
+            command, session.info.cwd, environment, programs, readable, on_refusal, urls
+        )
         try:
             return await open_process(prepared, connection.close)
         except OSError as error:

@@ -28,10 +28,10 @@ def error_of_last_turn(workspace: Workspace, session_id: str) -> str | None:
 
 def greeting(opened: Mapping[str, Any]) -> str | None:
     """Return the greeting that Pi's adapter is going to send by itself, from its answer to opening the session."""
-    told: Any = opened
+    value: Any = opened
     for name in ("_meta", "piAcp", "startupInfo"):
-        told = cast(Mapping[str, Any], told).get(name) if isinstance(told, Mapping) else None
-    return told if isinstance(told, str) else None
+        value = cast(Mapping[str, Any], value).get(name) if isinstance(value, Mapping) else None
+    return value if isinstance(value, str) else None
 
 
 def _error(content: bytes) -> str | None:

@@ -57,8 +57,8 @@ class ShellAgent:
         await emit(AgentEvent("tool_call", data={"tool": "sh", "number": number, "command": block}))
         result = await session.exec(block)
         output = "\n".join([result.stdout + result.stderr, *result.refused])
-        told = {"tool": "sh", "number": number, "exit_code": result.exit_code, "truncated": result.truncated}
-        await emit(AgentEvent("tool_result", data=told))
+        facts = {"tool": "sh", "number": number, "exit_code": result.exit_code, "truncated": result.truncated}
+        await emit(AgentEvent("tool_result", data=facts))
         await emit(AgentEvent("text", f"{output.rstrip()}\nexit code: {result.exit_code}\n".lstrip("\n")))
         return result.exit_code == 0
 

@@ -34,12 +34,12 @@ class Connection:
     :ivar closing: the function that closes it.
     """
 
-    def __init__(self, told: Callable[[str], None] | None = None) -> None:
+    def __init__(self, on_refusal: Callable[[str], None] | None = None) -> None:
         self.variables: dict[str, str] = {}
         self.readable: tuple[str, ...] = ()
         self.namespace: tuple[int, int] | None = None
         self.ports: Sequence[int] | None = None
-        self._told = told
+        self._on_refusal = on_refusal
         self._refused: dict[str, None] = {}
         self.closing: Callable[[], None] = _nothing
 
@@ -58,8 +58,8 @@ class Connection:
         if sentence in self._refused or len(self._refused) >= _MOST_REFUSED:
             return
         self._refused[sentence] = None
-        if self._told is not None:
-            self._told(sentence)
+        if self._on_refusal is not None:
+            self._on_refusal(sentence)
 
 
 _lock = threading.Lock()

@@ -39,16 +39,16 @@ class VmNetwork:
     async def connect(
         self,
         environment: Mapping[str, str],
-        told: Callable[[str], None] | None = None,
+        on_refusal: Callable[[str], None] | None = None,
         urls: Iterable[str] = (),
     ) -> Connection:
         """Return access for a process with these variables, which may name hosts, as may ``urls``.
 
-        ``told`` is called with each refusal, in the network's thread. Raises ``AgentError``.
+        ``on_refusal`` is called with each refusal, in the network's thread. Raises ``AgentError``.
         """
         network = await self._opened()
         await network.name([*named_in(environment), *named_by(urls)])
-        connection = Connection(told)
+        connection = Connection(on_refusal)
         proxy = Proxy(network.policy, connection.refuse, network.credentials)
         try:
             listener = await network.proxy_listener()

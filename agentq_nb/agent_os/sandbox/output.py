@@ -61,14 +61,14 @@ class Excerpt:
 
 
 class Output:
-    """One output stream of a process: passes each piece of text to ``told``, and keeps its first and last half."""
+    """One output stream of a process: passes each piece of text to ``on_text``, and keeps its first and last half."""
 
     def __init__(
-        self, limit: int, through: TextFilter | None = None, told: Callable[[str], None] | None = None
+        self, limit: int, through: TextFilter | None = None, on_text: Callable[[str], None] | None = None
     ) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._through = through
-        self._told = told
+        self._on_text = on_text
         self._kept = Excerpt(limit)
 
     @property
@@ -92,8 +92,8 @@ class Output:
         if not text:
             return
         self._kept.add(text)
-        if self._told is not None:
-            self._told(text)
+        if self._on_text is not None:
+            self._on_text(text)
 
 
 _FIRST_DELAY = 0.02  # seconds between the first piece and its event

@@ -44,12 +44,12 @@ class Session:
         """Whether the call that should close it never will, because that call's loop has ended."""
         return self.owned_in not in (None, asyncio.get_running_loop())
 
-    async def take_up(self) -> None:
+    async def recover(self) -> None:
         """Reset what the previous activation left unfinished, since nothing will finish it any more."""
         self.process_slot.abandon()
         self.process_slot, self.turn, self.cancel = AgentProcessSlot(), anyio.Lock(), None
         self.waiting.clear()
-        await self.transcript.take_up()
+        await self.transcript.recover()
         await self.requests.give_up("the host ended before it was answered")
 
     def cancel_prompts(self) -> bool:

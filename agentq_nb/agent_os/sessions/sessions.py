@@ -63,7 +63,7 @@ class Sessions:
         for session_id in known - still_open.keys():
             self._open.pop(session_id).process_slot.abandon()
         for session in list(self._open.values()):
-            await session.take_up()
+            await session.recover()
             if session.orphaned:
                 await self.close(session.info.session_id, "the host in which it was created ended")
         lost = {session_id: found for session_id, found in still_open.items() if session_id not in known}

@@ -134,30 +134,30 @@ def clock(time: datetime) -> str:
 
 
 def _part(event: SessionEvent) -> Part:
-    heading, told = _HEADINGS.get(event.type, event.type), dict(event.data)
+    heading, facts = _HEADINGS.get(event.type, event.type), dict(event.data)
     if event.type == "permission_answer":
-        answer, by = told.pop("answer", None), told.pop("by", None)
+        answer, by = facts.pop("answer", None), facts.pop("by", None)
         heading = f"{_ANSWERS.get(str(answer), 'Answered')} {_ANSWERED_BY.get(str(by), '')}".rstrip()
-        told.pop("request_id", None)
-    elif event.type == "note" and told.pop("thought", False):
+        facts.pop("request_id", None)
+    elif event.type == "note" and facts.pop("thought", False):
         heading = "Thought"
-    elif event.type == "note" and event.text and told.pop("late", False):
+    elif event.type == "note" and event.text and facts.pop("late", False):
         heading = "Added to the answer before"
     elif event.type == "result":
-        usage = told.pop("usage", None)
+        usage = facts.pop("usage", None)
         if isinstance(usage, Mapping):
-            told |= cast(Mapping[str, Any], usage)
-        ended = ", ".join(f"{name}: {value}" for name, value in told.items() if name != "stop_reason")
-        return Part(heading, "\n".join(filter(None, (str(told.get("stop_reason") or ""), ended))), event.time)
+            facts |= cast(Mapping[str, Any], usage)
+        ended = ", ".join(f"{name}: {value}" for name, value in facts.items() if name != "stop_reason")
+        return Part(heading, "\n".join(filter(None, (str(facts.get("stop_reason") or ""), ended))), event.time)
     elif event.type == "error":
-        return Part(heading, told.get("traceback") or event.text or "", event.time)
-    if told.get("tool") == event.text:
-        told.pop("tool", None)
-    return Part(heading, _joined(event.text, told), event.time)
+        return Part(heading, facts.get("traceback") or event.text or "", event.time)
+    if facts.get("tool") == event.text:
+        facts.pop("tool", None)
+    return Part(heading, _joined(event.text, facts), event.time)
 
 
-def _joined(text: Any, told: Mapping[str, Any]) -> str:
-    return "\n".join([*([str(text)] if text else []), *([pretty(dict(told))] if told else [])])
+def _joined(text: Any, facts: Mapping[str, Any]) -> str:
+    return "\n".join([*([str(text)] if text else []), *([pretty(dict(facts))] if facts else [])])
 
 
 def _code(text: str) -> str:

@@ -126,6 +126,6 @@ class _Service:
 
 
 async def _refuse(send: Send, status: int, reason: str, *headers: tuple[bytes, bytes]) -> None:
-    told = [(b"content-type", b"text/plain"), (b"connection", b"close"), *headers]
-    await send({"type": "http.response.start", "status": status, "headers": told})
+    sent_headers = [(b"content-type", b"text/plain"), (b"connection", b"close"), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": sent_headers})
     await send({"type": "http.response.body", "body": reason.encode()})

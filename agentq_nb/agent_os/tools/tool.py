@@ -68,8 +68,8 @@ class HostTool:
             f"- {'.'.join(map(str, detail['loc'])) or 'arguments'}: {detail['msg']}"
             for detail in error.errors(include_url=False, include_input=False, include_context=False)
         ]
-        told = "\n".join(lines)
-        return f"{self.name} was not called, its arguments do not fit:\n{told}\nIt is {self.name}{self._signature}."
+        problems = "\n".join(lines)
+        return f"{self.name} was not called, its arguments do not fit:\n{problems}\nIt is {self.name}{self._signature}."
 
 
 def host_tools(functions: Iterable[Callable[..., Any]]) -> dict[str, HostTool]:

@@ -155,7 +155,7 @@ async def test_a_folder_elsewhere_is_told_but_never_removed_since_others_may_use
     world: World, tmp_path: Path
 ) -> None:
     client = await used(world, "gone", workspace=tmp_path / "shared")
-    (tmp_path / "shared" / "vm" / "somebody-elses").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "shared" / "vm" / "of-another").mkdir(parents=True, exist_ok=True)
     await destroyed(client, world, "gone")
     (folder,) = (await folders(world)).values()
     assert (folder.actor, folder.status, folder.elsewhere) == ("vm/gone", "destroyed", True)

@@ -18,7 +18,7 @@ from tests.unit.faults import Network
 
 
 class Setting(Protocol):
-    """A keeper under test. ``keeper`` is the one that is open now."""
+    """A broker under test. ``broker`` is the one that is open now."""
 
     clock: FakeClock
 
@@ -37,7 +37,7 @@ class Setting(Protocol):
 
 
 class FakeSetting:
-    """The fake keeper: its server outlives it."""
+    """The fake broker: its server outlives it."""
 
     def __init__(self, network: Network | None = None) -> None:
         self.clock = FakeClock()
@@ -58,7 +58,7 @@ class FakeSetting:
 
 
 class LocalSetting:
-    """The local keeper on a real file."""
+    """The local broker on a real file."""
 
     broker: LocalBroker
 

@@ -1,4 +1,4 @@
-"""The fake keeper does what every keeper must do, prompt or late: so what is tested above it stands on firm ground."""
+"""The fake broker does what every broker must do, prompt or late: so tests above it can rely on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the local keeper does while a large body is read from the log, when it cannot be, and what it keeps in memory."""
+"""What the local broker does while a large body is read from the log, when it cannot be, and what it keeps in memory."""
 
 from __future__ import annotations
 

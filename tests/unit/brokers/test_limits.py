@@ -37,7 +37,7 @@ THREE_A_MINUTE = RateLimit(3, per=60, name="api")
 
 
 class LimitedSetting:
-    """A local keeper whose queues have limits: they are declared again after each restart, as classes are."""
+    """A local broker whose queues have limits: they are declared again after each restart, as classes are."""
 
     def __init__(self, setting: LocalSetting) -> None:
         self.local = setting

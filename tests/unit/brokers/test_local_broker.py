@@ -1,4 +1,4 @@
-"""The local keeper, on a real file, does what every keeper must do."""
+"""The local broker, on a real file, does what every broker must do."""
 
 from __future__ import annotations
 

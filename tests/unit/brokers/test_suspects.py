@@ -1,4 +1,4 @@
-"""What the local keeper hands out after a death with several messages in flight, and what waits for it meanwhile."""
+"""What the local broker hands out after a death with several messages in flight, and what waits for it meanwhile."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def test_what_cannot_be_put_in_is_told_in_one_line(template: str, says: str) -> 
 
 
 class Spy:
-    """Tells when somebody calls it."""
+    """Notes when it is called."""
 
     called = False
 

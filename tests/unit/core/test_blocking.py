@@ -9,7 +9,7 @@ from agentq_nb._core.blocking import wait_beside
 
 
 def beside() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "agentq beside"]
+    return [thread for thread in threading.enumerate() if thread.name == "agentq blocking call"]
 
 
 async def answer(pause: float) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agentq_nb._host.background_tasks import Upkeep
-from agentq_nb._notebook.dashboard.page_requests import Intake
+from agentq_nb._notebook.dashboard.page_requests import RequestRateLimit
 from agentq_nb._notebook.dashboard.sync import WATCHED, Message, PageSync
 from agentq_nb.errors import AgentqError
 from tests.unit.fake_clock import FakeClock, settle
@@ -29,7 +29,7 @@ class Counter:
         self.changing = False
         self.value = 0
 
-    async def look(self, *, anew: bool = False) -> dict[str, dict[str, dict[str, Any]]]:
+    async def look(self, *, refresh: bool = False) -> dict[str, dict[str, dict[str, Any]]]:
         self.looks += 1
         self.value += self.changing
         return {"figures": {"it": {"value": self.value}}}
@@ -242,8 +242,8 @@ async def test_what_a_page_asks_beyond_fifty_times_a_second_is_dropped_and_told_
 
 
 async def test_pages_share_what_the_kernel_listens_to_and_opening_one_counts_for_nothing() -> None:
-    intake, sent = Intake(), list[Message]()
-    feeds = [PageSync(Counter(), sent.append, FakeClock(), intake=intake) for _ in range(3)]
+    rate_limit, sent = RequestRateLimit(), list[Message]()
+    feeds = [PageSync(Counter(), sent.append, FakeClock(), rate_limit=rate_limit) for _ in range(3)]
     for feed in feeds:
         for _ in range(40):
             feed.heard({"type": "watch", "have": 0})

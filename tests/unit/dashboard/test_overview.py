@@ -165,9 +165,9 @@ async def test_actors_that_wait_for_a_class_or_fail_to_start_are_shown_with_the_
     await world.registry.stop()
     world.registry._classes.clear()
     await world.registry.start()
-    anew = overview(world)
-    again = await anew.look()
-    await until(lambda: anew._reading is None)
+    fresh = overview(world)
+    again = await fresh.look()
+    await until(lambda: fresh._reading is None)
     assert "worker" in again["host"]["it"]["waiting_for"]
     assert again["actors"]["worker/main"]["state"] == "waiting for its class"
 

@@ -27,7 +27,7 @@ class Worker(Actor):
 
 
 class Kept:
-    """A keeper, and how often activity was shown for it."""
+    """A keep-alive rule, and how often activity was shown for it."""
 
     def __init__(self, setting: LocalSetting) -> None:
         self.setting = setting
@@ -67,7 +67,7 @@ class Kept:
 
     async def works_for(self, seconds: float) -> None:
         """Let hours pass without looking every two seconds of them."""
-        self.rule._fruitless += seconds
+        self.rule._without_progress += seconds
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ async def test_delayed_and_scheduled_work_counts_from_12_hours_before_it_is_due(
     for queue in ("tasks", SCHEDULE_QUEUE):
         message = await kept.send(queue=queue, delay=delay)
         assert await kept.passes(1) == counts, queue
-        kept.rule._silent = 20.0
+        kept.rule._without_activity = 20.0
         await kept.setting.broker.change("worker/a", Cancel(message))
 
 

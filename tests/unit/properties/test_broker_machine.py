@@ -1,6 +1,6 @@
-"""The local keeper against the plain model: whatever is done to both, both say the same.
+"""The local broker against the plain model: whatever is done to both, both say the same.
 
-The model is the fake keeper's server, which looks through a list each time; the local keeper runs on a real file, which
+The model is the fake broker's server, which looks through a list each time; the local broker runs on a real file, which
 is closed and opened, or left behind by a death, in between.
 """
 
@@ -375,7 +375,7 @@ def _visible(delivery: Delivery) -> tuple[Any, ...]:
 
 
 def _error(error: Mapping[str, Any] | None) -> Any:
-    """What both say of an error: the text of an expiry is the keeper's own."""
+    """What both say of an error: the text of an expiry is the broker's own."""
     return error if error is None or "code" not in error else error["code"]
 
 

@@ -1,4 +1,4 @@
-"""Programs over a keeper that answers late, loses leases and is unavailable: nothing is lost, nothing hangs.
+"""Programs over a broker that answers late, loses leases and is unavailable: nothing is lost, nothing hangs.
 
 The clock races: it jumps to the next timer whenever nothing else is left to do, so minutes of trouble pass at once.
 """
@@ -100,7 +100,7 @@ async def send_all(client: Client, tasks: list[Task]) -> list[Receipt[Any]]:
 
 
 async def lose_leases(server: Server, clock: FakeClock, chance: random.Random) -> None:
-    """The keeper takes leases away at times of its own choosing."""
+    """The broker takes leases away at times of its own choosing."""
     while True:
         await clock.sleep(chance.uniform(0.5, 8.0))
         if server.epochs:

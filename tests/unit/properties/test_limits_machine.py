@@ -1,4 +1,4 @@
-"""Limited queues of the local keeper against a plain model, whatever is sent, received, settled, paused and restarted.
+"""Limited queues of the local broker against a plain model, whatever is sent, received, settled, paused and restarted.
 
 The model is a list of every start with its time, a set of those at work, and the pauses as the providers said them.
 """

@@ -77,7 +77,7 @@ async def test_what_is_looked_at(full: World) -> None:
     assert len(await soon(full.registry.messages())) == 1
     assert await soon(full.registry.status())
     shown = Overview(full.registry, SystemClock())
-    assert (await soon(shown.look(anew=True)))["messages"]
+    assert (await soon(shown.look(refresh=True)))["messages"]
     await shown.close()
 
 

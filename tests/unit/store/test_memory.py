@@ -60,9 +60,9 @@ def peak():
 async def main(path):
     before = peak()
     log = EventLog.open(path)
-    keeper = await LocalBroker.open(log)
+    broker = await LocalBroker.open(log)
     print(peak() - before)
-    await keeper.close()
+    await broker.close()
 
 asyncio.run(main(Path(sys.argv[1])))
 """

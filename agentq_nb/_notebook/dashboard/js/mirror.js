@@ -126,7 +126,7 @@ export class Mirror {
     }
   }
 
-  /** Somebody uses the page. */
+  /** The page is in use. */
   use() {
     const rested = this.resting;
     this.usedAt = performance.now();

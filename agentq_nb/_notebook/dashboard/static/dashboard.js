@@ -534,7 +534,7 @@ var Mirror = class {
       this.lose();
     }
   }
-  /** Somebody uses the page. */
+  /** The page is in use. */
   use() {
     const rested = this.resting;
     this.usedAt = performance.now();

@@ -48,11 +48,11 @@ class AcpAgent(AcpProgram):
         session.process_slot.value = conversation
         if conversation.loaded:
             await session.learn(resumed="loaded")
-            await session.note("The agent's process was started anew and has loaded the conversation.")
+            await session.note("The agent's process was restarted and has loaded the conversation.")
         elif session.history or session.agent_session_id is not None:
             await session.learn(resumed="told")
-            told = "The agent's process was started anew; it was told how the conversation went so far."
-            await session.note(told + why_not)
+            note = "The agent's process was restarted; it was told how the conversation went so far."
+            await session.note(note + why_not)
 
     async def prompt(self, session: AgentSession, text: str, emit: Emit) -> None:
         """Let the agent answer; its process is restarted if it has ended."""

@@ -133,18 +133,18 @@ class Conversation:
             servers, _ = in_variables(servers)
         opened: dict[str, Any] = {"cwd": cwd, "mcpServers": servers, **self._agent.opening}
         if load is not None and able.get("loadSession"):
-            told = await self._opening("session/load", **opened, sessionId=load)
+            reported = await self._opening("session/load", **opened, sessionId=load)
             # The agent replays the conversation, some agents after their answer too; nothing is recorded until then.
             await self._wire.quiet(_REPLAYING, _STARTING)
             self._session_id, self.loaded = load, True
         else:
-            told = await self._opening("session/new", **opened)
-            self._session_id = told.get("sessionId") or ""
-            if not isinstance(told.get("sessionId"), str):
+            reported = await self._opening("session/new", **opened)
+            self._session_id = reported.get("sessionId") or ""
+            if not isinstance(reported.get("sessionId"), str):
                 raise AgentError(f"Agent '{self._agent.name}' gave its session no id.", code="not_ready")
         if self._agent.greeting is not None:
-            self._greeting = self._agent.greeting(told)
-        await self._choosing.begin(self._session_id, told)
+            self._greeting = self._agent.greeting(reported)
+        await self._choosing.begin(self._session_id, reported)
 
     async def choose(self, kind: ChoiceKind, value: str) -> None:
         """Change the session's mode or model, even during a prompt. Raises ``AgentError``."""
@@ -196,9 +196,9 @@ class Conversation:
     async def permission(self, options: list[PermissionOption], tool_call: ToolCallUpdate) -> RequestPermissionResponse:
         """Answer the agent's request for permission."""
         turn = self._turns.running
-        told: Mapping[str, Any] = {} if turn is None else turn.updates.tool_call(tool_call.tool_call_id)
+        reported: Mapping[str, Any] = {} if turn is None else turn.updates.tool_call(tool_call.tool_call_id)
         # Agents need not repeat earlier fields of the call.
-        given = {**told, **tool_call.model_dump(mode="json", by_alias=True, exclude_none=True)}
+        given = {**reported, **tool_call.model_dump(mode="json", by_alias=True, exclude_none=True)}
         title = given.get("title") or "a tool"
         asked = PermissionRequest(self._session.session_id, self._agent.name, title, given.get("kind"), given)
         option = None
@@ -260,10 +260,10 @@ class Conversation:
             await turn.emit(AgentEvent("note", f"{unknown}: {self._beginning(reason)}"))
         if usage is not None:
             try:
-                told = Usage.model_validate(usage).model_dump(mode="json", exclude_none=True)
-                data["usage"] = {"source": "agent", "covers": self._agent.usage_covers, **told}
+                reported = Usage.model_validate(usage).model_dump(mode="json", exclude_none=True)
+                data["usage"] = {"source": "agent", "covers": self._agent.usage_covers, **reported}
             except ValidationError:
-                unread = f"The agent told a usage that cannot be read: {self._beginning(json.dumps(usage))}"
+                unread = f"The agent reported a usage that cannot be read: {self._beginning(json.dumps(usage))}"
                 await turn.emit(AgentEvent("note", unread))
         await turn.emit(AgentEvent("result", data=data))
 
@@ -297,7 +297,7 @@ class Conversation:
         return None
 
     def _failed(self, limit: ProviderLimit | None, report: str, why: str = "") -> AgentqError:
-        """Return the error for a failed prompt: that of ``limit``, which ``report`` told; without one, ``why``."""
+        """Return the error for a failed prompt: that of ``limit``, which ``report`` names; without one, ``why``."""
         shown = self._session.redact(report)
         return prompt_error(limit, self._agent.name, self._session.session_id, shown) if limit else PromptFailed(why)
 

@@ -38,7 +38,7 @@ def read_line(line: bytes) -> Line:
 def _among_others(text: str) -> Line:
     frames: list[dict[str, Any]] = []
     rest: list[str] = []
-    at = told = 0
+    at = rest_from = 0
     for _ in range(_MOST_TRIES):
         begin = _BEGIN.search(text, at)
         if begin is None:
@@ -50,9 +50,9 @@ def _among_others(text: str) -> Line:
             continue
         if _is_frame(frame):
             frames.append(cast(dict[str, Any], frame))
-            rest.append(text[told : begin.start()])
-            at = told = end
-    rest.append(text[told:])
+            rest.append(text[rest_from : begin.start()])
+            at = rest_from = end
+    rest.append(text[rest_from:])
     return Line(frames, " ".join(part.strip() for part in rest if part.strip()))
 
 

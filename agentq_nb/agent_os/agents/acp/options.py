@@ -63,14 +63,14 @@ class Choices:
         """Make ``value`` the current one."""
         self._offers[kind] = replace(self._offers[kind], current=value)
 
-    def update(self, told: Json) -> None:
+    def update(self, reported: Json) -> None:
         """Apply a report by the agent: an update, or the answer to one choice, which may change the others."""
-        if isinstance(mode := told.get("currentModeId"), str):
+        if isinstance(mode := reported.get("currentModeId"), str):
             self.chosen("mode", mode)
-        self._take_options(told)
+        self._take_options(reported)
 
-    def _take_options(self, told: Json) -> None:
-        for option in _mappings(told.get("configOptions")):
+    def _take_options(self, reported: Json) -> None:
+        for option in _mappings(reported.get("configOptions")):
             for kind in _LISTS:
                 identity, current = option.get("id"), option.get("currentValue")
                 if kind == (option.get("category") or identity) and option.get("type", "select") == "select":
@@ -80,9 +80,9 @@ class Choices:
 
 def _own_list(opened: Json, kind: ChoiceKind) -> Offer:
     at = _LISTS[kind]
-    told = _mapping(opened.get(at.holder))
+    reported = _mapping(opened.get(at.holder))
     identity = "id" if kind == "mode" else at.identity
-    return Offer(_text(told.get(at.current)), tuple(_strings(_mappings(told.get(at.available)), identity)))
+    return Offer(_text(reported.get(at.current)), tuple(_strings(_mappings(reported.get(at.available)), identity)))
 
 
 def _flat(options: Any) -> Iterator[Json]:

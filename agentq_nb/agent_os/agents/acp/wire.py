@@ -243,8 +243,8 @@ def _update(frame: dict[str, Any]) -> dict[str, Any] | None:
     """Return a frame's session update; None where its shape does not follow the protocol."""
     parameters = frame.get("params")
     update = cast(dict[str, Any], parameters).get("update") if isinstance(parameters, dict) else None
-    told = cast(dict[str, Any], update) if isinstance(update, dict) else {}
-    return told if isinstance(told.get("sessionUpdate"), str) else None
+    reported = cast(dict[str, Any], update) if isinstance(update, dict) else {}
+    return reported if isinstance(reported.get("sessionUpdate"), str) else None
 
 
 def what_it_said(error: RequestError) -> str:

@@ -186,7 +186,7 @@ class Settling:
         assert json.loads((await acquire(setting)).state or b"") == {"n": 1}
 
     async def test_a_stale_commit_made_soon_writes_nothing(self, setting: Setting) -> None:
-        """Whether it is told at once or by the loss of the lease is the keeper's choice."""
+        """Whether it is told at once or by the loss of the lease is the broker's choice."""
         await send(setting.broker)
         lease = await acquire(setting)
         delivery = await take_one(lease)

@@ -1,4 +1,4 @@
-"""Waiting for results, and the end of a keeper."""
+"""Waiting for results, and the end of a broker."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Waiting:
         await asyncio.gather(waiting, return_exceptions=True)
         assert await status_of(setting.broker, message) == "queued"
 
-    # --- the end of a keeper ------------------------------------------------------------------------------------------
+    # --- the end of a broker ------------------------------------------------------------------------------------------
 
     async def test_closing_ends_pending_waits(self, setting: Setting) -> None:
         message = await send(setting.broker)

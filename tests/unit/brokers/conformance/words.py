@@ -96,7 +96,7 @@ async def status_of(broker: Broker, message: MessageId) -> str:
 
 
 async def soon(awaitable: Awaitable[T]) -> T:
-    """Its result; a keeper that never gives one fails the test instead of hanging."""
+    """Its result; a broker that never gives one fails the test instead of hanging."""
     return await asyncio.wait_for(awaitable, PATIENCE)
 
 

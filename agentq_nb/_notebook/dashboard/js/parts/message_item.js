@@ -1,5 +1,5 @@
 // @ts-check
-// One message's row in the table of messages, and all about it below, once somebody unfolds it.
+// One message's row in the table of messages, and all about it below, once it is unfolded.
 
 /** @import { View } from "../view.js" */
 /** @import { MessageDetails, MessageRow } from "../wire.js" */

@@ -52,7 +52,7 @@ export class Transcript {
     this.earlier.disabled = false;
     if (reply.error) return this.view.say(reply.error, true);
     const height = this.node.scrollHeight;
-    // What was loaded before makes room: the page stays small, however far back somebody reads.
+    // What was loaded before makes room: the page stays small, however far back the reader goes.
     this.older = { ...reply.blocks };
     this.update();
     this.node.scrollTop += this.node.scrollHeight - height;
