@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentq_nb._brokers.batches import BatchCounts
+from agentq_nb._core.rate import three_digits, time_left
 
 
 @dataclass(frozen=True)
@@ -63,27 +64,6 @@ class Progress:
         if self.stopped is not None:
             parts.append("stopped")
         return ", ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in two units at most: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-def time_left(seconds: float) -> str:
-    """Return the duration until all rows are done; one second at least, as some are not."""
-    return duration(max(1.0, seconds))
-
-
-def three_digits(rate: float) -> str:
-    """Return a rate without digits that mean nothing: ``0.3``, ``12.5``, ``3610``."""
-    return f"{float(f'{rate:.3g}'):.12g}"
 
 
 def progress_of(counts: BatchCounts) -> Progress:

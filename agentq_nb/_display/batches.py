@@ -11,8 +11,9 @@ from typing import Any
 from agentq_nb._actor.message import headline
 from agentq_nb._batches.sync_batch import SyncBatch
 from agentq_nb._client.batch import Batch
-from agentq_nb._client.progress import Progress, three_digits, time_left
+from agentq_nb._client.progress import Progress
 from agentq_nb._client.receipt import Result
+from agentq_nb._core.rate import three_digits, time_left
 from agentq_nb._display.document import Cell, Document, shows, tone
 from agentq_nb.errors import AgentqError
 

@@ -50,8 +50,8 @@ NAMED = (
     Named(
         "fail() keeps the working copy of the state",
         "agentq_nb/_runtime/in_flight.py",
-        '        receiver.copy = None\n        await self._settle(receiver, message, Commit([Settlement(delivery, "failed"',
-        '        await self._settle(receiver, message, Commit([Settlement(delivery, "failed"',
+        '        receiver.copy = None\n        settled = Settlement(delivery, "failed"',
+        '        settled = Settlement(delivery, "failed"',
         (
             "tests/unit/runtime/test_state.py::test_what_the_handler_of_a_failed_message_changed_does_not_go_along_with_the_next_one[fail]",
         ),

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentq_nb._brokers.batches import StoredBatch
-from agentq_nb._brokers.local.queues import Pace
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.message_status import FINAL, MessageStatus
+from agentq_nb._core.rate import RateMeter
 
 LIVE = 0
 PRUNED = 1 + len(FINAL)
@@ -49,7 +49,7 @@ class BatchState:
     """The status of each row: ``LIVE``, ``PRUNED``, or one of ``CODES``."""
     order: array[int] = field(default_factory=lambda: array("i"))
     """Rows in the order in which they were settled. One that was put back occurs again."""
-    pace: Pace = field(default_factory=Pace)
+    pace: RateMeter = field(default_factory=RateMeter)
     waiters: list[asyncio.Future[None]] = field(default_factory=list[asyncio.Future[None]])
 
     def add(self, message: MessageId | None, code: int = LIVE) -> None:

@@ -1,17 +1,17 @@
-"""The queues of one actor in memory: live messages in order, pauses, waiting receivers, and the rate of each queue."""
+"""The queues of one actor in memory: live messages in order, pauses, and waiting receivers."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
 import itertools
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from agentq_nb._actor.send_options import StoredOptions
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
+from agentq_nb._core.rate import RateMeter
 from agentq_nb._policies.retry import FailureRun
 from agentq_nb.errors import AgentqError
 
@@ -31,46 +31,6 @@ class Line(Protocol):
     def serves(self, message: MessageId) -> bool: ...
     def serve(self) -> None: ...
     def fail(self, error: Callable[[], AgentqError]) -> None: ...
-
-
-WINDOW = 300.0
-"""Seconds over which the rate is measured: slow work needs more than a minute to show one."""
-_STEP = 5.0
-_SHORTEST = 1.0
-"""Seconds of work after which a rate is meaningful."""
-
-
-class Pace:
-    """Measures a queue's rate: counts settled messages in steps of a few seconds. ``now`` is the monotonic clock."""
-
-    __slots__ = ("_busy_since", "_steps")
-
-    def __init__(self) -> None:
-        self._busy_since: float | None = None
-        self._steps: deque[list[float]] = deque()
-        """Steps, each with its beginning and the number of messages settled in it."""
-
-    def begin(self, now: float) -> None:
-        """Start when work arrives in an empty queue: the time before does not count."""
-        self._busy_since = now
-        self._steps.clear()
-
-    def note(self, now: float) -> None:
-        """Count one settled message."""
-        steps = self._steps
-        if steps and now - steps[-1][0] < _STEP:
-            steps[-1][1] += 1
-            return
-        steps.append([now, 1])
-        while now - steps[0][0] > WINDOW:
-            steps.popleft()
-
-    def per_minute(self, now: float) -> float:
-        """Return the messages settled per minute; 0 where it is too early to tell."""
-        worked = 0.0 if self._busy_since is None else min(WINDOW, now - self._busy_since)
-        if worked < _SHORTEST:
-            return 0.0
-        return 60 * sum(count for began, count in self._steps if now - began <= WINDOW) / worked
 
 
 Ready: TypeAlias = "tuple[bool, int, int, int, LiveMessage]"
@@ -188,7 +148,7 @@ class QueueState:
     """How many completed since the broker started."""
     expired: int = 0
     """How many expired since the broker started, without those put back since: it may be negative."""
-    pace: Pace = field(default_factory=Pace)
+    pace: RateMeter = field(default_factory=RateMeter)
 
     def add(self, entry: LiveMessage) -> None:
         """Make the message ready for delivery."""

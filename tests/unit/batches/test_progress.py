@@ -11,7 +11,8 @@ import pytest
 from agentq_nb import Result
 from agentq_nb._brokers.batches import BatchCounts
 from agentq_nb._client import progress_bar
-from agentq_nb._client.progress import Progress, duration, progress_of
+from agentq_nb._client.progress import Progress, progress_of
+from agentq_nb._core.rate import duration
 from agentq_nb._display import document_of
 from agentq_nb._display.batches import document_of_batch
 from agentq_nb._display.document import Document, as_text

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agentq_nb._brokers.local.queues import WINDOW, Pace
 from agentq_nb._brokers.values import QueueStatus, Redeliver
+from agentq_nb._core.rate import WINDOW, RateMeter
 from agentq_nb._store import EventLog
 from tests.unit.brokers.conformance.words import ACTOR, acquire, send, settle, take_one
 from tests.unit.brokers.settings import LocalSetting
@@ -83,7 +83,7 @@ async def counts(setting: LocalSetting) -> dict[str, tuple[int, int]]:
 
 
 def test_the_pace_is_what_was_settled_since_work_came() -> None:
-    pace = Pace()
+    pace = RateMeter()
     pace.begin(1000.0)
     for moment in (1010.0, 1020.0, 1030.0):
         pace.note(moment)
@@ -91,7 +91,7 @@ def test_the_pace_is_what_was_settled_since_work_came() -> None:
 
 
 def test_the_pace_forgets_what_is_long_ago_and_the_time_without_work() -> None:
-    pace = Pace()
+    pace = RateMeter()
     pace.begin(0.0)
     for _ in range(1000):
         pace.note(1.0)
@@ -102,7 +102,7 @@ def test_the_pace_forgets_what_is_long_ago_and_the_time_without_work() -> None:
 
 
 def test_there_is_no_pace_before_there_was_work_and_none_in_its_first_moment() -> None:
-    pace = Pace()
+    pace = RateMeter()
     assert pace.per_minute(5.0) == 0
     pace.begin(5.0)
     pace.note(5.001)

@@ -11,8 +11,9 @@ import pytest
 
 from agentq_nb import Actor, Queue
 from agentq_nb._brokers.local import queue_status
-from agentq_nb._brokers.local.queues import Pace, QueueState
+from agentq_nb._brokers.local.queues import QueueState
 from agentq_nb._brokers.values import QueueStatus
+from agentq_nb._core.rate import RateMeter
 from agentq_nb._notebook.dashboard import snapshot
 from agentq_nb._notebook.dashboard.depth_history import recorder_of
 from agentq_nb._notebook.dashboard.snapshot import Snapshot
@@ -82,7 +83,7 @@ async def test_looking_at_many_actors_gives_the_loop_its_turn_after_5_ms(
 async def test_the_slices_give_what_one_look_would(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await wake(world, 30)
     await world.registry.host.client.worker.get_or_create("w7").pause("tasks")
-    monkeypatch.setattr(Pace, "per_minute", lambda *_: 0.0)  # it changes with the clock, from one look to the next
+    monkeypatch.setattr(RateMeter, "per_minute", lambda *_: 0.0)  # it changes with the clock, from one look to the next
     at_once = await world.registry.status()
     monkeypatch.setattr(time, "perf_counter", itertools.count().__next__)  # a turn after each actor
     sliced = await world.registry.status()
