@@ -39,7 +39,6 @@ class CallTask:
         self.stopped = False
         self.because: BaseException | None = None
         """Why it was stopped, where that replaces the error it then ended with."""
-        self.abandoned = False
         self._clock = clock
         self._timer: Timer | None = None
         self.task = loop.create_task(self._perform(function), name=repr(call), context=Context())
@@ -85,7 +84,6 @@ class CallTask:
         self.stopped = self.call.stopped = False
 
     def _abandon(self) -> None:
-        self.abandoned = True
         self.task.cancel()
         if not self.finished.done():
             self.finished.set_result(self.because or asyncio.CancelledError())

@@ -15,21 +15,16 @@ from tests.unit.brokers.conformance.words import (
     drain,
     new_message,
     rest,
+    restart,
     send,
     settle,
     soon,
     status_of,
+    survives,
     take,
     take_one,
 )
 from tests.unit.brokers.settings import Setting
-
-
-async def restart(setting: Setting, how: str) -> None:
-    await (setting.reopen() if how == "reopened" else setting.crash())
-
-
-survives = pytest.mark.parametrize("how", ["reopened", "crashed"])
 
 
 class Expiring:

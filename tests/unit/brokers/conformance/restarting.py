@@ -17,21 +17,16 @@ from tests.unit.brokers.conformance.words import (
     counts,
     drain,
     new_message,
+    restart,
     send,
     settle,
     soon,
     status_of,
+    survives,
     take,
     take_one,
 )
 from tests.unit.brokers.settings import Setting
-
-
-async def restart(setting: Setting, how: str) -> None:
-    await (setting.reopen() if how == "reopened" else setting.crash())
-
-
-survives = pytest.mark.parametrize("how", ["reopened", "crashed"])
 
 
 class Restarting:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, TypeVar
 
+import pytest
+
 from agentq_nb._brokers.base import Broker, Lease
 from agentq_nb._brokers.local.broker import LocalBroker
 from agentq_nb._brokers.values import Commit, Delivery, NewMessage, Outcome, QueueStatus, Settlement, Take
@@ -112,3 +114,12 @@ async def rest() -> None:
     for _ in range(50):
         await asyncio.sleep(0)
     await asyncio.sleep(0.005)
+
+
+survives = pytest.mark.parametrize("how", ["reopened", "crashed"])
+"""Runs a test twice: ``how`` is how the broker ends before it is opened again."""
+
+
+async def restart(setting: Setting, how: str) -> None:
+    """Open the broker again after it was closed in good order, or died."""
+    await (setting.reopen() if how == "reopened" else setting.crash())
