@@ -9,7 +9,7 @@ from agentq_nb._batches.map import map as map_async
 from agentq_nb._client.batch import Batch
 from agentq_nb._client.progress import Progress
 from agentq_nb._client.receipt import Result
-from agentq_nb._core.blocking import wait_beside
+from agentq_nb._core.blocking import block_on
 from agentq_nb._host.registry import current_registry
 from agentq_nb.errors import WouldBlockHost
 
@@ -36,7 +36,7 @@ class SyncBatch:
         async def following() -> Result[Any] | None:
             return await anext(results, None)
 
-        while (result := wait_beside(following())) is not None:
+        while (result := block_on(following())) is not None:
             yield result
 
     def progress(self) -> Progress:
@@ -49,28 +49,28 @@ class SyncBatch:
         async def settled() -> None:
             await self.batch
 
-        wait_beside(settled())
+        block_on(settled())
         return self
 
     def results(self, timeout: float | None = None) -> list[Result[Any]]:
         """Wait, and return the results in the order of the items: see ``Batch.results``."""
-        return wait_beside(self.batch.results(timeout))
+        return block_on(self.batch.results(timeout))
 
     def frame(self, *, wait: bool = True) -> Any:
         """Return a DataFrame: see ``Batch.frame``."""
-        return wait_beside(self.batch.frame(wait=wait))
+        return block_on(self.batch.frame(wait=wait))
 
     def retry_failed(self) -> int:
         """Put the rows that failed back into their queue; return their number."""
-        return wait_beside(self.batch.retry_failed())
+        return block_on(self.batch.retry_failed())
 
     def resume(self) -> bool:
         """Resume a batch that has stopped. Returns False if it had not stopped."""
-        return wait_beside(self.batch.resume())
+        return block_on(self.batch.resume())
 
     def cancel(self) -> int:
         """Cancel every row that is not settled; return their number."""
-        return wait_beside(self.batch.cancel())
+        return block_on(self.batch.cancel())
 
     def __repr__(self) -> str:
         return repr(self.batch)
@@ -90,4 +90,4 @@ def map_sync(function: Any, items: Any, *, name: str, **options: Any) -> SyncBat
         raise WouldBlockHost()
     if registry is None or not registry.running:
         options.setdefault("background", True)
-    return SyncBatch(wait_beside(map_async(function, items, name=name, **options)))
+    return SyncBatch(block_on(map_async(function, items, name=name, **options)))

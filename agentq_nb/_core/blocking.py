@@ -70,7 +70,7 @@ class BlockingCall(Generic[Returned]):
             await asyncio.wait(others)
 
 
-def wait_beside(work: Coroutine[Any, Any, Returned]) -> Returned:
+def block_on(work: Coroutine[Any, Any, Returned]) -> Returned:
     """Block this thread until ``work`` is done; see :meth:`BlockingCall.wait`."""
     return BlockingCall(work).wait()
 

@@ -15,7 +15,7 @@ from agentq_nb._actor.actor import Actor
 from agentq_nb._brokers.history import Moment, dead_letters
 from agentq_nb._client.client import Client
 from agentq_nb._client.status import HostStatus
-from agentq_nb._core.blocking import wait_beside
+from agentq_nb._core.blocking import block_on
 from agentq_nb._core.result_table import Table
 from agentq_nb._core.threads import in_long_thread
 from agentq_nb._host.host import Host
@@ -311,7 +311,7 @@ class Registry(ServingRegistry):
         if in_the_way:
             work.close()
             raise WouldBlockHost()
-        return wait_beside(work)
+        return block_on(work)
 
     async def __aenter__(self) -> Registry:
         return await self.start()

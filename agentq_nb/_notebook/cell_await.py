@@ -21,7 +21,7 @@ from typing import Any, TypeVar, cast
 from IPython.core.async_helpers import _asyncio_runner  # pyright: ignore[reportPrivateUsage]  # what IPython itself compares with
 from IPython.core.error import UsageError
 
-from agentq_nb._core.blocking import wait_beside
+from agentq_nb._core.blocking import block_on
 from agentq_nb._core.programs import is_engine
 from agentq_nb._core.safe_text import LONGEST_TEXT, safe
 from agentq_nb._notebook.ipython_types import Shell, kernel_of
@@ -177,10 +177,10 @@ def run_nested(work: Coroutine[Any, Any, T]) -> T:
         return loop.run_until_complete(waiting)
 
 
-def run_beside(work: Coroutine[Any, Any, T]) -> T:
+def run_blocking(work: Coroutine[Any, Any, T]) -> T:
     """Wait where the syntax does not allow ``await``: block this thread, interruptibly. The host must not need it."""
     with _as_interrupt():
-        return wait_beside(work)
+        return block_on(work)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from agentq_nb._commands.catalog import read_line
 from agentq_nb._commands.command_context import Command
 from agentq_nb._commands.parser import UsageError
 from agentq_nb._core.blocking import detachable
-from agentq_nb._notebook.cell_await import AWAITED_MAGIC, MAGIC, on_one_line, run_beside, run_nested, silent
+from agentq_nb._notebook.cell_await import AWAITED_MAGIC, MAGIC, on_one_line, run_blocking, run_nested, silent
 from agentq_nb._notebook.tracebacks import STOPPED
 from agentq_nb.errors import ActorUnknown, AgentqError
 
@@ -41,7 +41,7 @@ class Magics:
             """Durable actor queues. Type %agentq help."""
             context = self._context.seeing(local_ns or {})
             command = _read(line, cell, context)
-            wait = run_beside if context.may_block(command) else run_nested
+            wait = run_blocking if context.may_block(command) else run_nested
             return wait(self._run(command, context))
 
         @_as_typed

@@ -50,14 +50,14 @@ class Transcript:
         """Add an event; it is on disk once :meth:`durable` has returned."""
         shown = None if text is None else self._redactor.text(text)
         self._append(type, shown, self._redactor.data(dict(data or {})))
-        await self._breathe()
+        await self._limit_pending()
 
     async def stream(self, text: str) -> None:
         """Add a piece of the agent's answer."""
         shown = self._stream.feed(text)
         if shown:
             self._append("text", shown, {})
-        await self._breathe()
+        await self._limit_pending()
 
     async def end_stream(self) -> None:
         """End the answer: add what was held back because it might have been the beginning of a secret."""
@@ -88,7 +88,7 @@ class Transcript:
         self._pending.append(self._records().append("session.event", row, session_id=self.session_id))
         self._show(event_of(self.session_id, datetime.now(UTC), row))
 
-    async def _breathe(self) -> None:
+    async def _limit_pending(self) -> None:
         if len(self._pending) >= _MOST_PENDING:
             await self.durable()
 

@@ -85,11 +85,11 @@ class LocalLease:
             bodies = await commit_log.read_bodies(large)
         except StoreError:
             self.check()
-            self._untake(entries, commit_log.clock.time() + _READ_AGAIN)
+            self._put_back_undelivered(entries, commit_log.clock.time() + _READ_AGAIN)
             return []
         except BaseException:
             if not self._over:
-                self._untake(entries)
+                self._put_back_undelivered(entries)
             raise
         self.check()
         for entry, body in zip(large, bodies, strict=True):
@@ -99,7 +99,7 @@ class LocalLease:
         self._put_back([entry for entry in entries if entry.cancelling])
         return [entry for entry in entries if entry.running]
 
-    def _untake(self, entries: Sequence[LiveMessage], until: float = 0.0) -> None:
+    def _put_back_undelivered(self, entries: Sequence[LiveMessage], until: float = 0.0) -> None:
         """Put messages back in their places. ``until``: those with large bodies are retried then, and not overtaken."""
         for entry in entries:
             if not entry.running:
@@ -236,7 +236,7 @@ class LocalLease:
         running = [
             entry for queue_state in self._actor_queues.queues.values() for entry in queue_state.running.values()
         ]
-        self._untake([entry for entry in running if entry.reading])
+        self._put_back_undelivered([entry for entry in running if entry.reading])
         self._put_back(running)
         for queue_state in self._actor_queues.queues.values():
             self._commit_log.live_messages.announce(queue_state)

@@ -174,7 +174,7 @@ class PageSync:
             ended = self._clock.monotonic()
             self._next_look = ended + _SELDOM * (ended - began)
         try:
-            await self._tell_news()
+            await self._send_changes()
         except Exception as error:
             self._snapshot_wanted = True  # nobody knows how much of it has reached the page
             failed = error
@@ -201,7 +201,7 @@ class PageSync:
         self._next_look = self._clock.monotonic() + backoff(self._failures, first=TICK, longest=30.0)
         self._upkeep.note(self._name, error)
 
-    async def _tell_news(self) -> None:
+    async def _send_changes(self) -> None:
         now = self._clock.monotonic()
         if not self.watched:
             return

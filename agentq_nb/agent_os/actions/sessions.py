@@ -170,7 +170,7 @@ class SessionActions(PermissionActions, action_timeout=None):
     # --- internals ---
 
     @functools.cached_property
-    def _telling(self) -> set[asyncio.Task[None]]:
+    def _recording(self) -> set[asyncio.Task[None]]:
         """The tasks that write to transcripts."""
         return set()
 
@@ -288,8 +288,8 @@ class SessionActions(PermissionActions, action_timeout=None):
 
         def on_refusal(sentence: str) -> None:
             task = asyncio.create_task(session.transcript.write("note", sentence, {"refused": True}))
-            self._telling.add(task)
-            task.add_done_callback(self._telling.discard)
+            self._recording.add(task)
+            task.add_done_callback(self._recording.discard)
 
         return on_refusal
 

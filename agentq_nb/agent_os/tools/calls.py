@@ -55,7 +55,7 @@ class Calls:
                 _, text = await self._call(self.tools[name], arguments)
                 return Answer(self._shown(text))
             except FAILURES as error:
-                return Answer(self._shown(_told(error)), failed=True)
+                return Answer(self._shown(_error_text(error)), failed=True)
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if scope.cancel_called or (task and task.cancelling()):
@@ -95,7 +95,7 @@ class Calls:
             about["status"] = "completed"
             return value, text
         except FAILURES as error:
-            text = _told(error)
+            text = _error_text(error)
             about["status"] = "failed"
             if not isinstance(error, AgentqError):
                 about["traceback"] = describe(error).get("traceback")
@@ -106,7 +106,7 @@ class Calls:
                 await self._transcript.write("tool_result", text, about)
 
 
-def _told(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     """Describe an error for the caller, without its traceback, which is of no use to an agent."""
     if isinstance(error, AgentqError):
         return bounded(error.message)

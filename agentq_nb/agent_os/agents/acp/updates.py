@@ -49,7 +49,7 @@ class Updates:
             self._late.append(_text(update.get("content")))
         else:
             yield from self.finish()
-            yield from map(self._marked, self._told(update))
+            yield from map(self._marked, self._events_of(update))
 
     def finish(self) -> Iterator[AgentEvent]:
         """Yield the remaining events when no more updates come."""
@@ -71,7 +71,7 @@ class Updates:
     def _marked(self, event: AgentEvent) -> AgentEvent:
         return replace(event, data={**event.data, LATE: True}) if self.overtaken else event
 
-    def _told(self, update: Json) -> Iterator[AgentEvent]:
+    def _events_of(self, update: Json) -> Iterator[AgentEvent]:
         kind = update.get("sessionUpdate")
         if kind == "agent_message_chunk":
             yield from self._message(update.get("content"))
