@@ -46,8 +46,9 @@ class AwakeActor(Activation):
                 self.begin(self._watch_lease())
                 try:
                     await self._wake(input)
-                    self.started.set()
                     self.begin(self.supervisor.keep_running())
+                    await self.supervisor.begun.wait()  # what run sets up first, the first action finds
+                    self.started.set()
                     self.begin(self.supervisor.call_scheduled())
                     keep_places(self)
                     for dispatcher in dispatchers(self):
