@@ -46,9 +46,8 @@ class AwakeActor(Activation):
                 self.begin(self._watch_lease())
                 try:
                     await self._wake(input)
-                    self.begin(self.supervisor.keep_running())
-                    await self.supervisor.begun.wait()  # what run sets up first, the first action finds
                     self.started.set()
+                    self.begin(self.supervisor.keep_running())
                     self.begin(self.supervisor.call_scheduled())
                     keep_places(self)
                     for dispatcher in dispatchers(self):
@@ -74,6 +73,7 @@ class AwakeActor(Activation):
             with anyio.CancelScope(shield=True), suppress(LeaseLost, Unavailable):
                 await self.lease.release()
             self.started.set()
+            self.supervisor.begun.set()
             self.ended.set()
 
     async def _watch_lease(self) -> None:

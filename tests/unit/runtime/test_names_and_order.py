@@ -215,3 +215,17 @@ async def test_a_loop_ends_quietly_with_its_event_and_settles_its_last_message(w
 
 async def world_has_handled(receipts: list[Any]) -> bool:
     return [await receipt.status() for receipt in receipts] in (["completed", "running"], ["completed", "completed"])
+
+
+class Sleepy(Actor):
+    async def run(self) -> None:
+        self.sleep()
+
+    @action
+    async def seen(self) -> str:
+        return "answered"
+
+
+async def test_an_actor_whose_run_sleeps_at_once_still_answers(world: World) -> None:
+    client = await world.start(sleepy=Sleepy)
+    assert await client.sleepy.get_or_create("main").seen() == "answered"
