@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 from pydantic import (
     ConfigDict,
@@ -17,6 +17,7 @@ from pydantic import (
 from pydantic.errors import PydanticUserError
 
 from agentq_nb._core.codec import place
+from agentq_nb._core.ids import declared_name
 from agentq_nb.errors import ValidationFailed
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -29,13 +30,18 @@ class Marked(NamedTuple):
 
     thread: bool
     while_ending: bool
+    name: str | None = None
 
 
 class Action:
-    """One action of an actor class: its function and options."""
+    """One action of an actor class: its function and options.
 
-    def __init__(self, name: str, function: Callable[..., Any], marked: Marked) -> None:
-        self.name = name
+    :ivar attribute: the method's name in the class; ``name`` is that for callers.
+    """
+
+    def __init__(self, attribute: str, function: Callable[..., Any], marked: Marked) -> None:
+        self.attribute = attribute
+        self.name = marked.name or attribute
         self.function = function
         self.thread = marked.thread
         self.while_ending = marked.while_ending
@@ -106,8 +112,10 @@ def _adapter_of(parameter: inspect.Parameter, function: Callable[..., Any]) -> T
 @overload
 def action(function: Function) -> Function: ...
 @overload
-def action(*, thread: bool = False, while_ending: bool = False) -> Callable[[Function], Function]: ...
-def action(function: Any = None, *, thread: bool = False, while_ending: bool = False) -> Any:
+def action(
+    *, thread: bool = False, while_ending: bool = False, name: str | None = None
+) -> Callable[[Function], Function]: ...
+def action(function: Any = None, *, thread: bool = False, while_ending: bool = False, name: str | None = None) -> Any:
     """Make a method of an actor callable through a handle.
 
         class TaskRunner(Actor):
@@ -122,8 +130,10 @@ def action(function: Any = None, *, thread: bool = False, while_ending: bool = F
     :param thread: run a plain function in a worker thread, so that it does not block the event loop.
     :param while_ending: also run it while the actor is ending (going to sleep, being replaced) but still has a message
         to finish. Meant for actions that inspect or end that work. Other actions wait until the actor is awake again.
+    :param name: the action's name for callers, where that is no Python identifier: ``"calculator.add"``. In Python it is
+        called by ``getattr(handle, "calculator.add")``.
     """
-    marked = Marked(thread, while_ending)
+    marked = Marked(thread, while_ending, None if name is None else declared_name(name, "@action"))
     return partial(_mark, marked=marked) if function is None else _mark(function, marked)
 
 
@@ -142,9 +152,35 @@ def is_marked(value: object) -> bool:
 
 
 def find_actions(cls: type) -> dict[str, Action]:
-    """Return the actions that a class declares itself, without inherited ones."""
-    found: dict[str, Action] = {}
-    for name, value in vars(cls).items():
-        if inspect.isfunction(value) and is_marked(value):
-            found[name] = Action(name, value, getattr(value, _MARK))
+    """Return the actions that a class declares itself, by their names for callers, without inherited ones."""
+    return by_name(
+        cls,
+        [
+            Action(attribute, value, getattr(value, _MARK))
+            for attribute, value in vars(cls).items()
+            if inspect.isfunction(value) and is_marked(value)
+        ],
+    )
+
+
+class Named(Protocol):
+    """A queue or an action: the name that it has outside its class, and its variable in the class."""
+
+    name: str
+    attribute: str
+
+
+Declaration = TypeVar("Declaration", bound=Named)
+
+
+def by_name(cls: type, declared: Iterable[Declaration]) -> dict[str, Declaration]:
+    """Return the declarations by their names. Raises TypeError where two have the same."""
+    found: dict[str, Declaration] = {}
+    for each in declared:
+        if each.name in found:
+            raise TypeError(
+                f"{cls.__name__}.{found[each.name].attribute} and {each.attribute} have the same name, {each.name!r}: "
+                "give one of them another."
+            )
+        found[each.name] = each
     return found

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol, cast
 
 from pydantic import BaseModel
 
-from agentq_nb._actor.action import Action, find_actions
+from agentq_nb._actor.action import Action, Declaration, Named, by_name, find_actions
 from agentq_nb._actor.class_rules import check_inherited
 from agentq_nb._actor.cron import find_crons
 from agentq_nb._actor.handler import Handler, find_handlers
@@ -90,18 +90,17 @@ def find_declarations(
     :param actor: ``Actor``, the base of all actor classes.
     :param definer: the frame that contains the class statement.
     """
-    queues: dict[str, Queue[Any, Any]] = {
-        name: declared for name, declared in vars(cls).items() if isinstance(declared, Queue)
-    }
+    declared: list[Queue[Any, Any]] = [each for each in vars(cls).values() if isinstance(each, Queue)]
+    queues = by_name(cls, declared)
     actions = find_actions(cls)
     _refuse_names(cls, actor, queues, actions)
     before = _inherited(cls, actor)
     _refuse_other_kinds(cls, before, queues, actions)
-    check_inherited(cls, before.queues, "queue", queues)
-    check_inherited(cls, before.actions, "action", actions)
+    check_inherited(cls, _attributes(before.queues), "queue", _attributes(queues))
+    check_inherited(cls, _attributes(before.actions), "action", _attributes(actions))
     state, first_state = _find_state(cls, definer) or (before.state, before.first_state)
-    queues = {**before.queues, **queues}
-    actions = {**before.actions, **actions}
+    queues = {**_not_replaced(before.queues, queues), **queues}
+    actions = {**_not_replaced(before.actions, actions), **actions}
     return Declared(
         queues=queues,
         actions=actions,
@@ -125,14 +124,25 @@ def _inherited(cls: type[Declaring], actor: type) -> Declared:
     bases = [cast("type[Declaring]", base) for base in cls.__mro__[1:] if actor in base.__mro__]
     for base in reversed(bases):
         # ``declared`` includes the bases' own declarations; only a class's own may override those of another base.
-        queues.update({name: queue for name, queue in base.declared.queues.items() if name in vars(base)})
-        actions.update({name: action for name, action in base.declared.actions.items() if name in vars(base)})
+        queues.update({name: each for name, each in base.declared.queues.items() if each.attribute in vars(base)})
+        actions.update({name: each for name, each in base.declared.actions.items() if each.attribute in vars(base)})
     return dataclasses.replace(declared, queues=queues, actions=actions)
+
+
+def _attributes(declared: Mapping[str, Named]) -> set[str]:
+    return {each.attribute for each in declared.values()}
+
+
+def _not_replaced(inherited: Mapping[str, Declaration], own: Mapping[str, Declaration]) -> dict[str, Declaration]:
+    """Return the inherited declarations whose variable the class does not bind to one of another name."""
+    replaced = _attributes(own)
+    return {name: each for name, each in inherited.items() if each.attribute not in replaced or name in own}
 
 
 def _refuse_names(cls: type, actor: type, queues: Mapping[str, Queue[Any, Any]], actions: Mapping[str, Action]) -> None:
     """Raise TypeError for names that cannot be reached, or that every actor or its handle has."""
-    kinds = {**dict.fromkeys(queues, "queue"), **dict.fromkeys(actions, "action")}
+    kinds = {**dict.fromkeys(_attributes(queues), "queue"), **dict.fromkeys(_attributes(actions), "action")}
+    kinds |= dict.fromkeys(actions, "action")  # their names are attributes of handles
     for name, kind in kinds.items():
         if name.startswith("_"):
             raise TypeError(

@@ -14,6 +14,7 @@ class HandledQueue(Protocol):
     """A queue's declaration, as far as its handler needs it."""
 
     name: str
+    attribute: str
 
 
 class Handler:
@@ -95,8 +96,8 @@ def _refuse_wrapped(cls: type, name: str, value: object) -> None:
 
 def _name_in(cls: type, method: str, queue: HandledQueue, queues: Mapping[str, HandledQueue]) -> str:
     """Return the queue's name in the class. Raises TypeError for a queue that neither it nor a base declares."""
-    for name in queues:
-        if any(vars(base).get(name) is queue for base in cls.__mro__):
+    for name, known in queues.items():
+        if any(vars(base).get(known.attribute) is queue for base in cls.__mro__):
             return name
     raise TypeError(
         f"{cls.__name__}.{method} is the handler of a queue of another class: {queue!r}. A handler belongs to a queue "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, Unpack
 
@@ -47,16 +48,23 @@ class MessageSource(Protocol):
         ...
 
     async def receive(
-        self, names: frozenset[str] | None, count: int, timeout: float | None, completable: bool
+        self,
+        names: frozenset[str] | None,
+        count: int,
+        timeout: float | None,
+        completable: bool,
+        until: asyncio.Event | None,
     ) -> list[Message[Any, Any]]:
         """Return up to ``count`` messages as one delivery; empty after ``timeout`` seconds.
 
-        ``names`` None: of all queues without a handler.
+        ``names`` None: of all queues without a handler. Raises ``actor.aborted`` once ``until`` is set.
         """
         ...
 
-    def iterate(self, names: frozenset[str] | None, completable: bool) -> AsyncIterator[Message[Any, Any]]:
-        """Yield messages one by one while the actor is awake."""
+    def iterate(
+        self, names: frozenset[str] | None, completable: bool, until: asyncio.Event | None
+    ) -> AsyncIterator[Message[Any, Any]]:
+        """Yield messages one by one while the actor is awake, and ``until`` is not set."""
         ...
 
 
@@ -84,12 +92,15 @@ class Mailbox(NearMisses):
         """
         return await self._source.push(name, body, {"wait": wait, "timeout": timeout, **options})
 
-    def iter(self, names: Names = None, completable: bool = False) -> AsyncIterator[Message[Any, Any]]:
+    def iter(
+        self, names: Names = None, completable: bool = False, *, until: asyncio.Event | None = None
+    ) -> AsyncIterator[Message[Any, Any]]:
         """``async for message in self.queue.iter()``: one message at a time, for as long as the actor is awake.
 
         :param names: the queues to take from; None: all that have no handler.
         :param completable: whether you end each attempt yourself, with ``complete``, ``fail`` or ``retry``. Otherwise a
             message is completed when the loop asks for the next one, or when ``run`` or the action returns.
+        :param until: an ``asyncio.Event`` that ends the loop when it is set.
 
         The loop ends quietly when the actor sleeps, stops or is replaced by newer code.
 
@@ -98,24 +109,35 @@ class Mailbox(NearMisses):
         loop asks for the next message before it has settled the last one.
         """
         check_completable(completable, names)
-        return self._source.iterate(self._names(names, completable), completable)
+        return self._source.iterate(self._names(names, completable), completable, until)
 
     async def next(
-        self, names: Names = None, timeout: float | None = None, completable: bool = False
+        self,
+        names: Names = None,
+        timeout: float | None = None,
+        completable: bool = False,
+        *,
+        until: asyncio.Event | None = None,
     ) -> Message[Any, Any] | None:
         """Return the next message, or None after ``timeout`` seconds.
 
-        Raises ``actor.aborted`` when the actor is ending, and what :meth:`iter` raises.
+        Raises ``actor.aborted`` when the actor is ending or the event ``until`` is set, and what :meth:`iter` raises.
         """
-        received = await self.next_batch(1, names, timeout, completable)
+        received = await self.next_batch(1, names, timeout, completable, until=until)
         return received[0] if received else None
 
     async def next_batch(
-        self, count: int, names: Names = None, timeout: float | None = None, completable: bool = False
+        self,
+        count: int,
+        names: Names = None,
+        timeout: float | None = None,
+        completable: bool = False,
+        *,
+        until: asyncio.Event | None = None,
     ) -> list[Message[Any, Any]]:
         """Return up to ``count`` messages as one delivery; none after ``timeout`` seconds. It waits only for the first."""
         count, timeout = number_options.count("count", count), number_options.seconds("timeout", timeout)
-        return await self._source.receive(self._names(names, completable), count, timeout, completable)
+        return await self._source.receive(self._names(names, completable), count, timeout, completable, until)
 
     async def try_next(self, names: Names = None, completable: bool = False) -> Message[Any, Any] | None:
         """Return the next message if one is due and available; never wait."""

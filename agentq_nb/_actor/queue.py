@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from datetime import timedelta
@@ -16,6 +17,7 @@ from agentq_nb._actor.message import Body, Message, Reply
 from agentq_nb._actor.send_options import SendOptions, shows_options
 from agentq_nb._core import number_options
 from agentq_nb._core.codec import Schema
+from agentq_nb._core.ids import declared_name
 from agentq_nb._core.number_options import is_positive, is_whole
 from agentq_nb._core.suggestions import NearMisses
 from agentq_nb._policies.limits import Limit, checked_limits
@@ -94,6 +96,7 @@ class Queue(Generic[Body, Reply]):
     :param body: the type of the messages: any type that pydantic can validate; ``Any`` accepts any JSON.
     :param reply: the type of the reply given to ``message.complete(...)``; None accepts any JSON, or no reply. Unless
         the type allows None, messages must be received with ``completable=True``.
+    :param name: the queue's name for senders, where that is no Python identifier: ``"cmd.0"``. None: the variable's.
     :param max_size: how many unsettled messages the queue holds. Dead letters are settled, so they do not count.
     :param max_bytes: bytes of the bodies of all unsettled messages, as JSON (1 GiB); None: no limit.
     :param on_full: how a send to a full queue behaves: ``"raise"`` raises ``queue.full``; ``"wait"`` waits for room, first
@@ -121,6 +124,8 @@ class Queue(Generic[Body, Reply]):
     """
 
     name: str
+    attribute: str
+    """The variable of the class that the queue is bound to."""
 
     @overload
     def __init__(
@@ -128,6 +133,7 @@ class Queue(Generic[Body, Reply]):
         body: TypeForm[Body],
         reply: None = None,
         *,
+        name: str | None = ...,
         max_size: int = ...,
         max_bytes: int | None = ...,
         max_message_bytes: int = ...,
@@ -147,6 +153,7 @@ class Queue(Generic[Body, Reply]):
         body: TypeForm[Body],
         reply: TypeForm[Reply],
         *,
+        name: str | None = ...,
         max_size: int = ...,
         max_bytes: int | None = ...,
         max_message_bytes: int = ...,
@@ -165,6 +172,7 @@ class Queue(Generic[Body, Reply]):
         body: Any = _MISSING,
         reply: Any = None,
         *,
+        name: str | None = None,
         max_size: int = MAX_SIZE,
         max_bytes: int | None = MAX_BYTES,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
@@ -186,9 +194,9 @@ class Queue(Generic[Body, Reply]):
         }
         unless_none = {"max_bytes": max_bytes, "stop_after": stop_after}
         sizes |= {name: size for name, size in unless_none.items() if size is not None}
-        for name, size in sizes.items():
+        for option, size in sizes.items():
             if not is_whole(size):
-                raise ValueError(f"Queue({name}=...) must be a whole number from 1 up, not {size!r:.100}.")
+                raise ValueError(f"Queue({option}=...) must be a whole number from 1 up, not {size!r:.100}.")
         if on_full not in get_args(OnFull):
             raise ValueError(f'Queue(on_full=...) must be "raise" or "wait", not {on_full!r:.100}.')
         if handler_timeout is not None and not is_positive(handler_timeout):
@@ -197,6 +205,7 @@ class Queue(Generic[Body, Reply]):
             raise ValueError("Queue(max_pause=...) must be more than 0 seconds, or None.")
         self.body: Schema[Body] = _schema(body, "Queue(dict)")
         self.reply: Schema[Reply] = _schema(Any if reply is None else reply, "Queue(dict, reply=str)")
+        self._given_name = None if name is None else declared_name(name, "Queue")
         self.max_size = max_size
         self.max_bytes = max_bytes
         self.largest_body = max_message_bytes if max_bytes is None else min(max_message_bytes, max_bytes)
@@ -218,7 +227,8 @@ class Queue(Generic[Body, Reply]):
         self.stop_after = stop_after
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
+        self.attribute = name
+        self.name = self._given_name or name
 
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
@@ -280,19 +290,28 @@ class BoundQueue(NearMisses, Generic[Body, Reply]):
         """Send a message to this queue; durable on return: see :meth:`Mailbox.push`."""
         return await self._mailbox.push(self._queue.name, body, wait=wait, timeout=timeout, **options)
 
-    def iter(self, completable: bool = False) -> AsyncIterator[Message[Body, Reply]]:
+    def iter(
+        self, completable: bool = False, *, until: asyncio.Event | None = None
+    ) -> AsyncIterator[Message[Body, Reply]]:
         """Iterate over the queue's messages: see :meth:`Mailbox.iter`."""
-        return self._mailbox.iter(self._queue.name, completable)
+        return self._mailbox.iter(self._queue.name, completable, until=until)
 
-    async def next(self, timeout: float | None = None, completable: bool = False) -> Message[Body, Reply] | None:
+    async def next(
+        self, timeout: float | None = None, completable: bool = False, *, until: asyncio.Event | None = None
+    ) -> Message[Body, Reply] | None:
         """Return the next message, or None after ``timeout`` seconds: see :meth:`Mailbox.next`."""
-        return await self._mailbox.next(self._queue.name, timeout, completable)
+        return await self._mailbox.next(self._queue.name, timeout, completable, until=until)
 
     async def next_batch(
-        self, count: int, timeout: float | None = None, completable: bool = False
+        self,
+        count: int,
+        timeout: float | None = None,
+        completable: bool = False,
+        *,
+        until: asyncio.Event | None = None,
     ) -> list[Message[Body, Reply]]:
         """Return up to ``count`` messages as one delivery: see :meth:`Mailbox.next_batch`."""
-        return await self._mailbox.next_batch(count, self._queue.name, timeout, completable)
+        return await self._mailbox.next_batch(count, self._queue.name, timeout, completable, until=until)
 
     async def try_next(self, completable: bool = False) -> Message[Body, Reply] | None:
         """Return the next message if one is due and available: see :meth:`Mailbox.try_next`."""
@@ -304,7 +323,7 @@ class BoundQueue(NearMisses, Generic[Body, Reply]):
 
     @property
     def _written(self) -> str:
-        return f"self.{self._queue.name}"
+        return f"self.{self._queue.attribute}"
 
     def __repr__(self) -> str:
         return f"<queue {self._queue.name} of {self._mailbox!r}>"

@@ -17,6 +17,7 @@ from agentq_nb._commands.messages import Ask, Batches, Cancel, Retry, Send
 from agentq_nb._commands.parser import Arguments, Line, UsageError, declared, parse
 from agentq_nb._commands.queries import Dead, Results, Show
 from agentq_nb._commands.queues import Limits, Pause, Purge, Resume
+from agentq_nb._commands.serve import Serve
 from agentq_nb._commands.sessions import Sessions, Transcript
 from agentq_nb._commands.store import Export, Prune, Sql
 from agentq_nb._commands.vms import Vms
@@ -30,6 +31,7 @@ COMMANDS: dict[str, type[Command]] = {
         Actors,
         Alerts,
         Dashboard,
+        Serve,
         Send,
         Ask,
         Results,

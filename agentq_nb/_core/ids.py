@@ -98,6 +98,19 @@ def earliest_id() -> MessageId:
     return mint_id()[:10] + "0" * 15
 
 
+_DECLARED_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+
+
+def declared_name(name: object, what: str) -> str:
+    """Return the name of a queue or action that need not be a Python identifier. Raises TypeError naming ``what``."""
+    if not isinstance(name, str) or not _DECLARED_NAME.fullmatch(name):
+        raise TypeError(
+            f"{what}(name=...) takes letters, digits and _ . : - (at most 128, the first a letter or digit), not "
+            f"{name!r:.200}."
+        )
+    return name
+
+
 def snake_case(class_name: str) -> str:
     """Return the name to register a class under: ``TaskRunner`` → ``task_runner``, ``HTTPServer`` → ``http_server``."""
     words = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", class_name)

@@ -84,6 +84,11 @@ class Listener:
         self._socket.setblocking(False)
         server.add_socket(self._socket)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether requests are accepted."""
+        return self._thread.portal.open
+
     async def close(self) -> None:
         """Accept nothing more, give requests a moment to be answered, and end the thread. Can be called twice."""
         if not self._thread.portal.open:

@@ -33,6 +33,11 @@ class HttpServer:
         """The address, without the token: ``http://127.0.0.1:6420``."""
         return f"http://{_reachable(self._host)}:{self.port}"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it still listens."""
+        return self._listener.is_open
+
     async def close(self) -> None:
         """Close the listening socket and end what is open. Calls on their way get a moment to be answered."""
         await self._listener.close()

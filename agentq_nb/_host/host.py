@@ -229,8 +229,18 @@ class Host(HostTasks):
     ) -> Any:
         """Call an action; see :func:`agentq_nb._runtime.actions.act`."""
         caller, behind = current_call.get(), holding_here()
-        activation = self.activations.ending(actor, action) or await self.awake(actor, input)
+        activation = self.activations.ending(actor, action) or await self._begun(actor, input)
         return await actions.act(activation, action, args, kwargs, caller, behind)
+
+    async def _begun(self, actor: ActorId, input: Any) -> AwakeActor:
+        """Return the awake actor once its ``run`` has come to its first await: an action finds what it has set up."""
+        activation = await self.awake(actor, input)
+        begun = activation.supervisor.begun
+        if not begun.is_set():
+            await begun.wait()
+            if activation.closing is not None:  # by its run; should that be so each time, the action goes first
+                activation = await self.awake(actor, input)
+        return activation
 
     def listen(self, actor: ActorId, event: str, listener: Listener) -> Callable[[], None]:
         """See :class:`agentq_nb._client.broadcasts.Listeners`. Can be called from any loop or thread."""

@@ -57,13 +57,12 @@ class Registry(ServingRegistry):
     """
 
     def __init__(self, store: Path, notices: list[str], notebook: Path | None) -> None:
+        super().__init__()
         self.store_path = store
         self._notebook = notebook
         self._said_of_place = notices
         self._said_at_start: list[str] = []
         self._said_at_stop: list[str] = []
-        self.before_stop: list[Callable[[], Coroutine[Any, Any, None]]] = []
-        """Awaited for at most a second before the host is stopped, in the loop of the caller of :meth:`stop`."""
         self.on_stop: list[Callable[[], None]] = []
         """Called when the host has stopped, before :meth:`stop` returns, in the loop of its caller."""
         self._classes: dict[str, type[Actor]] = {}

@@ -26,6 +26,11 @@ class Server(Protocol):
         """The secret that every request must carry."""
         ...
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it still listens."""
+        ...
+
     async def close(self) -> None:
         """Close the listening socket and end what is open. Calls on their way get a moment to be answered."""
         ...
@@ -55,7 +60,12 @@ open_server: OpenServer | None = None
 class ServingRegistry:
     """The part of a registry that opens servers. They are closed when the host stops."""
 
-    before_stop: list[Callable[[], Coroutine[Any, Any, None]]]
+    def __init__(self) -> None:
+        self.before_stop: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        """Awaited for at most a second before the host is stopped, in the loop of the caller of ``stop``."""
+        self.before_stop.append(self._before_stop)
+        self._servers: dict[tuple[str, int, tuple[str, ...]], Server] = {}
+        """By address, port and origins, as they were asked for."""
 
     @property
     def host(self) -> Host:
@@ -84,13 +94,28 @@ class ServingRegistry:
 
         The server speaks the protocol of RivetKit's client, whose ``createClient`` takes the url and the token. It answers
         in a thread of its own: while a cell blocks the host's event loop, ``/health`` answers, and what needs the host
-        fails after 5 seconds with ``host.blocked``. It is closed by ``stop()``.
+        fails after 5 seconds with ``host.blocked``. It is closed by ``stop()``. Calling it again with the same arguments
+        returns the same server; with ``port=0``, another one.
 
         Raises NoHost, ``gateway.port_in_use``, and ``actor.validation_error`` for options out of range.
         """
         port = number_options.between("port", port, 0, 65535)
         _ = self.host
+        asked = (host, port, tuple(origins))
+        known = self._servers.get(asked)
+        if port != 0 and known is not None and known.is_open and token in (None, known.token):
+            return known
         assert open_server is not None  # the package sets it
-        server = await open_server(self, host, port, token, tuple(origins))
-        self.before_stop.append(server.close)
+        server = await open_server(self, host, port, token, asked[2])
+        self._servers[(host, port or id(server), asked[2])] = server
         return server
+
+    async def _before_stop(self) -> None:
+        await self.close_servers()
+
+    async def close_servers(self) -> int:
+        """Close every server of this host. Returns how many were open."""
+        still_open = [server for server in self._servers.values() if server.is_open]
+        for server in still_open:
+            await server.close()
+        return len(still_open)

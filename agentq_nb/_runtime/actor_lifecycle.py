@@ -73,6 +73,7 @@ class AwakeActor(Activation):
             with anyio.CancelScope(shield=True), suppress(LeaseLost, Unavailable):
                 await self.lease.release()
             self.started.set()
+            self.supervisor.begun.set()
             self.ended.set()
 
     async def _watch_lease(self) -> None:

@@ -73,12 +73,17 @@ class Deliveries:
         return await self._owner.push(queue, body, options)
 
     async def receive(
-        self, names: frozenset[str] | None, count: int, timeout: float | None, completable: bool
+        self,
+        names: frozenset[str] | None,
+        count: int,
+        timeout: float | None,
+        completable: bool,
+        until: asyncio.Event | None,
     ) -> list[Message[Any, Any]]:
-        return await self.deliver(self._own_receiver(), names, count, timeout, completable)
+        return await self.deliver(self._own_receiver(), names, count, timeout, completable, until)
 
-    def iterate(self, names: frozenset[str] | None, completable: bool) -> MessageIterator:
-        return MessageIterator(self, names, completable)
+    def iterate(self, names: frozenset[str] | None, completable: bool, until: asyncio.Event | None) -> MessageIterator:
+        return MessageIterator(self, names, completable, until)
 
     def new_receiver(self, *, iterates: bool) -> Receiver:
         """Return a new receiver of the current call. Raises ``actor.outside`` outside this actor's calls."""
@@ -103,9 +108,18 @@ class Deliveries:
         return self.new_receiver(iterates=False)
 
     async def deliver(
-        self, receiver: Receiver, names: frozenset[str] | None, count: int, timeout: float | None, completable: bool
+        self,
+        receiver: Receiver,
+        names: frozenset[str] | None,
+        count: int,
+        timeout: float | None,
+        completable: bool,
+        until: asyncio.Event | None = None,
     ) -> list[Message[Any, Any]]:
-        """Settle what the receiver holds, then return its next messages; empty after ``timeout`` seconds."""
+        """Settle what the receiver holds, then return its next messages; empty after ``timeout`` seconds.
+
+        Raises ``actor.aborted`` when the actor is ending, and once ``until`` is set.
+        """
         clock, slices = self._owner.clock, self._owner.slices
         receiver.task = asyncio.current_task()
         commit = self._settlement(receiver)
@@ -114,7 +128,8 @@ class Deliveries:
         take = Take(receiver.names, count, 0)
         deadline = None if timeout is None else clock.monotonic() + timeout
         while True:
-            if self._may_ask(receiver):
+            ended = until is not None and until.is_set()
+            if not ended and self._may_ask(receiver):
                 received = await self._ask(receiver, commit, take)
                 commit = None
                 if received:
@@ -125,6 +140,8 @@ class Deliveries:
                 self._in_flight.settle_soon(receiver, commit)
                 commit = None
             await self._check_open(receiver.call)
+            if ended:
+                raise Aborted(self._owner.actor_id, "told so by the event given as until")
             if slices.over():
                 await slices.next()
                 continue
@@ -132,7 +149,7 @@ class Deliveries:
             if left is not None and left <= 0:
                 await asyncio.sleep(0)  # a handler that polls must not keep the loop from other tasks
                 return []
-            await self._wait_for_turn(receiver, left)
+            await self._wait_for_turn(receiver, left, until)
 
     def _may_ask(self, receiver: Receiver) -> bool:
         """Whether the broker can be asked at once."""
@@ -238,8 +255,8 @@ class Deliveries:
     def _dead_letter(self, settled: Settlement) -> None:
         self._owner.lease.commit_soon(Commit([settled]))
 
-    async def _wait_for_turn(self, receiver: Receiver, left: float | None) -> None:
-        """Return when asking again makes sense, after ``left`` seconds, or when the actor accepts no more messages."""
+    async def _wait_for_turn(self, receiver: Receiver, left: float | None, until: asyncio.Event | None) -> None:
+        """Return when asking again makes sense, after ``left`` seconds, or when the receiver is to get no more."""
         blockers = self._in_flight.blockers(receiver)
         if blockers and all(blocker.held and blocker.task is receiver.task for blocker in blockers):
             held = next(iter(blockers[0].held))
@@ -249,6 +266,9 @@ class Deliveries:
         self._owner.changed()
         scope = anyio.CancelScope()
         self._scopes.add(scope)
+        ending = None if until is None else asyncio.ensure_future(until.wait())
+        if ending is not None:
+            ending.add_done_callback(lambda _: scope.cancel())
         try:
             with scope:
                 if not blockers:
@@ -256,6 +276,8 @@ class Deliveries:
                 else:
                     await self._until_freed(left, scope)
         finally:
+            if ending is not None:
+                ending.cancel()
             self._scopes.discard(scope)
             self.waiting -= counts
 
@@ -278,10 +300,13 @@ class Deliveries:
 class MessageIterator(AsyncOnly):
     """An iterator over messages. A class, because an exception in the loop's body never reaches a generator."""
 
-    def __init__(self, deliveries: Deliveries, names: frozenset[str] | None, completable: bool) -> None:
+    def __init__(
+        self, deliveries: Deliveries, names: frozenset[str] | None, completable: bool, until: asyncio.Event | None
+    ) -> None:
         self._deliveries = deliveries
         self._names = names
         self._completable = completable
+        self._until = until
         self._receiver: Receiver | None = None
 
     def __aiter__(self) -> MessageIterator:
@@ -291,7 +316,9 @@ class MessageIterator(AsyncOnly):
         if self._receiver is None:
             self._receiver = self._deliveries.new_receiver(iterates=True)
         try:
-            received = await self._deliveries.deliver(self._receiver, self._names, 1, None, self._completable)
+            received = await self._deliveries.deliver(
+                self._receiver, self._names, 1, None, self._completable, self._until
+            )
         except Aborted:
             raise StopAsyncIteration from None
         return received[0]

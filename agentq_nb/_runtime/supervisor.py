@@ -27,6 +27,10 @@ class Supervisor:
     def __init__(self, activation: Activation) -> None:
         self._activation = activation
         self.run_state: RunState = "none"
+        self.begun = asyncio.Event()
+        """Set when ``run`` has come to its first await, or there is none to wait for."""
+        if not has_run(activation.cls):
+            self.begun.set()
         self._restarts: float | None = None
 
     @property
@@ -49,12 +53,21 @@ class Supervisor:
         activation = self._activation
         if not has_run(activation.cls):
             return
+        try:
+            await self._keep_running()
+        finally:
+            self.begun.set()  # the actor may have closed before the first run
+
+    async def _keep_running(self) -> None:
+        activation = self._activation
         failures = 0
         while activation.closing is None:
             settled_before = activation.in_flight.settled
             call = Call(activation.actor_id, "run", "run")
             self.run_state, self._restarts = "running", None
             call_task = activation.perform(call, activation.run)
+            # The task's first step is scheduled; what is scheduled now comes after it.
+            asyncio.get_running_loop().call_soon(self.begun.set)
             error = await call_task.finished
             interrupted = any(receiver.interrupted for receiver in call.receivers)
             interrupted = self._settle(call, error) or interrupted
