@@ -9,7 +9,7 @@ from agentq_nb._brokers.values import StoredResult
 from agentq_nb._host.host import Host
 
 
-class EnteredBatches:
+class ThreadSafeBatches:
     """See :class:`agentq_nb._brokers.batches.Batches`. Each call runs on the host's event loop."""
 
     def __init__(self, host: Host) -> None:
