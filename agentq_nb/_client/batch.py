@@ -33,7 +33,7 @@ class Batch(Generic[Reply]):
         print(batch.progress())                 # 17 of 30 done, 1 failed, 3 running, 9 waiting, 12.5 a minute, 58 s left
         async for result in batch:              # in the order they end; result.row is the position of its item
             ...
-        table = await batch.frame()             # the items beside status, reply, error, attempts, seconds
+        table = await batch.frame()             # the items, then status, reply, error, attempts, seconds
 
     A batch survives restarts: ``await registry.batch(name)`` finds it again. ``await batch`` waits until every row is
     settled, and returns the batch. Waiting for a batch that has stopped (see ``stop_after`` of ``map``) raises

@@ -32,7 +32,7 @@ class Send(Command):
     the body. With --key the cell can be run again: the same key and body give the first message's receipt.
 
     {{name}} puts a variable in, also {{name.attribute}} and {{name[0]}}: where BODY is JSON as JSON, like
-    {"file": {{path}}}, inside its texts and elsewhere as text, like Review {{path}}. {{{{ stands for two braces.
+    {"file": {{path}}}, inside its texts and elsewhere as text, like Review {{path}}. {{{{ is two braces.
     """
 
     name: ClassVar[str] = "send"
