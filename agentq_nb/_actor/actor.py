@@ -28,7 +28,7 @@ def definitions() -> int:
 
 
 class _NotAwake:
-    """Stands in for the runtime of an instance that was made by calling its class: access raises AttributeError."""
+    """The runtime of an instance that was made by calling its class: access raises AttributeError."""
 
     def __get__(self, instance: Actor | None, owner: type[Actor]) -> Any:
         if instance is None:

@@ -21,6 +21,7 @@ from agentq_nb._core import number_options
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import actor_name
 from agentq_nb._core.threads import in_long_thread
+from agentq_nb._policies.admission import Limits
 from agentq_nb.errors import AgentqError, BatchPruned, BatchStopped
 
 Reply = TypeVar("Reply", default=Any)
@@ -33,7 +34,7 @@ class Batch(Generic[Reply]):
         print(batch.progress())                 # 17 of 30 done, 1 failed, 3 running, 9 waiting, 12.5 a minute, 58 s left
         async for result in batch:              # in the order they end; result.row is the position of its item
             ...
-        table = await batch.frame()             # the items beside status, reply, error, attempts, seconds
+        table = await batch.frame()             # the items, then status, reply, error, attempts, seconds
 
     A batch survives restarts: ``await registry.batch(name)`` finds it again. ``await batch`` waits until every row is
     settled, and returns the batch. Waiting for a batch that has stopped (see ``stop_after`` of ``map``) raises
@@ -179,6 +180,21 @@ class Batch(Generic[Reply]):
         A batch that has stopped is resumed. Durable on return.
         """
         return await self._transport.batches.retry_failed(self.name, self._rows)
+
+    async def redo(self) -> int:
+        """Do every row once more, also those that completed; return how many rows that is.
+
+        Rows that are not settled are left as they are: they are done anyway. New rows take the places of the others, so
+        the results are those of the new ones; the former ones stay in the file's history. If the batch has stopped, it
+        goes on. Durable on return. Raises ``batch.pruned`` and ``queue.full``.
+        """
+        self._check_complete()
+        cls = self._transport.classes.get(actor_name(self.actor_id))
+        declared = None if cls is None else cls.declared.queues.get(self.queue)
+        limits = Limits() if declared is None else Limits(declared.max_size, declared.max_bytes)
+        sent = await self._transport.batches.redo(self.name, self._rows, limits)
+        self._rows = sent.rows
+        return sent.added
 
     async def resume(self) -> bool:
         """Resume a batch that has stopped; durable on return. Returns False if it had not stopped.

@@ -62,7 +62,7 @@ class Start(Command):
         convert=_keep_alive,
     )
     adopt: str | None = option("--adopt", "FILE", "the notebook was renamed: continue its old file under the new name")
-    new: bool = flag("--new", "begin a new file, although one of a notebook that is gone lies beside it")
+    new: bool = flag("--new", "create a new file, although a file of a notebook that is gone is in this folder")
 
     async def run(self, context: CommandContext) -> Registry:
         if self.adopt is not None:

@@ -105,7 +105,7 @@ class Resume(_QueueCommand):
 
 @dataclass(frozen=True, kw_only=True)
 class Purge(_QueueCommand):
-    """Cancel every message of a queue that nobody handles just now.
+    """Cancel every waiting message of a queue; those that are being handled are left alone.
 
     Cancelled messages stay in the file: %agentq results lists them, %agentq retry puts one back.
     """

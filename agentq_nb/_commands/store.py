@@ -46,7 +46,7 @@ class Sql(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Export(Command):
-    """Write a copy of the file for other programs, since nobody else can open it while a host runs."""
+    """Write a copy of the file for other programs, which cannot open it while a host runs."""
 
     name: ClassVar[str] = "export"
     where: ClassVar[Where] = "both"

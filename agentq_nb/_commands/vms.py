@@ -37,7 +37,7 @@ class Vms(Command):
     name: ClassVar[str] = "vms"
     where: ClassVar[Where] = "both"
 
-    verb: str | None = word("prune", "remove folders that nobody uses", optional=True, completes="label")
+    verb: str | None = word("prune", "remove folders that are not used", optional=True, completes="label")
     older: float | None = option(
         "--older", "TIME", "with prune: all that were not used for this long, like 12h or 30d", convert=span
     )
@@ -71,7 +71,7 @@ class Vms(Command):
         return VmFolders(going, now, advice if going else [], empty=_NOTHING)
 
 
-_NOTHING = "There is no such folder that nobody uses: nothing is removed."
+_NOTHING = "No such folder is unused: nothing was removed."
 
 
 def _advice(found: Sequence[VmFolder]) -> list[str]:

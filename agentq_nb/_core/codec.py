@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
-from agentq_nb._core.foreign_values import BYTES_INSTEAD, Converted, converted, is_foreign
+from agentq_nb._core.numpy_values import BYTES_INSTEAD, Converted, converted, is_foreign
 from agentq_nb.errors import ValidationFailed
 
 T = TypeVar("T")

@@ -94,9 +94,9 @@ def why_unsettled(known: Circumstances) -> str:
     if message.status == "running":
         said = [_running(known), _attempt(known)]
     elif message.status == "delayed":
-        said = [_attempt(known), _delayed(known)]
+        said = [_attempt(known), _delayed(known), _expiring(known)]
     else:
-        said = [_waiting(known), _attempt(known)]
+        said = [_waiting(known), _attempt(known), _expiring(known)]
     return " ".join(part for part in (*said, known.trouble) if part)
 
 
@@ -119,42 +119,51 @@ def _delayed(known: Circumstances) -> str:
     return f"It is {again} in {_length(due - known.now)}, at {_time(due)}."
 
 
+def _expiring(known: Circumstances) -> str:
+    expires = known.message.expires
+    if expires is None:
+        return ""
+    return f"It expires in {_length(max(0.0, expires - known.now))}, at {_time(expires)}, unless it is started before."
+
+
 def _waiting(known: Circumstances) -> str:
     actor, queue = known.actor, known.queue
     name, failed = actor.name, _error(known)
     if actor.state == "waiting for its class":
-        return f"Not begun: no actor class is registered as '{name}'. Run the cell that defines it, or pass it to setup(use=...)."
+        return f"Not started: no actor class is registered as '{name}'. Run the cell that defines it, or pass it to setup(use=...)."
     if queue.queue in actor.orphaned:
-        return f"Not begun: the class of '{name}' does not declare queue '{queue.queue}' any more."
+        return f"Not started: the class of '{name}' does not declare queue '{queue.queue}' any more."
     if queue.stopped:
         return (
-            f"Not begun: queue '{queue.queue}' has stopped: {queue.pause_reason}. Correct the cause, then resume it: "
+            f"Not started: queue '{queue.queue}' has stopped: {queue.pause_reason}. Correct the cause, then resume it: "
             f"%agentq resume {actor.actor_id} {queue.queue}"
         )
     if queue.paused:
         until = f"until {_time(queue.paused_until)}" if queue.paused_until is not None else "by hand"
         if queue.pause_reason is not None:
             until += f", because a provider's limit is reached ({queue.pause_reason})"
-        return f"Not begun: queue '{queue.queue}' is paused {until}. To resume it: %agentq resume {actor.actor_id} {queue.queue}"
+        return f"Not started: queue '{queue.queue}' is paused {until}. To resume it: %agentq resume {actor.actor_id} {queue.queue}"
     if queue.held_back:
         return (
-            "Not begun: the kernel died while several messages were handled. They are tried again first, one at a time, to "
+            "Not started: the kernel died while several messages were handled. They are tried again first, one at a time, to "
             "find out which one it was. The rest is handled after them, or after a minute (longer if the kernel dies again)."
         )
     if message := _overdue(known):
         return (
-            f"Not begun: the thread that handled message {message} still works, after its attempt has ended; until it returns "
+            f"Not started: the thread that handled message {message} still works, after its attempt has ended; until it returns "
             "it keeps its place. Let the handler look at self.aborted and return."
         )
     if queue.limited_by is not None:
         until = "one ends" if queue.next_start is None else f"{_time(queue.next_start)}"
-        return f"Not begun: limit '{queue.limited_by}' lets no other message start before {until}. See %agentq limits."
+        return (
+            f"Not started: limit '{queue.limited_by}' lets no other message start before {until}. See %agentq limits."
+        )
     if actor.state == "failed to start":
-        return f"Not begun: its actor does not start. {failed}It is tried again."
+        return f"Not started: its actor does not start. {failed}It is tried again."
     if actor.run == "restarting" and not known.has_handler:
         left = "" if actor.restarts_at is None else f" in {_length(actor.restarts_at - known.now)}"
-        return f"Not begun: `run` of its actor failed. {failed}It is started again{left}."
-    return f"Not begun: {_in_line(known)}{'' if actor.recovered else f' {failed}'.rstrip()}"
+        return f"Not started: `run` of its actor failed. {failed}It is started again{left}."
+    return f"Not started: {_in_line(known)}{'' if actor.recovered else f' {failed}'.rstrip()}"
 
 
 def _overdue(known: Circumstances) -> MessageId | None:

@@ -14,8 +14,8 @@ from agentq_nb._client.status import ActorStatus
 from agentq_nb._client.transport import Standing
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._core.message_status import LIVE
-from agentq_nb._host.entered_batches import EnteredBatches
 from agentq_nb._host.host import Host
+from agentq_nb._host.thread_safe_batches import ThreadSafeBatches
 from agentq_nb.errors import AgentqError
 
 
@@ -61,7 +61,7 @@ class LocalTransport:
 
     @property
     def batches(self) -> Batches:
-        return EnteredBatches(self._host())
+        return ThreadSafeBatches(self._host())
 
     def now(self) -> float:
         return self._host().clock.time()

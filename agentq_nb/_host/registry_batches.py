@@ -11,9 +11,9 @@ from agentq_nb._client.batch import Batch
 from agentq_nb._client.progress import progress_of
 from agentq_nb._core.result_table import Table
 from agentq_nb._core.safe_text import LONGEST_CELL
-from agentq_nb._host.entered_batches import EnteredBatches
 from agentq_nb._host.host import Host
 from agentq_nb._host.local_transport import LocalTransport
+from agentq_nb._host.thread_safe_batches import ThreadSafeBatches
 
 __all__ = ["Batch", "all_batches", "find_batch"]
 
@@ -27,7 +27,7 @@ async def find_batch(host: Callable[[], Host], name: str) -> Batch[Any]:
 
 async def all_batches(host: Host) -> Table:
     """Return the batches in the order they were first sent, with their progress. Times are UTC."""
-    return await batch_table(EnteredBatches(host))
+    return await batch_table(ThreadSafeBatches(host))
 
 
 _COLUMNS = {

@@ -101,7 +101,7 @@ def check_before_begun(store: Path, notebook: Path | None) -> list[str]:
     # A missing notebook was not renamed to this name: its kernel knows an old name, or it was never saved.
     if not notebook.is_file():
         return [
-            f"There is no {notebook.name}, the name under which this kernel was started, and {store.name} was begun "
+            f"There is no {notebook.name}, the name under which this kernel was started, and {store.name} was created "
             f"under that name. If you have renamed the notebook, restart the kernel before you send anything: then "
             f"its file gets the new name."
         ]
@@ -117,7 +117,7 @@ def check_before_begun(store: Path, notebook: Path | None) -> list[str]:
             metadata={"left_behind": [str(one.store) for one in unfinished]},
         )
     return [
-        f"A new file was begun. {one.store.name} lies beside it, and its notebook {one.notebook} is gone. If this "
+        f"A new file was created. {one.store.name} is beside it, and its notebook {one.notebook} is gone. If this "
         f"notebook had that name, continue its history: %agentq stop, then %agentq start --adopt {one.store.name}"
         for one in found
     ]

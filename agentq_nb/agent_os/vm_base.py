@@ -20,7 +20,7 @@ from agentq_nb.agent_os.network.open_network import Connection
 from agentq_nb.agent_os.network.policy import Named
 from agentq_nb.agent_os.network.proxy import Credentials
 from agentq_nb.agent_os.network.vm_network import VmNetwork
-from agentq_nb.agent_os.sandbox import promises
+from agentq_nb.agent_os.sandbox import protections
 from agentq_nb.agent_os.sandbox.isolation import in_force, job
 from agentq_nb.agent_os.sandbox.process import ALL, Allowance, Job
 from agentq_nb.agent_os.sandbox.processes import Processes
@@ -126,7 +126,7 @@ class VmBase(Actor, action_timeout=None):
 
     async def _isolation(self) -> Isolation:
         found = await in_force(self._isolation_mode)
-        return promises.with_network(found, await network_in_force(self._network_wanted, found.kind))
+        return protections.with_network(found, await network_in_force(self._network_wanted, found.kind))
 
     async def _network(self, kind: IsolationKind) -> VmNetwork | None:
         """Return the VM's network; None where it is open. Raises ``IsolationUnavailable``."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import zmq
 
-from agentq_nb.agent_os.sandbox import promises
+from agentq_nb.agent_os.sandbox import protections
 from agentq_nb.agent_os.sandbox.workspace import root_folder
 from tests.unit.agent_os.test_keyring import ADD_KEY, KEYCTL
 
@@ -329,35 +329,35 @@ _ENVIRONMENTS_OF_ANCESTORS = (
     "process=$(grep PPid /proc/$process/status | tr -cd 0-9); done"
 )
 
-_WRITING = (promises.WRITING, promises.ANYTHING)
-_READING = (promises.SEEING, promises.READING, promises.ANYTHING)
-_MEMORY = (promises.PROCESSES, promises.MEMORY_OF_OTHERS, promises.ANYTHING)
-_SIGNALS = (promises.SIGNALS, promises.SIGNALS_ON_OLD_LINUX, promises.PROCESSES, promises.ANYTHING)
+_WRITING = (protections.WRITING, protections.ANYTHING)
+_READING = (protections.SEEING, protections.READING, protections.ANYTHING)
+_MEMORY = (protections.PROCESSES, protections.MEMORY_OF_OTHERS, protections.ANYTHING)
+_SIGNALS = (protections.SIGNALS, protections.SIGNALS_ON_OLD_LINUX, protections.PROCESSES, protections.ANYTHING)
 _ABSTRACT = (
-    promises.NO_ABSTRACT_SOCKETS,
-    promises.SIGNALS,
-    promises.SIGNALS_ON_OLD_LINUX,
-    promises.ABSTRACT_SOCKETS,
-    promises.ANYTHING,
+    protections.NO_ABSTRACT_SOCKETS,
+    protections.SIGNALS,
+    protections.SIGNALS_ON_OLD_LINUX,
+    protections.ABSTRACT_SOCKETS,
+    protections.ANYTHING,
 )
 _LISTENERS = (
-    promises.ONLY_PUBLIC_HOSTS,
-    promises.ONLY_MODELS,
-    promises.ONLY_TOOLS,
-    promises.NETWORK,
-    promises.ANYTHING,
+    protections.ONLY_PUBLIC_HOSTS,
+    protections.ONLY_MODELS,
+    protections.ONLY_TOOLS,
+    protections.NETWORK,
+    protections.ANYTHING,
 )
-_ATTRIBUTES = (promises.ATTRIBUTES, *_WRITING)
-_TRUNCATING = (promises.TRUNCATING, *_WRITING)
+_ATTRIBUTES = (protections.ATTRIBUTES, *_WRITING)
+_TRUNCATING = (protections.TRUNCATING, *_WRITING)
 
 NETWORK_ATTACKS = [
-    Attack("secrets in command lines", (promises.COMMAND_LINES,), lambda at: "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n'",
+    Attack("secrets in command lines", (protections.COMMAND_LINES,), lambda at: "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n'",
            shows(lambda at: at.token), everywhere=True),
-    Attack("the kernel's session keyring", (promises.KEYRING,), reads_the_keyring, shows(lambda at: f"key-{at.unique}")),
+    Attack("the kernel's session keyring", (protections.KEYRING,), reads_the_keyring, shows(lambda at: f"key-{at.unique}")),
     Attack("a listener on loopback", _LISTENERS,
            *succeeds(lambda at: connects("AF_INET", f"('127.0.0.1', {at.port})"))),
     Attack("a listener, through the proxy", _LISTENERS, *succeeds(through_the_proxy)),
-    Attack("send to a host that was named", (promises.TO_PUBLIC_HOSTS, promises.TO_MODELS, *_LISTENERS),
+    Attack("send to a host that was named", (protections.TO_PUBLIC_HOSTS, protections.TO_MODELS, *_LISTENERS),
            *succeeds(lambda at: connects("AF_INET", f"('127.0.0.1', {at.named})"))),
     Attack("a listener, by TCP Fast Open", _LISTENERS, *succeeds(sends_while_it_connects)),
     Attack("a listener, by MPTCP", _LISTENERS, *succeeds(connects_by_mptcp)),
@@ -366,15 +366,15 @@ NETWORK_ATTACKS = [
            *succeeds(lambda at: connects("AF_INET6", f"('::ffff:127.0.0.1', {at.port})"))),
     Attack("iopub without a key", _LISTENERS, subscribes, shows(lambda at: f"printed-{at.unique}")),
     Attack("an abstract socket", _ABSTRACT, *succeeds(lambda at: connects("AF_UNIX", f"chr(0) + '{at.unique}'"))),
-    Attack("a socket file", (promises.SOCKET_FILES, *_READING),
+    Attack("a socket file", (protections.SOCKET_FILES, *_READING),
            *succeeds(lambda at: connects("AF_UNIX", f"'{at.outside}/socket'"))),
 ]  # fmt: skip
 """What has to do with the network, or with what is found beside it."""
 
 PORT_ATTACKS = [
-    Attack("elsewhere, at the proxy's port", (promises.SAME_PORT,),
+    Attack("elsewhere, at the proxy's port", (protections.SAME_PORT,),
            *succeeds(connects_elsewhere_at_the_port_of_the_proxy)),
-    Attack("listen for others", (promises.LISTENING,), *succeeds(listens)),
+    Attack("listen for others", (protections.LISTENING,), *succeeds(listens)),
 ]  # fmt: skip
 """What Landlock's rules for ports leave open."""
 
@@ -401,7 +401,7 @@ ATTACKS = [
            lambda at, output: at.in_home.read_text() != CONTENT),
     Attack("write to the store", _WRITING, *succeeds(lambda at: f"(: >> {at.store})")),
     Attack("write to the guard", _WRITING, *succeeds(lambda at: f"(: >> {at.store}.guard)")),
-    Attack("write to /tmp", (promises.PRIVATE_TMP, *_WRITING), lambda at: f"echo x > {at.in_tmp}",
+    Attack("write to /tmp", (protections.PRIVATE_TMP, *_WRITING), lambda at: f"echo x > {at.in_tmp}",
            lambda at, output: at.in_tmp.exists()),
     Attack("read by absolute path", _READING, lambda at: f"cat {at.precious}", shows_content),
     Attack("read by ..", _READING, lambda at: "cat ../../../outside/precious", shows_content),
@@ -413,10 +413,10 @@ ATTACKS = [
     Attack("list the home folder", _READING, lambda at: f"ls -A {at.in_home.parent}", shows(lambda at: at.in_home.name)),
     Attack("read another VM", _READING, lambda at: f"cat {at.other_vm}/file", shows_content),
     Attack("read the store", _READING, lambda at: f"head -c 12 {at.store}", shows(lambda at: "DUCK")),
-    Attack("see whether a file exists", (promises.ATTRIBUTES, *_READING), *succeeds(lambda at: f"test -e {at.precious}")),
-    Attack("read a system file", (promises.SYSTEM_FILES, promises.ANYTHING), lambda at: "cat /etc/passwd",
+    Attack("see whether a file exists", (protections.ATTRIBUTES, *_READING), *succeeds(lambda at: f"test -e {at.precious}")),
+    Attack("read a system file", (protections.SYSTEM_FILES, protections.ANYTHING), lambda at: "cat /etc/passwd",
            shows(lambda at: "root:")),
-    Attack("own environment", (promises.GIVEN_ENVIRONMENT,), lambda at: "env; tr '\\0' '\\n' < /proc/self/environ",
+    Attack("own environment", (protections.GIVEN_ENVIRONMENT,), lambda at: "env; tr '\\0' '\\n' < /proc/self/environ",
            shows_mark),
     Attack("environment of the kernel", _MEMORY, lambda at: f"tr '\\0' '\\n' < /proc/{os.getpid()}/environ", shows_mark),
     Attack("environments of its ancestors", _MEMORY, lambda at: _ENVIRONMENTS_OF_ANCESTORS, shows_mark),
@@ -427,11 +427,11 @@ ATTACKS = [
     Attack("memory of a neighbour", _MEMORY, lambda at: f"cat /proc/{at.neighbour.pid}/maps", shows(lambda at: "[stack]")),
     Attack("open files of the kernel", _MEMORY, lambda at: f"ls -l /proc/{os.getpid()}/fd",
            shows(lambda at: str(at.store))),
-    Attack("list processes", (promises.PROCESS_LIST, promises.PROCESSES, promises.ANYTHING),
+    Attack("list processes", (protections.PROCESS_LIST, protections.PROCESSES, protections.ANYTHING),
            lambda at: "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n'", shows(lambda at: f"word-{at.unique}")),
     Attack("signal the kernel", _SIGNALS, *succeeds(lambda at: f"kill -CONT {os.getpid()}")),
     Attack("kill a neighbour", _SIGNALS, lambda at: f"kill -9 {at.neighbour.pid}", was_killed),
-    Attack("200 MB of memory and 20 of disk", (promises.RESOURCES,),
+    Attack("200 MB of memory and 20 of disk", (protections.RESOURCES,),
            *succeeds(lambda at: "python3 -c 'bytes(200 << 20)' && head -c 20000000 /dev/zero > big")),
     *NETWORK_ATTACKS,
 ]  # fmt: skip

@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 from agentq_nb import agent_os, agents
 from agentq_nb.agent_os.network import availability
 from agentq_nb.agent_os.network.availability import Means
-from agentq_nb.agent_os.sandbox import isolation, promises
+from agentq_nb.agent_os.sandbox import isolation, protections
 from agentq_nb.agent_os.values import IsolationKind, NetworkMode
 from agentq_nb.errors import AgentqError
 from tests.agents.attacks import ATTACKS, CONTENT, FILE_ATTACKS, MARK, NETWORK_ATTACKS, PORT_ATTACKS, Attack, Place
@@ -90,7 +90,7 @@ async def attacked_by_files(vm: Machine, at: Place, told: Any) -> list[Row]:
         with suppress(AgentqError):  # what counts is what happened
             output = repr(await attack.call(vm, at))
         through = attack.got_through(at, output)
-        rows.append(compare(told, None, "files", attack.name, [promises.FILE_ACTIONS], through))
+        rows.append(compare(told, None, "files", attack.name, [protections.FILE_ACTIONS], through))
     return [*rows, await attacked_by_swapping(vm, at, told)]
 
 
@@ -108,7 +108,7 @@ async def attacked_by_swapping(vm: Machine, at: Place, told: Any) -> Row:
     await vm.write_file("stop", "")
     await swapping
     through = at.new.exists() or CONTENT in output
-    return compare(told, None, "files", "swap a folder for a link meanwhile", [promises.FILE_ACTIONS], through)
+    return compare(told, None, "files", "swap a folder for a link meanwhile", [protections.FILE_ACTIONS], through)
 
 
 async def attacked_by(route: str, run: Run, at: Place, told: Any, means: Means | None) -> list[Row]:
@@ -116,7 +116,7 @@ async def attacked_by(route: str, run: Run, at: Place, told: Any, means: Means |
     for attack in attacks_under(told.network, None if route == "function" else means):
         at.reset()
         output = await run(attack.command(at))
-        about = [promises.IN_THE_KERNEL] if route == "function" and not attack.everywhere else attack.about
+        about = [protections.IN_THE_KERNEL] if route == "function" and not attack.everywhere else attack.about
         rows.append(compare(told, means, route, attack.name, about, attack.got_through(at, output)))
     return rows
 

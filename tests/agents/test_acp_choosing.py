@@ -115,7 +115,7 @@ def test_agents_without_choices_say_so(tmp_path: Path) -> None:
         async with Machine(agent_os(agents=[keeper("bare"), agents.function(echo)]), tmp_path) as vm:
             session = await vm.create_session("keeper")
             assert (session.mode, session.modes, session.model, session.models) == (None, (), None, ())
-            with pytest.raises(AgentError, match=r"no mode 'quick'\. It lets nobody choose a mode"):
+            with pytest.raises(AgentError, match=r"no mode 'quick'\. It offers no choice of mode"):
                 await vm.set_mode(session.session_id, "quick")
             with pytest.raises(AgentError, match="'echo' has no modes and models"):
                 await vm.create_session("echo", model="large")

@@ -12,7 +12,7 @@ import pytest
 
 from agentq_nb import agent_os, agents
 from agentq_nb.agent_os.network.availability import Means
-from agentq_nb.agent_os.sandbox import promises
+from agentq_nb.agent_os.sandbox import protections
 from agentq_nb.agent_os.values import IsolationKind, NetworkMode
 from tests.agents.attacks import ATTACKS, FILE_ATTACKS, Place
 from tests.agents.fake_llm import FakeModel, serving
@@ -55,11 +55,11 @@ def test_what_isolation_says_is_what_happens(kind: IsolationKind, network: Netwo
 
 
 def test_older_landlocks_say_what_they_cannot_do() -> None:
-    new, old = promises.landlock(6), promises.landlock(1)
-    assert promises.SIGNALS in new.protects
-    assert promises.SIGNALS not in old.protects
-    assert {promises.SIGNALS_ON_OLD_LINUX, promises.TRUNCATING} <= set(old.does_not_protect)
-    assert promises.TRUNCATING not in promises.landlock(3).does_not_protect
+    new, old = protections.landlock(6), protections.landlock(1)
+    assert protections.SIGNALS in new.protects
+    assert protections.SIGNALS not in old.protects
+    assert {protections.SIGNALS_ON_OLD_LINUX, protections.TRUNCATING} <= set(old.does_not_protect)
+    assert protections.TRUNCATING not in protections.landlock(3).does_not_protect
 
 
 WITHOUT = """

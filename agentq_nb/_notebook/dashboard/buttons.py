@@ -11,8 +11,8 @@ from agentq_nb._brokers.values import Cancel, Redeliver
 from agentq_nb._client import queue_arguments
 from agentq_nb._client.handle import ActorHandle
 from agentq_nb._core.ids import ActorId
-from agentq_nb._host.entered_batches import EnteredBatches
 from agentq_nb._host.host import Host
+from agentq_nb._host.thread_safe_batches import ThreadSafeBatches
 from agentq_nb._notebook.dashboard import page_requests
 from agentq_nb._notebook.dashboard.page_requests import Asked
 from agentq_nb._notebook.dashboard.snapshot import LONGEST_REQUEST, length_of
@@ -82,7 +82,7 @@ async def _end_pause(host: Host, limit: str) -> str:
 
 
 async def _with_batch(host: Host, action: Literal["retry failed", "resume batch", "cancel batch"], name: str) -> str:
-    batches = EnteredBatches(host)
+    batches = ThreadSafeBatches(host)
     stored = await batches.find(name)
     if action == "resume batch":
         return f"{name} is resumed." if await batches.resume(name) else f"{name} was not stopped."

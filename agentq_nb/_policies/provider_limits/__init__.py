@@ -5,6 +5,6 @@ a limit.
 """
 
 from agentq_nb._policies.provider_limits.exceptions import exception_limit
-from agentq_nb._policies.provider_limits.values import LimitKind, ProviderLimit
+from agentq_nb._policies.provider_limits.provider_limit import LimitKind, ProviderLimit
 
 __all__ = ["LimitKind", "ProviderLimit", "exception_limit"]

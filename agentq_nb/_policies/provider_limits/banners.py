@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from agentq_nb._policies.provider_limits.banner_patterns import ACCOMPANIMENT, CODE, PROSE, STRONG, WEAK
 from agentq_nb._policies.provider_limits.plain_text import any_of
-from agentq_nb._policies.provider_limits.statements import ACCOMPANIMENT, CODE, PROSE, STRONG, WEAK
 
 _LONGEST = 4_000  # characters; a longer text is no banner
 _LAST_CHARACTERS, _LAST_LINES, _LAST_SENTENCES = 12_000, 100, 20  # what is read of a long text, and of a line

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, tzinfo
 from typing import Any, cast
 
-from agentq_nb._policies.provider_limits.values import ProviderLimit
+from agentq_nb._policies.provider_limits.provider_limit import ProviderLimit
 
 _MOST = 100  # exceptions of a chain that are looked at
 _LONGEST = 20_000  # characters of a body that are looked at

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+from agentq_nb._policies.provider_limits.provider_limit import LimitKind
 from agentq_nb._policies.provider_limits.reset_times import after, moment_of, number
-from agentq_nb._policies.provider_limits.values import LimitKind
 
 _MEASURES = ("remaining", "reset", "limit", "used")
 

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any, Literal, cast
 
 from agentq_nb._policies.provider_limits import banners, time_zones
+from agentq_nb._policies.provider_limits.classification import Report, judge, judge_window
 from agentq_nb._policies.provider_limits.error_fields import is_error, literals, read_error
 from agentq_nb._policies.provider_limits.headers import read_headers
-from agentq_nb._policies.provider_limits.judgement import Report, judge, judge_window
 from agentq_nb._policies.provider_limits.plain_text import plain
-from agentq_nb._policies.provider_limits.values import ProviderLimit
+from agentq_nb._policies.provider_limits.provider_limit import ProviderLimit
 
 _LONGEST = 100_000  # characters of a report that are read, from its end
 

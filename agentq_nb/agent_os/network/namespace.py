@@ -11,7 +11,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-_HOLDER = Path(__file__).with_name("holder.py")
+_HOLDER = Path(__file__).with_name("namespace_holder.py")
 _STARTING = 10.0  # seconds
 _ENDING = 2.0  # seconds
 _LONGEST_ANSWER = 1000  # bytes

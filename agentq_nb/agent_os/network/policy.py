@@ -116,7 +116,7 @@ class Policy:
 
     def refuses_addresses(self, host: str, port: int) -> Refusal:
         """Return the refusal for a host without a reachable address."""
-        why = "it is, or its name stands for, an address of this machine or of a private network"
+        why = "it is, or its name resolves to, an address of this machine or of a private network"
         return self._refusal(host, port, why, self.mode)
 
     def _refusal(self, host: str, port: int, why: str, mode: NetworkMode) -> Refusal:

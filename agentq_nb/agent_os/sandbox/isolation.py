@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from agentq_nb.agent_os.sandbox import orphans, promises
+from agentq_nb.agent_os.sandbox import orphans, protections
 from agentq_nb.agent_os.sandbox.confinement import landlock_version
 from agentq_nb.agent_os.sandbox.process import ALL, Allowance, Bubblewrap, Job, Landlock, run
 from agentq_nb.agent_os.sandbox.workspace import HOME
@@ -35,14 +35,14 @@ async def in_force(mode: IsolationMode) -> Isolation:
     Raises :class:`~agentq_nb.errors.IsolationUnavailable` when it is ``"required"`` and there is none.
     """
     if mode == "off":
-        return replace(promises.NONE, refused={"bubblewrap": 'isolation="off"', "landlock": 'isolation="off"'})
+        return replace(protections.NONE, refused={"bubblewrap": 'isolation="off"', "landlock": 'isolation="off"'})
     refused: dict[str, str] = {}
     kinds: tuple[IsolationKind, ...] = ("bubblewrap", "landlock")
     for kind in kinds:
         if kind not in _tried:
             _tried[kind] = await why_not(kind)
         if not _tried[kind]:
-            promised = promises.BUBBLEWRAP if kind == "bubblewrap" else promises.landlock(landlock_version())
+            promised = protections.BUBBLEWRAP if kind == "bubblewrap" else protections.landlock(landlock_version())
             return replace(promised, refused=refused)
         refused[kind] = _tried[kind]
     if mode == "required":
@@ -50,7 +50,7 @@ async def in_force(mode: IsolationMode) -> Isolation:
         raise IsolationUnavailable(
             f'isolation="required", but this machine offers none. {reasons}.', metadata={"refused": refused}
         )
-    return replace(promises.NONE, refused=refused)
+    return replace(protections.NONE, refused=refused)
 
 
 async def why_not(kind: IsolationKind) -> str:

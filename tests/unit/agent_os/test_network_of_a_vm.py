@@ -19,7 +19,7 @@ import pytest
 
 from agentq_nb import agent_os, agents
 from agentq_nb.agent_os.network import availability
-from agentq_nb.agent_os.sandbox import promises
+from agentq_nb.agent_os.sandbox import protections
 from agentq_nb.errors import IsolationUnavailable, ValidationFailed
 from tests.unit.agent_os.machine import Machine
 from tests.unit.agent_os.needs import need_own_network, use_only
@@ -79,8 +79,8 @@ def test_the_default_is_the_web_and_isolation_says_what_it_keeps_out_and_breaks(
 
     told = asyncio.run(program())
     assert told.network == "web"
-    assert promises.ONLY_PUBLIC_HOSTS in told.protects
-    assert promises.NETWORK not in told.does_not_protect
+    assert protections.ONLY_PUBLIC_HOSTS in told.protects
+    assert protections.NETWORK not in told.does_not_protect
     assert any("ssh" in sentence for sentence in told.breaks)
 
 
@@ -88,7 +88,7 @@ def test_the_default_is_the_web_and_isolation_says_what_it_keeps_out_and_breaks(
 def test_ports_of_this_machine_are_not_there(network: str, tmp_path: Path) -> None:
     async def program(port: int) -> None:
         async with Machine(agent_os(network=network), tmp_path) as vm:  # type: ignore[arg-type]
-            assert getattr(promises, CLOSED[network]) in (await vm.isolation()).protects
+            assert getattr(protections, CLOSED[network]) in (await vm.isolation()).protects
             straight = await vm.exec(fetch(f"http://127.0.0.1:{port}/"))
             assert straight.exit_code == 7  # could not connect
             listed = await vm.exec("tail -n +2 /proc/net/tcp | grep -c ' 0A ' ; cat /proc/net/dev")
@@ -239,7 +239,7 @@ def children() -> list[bytes]:
         with suppress(OSError):
             line = (folder / "cmdline").read_bytes()
             parent = int((folder / "stat").read_bytes().rpartition(b")")[2].split()[1])
-            if b"holder.py" in line and parent == os.getpid():
+            if b"namespace_holder.py" in line and parent == os.getpid():
                 found.append(line)
     return found
 
@@ -371,8 +371,8 @@ def test_where_it_cannot_be_had_it_is_open_and_said_once(
         told = asyncio.run(program(port))
     assert told.network == "open"
     assert told.refused['network="web"'].startswith("no such thing here")
-    assert "iopub" in promises.NETWORK
-    assert promises.NETWORK in told.does_not_protect
+    assert "iopub" in protections.NETWORK
+    assert protections.NETWORK in told.does_not_protect
     assert caplog.text.count("no such thing here") == 1
 
 
@@ -382,7 +382,7 @@ def test_open_that_was_asked_for_is_not_warned_about(tmp_path: Path, caplog: pyt
             await vm.exec("true")
             return await vm.isolation()
 
-    assert promises.NETWORK in asyncio.run(program()).does_not_protect
+    assert protections.NETWORK in asyncio.run(program()).does_not_protect
     assert caplog.text == ""
 
 

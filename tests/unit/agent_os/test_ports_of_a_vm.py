@@ -20,7 +20,7 @@ import pytest
 from agentq_nb import agent_os, agents
 from agentq_nb.agent_os.network.isolated_networks import SharedNetwork
 from agentq_nb.agent_os.network.proxy import Credentials
-from agentq_nb.agent_os.sandbox import promises
+from agentq_nb.agent_os.sandbox import protections
 from tests.unit.agent_os.machine import Machine
 from tests.unit.agent_os.needs import use_ports, without_namespaces
 from tests.unit.agent_os.test_network_of_a_vm import fetch, server, serving, until_it_listens
@@ -70,9 +70,9 @@ def test_the_default_is_the_web_and_isolation_says_what_is_left_open(tmp_path: P
 
     told = asyncio.run(program())
     assert told.network == "web"
-    assert promises.ONLY_PUBLIC_HOSTS in told.protects
-    assert promises.NETWORK not in told.does_not_protect
-    assert {promises.SAME_PORT, promises.LISTENING, promises.TO_PUBLIC_HOSTS} <= set(told.does_not_protect)
+    assert protections.ONLY_PUBLIC_HOSTS in told.protects
+    assert protections.NETWORK not in told.does_not_protect
+    assert {protections.SAME_PORT, protections.LISTENING, protections.TO_PUBLIC_HOSTS} <= set(told.does_not_protect)
     assert any("vm.forward(port)" in sentence for sentence in told.breaks)
     assert told.refused["a network namespace"] == "not in this test"
 

@@ -267,7 +267,7 @@ def test_folders_of_vms_are_listed_and_pruned_from_a_shell(
     assert "Removed 1 folder." in capsys.readouterr().out
     assert not gone.exists()
     assert main(["vms", "prune", "--older", "30d", "--yes"]) == 0
-    assert "nothing is removed" in capsys.readouterr().out
+    assert "nothing was removed" in capsys.readouterr().out
     assert (kept / "file").exists()
     assert main(["vms", "prune", "--older", "0s"]) == 0
     assert "agentq vms prune --older 0s --yes" in capsys.readouterr().out

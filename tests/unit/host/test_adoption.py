@@ -71,7 +71,7 @@ def test_unfinished_work_of_a_notebook_that_is_gone_forbids_beginning_anew(tmp_p
 def test_a_file_without_open_work_is_only_told_of(tmp_path: Path) -> None:
     store_of(tmp_path, "a", done=3)
     (said,) = check_before_begun(tmp_path / "b.agentq.duckdb", notebook(tmp_path, "b"))
-    assert "a.agentq.duckdb lies beside it" in said
+    assert "a.agentq.duckdb is beside it" in said
     assert "%agentq start --adopt a.agentq.duckdb" in said
 
 

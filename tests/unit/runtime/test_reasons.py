@@ -69,7 +69,7 @@ async def test_a_wrong_call_in_run(world: World) -> None:
     client = await world.start(broken=Broken)
     result = await client.broken.get_or_create("x").send("tasks", "a", wait=True, timeout=1)
     assert result.reason is not None
-    assert result.reason.startswith("Not begun: `run` of its actor failed. AttributeError: ")
+    assert result.reason.startswith("Not started: `run` of its actor failed. AttributeError: ")
     assert "quue" in result.reason
 
 
@@ -78,7 +78,7 @@ async def test_the_message_that_is_handled_and_those_that_wait(world: World) -> 
     handle = client.slow.get_or_create("x")
     first, second = await handle.send("tasks", "a"), await handle.send("tasks", "b")
     waiting = await second.result(0.2)
-    assert waiting.reason == f"Not begun: its actor is handling message {first.id} of queue 'tasks'."
+    assert waiting.reason == f"Not started: its actor is handling message {first.id} of queue 'tasks'."
     running = await first.result(0.2)
     assert running.reason is not None
     assert running.reason.startswith("It has been running for ")

@@ -65,7 +65,7 @@ class Choosing:
     async def _set(self, kind: ChoiceKind, value: str) -> None:
         name, current, available = self._agent.name, self._choices[kind].current, self._choices[kind].available
         if value not in available:
-            has = f"It has: {', '.join(available)}." if available else f"It lets nobody choose a {kind}."
+            has = f"It has: {', '.join(available)}." if available else f"It offers no choice of {kind}."
             raise AgentError(
                 f"Agent '{name}' has no {kind} {value!r:.100}. {has}",
                 code=f"{kind}_unknown",

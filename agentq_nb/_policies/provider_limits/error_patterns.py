@@ -9,7 +9,7 @@ import re
 from typing import Literal
 
 from agentq_nb._policies.provider_limits.plain_text import any_of, plain
-from agentq_nb._policies.provider_limits.values import LimitKind
+from agentq_nb._policies.provider_limits.provider_limit import LimitKind
 
 Wording = LimitKind | Literal["never"]
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from agentq_nb._policies.provider_limits import time_zones
 from agentq_nb._policies.provider_limits.error_fields import ErrorFields, read_error
+from agentq_nb._policies.provider_limits.error_patterns import GOOGLE, Wording, meaning
 from agentq_nb._policies.provider_limits.headers import HeaderFacts
+from agentq_nb._policies.provider_limits.provider_limit import LimitKind, ProviderLimit, ahead
 from agentq_nb._policies.provider_limits.reset_times import stated_moments
-from agentq_nb._policies.provider_limits.values import LimitKind, ProviderLimit, ahead
-from agentq_nb._policies.provider_limits.vocabulary import GOOGLE, Wording, meaning
 
 _LONGEST_MESSAGE = 20_000
 

@@ -1,4 +1,4 @@
-"""Create sockets in this process's network namespace for another one: ``python -I -S holder.py CONTROL [WHERE]``.
+"""Create sockets in this process's network namespace for another one: ``python -I -S namespace_holder.py CONTROL [WHERE]``.
 
 The sockets belong to this namespace wherever they are used, so that another process listens and connects here without
 being in it. Each byte received on the Unix socket CONTROL (a file descriptor) is answered with one socket: ``4`` asks
