@@ -66,7 +66,7 @@ class SyncBatch:
 
     def redo(self) -> int:
         """Do every row once more: see ``Batch.redo``."""
-        return wait_beside(self.batch.redo())
+        return block_on(self.batch.redo())
 
     def resume(self) -> bool:
         """Resume a batch that has stopped. Returns False if it had not stopped."""
