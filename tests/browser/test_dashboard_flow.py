@@ -155,7 +155,7 @@ def test_a_providers_pause_is_shown_with_its_countdown_and_reason_and_its_button
     expect(paused).to_have_count(0)
     expect(batch_of(shown, "reviews-v1")).to_contain_text("27 of 30 done · 3 failed", timeout=30_000)
     button(alone, "End pause of alone").click()
-    expect(shown.get_by_role("status")).to_have_text("alone goes on.")
+    expect(shown.get_by_role("status")).to_have_text("alone is resumed.")
     lab.run("%agentq stop")
     picture = lab.notebook.locator("[data-agentq-picture=dashboard]")
     expect(picture).to_contain_text("reviews-v1")
@@ -192,7 +192,7 @@ def test_with_300_queues_50_batches_and_30_limits_it_stays_short_and_answers(lab
     button(shown, "More limits").click()
     lab.screenshot("dashboard-many")
     button(shown, "Resume queue jobs of worker/w0").click()
-    expect(shown.get_by_role("status")).to_have_text("jobs goes on.")
+    expect(shown.get_by_role("status")).to_have_text("jobs is resumed.")
     shown_in_every_theme_and_width(lab, shown, "dashboard-many")
 
 

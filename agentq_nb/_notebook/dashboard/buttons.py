@@ -25,7 +25,7 @@ async def perform(host: Host, asked: Asked) -> str:
     """Perform the action that a page asks for, and return what was done, in a few words.
 
     ``action`` is ``pause`` (``seconds`` or for good), ``resume`` or ``purge`` with a queue's ``key``; ``end pause`` with
-    a ``limit``; ``retry failed``, ``go on`` or ``cancel batch`` with a ``batch``; ``cancel`` or ``retry`` with a ``message``;
+    a ``limit``; ``retry failed``, ``resume batch`` or ``cancel batch`` with a ``batch``; ``cancel`` or ``retry`` with a ``message``;
     ``answer`` with ``actor``, ``session``, a permission's ``ask`` and ``allow``; ``stop`` with
     ``actor`` and ``session``, which cancels the prompt that runs. Raises ``AgentqError``.
     """
@@ -38,7 +38,7 @@ async def perform(host: Host, asked: Asked) -> str:
             return await _with_message(host, action, page_requests.text(asked, "message"))
         case "end pause":
             return await _end_pause(host, page_requests.text(asked, "limit"))
-        case "retry failed" | "go on" | "cancel batch" as action:
+        case "retry failed" | "resume batch" | "cancel batch" as action:
             return await _with_batch(host, action, page_requests.text(asked, "batch"))
         case "answer":
             return await _answer(host, asked, page_requests.truth(asked, "allow"))
@@ -81,11 +81,11 @@ async def _end_pause(host: Host, limit: str) -> str:
     return f"The pause of {limit} has ended." if ended else f"{limit} is not paused any more."
 
 
-async def _with_batch(host: Host, action: Literal["retry failed", "go on", "cancel batch"], name: str) -> str:
+async def _with_batch(host: Host, action: Literal["retry failed", "resume batch", "cancel batch"], name: str) -> str:
     batches = ThreadSafeBatches(host)
     stored = await batches.find(name)
-    if action == "go on":
-        return f"{name} goes on." if await batches.resume(name) else f"{name} was not stopped."
+    if action == "resume batch":
+        return f"{name} is resumed." if await batches.resume(name) else f"{name} was not stopped."
     if action == "retry failed":
         number = await batches.retry_failed(name, stored.rows)
         return f"Put {_rows(number)} of {name} back into the queue."

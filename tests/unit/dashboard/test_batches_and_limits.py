@@ -110,7 +110,7 @@ async def test_the_buttons_of_a_batch_retry_what_failed_cancel_the_rest_and_let_
     assert await press(shown, action="cancel batch", batch="c") == "Cancelled 3 rows of c."
     row = (await seen(shown, "batches"))["c"]
     assert (row["cancelled"], row["waiting"]) == (3, 0)
-    assert await press(shown, action="go on", batch="c") == "c was not stopped."
+    assert await press(shown, action="resume batch", batch="c") == "c was not stopped."
 
 
 class Fragile(Actor):
@@ -135,7 +135,7 @@ async def test_a_stopped_batch_and_its_queue_say_why_and_a_button_lets_them_go_o
     pause = sections["pauses"]["fragile/main jobs"]
     assert (pause["stopped"], pause["limit"], pause["until"]) == (True, None, None)
     assert pause["reason"] == row["stopped"]
-    assert await press(shown, action="go on", batch="b") == "b goes on."
+    assert await press(shown, action="resume batch", batch="b") == "b is resumed."
     row = await until_row(shown, "batches", "b", lambda row: row["done"] == 2)
     assert row["stopped"] is None
     assert await seen(shown, "pauses") == {}

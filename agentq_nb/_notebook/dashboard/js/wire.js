@@ -73,7 +73,7 @@
 /**
  * @typedef {{ action: "pause" | "resume" | "purge", key: string }
  *   | { action: "cancel" | "retry", message: string }
- *   | { action: "retry failed" | "go on" | "cancel batch", batch: string }
+ *   | { action: "retry failed" | "resume batch" | "cancel batch", batch: string }
  *   | { action: "end pause", limit: string }
  *   | { action: "answer", actor: string, session: string, ask: string, allow: boolean }
  *   | { action: "stop", actor?: string, session?: string }} Action

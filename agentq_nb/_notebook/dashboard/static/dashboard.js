@@ -1174,9 +1174,9 @@ var BatchActions = class {
    */
   constructor(view, key) {
     this.retry = button("Retry failed", "", (event) => view.act(event, { action: "retry failed", batch: key }));
-    this.goOn = button("Go on", "", (event) => view.act(event, { action: "go on", batch: key }));
+    this.resume = button("Resume", "", (event) => view.act(event, { action: "resume batch", batch: key }));
     this.cancel = button("Cancel", "", () => this.confirmation.open());
-    this.buttons = make("div", { class: "aq-buttons" }, this.retry, this.goOn, this.cancel);
+    this.buttons = make("div", { class: "aq-buttons" }, this.retry, this.resume, this.cancel);
     this.confirmation = new Confirmation(this.buttons, this.cancel, "Keep the rows", async (event) => {
       await view.act(event, { action: "cancel batch", batch: key });
     });
@@ -1187,11 +1187,11 @@ var BatchActions = class {
     const batch = `batch ${row.name}`;
     const left = row.waiting + row.running;
     rename(this.retry, `Retry failed: put ${rowCount(row.failed)} of ${batch} back into the queue`);
-    rename(this.goOn, `Go on with ${batch}, which was stopped`);
+    rename(this.resume, `Resume ${batch}, which was stopped`);
     rename(this.cancel, `Cancel ${batch}: ${rowCount(left)} that are not settled`);
     this.confirmation.update(rowCount(left), batch);
     show(this.retry, row.failed);
-    show(this.goOn, row.stopped !== null && !row.failed);
+    show(this.resume, row.stopped !== null && !row.failed);
     show(this.cancel, left);
   }
 };
@@ -1555,9 +1555,9 @@ var PauseItem = class {
     setText(this.queues, waitsOf(row));
     setAttribute(this.queues, "title", row.queues.join(", "));
     setAttribute(this.node, "class", row.stopped ? "aq-pause-stopped" : null);
-    setText(this.end, row.stopped ? "Go on" : "End pause");
+    setText(this.end, row.stopped ? "Resume" : "End pause");
     const again = "let messages start now. If the provider refuses again, no attempt is lost";
-    rename(this.end, row.stopped ? `Go on with ${row.name}` : `End pause of ${row.name}: ${again}`);
+    rename(this.end, row.stopped ? `Resume ${row.name}` : `End pause of ${row.name}: ${again}`);
   }
 };
 function waitsOf(row) {

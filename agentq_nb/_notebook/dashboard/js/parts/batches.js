@@ -150,7 +150,7 @@ class Bar {
   }
 }
 
-/** Try again what failed, go on after a stop, and cancel what is left, which asks first. */
+/** Retry what failed, resume after a stop, and cancel what is left, which asks first. */
 class BatchActions {
   /**
    * @param {View} view
@@ -158,9 +158,9 @@ class BatchActions {
    */
   constructor(view, key) {
     this.retry = button("Retry failed", "", (event) => view.act(event, { action: "retry failed", batch: key }));
-    this.goOn = button("Go on", "", (event) => view.act(event, { action: "go on", batch: key }));
+    this.resume = button("Resume", "", (event) => view.act(event, { action: "resume batch", batch: key }));
     this.cancel = button("Cancel", "", () => this.confirmation.open());
-    this.buttons = make("div", { class: "aq-buttons" }, this.retry, this.goOn, this.cancel);
+    this.buttons = make("div", { class: "aq-buttons" }, this.retry, this.resume, this.cancel);
     this.confirmation = new Confirmation(this.buttons, this.cancel, "Keep the rows", async (event) => {
       await view.act(event, { action: "cancel batch", batch: key });
     });
@@ -172,11 +172,11 @@ class BatchActions {
     const batch = `batch ${row.name}`;
     const left = row.waiting + row.running;
     rename(this.retry, `Retry failed: put ${rowCount(row.failed)} of ${batch} back into the queue`);
-    rename(this.goOn, `Go on with ${batch}, which was stopped`);
+    rename(this.resume, `Resume ${batch}, which was stopped`);
     rename(this.cancel, `Cancel ${batch}: ${rowCount(left)} that are not settled`);
     this.confirmation.update(rowCount(left), batch);
     show(this.retry, row.failed);
-    show(this.goOn, row.stopped !== null && !row.failed);
+    show(this.resume, row.stopped !== null && !row.failed);
     show(this.cancel, left);
   }
 }

@@ -80,9 +80,9 @@ class PauseItem {
     setText(this.queues, waitsOf(row));
     setAttribute(this.queues, "title", row.queues.join(", "));
     setAttribute(this.node, "class", row.stopped ? "aq-pause-stopped" : null);
-    setText(this.end, row.stopped ? "Go on" : "End pause");
+    setText(this.end, row.stopped ? "Resume" : "End pause");
     const again = "let messages start now. If the provider refuses again, no attempt is lost";
-    rename(this.end, row.stopped ? `Go on with ${row.name}` : `End pause of ${row.name}: ${again}`);
+    rename(this.end, row.stopped ? `Resume ${row.name}` : `End pause of ${row.name}: ${again}`);
   }
 }
 
