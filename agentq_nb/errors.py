@@ -121,6 +121,24 @@ class QueueFull(QueueError):
         return QueueFull(known["actor"], known["queue"], known["limit"], known["unit"], waited)
 
 
+class BatchTooLarge(QueueFull):
+    """The batch would not even fit into its queue when that is empty; nothing was written."""
+
+    code = "batch_too_large"
+
+    def __init__(self, actor_id: str, queue: str, number: int, limit: int, unit: str = "messages") -> None:
+        """
+        :param number: how many messages, or bytes of bodies, would be sent; ``unit`` says which.
+        """
+        option = "max_bytes" if unit == "bytes" else "max_size"
+        text = (
+            f"A batch of {number:,} {unit} does not fit into queue '{queue}' of actor '{actor_id}', even while that is "
+            f"empty. Limit is {limit} {unit}. Nothing was sent. Send it in parts, or raise {option} in its Queue(...)."
+        )
+        facts = {"number": number, "limit": limit, "unit": unit, "queue": queue, "actor": actor_id}
+        AgentqError.__init__(self, text, metadata=facts)
+
+
 class MessageTooLarge(QueueError):
     """The message's JSON is larger than ``max_message_bytes``, or than ``max_bytes``; nothing was written."""
 

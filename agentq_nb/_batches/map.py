@@ -68,7 +68,7 @@ async def map(  # noqa: A001  # it is the name that users know
     :param reply: the type of the replies; None accepts any JSON.
     :param timeout: seconds that one attempt may take; then it fails.
     :param store: the path of the file, as in ``setup``.
-    :param redo: whether to do every item again.
+    :param redo: whether to do the items that are done already again, too.
     :param stop_after: the batch stops once this many rows in a row have failed with the same error, as in ``Queue``; None:
         it never stops.
     :param vm: only for an agent: the class of the VM that it works in, ``agent_os(agents=[...], ...)``.

@@ -64,6 +64,10 @@ class SyncBatch:
         """Put the rows that failed back into their queue; return their number."""
         return wait_beside(self.batch.retry_failed())
 
+    def redo(self) -> int:
+        """Do every row once more: see ``Batch.redo``."""
+        return wait_beside(self.batch.redo())
+
     def resume(self) -> bool:
         """Resume a batch that has stopped. Returns False if it had not stopped."""
         return wait_beside(self.batch.resume())

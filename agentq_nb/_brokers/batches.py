@@ -8,12 +8,13 @@ from typing import Any, NamedTuple, Protocol
 from agentq_nb._actor.send_options import NO_OPTIONS, StoredOptions
 from agentq_nb._brokers.values import StoredResult
 from agentq_nb._core.ids import ActorId
+from agentq_nb._policies.admission import Limits
 
 
 class NewBatch(NamedTuple):
     """Bodies (JSON) to enqueue under a name. ``facts`` (JSON-able) are stored with them.
 
-    :ivar again: whether to enqueue every body as a new row, even where the batch has a row of that content.
+    :ivar again: whether to enqueue a new row also in place of each settled row of that content. Unsettled ones stay.
     :ivar whole: whether the batch is these bodies from now on; False: it is these and those that were sent before.
     """
 
@@ -96,11 +97,13 @@ class Batches(Protocol):
     ``rows`` are numbers of rows, as in :class:`StoredBatch`.
     """
 
-    async def send(self, new_batch: NewBatch) -> StoredBatch:
+    async def send(self, new_batch: NewBatch, room_timeout: float | None = 0.0) -> StoredBatch:
         """Enqueue the bodies for which the batch has no row yet, all or none, durable on return.
 
-        Raises QueueFull, BatchElsewhere, BatchPruned: nothing was written. If the caller is cancelled it still goes on
-        to its end. More bodies than fit into one commit are written in several, each with its rows or none.
+        Waits up to ``room_timeout`` seconds (None: no limit) until the queue has room for all, in the order of all who wait
+        for room in it; if the caller is cancelled then, nothing is sent. Once it has begun, it goes on to its end. More
+        bodies than fit into one commit are written in several, each with its rows or none. Raises QueueFull, BatchTooLarge
+        (an empty queue has no room for all), BatchElsewhere, BatchPruned: nothing was written.
         """
         ...
 
@@ -150,6 +153,14 @@ class Batches(Protocol):
 
     async def retry_failed(self, name: str, rows: Sequence[range]) -> int:
         """Put failed rows back into their queue, and resume a stopped batch. Durable on return; returns their number."""
+        ...
+
+    async def redo(self, name: str, rows: Sequence[range], limits: Limits) -> StoredBatch:
+        """Enqueue a new row in place of each settled one, with its body and options, and resume a stopped batch.
+
+        Durable on return; returns the batch with the rows that take their places. ``limits`` are the queue's. Raises
+        QueueFull, BatchTooLarge, BatchPruned: nothing was written.
+        """
         ...
 
     async def cancel(self, name: str, rows: Sequence[range]) -> int:

@@ -21,6 +21,7 @@ from agentq_nb._core import number_options
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import actor_name
 from agentq_nb._core.threads import in_long_thread
+from agentq_nb._policies.admission import Limits
 from agentq_nb.errors import AgentqError, BatchPruned, BatchStopped
 
 Reply = TypeVar("Reply", default=Any)
@@ -179,6 +180,21 @@ class Batch(Generic[Reply]):
         A batch that has stopped is resumed. Durable on return.
         """
         return await self._transport.batches.retry_failed(self.name, self._rows)
+
+    async def redo(self) -> int:
+        """Do every row once more, also those that completed; return how many rows that is.
+
+        Rows that are not settled are left as they are: they are done anyway. New rows take the places of the others, so
+        the results are those of the new ones; the former ones stay in the file's history. If the batch has stopped, it
+        goes on. Durable on return. Raises ``batch.pruned`` and ``queue.full``.
+        """
+        self._check_complete()
+        cls = self._transport.classes.get(actor_name(self.actor_id))
+        declared = None if cls is None else cls.declared.queues.get(self.queue)
+        limits = Limits() if declared is None else Limits(declared.max_size, declared.max_bytes)
+        sent = await self._transport.batches.redo(self.name, self._rows, limits)
+        self._rows = sent.rows
+        return sent.added
 
     async def resume(self) -> bool:
         """Resume a batch that has stopped; durable on return. Returns False if it had not stopped.

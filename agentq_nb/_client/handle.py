@@ -204,6 +204,7 @@ class ActorHandle:
         *,
         name: str | None = None,
         redo: bool = False,
+        timeout: float | None = None,
         **options: Unpack[BatchOptions],
     ) -> Batch[Any]:
         """Send many messages as one batch, all or none. They are durable when this returns.
@@ -217,13 +218,16 @@ class ActorHandle:
         :param name: the batch's name, by which ``await registry.batch(name)`` finds it again. Sending to the name of an
             existing batch continues it: bodies that it already has are not sent again, in any order and with any status.
             Ten equal bodies are ten messages. None: a name is generated.
-        :param redo: whether to send every body as a new message.
+        :param redo: whether to send again the bodies whose messages are settled, too.
+        :param timeout: how many seconds to wait for room for the whole batch in a full queue that declares
+            ``on_full="wait"``; then ``queue.full`` is raised. None: no limit.
         :param priority: this and the other options are those of :meth:`send`.
 
         A batch of more than about 10,000 small messages is written in several commits, each all or none. If the process dies
-        between two of them, send the batch again by its name. A batch never waits for room in a full queue.
+        between two of them, send the batch again by its name.
 
-        Raises what :meth:`send` raises, ``batch.name_taken`` and ``batch.pruned``; then nothing was written.
+        Raises what :meth:`send` raises, ``queue.batch_too_large``, ``batch.name_taken`` and ``batch.pruned``; then nothing
+        was written.
         """
         if "idempotency_key" in options:
             raise TypeError(
@@ -233,12 +237,17 @@ class ActorHandle:
         transport = self._transport
         classes = await transport.ready()
         declared = queue_arguments.declared(classes, self.name, queue.name if isinstance(queue, Queue) else queue)
+        waits_for_room = declared.on_full == "wait"
+        if timeout is not None and not waits_for_room:
+            raise TypeError('timeout is for waiting for room in a full queue: Queue(..., on_full="wait").')
+        room_timeout = number_options.seconds("timeout", timeout) if waits_for_room else 0.0
         batch = await new_batch(declared, self.actor_id, bodies, name, stored, again=redo)
         if self._must_exist:
             await transport.require(self.actor_id)
         elif self._input is not None:
             await transport.ensure(self.actor_id, self._input)
-        return Batch(transport, await transport.batches.send(batch), bodies if table_kind(bodies) else None)
+        sent = await transport.batches.send(batch, room_timeout)
+        return Batch(transport, sent, bodies if table_kind(bodies) else None)
 
     # --- changing sent messages and queues ----------------------------------------------------------------------------
 

@@ -98,15 +98,19 @@ class HostLifecycle:
     @property
     def log(self) -> EventLog:
         """The open log of the running host. Raises NoHost."""
+        return self._running_broker.log
+
+    @property
+    def _running_broker(self) -> LocalBroker:
         broker = self._broker
         if broker is None or not self.running:
             raise NoHost()
-        return broker.log
+        return broker
 
     @property
     def history(self) -> History:
         """What the running host's broker remembers. Raises NoHost."""
-        return LocalHistory(lambda: self.log)
+        return LocalHistory(lambda: self.log, self._running_broker.prune)
 
     @property
     def trouble(self) -> str | None:

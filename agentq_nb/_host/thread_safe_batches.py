@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from agentq_nb._brokers.batches import BatchCounts, BatchRow, Cursor, NewBatch, SettledRows, StoredBatch
 from agentq_nb._brokers.values import StoredResult
 from agentq_nb._host.host import Host
+from agentq_nb._policies.admission import Limits
+from agentq_nb.errors import BatchTooLarge, QueueFull
 
 
 class ThreadSafeBatches:
@@ -16,8 +18,19 @@ class ThreadSafeBatches:
         self._host = host
         self._batches = host.broker.batches
 
-    async def send(self, new_batch: NewBatch) -> StoredBatch:
-        return await self._host.enter(self._batches.send, new_batch)
+    async def send(self, new_batch: NewBatch, room_timeout: float | None = 0.0) -> StoredBatch:
+        return await self._host.enter(self._send, new_batch, room_timeout)
+
+    async def _send(self, new_batch: NewBatch, room_timeout: float | None) -> StoredBatch:
+        try:
+            return await self._batches.send(new_batch)
+        except BatchTooLarge:
+            raise
+        except QueueFull:
+            if room_timeout == 0:
+                raise
+        with self._host.waits.waiting(f"of batch '{new_batch.name}'", new_batch.actor, new_batch.queue, room=True):
+            return await self._batches.send(new_batch, room_timeout)
 
     async def find(self, name: str) -> StoredBatch:
         return await self._host.enter(self._batches.find, name)
@@ -63,6 +76,9 @@ class ThreadSafeBatches:
 
     async def retry_failed(self, name: str, rows: Sequence[range]) -> int:
         return await self._host.enter(self._batches.retry_failed, name, rows)
+
+    async def redo(self, name: str, rows: Sequence[range], limits: Limits) -> StoredBatch:
+        return await self._host.enter(self._batches.redo, name, rows, limits)
 
     async def cancel(self, name: str, rows: Sequence[range]) -> int:
         return await self._host.enter(self._batches.cancel, name, rows)

@@ -73,7 +73,7 @@ class SenderLine(Generic[Sender]):
         self.served: Sender | None = None
 
     def join(self, sender: Sender, load: Load, limits: Limits) -> None:
-        """Add a sender at the end."""
+        """Add a sender at the end. One that waits already keeps its place, with this load."""
         self._waiting[sender] = (load, limits)
 
     def call(self, held: Load) -> Sender | None:

@@ -55,6 +55,12 @@ select message_id, encode((data->'$.body')::varchar) from events
 where seq >= $first and kind = 'message.queued' and message_id in (select unnest($messages::varchar[]))
 """
 
+# The body of each of these messages, and its options as it was sent.
+SENT = """
+select message_id, encode((data->'$.body')::varchar), (data->'$.options')::varchar from events
+where seq >= $first and kind = 'message.queued' and message_id in (select unnest($messages::varchar[]))
+"""
+
 PLACES = """
 select seq, actor_id, data->>'$.queue', message_id from events
 where seq >= $first and kind = 'message.queued' and message_id in (select unnest($messages::varchar[]))

@@ -61,5 +61,5 @@ class Retention:
         clock = self._broker.clock
         if (left := self._next - clock.monotonic()) > 0:
             await clock.sleep(left)
-        await self._broker.log.prune(clock.time() - self._seconds)
+        await self._broker.prune(clock.time() - self._seconds)
         self._next = clock.monotonic() + _EVERY

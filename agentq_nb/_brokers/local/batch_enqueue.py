@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from agentq_nb._actor.send_options import StoredOptions
 from agentq_nb._brokers.batches import NewBatch, StoredBatch
 from agentq_nb._brokers.local import batch_log, event_rows
-from agentq_nb._brokers.local.batch_index import PRUNED, BatchState
+from agentq_nb._brokers.local.batch_index import LIVE, PRUNED, BatchState
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.idempotency import digest
 from agentq_nb._brokers.local.queues import LARGEST_BODY, LiveMessage
+from agentq_nb._brokers.local.waiting_senders import Sender
 from agentq_nb._brokers.values import NewMessage
 from agentq_nb._core.ids import mint_id
 from agentq_nb._core.threads import in_long_thread
 from agentq_nb._core.time_slice import Slices
-from agentq_nb._policies.admission import exceeded
+from agentq_nb._policies.admission import Limits, Load, refused
 from agentq_nb._store import Row
-from agentq_nb.errors import BatchElsewhere, BatchPruned, QueueFull, Unavailable
+from agentq_nb.errors import BatchElsewhere, BatchPruned, BatchTooLarge, QueueFull, Unavailable
 
 _LARGEST_COMMIT = 4 << 20
 """Characters of rows that are written in one commit: some 50 ms of the writer's thread, or 10,000 small rows."""
@@ -27,63 +30,94 @@ _STEP = 100
 
 
 class Sending:
-    """One call of ``send``. ``state`` is the batch of that name; None if it is new. The caller holds its lock."""
+    """One call of ``send`` or ``redo``. The caller holds the lock of the batch.
 
-    def __init__(self, commit_log: CommitLog, new_batch: NewBatch, state: BatchState | None) -> None:
+    :param sender: its place among the senders that wait for room, when it is served.
+    """
+
+    def __init__(self, commit_log: CommitLog, name: str, limits: Limits, sender: Sender | None = None) -> None:
         self._commit_log = commit_log
-        self._new_batch = new_batch
-        self._known = state
+        self._name = name
+        self._limits = limits
+        self._sender = sender
         self._log = commit_log.log
         self._slices = Slices()
+        self.load = Load(0, 0)
+        """What it needs room for."""
 
-    async def run(self) -> StoredBatch:
-        """Send it. Raises QueueFull, StoreFull, BatchElsewhere, BatchPruned, StoreWriteFailed."""
-        new_batch, state = self._new_batch, self._known
+    async def send(self, new_batch: NewBatch, state: BatchState | None) -> StoredBatch:
+        """See :meth:`Batches.send`. ``state`` is the batch of that name; None if it is new."""
         earlier = None if state is None else state.facts
         if state is None:
             state = BatchState(new_batch.name, new_batch.actor, new_batch.queue, self._commit_log.clock.time())
             state.first = self._log.last_seq + 1
         elif (state.actor, state.queue) != (new_batch.actor, new_batch.queue):
             raise BatchElsewhere(state.name, state.actor, state.queue)
-        total = len(state.ids)
-        rows = await self._rows(state)
-        given = spans(rows)
-        view = given if new_batch.whole or new_batch.again else _joined(state.view, given)
-        bodies = [body for row, body in zip(rows, new_batch.bodies, strict=True) if row >= total]
-        unchanged = not bodies and list(state.view) == view and dict(state.facts) == dict(new_batch.facts)
-        if unchanged:
+        found = await self._rows(new_batch, state)
+        rows, replaced = _replaced(state, found) if new_batch.again else (found, {})
+        given, total = spans(rows), len(state.ids)
+        view = given if new_batch.whole else _joined(_substituted(state, replaced), given)
+        new = [(body, new_batch.options) for row, body in zip(rows, new_batch.bodies, strict=True) if row >= total]
+        if not new and list(state.view) == view and dict(state.facts) == dict(new_batch.facts):
             await self._commit_log.flushed()
-            return state.stored(given, earlier=earlier)
-        entries = await self._enter(state, bodies)
-        state.facts = new_batch.facts
-        if new_batch.again:
-            state.since = total
-        await self._write(state, view, entries)
-        return state.stored(given, added=len(bodies), earlier=earlier)
+        else:
+            await self._store(state, view, new, replaced, new_batch.facts)
+        return state.stored(given, added=len(new), earlier=earlier)
 
-    async def _rows(self, state: BatchState) -> Sequence[int]:
-        """Return the row of each body: one that the batch has, or a new one."""
-        total, bodies = len(state.ids), self._new_batch.bodies
-        if self._new_batch.again or not total:
-            return range(total, total + len(bodies))
-        if PRUNED in state.codes[state.since :]:
+    async def redo(self, state: BatchState, numbers: Sequence[int]) -> StoredBatch:
+        """See :meth:`Batches.redo`."""
+        rows, replaced = _replaced(state, numbers)
+        messages = [message for row in replaced if (message := state.ids[row]) is not None]
+        sent = await in_long_thread(batch_log.read_sent, self._log, state, messages)
+        if len(sent) < len(replaced):
             raise BatchPruned(state.name)
-        known = await in_long_thread(batch_log.read_contents, self._commit_log.log, state)
+        new = [sent[message] for message in messages]
+        view = _substituted(state, replaced)
+        await self._store(state, view, new, replaced, state.facts)
+        return state.stored(spans(rows), added=len(new), earlier=state.facts)
+
+    async def _rows(self, new_batch: NewBatch, state: BatchState) -> Sequence[int]:
+        """Return the row of each body: one that the batch has, or a new one."""
+        total, bodies = len(state.ids), new_batch.bodies
+        if not total:
+            return range(total, total + len(bodies))
+        counting = state.counting()
+        if not new_batch.again and any(state.codes[row] == PRUNED for row in counting):
+            raise BatchPruned(state.name)
+        known = await in_long_thread(batch_log.read_contents, self._commit_log.log, state, counting)
+        if len(known) < len(counting) and not new_batch.again:
+            raise BatchPruned(state.name)
         wanted = await in_long_thread(lambda: list(map(digest, bodies)))
         return match_rows(known, wanted, total)
 
-    async def _enter(self, state: BatchState, bodies: Sequence[bytes]) -> list[LiveMessage]:
+    async def _store(
+        self,
+        state: BatchState,
+        view: Sequence[range],
+        new: Sequence[tuple[bytes, StoredOptions]],
+        replaced: Mapping[int, int],
+        facts: Mapping[str, Any],
+    ) -> None:
+        entries = await self._enter(state, new)
+        state.facts = facts
+        if replaced:
+            pruned = (row for row in state.counting() if state.codes[row] == PRUNED)
+            state.replaced = spans(sorted({*state.numbers(state.replaced), *replaced, *pruned}))
+        await self._write(state, view, entries)
+
+    async def _enter(self, state: BatchState, new: Sequence[tuple[bytes, StoredOptions]]) -> list[LiveMessage]:
         """Add new rows to memory, all or none; they are delivered only once they are durable."""
-        new_batch = self._new_batch
-        name, actor, queue = new_batch.name, new_batch.actor, new_batch.queue
-        options, limits = new_batch.options, (new_batch.max_size, new_batch.max_bytes)
+        name, actor, queue, limits = self._name, state.actor, state.queue, self._limits
         live_messages = self._commit_log.live_messages
-        self._check_room(bodies)
+        self._check_room(state, new)
+        ids = [mint_id() for _ in new]
+        if self._sender is not None:
+            self._sender.ids = frozenset(ids)
         entries: list[LiveMessage] = []
         row = len(state.ids)
         try:
-            for body in bodies:
-                entry = live_messages.enter(NewMessage(mint_id(), actor, queue, body, options, *limits))
+            for message, (body, options) in zip(ids, new, strict=True):
+                entry = live_messages.enter(NewMessage(message, actor, queue, body, options, *limits))
                 entry.batch, entry.row = name, row
                 entries.append(entry)
                 row += 1
@@ -96,17 +130,20 @@ class Sending:
             raise
         return entries
 
-    def _check_room(self, bodies: Sequence[bytes]) -> None:
-        """Raise QueueFull or StoreFull unless there is room for all."""
-        new_batch, commit_log = self._new_batch, self._commit_log
-        size = sum(map(len, bodies))
-        queue_state = commit_log.live_messages.queue_state(new_batch.actor, new_batch.queue)
-        limits = (new_batch.max_size, new_batch.max_bytes)
-        unit = exceeded(queue_state.live, queue_state.bytes, len(bodies), size, *limits) if bodies else None
-        if unit is not None:
-            raise QueueFull(new_batch.actor, new_batch.queue, limits[unit == "bytes"] or 0, unit)
+    def _check_room(self, state: BatchState, new: Sequence[tuple[bytes, StoredOptions]]) -> None:
+        """Raise QueueFull, BatchTooLarge or StoreFull unless there is room for all."""
+        limits, commit_log = self._limits, self._commit_log
+        self.load = load = Load(len(new), sum(len(body) for body, _ in new))
+        queue_state = commit_log.live_messages.queue_state(state.actor, state.queue)
+        if not new:
+            return
+        if (unit := refused(Load(0, 0), load, limits)) is not None:
+            number = load.bytes if unit == "bytes" else load.messages
+            raise BatchTooLarge(state.actor, state.queue, number, limits[unit == "bytes"] or 0, unit)
+        if (unit := refused(Load(queue_state.live, queue_state.bytes), load, limits)) is not None:
+            raise QueueFull(state.actor, state.queue, limits[unit == "bytes"] or 0, unit)
         if commit_log.store_limit.bytes is not None:
-            commit_log.store_limit.check(commit_log.log, size)
+            commit_log.store_limit.check(commit_log.log, load.bytes)
 
     def _check(self) -> None:
         """Raise Unavailable if the file was opened again meanwhile: what was added to memory is gone."""
@@ -170,6 +207,32 @@ class Sending:
             if len(due) < len(some):
                 live_messages.arrive(entry for entry in some if entry.due or entry.size > LARGEST_BODY)
             await self._slices.pause()
+
+
+def _replaced(state: BatchState, found: Iterable[int]) -> tuple[list[int], dict[int, int]]:
+    """Return rows with a new row in place of each that is settled, and which one that is. What is not settled stays."""
+    rows: list[int] = []
+    replaced: dict[int, int] = {}
+    total = following = len(state.ids)
+    for row in found:
+        if row >= total:
+            rows.append(following)
+        elif state.codes[row] == LIVE:
+            rows.append(row)
+            continue
+        else:
+            replaced[row] = following
+            rows.append(following)
+        following += 1
+    return rows, replaced
+
+
+def _substituted(state: BatchState, replaced: Mapping[int, int]) -> list[range]:
+    """Return what the batch consists of once rows are replaced: without those that were pruned, if any are."""
+    if not replaced:
+        return list(state.view)
+    view = (row for span in state.view for row in span if row in replaced or state.codes[row] != PRUNED)
+    return spans(replaced.get(row, row) for row in view)
 
 
 def _joined(view: Sequence[range], given: Sequence[range]) -> list[range]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,8 +36,8 @@ class BatchState:
     created_at: float
     view: Sequence[range] = ()
     """The rows that it consists of, in their order."""
-    since: int = 0
-    """Rows before this one were replaced by doing the work again."""
+    replaced: Sequence[range] = ()
+    """Rows that do not count any more: others took their place when the work was done again."""
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
     first: int = 0
     """The lowest sequence number at which its rows may be in the log."""
@@ -74,6 +74,20 @@ class BatchState:
                 self.pace.begin(now)
             self.codes[row] = LIVE
             self.wake()
+
+    @staticmethod
+    def numbers(rows: Iterable[range]) -> Iterator[int]:
+        """Yield the number of each row."""
+        return (row for span in rows for row in span)
+
+    def counting(self) -> list[int]:
+        """Return the rows that were not replaced."""
+        if not self.replaced:
+            return list(range(len(self.ids)))
+        replaced = bytearray(len(self.ids))
+        for span in self.replaced:
+            replaced[span.start : span.stop] = b"\1" * len(span)
+        return [row for row, is_replaced in enumerate(replaced) if not is_replaced]
 
     def count(self, code: int, rows: Iterable[range]) -> int:
         """Return how many of the rows have the status."""
@@ -156,6 +170,13 @@ class BatchIndex:
     def end_loading(self, name: str) -> Mapping[MessageId, int]:
         """Return the status of the messages that were settled since :meth:`begin_loading`."""
         return self._settled_while_loading.pop(name, {})
+
+    def forget_settled(self) -> None:
+        """Forget the batches that may have been pruned: those with all rows settled."""
+        for state in list(self.states.values()):
+            if LIVE not in state.codes:
+                del self.states[state.name]
+                state.wake()
 
     def clear(self) -> None:
         """Forget all batches: they are loaded again when they are used."""

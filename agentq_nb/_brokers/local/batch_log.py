@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
+from agentq_nb._actor.send_options import NO_OPTIONS, StoredOptions
 from agentq_nb._brokers.batches import BatchRow
 from agentq_nb._brokers.local.batch_index import CODES, LIVE, BatchState
 from agentq_nb._brokers.local.commit import CommitLog
@@ -33,7 +34,8 @@ def _apply(states: dict[str, BatchState], seq: int, time: float, actor: str, fac
         state = states[name] = BatchState(name, actor, facts["queue"], time, first=seq)
     view = [range(start, end) for start, end in facts["rows"]]
     state.view = [*state.view, *view] if facts.get("more") else view
-    state.since, state.facts = facts.get("since", 0), facts.get("facts", {})
+    state.replaced = [range(start, end) for start, end in facts.get("replaced", ())]
+    state.facts = facts.get("facts", {})
     missing = max((span.stop for span in view), default=0) - len(state.codes)
     state.codes.extend(bytes(max(0, missing)))
     state.ids.extend([None] * max(0, missing))
@@ -44,8 +46,8 @@ def sent_facts(state: BatchState, view: Sequence[range], *, more: bool) -> dict[
     facts: dict[str, Any] = {"queue": state.queue, "rows": [[span.start, span.stop] for span in view]}
     if more:
         facts["more"] = True
-    if state.since:
-        facts["since"] = state.since
+    if state.replaced:
+        facts["replaced"] = [[span.start, span.stop] for span in state.replaced]
     if state.facts:
         facts["facts"] = dict(state.facts)
     return facts
@@ -70,7 +72,7 @@ def joined(read: Read, settled: Mapping[MessageId, int], commit_log: CommitLog) 
     """Return a batch as it is now. ``settled`` has the messages that were settled since reading began."""
     recorded, rows = read
     state = BatchState(recorded.name, recorded.actor, recorded.queue, recorded.created_at)
-    state.view, state.since, state.facts = recorded.view, recorded.since, recorded.facts
+    state.view, state.replaced, state.facts = recorded.view, recorded.replaced, recorded.facts
     state.first = recorded.first
     found = {row: (message, last_kind) for row, message, last_kind in rows}
     for row in range(max(len(recorded.codes), 1 + max(found, default=-1))):
@@ -89,10 +91,11 @@ def _code(message: MessageId, last_kind: str | None, settled: Mapping[MessageId,
     return LIVE if last_kind is None or last_kind not in STATUS_AFTER else CODES[STATUS_AFTER[last_kind]]
 
 
-def read_contents(log: EventLog, state: BatchState) -> list[tuple[int, bytes]]:
-    """Return the number and the content's digest of each row that counts, in order."""
-    asked = {"name": state.name, "actor": state.actor, "first": state.first, "since": state.since}
-    return [(row, digest(body)) for row, body in log.stream(batch_queries.BATCH_CONTENTS, asked)]
+def read_contents(log: EventLog, state: BatchState, counting: Sequence[int]) -> list[tuple[int, bytes]]:
+    """Return the number and the content's digest of each of these rows, in order."""
+    asked = {"name": state.name, "actor": state.actor, "first": state.first, "since": min(counting, default=0)}
+    wanted = set(counting)
+    return [(row, digest(body)) for row, body in log.stream(batch_queries.BATCH_CONTENTS, asked) if row in wanted]
 
 
 def read_results(log: EventLog, state: BatchState, messages: Sequence[MessageId]) -> dict[MessageId, BatchRow]:
@@ -115,6 +118,17 @@ def read_bodies(log: EventLog, state: BatchState, messages: Sequence[MessageId])
     """Return the bodies of these messages."""
     return {
         message: body for asked in _pages(state, messages) for message, body in log.fetch(batch_queries.BODIES, asked)
+    }
+
+
+def read_sent(
+    log: EventLog, state: BatchState, messages: Sequence[MessageId]
+) -> dict[MessageId, tuple[bytes, StoredOptions]]:
+    """Return the body of each of these messages, and its options as it was sent."""
+    return {
+        message: (body, json.loads(options) if options else NO_OPTIONS)
+        for asked in _pages(state, messages)
+        for message, body, options in log.fetch(batch_queries.SENT, asked)
     }
 
 

@@ -18,12 +18,14 @@ from agentq_nb._brokers.local import batch_log, control
 from agentq_nb._brokers.local.batch_enqueue import Sending
 from agentq_nb._brokers.local.batch_index import CODES, LIVE, PRUNED, BatchState
 from agentq_nb._brokers.local.commit import CommitLog, Settled
+from agentq_nb._brokers.local.waiting_senders import Sender, line_of
 from agentq_nb._brokers.values import Cancel, Resume, StoredResult
 from agentq_nb._core.ids import MessageId
 from agentq_nb._core.threads import in_long_thread
 from agentq_nb._core.time_slice import Slices
+from agentq_nb._policies.admission import Limits, Load
 from agentq_nb._store import EventLog
-from agentq_nb.errors import BatchUnknown
+from agentq_nb.errors import BatchTooLarge, BatchUnknown, QueueFull
 
 T = TypeVar("T")
 
@@ -47,14 +49,44 @@ class LocalBatches:
 
     # --- sending and finding ------------------------------------------------------------------------------------------
 
-    async def send(self, new_batch: NewBatch) -> StoredBatch:
+    async def send(self, new_batch: NewBatch, room_timeout: float | None = 0.0) -> StoredBatch:
         self._commit_log.check()
-        return await self._to_its_end(self._send(new_batch))
+        limits = Limits(new_batch.max_size, new_batch.max_bytes)
+        sending = Sending(self._commit_log, new_batch.name, limits)
+        try:
+            return await self._to_its_end(self._send(new_batch, sending))
+        except BatchTooLarge:
+            raise
+        except QueueFull as full:
+            if room_timeout == 0:
+                raise
+            return await self._send_in_turn(new_batch, sending.load, limits, full, room_timeout)
 
-    async def _send(self, new_batch: NewBatch) -> StoredBatch:
+    async def _send(self, new_batch: NewBatch, sending: Sending) -> StoredBatch:
         async with self._lock(new_batch.name):
-            state = await self._loaded(new_batch.name)
-            return await Sending(self._commit_log, new_batch, state).run()
+            return await sending.send(new_batch, await self._loaded(new_batch.name))
+
+    async def _send_in_turn(
+        self, new_batch: NewBatch, load: Load, limits: Limits, full: QueueFull, timeout: float | None
+    ) -> StoredBatch:
+        """Wait until there is room for all, in the order of all who wait, and send it. Cancelled before: sends nothing."""
+        commit_log = self._commit_log
+        deadline = None if timeout is None else commit_log.clock.monotonic() + timeout
+        line, sender = line_of(commit_log.live_messages.queue_state(new_batch.actor, new_batch.queue)), Sender()
+        with line.place(sender, load, limits):
+            while True:
+                try:
+                    await line.until_called(sender, deadline, commit_log.clock)
+                except TimeoutError:
+                    raise full.after(timeout or 0.0) from None
+                commit_log.check()
+                sending = Sending(commit_log, new_batch.name, limits, sender)
+                try:
+                    return await self._to_its_end(self._send(new_batch, sending))
+                except BatchTooLarge:
+                    raise
+                except QueueFull:  # meanwhile the batch was sent to, or less of it was
+                    line.keep_place(sender, sending.load, limits)
 
     async def find(self, name: str) -> StoredBatch:
         return (await self._state(name)).stored()
@@ -265,6 +297,19 @@ class LocalBatches:
         moved = await self._to_its_end(control.redeliver_found(commit_log, found, asked))
         await self.resume(name)
         return moved
+
+    async def redo(self, name: str, rows: Sequence[range], limits: Limits) -> StoredBatch:
+        await self._state(name)
+        sent = await self._to_its_end(self._redo(name, rows, limits))
+        await self.resume(name)
+        return sent
+
+    async def _redo(self, name: str, rows: Sequence[range], limits: Limits) -> StoredBatch:
+        async with self._lock(name):
+            state = await self._loaded(name)
+            if state is None:
+                raise BatchUnknown(name, ())
+            return await Sending(self._commit_log, name, limits).redo(state, list(state.numbers(rows)))
 
     async def cancel(self, name: str, rows: Sequence[range]) -> int:
         state, commit_log, slices = await self._state(name), self._commit_log, Slices()

@@ -100,6 +100,13 @@ class LocalBroker:
                 else:
                     results.publish([stored])
 
+    async def prune(self, before: float) -> int:
+        """Delete history from before this time, in seconds since 1970; return the number of deleted rows."""
+        try:
+            return await self.log.prune(before)
+        finally:
+            self._commit_log.batches.forget_settled()
+
     # --- running ------------------------------------------------------------------------------------------------------
 
     def enqueue(

@@ -144,7 +144,7 @@ async def _in_turn(
         if refused(Load(0, 0), load, limits) is not None:
             raise full
         line = line_of(commit_log.live_messages.queue_state(*place))
-        sender = Sender(messages)
+        sender = Sender(message.id for message in messages)
         with line.place(sender, load, limits):
             while place == (full.metadata["actor"], full.metadata["queue"]):
                 try:

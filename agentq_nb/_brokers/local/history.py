@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -108,8 +108,9 @@ def _as_stored(since: Moment | None) -> datetime | None:
 class LocalHistory:
     """See :class:`agentq_nb._brokers.history.History`. ``log`` returns the open log: a failed one is replaced."""
 
-    def __init__(self, log: Callable[[], EventLog]) -> None:
+    def __init__(self, log: Callable[[], EventLog], prune: Callable[[float], Coroutine[Any, Any, int]]) -> None:
         self._log = log
+        self._prune = prune
 
     async def messages(
         self, actor: str | None, queue: str | None, status: str | Sequence[str] | None, since: Moment | None
@@ -133,7 +134,7 @@ class LocalHistory:
         await self._log().export(target)
 
     async def prune(self, before: Moment) -> int:
-        return await self._log().prune(moment("before", before))
+        return await self._prune(moment("before", before))
 
     async def _rows(self, asked: Question) -> Table:
         return await self.sql(asked.query, asked.parameters)

@@ -104,14 +104,13 @@ class LiveMessage:
 
 @dataclass(slots=True, eq=False)
 class Pausing:
-    """A pause of one queue. ``due`` is when it ends by itself, in seconds since 1970; infinite: only when resumed."""
+    """A pause of one queue, by hand or for a ``reason``. ``due`` is in seconds since 1970; infinite: until it is resumed."""
 
     actor: ActorId
     queue: str
     due: float
     order: int
     reason: str | None = None
-    """Why failures stopped the queue; None: it was paused by hand."""
     gone: bool = False
     """Replaced by another pause, or ended."""
     ending: bool = False
@@ -132,20 +131,17 @@ class QueueState:
     blockers: set[LiveMessage] = field(default_factory=set["LiveMessage"])
     """Messages with ``in_order`` that wait for their next attempt: no other may overtake them."""
     live: int = 0
-    """Messages that are not settled, including those still being written."""
     bytes: int = 0
-    """Bytes of their bodies."""
+    """How many messages are not settled, including those still being written, and the bytes of their bodies."""
     line: Line | None = None
     """The senders that wait for room; None while there are none."""
     pause: Pausing | None = None
     failures: FailureRun | None = None
-    """The messages that failed in a row, if they may stop the queue."""
     stale: int = 0
     """An upper bound of the number of gone messages in ``ready``."""
     handled: int = 0
-    """How many completed or failed since the broker started."""
     completed: int = 0
-    """How many completed since the broker started."""
+    """How many have completed since the broker started; ``handled`` counts those that failed for good, too."""
     expired: int = 0
     """How many expired since the broker started, without those put back since: it may be negative."""
     pace: RateMeter = field(default_factory=RateMeter)

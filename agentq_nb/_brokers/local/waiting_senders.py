@@ -7,7 +7,7 @@ sends to the queue. Each looks again for its id and idempotency key when its tur
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 
 from agentq_nb._brokers.local.queues import ActorQueues, QueueState
@@ -19,10 +19,13 @@ from agentq_nb.errors import AgentqError, QueueFull, Unavailable
 
 
 class Sender:
-    """One call that waits. ``called`` ends when it is served, or fails when it is not to wait any more."""
+    """One call that waits, to send messages with these ids.
 
-    def __init__(self, messages: Sequence[NewMessage]) -> None:
-        self.ids = frozenset(message.id for message in messages)
+    ``called`` ends when it is served, or fails when it is not to wait any more.
+    """
+
+    def __init__(self, ids: Iterable[MessageId] = ()) -> None:
+        self.ids = frozenset(ids)
         self.called: asyncio.Future[None] | None = None
 
     def end(self, error: BaseException | None = None) -> bool:
@@ -76,6 +79,10 @@ class WaitingSenders:
             self.serve()
             if not self._line and self._queue_state.line is self:
                 self._queue_state.line = None
+
+    def keep_place(self, sender: Sender, load: Load, limits: Limits) -> None:
+        """Note that the sender, which has its place, needs so much room."""
+        self._line.join(sender, load, limits)
 
     async def until_called(self, sender: Sender, deadline: float | None, clock: Clock) -> None:
         """Return when the sender is served. Raises TimeoutError at the deadline, and the error of :meth:`fail`."""

@@ -216,6 +216,10 @@ async def test_pruning_takes_a_whole_batch_or_nothing_and_its_name_says_so(tmp_p
         Worker.gates["held"].set()
         assert len(await batch.results()) == 2
         assert await registry.prune(time.time() + 1) > 0
+        with pytest.raises(BatchPruned):
+            await worker.send_many("tasks", ["a"], name="kept")
+        with pytest.raises(BatchPruned):
+            await (await registry.batch("kept")).results()
     async with hosted(tmp_path) as (registry, worker):
         with pytest.raises(BatchPruned, match="redo=True"):
             await worker.send_many("tasks", ["a"], name="kept")

@@ -80,9 +80,9 @@ def test_of_the_pauses_of_a_queue_the_last_word_stays(path: Path) -> None:
         said = [("paused", "tasks"), ("resumed", "tasks"), ("paused", "tasks"), ("paused", "done"), ("resumed", "done")]
         await append(log, *(event(f"queue.{kind}", queue=queue, until=None) for kind, queue in said), time=OLD)
         await append(log, event("queue.paused", actor="worker/other", queue="tasks", until=NEW), time=OLD)
-        await append(log, event("queue.paused", queue="tasks", until=NEW), time=NEW)
+        await append(log, event("queue.paused", queue="tasks", until=NEW, reason="ten failed"), time=NEW)
         pauses = log.pauses()
-        assert pauses == [("worker/other", "tasks", NEW), ("worker/main", "tasks", NEW)]
+        assert pauses == [("worker/other", "tasks", NEW, None), ("worker/main", "tasks", NEW, "ten failed")]
         assert await log.prune(LIMIT) == 4
         assert log.pauses() == pauses
 
