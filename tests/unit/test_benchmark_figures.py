@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import __main__ as benchmarks
-from tests.benchmarks import peers
+from tests.benchmarks import batches, peers
 from tests.benchmarks.figures import Samples, Table, median, percentile
 
 
@@ -141,6 +141,26 @@ def test_every_target_of_the_queues_has_its_row_and_says_whether_it_was_reached(
         ("1.00 ms", "≤ 20", True),
         ("1.00 ms", "≤ 20", True),
         ("1.00 ms", "≤ 20", True),
+    ]
+
+
+@pytest.mark.anyio
+async def test_a_batch_and_one_append_of_its_rows_are_measured_over_the_same_rows(tmp_path: Path) -> None:
+    seconds, rows = await batches.send_seconds(tmp_path, rows=30)
+    assert seconds > 0
+    assert [row.partition("\t")[0] for row in rows] == ["batch.sent", *["message.queued"] * 30]
+    assert await batches.append_seconds(tmp_path, rows) > 0
+    assert 200 < await batches.bytes_per_row(tmp_path, rows=200) < 100_000
+
+
+def test_the_targets_of_batches_have_their_rows() -> None:
+    samples, table = Samples(), Table()
+    for name, value in (("append", 0.1), ("send", 0.31), ("memory", 2000)):
+        samples.add(name, value)
+    batches.add(table, samples)
+    assert [(figure.ratio, figure.limit, figure.reached) for figure in table.figures[1:]] == [
+        ("3.10 x the append", "≤ 3", False),
+        ("2.00 kB", "≤ 2", True),
     ]
 
 
