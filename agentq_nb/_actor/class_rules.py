@@ -9,7 +9,7 @@ import queue
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from types import CodeType, FrameType, FunctionType
-from typing import Any, cast, get_origin
+from typing import Any, ClassVar, Final, cast, get_origin
 
 from agentq_nb._actor.action import is_marked
 from agentq_nb._actor.handler import is_handler
@@ -51,7 +51,7 @@ def check_class(cls: type, base: type, definer: FrameType) -> None:
         elif not name.startswith("_") and name != "declared":
             _check_attribute(cls, base, name, value)
     _check_names(cls, base, own)
-    _check_annotations(cls, own)
+    _check_annotations(cls, own, definer)
     _check_bodies(cls, own)
     _refuse_twice(cls, own, definer)
 
@@ -202,20 +202,40 @@ def _check_action(cls: type, name: str, function: Any) -> None:
         raise TypeError(f"{cls.__name__}.{name}: an action is a method: write def {name}(self).")
 
 
-def _check_annotations(cls: type, own: Mapping[str, Any]) -> None:
+def _check_annotations(cls: type, own: Mapping[str, Any], definer: FrameType) -> None:
+    """Raise TypeError for a queue that is annotated and not assigned: there would be none."""
     for name, annotation in inspect.get_annotations(cls).items():
-        if name in own or any(name in vars(base) for base in cls.__mro__[1:]):
+        if name in own or any(isinstance(vars(base).get(name), Queue) for base in cls.__mro__[1:]):
             continue
-        if isinstance(annotation, str) and annotation.startswith(("Queue[", "Queue(")):
-            declared = "Queue(" + annotation[len("Queue(") : -1] + ")"
+        if isinstance(annotation, str):
+            annotation = _evaluated(annotation, definer)
+        while get_origin(annotation) in (ClassVar, Final):
+            annotation = annotation.__args__[0]
+        if isinstance(annotation, str):
+            declared = f"Queue({annotation[len('Queue[') : -1]})" if annotation.startswith("Queue[") else None
         elif isinstance(annotation, Queue):
             declared = f"Queue({_named(cast('Queue[Any, Any]', annotation).body.declared)})"
         else:
             declared = _meant_queue(annotation)
-        if declared is not None:
+        if declared is None:
+            continue
+        if any(name in vars(base) for base in cls.__mro__[1:]):
             raise TypeError(
-                f"{cls.__name__}.{name} is only annotated, so there is no queue: write {name} = {declared}."
+                f"{cls.__name__}.{name} is only annotated, so there is no queue, and every actor has a '{name}' already: "
+                f"write tasks = {declared}, with a name of its own."
             )
+        raise TypeError(f"{cls.__name__}.{name} is only annotated, so there is no queue: write {name} = {declared}.")
+
+
+def _evaluated(annotation: str, definer: FrameType) -> Any:
+    """Return what a postponed annotation means; its text where that cannot be told, since a name in it is not known yet."""
+    meant: Any = annotation
+    try:
+        while isinstance(meant, str):
+            meant = eval(meant, {**definer.f_globals, **definer.f_locals})
+    except Exception:
+        return annotation
+    return meant
 
 
 # --- code -------------------------------------------------------------------------------------------------------------

@@ -180,8 +180,8 @@ class Commit(NamedTuple):
 class StoredResult(NamedTuple):
     """The stored status and result of a message: ``reply`` is JSON, ``error`` a JSON object.
 
-    Only for unsettled messages, and only if the broker knows them: ``due``, in seconds since 1970; ``problem``, how the
-    last attempt failed, in short.
+    Only for unsettled messages, and only if the broker knows them: ``due`` and ``expires`` (when it expires unless it is
+    started before), in seconds since 1970; ``problem``, how the last attempt failed, in short.
     """
 
     message: MessageId
@@ -195,6 +195,7 @@ class StoredResult(NamedTuple):
     problem: str | None = None
     batch: str | None = None
     """The name of the batch that it belongs to."""
+    expires: float | None = None
 
 
 class Cancel(NamedTuple):

@@ -79,12 +79,15 @@ class Ask(Command):
     key: str | None = option(
         "--key", "KEY", "an idempotency key: names this message in its queue, until it fails or is cancelled"
     )
+    ttl: float | None = option(
+        "--ttl", "TIME", "do not start it after this time, like 90s, 10m, 2h or 1d: it expires", convert=span
+    )
     no_check: bool = flag("--no-check", "give the result also when the work failed")
     body: str = rest("BODY", "JSON, or plain text")
 
     async def run(self, context: CommandContext) -> Result[Any]:
         receipt = await detachable(
-            put(context, self.actor, self.queue, self.body, SendOptions(idempotency_key=self.key))
+            put(context, self.actor, self.queue, self.body, SendOptions(idempotency_key=self.key, ttl=self.ttl))
         )
         try:
             result = await receipt.result(self.timeout)

@@ -94,9 +94,9 @@ def why_unsettled(known: Circumstances) -> str:
     if message.status == "running":
         said = [_running(known), _attempt(known)]
     elif message.status == "delayed":
-        said = [_attempt(known), _delayed(known)]
+        said = [_attempt(known), _delayed(known), _expiring(known)]
     else:
-        said = [_waiting(known), _attempt(known)]
+        said = [_waiting(known), _attempt(known), _expiring(known)]
     return " ".join(part for part in (*said, known.trouble) if part)
 
 
@@ -117,6 +117,13 @@ def _delayed(known: Circumstances) -> str:
         return "It is delayed."
     again = "tried again" if known.message.problem else "due"
     return f"It is {again} in {_length(due - known.now)}, at {_time(due)}."
+
+
+def _expiring(known: Circumstances) -> str:
+    expires = known.message.expires
+    if expires is None:
+        return ""
+    return f"It expires in {_length(max(0.0, expires - known.now))}, at {_time(expires)}, unless it is started before."
 
 
 def _waiting(known: Circumstances) -> str:

@@ -112,12 +112,14 @@ class Failure(NamedTuple):
 class FailureRun:
     """Counts the messages of one queue that fail in a row in the same way; a completed message ends the run."""
 
-    __slots__ = ("_completed", "_kind", "_messages")
+    __slots__ = ("_completed", "_kind", "_messages", "stopped")
 
     def __init__(self) -> None:
         self._kind: FailureKind | None = None
         self._messages: set[str] = set()
         self._completed = 0
+        self.stopped = False
+        """Whether the queue is to be stopped, or is."""
 
     def failed(self, message: str, failure: Failure, completed: int) -> str | None:
         """Count a failed attempt at a message. Returns why the queue is to be stopped; None: it goes on.
@@ -128,10 +130,11 @@ class FailureRun:
             self._kind, self._completed = failure.kind, completed
             self._messages.clear()
         self._messages.add(message)
+        if not failure.hopeless and len(self._messages) < failure.stop_after:
+            return None
+        self.stopped = True
         if failure.hopeless:
             return f"a message was refused, as every other one would be: {failure.said}"
-        if len(self._messages) < failure.stop_after:
-            return None
         many = "messages in a row" if failure.stop_after > 1 else "message"
         return f"{failure.stop_after} {many} failed with the same error: {failure.said}"
 

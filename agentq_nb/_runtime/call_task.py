@@ -8,9 +8,8 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, TypeVar
 
-import anyio.to_thread
-
 from agentq_nb._core.clock import Clock, Timer
+from agentq_nb._core.threads import user_threads
 from agentq_nb._runtime.invocation import Call, current_call, waiting_task
 from agentq_nb.errors import InternalError
 
@@ -105,9 +104,12 @@ def _cancelled_by_itself(call: Call, cancelled: asyncio.CancelledError) -> Inter
 
 
 async def in_thread(function: Callable[..., Returned], *args: Any) -> Returned:
-    """Run a blocking function in a thread of its own. What it calls of the actor counts as called by the present task."""
+    """Run a blocking function in a thread for users' functions, which outlives the call if that is cancelled.
+
+    What it calls of the actor counts as called by the present task.
+    """
     here = waiting_task.set(asyncio.current_task())
     try:
-        return await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
+        return await asyncio.wrap_future(user_threads.submit(function, *args))
     finally:
         waiting_task.reset(here)

@@ -293,7 +293,7 @@ def test_completion_offers_commands_options_actors_and_queues(kernel: Kernel) ->
     kernel.run(CELL).check()
     kernel.run("%agentq start").check()
     assert kernel.complete("%agentq st") == ["start", "status", "stop"]
-    assert kernel.complete("x = %agentq ask --") == ["--key", "--no-check", "--timeout"]
+    assert kernel.complete("x = %agentq ask --") == ["--key", "--no-check", "--timeout", "--ttl"]
     assert kernel.complete("%agentq send e") == ["echo/main"]
     assert kernel.complete("%agentq send echo/main w") == ["words"]
     assert kernel.complete("%agentq help re") == ["results", "resume", "retry"]

@@ -29,8 +29,8 @@ class Applied:
     arrivals: Sequence[LiveMessage] = ()
     ended: Sequence[Pausing] = ()
     """Pauses that end because the actor is destroyed."""
-    stopped: Sequence[Pausing] = ()
-    """Pauses that begin because messages failed."""
+    stopped: Sequence[tuple[Pausing, str]] = ()
+    """Pauses that begin because messages failed, each with its reason, which is shown once it is durable."""
 
     def tell(self, commit_log: CommitLog) -> None:
         """Publish the commit, once it is durable."""
@@ -39,7 +39,8 @@ class Applied:
         if self.arrivals:
             commit_log.live_messages.arrive(self.arrivals)
         commit_log.results.publish(self.finished)
-        for pause in self.stopped:
+        for pause, reason in self.stopped:
+            pause.reason = reason
             commit_log.batches.wake(pause.actor, pause.queue)
             _log_stop(pause)
 
@@ -114,18 +115,19 @@ def _failed(
 ) -> Settlement:
     """Count a failed attempt, as one at the message ``counted``. It may stop its queue; return how it then settles."""
     entry = commit_log.live_messages.entries[settlement.delivery.id]
-    queue_state, live_messages = entry.queue_state, commit_log.live_messages
-    pause, run = queue_state.pause, queue_state.failures
+    queue_state = entry.queue_state
+    run = queue_state.failures
     if run is None:
         run = queue_state.failures = FailureRun()
-    if pause is not None and pause.reason is not None:
-        if pause in applied.stopped or settlement.outcome == "failed" or not run.tells_nothing_new(failure):
+    if run.stopped:
+        stopped_now = any(pause is queue_state.pause for pause, _ in applied.stopped)
+        if stopped_now or settlement.outcome == "failed" or not run.tells_nothing_new(failure):
             return settlement
         return settlement._replace(outcome="released", front=True)
     reason = run.failed(counted, failure, queue_state.completed)
     if reason is not None:
-        pause = live_messages.pause(entry.actor, entry.queue, None, reason)
-        applied.stopped = [*applied.stopped, pause]
+        pause = commit_log.live_messages.pause(entry.actor, entry.queue, None)
+        applied.stopped = [*applied.stopped, (pause, reason)]
         applied.rows.append(event_rows.paused(entry.actor, entry.queue, None, reason))
     return settlement
 

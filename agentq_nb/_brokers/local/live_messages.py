@@ -334,7 +334,8 @@ class LiveMessages:
             status = "delayed"
         attempts = entry.ended + (1 if entry.running else 0)
         due = entry.due if status == "delayed" else None
-        return StoredResult(entry.id, entry.actor, entry.queue, status, attempts, due=due, problem=entry.problem)
+        known = StoredResult(entry.id, entry.actor, entry.queue, status, attempts, due=due, problem=entry.problem)
+        return known._replace(expires=entry.expires) if entry.expires else known
 
     def exists(self, actor: ActorId) -> bool:
         actor_queues = self.actors.get(actor)

@@ -60,6 +60,8 @@ def test_options_stand_anywhere_before_the_body() -> None:
 def test_a_send_can_have_a_priority_a_delay_and_a_ttl() -> None:
     expected = Send(actor="runner/main", queue="tasks", priority=-1, delay=600.0, ttl=7200.0, body="go")
     assert read_line("send runner/main tasks --priority -1 --delay 10m --ttl 2h go") == expected
+    asked = Ask(actor="runner/main", queue="tasks", ttl=90.0, body="go")
+    assert read_line("ask runner/main tasks --ttl 90s go") == asked
 
 
 def test_two_dashes_end_the_options() -> None:

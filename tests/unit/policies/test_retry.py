@@ -113,6 +113,7 @@ def test_it_stops_at_each_run_of_enough_different_messages_of_one_kind(
         latest = [*(each for each in latest if each[1] == kind), outcome]
         reason = run.failed(message, Failure(kind, "KeyError: 'tex'", stop_after), completed)
         assert (reason is not None) == (len({other for other, _ in latest}) >= stop_after)
+        assert run.stopped or reason is None
         assert reason is None or reason.endswith("failed with the same error: KeyError: 'tex'")
         assert [run.tells_nothing_new(Failure(other, "", stop_after)) for other in KINDS] == [
             other == kind for other in KINDS

@@ -50,6 +50,19 @@ async def test_an_expired_message_is_a_result_of_that_status(slow_world: World) 
     assert await handle.take_all() == []
 
 
+async def test_why_a_message_waits_names_when_it_expires_until_it_is_started(slow_world: World) -> None:
+    handle = (await slow_world.start(inbox=Inbox)).inbox.get_or_create("x")
+    queued, delayed = await handle.send("letters", "a", ttl=90), await handle.send("letters", "b", delay=60, ttl=30)
+    forever = await handle.send("letters", "c")
+    await slow_world.pass_by(30)
+    for receipt in (queued, delayed):
+        reason = (await receipt.result(0)).reason
+        assert reason is not None
+        assert "It expires in 60 s, at " in reason
+        assert "unless it is started before." in reason
+    assert "expires" not in ((await forever.result(0)).reason or "")
+
+
 async def test_a_send_that_waits_is_told_without_a_class_too(slow_world: World) -> None:
     client = await slow_world.start(inbox=Inbox)
     receipt = await client.inbox.get_or_create("x").send("letters", "late", ttl=10)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agentq_nb import Actor, Message, Queue, Retry
+from agentq_nb import Actor, Message, Queue, Retry, action
 from tests.unit.runtime.world import World, until, until_status
 
 pytestmark = pytest.mark.anyio
@@ -148,3 +151,52 @@ async def test_a_handler_in_a_thread_does_not_block_the_loop(world: World) -> No
         await asyncio.sleep(0.001)
         turns += 1
     assert turns > 20
+
+
+HANGING = """
+import asyncio, sys, threading
+from agentq_nb import Actor, action, create_client, setup
+
+class Worker(Actor, action_timeout=None):
+    names = []
+
+    @action(thread=True)
+    def blocks(self):
+        self.names.append((threading.current_thread().name, threading.current_thread().daemon))
+        threading.Event().wait()
+
+    @action
+    async def blocks_in_thread(self):
+        await self.in_thread(self.blocks)
+
+async def main():
+    async with setup(use={"worker": Worker}, store=sys.argv[1]):
+        worker = create_client().worker.get_or_create("w")
+        calls = [asyncio.ensure_future(call()) for call in (worker.blocks, worker.blocks_in_thread)]
+        while len(Worker.names) < 2:
+            await asyncio.sleep(0.01)
+        for call in calls:
+            call.cancel()
+    print(Worker.names)
+
+asyncio.run(main())
+print("ended")
+"""
+
+
+def test_threads_of_actions_that_never_end_keep_neither_the_host_nor_the_process(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING, str(tmp_path / "hanging.duckdb")], capture_output=True, text=True, timeout=90
+    )
+    assert done.stdout.splitlines() == [str([("agentq handler", True)] * 2), "ended"], done.stderr
+
+
+async def test_a_thread_of_an_action_may_raise_stop_iteration(world: World) -> None:
+    class Worker(Actor):
+        @action(thread=True)
+        def ends(self) -> None:
+            next(iter(()))
+
+    client = await world.start(worker=Worker)
+    with pytest.raises(Exception, match="StopIteration"):
+        await asyncio.wait_for(client.worker.get_or_create("x").ends(), 10)
