@@ -95,13 +95,11 @@ async def test_one_that_is_cancelled_or_times_out_has_sent_nothing_and_lets_the_
     await worker.send_many("tasks", [0, 0, 0, 0], name="first")
     cancelled = asyncio.ensure_future(worker.send_many("tasks", ["a1", "a2"], name="a"))
     await waiting(worker, 1)
-    late = asyncio.ensure_future(worker.send_many("tasks", ["b1", "b2"], name="b", timeout=0.05))
-    await waiting(worker, 2)
-    last = asyncio.ensure_future(worker.send_many("tasks", ["c"], name="c"))
-    await waiting(worker, 3)
-    cancelled.cancel()
     with pytest.raises(QueueFull, match=r"within 0\.05 s"):
-        await late
+        await worker.send_many("tasks", ["b1", "b2"], name="b", timeout=0.05)
+    last = asyncio.ensure_future(worker.send_many("tasks", ["c"], name="c"))
+    await waiting(worker, 2)
+    cancelled.cancel()
     await waiting(worker, 1)
     await handle(1)
     await asyncio.wait_for(last, 10)
