@@ -91,10 +91,16 @@ class CommitLog:
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
-    def append(self, written: Sequence[Row], durable: Callable[[*Given], None] | None = None, *given: *Given) -> None:
-        """Write without waiting; ``durable(*given)`` is called once the rows are on disk."""
+    def append(
+        self,
+        written: Sequence[Row],
+        durable: Callable[[*Given], None] | None = None,
+        *given: *Given,
+        awaited: bool = False,
+    ) -> None:
+        """Write without waiting; ``durable(*given)`` is called once the rows are on disk, soon if that is ``awaited``."""
         done = None if durable is None else _Written(self, None, durable, given)
-        self.log.append(written, done, self.clock.time(), awaited=False)
+        self.log.append(written, done, self.clock.time(), awaited=awaited)
 
     def write(
         self, written: Sequence[Row], durable: Callable[[*Given], None] | None = None, *given: *Given

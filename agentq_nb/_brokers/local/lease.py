@@ -173,7 +173,8 @@ class LocalLease:
         if applied is None:
             self._commit_log.append(rows)
         else:
-            self._commit_log.append(rows, applied.tell, self._commit_log)
+            # Whoever asks for one message after the other may never wait: each turn of the loop makes them durable.
+            self._commit_log.append(rows, applied.tell, self._commit_log, awaited=True)
         return None
 
     def _append(self, applied: Applied) -> None:
