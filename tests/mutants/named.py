@@ -157,8 +157,8 @@ NAMED = (
     Named(
         "a start is not durable while a message may kill the kernel",
         "agentq_nb/_brokers/local/lease.py",
-        "if self._expirations.started(entries) or careful or self._commit_log.live_messages.suspects.doubt:",
-        "if self._expirations.started(entries) or careful:",
+        "if careful or (suspects.doubtful and suspects.doubt()):",
+        "if careful:",
         (
             "tests/unit/brokers/test_suspects.py::test_starts_are_durable_before_they_are_acted_on_while_a_message_may_kill_the_kernel",
         ),
