@@ -178,7 +178,7 @@ def drop(connection: duckdb.DuckDBPyConnection, part: Part, spared: Collection[s
                 continue
             column = f"{what}_id"
             of_these = f"{column} in (select unnest(string_split($ids::varchar, chr(10))))"
-            gone[what] = [one for one in ids if one not in newer and (what == "session" or one not in spared)]
+            gone[what] = [one for one in ids if one not in newer and one not in spared]
             dropped += _delete(connection, of_these, {"first": first, "last": last, "ids": "\n".join(gone[what])})
         rows = part.ids("row")
         if rows:

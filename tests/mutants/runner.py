@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,13 +66,21 @@ class Reach:
                     self._tests[path, text] += [tests[number] for number in numbers]
 
     def _running(self, mutant: Mutant) -> Collection[Test]:
-        """Those that run the line; of a line that is run when its module is imported, those that run anything there."""
+        """Those that run the line; of a line that is run when its module is imported, those that run anything there.
+
+        Of a line that none runs in its own process, those that run anything in the module's folder: a process that they
+        start may run it.
+        """
         if mutant.function and not mutant.statement.startswith(("def ", "async def ", "class ")):
             # The first line of a statement of several lines is not always one that is run.
             changed = mutant.before.splitlines()[mutant.line - 1].strip()
-            return self._tests[mutant.path, mutant.statement] or self._tests[mutant.path, changed]
-        of_module = [tests for (path, _), tests in self._tests.items() if path == mutant.path]
-        return {test for tests in of_module for test in tests}
+            if running := self._tests[mutant.path, mutant.statement] or self._tests[mutant.path, changed]:
+                return running
+            return self._running_anything(lambda path: Path(path).parent == Path(mutant.path).parent)
+        return self._running_anything(lambda path: path == mutant.path)
+
+    def _running_anything(self, wanted: Callable[[str], bool]) -> set[Test]:
+        return {test for (path, _), tests in self._tests.items() if wanted(path) for test in tests}
 
     def tests(self, mutant: Mutant) -> list[Test]:
         """Those to run, in this order: of each test with parameters one, then another; quick ones first."""

@@ -185,6 +185,14 @@ def test_nothing_in_the_environment_acts_before_the_isolation(kind: IsolationKin
     assert not (place.outside / "ran").exists()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_are_linked_and_moved_between_folders_of_the_workspace(kind: IsolationKind, place: Place) -> None:
+    need(kind)
+    result = place.run(kind, "mkdir a b && echo x > a/file && ln a/file b/linked && mv a b/moved && cat b/moved/file")
+    assert (result.exit_code, result.stdout) == (0, "x\n"), result.stderr
+    assert (place.root / "b" / "linked").stat().st_nlink == 2
+
+
 def test_the_strongest_that_works_is_chosen_and_described(monkeypatch: pytest.MonkeyPatch) -> None:
     async def only(works: str | None) -> list[str]:
         monkeypatch.setattr(isolation, "_tried", {})
@@ -203,7 +211,8 @@ def test_the_strongest_that_works_is_chosen_and_described(monkeypatch: pytest.Mo
     assert asyncio.run(only(None)) == ["none", "bubblewrap", "landlock"]
     with pytest.raises(IsolationUnavailable, match="no bubblewrap here; landlock: no landlock here"):
         asyncio.run(isolation.in_force("required"))
-    assert asyncio.run(isolation.in_force("off")).kind == "none"
+    off = asyncio.run(isolation.in_force("off"))
+    assert (off.kind, off.refused) == ("none", dict.fromkeys(["bubblewrap", "landlock"], 'isolation="off"'))
 
 
 def test_missing_bubblewrap_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -346,6 +346,16 @@ def test_a_name_that_only_the_hosts_proxy_knows_is_left_to_it(
     assert asyncio.run(program()).startswith(b"HTTP/1.1 " + status)
 
 
+def test_a_name_that_nobody_knows_is_unreachable_and_the_error_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.delenv(variable.lower(), raising=False)
+    resolving(monkeypatch, "")
+    for reach in (dialer.connect("a.example", 80), dialer.dial(Policy("web"), "a.example", 80, tunnel=False)):
+        with pytest.raises(dialer.Unreachable, match=r"a\.example is not known here: Name or service not known"):
+            asyncio.run(reach)
+
+
 def test_no_proxy_of_the_host_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "http://proxy.corp:3128")
     monkeypatch.setenv("NO_PROXY", "a.org")

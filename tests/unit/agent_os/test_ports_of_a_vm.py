@@ -11,12 +11,15 @@ import sys
 import textwrap
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agentq_nb import agent_os, agents
+from agentq_nb.agent_os.network.isolated_networks import SharedNetwork
+from agentq_nb.agent_os.network.proxy import Credentials
 from agentq_nb.agent_os.sandbox import protections
 from tests.unit.agent_os.machine import Machine
 from tests.unit.agent_os.needs import use_ports, without_namespaces
@@ -119,6 +122,22 @@ def test_what_is_refused_is_told_in_results_in_the_list_and_in_the_transcript(tm
             assert said.startswith("10.0.0.1:80 was not reached")
             events = await vm.session_events(session.session_id)
             assert [event.text for event in events if event.type == "note"] == [said]
+
+    asyncio.run(program())
+
+
+def test_the_system_chooses_the_ports_of_proxies_and_tools() -> None:
+    async def program() -> None:
+        networks = [SharedNetwork("web", Credentials("word")) for _ in range(2)]
+        with ExitStack() as opened:
+            listeners: list[socket.socket] = []
+            for network in networks:
+                opened.callback(network.close)
+                for listen in (network.proxy_listener, network.tools_listener, network.tools_listener):
+                    listeners.append(opened.enter_context(await listen()))
+            ports = [listener.getsockname()[1] for listener in listeners]
+            assert len(set(ports)) == 4
+            assert ports[1] == ports[2], "those of the tools stay the same"
 
     asyncio.run(program())
 

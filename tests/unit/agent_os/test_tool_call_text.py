@@ -110,6 +110,17 @@ def test_what_is_not_as_the_protocol_has_it_is_shown_all_the_same(call: dict[str
             assert word in shown
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"path": 3}, {"path": None}, {"newText": 5}, {"newText": None}, {"oldText": 5}, {"oldText": ["a"]}],
+    ids=str,
+)
+def test_a_change_with_a_field_of_another_type_is_shown_as_json(wrong: dict[str, Any]) -> None:
+    change = {**file("a\n", "b\n"), **wrong}
+    (part,) = parts_of("Edit", {"content": [change]})
+    assert (part.name, json.loads(part.text), part.is_diff) == ("content", change, False)
+
+
 # --- diffs ---
 
 

@@ -56,6 +56,7 @@ def test_files_can_be_written_read_moved_listed_and_deleted(workspace: Workspace
         ("b.bin", "file", 2),
         ("src", "directory", workspace.stat("src").size),
     ]
+    assert [workspace.stat(name).name for name in ("src", "src/deep/a.txt")] == ["src", "a.txt"]
     workspace.move("b.bin", "new/place/c.bin")
     assert not workspace.exists("b.bin")
     assert workspace.exists("/home/user/new/place/c.bin")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from datetime import timedelta
 from fractions import Fraction
 from typing import Any, get_type_hints
@@ -12,7 +13,7 @@ import pytest
 from agentq_nb import Actor, AgentqError, Queue, action
 from agentq_nb._actor.mailbox import Mailbox
 from agentq_nb._actor.queue import BoundQueue
-from agentq_nb._actor.send_options import SendOptions
+from agentq_nb._actor.send_options import SendOptions, with_ttl
 from agentq_nb._client.handle import ActorHandle
 from tests.unit.runtime.world import World, queue_of
 
@@ -52,6 +53,23 @@ class Inbox(Actor):
         except TypeError as error:
             return str(error)
         return "not refused"
+
+
+@pytest.mark.parametrize(
+    ("own", "of_queue", "stored"),
+    [
+        ({}, None, {}),
+        ({}, 30.0, {"ttl": 30.0}),
+        ({"priority": 5}, 30.0, {"priority": 5, "ttl": 30.0}),
+        ({"ttl": 10.0}, 30.0, {"ttl": 10.0}),
+        ({"ttl": math.inf}, 30.0, {}),
+        ({"ttl": math.inf, "priority": 5}, 30.0, {"priority": 5}),
+    ],
+)
+def test_a_ttl_of_ones_own_goes_before_the_queues_and_an_infinite_one_is_none(
+    own: dict[str, Any], of_queue: float | None, stored: dict[str, Any]
+) -> None:
+    assert with_ttl(own, of_queue) == stored
 
 
 async def test_higher_priority_comes_first_and_equal_priority_in_order_of_sending(world: World) -> None:

@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from agentq_nb import Actor, AgentqError, Queue, action, create_client
+from agentq_nb._host.unawaited_calls import call_of
 from tests.unit.runtime.world import World, queue_of, until
 
 pytestmark = pytest.mark.anyio
@@ -277,3 +278,16 @@ async def test_sending_without_a_host_says_how_to_start_one(world: World) -> Non
     assert error.full_code == "host.none"
     await world.registry.start()
     assert await create_client().shop.get_or_create("x").send("anything", 1)
+
+
+async def test_a_call_that_is_not_awaited_is_named_with_its_arguments_left_out(world: World) -> None:
+    shop = (await world.start(shop=Shop)).shop.get_or_create("x")
+    for coroutine, written in (
+        (shop.send("anything", 1), "shop.send(...)"),
+        (shop.status(), "shop.status()"),
+        (shop.send("anything", None, wait=True), "shop.send(...)"),
+    ):
+        call = call_of(coroutine, {"_": shop, "shop": shop})
+        coroutine.close()
+        assert call is not None
+        assert call.call == written

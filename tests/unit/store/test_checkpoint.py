@@ -360,6 +360,20 @@ def test_the_copy_is_private_and_goes_when_the_checkpoint_is_done(path: Path) ->
     assert sorted(files(path.parent)) == [path.name, f"{path.name}.guard"]
 
 
+def test_a_copy_is_private_from_its_beginning(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    sync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        seen.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        sync(descriptor)
+
+    monkeypatch.setattr(checkpoint_copy.os, "fsync", noted)
+    checkpoint_copy.write_copy(path, b"content")
+    assert seen[0] == 0o600
+    assert schema.checkpoint_of(path).read_bytes() == b"content"
+
+
 def test_a_second_try_keeps_the_copy_of_the_first(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     connection, checkpointer = open_for_checkpoints(path)
     change(connection)

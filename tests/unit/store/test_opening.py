@@ -305,6 +305,18 @@ def test_a_guard_that_says_nothing_is_written_again_and_noticed(path: Path, cont
     log.close()
 
 
+def test_a_guard_whose_facts_are_damaged_is_written_again_and_says_that_no_rows_are_missing(path: Path) -> None:
+    write(path, queued("a"))
+    guard = path.with_name(path.name + ".guard")
+    guard.write_bytes(b"\xff" * 4096 + guard.read_bytes()[4096:])
+    log = EventLog.open(path)
+    assert log.notices == [f"{guard.name} was damaged and is written again; all rows up to its mark are there."]
+    log.close()
+    log = EventLog.open(path)
+    assert log.notices == []
+    log.close()
+
+
 def test_what_a_crash_in_an_earlier_opening_left_is_removed(path: Path) -> None:
     write(path, queued("1"))
     for name in ("wal.kept", "checkpoint.new", "journal.new"):
