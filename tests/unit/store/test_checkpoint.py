@@ -408,6 +408,23 @@ def test_a_checkpoint_that_cannot_begin_is_put_off_and_leaves_nothing(
     checkpointer.close()
 
 
+def test_a_checkpoint_that_cannot_begin_is_tried_again_only_when_more_was_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection, checkpointer = open_for_checkpoints(path)
+    change(connection)
+    monkeypatch.setattr(checkpoint, "WAL_BYTES", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", _no_space)
+        with pytest.raises(CheckpointNotBegun):
+            checkpointer.checkpoint(connection)
+    assert not checkpointer.due_after_commit()
+    change(connection)
+    assert checkpointer.due_after_commit()
+    connection.close()
+    checkpointer.close()
+
+
 def _no_space(_: int) -> None:
     raise OSError(28, "No space left on device")
 

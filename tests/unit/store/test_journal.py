@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agentq_nb._store import journal
-from agentq_nb._store.journal import BLOCK, FRAME_HEADER, SECTOR, Frame, Journal, frame_bytes
+from agentq_nb._store.journal import BLOCK, CHECKSUM, FILE_HEADER, FRAME_HEADER, SECTOR, Frame, Journal, frame_bytes
 from agentq_nb._store.journal_scan import scan
 
 REGION = 16 << 10
@@ -142,6 +143,18 @@ def test_either_copy_of_a_header_will_do(file: Path, start: int, copy: int) -> N
     content = scan(file)
     assert content is not None
     assert content.problem is not None
+
+
+def test_a_header_of_another_format_is_not_read_whatever_its_checksum_says(file: Path) -> None:
+    written(file, 1).close()
+    content = bytearray(file.read_bytes())
+    header = b"ANOTHER\n" + content[8 : FILE_HEADER.size]
+    for copy in (0, SECTOR):
+        content[copy : copy + FILE_HEADER.size + CHECKSUM.size] = header + CHECKSUM.pack(zlib.crc32(header))
+    file.write_bytes(content)
+    found = scan(file)
+    assert found is not None
+    assert found.problem == "the header of the journal cannot be read"
 
 
 def test_a_region_whose_new_header_was_torn_is_still_in_its_old_use(file: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import duckdb
 import pytest
 
 from agentq_nb._store import EventLog, schema
+from agentq_nb._store.open_errors import bytes_to_open, cannot_open
 from agentq_nb._store.open_store import check_log
 from agentq_nb.errors import StoreDamaged, StoreError, StoreInUse, StoreNotOurs, StoreReadOnly, StoreTooNew
 from tests.unit.store.helpers import event, files, queued, write
@@ -303,6 +305,18 @@ def test_a_guard_that_says_nothing_is_written_again_and_noticed(path: Path, cont
     log = EventLog.open(path)
     assert log.notices == []
     log.close()
+
+
+def test_a_log_that_finds_no_room_says_how_much_it_needs(path: Path) -> None:
+    write(path, queued("a"))
+    path.with_name(path.name + ".journal").write_bytes(bytes(1000))
+    error = cannot_open(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    needed = bytes_to_open(path)
+    assert (error.code, error.metadata) == ("disk_full", {"path": str(path), "bytes": needed})
+    assert error.message == (
+        f"{path} cannot be opened: No space left on device. Nothing is lost. "
+        f"Make room for {needed:,} bytes in {path.parent}, and try again."
+    )
 
 
 def test_a_guard_whose_facts_are_damaged_is_written_again_and_says_that_no_rows_are_missing(path: Path) -> None:

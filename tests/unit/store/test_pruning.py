@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from agentq_nb._store import EventLog, Row, compaction, prune
+from agentq_nb._store.maintenance import Maintenance
 from tests.unit.store.helpers import append, event, queued, with_log
 from tests.unit.store.test_writing import in_small_disk
 
@@ -299,6 +300,24 @@ def test_a_prune_that_is_cancelled_stops_after_its_slice_and_tells_what_went(
         rows = json.loads(said)["rows"]
         assert (len(calls), rows, 0 < len(told) < 2000) == (1, 3 * len(told), True)
         assert log.fetch("select pruned from store_facts") == [(rows,)]
+
+    with_log(path, use)
+
+
+def test_each_prune_looks_whether_the_file_should_be_made_smaller(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+
+    async def pays(_: Maintenance) -> bool:
+        looked.append(len(looked))
+        return False
+
+    monkeypatch.setattr(Maintenance, "_pays", pays)
+
+    async def use(log: EventLog) -> None:
+        for number in (1, 2, 3):
+            await append(log, *settled(f"m{number}"), time=OLD)
+            assert await log.prune(LIMIT) == 3
+            assert len(looked) == number
 
     with_log(path, use)
 

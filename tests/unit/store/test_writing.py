@@ -157,6 +157,16 @@ def test_what_is_appended_in_one_burst_shares_a_commit_and_answers_come_in_order
     with_log(path, use)
 
 
+def test_a_closed_log_refuses_to_be_flushed_and_says_how_to_go_on(path: Path) -> None:
+    async def use(log: EventLog) -> None:
+        log.close()
+        with pytest.raises(StoreError, match=r"was closed when its host was stopped\. Start it again") as refused:
+            await log.flushed()
+        assert refused.value.code == "closed"
+
+    with_log(path, use)
+
+
 def test_a_callback_that_raises_does_not_keep_the_others_from_their_answers(path: Path) -> None:
     async def use(log: EventLog) -> None:
         reported: list[str] = []
