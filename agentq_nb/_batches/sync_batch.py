@@ -68,10 +68,6 @@ class SyncBatch:
         """Do every row once more: see ``Batch.redo``."""
         return block_on(self.batch.redo())
 
-    def redo(self) -> int:
-        """Do every row once more: see ``Batch.redo``."""
-        return wait_beside(self.batch.redo())
-
     def resume(self) -> bool:
         """Resume a batch that has stopped. Returns False if it had not stopped."""
         return block_on(self.batch.resume())
