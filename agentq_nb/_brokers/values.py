@@ -10,6 +10,7 @@ from agentq_nb._actor.send_options import NO_OPTIONS, StoredOptions
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.message_status import MessageStatus
 from agentq_nb._policies.limits import Limit
+from agentq_nb._policies.pause import PastPause
 from agentq_nb._policies.retry import Failure
 
 Outcome: TypeAlias = Literal["completed", "failed", "again", "dead", "released", "limited"]
@@ -291,6 +292,7 @@ class QueueStatus(NamedTuple):
     ``pause_reason``: what a provider said, if its limit pauses the queue, or why it is ``stopped`` because messages fail.
     ``limited_by``: the name of the limit that holds the queue, and ``next_start`` when it lets the next message start
     (None: when another one ends).
+    ``pauses``: the latest ones because of a provider's limit, oldest first, also those of before a restart.
     """
 
     actor: ActorId
@@ -313,6 +315,7 @@ class QueueStatus(NamedTuple):
     limited_by: str | None = None
     next_start: float | None = None
     stopped: bool = False
+    pauses: Sequence[PastPause] = ()
 
     @property
     def done(self) -> int:

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
@@ -18,6 +18,7 @@ from agentq_nb.errors import ActorUnknown
 if TYPE_CHECKING:
     from agentq_nb._brokers.values import LimitStatus, QueueStatus
     from agentq_nb._client.handle import ActorHandle
+    from agentq_nb._core.result_table import Table
     from agentq_nb._host.registry_limits import RegistryLimits
 
 _EXPECTED = "a time to come, like 18:30 or 2026-11-01T12:00"
@@ -143,6 +144,9 @@ class Limits(Command):
     With a name, --count and --per change that limit at once, for every queue that shares it. The change lasts across
     restarts, until --reset, or until the limit is declared differently. --resume ends a pause because of a provider's
     limit. A limit without a name of its own goes by its queue: "worker/main tasks".
+
+    --pauses lists what held queues up, by hand or because of a provider's limit, and for how long: all that the file
+    has, or with a name those of that limit or queue.
     """
 
     name: ClassVar[str] = "limits"
@@ -153,10 +157,15 @@ class Limits(Command):
     per: float | None = option("--per", "SECONDS", "in how many seconds", convert=seconds)
     reset: bool = flag("--reset", "go back to the limit as it is declared")
     resume: bool = flag("--resume", "end a pause because of a provider's limit")
+    pauses: bool = flag("--pauses", "list pauses, with their reasons and how long they lasted")
 
-    async def run(self, context: CommandContext) -> RegistryLimits | LimitStatus:
+    async def run(self, context: CommandContext) -> RegistryLimits | LimitStatus | Table:
         limits = context.host().limits
         changes = self.count is not None or self.per is not None
+        if self.pauses:
+            if changes or self.reset or self.resume:
+                raise UsageError("--pauses only lists: give it alone, or with a name.")
+            return replace(await limits.pauses_table(self.limit), empty="No queue has been paused.")
         if self.limit is None:
             if changes or self.reset or self.resume:
                 raise UsageError("Name the limit: %agentq limits NAME --count 20. %agentq limits lists them.")

@@ -29,8 +29,8 @@ def moment(text: str) -> float:
 class Sql(Command):
     """Read the file with a query. In a notebook the answer is a DataFrame, where pandas or polars is installed.
 
-    Tables and views: events, actors, messages, queues, attempts, sessions, transcripts, results. Only reads are
-    accepted. %%agentq sql takes the text of the cell as the query.
+    Tables and views: events, actors, messages, queues, pauses, attempts, sessions, transcripts, results. Only
+    reads are accepted. %%agentq sql takes the text of the cell as the query.
     """
 
     name: ClassVar[str] = "sql"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from agentq_nb._client.status import ActorStatus, HostStatus
 from agentq_nb._core.loop_monitor import advice
 from agentq_nb._core.result_table import Table
 from agentq_nb._display.document import Cell, Document, duration, error_text, moment_text, shows, tone
-from agentq_nb._display.limits import in_short
+from agentq_nb._display.limits import earlier_pauses, in_short
 from agentq_nb._host.registry import Registry
 
 _MOST_ROWS = 200
@@ -58,6 +59,7 @@ def _host(status: HostStatus) -> Document:
         names = ", ".join(status.waiting_for)
         facts.append(("waiting work", Cell(f"for {names}: run the cells that define these actors", "busy")))
     facts += [(f"limit {limit.name}", in_short(limit)) for limit in status.limits[:_MOST_LIMITS]]
+    facts += earlier_pauses((queue for actor in status.actors for queue in actor.queues), time.time())
     if status.stall:
         stood = f"{duration(status.stall.seconds)} at {moment_text(status.stall.began)} UTC, {status.stall.place}"
         facts.append(("stood still", Cell(f"{stood}. {advice(status.stall, status.background)}", "busy")))
@@ -83,6 +85,7 @@ def _actor(status: ActorStatus) -> Document:
     if status.overdue:
         late = f"still work after the end of their attempt, and keep their places: {', '.join(status.overdue)}"
         facts.append(("threads", Cell(late, "busy")))
+    facts += earlier_pauses(status.queues, time.time())
     return Document(
         title=f"Actor {status.actor_id}",
         facts=facts,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from agentq_nb._brokers.values import LimitStatus
-from agentq_nb._display.document import Cell, Document, moment_text, shows
+from agentq_nb._brokers.values import LimitStatus, QueueStatus
+from agentq_nb._display.document import Cell, Document, duration, moment_text, shows
 from agentq_nb._host.registry_limits import RegistryLimits
 from agentq_nb._policies.rate_limit import RateLimit
 from agentq_nb.errors import NoHost
 
+_DAY = 86_400.0
+_MOST_QUEUES = 20
 _COLUMNS = ("limit", "count", "per", "in use", "next start", "queues waiting", "paused")
 
 
@@ -40,6 +42,19 @@ def in_short(limit: LimitStatus) -> str:
     per = f" per {_per(limit)}" if limit.per is not None else " at work"
     paused = f"; {_paused(limit)}" if limit.paused_until is not None else ""
     return f"{limit.used} of {_count(limit)}{per}{paused}"
+
+
+def earlier_pauses(queues: Iterable[QueueStatus], now: float) -> list[tuple[str, object]]:
+    """Return facts about pauses because of providers' limits that ended in the last day, one for each queue."""
+    facts: list[tuple[str, object]] = []
+    for queue in queues:
+        over = [pause for pause in queue.pauses if pause.ended is not None and pause.ended > now - _DAY]
+        if over:
+            last, total = over[-1], duration(round(sum(pause.seconds(now) for pause in over)))
+            times = f"{total}" if len(over) == 1 else f"{len(over)} times, {total} in all, the last time"
+            said = f"{queue.actor} {queue.queue}: {times} from {moment_text(last.began)} UTC: {last.reason}"
+            facts.append(("was paused", said))
+    return facts[:_MOST_QUEUES]
 
 
 def _row(limit: LimitStatus) -> tuple[object, ...]:

@@ -99,7 +99,7 @@ class Registry(ServingRegistry):
     @property
     def limits(self) -> RegistryLimits:
         """The limits of the queues: the use of each, and the time of its next start. You can change them at any time."""
-        return RegistryLimits(lambda: self.host)
+        return RegistryLimits(lambda: self.host, self.sql)
 
     @property
     def host(self) -> Host:

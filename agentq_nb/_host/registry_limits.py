@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from agentq_nb._actor.actor import Actor
+from agentq_nb._brokers.history import Moment, moment
 from agentq_nb._brokers.values import LimitStatus
+from agentq_nb._core.result_table import Table
 from agentq_nb._core.suggestions import did_you_mean
+from agentq_nb._core.threads import in_long_thread
 from agentq_nb._host.host import Host
 from agentq_nb._policies.limits import conflict
 from agentq_nb.errors import LimitConflict, LimitUnknown, NoHost
 
 _PATIENCE = 5.0
 """Seconds to wait for a host in another thread that is busy."""
+
+_PAUSES = """
+select began_at, ended_at, seconds, cause, reason, actor_id, queue, limit_name
+from pauses
+where (
+    $name is null or $name in (limit_name, actor_id || ' ' || queue)
+    or list_contains(shared_by, split_part($name, '/', 1) || ' ' || split_part($name, ' ', 2))
+)
+and ($since is null or ended_at is null or ended_at >= make_timestamp(($since * 1e6)::bigint))
+order by began_at
+"""
 
 
 def check_limits(classes: Mapping[str, type[Actor]]) -> None:
@@ -31,12 +46,14 @@ class RegistryLimits(Mapping[str, LimitStatus]):
         registry.limits                                     # a table: the use of each, and when the next message starts
         registry.limits["anthropic"].used
         await registry.limits.change("anthropic", count=20)
+        await registry.limits.pauses(since=timedelta(hours=12))   # what held queues up last night, and for how long
 
     Every access reads the present state. Raises NoHost if no host runs.
     """
 
-    def __init__(self, host: Callable[[], Host]) -> None:
+    def __init__(self, host: Callable[[], Host], sql: Callable[[str, Mapping[str, Any]], Awaitable[Table]]) -> None:
         self._host = host
+        self._sql = sql
 
     def status(self) -> Sequence[LimitStatus]:
         """Return every limit with its present use."""
@@ -70,6 +87,23 @@ class RegistryLimits(Mapping[str, LimitStatus]):
         """
         host = self._host()
         return await host.enter(host.broker.limits.resume, name)
+
+    async def pauses(self, name: str | None = None, since: Moment | None = None) -> Any:
+        """Return what held queues up and for how long as a DataFrame, oldest first, also of before a restart.
+
+        Pauses by hand are in it, and those because of a provider's limit with the reason; pauses in a row, without a
+        message that succeeded between them, are one. It is what the SQL view ``pauses`` has.
+
+        :param name: a limit, like ``"anthropic"``, or a queue, like ``"worker/main tasks"``; None: all.
+        :param since: only those that had not ended by then: a datetime, seconds since 1970, or a timedelta (how long ago).
+
+        Returns a :class:`Table` where neither pandas nor polars is installed. Times are UTC; those in force have no end.
+        """
+        return await in_long_thread((await self.pauses_table(name, since)).frame)
+
+    async def pauses_table(self, name: str | None = None, since: Moment | None = None) -> Table:
+        """Return what :meth:`pauses` does as a table."""
+        return await self._sql(_PAUSES, {"name": name, "since": None if since is None else moment("since", since)})
 
     async def find(self, name: str) -> LimitStatus:
         """Return one limit with its use. Raises ``queue.limit_unknown``."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from agentq_nb._policies.retry import backoff
 
@@ -11,6 +13,8 @@ SHORTEST = 1.0
 FIRST_GUESS = 5.0
 """Seconds of the first pause whose end is unknown; each further one is twice as long."""
 LONGEST_GUESS = 900.0
+_REMEMBERED = 10
+"""How many of a queue's pauses are kept in memory; the log has all that were not pruned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +81,53 @@ def _next(before: ProviderPause | None, now: float, until: float | None, reason:
     guesses += 1
     length = backoff(guesses, first=FIRST_GUESS, longest=LONGEST_GUESS)
     return ProviderPause(since, now + length, False, guesses, reason)
+
+
+class PastPause(NamedTuple):
+    """A pause because of a provider's limit, and how long it lasted. Times are in seconds since 1970.
+
+    Pauses in a row, without a message that succeeded between them, are one.
+
+    :ivar ended: None while it is in force.
+    :ivar limit: the limit that paused the queue together with others; None: the queue was paused alone.
+    """
+
+    began: float
+    ended: float | None
+    reason: str
+    limit: str | None = None
+
+    def seconds(self, now: float) -> float:
+        """Return how long it lasted, or has lasted until now."""
+        return max(0.0, (now if self.ended is None else self.ended) - self.began)
+
+
+class PauseHistory:
+    """The latest pauses of a queue, or of the queues that share a limit."""
+
+    def __init__(self) -> None:
+        self._pauses: deque[tuple[ProviderPause, float | None]] = deque(maxlen=_REMEMBERED)
+        """With the time at which they were ended, if that was not when they were due."""
+
+    def add(self, pause: ProviderPause) -> None:
+        """Add a pause, or what a pause has become: one that began at the same time."""
+        if self._pauses and self._pauses[-1][0].since == pause.since:
+            self._pauses.pop()
+        self._pauses.append((pause, None))
+
+    def end(self, now: float) -> None:
+        """Note that the latest pause was ended, unless it was over."""
+        if self._pauses and self._pauses[-1][1] is None and not self._pauses[-1][0].is_over(now):
+            self._pauses.append((self._pauses.pop()[0], now))
+
+    def pauses(self, now: float, limit: str | None = None) -> list[PastPause]:
+        """Return the pauses, oldest first."""
+        return [
+            PastPause(pause.since, pause.until if ended is None and pause.is_over(now) else ended, pause.reason, limit)
+            for pause, ended in self._pauses
+        ]
+
+    @staticmethod
+    def joined(*lists: list[PastPause]) -> tuple[PastPause, ...]:
+        """Return the latest of several lists, oldest first."""
+        return tuple(sorted((pause for each in lists for pause in each), key=lambda pause: pause.began)[-_REMEMBERED:])

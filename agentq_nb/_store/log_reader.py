@@ -104,7 +104,7 @@ class LogReader(ABC):
         return self._recall(startup_queries.PAUSES)
 
     def limit_rows(self) -> startup_queries.Rows:
-        """Return (kind, data) of all pauses and changes of limits and of their ends, in order."""
+        """Return (kind, data, seconds since 1970) of all pauses and changes of limits and of their ends, in order."""
         return self._recall(startup_queries.LIMIT_ROWS)
 
     def limit_starts(self, since: float) -> startup_queries.Rows:

@@ -163,7 +163,9 @@ order by said_at
 """
 
 LIMIT_ROWS = """
-select kind, data from events where kind in ('limit.paused', 'limit.resumed', 'limit.changed', 'limit.reset') order by seq
+select kind, data, epoch(time) from events
+where kind in ('limit.paused', 'limit.resumed', 'limit.changed', 'limit.reset')
+order by seq
 """
 
 LIMIT_STARTS = """

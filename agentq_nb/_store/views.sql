@@ -70,37 +70,112 @@ select
 from queued left join later using (message_id)
 where not starts_with(fields[1]->>'$', '$');
 
-create view queues as
-with paused as (
-    select actor_id, queue, (said->>'$.until')::double as until
+-- What held queues up and for how long: pauses by hand, because messages failed one after the other, or because of a
+-- provider's limit. Those in a row, without a message that succeeded between them, are one. Where queues that share a limit were paused together, `queue`
+-- is null, `limit_name` is the limit, and `actor_id` is the actor that met it.
+create view pauses as
+with said as (
+    select
+        seq, epoch(time) as second, kind, actor_id, data,
+        coalesce(data->>'$.limit', actor_id || ' ' || (data->>'$.queue')) as name,
+        starts_with(kind, 'limit.') as by_provider
+    from events where kind in ('queue.paused', 'queue.resumed', 'limit.paused', 'limit.resumed')
+    union all
+    select seq, epoch(time), kind, actor_id, null, name, false
     from (
-        select
-            actor_id, data->>'$.queue' as queue,
-            max(seq) as said_at, arg_max(kind, seq) as last_kind, arg_max(data, seq) as said
-        from events where kind in ('queue.paused', 'queue.resumed')
-        group by actor_id, queue
+        select distinct actor_id, actor_id || ' ' || (data->>'$.queue') as name from events where kind = 'queue.paused'
     )
-    left join (
-        select actor_id, max(seq) as destroyed_at from events where kind = 'actor.destroyed' group by actor_id
-    ) using (actor_id)
-    where last_kind = 'queue.paused' and said_at > coalesce(destroyed_at, 0)
-    and coalesce((said->>'$.until')::double > epoch(now()), true)
+    join events using (actor_id)
+    where kind = 'actor.destroyed'
+),
+steps as (
+    select
+        *,
+        (data->>'$.until')::double as until,
+        coalesce((data->>'$.known')::boolean, true) as known,
+        coalesce((data->>'$.since')::double, second) as began,
+        lead(second) over (partition by by_provider, name order by seq) as next_at
+    from said
+),
+joined as (
+    select
+        name, by_provider, began,
+        last(actor_id order by seq) as actor_id,
+        last(data order by seq) as data,
+        last(until order by seq) as until,
+        last(if(known, least(until, next_at), next_at) order by seq) as ended,
+        last(next_at is not null or (known and coalesce(until <= epoch(now()), false)) order by seq) as is_over
+    from steps
+    where kind in ('queue.paused', 'limit.paused')
+    group by name, by_provider, began
+)
+select
+    make_timestamp((began * 1e6)::bigint) as began_at,
+    if(is_over, make_timestamp((ended * 1e6)::bigint), null) as ended_at,
+    round(if(is_over, ended, epoch(now())) - began, 3) as seconds,
+    case when by_provider then 'provider' when data->>'$.reason' is null then 'by hand' else 'failures' end as cause,
+    data->>'$.reason' as reason,
+    actor_id,
+    if(starts_with(name, actor_id || ' '), substr(name, length(actor_id) + 2), null) as queue,
+    if(starts_with(name, actor_id || ' '), null, name) as limit_name,
+    make_timestamp(try_cast(until * 1e6 as bigint)) as paused_until,
+    (data->'$.queues')::varchar[] as shared_by
+from joined;
+
+create view queues as
+with counted as (
+    select
+        actor_id,
+        queue,
+        count(*) filter (status = 'queued') as queued,
+        count(*) filter (status = 'delayed') as delayed,
+        count(*) filter (status = 'running') as running,
+        count(*) filter (status = 'completed') as completed,
+        count(*) filter (status = 'failed') as failed,
+        count(*) filter (status = 'cancelled') as cancelled,
+        count(*) filter (status = 'expired') as expired,
+        min(created_at) filter (status in ('queued', 'delayed')) as oldest_waiting
+    from messages
+    group by actor_id, queue
+),
+in_force as (
+    select * from pauses where ended_at is null
+),
+holding as (
+    select actor_id, queue, cause, limit_name, reason, paused_until from in_force where queue is not null
+    union all
+    select counted.actor_id, counted.queue, cause, limit_name, reason, paused_until
+    from in_force join counted on list_contains(shared_by, split_part(counted.actor_id, '/', 1) || ' ' || counted.queue)
+    where in_force.queue is null
+),
+paused as (
+    select
+        actor_id,
+        queue,
+        if(
+            bool_or(cause <> 'provider'), last(paused_until) filter (cause <> 'provider'), max(paused_until)
+        ) as paused_until,
+        string_agg(reason, '; ') as pause_reason,
+        any_value(limit_name) as limited_by
+    from holding
+    group by actor_id, queue
 )
 select
     actor_id,
     queue,
-    count(*) filter (status = 'queued') as queued,
-    count(*) filter (status = 'delayed') as delayed,
-    count(*) filter (status = 'running') as running,
-    count(*) filter (status = 'completed') as completed,
-    count(*) filter (status = 'failed') as failed,
-    count(*) filter (status = 'cancelled') as cancelled,
-    count(*) filter (status = 'expired') as expired,
-    min(created_at) filter (status in ('queued', 'delayed')) as oldest_waiting,
-    bool_or(paused.queue is not null) as paused,
-    make_timestamp(try_cast(max(paused.until) * 1e6 as bigint)) as paused_until
-from messages full join paused using (actor_id, queue)
-group by actor_id, queue;
+    coalesce(queued, 0) as queued,
+    coalesce(delayed, 0) as delayed,
+    coalesce(running, 0) as running,
+    coalesce(completed, 0) as completed,
+    coalesce(failed, 0) as failed,
+    coalesce(cancelled, 0) as cancelled,
+    coalesce(expired, 0) as expired,
+    oldest_waiting,
+    paused.queue is not null as paused,
+    paused_until,
+    pause_reason,
+    limited_by
+from counted full join paused using (actor_id, queue);
 
 create view attempts as
 with steps as (

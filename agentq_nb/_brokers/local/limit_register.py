@@ -13,6 +13,7 @@ from agentq_nb._brokers.local.queues import ActorQueues, QueueState
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId
 from agentq_nb._policies.limits import Limit
+from agentq_nb._policies.pause import PastPause, PauseHistory
 from agentq_nb._policies.rate_limit import since_restart
 from agentq_nb._store import Row
 
@@ -58,6 +59,31 @@ class LimitRegister:
         self._stored = {
             name: [since_restart(moment - time, now) for time in times] for name, times in stored.times.items()
         }
+
+    def now(self) -> float:
+        """Return the time in seconds since 1970."""
+        return self._clock.time()
+
+    def queues_of(self, name: str) -> list[str]:
+        """Return which queues of which actors' names declare the limit of this name, such as ``worker tasks``."""
+        return [
+            f"{actor} {queue}"
+            for actor, queues in self._declared.items()
+            for queue, limits in queues.items()
+            if any(limit.name == name for limit in limits)
+        ]
+
+    def pauses_of(self, queue_state: QueueState) -> tuple[PastPause, ...]:
+        """Return the latest pauses of a queue because of a provider's limit, oldest first."""
+        if not self.groups:
+            return ()
+        actor_queues = queue_state.actor_queues
+        declared = self._declared.get(actor_queues.name, {}).get(queue_state.name, ())
+        shared = [self.groups[limit.name] for limit in declared if limit.name in self.groups]
+        own = self.groups.get(own_name(actor_queues.actor, queue_state.name))
+        now = self._clock.time()
+        alone = [] if own is None else own.history.pauses(now)
+        return PauseHistory.joined(alone, *(group.history.pauses(now, group.name) for group in shared))
 
     def longest(self, limits: Iterable[Limit]) -> float:
         """Return the seconds of the longest window among these limits and the changed ones; 0 if there is none."""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from agentq_nb._core.ids import ActorId
-from agentq_nb._policies.pause import ProviderPause
+from agentq_nb._policies.pause import PauseHistory, ProviderPause
 from agentq_nb._store import EventLog, Row, row
 
 
@@ -45,8 +45,10 @@ class Start(NamedTuple):
         return row("limit.started", self.actor, None, None, _json(facts))
 
 
-def paused(name: str, actor: ActorId, pause: ProviderPause) -> Row:
-    return row("limit.paused", actor, None, None, _json({"limit": name, **asdict(pause)}))
+def paused(name: str, actor: ActorId, pause: ProviderPause, queues: Sequence[str]) -> Row:
+    """Return the row of a pause. ``queues`` share the limit: actors' names and their queues, such as ``worker tasks``."""
+    facts = {"limit": name, **asdict(pause)}
+    return row("limit.paused", actor, None, None, _json(facts | {"queues": queues} if queues else facts))
 
 
 def resumed(name: str) -> Row:
@@ -71,18 +73,22 @@ class LimitFacts:
 
     pauses: dict[str, ProviderPause] = field(default_factory=dict[str, ProviderPause])
     changes: dict[str, Change] = field(default_factory=dict[str, Change])
+    histories: dict[str, PauseHistory] = field(default_factory=dict[str, PauseHistory])
 
 
 def recall(log: EventLog) -> LimitFacts:
     """Read pauses that were not ended by hand, and changes that were not reset. Blocking."""
     facts = LimitFacts()
-    for kind, data in log.limit_rows():
+    for kind, data, time in log.limit_rows():
         said: dict[str, Any] = json.loads(data)
         name: str = said.pop("limit")
         if kind == "limit.paused":
-            facts.pauses[name] = ProviderPause(**said)
+            said.pop("queues", None)
+            pause = facts.pauses[name] = ProviderPause(**said)
+            facts.histories.setdefault(name, PauseHistory()).add(pause)
         elif kind == "limit.resumed":
-            facts.pauses.pop(name, None)
+            if facts.pauses.pop(name, None) is not None:
+                facts.histories[name].end(time)
         elif kind == "limit.changed":
             facts.changes[name] = Change(**said)
         else:

@@ -62,6 +62,8 @@ class Limits(LimitRegister):
                 group = self.group(name)
                 group.pause = pause
                 self.expect_end(group)
+        for name, history in facts.histories.items():
+            self.group(name).history = history
         self._begin_again()
 
     def declare(self, name: str, limits: Mapping[str, Sequence[Limit]], stored: StoredStarts) -> None:

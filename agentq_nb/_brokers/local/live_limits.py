@@ -11,7 +11,7 @@ from agentq_nb._brokers.local.queues import QueueState
 from agentq_nb._core.clock import Timer
 from agentq_nb._core.ids import MessageId
 from agentq_nb._policies.limits import ConcurrencyLimit, Limit, Places
-from agentq_nb._policies.pause import ProviderPause
+from agentq_nb._policies.pause import PauseHistory, ProviderPause
 from agentq_nb._policies.rate_limit import RateLimit, Window
 
 
@@ -92,6 +92,7 @@ class PauseGroup:
     """The message that is tried while the end is unknown."""
     waiting: dict[GatedQueue, None] = field(default_factory=dict["GatedQueue", None])
     timer: Timer | None = None
+    history: PauseHistory = field(default_factory=PauseHistory)
 
     def is_open(self, now: float) -> bool:
         """Whether a message may start, in seconds since 1970."""

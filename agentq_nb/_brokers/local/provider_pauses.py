@@ -47,7 +47,8 @@ def pause(limits: Limits, clock: Clock, entry: LiveMessage, met: LimitReached) -
         if group.probe == entry.id:
             group.probe = None
         group.pause, group.began = following, clock.monotonic()
-        written.append(limit_rows.paused(group.name, entry.actor, following))
+        group.history.add(following)
+        written.append(limit_rows.paused(group.name, entry.actor, following, limits.queues_of(group.name)))
         limits.expect_end(group)
     return written
 
@@ -83,6 +84,7 @@ def is_holding(group: PauseGroup, clock: Clock) -> bool:
 def end(limits: Limits, groups: list[PauseGroup]) -> None:
     """End the pauses of these groups."""
     for group in groups:
+        group.history.end(limits.now())
         group.pause = group.probe = None
         group.stop()
         limits.call(group)

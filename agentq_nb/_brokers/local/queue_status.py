@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from agentq_nb._brokers.local.live_messages import LiveMessages
 from agentq_nb._brokers.local.provider_pauses import Held, held
@@ -10,6 +11,7 @@ from agentq_nb._brokers.local.queues import ActorQueues, QueueState, SettledBefo
 from agentq_nb._brokers.values import QueueStatus
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId
+from agentq_nb._policies.pause import PastPause
 
 
 def statuses(live_messages: LiveMessages, clock: Clock, actor: ActorId | None = None) -> list[QueueStatus]:
@@ -23,15 +25,21 @@ def statuses(live_messages: LiveMessages, clock: Clock, actor: ActorId | None = 
 
 def statuses_of(live_messages: LiveMessages, clock: Clock, actor_queues: ActorQueues) -> list[QueueStatus]:
     """Return the status of each queue of one actor."""
+    limits = live_messages.limits
     held_back, before = live_messages.suspects.hold_back(actor_queues.actor), live_messages.settled_before
     return [
-        status_of(queue, clock, before, held_back=held_back, held=held(live_messages.limits, clock, queue))
+        status_of(queue, clock, before, held_back, held(limits, clock, queue), limits.pauses_of(queue))
         for queue in actor_queues.queues.values()
     ]
 
 
 def status_of(
-    queue_state: QueueState, clock: Clock, before: SettledBefore | None, *, held_back: bool, held: Held
+    queue_state: QueueState,
+    clock: Clock,
+    before: SettledBefore | None,
+    held_back: bool,
+    held: Held,
+    pauses: Sequence[PastPause],
 ) -> QueueStatus:
     """Return the queue's status. ``held_back``: its actor's messages wait for suspects. ``held``: what else holds the queue."""
     first, pause, actor, queue = (
@@ -64,4 +72,5 @@ def status_of(
         limited_by=held.limit,
         next_start=held.next_start,
         stopped=stopped is not None,
+        pauses=pauses,
     )

@@ -32,6 +32,7 @@ longer one is not sent at all, and can be allowed in a cell only."""
 _SHOWN = {SCHEDULE_QUEUE: "scheduled", CRON_QUEUE: "cron"}
 """The names under which internal queues are shown."""
 
+_PAUSES_SHOWN = 5
 _SAME_MOMENT = 0.5
 """Seconds by which the time of the oldest message may differ between two snapshots of the same message."""
 
@@ -131,6 +132,11 @@ class Snapshot:
             "limit": _limit_of(queue),
             # In whole seconds, so that it does not differ each time it is computed.
             "next_start": None if queue.next_start is None else math.ceil(queue.next_start),
+            # The latest pauses because of a provider's limit: when each began and ended (None: not yet), and why.
+            "pauses": [
+                (round(pause.began), pause.ended and round(pause.ended), safe(pause.reason, 200))
+                for pause in queue.pauses[-_PAUSES_SHOWN:]
+            ],
             "orphaned": key in orphaned,
         }
 

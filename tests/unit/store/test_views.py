@@ -218,3 +218,69 @@ def test_actors_show_their_latest_state_and_whether_they_were_destroyed(path: Pa
         ("a/1", "a", "1", '{"n":2}', False),
         ("b/1", "b", None, None, True),
     ]
+
+
+def limited(second: float, name: str, since: float, until: float, known: bool = True, **more: Any) -> tuple[float, Row]:
+    """A provider's pause as it is stored; all times but the first are in seconds since 1970."""
+    facts = {"limit": name, "since": since, "until": until, "known": known, "guesses": 0, "reason": f"said at {second}"}
+    return second, event("limit.paused", **facts, **more)
+
+
+BEGAN = 1_700_000_000.0
+PAST_PAUSES = [
+    (second - 100_000_000, row)
+    for second, row in [
+        (0, queued("m")),
+        (0, queued("n", actor="worker/second")),
+        limited(10, "worker/main tasks", BEGAN + 10, BEGAN + 70),
+        limited(80, "worker/main tasks", BEGAN + 10, BEGAN + 100),  # no message had succeeded since
+        limited(200, "worker/main tasks", BEGAN + 200, BEGAN + 260),
+        (230, event("limit.resumed", actor=None, limit="worker/main tasks")),
+        limited(300, "worker/main tasks", BEGAN + 300, BEGAN + 305, known=False),
+        limited(306, "worker/main tasks", BEGAN + 300, BEGAN + 316, known=False),
+        (317, event("limit.resumed", actor=None, limit="worker/main tasks")),
+        (400, event("queue.paused", queue="tasks", until=None)),
+        (450, event("queue.resumed", queue="tasks")),
+        (500, event("queue.paused", queue="tasks", until=BEGAN + 520)),
+        (600, event("queue.paused", actor="worker/ended", queue="tasks", until=None)),
+        (660, event("actor.destroyed", actor="worker/ended")),
+        (680, event("queue.paused", queue="tasks", until=None, reason="10 messages failed")),
+        (690, event("queue.resumed", queue="tasks")),
+    ]
+]
+
+
+def test_pauses_show_what_held_queues_up_and_for_how_long(path: Path) -> None:
+    shown = "select epoch(began_at) - 1700000000, epoch(ended_at) - 1700000000, seconds, cause, reason, actor_id, queue"
+    assert view(path, f"{shown} from pauses order by 1", *PAST_PAUSES) == [
+        (10, 100, 90, "provider", "said at 80", "worker/main", "tasks"),
+        (200, 230, 30, "provider", "said at 200", "worker/main", "tasks"),
+        (300, 317, 17, "provider", "said at 306", "worker/main", "tasks"),
+        (400, 450, 50, "by hand", None, "worker/main", "tasks"),
+        (500, 520, 20, "by hand", None, "worker/main", "tasks"),
+        (600, 660, 60, "by hand", None, "worker/ended", "tasks"),
+        (680, 690, 10, "failures", "10 messages failed", "worker/main", "tasks"),
+    ]
+
+
+def test_queues_show_the_pauses_of_providers_also_of_queues_that_share_a_limit(path: Path) -> None:
+    now = time.time()
+    rows = [
+        *PAST_PAUSES,
+        (700, queued("o", queue="alone")),
+        limited(701, "worker/main alone", now, now + 60),
+        limited(702, "api", now, now - 1, known=False, queues=["worker tasks"]),  # one message at a time is tried
+    ]
+    shown = "select actor_id, queue, queued, paused, pause_reason, limited_by from queues order by 1, 2"
+    assert view(path, shown, *rows) == [
+        ("worker/main", "alone", 1, True, "said at 701", None),
+        ("worker/main", "tasks", 1, True, "said at 702", "api"),
+        ("worker/second", "tasks", 1, True, "said at 702", "api"),
+    ]
+    open_ones = (
+        "select limit_name, queue, shared_by, ended_at, seconds >= 0 from pauses where ended_at is null order by 1"
+    )
+    assert view(path, open_ones, *rows) == [
+        ("api", None, ["worker tasks"], None, True),
+        (None, "alone", None, None, True),
+    ]
