@@ -63,10 +63,21 @@ class NightModel(FakeModel):
             self.answered.append(task)
         return None
 
-    def headers_of(self, limit: Refusals) -> dict[str, str]:
-        """What comes with a refusal, as Anthropic's servers say it."""
+    def headers_of(self, limit: Refusals, subscription: bool) -> dict[str, str]:
+        """What comes with a refusal, as Anthropic's servers say it: a subscription's limits have names of their own."""
         if limit.status != 429:
             return {}
+        if subscription:
+            return {
+                "anthropic-ratelimit-unified-status": "rejected",
+                "anthropic-ratelimit-unified-reset": str(math.ceil(limit.ends)),
+                "anthropic-ratelimit-unified-representative-claim": "five_hour",
+                "anthropic-ratelimit-unified-5h-status": "rejected",
+                "anthropic-ratelimit-unified-5h-reset": str(math.ceil(limit.ends)),
+                "anthropic-ratelimit-unified-overage-status": "rejected",
+                "anthropic-ratelimit-unified-overage-disabled-reason": "org_level_disabled",
+                "retry-after": str(math.ceil(limit.ends - time.time())),
+            }
         return {
             "retry-after": str(math.ceil(limit.ends - time.time())),
             "anthropic-ratelimit-requests-remaining": "0",
@@ -93,7 +104,7 @@ class NightHandler(Handler):
         data = json.dumps({"type": "error", "error": {"type": kind, "message": text}}).encode()
         self.send_response(limit.status)
         headers = {"content-type": "application/json", "content-length": str(len(data))}
-        for name, value in (headers | model.headers_of(limit)).items():
+        for name, value in (headers | model.headers_of(limit, "authorization" in self.headers)).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
@@ -150,11 +161,11 @@ def spend_the_night(page: Page, model: NightModel, tasks: int, longest: float) -
     pauses = page.value(PAUSES)
     assert_reasons([reason for reason, _, _ in pauses])
     assert all(over and 1 <= seconds <= 10 * SECONDS for _, seconds, over in pauses), pauses
-    row: dict[str, Any] = {}
-    for message in page.told[widget]:
-        row |= message.get("set", {}).get("queues", {}).get("night/main tasks", {})
-    assert_reasons([reason for _, _, reason in row["pauses"]])
-    assert all(ended is not None and began < ended for began, ended, _ in row["pauses"][:-1]), row
+    page.say(widget, type="watch", have=0)  # nobody looked for hours
+    snapshot = page.hear(widget, lambda message: message["type"] == "snapshot")
+    shown = snapshot["sections"]["queues"]["night/main tasks"]["pauses"]
+    assert_reasons([reason for _, _, reason in shown])
+    assert all(ended is not None and began < ended for began, ended, _ in shown), shown
     status_said = page.value("list(paused.values())")
     assert {reason for reason, _, _ in pauses} >= set(status_said), status_said
     assert len(status_said) >= 4

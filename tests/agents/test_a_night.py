@@ -18,7 +18,7 @@ from tests.agents.real_agents import KEY, need_agent
 from tests.kernel.test_dashboard import Page
 
 TASKS = int(os.environ.get("AGENTQ_NIGHT_TASKS", "15"))
-LONGEST = 120 + 6.0 * TASKS  # seconds
+LONGEST = 240 + 8.0 * TASKS  # seconds
 
 AGENT = """
 from agentq_nb import Actor, Queue, agent_os, agents, create_client, setup
@@ -72,11 +72,12 @@ def page(tmp_path: Path) -> Iterator[Page]:
 
 
 @pytest.mark.timeout(60 + 2 * LONGEST)
-def test_a_night_of_claude_code(page: Page) -> None:
+@pytest.mark.parametrize("sign_in", ["ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"])
+def test_a_night_of_claude_code(page: Page, sign_in: str) -> None:
     need_agent(agents.claude)
     model = NightModel(three_limits_and_a_burst(TASKS))
     with serving(model):
-        page.run(AGENT.format(url=model.url, env={"ANTHROPIC_API_KEY": KEY})).check()
+        page.run(AGENT.format(url=model.url, env={sign_in: KEY})).check()
         spend_the_night(page, model, TASKS, LONGEST)
 
 
