@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from agentq_nb._core.safe_text import LONGEST_TEXT, safe
 
@@ -386,6 +386,11 @@ class RateLimited(QueueError):
             message or "A provider's limit is reached.",
             metadata={name: value for name, value in known.items() if value is not None},
         )
+        if RateLimited._noted is not None:
+            RateLimited._noted(self)
+
+    _noted: ClassVar[Callable[[RateLimited], None] | None] = None
+    """Notes each one, so that a handler that goes on in spite of it can be named."""
 
     @property
     def limit(self) -> str | None:

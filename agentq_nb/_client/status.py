@@ -24,6 +24,7 @@ class ActorStatus:
     :ivar recovered: whether a message has completed since that failure.
     :ivar overdue: messages whose attempt has ended though the thread of their handler still works. Each keeps its place in
         the queue's ``concurrency``, and its next attempt waits, until the thread has ended.
+    :ivar swallowed_limit: the last message that completed although its handler met a provider's limit, and what to do.
     :ivar orphaned: queues that hold messages but are no longer declared by the class.
     """
 
@@ -38,6 +39,7 @@ class ActorStatus:
     queues: Sequence[QueueStatus] = ()
     overdue: Sequence[MessageId] = ()
     orphaned: Sequence[str] = ()
+    swallowed_limit: str | None = None
 
 
 @dataclass(frozen=True)

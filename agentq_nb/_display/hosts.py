@@ -60,6 +60,11 @@ def _host(status: HostStatus) -> Document:
         facts.append(("waiting work", Cell(f"for {names}: run the cells that define these actors", "busy")))
     facts += [(f"limit {limit.name}", in_short(limit)) for limit in status.limits[:_MOST_LIMITS]]
     facts += earlier_pauses((queue for actor in status.actors for queue in actor.queues), time.time())
+    swallowed = [actor for actor in status.actors if actor.swallowed_limit]
+    facts += [
+        ("limit swallowed", Cell(f"{each.actor_id}: {each.swallowed_limit}", "bad"))
+        for each in swallowed[:_MOST_LIMITS]
+    ]
     if status.stall:
         stood = f"{duration(status.stall.seconds)} at {moment_text(status.stall.began)} UTC, {status.stall.place}"
         facts.append(("stood still", Cell(f"{stood}. {advice(status.stall, status.background)}", "busy")))
@@ -86,6 +91,8 @@ def _actor(status: ActorStatus) -> Document:
         late = f"still work after the end of their attempt, and keep their places: {', '.join(status.overdue)}"
         facts.append(("threads", Cell(late, "busy")))
     facts += earlier_pauses(status.queues, time.time())
+    if status.swallowed_limit:
+        facts.append(("limit swallowed", Cell(status.swallowed_limit, "bad")))
     return Document(
         title=f"Actor {status.actor_id}",
         facts=facts,

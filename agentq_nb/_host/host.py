@@ -36,6 +36,7 @@ from agentq_nb.errors import ActorDuplicate, ActorNotFound, QueueFull, Unavailab
 
 _ENQUEUE_AGAIN = (0.1, 0.2, 0.4, 0.8)
 _NO_EDGE = nullcontext()
+_MOST_SWALLOWED = 1000
 
 
 class Host(HostTasks):
@@ -73,6 +74,7 @@ class Host(HostTasks):
         self.waits = WaitGraph(self.activations.receivers_of, self.activations.full_limits)
         self._waker = Waker(self)
         self._stalls = StallWatch()
+        self._swallowed: dict[ActorId, str] = {}
         self.parts = [
             Part("Waking actors that have work", self._waker.follow_hints, waits=True),
             Part("Noticing that the event loop stands still", self._stalls.watch, waits=True),
@@ -247,6 +249,13 @@ class Host(HostTasks):
     def note_failure(self, actor: ActorId, where: str, error: dict[str, Any]) -> None:
         self.records_of(actor).append(f"{where}.failed", {"error": error})
 
+    def note_swallowed(self, actor: ActorId, text: str) -> None:
+        """Note for ``status()`` that an actor went on in spite of a provider's limit. The latest are kept."""
+        self._swallowed.pop(actor, None)
+        self._swallowed[actor] = text
+        if len(self._swallowed) > _MOST_SWALLOWED:
+            del self._swallowed[next(iter(self._swallowed))]
+
     def broadcast(self, actor: ActorId, event: str, payload: Any) -> None:
         self.listeners.tell(actor, event, payload)
 
@@ -308,4 +317,6 @@ class Host(HostTasks):
 
     def _status_of(self, actor: ActorId, queues: Sequence[QueueStatus]) -> ActorStatus:
         cls = self.classes.get(actor_name(actor))
-        return actor_status(actor, cls, self.activations.find(actor), self.wake_backoff, queues)
+        status = actor_status(actor, cls, self.activations.find(actor), self.wake_backoff, queues)
+        swallowed = self._swallowed.get(actor)
+        return status if swallowed is None else replace(status, swallowed_limit=swallowed)

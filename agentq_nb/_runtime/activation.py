@@ -46,6 +46,7 @@ class Surroundings(Protocol):
     def records_of(self, actor: ActorId) -> ActorLog: ...
     def broadcast(self, actor: ActorId, event: str, payload: Any) -> None: ...
     def note_failure(self, actor: ActorId, where: str, error: dict[str, Any]) -> None: ...
+    def note_swallowed(self, actor: ActorId, text: str) -> None: ...
     async def push(self, actor: ActorId, queue: str, body: Any, options: Mapping[str, Any]) -> Any: ...
     async def cancel_message(self, message: MessageId, *, even_running: bool = False) -> bool: ...
 
@@ -134,6 +135,14 @@ class Activation(ABC):
         self.note_error(described)
         FAILURES.note_actor(self.actor_id, where, described)
         self.host.note_failure(self.actor_id, where, described)
+
+    def limit_swallowed(self, message: MessageId, said: str) -> None:
+        """See :class:`agentq_nb._runtime.settlement.Owner`."""
+        self.host.note_swallowed(
+            self.actor_id,
+            f"Message {message} completed though its handler met a provider's limit, so its queue was not paused: {said} "
+            "Let RateLimited pass, with `except RateLimited: raise` before other excepts.",
+        )
 
     def note_error(self, described: dict[str, Any]) -> None:
         """Keep the last error for ``status()``."""

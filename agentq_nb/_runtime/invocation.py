@@ -14,6 +14,7 @@ from agentq_nb._brokers.values import Delivery, NewMessage
 from agentq_nb._core.clock import Timer
 from agentq_nb._core.ids import ActorId, MessageId, mint_id
 from agentq_nb._runtime.state import Committed, WorkingCopy
+from agentq_nb.errors import RateLimited
 
 CallKind: TypeAlias = Literal["run", "handler", "action", "hook"]
 
@@ -69,6 +70,8 @@ class Call:
         """Whether it has ended or was abandoned: it receives no more messages."""
         self.at_failure: Callable[[str, BaseException], None] | None = None
         """Called with the place and the error when a callback of :meth:`at_end` fails."""
+        self.limit_met: tuple[str, frozenset[MessageId]] | None = None
+        """What was said when it met a provider's limit, and the messages that it held then."""
         self._at_end: list[Callable[[], Awaitable[None]]] = []
 
     def at_end(self, callback: Callable[[], Awaitable[None]]) -> None:
@@ -168,6 +171,18 @@ current_receiver: ContextVar[Receiver | None] = ContextVar("agentq_current_recei
 
 waiting_task: ContextVar[asyncio.Task[Any] | None] = ContextVar("agentq_waiting_task", default=None)
 """In a worker thread, and in code called from there: the task that waits for the thread."""
+
+
+def _note_limit(error: RateLimited) -> None:
+    """Note with the current call and its callers that they met a provider's limit."""
+    call = current_call.get()
+    while call is not None:
+        held = [message for receiver in list(call.receivers) for message in list(receiver.held)]
+        call.limit_met = error.message, frozenset(held)
+        call = call.caller
+
+
+RateLimited._noted = _note_limit  # pyright: ignore[reportPrivateUsage]  # errors know nothing of calls
 
 
 def holding_here() -> frozenset[Receiver]:

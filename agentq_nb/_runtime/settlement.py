@@ -11,7 +11,7 @@ from agentq_nb._actor.queue import Queue
 from agentq_nb._brokers.base import Lease
 from agentq_nb._brokers.values import Commit, Delivery, NewMessage, Settlement
 from agentq_nb._core.clock import Clock
-from agentq_nb._core.ids import ActorId
+from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.time_slice import TimeSlices
 from agentq_nb._policies.retry import Retry, after_failure
 from agentq_nb._runtime.failure_kind import failure_of
@@ -41,6 +41,10 @@ class Owner(Protocol):
 
     def interrupt(self, receiver: Receiver, why: Interruption) -> None:
         """Stop the handler that holds the receiver's messages."""
+        ...
+
+    def limit_swallowed(self, message: MessageId, said: str) -> None:
+        """Note that a message completed though its handler met a provider's limit."""
         ...
 
     def undo_interrupt(self, receiver: Receiver) -> None:
@@ -84,7 +88,19 @@ def completed(
     if receiver.scheduled:
         scheduled = new_messages(receiver.scheduled, owner.clock.time())
         receiver.scheduled = []
-    return Commit([Settlement(delivery, "completed", reply) for delivery in deliveries], state, scheduled)
+    settlements = [Settlement(delivery, "completed", reply) for delivery in deliveries]
+    if receiver.call.limit_met is not None:
+        _note_swallowed(owner, receiver, settlements)
+    return Commit(settlements, state, scheduled)
+
+
+def _note_swallowed(owner: Owner, receiver: Receiver, settlements: list[Settlement]) -> None:
+    """Note for ``status()`` that messages complete though their handler met a provider's limit."""
+    said, held = receiver.call.limit_met or ("", frozenset[str]())
+    for settlement in settlements:
+        if settlement.delivery.id in held:
+            receiver.call.limit_met = None
+            owner.limit_swallowed(settlement.delivery.id, said)
 
 
 def failed(

@@ -14,6 +14,7 @@ from agentq_nb._policies.retry import Retry, backoff, is_given_up
 from agentq_nb._runtime import actions, crons, schedule, settlement
 from agentq_nb._runtime.activation import Activation
 from agentq_nb._runtime.invocation import Call
+from agentq_nb._runtime.provider_limits import limit_reached, limited, without_credit
 from agentq_nb.errors import ActionNotFound, AgentqError, LeaseLost, Unavailable, ValidationFailed
 
 RunState: TypeAlias = Literal["none", "running", "returned", "restarting"]
@@ -138,14 +139,20 @@ class Supervisor:
         if isinstance(error, asyncio.CancelledError) or from_outside(error):
             return Settlement(delivery, "released", front=True)
         described: dict[str, Any] = describe(error)
+        now = self._activation.clock.time()
+        if (reached := limit_reached(error, now)) is not None:
+            return limited(settlement.failed_attempt(delivery, _SCHEDULED, described), reached, now, None)
+        advice = without_credit(error, now)
+        if advice:
+            described["message"] = f"{described['message']} {advice}"
         self._activation.note_error(described)
-        hopeless = isinstance(error, ActionNotFound)
+        hopeless = isinstance(error, ActionNotFound) or advice is not None
         return settlement.failed_attempt(delivery, _SCHEDULED, described, hopeless=hopeless)
 
     def _write_end(self, delivery: Delivery, ended: Settlement, commit: Commit, began: float) -> None:
         """Write the end of a scheduled call with what it changed and, of a cron schedule, its next call."""
         successor = None
-        if ended.outcome not in ("again", "released"):
+        if ended.outcome not in ("again", "released", "limited"):
             try:
                 successor = crons.successor(self._activation.actor_id, delivery, began, self._activation.clock.time())
             except ValidationFailed as error:  # this machine does not know its time zone
