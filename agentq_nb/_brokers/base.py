@@ -109,6 +109,11 @@ class BrokerLimits(Protocol):
     Starts, changes and pauses are kept across restarts. Waiting queues are served by the age of their next message.
     """
 
+    @property
+    def resumed_at(self) -> float:
+        """When a user last ended a provider's pause by hand, on the monotonic clock; infinitely early if never."""
+        ...
+
     async def declare(self, name: str, limits: Mapping[str, Sequence[Limit]]) -> None:
         """Set the limits of every queue of the actors registered under ``name``; queues left out have none.
 

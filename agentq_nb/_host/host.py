@@ -249,6 +249,11 @@ class Host(HostTasks):
     def note_failure(self, actor: ActorId, where: str, error: dict[str, Any]) -> None:
         self.records_of(actor).append(f"{where}.failed", {"error": error})
 
+    @property
+    def resumed_at(self) -> float:
+        """When a user last ended a pause because of a provider's limit, on the monotonic clock."""
+        return self.broker.limits.resumed_at
+
     def note_swallowed(self, actor: ActorId, text: str) -> None:
         """Note for ``status()`` that an actor went on in spite of a provider's limit. The latest are kept."""
         self._swallowed.pop(actor, None)

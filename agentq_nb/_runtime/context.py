@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from agentq_nb._actor.actor_context import ActorLog
 from agentq_nb._actor.mailbox import Mailbox
 from agentq_nb._brokers.values import Commit
+from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import actor_key, actor_name
 from agentq_nb._runtime import call_task
 from agentq_nb._runtime.activation import Activation
@@ -49,6 +50,14 @@ class AwakeActorContext:
     def aborted(self) -> bool:
         call = current_call.get()
         return self._activation.closing is not None or (call is not None and call.stopped)
+
+    @property
+    def clock(self) -> Clock:
+        return self._activation.clock
+
+    @property
+    def resumed_at(self) -> float:
+        return self._activation.host.resumed_at
 
     async def until_closing(self) -> None:
         """Return when the actor is asked to end. Its actions are not called after that."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
@@ -34,6 +35,8 @@ POLL = 5.0
 
 class NoLimits:
     """See :class:`agentq_nb._brokers.base.BrokerLimits`. This broker knows none, as long as no queue declares any."""
+
+    resumed_at = -math.inf
 
     async def declare(self, name: str, limits: Mapping[str, Sequence[object]]) -> None:
         assert not any(limits.values())

@@ -78,6 +78,8 @@ async def _resume(commit_log: CommitLog, actor: ActorId, queue: str) -> int:
     if (actor_queues := live_messages.actors.get(actor)) is not None and queue in actor_queues.queues:
         groups = provider_pauses.holding(live_messages.limits, commit_log.clock, actor_queues.queues[queue])
     written = [limit_rows.resumed(group.name) for group in groups]
+    if groups:
+        live_messages.limits.resumed_at = commit_log.clock.monotonic()
     if pause is not None and not pause.ending:
         pause.ending = True
         written.append(event_rows.resumed(actor, queue))

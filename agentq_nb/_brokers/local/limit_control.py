@@ -21,6 +21,10 @@ class LocalLimits:
     def __init__(self, commit_log: CommitLog) -> None:
         self._commit_log = commit_log
 
+    @property
+    def resumed_at(self) -> float:
+        return self._commit_log.live_messages.limits.resumed_at
+
     async def declare(self, name: str, limits: Mapping[str, Sequence[Limit]]) -> None:
         self._commit_log.check()
         live = self._commit_log.live_messages.limits
@@ -80,6 +84,7 @@ class LocalLimits:
         group = live.groups.get(name)
         if group is None or not provider_pauses.is_holding(group, clock):
             return False
+        live.resumed_at = clock.monotonic()
         await self._commit_log.write([limit_rows.resumed(name)], provider_pauses.end, live, [group])
         return True
 

@@ -34,6 +34,8 @@ class LimitRegister:
         self.limits: dict[str, LiveLimit] = {}
         self.groups: dict[str, PauseGroup] = {}
         self.changes: dict[str, Change] = {}
+        self.resumed_at = -math.inf
+        """When a user last ended a provider's pause, on the monotonic clock."""
 
     def declare(self, name: str, limits: Mapping[str, Sequence[Limit]], stored: StoredStarts) -> None:
         """Replace the limits of the queues of actors of this name."""

@@ -16,6 +16,7 @@ from agentq_nb.agent_os.agent import Agent, AgentSession, ConfigurableAgent, Per
 from agentq_nb.agent_os.sandbox.isolation import in_force
 from agentq_nb.agent_os.sandbox.open_process import OpenProcess, open_process
 from agentq_nb.agent_os.sandbox.workspace import HOME, FileName
+from agentq_nb.agent_os.sessions.scope_pauses import scope_of, scope_pauses_of
 from agentq_nb.agent_os.sessions.session import Session
 from agentq_nb.agent_os.sessions.transcript_view import TranscriptView
 from agentq_nb.agent_os.sessions.turn import take_turn
@@ -36,7 +37,7 @@ from agentq_nb.agent_os.values import (
     SessionInfo,
 )
 from agentq_nb.agent_os.vm_base import Environment
-from agentq_nb.errors import AgentError, AgentUnknown
+from agentq_nb.errors import AgentError, AgentUnknown, RateLimited
 
 McpServers: TypeAlias = Sequence[McpServer] | None
 
@@ -140,7 +141,9 @@ class SessionActions(PermissionActions, action_timeout=None):
     async def send_prompt(self, session_id: str, text: str) -> PromptResult:
         """Send ``text`` to the session's agent and wait for its answer. A session runs one prompt at a time.
 
-        The prompt is on disk before the agent gets it. Raises ``PromptFailed`` when the agent fails.
+        The prompt is on disk before the agent gets it. Raises ``PromptFailed`` when the agent fails, and
+        ``RateLimited`` when the limit of its provider is reached: until that ends, prompts of the same account and
+        model are refused in all VMs, without asking the provider.
         """
         session = await self._sessions.ready(session_id)
         return await self.keep_awake(self._prompt(session, checked_prompt(text), self.runtime.origin))
@@ -238,10 +241,27 @@ class SessionActions(PermissionActions, action_timeout=None):
                     session = await self._sessions.opened(session.info.session_id)
                     agent, view = self._agent(session.info.agent), self._view(session, origin)
                     session.waiting.discard(waiting)
-                    return await take_turn(session, agent, view, text, self._sessions.redactor)
+                    return await self._turn(session, agent, view, text)
             finally:
                 session.waiting.discard(waiting)
         return PromptResult("", "cancelled", None, ())
+
+    async def _turn(self, session: Session, agent: Agent, view: AgentSession, text: str) -> PromptResult:
+        """Let the agent answer, unless its provider's limit is known to last for the same account and model."""
+        pauses, clock, prompt = scope_pauses_of(self.runtime.workspaces), self.runtime.clock, object()
+        model = session.chosen.get("model", session.info.model)
+        scope = scope_of(agent.name, session.environment, model, self.actor_id)
+        pauses.check(scope, prompt, clock.time(), self.runtime.resumed_at)
+        answered = False
+        try:
+            result = await take_turn(session, agent, view, text, self._sessions.redactor)
+            answered = result.stop_reason != "cancelled"
+            return result
+        except RateLimited as error:
+            pauses.met(scope, prompt, error, clock.time(), clock.monotonic())
+            raise
+        finally:
+            pauses.ended(scope, prompt, clock.time(), answered=answered)
 
     def _view(self, session: Session, origin: str) -> AgentSession:
         calls = Calls(self._tools, session.transcript, self._sessions.redactor)

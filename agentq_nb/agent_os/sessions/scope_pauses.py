@@ -1,0 +1,108 @@
+"""Pauses inside VMs: while a provider's limit lasts, prompts of the same account and model are refused without asking.
+
+They are in memory only: after a restart, the first prompt asks the provider again. A credential is never kept, only its
+hash, with a key that this process alone knows.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from agentq_nb._policies.pause import FIRST_GUESS, ProviderPause, after_limit
+from agentq_nb.errors import RateLimited
+
+_HASH_KEY = secrets.token_bytes(32)
+_MARKS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "BASE_URL")
+"""Variables whose names have one of these decide which account is used, and whose server."""
+_PROVIDERS = {"claude": "anthropic", "codex": "openai", "gemini": "google"}
+
+
+class Scope(NamedTuple):
+    """What shares a provider's limit. ``credential`` is a keyed hash."""
+
+    provider: str
+    credential: str
+    model: str | None
+
+
+def scope_of(agent: str, environment: Mapping[str, str], model: str | None, vm: str) -> Scope:
+    """Return the scope of an agent's prompts. Without a credential in its environment, it is this VM's sign-in."""
+    found = sorted(
+        (name, value) for name, value in environment.items() if value and any(mark in name.upper() for mark in _MARKS)
+    )
+    parts = [part for pair in found for part in pair] or ["vm", vm]
+    credential = hmac.digest(_HASH_KEY, "\0".join(parts).encode("utf-8", "replace"), "sha256").hex()
+    return Scope(_PROVIDERS.get(agent, agent), credential, model)
+
+
+@dataclass(slots=True)
+class _Paused:
+    pause: ProviderPause
+    began: float
+    """On the monotonic clock."""
+    probe: object | None = None
+    """The prompt that is tried, once the guessed end of a limit has come."""
+
+
+class ScopePauses:
+    """The scopes that are paused in the VMs of one host."""
+
+    def __init__(self) -> None:
+        self._paused: dict[Scope, _Paused] = {}
+
+    def check(self, scope: Scope, prompt: object, now: float, resumed_at: float) -> None:
+        """Raise RateLimited if the provider's limit is known to last; else let this prompt try.
+
+        ``now`` is in seconds since 1970. ``resumed_at``: when a user last ended a pause by hand, on the monotonic clock.
+        """
+        paused = self._paused.get(scope)
+        if paused is None or paused.pause.is_over(now):
+            return
+        if paused.began < resumed_at:
+            del self._paused[scope]
+        elif paused.pause.probes(now) and paused.probe is None:
+            paused.probe = prompt
+        else:
+            raise RateLimited(
+                f"The agent was not asked, since its provider's limit is reached for the same account and model: "
+                f"{paused.pause.reason} Resuming a queue by hand makes it ask again.",
+                until=max(paused.pause.until, now + FIRST_GUESS if paused.probe else now),
+            )
+
+    def met(self, scope: Scope, prompt: object, error: RateLimited, now: float, monotonic: float) -> None:
+        """Pause the scope after a prompt met its provider's limit. One that names a ``limit`` pauses that instead."""
+        if error.limit is not None:
+            return
+        before = self._paused.get(scope)
+        pause = after_limit(
+            None if before is None else before.pause,
+            now=now,
+            until=error.ends_at(now),
+            reason=error.message,
+            late=before is not None and before.probe is not prompt and not before.pause.is_over(now),
+        )
+        if pause is not None and (before is None or pause is not before.pause):
+            self._paused[scope] = _Paused(pause, monotonic)
+
+    def ended(self, scope: Scope, prompt: object, now: float, *, answered: bool) -> None:
+        """Note that a prompt has ended. If it was tried, or began after the pause, an answer means that it is over."""
+        paused = self._paused.get(scope)
+        if paused is None:
+            return
+        if answered and (paused.probe is prompt or paused.pause.is_over(now)):
+            del self._paused[scope]
+        elif paused.probe is prompt:
+            paused.probe = None
+
+
+_pauses: dict[Path, ScopePauses] = {}
+
+
+def scope_pauses_of(workspaces: Path) -> ScopePauses:
+    """Return the paused scopes of the VMs of one host."""
+    return _pauses.setdefault(workspaces, ScopePauses())
