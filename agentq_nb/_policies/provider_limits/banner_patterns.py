@@ -25,9 +25,9 @@ _END = (
 
 _YOU = (
     r"(?:sorry, |unfortunately, )?you(?:'ve| have|'re| are)? (?:now |already |currently |temporarily )?"
-    r"(?:hit|reached|exceeded|exhausted|used up|used all(?: of)?|run out of|ran out of|out of|over|maxed out|surpassed"
-    r"|depleted|(?:being |been )?rate[- ]limited)"
-    rf"(?: (?:all |of |your |the |this |our |any )*{_WORDS}{_LIMIT})?" + _FOR
+    r"(?:(?:being |been )?rate[- ]limited"
+    r"|(?:hit|reached|exceeded|exhausted|used up|used all(?: of)?|run out of|ran out of|out of|over|maxed out|surpassed|depleted)"
+    rf" (?:all |of |your |the |this |our |any )*{_WORDS}{_LIMIT})" + _FOR
 )
 _PLANS_LIMIT = (
     r"(?!(?:when|if|once|after|until|before|because|i|we|they|he|she|it|a|an|no|what|how|why|where|that|test)\b)"
@@ -51,7 +51,7 @@ STRONG = re.compile(
         r"requests to .{1,120}? have exceeded [^.\n]{1,100}",
         r"number of [\w ]{1,60}? (?:exceeds?|has exceeded) [^.\n]{1,60}limits?",
         r"resource has been exhausted(?: \(e\.g\. check quota\))?|resource exhausted|resource_exhausted",
-        r"quota exceeded for [^\n]{1,300}?(?=\.\s|\.?$|\n)",
+        r"quota exceeded for (?=[^\n]*(?:metric|googleapis|model|tokens?|requests?|per (?:minute|day|hour)))[^\n]{1,300}?(?=\.\s|\.?$|\n)",
         r"exceeded retry limit, last status:? (?:429|529|503)[^,\n]{0,40}",
         r"too many requests, the rate limit is [^.\n]{1,80}",
         r"too many (?:tokens|requests), please wait before trying again",
@@ -143,7 +143,7 @@ PROSE = re.compile(
     r"```|=>|==|\bdef |\breturn\b|"
     r"\b(?:I|I'm|I've|I'll|I'd|he|she|they|let's|tests?|implemented|added|fixed|changed|renamed|refactored|removed|returns?"
     r"|raises|raised|handler|handles?|handled|parser|commit|because|should|means|describes?|prints?|printed|appears?|which(?! may cause)|whose"
-    r"|so that|reads:|429 if|used by"
+    r"|so that|(?:is|are|was|were|gets) returned|returned by|reads:|429 if|used by"
     r"|the (?:message|method|function|class|banner|text|string|log|logs|example|fixture|code|client|user|users))\b"
 )
 """Signs of text that a person wrote."""

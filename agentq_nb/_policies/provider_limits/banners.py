@@ -20,7 +20,7 @@ _NOISE = re.compile(r"^(?:[\s⎿└│├─●✕✖✗❌⚠■🖐⏳🚫⛔�
 _DASH = r"\s*[:\-|(\[{]+"
 _STATUS = r"(\d{3})"
 _SPEAKER = (
-    r"(?:fatal|internal|api|stream|streaming|codex|https?|provider|server|model|agent|llm|client|unexpected|gemini|claude|openai"
+    r"(?:fatal|internal|backend|api|stream|streaming|codex|https?|provider|server|model|agent|llm|client|unexpected|gemini|claude|openai"
     r"|anthropic|opencode|pi|google|request|execution|turn|session|prompt|unhandled|ai|sdk|acp)"
 )
 _ERROR_NAME = re.compile(
@@ -28,6 +28,7 @@ _ERROR_NAME = re.compile(
         # "API Error:", "stream error:", "Error (429 {...": any words before them must be names.
         rf"(?:{_SPEAKER}\s+){{0,4}}(?:error|failure|exception|err)(?:\s*\[?\(?(?:code|status|http)?:?\s*{_STATUS}\)?\]?)?"
         rf"(?:{_DASH}|\s+(?=\d{{3}}\b)|$)",
+        rf"(?:{_SPEAKER}\s+){{1,4}}error\]",
         r"error from provider(?: \([^)\n]{1,60}\))?\s*:",
         r"(?!(?:the|this|that|an?|my|your|i|when|if|then|fix(?:ed)?|add(?:ed)?|handled?|new|no)\b)"
         rf"(?-i:[A-Z][\w.]*\s+){{1,4}}error\s*(?:\({_STATUS}\))?\s*:",

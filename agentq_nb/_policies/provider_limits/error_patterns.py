@@ -31,6 +31,17 @@ def _any(*patterns: str) -> re.Pattern[str]:
     return re.compile(any_of(*patterns), re.IGNORECASE)
 
 
+_LIMITED = r"(?:limits?|quotas?|caps?|allowance|usage|capacity|budget)"
+_ELSEWHERE = (
+    r"(?:carts?|baskets?|coupons?|vouchers?|discounts?|promo\w*|orders?|purchases?|invoices?|shipments?|deliver(?:y|ies)"
+    r"|warehouses?|inventory|bookings?|reservations?|tickets?|seats?|customers?|subscribers?|members?|guests?|licen[cs]es?"
+    r"|mail(?:box(?:es)?|s)?|e-?mails?|inbox|smtp|sms|notifications?|newsletters?|exports?|imports?|reports?|backups?"
+    r"|snapshots?|artifacts?|storage|volumes?|folders?|bandwidth|drive|goals?|votes?|posts?|comments?|uploads?|downloads?"
+    r"|pods?|cpus?|gpus?|vcpus?|ram|namespaces?|compute-resources|addresses|devices?|rooms?|passengers?|weights?|speed"
+    r"|vacation|leave|overtime|loans?|cards?|transfers?|withdrawals?|overdrafts?|sandbox|gateway|cluster|database|webhooks?)"
+)
+"""What shops, mail, disks and other services limit."""
+
 # Neither waiting nor paying helps, or the limit is another service's.
 _NEVER = _any(
     r"context[ _-]?(?:length|window|limit|size)",
@@ -47,6 +58,12 @@ _NEVER = _any(
     r"(?:connection|client|user|seat|row|line|stack)s? limit|too many (?:connections|clients|files|redirects|arguments|auth|certificates|levels)",
     r"disk|inode|storage quota|file descriptors?|open files|memory limit|recursion",
     r"(?:time|size|depth|character|line|word|login|sign-?in|upload|download|file) (?:limit|attempts)",
+    rf"\b{_ELSEWHERE}(?:'s)?(?:[ _-]\w+){{0,2}}[ _-]{_LIMITED}\b",
+    rf"\b{_LIMITED}(?: (?:has|have|had|been|was|is|are|reached|exceeded|exhausted|hit|met|used up))* (?:for|of|on|in|by|from)"
+    rf"(?: [\w'-]+){{0,3}}? {_ELSEWHERE}\b",
+    rf"\b{_LIMITED} (?:reached|exceeded)\W+\d+ (?!tokens?|requests?|messages?|hours?|min|sec)[a-z]{{3,}}",
+    r"\b(?:firestore|firebase|bigquery|datastore|spanner|youtube|gmail|dynamodb|lambda|kinesis|s3|ec2|nginx)\b|\bfor (?:the )?ip\b",
+    r"quotaexceedederror|setitem|insufficient storage|no space left|enospc|edquot",
     # Warnings and changes: work goes on.
     r"\bapproaching|close to (?:your|the)|nearing|almost (?:at|reached)|about to (?:hit|reach)",
     r"used (?:about |over |more than )?\d+(?:\.\d+)?\s?%|\d+(?:\.\d+)?\s?% (?:used|of (?:your|the))",
@@ -82,7 +99,7 @@ _BILLING_UNLESS_GOOGLE = _any(r"exceeded your current quota.{0,40}billing")
 
 _LONG_WINDOW = _any(
     r"usage[ _-]?limits?\b",
-    r"free usage|extra usage|out of usage|usage (?:has been )?(?:exceeded|exhausted)|(?:exceeded|reached|hit|exhausted|used up) your .{0,30}usage",
+    r"free usage|extra usage|out of usage|used (?:up|all) (?:of )?(?:your |the )?(?:\w+ )?usage|usage (?:has been )?(?:exceeded|exhausted)|(?:exceeded|reached|hit|exhausted|used up) your .{0,30}usage",
     r"(?:session|weekly|daily|monthly|hourly|\d+[- ]?h(?:ou)?r?|five[- ]hour|\d+[- ]day|opus|sonnet|haiku|fable|mythos|model|plan|premium)"
     r"[ -](?:\w+ ){0,3}(?:limits?|quota|cap|allowance)\b",
     r"(?:hit|reached|exceeded|exhausted) your (?:\S+ )?limits?(?: for [^.]*?(?:messages|claude|opus|sonnet|gpt|codex))?",
@@ -95,7 +112,7 @@ _LONG_WINDOW = _any(
     r"使用上限|使用限额|使用量上限|利用上限|使用制限|利用制限|사용 한도|사용량 한도",
 )
 _TOKENS = _any(
-    r"tokens? (?:\w+ )?per[ -]?(?:min|sec|hour)",
+    r"tokens?[ _-](?:\w+[ _-])?per[ _-]?(?:min|sec|hour)",
     r"\btpm\b|\bitpm\b|\botpm\b|per[- ]minute token",
     r"(?:input|output|request|prompt|completion|cached)[ _-]?tokens? (?:count |rate )?(?:per|rate|limit|has exceeded|exceed)",
     r"token[ _-]?(?:rate[ _-]?limit|quota|limit exceeded)|rate limit.{0,20}\btokens\b|too many tokens",
