@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from agentq_nb import Actor, Queue, RateLimit, RateLimited, Retry, agent_os, agents
+from agentq_nb._brokers.values import QueueStatus
 from agentq_nb._core.clock import SystemClock
 from agentq_nb._core.message_status import ALL
 from agentq_nb._notebook.dashboard.cards import OneMessage, OneSession
+from agentq_nb._notebook.dashboard.depth_history import HistoryRecorder
 from agentq_nb._notebook.dashboard.messages import FILTERS
 from agentq_nb._notebook.dashboard.overview import Overview
 from agentq_nb._notebook.dashboard.patch import difference
@@ -579,3 +581,18 @@ async def test_when_the_host_stops_everything_shown_of_it_is_settled(world: Worl
     with pytest.raises(AgentqError):
         await shown.look()
     assert shown.settled
+
+
+async def test_of_depths_that_change_quickly_one_in_two_seconds_is_kept_and_the_last_one_always(
+    slow_world: World,
+) -> None:
+    await slow_world.start()
+    recorder = HistoryRecorder(slow_world.registry.lifecycle.host)
+    for now, ready in ((0.0, 1), (0.5, 2), (1.0, 3), (2.0, 4), (2.5, 5), (9.0, 5), (10.0, 6)):
+        recorder.sample([QueueStatus("worker/a", "tasks", ready=ready)], now)
+    assert [(at, live) for at, live, _ in recorder.histories()["worker/a tasks"]] == [
+        (0.0, 1),
+        (1.0, 3),
+        (2.5, 5),
+        (10.0, 6),
+    ]

@@ -140,6 +140,14 @@ def test_a_picture_is_short_and_says_where_the_rest_is() -> None:
     assert "There are 40 more: %agentq status" in plain
 
 
+def test_a_picture_says_that_there_are_more_messages_only_if_there_are() -> None:
+    (row,) = sections("jobs")["messages"].values()
+    for count, more in ((10, False), (11, True)):
+        few = {**sections("jobs"), "messages": {str(number): row for number in range(count)}}
+        plain = static_view.as_plain(static_view.of_dashboard(few, 10.0))
+        assert ("There are more: %agentq results" in plain) is more
+
+
 def test_a_picture_of_a_session_shows_the_end_of_its_transcript() -> None:
     blocks = {str(number): {"type": "text", "text": f"line {number}.", "data": ""} for number in range(120)}
     plain = static_view.as_plain(static_view.of_session({**sections("jobs"), "blocks": blocks}, 10.0))
