@@ -152,7 +152,7 @@ def show_from_start_to_end(
 
 
 def show_an_error_of_the_model(agent: AcpAgent, status: int, folder: Path) -> None:
-    """The prompt fails with what the model said, even where the agent hides it; the next one is answered."""
+    """The prompt fails with what the model said, even where the agent hides it; the next one is answered, after a limit's pause."""
 
     async def program(model: FakeModel) -> None:
         async with Machine(agent_os(agents=[agent], hosts=[model.url]), folder) as vm:
@@ -166,7 +166,13 @@ def show_an_error_of_the_model(agent: AcpAgent, status: int, folder: Path) -> No
                 await vm.send_prompt(session.session_id, f"@run true\n@status {status}")
             assert re.search(says, str(failed.value)), failed.value
             assert re.search(advice, str(failed.value)), failed.value
+            if limited:
+                with pytest.raises(RateLimited, match="was not asked") as refused:
+                    await vm.send_prompt(session.session_id, "@say too early")
+                now = time.time()
+                await asyncio.sleep((refused.value.ends_at(now) or now) - now)
             assert (await vm.send_prompt(session.session_id, "@say well again")).text.endswith("well again")
+        assert not any("@say too early" in body for body in model.bodies)
 
     with serving() as model:
         asyncio.run(program(model))
