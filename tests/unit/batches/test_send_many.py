@@ -258,6 +258,7 @@ async def test_a_handler_that_waits_for_a_batch_of_its_own_queue_is_told(tmp_pat
         await registry.deploy("selfish", Selfish)
         await create_client().selfish.get_or_create("s").send("tasks", "a")
         await until(lambda: bool(caught))
+    assert [error.code for error in caught] == ["wait_would_deadlock"]
 
 
 async def test_rows_expire_as_other_messages_do(tmp_path: Path) -> None:

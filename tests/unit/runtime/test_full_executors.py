@@ -102,4 +102,6 @@ async def test_machines_and_their_agents(full: World) -> None:
 
 async def test_stopping_and_starting(full: World) -> None:
     await soon(full.restart())
+    assert full.registry.running
     await soon(full.registry.stop())
+    assert not full.registry.running

@@ -324,6 +324,7 @@ async def test_after_resuming_as_many_failures_stop_it_again(world: World, work:
     await handle.resume("tasks")
     await until(lambda: len(work.begun) == 6)
     await until_stopped(handle)
+    assert len(work.begun) == 6
 
 
 async def test_status_log_and_results_say_why_it_stopped_and_what_to_type(
