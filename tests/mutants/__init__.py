@@ -4,7 +4,8 @@ First ``python -m tests.mutants --record`` runs the tests of all areas once and 
 (``reach``, with coverage.py). Then ``python -m tests.mutants`` takes ``--count`` mutants by ``--seed``, shared out among
 the areas (``areas``), and tries each: its module is changed in a copy of the checkout in a temporary folder, and the
 tests that run the changed line are run there until one fails, quick ones first, for as long as some 90 seconds of tests
-take (``runner``). A mutant that makes them take three times as long is killed, too. A test that fails is run once more
+take (``runner``). What kernels run, which are other processes, is not recorded: a line of ``_notebook`` that no test runs
+in its own process is tried by the tests that ``areas`` names for its module. A mutant that makes them take three times as long is killed, too. A test that fails is run once more
 without the mutant: one that then fails as well has killed nothing.
 
 Results are kept in ``artefacts/mutants.jsonl``, by the changed module's path and text, so a run that was stopped goes on

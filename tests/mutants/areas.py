@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,9 +41,29 @@ _ACP_TESTS = (
     "tests/agents/test_acp_resuming.py",
     "tests/agents/test_acp_turns.py",
     "tests/agents/test_permissions_over_acp.py",
+    "tests/unit/agent_os/test_acp_wire.py",
     "tests/unit/agent_os/test_error_sentences.py",
     "tests/unit/agent_os/test_tool_call_text.py",
 )
+
+IN_KERNELS: Mapping[str, tuple[str, ...]] = {
+    "agentq_nb/_notebook/alerts.py": ("tests/kernel/test_alerts.py",),
+    "agentq_nb/_notebook/batch_view.py": ("tests/kernel/test_batches.py",),
+    "agentq_nb/_notebook/cell_await.py": ("tests/kernel/test_magics_waiting.py", "tests/kernel/test_tracebacks.py"),
+    "agentq_nb/_notebook/completion.py": ("tests/kernel/test_magics_forms.py",),
+    "agentq_nb/_notebook/dashboard": ("tests/kernel/test_dashboard.py",),
+    "agentq_nb/_notebook/deploy_classes.py": ("tests/kernel/test_magics_deploying.py",),
+    "agentq_nb/_notebook/extension.py": ("tests/kernel/test_magics_loading.py",),
+    "agentq_nb/_notebook/forgotten_awaits.py": ("tests/kernel/test_forgotten_awaits.py",),
+    "agentq_nb/_notebook/formatters.py": ("tests/kernel/test_magics_forms.py",),
+    "agentq_nb/_notebook/kernel_context.py": ("tests/kernel/test_magics_forms.py", "tests/kernel/test_magics_files.py"),
+    "agentq_nb/_notebook/magics.py": ("tests/kernel/test_magics_forms.py", "tests/kernel/test_magics_loading.py"),
+    "agentq_nb/_notebook/output_routing.py": ("tests/kernel/test_cells_with_widgets.py",),
+    "agentq_nb/_notebook/tracebacks.py": ("tests/kernel/test_tracebacks.py",),
+}
+"""Files of tests that run a module, or a folder's modules, in kernels only, where no lines are recorded."""
+
+_KERNEL_TESTS = tuple(sorted({tests for files in IN_KERNELS.values() for tests in files}))
 
 AREAS = (
     Area(
@@ -64,7 +85,11 @@ AREAS = (
         "tools",
         6,
         ("agentq_nb/agent_os/tools",),
-        ("tests/agents/test_host_tools.py", "tests/agents/test_host_tools_described.py"),
+        (
+            "tests/agents/test_host_tools.py",
+            "tests/agents/test_host_tools_described.py",
+            "tests/unit/agent_os/test_tool_server.py",
+        ),
     ),
     Area(
         "redaction",
@@ -72,7 +97,7 @@ AREAS = (
         ("agentq_nb/_core/redaction.py", "agentq_nb/_core/secret_search.py", "agentq_nb/_core/safe_text.py"),
         ("tests/unit/core/test_redaction.py", "tests/unit/core/test_safe_text.py"),
     ),
-    Area("notebook", 7, ("agentq_nb/_notebook",), ("tests/unit/notebook", "tests/unit")),
+    Area("notebook", 7, ("agentq_nb/_notebook",), ("tests/unit/notebook", "tests/unit", *_KERNEL_TESTS)),
     Area("dashboard", 6, ("agentq_nb/_notebook/dashboard",), ("tests/unit/dashboard",)),
 )
 
@@ -87,3 +112,13 @@ def area_of(path: str) -> Area | None:
     """The area that names a file most closely."""
     area = max(AREAS, key=lambda area: area.precision(path))
     return area if area.owns(path) else None
+
+
+def in_kernels(path: str) -> tuple[str, ...]:
+    """The files of tests that run a module in kernels."""
+    return tuple(
+        tests
+        for module, files in IN_KERNELS.items()
+        if path == module or path.startswith(module + "/")
+        for tests in files
+    )

@@ -48,7 +48,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Write the file: the tests with their seconds, and for each line of each module the numbers of those that run it."""
+    """Write the file: the tests with their seconds, those that failed, and for each line of each module those that run it."""
     _recorder.stop()
     numbers = {test: number for number, test in enumerate(_tests) if test not in _failed}
     data = _recorder.get_data()
@@ -61,5 +61,7 @@ def pytest_sessionfinish() -> None:
                 lines[source[line - 1].strip()] |= {numbers[test] for test in contexts if test in numbers}
         path = Path(file).relative_to(CHECKOUT).as_posix()
         modules[path] = {text: sorted(found) for text, found in lines.items() if found}
-    whole = {"tests": [[test, round(seconds, 3)] for test, seconds in _tests.items()], "modules": modules}
+    failed = [number for number, test in enumerate(_tests) if test in _failed]
+    timed = [[test, round(seconds, 3)] for test, seconds in _tests.items()]
+    whole = {"tests": timed, "failed": failed, "modules": modules}
     Path(os.environ["AGENTQ_REACH"]).write_text(json.dumps(whole))

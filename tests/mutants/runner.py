@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from tests.mutants.areas import CHECKOUT
+from tests.mutants.areas import CHECKOUT, in_kernels
 from tests.mutants.mutant import Mutant
 
 Outcome: TypeAlias = Literal["killed", "survived", "unreached"]
@@ -43,6 +43,9 @@ _UNSTABLE = 4
 _TEST_TIMEOUT = 45
 """Seconds after which a test that a mutant has made hang is given up, and the mutant is killed."""
 
+_NONE_LEFT = "5"
+"""pytest's exit code when it ran no test: all of a file failed without the mutant, too."""
+
 
 @dataclass(frozen=True)
 class Test:
@@ -58,9 +61,13 @@ class Reach:
     def __init__(self, files: Sequence[Path]) -> None:
         self._tests: defaultdict[tuple[str, str], list[Test]] = defaultdict(list)
         """By the module and the text of the line."""
+        self._of_file: defaultdict[str, set[Test]] = defaultdict(set)
+        """By the file of tests: those that pass."""
         for file in files:
             recorded = json.loads(file.read_text())
             tests = [Test(name, seconds) for name, seconds in recorded["tests"]]
+            for number in set(range(len(tests))) - set(recorded.get("failed", ())):
+                self._of_file[tests[number].id.partition("::")[0]].add(tests[number])
             for path, lines in recorded["modules"].items():
                 for text, numbers in lines.items():
                     self._tests[path, text] += [tests[number] for number in numbers]
@@ -68,16 +75,21 @@ class Reach:
     def _running(self, mutant: Mutant) -> Collection[Test]:
         """Those that run the line; of a line that is run when its module is imported, those that run anything there.
 
-        Of a line that none runs in its own process, those that run anything in the module's folder: a process that they
-        start may run it.
+        Of a line that none runs in its own process, those that run its module in kernels; without any, those that run
+        anything in the module's folder: a process that they start may run it.
         """
         if mutant.function and not mutant.statement.startswith(("def ", "async def ", "class ")):
             # The first line of a statement of several lines is not always one that is run.
             changed = mutant.before.splitlines()[mutant.line - 1].strip()
             if running := self._tests[mutant.path, mutant.statement] or self._tests[mutant.path, changed]:
                 return running
+            if kernels := self._in_kernels(mutant):
+                return kernels
             return self._running_anything(lambda path: Path(path).parent == Path(mutant.path).parent)
-        return self._running_anything(lambda path: path == mutant.path)
+        return self._running_anything(lambda path: path == mutant.path) | self._in_kernels(mutant)
+
+    def _in_kernels(self, mutant: Mutant) -> set[Test]:
+        return {test for file in in_kernels(mutant.path) for test in self._of_file[file]}
 
     def _running_anything(self, wanted: Callable[[str], bool]) -> set[Test]:
         return {test for (path, _), tests in self._tests.items() if wanted(path) for test in tests}
@@ -125,7 +137,7 @@ class Tree:
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True)
             elif source.exists():
                 shutil.copy2(source, target)
-        self._folder = folder
+        self.folder = folder
         self._warm = subprocess.Popen(
             [sys.executable, "-P", folder / "tests" / "mutants" / "warm.py"],
             cwd=folder,
@@ -153,7 +165,7 @@ class Tree:
         for _ in range(_UNSTABLE):
             with self._mutated(mutant):
                 answer, said = self._run([f"timeout={_TEST_TIMEOUT}"], left, 3 * seconds + 60)
-            if answer == "0":
+            if answer in ("0", _NONE_LEFT):
                 break
             failed = [line.partition(" ")[2] for line in said.splitlines() if line.startswith(("FAILED ", "ERROR "))]
             by = failed[0].partition(" - ")[0] if failed else said.strip()[-200:]
@@ -161,19 +173,28 @@ class Tree:
                 return Result(
                     "killed", round(time.monotonic() - began, 1), "(took too long)" if answer == "late" else by
                 )
-            left.remove(by)  # it fails now and then without the mutant
+            left = self._without(left, by)  # it fails now and then without the mutant
+            if not left:
+                break
         return Result("survived", round(time.monotonic() - began, 1))
+
+    @staticmethod
+    def _without(tests: Sequence[str], failed: str) -> list[str]:
+        """The tests but for one, which may be named by its file or by its function."""
+        rest = [test for test in tests if test != failed]
+        return rest if len(rest) < len(tests) or not rest else [*rest, f"--deselect={failed}"]
 
     def _pass_without(self, tests: Sequence[str], failed: str) -> bool:
         """Whether the test that failed passes on the package as it is; or all, when that is not the name of one."""
-        answer, said = self._run([], [failed] if failed in tests else ["--collect-only", *tests], 300)
-        if answer != "0" and failed not in tests:
+        known = any(failed == test or failed.startswith((test + "::", test + "[")) for test in tests)
+        answer, said = self._run([], [failed] if known else ["--collect-only", *tests], 300)
+        if answer != "0" and not known:
             raise RuntimeError(f"The tests cannot be run without a mutant:\n{said[-2000:]}")
         return answer == "0"
 
     @contextmanager
     def _mutated(self, mutant: Mutant) -> Generator[None]:
-        file = self._folder / mutant.path
+        file = self.folder / mutant.path
         try:
             _replace(file, mutant.after)
             yield
@@ -182,7 +203,7 @@ class Tree:
 
     def _run(self, settings: Sequence[str], tests: Sequence[str], limit: float) -> tuple[str, str]:
         """Run tests until one fails; pytest's exit code or ``late``, and what it said."""
-        listed, output = self._folder / "tests-to-run", self._folder / "output"
+        listed, output = self.folder / "tests-to-run", self.folder / "output"
         listed.write_text("\n".join(tests))
         words = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
         words += [word for setting in settings for word in ("-o", setting)]

@@ -62,6 +62,34 @@ async def test_after_10_s_a_stop_releases_what_is_in_flight_uncounted_and_it_com
     await until(lambda: seen == [("a", 1), ("a", 1), ("b", 1)])
 
 
+async def test_a_handler_whose_own_wait_ends_with_its_actor_counts_no_attempt_and_its_message_comes_first(
+    slow_world: World,
+) -> None:
+    seen: list[tuple[str, int]] = []
+    gate = asyncio.Event()
+
+    class Waiting(Actor):
+        tasks = Queue(str, retry=Retry(attempts=1))
+        more = Queue(str)
+
+        async def run(self) -> None:
+            async for message in self.tasks.iter(completable=True):
+                seen.append((message.body, message.attempt))
+                await self.more.next()
+                gate.set()
+
+    client = await slow_world.start(waiting=Waiting)
+    handle = client.waiting.get_or_create("x")
+    await handle.send("tasks", "a")
+    await handle.send("tasks", "b")
+    await until(lambda: seen)
+    await slow_world.registry.stop()
+    gate.set()
+    await slow_world.start(waiting=working(seen, gate))
+    await until(lambda: len(seen) == 3)
+    assert seen == [("a", 1), ("a", 1), ("b", 1)]
+
+
 async def test_a_handler_that_ignores_being_stopped_does_not_hold_up_the_stop_for_ever(slow_world: World) -> None:
     started, release = asyncio.Event(), asyncio.Event()
 
