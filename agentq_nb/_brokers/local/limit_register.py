@@ -31,6 +31,8 @@ class LimitRegister:
         self._read_at = -math.inf
         self._paused_actors: set[ActorId] = set()
         self._queues: dict[QueueState, GatedQueue] = {}
+        self.calls: dict[ActorId, ActorQueues] = {}
+        """By actor: the calls, such as prompts, that start under limits as the messages of a queue do."""
         self.limits: dict[str, LiveLimit] = {}
         self.groups: dict[str, PauseGroup] = {}
         self.changes: dict[str, Change] = {}
@@ -137,7 +139,12 @@ class LimitRegister:
             for limit in self._declared.get(actor_queues.name, {}).get(queue_state.name, ()):
                 name = limit.name or next(name for name in _numbered(own) if name not in limits)
                 limits[name] = self.limits[name] if limit.name else self._live_limit(name, limit, own)
-            groups = [self.group(own), *(self.group(limit.name) for limit in limits.values() if limit.declared.name)]
+            groups: list[PauseGroup] = []
+            if actor_queues is not self.calls.get(actor_queues.actor):  # calls are refused while they are paused
+                groups = [
+                    self.group(own),
+                    *(self.group(limit.name) for limit in limits.values() if limit.declared.name),
+                ]
             gated = self._queues[queue_state] = GatedQueue(queue_state, tuple(limits.values()), tuple(groups))
         return gated
 
