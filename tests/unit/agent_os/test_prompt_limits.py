@@ -129,6 +129,22 @@ def test_a_prompt_that_waits_for_a_place_is_cancelled_and_never_sent(tmp_path: P
     asyncio.run(in_vm(tmp_path, lambda model: model.vm(ConcurrencyLimit(1, name="model")), program))
 
 
+def test_closing_a_session_ends_its_wait_for_a_place(tmp_path: Path) -> None:
+    async def program(vm: Machine, model: Model) -> None:
+        model.may_answer.clear()
+        first, second = await vm.create_session("claude"), await vm.create_session("claude")
+        at_work = task_of(vm.send_prompt(first.session_id, "a"))
+        await model.until_asked(1)
+        waits = task_of(vm.send_prompt(second.session_id, "b"))
+        await waiting_for(vm, "model")
+        await vm.close_session(second.session_id)
+        assert (await waits).stop_reason == "cancelled"
+        model.may_answer.set()
+        assert ((await at_work).text, model.asked) == ("done", ["a"])
+
+    asyncio.run(in_vm(tmp_path, lambda model: model.vm(ConcurrencyLimit(1, name="model")), program))
+
+
 def test_starts_of_prompts_are_durable_and_count_after_a_restart_together_with_a_queues(tmp_path: Path) -> None:
     limit = RateLimit(3, per=LONG, name="api")
 
@@ -204,7 +220,7 @@ def test_a_prompt_that_needs_the_place_of_its_own_message_is_refused(tmp_path: P
     async def program(vm: Machine, model: Model) -> None:
         result = await (await vm.actor("worker").send("tasks", "go")).result(30)
         assert result.status == "completed"
-        assert [error.code for error in refused] == ["queue.wait_would_deadlock"]
+        assert [error.code for error in refused] == ["wait_would_deadlock"]
         assert "limit 'places'" in str(refused[0])
         assert "agent_os(limits=[...])" in str(refused[0])
         assert model.asked == []
