@@ -108,6 +108,18 @@ class Caller(Protocol):
         ...
 
 
+class CallStart(Protocol):
+    """A call that limits let start."""
+
+    async def begin(self) -> None:
+        """Count the start as now; it is durable on return. Raises StoreError, Unavailable."""
+        ...
+
+    def leave(self) -> None:
+        """Give its places back. A start that has not begun does not count."""
+        ...
+
+
 class CallLimits(Protocol):
     """The limits that a host's calls, such as prompts, share with its queues."""
 
@@ -115,11 +127,10 @@ class CallLimits(Protocol):
         """Return the names of the limits whose ``scope`` contains this model of the provider."""
         ...
 
-    async def start(self, actor: ActorId, call: str, bound: Sequence[str]) -> Callable[[], None]:
-        """Wait until the limits of the actor's calls let one start, in order; the start is durable on return.
+    async def start(self, actor: ActorId, call: str, bound: Sequence[str]) -> CallStart:
+        """Wait until the limits of the actor's calls let one start, in order.
 
-        The returned function gives its places back. Raises RateLimited while one of its limits, or of those ``bound``
-        to it, is paused; Unavailable, StoreError.
+        Raises RateLimited while one of its limits, or of those ``bound`` to it, is paused, and Unavailable.
         """
         ...
 
@@ -164,7 +175,7 @@ class Runtime(Protocol):
         """The host's limits, as far as calls such as prompts need them."""
         ...
 
-    async def start_call(self, call: str, bound: Sequence[str]) -> Callable[[], None]:
+    async def start_call(self, call: str, bound: Sequence[str]) -> CallStart:
         """Start a call of this actor as ``limits.start`` does. Raises WaitWouldDeadlock if it could never start."""
         ...
 

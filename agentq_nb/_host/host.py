@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agentq_nb._actor.actor import Actor, takes_messages
-from agentq_nb._actor.actor_context import ActorLog, CallLimits
+from agentq_nb._actor.actor_context import ActorLog, CallLimits, CallStart
 from agentq_nb._brokers.base import Broker
 from agentq_nb._brokers.history import HostLog
 from agentq_nb._brokers.values import Cancel, Change, DeadLetters, NewMessage, QueueStatus, StoredResult
@@ -268,7 +268,7 @@ class Host(HostTasks):
     def call_limits(self) -> CallLimits:
         return self.broker.limits.calls
 
-    async def start_call(self, actor: ActorId, call: str, bound: Sequence[str]) -> Callable[[], None]:
+    async def start_call(self, actor: ActorId, call: str, bound: Sequence[str]) -> CallStart:
         """Wait until limits let an actor's call start. Raises RateLimited, and WaitWouldDeadlock if it could never start."""
         with self.waits.waiting("", actor, call):
             return await self.call_limits.start(actor, call, bound)

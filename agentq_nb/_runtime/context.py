@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agentq_nb._actor.actor_context import ActorLog, CallLimits
+from agentq_nb._actor.actor_context import ActorLog, CallLimits, CallStart
 from agentq_nb._actor.mailbox import Mailbox
 from agentq_nb._brokers.values import Commit
 from agentq_nb._core.clock import Clock
@@ -63,7 +63,7 @@ class AwakeActorContext:
     def limits(self) -> CallLimits:
         return self._activation.host.call_limits
 
-    async def start_call(self, call: str, bound: Sequence[str]) -> Callable[[], None]:
+    async def start_call(self, call: str, bound: Sequence[str]) -> CallStart:
         return await self._activation.host.start_call(self.actor_id, call, bound)
 
     async def until_closing(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from agentq_nb._actor.actor_context import CallStart
 from agentq_nb._brokers.local import provider_pauses
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.queues import ActorQueues, LiveMessage, QueueState, Waiter
@@ -34,28 +35,16 @@ class CallStarts:
             if isinstance(limit, RateLimit) and limit.name is not None and limit.binds(provider, model)
         ]
 
-    async def start(self, actor: ActorId, call: str, bound: Sequence[str]) -> Callable[[], None]:
+    async def start(self, actor: ActorId, call: str, bound: Sequence[str]) -> CallStart:
         self._refuse_if_paused(bound)
         if not self._limits.declares(actor_name(actor)):
-            return _nothing
+            return _Unlimited()
         queue_state = self._line(actor).queue_state(call)
         entry = self._entry(queue_state)
         # Only the first in line is in the queue. The others keep their age, and a lock its order.
         async with self._turns.setdefault(queue_state, asyncio.Lock()):
             await self._until_taken(entry, bound)
-        try:
-            await self._until_durable(entry)
-        except BaseException:
-            queue_state.running.pop(entry.id, None)
-            self._limits.put_back(entry)
-            raise
-
-        def leave() -> None:
-            if queue_state.running.pop(entry.id, None) is not None:
-                entry.running = False
-                self._limits.ended(entry)
-
-        return leave
+        return _Start(self._commit_log, entry)
 
     def met(self, actor: ActorId, names: Sequence[str], error: RateLimited, since: float) -> None:
         clock = self._commit_log.clock
@@ -100,14 +89,6 @@ class CallStarts:
             if not entry.running:
                 queue_state.discard(entry)
 
-    async def _until_durable(self, entry: LiveMessage) -> None:
-        rows = self._limits.start_rows([entry])
-        while rows:
-            self._commit_log.check()
-            await self._commit_log.write(rows)
-            rows = self._limits.late_rows([entry])
-        self._limits.started([entry])
-
     def _named(self, entry: LiveMessage) -> list[str]:
         return [limit.name for limit in self._limits.of(entry.queue_state).limits if limit.declared.name is not None]
 
@@ -140,5 +121,40 @@ class _Callers:
 _CALLERS = _Callers()
 
 
-def _nothing() -> None:
-    """Leave no place, where nothing is limited."""
+class _Start:
+    """A call that may start. Until it has begun, it counts in windows as one that starts just now."""
+
+    def __init__(self, commit_log: CommitLog, entry: LiveMessage) -> None:
+        self._commit_log = commit_log
+        self._limits = commit_log.live_messages.limits
+        self._entry = entry
+        self._begun = False
+
+    async def begin(self) -> None:
+        rows = self._limits.start_rows([self._entry])
+        while rows:
+            self._commit_log.check()
+            await self._commit_log.write(rows)
+            rows = self._limits.late_rows([self._entry])
+        self._begun = True
+        self._limits.started([self._entry])
+
+    def leave(self) -> None:
+        entry = self._entry
+        if entry.queue_state.running.pop(entry.id, None) is None:
+            return
+        entry.running = False
+        if self._begun:
+            self._limits.ended(entry)
+        else:
+            self._limits.put_back(entry)
+
+
+class _Unlimited:
+    """A call of an actor whose calls have no limits."""
+
+    async def begin(self) -> None:
+        """Begin at once."""
+
+    def leave(self) -> None:
+        """Leave no place."""

@@ -244,7 +244,7 @@ class SessionActions(PermissionActions, action_timeout=None):
                         session = await self._sessions.opened(session.info.session_id)
                         agent, view = self._agent(session.info.agent), self._view(session, origin)
                         session.waiting.discard(waiting)
-                        result = await take_turn(session, agent, view, text, self._sessions.redactor)
+                        result = await take_turn(session, agent, view, text, self._sessions.redactor, turn.begin)
                         turn.answered = result.stop_reason != "cancelled"
                         return result
             finally:

@@ -7,6 +7,7 @@ hash, with a key that this process alone knows.
 from __future__ import annotations
 
 import hmac
+import math
 import secrets
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from agentq_nb._actor.actor_context import Runtime
+from agentq_nb._actor.actor_context import CallStart, Runtime
+from agentq_nb._core.clock import Clock
 from agentq_nb._policies.pause import FIRST_GUESS, ProviderPause, after_limit
 from agentq_nb._policies.rate_limit import provider_of
 from agentq_nb.errors import RateLimited
@@ -107,7 +109,18 @@ class ScopePauses:
 class Turn:
     """A prompt that was let through to its agent. ``answered`` is set once the agent has answered."""
 
+    start: CallStart
+    since = math.inf
+    """When the agent was asked, on the monotonic clock."""
     answered = False
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    async def begin(self) -> None:
+        """Count the start, which is durable on return. To be awaited just before the agent is asked."""
+        await self.start.begin()
+        self.since = self._clock.monotonic()
 
 
 @asynccontextmanager
@@ -117,24 +130,28 @@ async def admitted(runtime: Runtime, scope: Scope) -> AsyncGenerator[Turn]:
     Raises RateLimited, and asks nobody, while its provider's limit lasts, or a limit that its VM names is paused. When it
     meets the provider's limit inside, the scope is paused, and so are the limits that are bound to the scope.
     """
-    pauses, limits, clock, turn = scope_pauses_of(runtime.workspaces), runtime.limits, runtime.clock, Turn()
+    pauses, limits, clock, turn = (
+        scope_pauses_of(runtime.workspaces),
+        runtime.limits,
+        runtime.clock,
+        Turn(runtime.clock),
+    )
     bound = limits.bound_to(scope.provider, scope.model)
     pauses.check(scope, turn, clock.time(), runtime.resumed_at)
     try:
-        leave = await runtime.start_call(PROMPTS, bound)
-        since = clock.monotonic()
+        turn.start = await runtime.start_call(PROMPTS, bound)
         try:
             yield turn
         except RateLimited as error:
             pauses.met(scope, turn, error, clock.time(), clock.monotonic())
-            limits.met(runtime.actor_id, bound if error.limit is None else [error.limit], error, since)
+            limits.met(runtime.actor_id, bound if error.limit is None else [error.limit], error, turn.since)
             if bound:
                 error.metadata.setdefault("limit", bound[0])
             raise
         finally:
-            leave()
+            turn.start.leave()
         if turn.answered:
-            limits.answered(bound, since)
+            limits.answered(bound, turn.since)
     finally:
         pauses.ended(scope, turn, clock.time(), answered=turn.answered)
 
