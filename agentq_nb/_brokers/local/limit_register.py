@@ -11,7 +11,7 @@ from agentq_nb._brokers.local.limit_rows import Change, StoredStarts, own_name
 from agentq_nb._brokers.local.live_limits import GatedQueue, LiveLimit, PauseGroup
 from agentq_nb._brokers.local.queues import ActorQueues, QueueState
 from agentq_nb._core.clock import Clock
-from agentq_nb._core.ids import ActorId
+from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._policies.limits import Limit
 from agentq_nb._policies.pause import PastPause, PauseHistory
 from agentq_nb._policies.rate_limit import since_restart
@@ -122,6 +122,11 @@ class LimitRegister:
     def gates(self, actor_queues: ActorQueues) -> bool:
         """Whether the actor needs this gate."""
         return bool(self._declared.get(actor_queues.name)) or actor_queues.actor in self._paused_actors
+
+    def calls_at_work(self) -> set[MessageId]:
+        """Return the ids of the calls that have started and not ended."""
+        states = (queue_state for line in self.calls.values() for queue_state in line.queues.values())
+        return {call for queue_state in states for call in queue_state.running}
 
     def group(self, name: str) -> PauseGroup:
         group = self.groups.get(name)

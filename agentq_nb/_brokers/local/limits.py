@@ -51,12 +51,7 @@ class Limits(LimitRegister):
         now = self._clock.monotonic()
         for taken in self._taken.values():
             self._count_start(taken, now)
-        at_work = {
-            entry.id
-            for line in self.calls.values()
-            for state in line.queues.values()
-            for entry in state.running.values()
-        }
+        at_work = self.calls_at_work()
         self._taken = {message: taken for message, taken in self._taken.items() if message in at_work}
         for limit in self.limits.values():
             if limit.places is not None:

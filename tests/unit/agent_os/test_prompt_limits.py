@@ -12,7 +12,7 @@ import pytest
 from agentq_nb import Actor, ConcurrencyLimit, Queue, RateLimit, agents
 from agentq_nb.agent_os import VM, PromptResult, agent_os
 from agentq_nb.agent_os.agents import AgentSession
-from agentq_nb.errors import LimitConflict, RateLimited, WaitWouldDeadlock
+from agentq_nb.errors import LimitConflict, RateLimited, StoreError, WaitWouldDeadlock
 from tests.unit.agent_os.machine import Machine
 
 LONG = 3600.0
@@ -145,6 +145,23 @@ def test_closing_a_session_ends_its_wait_for_a_place(tmp_path: Path) -> None:
     asyncio.run(in_vm(tmp_path, lambda model: model.vm(ConcurrencyLimit(1, name="model")), program))
 
 
+def test_a_prompt_at_work_keeps_its_place_when_the_file_is_opened_again(tmp_path: Path) -> None:
+    async def program(vm: Machine, model: Model) -> None:
+        model.may_answer.clear()
+        session = await vm.create_session("claude")
+        at_work = task_of(vm.send_prompt(session.session_id, "a"))
+        await model.until_asked(1)
+        commit_log = vm.registry.host.broker._commit_log
+        commit_log.fail(StoreError("the disk is gone"))
+        await until(lambda: commit_log.failure is None)
+        assert vm.registry.limits["model"].used == 1
+        model.may_answer.set()
+        await asyncio.wait([at_work])
+        assert vm.registry.limits["model"].used == 0
+
+    asyncio.run(in_vm(tmp_path, lambda model: model.vm(ConcurrencyLimit(1, name="model")), program))
+
+
 def test_starts_of_prompts_are_durable_and_count_after_a_restart_together_with_a_queues(tmp_path: Path) -> None:
     limit = RateLimit(3, per=LONG, name="api")
 
@@ -250,28 +267,6 @@ def test_a_subclass_of_a_vm_keeps_its_limits() -> None:
 
 
 # --- scope ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("scope", [agents.claude, "claude", "anthropic"])
-def test_a_scope_is_an_agent_or_a_provider(scope: object) -> None:
-    limit = RateLimit(5, per=60, name="api", scope=scope)
-    assert limit.binds("anthropic", None)
-    assert limit.binds("anthropic", "opus")
-    assert not limit.binds("openai", None)
-    assert limit == RateLimit(5, per=60, name="api", scope="anthropic")
-
-
-def test_a_scope_may_be_one_model() -> None:
-    limit = RateLimit(5, per=60, name="api", scope="anthropic/opus")
-    assert limit.binds("anthropic", "opus")
-    assert not limit.binds("anthropic", "sonnet")
-    assert not limit.binds("anthropic", None)
-
-
-@pytest.mark.parametrize("wrong", [{"scope": "anthropic"}, {"name": "api", "scope": 5}, {"name": "api", "scope": ""}])
-def test_a_scope_needs_a_name_and_a_provider(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="scope="):
-        RateLimit(5, per=60, **wrong)
 
 
 class Plain(Actor):
