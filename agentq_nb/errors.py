@@ -285,12 +285,16 @@ class WaitWouldDeadlock(QueueError):
 
     def __init__(self, message_id: str, chain: Sequence[str], *, room: bool = False) -> None:
         """
+        :param message_id: empty if a prompt waits for its start.
         :param room: whether the wait is for room in a full queue, to send the message.
         """
         what, advice = f"Waiting for message {message_id}", "send without wait, or wait in an action or another actor"
         if room:
             what = f"Nothing was sent: waiting for room in the full queue, to send message {message_id},"
             advice = 'raise max_size or max_bytes in its Queue(...), or let it raise queue.full with on_full="raise"'
+        elif not message_id:
+            what = "Nothing was sent to the agent: waiting for a place, to start this prompt,"
+            advice = "or declare limits with different names for its queue and in agent_os(limits=[...])"
         super().__init__(
             f"{what} would never end: {' → '.join(chain)}. Settle the message that is being handled first, {advice}.",
             metadata={"message_id": message_id, "chain": list(chain)},

@@ -1,11 +1,13 @@
 """All checks, one after the other, stopping at the first that fails: ``python -m tests``.
 
 Words after it go to pytest, which then runs them one after the other: ``python -m tests tests/unit -k queue``. ``python -m
-tests --full`` goes on with further Pythons, lowest versions and more programs; see :mod:`tests.environments`.
+tests --full`` spends a night of 200 tasks, and goes on with further Pythons, lowest versions and more programs; see
+:mod:`tests.environments`.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -16,12 +18,16 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
 """Three workers for two cores, since half of the time is spent waiting. Each takes one file of tests after the other."""
 
+FULL = {"AGENTQ_NIGHT_TASKS": "200"}
+"""What makes single tests larger with ``--full``."""
+
 
 def main(words: list[str]) -> int:
     """Run every check in the checkout; 0, or the exit code of the one that failed."""
     python = sys.executable
     full = words == ["--full"]
     environments = [[python, "-m", "tests.environments"]] if full else []
+    variables = {**FULL, **os.environ} if full else None
     checks = [
         # Hundreds of kernels are started, and each would compile the package where Python is told to write no bytecode.
         [python, "-m", "compileall", "-q", "agentq_nb", "tests"],
@@ -34,7 +40,7 @@ def main(words: list[str]) -> int:
     ]
     for check in checks:
         print(f"$ {' '.join(check)}", flush=True)
-        if code := subprocess.run(check, cwd=CHECKOUT).returncode:
+        if code := subprocess.run(check, cwd=CHECKOUT, env=variables).returncode:
             print(f"FAILED, and nothing after it was run: {' '.join(check)}", file=sys.stderr)
             return code
     return 0

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 from agentq_nb._actor.mailbox import Mailbox
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId
+from agentq_nb.errors import RateLimited
 
 Returned = TypeVar("Returned")
 
@@ -107,6 +108,41 @@ class Caller(Protocol):
         ...
 
 
+class CallStart(Protocol):
+    """A call that limits let start."""
+
+    async def begin(self) -> None:
+        """Count the start as now; it is durable on return. Raises StoreError, Unavailable."""
+        ...
+
+    def leave(self) -> None:
+        """Give its places back. A start that has not begun does not count."""
+        ...
+
+
+class CallLimits(Protocol):
+    """The limits that a host's calls, such as prompts, share with its queues."""
+
+    def bound_to(self, provider: str, model: str | None) -> Sequence[str]:
+        """Return the names of the limits whose ``scope`` contains this model of the provider."""
+        ...
+
+    async def start(self, actor: ActorId, call: str, bound: Sequence[str]) -> CallStart:
+        """Wait until the limits of the actor's calls let one start, in order.
+
+        Raises RateLimited while one of its limits, or of those ``bound`` to it, is paused, and Unavailable.
+        """
+        ...
+
+    def met(self, actor: ActorId, names: Sequence[str], error: RateLimited, since: float) -> None:
+        """Pause the queues of these limits: a call that began at ``since``, on the monotonic clock, met one."""
+        ...
+
+    def answered(self, names: Sequence[str], since: float) -> None:
+        """End the pauses of these limits whose end is unknown and has been waited for: a later call was answered."""
+        ...
+
+
 class Runtime(Protocol):
     """The services of an actor while it is awake."""
 
@@ -132,6 +168,15 @@ class Runtime(Protocol):
     @property
     def resumed_at(self) -> float:
         """When a user last ended a provider's pause by hand, on the monotonic clock."""
+        ...
+
+    @property
+    def limits(self) -> CallLimits:
+        """The host's limits, as far as calls such as prompts need them."""
+        ...
+
+    async def start_call(self, call: str, bound: Sequence[str]) -> CallStart:
+        """Start a call of this actor as ``limits.start`` does. Raises WaitWouldDeadlock if it could never start."""
         ...
 
     async def until_closing(self) -> None: ...

@@ -60,6 +60,8 @@ class Declared:
     action_timeout: float | None = _ACTION_TIMEOUT
     handlers: Mapping[str, Handler] = dataclasses.field(default_factory=dict[str, Handler])
     """By the name of their queue."""
+    call_limits: Mapping[str, Sequence[Limit]] = dataclasses.field(default_factory=dict[str, Sequence[Limit]])
+    """The limits of calls that no queue delivers, by a name that no queue has: ``$prompts``."""
 
     @property
     def unhandled(self) -> list[str]:
@@ -68,8 +70,8 @@ class Declared:
 
     @property
     def limits(self) -> dict[str, Sequence[Limit]]:
-        """The limits of each queue that has any, by its name."""
-        return {name: queue.limits for name, queue in self.queues.items() if queue.limits}
+        """The limits of each queue that has any, by its name, and of calls."""
+        return {name: queue.limits for name, queue in self.queues.items() if queue.limits} | dict(self.call_limits)
 
 
 class Declaring(Protocol):
@@ -105,6 +107,7 @@ def find_declarations(
         queues=queues,
         actions=actions,
         crons=find_crons(cls, actions),
+        call_limits=before.call_limits,
         state=state,
         first_state=first_state,
         sleep_timeout=_seconds(cls, "sleep_timeout", sleep_timeout, before.sleep_timeout),

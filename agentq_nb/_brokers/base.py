@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
+from agentq_nb._actor.actor_context import CallLimits
 from agentq_nb._brokers.batches import Batches
 from agentq_nb._brokers.values import (
     Change,
@@ -112,6 +113,11 @@ class BrokerLimits(Protocol):
     @property
     def resumed_at(self) -> float:
         """When a user last ended a provider's pause by hand, on the monotonic clock; infinitely early if never."""
+        ...
+
+    @property
+    def calls(self) -> CallLimits:
+        """The limits, for calls that no queue delivers."""
         ...
 
     async def declare(self, name: str, limits: Mapping[str, Sequence[Limit]]) -> None:

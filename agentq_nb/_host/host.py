@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agentq_nb._actor.actor import Actor, takes_messages
-from agentq_nb._actor.actor_context import ActorLog
+from agentq_nb._actor.actor_context import ActorLog, CallLimits, CallStart
 from agentq_nb._brokers.base import Broker
 from agentq_nb._brokers.history import HostLog
 from agentq_nb._brokers.values import Cancel, Change, DeadLetters, NewMessage, QueueStatus, StoredResult
@@ -263,6 +263,15 @@ class Host(HostTasks):
     def resumed_at(self) -> float:
         """When a user last ended a pause because of a provider's limit, on the monotonic clock."""
         return self.broker.limits.resumed_at
+
+    @property
+    def call_limits(self) -> CallLimits:
+        return self.broker.limits.calls
+
+    async def start_call(self, actor: ActorId, call: str, bound: Sequence[str]) -> CallStart:
+        """Wait until limits let an actor's call start. Raises RateLimited, and WaitWouldDeadlock if it could never start."""
+        with self.waits.waiting("", actor, call):
+            return await self.call_limits.start(actor, call, bound)
 
     def note_swallowed(self, actor: ActorId, text: str) -> None:
         """Note for ``status()`` that an actor went on in spite of a provider's limit. The latest are kept."""

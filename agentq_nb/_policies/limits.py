@@ -69,16 +69,21 @@ class Places(Generic[Worker]):
 Limit: TypeAlias = RateLimit | ConcurrencyLimit
 
 
-def checked_limits(limits: object) -> tuple[Limit, ...]:
-    """Return the limits of one queue. Raises TypeError for anything else, ValueError for a name given twice."""
+def checked_limits(limits: object, where: str = "Queue") -> tuple[Limit, ...]:
+    """Return the limits of one queue, or of what is declared ``where``.
+
+    Raises TypeError for anything else, ValueError for a name given twice.
+    """
     if isinstance(limits, (RateLimit, ConcurrencyLimit)) or not isinstance(limits, Iterable):
-        raise TypeError(f"Queue(limits=...) is a list, like [RateLimit(50, per=60)], not {limits!r:.100}.")
+        raise TypeError(f"{where}(limits=...) is a list, like [RateLimit(50, per=60)], not {limits!r:.100}.")
     found: list[Limit] = []
     for limit in limits:  # pyright: ignore[reportUnknownVariableType]  # each is checked here
         if not isinstance(limit, (RateLimit, ConcurrencyLimit)):
-            raise TypeError(f"Queue(limits=[...]) takes RateLimit and ConcurrencyLimit, not {limit!r:.100}.")
+            raise TypeError(f"{where}(limits=[...]) takes RateLimit and ConcurrencyLimit, not {limit!r:.100}.")
         if limit.name is not None and limit.name in [other.name for other in found]:
-            raise ValueError(f"Queue(limits=[...]) has two limits named '{limit.name}': give one of them another name.")
+            raise ValueError(
+                f"{where}(limits=[...]) has two limits named '{limit.name}': give one of them another name."
+            )
         found.append(limit)
     return tuple(found)
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from agentq_nb._core.number_options import is_positive, is_whole
 
+_PROVIDERS = {"claude": "anthropic", "codex": "openai", "gemini": "google"}
+"""By the names of agents."""
+
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
@@ -19,15 +22,21 @@ class RateLimit:
         contains more than ``count`` starts.
     :param name: queues of the same host that use the same name share one limit. None: each queue of each actor has its own.
     :param spread: whether starts are at least ``per / count`` seconds apart, instead of coming in bursts.
+    :param scope: the prompts of VMs that share a provider's limit with this one: those of one agent, such as
+        ``agents.claude``, or those to a provider, ``"anthropic"``, or to one of its models, ``"anthropic/opus"`` (the
+        name that the session shows). When such a prompt meets the provider's limit, every queue that names this limit is
+        paused; and while this limit is paused, such prompts raise ``RateLimited`` without asking the provider. It needs
+        a ``name``. Prompts count as starts only in VMs with ``agent_os(limits=[...])``.
 
-    Every delivery of a message counts as a start, including redeliveries. When several messages are received at once, each
-    of them counts. Starts are counted across restarts and crashes. Raises ValueError for values out of range.
+    Every delivery of a message counts as a start, including redeliveries, and in VMs every prompt. When several messages
+    are received at once, each of them counts. Starts are counted across restarts and crashes. Raises ValueError for values out of range.
     """
 
     count: int
     per: float
     name: str | None = None
     spread: bool = False
+    scope: object = None
 
     def __post_init__(self) -> None:
         if not is_whole(self.count):
@@ -35,9 +44,16 @@ class RateLimit:
         if not is_positive(self.per) or self.per == math.inf:
             raise ValueError(f"RateLimit(per=...) must be more than 0 seconds, not {self.per!r:.100}.")
         check_limit_name(self)
+        if self.scope is not None:
+            object.__setattr__(self, "scope", _checked_scope(self.scope, self.name))
+
+    def binds(self, provider: str, model: str | None) -> bool:
+        """Whether prompts to this model of the provider share the provider's limit with it."""
+        return self.scope is not None and self.scope in (provider, f"{provider}/{model}")
 
     def __str__(self) -> str:
-        return f"{self.count} per {self.per:g} s{', spread' if self.spread else ''}"
+        more = (", spread" if self.spread else "") + (f", scope {self.scope}" if self.scope else "")
+        return f"{self.count} per {self.per:g} s{more}"
 
 
 def check_limit_name(limit: object) -> None:
@@ -45,6 +61,23 @@ def check_limit_name(limit: object) -> None:
     name = getattr(limit, "name", None)
     if name is not None and (not isinstance(name, str) or not name or name != name.strip() or not name.isprintable()):
         raise ValueError(f"{type(limit).__name__}(name=...) must be a short text, like 'anthropic', not {name!r:.100}.")
+
+
+def provider_of(agent: str) -> str:
+    """Return the provider whose models an agent uses; another agent's name stays as it is."""
+    return _PROVIDERS.get(agent, agent)
+
+
+def _checked_scope(scope: object, name: str | None) -> str:
+    text = scope if isinstance(scope, str) else getattr(scope, "name", None)
+    if not isinstance(text, str) or not text or text != text.strip():
+        raise ValueError(
+            f"RateLimit(scope=...) is an agent, such as agents.claude, or a provider, such as 'anthropic', "
+            f"not {scope!r:.100}."
+        )
+    if name is None:
+        raise ValueError("RateLimit(scope=...) needs a name, which the queues to pause share.")
+    return provider_of(text)
 
 
 class Window:

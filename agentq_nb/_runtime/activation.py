@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from agentq_nb._actor.action import Action
 from agentq_nb._actor.actor import Actor
-from agentq_nb._actor.actor_context import ActorLog
+from agentq_nb._actor.actor_context import ActorLog, CallLimits, CallStart
 from agentq_nb._actor.failure_record import FAILURES
 from agentq_nb._actor.handler import Handler
 from agentq_nb._actor.message import describe
@@ -48,6 +48,9 @@ class Surroundings(Protocol):
     def note_failure(self, actor: ActorId, where: str, error: dict[str, Any]) -> None: ...
     @property
     def resumed_at(self) -> float: ...
+    @property
+    def call_limits(self) -> CallLimits: ...
+    async def start_call(self, actor: ActorId, call: str, bound: Sequence[str]) -> CallStart: ...
     def note_swallowed(self, actor: ActorId, text: str) -> None: ...
     async def push(self, actor: ActorId, queue: str, body: Any, options: Mapping[str, Any]) -> Any: ...
     async def cancel_message(self, message: MessageId, *, even_running: bool = False) -> bool: ...

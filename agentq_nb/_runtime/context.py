@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agentq_nb._actor.actor_context import ActorLog
+from agentq_nb._actor.actor_context import ActorLog, CallLimits, CallStart
 from agentq_nb._actor.mailbox import Mailbox
 from agentq_nb._brokers.values import Commit
 from agentq_nb._core.clock import Clock
@@ -58,6 +58,13 @@ class AwakeActorContext:
     @property
     def resumed_at(self) -> float:
         return self._activation.host.resumed_at
+
+    @property
+    def limits(self) -> CallLimits:
+        return self._activation.host.call_limits
+
+    async def start_call(self, call: str, bound: Sequence[str]) -> CallStart:
+        return await self._activation.host.start_call(self.actor_id, call, bound)
 
     async def until_closing(self) -> None:
         """Return when the actor is asked to end. Its actions are not called after that."""

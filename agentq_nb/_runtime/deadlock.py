@@ -36,7 +36,7 @@ class WaitGraph:
         """Register a wait of the current task while it lasts. Raises WaitWouldDeadlock if it could never end.
 
         It is a wait for the message to be settled, or for ``room`` in the queue: messages of the queue must be settled
-        either way.
+        either way. Without a message, it is a wait for the start of a call that shares limits with queues.
         """
         held_up = holding_here()
         if held_up and (chain := self._cycle(held_up, actor, queue)):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from agentq_nb._actor.actor import action
 from agentq_nb._core.threads import to_its_end
+from agentq_nb._policies.limits import Limit, checked_limits
 from agentq_nb.agent_os.actions.files import FileActions
 from agentq_nb.agent_os.actions.processes import ProcessActions
 from agentq_nb.agent_os.actions.sessions import SessionActions
@@ -18,6 +20,7 @@ from agentq_nb.agent_os.network.variables import named_in
 from agentq_nb.agent_os.sandbox.orphans import look_once
 from agentq_nb.agent_os.sandbox.process import Allowance
 from agentq_nb.agent_os.sessions.permissions import PERMISSION_TIMEOUT, Permissions, Permits
+from agentq_nb.agent_os.sessions.scope_pauses import PROMPTS
 from agentq_nb.agent_os.sessions.sessions import forget
 from agentq_nb.agent_os.values import IsolationMode, NetworkMode, SessionEvent
 
@@ -37,6 +40,7 @@ def agent_os(
     disk: int | None = None,
     network: NetworkMode | None = None,
     hosts: Sequence[str] = (),
+    limits: Sequence[Limit] = (),
 ) -> type[VM]:
     """Return an actor class whose actors are VMs: each has a folder, runs commands, and talks to ``agents``.
 
@@ -78,6 +82,10 @@ def agent_os(
         address. Some hosts are added by themselves: those of base URLs (``OPENAI_BASE_URL`` and the like) and of package
         indexes, in ``env``, in this process's environment and in this machine's settings of pip, npm and git. The
         transcript and the command's result list each refusal, with the option that would allow it.
+    :param limits: limits of prompts: ``[RateLimit(50, per=60, name="anthropic"), ConcurrencyLimit(4)]``. Each prompt is one
+        start, and is at work until the agent has answered. One that may not start yet waits; its caller waits with it. A
+        limit with a name is shared with the queues and VMs that name it; while that is paused, prompts raise
+        ``RateLimited``. Others are for each VM alone.
 
     Files, transcripts and open sessions that were created with ``keep=True`` or in a cell survive a restart. Processes,
     open permission requests and the values of ``env`` do not. Raises TypeError for arguments of the wrong kind.
@@ -92,6 +100,7 @@ def agent_os(
     if isolation not in get_args(IsolationMode):
         raise TypeError(f"isolation is one of {', '.join(map(repr, get_args(IsolationMode)))}, not {isolation!r}.")
 
+    checked = checked_limits(limits, "agent_os")
     allowance = Allowance(processes, memory, disk)
     named = (*_named(network, hosts, isolation), *_hosts_of(by_name.values()))
     permits = Permits(permissions, permission_timeout)
@@ -107,6 +116,7 @@ def agent_os(
         _hosts = named
         _parent = None if workspace is None else Path(workspace).expanduser().absolute()
 
+    MadeVM.declared = replace(MadeVM.declared, call_limits={PROMPTS: checked} if checked else {})
     MadeVM.__name__ = MadeVM.__qualname__ = "VM"
     return MadeVM
 

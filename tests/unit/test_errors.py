@@ -203,6 +203,14 @@ def test_a_wait_for_room_that_would_never_end_says_that_nothing_was_sent() -> No
     )
 
 
+def test_a_prompt_that_could_never_start_says_that_nothing_was_sent() -> None:
+    error = WaitWouldDeadlock("", ["'a/b'", "waits for queue '$prompts' of 'vm/a'"])
+    assert error.message.startswith(
+        "Nothing was sent to the agent: waiting for a place, to start this prompt, would never"
+    )
+    assert error.message.endswith("for its queue and in agent_os(limits=[...]).")
+
+
 def test_a_full_store_says_what_it_takes_and_how_to_make_room() -> None:
     error = StoreFull("/work.duckdb", 900, 1000)
     assert error.full_code == "store.full"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from agentq_nb._brokers.local import limit_rows, provider_pauses
+from agentq_nb._brokers.local.call_starts import CallStarts
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.limit_rows import Change, StoredStarts
 from agentq_nb._brokers.local.limits import RESERVE
@@ -20,6 +21,7 @@ class LocalLimits:
 
     def __init__(self, commit_log: CommitLog) -> None:
         self._commit_log = commit_log
+        self.calls = CallStarts(commit_log)
 
     @property
     def resumed_at(self) -> float:

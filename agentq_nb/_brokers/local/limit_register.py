@@ -11,7 +11,7 @@ from agentq_nb._brokers.local.limit_rows import Change, StoredStarts, own_name
 from agentq_nb._brokers.local.live_limits import GatedQueue, LiveLimit, PauseGroup
 from agentq_nb._brokers.local.queues import ActorQueues, QueueState
 from agentq_nb._core.clock import Clock
-from agentq_nb._core.ids import ActorId
+from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._policies.limits import Limit
 from agentq_nb._policies.pause import PastPause, PauseHistory
 from agentq_nb._policies.rate_limit import since_restart
@@ -31,6 +31,8 @@ class LimitRegister:
         self._read_at = -math.inf
         self._paused_actors: set[ActorId] = set()
         self._queues: dict[QueueState, GatedQueue] = {}
+        self.calls: dict[ActorId, ActorQueues] = {}
+        """By actor: the calls, such as prompts, that start under limits as the messages of a queue do."""
         self.limits: dict[str, LiveLimit] = {}
         self.groups: dict[str, PauseGroup] = {}
         self.changes: dict[str, Change] = {}
@@ -121,6 +123,11 @@ class LimitRegister:
         """Whether the actor needs this gate."""
         return bool(self._declared.get(actor_queues.name)) or actor_queues.actor in self._paused_actors
 
+    def calls_at_work(self) -> set[MessageId]:
+        """Return the ids of the calls that have started and not ended."""
+        states = (queue_state for line in self.calls.values() for queue_state in line.queues.values())
+        return {call for queue_state in states for call in queue_state.running}
+
     def group(self, name: str) -> PauseGroup:
         group = self.groups.get(name)
         if group is None:
@@ -137,7 +144,12 @@ class LimitRegister:
             for limit in self._declared.get(actor_queues.name, {}).get(queue_state.name, ()):
                 name = limit.name or next(name for name in _numbered(own) if name not in limits)
                 limits[name] = self.limits[name] if limit.name else self._live_limit(name, limit, own)
-            groups = [self.group(own), *(self.group(limit.name) for limit in limits.values() if limit.declared.name)]
+            groups: list[PauseGroup] = []
+            if actor_queues is not self.calls.get(actor_queues.actor):  # calls are refused while they are paused
+                groups = [
+                    self.group(own),
+                    *(self.group(limit.name) for limit in limits.values() if limit.declared.name),
+                ]
             gated = self._queues[queue_state] = GatedQueue(queue_state, tuple(limits.values()), tuple(groups))
         return gated
 

@@ -51,10 +51,13 @@ class Limits(LimitRegister):
         now = self._clock.monotonic()
         for taken in self._taken.values():
             self._count_start(taken, now)
-        self._taken.clear()
+        at_work = self.calls_at_work()
+        self._taken = {message: taken for message, taken in self._taken.items() if message in at_work}
         for limit in self.limits.values():
             if limit.places is not None:
                 limit.places.clear()
+        for message, taken in self._taken.items():
+            taken.occupy(message)
         self.groups.clear()
         for name, pause in facts.pauses.items():
             if not pause.is_over(self._clock.time()):
@@ -81,7 +84,7 @@ class Limits(LimitRegister):
             limit.waiting.clear()
         for group in self.groups.values():
             group.waiting.clear()
-        for actor_queues in self._actors.values():
+        for actor_queues in (*self._actors.values(), *self.calls.values()):
             if self.gates(actor_queues):
                 actor_queues.gate(self, True)
             if self in actor_queues.gates:
@@ -325,6 +328,12 @@ class Limits(LimitRegister):
                 gated.hinted = self._clock.monotonic()
         if isinstance(which, LiveLimit):
             self._expect_room(which, bool(able))
+
+    def call_callers(self) -> None:
+        """Let calls that wait for a start look again: what is paused refuses them."""
+        for line in self.calls.values():
+            for queue_state in line.queues.values():
+                self._announce(queue_state)
 
     def stop(self) -> None:
         """Cancel all timers."""

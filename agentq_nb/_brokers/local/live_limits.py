@@ -132,3 +132,9 @@ class Taken:
     """Whether it counts in windows as a start whose time is not known yet."""
     start: Start | None = None
     """Its start, as it is being stored."""
+
+    def occupy(self, message: MessageId) -> None:
+        """Take the places again that the message has."""
+        for limit in self.limits:
+            if limit.places is not None:
+                limit.places.take(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from agentq_nb._brokers.local import limit_rows
@@ -11,7 +12,8 @@ from agentq_nb._brokers.local.live_limits import PauseGroup
 from agentq_nb._brokers.local.queues import LiveMessage, QueueState
 from agentq_nb._brokers.values import LimitReached, Outcome
 from agentq_nb._core.clock import Clock
-from agentq_nb._policies.pause import after_limit
+from agentq_nb._core.ids import ActorId
+from agentq_nb._policies.pause import ProviderPause, after_limit
 from agentq_nb._store import Row
 
 
@@ -30,27 +32,67 @@ def pause(limits: Limits, clock: Clock, entry: LiveMessage, met: LimitReached) -
     taken = limits.taken_at(entry)
     written: list[Row] = []
     for group in groups:
-        before = group.pause
-        now = clock.time()
-        following = after_limit(
-            before,
-            now=now,
-            until=met.until,
-            reason=met.reason,
-            max_pause=met.max_pause,
-            late=before is not None and taken < group.began and not before.is_over(now),
-        )
+        following = _following(group, clock, met.until, met.reason, taken, met.max_pause)
         if following is None:
             return None
-        if following is before:
+        if following is group.pause:
             continue
         if group.probe == entry.id:
             group.probe = None
-        group.pause, group.began = following, clock.monotonic()
-        group.history.add(following)
-        written.append(limit_rows.paused(group.name, entry.actor, following, limits.queues_of(group.name)))
-        limits.expect_end(group)
+        written.append(_begin(limits, clock, group, following, entry.actor))
     return written
+
+
+def pause_named(
+    limits: Limits, clock: Clock, actor: ActorId, names: Iterable[str], until: float | None, reason: str, since: float
+) -> list[Row]:
+    """Pause the queues that share these limits, because a call which began at ``since`` (monotonic) met one."""
+    written: list[Row] = []
+    for name in names:
+        group = limits.group(name)
+        following = _following(group, clock, until, reason, since)
+        if following is not None and following is not group.pause:
+            written.append(_begin(limits, clock, group, following, actor))
+    return written
+
+
+def answered(limits: Limits, clock: Clock, names: Iterable[str], since: float) -> list[Row]:
+    """End pauses whose end was unknown, since a call which began after them was answered; forget those that are over."""
+    ended: list[PauseGroup] = []
+    for group in (limits.groups[name] for name in names if name in limits.groups):
+        if group.pause is None or since < group.began:
+            continue
+        if group.pause.is_over(clock.time()):
+            group.pause = None
+        elif group.is_trying(clock.time()):
+            ended.append(group)
+    end(limits, ended)
+    return [limit_rows.resumed(group.name) for group in ended]
+
+
+def _following(
+    group: PauseGroup, clock: Clock, until: float | None, reason: str, since: float, max_pause: float | None = None
+) -> ProviderPause | None:
+    """Return the pause after a message or call that began at ``since`` met the limit. None: it would be too long."""
+    before, now = group.pause, clock.time()
+    if before is not None and before.until == until and now < before.until:
+        return before  # it was refused because of this pause
+    return after_limit(
+        before,
+        now=now,
+        until=until,
+        reason=reason,
+        max_pause=max_pause,
+        late=before is not None and since < group.began and not before.is_over(now),
+    )
+
+
+def _begin(limits: Limits, clock: Clock, group: PauseGroup, following: ProviderPause, actor: ActorId) -> Row:
+    group.pause, group.began = following, clock.monotonic()
+    group.history.add(following)
+    limits.expect_end(group)
+    limits.call_callers()
+    return limit_rows.paused(group.name, actor, following, limits.queues_of(group.name))
 
 
 def settled(limits: Limits, clock: Clock, entry: LiveMessage, outcome: Outcome) -> list[Row]:

@@ -16,7 +16,7 @@ from agentq_nb.agent_os.agent import Agent, AgentSession, ConfigurableAgent, Per
 from agentq_nb.agent_os.sandbox.isolation import in_force
 from agentq_nb.agent_os.sandbox.open_process import OpenProcess, open_process
 from agentq_nb.agent_os.sandbox.workspace import HOME, FileName
-from agentq_nb.agent_os.sessions.scope_pauses import scope_of, scope_pauses_of
+from agentq_nb.agent_os.sessions.scope_pauses import Scope, admitted, scope_of
 from agentq_nb.agent_os.sessions.session import Session
 from agentq_nb.agent_os.sessions.transcript_view import TranscriptView
 from agentq_nb.agent_os.sessions.turn import take_turn
@@ -37,7 +37,7 @@ from agentq_nb.agent_os.values import (
     SessionInfo,
 )
 from agentq_nb.agent_os.vm_base import Environment
-from agentq_nb.errors import AgentError, AgentUnknown, RateLimited
+from agentq_nb.errors import AgentError, AgentUnknown
 
 McpServers: TypeAlias = Sequence[McpServer] | None
 
@@ -143,7 +143,8 @@ class SessionActions(PermissionActions, action_timeout=None):
 
         The prompt is on disk before the agent gets it. Raises ``PromptFailed`` when the agent fails, and
         ``RateLimited`` when the limit of its provider is reached: until that ends, prompts of the same account and
-        model are refused in all VMs, without asking the provider.
+        model are refused in all VMs, without asking the provider. With ``agent_os(limits=[...])`` the prompt waits until
+        the limits let it start.
         """
         session = await self._sessions.ready(session_id)
         return await self.keep_awake(self._prompt(session, checked_prompt(text), self.runtime.origin))
@@ -233,35 +234,26 @@ class SessionActions(PermissionActions, action_timeout=None):
         with anyio.CancelScope() as waiting:
             session.waiting.add(waiting)
             try:
-                # Nothing is awaited before the lock, which keeps prompts in the order in which they came.
+                # Nothing is awaited before the lock and the limits, which keep prompts in the order in which they came.
                 async with session.turn:
-                    await to_its_end(self._workspace.ensure)
-                    # It may have been closed meanwhile. No await from here to the turn: a cancel always finds the
-                    # prompt.
                     session = await self._sessions.opened(session.info.session_id)
-                    agent, view = self._agent(session.info.agent), self._view(session, origin)
-                    session.waiting.discard(waiting)
-                    return await self._turn(session, agent, view, text)
+                    async with admitted(self.runtime, self._scope(session)) as turn:
+                        await to_its_end(self._workspace.ensure)
+                        # It may have been closed meanwhile. No await from here to the turn: a cancel always finds the
+                        # prompt.
+                        session = await self._sessions.opened(session.info.session_id)
+                        agent, view = self._agent(session.info.agent), self._view(session, origin)
+                        session.waiting.discard(waiting)
+                        result = await take_turn(session, agent, view, text, self._sessions.redactor, turn.begin)
+                        turn.answered = result.stop_reason != "cancelled"
+                        return result
             finally:
                 session.waiting.discard(waiting)
         return PromptResult("", "cancelled", None, ())
 
-    async def _turn(self, session: Session, agent: Agent, view: AgentSession, text: str) -> PromptResult:
-        """Let the agent answer, unless its provider's limit is known to last for the same account and model."""
-        pauses, clock, prompt = scope_pauses_of(self.runtime.workspaces), self.runtime.clock, object()
+    def _scope(self, session: Session) -> Scope:
         model = session.chosen.get("model", session.info.model)
-        scope = scope_of(agent.name, session.environment, model, self.actor_id)
-        pauses.check(scope, prompt, clock.time(), self.runtime.resumed_at)
-        answered = False
-        try:
-            result = await take_turn(session, agent, view, text, self._sessions.redactor)
-            answered = result.stop_reason != "cancelled"
-            return result
-        except RateLimited as error:
-            pauses.met(scope, prompt, error, clock.time(), clock.monotonic())
-            raise
-        finally:
-            pauses.ended(scope, prompt, clock.time(), answered=answered)
+        return scope_of(session.info.agent, session.environment, model, self.actor_id)
 
     def _view(self, session: Session, origin: str) -> AgentSession:
         calls = Calls(self._tools, session.transcript, self._sessions.redactor)

@@ -7,19 +7,25 @@ hash, with a key that this process alone knows.
 from __future__ import annotations
 
 import hmac
+import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from agentq_nb._actor.actor_context import CallStart, Runtime
+from agentq_nb._core.clock import Clock
 from agentq_nb._policies.pause import FIRST_GUESS, ProviderPause, after_limit
+from agentq_nb._policies.rate_limit import provider_of
 from agentq_nb.errors import RateLimited
 
 _HASH_KEY = secrets.token_bytes(32)
 _MARKS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "BASE_URL")
 """Variables whose names have one of these decide which account is used, and whose server."""
-_PROVIDERS = {"claude": "anthropic", "codex": "openai", "gemini": "google"}
+PROMPTS = "$prompts"
+"""The name of prompts among the calls that start under limits."""
 
 
 class Scope(NamedTuple):
@@ -37,7 +43,7 @@ def scope_of(agent: str, environment: Mapping[str, str], model: str | None, vm: 
     )
     parts = [part for pair in found for part in pair] or ["vm", vm]
     credential = hmac.digest(_HASH_KEY, "\0".join(parts).encode("utf-8", "replace"), "sha256").hex()
-    return Scope(_PROVIDERS.get(agent, agent), credential, model)
+    return Scope(provider_of(agent), credential, model)
 
 
 @dataclass(slots=True)
@@ -98,6 +104,56 @@ class ScopePauses:
             del self._paused[scope]
         elif paused.probe is prompt:
             paused.probe = None
+
+
+class Turn:
+    """A prompt that was let through to its agent. ``answered`` is set once the agent has answered."""
+
+    start: CallStart
+    since = math.inf
+    """When the agent was asked, on the monotonic clock."""
+    answered = False
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    async def begin(self) -> None:
+        """Count the start, which is durable on return. To be awaited just before the agent is asked."""
+        await self.start.begin()
+        self.since = self._clock.monotonic()
+
+
+@asynccontextmanager
+async def admitted(runtime: Runtime, scope: Scope) -> AsyncGenerator[Turn]:
+    """Wait until limits let a prompt start, and count it as at work inside.
+
+    Raises RateLimited, and asks nobody, while its provider's limit lasts, or a limit that its VM names is paused. When it
+    meets the provider's limit inside, the scope is paused, and so are the limits that are bound to the scope.
+    """
+    pauses, limits, clock, turn = (
+        scope_pauses_of(runtime.workspaces),
+        runtime.limits,
+        runtime.clock,
+        Turn(runtime.clock),
+    )
+    bound = limits.bound_to(scope.provider, scope.model)
+    pauses.check(scope, turn, clock.time(), runtime.resumed_at)
+    try:
+        turn.start = await runtime.start_call(PROMPTS, bound)
+        try:
+            yield turn
+        except RateLimited as error:
+            pauses.met(scope, turn, error, clock.time(), clock.monotonic())
+            limits.met(runtime.actor_id, bound if error.limit is None else [error.limit], error, turn.since)
+            if bound:
+                error.metadata.setdefault("limit", bound[0])
+            raise
+        finally:
+            turn.start.leave()
+        if turn.answered:
+            limits.answered(bound, turn.since)
+    finally:
+        pauses.ended(scope, turn, clock.time(), answered=turn.answered)
 
 
 _pauses: dict[Path, ScopePauses] = {}

@@ -186,6 +186,8 @@ class Sessions:
                 with anyio.move_on_after(_CLOSING):
                     async with session.turn:
                         pass
+            else:
+                session.cancel_prompts()  # one may wait for its start, and with limits that can take hours
             await session.process_slot.release()
             await session.transcript.end_stream()
             await self._append("session.closed", {"reason": reason}, session_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import anyio
@@ -22,9 +22,14 @@ from agentq_nb.errors import AgentqError, IsolationUnavailable, PromptFailed, Ra
 
 
 async def take_turn(
-    session: Session, agent: Agent, view: AgentSession, prompt: str, redactor: Redactor
+    session: Session,
+    agent: Agent,
+    view: AgentSession,
+    prompt: str,
+    redactor: Redactor,
+    begin: Callable[[], Awaitable[None]],
 ) -> PromptResult:
-    """Let ``agent`` answer ``prompt``. The prompt is on disk before the agent gets it.
+    """Let ``agent`` answer ``prompt``. The prompt is on disk before the agent gets it, and then ``begin`` is awaited.
 
     A turn cancelled through ``session.cancel`` returns a result with the stop reason ``"cancelled"``; when the task
     itself is cancelled, the cancellation propagates. Raises ``PromptFailed`` with what the agent raised as its cause, or
@@ -38,7 +43,7 @@ async def take_turn(
     with anyio.CancelScope() as scope:
         session.cancel = scope.cancel
         try:
-            await _work(session, agent, view, prompt, output)
+            await _work(session, agent, view, prompt, output, begin)
         except FAILURES as error:
             failure = error
         except BaseException:
@@ -64,10 +69,18 @@ async def take_turn(
     return result
 
 
-async def _work(session: Session, agent: Agent, view: AgentSession, prompt: str, output: _TurnOutput) -> None:
+async def _work(
+    session: Session,
+    agent: Agent,
+    view: AgentSession,
+    prompt: str,
+    output: _TurnOutput,
+    begin: Callable[[], Awaitable[None]],
+) -> None:
     await session.transcript.end_stream()  # text from between the turns is complete
     await session.transcript.write("prompt", prompt)
     await session.transcript.durable()
+    await begin()
     try:
         await agent.prompt(view, prompt, output.emit)
     finally:

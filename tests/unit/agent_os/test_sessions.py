@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from agentq_nb import Actor, Queue, action
@@ -505,7 +506,9 @@ def test_a_turn_whose_task_is_cancelled_ends_so_even_if_the_agent_swallows_it(na
         view = AgentSession(info.session_id, "swallows", Path(), Path(), {}, (), *[None] * 9)  # type: ignore[arg-type]
 
         async def turn() -> None:
-            await take_turn(session, agents.function(swallows), view, "go", sessions.redactor)
+            await take_turn(
+                session, agents.function(swallows), view, "go", sessions.redactor, anyio.lowlevel.checkpoint
+            )
             rows.append({"type": "went on"})
 
         if native:

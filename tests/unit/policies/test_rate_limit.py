@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentq_nb import agents
 from agentq_nb._policies.rate_limit import RateLimit, Window, since_restart
 
 COUNTS = st.integers(1, 5)
@@ -145,3 +146,25 @@ def test_a_changed_limit_counts_the_starts_before_the_change(
 def test_values_out_of_range_are_refused_by_name(given: dict[str, Any], wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):
         RateLimit(**given)
+
+
+@pytest.mark.parametrize("scope", [agents.claude, "claude", "anthropic"])
+def test_a_scope_is_an_agent_or_a_provider(scope: object) -> None:
+    limit = RateLimit(5, per=60, name="api", scope=scope)
+    assert limit.binds("anthropic", None)
+    assert limit.binds("anthropic", "opus")
+    assert not limit.binds("openai", None)
+    assert limit == RateLimit(5, per=60, name="api", scope="anthropic")
+
+
+def test_a_scope_may_be_one_model() -> None:
+    limit = RateLimit(5, per=60, name="api", scope="anthropic/opus")
+    assert limit.binds("anthropic", "opus")
+    assert not limit.binds("anthropic", "sonnet")
+    assert not limit.binds("anthropic", None)
+
+
+@pytest.mark.parametrize("wrong", [{"scope": "anthropic"}, {"name": "api", "scope": 5}, {"name": "api", "scope": ""}])
+def test_a_scope_needs_a_name_and_a_provider(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="scope="):
+        RateLimit(5, per=60, **wrong)
