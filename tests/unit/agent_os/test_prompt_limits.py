@@ -152,7 +152,8 @@ def test_a_prompt_at_work_keeps_its_place_when_limits_are_loaded_again(tmp_path:
         session = await vm.create_session("claude")
         at_work = task_of(vm.send_prompt(session.session_id, "a"))
         await model.until_asked(1)
-        limits = vm.registry.host.broker._commit_log.live_messages.limits
+        broker: Any = vm.registry.host.broker
+        limits = broker._commit_log.live_messages.limits
         limits.fill(limits._actors, LimitFacts())  # as after a failed write
         assert vm.registry.limits["model"].used == 1
         model.may_answer.set()
