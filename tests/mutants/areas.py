@@ -41,6 +41,7 @@ _ACP_TESTS = (
     "tests/agents/test_acp_resuming.py",
     "tests/agents/test_acp_turns.py",
     "tests/agents/test_permissions_over_acp.py",
+    "tests/unit/agent_os/test_acp_wire.py",
     "tests/unit/agent_os/test_error_sentences.py",
     "tests/unit/agent_os/test_tool_call_text.py",
 )
@@ -84,7 +85,11 @@ AREAS = (
         "tools",
         6,
         ("agentq_nb/agent_os/tools",),
-        ("tests/agents/test_host_tools.py", "tests/agents/test_host_tools_described.py"),
+        (
+            "tests/agents/test_host_tools.py",
+            "tests/agents/test_host_tools_described.py",
+            "tests/unit/agent_os/test_tool_server.py",
+        ),
     ),
     Area(
         "redaction",

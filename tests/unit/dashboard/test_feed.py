@@ -322,6 +322,11 @@ async def test_a_subject_that_cannot_be_looked_at_is_trouble_and_looked_at_more_
         assert made.types().count("heartbeat") >= 25  # the page sees that the kernel lives
     await made.clock.pass_by(31)
     assert upkeep.trouble is None
+    with monkeypatch.context() as patched:
+        looks = 0
+        patched.setattr(made.subject, "look", fail)
+        await made.clock.pass_by(0.35)
+        assert looks == 2  # the pauses begin to grow again with the shortest
     running_feed.cancel()
     await asyncio.wait([running_feed])
 

@@ -596,3 +596,21 @@ async def test_of_depths_that_change_quickly_one_in_two_seconds_is_kept_and_the_
         (2.5, 5),
         (10.0, 6),
     ]
+
+
+async def test_a_transcript_is_kept_as_long_as_a_view_shows_it_and_read_again_for_the_next_one(world: World) -> None:
+    client = await world.start(vm=FAILING)
+    vm = client.vm.get_or_create("main")
+    session = (await vm.create_session("talker", keep=True)).session_id
+    recorder = HistoryRecorder(world.registry.lifecycle.host)
+    await recorder.follow("vm/main", session)
+    await recorder.follow("vm/main", session)
+    assert recorder.followed[session].blocks.first == 0
+    recorder.leave(session)
+    assert session in recorder.followed
+    recorder.leave(session)
+    assert recorder.followed == {}
+    await vm.send_prompt(session, "hello")
+    await recorder.follow("vm/main", session)
+    assert recorder.followed[session].blocks.first == 1
+    recorder.close()

@@ -44,6 +44,7 @@ class Context:
     """Where commands run: a host with one actor, if it runs."""
 
     commands = COMMANDS
+    in_kernel = True
 
     def __init__(self, *, running: bool = True) -> None:
         self.variables: dict[str, Any] = {}

@@ -232,6 +232,31 @@ async def test_receivers_of_ones_own_with_concurrency_read_the_state_and_update_
     assert await handle.done() == 6
 
 
+@pytest.mark.parametrize("concurrency", [1, 2], ids=["one at a time", "several"])
+async def test_a_receiver_sees_with_each_message_what_was_changed_since_its_last_one(
+    world: World, concurrency: int
+) -> None:
+    class Reader(Actor):
+        tasks = Queue(str, reply=int, concurrency=concurrency)
+        state: Book
+
+        async def run(self) -> None:
+            async for message in self.tasks.iter(completable=True):
+                await message.complete(self.state.done)
+
+        @action
+        async def set(self, done: int) -> None:
+            self.state.done = done
+
+    client = await world.start(reader=Reader)
+    reader = client.reader.get_or_create("x")
+    seen: list[Any] = []
+    for done in (1, 2, 3):
+        await reader.set(done)
+        seen.append((await reader.send("tasks", "read", wait=True, timeout=5)).response)
+    assert seen == [1, 2, 3]
+
+
 async def test_what_is_read_only_keeps_its_types_and_serialises(world: World) -> None:
     class Worker(Actor):
         tasks = Queue(str, reply=dict, concurrency=2)
