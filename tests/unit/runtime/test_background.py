@@ -460,7 +460,7 @@ async def test_run_refuses_where_it_would_wait_for_itself(world: World) -> None:
 
     await world.start(worker=Worker, waiter=Waiter)
     registry = world.registry
-    with pytest.raises(WouldBlockHost, match="Write await here"):
+    with pytest.raises(WouldBlockHost, match="Write await instead"):
         registry.run(registry.status())
     elsewhere = await asyncio.to_thread(lambda: registry.run(registry.status()))
     assert elsewhere.running is True
