@@ -36,7 +36,7 @@ class StoredBatch(NamedTuple):
     :ivar rows: the numbers of its rows; for a batch just sent, of the rows of its bodies, in their order. Rows are numbered
         from 0 in the order in which they were enqueued, and keep their number.
     :ivar total: how many rows it ever had.
-    :ivar pruned: how many of ``total`` were pruned, with their results.
+    :ivar pruned: how many of ``rows`` were pruned, with their results.
     :ivar facts: what was stored with the items that were given last.
     :ivar added: for a batch just sent, how many rows were enqueued.
     :ivar earlier: for a batch just sent, the facts before; None if it is new.

@@ -195,7 +195,7 @@ class StoredResult(NamedTuple):
     due: float | None = None
     problem: str | None = None
     batch: str | None = None
-    """The name of the batch that it belongs to."""
+    """The name of the batch that it belongs to, where the broker needs it: None does not say that there is none."""
     expires: float | None = None
 
 

@@ -20,7 +20,8 @@ from agentq_nb._brokers.values import (
     Unsettled,
 )
 from agentq_nb._core.ids import ActorId, MessageId
-from agentq_nb.errors import LeaseLost, QueueFull, Unavailable
+from agentq_nb.errors import BatchTooLarge, LeaseLost, QueueFull, Unavailable
+from tests.unit.fake_batches import FakeBatches
 from tests.unit.fake_server import Epoch, Server
 from tests.unit.faults import Network
 
@@ -53,6 +54,7 @@ class FakeBroker:
         self.network = network or Network()
         self.leases: list[FakeLease] = []
         self.limits = NoLimits()
+        self.batches = FakeBatches(self)
         self._closed = False
 
     async def call(self, apply: Callable[[], T]) -> T:
@@ -61,17 +63,28 @@ class FakeBroker:
         return await self.network.call(apply)
 
     async def enqueue(self, new_messages: Sequence[NewMessage], room_timeout: float | None = 0.0) -> Sequence[Enqueued]:
+        def enqueue(sender: object) -> Sequence[Enqueued]:
+            return self.server.enqueue(new_messages, sender)
+
+        return await self.with_room(enqueue, room_timeout, never_fits=_never_fits(new_messages))
+
+    async def with_room(
+        self, apply: Callable[[object], T], room_timeout: float | None, *, never_fits: bool = False
+    ) -> T:
+        """What ``apply`` returns for the sender that it gets, once there is room; None: it does not wait."""
         if room_timeout == 0:
-            return await self.call(lambda: self.server.enqueue(new_messages))
+            return await self.call(lambda: apply(None))
         sender, clock = object(), self.server.clock
         deadline = None if room_timeout is None else clock.monotonic() + room_timeout
         try:
             while True:
                 version = self.server.version
                 try:
-                    return await self.call(lambda: self.server.enqueue(new_messages, sender))
+                    return await self.call(lambda: apply(sender))
+                except BatchTooLarge:
+                    raise
                 except QueueFull as full:
-                    if _never_fits(new_messages) or (deadline is not None and clock.monotonic() >= deadline):
+                    if never_fits or (deadline is not None and clock.monotonic() >= deadline):
                         raise full.after(room_timeout or 0.0) from None
                 await self.server.change(version, deadline)
         finally:

@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agentq_nb._actor.message import headline
@@ -33,6 +33,7 @@ from agentq_nb._brokers.values import (
 )
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._core.message_status import FinalStatus, MessageStatus
+from agentq_nb._policies.retry import Failure, FailureRun
 from agentq_nb.errors import IdempotencyConflict, LeaseLost, MessageUnknown, QueueFull
 from tests.unit.fake_clock import FakeClock
 
@@ -61,6 +62,11 @@ class Stored:
     error: dict[str, Any] | None = None
     ended_at: float = 0.0
     redelivered: bool = False
+    batch: tuple[Rows, int] | None = None
+    """The batch that it belongs to, and the number of its row there."""
+    began_at: float = 0.0
+    seconds: float | None = None
+    """How long the last attempt took that has ended."""
 
     @property
     def id(self) -> MessageId:
@@ -79,6 +85,22 @@ class Stored:
     @property
     def rank(self) -> tuple[bool, int, int]:
         return (not self.front, -self.new_message.priority, self.order)
+
+
+@dataclass(eq=False)
+class Rows:
+    """One batch. ``ids`` has the message of each row; None: it was pruned. ``view`` is what the batch consists of."""
+
+    name: str
+    actor: ActorId
+    queue: str
+    created_at: float
+    ids: list[MessageId | None] = field(default_factory=list[MessageId | None])
+    view: list[int] = field(default_factory=list[int])
+    replaced: set[int] = field(default_factory=set[int])
+    order: list[int] = field(default_factory=list[int])
+    """Rows in the order in which they were settled."""
+    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(eq=False)
@@ -101,6 +123,10 @@ class Server:
         self.states: dict[ActorId, bytes] = {}
         self.epochs: dict[ActorId, Epoch] = {}
         self.pauses: dict[tuple[ActorId, str], float | None] = {}
+        self.batches: dict[str, Rows] = {}
+        self.runs: dict[tuple[ActorId, str], FailureRun] = {}
+        self.stops: dict[tuple[ActorId, str], str] = {}
+        """Why failures have stopped a queue. It is then also paused."""
         self.withheld: set[MessageId] = set()
         self.lines: dict[tuple[ActorId, str], list[object]] = {}
         """The senders that wait for room, by queue."""
@@ -250,6 +276,7 @@ class Server:
             message.holder = epoch
             message.starts += 1
             message.started = next(self._started)
+            message.began_at = self.clock.time()
             if message.suspicion:
                 self.asked = self.clock.monotonic()
         return [
@@ -378,7 +405,11 @@ class Server:
             message = self.messages[settlement.delivery.id]
             if not message.live or message.holder is not epoch or message.starts != settlement.delivery.token:
                 raise LeaseLost(f"Message {message.id} is not held here any more: nothing was written.")
+        stopped_before = set(self.stops)
         for settlement in commit.settlements:
+            if settlement.failure is not None:
+                first = commit.settlements[0].delivery.id
+                settlement = self._judge(settlement, settlement.failure, first, stopped_before)
             self._settle(self.messages[settlement.delivery.id], settlement)
         if commit.state is not None:
             self.states[epoch.actor] = epoch.state = commit.state
@@ -394,6 +425,7 @@ class Server:
             self.states.pop(epoch.actor, None)
             epoch.state = None
             self.pauses = {place: until for place, until in self.pauses.items() if place[0] != epoch.actor}
+            self.stops = {place: reason for place, reason in self.stops.items() if place[0] != epoch.actor}
         self.changed()
 
     def _latest(self, actor: ActorId, schedule: str | None) -> Stored | None:
@@ -423,8 +455,24 @@ class Server:
         actors = {m.new_message.actor for m in self.messages.values() if actor_name(m.new_message.actor) == name}
         return {actor: found for actor in sorted(actors) if (found := self.unsettled(actor, queue))}
 
+    def _judge(
+        self, settlement: Settlement, failure: Failure, counted: MessageId, stopped_before: Collection[object]
+    ) -> Settlement:
+        """Count a failed attempt, which may stop its queue; how it then settles."""
+        new_message = self.messages[settlement.delivery.id].new_message
+        place = (new_message.actor, new_message.queue)
+        run = self.runs.setdefault(place, FailureRun())
+        if place in stopped_before and settlement.outcome != "failed" and run.tells_nothing_new(failure):
+            return settlement._replace(outcome="released")
+        done = [m.new_message for m in self.messages.values() if m.status == "completed"]
+        completed = sum((other.actor, other.queue) == place for other in done)
+        if place not in self.stops and (reason := run.failed(counted, failure, completed)) is not None:
+            self.stops[place], self.pauses[place] = reason, None
+        return settlement
+
     def _settle(self, message: Stored, settlement: Settlement) -> None:
         message.holder = None
+        message.seconds = self.clock.time() - message.began_at
         self.cleared(message)
         outcome = settlement.outcome
         if outcome in ("completed", "failed", "dead"):
@@ -446,6 +494,20 @@ class Server:
         message.status = status
         message.attempts = message.ended + handled
         message.ended_at = self.clock.time()
+        if message.batch is not None:
+            batch, row = message.batch
+            batch.order.append(row)
+
+    def prune(self, before: float) -> None:
+        """Drop what was settled before, except dead letters and the rows of batches that are not wholly settled."""
+        live = {m.batch[0].name for m in self.messages.values() if m.live and m.batch is not None}
+        for message in list(self.messages.values()):
+            old = message.status not in (None, "failed") and message.ended_at < before
+            if old and (message.batch is None or message.batch[0].name not in live):
+                del self.messages[message.id]
+                if message.batch is not None:
+                    batch, row = message.batch
+                    batch.ids[row] = None
 
     # --- asking and changing ------------------------------------------------------------------------------------------
 
@@ -455,12 +517,15 @@ class Server:
         if stored is None:
             raise MessageUnknown(message)
         actor, queue = stored.new_message.actor, stored.new_message.queue
+        batch = None if stored.batch is None else stored.batch[0].name
         if stored.status is not None:
-            return StoredResult(message, actor, queue, stored.status, stored.attempts, stored.reply, stored.error)
+            return StoredResult(
+                message, actor, queue, stored.status, stored.attempts, stored.reply, stored.error, batch=batch
+            )
         status: MessageStatus = "delayed" if stored.due > self.clock.time() else "queued"
         if stored.holder is not None:
             status = "running"
-        return StoredResult(message, actor, queue, status, stored.ended + (status == "running"))
+        return StoredResult(message, actor, queue, status, stored.ended + (status == "running"), batch=batch)
 
     def states_of(self, name: str) -> dict[ActorId, bytes]:
         return {actor: state for actor, state in self.states.items() if actor_name(actor) == name}
@@ -475,7 +540,8 @@ class Server:
             return len(found)
         if isinstance(change, (Pause, Resume)):
             moved = isinstance(change, Pause) or self.paused(actor, change.queue)
-            self.pauses.pop((actor, change.queue), None)
+            for kept in (self.pauses, self.stops, self.runs):
+                kept.pop((actor, change.queue), None)
             if isinstance(change, Pause):
                 self.pauses[actor, change.queue] = change.until
             self.changed()
@@ -483,7 +549,7 @@ class Server:
         stored = self.messages.get(change.message)
         if stored is None:
             raise MessageUnknown(change.message)
-        moved = self._cancel(stored) if isinstance(change, Cancel) else self._redeliver(stored)
+        moved = self._cancel(stored) if isinstance(change, Cancel) else self.put_back(stored)
         self.changed()
         return int(moved)
 
@@ -497,7 +563,7 @@ class Server:
             message.holder.on_cancel(message.id)
         return True
 
-    def _redeliver(self, message: Stored) -> bool:
+    def put_back(self, message: Stored) -> bool:
         if message.status not in ("failed", "cancelled", "expired"):
             return False
         message.status = message.reply = message.error = None
@@ -509,7 +575,7 @@ class Server:
 
     def redeliver(self, which: DeadLetters) -> int:
         dead = [message for message in self.messages.values() if message.status == "failed" and _fits(message, which)]
-        moved = sum(map(self._redeliver, dead))
+        moved = sum(map(self.put_back, dead))
         self.changed()
         return moved
 
@@ -535,6 +601,9 @@ class Server:
             running_ids=tuple(running),
             paused=paused,
             paused_until=self.pauses[actor, queue] if paused else None,
+            waiting_senders=len(self.lines.get((actor, queue), ())),
+            pause_reason=self.stops.get((actor, queue)),
+            stopped=(actor, queue) in self.stops,
         )
 
 

@@ -100,8 +100,8 @@ class Sending:
     ) -> None:
         entries = await self._enter(state, new)
         state.facts = facts
-        if replaced:
-            pruned = (row for row in state.counting() if state.codes[row] == PRUNED)
+        pruned = [row for row in state.counting() if state.codes[row] == PRUNED] if PRUNED in state.codes else []
+        if replaced or pruned:
             state.replaced = spans(sorted({*state.numbers(state.replaced), *replaced, *pruned}))
         await self._write(state, view, entries)
 
@@ -228,8 +228,8 @@ def _replaced(state: BatchState, found: Iterable[int]) -> tuple[list[int], dict[
 
 
 def _substituted(state: BatchState, replaced: Mapping[int, int]) -> list[range]:
-    """Return what the batch consists of once rows are replaced: without those that were pruned, if any are."""
-    if not replaced:
+    """Return what the batch consists of once rows are replaced: without those that were pruned."""
+    if not replaced and PRUNED not in state.codes:
         return list(state.view)
     view = (row for span in state.view for row in span if row in replaced or state.codes[row] != PRUNED)
     return spans(replaced.get(row, row) for row in view)

@@ -121,14 +121,15 @@ class BatchState:
         self, view: Sequence[range] | None = None, *, added: int = 0, earlier: Mapping[str, Any] | None = None
     ) -> StoredBatch:
         """Return it with these rows; None: with all that it consists of."""
+        rows = tuple(self.view if view is None else view)
         return StoredBatch(
             name=self.name,
             actor=self.actor,
             queue=self.queue,
             created_at=self.created_at,
-            rows=tuple(self.view if view is None else view),
+            rows=rows,
             total=len(self.ids),
-            pruned=self.codes.count(PRUNED),
+            pruned=self.count(PRUNED, rows),
             facts=self.facts,
             added=added,
             earlier=earlier,

@@ -135,6 +135,26 @@ async def test_map_redoes_only_what_is_done_and_goes_on_with_the_rest(tmp_path: 
     await registry.stop()
 
 
+async def test_a_pruned_batch_that_map_has_redone_goes_on_as_usual(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def work(number: int) -> int:
+        calls.append(number)
+        return -number
+
+    registry: Registry = setup(store=tmp_path / "map.agentq.duckdb")
+    await (await agentq_nb.map(work, [1, 2], name="pruned"))
+    assert await registry.prune(before=time.time() + 1) > 0
+    with pytest.raises(BatchPruned):
+        await agentq_nb.map(work, [1, 2], name="pruned")
+    await (await agentq_nb.map(work, [1, 2], name="pruned", redo=True))
+    again = await agentq_nb.map(work, [2, 1, 3], name="pruned")
+    assert [result.unwrap() for result in await again.results()] == [-2, -1, -3]
+    assert sorted(calls) == [1, 1, 2, 2, 3]
+    assert again.progress().total == 3
+    await registry.stop()
+
+
 async def test_it_can_be_redone_from_synchronous_code(tmp_path: Path) -> None:
     script = """
 import json, sys

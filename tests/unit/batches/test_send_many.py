@@ -227,8 +227,12 @@ async def test_pruning_takes_a_whole_batch_or_nothing_and_its_name_says_so(tmp_p
         with pytest.raises(BatchPruned):
             await found.results()
         assert Worker.handled == []
-        await (await worker.send_many("tasks", ["a"], name="kept", redo=True))
-        assert Worker.handled == ["a"]
+        redone = await worker.send_many("tasks", ["a"], name="kept", redo=True)
+        assert (len(await redone.results()), Worker.handled) == (1, ["a"])
+    async with hosted(tmp_path) as (registry, worker):
+        assert (await worker.send_many("tasks", ["a"], name="kept")).added == 0
+        (result,) = await (await registry.batch("kept")).results()
+        assert result.response == "a"
 
 
 async def test_a_wait_that_ends_early_leaves_the_rest_at_work(tmp_path: Path) -> None:

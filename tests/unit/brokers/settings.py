@@ -33,6 +33,10 @@ class Setting(Protocol):
         """Let it die with all that is in flight, and open what it has left behind."""
         ...
 
+    async def prune(self) -> None:
+        """Drop the history of all that is settled."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -52,6 +56,9 @@ class FakeSetting:
     async def crash(self) -> None:
         self.broker.crash()
         self.broker = FakeBroker(self.server, self.network)
+
+    async def prune(self) -> None:
+        self.server.prune(self.clock.time() + 1)
 
     async def close(self) -> None:
         await self.broker.close()
@@ -96,6 +103,9 @@ class LocalSetting:
                 shutil.copy(file, self._path.parent / file.name)
         await self.broker.close()
         await self._open()
+
+    async def prune(self) -> None:
+        await self.broker.prune(self.clock.time() + 1)
 
     async def close(self) -> None:
         await self.broker.close()

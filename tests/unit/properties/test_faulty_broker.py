@@ -211,7 +211,7 @@ async def test_a_send_whose_answer_got_lost_is_repeated_with_the_same_id(log: Ev
         async def call(self, apply: Any) -> Any:
             self.rate = 0.0
             result = await super().call(apply)
-            if apply.__qualname__.startswith("FakeBroker.enqueue") and self.answers_lost < 3:
+            if apply.__qualname__.startswith("FakeBroker.with_room") and self.answers_lost < 3:
                 self.answers_lost += 1
                 raise Unavailable("The answer got lost.")
             return result

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.brokers.conformance.admitting import Admitting
+from tests.unit.brokers.conformance.batches import Batches
 from tests.unit.brokers.conformance.changing import Changing
 from tests.unit.brokers.conformance.expiring import Expiring
 from tests.unit.brokers.conformance.large import Large
@@ -37,5 +38,6 @@ class Conformance(
     Schedules,
     Large,
     Withholding,
+    Batches,
 ):
     """All of it."""
