@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.brokers.conformance.admitting import Admitting
+from tests.unit.brokers.conformance.batch_changes import BatchChanges
 from tests.unit.brokers.conformance.batches import Batches
 from tests.unit.brokers.conformance.changing import Changing
 from tests.unit.brokers.conformance.expiring import Expiring
@@ -39,5 +40,6 @@ class Conformance(
     Large,
     Withholding,
     Batches,
+    BatchChanges,
 ):
     """All of it."""
