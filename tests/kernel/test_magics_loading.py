@@ -29,7 +29,7 @@ def test_loading_again_stacks_no_hooks_and_unloading_takes_them_out(kernel: Kern
     plain = kernel.value(HOOKS)
     kernel.run("%load_ext agentq_nb").check()
     loaded = kernel.value(HOOKS)
-    assert loaded == [*(number + more for number, more in zip(plain, (1, 4, 4, 1), strict=False)), True]
+    assert loaded == [*(number + more for number, more in zip(plain, (1, 4, 5, 1), strict=False)), True]
     for again in ("%load_ext agentq_nb", "%reload_ext agentq_nb", "%reload_ext agentq_nb"):
         kernel.run(again).check()
         assert kernel.value(HOOKS) == loaded

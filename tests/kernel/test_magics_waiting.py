@@ -106,7 +106,7 @@ def test_an_interrupt_stops_the_waiting_and_the_work_goes_on(echo: Kernel, how: 
     assert "Stopped waiting for message" in (cell.error_value or "")
     assert "%agentq show" in (cell.error_value or "")
     assert len(cell.traceback.splitlines()) == 1
-    message = (cell.error_value or "").split("message ")[1].split(";")[0]
+    message = (cell.error_value or "").split("message ")[1].split(",")[0]
     assert echo.run("x = %agentq ask echo/main words after\nx.response").check().text == "'AFTER'"
     assert echo.value("handled.count(" + repr(word) + ")") == 1
     assert "completed" in echo.run(f"%agentq show {message}").check().text
