@@ -1,4 +1,4 @@
-"""Who may use the gateway: the token, the names under which the server may be called, and pages of which origins."""
+"""Who may use the gateway: callers with the token, under the server's own names, from pages of allowed origins."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Request:
 
     @cached_property
     def query(self) -> Mapping[str, str]:
-        """The query's parameters, each of which may be given once. Raises BadRequest."""
+        """The query's parameters. Raises BadRequest if one is given twice."""
         try:
             pairs = parse_qsl(
                 self.query_string,

@@ -69,7 +69,7 @@ class LimitRegister:
         return self._clock.time()
 
     def queues_of(self, name: str) -> list[str]:
-        """Return which queues of which actors' names declare the limit of this name, such as ``worker tasks``."""
+        """Return the queues that declare the limit of this name, each with its actor's name: ``worker tasks``."""
         return [
             f"{actor} {queue}"
             for actor, queues in self._declared.items()

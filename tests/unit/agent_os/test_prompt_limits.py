@@ -47,7 +47,7 @@ class Model:
 
 
 def task_of(awaitable: Awaitable[Any]) -> asyncio.Task[Any]:
-    return asyncio.ensure_future(awaitable)  # type: ignore[return-value]
+    return asyncio.ensure_future(awaitable)  # type: ignore[return-value]  # it is a coroutine
 
 
 async def until(is_so: Callable[[], bool]) -> None:
@@ -257,11 +257,11 @@ def test_limits_of_a_vm_and_of_queues_must_agree(tmp_path: Path) -> None:
 
     asyncio.run(program())
     with pytest.raises(TypeError, match=r"agent_os\(limits="):
-        agent_os(limits=["fast"])  # type: ignore[list-item]
+        agent_os(limits=["fast"])  # type: ignore[list-item]  # what is refused
 
 
 def test_a_subclass_of_a_vm_keeps_its_limits() -> None:
-    class Sub(Model().vm(ConcurrencyLimit(2, name="api"))):  # type: ignore[misc]
+    class Sub(Model().vm(ConcurrencyLimit(2, name="api"))):  # type: ignore[misc]  # a class made by a call
         tasks = Queue(str)
 
     assert Sub.declared.limits == {"$prompts": (ConcurrencyLimit(2, name="api"),)}

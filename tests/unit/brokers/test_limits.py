@@ -1,4 +1,4 @@
-"""Limits and providers' pauses in the local broker: what is handed out when, to whom first, and after restarts."""
+"""Limits and providers' pauses in the local broker: times of deliveries, their order, and restarts."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ async def test_a_handler_whose_own_wait_ends_with_its_actor_counts_no_attempt_an
     assert seen == [("a", 1), ("a", 1), ("b", 1)]
 
 
-async def test_a_handler_that_ignores_being_stopped_does_not_hold_up_the_stop_for_ever(slow_world: World) -> None:
+async def test_a_handler_that_ignores_being_stopped_delays_the_stop_only_for_a_while(slow_world: World) -> None:
     started, release = asyncio.Event(), asyncio.Event()
 
     class Deaf(Actor):
@@ -129,7 +129,7 @@ async def test_a_handler_that_ignores_being_stopped_does_not_hold_up_the_stop_fo
 
 
 @pytest.mark.parametrize("hook", ["on_wake", "on_sleep"])
-async def test_a_hook_that_never_returns_does_not_hold_up_the_stop_for_ever(slow_world: World, hook: str) -> None:
+async def test_a_hook_that_never_returns_delays_the_stop_only_for_a_while(slow_world: World, hook: str) -> None:
     inside = asyncio.Event()
 
     async def hang(self: Any) -> None:

@@ -50,7 +50,7 @@ REASON = "3 messages in a row failed with the same error: KeyError: 'tex'"
 
 
 async def stop(setting: Setting, *given: Any) -> None:
-    """Send rows, of which the first three fail alike."""
+    """Send rows. The first three fail with the same error."""
     await send_rows(setting, *given)
     for _ in range(3):
         lease = await acquire(setting)

@@ -1,4 +1,4 @@
-"""Batches: which rows are sent, all or none, and what is told of them."""
+"""Batches: the rows that are sent, all or none, and their counts and results."""
 
 from __future__ import annotations
 

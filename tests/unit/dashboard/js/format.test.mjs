@@ -74,7 +74,7 @@ test("a batch that is held, or has no rate, has no time left", () => {
   assert.equal(format.figuresOf({ ...BATCH, per_minute: 0 }, false), counts);
 });
 
-test("a batch of which little is left has a second at least", () => {
+test("a batch that is nearly done has at least a second left", () => {
   const last = { ...BATCH, running: 1, waiting: 0, per_minute: 6000 };
   assert.match(format.figuresOf(last, false), /6,000 \/ min · 1 s left$/);
 });
