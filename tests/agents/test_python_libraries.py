@@ -55,54 +55,60 @@ def workspace_tools(session: AgentSession) -> list[Callable[..., Any]]:
     return [write_file, shell, *session.tools.values()]
 
 
+def model_client(session: AgentSession) -> AsyncOpenAI:
+    """A client to be closed by ``async with``: one that the garbage collector finds fails in whatever loop runs then."""
+    return AsyncOpenAI(base_url=session.env["BASE_URL"], api_key=session.env["OPENAI_API_KEY"], max_retries=0)
+
+
 async def pydantic_ai(session: AgentSession, prompt: str) -> AsyncIterator[Any]:
-    provider = OpenAIProvider(base_url=session.env["BASE_URL"], api_key=session.env["OPENAI_API_KEY"])
-    agent = PydanticAgent(PydanticModel("gpt-5", provider=provider), tools=workspace_tools(session))
     history: list[ModelMessage] = []
     for earlier, answer in session.history:
         history += [ModelRequest.user_text_prompt(earlier), ModelResponse([TextPart(answer)])]
-    async with agent.run_stream_events(prompt, message_history=history) as events:
-        async for event in events:
-            match event:
-                case (
-                    PartStartEvent(part=TextPart(content=text))
-                    | PartDeltaEvent(delta=TextPartDelta(content_delta=text))
-                ):
-                    yield text
-                case FunctionToolCallEvent(part=call):
-                    yield {"type": "tool_call", "text": call.tool_name, "id": call.tool_call_id, "input": call.args}
-                case FunctionToolResultEvent(part=result):
-                    yield {"type": "tool_result", "text": str(result.content), "id": result.tool_call_id}
-                case AgentRunResultEvent(result=result):
-                    used = result.usage
-                    yield {
-                        "type": "result",
-                        "usage": {"input_tokens": used.input_tokens, "output_tokens": used.output_tokens},
-                    }
-                case _:
-                    pass
+    async with model_client(session) as client:
+        provider = OpenAIProvider(openai_client=client)
+        agent = PydanticAgent(PydanticModel("gpt-5", provider=provider), tools=workspace_tools(session))
+        async with agent.run_stream_events(prompt, message_history=history) as events:
+            async for event in events:
+                match event:
+                    case (
+                        PartStartEvent(part=TextPart(content=text))
+                        | PartDeltaEvent(delta=TextPartDelta(content_delta=text))
+                    ):
+                        yield text
+                    case FunctionToolCallEvent(part=call):
+                        yield {"type": "tool_call", "text": call.tool_name, "id": call.tool_call_id, "input": call.args}
+                    case FunctionToolResultEvent(part=result):
+                        yield {"type": "tool_result", "text": str(result.content), "id": result.tool_call_id}
+                    case AgentRunResultEvent(result=result):
+                        used = result.usage
+                        yield {
+                            "type": "result",
+                            "usage": {"input_tokens": used.input_tokens, "output_tokens": used.output_tokens},
+                        }
+                    case _:
+                        pass
 
 
 async def openai_agents(session: AgentSession, prompt: str) -> AsyncIterator[Any]:
-    client = AsyncOpenAI(base_url=session.env["BASE_URL"], api_key=session.env["OPENAI_API_KEY"], max_retries=0)
     tools = [function_tool(tool) for tool in workspace_tools(session)]
-    agent = Agent(name="worker", tools=tools, model=OpenAIResponsesModel("gpt-5", client))
     said: list[Any] = []
     for earlier, answer in session.history:
         said += [{"role": "user", "content": earlier}, {"role": "assistant", "content": answer}]
-    run = Runner.run_streamed(
-        agent, [*said, {"role": "user", "content": prompt}], run_config=RunConfig(tracing_disabled=True)
-    )
-    async for event in run.stream_events():
-        if event.type == "raw_response_event" and event.data.type == "response.output_text.delta":
-            yield event.data.delta
-        elif event.type == "run_item_stream_event" and event.name == "tool_called":
-            call = event.item.raw_item
-            yield {"type": "tool_call", "text": call.name, "id": call.call_id, "input": call.arguments}
-        elif event.type == "run_item_stream_event" and event.name == "tool_output":
-            yield {"type": "tool_result", "text": str(event.item.output), "id": event.item.raw_item["call_id"]}
-    used = run.context_wrapper.usage
-    yield {"type": "result", "usage": {"input_tokens": used.input_tokens, "output_tokens": used.output_tokens}}
+    async with model_client(session) as client:
+        agent = Agent(name="worker", tools=tools, model=OpenAIResponsesModel("gpt-5", client))
+        run = Runner.run_streamed(
+            agent, [*said, {"role": "user", "content": prompt}], run_config=RunConfig(tracing_disabled=True)
+        )
+        async for event in run.stream_events():
+            if event.type == "raw_response_event" and event.data.type == "response.output_text.delta":
+                yield event.data.delta
+            elif event.type == "run_item_stream_event" and event.name == "tool_called":
+                call = event.item.raw_item
+                yield {"type": "tool_call", "text": call.name, "id": call.call_id, "input": call.arguments}
+            elif event.type == "run_item_stream_event" and event.name == "tool_output":
+                yield {"type": "tool_result", "text": str(event.item.output), "id": event.item.raw_item["call_id"]}
+        used = run.context_wrapper.usage
+        yield {"type": "result", "usage": {"input_tokens": used.input_tokens, "output_tokens": used.output_tokens}}
 
 
 def total(of: list[str]) -> int:

@@ -26,8 +26,8 @@ def _dropping(kind: str, each: int) -> Callable[[], None]:
         def kept(rows: Sequence[str]) -> list[str]:
             return [row for row in rows if row.partition("\t")[0] != kind or next(count) % each]
 
-        def append(log: EventLog, rows: Sequence[str], *others: Any) -> None:
-            append_all(log, kept(rows), *others)
+        def append(log: EventLog, rows: Sequence[str], *others: Any, **options: Any) -> None:
+            append_all(log, kept(rows), *others, **options)
 
         async def decide(log: EventLog, job: Callable[[Any], tuple[Sequence[str], Any]], *others: Any) -> Any:
             def decide_less(connection: Any) -> tuple[Sequence[str], Any]:
@@ -46,8 +46,14 @@ def _acknowledge_early() -> None:
     """Who appends is answered before the commit."""
     original = EventLog.append
 
-    def append(log: EventLog, rows: Sequence[str], done: Callable[[None], None] | None = None, *others: Any) -> None:
-        original(log, rows, None, *others)
+    def append(
+        log: EventLog,
+        rows: Sequence[str],
+        done: Callable[[None], None] | None = None,
+        time: float | None = None,
+        **options: Any,
+    ) -> None:
+        original(log, rows, None, time, **options)
         if done is not None:
             done(None)
 

@@ -75,6 +75,8 @@ def test_a_planted_bug_is_found(tmp_path: Path, plant: str) -> None:
         folder = tmp_path / str(seed)
         folder.mkdir()
         broken += judge(folder, seed, kind, plant, lives=3 if kind == "exit" else 1).broken
+        said = "".join(path.read_text(errors="replace") for path in folder.glob("said-*.txt"))
+        assert "TypeError" not in said, f"the plant does not fit the code it replaces: {said[-2000:]}"
         shutil.rmtree(folder)
         if any(sentence.startswith(f"promise {promise}:") for sentence in broken for promise in promises):
             return
