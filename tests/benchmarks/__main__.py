@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.benchmarks import actors, agents, bare, batches, jobs, opening, peers, queues, redacting, sessions
+from tests.benchmarks import actors, agents, bare, batches, jobs, mapping, opening, peers, queues, redacting, sessions
 from tests.benchmarks.figures import Samples, Table, median
 
 ROOT = Path(__file__).parents[2]
@@ -169,6 +169,7 @@ PARTS: dict[str, Sequence[Callable[[Table, Path], None]]] = {
     "agents": (agents_figures,),
     "batches": (batches.figures,),
     "jobs": (jobs.job_figures,),
+    "map": (mapping.figures,),
     "redacting": (redacting.figures,),
     "sessions": (sessions.session_figures,),
 }

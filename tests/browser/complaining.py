@@ -27,7 +27,7 @@ def complaints_of(page: Page) -> list[str]:
 
     def said(message: ConsoleMessage) -> None:
         if message.type == "error":
-            complain("console", message.text)
+            complain("console", f"{message.text} ({message.location['url']})")
 
     def asked(dialog: Dialog) -> None:
         if dialog.type == "beforeunload":  # unsaved changes of a notebook that is left

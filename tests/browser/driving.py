@@ -196,9 +196,12 @@ class Lab:
         self.page.evaluate(f"() => {_PANEL}.sessionContext.restartKernel()")
         self._wait_for_kernel()
 
-    def kill_kernel(self) -> None:
-        """``kill -9``. The server starts another by itself, and the page says so in a dialog, which is closed."""
-        os.kill(int(self.value("__import__('os').getpid()")), signal.SIGKILL)
+    def kill_kernel(self, process: int | None = None) -> None:
+        """``kill -9``. The server starts another by itself, and the page says so in a dialog, which is closed.
+
+        A kernel that is busy cannot be asked for its ``process``.
+        """
+        os.kill(process or int(self.value("__import__('os').getpid()")), signal.SIGKILL)
         self.page.locator(".jp-Dialog", has_text="appears to have died").locator("button").last.click()
         self._wait_for_kernel()
 
