@@ -13,6 +13,7 @@ import ast
 import asyncio
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -172,9 +173,26 @@ def run_nested(work: Coroutine[Any, Any, T]) -> T:
     import nest_asyncio2  # pyright: ignore[reportMissingTypeStubs]  # it has no types
 
     nest_asyncio2.apply(loop)  # pyright: ignore[reportUnknownMemberType]  # it has no types
-    waiting = loop.create_task(work)
-    with _Interruptible(loop, waiting), _as_interrupt():
-        return loop.run_until_complete(waiting)
+    with _callbacks_replaced(loop):
+        waiting = loop.create_task(work)
+        with _Interruptible(loop, waiting), _as_interrupt():
+            return loop.run_until_complete(waiting)
+
+
+@contextmanager
+def _callbacks_replaced(loop: asyncio.AbstractEventLoop) -> Generator[None]:
+    """Leave at least as many callbacks ready as there were.
+
+    asyncio counts the callbacks of a turn before it runs them. A turn that began before the loop was patched would look
+    for those that ran nested meanwhile, and an IndexError would end the loop and, without a word, the kernel.
+    """
+    ready: deque[Any] = getattr(loop, "_ready")  # noqa: B009  # private: no public name tells how many are ready
+    count = len(ready)
+    try:
+        yield
+    finally:
+        for _ in range(count - len(ready)):
+            loop.call_soon(int)
 
 
 def run_blocking(work: Coroutine[Any, Any, T]) -> T:

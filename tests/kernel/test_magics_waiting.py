@@ -209,3 +209,28 @@ def test_an_interrupt_ends_a_long_query(echo: Kernel) -> None:
     echo.interrupt()
     assert echo.wait(cell).status == "error"
     assert "5" in echo.run("%agentq sql select 5 as five").check().text
+
+
+BUSY_TURN = """
+import asyncio
+
+def wait():
+    replies.append(get_ipython().run_line_magic("agentq", "ask echo/main words busy").response)
+
+replies = []
+loop = asyncio.get_running_loop()
+loop.call_soon(wait)
+for _ in range(100):
+    loop.call_soon(int)
+await asyncio.sleep(0.1)
+"""
+
+
+def test_the_first_nested_wait_of_a_kernel_survives_a_turn_of_the_loop_with_much_to_do(tmp_path: Path) -> None:
+    with Kernel(tmp_path) as kernel:
+        kernel.run("%load_ext agentq_nb").check()
+        kernel.run(ECHO).check()
+        kernel.run("%agentq start").check()
+        kernel.run(BUSY_TURN).check()
+        kernel.run("await asyncio.sleep(1)").check()
+        assert kernel.value("replies") == ["BUSY"]
