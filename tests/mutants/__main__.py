@@ -95,10 +95,11 @@ def _remember(mutant: Mutant, result: Result) -> None:
 
 
 def _record(areas: Sequence[Area]) -> int:
-    """Run the areas' tests once, each file of tests once, and note what they enter."""
+    """Run the areas' tests, each once, and note what they enter."""
     REACH.mkdir(parents=True, exist_ok=True)
-    for tests in sorted({tests for area in areas for tests in area.tests}):
-        file = REACH / (Path(tests).as_posix().replace("/", ".") + ".json")
+    wanted = {Path(tests) for area in areas for tests in area.tests}
+    for tests in sorted(path.as_posix() for path in wanted if not wanted.intersection(path.parents)):
+        file = REACH / (tests.replace("/", ".") + ".json")
         pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.mutants.reach", tests]
         subprocess.run(pytest, cwd=CHECKOUT, env={**os.environ, "AGENTQ_REACH": str(file)})
     return 0
