@@ -40,6 +40,15 @@ def three_limits_and_a_burst(tasks: int) -> list[Refusals]:
     return [Refusals(tasks * quarter // 5, status) for quarter, status in enumerate((429, 429, 529, 429), start=1)]
 
 
+def _end_of_limit(now: float) -> float:
+    """When a limit ends that begins now: not soon after the start of another minute, the only time a subscriber is told."""
+    ends = math.ceil(now + SECONDS)
+    minute = 60 * (ends // 60)
+    if minute <= now:
+        return ends
+    return minute if minute - now >= 2 else minute + 60
+
+
 class NightModel(FakeModel):
     """A model that answers each task, and meets its limits at some of them."""
 
@@ -55,7 +64,7 @@ class NightModel(FakeModel):
         now = time.time()
         for limit in self.limits:
             if task is not None and limit.begins(task):
-                limit.ends = math.ceil(now + SECONDS)
+                limit.ends = _end_of_limit(now)
             if limit.refuses(now):
                 limit.refused += 1
                 return limit

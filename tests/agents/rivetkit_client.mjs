@@ -19,7 +19,7 @@ const shown = (value) =>
 			if (value === undefined) return "undefined";
 			if (typeof value === "bigint") return `BigInt ${value}`;
 			if (value instanceof Uint8Array) return `Uint8Array ${[...value]}`;
-			if (value instanceof Set) return `Set ${[...value]}`;
+			if (value instanceof Set) return `Set ${[...value].sort()}`;
 			return value;
 		}) ?? '"undefined"',
 	);

@@ -17,7 +17,20 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.benchmarks import actors, agents, bare, batches, jobs, mapping, opening, peers, queues, redacting, sessions
+from tests.benchmarks import (
+    actors,
+    agents,
+    bare,
+    batches,
+    gateway,
+    jobs,
+    mapping,
+    opening,
+    peers,
+    queues,
+    redacting,
+    sessions,
+)
 from tests.benchmarks.figures import Samples, Table, median
 
 ROOT = Path(__file__).parents[2]
@@ -168,6 +181,7 @@ PARTS: dict[str, Sequence[Callable[[Table, Path], None]]] = {
     "actors": (actors_figures,),
     "agents": (agents_figures,),
     "batches": (batches.figures,),
+    "gateway": (gateway.figures,),
     "jobs": (jobs.job_figures,),
     "map": (mapping.figures,),
     "redacting": (redacting.figures,),
