@@ -100,8 +100,9 @@ def _record(areas: Sequence[Area]) -> int:
     wanted = {Path(tests) for area in areas for tests in area.tests}
     for tests in sorted(path.as_posix() for path in wanted if not wanted.intersection(path.parents)):
         file = REACH / (tests.replace("/", ".") + ".json")
-        pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.mutants.reach", tests]
-        subprocess.run(pytest, cwd=CHECKOUT, env={**os.environ, "AGENTQ_REACH": str(file)})
+        pytest = [sys.executable, "-m", "pytest", "-q", "-n", "4", "--dist", "loadfile", "-p", "no:cacheprovider"]
+        recording = [*pytest, "-p", "tests.mutants.reach", tests]
+        subprocess.run(recording, cwd=CHECKOUT, env={**os.environ, "AGENTQ_REACH": str(file)})
     return 0
 
 

@@ -2,7 +2,7 @@
 
 The environment's ``AGENTQ_REACH`` names the file to write. A mutant is then tried by the tests alone that run the line it
 is in, quick ones first. Lines are known by their text, so that a record holds wherever they move. Processes that tests
-start are not recorded.
+start are not recorded. Each worker of a parallel run writes a file of its own.
 """
 
 from __future__ import annotations
@@ -64,4 +64,7 @@ def pytest_sessionfinish() -> None:
     failed = [number for number, test in enumerate(_tests) if test in _failed]
     timed = [[test, round(seconds, 3)] for test, seconds in _tests.items()]
     whole = {"tests": timed, "failed": failed, "modules": modules}
-    Path(os.environ["AGENTQ_REACH"]).write_text(json.dumps(whole))
+    file = Path(os.environ["AGENTQ_REACH"])
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        file = file.with_stem(f"{file.stem}.{worker}")
+    file.write_text(json.dumps(whole))
