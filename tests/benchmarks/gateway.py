@@ -29,7 +29,7 @@ RIVETKIT_TIMES = 30
 RIVETKIT_SECONDS = 3
 _HERE = Path(__file__).parent
 _BODY = json.dumps({"body": {"prompt": "x" * 180}}).encode()
-_SEND = "/gateway/runner/queue/tasks?rvt-namespace=default&rvt-method=getOrCreate&rvt-key=measured"
+_SEND = "/gateway/runner/queue/kept?rvt-namespace=default&rvt-method=getOrCreate&rvt-key=measured"
 
 
 @contextmanager

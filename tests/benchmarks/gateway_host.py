@@ -20,6 +20,9 @@ TICK = 0.010
 
 
 class Runner(Actor, sleep_timeout=None):
+    kept = Queue(Any, max_size=1_000_000, max_bytes=None)
+    """Nothing receives from it, as in the measurement of sends within the process."""
+
     tasks = Queue(Any)
     asked = Queue(Any, reply=Any)
 
