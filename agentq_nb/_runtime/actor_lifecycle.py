@@ -135,9 +135,7 @@ class AwakeActor(Activation):
             self._idleness.note(False)
             return
         in_hook = any(call.kind == "hook" for call in self.call_tasks)
-        self._idleness.note(
-            not (self.acting or in_hook or self.kept_awake or self.closing) and self.supervisor.is_idle()
-        )
+        self._idleness.note(not (self.acting or in_hook or self.kept_awake) and self.supervisor.is_idle())
 
 
 async def _wind_down(activation: AwakeActor) -> None:
