@@ -291,3 +291,16 @@ def test_such_a_name_is_fine_for_a_handler() -> None:
         async def handle_message(self, body: str) -> None: ...
 
     assert "a" in Worker.declared.handlers
+
+
+def test_a_queue_that_is_declared_again_keeps_the_place_it_has_in_the_base_class() -> None:
+    class Base(Actor):
+        first = Queue(str)
+        second = Queue(str)
+
+    class Wider(Base):
+        third = Queue(str)
+        first = Queue(str, max_size=5)
+
+    assert list(Wider.declared.queues) == ["first", "second", "third"]
+    assert Wider.declared.queues["first"].max_size == 5

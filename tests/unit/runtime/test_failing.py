@@ -536,3 +536,20 @@ async def test_a_type_that_cannot_be_asked_at_all_leaves_the_message_in_its_queu
 
 async def _last_error(handle: Any) -> bool:
     return bool((await handle.status()).last_error)
+
+
+async def test_an_error_whose_causes_form_a_circle_fails_the_message_like_any_other(world: World) -> None:
+    class Circular(Actor):
+        tasks = Queue(int, retry=Retry(attempts=1))
+
+        @tasks.handler
+        async def work(self, body: int) -> None:
+            first, second = Boom("the first"), Boom("the second")
+            first.__cause__, second.__cause__ = second, first
+            raise first
+
+    client = await world.start(circular=Circular)
+    receipt = await client.circular.get_or_create("x").send("tasks", 1)
+    result = await receipt.result(5)
+    assert result.status == "failed"
+    assert "the first" in str(result.error)

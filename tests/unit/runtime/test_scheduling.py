@@ -329,3 +329,14 @@ async def test_a_scheduled_call_of_an_action_that_is_gone_is_a_dead_letter_that_
     assert [(queue.queue, queue.dead) for queue in status.queues if queue.dead] == [("$schedule", 1)]
     assert status.last_error is not None
     assert "ring" in status.last_error["message"]
+
+
+async def test_a_call_that_is_planned_but_not_written_yet_is_listed_as_one_that_does_not_run(world: World) -> None:
+    class Planning(Actor):
+        @action
+        async def plan(self) -> list[tuple[str, bool]]:
+            await self.schedule.after(60, "plan")
+            return [(each.action, each.running) for each in await self.schedule.list()]
+
+    client = await world.start(planning=Planning)
+    assert await client.planning.get_or_create("x").plan() == [("plan", False)]
