@@ -1,0 +1,205 @@
+"""Calls to a host in another process, over HTTP: sent again when the connection fails, where that is safe."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+import threading
+from collections.abc import Callable
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
+
+import httpx2
+
+from agentq_nb._core.loop_portal import LoopPortal
+from agentq_nb._core.loop_thread import LoopThread
+from agentq_nb._gateway.remote_errors import error_of
+from agentq_nb._gateway.transport_calls import LONGEST_WAIT, Call
+from agentq_nb.errors import AgentqError, GatewayError, HostUnreachable, NoHost, Unavailable
+
+Asked = TypeVar("Asked")
+Answered = TypeVar("Answered")
+
+Patience: TypeAlias = float | Literal["default"] | None
+"""Seconds for which a call is repeated while the host cannot be reached; None: without end."""
+
+PATIENCE = 15.0
+"""The default: a kernel restarts in less."""
+
+_FIRST_PATIENCE = 2.0
+"""The same for a client that has never reached its host: its address may be wrong."""
+
+READ_TIMEOUT = LONGEST_WAIT + 20.0
+"""Seconds without an answer after which a connection is taken to be dead, for calls that the server answers in time."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+
+_CONNECT_TIMEOUT, _WRITE_TIMEOUT = 5.0, 60.0
+_IDLE = 30.0
+"""Seconds that an unused connection is kept. It is less than the server does, so that none is used while it closes."""
+
+_LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=50, keepalive_expiry=_IDLE)
+
+
+class Address(NamedTuple):
+    """Where a host's server is, and the secret that it demands.
+
+    :ivar url: without the path; of a Unix socket, a name that its server knows.
+    :ivar socket: the path of its Unix socket; None: it is a TCP server.
+    """
+
+    url: str
+    token: str
+    socket: str | None = None
+
+    @property
+    def place(self) -> str:
+        return self.url if self.socket is None else self.socket
+
+
+class _NotAnsweredError(Exception):
+    """The host did not answer. ``was_sent``: it may still have done what was asked."""
+
+    def __init__(self, reason: str, *, was_sent: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.was_sent = was_sent
+
+
+class RemoteCalls:
+    """Sends calls to one host. It belongs to the loop of :func:`client_loop`.
+
+    :param find: returns where the host is now; it is asked again when that cannot be reached. Raises NoHost.
+    :param patience: seconds for which a call is repeated while the host cannot be reached.
+    """
+
+    def __init__(self, find: Callable[[], Address], place: str, patience: float = PATIENCE) -> None:
+        self._find = find
+        self._place = place
+        self._patience = patience
+        self._open: tuple[Address, httpx2.AsyncClient] | None = None
+        self._has_answered = False
+
+    async def ask(
+        self,
+        call: Call[Asked, Answered],
+        asked: Asked,
+        *,
+        patience: Patience = "default",
+        read_timeout: float | None = READ_TIMEOUT,
+    ) -> Answered:
+        """Return the host's answer. Raises its errors.
+
+        :param patience: seconds for which the call is repeated while the host cannot be reached; None: without end.
+        :param read_timeout: seconds to wait for the answer; None: without end.
+
+        Raises HostUnreachable (nothing was done), and Unavailable if that is not known.
+        """
+        body = call.write_request(asked)
+        if patience == "default":
+            patience = self._patience if self._has_answered else min(self._patience, _FIRST_PATIENCE)
+        clock = asyncio.get_running_loop().time
+        deadline, pause, was_sent = None if patience is None else clock() + patience, _FIRST_PAUSE, False
+        while True:
+            try:
+                answer = await self._post(call.name, body, read_timeout)
+                break
+            except _NotAnsweredError as error:
+                was_sent = was_sent or error.was_sent
+                if (was_sent and not call.repeatable) or (deadline is not None and clock() + pause > deadline):
+                    raise self._gave_up(error.reason, was_sent) from None
+            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        self._has_answered = True
+        try:
+            return call.read_answer(answer)
+        except ValueError:
+            raise GatewayError(
+                f"The answer of the host at {self._place} to {call.name} cannot be read: it has another version of agentq_nb."
+            ) from None
+
+    def _gave_up(self, reason: str, was_sent: bool) -> AgentqError:
+        if not was_sent:
+            return HostUnreachable(self._place, reason)
+        return Unavailable(
+            f"The connection to the host at {self._place} was lost, so it is not known whether the call was carried out: "
+            f"{reason}. Look with status() or results, then repeat it if needed.",
+        )
+
+    async def _post(self, name: str, body: bytes, read_timeout: float | None) -> bytes:
+        """Send a request and return the body of its answer. Raises _NotAnsweredError, and the host's error."""
+        address, client = self._client()
+        timeout = httpx2.Timeout(connect=_CONNECT_TIMEOUT, write=_WRITE_TIMEOUT, read=read_timeout, pool=None)
+        headers = {"x-rivet-token": address.token, "content-type": "application/json"}
+        try:
+            response = await client.post(
+                f"{address.url}/transport/{name}", content=body, headers=headers, timeout=timeout
+            )
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+            raise _NotAnsweredError(_said(error), was_sent=False) from None
+        except httpx2.RequestError as error:
+            raise _NotAnsweredError(_said(error), was_sent=True) from None
+        if response.status_code == 200:
+            return response.content
+        error = error_of(response.content)
+        if isinstance(error, NoHost):
+            raise _NotAnsweredError(error.message, was_sent=False)
+        if isinstance(error, Unavailable) or (error is None and response.status_code in (502, 503, 504)):
+            reason = f"HTTP status {response.status_code}" if error is None else error.message
+            raise _NotAnsweredError(reason, was_sent=True)
+        if error is None:
+            raise GatewayError(
+                f"What answers at {self._place} is no server of agentq_nb: HTTP status {response.status_code}. Give the url "
+                "that registry.serve(...) or %agentq serve shows."
+            )
+        raise error
+
+    def _client(self) -> tuple[Address, httpx2.AsyncClient]:
+        """Return where the host is now, and the connections to it. Raises _NotAnsweredError."""
+        try:
+            address = self._find()
+        except NoHost as error:
+            raise _NotAnsweredError(error.message, was_sent=False) from None
+        if self._open is None or self._open[0] != address:
+            if self._open is not None:
+                _closing.add(closing := asyncio.ensure_future(self._open[1].aclose()))
+                closing.add_done_callback(_closing.discard)
+            options = _KEPT_ALIVE if address.socket is None else None
+            transport = httpx2.AsyncHTTPTransport(uds=address.socket, limits=_LIMITS, socket_options=options)
+            # A proxy of the environment must not get the token.
+            self._open = address, httpx2.AsyncClient(transport=transport, trust_env=False)
+        return self._open
+
+
+_closing: set[asyncio.Future[None]] = set()
+
+
+def _keep_alive_options() -> list[tuple[int, int, int]]:
+    """Return socket options that notice a host which is gone without a word: a call may wait without end."""
+    named = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+    known = [(getattr(socket, name), value) for name, value in named.items() if hasattr(socket, name)]
+    return [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), *((socket.IPPROTO_TCP, *each) for each in known)]
+
+
+_KEPT_ALIVE = _keep_alive_options()
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+_lock = threading.Lock()
+_thread: tuple[int, LoopThread] | None = None
+
+
+def client_loop() -> LoopPortal:
+    """Return the event loop on which all clients of this process hold their connections, in a thread of its own.
+
+    So a client can be used on any loop, and from threads without one. A forked child gets a loop of its own.
+    """
+    global _thread
+    with _lock:
+        if _thread is None or _thread[0] != os.getpid() or not _thread[1].portal.open:
+            _thread = os.getpid(), LoopThread("agentq client")
+        return _thread[1].portal

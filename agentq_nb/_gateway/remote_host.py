@@ -1,0 +1,37 @@
+"""Opens the transports of ``create_client(url)`` and ``create_client(store=)``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from agentq_nb._actor.actor import Actor
+from agentq_nb._gateway.remote_calls import Address
+from agentq_nb._gateway.remote_transport import RemoteTransport
+from agentq_nb.errors import ValidationFailed
+
+_TOKEN = "AGENTQ_TOKEN"
+
+
+def open_transport(host: str | Path, token: str | None, use: Mapping[str, type[Actor]] | None) -> RemoteTransport:
+    """Return the transport to the host at a url, or to the one that has a file open. Does not connect.
+
+    Raises ``actor.validation_error`` for what is no url.
+    """
+    if isinstance(host, Path):
+        raise NotImplementedError
+    address = Address(_checked_url(host), token or os.environ.get(_TOKEN, ""))
+    return RemoteTransport(lambda: address, address.url, use)
+
+
+def _checked_url(url: object) -> str:
+    """Return the url without a slash at its end. Raises ``actor.validation_error``."""
+    parts = urlsplit(url) if isinstance(url, str) else None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValidationFailed(
+            f"The url of a host is like 'http://127.0.0.1:6420', as %agentq serve shows it, not {url!r:.100}. For a host on this "
+            "machine: create_client(store=...)"
+        )
+    return parts.geturl().rstrip("/")
