@@ -59,6 +59,7 @@ class FileContext:
     """The context of one shell command: it opens the file, and registers no actor class, so that no work starts."""
 
     in_kernel = False
+    works = False
     variables: Mapping[str, Any] = MappingProxyType({})
 
     @property
@@ -68,6 +69,7 @@ class FileContext:
 
     def __init__(self, store: str | None) -> None:
         self._store = store
+        self.folder = Path.cwd()
         self._registry: Registry | None = None
 
     def registry(self) -> Registry | None:

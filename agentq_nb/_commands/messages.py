@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentq_nb._actor.send_options import SendOptions
-from agentq_nb._commands.command_context import Command, CommandContext, Where, address, handle
+from agentq_nb._commands.command_context import Command, CommandContext, Where, address, client_of, handle
 from agentq_nb._commands.interpolation import filled_body
 from agentq_nb._commands.message_body import json_or_text, read_body
 from agentq_nb._commands.parser import UsageError, flag, option, rest, seconds, span, whole, word
@@ -189,10 +189,7 @@ def _check(result: Result[Any]) -> None:
 
 def receipt_of(context: CommandContext, message: str) -> Receipt[Any]:
     """Return the receipt of any message of this host's file. Raises NoHost."""
-    from agentq_nb._host.setup import create_client
-
-    context.host()
-    return create_client().receipt(message)
+    return client_of(context).receipt(message)
 
 
 async def put(context: CommandContext, actor: str, queue: str, text: str, options: SendOptions) -> Receipt[Any]:

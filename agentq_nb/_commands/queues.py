@@ -57,7 +57,7 @@ class _QueueCommand(Command):
         try:
             yield handle(context, self.actor)
         except ActorUnknown:
-            if context.in_kernel:
+            if context.works:
                 raise
             raise UsageError(
                 f"Queue '{self.queue}' of '{self.actor}' holds no messages in this file and is not paused. "

@@ -7,8 +7,13 @@ web server, and only ``operations`` knows the host.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+from agentq_nb._gateway import command_runner
+from agentq_nb._gateway.command_runner import RunCommand
 from agentq_nb._host import registry_server
-from agentq_nb._host.registry_server import Serveable, Server
+from agentq_nb._host.registry_server import HostSocket, Serveable, Server
 
 
 async def _open(registry: Serveable, host: str, port: int, token: str | None, origins: tuple[str, ...]) -> Server:
@@ -17,6 +22,25 @@ async def _open(registry: Serveable, host: str, port: int, token: str | None, or
     return await open_server(registry, host, port, token, origins)
 
 
-def install() -> None:
-    """Let ``registry.serve`` open this gateway's servers."""
+class _Sockets:
+    """See :class:`agentq_nb._host.registry_server.SocketMaker`."""
+
+    def choose_path(self, store: Path) -> Path:
+        from agentq_nb._gateway.local_socket import choose_path
+
+        return choose_path(store)
+
+    def open(self, path: Path, registry: Serveable, refused: Callable[[int], None]) -> HostSocket:
+        from agentq_nb._gateway.local_socket import LocalSocket
+
+        return LocalSocket(path, registry, refused)
+
+
+def install(run_command: RunCommand) -> None:
+    """Let hosts listen on this gateway's sockets, and ``registry.serve`` open its servers.
+
+    :param run_command: runs what the shell's ``agentq`` sends to a host.
+    """
+    command_runner.run_command = run_command
+    registry_server.socket_maker = _Sockets()
     registry_server.open_server = _open
