@@ -86,6 +86,9 @@ class Command(ABC):
     where: ClassVar[Where]
     """Where it is available: as ``%agentq NAME``, as ``agentq NAME`` in a shell, or both."""
 
+    needs_host: ClassVar[bool] = False
+    """Whether a shell needs a running host for it: a file alone knows no actor classes."""
+
     only_waits: ClassVar[bool] = False
     """Whether cancelling it only stops a wait or a read. Other commands are completed when the cell is interrupted."""
 

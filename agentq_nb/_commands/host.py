@@ -157,7 +157,8 @@ class Actors(Command):
     """Show the actor classes that are registered, with their queues and actions."""
 
     name: ClassVar[str] = "actors"
-    where: ClassVar[Where] = "kernel"
+    where: ClassVar[Where] = "both"
+    needs_host: ClassVar[bool] = True
 
     async def run(self, context: CommandContext) -> Document:
         classes = context.host().classes
