@@ -21,6 +21,7 @@ from agentq_nb._commands.serve import Serve
 from agentq_nb._commands.sessions import Sessions, Transcript
 from agentq_nb._commands.store import Export, Prune, Sql
 from agentq_nb._commands.vms import Vms
+from agentq_nb._commands.watch import Watch
 
 COMMANDS: dict[str, type[Command]] = {
     command.name: command
@@ -28,6 +29,7 @@ COMMANDS: dict[str, type[Command]] = {
         Start,
         Stop,
         Status,
+        Watch,
         Actors,
         Alerts,
         Dashboard,

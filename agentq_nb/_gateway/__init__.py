@@ -8,13 +8,15 @@ web server, and only ``operations`` knows the host. For clients in Python, ``tra
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from agentq_nb._actor.actor import Actor
 from agentq_nb._client.transport import Transport
+from agentq_nb._gateway import command_runner
+from agentq_nb._gateway.command_runner import RunCommand
 from agentq_nb._host import registry_server, remote_host
-from agentq_nb._host.registry_server import Serveable, Server
+from agentq_nb._host.registry_server import HostSocket, Serveable, Server
 
 # The web server and the HTTP client are loaded only where one is asked for.
 
@@ -33,7 +35,26 @@ def _open_transport(host: str | Path, token: str | None, use: Mapping[str, type[
     return open_transport(host, token, use)
 
 
-def install() -> None:
-    """Let ``registry.serve`` open this gateway's servers, and ``create_client`` its transports."""
+class _Sockets:
+    """See :class:`agentq_nb._host.registry_server.SocketMaker`."""
+
+    def choose_path(self, store: Path) -> Path:
+        from agentq_nb._gateway.local_socket import choose_path
+
+        return choose_path(store)
+
+    def open(self, path: Path, registry: Serveable, refused: Callable[[int], None]) -> HostSocket:
+        from agentq_nb._gateway.local_socket import LocalSocket
+
+        return LocalSocket(path, registry, refused)
+
+
+def install(run_command: RunCommand) -> None:
+    """Let hosts listen on this gateway's sockets, ``registry.serve`` open its servers, ``create_client`` its transports.
+
+    :param run_command: runs what the shell's ``agentq`` sends to a host.
+    """
+    command_runner.run_command = run_command
+    registry_server.socket_maker = _Sockets()
     registry_server.open_server = _open_server
     remote_host.open_transport = _open_transport

@@ -70,7 +70,7 @@ class _NotAnsweredError(Exception):
 class RemoteCalls:
     """Sends calls to one host. It belongs to the loop of :func:`client_loop`.
 
-    :param find: returns where the host is now; it is asked again when that cannot be reached. Raises NoHost.
+    :param find: returns where the host is now; called again when that cannot be reached, in a worker thread. Raises NoHost.
     :param patience: seconds for which a call is repeated while the host cannot be reached.
     """
 
@@ -79,6 +79,7 @@ class RemoteCalls:
         self._place = place
         self._patience = patience
         self._open: tuple[Address, httpx2.AsyncClient] | None = None
+        self._is_current = False
         self._has_answered = False
 
     async def ask(
@@ -129,7 +130,7 @@ class RemoteCalls:
 
     async def _post(self, name: str, body: bytes, read_timeout: float | None) -> bytes:
         """Send a request and return the body of its answer. Raises _NotAnsweredError, and the host's error."""
-        address, client = self._client()
+        address, client = await self._connected()
         timeout = httpx2.Timeout(connect=_CONNECT_TIMEOUT, write=_WRITE_TIMEOUT, read=read_timeout, pool=None)
         headers = {"x-rivet-token": address.token, "content-type": "application/json"}
         try:
@@ -137,12 +138,16 @@ class RemoteCalls:
                 f"{address.url}/transport/{name}", content=body, headers=headers, timeout=timeout
             )
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+            self._is_current = False
             raise _NotAnsweredError(_said(error), was_sent=False) from None
         except httpx2.RequestError as error:
+            self._is_current = False
             raise _NotAnsweredError(_said(error), was_sent=True) from None
         if response.status_code == 200:
             return response.content
         error = error_of(response.content)
+        if response.status_code == 401 and await self._has_moved(address):
+            raise _NotAnsweredError("it was started again", was_sent=False)
         if isinstance(error, NoHost):
             raise _NotAnsweredError(error.message, was_sent=False)
         if isinstance(error, Unavailable) or (error is None and response.status_code in (502, 503, 504)):
@@ -155,21 +160,34 @@ class RemoteCalls:
             )
         raise error
 
-    def _client(self) -> tuple[Address, httpx2.AsyncClient]:
-        """Return where the host is now, and the connections to it. Raises _NotAnsweredError."""
+    async def _connected(self) -> tuple[Address, httpx2.AsyncClient]:
+        """Return where the host is, and the connections to it. Raises _NotAnsweredError."""
+        if self._open is None or not self._is_current:
+            address = await self._found()
+            if self._open is None or self._open[0] != address:
+                if self._open is not None:
+                    _closing.add(closing := asyncio.ensure_future(self._open[1].aclose()))
+                    closing.add_done_callback(_closing.discard)
+                options = _KEPT_ALIVE if address.socket is None else None
+                transport = httpx2.AsyncHTTPTransport(uds=address.socket, limits=_LIMITS, socket_options=options)
+                # A proxy of the environment must not get the token.
+                self._open = address, httpx2.AsyncClient(transport=transport, trust_env=False)
+            self._is_current = True
+        return self._open
+
+    async def _found(self) -> Address:
+        """Return where the host is now. Raises _NotAnsweredError."""
         try:
-            address = self._find()
+            return await asyncio.to_thread(self._find)  # it may read files
         except NoHost as error:
             raise _NotAnsweredError(error.message, was_sent=False) from None
-        if self._open is None or self._open[0] != address:
-            if self._open is not None:
-                _closing.add(closing := asyncio.ensure_future(self._open[1].aclose()))
-                closing.add_done_callback(_closing.discard)
-            options = _KEPT_ALIVE if address.socket is None else None
-            transport = httpx2.AsyncHTTPTransport(uds=address.socket, limits=_LIMITS, socket_options=options)
-            # A proxy of the environment must not get the token.
-            self._open = address, httpx2.AsyncClient(transport=transport, trust_env=False)
-        return self._open
+
+    async def _has_moved(self, address: Address) -> bool:
+        """Whether the host is found elsewhere now, or with another secret."""
+        if await self._found() == address:
+            return False
+        self._is_current = False
+        return True
 
 
 _closing: set[asyncio.Future[None]] = set()

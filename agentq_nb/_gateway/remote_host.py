@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from agentq_nb._actor.actor import Actor
 from agentq_nb._gateway.remote_calls import Address
 from agentq_nb._gateway.remote_transport import RemoteTransport
-from agentq_nb.errors import ValidationFailed
+from agentq_nb._store.running_host import find_host
+from agentq_nb.errors import NoHost, ValidationFailed
 
 _TOKEN = "AGENTQ_TOKEN"
 
@@ -21,9 +22,17 @@ def open_transport(host: str | Path, token: str | None, use: Mapping[str, type[A
     Raises ``actor.validation_error`` for what is no url.
     """
     if isinstance(host, Path):
-        raise NotImplementedError
+        return RemoteTransport(lambda: _of_store(host), str(host), use)
     address = Address(_checked_url(host), token or os.environ.get(_TOKEN, ""))
     return RemoteTransport(lambda: address, address.url, use)
+
+
+def _of_store(store: Path) -> Address:
+    """Return the local socket of the host that has the file open. Raises NoHost."""
+    found = find_host(store)
+    if found is None:
+        raise NoHost("No host of this user has the file open, or it could not make its socket.")
+    return Address("http://localhost", found.secret, str(found.socket))
 
 
 def _checked_url(url: object) -> str:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Literal, TypeAlias
 from urllib.parse import parse_qsl, unquote_to_bytes
 
+from agentq_nb._gateway.peer import Peer
 from agentq_nb.errors import BadRequest
 
 Origin: TypeAlias = Literal["http", "socket"]
@@ -23,6 +24,7 @@ class Request:
 
     :ivar path: as it was sent, percent-encoded: an encoded slash is not a separator.
     :ivar headers: by name in lower case; of several of one name, joined by commas.
+    :ivar peer: who connected to the local socket, where the system says it.
     """
 
     method: str
@@ -31,6 +33,7 @@ class Request:
     headers: Mapping[str, str]
     origin: Origin
     body: bytes = b""
+    peer: Peer | None = None
 
     @cached_property
     def segments(self) -> tuple[str, ...]:

@@ -168,6 +168,18 @@ def guard_of(database: Path) -> Path:
     return database.with_name(database.name + ".guard")
 
 
+def holder_of(database: Path) -> dict[str, Any]:
+    """Return what the last holder of a database wrote about itself, whether it still runs or not; empty if unknown."""
+    try:
+        descriptor = os.open(guard_of(database), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return {}
+    try:
+        return dict(_facts_of(descriptor).get("holder") or {})
+    finally:
+        os.close(descriptor)
+
+
 def _open_or_create(path: Path) -> tuple[int, bool]:
     # Without the last flag, opening a pipe that appears under the name would block.
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK

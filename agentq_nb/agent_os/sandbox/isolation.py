@@ -157,6 +157,12 @@ def _interpreter() -> list[str]:
     ]
 
 
+def is_readable_inside(folder: Path, workspaces: Path) -> bool:
+    """Whether sandboxed processes can read this folder: because it is the system's, the interpreter's, or a workspace."""
+    real = Path(os.path.realpath(folder))
+    return any(real.is_relative_to(os.path.realpath(path)) for path in (*_SYSTEM, *_interpreter(), workspaces))
+
+
 def _name_service() -> list[str]:
     """Return the real path of ``/etc/resolv.conf`` where it is outside ``/etc``: it is often a link into ``/run``."""
     real = os.path.realpath("/etc/resolv.conf")
