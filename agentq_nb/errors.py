@@ -686,13 +686,13 @@ class HostUnreachable(NoHost):
 
     def __init__(self, place: str, reason: str) -> None:
         """
-        :param place: the address of the host.
+        :param place: the url of the host, or the path of its file.
         :param reason: why it cannot be reached, as the machine says it.
         """
+        serve = ", then %agentq serve" if "://" in place else ""
         AgentqError.__init__(
             self,
-            f"The host at {place} cannot be reached: {reason}. Start it and its server there: %agentq start, then "
-            "%agentq serve, or await registry.serve(...).",
+            f"The host of {place} cannot be reached: {reason}. Nothing was done. Start it there: %agentq start{serve}.",
             metadata={"place": place, "reason": reason},
         )
 

@@ -70,7 +70,8 @@ class _NotAnsweredError(Exception):
 class RemoteCalls:
     """Sends calls to one host. It belongs to the loop of :func:`client_loop`.
 
-    :param find: returns where the host is now; called again when that cannot be reached, in a worker thread. Raises NoHost.
+    :param find: returns where the host is now; called again when that cannot be reached, in a worker thread.
+        Raises LookupError where there is none, saying so.
     :param patience: seconds for which a call is repeated while the host cannot be reached.
     """
 
@@ -117,14 +118,14 @@ class RemoteCalls:
             return call.read_answer(answer)
         except ValueError:
             raise GatewayError(
-                f"The answer of the host at {self._place} to {call.name} cannot be read: it has another version of agentq_nb."
+                f"The answer of the host of {self._place} to {call.name} cannot be read: it has another version of agentq_nb."
             ) from None
 
     def _gave_up(self, reason: str, was_sent: bool) -> AgentqError:
         if not was_sent:
             return HostUnreachable(self._place, reason)
         return Unavailable(
-            f"The connection to the host at {self._place} was lost, so it is not known whether the call was carried out: "
+            f"The connection to the host of {self._place} was lost, so it is not known whether the call was carried out: "
             f"{reason}. Look with status() or results, then repeat it if needed.",
         )
 
@@ -179,8 +180,8 @@ class RemoteCalls:
         """Return where the host is now. Raises _NotAnsweredError."""
         try:
             return await asyncio.to_thread(self._find)  # it may read files
-        except NoHost as error:
-            raise _NotAnsweredError(error.message, was_sent=False) from None
+        except LookupError as error:
+            raise _NotAnsweredError(str(error), was_sent=False) from None
 
     async def _has_moved(self, address: Address) -> bool:
         """Whether the host is found elsewhere now, or with another secret."""

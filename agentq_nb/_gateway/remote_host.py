@@ -11,7 +11,7 @@ from agentq_nb._actor.actor import Actor
 from agentq_nb._gateway.remote_calls import Address
 from agentq_nb._gateway.remote_transport import RemoteTransport
 from agentq_nb._store.running_host import find_host
-from agentq_nb.errors import NoHost, ValidationFailed
+from agentq_nb.errors import ValidationFailed
 
 _TOKEN = "AGENTQ_TOKEN"
 
@@ -28,10 +28,10 @@ def open_transport(host: str | Path, token: str | None, use: Mapping[str, type[A
 
 
 def _of_store(store: Path) -> Address:
-    """Return the local socket of the host that has the file open. Raises NoHost."""
+    """Return the local socket of the host that has the file open. Raises LookupError."""
     found = find_host(store)
     if found is None:
-        raise NoHost("No host of this user has the file open, or it could not make its socket.")
+        raise LookupError("no host of this user has the file open, or it could not make its socket")
     return Address("http://localhost", found.secret, str(found.socket))
 
 

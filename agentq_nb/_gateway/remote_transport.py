@@ -39,7 +39,7 @@ _AT_ONCE = 2.0
 class RemoteTransport:
     """See :class:`agentq_nb._client.transport.Transport`.
 
-    :param find: returns where the host is now. Raises NoHost.
+    :param find: returns where the host is now. Raises LookupError where there is none.
     :param place: what to call the host in texts: its url, or the path of its file.
     :param use: classes that the caller has too, by name: their types are those of bodies and replies here.
     :param patience: seconds for which a call is repeated while the host cannot be reached.
@@ -109,7 +109,7 @@ class RemoteTransport:
     def _note(self, said: calls.HostDescription) -> None:
         if said.protocol != calls.PROTOCOL:
             raise GatewayError(
-                f"The host at {self.place} has another version of agentq_nb than this client. Install the same in both."
+                f"The host of {self.place} has another version of agentq_nb than this client. Install the same in both."
             )
         with self._lock:
             self._ahead = said.now - time.time()
