@@ -24,7 +24,7 @@ from agentq_nb._gateway.remote_classes import made_class
 from agentq_nb._gateway.remote_events import RemoteEvents
 from agentq_nb._gateway.remote_waits import wait_until
 from agentq_nb._gateway.transport_calls import Call
-from agentq_nb.errors import GatewayError, HostUnreachable
+from agentq_nb.errors import AgentqError, GatewayError, HostUnreachable
 
 Asked = TypeVar("Asked")
 Answered = TypeVar("Answered")
@@ -96,9 +96,9 @@ class RemoteTransport:
             asking = self._portal.submit(self._remote.ask, calls.DESCRIBE, None, patience=0.0, read_timeout=_AT_ONCE)
             try:
                 self._note(asking.result())
-            except Exception:
+            except AgentqError as error:
                 self._failed_at = time.monotonic()
-                raise
+                raise HostUnreachable(self.place, error.metadata.get("reason", error.message)) from None
         return self._classes
 
     async def ready(self) -> Mapping[str, type[Actor]]:
