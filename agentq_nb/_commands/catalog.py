@@ -17,6 +17,7 @@ from agentq_nb._commands.messages import Ask, Batches, Cancel, Retry, Send
 from agentq_nb._commands.parser import Arguments, Line, UsageError, declared, parse
 from agentq_nb._commands.queries import Dead, Results, Show
 from agentq_nb._commands.queues import Limits, Pause, Purge, Resume
+from agentq_nb._commands.run import Run
 from agentq_nb._commands.serve import Serve
 from agentq_nb._commands.sessions import Sessions, Transcript
 from agentq_nb._commands.store import Export, Prune, Sql
@@ -34,6 +35,7 @@ COMMANDS: dict[str, type[Command]] = {
         Alerts,
         Dashboard,
         Serve,
+        Run,
         Send,
         Ask,
         Results,

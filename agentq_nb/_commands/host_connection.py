@@ -47,6 +47,9 @@ def ask_host(host: RunningHost, arguments: Sequence[str], folder: Path, timeout:
         connection.close()
     if response.status != 200:
         raise GatewayError(
-            str(answer.get("message")), group=answer.get("group"), code=answer.get("code"), metadata=answer.get("metadata")
+            str(answer.get("message")),
+            group=answer.get("group"),
+            code=answer.get("code"),
+            metadata=answer.get("metadata"),
         )
     return Printed(**answer)
