@@ -7,6 +7,7 @@ import secrets
 import socket
 from contextlib import suppress
 
+from agentq_nb._core.origin import HTTP
 from agentq_nb._gateway.access import TokenAccess
 from agentq_nb._gateway.host_calls import HostCalls
 from agentq_nb._gateway.listener import Listener
@@ -55,7 +56,7 @@ async def open_server(
     access = TokenAccess(token, host, origins)
     listening = _listening(host, port)
     try:
-        router = Router(Operations(HostCalls(registry)), access)
+        router = Router(Operations(HostCalls(registry, HTTP)), access)
         listener = await Listener.open(listening, router, "http", "agentq gateway")
     except BaseException:
         listening.close()
