@@ -59,6 +59,24 @@ async def test_an_action_called_over_http_passes_that_on(url: str, registry: Reg
     assert await origins(registry) == {"helper/other": "http"}
 
 
+@pytest.mark.parametrize(
+    ("claimed", "origin"), [("webhook:github", "webhook:github"), ("socket", "http"), ("process", "http")]
+)
+async def test_a_client_can_say_that_it_acts_for_less_trusted_work_and_never_for_more(
+    url: str, registry: Registry, claimed: str, origin: str
+) -> None:
+    path = f"/gateway/helper/queue/tasks?{MAIN}"
+    assert (await ask(url, "POST", path, {"body": "x"}, x_agentq_origin=claimed)).status == 200
+    assert await origins(registry) == {"helper/main": origin}
+
+
+@pytest.mark.parametrize("claimed", ["", "root", "webhook:", "webhook:a b", "webhook:" + "x" * 101])
+async def test_an_origin_that_is_none_is_refused(url: str, registry: Registry, claimed: str) -> None:
+    reply = await ask(url, "POST", f"/gateway/helper/queue/tasks?{MAIN}", {"body": "x"}, x_agentq_origin=claimed)
+    assert (reply.status, reply.code) == (400, "gateway.bad_request")
+    assert await origins(registry) == {}
+
+
 async def test_the_same_prompt_from_the_notebook_is_run(url: str, registry: Registry) -> None:
     handle = registry.host.client.helper.get_or_create("main")
     result = await handle.send("tasks", PROMPT, wait=True, timeout=20)
