@@ -85,6 +85,7 @@ class LocalSocket:
         self._thread.portal.submit(self._serve).add_done_callback(_log_failure)
 
     async def _serve(self) -> None:
+        from agentq_nb._core.origin import SOCKET
         from agentq_nb._gateway.commands import command_route
         from agentq_nb._gateway.host_calls import HostCalls
         from agentq_nb._gateway.listener import Listener
@@ -92,7 +93,7 @@ class LocalSocket:
         from agentq_nb._gateway.router import Router
         from agentq_nb._gateway.socket_access import SocketAccess
 
-        calls = HostCalls(self._registry)
+        calls = HostCalls(self._registry, SOCKET)
         access = SocketAccess(self._secret, self._refused)
         router = Router(Operations(calls), access, (command_route(calls, self._registry),))
         self._listener = Listener(self._thread, router, "socket", self._socket)

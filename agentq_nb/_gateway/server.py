@@ -11,6 +11,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+from agentq_nb._core.origin import HTTP
 from agentq_nb._core.runtime_files import write_private
 from agentq_nb._gateway.access import TokenAccess
 from agentq_nb._gateway.host_calls import HostCalls
@@ -71,7 +72,7 @@ async def open_server(
     access = TokenAccess(token, host, origins)
     listening = _listening(host, port)
     try:
-        router = Router(Operations(HostCalls(registry)), access)
+        router = Router(Operations(HostCalls(registry, HTTP)), access)
         listener = await Listener.open(listening, router, "http", "agentq gateway")
     except BaseException:
         listening.close()
