@@ -17,11 +17,14 @@ from agentq_nb._commands.doctor import Diagnosis, Doctor
 from agentq_nb._commands.file_context import FileContext
 from agentq_nb._commands.help import Help
 from agentq_nb._commands.host_connection import HostGone, ask_host
+from agentq_nb._commands.hosting import host_program
 from agentq_nb._commands.parser import UsageError
+from agentq_nb._commands.run import Run
+from agentq_nb._commands.serve import Serve
 from agentq_nb._commands.shell_text import error_text, printed_text
 from agentq_nb._commands.watch import Watch
 from agentq_nb._store.running_host import RunningHost, find_host
-from agentq_nb.errors import AgentqError, NoHost
+from agentq_nb.errors import AgentqError
 
 _FAILED, _USAGE_ERROR, _INTERRUPTED = 1, 2, 130
 
@@ -51,6 +54,10 @@ def _carry_out(command: Command, words: Sequence[str], store: str | None) -> int
         return command.show()
     if isinstance(command, (Help, Doctor, Agents)):
         return asyncio.run(_run(command, store))
+    if isinstance(command, Run):
+        return command.show(store)
+    if isinstance(command, Serve) and command.program is not None:
+        return host_program(command.program, store, command)
     path = existing_store(store)
     if isinstance(command, Watch):
         return command.show(path)
@@ -60,9 +67,11 @@ def _carry_out(command: Command, words: Sequence[str], store: str | None) -> int
         except HostGone:  # it has ended meanwhile
             pass
     if command.needs_host:
-        raise NoHost(
-            f"{command.name} needs a host, and none runs on {path}. Start it: %agentq start in its notebook, or in a shell "
-            "agentq run MODULE_OR_NOTEBOOK"
+        raise AgentqError(
+            f"{command.name} needs a host, and none runs on {path}. Start one: %agentq start in the notebook, or in a shell "
+            "agentq run MODULE_OR_NOTEBOOK",
+            group="host",
+            code="none",
         )
     return asyncio.run(_run(command, str(path)))
 

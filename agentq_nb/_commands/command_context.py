@@ -28,8 +28,10 @@ class CommandContext(Protocol):
     works: bool
     """Whether the host has actor classes and works. One that a shell starts to look into a file does not."""
 
-    folder: Path
-    """The folder in which it was typed."""
+    @property
+    def folder(self) -> Path:
+        """The folder in which it was typed."""
+        ...
 
     @property
     def commands(self) -> Mapping[str, type[Command]]:

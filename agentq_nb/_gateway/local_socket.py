@@ -85,6 +85,7 @@ class LocalSocket:
         self._thread.portal.submit(self._serve).add_done_callback(_log_failure)
 
     async def _serve(self) -> None:
+        from agentq_nb._core.origin import SOCKET
         from agentq_nb._gateway.commands import command_route
         from agentq_nb._gateway.host_calls import HostCalls
         from agentq_nb._gateway.listener import Listener
@@ -93,7 +94,7 @@ class LocalSocket:
         from agentq_nb._gateway.socket_access import SocketAccess
         from agentq_nb._gateway.transport_routes import TransportRoutes
 
-        calls = HostCalls(self._registry)
+        calls = HostCalls(self._registry, SOCKET)
         access = SocketAccess(self._secret, self._refused)
         routes = (command_route(calls, self._registry), *TransportRoutes(calls).routes())
         router = Router(Operations(calls), access, routes)

@@ -14,7 +14,9 @@ import httpx2
 
 from agentq_nb._core.loop_portal import LoopPortal
 from agentq_nb._core.loop_thread import LoopThread
+from agentq_nb._core.origin import PROCESS, current_origin
 from agentq_nb._gateway.remote_errors import error_of
+from agentq_nb._gateway.request import ORIGIN_HEADER
 from agentq_nb._gateway.transport_calls import LONGEST_WAIT, Call
 from agentq_nb.errors import AgentqError, GatewayError, HostUnreachable, NoHost, Unavailable
 
@@ -134,6 +136,8 @@ class RemoteCalls:
         address, client = await self._connected()
         timeout = httpx2.Timeout(connect=_CONNECT_TIMEOUT, write=_WRITE_TIMEOUT, read=read_timeout, pool=None)
         headers = {"x-rivet-token": address.token, "content-type": "application/json"}
+        if (origin := current_origin.get()) != PROCESS:
+            headers[ORIGIN_HEADER] = origin
         try:
             response = await client.post(
                 f"{address.url}/transport/{name}", content=body, headers=headers, timeout=timeout

@@ -28,6 +28,11 @@ class Server(Protocol):
         ...
 
     @property
+    def token_file(self) -> Path | None:
+        """The JSON file with url and token, which only this user can read, as long as it is open; None: there is none."""
+        ...
+
+    @property
     def is_open(self) -> bool:
         """Whether it still listens."""
         ...

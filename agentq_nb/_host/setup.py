@@ -96,7 +96,7 @@ def create_client(
 ) -> Client:
     """Return a client of a host: ``client.task_runner.get_or_create("main")`` is a handle to an actor.
 
-        client = create_client()                                        # this process's host
+        client = create_client()                                        # this process's host, or that of %agentq connect
         client = create_client("http://127.0.0.1:6420", token=token)    # another one, after await registry.serve()
         client = create_client(store="night.agentq.duckdb")             # the one on this machine that has the file open
 
@@ -122,13 +122,16 @@ def create_client(
     """
     if url is not None and store is not None:
         raise TypeError("create_client takes a url or a store, not both.")
+    if url is not None:
+        return Client(_remote(url, token, use))
     here = current_registry()
+    runs_here = here is not None and here.running
     if store is not None:
         path = real_path(Path(store))
-        if here is None or not here.running or here.store_path != path:
-            return Client(_transport(path, token, use))
-    elif url is not None:
-        return Client(_transport(url, token, use))
+        if here is None or not runs_here or here.store_path != path:
+            return Client(_remote(path, token, use))
+    elif _connected is not None and not runs_here:
+        return Client(_connected)
     elif here is None:
         raise NoHost()
 
@@ -141,7 +144,28 @@ def create_client(
     return Client(LocalTransport(host, of_user=True))
 
 
-def _transport(host: str | Path, token: str | None, use: Mapping[str, type[Actor]] | None) -> Transport:
+_connected: Transport | None = None
+"""The host that :func:`connect` found last."""
+
+
+async def connect(host: str | Path, token: str | None = None) -> Client:
+    """Return the client of the host at a url, or of the one that has a file open, once that has answered.
+
+    While no host runs in this process, ``create_client()`` is a client of it from then on. Raises HostUnreachable, and
+    ``gateway.wrong_token``.
+    """
+    global _connected
+    if isinstance(host, Path):
+        host, here = real_path(host), current_registry()
+        if here is not None and here.running and here.store_path == host:
+            return create_client()
+    transport = _remote(host, token, None)
+    await transport.ready()
+    _connected = transport
+    return Client(transport)
+
+
+def _remote(host: str | Path, token: str | None, use: Mapping[str, type[Actor]] | None) -> Transport:
     assert remote_host.open_transport is not None  # the package sets it
     return remote_host.open_transport(host, token, use)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -228,11 +229,20 @@ def _in_use(database: Path, holder: Mapping[str, Any] | None) -> StoreInUse:
     who = "another process" if pid is None else "this very process" if pid == os.getpid() else f"process {pid}"
     notebook = f", notebook {known['notebook']}" if known.get("notebook") else ""
     since = f", since {known['started']}" if known.get("started") else ""
-    connect = f" Connect to it as a client: {known['connect']}." if known.get("connect") else ""
+    listens = known.get("socket") and pid != os.getpid()
     return StoreInUse(
-        f"{database} is in use by {who}{notebook}{since}.{connect} "
+        f"{database} is in use by {who}{notebook}{since}.{_ways_to_use(database) if listens else ''} "
         f"Stop that one first, or choose another file with store=PATH (%agentq start --store PATH).",
         metadata={"holder": known, "path": str(database)},
+    )
+
+
+def _ways_to_use(database: Path) -> str:
+    """Return the lines that use the host of a database as it runs, in a sentence."""
+    path = shlex.quote(str(database))
+    return (
+        f" You can use it as it runs: agentq status --store {path} in a shell (or send, ask, results, show, pause, resume, "
+        f"retry, watch), %agentq connect {path} in a notebook, create_client(store={str(database)!r}) in Python."
     )
 
 
