@@ -173,10 +173,7 @@ class RemoteCalls:
                 if self._open is not None:
                     _closing.add(closing := asyncio.ensure_future(self._open[1].aclose()))
                     closing.add_done_callback(_closing.discard)
-                options = _KEPT_ALIVE if address.socket is None else None
-                transport = httpx2.AsyncHTTPTransport(uds=address.socket, limits=_LIMITS, socket_options=options)
-                # A proxy of the environment must not get the token.
-                self._open = address, httpx2.AsyncClient(transport=transport, trust_env=False)
+                self._open = address, _client_of(address)
             self._is_current = True
         return self._open
 
@@ -193,6 +190,17 @@ class RemoteCalls:
             return False
         self._is_current = False
         return True
+
+
+def _client_of(address: Address) -> httpx2.AsyncClient:
+    transport = httpx2.AsyncHTTPTransport(
+        verify=address.url.startswith("https:"),  # reading certificates takes a tenth of a second
+        uds=address.socket,
+        limits=_LIMITS,
+        socket_options=_KEPT_ALIVE if address.socket is None else None,
+    )
+    # A proxy of the environment must not get the token.
+    return httpx2.AsyncClient(transport=transport, trust_env=False)
 
 
 _closing: set[asyncio.Future[None]] = set()

@@ -69,6 +69,8 @@ class Call(Generic[Asked, Answered]):
         except ValidationError as error:
             details = error.errors(include_url=False, include_input=False, include_context=False)
             raise BadRequest(f"The call {self.name} cannot be read: {details[0]['msg']}.") from None
+        except TypeError:  # pydantic copies defaults, and not all of them can be copied
+            raise BadRequest(f"The call {self.name} cannot be read: a field is missing.") from None
 
     def write_answer(self, answered: Answered) -> bytes:
         """Return the answer, as JSON."""

@@ -104,7 +104,7 @@ async def test_a_send_whose_answer_is_lost_makes_one_message(over_http: OtherPro
         before = proxy.passed
         proxy.cuts = 1
         sending = asyncio.create_task(reviewer.send("untaken", "x"))
-        while proxy.passed == before or proxy.cuts:
+        while proxy.passed == before or proxy.cuts:  # noqa: ASYNC110  # no event tells of it
             await asyncio.sleep(0.001)
         if is_killed:
             over_http.kill()
