@@ -24,12 +24,9 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 from agentq_nb._core.loop_thread import LoopThread
 from agentq_nb._gateway.connection import REFUSED, Connection, close_reason_of
 from agentq_nb._gateway.peer import Peer, peer_of
-from agentq_nb._gateway.request import Origin, Request, Response
+from agentq_nb._gateway.request import MAX_BODY, Origin, Request, Response
 from agentq_nb._gateway.router import Router
 from agentq_nb.errors import AgentqError, BodyTooLarge
-
-MAX_BODY = 32 * 1024 * 1024
-"""Bytes of the largest body. Queues and actions have smaller limits of their own."""
 
 _MAX_HEADERS = 64 * 1024
 _BODY_TIMEOUT = 60.0

@@ -16,9 +16,9 @@ from agentq_nb._core.loop_portal import LoopPortal
 from agentq_nb._core.loop_thread import LoopThread
 from agentq_nb._core.origin import PROCESS, current_origin
 from agentq_nb._gateway.remote_errors import error_of
-from agentq_nb._gateway.request import ORIGIN_HEADER
+from agentq_nb._gateway.request import MAX_BODY, ORIGIN_HEADER
 from agentq_nb._gateway.transport_calls import LONGEST_WAIT, Call
-from agentq_nb.errors import AgentqError, GatewayError, HostUnreachable, NoHost, Unavailable
+from agentq_nb.errors import AgentqError, BodyTooLarge, GatewayError, HostUnreachable, NoHost, Unavailable
 
 Asked = TypeVar("Asked")
 Answered = TypeVar("Answered")
@@ -98,9 +98,11 @@ class RemoteCalls:
         :param patience: seconds for which the call is repeated while the host cannot be reached; None: without end.
         :param read_timeout: seconds to wait for the answer; None: without end.
 
-        Raises HostUnreachable (nothing was done), and Unavailable if that is not known.
+        Raises HostUnreachable and BodyTooLarge (nothing was done), and Unavailable if that is not known.
         """
         body = call.write_request(asked)
+        if len(body) > MAX_BODY:
+            raise BodyTooLarge(MAX_BODY)
         if patience == "default":
             patience = self._patience if self._has_answered else min(self._patience, _FIRST_PATIENCE)
         clock = asyncio.get_running_loop().time
@@ -176,6 +178,12 @@ class RemoteCalls:
                 self._open = address, _client_of(address)
             self._is_current = True
         return self._open
+
+    async def close(self) -> None:
+        """Close the connections. The next call opens others."""
+        if self._open is not None:
+            (_, client), self._open = self._open, None
+            await client.aclose()
 
     async def _found(self) -> Address:
         """Return where the host is now. Raises _NotAnsweredError."""

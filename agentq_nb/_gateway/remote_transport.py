@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from agentq_nb._actor.actor import Actor
@@ -16,6 +18,7 @@ from agentq_nb._client.status import ActorStatus
 from agentq_nb._client.transport import Standing, registered_name
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import ActorId, MessageId, actor_name, snake_case
+from agentq_nb._core.loop_portal import LoopPortal
 from agentq_nb._core.message_status import is_final
 from agentq_nb._gateway import transport_calls as calls
 from agentq_nb._gateway.remote_batches import RemoteBatches
@@ -64,6 +67,7 @@ class RemoteTransport:
         self._failed_at = -_AT_ONCE
         self._ahead = 0.0
         self._lock = threading.Lock()
+        weakref.finalize(self, _close, self._remote, self._portal).atexit = False
 
     # --- calls --------------------------------------------------------------------------------------------------------
 
@@ -206,6 +210,12 @@ class RemoteTransport:
 
     def listen(self, actor: ActorId, event: str, listener: Listener) -> Callable[[], None]:
         return self._events.listen(actor, event, listener)
+
+
+def _close(remote: RemoteCalls, portal: LoopPortal) -> None:
+    """Close the connections of a client that is not used any more. Its listeners open others."""
+    with suppress(AgentqError):  # in a forked child
+        portal.submit(remote.close)
 
 
 def _input(actor: ActorId, input: Any) -> calls.ActorInput:

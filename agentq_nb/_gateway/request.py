@@ -22,6 +22,9 @@ ORIGIN_HEADER = "x-agentq-origin"
 
 _CLAIM = re.compile(r"process|socket|http|webhook:[\w.-]{1,100}", re.ASCII)
 
+MAX_BODY = 32 * 1024 * 1024
+"""Bytes of the largest body. Queues and actions have smaller limits of their own."""
+
 _MOST_PARAMETERS = 50
 
 

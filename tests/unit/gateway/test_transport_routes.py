@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from typing import Any
 
@@ -13,7 +14,7 @@ from agentq_nb._core.ids import mint_id
 from agentq_nb._core.origin import current_origin
 from agentq_nb._gateway import transport_calls as calls
 from agentq_nb._host.registry_server import Server
-from agentq_nb.errors import Refused
+from agentq_nb.errors import BodyTooLarge, Refused
 from tests.unit.gateway.raw_client import TOKEN, Reply, ask
 
 pytestmark = pytest.mark.anyio
@@ -137,6 +138,49 @@ async def test_a_client_that_asks_no_more_is_forgotten(url: str, monkeypatch: py
         await asyncio.sleep(0.06)
     else:
         pytest.fail("it was not forgotten")
+
+
+async def test_waits_are_rows_of_short_ones(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("remote_waits", "transport_calls"):
+        monkeypatch.setattr(f"agentq_nb._gateway.{module}.LONGEST_WAIT", 0.05)
+    handle = create_client(server.url, token=TOKEN).task_runner.get_or_create("main")
+    local = create_client().task_runner.get_or_create("main")
+    await local.pause("tasks")
+    waiting = [
+        asyncio.create_task(handle.send("tasks", 1, wait=True, timeout=60)),
+        asyncio.create_task((await handle.send("tasks", 2)).result()),
+    ]
+    batch = await handle.send_many("tasks", [3])
+    rest: asyncio.Task[Any] = asyncio.create_task(batch.results())
+    coming = asyncio.create_task(anext(aiter(batch)))
+    await asyncio.sleep(0.4)
+    assert not any(task.done() for task in [*waiting, rest, coming])
+    await local.resume("tasks")
+    assert [(await task).response for task in waiting] == [{"echo": 1}, {"echo": 2}]
+    assert (await coming).response == {"echo": 3}
+    assert [result.response for result in await rest] == [{"echo": 3}]
+
+
+async def test_what_is_too_large_for_a_request_is_not_sent(server: Server, registry: Registry) -> None:
+    handle = create_client(server.url, token=TOKEN).task_runner.get_or_create("main")
+    with pytest.raises(BodyTooLarge):
+        await handle.send_many("tasks", ["x" * 1_000_000] * 34)
+    assert len(await registry.messages()) == 0
+
+
+async def test_a_client_that_is_dropped_closes_its_connections_and_keeps_its_listeners(server: Server) -> None:
+    client = create_client(server.url, token=TOKEN)
+    seen: list[Any] = []
+    client.task_runner.get_or_create("main").on("added", seen.append)
+    await client.task_runner.get_or_create("main").add(1)
+    del client
+    gc.collect()
+    local = create_client().task_runner.get_or_create("main")
+    async with asyncio.timeout(30):
+        while {"value": 3} not in seen:  # a poll that was cut may take a moment
+            await asyncio.sleep(0.05)
+            await local.add(1)
+    assert seen[0] == {"value": 1}
 
 
 async def test_a_host_of_another_version_is_named(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
