@@ -74,6 +74,20 @@ async def test_a_send_while_the_host_is_gone_arrives_once_it_is_back(other: Othe
     assert (await sending).unwrap() == {"verdict": "MEANWHILE"}
 
 
+async def test_a_wait_for_room_survives_a_kill(other: OtherProcess) -> None:
+    reviewer = other.client().reviewer.get_or_create("room")
+    await reviewer.send("one", "first")
+    waiting = asyncio.create_task(reviewer.send("one", "second", timeout=120))
+    await asyncio.sleep(0.5)
+    other.kill()
+    await start(other)
+    await asyncio.sleep(0.5)
+    assert not waiting.done()
+    assert await reviewer.take() == "first"
+    await waiting
+    assert await reviewer.take() == "second"
+
+
 async def test_events_go_on_after_a_restart(other: OtherProcess) -> None:
     reviewer = other.client().reviewer.get_or_create("events")
     seen: list[Any] = []
