@@ -41,6 +41,9 @@ _CONNECT_TIMEOUT, _WRITE_TIMEOUT = 5.0, 60.0
 _IDLE = 30.0
 """Seconds that an unused connection is kept. It is less than the server does, so that none is used while it closes."""
 
+_OF_PROXIES = (502, 503, 504)
+"""HTTP statuses by which a proxy says that it cannot reach the server."""
+
 _LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=50, keepalive_expiry=_IDLE)
 
 
@@ -61,12 +64,17 @@ class Address(NamedTuple):
 
 
 class _NotAnsweredError(Exception):
-    """The host did not answer. ``was_sent``: it may still have done what was asked."""
+    """The host did not answer, or could not.
 
-    def __init__(self, reason: str, *, was_sent: bool) -> None:
+    :ivar was_sent: it may still have done what was asked.
+    :ivar error: what it answered, if it did.
+    """
+
+    def __init__(self, reason: str, *, was_sent: bool, error: AgentqError | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.was_sent = was_sent
+        self.error = error
 
 
 class RemoteCalls:
@@ -114,23 +122,23 @@ class RemoteCalls:
             except _NotAnsweredError as error:
                 was_sent = was_sent or error.was_sent
                 if (was_sent and not call.repeatable) or (deadline is not None and clock() + pause > deadline):
-                    raise self._gave_up(error.reason, was_sent) from None
+                    raise error.error or self._gave_up(error.reason, was_sent) from None
             await asyncio.sleep(pause * random.uniform(0.75, 1.25))
             pause = min(2 * pause, _LONGEST_PAUSE)
-        self._has_answered = True
         try:
             return call.read_answer(answer)
         except ValueError:
             raise GatewayError(
-                f"The answer of the host of {self._place} to {call.name} cannot be read: it has another version of agentq_nb."
+                f"The answer of the host of {self._place} to {call.name} cannot be read: it has another version of "
+                "agentq_nb."
             ) from None
 
     def _gave_up(self, reason: str, was_sent: bool) -> AgentqError:
         if not was_sent:
             return HostUnreachable(self._place, reason)
         return Unavailable(
-            f"The connection to the host of {self._place} was lost, so it is not known whether the call was carried out: "
-            f"{reason}. Look with status() or results, then repeat it if needed.",
+            f"The connection to the host of {self._place} was lost ({reason}), so it is not known whether the call was "
+            "carried out. Look with status() or results, then repeat it if needed."
         )
 
     async def _post(self, name: str, body: bytes, read_timeout: float | None) -> bytes:
@@ -150,6 +158,7 @@ class RemoteCalls:
         except httpx2.RequestError as error:
             self._is_current = False
             raise _NotAnsweredError(_said(error), was_sent=True) from None
+        self._has_answered = True
         if response.status_code == 200:
             return response.content
         error = error_of(response.content)
@@ -157,13 +166,14 @@ class RemoteCalls:
             raise _NotAnsweredError("it was started again", was_sent=False)
         if isinstance(error, NoHost):
             raise _NotAnsweredError(error.message, was_sent=False)
-        if isinstance(error, Unavailable) or (error is None and response.status_code in (502, 503, 504)):
-            reason = f"HTTP status {response.status_code}" if error is None else error.message
-            raise _NotAnsweredError(reason, was_sent=True)
+        if isinstance(error, Unavailable):
+            raise _NotAnsweredError(error.message, was_sent=True, error=error)
+        if error is None and response.status_code in _OF_PROXIES:
+            raise _NotAnsweredError(f"HTTP status {response.status_code}", was_sent=True)
         if error is None:
             raise GatewayError(
-                f"What answers at {self._place} is no server of agentq_nb: HTTP status {response.status_code}. Give the url "
-                "that registry.serve(...) or %agentq serve shows."
+                f"What answers at {self._place} is no server of agentq_nb: HTTP status {response.status_code}. Give the "
+                "url that registry.serve(...) or %agentq serve shows."
             )
         raise error
 

@@ -1,4 +1,4 @@
-"""The declarations of a host's actor classes, as its clients in other processes need them: described, and made again."""
+"""The declarations of a host's actor classes for its clients in other processes: described, and made again there."""
 
 from __future__ import annotations
 

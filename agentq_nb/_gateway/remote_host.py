@@ -37,10 +37,19 @@ def _of_store(store: Path) -> Address:
 
 def _checked_url(url: object) -> str:
     """Return the url without a slash at its end. Raises ``actor.validation_error``."""
-    parts = urlsplit(url) if isinstance(url, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValidationFailed(
-            f"The url of a host is like 'http://127.0.0.1:6420', as %agentq serve shows it, not {url!r:.100}. For a host on this "
-            "machine: create_client(store=...)"
-        )
-    return parts.geturl().rstrip("/")
+    if isinstance(url, str) and _is_url(url):
+        return url.rstrip("/")
+    raise ValidationFailed(
+        f"The url of a host is like 'http://127.0.0.1:6420', as %agentq serve shows it, not {url!r:.100}. For a host on "
+        "this machine: create_client(store=...)"
+    )
+
+
+def _is_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port != 0
+    except ValueError:  # a port that there is none of, or a bracket that is not closed
+        return False
+    is_server = parts.scheme in ("http", "https") and bool(parts.hostname) and has_port
+    return is_server and url.isprintable() and not (parts.query or parts.fragment or parts.username or " " in url)

@@ -37,10 +37,10 @@ async def wait_until(
     ask: Callable[[float, Patience], Coroutine[Any, Any, Answered]],
     timeout: float | None,
 ) -> Answered:
-    """Ask until the answer says that the wait is over, or for ``timeout`` seconds (None: no limit). Returns the last answer.
+    """Ask until the answer says that the wait is over, or for ``timeout`` seconds (None: no limit); return the last answer.
 
-    ``ask`` takes how many seconds the host may wait with its answer, and the patience with a host that is out of reach. Raises
-    what it raises; where the host is out of reach when the time is up, only if it never answered.
+    ``ask`` takes how many seconds the host may wait with its answer, and the patience with a host that is out of reach.
+    Raises what it raises; if the host is out of reach when the time is up, only if it never answered.
     """
     clock = asyncio.get_running_loop().time
     deadline = math.inf if timeout is None else clock() + timeout

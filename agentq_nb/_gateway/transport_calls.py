@@ -190,7 +190,7 @@ CHANGE: Call[ChangeOf, int] = Call("change", ChangeOf, int, repeatable=False)
 
 
 class Listen(NamedTuple):
-    """Begins (or ends, unless ``on``) to keep an actor's events of one name for a subscription, whose id the client makes."""
+    """Begins (or ends, unless ``on``) to keep an actor's events of one name. The client makes the subscription's id."""
 
     subscription: str
     actor: ActorId

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 from agentq_nb._actor.queue import Queue
 from agentq_nb._brokers.values import Cancel, Change, NewMessage, Pause, Purge, Redeliver, Resume
@@ -121,9 +121,10 @@ class TransportRoutes:
         args, kwargs, given = (calls.loaded(text) for text in (asked.args, asked.kwargs, asked.input))
         if not isinstance(args, list) or not isinstance(kwargs, dict):
             raise BadRequest("The arguments of an action are a list and an object.")
+        arguments, named = cast("list[Any]", args), cast("dict[str, Any]", kwargs)
 
         async def act(local: LocalTransport) -> calls.Text:
-            result = await local.call(actor, asked.action, args, kwargs, given)  # pyright: ignore[reportUnknownArgumentType]  # arguments are any values
+            result = await local.call(actor, asked.action, arguments, named, given)
             # Written on the host's loop, where nothing changes it meanwhile.
             return calls.dumped(result, f"The result of action `{asked.action}`")
 

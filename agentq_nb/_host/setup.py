@@ -111,11 +111,11 @@ def create_client(
     :param use: actor classes by name, where this program has them: their types check bodies before they are sent, and
         replies come back as them. Without them bodies are checked by the host, and replies are plain JSON.
 
-    Handles, receipts, batches and events are the same for each of them. You can keep a client while its host is stopped and
-    started again. A client of another process connects when it is first used, and again when the connection is lost: a
+    Handles, receipts, batches and events are the same for each of them. You can keep a client while its host is stopped
+    and started again. A client of another process connects when it is first used, and again when the connection is lost: a
     wait goes on by its message's id, also across a restart of the kernel, and a send that is repeated makes one message.
-    A call that may have been carried out and is not safe to repeat raises ``host.unavailable`` then. A host that cannot be
-    reached for 15 seconds raises ``host.unreachable``.
+    A call that may have been carried out and is not safe to repeat raises ``host.unavailable`` then. If the host cannot be
+    reached for 15 seconds (2, if it never was), ``host.unreachable`` is raised, and while a cell blocks it ``host.blocked``.
 
     Without ``url`` and ``store`` raises NoHost before ``setup`` was called. Raises TypeError for a url together with a store,
     and ``actor.validation_error`` for what is no url.

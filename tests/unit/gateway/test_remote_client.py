@@ -346,7 +346,20 @@ async def test_a_wait_that_is_given_up_is_ended_at_the_host_too(client: Client) 
     assert (await receipt.result(timeout=30)).status == "cancelled"
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:6420", "ftp://x", "", 5, "http://x/?a=1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1:6420",
+        "ftp://x",
+        "",
+        5,
+        "http://x/?a=1",
+        "http://x:99999",
+        "http://[::1",
+        "http://a b/",
+        "http://u:p@x",
+    ],
+)
 def test_what_is_no_url_is_refused(url: Any) -> None:
     with pytest.raises(ValidationFailed, match="like 'http://"):
         create_client(url)
