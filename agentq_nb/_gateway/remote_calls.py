@@ -18,7 +18,7 @@ from agentq_nb._core.origin import PROCESS, current_origin
 from agentq_nb._gateway.remote_errors import error_of
 from agentq_nb._gateway.request import MAX_BODY, ORIGIN_HEADER
 from agentq_nb._gateway.transport_calls import LONGEST_WAIT, Call
-from agentq_nb.errors import AgentqError, BodyTooLarge, GatewayError, HostUnreachable, NoHost, Unavailable
+from agentq_nb.errors import AgentqError, BodyTooLarge, GatewayError, HostUnreachable, NoHost, Refused, Unavailable
 
 Asked = TypeVar("Asked")
 Answered = TypeVar("Answered")
@@ -166,6 +166,8 @@ class RemoteCalls:
             raise _NotAnsweredError("it was started again", was_sent=False)
         if isinstance(error, NoHost):
             raise _NotAnsweredError(error.message, was_sent=False)
+        if isinstance(error, Refused) and error.code == "busy":
+            raise _NotAnsweredError(error.message, was_sent=False, error=error)
         if isinstance(error, Unavailable):
             raise _NotAnsweredError(error.message, was_sent=True, error=error)
         if error is None and response.status_code in _OF_PROXIES:

@@ -21,9 +21,9 @@ class CuttingProxy:
             there, back = await asyncio.open_connection("127.0.0.1", self._port)
             try:
                 while True:
-                    back.write(await self._message(reader))
+                    back.write(await read_message(reader))
                     self.passed += 1
-                    answer = await self._message(there)
+                    answer = await read_message(there)
                     if self.cuts:
                         self.cuts -= 1
                         break
@@ -32,12 +32,14 @@ class CuttingProxy:
                 back.close()
         writer.close()
 
-    async def _message(self, reader: asyncio.StreamReader) -> bytes:
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = next(
-            (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0
-        )
-        return head + await reader.readexactly(length)
+
+async def read_message(reader: asyncio.StreamReader) -> bytes:
+    """Read one request or response whose length is said, and return its bytes."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next(
+        (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0
+    )
+    return head + await reader.readexactly(length)
 
 
 @asynccontextmanager
