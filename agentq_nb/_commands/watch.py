@@ -20,8 +20,9 @@ from agentq_nb.errors import AgentqError
 _TIMEOUT = 15.0
 _CLEAR, _HOME, _CLEAR_BELOW, _CLEAR_REST_OF_LINE = "\x1b[2J", "\x1b[H", "\x1b[J", "\x1b[K"
 
-_PASSING = re.compile(r"^running for.*$|\b\d+(\.\d+)?\s?(ms|s|min|h|d|days?)\b|\b\d+(\.\d+)?\s*$", re.MULTILINE)
-"""What changes by itself: durations, and the rates at the ends of lines."""
+_RULE = re.compile(r"-+(  -+)*")
+_PASSING = ("per min", "time left", "oldest")
+"""Columns that change by themselves."""
 
 
 def _interval(text: str) -> float:
@@ -57,8 +58,8 @@ class Watch(Command):
             text = _status(store)
             if live:
                 _draw(f"{time.strftime('%H:%M:%S')}, every {self.every:g} s; Ctrl-C ends this\n\n{text}")
-            elif _lasting(text) != shown:
-                shown = _lasting(text)
+            elif lasting(text) != shown:
+                shown = lasting(text)
                 print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}\n{text}\n", flush=True)
             time.sleep(self.every)
 
@@ -81,6 +82,17 @@ def _draw(text: str) -> None:
     print(_HOME + "\n".join(lines) + "\n" + _CLEAR_BELOW, end="", flush=True)
 
 
-def _lasting(text: str) -> str:
+def lasting(text: str) -> str:
     """Return the part of a status that does not change while nothing happens."""
-    return " ".join(_PASSING.sub("", text).split())
+    lines, kept, passing = text.splitlines(), list[str](), list[tuple[int, int]]()
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        if _RULE.fullmatch(below):
+            columns = [column.span() for column in re.finditer("-+", below)]
+            passing = [(start, end) for start, end in columns if line[start:end].strip() in _PASSING]
+        elif not line:
+            passing = []
+        for start, end in reversed(passing):
+            line = line[:start] + line[end:]
+        if not line.startswith("running for") and not _RULE.fullmatch(line.strip()):
+            kept += line.split()
+    return " ".join(kept)
