@@ -81,7 +81,13 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-_install_gateway()
+async def _run_command(registry: Any, arguments: Any, folder: Any) -> Any:
+    from agentq_nb._commands.from_shell import run  # what is imported here is not needed until someone asks
+
+    return await run(registry, arguments, folder)
+
+
+_install_gateway(_run_command)
 
 
 def dashboard() -> Any:

@@ -54,11 +54,11 @@ class AgentqError(Exception):
         return f"{safe(self.message, LONGEST_TEXT)} [{safe(self.full_code)}]"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (type(self), self.message, self.group, self.code, self.metadata))
+        return (rebuilt, (type(self), self.message, self.group, self.code, self.metadata))
 
 
-def _rebuild(kind: type[AgentqError], message: str, group: str, code: str, metadata: dict[str, Any]) -> AgentqError:
-    """Rebuild a pickled or copied error from its finished text, whatever arguments its own constructor takes."""
+def rebuilt(kind: type[AgentqError], message: str, group: str, code: str, metadata: dict[str, Any]) -> AgentqError:
+    """Return an error made of its finished text, as it was pickled, copied or sent, without its own constructor."""
     error = kind.__new__(kind)
     AgentqError.__init__(error, message, group=group, code=code, metadata=metadata)
     return error
@@ -677,6 +677,24 @@ class NoHost(AgentqError):
         """
         start = "Start one first: %agentq start, or await setup(use={...}).start()."
         super().__init__(f"No host runs in this kernel. {ended or start}")
+
+
+class HostUnreachable(NoHost):
+    """A client in another process cannot reach its host. What was asked was not done."""
+
+    code = "unreachable"
+
+    def __init__(self, place: str, reason: str) -> None:
+        """
+        :param place: the url of the host, or the path of its file.
+        :param reason: why it cannot be reached, as the machine says it.
+        """
+        serve = ", then %agentq serve" if "://" in place else ""
+        AgentqError.__init__(
+            self,
+            f"The host of {place} cannot be reached: {reason}. Nothing was done. Start it there: %agentq start{serve}.",
+            metadata={"place": place, "reason": reason},
+        )
 
 
 class HostBlocked(AgentqError):

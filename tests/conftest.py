@@ -5,7 +5,10 @@ For Hypothesis, what a busy machine or the first run of a fresh checkout is slow
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,6 +20,11 @@ settings.load_profile("agentq")
 # Set for someone who runs the tests in a terminal of JupyterLab, or has a file of their own.
 for name in ("AGENTQ_DB", "JPY_PARENT_PID", "JPY_SESSION_NAME", "SERVER_SOFTWARE"):
     os.environ.pop(name, None)
+
+# Hosts put their sockets there. Paths of pytest's own folders are too long for them.
+_runtime = tempfile.mkdtemp(prefix="run-", dir="/tmp")
+os.environ["XDG_RUNTIME_DIR"] = _runtime
+atexit.register(shutil.rmtree, _runtime, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

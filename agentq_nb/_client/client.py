@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from agentq_nb._actor.actor import Actor
+from agentq_nb._client.batch import Batch
 from agentq_nb._client.handle import ActorHandle, ActorKind
 from agentq_nb._client.receipt import Receipt
 from agentq_nb._client.transport import Transport
+from agentq_nb._core.blocking import block_on
 from agentq_nb._core.ids import ActorId, MessageId, actor_key, actor_name
-from agentq_nb.errors import ActorUnknown, NoHost
+from agentq_nb.errors import ActorUnknown, NoHost, WouldBlockHost
+
+Returned = TypeVar("Returned")
 
 
 class Client:
@@ -39,13 +44,9 @@ class Client:
         """Return the actors of a class, or of a name. Raises ``actor.unknown`` for a class that is not registered."""
         if isinstance(cls, str):
             return ActorKind(self._transport, cls)
-        classes = self._transport.classes
-        for name, registered in list(classes.items()):
-            if registered is cls or _same_definition(registered, cls):
-                return ActorKind(self._transport, name)
-        if (name := self._transport.name_of(cls)) is not None:
-            return ActorKind(self._transport, name)
-        raise ActorUnknown(cls.__name__, list(classes))
+        if (name := self._transport.name_of(cls)) is None:
+            raise ActorUnknown(cls.__name__, list(self._transport.classes))
+        return ActorKind(self._transport, name)
 
     def handle_of(self, actor: ActorId) -> ActorHandle:
         """Return the handle of an actor id, as in the log and in ``status()``: ``"task_runner/main"``."""
@@ -55,10 +56,27 @@ class Client:
         """Return the receipt of any message, also after a restart. Its methods raise ``queue.message_unknown``."""
         return Receipt(message_id, self._transport)
 
+    async def batch(self, name: str) -> Batch[Any]:
+        """Return the batch of this name, also after a restart. Raises ``batch.unknown``."""
+        await self._transport.ready()
+        return Batch(self._transport, await self._transport.batches.find(name))
+
+    def run(self, work: Coroutine[Any, Any, Returned]) -> Returned:
+        """Do what ``await`` does, in code that cannot await: ``client.run(runner.send("tasks", task, wait=True))``.
+
+        It blocks the calling thread. Raises ``host.would_block`` if the host runs in this thread: use ``await`` instead.
+        An interrupt ends the wait, not the work.
+        """
+        try:
+            if self._transport.would_block:
+                raise WouldBlockHost()
+        except BaseException:
+            work.close()
+            raise
+        return block_on(work)
+
     def __repr__(self) -> str:
-        return f"<Client of this kernel's host: {', '.join(sorted(self._transport.classes)) or 'no actors yet'}>"
-
-
-def _same_definition(registered: type[Actor], cls: type[Actor]) -> bool:
-    """Whether both are the same class in the source: running its cell again makes a new class object."""
-    return (registered.__module__, registered.__qualname__) == (cls.__module__, cls.__qualname__)
+        names: list[str] = []
+        with suppress(NoHost):
+            names = sorted(self._transport.classes)
+        return f"<Client of {self._transport.place}: {', '.join(names) or 'no actors yet'}>"

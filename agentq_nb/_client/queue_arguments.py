@@ -32,12 +32,17 @@ def declared(classes: Mapping[str, type[Actor]], name: str, queue: str) -> Queue
 def new_message(declared: Queue[Any, Any], actor: ActorId, body: Any, options: StoredOptions) -> NewMessage:
     """Return the message to enqueue. Raises ``actor.validation_error`` and ``queue.message_too_large``."""
     encoded = declared.body.dump(body, lambda: f"Body for queue '{declared.name}' of actor '{actor_name(actor)}'")
-    if len(encoded) > declared.largest_body:
-        limits = (declared.max_message_bytes, declared.max_bytes)
-        raise MessageTooLarge(actor, declared.name, len(encoded), *limits)
+    check_size(declared, actor, encoded)
     if declared.ttl is not None or "ttl" in options:
         options = with_ttl(options, declared.ttl)
     return NewMessage(mint_id(), actor, declared.name, encoded, options, declared.max_size, declared.max_bytes)
+
+
+def check_size(declared: Queue[Any, Any], actor: ActorId, encoded: bytes) -> None:
+    """Raise MessageTooLarge for a body that the queue does not take."""
+    if len(encoded) > declared.largest_body:
+        limits = (declared.max_message_bytes, declared.max_bytes)
+        raise MessageTooLarge(actor, declared.name, len(encoded), *limits)
 
 
 def standing(status: ActorStatus, classes: Mapping[str, type[Actor]], actor: ActorId, queue: str) -> QueueStatus:

@@ -22,6 +22,15 @@ class Standing(NamedTuple):
     reason: str | None = None
 
 
+def registered_name(classes: Mapping[str, type[Actor]], cls: type[Actor]) -> str | None:
+    """Return the name of a class, or of an earlier definition of it: running its cell again makes a new class object."""
+    source = (cls.__module__, cls.__qualname__)
+    for name, registered in list(classes.items()):
+        if registered is cls or (registered.__module__, registered.__qualname__) == source:
+            return name
+    return None
+
+
 class Transport(Protocol):
     """Access to a host. Its coroutines can be awaited on any event loop, and raise ``host.none`` where no host runs."""
 
@@ -30,8 +39,18 @@ class Transport(Protocol):
         """The actor classes that are registered with the host, by name. Raises NoHost."""
         ...
 
+    @property
+    def place(self) -> str:
+        """The host in a few words: ``this kernel's host``, or its url."""
+        ...
+
+    @property
+    def would_block(self) -> bool:
+        """Whether the host could not answer while the current code blocks its thread. Raises NoHost."""
+        ...
+
     def name_of(self, cls: type[Actor]) -> str | None:
-        """Return the name of a class that is defined but not deployed yet."""
+        """Return the name that a class is registered under, or will be once it is deployed. Raises NoHost."""
         ...
 
     async def ready(self) -> Mapping[str, type[Actor]]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from agentq_nb._commands.agents import Agents
 from agentq_nb._commands.command_context import Command
+from agentq_nb._commands.connect import Connect
 from agentq_nb._commands.demo import Demo
 from agentq_nb._commands.doctor import Doctor
 from agentq_nb._commands.help import Help
@@ -17,10 +18,12 @@ from agentq_nb._commands.messages import Ask, Batches, Cancel, Retry, Send
 from agentq_nb._commands.parser import Arguments, Line, UsageError, declared, parse
 from agentq_nb._commands.queries import Dead, Results, Show
 from agentq_nb._commands.queues import Limits, Pause, Purge, Resume
+from agentq_nb._commands.run import Run
 from agentq_nb._commands.serve import Serve
 from agentq_nb._commands.sessions import Sessions, Transcript
 from agentq_nb._commands.store import Export, Prune, Sql
 from agentq_nb._commands.vms import Vms
+from agentq_nb._commands.watch import Watch
 
 COMMANDS: dict[str, type[Command]] = {
     command.name: command
@@ -28,10 +31,13 @@ COMMANDS: dict[str, type[Command]] = {
         Start,
         Stop,
         Status,
+        Watch,
         Actors,
         Alerts,
         Dashboard,
         Serve,
+        Connect,
+        Run,
         Send,
         Ask,
         Results,

@@ -11,6 +11,7 @@ from agentq_nb._core import ids
 from agentq_nb._core.ids import ActorId
 
 if TYPE_CHECKING:
+    from agentq_nb._client.client import Client
     from agentq_nb._client.handle import ActorHandle
     from agentq_nb._host.keep_alive import KeepAliveMode
     from agentq_nb._host.registry import Registry
@@ -19,9 +20,18 @@ Where: TypeAlias = Literal["kernel", "shell", "both"]
 
 
 class CommandContext(Protocol):
-    """Where a command runs: a notebook's kernel, or a shell with a file that no other process has open."""
+    """Where a command runs: a notebook's kernel, or a shell, on a running host or with a file that it opened itself."""
 
     in_kernel: bool
+    """Whether it was typed in a notebook."""
+
+    works: bool
+    """Whether the host has actor classes and works. One that a shell starts to look into a file does not."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder in which it was typed."""
+        ...
 
     @property
     def commands(self) -> Mapping[str, type[Command]]:
@@ -78,6 +88,9 @@ class Command(ABC):
     where: ClassVar[Where]
     """Where it is available: as ``%agentq NAME``, as ``agentq NAME`` in a shell, or both."""
 
+    needs_host: ClassVar[bool] = False
+    """Whether a shell needs a running host for it: a file alone knows no actor classes."""
+
     only_waits: ClassVar[bool] = False
     """Whether cancelling it only stops a wait or a read. Other commands are completed when the cell is interrupted."""
 
@@ -99,7 +112,13 @@ def address(text: str) -> ActorId:
 
 def handle(context: CommandContext, actor: ActorId) -> ActorHandle:
     """Return the handle of an actor of this host, created when missing. Raises NoHost, ActorUnknown."""
-    from agentq_nb._host.setup import create_client
+    return client_of(context).handle_of(actor)
 
-    context.host()
-    return create_client().handle_of(actor)
+
+def client_of(context: CommandContext) -> Client:
+    """Return a client of this host, which may not be the only one of its process. Raises NoHost."""
+    from agentq_nb._client.client import Client
+    from agentq_nb._host.local_transport import LocalTransport
+
+    registry = context.host()
+    return Client(LocalTransport(lambda: registry.host, of_user=context.in_kernel))

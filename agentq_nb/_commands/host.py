@@ -109,7 +109,7 @@ class Status(Command):
 
     async def run(self, context: CommandContext) -> HostStatus | Table | Document:
         registry = context.registry()
-        if not context.in_kernel:
+        if not context.works:
             # A file that is only opened to look at it runs nothing.
             found = await context.host().sql("select * from queues order by actor_id, queue")
             return replace(found, empty="No queue has been used yet: the file has no messages.")
@@ -157,7 +157,8 @@ class Actors(Command):
     """Show the actor classes that are registered, with their queues and actions."""
 
     name: ClassVar[str] = "actors"
-    where: ClassVar[Where] = "kernel"
+    where: ClassVar[Where] = "both"
+    needs_host: ClassVar[bool] = True
 
     async def run(self, context: CommandContext) -> Document:
         classes = context.host().classes

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentq_nb._actor.send_options import SendOptions
-from agentq_nb._commands.command_context import Command, CommandContext, Where, address, handle
+from agentq_nb._commands.command_context import Command, CommandContext, Where, address, client_of, handle
 from agentq_nb._commands.interpolation import filled_body
 from agentq_nb._commands.message_body import json_or_text, read_body
 from agentq_nb._commands.parser import UsageError, flag, option, rest, seconds, span, whole, word
@@ -31,12 +31,13 @@ class Send(Command):
     BODY is JSON, or plain text where the queue takes text. In a notebook, %%agentq send takes the text of the cell as
     the body. With --key the cell can be run again: the same key and body give the first message's receipt.
 
-    {{name}} puts a variable in, also {{name.attribute}} and {{name[0]}}: where BODY is JSON as JSON, like
+    In a notebook, {{name}} puts a variable in, also {{name.attribute}} and {{name[0]}}: where BODY is JSON as JSON, like
     {"file": {{path}}}, inside its texts and elsewhere as text, like Review {{path}}. {{{{ is two braces.
     """
 
     name: ClassVar[str] = "send"
-    where: ClassVar[Where] = "kernel"
+    where: ClassVar[Where] = "both"
+    needs_host: ClassVar[bool] = True
 
     actor: str = word("ACTOR/KEY", "which actor, like task_runner/main", convert=address, completes="actor")
     queue: str = word("QUEUE", "which of its queues", completes="queue")
@@ -63,12 +64,12 @@ class Send(Command):
 class Ask(Command):
     """Put a message into a queue and wait for its result; fails when the work failed.
 
-    BODY is as for send, {{name}} included. Interrupting the cell stops the waiting, never the work: the result can be
-    had later with %agentq show.
+    BODY is as for send. Interrupting stops the waiting, never the work: the result can be had later with %agentq show.
     """
 
     name: ClassVar[str] = "ask"
-    where: ClassVar[Where] = "kernel"
+    where: ClassVar[Where] = "both"
+    needs_host: ClassVar[bool] = True
     only_waits: ClassVar[bool] = True
 
     actor: str = word("ACTOR/KEY", "which actor, like reviewer/main", convert=address, completes="actor")
@@ -109,7 +110,7 @@ class Cancel(Command):
     """Cancel a message: one that waits is settled, one that is handled is stopped first."""
 
     name: ClassVar[str] = "cancel"
-    where: ClassVar[Where] = "kernel"
+    where: ClassVar[Where] = "both"
 
     message: str = word("MESSAGE", "the message's id")
 
@@ -189,10 +190,7 @@ def _check(result: Result[Any]) -> None:
 
 def receipt_of(context: CommandContext, message: str) -> Receipt[Any]:
     """Return the receipt of any message of this host's file. Raises NoHost."""
-    from agentq_nb._host.setup import create_client
-
-    context.host()
-    return create_client().receipt(message)
+    return client_of(context).receipt(message)
 
 
 async def put(context: CommandContext, actor: str, queue: str, text: str, options: SendOptions) -> Receipt[Any]:

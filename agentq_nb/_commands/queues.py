@@ -57,7 +57,7 @@ class _QueueCommand(Command):
         try:
             yield handle(context, self.actor)
         except ActorUnknown:
-            if context.in_kernel:
+            if context.works:
                 raise
             raise UsageError(
                 f"Queue '{self.queue}' of '{self.actor}' holds no messages in this file and is not paused. "
@@ -150,7 +150,8 @@ class Limits(Command):
     """
 
     name: ClassVar[str] = "limits"
-    where: ClassVar[Where] = "kernel"
+    where: ClassVar[Where] = "both"
+    needs_host: ClassVar[bool] = True
 
     limit: str | None = word("NAME", "which limit, like anthropic", optional=True)
     count: int | None = option("--count", "NUMBER", "how many starts, or messages at once", convert=whole)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from agentq_nb._commands.command_context import Command, CommandContext, Where
-from agentq_nb._commands.parser import flag, option
+from agentq_nb._commands.parser import UsageError, flag, option, word
 from agentq_nb._core.number_options import between
 from agentq_nb._display.document import Document
 from agentq_nb._host.registry import Registry
@@ -25,16 +25,22 @@ def _port(text: str) -> int:
 class Serve(Command):
     """Open an HTTP server, so that other programs send to the queues of this host and call its actions.
 
-    It speaks the protocol of RivetKit's JavaScript client. Every request needs the token, which is shown here; it is
-    another one each time a server is opened. By default only programs on this machine reach it. See the page
-    docs/gateway.md.
+    It speaks the protocol of RivetKit's JavaScript client. Every request needs the token, which is shown here and kept in
+    a file that only you can read, until the server is closed; it is another one each time. By default only programs on
+    this machine reach it. See the page docs/gateway.md.
 
     While a cell blocks, requests wait, and fail after 5 s, unless the host has a thread of its own:
     %agentq start --background
+
+    In a shell, agentq serve opens it on the host that runs; agentq serve MODULE or NOTEBOOK hosts that first, as
+    agentq run does.
     """
 
     name: ClassVar[str] = "serve"
-    where: ClassVar[Where] = "kernel"
+    where: ClassVar[Where] = "both"
+    needs_host: ClassVar[bool] = True
+
+    program: str | None = word("MODULE|NOTEBOOK", "in a shell: host it, as agentq run does, and serve", optional=True)
 
     port: int = option(
         "--port", "PORT", "the port to listen on; 0 takes a free one", default=DEFAULT_PORT, convert=_port
@@ -43,18 +49,24 @@ class Serve(Command):
     origin: str | None = option("--origin", "URL", "pages of this origin may call too, like https://app.example.org")
     close: bool = flag("--close", "close every server of this host instead")
 
+    @property
+    def origins(self) -> tuple[str, ...]:
+        return () if self.origin is None else (self.origin,)
+
     async def run(self, context: CommandContext) -> Document:
         registry = context.host()
+        if self.program is not None:
+            raise UsageError(f"{self.program} can be named only in a shell: agentq serve {self.program}")
         if self.close:
             return Document(notes=[await _closed(registry)])
-        origins = () if self.origin is None else (self.origin,)
-        server = await registry.serve(self.port, self.host, origins=origins)
+        server = await registry.serve(self.port, self.host, origins=self.origins)
+        kept = [] if server.token_file is None else [("token file", server.token_file)]
+        clear = " Clear this output before you share the notebook." if context.in_kernel else ""
         return Document(
             title="agentq server",
-            facts=[("url", server.url), ("token", server.token)],
+            facts=[("url", server.url), ("token", server.token), *kept],
             notes=[
-                "The token lets a program do what this notebook can do with its actors. Clear this output before you "
-                "share the notebook.",
+                f"The token lets a program do what the notebook can do with its actors.{clear}",
                 *([] if registry.background else [_SHARED_LOOP]),
             ],
         )

@@ -54,7 +54,7 @@ class Export(Command):
     path: str = word("PATH", "the new file, like copy.duckdb; it must not exist")
 
     async def run(self, context: CommandContext) -> Path:
-        path = Path(self.path).expanduser().absolute()
+        path = context.folder / Path(self.path).expanduser()
         await context.host().export(path)
         return path
 

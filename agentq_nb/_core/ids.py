@@ -93,6 +93,14 @@ def _draw() -> str:
     return digits[:15]
 
 
+_MESSAGE_ID = re.compile("[0-9a-f]{25}")
+
+
+def is_message_id(text: str) -> bool:
+    """Whether the text is an id as :func:`mint_id` makes them."""
+    return _MESSAGE_ID.fullmatch(text) is not None
+
+
 def earliest_id() -> MessageId:
     """Return an id that sorts before all ids generated from now on."""
     return mint_id()[:10] + "0" * 15

@@ -2,21 +2,59 @@
 
 A request passes ``listener`` (sockets, in a thread of its own), ``access`` (may it?), ``router`` (what does it ask
 for?), ``operations`` (do it, on the host's event loop) and ``encodings`` (back to bytes). Only ``listener`` knows the
-web server, and only ``operations`` knows the host.
+web server, and only ``operations`` knows the host. For clients in Python, ``transport_routes`` stands in the place of
+``operations`` and ``encodings``, and ``remote_transport`` is the other end.
 """
 
 from __future__ import annotations
 
-from agentq_nb._host import registry_server
-from agentq_nb._host.registry_server import Serveable, Server
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from agentq_nb._actor.actor import Actor
+from agentq_nb._client.transport import Transport
+from agentq_nb._gateway import command_runner
+from agentq_nb._gateway.command_runner import RunCommand
+from agentq_nb._host import registry_server, remote_host
+from agentq_nb._host.registry_server import HostSocket, Serveable, Server
+
+# The web server and the HTTP client are loaded only where one is asked for.
 
 
-async def _open(registry: Serveable, host: str, port: int, token: str | None, origins: tuple[str, ...]) -> Server:
-    from agentq_nb._gateway.server import open_server  # the web server is loaded only where one is asked for
+async def _open_server(
+    registry: Serveable, host: str, port: int, token: str | None, origins: tuple[str, ...]
+) -> Server:
+    from agentq_nb._gateway.server import open_server
 
     return await open_server(registry, host, port, token, origins)
 
 
-def install() -> None:
-    """Let ``registry.serve`` open this gateway's servers."""
-    registry_server.open_server = _open
+def _open_transport(host: str | Path, token: str | None, use: Mapping[str, type[Actor]] | None) -> Transport:
+    from agentq_nb._gateway.remote_host import open_transport
+
+    return open_transport(host, token, use)
+
+
+class _Sockets:
+    """See :class:`agentq_nb._host.registry_server.SocketMaker`."""
+
+    def choose_path(self, store: Path) -> Path:
+        from agentq_nb._gateway.local_socket import choose_path
+
+        return choose_path(store)
+
+    def open(self, path: Path, registry: Serveable, refused: Callable[[int], None]) -> HostSocket:
+        from agentq_nb._gateway.local_socket import LocalSocket
+
+        return LocalSocket(path, registry, refused)
+
+
+def install(run_command: RunCommand) -> None:
+    """Let hosts listen on this gateway's sockets, ``registry.serve`` open its servers, ``create_client`` its transports.
+
+    :param run_command: runs what the shell's ``agentq`` sends to a host.
+    """
+    command_runner.run_command = run_command
+    registry_server.socket_maker = _Sockets()
+    registry_server.open_server = _open_server
+    remote_host.open_transport = _open_transport

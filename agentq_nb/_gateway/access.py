@@ -68,7 +68,7 @@ class TokenAccess:
         self._check_origin(request)
         if request.method == "OPTIONS" or request.path in OPEN_PATHS:
             return
-        offered = _tokens(request)
+        offered = offered_tokens(request)
         if not offered:
             raise Refused(
                 401,
@@ -139,7 +139,7 @@ def preflight(request: Request) -> Response:
     )
 
 
-def _tokens(request: Request) -> list[str]:
+def offered_tokens(request: Request) -> list[str]:
     """Return every token that the request carries. All must be right, so that none of them can hide a wrong one."""
     found = [request.header("x-rivet-token"), request.query.get("rvt-token")]
     scheme, _, credentials = (request.header("authorization") or "").partition(" ")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol
 
+from agentq_nb._core import origin as origins
 from agentq_nb._core.ids import mint_id
 from agentq_nb._gateway.encodings import ActionRequest, Encoding, Subscription, WireError
 from agentq_nb._gateway.error_response import wire_error
@@ -37,13 +38,20 @@ class Connection:
     """Serves one WebSocket, on the listener's loop: ``open`` first, ``receive`` for each frame, ``closed`` at its end."""
 
     def __init__(
-        self, operations: Operations, target: Target, encoding: Encoding, origin: Origin, outgoing: Outgoing
+        self,
+        operations: Operations,
+        target: Target,
+        encoding: Encoding,
+        origin: Origin,
+        outgoing: Outgoing,
+        work_origin: origins.Origin,
     ) -> None:
         self._operations = operations
         self._target = target
         self._encoding = encoding
         self._origin: Origin = origin
         self._outgoing = outgoing
+        self._work_origin = work_origin
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._actions = 0
@@ -78,7 +86,8 @@ class Connection:
         self._subscriptions.clear()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
+        with origins.under(self._work_origin):  # the task runs in the context in which it is created
+            task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -23,12 +23,10 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from agentq_nb._core.loop_thread import LoopThread
 from agentq_nb._gateway.connection import REFUSED, Connection, close_reason_of
-from agentq_nb._gateway.request import Origin, Request, Response
+from agentq_nb._gateway.peer import Peer, peer_of
+from agentq_nb._gateway.request import MAX_BODY, Origin, Request, Response
 from agentq_nb._gateway.router import Router
 from agentq_nb.errors import AgentqError, BodyTooLarge
-
-MAX_BODY = 32 * 1024 * 1024
-"""Bytes of the largest body. Queues and actions have smaller limits of their own."""
 
 _MAX_HEADERS = 64 * 1024
 _BODY_TIMEOUT = 60.0
@@ -64,10 +62,11 @@ class Listener:
     async def open(cls, listening: socket.socket, router: Router, origin: Origin, name: str) -> Listener:
         """Serve a socket that is bound and listens, in a thread of this name."""
         listener = cls(LoopThread(name), router, origin, listening)
-        await asyncio.wrap_future(listener._thread.portal.submit(listener._serve))
+        await asyncio.wrap_future(listener._thread.portal.submit(listener.serve))
         return listener
 
-    async def _serve(self) -> None:
+    async def serve(self) -> None:
+        """Begin to accept connections. Runs in the listener's thread."""
         application = Application(
             [(r"/gateway/[^/]*/connect", _WebSocket, {"listener": self}), (r".*", _Http, {"listener": self})],
             log_function=_log_nothing,
@@ -133,7 +132,12 @@ def _request_of(sent: httputil.HTTPServerRequest, origin: Origin, body: bytes = 
     for name, value in sent.headers.get_all():
         name = name.lower()
         headers[name] = f"{headers[name]},{value}" if name in headers else value
-    return Request(sent.method or "", sent.path, sent.query, headers, origin, body)
+    return Request(sent.method or "", sent.path, sent.query, headers, origin, body, _peer_of(sent, origin))
+
+
+def _peer_of(sent: httputil.HTTPServerRequest, origin: Origin) -> Peer | None:
+    stream = getattr(sent.connection, "stream", None)  # None once a WebSocket has taken it over
+    return None if origin != "socket" or stream is None or stream.closed() else peer_of(stream.socket)
 
 
 @stream_request_body

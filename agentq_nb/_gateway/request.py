@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 from urllib.parse import parse_qsl, unquote_to_bytes
 
+from agentq_nb._core import origin as origins
+from agentq_nb._gateway.peer import Peer
 from agentq_nb.errors import BadRequest
 
 Origin: TypeAlias = Literal["http", "socket"]
 """Which way a request came: over TCP, or over the local socket, whose peer is a program of the same user."""
+
+ORIGIN_HEADER = "x-agentq-origin"
+"""In which a client says that it acts for work that is less trusted than itself: for a message that came by a webhook."""
+
+_CLAIM = re.compile(r"process|socket|http|webhook:[\w.-]{1,100}", re.ASCII)
+
+MAX_BODY = 32 * 1024 * 1024
+"""Bytes of the largest body. Queues and actions have smaller limits of their own."""
 
 _MOST_PARAMETERS = 50
 
@@ -23,6 +34,7 @@ class Request:
 
     :ivar path: as it was sent, percent-encoded: an encoded slash is not a separator.
     :ivar headers: by name in lower case; of several of one name, joined by commas.
+    :ivar peer: who connected to the local socket, where the system says it.
     """
 
     method: str
@@ -31,6 +43,7 @@ class Request:
     headers: Mapping[str, str]
     origin: Origin
     body: bytes = b""
+    peer: Peer | None = None
 
     @cached_property
     def segments(self) -> tuple[str, ...]:
@@ -54,6 +67,19 @@ class Request:
         if len(found) < len(pairs):
             raise BadRequest("A parameter of the URL's query was given twice.")
         return found
+
+    @property
+    def work_origin(self) -> origins.Origin:
+        """The origin of what the request sends or calls: the way it came, or what it says if that is less trusted.
+
+        Raises BadRequest.
+        """
+        claimed = self.header(ORIGIN_HEADER)
+        if claimed is None:
+            return self.origin
+        if _CLAIM.fullmatch(claimed) is None:
+            raise BadRequest(f"The header {ORIGIN_HEADER} is process, socket, http or webhook:NAME.")
+        return origins.least_trusted(self.origin, claimed)
 
     def header(self, name: str) -> str | None:
         """Return a header; the name in lower case."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, NamedTuple, TypeAlias, cast
 
+from agentq_nb._core.origin import under
 from agentq_nb._gateway.access import Access, preflight, sub_protocols
 from agentq_nb._gateway.connection import Connection, Outgoing
 from agentq_nb._gateway.encodings import encoding_of
@@ -70,7 +71,8 @@ class Router:
     async def answer(self, request: Request) -> Response:
         """Answer a request that :meth:`refusal` let pass."""
         try:
-            answered = preflight(request) if request.method == "OPTIONS" else await self._find(request)(request)
+            with under(request.work_origin):
+                answered = preflight(request) if request.method == "OPTIONS" else await self._find(request)(request)
         except Exception as error:
             answered = error_response(error, request)
         return self._final(request, answered)
@@ -87,7 +89,7 @@ class Router:
         protocols = sub_protocols(request)
         named = [each.removeprefix("rivet_encoding.") for each in protocols if each.startswith("rivet_encoding.")]
         encoding = encoding_of(named[0] if named else None)
-        return Connection(self._operations, _target(request), encoding, request.origin, outgoing)
+        return Connection(self._operations, _target(request), encoding, request.origin, outgoing, request.work_origin)
 
     def _final(self, request: Request, response: Response) -> Response:
         headers = {"cache-control": "no-store", "x-content-type-options": "nosniff", **response.headers}

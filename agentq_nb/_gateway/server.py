@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import atexit
 import ipaddress
+import json
+import os
 import secrets
 import socket
 from contextlib import suppress
+from pathlib import Path
 
+from agentq_nb._core.origin import HTTP
+from agentq_nb._core.runtime_files import write_private
 from agentq_nb._gateway.access import TokenAccess
 from agentq_nb._gateway.host_calls import HostCalls
 from agentq_nb._gateway.listener import Listener
+from agentq_nb._gateway.local_socket import choose_path
 from agentq_nb._gateway.operations import Operations
 from agentq_nb._gateway.router import Router
+from agentq_nb._gateway.transport_routes import TransportRoutes
 from agentq_nb._host.registry_server import Serveable
 from agentq_nb.errors import PortInUse, ValidationFailed
 
@@ -22,11 +30,14 @@ _BACKLOG = 1024
 class HttpServer:
     """A server over TCP; see :class:`agentq_nb._host.registry_server.Server`."""
 
-    def __init__(self, listener: Listener, host: str, port: int, token: str) -> None:
+    def __init__(self, listener: Listener, host: str, port: int, token: str, store: Path) -> None:
         self._listener = listener
         self._host = host
         self.port = port
         self.token = token
+        self.token_file = _kept_token(store, port, self.url, token)
+        self._process = os.getpid()
+        atexit.register(self._remove_token)
 
     @property
     def url(self) -> str:
@@ -40,7 +51,14 @@ class HttpServer:
 
     async def close(self) -> None:
         """Close the listening socket and end what is open. Calls on their way get a moment to be answered."""
+        self._remove_token()
+        atexit.unregister(self._remove_token)
         await self._listener.close()
+
+    def _remove_token(self) -> None:
+        if self.token_file is not None and os.getpid() == self._process:
+            with suppress(OSError):
+                self.token_file.unlink(missing_ok=True)
 
     def __repr__(self) -> str:
         """The token is a secret, and what a cell shows is saved with the notebook."""
@@ -55,12 +73,23 @@ async def open_server(
     access = TokenAccess(token, host, origins)
     listening = _listening(host, port)
     try:
-        router = Router(Operations(HostCalls(registry)), access)
+        calls = HostCalls(registry, HTTP)
+        router = Router(Operations(calls), access, TransportRoutes(calls).routes())
         listener = await Listener.open(listening, router, "http", "agentq gateway")
     except BaseException:
         listening.close()
         raise
-    return HttpServer(listener, host, listening.getsockname()[1], token)
+    return HttpServer(listener, host, listening.getsockname()[1], token, registry.host.log.path)
+
+
+def _kept_token(store: Path, port: int, url: str, token: str) -> Path | None:
+    """Write url and token to a file for other programs of this user; None where that cannot be."""
+    try:
+        path = choose_path(store).with_suffix(f".{port}.json")
+        write_private(path, json.dumps({"url": url, "token": token}))
+    except OSError:
+        return None
+    return path
 
 
 def _checked_token(token: object) -> str:

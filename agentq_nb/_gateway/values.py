@@ -53,6 +53,8 @@ def _of_tag(tag: str, value: Any) -> Any:
             return int(value)
         if tag in ("$Uint8Array", "$ArrayBuffer") and isinstance(value, str):
             return base64.b64decode(value, validate=True)
+        if tag == "$Date" and isinstance(value, str):
+            return datetime.fromisoformat(value)
         if tag == "$Set" and isinstance(value, list):
             return as_set([revived(item) for item in cast("list[Any]", value)])
     except (ValueError, binascii.Error):

@@ -31,6 +31,7 @@ from agentq_nb._host.background_tasks import Part
 from agentq_nb._host.host import Host
 from agentq_nb._host.keep_alive import KeepAlive, KeepAliveSettings, end_of_host_before, kernel_activity
 from agentq_nb._host.local_transport import LocalTransport
+from agentq_nb._host.store_socket import StoreSocket
 from agentq_nb._store import EventLog
 from agentq_nb.errors import HostElsewhere, NoHost, StoreInUse
 
@@ -41,11 +42,18 @@ class HostLifecycle:
     Can be used from any loop and thread.
 
     :param classes: the classes that the host starts with, read when it is started.
+    :param socket: opened and closed with the host.
     :param guessed: the file's path is a default, so another program may use the same file by accident.
     """
 
     def __init__(
-        self, store: Path, notebook: Path | None, classes: Mapping[str, type[Actor]], *, guessed: bool = False
+        self,
+        store: Path,
+        notebook: Path | None,
+        classes: Mapping[str, type[Actor]],
+        socket: StoreSocket,
+        *,
+        guessed: bool = False,
     ) -> None:
         self.background: bool | None = None
         """Whether the next host runs in the background or in the loop in which it is started. None: whichever fits."""
@@ -65,6 +73,7 @@ class HostLifecycle:
         """The host's own thread, if it has one."""
         self._broker: LocalBroker | None = None
         self._keep_alive: KeepAlive | None = None
+        self._socket = socket
         self._end_before: str | None = None
         """How the previous host ended, in a sentence."""
         self._start: Future[None] | None = None
@@ -127,7 +136,7 @@ class HostLifecycle:
     def notices(self) -> list[str]:
         """Notices: which program used the file before, how the previous host ended, a kernel no longer kept alive."""
         kept = self._keep_alive.notice if self._keep_alive is not None and self.running else None
-        return [said for said in (self._shared, self._end_before, kept) if said]
+        return [said for said in (self._shared, self._end_before, kept, *self._socket.notices) if said]
 
     @property
     def keeps_alive(self) -> bool:
@@ -197,9 +206,11 @@ class HostLifecycle:
     async def _open_host(self, accept_loss: bool, portal: LoopPortal) -> Host:
         """Open the file and return a running host over it."""
 
+        holder = {**self._holder, **self._socket.choose()}
+
         def open_log() -> EventLog:
             try:
-                return EventLog.open(self._store, holder=self._holder, accept_loss=accept_loss)
+                return EventLog.open(self._store, holder=holder, accept_loss=accept_loss)
             except StoreInUse as error:
                 if advice := advice_on_files(os.environ):
                     error.message = f"{error.message} {advice}"
@@ -237,6 +248,7 @@ class HostLifecycle:
         host.client = Client(LocalTransport.of(host))
         await host.start()
         self._broker, self._keep_alive = broker, keep_alive
+        self._socket.open(is_kernel=show_activity is not None)
         if self._shared and show_activity is None:  # outside a kernel nothing shows notices
             logging.getLogger("agentq").warning("%s", self._shared)
         self._end_before = before and end_of_host_before(*before, broker.unfinished)
@@ -253,6 +265,7 @@ class HostLifecycle:
         if host is None:
             return None
         atexit.unregister(self.at_exit)
+        await self._socket.close()
         if host.portal.open:
             await host.portal.enter(host.stop)
         else:
@@ -270,6 +283,7 @@ class HostLifecycle:
         """Put messages in flight back when the process ends in an orderly way, so that this counts as no crash."""
         if self._broker is None:
             return
+        self._socket.remove_files()
         ended = self._keep_alive is not None and self._keep_alive.ended_at is not None
         facts = {} if self._keep_alive is None else {"keep_alive": "ended" if ended else self.keep_alive_settings.mode}
         close = partial(self._broker.close_now, facts)

@@ -11,7 +11,7 @@ from agentq_nb._brokers.batches import Batches
 from agentq_nb._brokers.values import Cancel, Change, NewMessage, StoredResult
 from agentq_nb._client.broadcasts import Listener
 from agentq_nb._client.status import ActorStatus
-from agentq_nb._client.transport import Standing
+from agentq_nb._client.transport import Standing, registered_name
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._core.message_status import LIVE
 from agentq_nb._host.host import Host
@@ -34,6 +34,8 @@ class Definitions(Protocol):
 class LocalTransport:
     """See :class:`agentq_nb._client.transport.Transport`."""
 
+    place = "this kernel's host"
+
     definitions: Definitions | None = None
     """Set on this class by a notebook."""
 
@@ -51,7 +53,13 @@ class LocalTransport:
     def classes(self) -> Mapping[str, type[Actor]]:
         return self._host().classes
 
+    @property
+    def would_block(self) -> bool:
+        return self._host().portal.inside
+
     def name_of(self, cls: type[Actor]) -> str | None:
+        if (name := registered_name(self.classes, cls)) is not None:
+            return name
         return self.definitions.name_of(cls) if self._of_user and self.definitions is not None else None
 
     async def ready(self) -> Mapping[str, type[Actor]]:

@@ -23,6 +23,7 @@ from agentq_nb._host.host_lifecycle import HostLifecycle
 from agentq_nb._host.registry_batches import Batch, all_batches, find_batch
 from agentq_nb._host.registry_limits import RegistryLimits, check_limits
 from agentq_nb._host.registry_server import ServingRegistry
+from agentq_nb._host.store_socket import StoreSocket
 from agentq_nb._store.renamed_notebook import check_before_begun
 from agentq_nb.errors import AgentqError, LimitConflict, ValidationFailed, WouldBlockHost
 
@@ -69,7 +70,7 @@ class Registry(ServingRegistry):
         self._undeployed: dict[str, type[Actor]] = {}
         self._conflicting: dict[str, type[Actor]] = {}
         """Classes whose limits differ from those of others that are not replaced yet: they are deployed together."""
-        self.lifecycle = HostLifecycle(store, notebook, self._classes, guessed=bool(notices))
+        self.lifecycle = HostLifecycle(store, notebook, self._classes, StoreSocket(store, self), guessed=bool(notices))
 
     @property
     def classes(self) -> Mapping[str, type[Actor]]:

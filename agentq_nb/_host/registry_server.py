@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from agentq_nb._core import number_options
@@ -24,6 +25,11 @@ class Server(Protocol):
     @property
     def token(self) -> str:
         """The secret that every request must carry."""
+        ...
+
+    @property
+    def token_file(self) -> Path | None:
+        """The JSON file with url and token, which only this user can read, as long as it is open; None: there is none."""
         ...
 
     @property
@@ -52,6 +58,36 @@ class OpenServer(Protocol):
         self, registry: Serveable, host: str, port: int, token: str | None, origins: tuple[str, ...], /
     ) -> Coroutine[Any, Any, Server]: ...
 
+
+class HostSocket(Protocol):
+    """The socket on which every host listens for programs of this user."""
+
+    async def close(self) -> None:
+        """Remove its files, give requests a moment to be answered, and end it. Can be called twice."""
+        ...
+
+    def remove_files(self) -> None:
+        """Remove its files, as the process ends. Blocks for microseconds."""
+        ...
+
+
+class SocketMaker(Protocol):
+    """Makes hosts' sockets."""
+
+    def choose_path(self, store: Path, /) -> Path:
+        """Return the path for the socket of a store's host. Raises OSError."""
+        ...
+
+    def open(self, path: Path, registry: Serveable, refused: Callable[[int], None], /) -> HostSocket:
+        """Listen there, for the one who holds the store's lock. Raises OSError.
+
+        ``refused`` is called, in another thread, with the process of a VM that tried to connect.
+        """
+        ...
+
+
+socket_maker: SocketMaker | None = None
+"""Set by the gateway when the package is imported."""
 
 open_server: OpenServer | None = None
 """Set by the gateway when the package is imported."""

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from agentq_nb._actor.actor import Actor
 from agentq_nb._client.client import Client
+from agentq_nb._client.transport import Transport
 from agentq_nb._core.number_options import is_delay, is_whole
 from agentq_nb._core.paths import notebook_path, store_path
-from agentq_nb._host import unawaited_calls
+from agentq_nb._host import remote_host, unawaited_calls
 from agentq_nb._host.host import Host
 from agentq_nb._host.keep_alive import KeepAliveMode, keep_alive_mode
 from agentq_nb._host.keep_alive import keep_alive_interval as checked_interval
@@ -86,12 +87,52 @@ def setup(
     return registry
 
 
-def create_client() -> Client:
-    """Return a client for this process's host: ``create_client().task_runner.get_or_create("main")`` is a handle.
+def create_client(
+    url: str | None = None,
+    *,
+    token: str | None = None,
+    store: str | Path | None = None,
+    use: Mapping[str, type[Actor]] | None = None,
+) -> Client:
+    """Return a client of a host: ``client.task_runner.get_or_create("main")`` is a handle to an actor.
 
-    You can keep the client while the host is stopped and started again. Raises ``NoHost`` before ``setup`` was called.
+        client = create_client()                                        # this process's host, or that of %agentq connect
+        client = create_client("http://127.0.0.1:6420", token=token)    # another one, after await registry.serve()
+        client = create_client(store="night.agentq.duckdb")             # the one on this machine that has the file open
+
+        runner = client.task_runner.get_or_create("main")
+        result = await runner.send("tasks", task, wait=True)
+        result = client.run(runner.send("tasks", task, wait=True))      # the same in code that cannot await
+
+    :param url: the address of a server, as ``server.url`` or ``%agentq serve`` shows it. None: see ``store``.
+    :param token: the server's secret, ``server.token``. By default the environment variable ``AGENTQ_TOKEN``.
+    :param store: the path of the file of a host in another process of this machine. If that is this process's own, the
+        client is one of it.
+    :param use: actor classes by name, where this program has them: their types check bodies before they are sent, and
+        replies come back as them. Without them bodies are checked by the host, and replies are plain JSON.
+
+    Handles, receipts, batches and events are the same for each of them. You can keep a client while its host is stopped
+    and started again. A client of another process connects when it is first used, and again when the connection is lost: a
+    wait goes on by its message's id, also across a restart of the kernel, and a send that is repeated makes one message.
+    A call that may have been carried out and is not safe to repeat raises ``host.unavailable`` then. If the host cannot be
+    reached for 15 seconds (2, if it never was), ``host.unreachable`` is raised, and while a cell blocks it ``host.blocked``.
+
+    Without ``url`` and ``store`` raises NoHost before ``setup`` was called. Raises TypeError for a url together with a store,
+    and ``actor.validation_error`` for what is no url.
     """
-    if current_registry() is None:
+    if url is not None and store is not None:
+        raise TypeError("create_client takes a url or a store, not both.")
+    if url is not None:
+        return Client(_remote(url, token, use))
+    here = current_registry()
+    runs_here = here is not None and here.running
+    if store is not None:
+        path = real_path(Path(store))
+        if here is None or not runs_here or here.store_path != path:
+            return Client(_remote(path, token, use))
+    elif _connected is not None and not runs_here:
+        return Client(_connected)
+    elif here is None:
         raise NoHost()
 
     def host() -> Host:
@@ -101,6 +142,32 @@ def create_client() -> Client:
         return registry.host
 
     return Client(LocalTransport(host, of_user=True))
+
+
+_connected: Transport | None = None
+"""The host that :func:`connect` found last."""
+
+
+async def connect(host: str | Path, token: str | None = None) -> Client:
+    """Return the client of the host at a url, or of the one that has a file open, once that has answered.
+
+    While no host runs in this process, ``create_client()`` is a client of it from then on. Raises HostUnreachable, and
+    ``gateway.wrong_token``.
+    """
+    global _connected
+    if isinstance(host, Path):
+        host, here = real_path(host), current_registry()
+        if here is not None and here.running and here.store_path == host:
+            return create_client()
+    transport = _remote(host, token, None)
+    await transport.ready()
+    _connected = transport
+    return Client(transport)
+
+
+def _remote(host: str | Path, token: str | None, use: Mapping[str, type[Actor]] | None) -> Transport:
+    assert remote_host.open_transport is not None  # the package sets it
+    return remote_host.open_transport(host, token, use)
 
 
 def _seconds(retention: float | timedelta) -> float:

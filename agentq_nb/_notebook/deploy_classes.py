@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from agentq_nb._actor.actor import Actor, definitions
 from agentq_nb._actor.message import INTERNAL_QUEUES
 from agentq_nb._brokers.values import Pause, Resume
-from agentq_nb._core import ids
+from agentq_nb._commands.discover_actors import claims
 from agentq_nb._core.ids import ActorId, actor_name
 from agentq_nb._core.safe_text import LONGEST_TEXT, safe
 from agentq_nb._host.local_transport import LocalTransport
@@ -30,53 +30,9 @@ if TYPE_CHECKING:
     from agentq_nb._notebook.ipython_types import CellInfo, CellResult
 
 
-class NameClaimedTwice(AgentqError):
-    """Two actor classes of the notebook would be registered under one name."""
-
-    group = "actor"
-    code = "name_claimed_twice"
-
-
-def claims(namespace: Mapping[str, Any]) -> dict[str, type[Actor]]:
-    """Return the namespace's actor classes by the names to register them under. Raises NameClaimedTwice.
-
-    A class defined in the notebook gets the snake_case of its own name, whatever variables it is bound to; one that was
-    made by a call (``vm = agent_os(…)``) gets the variable's name. Imported classes get none.
-    """
-    found: dict[str, type[Actor]] = {}
-    for variable, value in list(namespace.items()):
-        if variable.startswith("_") or not isinstance(value, type) or not issubclass(value, Actor):
-            continue
-        name = _name(variable, value, namespace)
-        if name is None:
-            continue
-        if found.setdefault(name, value) is not value:
-            raise NameClaimedTwice(
-                f"Two actor classes claim the name '{name}': {found[name].__qualname__} and {value.__qualname__} "
-                f"(variable {variable}). Rename one of them, or delete it with: del {variable}"
-            )
-    return found
-
-
 def changed(before: Mapping[str, type[Actor]], after: Mapping[str, type[Actor]]) -> dict[str, type[Actor]]:
     """Return the classes that a cell defined or redefined."""
     return {name: actor for name, actor in after.items() if before.get(name) is not actor}
-
-
-def _name(variable: str, actor: type[Actor], namespace: Mapping[str, Any]) -> str | None:
-    if actor.__module__ == "__main__":
-        # Ignore an older version of the class that another variable still holds.
-        current = namespace.get(actor.__name__, actor)
-        return ids.snake_case(actor.__name__) if current is actor else None
-    return variable if _made_by_a_call(actor) else None
-
-
-def _made_by_a_call(actor: type[Actor]) -> bool:
-    """Whether a function such as ``agent_os(…)`` made the class: then no module has it under its name."""
-    import sys
-
-    module = sys.modules.get(actor.__module__)
-    return actor.__module__.startswith("agentq_nb.") and getattr(module, actor.__name__, None) is not actor
 
 
 Held: TypeAlias = "list[tuple[ActorId, str]]"

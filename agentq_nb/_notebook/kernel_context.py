@@ -30,6 +30,7 @@ class KernelContext:
     """The host of this kernel; its actors are the classes of the user's namespace."""
 
     in_kernel = True
+    works = True
 
     def __init__(self, shell: Shell, deployments: Deployments, alerts: Alerts) -> None:
         self._shell = shell
@@ -52,6 +53,11 @@ class KernelContext:
     def variables(self) -> Mapping[str, Any]:
         """The variables of the function around the command, if any, then those of the notebook."""
         return ChainMap(dict(self._local), self._shell.user_ns)
+
+    @property
+    def folder(self) -> Path:
+        """The kernel's working directory."""
+        return Path.cwd()
 
     def registry(self) -> Registry | None:
         """Return the registry of this process, running or not."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -168,6 +169,18 @@ def guard_of(database: Path) -> Path:
     return database.with_name(database.name + ".guard")
 
 
+def holder_of(database: Path) -> dict[str, Any]:
+    """Return what the last holder of a database wrote about itself, whether it still runs or not; empty if unknown."""
+    try:
+        descriptor = os.open(guard_of(database), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return {}
+    try:
+        return dict(_facts_of(descriptor).get("holder") or {})
+    finally:
+        os.close(descriptor)
+
+
 def _open_or_create(path: Path) -> tuple[int, bool]:
     # Without the last flag, opening a pipe that appears under the name would block.
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK
@@ -216,11 +229,20 @@ def _in_use(database: Path, holder: Mapping[str, Any] | None) -> StoreInUse:
     who = "another process" if pid is None else "this very process" if pid == os.getpid() else f"process {pid}"
     notebook = f", notebook {known['notebook']}" if known.get("notebook") else ""
     since = f", since {known['started']}" if known.get("started") else ""
-    connect = f" Connect to it as a client: {known['connect']}." if known.get("connect") else ""
+    listens = known.get("socket") and pid != os.getpid()
     return StoreInUse(
-        f"{database} is in use by {who}{notebook}{since}.{connect} "
+        f"{database} is in use by {who}{notebook}{since}.{_ways_to_use(database) if listens else ''} "
         f"Stop that one first, or choose another file with store=PATH (%agentq start --store PATH).",
         metadata={"holder": known, "path": str(database)},
+    )
+
+
+def _ways_to_use(database: Path) -> str:
+    """Return the lines that use the host of a database as it runs, in a sentence."""
+    path = shlex.quote(str(database))
+    return (
+        f" You can use it as it runs: agentq status --store {path} in a shell (or send, ask, results, show, pause, resume, "
+        f"retry, watch), %agentq connect {path} in a notebook, create_client(store={str(database)!r}) in Python."
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from agentq_nb._actor.actor import action
+from agentq_nb._core.origin import PROCESS
+from agentq_nb.agent_os.sandbox.isolation import in_force
 from agentq_nb.agent_os.sessions.session import Session
 from agentq_nb.agent_os.values import Permission, PermissionRequest
 from agentq_nb.agent_os.vm_base import VmBase
-from agentq_nb.errors import PermissionAnswered, PermissionRequestUnknown
+from agentq_nb.errors import PermissionAnswered, PermissionRequestUnknown, Refused
 
 
 class PermissionActions(VmBase, action_timeout=None):
@@ -21,9 +23,17 @@ class PermissionActions(VmBase, action_timeout=None):
     async def respond_permission(self, session_id: str, request_id: str, answer: Permission) -> None:
         """Answer a request with ``"allow"`` or ``"deny"``. The answer is on disk on return, and the agent continues.
 
-        Raises ``PermissionAnswered`` when the request already has an answer or has timed out, and
-        ``PermissionRequestUnknown`` or ``SessionUnknown`` when it does not exist.
+        Raises ``PermissionAnswered`` when the request already has an answer or has timed out,
+        ``PermissionRequestUnknown`` or ``SessionUnknown`` when it does not exist, and ``Refused`` for an answer that comes
+        from outside this process where the VM has no isolation: its own agent could have sent it.
         """
+        if self.runtime.origin != PROCESS and (await in_force(self._isolation_mode)).kind == "none":
+            raise Refused(
+                403,
+                "answer_from_outside",
+                "This VM has no isolation, so that an agent in it could answer its own requests from outside the kernel: "
+                "only the notebook answers them, in %agentq dashboard or with await vm.respond_permission(...).",
+            )
         if await self._sessions.answer(session_id, request_id, answer):
             return
         named = {"session_id": session_id, "request_id": request_id}

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from agentq_nb._core.runtime_files import runtime_folders
 from agentq_nb.agent_os.sandbox import orphans, protections
 from agentq_nb.agent_os.sandbox.confinement import landlock_version
 from agentq_nb.agent_os.sandbox.process import ALL, Allowance, Bubblewrap, Job, Landlock, run
@@ -157,6 +158,31 @@ def _interpreter() -> list[str]:
     ]
 
 
+def is_readable_inside(folder: Path, workspaces: Path) -> bool:
+    """Whether sandboxed processes can read this folder: because it is the system's, the interpreter's, or a workspace."""
+    real = Path(os.path.realpath(folder))
+    return any(real.is_relative_to(os.path.realpath(path)) for path in (*_SYSTEM, *_interpreter(), workspaces))
+
+
+def hidden_folders() -> list[str]:
+    """Return the real paths of the folders that no sandbox may show: of hosts' sockets and their secrets."""
+    return [os.path.realpath(folder) for folder in runtime_folders(os.environ) if folder.is_dir()]
+
+
+def _contains(path: str, inner: str) -> bool:
+    real = os.path.realpath(path)
+    return inner == real or inner.startswith(real.rstrip("/") + "/")
+
+
+def _without(path: str, hidden: str) -> list[str]:
+    """Return the path, or if it has ``hidden`` in it, what is beside that: Landlock allows paths, and excepts none."""
+    if not _contains(path, hidden):
+        return [path]
+    if os.path.realpath(path) == hidden:
+        return []
+    return [each for name in sorted(os.listdir(path)) for each in _without(os.path.join(path, name), hidden)]
+
+
 def _name_service() -> list[str]:
     """Return the real path of ``/etc/resolv.conf`` where it is outside ``/etc``: it is often a link into ``/run``."""
     real = os.path.realpath("/etc/resolv.conf")
@@ -183,6 +209,11 @@ def _bubblewrap(
     options += ["--bind", str(root), HOME]
     for path in readable:
         options += ["--ro-bind", path, path]
+    for hidden in hidden_folders():
+        if any(_contains(path, hidden) for path in (*_SYSTEM, *_interpreter(), *readable)):
+            options += ["--tmpfs", hidden]
+        if _contains(str(root), hidden):
+            options += ["--tmpfs", os.path.join(HOME, os.path.relpath(hidden, os.path.realpath(root)))]
     # Writing outside the workspace must fail, instead of silently going into memory and being lost.
     options += ["--remount-ro", "/", "--chdir", "/".join((HOME, *directory))]
     return Bubblewrap(program=shutil.which("bwrap") or "bwrap", options=options)
@@ -190,5 +221,12 @@ def _bubblewrap(
 
 def _landlock(root: Path, temporary: str, readable: Sequence[str], ports: Sequence[int] | None) -> Landlock:
     read = [*_SYSTEM, "/proc", *_name_service(), *_interpreter(), *readable]
+    for hidden in hidden_folders():
+        if _contains(str(root), hidden):
+            raise IsolationUnavailable(
+                f"{hidden}, which has the secrets of hosts' sockets, is in the VM's folder {root}, and Landlock cannot hide "
+                "it there. Give another folder in agent_os(workspace=...)."
+            )
+        read = [each for path in read for each in _without(path, hidden)]
     allowed = None if ports is None else list(ports)
     return Landlock(write=[*_DEVICES, temporary, str(root)], read=read, ports=allowed)

@@ -90,7 +90,7 @@ def _end_all(wanted: Callable[[str], bool]) -> None:
     """Kill the wanted processes, and repeat until there are none: they may have started others meanwhile."""
     give_up = time.monotonic() + _KILL_FOR
     while time.monotonic() < give_up:
-        found = [process for process in _processes() if (mark := _mark_of(process)) and wanted(mark)]
+        found = [process for process in _processes() if (mark := mark_in(process)) and wanted(mark)]
         if not found:
             return
         for process in found:
@@ -106,7 +106,8 @@ def _processes() -> list[int]:
     return []
 
 
-def _mark_of(process: int) -> str | None:
+def mark_in(process: int) -> str | None:
+    """Return the mark in a process's environment; None if it has none, or its environment cannot be read."""
     prefix = f"{VARIABLE}=".encode()
     with suppress(OSError), open(f"/proc/{process}/environ", "rb") as file:
         for line in file.read().split(b"\0"):

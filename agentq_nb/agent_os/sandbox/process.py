@@ -74,6 +74,9 @@ GRACE = 2.0
 """Seconds between asking processes to end and killing them."""
 
 _LAUNCHER = Path(__file__).with_name("launcher.py")
+LAUNCHER_FILE = os.path.join(*_LAUNCHER.parts[-3:])
+"""The end of the launcher's path in every installation of this package."""
+
 _LAST_WORDS = 2.0  # seconds to read what is still in the pipes after everything has ended
 
 

@@ -19,6 +19,10 @@ MEMORY_OF_OTHERS = "other processes: their environments and memory cannot be rea
 SIGNALS = "other processes: they cannot be signalled, nor reached by abstract sockets"
 KEYRING = "keys in the session keyring of the notebook's process: they cannot be read"
 COMMAND_LINES = "secrets of sessions and tools: they are in no command line, which every user of the machine may read"
+HOST_SOCKET = (
+    "the host's socket, over which agentq in a shell commands the host: its secret cannot be read, and the host refuses "
+    "processes of VMs"
+)
 PRIVATE_TMP = "the machine's /tmp: the one inside is private and goes with the command"
 
 NETWORK = (
@@ -79,12 +83,22 @@ NONE = Isolation(
 )
 BUBBLEWRAP = Isolation(
     "bubblewrap",
-    protects=(FILE_ACTIONS, GIVEN_ENVIRONMENT, KEYRING, COMMAND_LINES, WRITING, SEEING, PROCESSES, PRIVATE_TMP),
+    protects=(
+        FILE_ACTIONS,
+        GIVEN_ENVIRONMENT,
+        KEYRING,
+        COMMAND_LINES,
+        WRITING,
+        SEEING,
+        PROCESSES,
+        HOST_SOCKET,
+        PRIVATE_TMP,
+    ),
     does_not_protect=(NETWORK, ABSTRACT_SOCKETS, SYSTEM_FILES, RESOURCES, IN_THE_KERNEL),
 )
 _LANDLOCK = Isolation(
     "landlock",
-    protects=(FILE_ACTIONS, GIVEN_ENVIRONMENT, KEYRING, COMMAND_LINES, WRITING, READING, MEMORY_OF_OTHERS),
+    protects=(FILE_ACTIONS, GIVEN_ENVIRONMENT, KEYRING, COMMAND_LINES, WRITING, READING, MEMORY_OF_OTHERS, HOST_SOCKET),
     does_not_protect=(NETWORK, SOCKET_FILES, SYSTEM_FILES, PROCESS_LIST, ATTRIBUTES, RESOURCES, IN_THE_KERNEL),
 )
 

@@ -136,7 +136,7 @@ def test_what_is_not_known_to_be_left_by_a_dead_kernel_is_not_touched(change: Ca
     with subprocess.Popen(command, env={orphans.VARIABLE: change(of_dead)}) as bystander:
         with subprocess.Popen(command, env={orphans.VARIABLE: of_dead}) as left:
             until = time.monotonic() + SOON
-            while orphans._mark_of(left.pid) != of_dead:
+            while orphans.mark_in(left.pid) != of_dead:
                 assert time.monotonic() < until
             orphans.end_those_of_dead_kernels()
             assert left.wait(SOON) == -signal.SIGKILL

@@ -25,7 +25,8 @@ class Place:
     """Where nothing runs."""
 
     def __init__(self, in_kernel: bool) -> None:
-        self.in_kernel = in_kernel
+        self.in_kernel = self.works = in_kernel
+        self.folder = Path.cwd()
         self.commands = offered("kernel" if in_kernel else "shell")
 
     def host(self) -> NoReturn:

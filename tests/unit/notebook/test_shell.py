@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,7 +45,8 @@ class Context:
     """Where commands run: a host with one actor, if it runs."""
 
     commands = COMMANDS
-    in_kernel = True
+    in_kernel = works = True
+    folder = Path.cwd()
 
     def __init__(self, *, running: bool = True) -> None:
         self.variables: dict[str, Any] = {}

@@ -448,6 +448,27 @@ async def test_run_gives_what_the_work_gives_and_raises_what_it_raises(backgroun
     assert registry.run(registry.status()).running is True
 
 
+async def test_a_client_runs_calls_as_the_registry_does(background_world: World) -> None:
+    handle = await worker(background_world)
+    client = create_client()
+    assert client.run(handle.thread()) == "agentq host"
+    with pytest.raises(UserError):
+        client.run(handle.refuse())
+    await background_world.registry.stop()
+    with pytest.raises(NoHost):
+        client.run(handle.thread())
+    assert repr(client) == "<Client of this kernel's host: no actors yet>"
+
+
+async def test_a_client_refuses_to_wait_in_the_hosts_own_thread(world: World) -> None:
+    await world.start(worker=Worker)
+    client = create_client()
+    handle = client.worker.get_or_create("main")
+    with pytest.raises(WouldBlockHost):
+        client.run(handle.thread())
+    assert await asyncio.to_thread(lambda: client.run(handle.status())) is not None
+
+
 async def test_run_refuses_where_it_would_wait_for_itself(world: World) -> None:
     class Waiter(Actor):
         @action

@@ -45,7 +45,7 @@ def test_what_was_written_is_there_after_closing_and_all_files_are_private(path:
 
 
 def test_a_file_that_is_open_cannot_be_opened_again_and_the_error_names_who_has_it(path: Path) -> None:
-    log = EventLog.open(path, holder={"notebook": "demo.ipynb", "connect": "http://localhost:6420"})
+    log = EventLog.open(path, holder={"notebook": "demo.ipynb", "socket": "/run/user/1000/agentq/1.sock"})
     with pytest.raises(StoreInUse, match=r"this very process, notebook demo\.ipynb, since"):
         EventLog.open(path)
     link = path.with_name("link.duckdb")
@@ -61,7 +61,8 @@ def test_a_file_that_is_open_cannot_be_opened_again_and_the_error_names_who_has_
     path.with_name("hard.duckdb").unlink()
     other = run_python(code, str(path))
     assert f"in use by process {os.getpid()}, notebook demo.ipynb" in other.stderr
-    assert "http://localhost:6420" in other.stderr
+    assert f"agentq status --store {path}" in other.stderr
+    assert f"%agentq connect {path}" in other.stderr
     path.with_name(path.name + ".guard").unlink()
     without_guard = run_python(code, str(path))
     assert f"is open in process {os.getpid()}" in without_guard.stderr
