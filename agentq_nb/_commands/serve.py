@@ -29,7 +29,7 @@ class Serve(Command):
     a file that only you can read, until the server is closed; it is another one each time. By default only programs on
     this machine reach it. See the page docs/gateway.md.
 
-    While a cell blocks, requests wait, and fail after 5 s, unless the host has a thread of its own:
+    While a cell blocks, requests wait, and fail after 5 s, unless the host has a thread of its own. In a notebook:
     %agentq start --background
 
     In a shell, agentq serve opens it on the host that runs; agentq serve MODULE or NOTEBOOK hosts that first, as

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentq_nb._commands.catalog import offered
+from agentq_nb._commands.discover_actors import claims
 from agentq_nb._commands.host import Start
 from agentq_nb._commands.parser import UsageError
 from agentq_nb._core.paths import notebook_path, store_path
 from agentq_nb._core.programs import loop_is_unfit
-from agentq_nb._notebook.deploy_classes import claims
 from agentq_nb.errors import ActorUnknown, NoHost
 
 if TYPE_CHECKING:

@@ -25,9 +25,12 @@ def _no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help_names_every_command_of_the_shell_and_no_other(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     told = capsys.readouterr().out
+    for name in ("send", "ask", "watch", "run", "serve"):
+        assert f"agentq {name}" in told
     for name in ("agents", "demo", "doctor", "sql", "export", "prune", "vms", "status", "results", "dead", "show"):
         assert f"agentq {name}" in told
-    assert "agentq send" not in told
+    assert "agentq start" not in told
+    assert "agentq dashboard" not in told
     assert "--store PATH" in told
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from agentq_nb._actor.actor import Actor
 from agentq_nb._brokers.values import QueueStatus
+from agentq_nb._commands.discover_actors import NameClaimedTwice, claims
 from agentq_nb._notebook import deploy_classes
-from agentq_nb._notebook.deploy_classes import Deployments, NameClaimedTwice, changed, claims
+from agentq_nb._notebook.deploy_classes import Deployments, changed
 
 
 def defined_in_notebook(name: str) -> type[Actor]:
