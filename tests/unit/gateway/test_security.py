@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -100,6 +101,7 @@ async def test_refusals_are_logged_without_anything_secret(
     url: str, registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
     secrets = [TOKEN, "nearly-" + TOKEN, "sk-in-a-body", "sk-in-a-key"]
+    headers: Any
     with caplog.at_level(logging.DEBUG):
         for path, headers in (
             (f"{ADD}&rvt-token=nearly-{TOKEN}&x=sk-in-a-key", {}),
