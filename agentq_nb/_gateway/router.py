@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import nullcontext
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from agentq_nb._core.origin import under
@@ -11,6 +13,7 @@ from agentq_nb._gateway.access import Access, preflight, sub_protocols
 from agentq_nb._gateway.connection import Connection, Outgoing
 from agentq_nb._gateway.encodings import encoding_of
 from agentq_nb._gateway.error_response import error_response
+from agentq_nb._gateway.load import Load
 from agentq_nb._gateway.operations import Operations
 from agentq_nb._gateway.request import Request, Response, decoded, json_response
 from agentq_nb._gateway.target import Target, of_description, of_wire_id, target_of
@@ -19,6 +22,8 @@ from agentq_nb.errors import BadRequest, Refused
 Answer: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
 
 _MOST_IDS = 100
+
+_log = logging.getLogger("agentq.gateway")
 
 
 class Route(NamedTuple):
@@ -34,9 +39,13 @@ class Router:
 
     :param access: decides before the body of a request is read.
     :param routes: routes besides those of RivetKit's protocol.
+    :ivar load: what the server has taken on. Listeners and routes take places in it.
     """
 
-    def __init__(self, operations: Operations, access: Access, routes: tuple[Route, ...] = ()) -> None:
+    def __init__(
+        self, operations: Operations, access: Access, routes: tuple[Route, ...] = (), load: Load | None = None
+    ) -> None:
+        self.load = load or Load()
         self._operations = operations
         self._access = access
         self._routes = (
@@ -57,7 +66,7 @@ class Router:
             if request.method != "OPTIONS":
                 self._find(request)
         except Exception as error:
-            return self._final(request, error_response(error, request))
+            return self.failed(request, error)
         return None
 
     def refusal_of_connection(self, request: Request) -> Response | None:
@@ -65,7 +74,7 @@ class Router:
         try:
             self._access.check(request)
         except Exception as error:
-            return self._final(request, error_response(error, request))
+            return self.failed(request, error)
         return None
 
     async def answer(self, request: Request) -> Response:
@@ -78,8 +87,13 @@ class Router:
         return self._final(request, answered)
 
     def failed(self, request: Request, error: Exception) -> Response:
-        """Return the response to a request that the listener could not take, because of its size for one."""
-        return self._final(request, error_response(error, request))
+        """Return the response to a request that is not let in, or that the listener cannot take because of its size."""
+        refused = error_response(error, request)
+        # Neither path nor headers: they hold the token, or what was taken for it.
+        _log.info(
+            "A request over %s was refused: %d %s", request.origin, refused.status, refused.headers["x-rivet-error"]
+        )
+        return self._final(request, refused)
 
     def connect(self, request: Request, outgoing: Outgoing) -> Connection:
         """Return the connection that a WebSocket asks for, once access was granted. Raises BadRequest and Refused."""
@@ -89,7 +103,9 @@ class Router:
         protocols = sub_protocols(request)
         named = [each.removeprefix("rivet_encoding.") for each in protocols if each.startswith("rivet_encoding.")]
         encoding = encoding_of(named[0] if named else None)
-        return Connection(self._operations, _target(request), encoding, request.origin, outgoing, request.work_origin)
+        return Connection(
+            self._operations, _target(request), encoding, request.origin, outgoing, request.work_origin, self.load
+        )
 
     def _final(self, request: Request, response: Response) -> Response:
         headers = {"cache-control": "no-store", "x-content-type-options": "nosniff", **response.headers}
@@ -147,7 +163,8 @@ class Router:
     async def _send(self, request: Request) -> Response:
         encoding = encoding_of(request.header("x-rivet-encoding"))
         message = encoding.read_send(request.body)
-        status, reply = await self._operations.send(_target(request), request.segments[3], message)
+        with self.load.enter("waits") if message.wait else nullcontext():
+            status, reply = await self._operations.send(_target(request), request.segments[3], message)
         return Response(200, encoding.sent(status, reply), encoding.content_type)
 
     async def _call(self, request: Request) -> Response:
