@@ -11,13 +11,14 @@ import logging
 import os
 import socket
 import weakref
-from collections.abc import Awaitable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any
 
 from tornado import httputil
 from tornado.httpserver import HTTPServer
+from tornado.iostream import StreamClosedError
 from tornado.web import Application, RequestHandler, stream_request_body
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
@@ -40,6 +41,9 @@ _IDLE_TIMEOUT = 75.0
 _MAX_UNSENT = 16 * 1024 * 1024
 """Bytes of frames that a slow client may leave unread before its WebSocket is closed."""
 
+_READ_TIMEOUT = 30.0
+"""Seconds within which a client must take a part of a stream, before its connection is closed."""
+
 _PING_INTERVAL = 20.0
 _CLOSE_TIMEOUT = 0.8
 """Seconds that requests get to be answered when the listener is closed."""
@@ -57,6 +61,8 @@ class Listener:
         self.origin: Origin = origin
         self.connections: weakref.WeakSet[_WebSocket] = weakref.WeakSet()
         self.requests: set[asyncio.Task[None]] = set()
+        self.streams: set[asyncio.Task[None]] = set()
+        """The requests whose answer is a stream, which ends only with the connection."""
         self._server: HTTPServer | None = None
         _listeners.add(self)
 
@@ -102,6 +108,8 @@ class Listener:
         self._server.stop()
         for websocket in list(self.connections):
             websocket.close(GOING_AWAY, "gateway.closing")
+        for stream in self.streams:
+            stream.cancel()
         if self.requests:
             await asyncio.wait(self.requests, timeout=_CLOSE_TIMEOUT)
         await self._server.close_all_connections()
@@ -172,7 +180,28 @@ class _Http(RequestHandler):
             await task
 
     async def _answered(self, request: Request) -> None:
-        self._answer(await self._listener.router.answer(request))
+        response = await self._listener.router.answer(request)
+        if response.stream is None:
+            self._answer(response)
+        else:
+            await self._stream(response, response.stream)
+
+    async def _stream(self, response: Response, stream: Callable[[], AsyncGenerator[bytes, None]]) -> None:
+        """Write a body as it comes. It ends when the listener closes, and when the client is gone or too slow."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._listener.streams.add(task)
+        task.add_done_callback(self._listener.streams.discard)
+        self._begin(response)
+        async with aclosing(stream()) as parts:
+            try:
+                await _write(self, response.body)
+                async for part in parts:
+                    await _write(self, part)
+            except StreamClosedError:
+                pass
+            except TimeoutError:
+                self.detach().close()
 
     get = post = put = delete = patch = head = options = _respond
 
@@ -184,15 +213,18 @@ class _Http(RequestHandler):
     def _answer(self, response: Response, *, last: bool = False) -> None:
         if self._finished:
             return
+        self._begin(response)
+        if last:  # its body is not worth reading
+            self.set_header("Connection", "close")
+        _finish(self, response.body)
+
+    def _begin(self, response: Response) -> None:
         self.set_status(response.status)
         self.clear_header("Server")
         if response.status != 204:
             self.set_header("Content-Type", response.content_type)
         for name, value in response.headers.items():
             self.set_header(name, value)
-        if last:  # its body is not worth reading
-            self.set_header("Connection", "close")
-        _finish(self, response.body)
 
     def compute_etag(self) -> str | None:
         """Return None: answers are never cached."""
@@ -207,6 +239,12 @@ class _Http(RequestHandler):
 
 def _finish(handler: RequestHandler, body: bytes) -> None:
     handler.finish(body or None)  # pyright: ignore[reportUnknownMemberType]  # tornado leaves a dict's types open
+
+
+async def _write(handler: RequestHandler, part: bytes) -> None:
+    """Write a part of a body. Raises TimeoutError for a client that does not read, and StreamClosedError."""
+    handler.write(part)  # pyright: ignore[reportUnknownMemberType]  # as above
+    await asyncio.wait_for(handler.flush(), _READ_TIMEOUT)
 
 
 def _declared_length(request: Request) -> int:

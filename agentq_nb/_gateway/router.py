@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from agentq_nb._gateway.access import Access, preflight, sub_protocols
@@ -21,11 +23,15 @@ _MOST_IDS = 100
 
 
 class Route(NamedTuple):
-    """A method and a path, whose segment ``*`` is any one segment, and who answers."""
+    """A method and a path, whose segment ``*`` is any one segment, and who answers.
+
+    :ivar admit: raises an error for a request that may not go on, before its body is read.
+    """
 
     method: str
     path: tuple[str, ...]
     answer: Answer
+    admit: Callable[[Request], None] | None = None
 
 
 class Router:
@@ -38,6 +44,8 @@ class Router:
     def __init__(self, operations: Operations, access: Access, routes: tuple[Route, ...] = ()) -> None:
         self._operations = operations
         self._access = access
+        self.answered: Counter[int] = Counter()
+        """How many requests had each HTTP status."""
         self._routes = (
             Route("GET", ("health",), self._health),
             Route("GET", ("metadata",), self._metadata),
@@ -53,8 +61,8 @@ class Router:
         """Return the answer to a request that may not go on, so that its body need not be read; else None."""
         try:
             self._access.check(request)
-            if request.method != "OPTIONS":
-                self._find(request)
+            if request.method != "OPTIONS" and (admit := self._find(request).admit) is not None:
+                admit(request)
         except Exception as error:
             return self._final(request, error_response(error, request))
         return None
@@ -70,7 +78,7 @@ class Router:
     async def answer(self, request: Request) -> Response:
         """Answer a request that :meth:`refusal` let pass."""
         try:
-            answered = preflight(request) if request.method == "OPTIONS" else await self._find(request)(request)
+            answered = preflight(request) if request.method == "OPTIONS" else await self._find(request).answer(request)
         except Exception as error:
             answered = error_response(error, request)
         return self._final(request, answered)
@@ -92,16 +100,17 @@ class Router:
     def _final(self, request: Request, response: Response) -> Response:
         headers = {"cache-control": "no-store", "x-content-type-options": "nosniff", **response.headers}
         headers |= self._access.response_headers(request)
-        return Response(response.status, response.body, response.content_type, headers)
+        self.answered[response.status] += 1
+        return replace(response, headers=headers)
 
-    def _find(self, request: Request) -> Answer:
-        """Return who answers. Raises Refused."""
+    def _find(self, request: Request) -> Route:
+        """Return the route of a request. Raises Refused."""
         segments = request.segments
         allowed: list[str] = []
         for route in self._routes:
             if _matches(route.path, segments):
                 if route.method == request.method:
-                    return route.answer
+                    return route
                 allowed.append(route.method)
         if allowed:
             raise Refused(405, "wrong_method", f"This path takes {', '.join(allowed)}.")

@@ -12,6 +12,7 @@ from agentq_nb._gateway.host_calls import HostCalls
 from agentq_nb._gateway.listener import Listener
 from agentq_nb._gateway.operations import Operations
 from agentq_nb._gateway.router import Router
+from agentq_nb._gateway.webhooks import Webhooks
 from agentq_nb._host.registry_server import Serveable
 from agentq_nb.errors import PortInUse, ValidationFailed
 
@@ -55,7 +56,8 @@ async def open_server(
     access = TokenAccess(token, host, origins)
     listening = _listening(host, port)
     try:
-        router = Router(Operations(HostCalls(registry)), access)
+        calls = HostCalls(registry)
+        router = Router(Operations(calls), access, Webhooks(registry, calls).routes)
         listener = await Listener.open(listening, router, "http", "agentq gateway")
     except BaseException:
         listening.close()

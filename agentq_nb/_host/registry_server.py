@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
+from agentq_nb._brokers.history import History
 from agentq_nb._core import number_options
 from agentq_nb._host.host import Host
+from agentq_nb._host.registry_webhooks import WebhookRegistry
+from agentq_nb._host.webhook import Webhook
 from agentq_nb.errors import NoHost
 
 DEFAULT_PORT = 6420
@@ -44,6 +47,16 @@ class Serveable(Protocol):
         """The running host. Raises NoHost."""
         ...
 
+    @property
+    def webhooks(self) -> Mapping[str, Webhook]:
+        """The declared webhooks, by name."""
+        ...
+
+    @property
+    def history(self) -> History:
+        """What the running host's broker remembers. Raises NoHost."""
+        ...
+
 
 class OpenServer(Protocol):
     """Opens a server. Raises ``gateway.port_in_use`` and other errors of the group."""
@@ -57,10 +70,11 @@ open_server: OpenServer | None = None
 """Set by the gateway when the package is imported."""
 
 
-class ServingRegistry:
+class ServingRegistry(WebhookRegistry):
     """The part of a registry that opens servers. They are closed when the host stops."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.before_stop: list[Callable[[], Coroutine[Any, Any, None]]] = []
         """Awaited for at most a second before the host is stopped, in the loop of the caller of ``stop``."""
         self.before_stop.append(self._before_stop)
@@ -70,6 +84,11 @@ class ServingRegistry:
     @property
     def host(self) -> Host:
         """The running host. Raises NoHost."""
+        raise NoHost
+
+    @property
+    def history(self) -> History:
+        """What the running host's broker remembers. Raises NoHost."""
         raise NoHost
 
     async def serve(
