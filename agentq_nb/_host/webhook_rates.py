@@ -49,12 +49,11 @@ class Flood:
 
     @property
     def trouble(self) -> str:
-        where = f"`{self.queue}` of {self.name}"
-        if self.queue in INTERNAL_QUEUES:
-            where = f"the calls of {self.name}'s actions"
+        what = "calls of actions" if self.queue in INTERNAL_QUEUES else f"messages of queue '{self.queue}'"
         return (
-            f"Webhook '{self.webhook}' got more than {ACCEPTED} deliveries within a minute. All are stored, and {where} "
-            f"starts at most {STARTED} a minute until none waits. A loop, perhaps: does the work cause the next delivery?"
+            f"Webhook '{self.webhook}' got more than {ACCEPTED} deliveries within a minute. All are stored. Until none "
+            f"waits, at most {STARTED} {what} of {self.name} start in a minute. It may be a loop: does the work cause the "
+            "next delivery?"
         )
 
 
