@@ -39,13 +39,19 @@ class Router:
 
     :param access: decides before the body of a request is read.
     :param routes: routes besides those of RivetKit's protocol.
+    :param answered: counts the requests that were answered, by HTTP status.
     """
 
-    def __init__(self, operations: Operations, access: Access, routes: tuple[Route, ...] = ()) -> None:
+    def __init__(
+        self,
+        operations: Operations,
+        access: Access,
+        routes: tuple[Route, ...] = (),
+        answered: Counter[int] | None = None,
+    ) -> None:
         self._operations = operations
         self._access = access
-        self.answered: Counter[int] = Counter()
-        """How many requests had each HTTP status."""
+        self._answered: Counter[int] = Counter() if answered is None else answered
         self._routes = (
             Route("GET", ("health",), self._health),
             Route("GET", ("metadata",), self._metadata),
@@ -100,7 +106,7 @@ class Router:
     def _final(self, request: Request, response: Response) -> Response:
         headers = {"cache-control": "no-store", "x-content-type-options": "nosniff", **response.headers}
         headers |= self._access.response_headers(request)
-        self.answered[response.status] += 1
+        self._answered[response.status] += 1
         return replace(response, headers=headers)
 
     def _find(self, request: Request) -> Route:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import socket
+from collections import Counter
 from contextlib import suppress
 
 from agentq_nb._gateway.access import TokenAccess
+from agentq_nb._gateway.event_stream import EventStreams
 from agentq_nb._gateway.host_calls import HostCalls
 from agentq_nb._gateway.listener import Listener
+from agentq_nb._gateway.metrics import Metrics
 from agentq_nb._gateway.operations import Operations
 from agentq_nb._gateway.router import Router
 from agentq_nb._gateway.webhooks import Webhooks
@@ -57,7 +60,10 @@ async def open_server(
     listening = _listening(host, port)
     try:
         calls = HostCalls(registry)
-        router = Router(Operations(calls), access, Webhooks(registry, calls).routes)
+        answered: Counter[int] = Counter()
+        subjects = (Webhooks(registry, calls), Metrics(calls, answered), EventStreams(registry))
+        routes = tuple(route for subject in subjects for route in subject.routes)
+        router = Router(Operations(calls), access, routes, answered)
         listener = await Listener.open(listening, router, "http", "agentq gateway")
     except BaseException:
         listening.close()
