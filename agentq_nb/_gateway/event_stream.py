@@ -27,8 +27,8 @@ HEARTBEAT = 15.0
 _LOOK_AGAIN = 0.25
 _AT_ONCE = 500
 _MOST_STREAMS = 100
-_MOST_BROADCASTS = 1000
-"""Broadcasts that a client may be behind. Of more, the oldest are dropped, and it is told how many."""
+_MOST_WAITING = 4 << 20
+"""Bytes of broadcasts that a client may be behind. Of more, the oldest are dropped, and it is told how many."""
 
 _RETRY = b"retry: 2000\n\n"
 """Milliseconds after which a browser connects again."""
@@ -89,6 +89,7 @@ class _Broadcasts:
 
     def __init__(self, registry: Serveable) -> None:
         self._waiting: deque[bytes] = deque()
+        self._size = 0
         self._dropped = 0
         self._any = asyncio.Event()
         self.end: Callable[[], None] = registry.host.listeners.observe(self._note)
@@ -98,16 +99,19 @@ class _Broadcasts:
             encoded = plain(payload, "The payload")
         except AgentqError:
             encoded = None
-        if len(self._waiting) >= _MOST_BROADCASTS:
-            self._waiting.popleft()
+        written = _written("broadcast", {"actor": actor, "event": event, "payload": encoded})
+        self._waiting.append(written)
+        self._size += len(written)
+        while self._size > _MOST_WAITING:
+            self._size -= len(self._waiting.popleft())
             self._dropped += 1
-        self._waiting.append(_written("broadcast", {"actor": actor, "event": event, "payload": encoded}))
         self._any.set()
 
     def take(self) -> list[bytes]:
         """Return what has come since the last call."""
         parts = list(self._waiting)
         self._waiting.clear()
+        self._size = 0
         self._any.clear()
         if self._dropped:
             parts.insert(0, f": {self._dropped} broadcasts were dropped, since they were not read in time\n\n".encode())
