@@ -51,7 +51,11 @@ class Serve(Command):
         server = await registry.serve(self.port, self.host, origins=origins)
         return Document(
             title="agentq server",
-            facts=[("url", server.url), ("token", server.token)],
+            facts=[
+                ("url", server.url),
+                *([("through Jupyter", server.proxy_url)] if server.proxy_url else []),
+                ("token", server.token),
+            ],
             notes=[
                 "The token lets a program do what this notebook can do with its actors. Clear this output before you "
                 "share the notebook.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import secrets
 import socket
 from collections import Counter
@@ -11,6 +12,7 @@ from contextlib import suppress
 from agentq_nb._gateway.access import TokenAccess
 from agentq_nb._gateway.event_stream import EventStreams
 from agentq_nb._gateway.host_calls import HostCalls
+from agentq_nb._gateway.jupyter_proxy import is_in_jupyter, proxy_url
 from agentq_nb._gateway.listener import Listener
 from agentq_nb._gateway.metrics import Metrics
 from agentq_nb._gateway.operations import Operations
@@ -38,6 +40,14 @@ class HttpServer:
         return f"http://{_reachable(self._host)}:{self.port}"
 
     @property
+    def proxy_url(self) -> str | None:
+        """The address through this kernel's Jupyter server, if that has jupyter-server-proxy; None outside Jupyter.
+
+        Where the public name is not known, it is the path alone: ``/user/ann/proxy/6420``.
+        """
+        return proxy_url(self.port, os.environ)
+
+    @property
     def is_open(self) -> bool:
         """Whether it still listens."""
         return self._listener.is_open
@@ -56,7 +66,7 @@ async def open_server(
 ) -> HttpServer:
     """Open a server for the registry's host. Raises PortInUse, and ``actor.validation_error`` for a bad token."""
     token = _checked_token(token)
-    access = TokenAccess(token, host, origins)
+    access = TokenAccess(token, host, origins, in_jupyter=is_in_jupyter(os.environ))
     listening = _listening(host, port)
     try:
         calls = HostCalls(registry)

@@ -98,7 +98,8 @@ def _payload(request: Request) -> Any:
     """Return the JSON in the body, or in the field ``payload`` of a form. Raises WebhookRefused."""
     text = request.body
     try:
-        if (request.header("content-type") or "").partition(";")[0].strip().lower() == _FORM:
+        # curl and tornado call JSON a form too, if they are not told the type.
+        if _media_type(request) == _FORM and text.startswith(b"payload="):
             text = parse_qs(text.decode(), strict_parsing=True, max_num_fields=10)["payload"][0].encode()
         return json.loads(text)
     except (ValueError, KeyError, RecursionError):
@@ -107,6 +108,10 @@ def _payload(request: Request) -> Any:
             "bad_body",
             "The body of a delivery is JSON, or a form whose field `payload` is JSON. Nothing was stored.",
         ) from None
+
+
+def _media_type(request: Request) -> str:
+    return (request.header("content-type") or "").partition(";")[0].strip().lower()
 
 
 def _delivery(webhook: Webhook, request: Request, payload: Any) -> WebhookDelivery:

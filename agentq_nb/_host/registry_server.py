@@ -25,6 +25,14 @@ class Server(Protocol):
         ...
 
     @property
+    def proxy_url(self) -> str | None:
+        """The address through this kernel's Jupyter server, if that has jupyter-server-proxy; None outside Jupyter.
+
+        Where the public name is not known, it is the path alone: ``/user/ann/proxy/6420``.
+        """
+        ...
+
+    @property
     def token(self) -> str:
         """The secret that every request must carry."""
         ...

@@ -135,6 +135,11 @@ async def test_a_github_form_is_read_like_json(url: str, registry: Registry) -> 
     assert await bodies(registry) == [{"title": "Formed"}]
 
 
+async def test_json_that_curl_calls_a_form_is_read_as_json(url: str, registry: Registry) -> None:
+    assert (await deliver(url, opened(), content_type="application/x-www-form-urlencoded")).status == 202
+    assert await bodies(registry) == [{"title": "Login broken"}]
+
+
 async def test_a_ping_is_answered_and_makes_no_message(url: str, registry: Registry) -> None:
     reply = await deliver(url, {"zen": "Keep it logically awesome."}, event="ping")
     assert (reply.status, reply.json) == (200, {"status": "pong"})
