@@ -39,16 +39,7 @@ class Event(NamedTuple):
 
 
 class History(Protocol):
-    """The messages, results and transcripts of a broker, as tables. From the host's event loop, events from any thread."""
-
-    @property
-    def last_event(self) -> int:
-        """The number of the latest event that is durable."""
-        ...
-
-    def events(self, after: int, count: int) -> Sequence[Event]:
-        """Return the next events after the one of this number, at most ``count``. Blocks. Raises NoHost, StoreError."""
-        ...
+    """The messages, results and transcripts of a broker, as tables. From the host's event loop."""
 
     async def messages(
         self, actor: str | None, queue: str | None, status: str | Sequence[str] | None, since: Moment | None
@@ -94,6 +85,18 @@ class HostLog(Protocol):
 
     def of(self, actor: ActorId) -> ActorLog:
         """Return the log of one actor."""
+        ...
+
+    @property
+    def last_event(self) -> int:
+        """The number of the latest event that is durable. Can be read from any thread."""
+        ...
+
+    def events(self, after: int, count: int) -> Sequence[Event]:
+        """Return the next events after the one of this number, at most ``count``. From any thread; blocks.
+
+        Raises StoreError.
+        """
         ...
 
 

@@ -47,7 +47,7 @@ class EventStreams:
 
     async def _answer(self, request: Request) -> Response:
         """Begin after the client's last event, or with what happens from now on. Raises BadRequest, NoHost, Refused."""
-        now = self._registry.history.last_event
+        now = self._registry.host.log.last_event
         after = _last_event(request)
         if self._open >= _MOST_STREAMS:
             raise Refused(503, "too_many_streams", f"{_MOST_STREAMS} clients listen to /events already.")
@@ -63,10 +63,10 @@ class EventStreams:
         try:
             while True:
                 parts = broadcasts.take()
-                if self._registry.history.last_event > after:
-                    events = await in_long_thread(self._registry.history.events, after, _AT_ONCE)
+                if self._registry.host.log.last_event > after:
+                    events = await in_long_thread(self._registry.host.log.events, after, _AT_ONCE)
                     # Without events, all that is new was of kinds that are left out.
-                    after = events[-1].number if events else self._registry.history.last_event
+                    after = events[-1].number if events else self._registry.host.log.last_event
                     parts += [_logged(event) for event in events]
                 if parts:
                     silent = 0.0

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import anyio
 
 from agentq_nb._actor.actor import Actor
-from agentq_nb._brokers.history import History, Moment, dead_letters
+from agentq_nb._brokers.history import Moment, dead_letters
 from agentq_nb._client.client import Client
 from agentq_nb._client.status import HostStatus
 from agentq_nb._core.blocking import block_on
@@ -104,11 +104,6 @@ class Registry(ServingRegistry):
     def host(self) -> Host:
         """The running host. Raises NoHost."""
         return self.lifecycle.host
-
-    @property
-    def history(self) -> History:
-        """What the running host's broker remembers. Raises NoHost."""
-        return self.lifecycle.history
 
     async def start(self, *, accept_loss: bool = False, background: bool | None = None, new: bool = False) -> Registry:
         """Open the file, deploy the classes, and wake actors that have work. If the host runs already, only deploy.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
-from agentq_nb._brokers.history import History
 from agentq_nb._core import number_options
 from agentq_nb._host.host import Host
 from agentq_nb._host.registry_webhooks import WebhookRegistry
@@ -60,11 +59,6 @@ class Serveable(Protocol):
         """The declared webhooks, by name."""
         ...
 
-    @property
-    def history(self) -> History:
-        """What the running host's broker remembers. Raises NoHost."""
-        ...
-
 
 class OpenServer(Protocol):
     """Opens a server. Raises ``gateway.port_in_use`` and other errors of the group."""
@@ -92,11 +86,6 @@ class ServingRegistry(WebhookRegistry):
     @property
     def host(self) -> Host:
         """The running host. Raises NoHost."""
-        raise NoHost
-
-    @property
-    def history(self) -> History:
-        """What the running host's broker remembers. Raises NoHost."""
         raise NoHost
 
     async def serve(

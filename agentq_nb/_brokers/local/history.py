@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from agentq_nb._brokers.history import Event, Moment, moment, name_and_key
+from agentq_nb._brokers.history import Moment, moment, name_and_key
 from agentq_nb._core import ids
 from agentq_nb._core.message_status import ALL
 from agentq_nb._core.result_table import Table
@@ -105,30 +105,12 @@ def _as_stored(since: Moment | None) -> datetime | None:
     return None if since is None else utc(moment("since", since))
 
 
-_EVENTS = """
-select
-    seq, epoch(time), kind, nullif(actor_id, ''), nullif(message_id, ''), nullif(session_id, ''),
-    json_merge_patch(data, '{"body": null, "reply": null, "state": null}'::json)
-from events
-where seq > ? and kind != 'actor.state'
-order by seq
-limit ?
-"""
-
-
 class LocalHistory:
     """See :class:`agentq_nb._brokers.history.History`. ``log`` returns the open log: a failed one is replaced."""
 
     def __init__(self, log: Callable[[], EventLog], prune: Callable[[float], Coroutine[Any, Any, int]]) -> None:
         self._log = log
         self._prune = prune
-
-    @property
-    def last_event(self) -> int:
-        return self._log().last_seq
-
-    def events(self, after: int, count: int) -> Sequence[Event]:
-        return [Event(*row) for row in self._log().fetch(_EVENTS, [after, count])]
 
     async def messages(
         self, actor: str | None, queue: str | None, status: str | Sequence[str] | None, since: Moment | None
