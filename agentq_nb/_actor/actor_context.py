@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 from agentq_nb._actor.mailbox import Mailbox
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId
+from agentq_nb._core.origin import Origin
 from agentq_nb.errors import RateLimited
 
 Returned = TypeVar("Returned")
@@ -152,7 +153,6 @@ class Runtime(Protocol):
     mailbox: Mailbox
     records: ActorLog
     workspaces: Path
-    origin: str
     log: logging.LoggerAdapter[logging.Logger]
 
     @property
@@ -161,6 +161,11 @@ class Runtime(Protocol):
     def actors(self) -> Any: ...
     @property
     def caller(self) -> Caller | None: ...
+    @property
+    def origin(self) -> Origin:
+        """Where the message or call came from that the current code handles."""
+        ...
+
     @property
     def aborted(self) -> bool: ...
     @property

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, TypeAlias, TypedDict, TypeVar, get_type_hints
 
 from agentq_nb._core import number_options
+from agentq_nb._core.origin import PROCESS, Origin, least_trusted
 from agentq_nb._core.suggestions import did_you_mean
 from agentq_nb.errors import ValidationFailed
 
@@ -91,6 +92,18 @@ def with_ttl(stored: StoredOptions, ttl: float | None) -> StoredOptions:
     if stored["ttl"] < math.inf:
         return stored
     return {name: value for name, value in stored.items() if name != "ttl"} or NO_OPTIONS
+
+
+def origin_of(stored: StoredOptions) -> Origin:
+    """Return where a message came from. Files of earlier versions do not say: then it is this process."""
+    return stored.get("origin", PROCESS) if stored else PROCESS
+
+
+def with_origin(stored: StoredOptions, origin: Origin) -> StoredOptions:
+    """Mark a message as coming from there, unless it comes from where less is trusted already."""
+    if origin == PROCESS or (least := least_trusted(origin_of(stored), origin)) == stored.get("origin"):
+        return stored
+    return {**stored, "origin": least}
 
 
 def shows_options(function: Sending) -> Sending:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from agentq_nb._actor.send_options import NO_OPTIONS, StoredOptions
+from agentq_nb._actor.send_options import NO_OPTIONS, StoredOptions, with_origin
 from agentq_nb._brokers.values import StoredResult
 from agentq_nb._core.ids import ActorId
+from agentq_nb._core.origin import Origin
 from agentq_nb._policies.admission import Limits
 
 
@@ -28,6 +29,11 @@ class NewBatch(NamedTuple):
     facts: Mapping[str, Any] = {}
     again: bool = False
     whole: bool = False
+
+    def from_origin(self, origin: Origin) -> NewBatch:
+        """The same batch, its messages coming from there; see :meth:`NewMessage.from_origin`."""
+        options = with_origin(self.options, origin)
+        return self if options is self.options else self._replace(options=options)
 
 
 class StoredBatch(NamedTuple):

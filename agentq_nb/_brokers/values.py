@@ -6,9 +6,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from agentq_nb._actor.send_options import NO_OPTIONS, StoredOptions
+from agentq_nb._actor.send_options import NO_OPTIONS, StoredOptions, origin_of, with_origin
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.message_status import MessageStatus
+from agentq_nb._core.origin import PROCESS, Origin
 from agentq_nb._policies.limits import Limit
 from agentq_nb._policies.pause import PastPause
 from agentq_nb._policies.retry import Failure
@@ -61,9 +62,18 @@ class NewMessage(NamedTuple):
         """Seconds after it is due within which it must be started first, or it expires. None: no limit."""
         return self.options.get("ttl")
 
+    @property
+    def origin(self) -> Origin:
+        return origin_of(self.options)
+
     def delayed(self, seconds: float) -> NewMessage:
         """The same message with this delay."""
         return self._replace(options={**self.options, "delay": seconds})
+
+    def from_origin(self, origin: Origin) -> NewMessage:
+        """The same message, coming from there unless it comes from where less is trusted already."""
+        options = with_origin(self.options, origin)
+        return self if options is self.options else self._replace(options=options)
 
 
 class Enqueued(NamedTuple):
@@ -89,6 +99,8 @@ class Delivery(NamedTuple):
     ``crashes`` counts consecutive crashes of the host in which this message alone was in flight. Where several were,
     none is counted; each is a suspect until an attempt at it ends, and is delivered while nothing else is in flight.
     """
+    origin: Origin = PROCESS
+    """Where the message came from: its option ``origin``, or this process."""
 
 
 class Unsettled(NamedTuple):

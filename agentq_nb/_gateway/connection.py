@@ -7,18 +7,21 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol
 
+from agentq_nb._core import origin as origins
 from agentq_nb._core.ids import mint_id
 from agentq_nb._gateway.encodings import ActionRequest, Encoding, Subscription, WireError
 from agentq_nb._gateway.error_response import wire_error
+from agentq_nb._gateway.load import Load, Place
 from agentq_nb._gateway.operations import Operations
 from agentq_nb._gateway.request import Origin
 from agentq_nb._gateway.target import Target
-from agentq_nb.errors import AgentqError, BadRequest, NoHost
+from agentq_nb.errors import AgentqError, BadRequest, NoHost, Refused
 
-_MOST_ACTIONS = 200
-"""Actions of one connection that may be under way at the same time."""
+_MOST_UNDER_WAY = 200
+"""Actions and subscriptions of one connection that may be under way at the same time."""
 
 _MOST_SUBSCRIPTIONS = 1000
+_LONGEST_EVENT = 1000
 
 _LONGEST_REASON = 120
 """Bytes of a WebSocket's reason to close; the standard allows 123."""
@@ -37,16 +40,25 @@ class Connection:
     """Serves one WebSocket, on the listener's loop: ``open`` first, ``receive`` for each frame, ``closed`` at its end."""
 
     def __init__(
-        self, operations: Operations, target: Target, encoding: Encoding, origin: Origin, outgoing: Outgoing
+        self,
+        operations: Operations,
+        target: Target,
+        encoding: Encoding,
+        origin: Origin,
+        outgoing: Outgoing,
+        work_origin: origins.Origin,
+        load: Load,
     ) -> None:
         self._operations = operations
         self._target = target
         self._encoding = encoding
         self._origin: Origin = origin
         self._outgoing = outgoing
+        self._work_origin = work_origin
+        self._load = load
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._actions = 0
+        self._under_way = 0
         self._subscribing = asyncio.Lock()
         self._subscriptions: dict[str, Callable[[], None]] = {}
         self._is_open = True
@@ -61,12 +73,30 @@ class Connection:
             return
         try:
             asked = self._encoding.read_frame(frame)
-            if isinstance(asked, ActionRequest) and self._actions >= _MOST_ACTIONS:
-                raise BadRequest(f"More than {_MOST_ACTIONS} actions are under way on this connection.")
         except BadRequest as error:
             self._fail(error)
             return
-        self._begin(self._subscribe(asked) if isinstance(asked, Subscription) else self._call(asked))
+        try:
+            place = self._place_for(frame)
+        except Refused as error:
+            action = None if isinstance(asked, Subscription) else asked.id
+            self._send(self._encoding.error_frame(wire_error(error, self._origin), action))
+            return
+        self._under_way += 1
+        task = self._begin(self._subscribe(asked) if isinstance(asked, Subscription) else self._call(asked))
+        task.add_done_callback(lambda _: self._done(place))
+
+    def _place_for(self, frame: bytes) -> Place:
+        """Return a place for what the frame asks for. Raises Refused."""
+        if self._under_way >= _MOST_UNDER_WAY:
+            raise Refused(
+                429, "busy", f"This connection has {_MOST_UNDER_WAY} requests under way. Wait for their ends."
+            )
+        return self._load.enter("requests", len(frame))
+
+    def _done(self, place: Place) -> None:
+        self._under_way -= 1
+        place.leave()
 
     def closed(self) -> None:
         """End what the connection started: its subscriptions, and its waits for actions. The actions themselves go on."""
@@ -77,10 +107,12 @@ class Connection:
             stop()
         self._subscriptions.clear()
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        with origins.under(self._work_origin):  # the task runs in the context in which it is created
+            task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _open(self) -> None:
         try:
@@ -91,14 +123,11 @@ class Connection:
         self._send(self._encoding.init_frame(self._target.wire_id, mint_id()))
 
     async def _call(self, asked: ActionRequest) -> None:
-        self._actions += 1
         try:
             output = await self._operations.call(self._target, asked.name, asked.args)
             frame = self._encoding.result_frame(asked.id, output)
         except Exception as error:
             frame = self._encoding.error_frame(wire_error(error, self._origin), asked.id)
-        finally:
-            self._actions -= 1
         self._send(frame)
 
     async def _subscribe(self, asked: Subscription) -> None:
@@ -113,6 +142,8 @@ class Connection:
             try:
                 if len(self._subscriptions) >= _MOST_SUBSCRIPTIONS:
                     raise BadRequest(f"A connection subscribes to at most {_MOST_SUBSCRIPTIONS} events.")
+                if len(asked.event) > _LONGEST_EVENT:
+                    raise BadRequest(f"The name of an event has at most {_LONGEST_EVENT} characters.")
                 stop = await self._operations.listen(self._target, asked.event, self._tell)
             except Exception as error:
                 self._fail(error)

@@ -63,7 +63,7 @@ def error_response(error: Exception, request: Request) -> Response:
     found = wire_error(error, request.origin)
     status = status_of(error) if isinstance(error, AgentqError) else 500
     headers = {"x-rivet-error": f"{found.group}.{found.code}".encode("ascii", "replace").decode()}
-    if status == 503:
+    if status in (429, 503):
         headers["retry-after"] = str(_RETRY_AFTER)
     if (ray := request.header("x-rivet-ray-id")) is not None and len(ray) <= 100 and ray.isascii():
         headers["x-rivet-ray-id"] = ray

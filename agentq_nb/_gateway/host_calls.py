@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from agentq_nb._core.origin import Origin, under
 from agentq_nb._gateway.values import plain
 from agentq_nb._host.host import Host
 from agentq_nb._host.registry_server import Serveable
@@ -21,11 +22,13 @@ PATIENCE = 5.0
 class HostCalls:
     """Runs coroutine functions on the event loop of the registry's host, from another thread's loop.
 
+    :param origin: where its calls come from, at best. What handles them may say that they come from where less is trusted.
     :param patience: seconds after which a call that has not begun is given up.
     """
 
-    def __init__(self, registry: Serveable, patience: float = PATIENCE) -> None:
+    def __init__(self, registry: Serveable, origin: Origin, patience: float = PATIENCE) -> None:
         self._registry = registry
+        self._origin = origin
         self._patience = patience
 
     @property
@@ -40,7 +43,8 @@ class HostCalls:
         """
         host = self.host
         turn = _Turn()
-        answer = asyncio.wrap_future(host.portal.submit(turn.begin, function, host))
+        with under(self._origin):  # the call runs in the context in which it is submitted
+            answer = asyncio.wrap_future(host.portal.submit(turn.begin, function, host))
 
         def give_up() -> None:
             if turn.take():

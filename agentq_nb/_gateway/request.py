@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 from urllib.parse import parse_qsl, unquote_to_bytes
 
+from agentq_nb._core import origin as origins
 from agentq_nb.errors import BadRequest
 
 Origin: TypeAlias = Literal["http", "socket"]
 """Which way a request came: over TCP, or over the local socket, whose peer is a program of the same user."""
+
+ORIGIN_HEADER = "x-agentq-origin"
+"""In which a client says that it acts for work that is less trusted than itself: for a message that came by a webhook."""
+
+_CLAIM = re.compile(r"process|socket|http|webhook:[\w.-]{1,100}", re.ASCII)
 
 _MOST_PARAMETERS = 50
 
@@ -54,6 +61,19 @@ class Request:
         if len(found) < len(pairs):
             raise BadRequest("A parameter of the URL's query was given twice.")
         return found
+
+    @property
+    def work_origin(self) -> origins.Origin:
+        """The origin of what the request sends or calls: the way it came, or what it says if that is less trusted.
+
+        Raises BadRequest.
+        """
+        claimed = self.header(ORIGIN_HEADER)
+        if claimed is None:
+            return self.origin
+        if _CLAIM.fullmatch(claimed) is None:
+            raise BadRequest(f"The header {ORIGIN_HEADER} is process, socket, http or webhook:NAME.")
+        return origins.least_trusted(self.origin, claimed)
 
     def header(self, name: str) -> str | None:
         """Return a header; the name in lower case."""

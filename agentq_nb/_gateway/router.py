@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias, cast
 
+from agentq_nb._core.origin import under
 from agentq_nb._gateway.access import Access, preflight, sub_protocols
 from agentq_nb._gateway.connection import Connection, Outgoing
 from agentq_nb._gateway.encodings import encoding_of
 from agentq_nb._gateway.error_response import error_response
+from agentq_nb._gateway.load import Load
 from agentq_nb._gateway.operations import Operations
 from agentq_nb._gateway.request import Request, Response, decoded, json_response
 from agentq_nb._gateway.target import Target, of_description, of_wire_id, target_of
@@ -40,6 +43,7 @@ class Router:
     :param access: decides before the body of a request is read.
     :param routes: routes besides those of RivetKit's protocol.
     :param answered: counts the requests that were answered, by HTTP status.
+    :ivar load: what the server has taken on. Listeners and routes take places in it.
     """
 
     def __init__(
@@ -47,8 +51,10 @@ class Router:
         operations: Operations,
         access: Access,
         routes: tuple[Route, ...] = (),
+        load: Load | None = None,
         answered: Counter[int] | None = None,
     ) -> None:
+        self.load = load or Load()
         self._operations = operations
         self._access = access
         self._answered: Counter[int] = Counter() if answered is None else answered
@@ -84,7 +90,11 @@ class Router:
     async def answer(self, request: Request) -> Response:
         """Answer a request that :meth:`refusal` let pass."""
         try:
-            answered = preflight(request) if request.method == "OPTIONS" else await self._find(request).answer(request)
+            with under(request.work_origin):
+                if request.method == "OPTIONS":
+                    answered = preflight(request)
+                else:
+                    answered = await self._find(request).answer(request)
         except Exception as error:
             answered = error_response(error, request)
         return self._final(request, answered)
@@ -101,7 +111,9 @@ class Router:
         protocols = sub_protocols(request)
         named = [each.removeprefix("rivet_encoding.") for each in protocols if each.startswith("rivet_encoding.")]
         encoding = encoding_of(named[0] if named else None)
-        return Connection(self._operations, _target(request), encoding, request.origin, outgoing)
+        return Connection(
+            self._operations, _target(request), encoding, request.origin, outgoing, request.work_origin, self.load
+        )
 
     def _final(self, request: Request, response: Response) -> Response:
         headers = {"cache-control": "no-store", "x-content-type-options": "nosniff", **response.headers}
@@ -160,7 +172,8 @@ class Router:
     async def _send(self, request: Request) -> Response:
         encoding = encoding_of(request.header("x-rivet-encoding"))
         message = encoding.read_send(request.body)
-        status, reply = await self._operations.send(_target(request), request.segments[3], message)
+        with self.load.enter("waits") if message.wait else nullcontext():
+            status, reply = await self._operations.send(_target(request), request.segments[3], message)
         return Response(200, encoding.sent(status, reply), encoding.content_type)
 
     async def _call(self, request: Request) -> Response:

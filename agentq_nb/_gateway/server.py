@@ -9,6 +9,7 @@ import socket
 from collections import Counter
 from contextlib import suppress
 
+from agentq_nb._core.origin import HTTP
 from agentq_nb._gateway.access import TokenAccess
 from agentq_nb._gateway.event_stream import EventStreams
 from agentq_nb._gateway.host_calls import HostCalls
@@ -69,11 +70,11 @@ async def open_server(
     access = TokenAccess(token, host, origins, in_jupyter=is_in_jupyter(os.environ))
     listening = _listening(host, port)
     try:
-        calls = HostCalls(registry)
+        calls = HostCalls(registry, HTTP)
         answered: Counter[int] = Counter()
         subjects = (Webhooks(registry, calls), Metrics(calls, answered), EventStreams(registry))
         routes = tuple(route for subject in subjects for route in subject.routes)
-        router = Router(Operations(calls), access, routes, answered)
+        router = Router(Operations(calls), access, routes, answered=answered)
         listener = await Listener.open(listening, router, "http", "agentq gateway")
     except BaseException:
         listening.close()

@@ -10,7 +10,7 @@ from typing import Any, cast
 from agentq_nb._actor.action import Action
 from agentq_nb._actor.actor import Actor
 from agentq_nb._actor.message import SCHEDULE_QUEUE
-from agentq_nb._actor.send_options import StoredOptions
+from agentq_nb._actor.send_options import NO_OPTIONS, StoredOptions, stored_options
 from agentq_nb._brokers.values import Enqueued, NewMessage
 from agentq_nb._client import queue_arguments
 from agentq_nb._client.client import Client
@@ -65,10 +65,9 @@ async def stored(host: Host, webhook: Webhook, payload: Any, delivery: WebhookDe
 
 
 def _options(webhook: Webhook, delivery: WebhookDelivery) -> StoredOptions:
-    options: dict[str, Any] = {"origin": webhook.origin}
-    if delivery.id is not None:
-        options["idempotency_key"] = f"{webhook.origin}:{delivery.id}"
-    return options
+    if delivery.id is None:
+        return NO_OPTIONS
+    return stored_options({"idempotency_key": f"{webhook.origin}:{delivery.id}"})
 
 
 def _new_message(

@@ -9,6 +9,7 @@ from typing import Any, cast
 from urllib.parse import parse_qs
 
 from agentq_nb._core.clock import Clock, SystemClock
+from agentq_nb._core.origin import under
 from agentq_nb._gateway.error_response import error_response
 from agentq_nb._gateway.host_calls import HostCalls
 from agentq_nb._gateway.request import Request, Response, json_response
@@ -67,7 +68,8 @@ class Webhooks:
         payload = _payload(request)
         delivery = _delivery(webhook, request, payload)
         try:
-            accepted = await self._calls.run(lambda host: stored(host, webhook, payload, delivery))
+            with under(webhook.origin):  # what the message leads to inherits it
+                accepted = await self._calls.run(lambda host: stored(host, webhook, payload, delivery))
         except AgentqError as error:
             return _refused(error, request)
         if accepted is None:

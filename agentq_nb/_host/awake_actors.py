@@ -13,6 +13,7 @@ from agentq_nb._actor.actor import Actor
 from agentq_nb._actor.message import describe
 from agentq_nb._brokers.base import Broker
 from agentq_nb._core.ids import ActorId, actor_name
+from agentq_nb._core.origin import current_origin
 from agentq_nb._host.waker import WakeBackoff
 from agentq_nb._policies.limits import ConcurrencyLimit
 from agentq_nb._runtime.activation import Surroundings
@@ -93,6 +94,7 @@ class ActivationDirectory:
         if lease is None:
             raise Unavailable(f"Another host runs actor '{actor}' just now. Try again.")
         activation = self._activations[actor] = AwakeActor(host, cls, lease)
+        activation.origin = current_origin.get()
         host.spawn(self._live, activation, input)
         return activation
 

@@ -21,6 +21,7 @@ from agentq_nb._core.ids import ActorId, MessageId, actor_name, mint_id
 from agentq_nb._core.loop_monitor import Stall, StallWatch
 from agentq_nb._core.loop_portal import LoopPortal
 from agentq_nb._core.message_status import WAITING, is_final
+from agentq_nb._core.origin import current_origin
 from agentq_nb._core.time_slice import Slices, TimeSlices
 from agentq_nb._host.awake_actors import ActivationDirectory
 from agentq_nb._host.background_tasks import Part
@@ -131,8 +132,9 @@ class Host(HostTasks):
 
         While the broker is unavailable, retries for about 1.5 seconds, which the message's id makes safe.
         ``room_timeout`` is how many seconds to wait for room in a full queue (0: not at all; None: no limit). Raises
-        WaitWouldDeadlock if there could never be any.
+        WaitWouldDeadlock if there could never be any. The message gets the origin of the caller.
         """
+        new_message = new_message.from_origin(current_origin.get())
         for pause in _ENQUEUE_AGAIN:
             try:
                 return (await self.broker.enqueue((new_message,)))[0].id
@@ -243,7 +245,7 @@ class Host(HostTasks):
         """Call an action; see :func:`agentq_nb._runtime.actions.act`."""
         caller, behind = current_call.get(), holding_here()
         activation = self.activations.ending(actor, action) or await self._begun(actor, input)
-        return await actions.act(activation, action, args, kwargs, caller, behind)
+        return await actions.act(activation, action, args, kwargs, caller, behind, current_origin.get())
 
     async def _begun(self, actor: ActorId, input: Any) -> AwakeActor:
         """Return the awake actor once its ``run`` has come to its first await: an action finds what it has set up."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from agentq_nb._brokers.batches import BatchCounts, BatchRow, Cursor, NewBatch, SettledRows, StoredBatch
 from agentq_nb._brokers.values import StoredResult
+from agentq_nb._core.origin import current_origin
 from agentq_nb._host.host import Host
 from agentq_nb._policies.admission import Limits
 from agentq_nb.errors import BatchTooLarge, QueueFull
@@ -22,6 +23,7 @@ class ThreadSafeBatches:
         return await self._host.enter(self._send, new_batch, room_timeout)
 
     async def _send(self, new_batch: NewBatch, room_timeout: float | None) -> StoredBatch:
+        new_batch = new_batch.from_origin(current_origin.get())
         try:
             return await self._batches.send(new_batch)
         except BatchTooLarge:

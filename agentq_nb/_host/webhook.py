@@ -11,7 +11,9 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from agentq_nb._actor.actor import Actor
 from agentq_nb._actor.queue import Queue
+from agentq_nb._core import origin
 from agentq_nb._core.ids import Key, key_parts
+from agentq_nb._core.origin import Origin
 from agentq_nb.errors import ActionNotFound, QueueUnknown, ValidationFailed
 
 Signature: TypeAlias = Literal["github", "standard-webhooks", "bearer"]
@@ -55,9 +57,9 @@ class Webhook:
         return f"/webhook/{self.name}"
 
     @property
-    def origin(self) -> str:
+    def origin(self) -> Origin:
         """Where its messages come from, as it is stored with them."""
-        return f"webhook:{self.name}"
+        return origin.webhook(self.name)
 
 
 def declared_webhook(

@@ -8,6 +8,7 @@ from typing import Any
 
 from agentq_nb._core.ids import ActorId
 from agentq_nb._core.interrupts import marked
+from agentq_nb._core.origin import PROCESS, Origin
 from agentq_nb._runtime.activation import Activation
 from agentq_nb._runtime.call_task import CallTask, in_thread
 from agentq_nb._runtime.invocation import Call, Receiver
@@ -21,6 +22,7 @@ async def act(
     kwargs: Mapping[str, Any],
     caller: Call | None = None,
     behind: frozenset[Receiver] = frozenset(),
+    origin: Origin = PROCESS,
 ) -> Any:
     """Call an action and return its result, once what it changed is durable.
 
@@ -28,7 +30,7 @@ async def act(
     ``actor.action_not_found``, ``actor.validation_error``, ``actor.action_timed_out``, ``actor.aborted``, and the error
     of the action (as ``actor.internal_error`` unless it is an AgentqError).
     """
-    call, call_task = begin(activation, name, args, kwargs, caller, behind)
+    call, call_task = begin(activation, name, args, kwargs, caller, behind, origin)
     settled = asyncio.ensure_future(_settle(activation, call, call_task))
     try:
         return await asyncio.shield(settled)
@@ -46,13 +48,14 @@ def begin(
     kwargs: Mapping[str, Any],
     caller: Call | None = None,
     behind: frozenset[Receiver] = frozenset(),
+    origin: Origin = PROCESS,
 ) -> tuple[Call, CallTask]:
     """Start an action; the caller settles it. Raises ``actor.action_not_found`` and ``actor.validation_error``."""
     action = activation.actions.get(name)
     if action is None:
         raise ActionNotFound(activation.name, name, list(activation.actions))
     bound = action.bind(activation.instance, args, kwargs)
-    call = Call(activation.actor_id, "action", name, caller, behind)
+    call = Call(activation.actor_id, "action", name, caller, behind, origin)
     call_task = activation.perform(call, (lambda: in_thread(bound)) if action.thread else bound)
     _limit(activation, call_task)
     return call, call_task

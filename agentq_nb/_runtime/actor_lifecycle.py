@@ -16,6 +16,7 @@ from agentq_nb._actor.message import describe
 from agentq_nb._brokers.base import Lease
 from agentq_nb._brokers.values import Commit
 from agentq_nb._core.clock import Clock, Timer
+from agentq_nb._core.origin import PROCESS, Origin
 from agentq_nb._runtime import call_task, crons
 from agentq_nb._runtime.actions import presentable
 from agentq_nb._runtime.activation import Activation, Surroundings
@@ -35,6 +36,8 @@ class AwakeActor(Activation):
         super().__init__(host, cls, lease)
         self.runtime = AwakeActorContext(self)
         self.supervisor = Supervisor(self)
+        self.origin: Origin = PROCESS
+        """Where the call came from that woke it: the input of ``on_create`` is from there."""
         self._idleness = Idleness(self.clock, cls.declared.sleep_timeout, lambda: self.close("going to sleep"))
 
     async def live(self, input: Any) -> None:
@@ -105,7 +108,7 @@ class AwakeActor(Activation):
 
     async def hook(self, name: str, *arguments: Any, creating: bool = False) -> None:
         """Call a hook and write what it changed. A failed creation writes nothing: the next wake-up retries it."""
-        call = Call(self.actor_id, "hook", name)
+        call = Call(self.actor_id, "hook", name, origin=self.origin if creating else PROCESS)
         # Most classes leave most hooks as they are: those do nothing, for which no task is needed.
         commit, error = self.conclude(call, await self._hooked(call, arguments) if self._declares(name) else None)
         if error is not None:

@@ -9,6 +9,7 @@ from contextvars import Context
 from typing import Any, TypeVar
 
 from agentq_nb._core.clock import Clock, Timer
+from agentq_nb._core.origin import current_origin
 from agentq_nb._core.threads import user_threads
 from agentq_nb._runtime.invocation import Call, current_call, waiting_task
 from agentq_nb.errors import InternalError
@@ -45,6 +46,7 @@ class CallTask:
 
     async def _perform(self, function: Callable[[], Any]) -> None:
         current_call.set(self.call)
+        current_origin.set(self.call.origin)
         error: BaseException | None = None
         try:
             result = function()

@@ -13,6 +13,7 @@ from agentq_nb._actor.mailbox import Mailbox
 from agentq_nb._brokers.values import Commit
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import actor_key, actor_name
+from agentq_nb._core.origin import Origin, current_origin
 from agentq_nb._runtime import call_task
 from agentq_nb._runtime.activation import Activation
 from agentq_nb._runtime.invocation import Call, Receiver, current_call, current_receiver
@@ -34,7 +35,6 @@ class AwakeActorContext:
         self.schedule: ActorSchedule = ActorSchedule(activation)
         self.records: ActorLog = activation.host.records_of(self.actor_id)
         self.workspaces: Path = activation.host.workspaces
-        self.origin = "process"
         self.log = logger_of(activation.actor_id)
 
     @property
@@ -45,6 +45,10 @@ class AwakeActorContext:
     def caller(self) -> Call | None:
         call = current_call.get()
         return None if call is None else call.caller
+
+    @property
+    def origin(self) -> Origin:
+        return current_origin.get()
 
     @property
     def aborted(self) -> bool:

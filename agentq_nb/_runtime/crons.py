@@ -71,7 +71,9 @@ def successor(actor: ActorId, delivery: Delivery, began: float, now: float) -> N
         return None
     call = read(delivery.body)
     due = following_run(call.cron, call.due, began)
-    return None if due is None else call._replace(due=due).message(actor).delayed(max(0.0, due - now))
+    if due is None:
+        return None
+    return call._replace(due=due).message(actor).from_origin(delivery.origin).delayed(max(0.0, due - now))
 
 
 # --- @cron ------------------------------------------------------------------------------------------------------------

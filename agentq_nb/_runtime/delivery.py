@@ -228,6 +228,7 @@ class Deliveries:
                 current_receiver.set(receiver)
         elif current_receiver.get() is receiver:
             current_receiver.set(None)
+        receiver.note_origin()
         return received if deliveries else None
 
     def _open(self, receiver: Receiver, queue: Queue[Any, Any], delivery: Delivery) -> Message[Any, Any] | None:

@@ -66,7 +66,7 @@ class Dispatcher:
     def _begin(self, receiver: Receiver, message: Message[Any, Any]) -> None:
         activation, call = self._activation, receiver.call
         handler = activation.handlers[message.queue]
-        call.name = handler.name
+        call.name, call.origin = handler.name, receiver.held[message.id][1].origin
         receiver.stays = True
         call_task = activation.perform(call, lambda: _invoke(activation, receiver, handler, message))
         receiver.task = call_task.task

@@ -13,6 +13,7 @@ from agentq_nb._actor.message import Message
 from agentq_nb._brokers.values import Delivery, NewMessage
 from agentq_nb._core.clock import Timer
 from agentq_nb._core.ids import ActorId, MessageId, mint_id
+from agentq_nb._core.origin import PROCESS, Origin, current_origin, least_trusted
 from agentq_nb._runtime.state import Committed, WorkingCopy
 from agentq_nb.errors import RateLimited
 
@@ -40,6 +41,7 @@ class Call:
     :ivar identity: a unique id.
     :ivar caller: the call that made this one, if an actor of this process did.
     :ivar behind: receivers whose messages cannot settle before this call returns.
+    :ivar origin: where the call came from.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Call:
         name: str,
         caller: Call | None = None,
         behind: frozenset[Receiver] = frozenset(),
+        origin: Origin = PROCESS,
     ) -> None:
         self.actor_id = actor_id
         self.kind: CallKind = kind
@@ -56,6 +59,7 @@ class Call:
         self.identity = mint_id()
         self.caller = caller
         self.behind = behind
+        self.origin = origin
         self.receivers: list[Receiver] = []
         self.task: asyncio.Task[object] | None = None
         self.used_mailbox = False
@@ -140,10 +144,23 @@ class Receiver:
         self.interrupted: Interruption | None = None
         self.dropped = False
         self.scheduled: list[Planned] = []
+        in_own_task = call.task is None or call.task is asyncio.current_task()
+        self.origin = call.origin if in_own_task else current_origin.get()
+        """The origin of its task's work without a message. A task that a handler starts inherits the handler's."""
         call.receivers.append(self)
 
     def deliveries(self) -> list[Delivery]:
         return [delivery for _, delivery in self.held.values()]
+
+    def note_origin(self) -> None:
+        """Let what its task does have the least trusted origin of the messages that the task holds."""
+        origin = self.origin
+        for receiver in self.call.receivers:
+            if receiver.task is self.task:
+                for _, delivery in receiver.held.values():
+                    origin = least_trusted(origin, delivery.origin)
+        if current_origin.get() != origin:
+            current_origin.set(origin)
 
     def view(self, committed: Committed) -> Any:
         """Return the committed state as it was when this was first called for the held messages, read-only."""

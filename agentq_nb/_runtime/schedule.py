@@ -11,12 +11,14 @@ from typing import Any, Protocol, TypeAlias
 from agentq_nb._actor.action import Action
 from agentq_nb._actor.actor_context import Scheduled
 from agentq_nb._actor.message import CRON_QUEUE, SCHEDULE_QUEUE
+from agentq_nb._actor.send_options import origin_of
 from agentq_nb._brokers.base import Lease
 from agentq_nb._brokers.values import Commit, Delivery, NewMessage
 from agentq_nb._core.clock import Clock, timestamp
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import ActorId, MessageId, mint_id
 from agentq_nb._core.number_options import LONGEST, is_delay
+from agentq_nb._core.origin import PROCESS, Origin, current_origin, least_trusted
 from agentq_nb._policies import cron as cron_policy
 from agentq_nb._policies.cron import Cron
 from agentq_nb._runtime import crons
@@ -99,9 +101,10 @@ class ActorSchedule:
             )
         call = CronCall(name, cron, action_name, json.loads(arguments), False, 0.0)
         after, due = planner.clock.time(), None
-        before, running = await self._latest(name)
+        before, running, origin = await self._latest(name)
+        here = current_origin.get()
         if before is not None and before.cron == cron:
-            if before.equals(call):
+            if before.equals(call) and least_trusted(here, origin) == here:
                 return
             after, due = max(after, before.due), None if running else before.due
         if due is None and (due := cron_policy.next_run(cron, after)) is None:
@@ -121,14 +124,16 @@ class ActorSchedule:
                 "another name here, or change @cron in the class."
             )
 
-    async def _latest(self, name: str) -> tuple[CronCall | None, bool]:
-        """Return the schedule of this name as it will be, with what is not written yet, and whether its call runs."""
+    async def _latest(self, name: str) -> tuple[CronCall | None, bool, Origin]:
+        """Return the schedule of this name as it will be, with what is not written yet; whether its call runs; its origin."""
         for waiting in self._unwritten():
             for planned in waiting:
                 if planned.new_message.schedule == name:
-                    return crons.read(planned.new_message.body), False
+                    return crons.read(planned.new_message.body), False, planned.new_message.origin
         stored = crons.latest(await self._planner.lease.unsettled(CRON_QUEUE)).get(name)
-        return (None, False) if stored is None else (crons.read(stored.body), stored.running)
+        if stored is None:
+            return None, False, PROCESS
+        return crons.read(stored.body), stored.running, origin_of(stored.options)
 
     async def list(self) -> Sequence[Scheduled]:
         lease = self._planner.lease
@@ -191,6 +196,7 @@ class ActorSchedule:
 
     async def _add(self, planned: Planned) -> None:
         """Write a call with the message or action that makes it; outside those now, durable on return."""
+        planned = planned._replace(new_message=planned.new_message.from_origin(current_origin.get()))
         if unwritten := self._unwritten():
             unwritten[0].append(planned)
         else:

@@ -138,7 +138,7 @@ class Supervisor:
             return
         name, arguments = schedule.read(delivery)
         try:
-            call, call_task = actions.begin(self._activation, name, arguments, {})
+            call, call_task = actions.begin(self._activation, name, arguments, {}, origin=delivery.origin)
         except (ActionNotFound, ValidationFailed) as error:
             self._write_end(delivery, self._ended(delivery, error), Commit(), began)
             return

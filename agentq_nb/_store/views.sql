@@ -19,7 +19,9 @@ create view messages as
 with queued as (
     select
         message_id, actor_id, time as created_at,
-        json_extract(data, ['$.queue', '$.body', '$.due', '$.options.priority', '$.options.idempotency_key']) as fields,
+        json_extract(
+            data, ['$.queue', '$.body', '$.due', '$.options.priority', '$.options.idempotency_key', '$.options.origin']
+        ) as fields,
         -- As versions 1 and 2 of the file have them.
         json_extract(data, ['$.priority', '$.key']) as former
     from events
@@ -64,6 +66,7 @@ select
     if(last_kind in ('message.completed', 'message.failed'), epoch(last_time - started_at), null) as handled_seconds,
     coalesce(fields[4]::integer, former[1]::integer, 0) as priority,
     coalesce(fields[5], former[2])->>'$' as idempotency_key,
+    coalesce(fields[6]->>'$', 'process') as origin,
     fields[2] as body,
     if(last_kind = 'message.completed', last_data->'$.reply', null) as reply,
     if(last_kind in ('message.failed', 'message.retried', 'message.expired'), last_data->'$.error', null) as error

@@ -124,7 +124,10 @@ class AgentSession:
     workspace: Workspace = field(repr=False)
     isolation_mode: IsolationMode = field(repr=False)
     origin: str = field(repr=False)
-    """The source of the prompt: ``"process"`` or ``"gateway"``."""
+    """Where the prompt came from: ``"process"``, ``"socket"``, ``"http"`` or ``"webhook:NAME"``.
+
+    It is the least trusted origin of what led to the prompt: that of the message whose handler sends it, for one.
+    """
     isolation: Callable[[], Awaitable[Isolation]] = field(repr=False)
     exec: Execute = field(repr=False)
     """``await session.exec(command, timeout=None)``: like the VM's action, with this session's ``cwd`` and ``env``."""

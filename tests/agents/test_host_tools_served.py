@@ -21,6 +21,7 @@ from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from agentq_nb import agent_os, agents
+from agentq_nb._core.origin import current_origin, under
 from agentq_nb.agent_os import SessionEvent
 from agentq_nb.agent_os.agents import AgentSession
 from agentq_nb.agent_os.tools import ToolAccess
@@ -112,6 +113,29 @@ async def knock(access: ToolAccess, body: Any = INITIALIZE, path: str | None = N
     url = access.url if path is None else f"http://{urlsplit(access.url).netloc}{path}"
     async with httpx2.AsyncClient(timeout=60) as http:
         return await http.post(url, content=json.dumps(body), headers=accepted | named)
+
+
+def test_a_call_has_the_least_trusted_origin_of_the_sessions_prompts(tmp_path: Path) -> None:
+    def origin() -> str:
+        return current_origin.get()
+
+    async def program() -> None:
+        async with opened([origin], tmp_path) as world:
+            async with connected(world.access) as client:
+                assert await text_of(client, "origin") == ("process", False)
+                with under("webhook:github"):
+                    await world.vm.send_prompt(world.session_id, "untrusted")
+                await world.vm.send_prompt(world.session_id, "trusted, but the agent remembers the one before")
+                assert await text_of(client, "origin") == ("webhook:github", False)
+            events = await world.vm.session_events(world.session_id)
+            prompts = [each.data for each in events if each.type == "prompt"]
+            assert prompts == [{}, {"origin": "webhook:github"}, {}]
+            await world.vm.restart()
+            await world.vm.send_prompt(world.session_id, "after a restart")
+            async with connected(world.access) as another:
+                assert await text_of(another, "origin") == ("webhook:github", False)
+
+    asyncio.run(program())
 
 
 def listens(access: ToolAccess) -> bool:

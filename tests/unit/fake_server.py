@@ -289,6 +289,7 @@ class Server:
                 m.created_at,
                 m.starts,
                 1 + m.ended,
+                m.new_message.origin,
             )
             for m in taken
         ]

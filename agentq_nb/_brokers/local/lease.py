@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 
+from agentq_nb._actor.send_options import origin_of
 from agentq_nb._brokers.local import event_rows, schedules
 from agentq_nb._brokers.local.applied_commit import Applied, apply
 from agentq_nb._brokers.local.commit import CommitLog
@@ -272,4 +273,5 @@ def _delivery(entry: LiveMessage) -> Delivery:
         entry.created_at,
         entry.starts,  # the token
         1 + entry.ended,  # the attempt
+        origin_of(entry.options),
     )

@@ -256,7 +256,7 @@ class SessionActions(PermissionActions, action_timeout=None):
         return scope_of(session.info.agent, session.environment, model, self.actor_id)
 
     def _view(self, session: Session, origin: str) -> AgentSession:
-        calls = Calls(self._tools, session.transcript, self._sessions.redactor)
+        calls = Calls(self._tools, session.transcript, self._sessions.redactor, lambda: session.origin)
         return AgentSession(
             session.info.session_id,
             session.info.agent,

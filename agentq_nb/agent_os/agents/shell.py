@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from agentq_nb._core.origin import is_remote
 from agentq_nb._core.threads import to_its_end
 from agentq_nb.agent_os.agent import AgentEvent, AgentSession, Emit
 from agentq_nb.agent_os.values import AgentCheck
@@ -19,7 +20,8 @@ class ShellAgent:
     """Runs ``sh`` blocks and answers with exit code, output and changed files. A failed block ends the turn.
 
     It refuses to run without isolation unless ``agent_os(isolation="off")`` was written, and refuses prompts that came
-    in through the gateway: sending a prompt there does not give the right to run commands here.
+    in over HTTP or a webhook, directly or through other messages and actors: being able to send there does not give the
+    right to run commands here.
     """
 
     name = "shell"
@@ -31,8 +33,12 @@ class ShellAgent:
         return AgentCheck(self.name, () if os.access(_SHELL, os.X_OK) else (f"There is no {_SHELL} to run.",))
 
     async def prompt(self, session: AgentSession, text: str, emit: Emit) -> None:
-        if session.origin == "gateway":
-            raise PromptFailed("agents.shell runs no prompt that came in through the gateway: nothing was run.")
+        if is_remote(session.origin):
+            raise PromptFailed(
+                f"agents.shell runs no prompt that came in over the network, and this one did (origin {session.origin!r}, "
+                "its own or that of the message whose handling led to it): nothing was run. Use an agent that decides "
+                "itself what to run, or send the prompt from the notebook."
+            )
         if session.isolation_mode != "off" and (await session.isolation()).kind == "none":
             raise IsolationUnavailable(
                 "agents.shell does not run without isolation, and this machine offers none: see isolation(). Write "

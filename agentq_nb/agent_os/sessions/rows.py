@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from agentq_nb._core.origin import PROCESS, Origin, least_trusted
 from agentq_nb.agent_os.agent import LATE, THOUGHT
 from agentq_nb.agent_os.transcript import Records, as_mapping, in_utc
 from agentq_nb.agent_os.values import ChoiceKind, SessionEvent, SessionInfo
@@ -60,6 +62,12 @@ def history_of(events: Sequence[SessionEvent]) -> list[tuple[str, str]]:
         elif event.type == "result" and turns:
             turns[-1].answered = event.data.get("stop_reason") != "cancelled"
     return [(turn.prompt, "".join(turn.pieces)) for turn in turns if turn.answered]
+
+
+def origin_of(events: Sequence[SessionEvent]) -> Origin:
+    """Return the least trusted origin of the prompts."""
+    prompts = (event.data.get("origin", PROCESS) for event in events if event.type == "prompt")
+    return functools.reduce(least_trusted, prompts, PROCESS)
 
 
 @dataclass

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from agentq_nb._core.origin import PROCESS, Origin
 from agentq_nb.agent_os.agent import AgentProcessSlot
 from agentq_nb.agent_os.sessions.permissions import PermissionRequests
 from agentq_nb.agent_os.transcript import Transcript
@@ -34,6 +35,8 @@ class Session:
     """Cancels the running prompt; None when none runs."""
     waiting: set[anyio.CancelScope] = field(default_factory=set[anyio.CancelScope])
     """The prompts that wait for their turn."""
+    origin: Origin = PROCESS
+    """The least trusted origin of its prompts so far: the agent remembers them all, and acts on them later too."""
     requests: PermissionRequests = field(init=False)
 
     def __post_init__(self) -> None:

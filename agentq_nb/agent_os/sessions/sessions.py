@@ -15,7 +15,7 @@ import anyio
 from agentq_nb._core.ids import mint_id
 from agentq_nb._core.redaction import Redactor
 from agentq_nb.agent_os.sessions.permissions import Decision, record
-from agentq_nb.agent_os.sessions.rows import Recorded, history_of, last_index, recorded
+from agentq_nb.agent_os.sessions.rows import Recorded, history_of, last_index, origin_of, recorded
 from agentq_nb.agent_os.sessions.session import Session, missing
 from agentq_nb.agent_os.sessions.transcript_view import TranscriptView, read_transcript
 from agentq_nb.agent_os.transcript import Records, Transcript, as_mapping, read_events, storable
@@ -171,7 +171,8 @@ class Sessions:
             )
         self.redactor.add_own()
         if session.history is None:
-            session.history = history_of(await self.events(session_id))
+            events = await self.events(session_id)
+            session.history, session.origin = history_of(events), origin_of(events)
         return session
 
     async def close(self, session_id: str, reason: str) -> None:

@@ -11,6 +11,7 @@ import anyio
 
 from agentq_nb._actor.message import describe
 from agentq_nb._core import interrupts
+from agentq_nb._core.origin import PROCESS, least_trusted
 from agentq_nb._core.redaction import Redactor
 from agentq_nb._core.safe_text import is_safe
 from agentq_nb.agent_os.agent import LATE, THOUGHT, Agent, AgentEvent, AgentSession
@@ -78,7 +79,8 @@ async def _work(
     begin: Callable[[], Awaitable[None]],
 ) -> None:
     await session.transcript.end_stream()  # text from between the turns is complete
-    await session.transcript.write("prompt", prompt)
+    session.origin = least_trusted(session.origin, view.origin)
+    await session.transcript.write("prompt", prompt, None if view.origin == PROCESS else {"origin": view.origin})
     await session.transcript.durable()
     await begin()
     try:

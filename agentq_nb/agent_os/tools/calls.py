@@ -13,6 +13,7 @@ import anyio
 
 from agentq_nb._actor.message import describe
 from agentq_nb._core.ids import mint_id
+from agentq_nb._core.origin import Origin, under
 from agentq_nb._core.redaction import Redactor
 from agentq_nb.agent_os.tools.render import as_json, bounded, shown
 from agentq_nb.agent_os.transcript import Transcript, storable
@@ -32,12 +33,18 @@ class Answer:
 
 
 class Calls:
-    """The tools that one session's agent may call."""
+    """The tools that one session's agent may call.
 
-    def __init__(self, tools: Mapping[str, HostTool], transcript: Transcript, redactor: Redactor) -> None:
+    :param origin: returns where the prompts came from that a process of the agent acts on: what tools do inherits it.
+    """
+
+    def __init__(
+        self, tools: Mapping[str, HostTool], transcript: Transcript, redactor: Redactor, origin: Callable[[], Origin]
+    ) -> None:
         self.tools = tools
         self._transcript = transcript
         self._redactor = redactor
+        self._origin = origin
         self._running: set[anyio.CancelScope] = set()
 
     def cancel(self) -> None:
@@ -52,7 +59,8 @@ class Calls:
         with anyio.CancelScope() as scope:
             self._running.add(scope)
             try:
-                _, text = await self._call(self.tools[name], arguments)
+                with under(self._origin()):
+                    _, text = await self._call(self.tools[name], arguments)
                 return Answer(self._shown(text))
             except FAILURES as error:
                 return Answer(self._shown(_error_text(error)), failed=True)

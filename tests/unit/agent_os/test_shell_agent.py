@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agentq_nb._core.origin import under
 from agentq_nb.agent_os import PromptResult, SessionEvent, agent_os, agents
 from agentq_nb.agent_os.agents.shell import shell_blocks
 from agentq_nb.agent_os.sandbox import isolation
@@ -21,11 +22,11 @@ def prompted(
 ) -> tuple[PromptResult, list[SessionEvent]]:
     async def program() -> tuple[PromptResult, list[SessionEvent]]:
         async with Machine(agent_os(agents=[agents.shell], isolation=mode), folder) as vm:
-            (await vm.activation()).runtime.origin = origin
             session = await vm.create_session("shell", env=env)
             result: PromptResult | None = None
             for prompt in prompts:
-                result = await vm.send_prompt(session.session_id, prompt)
+                with under(origin):
+                    result = await vm.send_prompt(session.session_id, prompt)
             assert result is not None
             return result, await vm.session_events(session.session_id)
 
@@ -114,10 +115,16 @@ def test_it_refuses_to_run_without_isolation_unless_that_was_written(
     assert list(tmp_path.rglob("made"))
 
 
-def test_it_refuses_what_came_in_through_the_gateway(tmp_path: Path) -> None:
-    with pytest.raises(PromptFailed, match="gateway"):
-        prompted(tmp_path, "```sh\ntouch made\n```", mode="off", origin="gateway")
+@pytest.mark.parametrize("origin", ["http", "webhook:github", "of a later version"])
+def test_it_refuses_what_came_in_over_the_network(tmp_path: Path, origin: str) -> None:
+    with pytest.raises(PromptFailed, match=f"came in over the network.*{origin}"):
+        prompted(tmp_path, "```sh\ntouch made\n```", mode="off", origin=origin)
     assert not list(tmp_path.rglob("made"))
+
+
+def test_it_runs_what_came_in_through_the_local_socket(tmp_path: Path) -> None:
+    prompted(tmp_path, "```sh\ntouch made\n```", mode="off", origin="socket")
+    assert list(tmp_path.rglob("made"))
 
 
 def test_required_isolation_that_is_missing_is_refused_before_anything_runs(

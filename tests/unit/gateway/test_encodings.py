@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+import tracemalloc
 from datetime import UTC, datetime
 from typing import Any
 
@@ -121,7 +123,6 @@ def test_cbor_of_other_writers_is_read() -> None:
         "d9 0102 82 01 02": {1, 2},
         "d9 0103 a1 61 61 01": {"a": 1},
         "d8 40 41 01": b"\x01",
-        "a1 01 02": {"1": 2},
         "f7": None,
     }.items():
         assert cbor.decode(bytes.fromhex(written)) == value
@@ -144,6 +145,9 @@ def test_cbor_of_other_writers_is_read() -> None:
         ],
         "bf 61 61 ff",
         "a1 f6 01",
+        "a1 01 02",
+        "a1 41 61 01",
+        "a1 81 01 02",
         "c1 61 61",
         "c1 fb 7ff0000000000000",
         "d9 ffff 01",
@@ -160,10 +164,83 @@ def test_malformed_cbor_is_refused(written: str) -> None:
 
 def test_deep_nesting_is_refused_before_it_costs_anything() -> None:
     for deep in (b"\x81" * 100_000 + b"\x01", b"\xc6" * 100_000 + b"\x01", b"\xbf\x61a" * 100_000):
-        with pytest.raises(BadRequest, match="nested"):
+        with pytest.raises(BadRequest, match="nesting depth"):
             cbor.decode(deep)
     with pytest.raises(BadRequest, match="nested"):
         read_json(b"[" * 100_000 + b"]" * 100_000)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "d8 1c 81 d8 1d 00",  # a list that holds itself
+        "82 d8 1c 61 61 d8 1d 00",  # a reference to an earlier value
+        "d9 0100 82 63 616161 d8 19 00",  # a reference to an earlier text
+        "c5 82 1a 7fffffff 03",  # 3 * 2 ** 2147483647
+        "c4 82 1a 3fffffff 03",
+        "d8 1e 82 01 00",  # 1 / 0
+        "d8 23 67 28612b292b2462",  # a regular expression
+        "d8 24 65 613a20620a",  # a mail
+        "d8 25 50 00112233445566778899aabbccddeeff",  # a UUID
+        "d9 d9f7 01",
+        "f8 63",  # a simple value of which nothing is known
+        "c2 59 0401" + "ff" * 1025,  # a number of 1025 bytes
+        "d9 0102 a1 61 61 01",
+        "d9 0102 81 d8 1d 00",
+    ],
+)
+def test_what_could_be_costly_or_endless_is_not_built(written: str) -> None:
+    with pytest.raises(BadRequest):
+        cbor.decode(bytes.fromhex(written))
+
+
+def test_declared_lengths_take_no_memory() -> None:
+    tracemalloc.start()
+    try:
+        for head in ("9a 0fffffff", "9b 00000000ffffffff", "ba 0fffffff", "5b 0000000fffffffff", "7b 7fffffffffffffff"):
+            with pytest.raises(BadRequest):
+                cbor.decode(bytes.fromhex(head) + b"\x01" * 1000)
+            with pytest.raises(BadRequest):
+                cbor.decode(bytes.fromhex(head) * 90)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
+
+
+COLLIDING = [(2**61 - 1) * number for number in range(1, 20_001)]
+"""Integers that all have the same hash."""
+
+
+def test_values_with_the_same_hash_cost_no_more_than_others() -> None:
+    numbers = [b"\xc2\x4c" + number.to_bytes(12, "big") for number in COLLIDING]
+    count = len(numbers).to_bytes(4, "big")
+    begun = time.process_time()
+    assert cbor.decode(b"\xd9\x01\x02\x9a" + count + b"".join(numbers)) == COLLIDING
+    assert revived(["$Set", COLLIDING]) == COLLIDING
+    for key in (b"", b"\x81"):
+        with pytest.raises(BadRequest):
+            cbor.decode(b"\xba" + count + b"".join(key + number + b"\x00" for number in numbers))
+    assert time.process_time() - begun < 2
+    assert revived(["$Set", COLLIDING[:10]]) == set(COLLIDING[:10])
+
+
+def test_more_values_than_memory_is_for_are_refused() -> None:
+    many = 3_000_000
+    for item in (b"\x80", b"\x01", b"\xa0", b"\x60"):
+        with pytest.raises(BadRequest, match="more than 1,000,000 values"):
+            cbor.decode(b"\x9f" + item * many + b"\xff")
+    for item in (b"[],", b"{},"):
+        with pytest.raises(BadRequest, match="more than 2,000,000 lists and objects"):
+            read_json(b"[" + item * many + b"1]")
+    text = "[" * many
+    assert cbor.decode(cbor.encode(text)) == text
+    assert cbor.decode(b"\x82\x5a" + many.to_bytes(4, "big") + bytes(many) + b"\x01") == [bytes(many), 1]
+    with pytest.raises(BadRequest):
+        cbor.decode(b"\x5b" + b"\xff" * 8 + bytes(many))
+
+
+def test_text_that_is_no_unicode_is_sent_with_marks_in_it() -> None:
+    assert cbor.decode(cbor.encode({"a\ud800": ["b\udfff", 2**40]})) == {"a?": ["b?", float(2**40)]}
 
 
 @pytest.mark.parametrize(

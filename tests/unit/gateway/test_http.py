@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agentq_nb import Registry, create_client
+from agentq_nb._core.origin import HTTP
 from agentq_nb._gateway import cbor
 from agentq_nb._gateway.host_calls import HostCalls
 from agentq_nb._host.registry_server import Server
@@ -208,7 +209,7 @@ async def test_a_request_that_is_no_http_ends_its_connection_only(url: str) -> N
 async def test_a_blocked_loop_is_said_after_a_while_and_nothing_is_done(
     url: str, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = HostCalls(registry, patience=0.05)
+    calls = HostCalls(registry, HTTP, patience=0.05)
     released = threading.Event()
     answers: list[Any] = []
 

@@ -74,6 +74,19 @@ def test_a_message_shows_its_times_attempts_reply_and_options(path: Path, option
     ]
 
 
+@pytest.mark.parametrize(
+    ("facts", "origin"),
+    [
+        ({}, "process"),
+        (BEFORE_VERSION_3, "process"),
+        (NOW, "process"),
+        ({"options": {"origin": "webhook:x"}}, "webhook:x"),
+    ],
+)
+def test_a_message_shows_where_it_came_from(path: Path, facts: dict[str, Any], origin: str) -> None:
+    assert view(path, "select origin from messages", (0, queued("m", **facts))) == [(origin,)]
+
+
 def test_the_views_know_every_status_and_no_other(path: Path) -> None:
     """The statuses of ``message_status``, in the order in which the columns of ``queues`` have them."""
     told = VIEWS.read_text(encoding="utf-8")

@@ -14,6 +14,7 @@ from tests.unit.brokers.conformance.changing import Changing
 from tests.unit.brokers.conformance.expiring import Expiring
 from tests.unit.brokers.conformance.large import Large
 from tests.unit.brokers.conformance.leasing import Leasing
+from tests.unit.brokers.conformance.origins import Origins
 from tests.unit.brokers.conformance.pausing import Pausing
 from tests.unit.brokers.conformance.receiving import Receiving
 from tests.unit.brokers.conformance.restarting import Restarting
@@ -39,6 +40,7 @@ class Conformance(
     Schedules,
     Large,
     Withholding,
+    Origins,
     Batches,
     BatchChanges,
 ):
