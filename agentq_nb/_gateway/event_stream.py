@@ -53,7 +53,7 @@ class EventStreams:
             raise Refused(503, "too_many_streams", f"{_MOST_STREAMS} clients listen to /events already.")
         first = now if after is None or after > now else after
         headers = {"x-accel-buffering": "no"}
-        return Response(200, _RETRY, "text/event-stream", headers, stream=lambda: self._events(first))
+        return Response(200, b"", "text/event-stream", headers, stream=lambda: self._events(first))
 
     async def _events(self, after: int) -> AsyncGenerator[bytes, None]:
         """Yield the events as they come, until the client is gone or the host stops."""
@@ -61,6 +61,7 @@ class EventStreams:
         broadcasts = _Broadcasts(self._registry)
         silent = 0.0
         try:
+            yield _RETRY  # from here on nothing is missed
             while True:
                 parts = broadcasts.take()
                 if self._registry.host.log.last_event > after:

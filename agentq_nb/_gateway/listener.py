@@ -257,7 +257,6 @@ class _Http(RequestHandler):
         self._begin(response)
         async with aclosing(stream()) as parts:
             try:
-                await _write(self, response.body)
                 async for part in parts:
                     await _write(self, part)
             except StreamClosedError:

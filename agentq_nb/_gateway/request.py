@@ -92,8 +92,8 @@ def decoded(segment: str) -> str:
 class Response:
     """What goes back to the client.
 
-    :ivar stream: makes the parts of a body that has no end yet; they follow ``body``. The generator runs on the
-        listener's loop, and is closed when the client is gone or does not read.
+    :ivar stream: makes the parts of a body that has no end yet, in place of ``body``. The generator runs on the listener's
+        loop, and is closed when the client is gone or does not read.
     """
 
     status: int
