@@ -128,3 +128,27 @@ def test_while_a_cell_blocks_an_issue_is_handled_in_the_background_and_else_refu
     if in_background:
         kernel.run("results = await registry.results('issue_worker')").check()
         assert kernel.value("began < results['finished_at'][0].timestamp() < ended") is True
+
+
+def test_what_was_accepted_survives_a_kill_and_is_not_stored_again_when_it_is_sent_again(tmp_path: Path) -> None:
+    with Kernel(tmp_path) as kernel:
+        for code in ("%load_ext agentq_nb", CELLS, "registry = %agentq start", SERVING):
+            kernel.run(code).check()
+        kernel.run("await create_client().issue_worker.get_or_create('me/shop').pause('issues')").check()
+        url = kernel.value("server.url")
+        accepted = [curl(url, issue(f"Page {number} broken"), f"d-{number}") for number in range(5)]
+        assert {status for status, _ in accepted} == {202}
+        kernel.kill()
+        kernel.restart()
+        for code in ("%load_ext agentq_nb", CELLS, "registry = %agentq start", SERVING):
+            kernel.run(code).check()
+        url = kernel.value("server.url")
+        again = [curl(url, issue(f"Page {number} broken"), f"d-{number}") for number in range(5)]
+        assert again == [(202, {**answer, "repeated": True}) for _, answer in accepted]
+        kernel.run("await create_client().issue_worker.get_or_create('me/shop').resume('issues')").check()
+        for _, answer in accepted:
+            receipt = f"create_client().receipt({answer['message_id']!r})"
+            assert kernel.value(f"(await {receipt}.result(timeout=60)).response") == "bug"
+        kernel.run("messages = await registry.messages('issue_worker')").check()
+        assert kernel.value("messages['status'].tolist()") == ["completed"] * 5
+        assert kernel.value("messages['origin'].tolist()") == ["webhook:github"] * 5

@@ -201,6 +201,19 @@ async def test_the_origin_of_a_message_is_stored_with_it(url: str, registry: Reg
     assert stored.rows == [("webhook:github",)]
 
 
+async def test_what_the_message_leads_to_inherits_its_origin(url: str, registry: Registry) -> None:
+    registry.webhook(
+        "github",
+        to=IssueWorker,
+        action="ingest_issue",
+        secret=SECRET,
+        map=lambda payload: (payload["issue"]["title"], "text"),
+    )
+    reply = await deliver(url, opened())
+    await create_client().receipt(reply.json["message_id"]).result(timeout=30)
+    assert (await registry.messages(queue="anything"))["origin"].tolist() == ["webhook:github"]
+
+
 async def test_a_webhook_that_is_declared_again_is_replaced(url: str, registry: Registry) -> None:
     registry.webhook("github", to=IssueWorker, queue="issues", secret=["new secret", SECRET + "2"], map=issue_of)
     assert (await deliver(url, opened())).code == "webhook.bad_signature"
