@@ -27,11 +27,6 @@ def proxy_url(port: int, environment: Mapping[str, str]) -> str | None:
     return None if base is None else f"{base.rstrip('/')}/proxy/{port}"
 
 
-def is_in_jupyter(environment: Mapping[str, str]) -> bool:
-    """Whether this process was started by a Jupyter server, whose users its proxy has checked."""
-    return any(name in environment for name in (_PREFIX, _PUBLIC_URL, _SERVER))
-
-
 def is_proxied(request: Request) -> bool:
     """Whether the request came through jupyter-server-proxy, as far as it says so."""
     return request.header(_ADDED_HEADER) is not None

@@ -13,7 +13,7 @@ from agentq_nb._core.origin import HTTP
 from agentq_nb._gateway.access import TokenAccess
 from agentq_nb._gateway.event_stream import EventStreams
 from agentq_nb._gateway.host_calls import HostCalls
-from agentq_nb._gateway.jupyter_proxy import is_in_jupyter, proxy_url
+from agentq_nb._gateway.jupyter_proxy import proxy_url
 from agentq_nb._gateway.listener import Listener
 from agentq_nb._gateway.metrics import Metrics
 from agentq_nb._gateway.operations import Operations
@@ -67,7 +67,7 @@ async def open_server(
 ) -> HttpServer:
     """Open a server for the registry's host. Raises PortInUse, and ``actor.validation_error`` for a bad token."""
     token = _checked_token(token)
-    access = TokenAccess(token, host, origins, in_jupyter=is_in_jupyter(os.environ))
+    access = TokenAccess(token, host, origins, in_jupyter=proxy_url(port, os.environ) is not None)
     listening = _listening(host, port)
     try:
         calls = HostCalls(registry, HTTP)

@@ -17,7 +17,7 @@ from agentq_nb.errors import StoreError
 _EVENTS = """
 select
     seq, epoch(time), kind, nullif(actor_id, ''), nullif(message_id, ''), nullif(session_id, ''),
-    json_merge_patch(data, '{"body": null, "reply": null, "state": null}'::json)
+    coalesce(json_merge_patch(data, '{"body": null, "reply": null, "state": null}'::json), '{}')
 from events
 where seq > ? and kind != 'actor.state'
 order by seq
