@@ -33,11 +33,14 @@ async def deliver(
     secret: str = SECRET,
     signature: str | None = None,
     content_type: str = "application/json",
-    **headers: str,
+    **headers: Any,
 ) -> Reply:
     """Send as GitHub does. ``signature`` replaces the right one."""
     body = encoded(payload)
-    fields = {"content_type": content_type, "x_hub_signature_256": signature or github_signature(body, secret)}
+    fields: dict[str, Any] = {
+        "content_type": content_type,
+        "x_hub_signature_256": signature or github_signature(body, secret),
+    }
     if delivery is not None:
         fields["x_github_delivery"] = delivery
     if event is not None:
@@ -63,7 +66,7 @@ async def deliver_standard(
 ) -> Reply:
     """Send as Standard Webhooks say; ``at`` in seconds since 1970."""
     body, moment = encoded(payload), int(time.time() if at is None else at)
-    fields = {
+    fields: dict[str, Any] = {
         "webhook_id": identity,
         "webhook_timestamp": str(moment),
         "webhook_signature": signature or standard_signature(identity, moment, body, secret),

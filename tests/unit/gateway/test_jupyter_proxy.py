@@ -53,11 +53,11 @@ async def path(registry: Registry) -> str:
 
 
 async def through(
-    jupyter: JupyterServer, method: str, path: str, body: Any = b"", *, token: str | None = TOKEN, **headers: str
+    jupyter: JupyterServer, method: str, path: str, body: Any = b"", *, token: str | None = TOKEN, **headers: Any
 ) -> Reply:
     """Ask by the public name, with Jupyter's token and the server's."""
     origin = jupyter.url.removesuffix(PREFIX.rstrip("/"))
-    fields = {"host": "hub.example.org", "authorization": f"token {jupyter.token}", **headers}
+    fields: dict[str, Any] = {"host": "hub.example.org", "authorization": f"token {jupyter.token}", **headers}
     return await ask(origin, method, path, body, token=token, **fields)
 
 

@@ -407,8 +407,8 @@ async def test_one_right_signature_of_several_is_enough_and_none_is_not(url: str
 async def test_a_bearer_secret_is_compared_before_the_body_is_read(url: str, registry: Registry) -> None:
     registry.webhook("plain", to=IssueWorker, queue="anything", secret=["one", "two"], signature="bearer")
 
-    async def send(authorization: str, **headers: str) -> Any:
-        fields = {"authorization": authorization, **headers}
+    async def send(authorization: str, **headers: Any) -> Any:
+        fields: dict[str, Any] = {"authorization": authorization, **headers}
         return await ask(url, "POST", "/webhook/plain", {"a": 1}, token=None, **fields)
 
     assert (await send("Bearer one")).status == 202
