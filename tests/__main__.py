@@ -18,7 +18,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
 """Three workers for two cores, since half of the time is spent waiting. Each takes one file of tests after the other."""
 
-FULL = {"AGENTQ_NIGHT_TASKS": "200"}
+FULL = {"AGENTQ_NIGHT_TASKS": "200", "AGENTQ_IDLE_CONNECTIONS": "10000", "AGENTQ_FUZZ_INPUTS": "100000"}
 """What makes single tests larger with ``--full``."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 
 from agentq_nb._gateway.encodings import WireError
@@ -33,6 +34,9 @@ _STATUS: Mapping[str, int] = {
 _RETRY_AFTER = 5
 """Seconds after which a client may come again when the host could not answer."""
 
+_UNSAFE = re.compile(r"[^ -~]")
+"""Characters that a header cannot hold."""
+
 _INTERNAL = WireError("rivetkit", "internal_error", "An internal error occurred", None)
 """What clients over the network learn of an unexpected error, as from RivetKit: its text may hold secrets."""
 
@@ -62,7 +66,7 @@ def error_response(error: Exception, request: Request) -> Response:
     """Return the response to a request that failed. It is JSON in every encoding, which every client reads."""
     found = wire_error(error, request.origin)
     status = status_of(error) if isinstance(error, AgentqError) else 500
-    headers = {"x-rivet-error": f"{found.group}.{found.code}".encode("ascii", "replace").decode()}
+    headers = {"x-rivet-error": _UNSAFE.sub("?", f"{found.group}.{found.code}")}
     if status in (429, 503):
         headers["retry-after"] = str(_RETRY_AFTER)
     if (ray := request.header("x-rivet-ray-id")) is not None and len(ray) <= 100 and ray.isascii():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import nullcontext
@@ -23,6 +24,8 @@ from agentq_nb.errors import BadRequest, Refused
 Answer: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
 
 _MOST_IDS = 100
+
+_log = logging.getLogger("agentq.gateway")
 
 
 class Route(NamedTuple):
@@ -76,7 +79,7 @@ class Router:
             if request.method != "OPTIONS" and (admit := self._find(request).admit) is not None:
                 admit(request)
         except Exception as error:
-            return self._final(request, error_response(error, request))
+            return self.failed(request, error)
         return None
 
     def refusal_of_connection(self, request: Request) -> Response | None:
@@ -84,7 +87,7 @@ class Router:
         try:
             self._access.check(request)
         except Exception as error:
-            return self._final(request, error_response(error, request))
+            return self.failed(request, error)
         return None
 
     async def answer(self, request: Request) -> Response:
@@ -100,8 +103,13 @@ class Router:
         return self._final(request, answered)
 
     def failed(self, request: Request, error: Exception) -> Response:
-        """Return the response to a request that the listener could not take, because of its size for one."""
-        return self._final(request, error_response(error, request))
+        """Return the response to a request that is not let in, or that the listener cannot take because of its size."""
+        refused = error_response(error, request)
+        # Neither path nor headers: they hold the token, or what was taken for it.
+        _log.info(
+            "A request over %s was refused: %d %s", request.origin, refused.status, refused.headers["x-rivet-error"]
+        )
+        return self._final(request, refused)
 
     def connect(self, request: Request, outgoing: Outgoing) -> Connection:
         """Return the connection that a WebSocket asks for, once access was granted. Raises BadRequest and Refused."""

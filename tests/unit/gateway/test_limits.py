@@ -247,7 +247,8 @@ async def test_a_frame_that_is_too_large_ends_its_websocket(serve: Serve, monkey
     for opcode in (TEXT, 0, 0):
         parts.writer.write(masked(b"x" * 500, opcode, final=False))
     assert (await parts.closed())[0] == 1009
-    whole.close(), parts.close()
+    whole.close()
+    parts.close()
     await server.freed()
 
 
