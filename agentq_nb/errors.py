@@ -763,6 +763,12 @@ class Refused(GatewayError):
         return self.metadata["status"]
 
 
+class WebhookRefused(Refused):
+    """A delivery to a webhook that is not let in, or that cannot be read; nothing was written."""
+
+    group = "webhook"
+
+
 class PortInUse(GatewayError):
     """The server could not listen: another program has the port, or the address is not this machine's."""
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from agentq_nb._actor.actor_context import ActorLog
 from agentq_nb._brokers.values import DeadLetters
@@ -18,6 +18,24 @@ from agentq_nb.errors import ValidationFailed
 
 Moment: TypeAlias = datetime | timedelta | float
 """A datetime (a naive one is local time), seconds since 1970, or how long ago."""
+
+
+class Event(NamedTuple):
+    """One thing that happened, as the log has it, but without bodies, replies and states.
+
+    :ivar number: its place in the log; later events have higher ones, also after a restart. Some are left out.
+    :ivar time: seconds since 1970.
+    :ivar kind: like ``message.completed``.
+    :ivar data: JSON.
+    """
+
+    number: int
+    time: float
+    kind: str
+    actor: ActorId | None
+    message: str | None
+    session: str | None
+    data: str
 
 
 class History(Protocol):
@@ -67,6 +85,18 @@ class HostLog(Protocol):
 
     def of(self, actor: ActorId) -> ActorLog:
         """Return the log of one actor."""
+        ...
+
+    @property
+    def last_event(self) -> int:
+        """The number of the latest event that is durable. Can be read from any thread."""
+        ...
+
+    def events(self, after: int, count: int) -> Sequence[Event]:
+        """Return the next events after the one of this number, at most ``count``. From any thread; blocks.
+
+        Raises StoreError.
+        """
         ...
 
 

@@ -64,7 +64,12 @@ class Serve(Command):
         clear = " Clear this output before you share the notebook." if context.in_kernel else ""
         return Document(
             title="agentq server",
-            facts=[("url", server.url), ("token", server.token), *kept],
+            facts=[
+                ("url", server.url),
+                *([("through Jupyter", server.proxy_url)] if server.proxy_url else []),
+                ("token", server.token),
+                *kept,
+            ],
             notes=[
                 f"The token lets a program do what the notebook can do with its actors.{clear}",
                 *([] if registry.background else [_SHARED_LOOP]),

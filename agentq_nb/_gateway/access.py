@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from agentq_nb._gateway.jupyter_proxy import is_proxied
 from agentq_nb._gateway.request import Request, Response, decoded
 from agentq_nb.errors import Refused, ValidationFailed
 
@@ -15,6 +16,10 @@ _LOCAL_NAMES = frozenset(("localhost", "ip6-localhost", "host.docker.internal", 
 
 OPEN_PATHS = frozenset(("/health", "/metadata"))
 """Paths that need no token. A client asks for the second one again and again until it gets an answer."""
+
+WEBHOOKS = "/webhook/"
+"""Below this path the signature of a delivery decides. Senders call the server by its public name, whatever that is, and
+no page of a browser can sign."""
 
 _METHODS = "GET, POST, PUT, OPTIONS"
 _HEADERS = ", ".join(
@@ -55,15 +60,19 @@ class TokenAccess:
     named, and must call the server by a name that no foreign DNS server can point here.
 
     :param address: the address that the server listens on.
+    :param in_jupyter: requests that come through the proxy of this kernel's Jupyter server have its public name.
     """
 
-    def __init__(self, token: str, address: str, origins: Iterable[str] = ()) -> None:
+    def __init__(self, token: str, address: str, origins: Iterable[str] = (), *, in_jupyter: bool = False) -> None:
+        self._in_jupyter = in_jupyter
         self._token = token.encode()
         self._names = {address.lower()}
         self._origins = frozenset(_checked_origin(origin) for origin in origins)
 
     def check(self, request: Request) -> None:
         """Raise Refused: by the name the server is called by, by the page's origin, or for want of the token."""
+        if request.path.startswith(WEBHOOKS):
+            return
         self._check_host(request)
         self._check_origin(request)
         if request.method == "OPTIONS" or request.path in OPEN_PATHS:
@@ -84,6 +93,8 @@ class TokenAccess:
 
     def _check_host(self, request: Request) -> None:
         """A page of attacker.example whose name was pointed to this machine would call the server by that name."""
+        if self._in_jupyter and is_proxied(request):
+            return  # that server has checked who calls, and the token is still needed
         name = _host_name(request.header("host") or "")
         if name in self._names or name in _LOCAL_NAMES or name.endswith(".localhost") or _is_address(name):
             return
@@ -98,10 +109,15 @@ class TokenAccess:
 
     def _check_origin(self, request: Request) -> None:
         origin = request.header("origin")
-        if origin is not None and not self._is_known(origin):
+        if origin is not None and not self._is_known(origin) and not self._is_of_jupyter(request, origin):
             raise Refused(
                 403, "origin_refused", "Pages of this origin may not call the server. Name it: serve(origins=[...])."
             )
+
+    def _is_of_jupyter(self, request: Request, origin: str) -> bool:
+        """Whether it is a page of the Jupyter server through which the request came."""
+        named = _host_and_port(origin)
+        return self._in_jupyter and is_proxied(request) and bool(named) and named == request.header("host")
 
     def _is_known(self, origin: str) -> bool:
         if origin in self._origins:
@@ -169,6 +185,13 @@ def _host_name(host: str) -> str:
     """Return a Host header's name in lower case, without its port."""
     try:
         return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _host_and_port(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
     except ValueError:
         return ""
 

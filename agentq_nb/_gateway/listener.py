@@ -11,13 +11,13 @@ import logging
 import os
 import socket
 import weakref
-from collections.abc import Awaitable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any
 
 from tornado import httputil
-from tornado.iostream import IOStream
+from tornado.iostream import IOStream, StreamClosedError
 from tornado.web import Application, RequestHandler, stream_request_body
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
@@ -50,6 +50,9 @@ _MAX_UNSENT = 16 * 1024 * 1024
 _FAIR_SHARE = 1024 * 1024
 """The same when all WebSockets together have left too many unread."""
 
+_READ_TIMEOUT = 30.0
+"""Seconds within which a client must take a part of a stream, before its connection is closed."""
+
 _PING_INTERVAL = 20.0
 _CLOSE_TIMEOUT = 0.8
 """Seconds that requests get to be answered when the listener is closed."""
@@ -67,6 +70,8 @@ class Listener:
         self.origin: Origin = origin
         self.connections: weakref.WeakSet[_WebSocket] = weakref.WeakSet()
         self.requests: set[asyncio.Task[None]] = set()
+        self.streams: set[asyncio.Task[None]] = set()
+        """The requests whose answer is a stream, which ends only with the connection."""
         self.body_timeout = BODY_TIMEOUT
         self._server: BoundedServer | None = None
         _listeners.add(self)
@@ -121,6 +126,8 @@ class Listener:
         self._server.stop()
         for websocket in list(self.connections):
             websocket.close(GOING_AWAY, "gateway.closing")
+        for stream in self.streams:
+            stream.cancel()
         if self.requests:
             await asyncio.wait(self.requests, timeout=_CLOSE_TIMEOUT)
         await self._server.close_all_connections()
@@ -239,7 +246,27 @@ class _Http(RequestHandler):
             await task
 
     async def _answered(self, request: Request) -> None:
-        self._answer(await self._listener.router.answer(request))
+        response = await self._listener.router.answer(request)
+        if response.stream is None:
+            self._answer(response)
+        else:
+            await self._send(response, response.stream)
+
+    async def _send(self, response: Response, stream: Callable[[], AsyncGenerator[bytes, None]]) -> None:
+        """Write a body as it comes. It ends when the listener closes, and when the client is gone or too slow."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._listener.streams.add(task)
+        task.add_done_callback(self._listener.streams.discard)
+        self._begin(response)
+        async with aclosing(stream()) as parts:
+            try:
+                async for part in parts:
+                    await _write(self, part)
+            except StreamClosedError:
+                pass
+            except TimeoutError:
+                self._stream.close()
 
     get = post = put = delete = patch = head = options = _respond
 
@@ -262,12 +289,7 @@ class _Http(RequestHandler):
     def _answer(self, response: Response, *, last: bool = False) -> None:
         if self._finished:
             return
-        self.set_status(response.status)
-        self.clear_header("Server")
-        if response.status != 204:
-            self.set_header("Content-Type", response.content_type)
-        for name, value in response.headers.items():
-            self.set_header(name, value)
+        self._begin(response)
         if last:  # its body is not worth reading
             self.set_header("Connection", "close")
         if self._place is not None:
@@ -275,6 +297,14 @@ class _Http(RequestHandler):
         self._cancel_timer()
         self._timer = asyncio.get_running_loop().call_later(self._listener.body_timeout, self._stream.close)
         _finish(self, response.body).add_done_callback(retrieve)
+
+    def _begin(self, response: Response) -> None:
+        self.set_status(response.status)
+        self.clear_header("Server")
+        if response.status != 204:
+            self.set_header("Content-Type", response.content_type)
+        for name, value in response.headers.items():
+            self.set_header(name, value)
 
     def compute_etag(self) -> str | None:
         """Return None: answers are never cached."""
@@ -300,6 +330,12 @@ def _check_headers(request: httputil.HTTPServerRequest) -> None:
     length = len(request.uri or "") + sum(len(name) + len(value) + 4 for name, value in request.headers.get_all())
     if length > MAX_HEADERS:
         raise Refused(431, "headers_too_large", f"The request's path and headers take more than {MAX_HEADERS:,} bytes.")
+
+
+async def _write(handler: RequestHandler, part: bytes) -> None:
+    """Write a part of a body. Raises TimeoutError for a client that does not read, and StreamClosedError."""
+    handler.write(part)  # pyright: ignore[reportUnknownMemberType]  # as above
+    await asyncio.wait_for(handler.flush(), _READ_TIMEOUT)
 
 
 def _declared_length(request: Request) -> int:

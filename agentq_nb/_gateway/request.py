@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
@@ -96,12 +96,17 @@ def decoded(segment: str) -> str:
 
 @dataclass(frozen=True)
 class Response:
-    """What goes back to the client."""
+    """What goes back to the client.
+
+    :ivar stream: makes the parts of a body that has no end yet, in place of ``body``. The generator runs on the listener's
+        loop, and is closed when the client is gone or does not read.
+    """
 
     status: int
     body: bytes = b""
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    stream: Callable[[], AsyncGenerator[bytes, None]] | None = None
 
 
 def json_response(value: Any, status: int = 200) -> Response:

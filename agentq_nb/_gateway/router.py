@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from agentq_nb._core.origin import under
@@ -27,11 +29,15 @@ _log = logging.getLogger("agentq.gateway")
 
 
 class Route(NamedTuple):
-    """A method and a path, whose segment ``*`` is any one segment, and who answers."""
+    """A method and a path, whose segment ``*`` is any one segment, and who answers.
+
+    :ivar admit: raises an error for a request that may not go on, before its body is read.
+    """
 
     method: str
     path: tuple[str, ...]
     answer: Answer
+    admit: Callable[[Request], None] | None = None
 
 
 class Router:
@@ -39,15 +45,22 @@ class Router:
 
     :param access: decides before the body of a request is read.
     :param routes: routes besides those of RivetKit's protocol.
+    :param answered: counts the requests that were answered, by HTTP status.
     :ivar load: what the server has taken on. Listeners and routes take places in it.
     """
 
     def __init__(
-        self, operations: Operations, access: Access, routes: tuple[Route, ...] = (), load: Load | None = None
+        self,
+        operations: Operations,
+        access: Access,
+        routes: tuple[Route, ...] = (),
+        load: Load | None = None,
+        answered: Counter[int] | None = None,
     ) -> None:
         self.load = load or Load()
         self._operations = operations
         self._access = access
+        self._answered: Counter[int] = Counter() if answered is None else answered
         self._routes = (
             Route("GET", ("health",), self._health),
             Route("GET", ("metadata",), self._metadata),
@@ -63,8 +76,8 @@ class Router:
         """Return the answer to a request that may not go on, so that its body need not be read; else None."""
         try:
             self._access.check(request)
-            if request.method != "OPTIONS":
-                self._find(request)
+            if request.method != "OPTIONS" and (admit := self._find(request).admit) is not None:
+                admit(request)
         except Exception as error:
             return self.failed(request, error)
         return None
@@ -81,7 +94,10 @@ class Router:
         """Answer a request that :meth:`refusal` let pass."""
         try:
             with under(request.work_origin):
-                answered = preflight(request) if request.method == "OPTIONS" else await self._find(request)(request)
+                if request.method == "OPTIONS":
+                    answered = preflight(request)
+                else:
+                    answered = await self._find(request).answer(request)
         except Exception as error:
             answered = error_response(error, request)
         return self._final(request, answered)
@@ -110,16 +126,17 @@ class Router:
     def _final(self, request: Request, response: Response) -> Response:
         headers = {"cache-control": "no-store", "x-content-type-options": "nosniff", **response.headers}
         headers |= self._access.response_headers(request)
-        return Response(response.status, response.body, response.content_type, headers)
+        self._answered[response.status] += 1
+        return replace(response, headers=headers)
 
-    def _find(self, request: Request) -> Answer:
-        """Return who answers. Raises Refused."""
+    def _find(self, request: Request) -> Route:
+        """Return the route of a request. Raises Refused."""
         segments = request.segments
         allowed: list[str] = []
         for route in self._routes:
             if _matches(route.path, segments):
                 if route.method == request.method:
-                    return route.answer
+                    return route
                 allowed.append(route.method)
         if allowed:
             raise Refused(405, "wrong_method", f"This path takes {', '.join(allowed)}.")

@@ -8,18 +8,23 @@ import json
 import os
 import secrets
 import socket
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
 from agentq_nb._core.origin import HTTP
 from agentq_nb._core.runtime_files import write_private
 from agentq_nb._gateway.access import TokenAccess
+from agentq_nb._gateway.event_stream import EventStreams
 from agentq_nb._gateway.host_calls import HostCalls
+from agentq_nb._gateway.jupyter_proxy import proxy_url
 from agentq_nb._gateway.listener import Listener
 from agentq_nb._gateway.local_socket import choose_path
+from agentq_nb._gateway.metrics import Metrics
 from agentq_nb._gateway.operations import Operations
 from agentq_nb._gateway.router import Router
 from agentq_nb._gateway.transport_routes import TransportRoutes
+from agentq_nb._gateway.webhooks import Webhooks
 from agentq_nb._host.registry_server import Serveable
 from agentq_nb.errors import PortInUse, ValidationFailed
 
@@ -43,6 +48,14 @@ class HttpServer:
     def url(self) -> str:
         """The address, without the token: ``http://127.0.0.1:6420``."""
         return f"http://{_reachable(self._host)}:{self.port}"
+
+    @property
+    def proxy_url(self) -> str | None:
+        """The address through this kernel's Jupyter server, if that has jupyter-server-proxy; None outside Jupyter.
+
+        Where the public name is not known, it is the path alone: ``/user/ann/proxy/6420``.
+        """
+        return proxy_url(self.port, os.environ)
 
     @property
     def is_open(self) -> bool:
@@ -70,11 +83,14 @@ async def open_server(
 ) -> HttpServer:
     """Open a server for the registry's host. Raises PortInUse, and ``actor.validation_error`` for a bad token."""
     token = _checked_token(token)
-    access = TokenAccess(token, host, origins)
+    access = TokenAccess(token, host, origins, in_jupyter=proxy_url(port, os.environ) is not None)
     listening = _listening(host, port)
     try:
         calls = HostCalls(registry, HTTP)
-        router = Router(Operations(calls), access, TransportRoutes(calls).routes())
+        answered: Counter[int] = Counter()
+        subjects = (Webhooks(registry, calls), Metrics(calls, answered), EventStreams(registry))
+        routes = (*(route for subject in subjects for route in subject.routes), *TransportRoutes(calls).routes())
+        router = Router(Operations(calls), access, routes, answered=answered)
         listener = await Listener.open(listening, router, "http", "agentq gateway")
     except BaseException:
         listening.close()

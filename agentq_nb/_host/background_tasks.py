@@ -31,7 +31,7 @@ class Part(NamedTuple):
 
 
 class Upkeep:
-    """The current failures of one host's parts, by name. ``note``, ``clear`` and ``trouble`` are thread-safe."""
+    """The current failures of one host's parts, by name. ``note``, ``report``, ``clear`` and ``trouble`` are thread-safe."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -45,11 +45,14 @@ class Upkeep:
     def note(self, part: str, error: BaseException, *, again: bool = True) -> None:
         """Report a failed part in the logger, and in ``status()`` until it is cleared. ``again``: it is retried."""
         said = f"{part} failed: {reason(error)}{' It is tried again.' if again else ''}"
+        # An AgentqError explains itself; for any other error the place matters.
+        self.report(part, said, None if isinstance(error, AgentqError) else error)
+
+    def report(self, part: str, said: str, error: BaseException | None = None) -> None:
+        """Report a trouble in sentences of its own, in the logger and in ``status()`` until it is cleared."""
         if self._troubles.get(part) != said:
             self._troubles[part] = said
-            # An AgentqError explains itself; for any other error the place matters.
-            traceback = None if isinstance(error, AgentqError) else error
-            logging.getLogger("agentq").warning("%s", said, exc_info=traceback)
+            logging.getLogger("agentq").warning("%s", said, exc_info=error)
 
     def clear(self, part: str) -> None:
         """Note that the part works, or has nothing left to do."""

@@ -28,6 +28,7 @@ from agentq_nb._host.background_tasks import Part
 from agentq_nb._host.host_status import Circumstances, actor_status, why_unsettled
 from agentq_nb._host.host_tasks import HostTasks
 from agentq_nb._host.waker import WakeBackoff, Waker
+from agentq_nb._host.webhook_rates import Flood, WebhookRates
 from agentq_nb._runtime import actions
 from agentq_nb._runtime.actor_lifecycle import AwakeActor
 from agentq_nb._runtime.deadlock import WaitGraph
@@ -48,6 +49,7 @@ class Host(HostTasks):
     :param log: where sessions and failures are recorded.
     :param portal: the portal of this loop, if there is one already.
     :param extra_parts: other background tasks that run as long as the host.
+    :param floods: webhooks whose deliveries came too fast to an earlier host, and are not done yet.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Host(HostTasks):
         clock: Clock | None = None,
         portal: LoopPortal | None = None,
         extra_parts: Sequence[Part] = (),
+        floods: Sequence[Flood] = (),
     ) -> None:
         super().__init__(clock or SystemClock(), portal or LoopPortal(asyncio.get_running_loop()))
         self.slices = TimeSlices()
@@ -76,9 +79,11 @@ class Host(HostTasks):
         self._waker = Waker(self)
         self._stalls = StallWatch()
         self._swallowed: dict[ActorId, str] = {}
+        self.webhook_rates = WebhookRates(self, floods)
         self.parts = [
             Part("Waking actors that have work", self._waker.follow_hints, waits=True),
             Part("Noticing that the event loop stands still", self._stalls.watch, waits=True),
+            Part("Limiting webhooks", self.webhook_rates.watch, waits=True),
             *extra_parts,
         ]
 
@@ -108,11 +113,17 @@ class Host(HostTasks):
             return
         with suppress(Unavailable):  # then a state that does not fit is noticed when its actor wakes
             check_deployment(cls, old, await self.broker.states(name))
-        await self.broker.limits.declare(name, cls.declared.limits)
+        await self.declare_limits(name, cls)
         self.classes[name] = cls
         self.wake_backoff.forget(name)
         self.activations.replace(name, self._waker.wake)
         self._waker.ask_again()
+
+    async def declare_limits(self, name: str, cls: type[Actor] | None = None) -> None:
+        """Apply the limits of the class of this name (or of ``cls``), and those because of webhooks."""
+        cls = cls or self.classes.get(name)
+        declared = {} if cls is None else cls.declared.limits
+        await self.broker.limits.declare(name, self.webhook_rates.with_floods(name, declared))
 
     # --- for clients --------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from agentq_nb._host.host import Host
 from agentq_nb._host.keep_alive import KeepAlive, KeepAliveSettings, end_of_host_before, kernel_activity
 from agentq_nb._host.local_transport import LocalTransport
 from agentq_nb._host.store_socket import StoreSocket
+from agentq_nb._host.webhook_rates import recall_floods, with_floods
 from agentq_nb._store import EventLog
 from agentq_nb.errors import HostElsewhere, NoHost, StoreInUse
 
@@ -219,12 +220,13 @@ class HostLifecycle:
         log = await in_long_thread(open_log)
         try:
             before = await in_thread(_last_of_host, log)
+            floods = await in_thread(recall_floods, log.fetch)
             self._shared = await in_thread(_shared_with, log, self._program, self._store) if self._guessed else None
             broker = await LocalBroker.open(
                 log, facts={"version": _version(), "program": self._program, **self._holder}
             )
             for name, cls in self._classes.items():
-                await broker.limits.declare(name, cls.declared.limits)
+                await broker.limits.declare(name, with_floods(floods, name, cls.declared.limits))
         except BaseException:
             await in_long_thread(log.close)
             raise
@@ -243,6 +245,7 @@ class HostLifecycle:
             workspaces_path(self._store),
             portal=portal,
             extra_parts=extra_parts,
+            floods=floods,
         )
         host.classes.update(self._classes)
         host.client = Client(LocalTransport.of(host))

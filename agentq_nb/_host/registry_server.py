@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from agentq_nb._core import number_options
 from agentq_nb._host.host import Host
+from agentq_nb._host.registry_webhooks import WebhookRegistry
+from agentq_nb._host.webhook import Webhook
 from agentq_nb.errors import NoHost
 
 DEFAULT_PORT = 6420
@@ -20,6 +22,14 @@ class Server(Protocol):
     @property
     def url(self) -> str:
         """The address, without the token: ``http://127.0.0.1:6420``."""
+        ...
+
+    @property
+    def proxy_url(self) -> str | None:
+        """The address through this kernel's Jupyter server, if that has jupyter-server-proxy; None outside Jupyter.
+
+        Where the public name is not known, it is the path alone: ``/user/ann/proxy/6420``.
+        """
         ...
 
     @property
@@ -48,6 +58,11 @@ class Serveable(Protocol):
     @property
     def host(self) -> Host:
         """The running host. Raises NoHost."""
+        ...
+
+    @property
+    def webhooks(self) -> Mapping[str, Webhook]:
+        """The declared webhooks, by name."""
         ...
 
 
@@ -93,10 +108,11 @@ open_server: OpenServer | None = None
 """Set by the gateway when the package is imported."""
 
 
-class ServingRegistry:
+class ServingRegistry(WebhookRegistry):
     """The part of a registry that opens servers. They are closed when the host stops."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.before_stop: list[Callable[[], Coroutine[Any, Any, None]]] = []
         """Awaited for at most a second before the host is stopped, in the loop of the caller of ``stop``."""
         self.before_stop.append(self._before_stop)

@@ -22,6 +22,7 @@ NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 FIRST, SECOND = PROJECT / "notebooks/01_first_queue.ipynb", PROJECT / "notebooks/02_request_response.ipynb"
 FOURTH = PROJECT / "notebooks/04_real_agents.ipynb"
 FIFTH = PROJECT / "notebooks/05_looking_at_the_work.ipynb"
+SIXTH = PROJECT / "notebooks/06_webhooks.ipynb"
 
 
 def messages(kernel: Kernel) -> dict[str, Any]:
@@ -194,6 +195,26 @@ def test_the_fifth_notebook_shows_plots_failures_tokens_and_a_transcript_also_wh
             ]
         kernel.run("rows = await registry.messages(actor='rater')").check()
         assert kernel.value("rows['status'].tolist()") == ["completed"] * 4
+
+
+# --- notebook 06 ---
+
+
+def test_the_sixth_notebook_sends_itself_signed_issues_also_after_a_restart(tmp_path: Path) -> None:
+    shown: list[str] = []
+    with Kernel(tmp_path) as kernel:
+        shown += [run_all(kernel, SIXTH), run_all(kernel, SIXTH)]
+        kernel.restart()
+        shown.append(run_all(kernel, SIXTH))
+        assert messages(kernel) == {"messages": 63, "attempts": 63, "statuses": ["completed"]}
+    for text in shown:
+        first, again = re.findall(r"\(202, {'message_id': '(\w+)', 'repeated': (?:False|True)}\)", text)
+        assert first == again
+        assert "bug\n# Login redirect broken\n\nIt used to work" in text
+        assert "(204, None)" in text
+        assert "(401," in text
+        assert "{'bug': 14, 'question': 6}" in text
+        assert "issue_worker/docs" in text
 
 
 # --- the demo ---

@@ -8,10 +8,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from agentq_nb._brokers.history import Event
 from agentq_nb._core.ids import ActorId
 from agentq_nb._core.threads import in_thread
 from agentq_nb._store import EventLog, row
 from agentq_nb.errors import StoreError
+
+_EVENTS = """
+select
+    seq, epoch(time), kind, nullif(actor_id, ''), nullif(message_id, ''), nullif(session_id, ''),
+    coalesce(json_merge_patch(data, '{"body": null, "reply": null, "state": null}'::json), '{}')
+from events
+where seq > ? and kind != 'actor.state'
+order by seq
+limit ?
+"""
 
 
 class LocalHostLog:
@@ -30,6 +41,13 @@ class LocalHostLog:
 
     def of(self, actor: ActorId) -> LocalActorLog:
         return LocalActorLog(self._log, actor)
+
+    @property
+    def last_event(self) -> int:
+        return self._log().last_seq
+
+    def events(self, after: int, count: int) -> Sequence[Event]:
+        return [Event(*row) for row in self._log().fetch(_EVENTS, [after, count])]
 
 
 class LocalActorLog:

@@ -1,0 +1,77 @@
+"""``registry.webhook``: the webhooks of a host, by name. The gateway answers their requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from agentq_nb._actor.actor import Actor
+from agentq_nb._actor.queue import Queue
+from agentq_nb._core.ids import Key
+from agentq_nb._host.webhook import Signature, Webhook, declared_webhook
+
+
+class WebhookRegistry:
+    """The part of a registry that declares webhooks. Nothing of them is stored: declare them each time, as classes."""
+
+    def __init__(self) -> None:
+        self._webhooks: dict[str, Webhook] = {}
+
+    @property
+    def webhooks(self) -> Mapping[str, Webhook]:
+        """The declared webhooks, by name. Can be read from any thread."""
+        return dict(self._webhooks)
+
+    def webhook(
+        self,
+        name: str,
+        *,
+        to: type[Actor] | str,
+        secret: str | Sequence[str],
+        key: Key | Callable[..., Any] = "main",
+        queue: str | Queue[Any, Any] | None = None,
+        action: str | Callable[..., Any] | None = None,
+        signature: Signature = "github",
+        map: Callable[..., Any] | None = None,
+    ) -> Webhook:
+        """Let another service send to an actor: ``POST /webhook/{name}`` on every server of this host.
+
+            registry.webhook(
+                "github",
+                to=IssueWorker,
+                key=lambda payload: payload["repository"]["name"],
+                queue="issues",
+                secret=os.environ["GITHUB_WEBHOOK_SECRET"],
+                map=lambda payload: payload["issue"] if payload["action"] == "opened" else None,
+            )
+            server = await registry.serve()         # POST {server.url}/webhook/github
+
+        :param name: the last part of the URL. A webhook of this name that was declared before is replaced.
+        :param to: the actor class, or the name that it is registered under.
+        :param secret: what the sender signs with, or its bearer token. Several of them are all valid, so that one can be
+            replaced. The server's own token is not needed.
+        :param key: the key of the actor, or a function that returns it: of the payload, and of the delivery
+            (:class:`~agentq_nb._host.webhook.WebhookDelivery`) if it has two parameters.
+        :param queue: the queue that the messages go to; or:
+        :param action: the action that is called with what ``map`` returns. A tuple is several arguments. The call is stored
+            as a message is, so it survives a restart, and is repeated if it fails.
+        :param signature: ``"github"``: the header ``X-Hub-Signature-256``; its ping is answered. ``"standard-webhooks"``:
+            see standardwebhooks.com; a delivery whose time is more than 5 minutes off is refused. ``"bearer"``: the secret
+            itself in ``Authorization: Bearer``.
+        :param map: makes the message's body of the payload (and of the delivery, if it has two parameters). None: the
+            payload. If it returns None, the delivery is ignored. It runs on the host's event loop.
+
+        The answer 202 means that the message is on disk. A delivery that is sent again has the same id
+        (``X-GitHub-Delivery``, ``webhook-id``; with ``"bearer"`` the header ``Idempotency-Key``, if there is one), and is
+        not stored twice, also after a restart; one whose message has failed is.
+
+        Of more than 600 deliveries within a minute all are accepted, but then the messages of the queue start at
+        60 a minute until none is left; ``status()`` shows it as trouble, and ``registry.limits["webhook:NAME"]`` its use.
+        A full queue is answered with 429.
+
+        Raises ``actor.validation_error``, ``queue.unknown`` and ``actor.action_not_found``. Can be called before the host
+        is started, and should be: what a kernel left behind may start before.
+        """
+        webhook = declared_webhook(name, to, key, queue, action, secret, signature, map)
+        self._webhooks[name] = webhook
+        return webhook
