@@ -21,8 +21,9 @@ class NameClaimedTwice(AgentqError):
 def claims(namespace: Mapping[str, Any], module: str = "__main__") -> dict[str, type[Actor]]:
     """Return the namespace's actor classes by the names to register them under. Raises NameClaimedTwice.
 
-    A class defined in the notebook, or in the ``module`` of the namespace, gets the snake_case of its own name, whatever variables it is bound to; one that was
-    made by a call (``vm = agent_os(…)``) gets the variable's name. Imported classes get none.
+    A class defined in the notebook, or in the ``module`` of the namespace, gets the snake_case of its own name, whatever
+    variables it is bound to; one that was made by a call (``vm = agent_os(…)``) gets the variable's name. Imported classes
+    get none.
     """
     found: dict[str, type[Actor]] = {}
     for variable, value in list(namespace.items()):

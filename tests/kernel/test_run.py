@@ -60,8 +60,10 @@ def agentq(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 @contextmanager
 def hosting(folder: Path, *words: str) -> Generator[subprocess.Popen[str]]:
     """A process that hosts, once it does. It is ended by SIGTERM, and must end well."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command(*words), cwd=folder, env=environment(), text=True, **pipes) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command(*words), cwd=folder, env=environment(), text=True, stdout=pipe, stderr=pipe
+    ) as process:
         assert process.stderr is not None
         said = ""
         try:

@@ -158,16 +158,17 @@ async def test_a_forked_child_that_outlives_the_host_keeps_no_program_waiting(tm
         os.read(release, 1)
         os._exit(0)
     os.close(release)
+    linked = found.socket.with_suffix(".kept")
     try:
         # As after kill -9: the socket's file stays, and only the child could still have it open.
-        os.link(found.socket, linked := found.socket.with_suffix(".kept"))
+        os.link(found.socket, linked)
         await registry.stop()
         with socket.socket(socket.AF_UNIX) as probe, pytest.raises(ConnectionRefusedError):
             probe.connect(str(linked))
     finally:
         os.close(hold)
         end_of(child)
-        linked.unlink()
+        linked.unlink(missing_ok=True)
 
 
 def test_names_are_of_the_machine_and_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
