@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from agentq_nb import Registry, create_client
-from agentq_nb._gateway import event_stream, listener
+from agentq_nb._gateway import event_stream, http_handler
 from agentq_nb._gateway.server import HttpServer
 from agentq_nb._host.registry_server import Server
 from tests.unit.gateway.raw_client import TOKEN, ask, connect
@@ -168,7 +168,7 @@ async def test_streams_end_cleanly_when_the_server_closes_and_when_the_host_stop
 async def test_a_client_that_does_not_read_is_cut_off_and_the_others_go_on(
     url: str, server: HttpServer, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "_READ_TIMEOUT", 0.5)
+    monkeypatch.setattr(http_handler, "_READ_TIMEOUT", 0.5)
     streams = server._listener.streams
     await create_client().task_runner.get_or_create("main").echo("awake")
     parts = urlsplit(url)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from agentq_nb import Registry
-from agentq_nb._gateway import listener, load
+from agentq_nb._gateway import http_handler, http_server, listener, load, websocket_handler
 from agentq_nb._gateway.load import Limits, Load, OpenConnections
 from agentq_nb._gateway.server import HttpServer
 from agentq_nb.errors import Refused
@@ -78,7 +78,7 @@ def is_busy(reply: Reply, word: str) -> None:
 
 async def test_headers_that_are_too_large_are_refused(serve: Serve) -> None:
     server = await serve()
-    for large in ({"x_large": "x" * listener.MAX_HEADERS}, {"token": TOKEN, "path": WAIT + "&x=" + "x" * 70_000}):
+    for large in ({"x_large": "x" * http_server.MAX_HEADERS}, {"token": TOKEN, "path": WAIT + "&x=" + "x" * 70_000}):
         reply = await exchange(server.url, head(server.url, **large))
         assert (reply.status, reply.code) == (431, "gateway.headers_too_large")
     with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
@@ -87,7 +87,7 @@ async def test_headers_that_are_too_large_are_refused(serve: Serve) -> None:
 
 
 async def test_a_body_that_is_too_large_is_refused_unread(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "MAX_BODY", 1000)
+    monkeypatch.setattr(http_handler, "MAX_BODY", 1000)
     server = await serve()
     reply = await exchange(server.url, head(server.url, content_length="1001"))
     assert (reply.status, reply.code, reply.json["metadata"]["limit"]) == (413, "gateway.too_large", 1000)
@@ -148,7 +148,7 @@ async def test_a_client_that_does_not_read_its_response_is_cut_off(
 
 
 async def test_a_websocket_that_does_not_read_is_closed(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "_MAX_UNSENT", 1_000_000)
+    monkeypatch.setattr(websocket_handler, "_MAX_UNSENT", 1_000_000)
     server = await serve()
     websocket = await WebSocket.open(server.url, CONNECT)
     for number in range(100):
