@@ -185,17 +185,17 @@ class RemoteCalls:
             address = await self._found()
             if self._open is None or self._open[0] != address:
                 if self._open is not None:
-                    _closing.add(closing := asyncio.ensure_future(self._open[1].aclose()))
-                    closing.add_done_callback(_closing.discard)
+                    self.begin_to_close()
                 self._open = address, _client_of(address)
             self._is_current = True
         return self._open
 
-    async def close(self) -> None:
-        """Close the connections. The next call opens others."""
+    def begin_to_close(self) -> None:
+        """Close the connections in the background. The next call opens others."""
         if self._open is not None:
             (_, client), self._open = self._open, None
-            await client.aclose()
+            _closing.add(closing := asyncio.ensure_future(client.aclose()))
+            closing.add_done_callback(_closing.discard)
 
     async def _found(self) -> Address:
         """Return where the host is now. Raises _NotAnsweredError."""

@@ -213,9 +213,12 @@ class RemoteTransport:
 
 
 def _close(remote: RemoteCalls, portal: LoopPortal) -> None:
-    """Close the connections of a client that is not used any more. Its listeners open others."""
-    with suppress(AgentqError):  # in a forked child
-        portal.submit(remote.close)
+    """Close the connections of a client that is not used any more. Its listeners open others.
+
+    The garbage collector calls this wherever it runs, so it takes no lock: this thread may hold that already.
+    """
+    with suppress(RuntimeError):  # the loop is closed
+        portal.loop.call_soon_threadsafe(remote.begin_to_close)
 
 
 def _input(actor: ActorId, input: Any) -> calls.ActorInput:

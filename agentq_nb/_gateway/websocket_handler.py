@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import Any
 
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
@@ -87,11 +86,13 @@ class WebSocket(WebSocketHandler):
         if self._unsent > (_MAX_UNSENT if load.unsent <= load.limits.unsent else _FAIR_SHARE):
             self.close(TOO_SLOW, "gateway.too_slow")
             return
+        try:
+            written = asyncio.ensure_future(self.write_message(frame, binary=not is_text))
+        except WebSocketClosedError:
+            return
         self._unsent += len(frame)
         load.unsent += len(frame)
-        with suppress(WebSocketClosedError):
-            written = asyncio.ensure_future(self.write_message(frame, binary=not is_text))
-            written.add_done_callback(lambda done: self._written(len(frame), done))
+        written.add_done_callback(lambda done: self._written(len(frame), done))
 
     def _written(self, length: int, done: asyncio.Future[None]) -> None:
         self._unsent -= length

@@ -6,6 +6,7 @@ import os
 import socket
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 import anyio
 
@@ -93,7 +94,7 @@ class VmNetwork:
             if self._open is None:
                 self._open = await self._begun()
                 # Where the host's loop has died, aclose() is never called.
-                self._lost = weakref.finalize(self, self._open.close)
+                self._lost = weakref.finalize(self, _abandon, self._open)
                 self._lost.atexit = False
                 named = {*named_in(os.environ), *await in_thread(lambda: [*named_in_files()]), *self._named}
                 await self._open.name(named)
@@ -110,3 +111,9 @@ class VmNetwork:
 
 def _unusable(error: OSError) -> AgentError:
     return AgentError(f"The network of this VM cannot be used: {error}.", code="network")
+
+
+def _abandon(network: OpenNetwork) -> None:
+    """Close a network from its own thread. The garbage collector calls this wherever it runs, so it takes no lock."""
+    with suppress(RuntimeError):  # the loop has ended, and the network with it
+        network.thread.loop.call_soon_threadsafe(network.close)

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import pytest
 
 from agentq_nb import agent_os, agents
-from agentq_nb.agent_os.network import availability
+from agentq_nb.agent_os.network import availability, open_network
 from agentq_nb.agent_os.sandbox import protections
 from agentq_nb.errors import IsolationUnavailable, ValidationFailed
 from tests.unit.agent_os.machine import Machine
@@ -351,6 +351,25 @@ def test_the_network_survives_its_holder(tmp_path: Path) -> None:
             namespace._control.shutdown(socket.SHUT_RDWR)
             namespace._process.wait(20)
             assert await until_it_listens(vm, "http://localhost:8768/file") == "still there"
+
+    asyncio.run(program())
+
+
+def test_a_network_that_the_garbage_collector_finds_while_another_opens_blocks_nothing(tmp_path: Path) -> None:
+    async def program() -> None:
+        async with Machine(agent_os(), tmp_path) as vm:
+            await vm.exec("true")
+            network = (await vm.activation()).instance._vm_network  # type: ignore[union-attr]
+            assert network is not None
+
+            def collect() -> None:
+                with open_network._lock:  # as the one that opens holds it, in which the collector may run
+                    network._lost()
+
+            thread = threading.Thread(target=collect, daemon=True)
+            thread.start()
+            await asyncio.to_thread(thread.join, 10)
+            assert not thread.is_alive()
 
     asyncio.run(program())
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 
 from agentq_nb import AgentqError, Result, create_client, gather
 from agentq_nb._client.client import Client
+from agentq_nb._gateway.remote_calls import client_loop
 from agentq_nb.errors import (
     ActionNotFound,
     ActorDuplicate,
@@ -377,3 +380,21 @@ async def test_a_host_that_is_not_there_is_named(tmp_path: Path) -> None:
         assert isinstance(caught.value, NoHost)
         assert isinstance(caught.value, AgentqError)
         assert "no actors yet" in repr(client)
+
+
+def test_a_client_that_the_garbage_collector_finds_inside_a_call_of_its_thread_blocks_nothing() -> None:
+    portal = client_loop()
+    client = create_client("http://127.0.0.1:9", token="t" * 20)
+    gone = weakref.ref(client)
+
+    def collect() -> None:
+        nonlocal client
+        with portal._lock:  # as a call holds it, in which the collector may run
+            del client
+            gc.collect()
+
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert gone() is None

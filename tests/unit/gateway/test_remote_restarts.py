@@ -93,6 +93,9 @@ async def test_events_go_on_after_a_restart(other: OtherProcess) -> None:
     seen: list[Any] = []
     reviewer.on("added", seen.append)
     await reviewer.add()
+    async with asyncio.timeout(60):
+        while not seen:  # noqa: ASYNC110  # an event that is broadcast during an outage is lost
+            await asyncio.sleep(0.01)
     other.kill()
     await start(other)
     async with asyncio.timeout(60):
