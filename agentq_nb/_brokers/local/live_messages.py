@@ -171,7 +171,7 @@ class LiveMessages:
         """Withhold a message, running or not, among its queue's ``delayed`` ones. Call what is returned to end that."""
         self.withheld.add(message)
         entry = self.entries.get(message)
-        if entry is not None and not entry.running and message not in entry.queue_state.delayed:
+        if entry is not None and not entry.running:
             entry.queue_state.discard(entry)
             entry.queue_state.delayed[message] = entry
         return lambda: self._allow(message)

@@ -67,6 +67,14 @@ async def test_sending_to_a_name_again_sends_only_what_the_batch_lacks(tmp_path:
         assert sorted(result.response for result in await whole.results()) == ["a", "b", "b", "b", "c"]
 
 
+async def test_sending_exactly_the_same_again_writes_nothing(tmp_path: Path) -> None:
+    async with hosted(tmp_path) as (registry, worker):
+        await (await worker.send_many("tasks", ["a", "b"], name="letters"))
+        before = (await registry.sql("select max(seq) from events")).rows
+        assert (await worker.send_many("tasks", ["a", "b"], name="letters")).added == 0
+        assert (await registry.sql("select max(seq) from events")).rows == before
+
+
 async def test_key_order_and_spaces_do_not_make_a_body_another_one(tmp_path: Path) -> None:
     async with hosted(tmp_path) as (_, worker):
         await worker.send_many("tasks", [{"a": 1, "b": [1, 2]}], name="keys")

@@ -104,6 +104,12 @@ class LocalSetting:
         await self.broker.close()
         await self._open()
 
+    async def renew(self) -> None:
+        """Open the file again under the same broker, as after a failed write."""
+        await self.broker.flushed()
+        await asyncio.to_thread(self.broker.log.close)
+        await self.broker.renew(await asyncio.to_thread(EventLog.open, self._path))
+
     async def prune(self) -> None:
         await self.broker.prune(self.clock.time() + 1)
 

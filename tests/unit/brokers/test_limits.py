@@ -296,6 +296,15 @@ async def test_nobody_is_at_work_after_a_restart(limited: LimitedSetting, how: s
     assert bodies(await take(await acquire(limited.local), 2)) == [0]
 
 
+async def test_no_message_is_at_work_after_a_failed_write(limited: LimitedSetting) -> None:
+    await limited.declare(ConcurrencyLimit(1, name="gpu"))
+    await send_numbers(limited, 2)
+    await take_one(await acquire(limited.local))
+    await limited.local.renew()
+    assert limited.limit("gpu").used == 0
+    assert bodies(await take(await acquire(limited.local), 2)) == [0]
+
+
 # --- restarts ---------------------------------------------------------------------------------------------------------
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
+from agentq_nb._brokers.local.broker import LocalBroker
 from agentq_nb._brokers.values import Cancel, Change, Commit, Pause, Resume, Take
 from agentq_nb._store import EventLog
 from agentq_nb.errors import LeaseLost, StoreError, StoreWriteFailed
@@ -56,6 +58,18 @@ class TestLocalBroker(Conformance):
         (queue,) = await broker.status(ACTOR)
         assert queue.paused == bool(before)
         assert len(await take(await acquire(setting))) == (not before)
+
+
+@pytest.mark.anyio
+async def test_the_facts_of_a_host_are_logged_with_its_start_and_again_after_a_failed_write(tmp_path: Path) -> None:
+    path = tmp_path / "work.agentq.duckdb"
+    log = await asyncio.to_thread(EventLog.open, path)
+    broker = await LocalBroker.open(log, facts={"program": "night.ipynb"})
+    await asyncio.to_thread(log.close)
+    await broker.renew(await asyncio.to_thread(EventLog.open, path))
+    started = await broker.log.sql("select data->>'program', data->>'pid' from events where kind = 'host.started'")
+    assert list(started.rows) == [("night.ipynb", str(os.getpid()))] * 2
+    await broker.close()
 
 
 @pytest.mark.parametrize("options", [{}, {"delay": 60.0}])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 
 from agentq_nb._brokers.values import QueueStatus, Redeliver
 from agentq_nb._core.rate import WINDOW, RateMeter
-from agentq_nb._store import EventLog
 from tests.unit.brokers.conformance.words import ACTOR, acquire, send, settle, take_one
 from tests.unit.brokers.settings import LocalSetting
 
@@ -71,10 +69,7 @@ async def test_one_that_completed_before_a_failed_write_is_counted_once(setting:
     lease = await acquire(setting)
     await settle(lease, await take_one(lease), "completed")
     assert await counts(setting) == {"tasks": (1, 3)}
-    broker = setting.broker
-    await broker.flushed()
-    await asyncio.to_thread(broker.log.close)
-    await broker.renew(await asyncio.to_thread(EventLog.open, broker.log.path))
+    await setting.renew()
     assert await counts(setting) == {"tasks": (1, 3)}
 
 

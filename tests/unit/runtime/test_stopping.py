@@ -66,11 +66,15 @@ async def test_a_handler_whose_own_wait_ends_with_its_actor_counts_no_attempt_an
     slow_world: World,
 ) -> None:
     seen: list[tuple[str, int]] = []
+    slept: list[bool] = []
     gate = asyncio.Event()
 
     class Waiting(Actor):
         tasks = Queue(str, retry=Retry(attempts=1))
         more = Queue(str)
+
+        async def on_sleep(self) -> None:
+            slept.append(True)
 
         async def run(self) -> None:
             async for message in self.tasks.iter(completable=True):
@@ -84,6 +88,7 @@ async def test_a_handler_whose_own_wait_ends_with_its_actor_counts_no_attempt_an
     await handle.send("tasks", "b")
     await until(lambda: seen)
     await slow_world.registry.stop()
+    assert slept, "putting the message back is no failure of the actor"
     gate.set()
     await slow_world.start(waiting=working(seen, gate))
     await until(lambda: len(seen) == 3)

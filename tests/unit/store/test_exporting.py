@@ -90,6 +90,19 @@ def test_the_folder_of_an_export_that_goes_on_is_left_alone(path: Path, monkeypa
     assert (path.parent / "copy.duckdb").exists()
 
 
+def test_what_only_has_the_name_of_a_leftover_is_left_alone_and_delays_nothing(tmp_path: Path) -> None:
+    pipe, link, file = (tmp_path / f".agentq-export-{kind}" for kind in ("pipe", "link", "file"))
+    os.mkfifo(pipe)
+    link.symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    file.write_text("kept")
+    removing = threading.Thread(target=export.remove_leftovers, args=[tmp_path], daemon=True)
+    removing.start()
+    removing.join(5)
+    assert not removing.is_alive(), "opening a pipe waits for its other end"
+    assert {pipe, link, file, tmp_path / "elsewhere"} == set(tmp_path.iterdir())
+
+
 def test_without_room_it_says_how_many_bytes_it_needs_and_leaves_nothing(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
