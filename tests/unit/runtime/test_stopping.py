@@ -179,7 +179,7 @@ async def test_what_a_handler_does_in_the_grace_of_a_stop_still_works(world: Wor
     receipt = await handle.send("tasks", "a")
     await inside.wait()
     stopping = asyncio.create_task(world.registry.stop())
-    await asyncio.sleep(0.02)
+    await until(lambda: not world.registry.running)
     with pytest.raises(AgentqError) as caught:
         await handle.send("tasks", "from outside")
     assert caught.value.full_code == "host.none"
