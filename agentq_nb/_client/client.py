@@ -56,6 +56,20 @@ class Client:
         """Return the receipt of any message, also after a restart. Its methods raise ``queue.message_unknown``."""
         return Receipt(message_id, self._transport)
 
+    def __repr__(self) -> str:
+        names: list[str] = []
+        with suppress(NoHost):
+            names = sorted(self._transport.classes)
+        return f"<Client of {self._transport.place}: {', '.join(names) or 'no actors yet'}>"
+
+
+class RemoteClient(Client):
+    """A client that ``create_client(url)`` or ``create_client(store=...)`` made.
+
+    It does what a registry does in the host's own process: it finds batches, and runs calls where ``await`` is not allowed.
+    Actors that are called like one of its methods are reached by ``client.actor("batch")``.
+    """
+
     async def batch(self, name: str) -> Batch[Any]:
         """Return the batch of this name, also after a restart. Raises ``batch.unknown``."""
         await self._transport.ready()
@@ -74,9 +88,3 @@ class Client:
             work.close()
             raise
         return block_on(work)
-
-    def __repr__(self) -> str:
-        names: list[str] = []
-        with suppress(NoHost):
-            names = sorted(self._transport.classes)
-        return f"<Client of {self._transport.place}: {', '.join(names) or 'no actors yet'}>"

@@ -10,7 +10,7 @@ from agentq_nb._commands.command_context import Command, CommandContext, Where
 from agentq_nb._commands.parser import option, word
 
 if TYPE_CHECKING:
-    from agentq_nb._client.client import Client
+    from agentq_nb._client.client import RemoteClient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Connect(Command):
     )
     token: str | None = option("--token", "TOKEN", "the server's token; without it that of AGENTQ_TOKEN")
 
-    async def run(self, context: CommandContext) -> Client:
+    async def run(self, context: CommandContext) -> RemoteClient:
         from agentq_nb._host.setup import connect
 
         if self.host is not None and "://" in self.host:

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import overload
 
 from agentq_nb._actor.actor import Actor
-from agentq_nb._client.client import Client
+from agentq_nb._client.client import Client, RemoteClient
 from agentq_nb._client.transport import Transport
 from agentq_nb._core.number_options import is_delay, is_whole
 from agentq_nb._core.paths import notebook_path, store_path
@@ -87,6 +88,14 @@ def setup(
     return registry
 
 
+@overload
+def create_client() -> Client: ...
+@overload
+def create_client(
+    url: str, *, token: str | None = None, use: Mapping[str, type[Actor]] | None = None
+) -> RemoteClient: ...
+@overload
+def create_client(*, store: str | Path, use: Mapping[str, type[Actor]] | None = None) -> RemoteClient: ...
 def create_client(
     url: str | None = None,
     *,
@@ -102,7 +111,7 @@ def create_client(
 
         runner = client.task_runner.get_or_create("main")
         result = await runner.send("tasks", task, wait=True)
-        result = client.run(runner.send("tasks", task, wait=True))      # the same in code that cannot await
+        result = client.run(runner.send("tasks", task, wait=True))      # with a url or store, in code that cannot await
 
     :param url: the address of a server, as ``server.url`` or ``%agentq serve`` shows it. None: see ``store``.
     :param token: the server's secret, ``server.token``. By default the environment variable ``AGENTQ_TOKEN``.
@@ -123,15 +132,15 @@ def create_client(
     if url is not None and store is not None:
         raise TypeError("create_client takes a url or a store, not both.")
     if url is not None:
-        return Client(_remote(url, token, use))
+        return RemoteClient(_remote(url, token, use))
     here = current_registry()
     runs_here = here is not None and here.running
     if store is not None:
         path = real_path(Path(store))
         if here is None or not runs_here or here.store_path != path:
-            return Client(_remote(path, token, use))
+            return RemoteClient(_remote(path, token, use))
     elif _connected is not None and not runs_here:
-        return Client(_connected)
+        return RemoteClient(_connected)
     elif here is None:
         raise NoHost()
 
@@ -141,14 +150,14 @@ def create_client(
             raise NoHost()
         return registry.host
 
-    return Client(LocalTransport(host, of_user=True))
+    return (Client if store is None else RemoteClient)(LocalTransport(host, of_user=True))
 
 
 _connected: Transport | None = None
 """The host that :func:`connect` found last."""
 
 
-async def connect(host: str | Path, token: str | None = None) -> Client:
+async def connect(host: str | Path, token: str | None = None) -> RemoteClient:
     """Return the client of the host at a url, or of the one that has a file open, once that has answered.
 
     While no host runs in this process, ``create_client()`` is a client of it from then on. Raises HostUnreachable, and
@@ -158,11 +167,11 @@ async def connect(host: str | Path, token: str | None = None) -> Client:
     if isinstance(host, Path):
         host, here = real_path(host), current_registry()
         if here is not None and here.running and here.store_path == host:
-            return create_client()
+            return create_client(store=host)
     transport = _remote(host, token, None)
     await transport.ready()
     _connected = transport
-    return Client(transport)
+    return RemoteClient(transport)
 
 
 def _remote(host: str | Path, token: str | None, use: Mapping[str, type[Actor]] | None) -> Transport:

@@ -450,7 +450,7 @@ async def test_run_gives_what_the_work_gives_and_raises_what_it_raises(backgroun
 
 async def test_a_client_runs_calls_as_the_registry_does(background_world: World) -> None:
     handle = await worker(background_world)
-    client = create_client()
+    client = create_client(store=background_world.registry.store_path)
     assert client.run(handle.thread()) == "agentq host"
     with pytest.raises(UserError):
         client.run(handle.refuse())
@@ -462,7 +462,7 @@ async def test_a_client_runs_calls_as_the_registry_does(background_world: World)
 
 async def test_a_client_refuses_to_wait_in_the_hosts_own_thread(world: World) -> None:
     await world.start(worker=Worker)
-    client = create_client()
+    client = create_client(store=world.registry.store_path)
     handle = client.worker.get_or_create("main")
     with pytest.raises(WouldBlockHost):
         client.run(handle.thread())

@@ -229,3 +229,12 @@ class Sleepy(Actor):
 async def test_an_actor_whose_run_sleeps_at_once_still_answers(world: World) -> None:
     client = await world.start(sleepy=Sleepy)
     assert await client.sleepy.get_or_create("main").seen() == "answered"
+
+
+async def test_actors_may_be_called_like_what_only_clients_of_other_processes_have(world: World) -> None:
+    class Worker(Actor):
+        tasks = Queue(str)
+
+    client = await world.start(batch=Worker, run=Worker)
+    for handle in (client.batch.get_or_create("x"), client.run.get_or_create("x")):
+        assert await (await handle.send("tasks", "one")).status() == "queued"
