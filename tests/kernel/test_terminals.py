@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -159,12 +160,12 @@ asyncio.run(create_client().worker.get_or_create().send("names", "first"))
 
 
 def run(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, program],
-        cwd=folder,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTHONPATH": str(PROJECT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory(dir="/tmp") as runtime:  # a socket's path has to be short
+        return subprocess.run(
+            [sys.executable, program],
+            cwd=folder,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTHONPATH": str(PROJECT), "XDG_RUNTIME_DIR": runtime},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
