@@ -18,6 +18,16 @@ async function each(count, work) {
 
 const send = () => runner.send("tasks", body);
 const ask = () => runner.send("asked", body, { wait: true, timeout: 20_000 });
+// RivetKit's server answers before it can run actors.
+for (let tries = 0; ; tries++) {
+	try {
+		await send();
+		break;
+	} catch (error) {
+		if (tries === 60) throw error;
+		await new Promise((resolve) => setTimeout(resolve, 500));
+	}
+}
 await each(5, send);
 await each(5, ask);
 const printed = { send: await each(Number(sends), send), ask: await each(Number(sends), ask) };
