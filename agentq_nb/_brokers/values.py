@@ -186,8 +186,7 @@ class Commit(NamedTuple):
     schedule: Sequence[NewMessage] = ()
     destroy: bool = False
     successor: NewMessage | None = None
-    """The next message of the schedule whose last message this commit settles. It is dropped if that message was being
-    cancelled, or is no longer the latest of its schedule."""
+    """The next of the schedule whose message this settles; dropped if that was being cancelled or is not the latest."""
 
 
 class StoredResult(NamedTuple):

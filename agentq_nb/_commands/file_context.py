@@ -17,17 +17,31 @@ if TYPE_CHECKING:
     from agentq_nb._host.registry import Registry
 
 
-class FileContext:
-    """The context of one shell command: it opens the file, and registers no actor class, so that no work starts."""
+class ShellContext:
+    """What the contexts of a shell's commands have in common."""
 
     in_kernel = False
-    works = False
     variables: Mapping[str, Any] = MappingProxyType({})
+    """None: variables of the notebook are not for other programs."""
 
     @property
     def commands(self) -> Mapping[str, type[Command]]:
         """The commands of a shell."""
         return offered("shell")
+
+    def alert(self, on: bool) -> None:
+        """Raises NoHost: a shell has no cells."""
+        raise NoHost
+
+    def dashboard(self) -> object:
+        """Raises NoHost: a shell cannot show it."""
+        raise NoHost
+
+
+class FileContext(ShellContext):
+    """The context of one shell command: it opens the file, and registers no actor class, so that no work starts."""
+
+    works = False
 
     def __init__(self, store: str | None) -> None:
         self._store = store
@@ -47,14 +61,6 @@ class FileContext:
     def store(self) -> Path:
         """Return the file to use. Raises StoreError if there is none, or more than one."""
         return existing_store(self._store)
-
-    def alert(self, on: bool) -> None:
-        """Raises NoHost: a shell has no cells."""
-        raise NoHost
-
-    def dashboard(self) -> object:
-        """Raises NoHost: nothing runs on a file that was opened for one command."""
-        raise NoHost
 
     async def start(
         self,

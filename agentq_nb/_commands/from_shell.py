@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from agentq_nb._commands.catalog import offered, read_arguments
-from agentq_nb._commands.command_context import Command
+from agentq_nb._commands.catalog import read_arguments
+from agentq_nb._commands.file_context import ShellContext
 from agentq_nb._commands.parser import UsageError
 from agentq_nb._commands.shell_text import error_text, printed_text
 from agentq_nb._core.blocking import detachable
@@ -21,22 +20,14 @@ if TYPE_CHECKING:
     from agentq_nb._host.registry_server import Serveable
 
 
-class HostContext:
+class HostContext(ShellContext):
     """The context of a command that was typed in a shell, in the process of the host that runs it."""
 
-    in_kernel = False
     works = True
-    variables: Mapping[str, Any] = MappingProxyType({})
-    """None: variables of the notebook are not for other programs."""
 
     def __init__(self, registry: Registry, folder: Path) -> None:
         self._registry = registry
         self.folder = folder
-
-    @property
-    def commands(self) -> Mapping[str, type[Command]]:
-        """The commands of a shell."""
-        return offered("shell")
 
     def registry(self) -> Registry | None:
         """Return the registry of the host."""
@@ -51,14 +42,6 @@ class HostContext:
     def store(self) -> Path:
         """Return the file of the host."""
         return self._registry.store_path
-
-    def alert(self, on: bool) -> None:
-        """Raises NoHost: a shell has no cells."""
-        raise NoHost
-
-    def dashboard(self) -> object:
-        """Raises NoHost: a shell cannot show it."""
-        raise NoHost
 
     async def start(
         self,

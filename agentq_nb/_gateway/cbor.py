@@ -56,7 +56,7 @@ def decode(encoded: bytes) -> Any:
 
 
 def _has_too_many_items(encoded: bytes) -> bool:
-    """Whether there are more than ``_MOST_ITEMS`` heads, each of which begins a value."""
+    """Whether there are more than ``_MOST_ITEMS`` heads; every value starts with one."""
     position = 0
     for _ in range(_MOST_ITEMS + 1):
         if position >= len(encoded):

@@ -25,7 +25,7 @@ from agentq_nb._core.origin import current_origin
 from agentq_nb._core.time_slice import Slices, TimeSlices
 from agentq_nb._host.awake_actors import ActivationDirectory
 from agentq_nb._host.background_tasks import Part
-from agentq_nb._host.host_status import Circumstances, actor_status, why_unsettled
+from agentq_nb._host.host_status import Circumstances, SwallowedLimits, actor_status, why_unsettled
 from agentq_nb._host.host_tasks import HostTasks
 from agentq_nb._host.waker import WakeBackoff, Waker
 from agentq_nb._host.webhook_rates import Flood, WebhookRates
@@ -38,7 +38,6 @@ from agentq_nb.errors import ActorDuplicate, ActorNotFound, QueueFull, Unavailab
 
 _ENQUEUE_AGAIN = (0.1, 0.2, 0.4, 0.8)
 _NO_EDGE = nullcontext()
-_MOST_SWALLOWED = 1000
 
 
 class Host(HostTasks):
@@ -78,7 +77,7 @@ class Host(HostTasks):
         self.waits = WaitGraph(self.activations.receivers_of, self.activations.full_limits)
         self._waker = Waker(self)
         self._stalls = StallWatch()
-        self._swallowed: dict[ActorId, str] = {}
+        self._swallowed = SwallowedLimits()
         self.webhook_rates = WebhookRates(self, floods)
         self.parts = [
             Part("Waking actors that have work", self._waker.follow_hints, waits=True),
@@ -105,8 +104,7 @@ class Host(HostTasks):
     async def deploy(self, name: str, cls: type[Actor]) -> None:
         """Make ``cls`` the class of this name. Awake actors finish their current message, then restart with it.
 
-        Raises ``actor.validation_error`` when the state of an actor, awake or asleep, fits the old class but not this
-        one; the old class stays then.
+        Raises ``actor.validation_error``, and keeps the old class, if an actor's state fits that one but not this one.
         """
         old = self.classes.get(name)
         if old is cls:
@@ -167,10 +165,7 @@ class Host(HostTasks):
             return (await self.broker.enqueue((new_message,), left))[0].id
 
     async def wait(self, message: MessageId, timeout: float | None) -> StoredResult:
-        """Return a message's result, or its status after ``timeout`` seconds.
-
-        Raises WaitWouldDeadlock and MessageUnknown.
-        """
+        """Return a message's result, or its status after ``timeout`` s. Raises WaitWouldDeadlock, MessageUnknown."""
         self._check_running()
         standing = await self.broker.wait(message, 0)
         if is_final(standing.status) or timeout == 0:
@@ -288,10 +283,7 @@ class Host(HostTasks):
 
     def note_swallowed(self, actor: ActorId, text: str) -> None:
         """Note for ``status()`` that an actor went on in spite of a provider's limit. The latest are kept."""
-        self._swallowed.pop(actor, None)
-        self._swallowed[actor] = text
-        if len(self._swallowed) > _MOST_SWALLOWED:
-            del self._swallowed[next(iter(self._swallowed))]
+        self._swallowed.note(actor, text)
 
     def broadcast(self, actor: ActorId, event: str, payload: Any) -> None:
         self.listeners.tell(actor, event, payload)
@@ -355,5 +347,4 @@ class Host(HostTasks):
     def _status_of(self, actor: ActorId, queues: Sequence[QueueStatus]) -> ActorStatus:
         cls = self.classes.get(actor_name(actor))
         status = actor_status(actor, cls, self.activations.find(actor), self.wake_backoff, queues)
-        swallowed = self._swallowed.get(actor)
-        return status if swallowed is None else replace(status, swallowed_limit=swallowed)
+        return self._swallowed.added_to(status)

@@ -1,10 +1,10 @@
-"""Build an actor's status, and the reason why a message is not settled, from what a host knows. Pure functions."""
+"""Build an actor's status, and the reason why a message is not settled, from what a host knows."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from agentq_nb._actor.actor import Actor
@@ -14,6 +14,26 @@ from agentq_nb._client.status import ActorState, ActorStatus
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._host.waker import WakeBackoff
 from agentq_nb._runtime.actor_lifecycle import AwakeActor
+
+_MOST_SWALLOWED = 1000
+
+
+class SwallowedLimits:
+    """The latest actors that went on in spite of a provider's limit, and what ``status()`` says of each."""
+
+    def __init__(self) -> None:
+        self._texts: dict[ActorId, str] = {}
+
+    def note(self, actor: ActorId, text: str) -> None:
+        self._texts.pop(actor, None)
+        self._texts[actor] = text
+        if len(self._texts) > _MOST_SWALLOWED:
+            del self._texts[next(iter(self._texts))]
+
+    def added_to(self, status: ActorStatus) -> ActorStatus:
+        """Return the status with what was noted for its actor."""
+        text = self._texts.get(status.actor_id)
+        return status if text is None else replace(status, swallowed_limit=text)
 
 
 def actor_status(

@@ -1,4 +1,4 @@
-"""A declared webhook: which requests of another service become messages, and of which actor."""
+"""A declared webhook: which requests of another service become messages, and for which actor."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ def test_deep_nesting_is_refused_before_it_costs_anything() -> None:
         "d8 24 65 613a20620a",  # a mail
         "d8 25 50 00112233445566778899aabbccddeeff",  # a UUID
         "d9 d9f7 01",
-        "f8 63",  # a simple value of which nothing is known
+        "f8 63",  # a simple value that has no meaning
         "c2 59 0401" + "ff" * 1025,  # a number of 1025 bytes
         "d9 0102 a1 61 61 01",
         "d9 0102 81 d8 1d 00",

@@ -156,6 +156,7 @@ async def test_a_websocket_that_does_not_read_is_closed(serve: Serve, monkeypatc
             await websocket.send("ActionRequest", id=number, name="echo", args=["x" * 200_000])
     await server.taken("websockets", 0)
     await server.freed()
+    assert (server.load.bytes, server.load.unsent) == (0, 0)
     websocket.close()
 
 
