@@ -84,6 +84,15 @@ class Action:
             self._adapters[name] = _adapter_of(self._signature.parameters[name], self.function)
         return self._adapters[name]
 
+    def returned(self, value: Any) -> Any:
+        """Return a plain value from another process as the annotated type; unchanged if it has none, or does not fit."""
+        annotation = self._signature.return_annotation
+        adapter = None if annotation is inspect.Signature.empty else _adapter_for(annotation, self.function)
+        try:
+            return value if adapter is None else adapter.validate_python(value)
+        except ValidationError:
+            return value
+
 
 def _of(actor: object) -> str:
     actor_id = getattr(actor, "actor_id", None)
@@ -93,7 +102,10 @@ def _of(actor: object) -> str:
 def _adapter_of(parameter: inspect.Parameter, function: Callable[..., Any]) -> TypeAdapter[Any] | None:
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.annotation is parameter.empty:
         return None
-    annotation = parameter.annotation
+    return _adapter_for(parameter.annotation, function)
+
+
+def _adapter_for(annotation: Any, function: Callable[..., Any]) -> TypeAdapter[Any] | None:
     if isinstance(annotation, str):
         try:
             annotation = eval(annotation, getattr(function, "__globals__", {}))

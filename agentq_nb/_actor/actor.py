@@ -64,7 +64,7 @@ class Actor:
 
     Messages, ``state`` and scheduled calls survive sleep, restarts and crashes. Plain attributes do not.
 
-    Do not call the class to make an instance: ``create_client().task_runner.get_or_create("main")`` returns a handle.
+    Do not call the class: nothing runs such an object. ``create_client().task_runner.get_or_create("main")`` returns a handle.
     """
 
     declared: ClassVar[Declared] = Declared({}, {})
@@ -148,7 +148,7 @@ class Actor:
     # --- methods ------------------------------------------------------------------------------------------------------
 
     async def save_state(self) -> None:
-        """Save what was changed in ``self.state`` outside a message; durable on return.
+        """Save what was changed in ``self.state`` outside a message. It is on disk when the call returns.
 
         It does not save changes made while handling a message: those are saved when the message completes.
         Raises ``actor.validation_error`` when the state does not fit its type; nothing is written then.
@@ -156,7 +156,10 @@ class Actor:
         await self.runtime.save_state()
 
     async def keep_awake(self, awaitable: Awaitable[Returned]) -> Returned:
-        """Await ``awaitable`` and return its result. Until then the actor does not sleep, and a stop waits for it."""
+        """Await ``awaitable`` and return its result. Until then the actor does not sleep.
+
+        A stop of the host waits for it, at most 10 seconds.
+        """
         return await self.runtime.keep_awake(awaitable)
 
     async def in_thread(self, function: Callable[..., Returned], *args: Any) -> Returned:

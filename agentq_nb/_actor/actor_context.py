@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from agentq_nb._actor.mailbox import Mailbox
 from agentq_nb._core.clock import Clock
@@ -54,6 +54,15 @@ class Scheduled:
     declared: bool = False
 
 
+class Handling(NamedTuple):
+    """A message that is being handled, with its actor, its queue, and the batch that it belongs to, if any."""
+
+    message: MessageId
+    actor: ActorId
+    queue: str
+    batch: str | None = None
+
+
 class Schedule(Protocol):
     """``self.schedule``: calls of this actor's actions at a later time, which survive sleep and restarts."""
 
@@ -93,7 +102,7 @@ class Schedule(Protocol):
         ...
 
     async def cancel(self, scheduled: str) -> bool:
-        """Cancel a scheduled call that has not begun (by its id), or a cron schedule (by its name).
+        """Cancel a scheduled call that has not started (by its id), or a cron schedule (by its name).
 
         Returns whether there was one. A call of the schedule that is running ends by itself; it is the last one.
         Raises ``actor.validation_error`` for a schedule that ``@cron`` in the class makes.
@@ -117,7 +126,7 @@ class CallStart(Protocol):
         ...
 
     def leave(self) -> None:
-        """Give its places back. A start that has not begun does not count."""
+        """Give its places back. A start that has not happened does not count."""
         ...
 
 
@@ -156,6 +165,11 @@ class Runtime(Protocol):
     log: logging.LoggerAdapter[logging.Logger]
 
     @property
+    def moved(self) -> bool:
+        """Whether another host had the actor's files, and they were given up since it was awake the last time."""
+        ...
+
+    @property
     def schedule(self) -> Schedule: ...
     @property
     def actors(self) -> Any: ...
@@ -164,6 +178,11 @@ class Runtime(Protocol):
     @property
     def origin(self) -> Origin:
         """Where the message or call came from that the current code handles."""
+        ...
+
+    @property
+    def handling(self) -> Handling | None:
+        """The message in whose handling the current call was made, by the caller or by one of its callers."""
         ...
 
     @property

@@ -228,7 +228,7 @@ def _check_annotations(cls: type, own: Mapping[str, Any], definer: FrameType) ->
 
 
 def _evaluated(annotation: str, definer: FrameType) -> Any:
-    """Return what a postponed annotation means; its text where that cannot be told, since a name in it is not known yet."""
+    """Return what a postponed annotation means; its text where a name in it is not known yet."""
     meant: Any = annotation
     try:
         while isinstance(meant, str):

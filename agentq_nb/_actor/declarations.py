@@ -62,6 +62,8 @@ class Declared:
     """By the name of their queue."""
     call_limits: Mapping[str, Sequence[Limit]] = dataclasses.field(default_factory=dict[str, Sequence[Limit]])
     """The limits of calls that no queue delivers, by a name that no queue has: ``$prompts``."""
+    keeps_files: bool = False
+    """Whether its actors keep files on their host, so that no other host can wake them."""
 
     @property
     def unhandled(self) -> list[str]:
@@ -108,6 +110,7 @@ def find_declarations(
         actions=actions,
         crons=find_crons(cls, actions),
         call_limits=before.call_limits,
+        keeps_files=before.keeps_files,
         state=state,
         first_state=first_state,
         sleep_timeout=_seconds(cls, "sleep_timeout", sleep_timeout, before.sleep_timeout),

@@ -87,6 +87,7 @@ class Mailbox(NearMisses):
         :param priority: a whole number; higher ones are handed out first, equal ones in the order of sending.
         :param delay: seconds, or a timedelta, before which the message is not delivered.
         :param ttl: seconds, or a timedelta; a message that is not started within this time expires.
+        :param after: receipts or ids of messages that must have completed first, one or a list.
 
         The options and errors are those of ``handle.send``, whose docstring says more about each.
         """

@@ -1,6 +1,6 @@
 """The Message that a handler receives, and descriptions of errors as JSON.
 
-Life cycle of a message: *queued* (or delayed) → *running*, each start an attempt → settled: *completed*, *failed* (a
+Life cycle of a message: *queued* (or delayed, or blocked) → *running*, each start an attempt → settled: *completed*, *failed* (a
 dead letter) or *cancelled*. A failed or released attempt puts it back to *queued*.
 """
 
@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol
 
@@ -157,6 +157,19 @@ class Settler(Protocol):
     def retry(self, message: Message[Any, Any], after: float | None) -> Coroutine[Any, Any, None]: ...
 
 
+class Predecessor(Protocol):
+    """The result of a message that another was sent after, in ``message.after``: see :class:`agentq_nb.Result`."""
+
+    @property
+    def message_id(self) -> MessageId: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def response(self) -> Any: ...
+    @property
+    def error(self) -> Mapping[str, Any] | None: ...
+
+
 class Message(Generic[Body, Reply]):
     """A message as its handler receives it: one attempt.
 
@@ -169,19 +182,43 @@ class Message(Generic[Body, Reply]):
     :ivar attempt: the number of this attempt. It starts at 1 and goes up by one after each failed attempt or crash, but
         not after a clean stop. ``redeliver`` resets it to 1, so use ``id`` to detect repeats.
     :ivar created_at: when it was sent, in seconds since 1970 (UTC).
+    :ivar released_because: the provider's limit, or the budget, that an attempt since the last failed one met: it was put back
+        without counting, and its session with an agent may have got far by then. None if none did.
     """
 
-    __slots__ = ("_settler", "attempt", "body", "created_at", "id", "queue")
+    __slots__ = ("_after", "_settler", "attempt", "body", "created_at", "id", "queue", "released_because")
 
     def __init__(
-        self, settler: Settler, *, id: MessageId, queue: str, body: Body, attempt: int, created_at: float
+        self,
+        settler: Settler,
+        *,
+        id: MessageId,
+        queue: str,
+        body: Body,
+        attempt: int,
+        created_at: float,
+        after: Callable[[], Sequence[Predecessor]] | None = None,
+        released_because: str | None = None,
     ) -> None:
+        """``after`` returns the results of the messages that it was sent after."""
         self._settler = settler
+        self._after: Callable[[], Sequence[Predecessor]] | Sequence[Predecessor] = after or ()
         self.id = id
         self.queue = queue
         self.body = body
         self.attempt = attempt
         self.created_at = created_at
+        self.released_because = released_because
+
+    @property
+    def after(self) -> Sequence[Predecessor]:
+        """The results of the messages that it was sent after, in the order given: ``message.after[0].response``.
+
+        Empty if it was sent without ``after``. Responses have the type that the queue of each declares as its reply.
+        """
+        if callable(self._after):
+            self._after = self._after()
+        return self._after
 
     def _settle_through(self, settler: Settler) -> None:
         """Pass later calls of ``complete``, ``fail`` and ``retry`` to another settler."""

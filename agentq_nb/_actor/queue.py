@@ -91,13 +91,14 @@ class Queue(Generic[Body, Reply]):
 
             async def run(self):
                 async for message in self.reviews.iter(completable=True):
-                    await message.complete(await review(message.body))
+                    await message.complete(await answer(message.body))
 
     :param body: the type of the messages: any type that pydantic can validate; ``Any`` accepts any JSON.
-    :param reply: the type of the reply given to ``message.complete(...)``; None accepts any JSON, or no reply. Unless
-        the type allows None, messages must be received with ``completable=True``.
-    :param name: the queue's name for senders, where that is no Python identifier: ``"cmd.0"``. None: the variable's.
-    :param max_size: how many unsettled messages the queue holds. Dead letters are settled, so they do not count.
+    :param reply: the type of the reply given to ``message.complete(...)``; None accepts any JSON, or no reply. If
+        you give a type that does not allow None, ``run`` must receive with ``completable=True``; handlers need nothing.
+    :param name: the name that senders use, if it cannot be a Python name: ``"cmd.0"``. By default the attribute's name.
+    :param max_size: how many unsettled messages the queue holds. A message is settled when it has
+        completed, finally failed (a dead letter), expired or been cancelled.
     :param max_bytes: bytes of the bodies of all unsettled messages, as JSON (1 GiB); None: no limit.
     :param on_full: how a send to a full queue behaves: ``"raise"`` raises ``queue.full``; ``"wait"`` waits for room, first
         come, first served.
@@ -111,7 +112,7 @@ class Queue(Generic[Body, Reply]):
         None: no limit.
     :param handler_timeout: seconds that one attempt may take before its handler is cancelled and the attempt fails. A
         plain handler's thread cannot be stopped: the next attempt waits for its end.
-    :param limits: when messages may start: ``[RateLimit(50, per=60, name="anthropic"), ConcurrencyLimit(4)]``.
+    :param limits: rate and concurrency limits on starting messages: ``[RateLimit(50, per=60, name="anthropic"), ConcurrencyLimit(4)]``.
     :param max_pause: how many seconds consecutive pauses for a provider's limit may last in total (see ``RateLimited``).
         If a pause would exceed this, the attempt fails instead. None: no limit.
     :param stop_after: the queue stops once this many different messages in a row have failed with the same error: the same

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Any, TypeAlias, TypedDict, TypeVar, get_type_hints
+from typing import Any, Protocol, TypeAlias, TypedDict, TypeVar, cast, get_type_hints
 
 from agentq_nb._core import number_options
+from agentq_nb._core.ids import MessageId
 from agentq_nb._core.origin import PROCESS, Origin, least_trusted
 from agentq_nb._core.suggestions import did_you_mean
 from agentq_nb.errors import ValidationFailed
@@ -19,12 +20,23 @@ Sending = TypeVar("Sending", bound=Callable[..., Any])
 _HIGHEST_PRIORITY = 2**31 - 1
 
 
+class Sent(Protocol):
+    """A message that was sent: its receipt, or the message that a handler has."""
+
+    @property
+    def id(self) -> MessageId: ...
+
+
+After: TypeAlias = Sent | MessageId | Iterable[Sent | MessageId] | None
+
+
 class BatchOptions(TypedDict, total=False):
     """The options that all messages of a batch may share. ``ActorHandle.send`` documents them."""
 
     priority: int
     delay: float | timedelta
     ttl: float | timedelta | None
+    after: After
 
 
 class SendOptions(BatchOptions, total=False):
@@ -58,11 +70,31 @@ def _ttl(value: object) -> float | None:
     return None if value is None else number_options.ttl("ttl", value)
 
 
+def _after(value: object) -> list[MessageId] | None:
+    """Return the ids of the messages to wait for; None for none."""
+    if value is None:
+        return None
+    if isinstance(value, (str, bytes, Mapping)) or hasattr(value, "id") or not isinstance(value, Iterable):
+        return [_message_id(cast("object", value))]
+    return [_message_id(each) for each in cast("Iterable[object]", value)] or None
+
+
+def _message_id(value: object) -> MessageId:
+    found = value if isinstance(value, str) else getattr(value, "id", None)
+    if not isinstance(found, str) or not found.isascii() or not found.isalnum():
+        raise ValidationFailed(
+            f"after takes receipts, messages or ids of messages, one or a list of them, not {value!r:.100}. Of a result, "
+            "give result.message_id."
+        )
+    return found
+
+
 _OPTIONS: Mapping[str, tuple[Any, Callable[[object], Any]]] = {
     "idempotency_key": (None, _idempotency_key),
     "priority": (0, _priority),
     "delay": (0, _delay),
     "ttl": (None, _ttl),
+    "after": (None, _after),
 }
 """Each option with its default, and the function that validates it and converts it to JSON."""
 

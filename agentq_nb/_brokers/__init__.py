@@ -1,1 +1,1 @@
-"""Brokers of message queues: the protocol (``base``) and its in-process implementation (``local``)."""
+"""Brokers of message queues: the protocol (``base``), and its implementations in this process (``local``) and on PostgreSQL."""

@@ -14,19 +14,10 @@ from typing import Any, Protocol
 
 from agentq_nb._actor.actor_context import CallLimits
 from agentq_nb._brokers.batches import Batches
-from agentq_nb._brokers.values import (
-    Change,
-    Commit,
-    DeadLetters,
-    Delivery,
-    Enqueued,
-    LimitStatus,
-    NewMessage,
-    QueueStatus,
-    StoredResult,
-    Take,
-    Unsettled,
-)
+from agentq_nb._brokers.changes import Change, DeadLetters
+from agentq_nb._brokers.exchange import Exchange
+from agentq_nb._brokers.messages import Commit, Delivery, Enqueued, NewMessage, Place, StoredResult, Take, Unsettled
+from agentq_nb._brokers.statuses import ActorHome, LimitStatus, QueueStatus
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._policies.limits import Limit
 
@@ -48,6 +39,13 @@ class Lease(Protocol):
     actor: ActorId
     cancelling: Callable[[MessageId], None] | None
     """Called when a message that is running under this lease is cancelled; set by the lease's holder."""
+    leaving: Callable[[], None] | None
+    """Called when the actor has to end here because its files were given up; set by the lease's holder."""
+
+    @property
+    def moved(self) -> bool:
+        """Whether the actor's files were given up on another host, so that it starts without any here."""
+        ...
 
     @property
     def state(self) -> bytes | None:
@@ -127,8 +125,12 @@ class BrokerLimits(Protocol):
         """
         ...
 
+    async def look(self) -> Sequence[LimitStatus]:
+        """Return the limits with a name, and those of queues that have or had messages. Raises Unavailable."""
+        ...
+
     def status(self) -> Sequence[LimitStatus]:
-        """Return the limits with a name, and those of queues that have or had messages."""
+        """Return what :meth:`look` does without waiting: in a broker that several hosts share as it was a moment ago."""
         ...
 
     async def change(self, name: str, count: int | None, per: float | None) -> LimitStatus:
@@ -158,19 +160,45 @@ class Broker(Protocol):
     @property
     def batches(self) -> Batches: ...
 
+    @property
+    def exchange(self) -> Exchange | None:
+        """The calls and events of other hosts; None: no other host can use these queues."""
+        ...
+
     async def enqueue(self, new_messages: Sequence[NewMessage], room_timeout: float | None = 0.0) -> Sequence[Enqueued]:
         """Add messages to queues: all or none, durable on return.
 
         ``room_timeout`` is how many seconds to wait for room in a full queue (0: not at all; None: no limit). Those who
         wait are served in the order they came, before anyone who comes later, and can be cancelled. Raises QueueFull,
-        IdempotencyConflict, StoreFull (nothing written); Unavailable (unknown: repeat with the same ids).
+        IdempotencyConflict, StoreFull, PredecessorUnknown, PredecessorFailed, and ValidationFailed for messages that wait
+        for each other (nothing written); Unavailable (unknown: repeat with the same ids).
+
+        A message with ``after`` is due once those have completed, durably. It is cancelled, with the reason, when one of
+        them fails, expires or is cancelled.
         """
         ...
 
-    async def acquire(self, actor: ActorId, host: str) -> Lease | None:
+    async def acquire(self, actor: ActorId, host: str, *, keeps_files: bool = False) -> Lease | None:
         """Become the one host that runs the actor. None: another host runs it.
 
-        Raises Unavailable (unknown: repeat with the same host; its earlier lease is lost then).
+        ``keeps_files``: the actor keeps files on its host. Then this host is its home from now on, and no other one may
+        acquire it. Raises ActorElsewhere if another host is, and Unavailable (unknown: repeat with the same host; its
+        earlier lease is lost then).
+        """
+        ...
+
+    async def homes(self, actor: ActorId | None = None) -> Mapping[ActorId, ActorHome]:
+        """Return the homes of actors that keep files, of one or of all. Empty where no other host has the queues.
+
+        Raises Unavailable.
+        """
+        ...
+
+    async def give_up_home(self, actor: ActorId, *, back: bool = False) -> bool:
+        """Let any other host acquire an actor that keeps files; where it is awake, it ends. Durable on return.
+
+        With ``back``, take this back if no other host has acquired it yet. Returns whether it changed anything. Raises
+        Unavailable.
         """
         ...
 
@@ -205,8 +233,15 @@ class Broker(Protocol):
         """
         ...
 
+    async def unsettled_before(self, messages: Sequence[MessageId]) -> Sequence[Place]:
+        """Return those of these messages that are not settled, and all unsettled ones that they wait for, directly or not.
+
+        Raises Unavailable.
+        """
+        ...
+
     async def change(self, actor: ActorId, change: Change) -> int:
-        """Apply the change, durable on return. Raises MessageUnknown.
+        """Apply the change, durable on return. Raises MessageUnknown, and PredecessorFailed for a redelivery.
 
         Returns the number of messages it settled or moved; for a pause 1, for a resumption 1 if the queue was paused.
         """

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from agentq_nb._actor.send_options import NO_OPTIONS, StoredOptions, with_origin
-from agentq_nb._brokers.values import StoredResult
+from agentq_nb._brokers.messages import StoredResult
 from agentq_nb._core.ids import ActorId
 from agentq_nb._core.origin import Origin
 from agentq_nb._policies.admission import Limits
@@ -90,11 +90,17 @@ class SettledRows(NamedTuple):
 
 
 class BatchRow(NamedTuple):
-    """One row: its result, and the seconds of its last attempt, if that has ended. ``body`` is JSON, if asked for."""
+    """One row: its result, and the seconds of its last attempt, if that has ended. ``body`` is JSON, if asked for.
+
+    :ivar tokens: what all its attempts took of language models behind the meter; None if that is nothing.
+    :ivar cost: what they cost, in US dollars; None if that is not known.
+    """
 
     result: StoredResult
     seconds: float | None = None
     body: bytes | None = None
+    tokens: int | None = None
+    cost: float | None = None
 
 
 class Batches(Protocol):
@@ -107,7 +113,7 @@ class Batches(Protocol):
         """Enqueue the bodies for which the batch has no row yet, all or none, durable on return.
 
         Waits up to ``room_timeout`` seconds (None: no limit) until the queue has room for all, in the order of all who wait
-        for room in it; if the caller is cancelled then, nothing is sent. Once it has begun, it goes on to its end. More
+        for room in it; if the caller is cancelled then, nothing is sent. Once it has started, it is carried to its end. More
         bodies than fit into one commit are written in several, each with its rows or none. Raises QueueFull, BatchTooLarge
         (an empty queue has no room for all), BatchElsewhere, BatchPruned: nothing was written.
         """
@@ -150,7 +156,7 @@ class Batches(Protocol):
     async def read(
         self, name: str, rows: Sequence[int], *, timed: bool = False, bodies: bool = False
     ) -> Sequence[BatchRow | None]:
-        """Return the rows in this order, with ``seconds`` if ``timed``; None for those that were pruned."""
+        """Return the rows in this order, with ``seconds``, ``tokens`` and ``cost`` if ``timed``; None for those that were pruned."""
         ...
 
     async def failed(self, name: str, rows: Sequence[range], most: int) -> Sequence[tuple[int, StoredResult]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from agentq_nb._actor.actor_context import ActorLog
-from agentq_nb._brokers.values import DeadLetters
+from agentq_nb._brokers.changes import DeadLetters
 from agentq_nb._core import ids
 from agentq_nb._core.clock import timestamp
 from agentq_nb._core.ids import ActorId

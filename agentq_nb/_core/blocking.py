@@ -19,7 +19,7 @@ _SOON = 0.2
 
 
 class BlockingCall(Generic[Returned]):
-    """A coroutine run by another thread in this thread's context. Tasks it leaves running go on after its result."""
+    """A coroutine run by another thread in this thread's context. Tasks it leaves running continue after its result."""
 
     def __init__(self, work: Coroutine[Any, Any, Returned]) -> None:
         self._answer: Future[Returned] = Future()

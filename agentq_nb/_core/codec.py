@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError, to_json
 
 from agentq_nb._core.numpy_values import BYTES_INSTEAD, Converted, converted, is_foreign
@@ -55,6 +56,7 @@ class Schema(Generic[T]):
         self.declared = declared
         adapter: TypeAdapter[T] = TypeAdapter(declared)
         adapter.rebuild(raise_errors=True)
+        self._adapter = adapter
         self._validator, self._serializer = adapter.validator, adapter.serializer
         self._is_faithful = _is_faithful(adapter.core_schema)
         kinds = frozenset(_kinds(adapter.core_schema))
@@ -76,6 +78,18 @@ class Schema(Generic[T]):
         except ValidationFailed:
             return False
         return True
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of the values that :meth:`load` takes. Raises pydantic's PydanticInvalidForJsonSchema."""
+        return self._adapter.json_schema()
+
+    @property
+    def fields(self) -> list[str]:
+        """The names of the fields that values have when they are written; none for a type that is no model, dataclass or the like."""
+        try:
+            return list(self._adapter.json_schema(mode="serialization").get("properties", ()))
+        except PydanticInvalidForJsonSchema:
+            return []
 
     def validate(self, value: Any, what: What) -> T:
         """Return ``value`` as the declared type. Raises ``actor.validation_error`` naming ``what``."""

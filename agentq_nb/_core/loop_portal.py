@@ -10,6 +10,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 
+from agentq_nb._core.loop_callbacks import LoopCallbacks
 from agentq_nb.errors import Forked, NoHost, Unavailable
 
 Arguments = ParamSpec("Arguments")
@@ -63,6 +64,7 @@ class LoopPortal:
         self._closed = False
         self._closing, self._empty = asyncio.Event(), asyncio.Event()
         self._lock = threading.Lock()
+        self._callbacks = LoopCallbacks(loop)
         self._answers: set[Future[Any]] = set()
         """Futures of the calls from outside that have not returned yet."""
 
@@ -110,7 +112,7 @@ class LoopPortal:
             try:
                 if self._closed:
                     raise RuntimeError
-                answer = asyncio.run_coroutine_threadsafe(call, self.loop)
+                answer = self._callbacks.run(call)
             except RuntimeError:
                 call.close()
                 raise NoHost() from None
@@ -151,7 +153,8 @@ class LoopPortal:
         await self._closing.wait()
         if self._answers:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._empty.wait(), _CLOSE_TIMEOUT)
+                async with asyncio.timeout(_CLOSE_TIMEOUT):
+                    await self._empty.wait()
 
     def fall(self, reason: str) -> None:
         """Fail every waiting call: the loop has ended unexpectedly. Call it after the loop has ended."""

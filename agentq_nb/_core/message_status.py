@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, TypeAlias, get_args
 
-LiveStatus: TypeAlias = Literal["queued", "delayed", "running"]
+LiveStatus: TypeAlias = Literal["queued", "delayed", "blocked", "running"]
 FinalStatus: TypeAlias = Literal["completed", "failed", "cancelled", "expired"]
 MessageStatus: TypeAlias = LiveStatus | FinalStatus
 
@@ -13,8 +13,8 @@ LIVE: tuple[LiveStatus, ...] = get_args(LiveStatus)
 FINAL: tuple[FinalStatus, ...] = get_args(FinalStatus)
 ALL: tuple[MessageStatus, ...] = (*LIVE, *FINAL)
 
-WAITING: tuple[LiveStatus, ...] = ("queued", "delayed")
-"""Not being handled."""
+WAITING: tuple[LiveStatus, ...] = ("queued", "delayed", "blocked")
+"""Not being handled. ``blocked``: until other messages have completed."""
 HANDLED: tuple[FinalStatus, ...] = ("completed", "failed")
 """Ended by a handler, successfully or not."""
 REDELIVERABLE: tuple[FinalStatus, ...] = ("failed", "cancelled", "expired")

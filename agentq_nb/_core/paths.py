@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from agentq_nb._core.programs import (
     parent_command,
     voila_notebook,
 )
+from agentq_nb._core.redaction import without_passwords
+from agentq_nb.errors import ValidationFailed
 
 SUFFIX = ".agentq.duckdb"
 """The store of ``analysis.ipynb`` is ``analysis.agentq.duckdb``."""
@@ -31,16 +34,30 @@ VARIABLE = "AGENTQ_DB"
 """The environment variable that names the store."""
 
 
+_SERVERS = ("postgresql://", "postgres://")
+_NEARLY_AN_ADDRESS = re.compile(r"\W*postgres\w*(\+\w+)?:/", re.IGNORECASE)
+
+
+def is_address(store: object) -> bool:
+    """Whether a store is named by the address of a PostgreSQL server, and not by a path."""
+    return isinstance(store, str) and store.startswith(_SERVERS)
+
+
 def store_path(
     explicit: str | Path | None, environ: Mapping[str, str], notebook: Path | None
 ) -> tuple[Path, str | None]:
     """Return the absolute path of the store, and a notice for the user when it had to be guessed.
 
     In order of preference: the explicit path, the variable ``AGENTQ_DB``, a file beside the notebook, ``agentq.duckdb``
-    in the working directory.
+    in the working directory. If the address of a server is given, the file is one of the latter two. Raises
+    ``actor.validation_error`` for what looks like an address of a PostgreSQL server and is none.
     """
     asked = explicit or environ.get(VARIABLE)
-    if asked:
+    if asked and not is_address(asked):
+        if _NEARLY_AN_ADDRESS.match(str(asked)):
+            raise ValidationFailed(
+                f"The address of a PostgreSQL server begins with postgresql://, unlike {without_passwords(str(asked))}"
+            )
         return _absolute(asked), None
     if notebook is not None:
         return _absolute(store_beside(notebook)), None
@@ -49,6 +66,12 @@ def store_path(
         f"The notebook's own path is not known here, so its queues are kept in {guessed}. "
         f"Give a path to keep them elsewhere: setup(store=PATH), %agentq start --store PATH, or the variable {VARIABLE}."
     )
+
+
+def queues_address(explicit: str | Path | None, environ: Mapping[str, str]) -> str | None:
+    """Return the address of the PostgreSQL server that has the queues; None: they are in the store's file."""
+    asked = explicit or environ.get(VARIABLE)
+    return asked if isinstance(asked, str) and is_address(asked) else None
 
 
 def store_beside(notebook: Path) -> Path:

@@ -1,9 +1,10 @@
-"""Redact the values of environment variables in text that is stored or shown."""
+"""Redact the values of environment variables, and passwords in addresses, in text that is stored or shown."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Collection, Mapping
 from typing import Any, cast
 
@@ -18,6 +19,10 @@ _LONG = 1 << 20
 
 _SECRET_NAMES = {"APIKEY", "KEY", "PASSPHRASE", "PASSWD", "PASSWORD", "PAT", "SECRET", "TOKEN"}
 """Parts of a variable's name that mark it as a secret."""
+
+# Up to the last @: people forget to escape those of a password. A path has one slash of the two.
+_IN_URL = re.compile(r"(\b[\w+.-]+:/{1,2}[^\s:/@]*:)\S+@")
+_AS_OPTION = re.compile(r"(\b(?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE)
 
 
 class Redactor:
@@ -130,3 +135,12 @@ def _forms(value: str) -> set[str]:
     written = {form for text in plain for form in (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])}
     written |= {repr(text)[1:-1] for text in plain}
     return {form for form in plain | written if len(form) >= SHORTEST_SECRET}
+
+
+def without_passwords(text: str) -> str:
+    """Return a text with the passwords of the addresses in it replaced by ``***``.
+
+    >>> without_passwords("postgresql://me:secret@server/db")
+    'postgresql://me:***@server/db'
+    """
+    return _AS_OPTION.sub(r"\1***", _IN_URL.sub(r"\1***@", text))

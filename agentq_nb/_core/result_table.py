@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 _WHOLE = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
 _LARGEST = 2**63
@@ -131,3 +131,12 @@ def _with_polars() -> Callable[[Table], Any] | None:
         return polars.DataFrame([series(*column) for column in table.typed()])
 
     return make
+
+
+class TablePages(NamedTuple):
+    """A named table. ``types`` are the names that DuckDB has for them; JSON is text, times are naive UTC."""
+
+    name: str
+    columns: Sequence[str]
+    types: Sequence[str]
+    pages: Iterator[Sequence[tuple[Any, ...]]]

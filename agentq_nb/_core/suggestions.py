@@ -30,7 +30,7 @@ _OF_MESSAGE: Mapping[str, str] = {
     **dict.fromkeys(("payload", "data", "content", "value", "json", "get", "text", "message"), "message.body"),
 }
 
-_MESSAGE = ("attempt", "body", "complete", "created_at", "fail", "id", "queue", "retry")
+_MESSAGE = ("after", "attempt", "body", "complete", "created_at", "fail", "id", "queue", "retry")
 
 
 class NearMisses:

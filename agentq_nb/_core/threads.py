@@ -44,6 +44,11 @@ async def in_long_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kw
     return await asyncio.wrap_future(_long.submit(function, *args, **kwargs))
 
 
+def start_long(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    """Start ``function`` as :func:`in_long_thread` does, for work that may never end. The future belongs to no event loop."""
+    return _long.submit(function, *args, **kwargs)
+
+
 async def to_its_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call ``function`` as :func:`in_long_thread` does, but when cancelled wait for its end: nothing goes on later."""
     work = asyncio.wrap_future(_long.submit(function, *args, **kwargs))

@@ -20,7 +20,8 @@ class ConcurrencyLimit:
     """At most ``count`` messages handled at once: ``Queue(Task, limits=[ConcurrencyLimit(4, name="gpu")])``.
 
     :param count: how many messages may be handled at the same time.
-    :param name: queues of the same host that use the same name share one limit. None: each queue of each actor has its own.
+    :param name: queues of the same host (on PostgreSQL of all hosts) that use the same name share one limit. None: each queue
+        of each actor has its own.
 
     Raises ValueError for values out of range.
     """
@@ -38,7 +39,7 @@ class ConcurrencyLimit:
 
 
 class Places(Generic[Worker]):
-    """The places of a concurrency limit, and who has them. When the count is lowered, those at work go on."""
+    """The places of a concurrency limit, and who has them. When the count is lowered, those at work continue."""
 
     def __init__(self, count: int) -> None:
         self.count = count

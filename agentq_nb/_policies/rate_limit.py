@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from agentq_nb._core.number_options import is_positive, is_whole
 
+_MINUTE = 60.0  # seconds
+
 _PROVIDERS = {"claude": "anthropic", "codex": "openai", "gemini": "google"}
 """By the names of agents."""
 
@@ -20,16 +22,17 @@ class RateLimit:
     :param count: how many messages may start.
     :param per: the length of the window, in seconds. The window slides: no interval of this length, wherever it begins,
         contains more than ``count`` starts.
-    :param name: queues of the same host that use the same name share one limit. None: each queue of each actor has its own.
+    :param name: queues of the same host (on PostgreSQL of all hosts) that use the same name share one limit. None: each queue
+        of each actor has its own.
     :param spread: whether starts are at least ``per / count`` seconds apart, instead of coming in bursts.
-    :param scope: the prompts of VMs that share a provider's limit with this one: those of one agent, such as
-        ``agents.claude``, or those to a provider, ``"anthropic"``, or to one of its models, ``"anthropic/opus"`` (the
-        name that the session shows). When such a prompt meets the provider's limit, every queue that names this limit is
-        paused; and while this limit is paused, such prompts raise ``RateLimited`` without asking the provider. It needs
-        a ``name``. Prompts count as starts only in VMs with ``agent_os(limits=[...])``.
+    :param scope: links this limit to a provider's own: ``RateLimit(50, per=60, name="anthropic", scope=agents.claude)``.
+        Give an agent, a provider (``"anthropic"``) or a model (``"anthropic/opus"``, the name that the session shows). When
+        the provider refuses such a prompt of a VM, every queue that names this limit is paused; and while this limit is
+        paused, such prompts raise ``RateLimited`` without asking the provider. It needs a ``name``.
 
-    Every delivery of a message counts as a start, including redeliveries, and in VMs every prompt. When several messages
-    are received at once, each of them counts. Starts are counted across restarts and crashes. Raises ValueError for values out of range.
+    Every delivery of a message counts as a start, including redeliveries; in a VM that has this limit in
+    ``agent_os(limits=[...])``, every prompt counts too. When several messages are received at once, each of them counts.
+    Starts are counted across restarts and crashes. Raises ValueError for values out of range.
     """
 
     count: int
@@ -147,3 +150,51 @@ def since_restart(age: float, now: float) -> float:
     The clock may have been set back since: what seems to come later than now counts as now.
     """
     return now - max(0.0, age)
+
+
+class RequestPace:
+    """Allows at most so many requests, and so many tokens, in any minute. Times are monotonic, in seconds.
+
+    How many tokens a request takes is known when it has been answered: one may start while the window's tokens, of
+    requests that were answered in the last minute, are below the limit.
+    """
+
+    def __init__(self, requests: int | None, tokens: int | None) -> None:
+        self._most_requests = requests
+        self._most_tokens = tokens
+        self._starts: deque[float] = deque()
+        self._answers: deque[tuple[float, int]] = deque()
+        self._tokens = 0
+
+    def wait(self, now: float) -> float:
+        """Return for how many seconds the next request must wait; 0: it may start."""
+        self._forget(now)
+        wait = 0.0
+        if self._most_requests is not None and len(self._starts) >= self._most_requests:
+            wait = self._starts[len(self._starts) - self._most_requests] + _MINUTE - now
+        if self._most_tokens is not None and self._tokens >= self._most_tokens:
+            wait = max(wait, self._until_fewer(self._most_tokens) - now)
+        return wait
+
+    def start(self, now: float) -> None:
+        """Count a request."""
+        self._starts.append(now)
+
+    def answered(self, now: float, tokens: int) -> None:
+        """Count the tokens of a request."""
+        self._answers.append((now, tokens))
+        self._tokens += tokens
+
+    def _until_fewer(self, most: int) -> float:
+        left = self._tokens
+        for answered_at, tokens in self._answers:
+            left -= tokens
+            if left < most:
+                return answered_at + _MINUTE
+        raise AssertionError("without answers there are no tokens")
+
+    def _forget(self, now: float) -> None:
+        while self._starts and now - self._starts[0] >= _MINUTE:
+            self._starts.popleft()
+        while self._answers and now - self._answers[0][0] >= _MINUTE:
+            self._tokens -= self._answers.popleft()[1]

@@ -32,9 +32,11 @@ class Retry:
     :param attempts: the number of failed attempts after which a message becomes a dead letter.
     :param backoff: seconds before the next attempt: a number, or a function of the number of failures so far (1, 2, …).
         The default waits 1, 2, 4, … seconds, at most five minutes.
-    :param in_order: whether the queue's other messages wait while one waits for its next attempt.
+    :param in_order: True: a message that failed holds up the rest of its queue until it has been retried, so that the order is
+        kept.
     :param crashes: the number of consecutive kernel crashes after which a message becomes a dead letter. Only crashes with
-        no other message in flight count. They do not use up ``attempts``; a failed attempt resets their number to 0.
+        no other message in flight count: after a crash with several, they are delivered one at a time, to find the one at
+        fault. Crashes do not use up ``attempts``; a failed attempt resets their number to 0.
 
     Failures and crashes are counted across restarts. Raises ValueError for values out of range.
     """

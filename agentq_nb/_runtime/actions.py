@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from agentq_nb._brokers.messages import Answer
 from agentq_nb._core.ids import ActorId
 from agentq_nb._core.interrupts import marked
 from agentq_nb._core.origin import PROCESS, Origin
@@ -31,7 +32,7 @@ async def act(
     of the action (as ``actor.internal_error`` unless it is an AgentqError).
     """
     call, call_task = begin(activation, name, args, kwargs, caller, behind, origin)
-    settled = asyncio.ensure_future(_settle(activation, call, call_task))
+    settled = asyncio.ensure_future(settle(activation, call, call_task))
     try:
         return await asyncio.shield(settled)
     except asyncio.CancelledError:
@@ -70,18 +71,35 @@ def _limit(activation: Activation, call_task: CallTask) -> None:
         call_task.finished.add_done_callback(lambda _: timer.cancel())
 
 
-async def _settle(activation: Activation, call: Call, call_task: CallTask) -> Any:
+async def settle(
+    activation: Activation,
+    call: Call,
+    call_task: CallTask,
+    answer: Callable[[Any, BaseException | None], Answer] | None = None,
+) -> Any:
+    """Return the result of an action that was started, once what it changed is durable. Raises what ``act`` raises.
+
+    :param answer: makes of the result or the error what another host has asked for; it is written in the same commit.
+    """
     try:
         commit, error = activation.conclude(call, await call_task.finished)
+        raised = None if error is None else _raised(activation, call, error)
+        if answer is not None:
+            commit = commit._replace(answer=answer(call_task.result, raised))
         await activation.write(commit)
     finally:
         await call.end()
+    if raised is not None:
+        raise raised
+    return call_task.result
+
+
+def _raised(activation: Activation, call: Call, error: BaseException) -> BaseException:
+    """Return the error that the caller of an action gets."""
     if isinstance(error, asyncio.CancelledError):
         why = activation.closing or "no longer waited for"
-        raise Aborted(activation.actor_id, why, action=call.name)
-    if error is not None:
-        raise presentable(error, f"action `{call.name}`", activation.actor_id)
-    return call_task.result
+        return Aborted(activation.actor_id, why, action=call.name)
+    return presentable(error, f"action `{call.name}`", activation.actor_id)
 
 
 def presentable(error: BaseException, what: str, actor_id: ActorId) -> BaseException:

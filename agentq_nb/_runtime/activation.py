@@ -13,10 +13,10 @@ from agentq_nb._actor.actor import Actor
 from agentq_nb._actor.actor_context import ActorLog, CallLimits, CallStart
 from agentq_nb._actor.failure_record import FAILURES
 from agentq_nb._actor.handler import Handler
-from agentq_nb._actor.message import describe
+from agentq_nb._actor.message import Predecessor, describe
 from agentq_nb._actor.queue import Queue
 from agentq_nb._brokers.base import Lease
-from agentq_nb._brokers.values import Commit, NewMessage, Settlement
+from agentq_nb._brokers.messages import Commit, NewMessage, Settlement, StoredResult
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._core.interrupts import from_outside
@@ -54,6 +54,7 @@ class Surroundings(Protocol):
     def note_swallowed(self, actor: ActorId, text: str) -> None: ...
     async def push(self, actor: ActorId, queue: str, body: Any, options: Mapping[str, Any]) -> Any: ...
     async def cancel_message(self, message: MessageId, *, even_running: bool = False) -> bool: ...
+    def results(self, stored: Sequence[StoredResult]) -> Sequence[Predecessor]: ...
 
 
 class Activation(ABC):
@@ -76,7 +77,7 @@ class Activation(ABC):
         """Messages whose attempt has ended, though the thread of their handler still works and keeps its place."""
         self.closing: str | None = None
         self.to_be_destroyed = False
-        """Whether the actor was asked to end for good, even if something else ends this activation first."""
+        """Whether the actor was asked to end and not to wake again, even if something else ends this activation first."""
         self.started = asyncio.Event()
         self.close_asked = asyncio.Event()
         self.ended = asyncio.Event()
@@ -93,6 +94,7 @@ class Activation(ABC):
         self.queues: Mapping[str, Queue[Any, Any]] = cls.declared.queues
         self.handlers: Mapping[str, Handler] = cls.declared.handlers
         lease.cancelling = self._cancel_held
+        lease.leaving = lambda: self.close("stopping")
 
     # --- what goes on beside run ---------------------------------------------------------------------------------------
 
@@ -224,7 +226,8 @@ class Activation(ABC):
         Even an empty one waits for the disk if there is a state: the call may have read changes that another call has
         merged but not yet written.
         """
-        if commit.settlements or commit.schedule or self.committed.schema is not None or commit.state is not None:
+        has_content = commit.settlements or commit.schedule or commit.state is not None or commit.answer is not None
+        if has_content or self.committed.schema is not None:
             await self.lease.commit(commit)
 
     # --- for the host, the mailbox and the schedule -------------------------------------------------------------------
@@ -252,6 +255,9 @@ class Activation(ABC):
     async def cancel_message(self, message: MessageId, *, even_running: bool = False) -> bool:
         return await self.host.cancel_message(message, even_running=even_running)
 
+    def results(self, stored: Sequence[StoredResult]) -> Sequence[Predecessor]:
+        return self.host.results(stored)
+
     # --- interrupting a handler ---------------------------------------------------------------------------------------
 
     def interrupt(self, receiver: Receiver, why: Interruption) -> None:
@@ -265,7 +271,7 @@ class Activation(ABC):
         call_task.stop()
 
     def undo_interrupt(self, receiver: Receiver) -> None:
-        """Let the handler go on: it was stopped because of a message, and has settled that message."""
+        """Let the handler continue: it was stopped because of a message, and has settled that message."""
         call_task = self.call_tasks.get(receiver.call)
         if call_task is not None and self.closing is None:
             receiver.interrupted = None

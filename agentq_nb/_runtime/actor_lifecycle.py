@@ -14,7 +14,7 @@ from agentq_nb._actor.actor import Actor
 from agentq_nb._actor.failure_record import FAILURES
 from agentq_nb._actor.message import describe
 from agentq_nb._brokers.base import Lease
-from agentq_nb._brokers.values import Commit
+from agentq_nb._brokers.messages import Commit
 from agentq_nb._core.clock import Clock, Timer
 from agentq_nb._core.origin import PROCESS, Origin
 from agentq_nb._runtime import call_task, crons

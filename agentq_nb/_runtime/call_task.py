@@ -17,7 +17,7 @@ from agentq_nb.errors import InternalError
 Returned = TypeVar("Returned")
 
 GRACE = 10.0
-"""Seconds ``run`` may take to return once it was told to, and that a stop waits for what is in flight."""
+"""Seconds ``run`` may take to return once it was asked to, and that a stop waits for what is in flight."""
 
 GRACE_AFTER_CANCEL = 5.0
 """Seconds a cancelled call may take to end before it is abandoned."""

@@ -8,15 +8,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agentq_nb._actor.actor_context import ActorLog, CallLimits, CallStart
+from agentq_nb._actor.actor_context import ActorLog, CallLimits, CallStart, Handling
 from agentq_nb._actor.mailbox import Mailbox
-from agentq_nb._brokers.values import Commit
+from agentq_nb._brokers.messages import Commit
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import actor_key, actor_name
 from agentq_nb._core.origin import Origin, current_origin
 from agentq_nb._runtime import call_task
 from agentq_nb._runtime.activation import Activation
-from agentq_nb._runtime.invocation import Call, Receiver, current_call, current_receiver
+from agentq_nb._runtime.invocation import Call, Receiver, current_call, current_receiver, handled_by_callers
 from agentq_nb._runtime.schedule import ActorSchedule
 from agentq_nb.errors import StateReadOnly
 
@@ -38,6 +38,10 @@ class AwakeActorContext:
         self.log = logger_of(activation.actor_id)
 
     @property
+    def moved(self) -> bool:
+        return self._activation.lease.moved
+
+    @property
     def actors(self) -> Any:
         return self._activation.host.client_for_actors()
 
@@ -49,6 +53,10 @@ class AwakeActorContext:
     @property
     def origin(self) -> Origin:
         return current_origin.get()
+
+    @property
+    def handling(self) -> Handling | None:
+        return handled_by_callers()
 
     @property
     def aborted(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from agentq_nb._actor.message import CRON_QUEUE
 from agentq_nb._brokers.base import Lease
-from agentq_nb._brokers.values import Commit, Delivery, NewMessage, Unsettled
+from agentq_nb._brokers.messages import Commit, Delivery, NewMessage, Unsettled
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId, mint_id
 from agentq_nb._policies.cron import Cron, following_run, next_run

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import anyio
@@ -14,7 +15,7 @@ import anyio
 from agentq_nb._actor.handler import Handler
 from agentq_nb._actor.message import Message, describe
 from agentq_nb._actor.queue import Queue
-from agentq_nb._brokers.values import Commit, Delivery, Settlement, Take
+from agentq_nb._brokers.messages import Commit, Delivery, Settlement, Take
 from agentq_nb._core.suggestions import AsyncOnly
 from agentq_nb._policies.retry import is_given_up
 from agentq_nb._runtime import settlement
@@ -141,7 +142,7 @@ class Deliveries:
                 commit = None
             await self._check_open(receiver.call)
             if ended:
-                raise Aborted(self._owner.actor_id, "told so by the event given as until")
+                raise Aborted(self._owner.actor_id, "asked to stop by the event given as until")
             if slices.over():
                 await slices.next()
                 continue
@@ -249,6 +250,8 @@ class Deliveries:
             body=body,
             attempt=delivery.attempt,
             created_at=delivery.created_at,
+            after=partial(self._owner.results, delivery.after) if delivery.after else None,
+            released_because=delivery.released_because,
         )
         receiver.held[message.id] = (message, delivery)
         return message

@@ -9,7 +9,7 @@ from typing import Any
 
 from agentq_nb._actor.handler import Handler
 from agentq_nb._actor.message import Message
-from agentq_nb._brokers.values import Commit
+from agentq_nb._brokers.messages import Commit
 from agentq_nb._policies.retry import backoff
 from agentq_nb._runtime.activation import Activation
 from agentq_nb._runtime.call_task import CallTask

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agentq_nb._actor.message import Message, describe, describe_text
-from agentq_nb._brokers.values import Commit, Delivery, Settlement
+from agentq_nb._brokers.messages import Commit, Delivery, Settlement
 from agentq_nb._core.ids import MessageId
 from agentq_nb._runtime import settlement
 from agentq_nb._runtime.invocation import Receiver, current_receiver

@@ -9,8 +9,9 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from agentq_nb._actor.actor_context import Handling
 from agentq_nb._actor.message import Message
-from agentq_nb._brokers.values import Delivery, NewMessage
+from agentq_nb._brokers.messages import Delivery, NewMessage
 from agentq_nb._core.clock import Timer
 from agentq_nb._core.ids import ActorId, MessageId, mint_id
 from agentq_nb._core.origin import PROCESS, Origin, current_origin, least_trusted
@@ -67,7 +68,7 @@ class Call:
         self.state_before: dict[str, Any] | None = None
         """The shared state's fields when this call first touched it."""
         self.stopped = False
-        """Whether it was told to stop."""
+        """Whether it was asked to stop."""
         self.thread: Future[Any] | None = None
         """What a handler's thread does, which cannot be stopped."""
         self.ended = False
@@ -216,3 +217,19 @@ def holding_here() -> frozenset[Receiver]:
         receiver for receiver in call.receivers if (receiver.held or receiver.stays) and receiver.task is task
     ]
     return frozenset(mine).union(call.behind if call.task is task else ())
+
+
+def handled_by_callers() -> Handling | None:
+    """Return the message in whose handling the current call was made: that of the nearest caller that holds one.
+
+    Where a caller holds several, received at once, it is the first of them.
+    """
+    call = current_call.get()
+    behind = frozenset[Receiver]() if call is None else call.behind
+    while call is not None:
+        call = call.caller
+        for receiver in () if call is None else call.receivers:
+            if receiver in behind and receiver.held:
+                _, delivery = next(iter(receiver.held.values()))
+                return Handling(delivery.id, receiver.actor_id, delivery.queue, delivery.batch)
+    return None

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from agentq_nb._actor.message import brief, describe
-from agentq_nb._brokers.values import LimitReached, Settlement
+from agentq_nb._brokers.messages import LimitReached, Settlement
 from agentq_nb._core.clock import machine_zone
 from agentq_nb._policies.provider_limits import ProviderLimit, exception_limit
 from agentq_nb.errors import AgentqError, RateLimited
@@ -21,7 +21,7 @@ _NO_USE_WAITING = (
 def limit_reached(error: BaseException | Mapping[str, Any], now: float) -> RateLimited | None:
     """Return what says that a provider's limit is reached: the error, one of its group, or what a client's error means.
 
-    An error that was raised because of a RateLimited is another error: whoever raised it decided so. ``now`` is in
+    An error that was raised because of a RateLimited is another error: the code that raised it decided so. ``now`` is in
     seconds since 1970.
     """
     if isinstance(error, Mapping):

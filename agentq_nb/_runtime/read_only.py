@@ -100,7 +100,7 @@ def _class_of(cls: type[Any]) -> type[Any]:
 
 
 class _Copied:
-    """Is copied as it was told, whatever ``__copy__`` the class of the copy has."""
+    """Is copied by these rules, whatever ``__copy__`` the class of the copy has."""
 
     def __init__(self, reduced: Any) -> None:
         self._reduced = reduced

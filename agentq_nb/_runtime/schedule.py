@@ -13,7 +13,7 @@ from agentq_nb._actor.actor_context import Scheduled
 from agentq_nb._actor.message import CRON_QUEUE, SCHEDULE_QUEUE
 from agentq_nb._actor.send_options import origin_of
 from agentq_nb._brokers.base import Lease
-from agentq_nb._brokers.values import Commit, Delivery, NewMessage
+from agentq_nb._brokers.messages import Commit, Delivery, NewMessage
 from agentq_nb._core.clock import Clock, timestamp
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import ActorId, MessageId, mint_id
@@ -53,7 +53,7 @@ class Planner(Protocol):
         ...
 
     async def cancel_message(self, message: MessageId, *, even_running: bool = False) -> bool:
-        """Cancel a message that has not begun, or with ``even_running`` has not ended. Returns whether there was one."""
+        """Cancel a message that has not started, or with ``even_running`` has not ended. Returns whether there was one."""
         ...
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from agentq_nb._actor.handler import Handler
-from agentq_nb._actor.message import Message, describe, describe_text
+from agentq_nb._actor.message import Message, Predecessor, describe, describe_text
 from agentq_nb._actor.queue import Queue
 from agentq_nb._brokers.base import Lease
-from agentq_nb._brokers.values import Commit, Delivery, NewMessage, Settlement
+from agentq_nb._brokers.messages import Commit, Delivery, NewMessage, Settlement, StoredResult
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.time_slice import TimeSlices
@@ -18,7 +18,7 @@ from agentq_nb._runtime.failure_kind import failure_of
 from agentq_nb._runtime.invocation import Interruption, Receiver, new_messages
 from agentq_nb._runtime.provider_limits import limit_reached, limited, without_credit
 from agentq_nb._runtime.state import Committed
-from agentq_nb.errors import AgentqError, HandlerTimedOut, ReplyTooLarge, StateConflict, ValidationFailed
+from agentq_nb.errors import AgentqError, BudgetSpent, HandlerTimedOut, ReplyTooLarge, StateConflict, ValidationFailed
 
 _BY_DEFAULT = Retry()
 
@@ -48,7 +48,11 @@ class Owner(Protocol):
         ...
 
     def undo_interrupt(self, receiver: Receiver) -> None:
-        """Let the interrupted handler go on: it has settled its messages."""
+        """Let the interrupted handler continue: it has settled its messages."""
+        ...
+
+    def results(self, stored: Sequence[StoredResult]) -> Sequence[Predecessor]:
+        """Return results of messages as handlers see them."""
         ...
 
     def changed(self) -> None:
@@ -125,7 +129,11 @@ def failed(
         for delivery in deliveries
     ]
     if (reached := limit_reached(error, now)) is not None:
-        settlements = [limited(each, reached, now, _max_pause(owner, each.delivery)) for each in settlements]
+        # Only a user ends the pause after a budget is spent, however long that takes.
+        endless = isinstance(reached, BudgetSpent)
+        settlements = [
+            limited(each, reached, now, None if endless else _max_pause(owner, each.delivery)) for each in settlements
+        ]
     else:
         settlements = [counted(owner, each, error, without_credit=advice is not None) for each in settlements]
     return Commit(settlements)

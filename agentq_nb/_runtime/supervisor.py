@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from agentq_nb._actor.actor import has_run
 from agentq_nb._actor.message import INTERNAL_QUEUES, describe
-from agentq_nb._brokers.values import Commit, Delivery, Settlement, Take
+from agentq_nb._brokers.messages import Commit, Delivery, Settlement, Take
 from agentq_nb._core.interrupts import from_outside
 from agentq_nb._policies.retry import Retry, backoff, is_given_up
 from agentq_nb._runtime import actions, crons, schedule, settlement

@@ -25,7 +25,7 @@ from agentq_nb._runtime.invocation import Call, Receiver, waiting_task
 
 
 async def in_user_thread(call: Call, function: Callable[[], Any]) -> Any:
-    """Call a handler in a thread. When the call is stopped, the thread goes on: ``call.thread`` tells when it ends.
+    """Call a handler in a thread. When the call is stopped, the thread continues: ``call.thread`` completes when it ends.
 
     What it calls of the actor counts as called by the present task.
     """

@@ -61,6 +61,17 @@ select message_id, encode((data->'$.body')::varchar), (data->'$.options')::varch
 where seq >= $first and kind = 'message.queued' and message_id in (select unnest($messages::varchar[]))
 """
 
+# The tokens, and the cost in US dollars, of the requests to language models that were made for these messages.
+USAGE = """
+select
+    data->>'$.message' as message_id,
+    sum((data->>'$.input_tokens')::bigint + (data->>'$.output_tokens')::bigint)::bigint,
+    sum((data->>'$.cost')::double)
+from events
+where seq >= $first and kind = 'llm.request' and data->>'$.message' in (select unnest($messages::varchar[]))
+group by 1
+"""
+
 PLACES = """
 select seq, actor_id, data->>'$.queue', message_id from events
 where seq >= $first and kind = 'message.queued' and message_id in (select unnest($messages::varchar[]))

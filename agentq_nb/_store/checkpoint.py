@@ -81,7 +81,7 @@ class Checkpointer:
             return None
 
     def checkpoint(self, connection: duckdb.DuckDBPyConnection, *, last: bool = False) -> None:
-        """Move the write-ahead log into the database. After the ``last`` one, no other is begun.
+        """Move the write-ahead log into the database. After the ``last`` one, no other starts.
 
         Raises CheckpointNotBegun; OSError and duckdb.Error when it failed later: then nothing may be written any more,
         and opening the log again makes it whole.

@@ -14,13 +14,15 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
+from agentq_nb._core.result_table import TablePages
 from agentq_nb._store import schema
 from agentq_nb._store.database_file import DatabaseFile
 from agentq_nb._store.store_paths import check_path
@@ -36,7 +38,7 @@ def check_target(target: Path) -> None:
     """Raise StoreError if a copy cannot be at ``target``, which is absolute, or if something exists there."""
     check_path(target, "export to another file")
     if os.path.lexists(target):
-        raise _exists(target)
+        raise _already_exists(target)
 
 
 class Source:
@@ -98,7 +100,7 @@ class Source:
                 os.link(copy, target)
                 schema.sync_file(target.parent)
         except FileExistsError:
-            raise _exists(target) from None
+            raise _already_exists(target) from None
         except (OSError, duckdb.Error) as error:
             full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
             if full or "No space left" in str(error):
@@ -119,6 +121,49 @@ class Source:
             with self._changed:
                 self._reading -= 1
                 self._changed.notify_all()
+
+
+def export_tables(target: Path, tables: Iterable[TablePages], stop: threading.Event) -> None:
+    """Write the tables to ``target``. Blocks, until ``stop`` is set.
+
+    Raises StoreError if something exists there, and StoreReadOnly; nothing is left behind then.
+    """
+    target = target.absolute()
+    check_target(target)
+    try:
+        remove_leftovers(target.parent)
+        with _workplace(target.parent) as folder:
+            copy = folder / "copy.duckdb"
+            with duckdb.connect(copy) as connection:
+                for table in tables:
+                    _write(connection, table, stop)
+            copy.chmod(0o600)
+            schema.sync_file(copy)
+            os.link(copy, target)
+            schema.sync_file(target.parent)
+    except FileExistsError:
+        raise _already_exists(target) from None
+    except (OSError, duckdb.Error) as error:
+        raise StoreReadOnly(f"{target} cannot be written: {error}") from error
+
+
+def _write(connection: duckdb.DuckDBPyConnection, table: TablePages, stop: threading.Event) -> None:
+    columns = ", ".join(f'"{name}" {kind}' for name, kind in zip(table.columns, table.types, strict=True))
+    connection.execute(f'create table "{table.name}" ({columns})')
+    # Given as lists, rows are inserted much faster than one after the other.
+    values = ", ".join(_unnested(kind) for kind in table.types)
+    for rows in table.pages:
+        if stop.is_set():
+            raise StoreError("The export was stopped before its end. Nothing is left of it.", code="interrupted")
+        connection.execute(f'insert into "{table.name}" select {values}', _by_column(rows))
+
+
+def _unnested(kind: str) -> str:
+    return "unnest(?::VARCHAR[])::JSON" if kind == "JSON" else f"unnest(?::{kind}[])"
+
+
+def _by_column(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def _copy_bytes(read: Callable[[int, int], bytes], to: Path, size: int, stop: threading.Event) -> None:
@@ -192,7 +237,8 @@ def remove_leftovers(parent: Path) -> None:
                 os.close(descriptor)
 
 
-def _exists(target: Path) -> StoreError:
+def _already_exists(target: Path) -> StoreError:
+    """Return the error that says that something is there."""
     return StoreError(f"{target} exists already; it was left as it is. Choose another name.", code="exists")
 
 

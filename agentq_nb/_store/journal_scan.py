@@ -57,7 +57,7 @@ class JournalContent:
     def after(self, last: int) -> tuple[list[Frame], int]:
         """Return the frames after row ``last``, and how many rows are missing between or after them.
 
-        Frames are written one after the other, each durable before the next is begun. So a frame that cannot be read
+        Frames are written one after the other, each durable before the next one starts. So a frame that cannot be read
         was durable once if a later one exists, and was never acknowledged if none does.
         """
         frames: list[Frame] = []

@@ -37,11 +37,19 @@ unfinished as materialized (
     select distinct batch from of_batches left join ended using (message_id)
     where last_kind is null or last_kind = 'message.redelivered' or ended_at >= $before
 ),
-settled as (
+old as materialized (
     select message_id from ended
     where last_kind in {_PRUNABLE} and ended_at < $before
     and message_id not in (select message_id from of_batches where batch in (from unfinished))
 ),
+-- What messages were sent after that may still be handled. The text is searched first: parsing JSON is expensive.
+needed as (
+    select unnest(json_extract_string(data, '$.options.after[*]')) from events
+    where kind = 'message.queued' and contains(data::varchar, '"after":')
+    and message_id not in (from old)
+    and message_id not in (select message_id from ended where last_kind = 'message.completed')
+),
+settled as (from old where message_id not in (from needed)),
 closed as (
     select session_id from events where session_id is not null
     group by session_id

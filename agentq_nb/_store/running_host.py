@@ -23,6 +23,7 @@ class RunningHost:
     :ivar secret: what every request carries, as ``Authorization: Bearer SECRET``.
     :ivar pid: its process.
     :ivar notebook: the path of its notebook, if it has one.
+    :ivar queues: the address, without its password, of the server that has its queues; None: the file has them.
     :ivar started: when it opened the file, as ISO text in UTC.
     """
 
@@ -32,6 +33,7 @@ class RunningHost:
     pid: int | None = None
     notebook: str | None = None
     started: str | None = None
+    queues: str | None = None
 
     def __repr__(self) -> str:
         """The secret is not for logs and notebooks."""
@@ -69,4 +71,5 @@ def find_host(store: Path) -> RunningHost | None:
             probe.connect(str(path))
     except (OSError, ValueError):  # gone, or left by a host that was killed
         return None
-    return RunningHost(real, path, secret, holder.get("pid"), holder.get("notebook"), holder.get("started"))
+    said = (holder.get(name) for name in ("pid", "notebook", "started", "queues"))
+    return RunningHost(real, path, secret, *said)

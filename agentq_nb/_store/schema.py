@@ -40,7 +40,11 @@ def _leave_rows_as_they_are(_connection: duckdb.DuckDBPyConnection) -> None:
     """Migrate to version 3: a send's options are one object. Older rows stay; older code cannot read new rows."""
 
 
-MIGRATIONS: list[Migration] = [_count_what_was_pruned, _leave_rows_as_they_are]
+def _leave_rows_before_chains(_connection: duckdb.DuckDBPyConnection) -> None:
+    """Migrate to version 4: messages may wait for others. Older code would hand them out at once."""
+
+
+MIGRATIONS: list[Migration] = [_count_what_was_pruned, _leave_rows_as_they_are, _leave_rows_before_chains]
 """The first migrates version 1 to 2, and so on. All run inside one transaction."""
 
 _VIEWS = Path(__file__).with_name("views.sql")

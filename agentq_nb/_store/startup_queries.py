@@ -204,11 +204,11 @@ group by actor_id, queue, status
 
 # A row by its sequence number, or the row of a message that was written there or later.
 KEYED_MESSAGE = f"""
-select message_id, actor_id, data->>'$.queue', {_KEY}, data->'$.body' from events
+select message_id, actor_id, data->>'$.queue', {_KEY}, data->'$.body', data->'$.options.after' from events
 where seq = $first and kind = 'message.queued'
 """
 KEYED_MESSAGE_FROM = f"""
-select message_id, actor_id, data->>'$.queue', {_KEY}, data->'$.body' from events
+select message_id, actor_id, data->>'$.queue', {_KEY}, data->'$.body', data->'$.options.after' from events
 where seq >= $first and message_id = $message and kind = 'message.queued'
 limit 1
 """
@@ -219,6 +219,44 @@ select distinct message_id from events where message_id in (select unnest($1::va
 
 MESSAGE_ROWS = """
 select seq, epoch(time), kind, actor_id, message_id, data from events where message_id = ? order by seq
+"""
+
+# What is known of messages that others wait for: actor, queue, last kind, its time, its error and its reply.
+_PREDECESSORS = """
+with known as (
+    select
+        message_id,
+        any_value(actor_id) as actor_id,
+        any_value(data->>'$.queue') filter (kind = 'message.queued') as queue,
+        arg_max(kind, seq) filter (kind <> 'message.queued') as last_kind,
+        epoch(max(time)) as ended_at,
+        arg_max(data, seq) filter (kind <> 'message.queued') as said
+    from events
+    where message_id in (select unnest($messages::varchar[])) and (kind in {kinds} or kind = 'message.queued')
+    group by message_id
+)
+select message_id, actor_id, queue, last_kind, ended_at, (said->'$.error')::varchar, {reply} from known
+"""
+PREDECESSORS = _PREDECESSORS.format(reply="null", kinds=_FINAL_OR_BACK)
+PREDECESSOR_REPLIES = _PREDECESSORS.format(reply="encode((said->'$.reply')::varchar)", kinds=_FINAL_OR_BACK)
+
+# Messages that were cancelled because of one that they waited for, and that are still cancelled: the place where each was
+# sent, and what it was sent after.
+CANCELLED_DEPENDENTS = f"""
+with cancelled as materialized (
+    select distinct message_id from events
+    where kind = 'message.cancelled' and data->>'$.error.code' = 'predecessor_failed'
+),
+still as materialized (
+    select message_id from events
+    where message_id in (from cancelled) and kind in {_FINAL_OR_BACK}
+    group by message_id
+    having arg_max(kind, seq) = 'message.cancelled'
+    and arg_max(data, seq)->>'$.error.code' = 'predecessor_failed'
+)
+select seq, message_id, data->'$.options.after' from events
+where kind = 'message.queued' and message_id in (from still)
+order by seq
 """
 
 LAST_HOST_EVENTS = """

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from agentq_nb._core.redaction import without_passwords
 from agentq_nb.errors import StoreError
 
 _LONGEST_SUFFIX = ".damaged-20260101-000000-000000.checkpoint.new"
@@ -61,10 +62,11 @@ def _check_address(path: Path, instead: str) -> None:
     if said is None and (found := re.match(r"md:|:memory:$", path.name)):
         said = found[0]
     if said is not None:
+        shown = without_passwords(str(path))
         raise StoreError(
-            f"{path} looks like an address ({said}). The queues are kept in a file on a local disk: {instead}.",
+            f"{shown} looks like an address ({said}). The queues are kept in a file on a local disk: {instead}.",
             code="bad_name",
-            metadata={"path": str(path)},
+            metadata={"path": shown},
         )
 
 
@@ -75,10 +77,11 @@ def _check_characters(path: Path, instead: str) -> None:
 
 
 def _bad_name(path: Path, said: str, character: str, instead: str) -> StoreError:
+    shown = without_passwords(str(path))
     return StoreError(
-        f"{path} cannot be used for a database because of {said}. Rename the file or the folder, or {instead}.",
+        f"{shown} cannot be used for a database because of {said}. Rename the file or the folder, or {instead}.",
         code="bad_name",
-        metadata={"path": str(path), "character": character},
+        metadata={"path": shown, "character": character},
     )
 
 

@@ -20,7 +20,10 @@ with queued as (
     select
         message_id, actor_id, time as created_at,
         json_extract(
-            data, ['$.queue', '$.body', '$.due', '$.options.priority', '$.options.idempotency_key', '$.options.origin']
+            data, [
+                '$.queue', '$.body', '$.due', '$.options.priority', '$.options.idempotency_key', '$.options.origin',
+                '$.options.after', '$.options.delay'
+            ]
         ) as fields,
         -- As versions 1 and 2 of the file have them.
         json_extract(data, ['$.priority', '$.key']) as former
@@ -41,6 +44,19 @@ later as (
         'message.crashed', 'message.cancelled', 'message.expired', 'message.redelivered'
     )
     group by message_id
+),
+-- What messages were sent after. The text is searched first: parsing JSON is expensive.
+before as (
+    select message_id, unnest(json_extract_string(data, '$.options.after[*]')) as predecessor
+    from events
+    where kind = 'message.queued' and contains(data::varchar, '"after":')
+),
+chains as (
+    select before.message_id, bool_and(done.message_id is not null) as freed, epoch(max(done.time)) as freed_at
+    from before
+    left join (select message_id, time from events where kind = 'message.completed') as done
+        on done.message_id = before.predecessor
+    group by before.message_id
 )
 select
     message_id,
@@ -55,7 +71,12 @@ select
         when 'message.started' then 'running'
         when 'message.retried' then
             if((last_data->>'$.due')::double > epoch(now()), 'delayed', 'queued')
-        else if(last_kind is null and fields[3]::double > epoch(now()), 'delayed', 'queued')
+        else case
+            when not freed and (last_kind is null or last_kind = 'message.redelivered') then 'blocked'
+            when (last_kind is null or (last_kind = 'message.redelivered' and last_data->>'$.revived' = 'true'))
+                and coalesce(fields[3]::double, freed_at + fields[8]::double) > epoch(now()) then 'delayed'
+            else 'queued'
+        end
     end as status,
     if(last_kind = 'message.redelivered', 0, coalesce((last_start->>'$.attempt')::integer, 0)) as attempts,
     created_at,
@@ -67,10 +88,15 @@ select
     coalesce(fields[4]::integer, former[1]::integer, 0) as priority,
     coalesce(fields[5], former[2])->>'$' as idempotency_key,
     coalesce(fields[6]->>'$', 'process') as origin,
+    fields[7]::varchar[] as after,
     fields[2] as body,
     if(last_kind = 'message.completed', last_data->'$.reply', null) as reply,
-    if(last_kind in ('message.failed', 'message.retried', 'message.expired'), last_data->'$.error', null) as error
-from queued left join later using (message_id)
+    if(
+        last_kind in ('message.failed', 'message.retried', 'message.expired', 'message.cancelled'),
+        last_data->'$.error',
+        null
+    ) as error
+from queued left join later using (message_id) left join chains using (message_id)
 where not starts_with(fields[1]->>'$', '$');
 
 -- What held queues up and for how long: pauses by hand, because messages failed one after the other, or because of a
@@ -132,12 +158,13 @@ with counted as (
         queue,
         count(*) filter (status = 'queued') as queued,
         count(*) filter (status = 'delayed') as delayed,
+        count(*) filter (status = 'blocked') as blocked,
         count(*) filter (status = 'running') as running,
         count(*) filter (status = 'completed') as completed,
         count(*) filter (status = 'failed') as failed,
         count(*) filter (status = 'cancelled') as cancelled,
         count(*) filter (status = 'expired') as expired,
-        min(created_at) filter (status in ('queued', 'delayed')) as oldest_waiting
+        min(created_at) filter (status in ('queued', 'delayed', 'blocked')) as oldest_waiting
     from messages
     group by actor_id, queue
 ),
@@ -168,6 +195,7 @@ select
     queue,
     coalesce(queued, 0) as queued,
     coalesce(delayed, 0) as delayed,
+    coalesce(blocked, 0) as blocked,
     coalesce(running, 0) as running,
     coalesce(completed, 0) as completed,
     coalesce(failed, 0) as failed,
@@ -255,7 +283,38 @@ select
 from numbered
 group by session_id, others_so_far, type = 'text';
 
+-- The requests of agents to the language models of `agent_os(llm=...)`. `actor_id` is the VM, `worker` the actor whose message
+-- it was for. `input_tokens` include those that were read from, or written to, a cache. `cost` is in US dollars, null where
+-- the model has no known price. `complete` says whether the whole answer reached the agent.
+create view usage as
+select
+    time,
+    data->>'$.llm' as llm,
+    data->>'$.provider' as provider,
+    data->>'$.model' as model,
+    actor_id,
+    data->>'$.session' as session_id,
+    data->>'$.agent' as agent,
+    data->>'$.worker' as worker,
+    data->>'$.queue' as queue,
+    data->>'$.message' as message_id,
+    data->>'$.batch' as batch,
+    (data->>'$.status')::integer as status,
+    (data->>'$.complete')::boolean as complete,
+    (data->>'$.input_tokens')::bigint as input_tokens,
+    (data->>'$.output_tokens')::bigint as output_tokens,
+    (data->>'$.cache_read_tokens')::bigint as cache_read_tokens,
+    (data->>'$.cache_write_tokens')::bigint as cache_write_tokens,
+    (data->>'$.cost')::double as cost,
+    (data->>'$.seconds')::double as seconds
+from events
+where kind = 'llm.request';
+
 create view results as
-select message_id, actor_id, actor, queue, status, attempts, reply, error, finished_at
-from messages
+with metered as (
+    select message_id, sum(input_tokens + output_tokens)::bigint as tokens, sum(cost) as cost
+    from usage where message_id is not null group by message_id
+)
+select message_id, actor_id, actor, queue, status, attempts, reply, error, finished_at, tokens, cost
+from messages left join metered using (message_id)
 where status in ('completed', 'failed', 'cancelled', 'expired');

@@ -10,7 +10,7 @@ from agentq_nb._actor.message import brief
 from agentq_nb._brokers.local import event_rows, provider_pauses, schedules
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.queues import ActorQueues, LiveMessage, Pausing
-from agentq_nb._brokers.values import Commit, Settlement, StoredResult
+from agentq_nb._brokers.messages import Commit, Settlement, StoredResult
 from agentq_nb._core.ids import MessageId, actor_name
 from agentq_nb._core.message_status import FinalStatus
 from agentq_nb._policies.retry import Failure, FailureRun
@@ -35,7 +35,7 @@ class Applied:
     def tell(self, commit_log: CommitLog) -> None:
         """Publish the commit, once it is durable."""
         for pause in self.ended:
-            commit_log.live_messages.end_pause(pause)
+            commit_log.live_messages.pauses.end(pause)
         if self.arrivals:
             commit_log.live_messages.arrive(self.arrivals)
         commit_log.results.publish(self.finished)
@@ -126,7 +126,7 @@ def _failed(
         return settlement._replace(outcome="released", front=True)
     reason = run.failed(counted, failure, queue_state.completed)
     if reason is not None:
-        pause = commit_log.live_messages.pause(entry.actor, entry.queue, None)
+        pause = commit_log.live_messages.pauses.begin(entry.actor, entry.queue, None)
         applied.stopped = [*applied.stopped, (pause, reason)]
         applied.rows.append(event_rows.paused(entry.actor, entry.queue, None, reason))
     return settlement
@@ -164,7 +164,9 @@ def _repeat(entry: LiveMessage, settlement: Settlement, due: float) -> None:
         entry.failures += 1
         entry.ended += 1
         entry.crashes = 0
-        entry.problem = brief(settlement.error)
+        entry.problem, entry.released_because = brief(settlement.error), None
         entry.front, entry.due, entry.in_order = settlement.front, due, settlement.in_order
     else:
         entry.front, entry.due = True, 0.0
+        if settlement.limited is not None:
+            entry.released_because = settlement.limited.reason

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 from agentq_nb._brokers.local.broker import LocalBroker
+from agentq_nb._core.clock import Clock
 from agentq_nb._core.threads import in_long_thread
 from agentq_nb._store import EventLog
 
@@ -48,10 +50,20 @@ _EVERY = 3600.0
 """Seconds between prunings. Each rewrites the file when there are rows to drop."""
 
 
+class Prunable(Protocol):
+    """A broker whose history can be pruned."""
+
+    clock: Clock
+
+    async def prune(self, before: float) -> int:
+        """Delete history from before this time, in seconds since 1970; return the number of deleted rows."""
+        ...
+
+
 class Retention:
     """Prunes messages settled longer ago than ``seconds``. Runs in the background for as long as the host does."""
 
-    def __init__(self, broker: LocalBroker, seconds: float) -> None:
+    def __init__(self, broker: Prunable, seconds: float) -> None:
         self._broker = broker
         self._seconds = seconds
         self._next = 0.0

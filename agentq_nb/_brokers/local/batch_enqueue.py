@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from agentq_nb._actor.send_options import StoredOptions
 from agentq_nb._brokers.batches import NewBatch, StoredBatch
-from agentq_nb._brokers.local import batch_log, event_rows
+from agentq_nb._brokers.local import batch_log, event_rows, predecessor_check
 from agentq_nb._brokers.local.batch_index import LIVE, PRUNED, BatchState
 from agentq_nb._brokers.local.commit import CommitLog
-from agentq_nb._brokers.local.idempotency import digest
 from agentq_nb._brokers.local.queues import LARGEST_BODY, LiveMessage
 from agentq_nb._brokers.local.waiting_senders import Sender
-from agentq_nb._brokers.values import NewMessage
-from agentq_nb._core.ids import mint_id
+from agentq_nb._brokers.messages import NewMessage, digest
+from agentq_nb._core.ids import MessageId, mint_id
 from agentq_nb._core.threads import in_long_thread
 from agentq_nb._core.time_slice import Slices
 from agentq_nb._policies.admission import Limits, Load, refused
@@ -107,6 +106,16 @@ class Sending:
 
     async def _enter(self, state: BatchState, new: Sequence[tuple[bytes, StoredOptions]]) -> list[LiveMessage]:
         """Add new rows to memory, all or none; they are delivered only once they are durable."""
+        after = {message for _, options in new for message in options.get("after", ())}
+        if not after:
+            return await self._enter_all(state, new)
+        with self._commit_log.live_messages.dependents.sparing(after):
+            await predecessor_check.look_up(self._commit_log, after, state.rows)
+            return await self._enter_all(state, new, after)
+
+    async def _enter_all(
+        self, state: BatchState, new: Sequence[tuple[bytes, StoredOptions]], after: Collection[MessageId] = ()
+    ) -> list[LiveMessage]:
         name, actor, queue, limits = self._name, state.actor, state.queue, self._limits
         live_messages = self._commit_log.live_messages
         self._check_room(state, new)
@@ -124,6 +133,7 @@ class Sending:
                 if not row % _STEP:
                     await self._slices.pause()
                     self._check()
+                    predecessor_check.check_again(self._commit_log, after)
         except BaseException:
             if self._commit_log.log is self._log:
                 live_messages.withdraw(entries)
@@ -199,13 +209,13 @@ class Sending:
         live_messages = self._commit_log.live_messages
         for start in range(0, len(entries), _STEP):
             some = [entry for entry in entries[start : start + _STEP] if not entry.gone]
-            due = [entry for entry in some if not entry.due and entry.size <= LARGEST_BODY]
+            due = [entry for entry in some if not entry.due and not entry.unmet and entry.size <= LARGEST_BODY]
             for entry in due:
                 entry.queue_state.add(entry)
             if due:
                 live_messages.announce(due[0].queue_state)
             if len(due) < len(some):
-                live_messages.arrive(entry for entry in some if entry.due or entry.size > LARGEST_BODY)
+                live_messages.arrive(entry for entry in some if entry.due or entry.unmet or entry.size > LARGEST_BODY)
             await self._slices.pause()
 
 

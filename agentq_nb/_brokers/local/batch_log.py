@@ -10,8 +10,7 @@ from agentq_nb._actor.send_options import NO_OPTIONS, StoredOptions
 from agentq_nb._brokers.batches import BatchRow
 from agentq_nb._brokers.local.batch_index import CODES, LIVE, BatchState
 from agentq_nb._brokers.local.commit import CommitLog
-from agentq_nb._brokers.local.idempotency import digest
-from agentq_nb._brokers.values import StoredResult
+from agentq_nb._brokers.messages import StoredResult, digest
 from agentq_nb._core.ids import MessageId
 from agentq_nb._core.message_status import STATUS_AFTER, MessageStatus
 from agentq_nb._store import EventLog, batch_queries
@@ -112,6 +111,17 @@ def read_results(log: EventLog, state: BatchState, messages: Sequence[MessageId]
             )
             found[message] = BatchRow(result, seconds)
     return found
+
+
+def read_usage(
+    log: EventLog, state: BatchState, messages: Sequence[MessageId]
+) -> dict[MessageId, tuple[int | None, float | None]]:
+    """Return the tokens and the cost of these messages, of those for which a language model was asked."""
+    return {
+        message: (tokens, cost)
+        for asked in _pages(state, messages)
+        for message, tokens, cost in log.fetch(batch_queries.USAGE, asked)
+    }
 
 
 def read_bodies(log: EventLog, state: BatchState, messages: Sequence[MessageId]) -> dict[MessageId, bytes]:

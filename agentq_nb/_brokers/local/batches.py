@@ -14,12 +14,13 @@ from agentq_nb._brokers.batches import (
     SettledRows,
     StoredBatch,
 )
+from agentq_nb._brokers.changes import Cancel, Resume
 from agentq_nb._brokers.local import batch_log, control
 from agentq_nb._brokers.local.batch_enqueue import Sending
 from agentq_nb._brokers.local.batch_index import CODES, LIVE, PRUNED, BatchState
 from agentq_nb._brokers.local.commit import CommitLog, Settled
 from agentq_nb._brokers.local.waiting_senders import Sender, line_of
-from agentq_nb._brokers.values import Cancel, Resume, StoredResult
+from agentq_nb._brokers.messages import StoredResult
 from agentq_nb._core.ids import MessageId
 from agentq_nb._core.threads import in_long_thread
 from agentq_nb._core.time_slice import Slices
@@ -212,7 +213,7 @@ class LocalBatches:
 
     def _stopped(self, state: BatchState) -> str | None:
         """Return why failures have stopped the batch's queue; None: they have not."""
-        pause = self._commit_log.live_messages.paused(state.actor, state.queue)
+        pause = self._commit_log.live_messages.pauses.of(state.actor, state.queue)
         return None if pause is None else pause.reason
 
     async def _changed(self, state: BatchState, timeout: float | None) -> None:
@@ -255,13 +256,18 @@ class LocalBatches:
     async def _read(
         self, state: BatchState, messages: Sequence[MessageId], timed: bool, *, bodies: bool = False
     ) -> list[BatchRow]:
-        """Return the results of messages; ``timed``: with the seconds of their last attempts."""
+        """Return the results of messages; ``timed``: with the seconds of their last attempts, tokens and costs."""
         commit_log = self._commit_log
         remembered = {} if timed else {m: r for m in messages if (r := commit_log.results.get(m)) is not None}
         missing = [message for message in messages if message not in remembered]
         stored = await in_long_thread(batch_log.read_results, commit_log.log, state, missing) if missing else {}
         texts = await in_long_thread(batch_log.read_bodies, commit_log.log, state, messages) if bodies else {}
-        return [self._row(message, remembered.get(message), stored.get(message), state, texts) for message in messages]
+        rows = [self._row(message, remembered.get(message), stored.get(message), state, texts) for message in messages]
+        if not timed:
+            return rows
+        used = await in_long_thread(batch_log.read_usage, commit_log.log, state, messages)
+        measured = (used.get(message, (None, None)) for message in messages)
+        return [row._replace(tokens=tokens, cost=cost) for row, (tokens, cost) in zip(rows, measured, strict=True)]
 
     def _row(
         self,
@@ -273,7 +279,7 @@ class LocalBatches:
     ) -> BatchRow:
         live_messages, body = self._commit_log.live_messages, texts.get(message)
         if (entry := live_messages.entries.get(message)) is not None:
-            return BatchRow(live_messages.standing(entry), None, body)
+            return BatchRow(entry.standing(self._commit_log.clock.time()), None, body)
         if remembered is not None:
             return BatchRow(remembered, None, body)
         if stored is not None and stored.result.status != "queued":

@@ -13,7 +13,8 @@ from types import CoroutineType
 from typing import Any
 
 from agentq_nb._brokers.batches import Batches
-from agentq_nb._brokers.local import control, queue_status, schedules
+from agentq_nb._brokers.changes import Change, DeadLetters
+from agentq_nb._brokers.local import control, queue_status, result_waits, schedules
 from agentq_nb._brokers.local.batches import LocalBatches
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.enqueue import accept
@@ -23,7 +24,8 @@ from agentq_nb._brokers.local.provider_pauses import works_until
 from agentq_nb._brokers.local.ready_actors import ReadyActors
 from agentq_nb._brokers.local.recovery import recover
 from agentq_nb._brokers.local.store_limit import StoreLimit
-from agentq_nb._brokers.values import Change, DeadLetters, Enqueued, NewMessage, QueueStatus, StoredResult, Unsettled
+from agentq_nb._brokers.messages import Enqueued, NewMessage, Place, StoredResult, Unsettled
+from agentq_nb._brokers.statuses import ActorHome, QueueStatus
 from agentq_nb._core.clock import Clock, SystemClock
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.threads import in_long_thread
@@ -35,12 +37,16 @@ from agentq_nb.errors import StoreError, Unavailable
 class LocalBroker:
     """See :class:`agentq_nb._brokers.base.Broker`. Make it with :meth:`open`; call it from one event loop only."""
 
+    look_every = 2.0
+    """Seconds after which those who look for work by themselves may look again."""
+
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or SystemClock()
         self._commit_log = CommitLog(self.clock)
         self.limits = LocalLimits(self._commit_log)
         self._facts: Mapping[str, Any] = {}
         self.batches: Batches = LocalBatches(self._commit_log)
+        self.exchange = None  # no other host can have the file open
 
     @property
     def log(self) -> EventLog:
@@ -103,7 +109,7 @@ class LocalBroker:
     async def prune(self, before: float) -> int:
         """Delete history from before this time, in seconds since 1970; return the number of deleted rows."""
         try:
-            return await self.log.prune(before)
+            return await self.log.prune(before, spared=self._commit_log.live_messages.dependents.needed)
         finally:
             self._commit_log.batches.forget_settled()
 
@@ -115,7 +121,7 @@ class LocalBroker:
         self._commit_log.check()
         return accept(self._commit_log, new_messages, room_timeout)
 
-    async def acquire(self, actor: ActorId, host: str) -> LocalLease | None:
+    async def acquire(self, actor: ActorId, host: str, *, keeps_files: bool = False) -> LocalLease | None:
         self._commit_log.check()
         actor_queues = self._commit_log.live_messages.actor_queues(actor)
         if actor_queues.lease is not None:
@@ -123,13 +129,23 @@ class LocalBroker:
         actor_queues.lease = LocalLease(self._commit_log, actor_queues)
         return actor_queues.lease
 
+    async def homes(self, actor: ActorId | None = None) -> Mapping[ActorId, ActorHome]:
+        return {}
+
+    async def give_up_home(self, actor: ActorId, *, back: bool = False) -> bool:
+        return False
+
     async def exists(self, actor: ActorId) -> bool:
         self._commit_log.check()
-        return self._commit_log.live_messages.exists(actor)
+        actor_queues = self._commit_log.live_messages.actors.get(actor)
+        return actor_queues is not None and (
+            actor_queues.state is not None or any(queue_state.live for queue_state in actor_queues.queues.values())
+        )
 
     async def states(self, name: str) -> Mapping[ActorId, bytes]:
         self._commit_log.check()
-        return self._commit_log.live_messages.states(name)
+        actors = [one for one in self._commit_log.live_messages.actors.values() if one.name == name]
+        return {one.actor: one.state for one in actors if one.state is not None}
 
     async def unsettled(self, name: str, queue: str) -> Mapping[ActorId, Sequence[Unsettled]]:
         self._commit_log.check()
@@ -141,7 +157,20 @@ class LocalBroker:
     def wait(
         self, message: MessageId, timeout: float | None, waiter: ActorId | None = None
     ) -> CoroutineType[Any, Any, StoredResult]:
-        return self._commit_log.wait(message, timeout, waiter)
+        return result_waits.wait(self._commit_log, message, timeout, waiter)
+
+    async def unsettled_before(self, messages: Sequence[MessageId]) -> Sequence[Place]:
+        self._commit_log.check()
+        entries, slices = self._commit_log.live_messages.entries, Slices()
+        found: dict[MessageId, Place] = {}
+        pending = list(messages)
+        while pending:
+            entry = entries.get(pending.pop())
+            if entry is not None and entry.id not in found:
+                found[entry.id] = Place(entry.id, entry.actor, entry.queue)
+                pending += entry.unmet or ()
+                await slices.pause()
+        return list(found.values())
 
     async def change(self, actor: ActorId, change: Change) -> int:
         self._commit_log.check()

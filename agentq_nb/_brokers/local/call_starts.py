@@ -115,14 +115,14 @@ class _Callers:
     cancelling: Callable[[MessageId], None] | None = None
 
     def lose(self) -> None:
-        """Do nothing: who waits goes on when the file is open again."""
+        """Do nothing: those who wait continue when the file is open again."""
 
 
 _CALLERS = _Callers()
 
 
 class _Start:
-    """A call that may start. Until it has begun, it counts in windows as one that starts just now."""
+    """A call that may start. Until it has started, it counts in windows as one that starts just now."""
 
     def __init__(self, commit_log: CommitLog, entry: LiveMessage) -> None:
         self._commit_log = commit_log

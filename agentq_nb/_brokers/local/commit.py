@@ -13,7 +13,8 @@ from contextlib import suppress
 from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple
 
 from agentq_nb._actor.message import describe, describe_text, headline
-from agentq_nb._brokers.local import event_rows, results
+from agentq_nb._brokers.chains import lost, reason
+from agentq_nb._brokers.local import event_rows, predecessors, results
 from agentq_nb._brokers.local.batch_index import BatchIndex
 from agentq_nb._brokers.local.event_rows import Memory
 from agentq_nb._brokers.local.expirations import expired_text
@@ -22,13 +23,13 @@ from agentq_nb._brokers.local.live_messages import LiveMessages
 from agentq_nb._brokers.local.queues import LiveMessage
 from agentq_nb._brokers.local.results import Results
 from agentq_nb._brokers.local.store_limit import StoreLimit
-from agentq_nb._brokers.values import StoredResult
+from agentq_nb._brokers.messages import StoredResult
 from agentq_nb._core.clock import Clock
-from agentq_nb._core.ids import ActorId, MessageId, earliest_id
-from agentq_nb._core.message_status import FinalStatus, is_final
+from agentq_nb._core.ids import MessageId, earliest_id
+from agentq_nb._core.message_status import FinalStatus
 from agentq_nb._core.threads import in_long_thread, in_thread
 from agentq_nb._store import Connection, EventLog, Row
-from agentq_nb.errors import MessageExpired, MessageUnknown, StoreError, StoreWriteFailed, Unavailable
+from agentq_nb.errors import MessageExpired, StoreError, StoreWriteFailed, Unavailable
 
 T = TypeVar("T")
 
@@ -51,15 +52,20 @@ class CommitLog:
         self.clock = clock
         self.live_messages = LiveMessages(clock, self.append)
         self.live_messages.expirations.expire = self._expire
+        self.live_messages.dependents.cancel = self._cancel_dependents
         self.store_limit = StoreLimit(clock)
         self.batches = BatchIndex(clock)
-        self.results = Results(self.batches)
+        self.results = Results(self.batches, self.live_messages.dependents)
         self.failure: StoreError | None = None
         self.unreadable: StoreError | None = None
         """Why messages whose bodies are only in the log cannot be delivered."""
         self.broken = asyncio.Event()
         """Set when a write failed."""
         self.closed = False
+        self.redelivering = asyncio.Lock()
+        """Held while messages are put back together with those that were cancelled because of them."""
+        self.coming_back: set[MessageId] = set()
+        """The messages that are put back by calls that are not over."""
         self._deciding = asyncio.Lock()
         self._decisions: set[asyncio.Future[Any]] = set()
 
@@ -150,10 +156,16 @@ class CommitLog:
         self.results.settling[entry.id] = result
         return result
 
-    def cancel(self, entry: LiveMessage, *, handled: bool = False) -> Settled:
-        """Remove a message from memory as cancelled."""
-        result = self.settle(entry, "cancelled", handled=handled)
-        return event_rows.of_message("message.cancelled", entry), result
+    def cancel(self, entry: LiveMessage, *, handled: bool = False, error: dict[str, Any] | None = None) -> Settled:
+        """Remove a message from memory as cancelled. ``error``: why, if no user has cancelled it."""
+        result = self.settle(entry, "cancelled", error=error, handled=handled)
+        facts = None if error is None else {"error": error}
+        return event_rows.of_message("message.cancelled", entry, facts), result
+
+    def _cancel_dependents(self, causes: Sequence[tuple[LiveMessage, StoredResult]]) -> None:
+        cancelled = [self.cancel(entry, error=reason(cause)) for entry, cause in causes]
+        written, finished = zip(*cancelled, strict=True)
+        self.append(written, self.results.publish, finished)
 
     def expired(self, entry: LiveMessage) -> Settled:
         """Remove a message from memory as expired."""
@@ -173,51 +185,6 @@ class CommitLog:
 
     # --- waiting for results ------------------------------------------------------------------------------------------
 
-    async def wait(self, message: MessageId, timeout: float | None, waiter: ActorId | None = None) -> StoredResult:
-        """See :meth:`agentq_nb._brokers.base.Broker.wait`. Raises MessageUnknown, Unavailable."""
-        self.check_open()
-        entries, settling = self.live_messages.entries, self.results.settling
-        while message not in entries and message not in settling:
-            stored = self.results.get(message) or await self.read(message)
-            if message in (entries := self.live_messages.entries) or message in settling:
-                break
-            if stored is None:
-                raise MessageUnknown(message)
-            if is_final(stored.status):
-                return stored
-            await self.decided()  # it was live when it was read: it is being put back, or was settled since
-            entries = self.live_messages.entries
-        if timeout is not None and timeout <= 0 and message not in settling:
-            return self._standing(message)
-        entry = entries.get(message)
-        if waiter is None or entry is None:
-            return await self._settled(message, timeout)
-        with self.live_messages.suspects.waited_for(entry.actor):
-            return await self._settled(message, timeout)
-
-    async def _settled(self, message: MessageId, timeout: float | None) -> StoredResult:
-        future = self.results.waiting(message)
-        timer = None if timeout is None else self.clock.call_later(timeout, lambda: _time_out(future))
-        try:
-            return await future
-        except TimeoutError:
-            return self._standing(message)
-        finally:
-            self.results.leave(message, future)
-            if timer is not None:
-                timer.cancel()
-
-    def _standing(self, message: MessageId) -> StoredResult:
-        entry = self.live_messages.entries.get(message)
-        if entry is not None:
-            return self.live_messages.standing(entry)
-        if (settling := self.results.settling.get(message)) is not None:  # a crash may still undo it
-            status = "running" if settling.attempts else "queued"
-            return settling._replace(status=status, reply=None, error=None)
-        if (settled := self.results.get(message)) is None:
-            raise MessageUnknown(message)
-        return settled
-
     # --- reading ------------------------------------------------------------------------------------------------------
 
     async def read(self, message: MessageId) -> StoredResult | None:
@@ -236,6 +203,15 @@ class CommitLog:
             raise
         self.unreadable = None
         return bodies
+
+    async def read_predecessors(self, entries: Sequence[LiveMessage]) -> None:
+        """Give messages the results of those that they were sent after. Raises StoreError."""
+        named = {message for entry in entries for message in entry.after}
+        found = {message: result for message in named if (result := self.results.get(message)) is not None}
+        if missing := named - found.keys():
+            found |= await in_thread(predecessors.read_results, self.log.fetch, missing)
+        for entry in entries:
+            entry.predecessors = [found.get(message) or lost(message) for message in entry.after]
 
     async def learn_keys(self) -> None:
         """Load the index of idempotency keys completed in earlier runs, once."""
@@ -282,6 +258,13 @@ class CommitLog:
         task.add_done_callback(self._decided)
         return await asyncio.shield(task)
 
+    async def back(self, message: MessageId) -> None:
+        """Return when nothing is about to put this message back, and all pending decisions are applied to memory."""
+        while message in self.coming_back:
+            async with self.redelivering:
+                await asyncio.sleep(0)
+        await self.decided()
+
     async def decided(self) -> None:
         """Return when all pending decisions are applied to memory."""
         while self._decisions:
@@ -305,11 +288,6 @@ class CommitLog:
         self.live_messages.close()
         self.results.close()
         self.batches.clear()
-
-
-def _time_out(future: asyncio.Future[StoredResult]) -> None:
-    if not future.done():
-        future.set_exception(TimeoutError())
 
 
 class _Written(Generic[*Given]):

@@ -7,16 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from agentq_nb._brokers.local import event_rows, limit_rows, provider_pauses, results
+from agentq_nb._brokers.chains import how_it_ended, lost
+from agentq_nb._brokers.changes import Cancel, Change, DeadLetters, Pause, Purge, Redeliver, Resume
+from agentq_nb._brokers.local import (
+    event_rows,
+    limit_rows,
+    predecessors,
+    provider_pauses,
+    result_waits,
+    results,
+    revival,
+)
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.live_limits import PauseGroup
 from agentq_nb._brokers.local.queues import LARGEST_BODY, LiveMessage, QueueState
-from agentq_nb._brokers.values import Cancel, Change, DeadLetters, Pause, Purge, Redeliver, Resume
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.message_status import REDELIVERABLE
 from agentq_nb._core.threads import in_long_thread, in_thread
 from agentq_nb._store import Connection, EventLog, Row, startup_queries
-from agentq_nb.errors import MessageUnknown, Unavailable
+from agentq_nb.errors import MessageUnknown, PredecessorFailed, Unavailable
 
 
 async def apply(commit_log: CommitLog, actor: ActorId, change: Change) -> int:
@@ -35,10 +44,10 @@ async def apply(commit_log: CommitLog, actor: ActorId, change: Change) -> int:
 
 
 async def _cancel(commit_log: CommitLog, message: MessageId) -> int:
-    await commit_log.decided()  # it may be put back right now
+    await commit_log.back(message)
     entry = commit_log.live_messages.entries.get(message)
     if entry is None:
-        await commit_log.wait(message, 0)
+        await result_waits.wait(commit_log, message, 0)
         return 0
     if not entry.running:
         await commit_log.write_settled([commit_log.cancel(entry)])
@@ -65,15 +74,17 @@ async def _purge(commit_log: CommitLog, actor: ActorId, queue: str) -> int:
 
 
 async def _pause(commit_log: CommitLog, actor: ActorId, queue: str, until: float | None) -> int:
-    pause = commit_log.live_messages.pause(actor, queue, until)
-    await commit_log.write([event_rows.paused(actor, queue, until)], lambda: commit_log.live_messages.expect_end(pause))
+    pause = commit_log.live_messages.pauses.begin(actor, queue, until)
+    await commit_log.write(
+        [event_rows.paused(actor, queue, until)], lambda: commit_log.live_messages.pauses.expect_end(pause)
+    )
     return 1
 
 
 async def _resume(commit_log: CommitLog, actor: ActorId, queue: str) -> int:
     """Resume a queue, also from the pause of a provider's limit. Nothing is delivered before that is durable; a pause made meanwhile stays."""
     live_messages = commit_log.live_messages
-    pause = live_messages.paused(actor, queue)
+    pause = live_messages.pauses.of(actor, queue)
     groups: list[PauseGroup] = []
     if (actor_queues := live_messages.actors.get(actor)) is not None and queue in actor_queues.queues:
         groups = provider_pauses.holding(live_messages.limits, commit_log.clock, actor_queues.queues[queue])
@@ -90,7 +101,7 @@ async def _resume(commit_log: CommitLog, actor: ActorId, queue: str) -> int:
     def end() -> None:
         provider_pauses.end(live_messages.limits, groups)
         if pause is not None:
-            live_messages.end_pause(pause)
+            live_messages.pauses.end(pause)
             commit_log.batches.wake(actor, queue)
 
     await commit_log.write(written, end)
@@ -98,9 +109,14 @@ async def _resume(commit_log: CommitLog, actor: ActorId, queue: str) -> int:
 
 
 async def _redeliver(commit_log: CommitLog, message: MessageId) -> int:
-    """Redeliver one message. Its rows may be dropped at any time, so they are read where its new row is written."""
-    live_messages = commit_log.live_messages
+    """Redeliver one message, and those that were cancelled because they waited for it. Raises PredecessorFailed."""
     await commit_log.learn_keys()
+    return await revival.with_dependents(commit_log, [message], lambda: _put_back(commit_log, message))
+
+
+async def _put_back(commit_log: CommitLog, message: MessageId) -> int:
+    """Put one message back. Its rows may be dropped at any time, so they are read where its new row is written."""
+    live_messages = commit_log.live_messages
     order, expired = live_messages.next_order(), False
 
     def revive(connection: Connection) -> tuple[Sequence[Row], LiveMessage | None]:
@@ -115,27 +131,36 @@ async def _redeliver(commit_log: CommitLog, message: MessageId) -> int:
         revived: dict[MessageId, LiveMessage] = {}
         event_rows.replay(revived, [*read, (order, 0.0, "message.redelivered", stored.actor, message, "{}")])
         entry = revived[message]
+        if entry.after and stored.status == "cancelled" and not entry.started:
+            _wait_again(commit_log, connection, entry)
         return [event_rows.of_message("message.redelivered", entry)], entry
 
     def make_live(entry: LiveMessage | None) -> None:
         if entry is not None:
-            _make_live(commit_log, [entry])
+            revival.make_live(commit_log, [entry])
             entry.queue_state.expired -= expired
 
-    return 0 if message in live_messages.entries or await commit_log.decide(revive, make_live) is None else 1
+    if message in live_messages.entries:
+        return 0
+    log = commit_log.log
+    entry = await commit_log.decide(revive, make_live)
+    if entry is None:
+        return 0
+    await revival.settle_again(commit_log, log, [entry])
+    return 1
 
 
-def _make_live(commit_log: CommitLog, revived: Sequence[LiveMessage]) -> None:
-    """Make messages live again, after that is durable."""
-    live_messages = commit_log.live_messages
-    for entry in revived:
-        live_messages.hold(entry, live_messages.queue_state(entry.actor, entry.queue))
-        entry.queue_state.dead.pop(entry.id, None)
-        commit_log.results.forget(entry.id)
-        live_messages.reclaim_key(entry)
-        if entry.batch is not None:
-            commit_log.batches.revived(entry.batch, entry.id)
-    live_messages.arrive(revived)
+def _wait_again(commit_log: CommitLog, connection: Connection, entry: LiveMessage) -> None:
+    """Let a message that was cancelled before it was due wait again. Raises PredecessorFailed."""
+    entries = commit_log.live_messages.entries
+    known = predecessors.read(predecessors.fetching(connection), entry.after)
+    entry.unmet = set()
+    for message in entry.after:
+        result = known[message].result if message in known else lost(message)
+        if message in entries:
+            entry.unmet.add(message)
+        elif result.status != "completed":
+            raise PredecessorFailed(message, how_it_ended(result))
 
 
 # --- many dead letters ------------------------------------------------------------------------------------------------
@@ -156,8 +181,14 @@ async def redeliver(commit_log: CommitLog, which: DeadLetters) -> int:
 async def redeliver_found(commit_log: CommitLog, found: startup_queries.Rows, asked: int) -> int:
     """Put back the dead letters that are still the same as when ``asked`` messages were settled; return their number.
 
-    ``found`` are rows of place in the log, actor, queue and message, in the order of their places.
+    ``found`` are rows of place in the log, actor, queue and message, in the order of their places. Messages that were
+    cancelled because of them wait for them again.
     """
+    messages = [message for *_, message in found]
+    return await revival.with_dependents(commit_log, messages, lambda: _put_back_dead(commit_log, found, asked))
+
+
+async def _put_back_dead(commit_log: CommitLog, found: startup_queries.Rows, asked: int) -> int:
     moved = 0
     for start in range(0, len(found), _AT_ONCE):
         moved += await _redeliver_some(commit_log, found[start : start + _AT_ONCE], asked)
@@ -196,7 +227,7 @@ async def _redeliver_some(commit_log: CommitLog, found: startup_queries.Rows, as
         revived = [entry for entry in entries if queue_states[entry.id].dead.get(entry.id) == died[entry.id]]
         return [event_rows.of_message("message.redelivered", entry) for entry in revived], revived
 
-    return len(await commit_log.decide(revive, lambda revived: _make_live(commit_log, revived)))
+    return len(await commit_log.decide(revive, lambda revived: revival.make_live(commit_log, revived)))
 
 
 def _read_back(log: EventLog, orders: Mapping[MessageId, int], places: Sequence[int]) -> list[LiveMessage]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
-from agentq_nb._brokers.local import event_rows
+from agentq_nb._brokers.local import event_rows, predecessor_check
 from agentq_nb._brokers.local.commit import CommitLog
-from agentq_nb._brokers.local.idempotency import Clue, Name, digest
+from agentq_nb._brokers.local.idempotency import Clue, Name
 from agentq_nb._brokers.local.live_messages import LiveMessages
 from agentq_nb._brokers.local.queues import LARGEST_BODY, LiveMessage
 from agentq_nb._brokers.local.waiting_senders import Sender, line_of
-from agentq_nb._brokers.values import Enqueued, NewMessage
+from agentq_nb._brokers.messages import Enqueued, NewMessage, digest
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.threads import in_thread
 from agentq_nb._policies.admission import Limits, Load, refused
@@ -29,7 +30,9 @@ class Known(NamedTuple):
     ids: frozenset[MessageId]
     """Ids of messages that exist already."""
     named: dict[MessageId, tuple[MessageId, bool]]
-    """By the new message's id, the completed message that has its key, and whether the bodies are equal."""
+    """By the new message's id, the completed message that has its key, and whether it is equal."""
+    predecessors: predecessor_check.Answers
+    """What messages that others are sent after have come to."""
 
 
 async def accept(
@@ -63,6 +66,7 @@ def _needs_lookup(commit_log: CommitLog, new_messages: Sequence[NewMessage]) -> 
             or (new_message.options and new_message.idempotency_key is not None)
             or new_message.id in settling
             or new_message.id in remembered
+            or (new_message.options and predecessor_check.to_ask(commit_log, new_message.after))
         ):
             return True
     return False
@@ -74,6 +78,8 @@ async def _look_up_and_add(commit_log: CommitLog, new_messages: Sequence[NewMess
             return await _look_up_once(commit_log, new_messages)
         except _DigestNeeded as needed:
             await _learn_digest(commit_log, needed.entry)
+        except predecessor_check.NotAsked:
+            continue  # it was settled meanwhile
 
 
 class _DigestNeeded(Exception):
@@ -95,20 +101,22 @@ async def _learn_digest(commit_log: CommitLog, entry: LiveMessage) -> None:
 
 
 async def _look_up_once(commit_log: CommitLog, new_messages: Sequence[NewMessage]) -> Taken:
-    """Ask the log, then add the messages. Raises _DigestNeeded."""
+    """Ask the log, then add the messages. Raises _DigestNeeded, NotAsked."""
     if any(
         new_message.idempotency_key is not None and _live(commit_log.live_messages, new_message) is None
         for new_message in new_messages
     ):
         await commit_log.learn_keys()
     asked, clues = _lookups(commit_log, new_messages)
-    if not asked and not clues:
-        return _add(commit_log, new_messages, Known(frozenset(), {}))
+    after = predecessor_check.to_ask(commit_log, [one for new_message in new_messages for one in new_message.after])
+    if not asked and not clues and not after:
+        return _add(commit_log, new_messages, Known(frozenset(), {}, {}))
     taken: list[Taken] = []
-    await commit_log.decide(
-        lambda connection: ((), _look_up(connection, asked, clues)),
-        lambda known: taken.append(_add(commit_log, new_messages, known)),
-    )
+    with commit_log.live_messages.dependents.sparing(after):
+        await commit_log.decide(
+            lambda connection: ((), _look_up(connection, asked, clues, after)),
+            lambda known: taken.append(_add(commit_log, new_messages, known)),
+        )
     return taken[0]
 
 
@@ -186,7 +194,9 @@ def _lookups(
     return asked, clues
 
 
-def _look_up(connection: Connection, asked: list[MessageId], clues: list[tuple[NewMessage, Clue]]) -> Known:
+def _look_up(
+    connection: Connection, asked: list[MessageId], clues: list[tuple[NewMessage, Clue]], after: list[MessageId]
+) -> Known:
     """Look in the database, in the writer's thread."""
     found: set[MessageId] = set()
     if asked:
@@ -194,13 +204,14 @@ def _look_up(connection: Connection, asked: list[MessageId], clues: list[tuple[N
     named: dict[MessageId, tuple[MessageId, bool]] = {}
     for new_message, clue in clues:
         if new_message.id not in named and (row := _row_of(connection, clue)) is not None:
-            message, actor, queue, key, body = row
+            message, actor, queue, key, body, named_after = row
             if (actor, queue, key) == _name(new_message):
-                named[new_message.id] = (message, digest(body.encode()) == digest(new_message.body))
-    return Known(frozenset(found), named)
+                same = json.loads(named_after or "[]") == list(new_message.after)
+                named[new_message.id] = (message, same and digest(body.encode()) == digest(new_message.body))
+    return Known(frozenset(found), named, predecessor_check.ask(connection, after))
 
 
-def _row_of(connection: Connection, clue: Clue) -> tuple[str, str, str, str, str] | None:
+def _row_of(connection: Connection, clue: Clue) -> tuple[str, str, str, str, str, str | None] | None:
     if clue.message is None:
         found = connection.execute(startup_queries.KEYED_MESSAGE, {"first": clue.first}).fetchall()
     else:
@@ -216,7 +227,8 @@ def _row_of(connection: Connection, clue: Clue) -> tuple[str, str, str, str, str
 def _add(commit_log: CommitLog, new_messages: Sequence[NewMessage], known: Known | None) -> Taken:
     """Decide from memory as it is now. If one message is refused, none is added.
 
-    Raises QueueFull, StoreFull, IdempotencyConflict, _DigestNeeded.
+    Raises QueueFull, StoreFull, IdempotencyConflict, PredecessorUnknown, PredecessorFailed, ValidationFailed,
+    _DigestNeeded, NotAsked.
     """
     live_messages = commit_log.live_messages
     accepted: list[Enqueued] = []
@@ -231,6 +243,9 @@ def _add(commit_log: CommitLog, new_messages: Sequence[NewMessage], known: Known
                 found = _live_namesake(live_messages, new_message)
             accepted.append(Enqueued(found or new_message.id, found is not None))
             if found is None:
+                if new_message.options and new_message.after:
+                    own = {other.id for other in new_messages}
+                    predecessor_check.check(commit_log, new_message.after, own, known.predecessors if known else {})
                 if commit_log.store_limit.bytes is not None:
                     commit_log.store_limit.check(commit_log.log, len(new_message.body))
                 entry = live_messages.enter(new_message)
@@ -253,7 +268,7 @@ def _live_namesake(live_messages: LiveMessages, new_message: NewMessage) -> Mess
     known = digest(entry.body) if entry.body else entry.digest
     if known is None:
         raise _DigestNeeded(entry)
-    if known != digest(new_message.body):
+    if known != digest(new_message.body) or list(entry.after) != list(new_message.after):
         raise IdempotencyConflict(new_message.idempotency_key or "", live)
     return live
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeAlias
 
 from agentq_nb._actor.message import brief
 from agentq_nb._actor.send_options import NO_OPTIONS, StoredOptions
-from agentq_nb._brokers.local import limit_rows
+from agentq_nb._brokers.local import limit_rows, predecessors
 from agentq_nb._brokers.local.limit_rows import LimitFacts
 from agentq_nb._brokers.local.queues import DIED, LARGEST_BODY, ActorQueues, LiveMessage
-from agentq_nb._brokers.values import Settlement
+from agentq_nb._brokers.messages import Settlement, StoredResult
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._store import EventLog, Row, row
 
@@ -58,7 +58,16 @@ def settled(entry: LiveMessage, settlement: Settlement, due: float) -> Row:
     if outcome == "again":
         facts = {"error": settlement.error, "due": due, "front": settlement.front, "in_order": settlement.in_order}
         return of_message("message.retried", entry, facts)
-    return of_message("message.released", entry)
+    because = None if settlement.limited is None else settlement.limited.reason
+    return of_message("message.released", entry, None if because is None else {"because": because})
+
+
+REVIVED = '{"revived":true}'
+"""The data of a redelivery that another message's redelivery has brought with it."""
+
+
+def revived(entry: LiveMessage) -> Row:
+    return row("message.redelivered", entry.actor, entry.id, None, REVIVED)
 
 
 def of_message(kind: str, entry: LiveMessage, facts: Mapping[str, Any] | None = None) -> Row:
@@ -106,6 +115,8 @@ class Memory:
     keys: dict[tuple[ActorId, str, str], MessageId] = field(default_factory=dict[tuple[ActorId, str, str], MessageId])
     pauses: list[Paused] = field(default_factory=list[Paused])
     limits: LimitFacts = field(default_factory=LimitFacts)
+    failed: Sequence[StoredResult] = ()
+    """The results of messages that did not complete, though live ones wait for them."""
     last_life: tuple[int, bool] = (0, False)
     """The place in the log where the previous host's run began, and whether that run had followed a crash."""
 
@@ -127,6 +138,7 @@ def recall(log: EventLog) -> Memory:
     memory.limits = limit_rows.recall(log)
     memory.last_life = log.last_life()
     replay(memory.entries, log.live_rows(LARGEST_BODY))
+    memory.failed = predecessors.recall(log.fetch, memory.entries)
     for entry in memory.entries.values():
         entry.old = True
         queue_state = memory.actor_queues(entry.actor).queue_state(entry.queue)
@@ -171,6 +183,7 @@ def _queued(order: int, time: float, actor: ActorId, message: MessageId, facts: 
         first=order,
         batch=facts.get("batch"),
         row=facts.get("row", 0),
+        after=options.get("after", ()),
     )
 
 
@@ -192,10 +205,11 @@ def _change(entry: LiveMessage, order: int, kind: str, data: str) -> None:
         entry.running, entry.failures, entry.crashes = False, entry.failures + 1, 0
         entry.ended += 1
         entry.suspicion = 0
-        entry.problem = brief(facts.get("error"))
+        entry.problem, entry.released_because = brief(facts.get("error")), None
         entry.due, entry.front, entry.in_order = facts["due"], facts["front"], facts["in_order"]
     elif kind == "message.released":
         entry.running, entry.front, entry.due, entry.suspicion = False, True, 0.0, 0
+        entry.released_because = json.loads(data).get("because", entry.released_because)
     elif kind == "message.crashed":
         facts = json.loads(data)
         entry.running, entry.front, entry.due = False, True, 0.0
@@ -207,5 +221,6 @@ def _change(entry: LiveMessage, order: int, kind: str, data: str) -> None:
     elif kind == "message.redelivered":
         entry.running = entry.cancelling = entry.front = entry.in_order = False
         entry.failures = entry.crashes = entry.ended = entry.suspicion = 0
-        entry.problem = None
+        entry.problem = entry.released_because = None
         entry.due, entry.expires, entry.order = 0.0, 0.0, order
+        entry.redelivered = not json.loads(data).get("revived")

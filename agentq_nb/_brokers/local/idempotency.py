@@ -7,7 +7,6 @@ only where to look for it: the log says whether it still exists, and what its bo
 from __future__ import annotations
 
 import hashlib
-import json
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable
@@ -24,12 +23,6 @@ class Clue(NamedTuple):
 
     first: int
     message: MessageId | None = None
-
-
-def digest(body: bytes) -> bytes:
-    """Return a hash that is equal for bodies that are equal as JSON values, regardless of formatting."""
-    canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(canonical.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def number_of(name: Name) -> int:

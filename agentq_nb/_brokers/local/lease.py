@@ -10,7 +10,7 @@ from agentq_nb._brokers.local import event_rows, schedules
 from agentq_nb._brokers.local.applied_commit import Applied, apply
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.queues import LARGEST_BODY, ActorQueues, LiveMessage, Waiter
-from agentq_nb._brokers.values import Commit, Delivery, Take, Unsettled
+from agentq_nb._brokers.messages import Commit, Delivery, Take, Unsettled
 from agentq_nb._core.ids import MessageId
 from agentq_nb._store import Row
 from agentq_nb.errors import LeaseLost, StoreError, Unavailable
@@ -22,10 +22,13 @@ _READ_AGAIN = 1.0
 class LocalLease:
     """See :class:`agentq_nb._brokers.base.Lease`."""
 
+    moved = False
+
     def __init__(self, commit_log: CommitLog, actor_queues: ActorQueues) -> None:
         self.actor = actor_queues.actor
         self.lost: asyncio.Event = asyncio.Event()
         self.cancelling: Callable[[MessageId], None] | None = None
+        self.leaving: Callable[[], None] | None = None
         self._commit_log = commit_log
         self._actor_queues = actor_queues
         self._expirations = commit_log.live_messages.expirations
@@ -74,7 +77,7 @@ class LocalLease:
             entries = self._expirations.take(self._actor_queues, queues, limit)
 
     async def _read(self, entries: list[LiveMessage]) -> list[LiveMessage]:
-        """Load large bodies from the log. Return the messages still to be delivered; none when reading fails.
+        """Load large bodies, and the results of what messages were sent after, from the log. Return the messages still to be delivered; none when reading fails.
 
         Nothing counts as delivered until then: when it is cancelled or fails, all messages go back to their places.
         """
@@ -83,7 +86,8 @@ class LocalLease:
         for entry in entries:
             entry.reading = True
         try:
-            bodies = await commit_log.read_bodies(large)
+            await commit_log.read_predecessors([entry for entry in entries if entry.after])
+            bodies = await commit_log.read_bodies(large) if large else []
         except StoreError:
             self.check()
             self._put_back_undelivered(entries, commit_log.clock.time() + _READ_AGAIN)
@@ -108,7 +112,9 @@ class LocalLease:
             if entry.cancelling:
                 self._put_back([entry])
             else:
-                self._commit_log.live_messages.put_back(entry, until if not entry.body else 0.0)
+                waits = not entry.body or (entry.after and entry.predecessors is None)
+                entry.predecessors = None
+                self._commit_log.live_messages.put_back(entry, until if waits else 0.0)
 
     async def until_due(self, queues: Collection[str] | None, timeout: float | None) -> None:
         self.check()
@@ -174,7 +180,7 @@ class LocalLease:
         if applied is None:
             self._commit_log.append(rows)
         else:
-            # Whoever asks for one message after the other may never wait: each turn of the loop makes them durable.
+            # A receiver that asks for one message after the other may never wait: each turn of the loop makes them durable.
             self._commit_log.append(rows, applied.tell, self._commit_log, awaited=True)
         return None
 
@@ -199,7 +205,9 @@ class LocalLease:
 
     def withhold(self, message: MessageId) -> Callable[[], None]:
         live_messages = self._commit_log.live_messages
-        allow, leave = live_messages.withhold(message), live_messages.limits.occupy(message)
+        allow = live_messages.withhold(message)
+        entry = live_messages.entries.get(message)
+        leave = live_messages.limits.occupy(message, None if entry is None else entry.queue_state)
 
         def end() -> None:
             allow()
@@ -255,13 +263,14 @@ class LocalLease:
 
 def _are_in_memory(entries: Sequence[LiveMessage]) -> bool:
     for entry in entries:  # noqa: SIM110  # all() takes three times as long for a single entry, the usual case
-        if not entry.body:
+        if not entry.body or (entry.after and entry.predecessors is None):
             return False
     return True
 
 
 def _delivery(entry: LiveMessage) -> Delivery:
-    body = entry.body
+    body, predecessors = entry.body, entry.predecessors
+    entry.predecessors = None
     if entry.size > LARGEST_BODY:
         entry.body = b""
     return Delivery(
@@ -274,4 +283,7 @@ def _delivery(entry: LiveMessage) -> Delivery:
         entry.starts,  # the token
         1 + entry.ended,  # the attempt
         origin_of(entry.options),
+        predecessors or (),
+        entry.batch,
+        entry.released_because,
     )

@@ -10,7 +10,7 @@ from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.limit_rows import Change, StoredStarts
 from agentq_nb._brokers.local.limits import RESERVE
 from agentq_nb._brokers.local.live_limits import LiveLimit, PauseGroup
-from agentq_nb._brokers.values import LimitStatus
+from agentq_nb._brokers.statuses import LimitStatus
 from agentq_nb._core.threads import in_thread
 from agentq_nb._policies.limits import Limit, changed
 from agentq_nb.errors import LimitUnknown, ValidationFailed
@@ -33,6 +33,9 @@ class LocalLimits:
         if any(limits.values()) or live.declares(name):
             stored = await self._stored([limit for some in limits.values() for limit in some])
             live.declare(name, limits, stored)
+
+    async def look(self) -> Sequence[LimitStatus]:
+        return self.status()
 
     def status(self) -> Sequence[LimitStatus]:
         live, clock = self._commit_log.live_messages.limits, self._commit_log.clock

@@ -1,10 +1,9 @@
 """The gate of limited queues: a message starts only when its limits have room and no provider's limit pauses its queue.
 
-Whoever is refused waits. When there is room again, as many queues are called as there is room for, those with the
-oldest messages first, over all actors; and nobody overtakes an older message that could start and is asked for.
+A queue that is refused waits. When there is room again, as many queues are called as there is room for, those with the
+oldest messages first, over all actors; and no message overtakes an older one that could start and is asked for.
 
-A start counts from when it is handed to the handler. It is stored with a time that is not before that, and is durable
-before, so that a window also holds after a crash.
+A start counts from when it is handed to the handler; its stored time is no earlier, and durable before, also for crashes.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from agentq_nb._brokers.local.limit_register import LimitRegister
 from agentq_nb._brokers.local.limit_rows import Change, LimitFacts, Start, StoredStarts
-from agentq_nb._brokers.local.live_limits import GatedQueue, LiveLimit, PauseGroup, Taken
+from agentq_nb._brokers.local.live_limits import GatedQueue, LiveLimit, PauseGroup, Taken, ThreadAtWork
 from agentq_nb._brokers.local.queues import ActorQueues, LiveMessage, QueueState, wanted
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId, mint_id
@@ -41,6 +40,8 @@ class Limits(LimitRegister):
         super().__init__(clock, write)
         self._announce = announce
         self._taken: dict[MessageId, Taken] = {}
+        self._threads: dict[MessageId, ThreadAtWork] = {}
+        """By message: threads that go on when their attempt has ended."""
 
     # --- declarations -------------------------------------------------------------------------------------------------
 
@@ -58,6 +59,8 @@ class Limits(LimitRegister):
                 limit.places.clear()
         for message, taken in self._taken.items():
             taken.occupy(message)
+        for thread in self._threads.values():
+            thread.take_places()
         self.groups.clear()
         for name, pause in facts.pauses.items():
             if not pause.is_over(self._clock.time()):
@@ -206,22 +209,23 @@ class Limits(LimitRegister):
             if limit.waiting:
                 self.call(limit)
 
-    def occupy(self, message: MessageId) -> Callable[[], None]:
+    def occupy(self, message: MessageId, queue_state: QueueState | None) -> Callable[[], None]:
         """Keep the places that a message at work has, also when its attempt ends, until the returned function is called.
 
-        A thread that cannot be stopped goes on when its attempt has failed.
+        A thread that cannot be stopped goes on when its attempt has failed, or a write has. ``queue_state`` is the
+        message's queue, if it is live: after a failed write the message itself is not at work any more.
         """
-        taken = self._taken.get(message)
-        limits = [] if taken is None else [limit for limit in taken.limits if limit.places is not None]
-        place = mint_id()
-        for limit in limits:
-            if limit.places is not None:
-                limit.places.take(place)
+        if message not in self._threads:
+            taken = self._taken.get(message)
+            limits: Sequence[LiveLimit] = () if taken is None else taken.limits
+            if taken is None and queue_state is not None and self.gates(queue_state.actor_queues):
+                limits = self.of(queue_state).limits
+            self._threads[message] = ThreadAtWork(message, limits)
+            self._threads[message].take_places()
 
         def leave() -> None:
-            for limit in limits:
-                if limit.places is not None:
-                    limit.places.leave(place)
+            if (thread := self._threads.pop(message, None)) is not None:
+                for limit in thread.leave_places():
                     self.call(limit)
 
         return leave

@@ -138,3 +138,29 @@ class Taken:
         for limit in self.limits:
             if limit.places is not None:
                 limit.places.take(message)
+
+
+@dataclass(slots=True, eq=False)
+class ThreadAtWork:
+    """A thread that goes on when its attempt has ended. Its places are its own: those of the message are free then."""
+
+    message: MessageId
+    limits: Sequence[LiveLimit]
+
+    @property
+    def _worker(self) -> str:
+        return f"{self.message} thread"
+
+    def take_places(self) -> None:
+        """Take a place of each concurrency limit, unless it has one."""
+        for limit in self.limits:
+            if limit.places is not None:
+                limit.places.take(self._worker)
+
+    def leave_places(self) -> Sequence[LiveLimit]:
+        """Give the places back. Returns the limits that have more room now."""
+        limits = [limit for limit in self.limits if limit.places is not None]
+        for limit in limits:
+            if limit.places is not None:
+                limit.places.leave(self._worker)
+        return limits

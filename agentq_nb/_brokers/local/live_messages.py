@@ -5,22 +5,23 @@ No I/O: writing, and what may be visible before it is durable, is up to ``commit
 
 from __future__ import annotations
 
-import math
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from agentq_nb._brokers.local.crash_suspects import Suspects
+from agentq_nb._brokers.local.dependents import Dependents
 from agentq_nb._brokers.local.event_rows import Memory
 from agentq_nb._brokers.local.expirations import Expirations, expires_at
 from agentq_nb._brokers.local.idempotency import IdempotencyKeys
 from agentq_nb._brokers.local.limits import Limits
-from agentq_nb._brokers.local.queues import LARGEST_BODY, ActorQueues, LiveMessage, Pausing, QueueState, SettledBefore
+from agentq_nb._brokers.local.queue_pauses import QueuePauses
+from agentq_nb._brokers.local.queues import LARGEST_BODY, ActorQueues, LiveMessage, QueueState, SettledBefore
 from agentq_nb._brokers.local.ready_actors import ReadyActors, Timers
 from agentq_nb._brokers.local.waiting_senders import check_room, end_waits
-from agentq_nb._brokers.values import NewMessage, StoredResult
+from agentq_nb._brokers.messages import NewMessage
 from agentq_nb._core.clock import Clock
-from agentq_nb._core.ids import ActorId, MessageId, actor_name
-from agentq_nb._core.message_status import HANDLED, FinalStatus, MessageStatus
+from agentq_nb._core.ids import ActorId, MessageId
+from agentq_nb._core.message_status import HANDLED, FinalStatus
 from agentq_nb._policies.admission import exceeded
 from agentq_nb._store import Row
 
@@ -35,6 +36,7 @@ class LiveMessages:
         self.keys = IdempotencyKeys()
         self.suspects = Suspects(clock)
         self.expirations = Expirations(clock)
+        self.dependents = Dependents(self._release)
         self.limits = Limits(clock, write, self.announce)
         self.settled = 0
         """How many messages were settled since the broker started."""
@@ -44,7 +46,7 @@ class LiveMessages:
         self.withheld: set[MessageId] = set()
         """Messages that are not delivered for now, since a thread that cannot be stopped still works on them."""
         self._timers = Timers[LiveMessage](clock, self._fall_due)
-        self._pauses = Timers[Pausing](clock, self.end_pause)
+        self.pauses = QueuePauses(clock, self)
         self._subscriptions: list[weakref.ref[ReadyActors]] = []
 
     def fill(self, memory: Memory, order: int) -> None:
@@ -54,6 +56,8 @@ class LiveMessages:
         self.keys = IdempotencyKeys()
         self.settled_before = None
         for entry in memory.entries.values():
+            if entry.after:
+                self.dependents.add(entry, entry.unmet)
             entry.queue_state = self.queue_state(entry.actor, entry.queue)
             entry.queue_state.pace.begin(self._clock.monotonic())
         for (actor, queue, key), message in memory.keys.items():
@@ -61,7 +65,7 @@ class LiveMessages:
         self.limits.fill(self.actors, memory.limits)
         for actor, queue, until, reason in memory.pauses:
             if until is None or until > self._clock.time():
-                self.expect_end(self.pause(actor, queue, until, reason))
+                self.pauses.expect_end(self.pauses.begin(actor, queue, until, reason))
 
     def actor_queues(self, actor: ActorId) -> ActorQueues:
         actor_queues = self.actors.get(actor)
@@ -95,14 +99,23 @@ class LiveMessages:
         entry = LiveMessage(message, actor, queue, body, size, self._order, now, options)
         if options:
             entry.priority, entry.key = new_message.priority, new_message.idempotency_key
-            entry.due = now + new_message.delay if new_message.delay else 0.0
-            if (ttl := new_message.ttl) is not None:
-                entry.expires = expires_at(entry.due or now, ttl)
-                self.expirations.add(entry)
+            if after := new_message.after:
+                entry.after = after
+                self.dependents.add(entry, {message for message in after if message in self.entries})
+            if not entry.unmet:
+                self._begin_times(entry, now)
         self.hold(entry, queue_state)
         if entry.key is not None:
             self.keys.name((actor, queue, entry.key), message)
         return entry
+
+    def _begin_times(self, entry: LiveMessage, now: float) -> None:
+        """Let the delay and the ttl of a message begin."""
+        delay, ttl = entry.options.get("delay", 0.0), entry.options.get("ttl")
+        entry.due = now + delay if delay else 0.0
+        if ttl is not None:
+            entry.expires = expires_at(entry.due or now, ttl)
+            self.expirations.add(entry)
 
     def hold(self, entry: LiveMessage, queue_state: QueueState) -> None:
         """Count a message as live in its queue."""
@@ -120,6 +133,8 @@ class LiveMessages:
             entry.queue_state.live -= 1
             entry.queue_state.bytes -= entry.size
             self.expirations.forget(entry)
+            if entry.after:
+                self.dependents.forget(entry)
             if entry.key is not None:
                 self.keys.free((entry.actor, entry.queue, entry.key), entry.id)
 
@@ -144,6 +159,10 @@ class LiveMessages:
         queue_state = entry.queue_state
         if entry.size > LARGEST_BODY:
             entry.body = b""
+        if entry.unmet:
+            queue_state.blocked[entry.id] = entry
+            self.dependents.arrived(entry)
+            return
         if entry.id in self.withheld:
             queue_state.delayed[entry.id] = entry
             return
@@ -156,6 +175,13 @@ class LiveMessages:
         queue_state.add(entry)
         if queue_state.actor_queues.lease is None:
             self.announce(queue_state)
+
+    def _release(self, entry: LiveMessage) -> None:
+        """Make a message due, or delayed: all that it waited for has completed."""
+        if not entry.redelivered:
+            self._begin_times(entry, self._clock.time())
+        if entry.queue_state.blocked.pop(entry.id, None) is not None:
+            self.place(entry)
 
     def _fall_due(self, entry: LiveMessage) -> None:
         queue_state = entry.queue_state
@@ -224,6 +250,8 @@ class LiveMessages:
         if entry.running:
             del queue_state.running[entry.id]
             entry.running = False
+        elif entry.unmet:
+            queue_state.blocked.pop(entry.id, None)
         elif queue_state.delayed.pop(entry.id, None) is None:
             queue_state.forget_one()
         else:
@@ -231,6 +259,8 @@ class LiveMessages:
             if entry in queue_state.blockers:
                 queue_state.blockers.remove(entry)
                 self.announce(queue_state)
+        if entry.after:
+            self.dependents.forget(entry)
         if status == "failed":
             queue_state.dead[entry.id] = self.settled
         if entry.key is not None:
@@ -247,37 +277,6 @@ class LiveMessages:
     def running(self) -> list[LiveMessage]:
         """Return the messages that were delivered."""
         return [entry for entry in self.entries.values() if entry.running and not entry.reading]
-
-    # --- pauses -------------------------------------------------------------------------------------------------------
-
-    def pause(self, actor: ActorId, queue: str, until: float | None, reason: str | None = None) -> Pausing:
-        """Pause a queue from now on; the pause ends by itself only after :meth:`expect_end`."""
-        queue_state = self.queue_state(actor, queue)
-        if queue_state.pause is not None:
-            queue_state.pause.gone = True
-            self._pauses.forget_one()
-        queue_state.pause = Pausing(actor, queue, math.inf if until is None else until, self.next_order(), reason)
-        return queue_state.pause
-
-    def paused(self, actor: ActorId, queue: str) -> Pausing | None:
-        """Return the queue's current pause."""
-        actor_queues = self.actors.get(actor)
-        queue_state = None if actor_queues is None else actor_queues.queues.get(queue)
-        return None if queue_state is None else queue_state.pause
-
-    def expect_end(self, pause: Pausing) -> None:
-        """Schedule the end of a pause that is durable."""
-        if not pause.gone and pause.due < math.inf:
-            self._pauses.add(pause)
-
-    def end_pause(self, pause: Pausing) -> None:
-        """End a pause, unless another has replaced it."""
-        if pause.gone:
-            return
-        pause.gone = True
-        queue_state = self.queue_state(pause.actor, pause.queue)
-        queue_state.pause = queue_state.failures = None
-        self.announce(queue_state)
 
     # --- notification -------------------------------------------------------------------------------------------------
 
@@ -312,8 +311,9 @@ class LiveMessages:
 
     def _forget_times(self) -> None:
         self._timers.clear()
-        self._pauses.clear()
+        self.pauses.clear()
         self.expirations.clear()
+        self.dependents.clear()
         self.suspects.clear()
         self.limits.stop()
 
@@ -322,28 +322,3 @@ class LiveMessages:
         for reference in self._subscriptions:
             if (subscription := reference()) is not None:
                 subscription.close()
-
-    # --- status -------------------------------------------------------------------------------------------------------
-
-    def standing(self, entry: LiveMessage) -> StoredResult:
-        """Return what is known of a live message."""
-        status: MessageStatus = "queued"
-        if entry.running:
-            status = "running"
-        elif entry.due > self._clock.time():
-            status = "delayed"
-        attempts = entry.ended + (1 if entry.running else 0)
-        due = entry.due if status == "delayed" else None
-        known = StoredResult(entry.id, entry.actor, entry.queue, status, attempts, due=due, problem=entry.problem)
-        return known._replace(expires=entry.expires) if entry.expires else known
-
-    def exists(self, actor: ActorId) -> bool:
-        actor_queues = self.actors.get(actor)
-        return actor_queues is not None and (
-            actor_queues.state is not None or any(queue_state.live for queue_state in actor_queues.queues.values())
-        )
-
-    def states(self, name: str) -> dict[ActorId, bytes]:
-        """Return the states of all created actors of this name."""
-        actors = [actor_queues for actor_queues in self.actors.values() if actor_name(actor_queues.actor) == name]
-        return {actor_queues.actor: actor_queues.state for actor_queues in actors if actor_queues.state is not None}

@@ -10,7 +10,7 @@ from agentq_nb._brokers.local.limit_rows import own_name
 from agentq_nb._brokers.local.limits import Limits
 from agentq_nb._brokers.local.live_limits import PauseGroup
 from agentq_nb._brokers.local.queues import LiveMessage, QueueState
-from agentq_nb._brokers.values import LimitReached, Outcome
+from agentq_nb._brokers.messages import LimitReached, Outcome
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId
 from agentq_nb._policies.pause import ProviderPause, after_limit

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from agentq_nb._brokers.local.live_messages import LiveMessages
 from agentq_nb._brokers.local.provider_pauses import Held, held
 from agentq_nb._brokers.local.queues import ActorQueues, QueueState, SettledBefore
-from agentq_nb._brokers.values import QueueStatus
+from agentq_nb._brokers.statuses import QueueStatus
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId
 from agentq_nb._policies.pause import PastPause
@@ -73,4 +73,5 @@ def status_of(
         next_start=held.next_start,
         stopped=stopped is not None,
         pauses=pauses,
+        blocked=len(queue_state.blocked),
     )

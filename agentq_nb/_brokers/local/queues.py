@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from agentq_nb._actor.send_options import StoredOptions
+from agentq_nb._brokers.messages import StoredResult
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
+from agentq_nb._core.message_status import MessageStatus
 from agentq_nb._core.rate import RateMeter
 from agentq_nb._policies.retry import FailureRun
 from agentq_nb.errors import AgentqError
@@ -93,13 +95,44 @@ class LiveMessage:
     """How often it was delivered: distinguishes a late settlement from a current one."""
     problem: str | None = None
     """How the last attempt failed, in short."""
+    released_because: str | None = None
+    """The limit for which the last attempt was put back."""
     old: bool = False
     """Whether it existed when the file was opened."""
     batch: str | None = None
     """The name of the batch that it belongs to, as its row ``row``."""
     row: int = 0
+    after: Sequence[MessageId] = ()
+    """The messages that it was sent after."""
+    unmet: set[MessageId] | None = None
+    """Those of them that have not completed. It is not due while there are any (see ``dependents``)."""
+    predecessors: Sequence[StoredResult] | None = None
+    """Their results, while it is being delivered."""
+    redelivered: bool = False
+    """Put back by itself: its delay and its ttl do not count any more."""
     queue_state: QueueState = field(init=False)
     """The queue in which it is counted; set by ``LiveMessages.hold``."""
+
+    def standing(self, now: float) -> StoredResult:
+        """Return what is known of it. ``now`` is in seconds since 1970."""
+        status: MessageStatus = "queued"
+        if self.running:
+            status = "running"
+        elif self.unmet:
+            status = "blocked"
+        elif self.due > now:
+            status = "delayed"
+        return StoredResult(
+            self.id,
+            self.actor,
+            self.queue,
+            status,
+            attempts=self.ended + (1 if self.running else 0),
+            due=self.due if status == "delayed" else None,
+            problem=self.problem,
+            expires=self.expires or None,
+            after=[message for message in self.after if message in self.unmet] if self.unmet else (),
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -128,6 +161,8 @@ class QueueState:
     dead: dict[MessageId, int] = field(default_factory=dict[MessageId, int])
     """Dead letters, each with how many messages were settled when it became one (0: before the file was opened)."""
     delayed: dict[MessageId, LiveMessage] = field(default_factory=dict[MessageId, LiveMessage])
+    blocked: dict[MessageId, LiveMessage] = field(default_factory=dict[MessageId, LiveMessage])
+    """Messages that wait for others to complete."""
     blockers: set[LiveMessage] = field(default_factory=set["LiveMessage"])
     """Messages with ``in_order`` that wait for their next attempt: no other may overtake them."""
     live: int = 0
@@ -141,7 +176,7 @@ class QueueState:
     """An upper bound of the number of gone messages in ``ready``."""
     handled: int = 0
     completed: int = 0
-    """How many have completed since the broker started; ``handled`` counts those that failed for good, too."""
+    """How many have completed since the broker started; ``handled`` counts those that finally failed, too."""
     expired: int = 0
     """How many expired since the broker started, without those put back since: it may be negative."""
     pace: RateMeter = field(default_factory=RateMeter)
@@ -193,9 +228,10 @@ class QueueState:
         """Yield every message that is not running, in no particular order."""
         yield from (entry for *_, entry in self.ready if not entry.gone)
         yield from list(self.delayed.values())
+        yield from list(self.blocked.values())
 
     def count_ready(self) -> int:
-        return self.live - len(self.running) - len(self.delayed)
+        return self.live - len(self.running) - len(self.delayed) - len(self.blocked)
 
     def works_until(self, moment: float) -> bool:
         """Whether the queue has messages in flight, due now, or due by ``moment``."""

@@ -30,6 +30,8 @@ async def recover(commit_log: CommitLog, log: EventLog, facts: Mapping[str, Any]
     live_messages.suspects.fill(live_messages.actors, live_messages.entries.values())
     await commit_log.write(written, commit_log.results.publish, list(commit_log.results.settling.values()))
     live_messages.arrive(list(live_messages.entries.values()))
+    for result in memory.failed:
+        live_messages.dependents.settled(result)
 
 
 def _put_back(commit_log: CommitLog, entry: LiveMessage, memory: Memory, crashed: bool) -> Row:
@@ -67,6 +69,9 @@ def _is_to_blame(entry: LiveMessage, memory: Memory, now: float) -> bool:
     began, after_a_crash = memory.last_life
     place = (entry.actor, entry.queue)
     return not any(
-        (other.actor, other.queue) != place and other.due <= now and (other.order > began or not after_a_crash)
+        (other.actor, other.queue) != place
+        and not other.unmet
+        and other.due <= now
+        and (other.order > began or not after_a_crash)
         for other in memory.entries.values()
     )

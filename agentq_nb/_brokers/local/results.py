@@ -10,7 +10,8 @@ from typing import Any, cast
 
 from agentq_nb._actor.failure_record import FAILURES
 from agentq_nb._brokers.local.batch_index import BatchIndex
-from agentq_nb._brokers.values import StoredResult
+from agentq_nb._brokers.local.dependents import Dependents
+from agentq_nb._brokers.messages import StoredResult
 from agentq_nb._core.ids import MessageId
 from agentq_nb._core.message_status import STATUS_AFTER, MessageStatus
 from agentq_nb.errors import Unavailable
@@ -22,8 +23,9 @@ _LARGEST_REMEMBERED_BYTES = 8192
 class Results:
     """Results being written, futures of those waited for, and a bounded cache of recent ones."""
 
-    def __init__(self, batches: BatchIndex) -> None:
+    def __init__(self, batches: BatchIndex, dependents: Dependents) -> None:
         self._batches = batches
+        self._dependents = dependents
         self.settling: dict[MessageId, StoredResult] = {}
         """Settled but still being written: a crash may undo it, so it is not visible yet."""
         self.remembered: OrderedDict[MessageId, StoredResult] = OrderedDict()
@@ -50,6 +52,7 @@ class Results:
                 for future in self._waiting.pop(result.message, ()):
                     if not future.done():
                         future.set_result(result)
+            self._dependents.settled(result)
             if result.batch is not None:
                 self._batches.settled(result.batch, result.message, result.status)
             if result.status == "failed":

@@ -8,7 +8,7 @@ from agentq_nb._actor.message import CRON_QUEUE
 from agentq_nb._brokers.local.commit import CommitLog, Settled
 from agentq_nb._brokers.local.live_messages import LiveMessages
 from agentq_nb._brokers.local.queues import ActorQueues, LiveMessage
-from agentq_nb._brokers.values import Commit, NewMessage, Unsettled
+from agentq_nb._brokers.messages import Commit, NewMessage, Unsettled
 from agentq_nb._core.ids import ActorId
 from agentq_nb._core.time_slice import Slices
 from agentq_nb.errors import StoreError, Unavailable

@@ -1,6 +1,6 @@
 """Room in a queue: new messages that have none are refused, or their senders wait for it, and are served in order.
 
-They are in memory only: what they send is stored, and acknowledged, once there is room. While any wait, nobody else
+They are in memory only: what they send is stored, and acknowledged, once there is room. While any wait, no other sender
 sends to the queue. Each looks again for its id and idempotency key when its turn comes, for both may be known by then.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 
 from agentq_nb._brokers.local.queues import ActorQueues, QueueState
-from agentq_nb._brokers.values import NewMessage
+from agentq_nb._brokers.messages import NewMessage
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import MessageId
 from agentq_nb._policies.admission import Limits, Load, SenderLine, Unit

@@ -1,4 +1,4 @@
-"""What a recognised limit is: its kind, and when work can go on."""
+"""What a recognised limit is: its kind, and when work can continue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When work can go on, as texts and fields of providers say it: durations, clock times, dates and timestamps."""
+"""When work can continue, as texts and fields of providers say it: durations, clock times, dates and timestamps."""
 
 from __future__ import annotations
 

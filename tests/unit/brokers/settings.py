@@ -12,7 +12,7 @@ from agentq_nb._brokers.base import Broker
 from agentq_nb._brokers.local.broker import LocalBroker
 from agentq_nb._store import EventLog
 from tests.unit.fake_broker import FakeBroker
-from tests.unit.fake_clock import FakeClock
+from tests.unit.fake_clock import FakeClock, settle
 from tests.unit.fake_server import Server
 from tests.unit.faults import Network
 
@@ -20,7 +20,8 @@ from tests.unit.faults import Network
 class Setting(Protocol):
     """A broker under test. ``broker`` is the one that is open now."""
 
-    clock: FakeClock
+    @property
+    def clock(self) -> FakeClock: ...
 
     @property
     def broker(self) -> Broker: ...
@@ -35,6 +36,14 @@ class Setting(Protocol):
 
     async def prune(self) -> None:
         """Drop the history of all that is settled."""
+        ...
+
+    async def calm(self) -> None:
+        """Return once nothing is left to do, and all is durable."""
+        ...
+
+    def forget_suspects(self) -> None:
+        """Take no message for one that may have crashed the host."""
         ...
 
     async def close(self) -> None: ...
@@ -59,6 +68,13 @@ class FakeSetting:
 
     async def prune(self) -> None:
         self.server.prune(self.clock.time() + 1)
+
+    async def calm(self) -> None:
+        await settle()
+
+    def forget_suspects(self) -> None:
+        for message in self.server.messages.values():
+            message.suspicion = 0
 
     async def close(self) -> None:
         await self.broker.close()
@@ -112,6 +128,19 @@ class LocalSetting:
 
     async def prune(self) -> None:
         await self.broker.prune(self.clock.time() + 1)
+
+    async def calm(self) -> None:
+        """Whatever waited for what was settled is due or cancelled then, too."""
+        commit_log = self.broker._commit_log
+        await settle()
+        while True:
+            await self.broker.flushed()
+            await settle()
+            if not commit_log.live_messages.dependents._pending and not commit_log.results.settling:
+                break
+
+    def forget_suspects(self) -> None:
+        self.broker._commit_log.live_messages.suspects.clear()
 
     async def close(self) -> None:
         await self.broker.close()

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from agentq_nb._brokers.changes import Cancel, DeadLetters, Redeliver
 from agentq_nb._brokers.local import control
-from agentq_nb._brokers.values import Cancel, Commit, DeadLetters, Redeliver, Settlement, Take
+from agentq_nb._brokers.messages import Commit, Settlement, Take
 from agentq_nb._store import EventLog
 from agentq_nb.errors import IdempotencyConflict, MessageUnknown
 from tests.unit.brokers.conformance.words import ACTOR, acquire, drain, new_message, send, settle, take_one

@@ -10,19 +10,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from agentq_nb._brokers.base import Lease
-from agentq_nb._brokers.values import (
-    Cancel,
-    Change,
-    Commit,
-    DeadLetters,
-    Delivery,
-    Pause,
-    Purge,
-    Redeliver,
-    Resume,
-    Settlement,
-    Take,
-)
+from agentq_nb._brokers.changes import Cancel, Change, DeadLetters, Pause, Purge, Redeliver, Resume
+from agentq_nb._brokers.messages import Commit, Delivery, Settlement, Take
 from tests.unit.brokers.conformance.words import ACTOR, acquire, new_message, rest, send, settle, soon, take, take_one
 from tests.unit.brokers.settings import LocalSetting
 from tests.unit.held_writes import HeldWrites

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from agentq_nb._brokers.changes import Cancel, Purge, Redeliver
 from agentq_nb._brokers.local.queues import LARGEST_BODY
-from agentq_nb._brokers.values import Cancel, Commit, Purge, Redeliver, Take
+from agentq_nb._brokers.messages import Commit, Take
 from agentq_nb.errors import LeaseLost, StoreError
 from tests.unit.brokers.conformance.large import large, names
 from tests.unit.brokers.conformance.words import (
@@ -264,7 +265,7 @@ _MEMORY = """
     import asyncio, json, sys, tracemalloc
     from pathlib import Path
     from agentq_nb._brokers.local.broker import LocalBroker
-    from agentq_nb._brokers.values import Take
+    from agentq_nb._brokers.messages import Take
     from agentq_nb._store import EventLog
     from tests.unit.brokers.conformance.words import new_message, ACTOR
 

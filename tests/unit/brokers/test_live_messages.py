@@ -10,7 +10,7 @@ import pytest
 from agentq_nb._brokers.local.live_messages import LiveMessages
 from agentq_nb._brokers.local.queue_status import statuses
 from agentq_nb._brokers.local.queues import ActorQueues
-from agentq_nb._brokers.values import NewMessage
+from agentq_nb._brokers.messages import NewMessage
 from agentq_nb._core.ids import ActorId, mint_id
 from tests.unit.fake_clock import FakeClock
 

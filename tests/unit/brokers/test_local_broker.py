@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from agentq_nb._brokers.changes import Cancel, Change, Pause, Resume
 from agentq_nb._brokers.local.broker import LocalBroker
-from agentq_nb._brokers.values import Cancel, Change, Commit, Pause, Resume, Take
+from agentq_nb._brokers.messages import Commit, Take
 from agentq_nb._store import EventLog
 from agentq_nb.errors import LeaseLost, StoreError, StoreWriteFailed
 from tests.unit.brokers.conformance import Conformance
@@ -24,6 +25,13 @@ class TestLocalBroker(Conformance):
         setting = await LocalSetting.open(tmp_path)
         yield setting
         await setting.close()
+
+    async def test_pausing_while_it_is_resumed_leaves_it_paused(self, setting: Setting) -> None:
+        await setting.broker.change(ACTOR, Pause("tasks"))
+        changes: list[Change] = [Resume("tasks"), Pause("tasks")]
+        await asyncio.gather(*(setting.broker.change(ACTOR, change) for change in changes))
+        await send(setting.broker)
+        assert await take(await acquire(setting)) == []
 
     async def test_nothing_is_handed_out_before_a_resumption_is_on_disk(self, setting: Setting) -> None:
         await setting.broker.change(ACTOR, Pause("tasks"))

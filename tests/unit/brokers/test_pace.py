@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agentq_nb._brokers.values import QueueStatus, Redeliver
+from agentq_nb._brokers.changes import Redeliver
+from agentq_nb._brokers.statuses import QueueStatus
 from agentq_nb._core.rate import WINDOW, RateMeter
 from tests.unit.brokers.conformance.words import ACTOR, acquire, send, settle, take_one
 from tests.unit.brokers.settings import LocalSetting

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentq_nb._brokers.values import QueueStatus
+from agentq_nb._brokers.statuses import QueueStatus
 
 
 def test_all_that_waits_or_runs_is_live_and_dead_letters_are_not() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from agentq_nb import Actor, Queue, create_client, setup
 from agentq_nb._brokers.local.background_jobs import Retention
-from agentq_nb._brokers.values import Commit, NewMessage, Settlement, Take
+from agentq_nb._brokers.messages import Commit, NewMessage, Settlement, Take
 from agentq_nb._core.ids import mint_id
 from agentq_nb._host.background_tasks import Part, Upkeep
 from agentq_nb.errors import IdempotencyConflict, ValidationFailed

@@ -14,7 +14,7 @@ import pytest
 from agentq_nb._brokers.local import event_rows
 from agentq_nb._brokers.local.broker import LocalBroker
 from agentq_nb._brokers.local.queues import LiveMessage
-from agentq_nb._store import EventLog
+from agentq_nb._store import EventLog, schema
 from agentq_nb.errors import IdempotencyConflict
 from tests.unit.brokers.conformance.words import ACTOR, HOST, acquire, drain, new_message, send
 from tests.unit.brokers.settings import LocalSetting
@@ -95,7 +95,7 @@ async def test_a_file_of_version_2_opens_with_the_priorities_delays_and_keys_it_
         file.execute("update store_facts set schema_version = 2, views = ''")
     path.with_name(path.name + ".guard").unlink()
     log = EventLog.open(path)
-    assert f"{path.name} was brought from schema 2 to 3." in log.notices
+    assert f"{path.name} was brought from schema 2 to {schema.version()}." in log.notices
     broker = await LocalBroker.open(log, clock=FakeClock())
     for body in ("live", "done"):
         assert await send(broker, body, idempotency_key=body) == {"live": "0e", "done": "0f"}[body]

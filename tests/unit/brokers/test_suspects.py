@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from agentq_nb._brokers.base import Lease
-from agentq_nb._brokers.values import Cancel, Commit, Delivery, Outcome, Pause, Resume, Take
+from agentq_nb._brokers.changes import Cancel, Pause, Resume
+from agentq_nb._brokers.messages import Commit, Delivery, Outcome, Take
 from tests.unit.brokers.conformance.words import acquire, bodies, send, settle, take, take_one
 from tests.unit.brokers.settings import LocalSetting
 from tests.unit.fake_clock import settle as let_run

@@ -27,25 +27,14 @@ from hypothesis.stateful import (
     rule,
 )
 
-from agentq_nb._brokers.values import (
-    Cancel,
-    Change,
-    Commit,
-    Delivery,
-    NewMessage,
-    Pause,
-    Purge,
-    QueueStatus,
-    Redeliver,
-    Resume,
-    Settlement,
-    Take,
-)
+from agentq_nb._brokers.changes import Cancel, Change, Pause, Purge, Redeliver, Resume
+from agentq_nb._brokers.messages import Commit, Delivery, NewMessage, Settlement, Take
+from agentq_nb._brokers.statuses import QueueStatus
 from agentq_nb._core.ids import mint_id
 from agentq_nb._core.message_status import REDELIVERABLE
 from agentq_nb.errors import AgentqError
 from tests.unit.brokers.conformance.words import counts
-from tests.unit.brokers.settings import LocalSetting
+from tests.unit.brokers.settings import LocalSetting, Setting
 from tests.unit.fake_server import Epoch, Server
 
 T = TypeVar("T")
@@ -60,15 +49,21 @@ delays = st.sampled_from([0.0, 0.0, 0.0, 2.5, 10.0])
 
 
 class BrokerMachine(RuleBasedStateMachine):
+    """Over the local broker; ``test_postgres_machines`` has another one."""
+
     held = Bundle("held")
+
+    def open(self, folder: Path) -> Coroutine[Any, Any, Setting]:
+        return LocalSetting.open(folder)
 
     @initialize()
     def begin(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.folder = tempfile.TemporaryDirectory()
-        self.real = self.run(LocalSetting.open(Path(self.folder.name)))
+        self.real: Setting = self.run(self.open(Path(self.folder.name)))
         self.model = Server(self.real.clock)
         self.leases: dict[str, tuple[Any, Epoch]] = {}
+        self.of_this_life: list[Delivery] = []
         for actor in ACTORS:
             self.claim(actor)
 
@@ -99,6 +94,8 @@ class BrokerMachine(RuleBasedStateMachine):
         ttl=st.sampled_from([None, None, 2.5, 10.0]),
         key=st.sampled_from([None, None, "k", "l"]),
         max_size=st.sampled_from([None, None, 4]),
+        after=st.sampled_from([0, 0, 0, 1, 1, 2]),
+        data=st.data(),
     )
     def offer(
         self,
@@ -110,14 +107,31 @@ class BrokerMachine(RuleBasedStateMachine):
         ttl: float | None,
         key: str | None,
         max_size: int | None,
+        after: int,
+        data: st.DataObject,
     ) -> None:
+        self.run(self.real.calm())
+        before = self.drawn_predecessors(data, after)
+        key = None if before else key  # whose key it is when several come back at once is nobody's business
         options = {"priority": priority, "delay": delay, **({"idempotency_key": key} if key else {})}
         options |= {} if ttl is None else {"ttl": ttl}
+        options |= {"after": before} if before else {}
         offers = [NewMessage(mint_id(), actor, queue, json.dumps(body).encode(), options, max_size) for body in bodies]
         expected = self.model_tried(lambda: self.model.enqueue(offers))
         assert self.tried(self.real.broker.enqueue(offers)) == expected
 
+    def drawn_predecessors(self, data: st.DataObject, most: int) -> list[str]:
+        """Mostly messages that can still complete."""
+        if not most or not self.model.messages:
+            return []
+        known = [m for m in self.model.messages.values() if m.status in (None, "completed")] or [
+            *self.model.messages.values()
+        ]
+        any_of_them = [*known, *known, *known, *self.model.messages.values()]
+        return [data.draw(st.sampled_from(any_of_them)).id for _ in range(most)]
+
     def offer_again(self, data: st.DataObject) -> None:
+        self.run(self.real.calm())
         message = data.draw(st.sampled_from(list(self.model.messages)))
         offer = self.model.messages[message].new_message
         assert list(self.run(self.real.broker.enqueue([offer]))) == self.model.enqueue([offer])
@@ -156,10 +170,12 @@ class BrokerMachine(RuleBasedStateMachine):
         return self.handed_out(data.draw(st.sampled_from(self.takeable())), names, count)
 
     def handed_out(self, actor: str, names: tuple[str, ...] | None, count: int) -> Any:
+        self.run(self.real.calm())
         lease, epoch = self.leases[actor]
         real: list[Delivery] = list(self.run(lease.turn(None, Take(names, count, 0))))
         model = self.model.take(epoch, names, count)
         assert [_visible(delivery) for delivery in real] == [_visible(delivery) for delivery in model]
+        self.of_this_life += real
         return multiple(*zip(real, model, strict=True))
 
     @rule(
@@ -183,7 +199,7 @@ class BrokerMachine(RuleBasedStateMachine):
         schedules: bool,
         soon: bool,
     ) -> None:
-        """A delivery that is held no more (cancelled, released, from before a restart) is stale for both."""
+        """A delivery that is held no more (cancelled, released) is stale for both. None outlives its process."""
         reply, error = (b'{"r":1}', None) if outcome == "completed" else (None, {"message": "no"})
         facts = (outcome, reply, error, delay, front or outcome == "released", in_order)
         self.settle_pair(pair, facts, state, schedules, soon)
@@ -198,7 +214,7 @@ class BrokerMachine(RuleBasedStateMachine):
     ) -> None:
         real, model = pair
         actor = self.model.messages[real.id].new_message.actor
-        if actor not in self.leases:
+        if actor not in self.leases or not any(real is one for one in self.of_this_life):
             return
         lease, epoch = self.leases[actor]
         offers = [NewMessage(mint_id(), actor, "$schedule", b"0", {"delay": facts[3]})] if schedules else []
@@ -207,9 +223,14 @@ class BrokerMachine(RuleBasedStateMachine):
         )
         commit = Commit([Settlement(real, *facts)], state, offers)
         if soon and expected is None:
-            lease.commit_soon(commit)
+            self.loop.call_soon(lease.commit_soon, commit)
+            self.run(self.real.calm())
         else:
             assert self.tried(lease.commit(commit)) == expected
+            if lease.lost.is_set():  # a broker may take a stale settlement for the end of the lease
+                self.run(self.real.calm())
+                self.leases.pop(actor)
+                self.model.end(epoch)
 
     def destroy(self, data: st.DataObject) -> None:
         lease, epoch = self.leases[data.draw(st.sampled_from(sorted(self.leases)))]
@@ -219,6 +240,7 @@ class BrokerMachine(RuleBasedStateMachine):
     # --- changing -----------------------------------------------------------------------------------------------------
 
     def change(self, actor: str, change: Change) -> None:
+        self.run(self.real.calm())
         expected = self.model_tried(lambda: self.model.apply(actor, change))
         assert self.tried(self.real.broker.change(actor, change)) == expected
 
@@ -269,7 +291,7 @@ class BrokerMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 2.5, 10.0]))
     def pass_by(self, seconds: float) -> None:
-        self.run(self.real.broker.flushed())
+        self.run(self.real.calm())
         self.real.clock.advance(seconds)
 
     @rule(data=st.data())
@@ -318,6 +340,7 @@ class BrokerMachine(RuleBasedStateMachine):
             self.model.end(epoch)
         self.model.begin(crashed=dies)
         self.leases.clear()
+        self.of_this_life.clear()
 
     # --- what must be the same ----------------------------------------------------------------------------------------
 
@@ -335,12 +358,17 @@ class BrokerMachine(RuleBasedStateMachine):
     def queues_stand_alike(self) -> None:
         if not hasattr(self, "real"):
             return
-        self.run(self.real.broker.flushed())
+        self.run(self.real.calm())
         assert self.run(counts(self.real.broker)) == self.run(counts(_Asked(self.model)))  # type: ignore[arg-type]
         assert _pauses(self.run(self.real.broker.status())) == _pauses(self.model.status(None))
         for actor in ACTORS:
             exists = actor in self.model.states or bool(self.model.live(actor))
             assert self.run(self.real.broker.exists(actor)) == exists
+
+    def is_held_up(self, message: str) -> bool:
+        """Whether it is in flight, or waits for one that is: the end of the host settles those that are being cancelled."""
+        stored = self.model.messages[message]
+        return stored.holder is not None or any(self.is_held_up(before) for before in stored.unmet)
 
     def teardown(self) -> None:
         if not hasattr(self, "real"):
@@ -350,7 +378,7 @@ class BrokerMachine(RuleBasedStateMachine):
                 self.compare(message)
             self.run(self.real.reopen())
             for message in self.model.messages:
-                if self.model.messages[message].holder is None:
+                if not self.is_held_up(message):
                     self.compare(message)
         finally:
             self.run(self.real.close())
@@ -371,7 +399,8 @@ def _pauses(standing: Sequence[QueueStatus]) -> dict[tuple[str, str], float | No
 
 
 def _visible(delivery: Delivery) -> tuple[Any, ...]:
-    return (delivery.id, delivery.queue, _loaded(delivery.body), delivery.failures, delivery.crashes)
+    after = [(one.message, one.status, _loaded(one.reply)) for one in delivery.after]
+    return (delivery.id, delivery.queue, _loaded(delivery.body), delivery.failures, delivery.crashes, after)
 
 
 def _error(error: Mapping[str, Any] | None) -> Any:

@@ -186,11 +186,9 @@ class ConcurrencyMachine(RuleBasedStateMachine):
 
     async def rest(self) -> None:
         """Let everything that can run do so, and writes reach the disk."""
-        await settle()
-        if isinstance(self.setting, LocalSetting):
-            for _ in range(3):
-                await self.setting.broker.flushed()
-                await settle()
+        for _ in range(3):
+            await self.setting.calm()
+            await settle()
 
     def at_work(self, *queues: str) -> list[int]:
         return [number for number in self.ledger.at_work if self.entries[number].queue in queues]

@@ -1,4 +1,4 @@
-"""Limited queues of the local broker against a plain model, whatever is sent, received, settled, paused and restarted.
+"""Limited queues of each broker against a plain model, whatever is sent, received, settled, paused and restarted.
 
 The model is a list of every start with its time, a set of those at work, and the pauses as the providers said them.
 """
@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agentq_nb import ConcurrencyLimit, RateLimit
-from agentq_nb._brokers.values import Commit, Delivery, LimitReached, NewMessage, Resume, Settlement, Take
+from agentq_nb._brokers.changes import Resume
+from agentq_nb._brokers.messages import Commit, Delivery, LimitReached, NewMessage, Settlement, Take
 from agentq_nb._core.ids import mint_id
-from tests.unit.brokers.settings import LocalSetting
+from tests.unit.brokers.settings import LocalSetting, Setting
 
 T = TypeVar("T")
 
@@ -35,11 +36,16 @@ actors = st.sampled_from(ACTORS)
 
 
 class LimitsMachine(RuleBasedStateMachine):
+    """Over the local broker; ``test_postgres_machines`` has another one."""
+
+    def open_setting(self, folder: Path) -> Coroutine[Any, Any, Setting]:
+        return LocalSetting.open(folder)
+
     @initialize()
     def begin(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.folder = tempfile.TemporaryDirectory()
-        self.real = self.run(LocalSetting.open(Path(self.folder.name)))
+        self.real: Setting = self.run(self.open_setting(Path(self.folder.name)))
         self.starts: list[tuple[float, str]] = []
         self.paused: dict[str, float] = {}
         """When the known pauses end: of the name, or of one actor's queue."""
@@ -149,7 +155,7 @@ class LimitsMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.5, 2.5, 5.5, 10.0, 21.0]))
     def pass_by(self, seconds: float) -> None:
-        self.run(self.real.broker.flushed())
+        self.run(self.real.calm())
         self.real.clock.advance(seconds)
 
     @rule(dies=st.booleans())
@@ -160,7 +166,7 @@ class LimitsMachine(RuleBasedStateMachine):
         self.held.clear()
         self.run(self.real.crash() if dies else self.real.reopen())
         # Suspects would be handled one by one, which is another matter.
-        self.real.broker._commit_log.live_messages.suspects.clear()
+        self.real.forget_suspects()
         self.open()
 
     # --- what always holds --------------------------------------------------------------------------------------------

@@ -24,9 +24,8 @@ from agentq_nb._actor.actor import Actor, action
 from agentq_nb._actor.queue import Queue
 from agentq_nb._policies.retry import Retry
 from agentq_nb._store import EventLog
-from tests.unit.fake_broker import FakeBroker
+from tests.unit.brokers.settings import FakeSetting, Setting
 from tests.unit.fake_clock import FakeClock, settle
-from tests.unit.fake_server import Server
 from tests.unit.properties.hosts import hosting
 
 T = TypeVar("T")
@@ -116,12 +115,17 @@ class Modelled:
 
 
 class ReceiverMachine(RuleBasedStateMachine):
+    """Over the fake broker; ``test_postgres_machines`` has another one."""
+
+    def open(self) -> Setting:
+        return FakeSetting()
+
     @initialize(completable=st.booleans(), in_order=st.booleans())
     def begin(self, completable: bool, in_order: bool) -> None:
         self.loop = asyncio.new_event_loop()
         self.folder = tempfile.TemporaryDirectory()
-        self.clock = FakeClock()
-        self.server = Server(self.clock)
+        self.setting = self.open()
+        self.clock = self.setting.clock
         self.stage = Stage()
         self.completable, self.in_order = completable, in_order
         self.receipts: list[Any] = []
@@ -136,15 +140,13 @@ class ReceiverMachine(RuleBasedStateMachine):
         self.stack = AsyncExitStack()
         self.log = EventLog.open(Path(self.folder.name) / "host.duckdb")
         cls = clerk(self.stage, self.clock, completable=completable, in_order=in_order)
-        client = self.run(
-            self.stack.enter_async_context(hosting(FakeBroker(self.server), self.log, self.clock, clerk=cls))
-        )
+        client = self.run(self.stack.enter_async_context(hosting(self.setting.broker, self.log, self.clock, clerk=cls)))
         self.handle = client.clerk.get_or_create("main")
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         async def then_rest() -> T:
             result = await coroutine
-            await settle()
+            await self.setting.calm()
             return result
 
         return self.loop.run_until_complete(then_rest())
@@ -253,7 +255,10 @@ class ReceiverMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_state_on_disk_is_that_of_the_model(self) -> None:
-        if hasattr(self, "stage") and (encoded := self.server.states.get("clerk/main")) is not None:
+        if not hasattr(self, "stage"):
+            return
+        states = self.loop.run_until_complete(self.setting.broker.states("clerk"))
+        if (encoded := states.get("clerk/main")) is not None:
             assert Book.model_validate_json(encoded if encoded != b"null" else b"{}") == self.book
 
     @invariant()
@@ -283,6 +288,7 @@ class ReceiverMachine(RuleBasedStateMachine):
     async def _stop(self) -> None:
         async with self.clock.racing():
             await self.stack.aclose()
+        await self.setting.close()
 
 
 ReceiverMachine.TestCase.settings = settings(

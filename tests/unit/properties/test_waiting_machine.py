@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from agentq_nb._brokers.values import Delivery, Take
+from agentq_nb._brokers.messages import Delivery, Take
 from agentq_nb.errors import AgentqError, QueueFull
 from tests.unit.brokers.conformance.words import ACTOR, HOST, new_message, settle
-from tests.unit.brokers.settings import LocalSetting
+from tests.unit.brokers.settings import LocalSetting, Setting
 
 T = TypeVar("T")
 
@@ -43,11 +43,16 @@ class Sent:
 
 
 class WaitingMachine(RuleBasedStateMachine):
+    """Over the local broker; ``test_postgres_machines`` has another one."""
+
+    def open(self, folder: Path) -> Coroutine[Any, Any, Setting]:
+        return LocalSetting.open(folder)
+
     @initialize()
     def begin(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.folder = tempfile.TemporaryDirectory()
-        self.real = self.run(LocalSetting.open(Path(self.folder.name)))
+        self.real: Setting = self.run(self.open(Path(self.folder.name)))
         self.lease: Any = self.run(self.real.broker.acquire(ACTOR, HOST))
         self.queued: list[Sent] = []
         self.running: list[tuple[Sent, Delivery]] = []
@@ -62,7 +67,7 @@ class WaitingMachine(RuleBasedStateMachine):
         for _ in range(3):
             for _ in range(20):
                 await asyncio.sleep(0)
-            await self.real.broker.flushed()
+            await self.real.calm()
 
     @property
     def now(self) -> float:

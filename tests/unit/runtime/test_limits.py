@@ -302,8 +302,7 @@ async def test_on_the_machines_clock_no_window_is_exceeded(world: World) -> None
         await client.timed.get_or_create(str(number % 3)).send("tasks", number)
     await until(lambda: len(received) == 20)
     # A start is its commit: a busy machine may hand over the message of one late, and that of the next at once.
-    query = "select epoch(time) from events where kind = 'message.started' order by seq"
-    starts = [row[0] for row in (await world.registry.sql(query)).rows]
+    starts = await world.starts()
     assert len(starts) == 20
     assert all(later - earlier >= 0.25 - 1e-5 for earlier, later in zip(starts, starts[4:], strict=False))
     await breathe()
@@ -367,7 +366,7 @@ async def test_a_provider_that_wants_money_makes_a_dead_letter_at_once_with_advi
 
 
 async def test_several_handlers_at_once_keep_to_the_limits_and_make_one_pause(world: World) -> None:
-    at_work, most, limits = set[str](), [0], [2]
+    at_work, most, limits, full = set[str](), [0], [2], asyncio.Event()
 
     class Several(Actor):
         tasks = Queue(str, concurrency=5, limits=[ConcurrencyLimit(3, name="places")])
@@ -376,7 +375,10 @@ async def test_several_handlers_at_once_keep_to_the_limits_and_make_one_pause(wo
         async def handle(self, body: str) -> None:
             at_work.add(body)
             most[0] = max(most[0], len(at_work))
+            if len(at_work) == 3:
+                full.set()
             try:
+                await asyncio.wait_for(full.wait(), 20)
                 await asyncio.sleep(0.02)
                 if limits[0] > 0:
                     limits[0] -= 1

@@ -12,7 +12,7 @@ import pytest
 from agentq_nb import Actor, Queue
 from agentq_nb._brokers.local import queue_status
 from agentq_nb._brokers.local.queues import QueueState
-from agentq_nb._brokers.values import QueueStatus
+from agentq_nb._brokers.statuses import QueueStatus
 from agentq_nb._core.rate import RateMeter
 from agentq_nb._notebook.dashboard import snapshot
 from agentq_nb._notebook.dashboard.depth_history import recorder_of

@@ -186,7 +186,7 @@ async def test_a_wait_for_a_message_ends_with_its_event_as_aborted(world: World)
     waiting = asyncio.create_task(handle.take())
     await asyncio.sleep(0.02)
     await handle.stop_taking()
-    with pytest.raises(Aborted, match="told so by the event given as until"):
+    with pytest.raises(Aborted, match="asked to stop by the event given as until"):
         await waiting
     await handle.send("tasks", 1)
     with pytest.raises(Aborted):  # set before: nothing is taken

@@ -188,7 +188,7 @@ async def test_an_unknown_option_is_a_type_error_that_names_the_options(world: W
         await handle.send("letters", "a", **{option: 1})
     told = str(caught.value)
     assert told.startswith(f"A send has no option '{option}'.")
-    assert told.endswith("The options are wait, timeout, idempotency_key, priority, delay, ttl.")
+    assert told.endswith("The options are wait, timeout, idempotency_key, priority, delay, ttl, after.")
     assert near in told
     assert await handle.pass_on_wrongly({option: 1}) == told
     assert (await queue_of(handle, "letters")).live == 0
@@ -201,7 +201,7 @@ async def test_an_unknown_option_is_a_type_error_that_names_the_options(world: W
 def test_help_and_completion_list_every_option(function: Any) -> None:
     parameters = inspect.signature(function).parameters
     assert not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    assert list(parameters)[-6:] == ["wait", "timeout", "idempotency_key", "priority", "delay", "ttl"]
+    assert list(parameters)[-7:] == ["wait", "timeout", "idempotency_key", "priority", "delay", "ttl", "after"]
     assert parameters["priority"].default == 0
     assert parameters["idempotency_key"].default is None
 

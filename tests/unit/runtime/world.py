@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from agentq_nb import Actor, Registry, create_client, current_registry, setup
-from agentq_nb._brokers.values import QueueStatus
+from agentq_nb._brokers.statuses import QueueStatus
 from agentq_nb._client.client import Client
 from agentq_nb._client.status import ActorStatus
 from agentq_nb._host.host import Host
+from tests.unit.brokers.postgres_setting import is_busy
 from tests.unit.fake_clock import FakeClock, settle
 
 
@@ -62,6 +63,11 @@ class World:
         await _abandon(abandoned)
         return client
 
+    async def starts(self) -> list[float]:
+        """When the messages were started, as it is stored, in seconds since 1970."""
+        query = "select epoch(time) from events where kind = 'message.started' order by seq"
+        return [row[0] for row in (await self.registry.sql(query)).rows]
+
     async def pass_by(self, seconds: float) -> None:
         """Move the fake clock, giving what is woken on the way the time it needs for the disk."""
         assert self.clock is not None
@@ -91,7 +97,10 @@ async def breathe() -> None:
 
 def _writing() -> bool:
     registry = current_registry()
-    return registry is not None and registry.lifecycle.running and not registry.lifecycle.log._writer.idle()
+    if registry is None or not registry.lifecycle.running:
+        return False
+    shared = registry.lifecycle.shared_broker
+    return not registry.lifecycle.log._writer.idle() or (shared is not None and is_busy(shared))
 
 
 async def _abandon(registry: Registry) -> None:

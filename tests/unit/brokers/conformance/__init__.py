@@ -10,6 +10,8 @@ import pytest
 from tests.unit.brokers.conformance.admitting import Admitting
 from tests.unit.brokers.conformance.batch_changes import BatchChanges
 from tests.unit.brokers.conformance.batches import Batches
+from tests.unit.brokers.conformance.chain_ends import ChainEnds
+from tests.unit.brokers.conformance.chains import Chains
 from tests.unit.brokers.conformance.changing import Changing
 from tests.unit.brokers.conformance.expiring import Expiring
 from tests.unit.brokers.conformance.large import Large
@@ -17,6 +19,7 @@ from tests.unit.brokers.conformance.leasing import Leasing
 from tests.unit.brokers.conformance.origins import Origins
 from tests.unit.brokers.conformance.pausing import Pausing
 from tests.unit.brokers.conformance.receiving import Receiving
+from tests.unit.brokers.conformance.releases import Releases
 from tests.unit.brokers.conformance.restarting import Restarting
 from tests.unit.brokers.conformance.schedules import Schedules
 from tests.unit.brokers.conformance.sending import Sending
@@ -43,5 +46,8 @@ class Conformance(
     Origins,
     Batches,
     BatchChanges,
+    Chains,
+    ChainEnds,
+    Releases,
 ):
     """All of it."""

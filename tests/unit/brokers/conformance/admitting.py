@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from agentq_nb._brokers.values import Cancel, Commit, Purge
+from agentq_nb._brokers.changes import Cancel, Purge
+from agentq_nb._brokers.messages import Commit
 from agentq_nb.errors import AgentqError, QueueFull
 from tests.unit.brokers.conformance.words import (
     ACTOR,

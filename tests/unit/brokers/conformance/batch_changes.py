@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agentq_nb._brokers.values import Commit, Delivery, Outcome, Settlement, Take
+from agentq_nb._brokers.messages import Commit, Delivery, Outcome, Settlement, Take
 from agentq_nb._policies.admission import Limits
 from agentq_nb._policies.retry import Failure, FailureKind
 from agentq_nb.errors import BatchPruned, BatchTooLarge, QueueFull

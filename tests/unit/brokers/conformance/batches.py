@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from agentq_nb._brokers.batches import NewBatch, StoredBatch
-from agentq_nb._brokers.values import Cancel, Commit, Outcome, Settlement
+from agentq_nb._brokers.changes import Cancel
+from agentq_nb._brokers.messages import Commit, Outcome, Settlement
 from agentq_nb._core.ids import ActorId
 from agentq_nb._policies.admission import Limits
 from agentq_nb.errors import BatchElsewhere, BatchTooLarge, BatchUnknown, QueueFull

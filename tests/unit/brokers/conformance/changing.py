@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from agentq_nb._brokers.values import Cancel, Commit, DeadLetters, Outcome, Purge, Redeliver, Settlement, Take
+from agentq_nb._brokers.changes import Cancel, DeadLetters, Purge, Redeliver
+from agentq_nb._brokers.messages import Commit, Outcome, Settlement, Take
 from agentq_nb._core.ids import mint_id
 from agentq_nb.errors import MessageUnknown
 from tests.unit.brokers.conformance.words import (

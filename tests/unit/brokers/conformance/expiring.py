@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from agentq_nb._brokers.values import Cancel, Commit, Pause, Purge, Redeliver, Take
+from agentq_nb._brokers.changes import Cancel, Pause, Purge, Redeliver
+from agentq_nb._brokers.messages import Commit, Take
 from tests.unit.brokers.conformance.words import (
     ACTOR,
     acquire,

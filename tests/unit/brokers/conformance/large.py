@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from agentq_nb._brokers.values import Cancel, Commit, Purge, Redeliver, Settlement, Take
+from agentq_nb._brokers.changes import Cancel, Purge, Redeliver
+from agentq_nb._brokers.messages import Commit, Settlement, Take
 from agentq_nb.errors import IdempotencyConflict
 from tests.unit.brokers.conformance.restarting import restart, survives
 from tests.unit.brokers.conformance.words import (

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from agentq_nb._brokers.values import Commit, Take
+from agentq_nb._brokers.messages import Commit, Take
 from agentq_nb.errors import LeaseLost
 from tests.unit.brokers.conformance.words import (
     ACTOR,

@@ -6,7 +6,8 @@ import json
 
 from agentq_nb._actor.message import CRON_QUEUE
 from agentq_nb._brokers.batches import NewBatch
-from agentq_nb._brokers.values import Commit, Redeliver
+from agentq_nb._brokers.changes import Redeliver
+from agentq_nb._brokers.messages import Commit
 from agentq_nb._policies.admission import Limits
 from tests.unit.brokers.conformance.words import (
     ACTOR,

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from agentq_nb._brokers.values import Cancel, Commit, Pause, Purge, QueueStatus, Redeliver, Resume, Take
+from agentq_nb._brokers.changes import Cancel, Pause, Purge, Redeliver, Resume
+from agentq_nb._brokers.messages import Commit, Take
+from agentq_nb._brokers.statuses import QueueStatus
 from tests.unit.brokers.conformance.restarting import restart, survives
 from tests.unit.brokers.conformance.words import (
     ACTOR,
@@ -209,12 +211,12 @@ class Pausing:
         await pause(setting)
         assert sorted(await asyncio.gather(*(resume(setting) for _ in range(3)))) == [0, 0, 1]
 
-    async def test_pausing_while_it_is_resumed_leaves_it_paused(self, setting: Setting) -> None:
+    async def test_pausing_and_resuming_at_once_have_one_order(self, setting: Setting) -> None:
         await pause(setting)
         await asyncio.gather(resume(setting), pause(setting))
-        assert (await queue(setting)).paused
         await send(setting.broker)
-        assert await take(await acquire(setting)) == []
+        paused = (await queue(setting)).paused
+        assert len(await take(await acquire(setting))) == (not paused)
 
     # --- other changes meanwhile --------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from agentq_nb._brokers.values import Commit, Settlement, Take
+from agentq_nb._brokers.messages import Commit, Settlement, Take
 from agentq_nb.errors import LeaseLost
 from tests.unit.brokers.conformance.words import (
     ACTOR,

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from agentq_nb._brokers.values import Cancel, Commit, Outcome, Redeliver
+from agentq_nb._brokers.changes import Cancel, Redeliver
+from agentq_nb._brokers.messages import Commit, Outcome
 from agentq_nb.errors import IdempotencyConflict
 from tests.unit.brokers.conformance.words import (
     ACTOR,

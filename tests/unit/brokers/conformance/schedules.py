@@ -7,7 +7,8 @@ from typing import Any
 
 from agentq_nb._actor.message import CRON_QUEUE
 from agentq_nb._brokers.base import Lease
-from agentq_nb._brokers.values import Cancel, Commit, Delivery, NewMessage, Settlement
+from agentq_nb._brokers.changes import Cancel
+from agentq_nb._brokers.messages import Commit, Delivery, NewMessage, Settlement
 from tests.unit.brokers.conformance.words import ACTOR, OTHER, acquire, new_message, send, status_of, take, take_one
 from tests.unit.brokers.settings import Setting
 

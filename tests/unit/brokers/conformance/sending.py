@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from agentq_nb._brokers.values import Enqueued, Purge
+from agentq_nb._brokers.changes import Purge
+from agentq_nb._brokers.messages import Enqueued
 from agentq_nb._core.ids import mint_id
 from agentq_nb.errors import IdempotencyConflict, QueueFull
 from tests.unit.brokers.conformance.words import (

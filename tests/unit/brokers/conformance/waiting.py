@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from agentq_nb._brokers.values import Cancel, Purge, Take
+from agentq_nb._brokers.changes import Cancel, Purge
+from agentq_nb._brokers.messages import Take
 from agentq_nb._core.ids import mint_id
 from agentq_nb.errors import LeaseLost, MessageUnknown, Unavailable
 from tests.unit.brokers.conformance.words import (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from agentq_nb._brokers.values import Cancel, Commit, Settlement
+from agentq_nb._brokers.changes import Cancel
+from agentq_nb._brokers.messages import Commit, Settlement
 from tests.unit.brokers.conformance.words import ACTOR, acquire, drain, rest, send, take, take_one
 from tests.unit.brokers.settings import Setting
 

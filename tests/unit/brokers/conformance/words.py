@@ -11,7 +11,8 @@ import pytest
 
 from agentq_nb._brokers.base import Broker, Lease
 from agentq_nb._brokers.local.broker import LocalBroker
-from agentq_nb._brokers.values import Commit, Delivery, NewMessage, Outcome, QueueStatus, Settlement, Take
+from agentq_nb._brokers.messages import Commit, Delivery, NewMessage, Outcome, Settlement, Take
+from agentq_nb._brokers.statuses import QueueStatus
 from agentq_nb._core.ids import ActorId, MessageId, mint_id
 from tests.unit.brokers.settings import Setting
 
@@ -86,7 +87,7 @@ async def counts(broker: Broker, actor: ActorId | None = None) -> dict[tuple[Act
 
 
 def _numbers(status: QueueStatus) -> dict[str, int]:
-    names = ("ready", "delayed", "running", "dead")
+    names = ("ready", "delayed", "blocked", "running", "dead")
     return {name: number for name in names if (number := getattr(status, name))}
 
 

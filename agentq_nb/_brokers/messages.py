@@ -1,17 +1,16 @@
-"""The values that hosts and brokers exchange: new messages, deliveries, settlements, changes and status."""
+"""The messages that hosts and brokers exchange: new ones, deliveries, settlements and results."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from agentq_nb._actor.send_options import NO_OPTIONS, StoredOptions, origin_of, with_origin
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.message_status import MessageStatus
 from agentq_nb._core.origin import PROCESS, Origin
-from agentq_nb._policies.limits import Limit
-from agentq_nb._policies.pause import PastPause
 from agentq_nb._policies.retry import Failure
 
 Outcome: TypeAlias = Literal["completed", "failed", "again", "dead", "released", "limited"]
@@ -63,6 +62,11 @@ class NewMessage(NamedTuple):
         return self.options.get("ttl")
 
     @property
+    def after(self) -> Sequence[MessageId]:
+        """The messages that must have completed before it is due. Its delay and its ttl count from then on."""
+        return self.options.get("after", ())
+
+    @property
     def origin(self) -> Origin:
         return origin_of(self.options)
 
@@ -101,6 +105,12 @@ class Delivery(NamedTuple):
     """
     origin: Origin = PROCESS
     """Where the message came from: its option ``origin``, or this process."""
+    after: Sequence[StoredResult] = ()
+    """The results of the messages that it was sent after, in the order in which they were given."""
+    batch: str | None = None
+    """The name of the batch that it belongs to."""
+    released_because: str | None = None
+    """The provider's limit, or the budget, for which an attempt since the last failed one was put back uncounted."""
 
 
 class Unsettled(NamedTuple):
@@ -174,6 +184,14 @@ class LimitReached(NamedTuple):
     otherwise: Settlement
 
 
+class Answer(NamedTuple):
+    """The answer to a request of another host, see ``exchange``: ``reply`` or, as JSON as well, the ``error``."""
+
+    request: str
+    reply: bytes | None = None
+    error: bytes | None = None
+
+
 class Commit(NamedTuple):
     """A lease's atomic write, all or nothing. ``state`` is the actor's whole state as JSON; None leaves it unchanged.
 
@@ -187,6 +205,8 @@ class Commit(NamedTuple):
     destroy: bool = False
     successor: NewMessage | None = None
     """The next of the schedule whose message this settles; dropped if that was being cancelled or is not the latest."""
+    answer: Answer | None = None
+    """What the action returned or raised whose changes these are, if another host has asked for it."""
 
 
 class StoredResult(NamedTuple):
@@ -206,145 +226,21 @@ class StoredResult(NamedTuple):
     due: float | None = None
     problem: str | None = None
     batch: str | None = None
-    """The name of the batch that it belongs to, where the broker needs it: None does not say that there is none."""
+    """The name of the batch that it belongs to, where the broker needs it: None does not mean that it belongs to no batch."""
     expires: float | None = None
+    after: Sequence[MessageId] = ()
+    """The messages that it still waits for, in the order in which they were given."""
 
 
-class Cancel(NamedTuple):
-    """Settle an unsettled message as cancelled; a running one is settled once its handler has stopped."""
-
-    message: MessageId
-
-
-class Redeliver(NamedTuple):
-    """Put a dead letter, or a cancelled or expired message, back into its queue and reset its attempts."""
+class Place(NamedTuple):
+    """Where an unsettled message is."""
 
     message: MessageId
-
-
-class DeadLetters(NamedTuple):
-    """The dead letters that match every given condition; None matches all.
-
-    Without ``queue``, queues that start with ``$`` are left out. ``name`` is the actors' registered name, ``since`` is
-    in seconds since 1970. ``error`` is a part of the error's type and message as ``message.headline`` joins them, or of
-    its ``group.code``, ignoring case.
-    """
-
-    actor: ActorId | None = None
-    name: str | None = None
-    queue: str | None = None
-    since: float | None = None
-    error: str | None = None
-
-
-class Purge(NamedTuple):
-    """Cancel every message of a queue that is not running."""
-
-    queue: str
-
-
-class Pause(NamedTuple):
-    """Deliver nothing from a queue ``until`` a time (seconds since 1970; None: until it is resumed), across restarts.
-
-    Running handlers finish, and new messages are accepted. This replaces an earlier pause and its ``until``.
-    """
-
-    queue: str
-    until: float | None = None
-
-
-class Resume(NamedTuple):
-    """End the pause of a queue."""
-
-    queue: str
-
-
-Change: TypeAlias = Pause | Resume | Cancel | Redeliver | Purge
-
-
-@dataclass(frozen=True, slots=True)
-class LimitStatus:
-    """A limit and its use.
-
-    :ivar name: its name; that of a limit without one is the queue's: ``worker/main tasks``.
-    :ivar count: how many starts, or messages at work, are allowed now; ``per`` how many seconds (None: at work).
-    :ivar declared: the limit as it is declared.
-    :ivar used: how many starts its window holds now, or how many messages are at work.
-    :ivar next_start: when the next message may start, in seconds since 1970; None: when another one ends.
-    :ivar waiting: how many queues wait for it.
-    :ivar paused_until: when a provider's pause ends or the next message is tried; None: it is not paused.
-    """
-
-    name: str
-    count: int
-    per: float | None
-    declared: Limit
-    used: int
-    next_start: float | None
-    waiting: int = 0
-    paused_until: float | None = None
-    reason: str | None = None
-
-    @property
-    def changed(self) -> bool:
-        """Whether a user has changed it."""
-        return (self.count, self.per) != (self.declared.count, getattr(self.declared, "per", None))
-
-
-class QueueStatus(NamedTuple):
-    """The status of one queue: counts of messages, and the oldest ready one's age in seconds.
-
-    Ready messages of a paused queue wait until ``paused_until`` (seconds since 1970; None: until resumed). ``handled``
-    counts messages that completed or failed since the broker started; it may restart from 0. ``completed``
-    counts all completed messages, except those pruned before the broker started; ``per_minute`` is the rate over the
-    last five minutes.
-    ``held_back``: the next message waits while messages that may have crashed the host are tried one at a time.
-    ``expired`` counts as ``completed`` does. ``waiting_senders`` wait for room in the full queue.
-    ``pause_reason``: what a provider said, if its limit pauses the queue, or why it is ``stopped`` because messages fail.
-    ``limited_by``: the name of the limit that holds the queue, and ``next_start`` when it lets the next message start
-    (None: when another one ends).
-    ``pauses``: the latest ones because of a provider's limit, oldest first, also those of before a restart.
-    """
-
     actor: ActorId
     queue: str
-    ready: int = 0
-    delayed: int = 0
-    running: int = 0
-    dead: int = 0
-    oldest: float | None = None
-    running_ids: Sequence[MessageId] = ()
-    paused: bool = False
-    paused_until: float | None = None
-    handled: int = 0
-    completed: int = 0
-    per_minute: float = 0.0
-    held_back: bool = False
-    expired: int = 0
-    waiting_senders: int = 0
-    pause_reason: str | None = None
-    limited_by: str | None = None
-    next_start: float | None = None
-    stopped: bool = False
-    pauses: Sequence[PastPause] = ()
 
-    @property
-    def done(self) -> int:
-        """Messages that completed or are dead letters."""
-        return self.completed + self.dead
 
-    @property
-    def total(self) -> int:
-        """Messages that are done or live."""
-        return self.done + self.live
-
-    @property
-    def time_left(self) -> float | None:
-        """Seconds until all due messages are done, at the current rate. None: paused, nothing due, or no rate yet."""
-        due = self.ready + self.running
-        return None if self.paused or not due or not self.per_minute else 60 * due / self.per_minute
-
-    @property
-    def live(self) -> int:
-        """Messages that are not settled, without dead letters."""
-        return self.ready + self.delayed + self.running
+def digest(body: bytes) -> bytes:
+    """Return a hash that is equal for bodies that are equal as JSON values, regardless of formatting."""
+    canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(canonical.encode("utf-8", "surrogatepass"), digest_size=16).digest()

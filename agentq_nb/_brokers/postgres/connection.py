@@ -1,0 +1,272 @@
+"""Connections to the database: a pool, and transactions that are repeated where this is safe."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import Any, TypeAlias, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection, AsyncCursor
+from psycopg.errors import DeadlockDetected, DiskFull, SerializationFailure
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from agentq_nb._brokers.postgres.address import CONNECT_TIMEOUT, Address
+from agentq_nb.errors import Unavailable
+
+# Without a handler of the program, warnings would be printed from the background. status() says what is wrong.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
+
+T = TypeVar("T")
+Row: TypeAlias = tuple[Any, ...]
+Key: TypeAlias = tuple[str, ...]
+"""What changed, as :mod:`notifications` announces it."""
+
+PATIENCE = 10.0
+"""Seconds in which a transaction that was not written is repeated."""
+STATUS_PATIENCE = 1.0
+"""The same of what a status is read with: who asks for it wants to know what is wrong."""
+_MOST_CONNECTIONS = 8
+_WAIT = 2.0
+"""Seconds to wait for a connection. Then the pool tries again: left alone it would pause longer and longer between its tries."""
+_OPEN_AGAIN = 0.3
+_LASTING = (
+    "authentication failed",
+    "does not exist",
+    "no pg_hba.conf entry",
+    "permission denied",
+    "not permitted to log in",
+)
+"""What refuses a connection until someone changes it."""
+_QUIET = 2 * _WAIT
+"""Seconds without a transaction that succeeded, after which the server itself may be in trouble."""
+_IDLE = 5.0
+"""Seconds after which the pool closes a connection that it did not need; one at a time, so that an idle host soon has one."""
+_REPEATED = (DeadlockDetected, SerializationFailure)
+"""The server has undone the transaction and asks for a repetition."""
+_FAILED = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.InternalError,
+    psycopg.ProgrammingError,
+    PoolTimeout,
+)
+_UNNESTED = re.compile(r"unnest\(((?:\s*%\(\w+\)s::\w+\[\],?)+)\s*\)(\s+as\b)?")
+
+
+@lru_cache(maxsize=100)
+def _for_one_row(query: str) -> str:
+    """Return the query with values in place of unnested arrays."""
+    return _UNNESTED.sub(lambda found: f"(values ({found[1].replace('[]', '')})){found[2] or ' as one_row'}", query)
+
+
+def _untyped(value: Any) -> Any:
+    """Leave a value's type to the query's casts: psycopg types a number by its size, and each type is a statement."""
+    return value if value is None or isinstance(value, bytes) else str(value)
+
+
+class Transaction:
+    """One transaction. What it announces reaches others once it is committed."""
+
+    def __init__(self, connection: AsyncConnection[Row], address: Address) -> None:
+        self._connection = connection
+        self._address = address
+        self.announced: dict[Key, None] = {}
+
+    async def ask(self, query: str, **parameters: Any) -> AsyncCursor[Row]:
+        """Send a query without waiting for its rows."""
+        return await self._connection.execute(self._address.statement(query), parameters)
+
+    async def ask_with_rows(self, query: str, **columns: Sequence[Any]) -> AsyncCursor[Row]:
+        """Send a query that unnests these columns, which are of one length, without waiting for its rows.
+
+        A single row, the usual case, is sent as values: an array's length is unknown to the server, so it would plan
+        the query each time.
+        """
+        if any(len(column) != 1 for column in columns.values()):
+            return await self.ask(query, **columns)
+        values = {name: column[0] for name, column in columns.items()}
+        return await self.ask(_for_one_row(query), **{name: _untyped(value) for name, value in values.items()})
+
+    async def rows(self, query: str, **parameters: Any) -> list[Row]:
+        """Return the rows of a query."""
+        return await (await self.ask(query, **parameters)).fetchall()
+
+    async def row(self, query: str, **parameters: Any) -> Row | None:
+        """Return the first row of a query."""
+        return await (await self.ask(query, **parameters)).fetchone()
+
+    def announce(self, *keys: Key) -> None:
+        """Tell others about it once this is committed."""
+        self.announced.update(dict.fromkeys(keys))
+
+
+async def _configure(connection: AsyncConnection[Row]) -> None:
+    """Recognise a pooler, by the number of the server's process that it makes up."""
+    row = await (await connection.execute("select pg_backend_pid()")).fetchone()
+    if row is None or row[0] != connection.info.backend_pid:
+        # There is a pooler in between: the next transaction may run in another process of the server, which does not know
+        # the statements that were prepared in this one.
+        connection.prepare_threshold = None
+
+
+class Cancellation:
+    """Notices that the current task was cancelled though nothing was raised in it.
+
+    The pool waits for a connection with ``asyncio.wait_for``. Until Python 3.12 this returns what it waited for, and forgets
+    the cancellation, if both come at once.
+    """
+
+    def __init__(self) -> None:
+        self._task = asyncio.current_task()
+        self._before = 0 if self._task is None else self._task.cancelling()
+
+    def check(self) -> None:
+        """Raise CancelledError if the task was cancelled since this was made."""
+        if self._task is not None and self._task.cancelling() > self._before:
+            raise asyncio.CancelledError
+
+
+class Database:
+    """The connections of one broker.
+
+    :ivar announce: called with what a committed transaction announced.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.announce: Callable[[Iterable[Key]], None] = lambda _: None
+        self.trouble: str | None = None
+        """Why the last transaction failed, until one succeeds."""
+        self.patience = PATIENCE
+        """Seconds in which a transaction is repeated."""
+        self.closed = False
+        self._succeeded = -math.inf
+        """When a transaction last succeeded, on the monotonic clock."""
+        self._reason: asyncio.Task[Exception | None] | None = None
+        self._pool = AsyncConnectionPool[AsyncConnection[Row]](
+            address.conninfo,
+            min_size=1,
+            max_size=_MOST_CONNECTIONS,
+            open=False,
+            timeout=_WAIT,
+            reconnect_timeout=_WAIT / 2,
+            max_idle=_IDLE,
+            kwargs={"autocommit": True},
+            configure=_configure,
+            name="agentq",
+        )
+
+    async def open(self) -> None:
+        """Open the first connection; wait a few seconds for a server that is not there yet. Raises Unavailable."""
+        until = time.monotonic() + self.patience
+        while True:
+            try:
+                await (await AsyncConnection.connect(self.address.conninfo)).close()
+                await self._pool.open(wait=True, timeout=CONNECT_TIMEOUT)
+                return
+            except (psycopg.Error, PoolTimeout) as error:
+                text = await self._text(error)
+                if time.monotonic() >= until or any(said in text for said in _LASTING):
+                    await self._pool.close()
+                    raise self._unavailable(text) from None
+            await asyncio.sleep(_OPEN_AGAIN)
+
+    async def _text(self, error: Exception) -> str:
+        """Return what went wrong, in a line. Of a missing connection the pool only says that it waited too long."""
+        if isinstance(error, PoolTimeout):
+            if self._reason is None or self._reason.done():
+                self._reason = asyncio.create_task(self._why_not())
+            error = await asyncio.shield(self._reason) or error
+        return self.address.hide(" ".join(str(error).split())) or type(error).__name__
+
+    async def _why_not(self) -> Exception | None:
+        """Return why there is no connection; asked once for all that wait, for the server may have too many."""
+        try:
+            await (await AsyncConnection.connect(self.address.conninfo)).close()
+        except psycopg.Error as reason:
+            return reason
+        return None
+
+    def check(self) -> None:
+        """Raise Unavailable once this is closed."""
+        if self.closed:
+            raise Unavailable("The connection to the queues was closed. Start the host again.")
+
+    async def run(
+        self, work: Callable[[Transaction], Awaitable[T]], *, repeatable: bool = False, patience: float | None = None
+    ) -> T:
+        """Run a transaction, durable on return.
+
+        It is repeated for ``patience`` seconds (by default :attr:`patience`) while it is certain that nothing was written, or if it is ``repeatable``:
+        then doing it twice is doing it once. Raises Unavailable; then it is unknown whether it was written.
+        """
+        patience = self.patience if patience is None else patience
+        until, tries = time.monotonic() + patience, 0
+        while True:
+            self.check()
+            try:
+                transaction, result = await self._once(work)
+            except _Failed as failed:
+                if isinstance(failed.error, PoolTimeout):
+                    # As long as the server answers, it is only that others of this host come first.
+                    until = max(until, self._succeeded + patience)
+                    if time.monotonic() < self._succeeded + _QUIET:
+                        continue
+                tries += 1
+                self.trouble = await self._text(failed.error)
+                again = (failed.unwritten or repeatable) and not isinstance(failed.error, psycopg.ProgrammingError)
+                if not again or time.monotonic() >= until:
+                    raise self._unavailable(self.trouble) from failed.error
+                await asyncio.sleep(min(0.01 * 2**tries, 0.5) * (0.5 + random.random()))
+                continue
+            self.trouble, self._succeeded = None, time.monotonic()
+            self.announce(transaction.announced)
+            return result
+
+    async def _once(self, work: Callable[[Transaction], Awaitable[T]]) -> tuple[Transaction, T]:
+        worked, cancellation = False, Cancellation()
+        try:
+            async with self._pool.connection() as connection:
+                cancellation.check()
+                async with connection.pipeline(), connection.transaction():
+                    transaction = Transaction(connection, self.address)
+                    result = await work(transaction)
+                    worked = True
+        except _FAILED as error:
+            cancellation.check()
+            self.check()
+            raise _Failed(error, unwritten=not worked or isinstance(error, (*_REPEATED, DiskFull))) from error
+        return transaction, result
+
+    async def run_statement(self, query: str, **parameters: Any) -> None:
+        """Run one statement, once and without a transaction around it. Raises Unavailable."""
+        self.check()
+        try:
+            async with self._pool.connection() as connection:
+                await connection.execute(self.address.statement(query), parameters)
+        except _FAILED as error:
+            raise self._unavailable(await self._text(error)) from error
+
+    def _unavailable(self, text: str) -> Unavailable:
+        return Unavailable(
+            f"The queues on PostgreSQL ({self.address.shown}) cannot be reached: {text}", metadata={"reason": text}
+        )
+
+    async def close(self) -> None:
+        """Close all connections. Transactions that wait end with Unavailable."""
+        self.closed = True
+        await self._pool.close(timeout=2.0)
+
+
+class _Failed(Exception):
+    def __init__(self, error: Exception, *, unwritten: bool) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.unwritten = unwritten

@@ -1,0 +1,103 @@
+"""What a host on PostgreSQL does every few seconds: for hosts that died, and in case notifications were lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from typing import Protocol
+
+from agentq_nb._brokers.postgres import control, homes, lease, session
+from agentq_nb._brokers.postgres.connection import Database
+from agentq_nb._brokers.postgres.exchange import PostgresExchange
+from agentq_nb._brokers.postgres.expirations import settle_all_expired
+from agentq_nb._brokers.postgres.lease import PostgresLease
+from agentq_nb._brokers.postgres.notifications import POLL, Notifications
+from agentq_nb._brokers.statuses import Home
+from agentq_nb._core.clock import Clock
+from agentq_nb._core.ids import ActorId, MessageId
+from agentq_nb.errors import Unavailable
+
+
+class LookedAfter(Protocol):
+    """What the upkeep needs of the broker."""
+
+    database: Database
+    notifications: Notifications
+    exchange: PostgresExchange
+    clock: Clock
+    session: str
+    home: Home
+    leases: dict[ActorId, PostgresLease]
+    acquiring: Counter[ActorId]
+
+    def leave(self, actor: ActorId) -> None:
+        """End an actor that another host may run from now on."""
+        ...
+
+    def cancelling(self, actor: ActorId, message: MessageId) -> None:
+        """Stop a message that was cancelled, if this host is working on it."""
+        ...
+
+
+class Upkeep:
+    """Started and ended by the broker. What fails because the server is away is done the next time."""
+
+    def __init__(self, broker: LookedAfter) -> None:
+        self._broker = broker
+
+    async def look_after(self) -> None:
+        """Expire messages, and end dead sessions and actors that were moved away, every few seconds."""
+        while not self._broker.database.closed:
+            await self._broker.clock.sleep(POLL)
+            with suppress(Unavailable):
+                await self._broker.database.run(settle_all_expired, repeatable=True)
+                await session.end_dead(self._broker.database, self._broker.session)
+                await self.end_unused()
+                await self.look_for_others()
+                await self._look_for_moves()
+                await self._broker.exchange.look_after()
+                await self._look_for_cancellations()
+
+    async def _look_for_moves(self) -> None:
+        """Leave actors that were moved away, in case the notifications were lost."""
+        broker = self._broker
+        for actor in await broker.database.run(
+            lambda tx: homes.leaving(tx, broker.home, broker.session), repeatable=True
+        ):
+            broker.leave(actor)
+
+    async def _look_for_cancellations(self) -> None:
+        """Stop messages that were cancelled by other hosts, in case the notifications were lost."""
+        epochs = [held.epoch for held in self._broker.leases.values()]
+        if epochs:
+            for actor, message in await self._broker.database.run(
+                lambda tx: control.cancelling(tx, epochs), repeatable=True
+            ):
+                self._broker.cancelling(actor, message)
+
+    async def look_after_stalled(self) -> None:
+        """End transactions that stand still, every few seconds. Apart from the rest, which may wait for them."""
+        while not self._broker.database.closed:
+            await self._broker.clock.sleep(POLL)
+            with suppress(Unavailable):
+                await self._broker.database.run(session.end_stalled, repeatable=True)
+
+    async def look_for_others(self) -> None:
+        """A host that is alone sends no notifications of its changes. Another that joins says so."""
+        self._broker.notifications.others = await self._broker.database.run(
+            lambda tx: session.has_others(tx, self._broker.session), repeatable=True
+        )
+
+    async def end_unused(self) -> None:
+        """End leases that the database has given to this host, and whose answer never reached those who asked.
+
+        They were cancelled, or the connection broke. Nothing else would wake these actors.
+        """
+        for actor, epoch in await self._broker.database.run(
+            lambda tx: session.leases(tx, self._broker.session), repeatable=True
+        ):
+            held = self._broker.leases.get(actor)
+            if (held is None or held.epoch != epoch) and actor not in self._broker.acquiring:
+                await self._broker.database.run(
+                    lambda tx, actor=actor, epoch=epoch: lease.end(tx, actor, epoch), repeatable=True
+                )
