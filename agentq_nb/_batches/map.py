@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agentq_nb._actor.queue import Queue
-from agentq_nb._batches.agent_work import AgentWork, is_agent
+from agentq_nb._batches.agent_work import BRANCH_FIELDS, AgentWork, is_agent
 from agentq_nb._batches.map_worker import QUEUE, Work, actor_name_of, is_same_work, worker_class
 from agentq_nb._batches.mapped_function import mapped_function
 from agentq_nb._brokers.batches import Batches, NewBatch, StoredBatch
@@ -52,8 +52,8 @@ async def map(  # noqa: A001  # it is the name that users know
         table = await batch.frame()             # waits; the columns of reviews, then status, reply, error, ...
 
     If no host runs, one is started. If you call ``map`` again with the same name, even in a new kernel, it continues that
-    batch. Items are recognised by their content, so an item that was changed is a new one. Items that have completed,
-    failed or been cancelled are not done again.
+    batch. Items are recognised by their content, so an item that was changed is a new one. Items that are settled
+    (completed, failed, cancelled) are not repeated.
 
     :param function: a plain function (called in a thread) or an async one, which gets one item; or an agent, such as
         ``agents.claude``, which gets each item as a prompt, in a session of its own. The value it returns is the row's
@@ -61,30 +61,37 @@ async def map(  # noqa: A001  # it is the name that users know
     :param items: a list, another iterable, a DataFrame (its rows are dicts, missing values None) or a Series. If the
         function's parameter is typed by a model or dataclass, it gets that.
     :param name: the batch's name: ``await registry.batch(name)`` finds it again.
-    :param concurrency: how many rows are handled at the same time. Until one has succeeded, rows are handled one at a
-        time, so that a mistake in the function does not fail many of them.
+    :param concurrency: how many rows are handled at the same time. In a new batch, rows are handled one at a time
+        until one has succeeded, so that a mistake in the function does not fail many of them.
     :param limits: as in ``Queue``.
     :param retry: how failed attempts are repeated; ``Retry()`` by default.
-    :param reply: the type of the replies; None accepts any JSON.
+    :param reply: the type of the replies; None accepts any JSON. An agent is told the type's JSON Schema beside each prompt,
+        and the reply is the last JSON value of its answer that fits; see ``send_prompt``. Without a type it is the text.
     :param timeout: seconds that one attempt may take; then it fails.
     :param store: the path of the file, as in ``setup``.
-    :param redo: whether to do the items that are done already again, too.
+    :param redo: whether to repeat items that are already settled.
     :param stop_after: the batch stops once this many rows in a row have failed with the same error, as in ``Queue``; None:
         it never stops.
-    :param vm: only for an agent: the class of the VM that it works in, ``agent_os(agents=[...], ...)``.
+    :param vm: only for an agent: the class of the VM that it works in, ``agent_os(agents=[...], ...)``. With
+        ``workspace=Repository(...)``, each item has a VM and a branch of its own, and all begin from the same commit. What
+        the agent did is committed and brought back into your repository before the row completes; the row then has
+        ``branch``, ``files``, ``insertions`` and ``deletions`` too. The clone is removed, unless something in it was not
+        brought back.
     :param env: only for an agent: environment variables for its sessions. None: the agent's API key is taken from this
         process's environment.
     :param background: as in ``setup``.
 
-    If it raises, nothing was stored. Raises ``actor.validation_error`` for items that are not JSON, for no items, and for a
+    Arguments and items are checked before anything is stored. If a write fails, or the call is interrupted, some rows may be
+    stored: call it again with the same name to continue. Raises ``actor.validation_error`` for items that are not JSON, for no items, and for a
     function that cannot be called with one item; ``batch.name_taken``; ``batch.pruned``; the errors of the iterable; and
     the errors of ``setup``.
     """
     name = checked_name(name)
-    agent = AgentWork(function, vm, env) if is_agent(function) else None
+    agent = AgentWork(function, vm, env, reply) if is_agent(function) else None
     mapped = None if agent is not None else mapped_function(function)
     if agent is None and (vm is not None or env is not None):
         raise ValidationFailed("vm and env are for agents: a function has the variables of this process.")
+    in_branches = agent is not None and agent.vm.repository() is not None
     stop_after = None if stop_after is None else number_options.between("stop_after", stop_after, 1, 10**9)
 
     work = Work(
@@ -92,13 +99,14 @@ async def map(  # noqa: A001  # it is the name that users know
         call=agent.prompt if agent is not None else _without_actor(function),
         is_async=mapped is None or mapped.is_async,
         body=str if mapped is None else mapped.body,
-        reply=reply,
+        reply=None if in_branches else reply,
         concurrency=number_options.between("concurrency", concurrency, 1, _MOST_AT_ONCE),
         retry=retry or Retry(),
         timeout=number_options.seconds("timeout", timeout),
         limits=limits,
         stop_after=stop_after,
         digest=mapped.digest if mapped else "",
+        clean_up=agent.clean_up if agent is not None and in_branches else None,
     )
     several = worker_class(work, work.concurrency)
     rows: Queue[Any, Any] = several.declared.queues[QUEUE]
@@ -110,10 +118,12 @@ async def map(  # noqa: A001  # it is the name that users know
     known = await _known(batches, name)
     if known is not None:
         _check(known, actor, redo)
+    facts = _facts(mapped.name if mapped else f"agents.{function.name}", mapped.digest if mapped else "", reply)
+    facts["reply_fields"] = list(BRANCH_FIELDS) if in_branches else rows.reply.fields
     if agent is not None:
+        facts |= await agent.begin(name, {} if known is None or redo else known.facts)
         agent.vm_name = f"{work.actor_name}_vm"
         await registry.deploy(agent.vm_name, agent.vm)
-    facts = _facts(mapped.name if mapped else f"agents.{function.name}", mapped.digest if mapped else "", reply)
     proven = known is not None and (await batches.counts(name, known.rows)).completed > 0
     if mapped is not None and mapped.is_pure and is_same_work(registry.classes.get(work.actor_name), several):
         pass  # deploying it again would end what is at work
@@ -131,7 +141,7 @@ async def map(  # noqa: A001  # it is the name that users know
 
 
 def _without_actor(function: Any) -> Any:
-    return lambda _, item: function(item)  # type: ignore[reportUnknownLambdaType]
+    return lambda _, item, _message: function(item)  # type: ignore[reportUnknownLambdaType]  # users' functions
 
 
 async def _started(store: str | Path | None, background: bool | None) -> Registry:

@@ -15,6 +15,7 @@ from agentq_nb._actor.queue import Queue
 from agentq_nb._policies.retry import Retry
 from agentq_nb._runtime.invocation import current_receiver
 from agentq_nb._runtime.user_threads import in_user_thread
+from agentq_nb.errors import RepositoryError
 
 QUEUE = "rows"
 _UNLIMITED = 2**62
@@ -28,12 +29,13 @@ _WORK = "__agentq_map__"
 class Work:
     """What a map does.
 
-    :ivar call: the function, called with the actor and an item; ``is_async``: awaited, else in a thread.
+    :ivar call: the function, called with the actor, an item and its message; ``is_async``: awaited, else in a thread.
+    :ivar clean_up: called like it when a row has completed.
     :ivar body: the type of the items.
     """
 
     actor_name: str
-    call: Callable[[Actor, Any], Any]
+    call: Callable[[Actor, Any, Message[Any, Any]], Any]
     is_async: bool
     body: Any
     reply: Any
@@ -43,6 +45,7 @@ class Work:
     limits: Sequence[Any]
     stop_after: int | None
     digest: str
+    clean_up: Callable[[Actor, Any, Message[Any, Any]], Awaitable[None]] | None = None
 
 
 def actor_name_of(name: str) -> str:
@@ -78,11 +81,20 @@ def worker_class(work: Work, concurrency: int, *, first: Callable[[], Awaitable[
 
         @declared.handler
         async def work(self, item: Any, message: Message[Any, Any]) -> Any:
-            reply = await _called(work, self, item)
+            try:
+                reply = await _called(work, self, item, message)
+            except RepositoryError as error:
+                # Asking the agent again would cost money and not help; its work stays in the VM.
+                await message.fail(error)
+                return None
             if first is not None:
                 declared.reply.validate(reply, f"The reply of {work.actor_name}")
                 await first()
-            return reply
+            if work.clean_up is None:
+                return reply
+            await message.complete(reply)  # only what is settled may be removed
+            await work.clean_up(self, item, message)
+            return None
 
     setattr(MapWorker, _WORK, work)
     MapWorker.__name__ = MapWorker.__qualname__ = work.actor_name
@@ -101,9 +113,9 @@ def _options(work: Work) -> tuple[Any, ...]:
     return work.digest, work.body, work.reply, *declared
 
 
-async def _called(work: Work, actor: Actor, item: Any) -> Any:
+async def _called(work: Work, actor: Actor, item: Any, message: Message[Any, Any]) -> Any:
     if work.is_async:
-        return await work.call(actor, item)
+        return await work.call(actor, item, message)
     receiver = current_receiver.get()
     assert receiver is not None
-    return await in_user_thread(receiver.call, partial(work.call, actor, item))
+    return await in_user_thread(receiver.call, partial(work.call, actor, item, message))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
+from agentq_nb.agent_os.meter.access import ModelAccess
 from agentq_nb.agent_os.sandbox.open_process import OpenProcess
 from agentq_nb.agent_os.sandbox.workspace import FileName, Workspace
 from agentq_nb.agent_os.tools import ToolAccess
@@ -153,6 +154,12 @@ class AgentSession:
     """
     open_tools: OpenTools = field(default=_no_tools, repr=False)
     """Lets a process of the agent call the tools over MCP until the returned access is closed. None: no tools."""
+    reply_schema: Mapping[str, Any] | None = field(default=None, repr=False)
+    """The JSON Schema that the answer must fit, where ``send_prompt`` was given ``reply``."""
+    instructions: str = field(default="", repr=False)
+    """What the agent is to be told besides the prompt, whose own text is never changed; ``reply_schema`` in words."""
+    models: ModelAccess | None = field(default=None, repr=False)
+    """Access to the language models of ``agent_os(llm=...)``; its variables are also part of ``env``."""
     redact: Callable[[str], str] = field(default=str, repr=False)
     """Returns a text without the VM's secrets. Call it before truncating a text: half a secret is not recognised."""
     stopped: threading.Event = field(default_factory=threading.Event, repr=False)

@@ -1,4 +1,4 @@
-"""Recognise the limits of providers of models: which limit it is, and when work can go on.
+"""Recognise the limits of providers of models: which limit it is, and when work can continue.
 
 An agent's prompt that met one raises ``RateLimited``, which pauses the message's queue, or, where money is needed,
 ``PromptFailed`` with the code ``"billing"``.
@@ -43,7 +43,7 @@ def prompt_error(limit: ProviderLimit, agent: str, session_id: str, report: str)
     """Return the error for a prompt of ``agent`` that met ``limit``. ``report`` is what its provider said."""
     said = safe(" ".join(report.split()), _LONGEST_REPORT).rstrip(".") or "it gave no reason"
     text = f"Agent '{agent}' {_WHAT_HAPPENED[limit.kind]}: {said}."
-    facts = {"agent": agent, "session_id": session_id, "kind": limit.kind}
+    facts = {"agent": agent, "session_id": session_id, "kind": limit.kind, "report": said}
     if not limit.pauses:
         ends = f" The provider says that this ends at {_shown(limit.resume_at)}." if limit.resume_at else ""
         advice = f"{text}{ends} Waiting does not help by itself: add credits, or raise the limit of spending, there."
@@ -54,6 +54,13 @@ def prompt_error(limit: ProviderLimit, agent: str, session_id: str, report: str)
         error = RateLimited(f"{text} It can continue at {_shown(limit.resume_at)}.", until=limit.resume_at)
     error.metadata |= facts
     return error
+
+
+def report_of(error: BaseException) -> str:
+    """Return what the provider said, of an error that an agent has raised, perhaps one of :func:`prompt_error`."""
+    if not isinstance(error, AgentqError):
+        return f"{type(error).__name__}: {error}"
+    return str(error.metadata.get("report") or error.message)
 
 
 def limit_of(error: BaseException) -> ProviderLimit | None:

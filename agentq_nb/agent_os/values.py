@@ -13,6 +13,7 @@ from agentq_nb._core.safe_text import exact
 from agentq_nb.agent_os.tool_call_text import LONGEST_TITLE, Part, parts_of
 
 ChoiceKind: TypeAlias = Literal["mode", "model"]
+ChangeKind: TypeAlias = Literal["added", "modified", "deleted", "renamed"]
 FileKind: TypeAlias = Literal["file", "directory", "link", "other"]
 IsolationKind: TypeAlias = Literal["bubblewrap", "landlock", "none"]
 IsolationMode: TypeAlias = Literal["auto", "required", "off"]
@@ -170,13 +171,38 @@ class SessionEvent:
 
 
 @dataclass(frozen=True)
+class FileChange:
+    """One file of a repository that changed. Lines of a binary file are not counted."""
+
+    path: str
+    kind: ChangeKind
+    insertions: int = 0
+    deletions: int = 0
+    binary: bool = False
+    old_path: str | None = None
+    """The former path of one that was renamed."""
+
+    def __str__(self) -> str:
+        name = self.path if self.old_path is None else f"{self.old_path} → {self.path}"
+        return f"{name} (binary)" if self.binary else f"{name} (+{self.insertions} -{self.deletions})"
+
+
+@dataclass(frozen=True)
 class PromptResult:
-    """One finished turn: the agent's text, why it stopped, its usage (if reported) and its tool calls."""
+    """One finished turn: the agent's text, why it stopped, its usage (if reported) and its tool calls.
+
+    Where ``send_prompt`` was given ``reply``, it is all turns that the answer took: the text of the last one, the tool
+    calls of all, and the sum of their usage.
+    """
 
     text: str
     stop_reason: str
     usage: Mapping[str, Any] | None
     tool_calls: tuple[Mapping[str, Any], ...]
+    reply: Any = None
+    """The answer as the ``reply`` type that ``send_prompt`` was given; None without one, and when it was cancelled."""
+    files: tuple[FileChange, ...] | None = None
+    """The files of the VM's repository that changed during this turn; None where the VM has no repository."""
 
 
 @dataclass(frozen=True)

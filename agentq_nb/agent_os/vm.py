@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from agentq_nb._actor.actor import action
 from agentq_nb._core.threads import to_its_end
 from agentq_nb._policies.limits import Limit, checked_limits
 from agentq_nb.agent_os.actions.files import FileActions
 from agentq_nb.agent_os.actions.processes import ProcessActions
-from agentq_nb.agent_os.actions.sessions import SessionActions
+from agentq_nb.agent_os.actions.prompts import PromptActions
 from agentq_nb.agent_os.agent import Agent
 from agentq_nb.agent_os.agents.acp.agent import AcpAgent
+from agentq_nb.agent_os.meter.llm import LLM, checked_llms
 from agentq_nb.agent_os.network.policy import Named
 from agentq_nb.agent_os.network.variables import named_in
+from agentq_nb.agent_os.repositories.clone_record import record_path
+from agentq_nb.agent_os.repositories.folder import Folder
+from agentq_nb.agent_os.repositories.repository import Repository
 from agentq_nb.agent_os.sandbox.orphans import look_once
 from agentq_nb.agent_os.sandbox.process import Allowance
 from agentq_nb.agent_os.sessions.permissions import PERMISSION_TIMEOUT, Permissions, Permits
@@ -31,7 +39,8 @@ if TYPE_CHECKING:
 def agent_os(
     agents: Sequence[Agent] = (),
     isolation: IsolationMode = "auto",
-    workspace: str | Path | None = None,
+    workspace: str | Path | Repository | Folder | None = None,
+    readable: Sequence[str | Path] = (),
     tools: Iterable[Callable[..., Any]] = (),
     permissions: Permissions = "allow",
     permission_timeout: float | None = PERMISSION_TIMEOUT,
@@ -41,8 +50,9 @@ def agent_os(
     network: NetworkMode | None = None,
     hosts: Sequence[str] = (),
     limits: Sequence[Limit] = (),
+    llm: LLM | Sequence[LLM] | None = None,
 ) -> type[VM]:
-    """Return an actor class whose actors are VMs: each has a folder, runs commands, and talks to ``agents``.
+    """Return an actor class whose actors are VMs: a folder with sandboxed processes and sessions with ``agents``.
 
         vm = agent_os(agents=[agents.claude], permissions="ask")
         %agentq start
@@ -54,17 +64,20 @@ def agent_os(
     :param isolation: the sandbox of commands and coding agents. ``"auto"`` uses bubblewrap, else Landlock, else none;
         ``"required"`` refuses to run anything without one; ``"off"`` uses none. ``await box.isolation()`` returns which one
         is used, what it protects and what it does not.
-    :param workspace: the folder that holds the VMs' folders, instead of ``<notebook>.agentq``.
+    :param workspace: what the VMs work in: ``Repository(path_or_url)``, of which each VM gets a clone on a branch of its
+        own; ``Folder(path)``, which one VM at a time changes in place; or the path of the folder that holds the VMs'
+        folders, which are empty at first, instead of ``<notebook>.agentq``.
+    :param readable: more folders and files that processes in the sandbox can read, at their own paths: tool chains, data.
     :param tools: functions of the notebook that the agents may call. An agent sees their names, annotations and
         docstrings. A call runs in the host's event loop with the notebook's variables, and a plain function blocks that
         loop: a slow tool should be an ``async def`` that awaits (``await asyncio.to_thread(...)``). Coding agents reach
         tools over MCP on loopback, with a token for each session. Arguments and results, or errors, are in the
         transcript.
     :param permissions: the answer to agents that ask before they act: ``"allow"``, ``"deny"``, ``"ask"``, or a function
-        of a ``PermissionRequest`` that returns one of these; a plain function is called in a thread, and an error means
-        no. With ``"ask"`` the event ``permission_request`` is broadcast, and the agent waits for
-        ``respond_permission``. This is not a security boundary, since an agent asks only if it chooses to. The sandbox is
-        the boundary.
+        of a ``PermissionRequest`` that returns one of these; a plain function is called in a thread, and if it
+        raises, the answer is ``"deny"``. With ``"ask"`` the event ``permission_request`` is broadcast, and the agent waits for
+        ``respond_permission``. Permissions are not a security boundary, since an agent asks only if it
+        chooses to. The sandbox is the boundary.
     :param permission_timeout: seconds after which a request without an answer is refused (None: no limit).
     :param processes: how many processes a command, or an agent together with all that it starts, may have at once.
     :param memory: how many bytes of memory a command, or an agent together with all that it starts, may use at once.
@@ -79,13 +92,15 @@ def agent_os(
         * ``"open"``: everything that this machine can reach. This is the default elsewhere, with a warning.
     :param hosts: more hosts for ``"web"`` and ``"llm"``: ``"example.org"``, ``"*.example.org"``, ``"10.0.0.5:8000"``, or a
         URL such as that of a local model, ``"http://localhost:11434"``, which processes in the sandbox reach at the same
-        address. Some hosts are added by themselves: those of base URLs (``OPENAI_BASE_URL`` and the like) and of package
+        address. Some hosts are added automatically: those of base URLs (``OPENAI_BASE_URL`` and the like) and of package
         indexes, in ``env``, in this process's environment and in this machine's settings of pip, npm and git. The
         transcript and the command's result list each refusal, with the option that would allow it.
-    :param limits: limits of prompts: ``[RateLimit(50, per=60, name="anthropic"), ConcurrencyLimit(4)]``. Each prompt is one
-        start, and is at work until the agent has answered. One that may not start yet waits; its caller waits with it. A
-        limit with a name is shared with the queues and VMs that name it; while that is paused, prompts raise
-        ``RateLimited``. Others are for each VM alone.
+    :param limits: rate and concurrency limits on prompts: ``[RateLimit(50, per=60, name="anthropic"), ConcurrencyLimit(4)]``. Each prompt is one
+        start, and is at work until the agent has answered. A prompt over the limit waits, and so does the call that sent
+        it. A limit with a name is shared with the queues and VMs that name it; while that is paused, prompts raise
+        ``RateLimited``. Unnamed limits apply to each VM separately.
+    :param llm: the language model of the agents, ``LLM("anthropic")``, or several of different kinds. Agents reach it through
+        a proxy that keeps the key, and counts tokens and money; sessions need no keys in ``env`` then.
 
     Files, transcripts and open sessions that were created with ``keep=True`` or in a cell survive a restart. Processes,
     open permission requests and the values of ``env`` do not. Raises TypeError for arguments of the wrong kind.
@@ -101,9 +116,15 @@ def agent_os(
         raise TypeError(f"isolation is one of {', '.join(map(repr, get_args(IsolationMode)))}, not {isolation!r}.")
 
     checked = checked_limits(limits, "agent_os")
+    llms = checked_llms(llm)
+    if llms and network == "none":
+        raise TypeError('network="none" reaches no language model; llm=LLM(...) needs at least network="llm".')
     allowance = Allowance(processes, memory, disk)
     named = (*_named(network, hosts, isolation), *_hosts_of(by_name.values()))
     permits = Permits(permissions, permission_timeout)
+    declared = workspace if isinstance(workspace, (Repository, Folder)) else None
+    parent = None if workspace is None or declared is not None else Path(cast(str, workspace)).expanduser().absolute()
+    readable_paths = _readable_paths(readable)
     tools_by_name = _host_tools(tools)
 
     class MadeVM(VM, action_timeout=None):
@@ -112,9 +133,12 @@ def agent_os(
         _permits = permits
         _allowance = allowance
         _tools = tools_by_name
+        _llms = llms
         _network_wanted = network
         _hosts = named
-        _parent = None if workspace is None else Path(workspace).expanduser().absolute()
+        _parent = parent
+        _declared = declared
+        _readable = readable_paths
 
     MadeVM.declared = replace(MadeVM.declared, call_limits={PROMPTS: checked} if checked else {})
     MadeVM.__name__ = MadeVM.__qualname__ = "VM"
@@ -145,6 +169,16 @@ def _named(network: NetworkMode | None, hosts: Sequence[str], isolation: Isolati
         raise TypeError(f"hosts: {error}") from None
 
 
+def _readable_paths(readable: Sequence[str | Path]) -> tuple[str, ...]:
+    if isinstance(readable, (str, bytes, Path)) or not isinstance(readable, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
+        raise TypeError(f'readable takes a list of paths, as in readable=["/opt/toolchain"], not {readable!r:.200}.')
+    paths = tuple(str(Path(path).expanduser().absolute()) for path in readable)
+    for path in paths:
+        if not os.path.exists(path):
+            raise TypeError(f"readable has a path that does not exist: {path}")
+    return paths
+
+
 def _hosts_of(agents: Iterable[Agent]) -> Iterator[Named]:
     """Yield the hosts of the agents' language models."""
     for agent in agents:
@@ -162,13 +196,14 @@ def _host_tools(tools: Iterable[Callable[..., Any]]) -> Mapping[str, HostTool]:
     return host_tools(tools)
 
 
-class VM(FileActions, ProcessActions, SessionActions, action_timeout=None):
+class VM(FileActions, ProcessActions, PromptActions, action_timeout=None):
     """The base class of the classes that :func:`agent_os` returns: an actor with a folder, processes and sessions.
 
     Paths are relative to the VM's folder, or start with ``/home/user``.
     """
 
     _removes_files = False
+    _loses_work = False
 
     async def _call_hook(self, name: str, *arguments: Any) -> None:
         """Call a hook of a subclass of the user's, before the VM's own work when it ends, else after it.
@@ -194,32 +229,50 @@ class VM(FileActions, ProcessActions, SessionActions, action_timeout=None):
     async def _restore(self) -> None:
         """Restore this VM's sessions, and end processes that a killed kernel left running."""
         await look_once()
+        if self.runtime.moved:
+            await self._refuse_missing_isolation()
+            await to_its_end(self._set_aside)
         await self._sessions.wake(self.runtime.records, self._show)
+        if self.runtime.moved:
+            await self._sessions.close_all("the VM was moved to another host, and back with an empty workspace")
+
+    def _set_aside(self) -> None:
+        """Rename what this host still has of the VM from before it was moved to another one."""
+        root = self._workspace.root
+        aside = root.with_name(f"{root.name}.moved-{secrets.token_hex(4)}")
+        for old, new in ((root, aside), (record_path(root), record_path(aside))):
+            with suppress(FileNotFoundError):
+                old.rename(new)
 
     async def _release(self) -> None:
         """End the agents' processes. The next prompt of a session starts its agent again."""
         try:
             await self._sessions.release_all()
         finally:
-            await self._leave_network()
+            await self._leave()
 
     async def _remove(self) -> None:
         """Close the sessions. Transcripts stay in the log, and files unless ``destroy`` was called with ``files``."""
         try:
             await self._sessions.close_all("the VM was destroyed")
+            if self._removes_files and not self._loses_work:
+                self._removes_files = await self._has_nothing_to_lose()
         finally:
-            await self._leave_network()
+            await self._leave()
         if self._removes_files:
             await to_its_end(self._workspace.remove)
+            await to_its_end(partial(record_path(self._workspace.root).unlink, missing_ok=True))
         forget(self.runtime.workspaces, self.actor_id)
 
     @action(while_ending=True)
-    def destroy(self, files: bool = False) -> None:
+    def destroy(self, files: bool = False, force: bool = False) -> None:
         """Destroy the VM: cancel prompts, end processes, close sessions.
 
-        Transcripts stay in the log. The VM's folder stays too, unless ``files`` is true.
+        Transcripts stay in the log. The VM's folder stays too, unless ``files`` is true. A clone of a repository with
+        changes that are not committed, or commits that were not brought back, stays even then, and a warning says so;
+        ``force`` removes it with them. A ``Folder`` is never removed.
         """
-        self._removes_files = files
+        self._removes_files, self._loses_work = files, force
         super().destroy()
         self._sessions.cancel_prompts()
         self._processes.end_all()

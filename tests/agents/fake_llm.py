@@ -4,7 +4,7 @@
 the one whose name ends like this; ``@say TEXT`` is the answer at the end, ``@slow SECONDS`` the pause between its words,
 ``@status CODE`` an HTTP error instead, once the tools have been called. ``{key}`` in an answer is the key
 that the model was called with, which comes in pieces; its errors quote it too.
-It speaks Anthropic's Messages, OpenAI's Responses and Gemini's generateContent.
+It speaks Anthropic's Messages, OpenAI's Responses and Chat Completions, and Gemini's generateContent.
 """
 
 from __future__ import annotations
@@ -73,6 +73,17 @@ class Answer:
     call: tuple[str, dict[str, Any]] | None = None
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """What one answer took. ``input`` holds what was read from a cache, and written to one."""
+
+    model: str
+    input: int = 10
+    output: int = 5
+    cache_read: int = 0
+    cache_write: int = 0
+
+
 def decide(prompt: str, rounds: int, tools: dict[str, dict[str, Any]]) -> Answer:
     """The answer in the round after ``rounds`` tool results; ``tools`` are the agent's, with their schemas."""
     script = Script.of(prompt)
@@ -119,6 +130,21 @@ class FakeModel(ThreadingHTTPServer):
         """What an agent was told that this means."""
         self.keys: set[str] = set()
         """The keys that were sent."""
+        self.counted: list[Tokens] = []
+        """What each answer took, in the order in which they began."""
+        self.varies = False
+        """Whether each answer takes another number of tokens, some of them cached."""
+        self.paths: list[str] = []
+        """Where it was asked."""
+        self.headers: dict[str, str] = {}
+        """Headers of answers besides their own."""
+
+    def count(self, model: str) -> Tokens:
+        """What the next answer takes."""
+        number = len(self.counted) + 1
+        taken = Tokens(model, 1000 + 10 * number, 5 + number, 300, 20) if self.varies else Tokens(model)
+        self.counted.append(taken)
+        return taken
 
     @property
     def url(self) -> str:
@@ -141,7 +167,8 @@ def serving(model: FakeModel | None = None) -> Iterator[FakeModel]:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: FakeModel
+    disable_nagle_algorithm = True
+    server: FakeModel  # pyright: ignore[reportIncompatibleVariableOverride]  # nothing else makes handlers
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -156,12 +183,15 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
         self.server.keys.add(self._key())
         self.server.bodies.append(json.dumps(body))
+        self.server.paths.append(self.path)
         path = self.path.partition("?")[0]
         try:
             if path.endswith("/messages"):
                 self._messages(body)
             elif path.endswith("/responses"):
                 self._responses(body)
+            elif path.endswith("/chat/completions"):
+                self._chat(body)
             elif path.endswith(("generateContent", "GenerateContent")):
                 self._generate_content(body, stream=":stream" in path)
             else:
@@ -198,7 +228,10 @@ class Handler(BaseHTTPRequestHandler):
                 answer.retry_after,
             )
             return
-        usage = {"input_tokens": 10, "output_tokens": 5}
+        taken = self.server.count(body["model"])
+        cached = {"cache_read_input_tokens": taken.cache_read, "cache_creation_input_tokens": taken.cache_write}
+        usage = {"input_tokens": taken.input - taken.cache_read - taken.cache_write, "output_tokens": taken.output}
+        usage |= cached if self.server.varies else {}
         stop = "tool_use" if answer.call else "end_turn"
         content: list[dict[str, Any]] = [{"type": "text", "text": answer.text}]
         if answer.call:
@@ -217,7 +250,12 @@ class Handler(BaseHTTPRequestHandler):
             self._json(whole)
             return
         self._begin_stream()
-        self._event({"type": "message_start", "message": {**whole, "content": [], "stop_reason": None}})
+        self._event(
+            {
+                "type": "message_start",
+                "message": {**whole, "content": [], "stop_reason": None, "usage": usage | {"output_tokens": 1}},
+            }
+        )
         for index, block in enumerate(content):
             empty = {**block, "text": ""} if block["type"] == "text" else {**block, "input": {}}
             self._event({"type": "content_block_start", "index": index, "content_block": empty})
@@ -272,9 +310,17 @@ class Handler(BaseHTTPRequestHandler):
             call = {"type": "function_call", "id": "fc_1", "call_id": f"call_{rounds}_{time.time_ns()}"}
             named = spaces.get(answer.call[0], {"name": answer.call[0]})
             output.append(call | named | {"arguments": json.dumps(answer.call[1])})
-        usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
-        usage |= {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
+        taken = self.server.count(body["model"])
+        usage: dict[str, Any] = {"input_tokens": taken.input, "output_tokens": taken.output}
+        usage |= {
+            "total_tokens": taken.input + taken.output,
+            "input_tokens_details": {"cached_tokens": taken.cache_read},
+        }
+        usage |= {"output_tokens_details": {"reasoning_tokens": 0}}
         whole = {"id": "resp_1", "object": "response", "created_at": 0, "model": body["model"], "output": []}
+        if not body.get("stream"):
+            self._json({**whole, "status": "completed", "output": output, "usage": usage})
+            return
         self._begin_stream()
         self._event({"type": "response.created", "response": {**whole, "status": "in_progress"}})
         for index, item in enumerate(output):
@@ -287,6 +333,31 @@ class Handler(BaseHTTPRequestHandler):
             self._event({"type": "response.output_item.done", "output_index": index, "item": item})
         done = {**whole, "status": "completed", "output": output, "usage": usage}
         self._event({"type": "response.completed", "response": done})
+
+    def _chat(self, body: dict[str, Any]) -> None:
+        prompt = "\n".join(_flat(message["content"]) for message in body["messages"] if message["role"] == "user")
+        answer = self._decide(prompt, 0, {})
+        self.server.prompts.append(prompt)
+        self.server.models.append(body["model"])
+        if answer.status:
+            self._json({"error": {"message": self._refusal(answer.status)}}, answer.status, answer.retry_after)
+            return
+        taken = self.server.count(body["model"])
+        usage: dict[str, Any] = {"prompt_tokens": taken.input, "completion_tokens": taken.output}
+        usage |= {"prompt_tokens_details": {"cached_tokens": taken.cache_read}}
+        whole = {"id": "chat_1", "object": "chat.completion", "created": 0, "model": body["model"]}
+        if not body.get("stream"):
+            said = {"index": 0, "message": {"role": "assistant", "content": answer.text}, "finish_reason": "stop"}
+            self._json({**whole, "choices": [said], "usage": usage})
+            return
+        self._begin_stream()
+        asked = (body.get("stream_options") or {}).get("include_usage")
+        for word in _words(answer.text, answer.slow):
+            choice = {"index": 0, "delta": {"content": word}, "finish_reason": None}
+            self._data({**whole, "choices": [choice]} | ({"usage": None} if asked else {}))
+        if asked:
+            self._data({**whole, "choices": [], "usage": usage})
+        self.wfile.write(b"data: [DONE]\n\n")
 
     # --- Gemini ---
 
@@ -307,7 +378,8 @@ class Handler(BaseHTTPRequestHandler):
         self.server.results = results or self.server.results
         answer = self._decide(prompt, rounds, tools)
         self.server.prompts.append(prompt)
-        self.server.models.append(self.path.partition("/models/")[2].partition(":")[0])
+        model = self.path.partition("/models/")[2].partition(":")[0]
+        self.server.models.append(model)
         if answer.status:
             self._json(
                 {"error": {"code": answer.status, "message": self._refusal(answer.status)}},
@@ -315,14 +387,15 @@ class Handler(BaseHTTPRequestHandler):
                 answer.retry_after,
             )
             return
+        taken = self.server.count(model)
         call = [{"functionCall": {"name": answer.call[0], "args": answer.call[1]}}] if answer.call else []
         if not stream:
-            self._json(_gemini([{"text": answer.text}, *call], "STOP"))
+            self._json(_gemini(taken, [{"text": answer.text}, *call], "STOP"))
             return
         self._begin_stream()
         for word in _words(answer.text, answer.slow):
-            self._data(_gemini([{"text": word}]))
-        self._data(_gemini(call or [{"text": ""}], "STOP"))
+            self._data(_gemini(replace(taken, output=1), [{"text": word}]))
+        self._data(_gemini(taken, call or [{"text": ""}], "STOP"))
 
     # --- all of them ---
 
@@ -349,6 +422,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         if retry_after is not None:
             self.send_header("retry-after", retry_after)
+        for name, header in self.server.headers.items():
+            self.send_header(name, header)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(data)))
         self.end_headers()
@@ -371,12 +446,14 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
 
-def _gemini(parts: list[dict[str, Any]], reason: str | None = None) -> dict[str, Any]:
+def _gemini(taken: Tokens, parts: list[dict[str, Any]], reason: str | None = None) -> dict[str, Any]:
     candidate = {"index": 0, "content": {"role": "model", "parts": parts}} | (
         {"finishReason": reason} if reason else {}
     )
-    usage = {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15}
-    return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "gemini-2.5-flash"}
+    usage = {"promptTokenCount": taken.input, "candidatesTokenCount": taken.output}
+    usage |= {"cachedContentTokenCount": taken.cache_read} if taken.cache_read else {}
+    usage["totalTokenCount"] = taken.input + taken.output
+    return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": taken.model}
 
 
 def _flat(content: Any) -> str:

@@ -135,7 +135,8 @@ async def watch():
             if queue.paused:
                 paused[queue.paused_until] = queue.pause_reason
                 result = await receipts[-1].result(timeout=0)
-                if result.status == "timed_out":
+                still = [again.paused_until for again in (await night.status()).queues if again.paused]
+                if result.status == "timed_out" and still == [queue.paused_until]:
                     unfinished.add(result.reason)
         await asyncio.sleep(0.1)
 

@@ -69,12 +69,14 @@ async def configure(vm: Any, model: FakeModel, quiet: bool = True) -> None:
 
     ``quiet``: with what they ask for to call nobody else. Without, it is for us to see to that.
     """
-    await vm.write_file(".pi/agent/models.json", json.dumps({"providers": {"anthropic": {"baseUrl": model.url}}}))
-    chosen = {"defaultProvider": "anthropic", "defaultModel": "claude-sonnet-4-5", "retry": {"enabled": False}}
-    await vm.write_file(".pi/agent/settings.json", json.dumps(chosen))
-    await vm.write_file(".claude/settings.json", json.dumps({"env": {"ANTHROPIC_BASE_URL": model.url}}))
     await vm.write_file(
-        ".codex/config.toml",
+        "/home/user/.pi/agent/models.json", json.dumps({"providers": {"anthropic": {"baseUrl": model.url}}})
+    )
+    chosen = {"defaultProvider": "anthropic", "defaultModel": "claude-sonnet-4-5", "retry": {"enabled": False}}
+    await vm.write_file("/home/user/.pi/agent/settings.json", json.dumps(chosen))
+    await vm.write_file("/home/user/.claude/settings.json", json.dumps({"env": {"ANTHROPIC_BASE_URL": model.url}}))
+    await vm.write_file(
+        "/home/user/.codex/config.toml",
         f"""
         model = "gpt-5"
         model_provider = "local"
@@ -93,15 +95,15 @@ async def configure(vm: Any, model: FakeModel, quiet: bool = True) -> None:
     provider = {"anthropic": {"options": {"baseURL": f"{model.url}/v1"}}}
     silent = {"autoupdate": False, "share": "disabled"} if quiet else {}
     opencode = {**silent, "model": named, "small_model": named, "provider": provider}
-    await vm.write_file(".config/opencode/opencode.json", json.dumps(opencode))
+    await vm.write_file("/home/user/.config/opencode/opencode.json", json.dumps(opencode))
     gemini = {
         "general": {"maxAttempts": 1} | ({"enableAutoUpdate": False} if quiet else {}),
         "model": {"name": "gemini-2.5-flash"},
         "privacy": {"usageStatisticsEnabled": False} if quiet else {},
         "security": {"auth": {"selectedType": "gemini-api-key"}},
     }
-    await vm.write_file(".gemini/settings.json", json.dumps(gemini))
-    await vm.write_file(".gemini/.env", f"GOOGLE_GEMINI_BASE_URL={model.url}\n")
+    await vm.write_file("/home/user/.gemini/settings.json", json.dumps(gemini))
+    await vm.write_file("/home/user/.gemini/.env", f"GOOGLE_GEMINI_BASE_URL={model.url}\n")
 
 
 def show_from_start_to_end(

@@ -199,6 +199,16 @@ def run(rest: str) -> None:
     say(subprocess.run(["/bin/sh", "-c", rest], stdout=subprocess.PIPE).stdout.decode(errors="replace"))
 
 
+def answers(rest: str) -> None:
+    """Give the first of these answers, and the next one whenever an answer cannot be used."""
+    LEFT[:] = json.loads(rest)
+    say(LEFT.pop(0))
+
+
+LEFT: list[str] = []
+"""The answers that are still to be given."""
+
+
 def think(rest: str) -> None:
     for word in ("I ", "think."):
         update(sessionUpdate="agent_thought_chunk", content={"type": "text", "text": word})
@@ -313,6 +323,7 @@ BEHAVIOUR = {
         look,
         run,
         think,
+        answers,
     )
 }
 
@@ -360,6 +371,8 @@ def prompt(identity: int, blocks: list[str]) -> None:
         return
     if verb in BEHAVIOUR:
         BEHAVIOUR[verb](rest)
+    elif blocks[0].startswith("Your answer cannot be used") and LEFT:
+        say(LEFT.pop(0))
     else:
         say(json.dumps(blocks))
     usage = {"inputTokens": 3, "outputTokens": 2, "totalTokens": 5}

@@ -23,6 +23,9 @@ class PermissionActions(VmBase, action_timeout=None):
     async def respond_permission(self, session_id: str, request_id: str, answer: Permission) -> None:
         """Answer a request with ``"allow"`` or ``"deny"``. The answer is on disk on return, and the agent continues.
 
+            for request in await vm.list_permission_requests():
+                await vm.respond_permission(request.session_id, request.request_id, "allow")
+
         Raises ``PermissionAnswered`` when the request already has an answer or has timed out,
         ``PermissionRequestUnknown`` or ``SessionUnknown`` when it does not exist, and ``Refused`` for an answer that comes
         from outside this process where the VM has no isolation: its own agent could have sent it.

@@ -10,39 +10,31 @@ from typing import TypeAlias
 import anyio
 
 from agentq_nb._actor.actor import action
+from agentq_nb._actor.actor_context import Handling
 from agentq_nb._core.threads import to_its_end
 from agentq_nb.agent_os.actions.permissions import PermissionActions
+from agentq_nb.agent_os.actions.repositories import RepositoryActions
 from agentq_nb.agent_os.agent import Agent, AgentSession, ConfigurableAgent, PersistentAgent
 from agentq_nb.agent_os.sandbox.isolation import in_force
 from agentq_nb.agent_os.sandbox.open_process import OpenProcess, open_process
 from agentq_nb.agent_os.sandbox.workspace import HOME, FileName
-from agentq_nb.agent_os.sessions.scope_pauses import Scope, admitted, scope_of
 from agentq_nb.agent_os.sessions.session import Session
 from agentq_nb.agent_os.sessions.transcript_view import TranscriptView
-from agentq_nb.agent_os.sessions.turn import take_turn
 from agentq_nb.agent_os.tools import TOKEN_MARK, Calls, ToolAccess
 from agentq_nb.agent_os.validation import (
     checked_environment,
-    checked_prompt,
     checked_public,
     checked_servers,
     checked_timeout,
 )
-from agentq_nb.agent_os.values import (
-    ChoiceKind,
-    ExecResult,
-    McpServer,
-    PromptResult,
-    SessionEvent,
-    SessionInfo,
-)
+from agentq_nb.agent_os.values import ChoiceKind, ExecResult, McpServer, SessionEvent, SessionInfo
 from agentq_nb.agent_os.vm_base import Environment
-from agentq_nb.errors import AgentError, AgentUnknown
+from agentq_nb.errors import AgentError, AgentUnknown, BudgetSpent, ValidationFailed
 
 McpServers: TypeAlias = Sequence[McpServer] | None
 
 
-class SessionActions(PermissionActions, action_timeout=None):
+class SessionActions(PermissionActions, RepositoryActions, action_timeout=None):
     """Actions on sessions. A session is a conversation with one agent."""
 
     @action
@@ -77,8 +69,8 @@ class SessionActions(PermissionActions, action_timeout=None):
         check = await self.in_thread(self._agent(agent).check)
         if not check:
             raise AgentError(f"Agent '{agent}' cannot work here: {' '.join(check.missing)}", code="not_ready")
-        environment, public = checked_environment(env), checked_public(public_env)
-        directory = await self.in_thread(self._workspace.directory, cwd)
+        environment, public = self._unmetered(checked_environment(env)), checked_public(public_env)
+        directory = await self.in_thread((await self._files()).directory, cwd)
         where = "/".join((HOME, *directory))
         owner = None if keep else self.runtime.caller
         info = await self._sessions.create(agent, environment, public, where, owner is None, chosen, servers)
@@ -102,7 +94,7 @@ class SessionActions(PermissionActions, action_timeout=None):
         ``"told"`` how it ended. A running session is left alone, and the next prompt of one that only slept resumes it
         by itself.
         """
-        environment, servers = checked_environment(env), checked_servers(mcp_servers)
+        environment, servers = self._unmetered(checked_environment(env)), checked_servers(mcp_servers)
         await self._sessions.restore(session_id, environment, checked_public(public_env), servers)
         await self.keep_awake(self._running(session_id))
         return await self._sessions.get(session_id)
@@ -137,27 +129,6 @@ class SessionActions(PermissionActions, action_timeout=None):
         await self._sessions.get(session_id)
         await self._sessions.close(session_id, "closed")
 
-    @action
-    async def send_prompt(self, session_id: str, text: str) -> PromptResult:
-        """Send ``text`` to the session's agent and wait for its answer. A session runs one prompt at a time.
-
-        The prompt is on disk before the agent gets it. Raises ``PromptFailed`` when the agent fails, and
-        ``RateLimited`` when the limit of its provider is reached: until that ends, prompts of the same account and
-        model are refused in all VMs, without asking the provider. With ``agent_os(limits=[...])`` the prompt waits until
-        the limits let it start.
-        """
-        session = await self._sessions.ready(session_id)
-        return await self.keep_awake(self._prompt(session, checked_prompt(text), self.runtime.origin))
-
-    @action(while_ending=True)
-    async def cancel_prompt(self, session_id: str) -> bool:
-        """Cancel the session's running prompt and those that wait behind it. False if there was none.
-
-        The result of each has the stop reason ``"cancelled"``. The agent never gets the waiting ones, and they are not
-        in the transcript.
-        """
-        return (await self._sessions.opened(session_id)).cancel_prompts()
-
     @action(while_ending=True)
     async def session_events(self, session_id: str, after: int = 0) -> list[SessionEvent]:
         """Return the transcript of a session, open or closed: events whose index is greater than ``after``."""
@@ -177,6 +148,24 @@ class SessionActions(PermissionActions, action_timeout=None):
     def _recording(self) -> set[asyncio.Task[None]]:
         """The tasks that write to transcripts."""
         return set()
+
+    def _unmetered(self, environment: dict[str, str]) -> dict[str, str]:
+        """Return the variables, unless one is a key for a language model that the VM has by itself."""
+        for llm in self._llms:
+            if given := [name for name in llm.style.variables if name in environment]:
+                raise ValidationFailed(
+                    f"Leave {', '.join(given)} out of env: this VM has llm=LLM({llm.provider!r}), and its sessions use that "
+                    "model with a token of their own, never with a key."
+                )
+        return environment
+
+    async def _models(self, session: Session, handling: Handling | None = None) -> None:
+        """Give the session access to the VM's language models, if it has any. Raises BudgetSpent."""
+        if not self._llms:
+            return
+        session.models = await self._metered.access(session.info.session_id, session.info.agent)
+        if handling is not None and (refusal := self._metered.refusal(handling.batch)) is not None:
+            raise BudgetSpent(str(refusal), until=refusal.resumes_at)
 
     def _agent(self, name: str) -> Agent:
         if name not in self._agents:
@@ -217,7 +206,8 @@ class SessionActions(PermissionActions, action_timeout=None):
             if session.process_slot.alive:
                 return
             await session.process_slot.release()
-            await to_its_end(self._workspace.ensure)
+            await to_its_end((await self._files()).ensure)
+            await self._models(session)
             try:
                 await agent.begin(self._view(session, self.runtime.origin))
                 await self._sessions.opened(session_id)
@@ -230,31 +220,6 @@ class SessionActions(PermissionActions, action_timeout=None):
                 said = redactor.text(f"{type(error).__name__}: {error}")
                 raise AgentError(f"Agent '{agent.name}' could not be started: {said}", code="not_ready") from None
 
-    async def _prompt(self, session: Session, text: str, origin: str) -> PromptResult:
-        with anyio.CancelScope() as waiting:
-            session.waiting.add(waiting)
-            try:
-                # Nothing is awaited before the lock and the limits, which keep prompts in the order in which they came.
-                async with session.turn:
-                    session = await self._sessions.opened(session.info.session_id)
-                    async with admitted(self.runtime, self._scope(session)) as turn:
-                        await to_its_end(self._workspace.ensure)
-                        # It may have been closed meanwhile. No await from here to the turn: a cancel always finds the
-                        # prompt.
-                        session = await self._sessions.opened(session.info.session_id)
-                        agent, view = self._agent(session.info.agent), self._view(session, origin)
-                        session.waiting.discard(waiting)
-                        result = await take_turn(session, agent, view, text, self._sessions.redactor, turn.begin)
-                        turn.answered = result.stop_reason != "cancelled"
-                        return result
-            finally:
-                session.waiting.discard(waiting)
-        return PromptResult("", "cancelled", None, ())
-
-    def _scope(self, session: Session) -> Scope:
-        model = session.chosen.get("model", session.info.model)
-        return scope_of(session.info.agent, session.environment, model, self.actor_id)
-
     def _view(self, session: Session, origin: str) -> AgentSession:
         calls = Calls(self._tools, session.transcript, self._sessions.redactor, lambda: session.origin)
         return AgentSession(
@@ -262,7 +227,8 @@ class SessionActions(PermissionActions, action_timeout=None):
             session.info.agent,
             root=self._workspace.root,
             cwd=self._workspace.path(session.info.cwd),
-            env=dict(session.environment),
+            env=session.whole_environment,
+            models=session.models,
             history=tuple(session.history or ()),
             workspace=self._workspace,
             isolation_mode=self._isolation_mode,
@@ -293,7 +259,9 @@ class SessionActions(PermissionActions, action_timeout=None):
         self, session: Session, command: str | Sequence[str], timeout: float | None = None
     ) -> ExecResult:
         on_refusal = self._refusals_into(session)
-        return await self._exec(command, checked_timeout(timeout), session.info.cwd, session.environment, on_refusal)
+        return await self._exec(
+            command, checked_timeout(timeout), session.info.cwd, session.whole_environment, on_refusal
+        )
 
     def _refusals_into(self, session: Session) -> Callable[[str], None]:
         """Return a callback that writes the network's refusals to a session's transcript."""
@@ -313,11 +281,10 @@ class SessionActions(PermissionActions, action_timeout=None):
         programs: Sequence[str] = (),
         readable: Sequence[str] = (),
     ) -> OpenProcess:
-        environment = {**env, **session.environment}
-        on_refusal = self._refusals_into(session)
+        variables, on_refusal = {**env, **session.environment}, self._refusals_into(session)
         urls = [server["url"] for server in session.mcp_servers if "url" in server]
         prepared, connection = await self._job(
-            command, session.info.cwd, environment, programs, readable, on_refusal, urls
+            command, session.info.cwd, variables, programs, readable, on_refusal, urls
         )
         try:
             return await open_process(prepared, connection.close)

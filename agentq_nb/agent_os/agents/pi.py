@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from agentq_nb.agent_os.sandbox.workspace import Workspace
+from agentq_nb.agent_os.sandbox.workspace import HOME, Workspace
 from agentq_nb.agent_os.tools import ToolAccess
 from agentq_nb.errors import WorkspaceError
 
-_FOLDER = ".pi/agent/sessions"
+_FOLDER = f"{HOME}/.pi/agent/sessions"
 
 
 def error_of_last_turn(workspace: Workspace, session_id: str) -> str | None:
@@ -59,5 +59,5 @@ _EXTENSION = Path(__file__).with_name("pi_tools.js")
 
 def offer_tools(workspace: Workspace, access: ToolAccess) -> dict[str, str]:
     """Write an extension to where Pi finds it, and return the variables that it needs."""
-    workspace.write(".pi/agent/extensions/notebook-tools.js", _EXTENSION.read_bytes())
+    workspace.write(f"{HOME}/.pi/agent/extensions/notebook-tools.js", _EXTENSION.read_bytes())
     return {"AGENTQ_TOOLS_URL": access.url, "AGENTQ_TOOLS_TOKEN": access.token}

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from agentq_nb.agent_os.agents.acp.agent import AcpAgent
+from agentq_nb.agent_os.agents.model_settings import for_codex, for_opencode, for_pi
 from agentq_nb.agent_os.agents.pi import error_of_last_turn, greeting, offer_tools
 
 _GEMINI_SETTINGS = str(Path(__file__).with_name("gemini_settings.json"))
@@ -40,6 +41,7 @@ pi = AcpAgent(
     from_npm=True,
     takes_servers=False,
     hint="Check its key (ANTHROPIC_API_KEY in env) and the model in .pi/agent/settings.json of the VM's folder.",
+    metered=for_pi,
     bridge=offer_tools,
     greeting=greeting,
     hidden_error=error_of_last_turn,
@@ -53,7 +55,7 @@ claude = AcpAgent(
     mode="default",
     environment={
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        # With it, each prompt costs another request, for a next prompt that nobody is shown.
+        # With it, each prompt costs another request, for a suggested next prompt that is shown to no one.
         "CLAUDE_CODE_ENABLE_PROMPT_SUGGESTION": "false",
         # Its queue waits for the end of a limit; by itself it would ask eleven times.
         "CLAUDE_CODE_MAX_RETRIES": "1",
@@ -85,6 +87,7 @@ codex = AcpAgent(
     alone=("-c", 'sandbox_mode="workspace-write"'),
     environment={"NO_COLOR": "1"},
     from_npm=True,
+    metered=for_codex,
     hint="Check its key (OPENAI_API_KEY in env) and .codex/config.toml of the VM's folder.",
 )
 """Codex. Its modes are sandboxes, which cannot work inside ours: it has them only where we have none."""
@@ -102,6 +105,7 @@ opencode = AcpAgent(
     },
     from_npm=True,
     usage_covers="last call",
+    metered=for_opencode,
     hint="Check its key (such as ANTHROPIC_API_KEY in env) and .config/opencode/opencode.json of the VM's folder.",
 )
 """OpenCode. It asks before it edits or runs something."""

@@ -25,6 +25,8 @@ class ShellAgent:
     """
 
     name = "shell"
+    answers_once = True
+    """It does what a prompt says, so asking it again for an answer of a type is of no use."""
 
     def __repr__(self) -> str:
         return "agents.shell"

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from agentq_nb._core.runtime_files import runtime_folders
 from agentq_nb.agent_os.sandbox import orphans, protections
@@ -25,6 +26,9 @@ _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"
 _GET_BUBBLEWRAP = (
     "install it: `apt install bubblewrap`, `dnf install bubblewrap`, or your system's package of this name"
 )
+
+Mount: TypeAlias = tuple[str, Path]
+"""A folder elsewhere on this machine, and its name in the VM's folder."""
 
 _tried: dict[IsolationKind, str] = {}
 """Why each kind is unavailable, or ``""`` where it works; found out once per process."""
@@ -94,18 +98,21 @@ def job(
     allowance: Allowance = ALL,
     network: tuple[int, int] | None = None,
     ports: Sequence[int] | None = None,
+    mounted: Mount | None = None,
 ) -> Job:
     """Return everything the launcher needs to run ``command`` in ``directory`` below ``root`` under ``kind``.
 
     ``environment`` is added to a clean one, in which HOME is the root as the command sees it. ``programs`` are folders
     that come first on its PATH; ``readable`` are folders that may be read besides those of the system. ``network`` are
     the files of the network namespace that the command enters, if any; ``ports`` are the ports of this machine's
-    network to which it may connect, where Landlock closes all others.
+    network to which it may connect, where Landlock closes all others. ``mounted`` is a folder elsewhere that may be written.
     """
     if kind == "bubblewrap":
         home, temporary, there = HOME, None, "/"
     else:
-        home, temporary, there = str(root), tempfile.mkdtemp(prefix="agentq-command-"), str(root.joinpath(*directory))
+        home, temporary = str(root), tempfile.mkdtemp(prefix="agentq-command-")
+        is_there = mounted is not None and directory[:1] == (mounted[0],)
+        there = str(mounted[1].joinpath(*directory[1:]) if mounted and is_there else root.joinpath(*directory))
     return Job(
         command=command,
         environment={
@@ -115,8 +122,8 @@ def job(
         },
         directory=there,
         temporary=temporary,
-        bubblewrap=_bubblewrap(root, directory, readable, allowance.memory) if kind == "bubblewrap" else None,
-        landlock=_landlock(root, temporary, readable, ports) if kind == "landlock" and temporary else None,
+        bubblewrap=_bubblewrap(root, directory, readable, allowance.memory, mounted) if kind == "bubblewrap" else None,
+        landlock=_landlock(root, temporary, readable, ports, mounted) if kind == "landlock" and temporary else None,
         limits=allowance.limits(str(root), *([temporary] if temporary else [])),
         network=network,
         input=None,
@@ -190,7 +197,11 @@ def _name_service() -> list[str]:
 
 
 def _bubblewrap(
-    root: Path, directory: tuple[str, ...], readable: Sequence[str], memory: int | None = None
+    root: Path,
+    directory: tuple[str, ...],
+    readable: Sequence[str],
+    memory: int | None = None,
+    mounted: Mount | None = None,
 ) -> Bubblewrap:
     options = ["--die-with-parent", "--new-session", "--unshare-user", "--unshare-pid", "--unshare-ipc"]
     options += ["--unshare-uts", "--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev"]
@@ -207,26 +218,32 @@ def _bubblewrap(
         if not path.startswith(HOME + "/"):
             options += ["--ro-bind-try", path, path]
     options += ["--bind", str(root), HOME]
+    if mounted is not None:
+        options += ["--bind", str(mounted[1]), f"{HOME}/{mounted[0]}"]
     for path in readable:
         options += ["--ro-bind", path, path]
     for hidden in hidden_folders():
         if any(_contains(path, hidden) for path in (*_SYSTEM, *_interpreter(), *readable)):
             options += ["--tmpfs", hidden]
-        if _contains(str(root), hidden):
-            options += ["--tmpfs", os.path.join(HOME, os.path.relpath(hidden, os.path.realpath(root)))]
+        for name, folder in (("", root), *((mounted,) if mounted else ())):
+            if _contains(str(folder), hidden):
+                options += ["--tmpfs", os.path.join(HOME, name, os.path.relpath(hidden, os.path.realpath(folder)))]
     # Writing outside the workspace must fail, instead of silently going into memory and being lost.
     options += ["--remount-ro", "/", "--chdir", "/".join((HOME, *directory))]
     return Bubblewrap(program=shutil.which("bwrap") or "bwrap", options=options)
 
 
-def _landlock(root: Path, temporary: str, readable: Sequence[str], ports: Sequence[int] | None) -> Landlock:
+def _landlock(
+    root: Path, temporary: str, readable: Sequence[str], ports: Sequence[int] | None, mounted: Mount | None = None
+) -> Landlock:
+    written = [str(root), *([str(mounted[1])] if mounted else [])]
     read = [*_SYSTEM, "/proc", *_name_service(), *_interpreter(), *readable]
     for hidden in hidden_folders():
-        if _contains(str(root), hidden):
+        if found := [folder for folder in written if _contains(folder, hidden)]:
             raise IsolationUnavailable(
-                f"{hidden}, which has the secrets of hosts' sockets, is in the VM's folder {root}, and Landlock cannot hide "
-                "it there. Give another folder in agent_os(workspace=...)."
+                f"{hidden}, which has the secrets of hosts' sockets, is in the VM's folder {found[0]}, and Landlock cannot "
+                "hide it there. Give another folder in agent_os(workspace=...)."
             )
         read = [each for path in read for each in _without(path, hidden)]
     allowed = None if ports is None else list(ports)
-    return Landlock(write=[*_DEVICES, temporary, str(root)], read=read, ports=allowed)
+    return Landlock(write=[*_DEVICES, temporary, *written], read=read, ports=allowed)

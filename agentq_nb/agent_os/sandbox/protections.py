@@ -112,6 +112,15 @@ def landlock(version: int) -> Isolation:
     return replace(_LANDLOCK, protects=protects, does_not_protect=does_not_protect)
 
 
+def with_folder(found: Isolation, folder: str) -> Isolation:
+    """Return the isolation of a VM that works in a folder of the user's, in place."""
+    in_place = (
+        f"the folder {folder}: agents change it in place, also what runs later outside the sandbox, such as git's hooks and "
+        "configuration, scripts and notebooks"
+    )
+    return replace(found, does_not_protect=(in_place, *found.does_not_protect))
+
+
 def with_network(found: Isolation, network: NetworkFound) -> Isolation:
     """Return the isolation with its network's properties added."""
     if network.mode == "open":

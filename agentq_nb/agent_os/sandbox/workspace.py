@@ -12,7 +12,7 @@ import stat
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 from agentq_nb.agent_os.sandbox.contained_paths import DIRECTORY, open_beneath
 from agentq_nb.agent_os.sandbox.launcher import remove_tree
@@ -24,6 +24,9 @@ HOME = "/home/user"
 
 LARGEST_READ = 256 * 1024 * 1024
 """The most bytes that ``read`` loads into memory."""
+
+_READ = os.O_RDONLY | os.O_NONBLOCK
+"""Opening a pipe must not wait for a writer."""
 
 FileName: TypeAlias = str | os.PathLike[str]
 
@@ -40,12 +43,17 @@ def root_folder(parent: Path, actor_name: str, key: Sequence[str]) -> Path:
 class Workspace:
     """Files below one folder. Names are relative to it, or start with ``/home/user`` or the folder's own path.
 
+    :param start: the name of the folder in it that relative names start from, such as that of a clone.
+    :param mounted: the folder that ``start`` is, where that is not in ``root`` but somewhere else.
+
     Every method raises :class:`~agentq_nb.errors.WorkspaceError` for a name that leaves the folder and for whatever the
     file system refuses. The methods block: call them in a worker thread.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, start: str | None = None, mounted: Path | None = None) -> None:
         self.root = Path(os.path.abspath(root))
+        self.start: tuple[str, ...] = () if start is None else (start,)
+        self.mounted = mounted
 
     def ensure(self) -> None:
         """Create the root with mode 0700 if it is missing."""
@@ -55,7 +63,14 @@ class Workspace:
 
     def path(self, name: FileName) -> Path:
         """Return the real path of a name. Links on the way are not checked: use it for display, or under isolation."""
-        return self.root.joinpath(*self.parts(name))
+        folder, parts = self._place(self.parts(name))
+        return folder.joinpath(*parts)
+
+    def _place(self, parts: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:
+        """Return the folder that a name is in, and the name's components below that."""
+        if self.mounted is not None and parts[:1] == self.start:
+            return self.mounted, parts[1:]
+        return self.root, parts
 
     def parts(self, name: FileName) -> tuple[str, ...]:
         """Return the components of a name below the root; ``()`` is the root itself."""
@@ -66,31 +81,38 @@ class Workspace:
             raise _refusal(name, "is no file name: it has characters that no file system can store") from None
         if not text or b"\0" in encoded:
             raise _refusal(name, "is no file name: it is empty or has a NUL character")
-        for home in (str(self.root), HOME):
-            if text == home or text.startswith(home + "/"):
-                text = text[len(home) :].lstrip("/")
+        before = self.start
+        for folder, below in ((self.mounted, self.start), (self.root, ()), (HOME, ())):
+            if folder is not None and (text == str(folder) or text.startswith(f"{folder}/")):
+                text, before = text[len(str(folder)) :].lstrip("/"), below
                 break
         if text.startswith("/"):
-            raise _refusal(name, f"leaves the workspace: use a relative name, or one below {HOME}")
+            raise _refusal(name, f"leaves the workspace: use a relative name, or one below {self._called()}")
         parts = tuple(part for part in text.split("/") if part not in ("", "."))
         if ".." in parts:
             raise _refusal(name, "leaves the workspace: `..` is not accepted in names")
-        return parts
+        return (*before, *parts)
+
+    def _called(self) -> str:
+        """Return what the workspace is called inside and outside."""
+        return f"{HOME}, which is {self.root} on this machine"
 
     def read(self, name: FileName) -> bytes:
         """Return the bytes of a regular file, at most ``LARGEST_READ``."""
-        with (
-            _as_workspace_error(name, "could not be read"),
-            self._opened(self.parts(name), os.O_RDONLY | os.O_NONBLOCK) as file,
-        ):
-            facts = os.fstat(file)
-            if not stat.S_ISREG(facts.st_mode):
-                raise _refusal(name, "is not a regular file")
-            with os.fdopen(os.dup(file), "rb") as reader:
-                data = reader.read(LARGEST_READ + 1)
+        with self.reader(name) as file:
+            data = file.read(LARGEST_READ + 1)
         if len(data) > LARGEST_READ:
             raise _refusal(name, f"is larger than {LARGEST_READ} bytes: read it in parts with exec")
         return data
+
+    @contextmanager
+    def reader(self, name: FileName) -> Generator[BinaryIO]:
+        """Open a regular file to read it in pieces."""
+        with _as_workspace_error(name, "could not be read"), self._opened(self.parts(name), _READ) as file:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise _refusal(name, "is not a regular file")
+            with os.fdopen(os.dup(file), "rb") as reader:
+                yield reader
 
     def write(self, name: FileName, data: bytes | str) -> None:
         """Write ``data`` (text as UTF-8) atomically: a reader sees the old file or the whole new one.
@@ -137,9 +159,9 @@ class Workspace:
         """Return facts about a name; links are not followed."""
         parts = self.parts(name)
         with _as_workspace_error(name, "could not be looked at"):
-            if not parts:
-                with self._opened((), DIRECTORY) as root:
-                    return _info(self.root.name, os.fstat(root))
+            if not parts or parts == self.start:
+                with self._opened(parts, DIRECTORY) as root:
+                    return _info(parts[-1] if parts else self.root.name, os.fstat(root))
             with self._opened(parts[:-1], DIRECTORY) as parent:
                 return _info(parts[-1], os.stat(parts[-1], dir_fd=parent, follow_symlinks=False))
 
@@ -188,31 +210,34 @@ class Workspace:
     def snapshot(self) -> dict[str, tuple[int, int, int]]:
         """Return each file's name with what a write changes (size, time, inode), to tell what a command did."""
         found: dict[str, tuple[int, int, int]] = {}
-        folders = [str(self.root)]  # not os.walk, which recurses into each folder
+        start = self.path(".")
+        folders = [str(start)]  # not os.walk, which recurses into each folder
         while folders:
             with suppress(OSError), os.scandir(folders.pop()) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
+                        if not self.start or entry.path != f"{start}/.git":
+                            folders.append(entry.path)
                         continue
                     with suppress(OSError):
                         facts = entry.stat(follow_symlinks=False)
-                        name = os.path.relpath(entry.path, self.root)
+                        name = os.path.relpath(entry.path, start)
                         found[name] = (facts.st_size, facts.st_mtime_ns, facts.st_ino)
         return found
 
     def _leaf(self, name: FileName) -> tuple[str, ...]:
         parts = self.parts(name)
-        if not parts:
+        if not parts or parts == self.start:
             raise _refusal(name, "is the workspace itself, which stays as it is")
         return parts
 
     @contextmanager
     def _opened(self, parts: Sequence[str], flags: int) -> Generator[int]:
         self.ensure()
-        root = os.open(self.root, DIRECTORY | os.O_NOFOLLOW)
+        folder, below = self._place(tuple(parts))
+        root = os.open(folder, DIRECTORY | (0 if folder == self.mounted else os.O_NOFOLLOW))
         try:
-            opened = open_beneath(root, parts, flags)
+            opened = open_beneath(root, below, flags)
         finally:
             os.close(root)
         try:

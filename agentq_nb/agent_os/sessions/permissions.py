@@ -81,7 +81,7 @@ class Permits:
         if error is None and not (isinstance(said, str) and said in get_args(Policy)):
             error = TypeError(f'permissions must return "allow", "deny" or "ask", not {said!r:.200}')
         if error is not None:
-            log.error("The function given as permissions failed: the agent was told no.", exc_info=error)
+            log.error("The function given as permissions failed: the request was denied.", exc_info=error)
             return Decision("deny", "function", "the function given as permissions failed")
         return _decision(said, "function")
 

@@ -19,7 +19,7 @@ from agentq_nb._actor.actor_context import CallStart, Runtime
 from agentq_nb._core.clock import Clock
 from agentq_nb._policies.pause import FIRST_GUESS, ProviderPause, after_limit
 from agentq_nb._policies.rate_limit import provider_of
-from agentq_nb.errors import RateLimited
+from agentq_nb.errors import BudgetSpent, RateLimited
 
 _HASH_KEY = secrets.token_bytes(32)
 _MARKS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "BASE_URL")
@@ -142,6 +142,8 @@ async def admitted(runtime: Runtime, scope: Scope) -> AsyncGenerator[Turn]:
         turn.start = await runtime.start_call(PROMPTS, bound)
         try:
             yield turn
+        except BudgetSpent:
+            raise  # the provider has nothing to do with it
         except RateLimited as error:
             pauses.met(scope, turn, error, clock.time(), clock.monotonic())
             limits.met(runtime.actor_id, bound if error.limit is None else [error.limit], error, turn.since)

@@ -10,6 +10,7 @@ import anyio
 
 from agentq_nb._core.origin import PROCESS, Origin
 from agentq_nb.agent_os.agent import AgentProcessSlot
+from agentq_nb.agent_os.meter.access import ModelAccess
 from agentq_nb.agent_os.sessions.permissions import PermissionRequests
 from agentq_nb.agent_os.transcript import Transcript
 from agentq_nb.agent_os.values import ChoiceKind, McpServer, SessionInfo
@@ -37,10 +38,21 @@ class Session:
     """The prompts that wait for their turn."""
     origin: Origin = PROCESS
     """The least trusted origin of its prompts so far: the agent remembers them all, and acts on them later too."""
+    cancels: int = 0
+    """How often its prompts were cancelled."""
+    answers_typed: bool = False
+    """Whether a prompt may be asked again after its turn, until its answer fits a type."""
+    models: ModelAccess | None = field(default=None, repr=False)
+    """Its access to the VM's language models, since it was first needed."""
     requests: PermissionRequests = field(init=False)
 
     def __post_init__(self) -> None:
         self.requests = PermissionRequests(self.transcript)
+
+    @property
+    def whole_environment(self) -> dict[str, str]:
+        """The variables of its agent, with those that lead to the VM's language models."""
+        return {**self.environment, **({} if self.models is None else self.models.variables())}
 
     @property
     def orphaned(self) -> bool:
@@ -57,7 +69,8 @@ class Session:
 
     def cancel_prompts(self) -> bool:
         """Cancel the running prompt and those that wait behind it. False if there was none."""
-        found = self.cancel is not None or bool(self.waiting)
+        found = self.cancel is not None or bool(self.waiting) or self.answers_typed
+        self.cancels += 1
         for scope in self.waiting:
             scope.cancel()
         if self.cancel is not None:

@@ -190,6 +190,8 @@ class Sessions:
             else:
                 session.cancel_prompts()  # one may wait for its start, and with limits that can take hours
             await session.process_slot.release()
+            if session.models is not None:
+                session.models.revoke()
             await session.transcript.end_stream()
             await self._append("session.closed", {"reason": reason}, session_id)
         finally:

@@ -14,8 +14,9 @@ from agentq_nb._core import interrupts
 from agentq_nb._core.origin import PROCESS, least_trusted
 from agentq_nb._core.redaction import Redactor
 from agentq_nb._core.safe_text import is_safe
+from agentq_nb._policies.provider_limits import ProviderLimit
 from agentq_nb.agent_os.agent import LATE, THOUGHT, Agent, AgentEvent, AgentSession
-from agentq_nb.agent_os.provider_limits import limit_of, prompt_error
+from agentq_nb.agent_os.provider_limits import limit_of, prompt_error, report_of
 from agentq_nb.agent_os.sessions.session import Session
 from agentq_nb.agent_os.transcript import Transcript, storable
 from agentq_nb.agent_os.values import FAILURES, PromptResult
@@ -62,7 +63,7 @@ async def take_turn(
             raise asyncio.CancelledError
         return await output.result("cancelled")
     if failure is not None:
-        raise await _failed(failure, agent, session, redactor)
+        raise await _failed(failure, agent, session, redactor, _limit_met(view))
     await _record_end(transcript, output, output.stop_reason)
     result = await output.result(output.stop_reason)
     if session.history is not None:
@@ -147,8 +148,16 @@ async def _record_end(transcript: Transcript, output: _TurnOutput, stop_reason: 
         await transcript.durable()
 
 
-async def _failed(error: BaseException, agent: Agent, session: Session, redactor: Redactor) -> AgentqError:
-    """Record the failure, and return the error for the caller."""
+def _limit_met(view: AgentSession) -> ProviderLimit | None:
+    """Return the provider's limit that the turn's last request met, where all of them pass through the meter."""
+    turn = None if view.models is None else view.models.turn
+    return None if turn is None else turn.limit
+
+
+async def _failed(
+    error: BaseException, agent: Agent, session: Session, redactor: Redactor, limit: ProviderLimit | None
+) -> AgentqError:
+    """Record the failure, and return the error for the caller. ``limit`` is the provider's limit that it met, if known."""
     whole = "".join(traceback.format_exception(error))
     redacted = redactor.text(whole)
     shown = redactor.text(describe(error).get("traceback", ""))
@@ -160,6 +169,9 @@ async def _failed(error: BaseException, agent: Agent, session: Session, redactor
     # Every traceback shows the cause: one that would reveal a secret, or confuse the terminal or the page, is omitted,
     # and its redacted text is kept.
     harmless = redacted == whole and is_safe(whole)
+    if limit is not None and not isinstance(error, IsolationUnavailable):
+        report = redactor.text(report_of(error))
+        return _caused(prompt_error(limit, agent.name, session.info.session_id, report), error if harmless else None)
     if redacted == whole and isinstance(error, (PromptFailed, IsolationUnavailable, RateLimited)):
         return error
     if isinstance(error, RateLimited):

@@ -107,6 +107,10 @@ class Acceptor:
             self._going_on = self._loop.call_later(_PAUSE, self._go_on)
             return
         accepted.setblocking(False)
+        # asyncio does that only for sockets made with the protocol's number: without it, a response that is written in two
+        # pieces takes 40 ms.
+        with suppress(OSError):  # the client has disconnected already
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         task = self._loop.create_task(self._connect(accepted), name="agentq host tools connection")
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)

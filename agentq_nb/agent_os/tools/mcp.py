@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import socket
-from collections.abc import Generator
 from typing import Any
 from urllib.parse import urlsplit
 
-import uvicorn
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -23,10 +19,8 @@ from mcp.types import (
     TextContent,
     Tool,
 )
-from starlette.types import ASGIApp
 
 from agentq_nb.agent_os.tools.calls import Calls
-from agentq_nb.agent_os.tools.connections import MOST, Acceptor, Connection
 from agentq_nb.agent_os.tools.server import NAME
 
 _LARGEST_REQUEST = 1024 * 1024  # bytes
@@ -35,7 +29,7 @@ _LARGEST_REQUEST = 1024 * 1024  # bytes
 _ALWAYS_THERE = {"anthropic/alwaysLoad": True}
 
 # Their warnings about bad requests must not show up in a cell; to see them, set up logging.
-for _library in ("mcp", "uvicorn", "sse_starlette"):
+for _library in ("mcp", "sse_starlette"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
 
@@ -57,25 +51,6 @@ async def serve(requests: StreamableHTTPSessionManager, closing: asyncio.Event) 
         await closing.wait()
 
 
-async def listen(app: ASGIApp, listener: socket.socket, closing: asyncio.Event) -> None:
-    """Serve HTTP on a socket until ``closing``."""
-    config = uvicorn.Config(
-        app,
-        interface="asgi3",
-        http="h11",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        limit_concurrency=MOST,
-        timeout_graceful_shutdown=1,
-    )
-    await _HttpServer(config, closing).serve(sockets=[listener])
-
-
 def _server(calls: Calls) -> Server[Any]:
     tools = [
         Tool(name=tool.name, description=tool.description, input_schema=tool.schema, _meta=_ALWAYS_THERE)
@@ -90,34 +65,3 @@ def _server(calls: Calls) -> Server[Any]:
         return CallToolResult(content=[TextContent(text=answer.text)], is_error=answer.failed)
 
     return Server(NAME, on_list_tools=listed, on_call_tool=called)
-
-
-class _HttpServer(uvicorn.Server):
-    """uvicorn in the kernel's loop: without its signal handlers, and without a timer that ticks while idle."""
-
-    def __init__(self, config: uvicorn.Config, closing: asyncio.Event) -> None:
-        super().__init__(config)
-        self._closing = closing
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        assert sockets is not None
-        self.servers = []
-        self._acceptors = [Acceptor(each, self._connection) for each in sockets]
-        for acceptor in self._acceptors:
-            acceptor.open()
-        self.started = True
-
-    async def main_loop(self) -> None:
-        await self._closing.wait()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for acceptor in self._acceptors:
-            acceptor.close()
-        await super().shutdown(sockets)
-
-    def _connection(self) -> Connection:
-        return Connection(self.config, self.server_state, {})

@@ -76,11 +76,12 @@ class ToolServer:
         """Return access for one session."""
         # Importing the protocol's library takes half a second: do it outside the loop.
         mcp_server = await to_its_end(importlib.import_module, "agentq_nb.agent_os.tools.mcp")
+        http_server = await to_its_end(importlib.import_module, "agentq_nb.agent_os.tools.http_server")
         async with self._beginning:
             if self._listening is None:
                 listener = await self._listener()
                 self._url = f"http://127.0.0.1:{listener.getsockname()[1]}{_PATH}"
-                self._listening = _Service(lambda closing: mcp_server.listen(self._answer, listener, closing))
+                self._listening = _Service(lambda closing: http_server.listen(self._answer, listener, closing))
         access = ToolAccess(self, calls, self._url)
         requests = mcp_server.requests_for(calls, self._url)
         self._open[access] = (requests.handle_request, _Service(lambda closing: mcp_server.serve(requests, closing)))

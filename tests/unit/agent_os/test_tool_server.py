@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agentq_nb.agent_os.tools.connections import Acceptor
-from agentq_nb.agent_os.tools.mcp import listen
+from agentq_nb.agent_os.tools.http_server import listen
 
 pytestmark = pytest.mark.anyio
 

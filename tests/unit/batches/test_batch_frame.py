@@ -15,7 +15,7 @@ import pytest
 
 from agentq_nb._actor.queue import Queue
 from agentq_nb._brokers.batches import BatchRow
-from agentq_nb._brokers.values import StoredResult
+from agentq_nb._brokers.messages import StoredResult
 from agentq_nb._client.batch_bodies import encode_bodies
 from agentq_nb._client.batch_frame import frame_of
 from agentq_nb.errors import ValidationFailed
@@ -104,6 +104,16 @@ def test_a_pandas_frame_keeps_its_index_and_columns() -> None:
     assert found["seconds"].tolist() == [0.5, 0.25]
     assert list(given.columns) == ["text", "stars"]
     assert given.join(found[["mood"]])["mood"].tolist()[0] == "good"
+
+
+def test_fields_that_are_known_are_columns_before_there_is_a_reply() -> None:
+    fields = ["mood", "stars"]
+    found = frame_of(["a", "b"], rows(None, None, error="no"), fields)
+    assert list(found.columns) == ["item", "status", "mood", "stars", "error", "attempts", "seconds"]
+    assert found["mood"].tolist() == [None, None]
+    found = frame_of(["a", "b"], rows({"stars": 1, "more": 2}, None), fields)
+    assert list(found.columns)[2:5] == ["mood", "stars", "more"]
+    assert list(frame_of(["a"], rows(7), fields).columns)[2] == "reply"
 
 
 @pytest.mark.parametrize("given", [["a", "b"], pandas.Series(["a", "b"]), pandas.DataFrame({"text": ["a", "b"]})])

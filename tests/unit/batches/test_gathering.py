@@ -37,8 +37,8 @@ async def test_gather_gives_up_waiting_in_time(tmp_path: Path) -> None:
 async def test_as_completed_yields_each_result_when_it_is_there(tmp_path: Path) -> None:
     Worker.gates["late"] = asyncio.Event()
     async with hosted(tmp_path) as (_, worker):
-        late = await worker.send("tasks", {"wait": "late", "reply": "late"}, delay=0.2)
         early = await worker.send("tasks", "early")
+        late = await worker.send("tasks", {"wait": "late", "reply": "late"})
         seen = []
         async for result in as_completed([late, early]):
             seen.append((result.message_id, result.response))

@@ -86,6 +86,8 @@ async def test_the_first_row_is_done_alone_and_then_as_many_as_were_asked_for(re
         at_work += 1
         most.append(at_work)
         await asyncio.sleep(0.05)
+        while number and max(most) < 4:  # noqa: ASYNC110  # it is for the others to come
+            await asyncio.sleep(0.001)
         at_work -= 1
 
     await (await agentq_nb.map(work, range(12), name="rows", concurrency=4))
@@ -120,6 +122,19 @@ async def test_replies_have_the_type_that_was_given(registry: Registry) -> None:
 
     batch = await agentq_nb.map(lambda text: {"good": text == "good"}, ["good", "bad"], name="verdicts", reply=Verdict)
     assert [result.unwrap() for result in await batch.results()] == [Verdict(True), Verdict(False)]
+
+
+async def test_the_fields_of_replies_are_columns_though_every_row_failed(registry: Registry) -> None:
+    @dataclasses.dataclass
+    class Verdict:
+        good: bool
+
+    def judge(text: str) -> Verdict:
+        raise ValueError(text)
+
+    batch = await agentq_nb.map(judge, ["bad"], name="verdicts", reply=Verdict, retry=Retry(attempts=1))
+    assert (await batch.frame())["good"].tolist() == [None]
+    assert (await (await registry.batch("verdicts")).frame())["good"].tolist() == [None]
 
 
 async def test_running_it_again_does_only_what_is_new(registry: Registry) -> None:
@@ -332,6 +347,26 @@ async def test_prompts_are_sent_to_an_agent(registry: Registry) -> None:
 
     batch = await agentq_nb.map(agents.function(shout), ["hello", "world"], name="prompts", concurrency=2)
     assert [result.unwrap() for result in await batch.results()] == ["HELLO", "WORLD"]
+
+
+async def test_an_agent_s_answers_are_of_the_type_that_is_asked_for(registry: Registry) -> None:
+    async def review(session: agents.AgentSession, prompt: str) -> str:
+        if prompt == "never" or session.history:
+            return "no" if session.history[:1] != (("late", "no"),) else '{"text": "late", "stars": 2}'
+        return "no" if prompt == "late" else f'I say: {{"text": "{prompt}"}}'
+
+    agent = agents.function(review)
+    batch = await agentq_nb.map(
+        agent, ["good", "late", "never"], name="typed", reply=Review, retry=Retry(attempts=1), concurrency=2
+    )
+    good, late, never = await batch.results()
+    assert (good.unwrap(), late.unwrap()) == (Review(text="good"), Review(text="late", stars=2))
+    assert never.error is not None
+    assert (never.status, never.error["code"], never.error["metadata"]["text"]) == ("failed", "reply_invalid", "no")
+    table = await batch.frame()
+    assert table["text"].tolist()[:2] == ["good", "late"]
+    with pytest.raises(ValidationFailed, match="reply takes a type"):
+        await agentq_nb.map(agent, ["good"], name="no type", reply={"type": "object"})
 
 
 async def test_a_vm_that_asks_is_refused(registry: Registry) -> None:

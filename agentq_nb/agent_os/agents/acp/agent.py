@@ -59,7 +59,7 @@ class AcpAgent(AcpProgram):
         if not session.process_slot.alive:
             await session.process_slot.release()
             await self.begin(session)
-        await session.process_slot.value.prompt(text, emit)
+        await session.process_slot.value.prompt(text, emit, session.instructions)
 
     async def choose(self, session: AgentSession, kind: ChoiceKind, value: str) -> None:
         """Change the mode or model of a running session. Raises ``AgentError`` that lists the choices."""
@@ -78,6 +78,10 @@ class AcpAgent(AcpProgram):
         home = HOME if bound else str(session.root)
         try:
             environment = {"NODE_COMPILE_CACHE": f"{home}/{_COMPILED}", **self.environment}
+            if session.models is not None:
+                settings = await to_its_end(self.metered, session.workspace, session.models, self.environment)
+                environment |= settings.variables
+                command += settings.arguments
             if access is not None and self.bridge is not None:
                 environment |= await to_its_end(self.bridge, session.workspace, access)
             if self.servers_in_argv:
@@ -89,8 +93,7 @@ class AcpAgent(AcpProgram):
             if access is not None:
                 await access.aclose()
             raise
-        below = session.cwd.relative_to(session.root).parts
-        cwd = "/".join((home, *below))
+        cwd = "/".join((HOME, *session.workspace.parts(session.cwd))) if bound else str(session.cwd)
         conversation = await conversations.begin(process, cwd, session, self, load, access)
         conversation.briefing = _briefing(session, bound, conversation.loaded)
         return conversation
@@ -123,6 +126,8 @@ def _briefing(session: AgentSession, bound: bool, loaded: bool) -> str:
     parts: list[str] = []
     if not bound:
         parts.append(f"Where a prompt says {HOME}, it means the folder {session.root}, which is also your HOME.")
+        if (mounted := session.workspace.mounted) is not None:
+            parts.append(f"Where it says {HOME}/{'/'.join(session.workspace.start)}, it means the folder {mounted}.")
     if session.history and not loaded:
         said = "\n\n".join(f"User: {prompt}\n\nYou: {answer}" for prompt, answer in session.history)
         parts.append(f"This continues an earlier conversation. Its end:\n\n{said[-_REMEMBERED:]}")

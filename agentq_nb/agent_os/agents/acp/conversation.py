@@ -150,14 +150,17 @@ class Conversation:
         """Change the session's mode or model, even during a prompt. Raises ``AgentError``."""
         await self._choosing.choose(kind, value)
 
-    async def prompt(self, text: str, emit: Emit) -> None:
-        """Run one turn. Raises ``PromptFailed``; if cancelled, the agent has ended its turn on return."""
+    async def prompt(self, text: str, emit: Emit, instructions: str = "") -> None:
+        """Run one turn. Raises ``PromptFailed``; if cancelled, the agent has ended its turn on return.
+
+        ``instructions`` are what the agent is told besides this prompt.
+        """
         if self._known_as != self._session_id:
             await self._session.learn(agent_session_id=self._session_id)
             self._known_as = self._session_id
         turn = self._turns.begin(emit)
         # Separate from the prompt, whose text stays as it is.
-        blocks = [{"type": "text", "text": part} for part in (text, self.briefing) if part]
+        blocks = [{"type": "text", "text": part} for part in (text, self.briefing, instructions) if part]
         prompting = self._wire.request("session/prompt", sessionId=self._session_id, prompt=blocks)
         request = asyncio.create_task(prompting)
         try:

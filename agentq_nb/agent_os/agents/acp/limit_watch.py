@@ -19,8 +19,8 @@ RETRY_REPORT = "_claude/sdkMessage"
 
 _LONGEST = 8_000  # characters; a longer text is no banner of a limit
 _WORTH_WAITING = timedelta(minutes=2)
-"""An agent that waits no longer than this for its provider may go on waiting."""
-_BRIEF = 1.0  # seconds; an agent that repeats a refused request this soon was not told when to do so
+"""An agent that waits no longer than this for its provider may continue to wait."""
+_BRIEF = 1.0  # seconds; an agent that repeats a refused request this soon does not know when to do so
 _LONGEST_DELAY = 40 * 86_400_000  # milliseconds
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentq_nb.agent_os.agents.install import Found, find, find_node, why_no_node
+from agentq_nb.agent_os.agents.model_settings import ModelSettings, by_variables
+from agentq_nb.agent_os.meter.access import ModelAccess
 from agentq_nb.agent_os.sandbox.workspace import Workspace
 from agentq_nb.agent_os.tools import ToolAccess
 from agentq_nb.agent_os.values import AgentCheck
@@ -48,11 +50,16 @@ class AcpProgram:
     """What the usage that it tells is of, where that is known: ``"turn"`` or ``"last call"``."""
     hint: str = ""
     """What to look at when its language model refuses."""
+    metered: Callable[[Workspace, ModelAccess, Mapping[str, str]], ModelSettings] = field(
+        default=by_variables, repr=False
+    )
+    """Prepares the workspace so that it uses the proxy before its language models, and returns what its process needs
+    for that. The last argument are its ``environment``."""
     bridge: Callable[[Workspace, ToolAccess], Mapping[str, str]] | None = field(default=None, repr=False)
     """For an agent that knows no MCP: prepares the workspace so that it can call the notebook's tools all the same, and
     returns more variables for its process."""
     greeting: Callable[[Mapping[str, Any]], str | None] | None = field(default=None, repr=False)
-    """For an agent that greets its user as if that were an answer, sooner or later: finds that text in what it told when
+    """For an agent that greets its user as if that were an answer, sooner or later: finds that text in what it sent when
     the session was opened, so that it can be left out."""
     hidden_error: Callable[[Workspace, str], str | None] | None = field(default=None, repr=False)
     """For an agent that ends its turn as if all were well when its language model answers with an error: finds out what

@@ -31,7 +31,7 @@ class Updates:
         self.text_came = False
         """Whether the agent has sent any text."""
         self.overtaken = False
-        """Whether the next turn has begun. From then on events are marked as late, and text becomes a note."""
+        """Whether the next turn has started. From then on events are marked as late, and text becomes a note."""
         self._late: list[str] = []
         self._thoughts: list[str] = []
         self._tools: dict[str, dict[str, Any]] = {}

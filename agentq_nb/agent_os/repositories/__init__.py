@@ -1,0 +1,1 @@
+"""Workspaces that are clones of a git repository, or an existing folder."""
