@@ -16,15 +16,18 @@ from agentq_nb._core.table_rows import rows_of, table_kind
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 _ITEM = "item"
-_OURS = ("status", "error", "attempts", "seconds")
 
 
-def frame_of(items: Any, rows: Sequence[BatchRow]) -> Any:
-    """Return the frame. ``items``: what was sent; None: the rows have their bodies. Blocks."""
+def frame_of(items: Any, rows: Sequence[BatchRow], fields: Sequence[str] = ()) -> Any:
+    """Return the frame. Blocks.
+
+    :param items: what was sent; None: the rows have their bodies.
+    :param fields: the fields of the replies, if they are known before there is a reply.
+    """
     kind = table_kind(items)
     given = _given(items, rows) if kind not in ("pandas frame", "polars frame") else None
     names = [str(name) for name in items.columns] if given is None else list(given)
-    added = _added(rows, names)
+    added = _added(rows, names, fields)
     if kind == "pandas frame":
         return _pandas(items.copy(deep=False), added, items.index)
     if kind == "polars frame":
@@ -54,8 +57,8 @@ def _given(items: Any, rows: Sequence[BatchRow]) -> dict[str, list[Any]]:
     return {_ITEM: values}
 
 
-def _added(rows: Sequence[BatchRow], names: Sequence[str]) -> dict[str, list[Any]]:
-    """Return the columns that are added to these: status, reply fields, error, attempts, seconds."""
+def _added(rows: Sequence[BatchRow], names: Sequence[str], fields: Sequence[str]) -> dict[str, list[Any]]:
+    """Return the columns that are added to these: status, reply fields, error, attempts, seconds, tokens and cost."""
     replies = [None if row.result.reply is None else json.loads(row.result.reply) for row in rows]
     columns: dict[str, list[Any]] = {
         "status": [row.result.status for row in rows],
@@ -63,18 +66,20 @@ def _added(rows: Sequence[BatchRow], names: Sequence[str]) -> dict[str, list[Any
         "attempts": [row.result.attempts for row in rows],
         "seconds": [None if row.result.status in LIVE else row.seconds for row in rows],
     }
-    ours = {name: f"batch_{name}" if name in names else name for name in _OURS}
+    measured: dict[str, list[Any]] = {"tokens": [row.tokens for row in rows], "cost": [row.cost for row in rows]}
+    columns |= {name: values for name, values in measured.items() if any(value is not None for value in values)}
+    ours = {name: f"batch_{name}" if name in names else name for name in columns}
     found = {ours["status"]: columns["status"]}
     taken = {*names, *ours.values()}
-    for name, values in _reply_columns(replies).items():
+    for name, values in _reply_columns(replies, fields).items():
         found[_free(name, taken)] = values
-    return found | {ours[name]: columns[name] for name in _OURS[1:]}
+    return found | {name: columns[own] for own, name in ours.items() if own != "status"}
 
 
-def _reply_columns(replies: Sequence[Any]) -> dict[str, list[Any]]:
+def _reply_columns(replies: Sequence[Any], fields: Sequence[str]) -> dict[str, list[Any]]:
     present = [reply for reply in replies if reply is not None]
-    if present and all(isinstance(reply, dict) for reply in present):
-        names = dict.fromkeys(name for reply in present for name in reply)
+    names = dict.fromkeys([*fields, *(name for reply in present if isinstance(reply, dict) for name in reply)])
+    if names and all(isinstance(reply, dict) for reply in present):
         return {name: [None if reply is None else reply.get(name) for reply in replies] for name in names}
     return {"reply": list(replies)}
 

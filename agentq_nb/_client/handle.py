@@ -17,8 +17,8 @@ from agentq_nb._actor.send_options import (
     shows_options,
     stored_options,
 )
-from agentq_nb._brokers.values import Cancel, Change, Pause, Purge, Redeliver, Resume
-from agentq_nb._client import queue_arguments
+from agentq_nb._brokers.changes import Cancel, Change, Pause, Purge, Redeliver, Resume
+from agentq_nb._client import handle_arguments
 from agentq_nb._client.batch import Batch
 from agentq_nb._client.batch_bodies import new_batch
 from agentq_nb._client.broadcasts import Listener
@@ -163,19 +163,23 @@ class ActorHandle:
         :param timeout: seconds to wait for the result, and for room in a full queue that declares ``on_full="wait"``. If
             there is no room by then, ``queue.full`` is raised.
         :param idempotency_key: makes sending twice safe. While a message with this key is unsettled or completed, sending
-            again returns its receipt and changes nothing. When the message becomes a dead letter, expires or is cancelled,
-            its key is free: sending again makes a second message. ``redeliver`` repeats the first one instead.
+            again with the same body and ``after`` returns its receipt and changes nothing. Its key is free once it becomes a
+            dead letter, expires or is cancelled. To repeat such a message, redeliver it rather than sending again.
         :param priority: a whole number. The queue hands out higher ones first, and equal ones in the order of sending. A
             message that comes back after a failed attempt still goes before all others.
         :param delay: seconds from now, or a timedelta, before which the message is not delivered (at most 100 years). Until
             then it is ``delayed``, even across restarts. When it is due, it takes its place by priority.
-        :param ttl: seconds, or a timedelta, counted from when the message is due. Time while the queue is paused or no host
-            runs counts. A message that is not started within this time is settled as ``expired``, is never delivered, and
-            frees its key. A message that was started once, or redelivered, does not expire. None: the queue's ``ttl``;
-            ``float("inf")``: no limit.
+        :param ttl: seconds, or a timedelta, counted from when the message is due, also while its queue is paused or no host
+            runs. A message that is not started within this time is settled as ``expired`` and never delivered. One that
+            was started once, or redelivered, does not expire. None: the queue's ``ttl``; ``float("inf")``: no limit.
+        :param after: receipts (or ids) of messages of the same store, one or a list. This message is due once all of them
+            have completed, even across restarts; until then it is ``blocked``, and takes room in its queue. ``delay`` and
+            ``ttl`` count from then on. Its handler gets their results as ``message.after``. If one of them fails, expires or
+            is cancelled, so is this one, with that reason; redelivering that one brings it back.
 
         Raises ``queue.unknown``, ``actor.unknown``, ``actor.validation_error``, ``queue.message_too_large``,
-        ``queue.full`` and ``queue.idempotency_conflict`` (nothing was written), and ``queue.wait_would_deadlock``.
+        ``queue.full``, ``queue.idempotency_conflict``, ``queue.predecessor_unknown`` and ``queue.predecessor_failed``
+        (nothing was written), and ``queue.wait_would_deadlock``.
         """
         stored = stored_options(options) if options else NO_OPTIONS
         only_for_room = timeout is not None and not wait
@@ -183,11 +187,11 @@ class ActorHandle:
             timeout = number_options.seconds("timeout", timeout)
         transport = self._transport
         classes = await transport.ready()
-        declared = queue_arguments.declared(classes, self.name, queue.name if isinstance(queue, Queue) else queue)
+        declared = handle_arguments.declared(classes, self.name, queue.name if isinstance(queue, Queue) else queue)
         waits_for_room = declared.on_full == "wait"
         if only_for_room and not waits_for_room:
             raise TypeError('timeout is for waiting: send(..., wait=True, timeout=...), or Queue(..., on_full="wait").')
-        new_message = queue_arguments.new_message(declared, self.actor_id, body, stored)
+        new_message = handle_arguments.new_message(declared, self.actor_id, body, stored)
         if self._must_exist:
             await transport.require(self.actor_id)
         elif self._input is not None:
@@ -236,7 +240,7 @@ class ActorHandle:
         stored = stored_options(options)
         transport = self._transport
         classes = await transport.ready()
-        declared = queue_arguments.declared(classes, self.name, queue.name if isinstance(queue, Queue) else queue)
+        declared = handle_arguments.declared(classes, self.name, queue.name if isinstance(queue, Queue) else queue)
         waits_for_room = declared.on_full == "wait"
         if timeout is not None and not waits_for_room:
             raise TypeError('timeout is for waiting for room in a full queue: Queue(..., on_full="wait").')
@@ -277,7 +281,7 @@ class ActorHandle:
         Raises ``queue.unknown``, ``actor.unknown``, and ``actor.validation_error`` for a time in the past.
         """
         name = await self._present(queue)
-        await self._change(Pause(name, queue_arguments.end_of_pause(until, self._transport.now())))
+        await self._change(Pause(name, handle_arguments.end_of_pause(until, self._transport.now())))
 
     async def resume(self, queue: str | Queue[Any, Any]) -> bool:
         """End the pause of a queue; durable on return. Returns False when it was not paused.
@@ -293,7 +297,7 @@ class ActorHandle:
     async def _present(self, queue: str | Queue[Any, Any]) -> str:
         """Return the queue's name. Raises ActorUnknown, QueueUnknown."""
         name = queue.name if isinstance(queue, Queue) else queue
-        return queue_arguments.standing(await self.status(), self._transport.classes, self.actor_id, name).queue
+        return handle_arguments.standing(await self.status(), self._transport.classes, self.actor_id, name).queue
 
     # --- status and events --------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, TypeAlias, cast
 from typing_extensions import TypeVar
 
 from agentq_nb._actor.message import headline
-from agentq_nb._brokers.values import StoredResult
+from agentq_nb._brokers.messages import StoredResult
 from agentq_nb._client.transport import Standing, Transport
 from agentq_nb._core import number_options
 from agentq_nb._core.codec import Schema
@@ -75,8 +75,11 @@ def _error_of(result: Result[Any]) -> AgentqError:
         again = f"To try it again: %agentq retry {result.message_id}"
         return MessageFailed(f"Message {result.message_id} failed: {reason}{stop} {again}", metadata=facts)
     if result.status == "cancelled":
-        again = f"To run it after all: %agentq retry {result.message_id}"
-        return MessageCancelled(f"Message {result.message_id} was cancelled. {again}", metadata=facts)
+        why_cancelled = f"{reason} " if result.error else ""
+        # One that waited for others comes back with the one that failed first.
+        first = (result.error or {}).get("metadata", {}).get("failed_first", result.message_id)
+        again = f"To run it after all: %agentq retry {first}"
+        return MessageCancelled(f"Message {result.message_id} was cancelled. {why_cancelled}{again}", metadata=facts)
     if result.status == "expired":
         why_expired = f"{reason} " if result.error else ""
         return MessageExpired(
@@ -92,7 +95,7 @@ def _error_of(result: Result[Any]) -> AgentqError:
 
 @dataclass(frozen=True, repr=False)
 class Receipt(Generic[Reply]):
-    """The proof that a message is durable, and the access to its result.
+    """Proof that a message is on disk, and the way to its result.
 
         receipt = await runner.send("tasks", task)
         result = await receipt.result(timeout=60)
@@ -104,7 +107,8 @@ class Receipt(Generic[Reply]):
     transport: Transport
 
     async def status(self) -> MessageStatus:
-        """Return ``queued``, ``delayed``, ``running``, ``completed``, ``failed``, ``cancelled`` or ``expired``.
+        """Return ``queued``, ``delayed`` (until its time, or its next attempt), ``blocked`` (until other messages complete),
+        ``running``, ``completed``, ``failed``, ``cancelled`` or ``expired``.
 
         Raises ``queue.message_unknown``.
         """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from agentq_nb._brokers.values import LimitStatus, QueueStatus
+from agentq_nb._brokers.statuses import ActorHome, LimitStatus, QueueStatus
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.loop_monitor import Stall
 
@@ -26,6 +26,8 @@ class ActorStatus:
         the queue's ``concurrency``, and its next attempt waits, until the thread has ended.
     :ivar swallowed_limit: the last message that completed although its handler met a provider's limit, and what to do.
     :ivar orphaned: queues that hold messages but are no longer declared by the class.
+    :ivar home: the host that has the actor's files, such as the workspace of a VM; None if it keeps none, or if no other
+        host has the queues.
     """
 
     actor_id: ActorId
@@ -40,6 +42,7 @@ class ActorStatus:
     overdue: Sequence[MessageId] = ()
     orphaned: Sequence[str] = ()
     swallowed_limit: str | None = None
+    home: ActorHome | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class HostStatus:
     :ivar waiting_for: actor names that have work but no class yet.
     :ivar trouble: a current problem that is being retried, or why the host ended unexpectedly; None when all is well.
     :ivar limits: the limits of queues, with their use.
+    :ivar server: the address, without its password, of the server that has the queues; None: they are in the file.
     :ivar stall: the last time the loop was blocked for over a second.
     """
 
@@ -65,6 +69,7 @@ class HostStatus:
     trouble: str | None = None
     stall: Stall | None = None
     limits: Sequence[LimitStatus] = ()
+    server: str | None = None
 
     @property
     def queues(self) -> list[QueueStatus]:

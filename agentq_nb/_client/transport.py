@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from agentq_nb._actor.actor import Actor
 from agentq_nb._brokers.batches import Batches
-from agentq_nb._brokers.values import Change, NewMessage, StoredResult
+from agentq_nb._brokers.changes import Change
+from agentq_nb._brokers.messages import NewMessage, StoredResult
 from agentq_nb._client.broadcasts import Listener
 from agentq_nb._client.status import ActorStatus
 from agentq_nb._core.codec import Schema
-from agentq_nb._core.ids import ActorId, MessageId
+from agentq_nb._core.ids import ActorId, MessageId, actor_name
 
 
 class Standing(NamedTuple):
@@ -20,6 +22,13 @@ class Standing(NamedTuple):
     stored: StoredResult
     replies: Schema[Any] | None = None
     reason: str | None = None
+
+
+def standing_of(classes: Mapping[str, type[Actor]], stored: StoredResult) -> Standing:
+    """Add the type of the replies, as the registered class declares it."""
+    cls = classes.get(actor_name(stored.actor))
+    queue = None if cls is None else cls.declared.queues.get(stored.queue)
+    return Standing(stored, None if queue is None else queue.reply)
 
 
 def registered_name(classes: Mapping[str, type[Actor]], cls: type[Actor]) -> str | None:
@@ -116,3 +125,16 @@ class Transport(Protocol):
     def listen(self, actor: ActorId, event: str, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` for each broadcast. Returns a function to stop it. Raises NoHost."""
         ...
+
+
+class OpenTransport(Protocol):
+    """Returns the transport to a host: at a url with a token, or to the one that has a file open, by its local socket.
+
+    Does not connect. ``use`` are classes that the caller has too, by name.
+    """
+
+    def __call__(self, host: str | Path, token: str | None, use: Mapping[str, type[Actor]] | None, /) -> Transport: ...
+
+
+open_transport: OpenTransport | None = None
+"""Set by the gateway, a higher layer, when the package is imported."""

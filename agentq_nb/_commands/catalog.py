@@ -8,21 +8,24 @@ from typing import Any, Literal
 
 from agentq_nb._commands.agents import Agents
 from agentq_nb._commands.command_context import Command
-from agentq_nb._commands.connect import Connect
+from agentq_nb._commands.connections import Connect, Serve
+from agentq_nb._commands.cost import Cost, SetBudget
 from agentq_nb._commands.demo import Demo
 from agentq_nb._commands.doctor import Doctor
 from agentq_nb._commands.help import Help
-from agentq_nb._commands.host import Actors, Alerts, Dashboard, Start, Status, Stop
+from agentq_nb._commands.host import Actors, Alerts, Dashboard, Hosts, Start, Status, Stop
 from agentq_nb._commands.interpolation import filled_word
 from agentq_nb._commands.messages import Ask, Batches, Cancel, Retry, Send
+from agentq_nb._commands.migrate import Migrate
+from agentq_nb._commands.notify import Notify
 from agentq_nb._commands.parser import Arguments, Line, UsageError, declared, parse
 from agentq_nb._commands.queries import Dead, Results, Show
 from agentq_nb._commands.queues import Limits, Pause, Purge, Resume
+from agentq_nb._commands.repositories import BringBack, Repos, ShowDiff
 from agentq_nb._commands.run import Run
-from agentq_nb._commands.serve import Serve
 from agentq_nb._commands.sessions import Sessions, Transcript
 from agentq_nb._commands.store import Export, Prune, Sql
-from agentq_nb._commands.vms import Vms
+from agentq_nb._commands.vms import Move, Vms
 from agentq_nb._commands.watch import Watch
 
 COMMANDS: dict[str, type[Command]] = {
@@ -32,8 +35,10 @@ COMMANDS: dict[str, type[Command]] = {
         Stop,
         Status,
         Watch,
+        Hosts,
         Actors,
         Alerts,
+        Notify,
         Dashboard,
         Serve,
         Connect,
@@ -52,11 +57,18 @@ COMMANDS: dict[str, type[Command]] = {
         Limits,
         Sessions,
         Transcript,
+        Cost,
+        SetBudget,
         Sql,
         Export,
         Prune,
+        Migrate,
         Agents,
         Vms,
+        Move,
+        Repos,
+        ShowDiff,
+        BringBack,
         Doctor,
         Demo,
         Help,
@@ -75,7 +87,18 @@ _HELP = ("-h", "--help")
 
 def read_line(line: str, cell: str | None = None, variables: Mapping[str, Any] | None = None) -> Command:
     """Return the command of a magic, filled with ``variables``; no words mean ``status``. Raises UsageError."""
+    return read_magic(line, cell, variables)[0]
+
+
+def read_magic(
+    line: str, cell: str | None = None, variables: Mapping[str, Any] | None = None
+) -> tuple[Command, list[str]]:
+    """Return the command of a magic as :func:`read_line` does, and the same as arguments of a shell's ``agentq``."""
     typed = Line(line, cell, lambda word: filled_word(word, variables or {}))
+    return _of_magic(typed, line, cell), typed.arguments or ["status"]
+
+
+def _of_magic(typed: Line, line: str, cell: str | None) -> Command:
     name = typed.take() or "status"
     if name in _HELP or typed.peek() in _HELP:
         return _help(name)

@@ -47,8 +47,16 @@ class CommandContext(Protocol):
         """Return the running registry. Raises NoHost."""
         ...
 
+    def client(self) -> Client:
+        """Return a client of the host, which may be that of another process. Raises NoHost."""
+        ...
+
     def registry(self) -> Registry | None:
         """The registry of this process, running or not."""
+        ...
+
+    def queues(self) -> str | None:
+        """Return the address of the PostgreSQL server that has the queues; None: the file has them."""
         ...
 
     def store(self) -> Path:
@@ -111,14 +119,16 @@ def address(text: str) -> ActorId:
 
 
 def handle(context: CommandContext, actor: ActorId) -> ActorHandle:
-    """Return the handle of an actor of this host, created when missing. Raises NoHost, ActorUnknown."""
-    return client_of(context).handle_of(actor)
+    """Return the handle of an actor of the host, created when missing. Raises NoHost, ActorUnknown."""
+    return context.client().handle_of(actor)
 
 
-def client_of(context: CommandContext) -> Client:
-    """Return a client of this host, which may not be the only one of its process. Raises NoHost."""
+def client_of(registry: Registry, *, of_user: bool) -> Client:
+    """Return a client of this host, which may not be the only one of its process.
+
+    :param of_user: whether it is used by the notebook's own code.
+    """
     from agentq_nb._client.client import Client
     from agentq_nb._host.local_transport import LocalTransport
 
-    registry = context.host()
-    return Client(LocalTransport(lambda: registry.host, of_user=context.in_kernel))
+    return Client(LocalTransport(lambda: registry.host, of_user=of_user))

@@ -12,9 +12,7 @@ from agentq_nb._commands.command_context import Command, CommandContext, Where
 from agentq_nb._commands.parser import UsageError, declared, paragraphs, summary, usage, word, words
 from agentq_nb._display.document import Document
 
-STORE_OPTION = (
-    "The file is chosen with --store PATH, else the variable AGENTQ_DB, else it is the only *.agentq.duckdb here."
-)
+STORE_OPTION = "The file, or postgresql://..., is chosen with --store PATH, else the variable AGENTQ_DB, else it is the only *.agentq.duckdb here."
 
 
 _WIDEST = 1000

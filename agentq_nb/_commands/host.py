@@ -11,6 +11,7 @@ from agentq_nb._commands.parser import UsageError, flag, option, word
 from agentq_nb._core.threads import in_long_thread
 from agentq_nb._display.document import Document, safe
 from agentq_nb._host.keep_alive import KeepAliveMode, keep_alive_mode
+from agentq_nb._host.notice_channels import channels_of
 from agentq_nb.errors import ValidationFailed
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ class Start(Command):
     name: ClassVar[str] = "start"
     where: ClassVar[Where] = "kernel"
 
-    store: str | None = option("--store", "PATH", "the file that holds the queues (default: beside the notebook)")
+    store: str | None = option(
+        "--store", "PATH", "the file, or postgresql://..., that holds the queues (default: a file beside the notebook)"
+    )
 
     background: bool = flag("--background", "in a thread of its own, so that actors keep working while cells block")
     keep_alive: Literal["never", "work", "always"] | None = option(
@@ -61,13 +64,18 @@ class Start(Command):
         "when this kernel counts as busy for a server that ends idle ones: never, work or always",
         convert=_keep_alive,
     )
+    notify: str | None = option("--notify", "URL", "send notifications there, as notify does")
     adopt: str | None = option("--adopt", "FILE", "the notebook was renamed: continue its old file under the new name")
     new: bool = flag("--new", "create a new file, although a file of a notebook that is gone is in this folder")
 
     async def run(self, context: CommandContext) -> Registry:
         if self.adopt is not None:
             await self._take_over(context, self.adopt)
-        return await context.start(self.store, background=self.background, new=self.new, keep_alive=self.keep_alive)
+        channels = None if self.notify is None else await in_long_thread(channels_of, self.notify)
+        registry = await context.start(self.store, background=self.background, new=self.new, keep_alive=self.keep_alive)
+        if channels is not None:
+            registry.lifecycle.notify_settings.channels = channels
+        return registry
 
     async def _take_over(self, context: CommandContext, file: str) -> None:
         from agentq_nb._store.renamed_notebook import adopt
@@ -131,6 +139,25 @@ async def _pending_requests(host: Host) -> list[str]:
         for actor, sessions in remembered(host.workspaces)
         for request in sessions.permission_requests()
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hosts(Command):
+    """Show the hosts that use the same queues: where each runs, its lease, and the actors that are awake in it.
+
+    Queues in a file have one host. Those on PostgreSQL may have many; one that is not heard of until the end of its lease
+    has lost its actors to the others. In a notebook, .frame() makes a DataFrame of it.
+    """
+
+    name: ClassVar[str] = "hosts"
+    where: ClassVar[Where] = "both"
+    only_waits: ClassVar[bool] = True
+
+    async def run(self, context: CommandContext) -> Table:
+        table = await context.host().hosts_table()
+        if not context.works:  # a shell that only looks is no host
+            table = replace(table, rows=[row for row in table.rows if not row[table.columns.index("here")]])
+        return replace(table, empty="No host uses these queues.")
 
 
 def _on_or_off(text: str) -> str:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentq_nb._actor.send_options import SendOptions
-from agentq_nb._commands.command_context import Command, CommandContext, Where, address, client_of, handle
+from agentq_nb._commands.command_context import Command, CommandContext, Where, address, handle
 from agentq_nb._commands.interpolation import filled_body
 from agentq_nb._commands.message_body import json_or_text, read_body
 from agentq_nb._commands.parser import UsageError, flag, option, rest, seconds, span, whole, word
@@ -16,9 +16,10 @@ from agentq_nb._core import ids
 from agentq_nb._core.blocking import detachable
 from agentq_nb._core.message_status import REDELIVERABLE
 from agentq_nb._display.document import Document
-from agentq_nb.errors import AgentqError
+from agentq_nb.errors import AgentqError, NoHost
 
 if TYPE_CHECKING:
+    from agentq_nb._actor.queue import Queue
     from agentq_nb._client.batch import Batch
     from agentq_nb._client.receipt import Receipt, Result
     from agentq_nb._core.result_table import Table
@@ -190,17 +191,25 @@ def _check(result: Result[Any]) -> None:
 
 def receipt_of(context: CommandContext, message: str) -> Receipt[Any]:
     """Return the receipt of any message of this host's file. Raises NoHost."""
-    return client_of(context).receipt(message)
+    return context.client().receipt(message)
 
 
 async def put(context: CommandContext, actor: str, queue: str, text: str, options: SendOptions) -> Receipt[Any]:
     """Send a typed body. Raises UsageError where the text is neither JSON that fits the queue nor text it takes."""
     target = handle(context, actor)
-    actor_class = context.host().classes.get(ids.actor_name(actor))
-    declared = actor_class.declared.queues.get(queue) if actor_class is not None else None
+    declared = _declared(context, actor, queue)
     whole = filled_body(text, context.variables)
     body = read_body(whole, declared, queue) if declared is not None else json_or_text(whole)
     return await target.send(queue, body, **options)
+
+
+def _declared(context: CommandContext, actor: str, queue: str) -> Queue[Any, Any] | None:
+    """Return the queue's declaration; None where it is unknown, or another process's, which checks bodies itself."""
+    try:
+        actor_class = context.host().classes.get(ids.actor_name(actor))
+    except NoHost:
+        return None
+    return None if actor_class is None else actor_class.declared.queues.get(queue)
 
 
 @dataclass(frozen=True, kw_only=True)

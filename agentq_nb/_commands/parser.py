@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from agentq_nb._core.redaction import without_passwords
 from agentq_nb._core.safe_text import LONGEST_TEXT, safe
 
 Convert = Callable[[str], Any]
@@ -31,7 +32,7 @@ class UsageError(Exception):
     """
 
     def __str__(self) -> str:
-        return safe(super().__str__(), LONGEST_TEXT)
+        return safe(without_passwords(super().__str__()), LONGEST_TEXT)
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class Line:
     """A line of a magic. Words may be quoted as in a shell; the rest is unparsed, including quotes and braces.
 
     :param fill: applied to each word before it is parsed, to replace ``{{name}}`` with its value.
+    :ivar arguments: what was read so far, as a shell would have given it.
     """
 
     begin = "%agentq"
@@ -125,13 +127,15 @@ class Line:
         self._left: str = text.strip()
         self._cell = cell
         self._fill = fill
+        self.arguments: list[str] = []
 
     def take(self) -> str | None:
         """Return the next word without its quotes; None at the end. Raises UsageError for an unclosed quote."""
         if not self._left:
             return None
         taken, self._left = _first_word(self._left)
-        return self._fill(taken)
+        self.arguments.append(self._fill(taken))
+        return self.arguments[-1]
 
     def peek(self) -> str:
         """Return the beginning of the next word, up to white space."""
@@ -139,6 +143,12 @@ class Line:
 
     def rest(self) -> str:
         """Return the rest of the line, or the text of the cell."""
+        taken = self._take_rest()
+        if taken:
+            self.arguments += [taken] if self.options_ended else ["--", taken]
+        return taken
+
+    def _take_rest(self) -> str:
         if self._cell is not None:
             if self._left:
                 raise UsageError(f"The text of the cell is the body, so the line must end before: {self._left}")
@@ -263,7 +273,7 @@ def _advice(command: type[Any], typed: Line | Arguments) -> str:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = without_passwords(" ".join(text.split()))
     return line if len(line) <= 80 else f"{line[:79]}…"
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentq_nb._actor.message import headline
+from agentq_nb._client.branch_columns import branches_of
 from agentq_nb._commands.command_context import Command, CommandContext, Where, address
 from agentq_nb._commands.parser import count, option, word
 from agentq_nb._core.safe_text import pretty
 from agentq_nb._display.document import Document, error_text, shows, tone
+from agentq_nb._display.repositories import counted
 from agentq_nb.errors import MessageUnknown
 
 if TYPE_CHECKING:
@@ -20,13 +22,16 @@ if TYPE_CHECKING:
     from agentq_nb._host.registry import Registry
 
 HEADLINE = """
-    if(error is null, null, concat_ws(': ', nullif(nullif(error->>'$.type', 'str'), error->>'$.message'), error->>'$.message'))
+    case when error is not null then
+        concat_ws(': ', nullif(nullif(error->>'type', 'str'), error->>'message'), error->>'message')
+    end
 """
-"""The SQL form of :func:`agentq_nb._actor.message.headline` for a stored error."""
+"""The SQL form of :func:`agentq_nb._actor.message.headline` for a stored error. DuckDB and PostgreSQL both understand it."""
 
-_ONLY = "(actor_id = $actor or $actor is null) and (queue = $queue or $queue is null)"
+_ONLY = "($actor::varchar is null or actor_id = $actor) and ($queue::varchar is null or queue = $queue)"
 
 _MOST = 1000
+_MOST_AFTER = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,17 +54,21 @@ class _Listing(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Results(_Listing):
-    """Show settled messages with their replies, the latest first. In a notebook, .frame() makes a DataFrame of them."""
+    """Show settled messages with their replies, the latest first. In a notebook, .frame() makes a DataFrame of them.
+
+    Where replies name the branch with the work, as those of map over a repository do, it and the size of its diff are shown.
+    """
 
     name: ClassVar[str] = "results"
 
     async def run(self, context: CommandContext) -> Table:
         found = await context.host().sql(
-            f"select message_id, actor_id, queue, status, attempts, finished_at, reply, {HEADLINE} as error"
+            f"select message_id, actor_id, queue, status, attempts, finished_at, reply, {HEADLINE} as error, tokens, cost"
             f" from results where {_ONLY} order by finished_at desc limit $last",
             self._parameters,
         )
         where = _of(self.actor, self.queue)
+        found = _with_branches(_without_empty(found, ("tokens", "cost")))
         return replace(found, empty=f"No message{where} is done yet. Messages are listed here when they are settled.")
 
 
@@ -96,7 +105,10 @@ class Attempt:
 
 @dataclass(frozen=True)
 class MessageDetails:
-    """A message as the log records it. Times are UTC; ``body`` and ``reply`` are JSON values."""
+    """A message as the log records it. Times are UTC; ``body`` and ``reply`` are JSON values.
+
+    :ivar after: the messages that it was sent after, in the order given, each with its status.
+    """
 
     message_id: str
     actor_id: str
@@ -110,6 +122,7 @@ class MessageDetails:
     body: Any
     reply: Any
     error: dict[str, Any] | None
+    after: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +143,7 @@ async def details_of(registry: Registry, message: str) -> MessageDetails:
     """Return a message as the log records it. Raises MessageUnknown."""
     found = await registry.sql(
         "select message_id, actor_id, queue, status, created_at, started_at, finished_at, idempotency_key,"
-        " body::varchar, reply::varchar, error::varchar from messages where message_id = ?",
+        " after, body::varchar, reply::varchar, error::varchar from messages where message_id = ?",
         [message],
     )
     if not found.rows:
@@ -141,7 +154,7 @@ async def details_of(registry: Registry, message: str) -> MessageDetails:
         [message],
     )
     *known, body, reply, error = found.rows[0]
-    message_id, actor_id, queue, status, created_at, started_at, finished_at, idempotency_key = known
+    message_id, actor_id, queue, status, created_at, started_at, finished_at, idempotency_key, after = known
     return MessageDetails(
         message_id=message_id,
         actor_id=actor_id,
@@ -155,10 +168,20 @@ async def details_of(registry: Registry, message: str) -> MessageDetails:
         started_at=started_at,
         finished_at=finished_at,
         idempotency_key=idempotency_key,
+        after=await _statuses(registry, after or ()),
         body=_value(body),
         reply=_value(reply),
         error=_value(error),
     )
+
+
+async def _statuses(registry: Registry, messages: Sequence[str]) -> Mapping[str, str]:
+    """Return the status of each of these messages, in their order."""
+    if not messages:
+        return {}
+    query = "select message_id, status from messages where message_id = any(?::varchar[])"
+    found: dict[str, str] = dict((await registry.sql(query, [list(messages)])).rows)  # type: ignore[arg-type]  # rows of two
+    return {message: found.get(message, "pruned") for message in messages}
 
 
 def _of(actor: str | None, queue: str | None) -> str:
@@ -167,8 +190,47 @@ def _of(actor: str | None, queue: str | None) -> str:
     return of_actor if queue is None else f"{of_actor}, queue '{queue}'"
 
 
+def _with_branches(table: Table) -> Table:
+    """Return the table with the branches that replies name and the sizes of their diffs, before the replies, if there are any."""
+    branches = branches_of(table)
+    if not any(branches):
+        return table
+    place = table.columns.index("reply")
+    sizes = [branch and counted(branch.files, branch.insertions, branch.deletions) for branch in branches]
+    rows = [
+        (*row[:place], branch and branch.branch, size, *row[place:])
+        for row, branch, size in zip(table.rows, branches, sizes, strict=True)
+    ]
+    columns, types = list(table.columns), list(table.types)
+    columns[place:place] = ["branch", "diff"]
+    types[place:place] = ["VARCHAR", "VARCHAR"] if types else []
+    return replace(table, columns=columns, rows=rows, types=types)
+
+
+def _without_empty(table: Table, columns: Sequence[str]) -> Table:
+    """Return the table without those of these columns, at its end, in which no row has a value."""
+    kept = [
+        place
+        for place, name in enumerate(table.columns)
+        if name not in columns or any(row[place] is not None for row in table.rows)
+    ]
+    return replace(
+        table,
+        columns=[table.columns[place] for place in kept],
+        rows=[tuple(row[place] for place in kept) for row in table.rows],
+        types=[table.types[place] for place in kept] if table.types else (),
+    )
+
+
 def _value(text: str | None) -> Any:
     return None if text is None else json.loads(text)
+
+
+def _in_short(after: Mapping[str, str]) -> str:
+    """Return the first messages that do not let it be due, or else the first ones."""
+    found = sorted(after.items(), key=lambda one: one[1] == "completed")
+    more = f" and {len(found) - _MOST_AFTER:,} more" if len(found) > _MOST_AFTER else ""
+    return ", ".join(f"{message} ({status})" for message, status in found[:_MOST_AFTER]) + more
 
 
 @shows(MessageDetails)
@@ -188,6 +250,7 @@ def _message(message: MessageDetails) -> Document:
             ("started", message.started_at),
             ("finished", message.finished_at),
             *([("idempotency key", message.idempotency_key)] if message.idempotency_key else []),
+            *([("sent after", _in_short(message.after))] if message.after else []),
         ],
         columns=("attempt", "started", "ended", "outcome", "error"),
         rows=[

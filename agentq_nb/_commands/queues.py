@@ -16,7 +16,7 @@ from agentq_nb._display.document import Document
 from agentq_nb.errors import ActorUnknown
 
 if TYPE_CHECKING:
-    from agentq_nb._brokers.values import LimitStatus, QueueStatus
+    from agentq_nb._brokers.statuses import LimitStatus, QueueStatus
     from agentq_nb._client.handle import ActorHandle
     from agentq_nb._core.result_table import Table
     from agentq_nb._host.registry_limits import RegistryLimits
@@ -83,9 +83,9 @@ class Pause(_QueueCommand):
     async def run(self, context: CommandContext) -> QueueStatus:
         if self.lasting is not None and self.until is not None:
             raise UsageError("Give --for or --until, not both.")
-        from agentq_nb._client import queue_arguments
+        from agentq_nb._client import handle_arguments
 
-        until = self.until if self.lasting is None else queue_arguments.end_of_pause_for(self.lasting, time.time())
+        until = self.until if self.lasting is None else handle_arguments.end_of_pause_for(self.lasting, time.time())
         with self.target(context) as actor:
             await actor.pause(self.queue, until)
             return await _queue_status(context, actor, self.queue)
@@ -121,16 +121,16 @@ class Purge(_QueueCommand):
                 found = await _queue_status(context, actor, self.queue)
                 raise UsageError(
                     f"purge cancels what waits in queue '{self.queue}' of '{self.actor}': "
-                    f"{_messages(found.ready + found.delayed)} just now. Add --yes to do that."
+                    f"{_messages(found.ready + found.delayed + found.blocked)} just now. Add --yes to do that."
                 )
             cancelled = await actor.purge(self.queue)
         return Document(notes=[f"Cancelled {_messages(cancelled)} of queue '{self.queue}' of '{self.actor}'."])
 
 
 async def _queue_status(context: CommandContext, actor: ActorHandle, queue: str) -> QueueStatus:
-    from agentq_nb._client import queue_arguments
+    from agentq_nb._client import handle_arguments
 
-    return queue_arguments.standing(await actor.status(), context.host().host.classes, actor.actor_id, queue)
+    return handle_arguments.standing(await actor.status(), context.host().host.classes, actor.actor_id, queue)
 
 
 def _messages(number: int) -> str:

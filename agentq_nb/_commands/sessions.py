@@ -31,7 +31,7 @@ class Sessions(Command):
     last: int = option("--last", "COUNT", f"how many (default {_MOST_SESSIONS})", default=_MOST_SESSIONS, convert=count)
 
     async def run(self, context: CommandContext) -> Table:
-        found = await context.host().sql(
+        found = await context.host().file_sql(
             "select session_id, actor_id, agent, status, prompts, events, created_at, last_event_at, closed_at"
             " from sessions where actor_id = ? or ? is null order by last_event_at desc, session_id limit ?",
             [self.actor, self.actor, self.last],
@@ -56,7 +56,7 @@ class Transcript(Command):
     async def run(self, context: CommandContext) -> TranscriptView:
         from agentq_nb.agent_os.sessions.transcript_view import QUERY, TranscriptView
 
-        found = await context.host().sql(
+        found = await context.host().file_sql(
             "select session_id, actor_id, agent, status from sessions where session_id = ?", [self.session]
         )
         if not found.rows:
@@ -64,5 +64,5 @@ class Transcript(Command):
                 f"No session {self.session!r:.100} is known here. The known ones: %agentq sessions",
                 metadata={"session_id": self.session},
             )
-        said = await context.host().sql(QUERY, [self.session])
+        said = await context.host().file_sql(QUERY, [self.session])
         return TranscriptView.of(*found.rows[0], rows=said.rows, last=self.last)

@@ -15,6 +15,7 @@ from agentq_nb._core.ids import ActorId, actor_key, actor_name
 from agentq_nb._core.threads import in_long_thread, to_its_end
 from agentq_nb._host.host import Host
 from agentq_nb._host.registry import Registry
+from agentq_nb.agent_os.repositories.clone_record import record_path
 from agentq_nb.agent_os.sandbox.launcher import remove_tree
 from agentq_nb.agent_os.sandbox.workspace import root_folder
 from agentq_nb.agent_os.sessions.sessions import remembered
@@ -52,6 +53,9 @@ class VmFolder:
     VMs of other notebooks may use that too, so the folder is never removed here.
     """
 
+    clone: bool = False
+    """Whether it has a clone of a repository, which may have work that is nowhere else: it is never removed here."""
+
     @property
     def in_use(self) -> bool:
         """Whether removing the folder would lose something that its VM still needs."""
@@ -69,7 +73,7 @@ class _Known:
 
 async def vm_folders(registry: Registry) -> list[VmFolder]:
     """Return the folder of every VM of this host, the largest first. Wakes no VM and changes nothing."""
-    known = {actor: _Known(*facts) for actor, *facts in (await registry.sql(_ACTORS)).rows}
+    known = {actor: _Known(*facts) for actor, *facts in (await registry.file_sql(_ACTORS)).rows}
     host = registry.host
     uses = await host.enter(_uses, host, known)
     parents = {
@@ -92,6 +96,7 @@ async def vm_folders(registry: Registry) -> list[VmFolder]:
                 size,
                 max(changed_at, facts.used_at),
                 elsewhere=not path.is_relative_to(host.workspaces),
+                clone=record_path(path).exists(),
             )
         )
     return sorted(found, key=lambda folder: folder.size, reverse=True)
@@ -102,7 +107,7 @@ def removable(folders: Iterable[VmFolder], unused_for: float | None, now: float)
 
     ``unused_for``: seconds in which nothing of a folder was used; None: only folders of destroyed VMs, however recent.
     """
-    idle = [folder for folder in folders if not folder.in_use and not folder.elsewhere]
+    idle = [folder for folder in folders if not (folder.in_use or folder.elsewhere or folder.clone)]
     if unused_for is None:
         return [folder for folder in idle if folder.status == "destroyed"]
     old = [folder for folder in idle if folder.used_at <= now - unused_for]
@@ -161,7 +166,7 @@ def _listed(workspaces: Path, owned: Collection[Path]) -> list[Path]:
         Path(folder.path)
         for of_name in _folders_in(workspaces)
         for folder in _folders_in(Path(of_name.path))
-        if not folder.name.startswith(_SET_ASIDE)
+        if not folder.name.startswith(".") and not of_name.name.startswith(".")
     ]
     elsewhere = [path for path in owned if not path.is_relative_to(workspaces)]
     return here + [path for path in elsewhere if path.is_dir() and not path.is_symlink()]

@@ -1,4 +1,4 @@
-"""The command that lists VMs' folders on the disk, and removes unused ones."""
+"""The commands for VMs' folders on the disk: list them, remove unused ones, and give up those of another host."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from agentq_nb._commands.command_context import Command, CommandContext, Where
+from agentq_nb._commands.command_context import Command, CommandContext, Where, address
 from agentq_nb._commands.parser import UsageError, flag, option, span, word
 from agentq_nb._core.safe_text import LONGEST_CELL
 from agentq_nb._display.document import Cell, Document, disk_space, duration, shows
+from agentq_nb.errors import ValidationFailed
 
 if TYPE_CHECKING:
     from agentq_nb._commands.vm_folders import VmFolder
@@ -74,10 +75,39 @@ class Vms(Command):
 _NOTHING = "No such folder is unused: nothing was removed."
 
 
+@dataclass(frozen=True, kw_only=True)
+class Move(Command):
+    """Give up the files of a VM on the host that has them, so that another host starts it with an empty workspace.
+
+    With queues on PostgreSQL, only the host that has a VM's folder wakes it. Nothing is copied: files, work that was not
+    brought back, sessions and transcripts stay where they are. Without --yes you are only told what would be left.
+    """
+
+    name: ClassVar[str] = "move"
+    where: ClassVar[Where] = "both"
+    needs_host: ClassVar[bool] = True
+
+    actor: str = word("VM/KEY", "which VM, like vm/task-agent", convert=address, completes="actor")
+    back: bool = flag("--back", "take a move back, as long as no other host has started the VM")
+    yes: bool = flag("--yes", "do it; without it you are only told what would be left behind")
+
+    async def run(self, context: CommandContext) -> Document:
+        registry = context.host()
+        try:
+            return Document(notes=[await registry.move(self.actor, accept_loss=self.yes, back=self.back)])
+        except ValidationFailed as refused:
+            raise UsageError(refused.message.replace("accept_loss=True", f"%agentq move {self.actor} --yes")) from None
+
+
 def _advice(found: Sequence[VmFolder]) -> list[str]:
     remarks: list[str] = []
     if any(folder.status == "destroyed" and not folder.elsewhere for folder in found):
         remarks.append("To remove the folders of destroyed VMs: %agentq vms prune")
+    if any(folder.clone for folder in found):
+        remarks.append(
+            "Folders with a clone of a repository may have work that is nowhere else, so prune leaves them alone: see "
+            "%agentq repos; await vm.destroy(files=True) removes the one of a VM whose work was brought back."
+        )
     if any(folder.elsewhere for folder in found):
         remarks.append(
             "Folders that lie where agent_os(workspace=...) said may be other notebooks' too, so prune leaves them alone: "

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from agentq_nb._commands.command_context import Command, CommandContext, Where
-from agentq_nb._commands.host_connection import ask_host
 from agentq_nb._commands.parser import option, seconds
 from agentq_nb._core.threads import in_long_thread
+from agentq_nb._gateway.commands import ask_host
 from agentq_nb._store.running_host import find_host
 from agentq_nb.errors import AgentqError
 

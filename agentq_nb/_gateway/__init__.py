@@ -12,11 +12,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from agentq_nb._actor.actor import Actor
+from agentq_nb._client import transport
 from agentq_nb._client.transport import Transport
-from agentq_nb._gateway import command_runner
-from agentq_nb._gateway.command_runner import RunCommand
-from agentq_nb._host import registry_server, remote_host
+from agentq_nb._core.paths import is_address
+from agentq_nb._gateway import commands
+from agentq_nb._gateway.commands import RunCommand
+from agentq_nb._host import registry_server
 from agentq_nb._host.registry_server import HostSocket, Serveable, Server
+from agentq_nb.errors import ValidationFailed
 
 # The web server and the HTTP client are loaded only where one is asked for.
 
@@ -30,9 +33,21 @@ async def _open_server(
 
 
 def _open_transport(host: str | Path, token: str | None, use: Mapping[str, type[Actor]] | None) -> Transport:
-    from agentq_nb._gateway.remote_host import open_transport
+    if isinstance(host, str) and is_address(host):
+        return _open_queues(host, use)
+    from agentq_nb._gateway.remote_transport import open_transport
 
     return open_transport(host, token, use)
+
+
+def _open_queues(url: str, use: Mapping[str, type[Actor]] | None) -> Transport:
+    try:
+        from agentq_nb._gateway.queues_transport import open_transport
+    except ImportError as error:
+        raise ValidationFailed(
+            f"Queues on PostgreSQL need psycopg ({error}). Install it: pip install 'agentq-nb[postgres]'"
+        ) from error
+    return open_transport(url, use)
 
 
 class _Sockets:
@@ -54,7 +69,7 @@ def install(run_command: RunCommand) -> None:
 
     :param run_command: runs what the shell's ``agentq`` sends to a host.
     """
-    command_runner.run_command = run_command
+    commands.run_command = run_command
     registry_server.socket_maker = _Sockets()
     registry_server.open_server = _open_server
-    remote_host.open_transport = _open_transport
+    transport.open_transport = _open_transport

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from agentq_nb._gateway.jupyter_proxy import is_proxied
+from agentq_nb._gateway.peer import Peer, is_of_vm
 from agentq_nb._gateway.request import Request, Response, decoded
 from agentq_nb.errors import Refused, ValidationFailed
 
@@ -21,11 +22,14 @@ WEBHOOKS = "/webhook/"
 """Below this path the signature of a delivery decides. Senders call the server by its public name, whatever that is, and
 no page of a browser can sign."""
 
+_ADDED_BY_PROXY = "x-proxycontextpath"
+
 _METHODS = "GET, POST, PUT, OPTIONS"
 _HEADERS = ", ".join(
     (
         "authorization",
         "content-type",
+        "idempotency-key",
         "traceparent",
         "tracestate",
         "user-agent",
@@ -45,7 +49,7 @@ class Access(Protocol):
     """Decides over a request before its body is read."""
 
     def check(self, request: Request) -> None:
-        """Raise Refused unless the request may go on."""
+        """Raise Refused if the request is not allowed."""
         ...
 
     def response_headers(self, request: Request) -> Mapping[str, str]:
@@ -70,7 +74,7 @@ class TokenAccess:
         self._origins = frozenset(_checked_origin(origin) for origin in origins)
 
     def check(self, request: Request) -> None:
-        """Raise Refused: by the name the server is called by, by the page's origin, or for want of the token."""
+        """Raise Refused: for the name that the server is called by, the page's origin, or a missing or wrong token."""
         if request.path.startswith(WEBHOOKS):
             return
         self._check_host(request)
@@ -93,7 +97,7 @@ class TokenAccess:
 
     def _check_host(self, request: Request) -> None:
         """A page of attacker.example whose name was pointed to this machine would call the server by that name."""
-        if self._in_jupyter and is_proxied(request):
+        if self._in_jupyter and _is_proxied(request):
             return  # that server has checked who calls, and the token is still needed
         name = _host_name(request.header("host") or "")
         if name in self._names or name in _LOCAL_NAMES or name.endswith(".localhost") or _is_address(name):
@@ -117,7 +121,7 @@ class TokenAccess:
     def _is_of_jupyter(self, request: Request, origin: str) -> bool:
         """Whether it is a page of the Jupyter server through which the request came."""
         named = _host_and_port(origin)
-        return self._in_jupyter and is_proxied(request) and bool(named) and named == request.header("host")
+        return self._in_jupyter and _is_proxied(request) and bool(named) and named == request.header("host")
 
     def _is_known(self, origin: str) -> bool:
         if origin in self._origins:
@@ -153,6 +157,14 @@ def preflight(request: Request) -> Response:
             "access-control-max-age": "600",
         },
     )
+
+
+def _is_proxied(request: Request) -> bool:
+    """Whether the request came through jupyter-server-proxy, as far as it says so.
+
+    That proxy passes requests on as they are, with the public name as Host, and adds a header.
+    """
+    return request.header(_ADDED_BY_PROXY) is not None
 
 
 def offered_tokens(request: Request) -> list[str]:
@@ -214,3 +226,38 @@ def _checked_origin(origin: object) -> str:
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query:
         raise ValidationFailed(f"origins are like https://app.example.org, not {origin!r:.100}.")
     return f"{parts.scheme}://{parts.netloc}".lower()
+
+
+class SocketAccess:
+    """Access over the local socket. Agents run as the same user, so that its path and its mode keep none of them out.
+
+    :param refused: called, in the listener's thread, with the process of a VM that connected.
+    """
+
+    def __init__(self, secret: str, refused: Callable[[int], None]) -> None:
+        self._secret = secret.encode()
+        self._refused = refused
+
+    def check(self, request: Request) -> None:
+        """Raise Refused: for a peer of another user or of a VM, or for a missing or wrong secret."""
+        self._check_peer(request.peer)
+        offered = offered_tokens(request)
+        if not offered:
+            raise Refused(401, "no_token", "The host's socket needs the secret from the file beside it.")
+        if not all(hmac.compare_digest(token.encode("utf-8", "replace"), self._secret) for token in offered):
+            raise Refused(
+                401, "wrong_token", "This is not the secret of the host's socket. The host was started again."
+            )
+
+    def _check_peer(self, peer: Peer | None) -> None:
+        if peer is None:  # the system does not say: the folder lets only this user in
+            return
+        if peer.uid != os.geteuid():
+            raise Refused(403, "other_user", "The host's socket is for programs of the user who runs the host.")
+        if is_of_vm(peer.pid):
+            self._refused(peer.pid)
+            raise Refused(403, "peer_of_vm", "The host's socket is not for processes that a VM started.")
+
+    def response_headers(self, request: Request) -> Mapping[str, str]:
+        """Return no headers: pages of browsers cannot connect to a socket."""
+        return {}

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from agentq_nb._actor.queue import Queue
 from agentq_nb._brokers.batches import BatchCounts, Batches, BatchRow, NewBatch, SettledRows, StoredBatch
-from agentq_nb._brokers.values import StoredResult
+from agentq_nb._brokers.messages import StoredResult
 from agentq_nb._client.batch_bodies import checked_name
 from agentq_nb._core.ids import ActorId, actor_name
 from agentq_nb._core.time_slice import Slices

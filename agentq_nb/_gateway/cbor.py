@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import cbor2
 
+from agentq_nb._core.tagged_values import as_set
 from agentq_nb.errors import BadRequest
 
 _DEEPEST = 100
@@ -26,8 +27,6 @@ _LARGEST_EXACT = 2**53
 """Integers up to here are exact as a float64, the only number that JavaScript has."""
 
 _SMALL = 2**32
-_COLLIDING = 2**61 - 1
-_LARGEST_MIXED_SET = 1000
 _LONGEST_NUMBER = 1024
 
 _DATE_TEXT, _DATE, _BIG, _BIG_NEGATIVE, _TYPED_ARRAY, _SET, _MAP = 0, 1, 2, 3, 64, 258, 259
@@ -153,19 +152,6 @@ _OF_TAG: Mapping[int, Callable[[Any, bool], Any]] = {
     _SET: _set,
     _MAP: _of_kind(dict, _MAP),
 }
-
-
-def as_set(items: list[Any]) -> set[Any] | list[Any]:
-    """Return the items as a set where Python can make one of them, else as the list that they are.
-
-    Large integers can be chosen so that all have the same hash, and a set of them takes forever: many stay a list.
-    """
-    if len(items) > _LARGEST_MIXED_SET and any(isinstance(item, int) and abs(item) >= _COLLIDING for item in items):
-        return items
-    try:
-        return set(items)
-    except TypeError:
-        return items
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

@@ -58,9 +58,12 @@ class Connection:
         self._load = load
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._calls: set[asyncio.Task[None]] = set()
         self._under_way = 0
         self._subscribing = asyncio.Lock()
         self._subscriptions: dict[str, Callable[[], None]] = {}
+        """By event. Each function ends the delivery."""
+
         self._is_open = True
 
     def open(self) -> None:
@@ -83,7 +86,12 @@ class Connection:
             self._send(self._encoding.error_frame(wire_error(error, self._origin), action))
             return
         self._under_way += 1
-        task = self._begin(self._subscribe(asked) if isinstance(asked, Subscription) else self._call(asked))
+        if isinstance(asked, Subscription):
+            task = self._begin(self._subscribe(asked))
+        else:
+            task = self._begin(self._call(asked))
+            self._calls.add(task)
+            task.add_done_callback(self._calls.discard)
         task.add_done_callback(lambda _: self._done(place))
 
     def _place_for(self, frame: bytes) -> Place:
@@ -99,10 +107,10 @@ class Connection:
         place.leave()
 
     def closed(self) -> None:
-        """End what the connection started: its subscriptions, and its waits for actions. The actions themselves go on."""
+        """End what the connection started: its subscriptions, and its waits for actions. The actions themselves continue."""
         self._is_open = False
-        for task in self._tasks:
-            task.cancel()
+        for call in self._calls:
+            call.cancel()
         for stop in self._subscriptions.values():
             stop()
         self._subscriptions.clear()
@@ -123,6 +131,8 @@ class Connection:
         self._send(self._encoding.init_frame(self._target.wire_id, mint_id()))
 
     async def _call(self, asked: ActionRequest) -> None:
+        async with self._subscribing:
+            pass  # the events of the action are for the subscriptions before it
         try:
             output = await self._operations.call(self._target, asked.name, asked.args)
             frame = self._encoding.result_frame(asked.id, output)
@@ -144,12 +154,15 @@ class Connection:
                     raise BadRequest(f"A connection subscribes to at most {_MOST_SUBSCRIPTIONS} events.")
                 if len(asked.event) > _LONGEST_EVENT:
                     raise BadRequest(f"The name of an event has at most {_LONGEST_EVENT} characters.")
+                # Before it is added on the host's loop: an event may come from there first.
+                self._subscriptions[asked.event] = _nothing
                 stop = await self._operations.listen(self._target, asked.event, self._tell)
             except Exception as error:
                 self._fail(error)
                 return
-            self._subscriptions[asked.event] = stop
-            if not self._is_open:
+            if self._is_open:
+                self._subscriptions[asked.event] = stop
+            else:
                 stop()
 
     def _tell(self, event: str, args: list[Any]) -> None:
@@ -170,6 +183,9 @@ class Connection:
         found = wire_error(error, self._origin)
         self._send(self._encoding.error_frame(found, None))
         self._outgoing.close(GOING_AWAY if isinstance(error, NoHost) else REFUSED, close_reason(found))
+
+
+def _nothing() -> None: ...
 
 
 def close_reason(error: WireError) -> str:

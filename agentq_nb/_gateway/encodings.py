@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeGuard, cast
 
+from agentq_nb._core.tagged_values import as_json, read_json, revived
 from agentq_nb._gateway import cbor
-from agentq_nb._gateway.bare import BareReader, BareWriter
-from agentq_nb._gateway.values import as_json, read_json, revived
+from agentq_nb._gateway.bare_encoding import BareReader, BareWriter
 from agentq_nb.errors import BadRequest
 
 EncodingName: TypeAlias = Literal["bare", "cbor", "json"]

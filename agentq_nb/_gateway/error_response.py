@@ -6,9 +6,9 @@ import logging
 import re
 from collections.abc import Mapping
 
+from agentq_nb._core.tagged_values import as_json, plain
 from agentq_nb._gateway.encodings import WireError
 from agentq_nb._gateway.request import Origin, Request, Response
-from agentq_nb._gateway.values import as_json, plain
 from agentq_nb.errors import AgentqError, InternalError, Refused, ValidationFailed
 
 _STATUS: Mapping[str, int] = {

@@ -10,14 +10,14 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from typing import Any
 
 from agentq_nb._brokers.history import Event
 from agentq_nb._core.ids import ActorId
+from agentq_nb._core.tagged_values import as_json, plain
 from agentq_nb._core.threads import in_long_thread
-from agentq_nb._gateway.request import Request, Response
-from agentq_nb._gateway.router import Route
-from agentq_nb._gateway.values import as_json, plain
+from agentq_nb._gateway.request import Request, Response, Route
 from agentq_nb._host.registry_server import Serveable
 from agentq_nb.errors import AgentqError, BadRequest, Refused
 
@@ -28,7 +28,7 @@ _LOOK_AGAIN = 0.25
 _AT_ONCE = 500
 _MOST_STREAMS = 100
 _MOST_WAITING = 4 << 20
-"""Bytes of broadcasts that a client may be behind. Of more, the oldest are dropped, and it is told how many."""
+"""Bytes of broadcasts that a client may be behind. Beyond that the oldest are dropped, and the client hears how many."""
 
 _RETRY = b"retry: 2000\n\n"
 """Milliseconds after which a browser connects again."""
@@ -121,10 +121,9 @@ class _Broadcasts:
 
     async def wait(self, seconds: float) -> None:
         """Return when there is a broadcast, or after ``seconds``."""
-        try:
-            await asyncio.wait_for(self._any.wait(), seconds)
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._any.wait()
 
 
 def _last_event(request: Request) -> int | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agentq_nb._core.ids import ActorId
+from agentq_nb._core.tagged_values import dumped
 from agentq_nb._gateway import transport_calls as calls
 from agentq_nb._gateway.host_calls import HostCalls
 from agentq_nb._host.host import Host
@@ -62,7 +63,8 @@ class _Subscription:
         if not self._waiting:
             self._arrived.clear()
             try:
-                await asyncio.wait_for(self._arrived.wait(), timeout)
+                async with asyncio.timeout(timeout):
+                    await self._arrived.wait()
             except TimeoutError:
                 return []
         return list(self._waiting)
@@ -144,7 +146,7 @@ def _listening(subscription: _Subscription, actor: ActorId, event: str) -> Calla
     async def listen(host: Host) -> Callable[[], None]:
         def tell(payload: Any) -> None:
             # Written here, on the host's loop: its actor may change it afterwards.
-            written = calls.dumped(payload, f"The payload of event '{event}'")
+            written = dumped(payload, f"The payload of event '{event}'")
             if not loop.is_closed():
                 loop.call_soon_threadsafe(subscription.put, actor, event, written)
 

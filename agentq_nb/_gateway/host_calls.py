@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from functools import cached_property
 from typing import Any, TypeVar
 
+from agentq_nb._core.loop_callbacks import LoopCallbacks
 from agentq_nb._core.origin import Origin, under
-from agentq_nb._gateway.values import plain
+from agentq_nb._core.tagged_values import plain
 from agentq_nb._host.host import Host
 from agentq_nb._host.registry_server import Serveable
 from agentq_nb.errors import HostBlocked
@@ -20,16 +22,21 @@ PATIENCE = 5.0
 
 
 class HostCalls:
-    """Runs coroutine functions on the event loop of the registry's host, from another thread's loop.
+    """Runs coroutine functions on the event loop of the registry's host, from another thread's loop, always the same.
 
     :param origin: where its calls come from, at best. What handles them may say that they come from where less is trusted.
-    :param patience: seconds after which a call that has not begun is given up.
+    :param patience: seconds after which a call that has not started is given up.
     """
 
     def __init__(self, registry: Serveable, origin: Origin, patience: float = PATIENCE) -> None:
         self._registry = registry
         self._origin = origin
         self._patience = patience
+
+    @cached_property
+    def _callbacks(self) -> LoopCallbacks:
+        """For answers: made on the loop of the caller, always the same."""
+        return LoopCallbacks(asyncio.get_running_loop())
 
     @property
     def host(self) -> Host:
@@ -39,12 +46,12 @@ class HostCalls:
     async def run(self, function: Callable[[Host], Coroutine[Any, Any, Returned]]) -> Returned:
         """Return what ``function`` returns for the host. Cancelling the caller cancels the call.
 
-        Raises NoHost; HostBlocked if the call has not begun in time, and then it never does.
+        Raises NoHost; HostBlocked if the call has not started in time, and then it never does.
         """
         host = self.host
         turn = _Turn()
         with under(self._origin):  # the call runs in the context in which it is submitted
-            answer = asyncio.wrap_future(host.portal.submit(turn.begin, function, host))
+            answer = self._callbacks.wrap(host.portal.submit(turn.begin, function, host))
 
         def give_up() -> None:
             if turn.take():
@@ -77,7 +84,7 @@ class _Turn:
         self.given_up = False
 
     def take(self) -> bool:
-        """Give the call up. Returns False if it has begun."""
+        """Give the call up. Returns False if it has started."""
         self.given_up = self._taken.acquire(blocking=False)
         return self.given_up
 

@@ -12,7 +12,15 @@ from tornado.iostream import IOStream, StreamClosedError
 from tornado.web import RequestHandler, stream_request_body
 
 from agentq_nb._gateway.access import OPEN_PATHS
-from agentq_nb._gateway.http_server import ServerState, check_headers, finish, request_of, retrieve, stream_of
+from agentq_nb._gateway.http_server import (
+    ServerState,
+    check_headers,
+    finish,
+    keep_own_body_timeout,
+    request_of,
+    retrieve,
+    stream_of,
+)
 from agentq_nb._gateway.load import Place
 from agentq_nb._gateway.request import MAX_BODY, Request, Response
 from agentq_nb.errors import AgentqError, BodyTooLarge, Refused
@@ -55,6 +63,7 @@ class HttpHandler(RequestHandler):
         except AgentqError as error:
             self._refuse(error)
             return
+        keep_own_body_timeout(self.request)
         self._timer = asyncio.get_running_loop().call_later(state.body_timeout, self._too_slow)
 
     def _check_length(self, length: int) -> None:
@@ -90,26 +99,23 @@ class HttpHandler(RequestHandler):
         if self._finished:
             return
         self._cancel_timer()
-        request = request_of(self.request, self._state.origin, b"".join(self._parts))
+        self._request.body = b"".join(self._parts)
         self._parts.clear()
-        task = asyncio.ensure_future(self._answered(request))
-        self._answering = task
+        task = self._answering = asyncio.current_task()
+        assert task is not None
         self._state.requests.add(task)
         task.add_done_callback(self._state.requests.discard)
-        with suppress(asyncio.CancelledError):
-            await task
+        with suppress(asyncio.CancelledError):  # the client is gone
+            response = await self._state.router.answer(self._request)
+            if response.stream is None:
+                self._answer(response)
+            else:
+                await self._send(response, response.stream, task)
 
-    async def _answered(self, request: Request) -> None:
-        response = await self._state.router.answer(request)
-        if response.stream is None:
-            self._answer(response)
-        else:
-            await self._send(response, response.stream)
-
-    async def _send(self, response: Response, stream: Callable[[], AsyncGenerator[bytes, None]]) -> None:
+    async def _send(
+        self, response: Response, stream: Callable[[], AsyncGenerator[bytes, None]], task: asyncio.Task[None]
+    ) -> None:
         """Write a body as it comes. It ends when the listener closes, and when the client is gone or too slow."""
-        task = asyncio.current_task()
-        assert task is not None
         self._state.streams.add(task)
         task.add_done_callback(self._state.streams.discard)
         self._begin(response)
@@ -125,7 +131,7 @@ class HttpHandler(RequestHandler):
     get = post = put = delete = patch = head = options = _respond
 
     def on_connection_close(self) -> None:
-        """The client is gone: nobody waits for the answer, so the wait for it ends. The work goes on."""
+        """The client is gone: nobody waits for the answer, so the wait for it ends. The work continues."""
         super().on_connection_close()
         if self._answering is not None:
             self._answering.cancel()
@@ -174,7 +180,8 @@ class HttpHandler(RequestHandler):
 async def _write(handler: RequestHandler, part: bytes) -> None:
     """Write a part of a body. Raises TimeoutError for a client that does not read, and StreamClosedError."""
     handler.write(part)  # pyright: ignore[reportUnknownMemberType]  # as above
-    await asyncio.wait_for(handler.flush(), _READ_TIMEOUT)
+    async with asyncio.timeout(_READ_TIMEOUT):
+        await handler.flush()
 
 
 def _declared_length(request: Request) -> int:

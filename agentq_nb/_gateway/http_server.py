@@ -56,7 +56,7 @@ def _close_after(stream: IOStream, written: asyncio.Future[None]) -> None:
 
 
 def retrieve(written: asyncio.Future[None]) -> None:
-    """Mark the error of a write as seen: the client is gone, which others are told."""
+    """Mark the error of a write as seen: the client is gone, which is reported elsewhere."""
     if not written.cancelled():
         written.exception()
 
@@ -80,13 +80,13 @@ class ServerState:
         """The requests whose answer is a stream, which ends only with the connection."""
 
 
-def request_of(sent: httputil.HTTPServerRequest, origin: Origin, body: bytes = b"") -> Request:
-    """Return a request as the router reads it."""
+def request_of(sent: httputil.HTTPServerRequest, origin: Origin) -> Request:
+    """Return a request as the router reads it, without its body."""
     headers: dict[str, str] = {}
     for name, value in sent.headers.get_all():
         name = name.lower()
         headers[name] = f"{headers[name]},{value}" if name in headers else value
-    return Request(sent.method or "", sent.path, sent.query, headers, origin, body, _peer_of(sent, origin))
+    return Request(sent.method or "", sent.path, sent.query, headers, origin, peer=_peer_of(sent, origin))
 
 
 def _peer_of(sent: httputil.HTTPServerRequest, origin: Origin) -> Peer | None:
@@ -102,6 +102,11 @@ def finish(handler: RequestHandler, body: bytes) -> asyncio.Future[None]:
 def stream_of(request: httputil.HTTPServerRequest) -> IOStream:
     """Return the connection that a request came over."""
     return request.connection.stream  # type: ignore[union-attr]  # tornado declares the connection's base class
+
+
+def keep_own_body_timeout(request: httputil.HTTPServerRequest) -> None:
+    """Leave it to the handler to end a request whose body does not come. Tornado's timeout costs a turn of the loop."""
+    request.connection.set_body_timeout(None)  # type: ignore[union-attr]  # as above; None is what it begins with
 
 
 def check_headers(request: httputil.HTTPServerRequest) -> None:

@@ -86,18 +86,20 @@ class LocalSocket:
 
     async def _serve(self) -> None:
         from agentq_nb._core.origin import SOCKET
+        from agentq_nb._gateway.access import SocketAccess
         from agentq_nb._gateway.commands import command_route
         from agentq_nb._gateway.host_calls import HostCalls
         from agentq_nb._gateway.listener import Listener
+        from agentq_nb._gateway.load import Load
         from agentq_nb._gateway.operations import Operations
         from agentq_nb._gateway.router import Router
-        from agentq_nb._gateway.socket_access import SocketAccess
         from agentq_nb._gateway.transport_routes import TransportRoutes
 
         calls = HostCalls(self._registry, SOCKET)
         access = SocketAccess(self._secret, self._refused)
-        routes = (command_route(calls, self._registry), *TransportRoutes(calls).routes())
-        router = Router(Operations(calls), access, routes)
+        load = Load()
+        routes = (command_route(calls, self._registry), *TransportRoutes(calls, load).routes())
+        router = Router(Operations(calls), access, routes, load)
         self._listener = Listener(self._thread, router, "socket", self._socket)
         await self._listener.serve()
 

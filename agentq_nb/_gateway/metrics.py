@@ -15,11 +15,10 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from agentq_nb._brokers.values import LimitStatus, QueueStatus
+from agentq_nb._brokers.statuses import LimitStatus, QueueStatus
 from agentq_nb._core.ids import actor_name
 from agentq_nb._gateway.host_calls import HostCalls
-from agentq_nb._gateway.request import Request, Response
-from agentq_nb._gateway.router import Route
+from agentq_nb._gateway.request import Request, Response, Route
 from agentq_nb._host.host import Host
 
 _MOST_BATCHES = 1000
@@ -28,6 +27,7 @@ _QUEUE = ("actor", "queue")
 _GAUGES: Mapping[str, tuple[str, Callable[[QueueStatus], float]]] = {
     "agentq_queue_ready": ("Messages that are due and wait to be handled.", lambda queue: queue.ready),
     "agentq_queue_delayed": ("Messages that are not due yet.", lambda queue: queue.delayed),
+    "agentq_queue_blocked": ("Messages that wait for others to complete.", lambda queue: queue.blocked),
     "agentq_queue_running": ("Messages that are being handled.", lambda queue: queue.running),
     "agentq_queue_dead": ("Dead letters.", lambda queue: queue.dead),
     "agentq_queue_paused": ("Queues that are paused, of the actors of this name.", lambda queue: queue.paused),
@@ -79,7 +79,7 @@ async def _standing(host: Host) -> Standing:
             batches[status] += getattr(counts, status)
     return Standing(
         queues=await host.broker.status(totals=False),
-        limits=host.broker.limits.status(),
+        limits=await host.broker.limits.look(),
         awake=sum(1 for _ in host.activations.actors),
         uptime=host.summary().uptime,
         batches=batches,

@@ -7,12 +7,13 @@ from typing import Any, get_type_hints
 
 from agentq_nb._actor.action import Action
 from agentq_nb._actor.actor import Actor
+from agentq_nb._actor.send_options import SendOptions
 from agentq_nb._client.handle import ActorHandle
 from agentq_nb._core.ids import ActorId
+from agentq_nb._core.tagged_values import UNDEFINED, plain
 from agentq_nb._gateway.encodings import Missing, QueueSend
 from agentq_nb._gateway.host_calls import HostCalls
 from agentq_nb._gateway.target import Target, python_name
-from agentq_nb._gateway.values import UNDEFINED, plain
 from agentq_nb._host.host import Host
 from agentq_nb._host.local_transport import LocalTransport
 from agentq_nb.errors import ActorUnknown
@@ -27,21 +28,25 @@ class Operations:
     def __init__(self, calls: HostCalls) -> None:
         self._calls = calls
 
-    async def send(self, target: Target, queue: str, request: QueueSend) -> tuple[str, Any]:
+    async def send(
+        self, target: Target, queue: str, request: QueueSend, idempotency_key: str | None = None
+    ) -> tuple[str, Any]:
         """Send a message; durable on return. Returns RivetKit's status, and the reply or :class:`Missing`.
 
         With ``wait`` raises the error of a message that failed, was cancelled or has expired: the client has no other
         way to learn of it. Raises what ``handle.send`` raises.
         """
 
+        options: SendOptions = {} if idempotency_key is None else {"idempotency_key": idempotency_key}
+
         async def send(host: Host) -> tuple[str, Any]:
             cls = _class_of(target, host)
             name = python_name(queue, cls.declared.queues)
             handle = _handle(target, host)
             if not request.wait:
-                await handle.send(name, request.body)
+                await handle.send(name, request.body, **options)
                 return "completed", Missing()
-            result = await handle.send(name, request.body, wait=True, timeout=request.timeout)
+            result = await handle.send(name, request.body, wait=True, timeout=request.timeout, **options)
             if result.status == "timed_out":
                 return "timedOut", Missing()
             reply = result.unwrap()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agentq_nb._brokers.batches import BatchCounts, BatchRow, Cursor, NewBatch, SettledRows, StoredBatch
-from agentq_nb._brokers.values import StoredResult
+from agentq_nb._brokers.messages import StoredResult
 from agentq_nb._core.loop_portal import LoopPortal
 from agentq_nb._gateway import transport_calls as calls
 from agentq_nb._gateway.remote_calls import Patience

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import socket
-import threading
 from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 import httpx2
 
-from agentq_nb._core.loop_portal import LoopPortal
-from agentq_nb._core.loop_thread import LoopThread
+from agentq_nb._core.error_fields import error_of
 from agentq_nb._core.origin import PROCESS, current_origin
-from agentq_nb._gateway.remote_errors import error_of
 from agentq_nb._gateway.request import MAX_BODY, ORIGIN_HEADER
 from agentq_nb._gateway.transport_calls import LONGEST_WAIT, Call
 from agentq_nb.errors import AgentqError, BodyTooLarge, GatewayError, HostUnreachable, NoHost, Refused, Unavailable
@@ -238,19 +234,3 @@ _KEPT_ALIVE = _keep_alive_options()
 
 def _said(error: Exception) -> str:
     return str(error) or type(error).__name__
-
-
-_lock = threading.Lock()
-_thread: tuple[int, LoopThread] | None = None
-
-
-def client_loop() -> LoopPortal:
-    """Return the event loop on which all clients of this process hold their connections, in a thread of its own.
-
-    So a client can be used on any loop, and from threads without one. A forked child gets a loop of its own.
-    """
-    global _thread
-    with _lock:
-        if _thread is None or _thread[0] != os.getpid() or not _thread[1].portal.open:
-            _thread = os.getpid(), LoopThread("agentq client")
-        return _thread[1].portal

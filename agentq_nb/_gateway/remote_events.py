@@ -11,6 +11,7 @@ from contextlib import suppress
 from agentq_nb._client.broadcasts import Listener, Listeners
 from agentq_nb._core.ids import ActorId, mint_id
 from agentq_nb._core.loop_portal import LoopPortal
+from agentq_nb._core.tagged_values import loaded
 from agentq_nb._gateway import transport_calls as calls
 from agentq_nb._gateway.remote_calls import RemoteCalls
 from agentq_nb.errors import AgentqError, HostBlocked
@@ -101,4 +102,4 @@ class RemoteEvents:
             for event in found.events:
                 self._last = event.number
                 with suppress(AgentqError):  # a value that a newer host writes in another way
-                    self._listeners.tell(event.actor, event.event, calls.loaded(event.payload))
+                    self._listeners.tell(event.actor, event.event, loaded(event.payload))

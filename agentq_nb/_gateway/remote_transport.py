@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from agentq_nb._actor.actor import Actor
 from agentq_nb._brokers.batches import Batches
-from agentq_nb._brokers.values import Change, NewMessage, Pause
+from agentq_nb._brokers.changes import Change, Pause
+from agentq_nb._brokers.messages import NewMessage
 from agentq_nb._client.broadcasts import Listener
+from agentq_nb._client.class_descriptions import made_class
 from agentq_nb._client.status import ActorStatus
 from agentq_nb._client.transport import Standing, registered_name
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import ActorId, MessageId, actor_name, snake_case
 from agentq_nb._core.loop_portal import LoopPortal
 from agentq_nb._core.message_status import is_final
+from agentq_nb._core.tagged_values import dumped, loaded
 from agentq_nb._gateway import transport_calls as calls
+from agentq_nb._gateway.client_loop import client_loop
 from agentq_nb._gateway.remote_batches import RemoteBatches
-from agentq_nb._gateway.remote_calls import PATIENCE, READ_TIMEOUT, Address, Patience, RemoteCalls, client_loop
-from agentq_nb._gateway.remote_classes import made_class
+from agentq_nb._gateway.remote_calls import PATIENCE, READ_TIMEOUT, Address, Patience, RemoteCalls
 from agentq_nb._gateway.remote_events import RemoteEvents
 from agentq_nb._gateway.remote_waits import wait_until
 from agentq_nb._gateway.transport_calls import Call
-from agentq_nb.errors import AgentqError, GatewayError, HostUnreachable
+from agentq_nb._store.running_host import find_host
+from agentq_nb.errors import AgentqError, GatewayError, HostUnreachable, ValidationFailed
 
 Asked = TypeVar("Asked")
 Answered = TypeVar("Answered")
+
+_TOKEN = "AGENTQ_TOKEN"
 
 _FRESH = 1.0
 """Seconds for which what the host has said of its classes is used: it may deploy others at any time."""
@@ -202,8 +211,8 @@ class RemoteTransport:
         self, actor: ActorId, action: str, args: Sequence[Any], kwargs: Mapping[str, Any], input: Any
     ) -> Any:
         what = f"The arguments of action `{action}`"
-        texts = calls.dumped(list(args), what), calls.dumped(dict(kwargs), what), calls.dumped(input, "The input")
-        return calls.loaded(await self._ask(calls.ACT, calls.ActionCall(actor, action, *texts), read_timeout=None))
+        texts = dumped(list(args), what), dumped(dict(kwargs), what), dumped(input, "The input")
+        return loaded(await self._ask(calls.ACT, calls.ActionCall(actor, action, *texts), read_timeout=None))
 
     async def status(self, actor: ActorId) -> ActorStatus:
         return await self._ask(calls.STATUS, actor)
@@ -222,8 +231,47 @@ def _close(remote: RemoteCalls, portal: LoopPortal) -> None:
 
 
 def _input(actor: ActorId, input: Any) -> calls.ActorInput:
-    return calls.ActorInput(actor, calls.dumped(input, f"The input of actor '{actor}'"))
+    return calls.ActorInput(actor, dumped(input, f"The input of actor '{actor}'"))
 
 
 def _plain(new_message: NewMessage) -> NewMessage:
     return new_message._replace(options=dict(new_message.options))
+
+
+def open_transport(host: str | Path, token: str | None, use: Mapping[str, type[Actor]] | None) -> RemoteTransport:
+    """Return the transport to the host at a url, or to the one that has a file open. Does not connect.
+
+    Raises ``actor.validation_error`` for what is no url.
+    """
+    if isinstance(host, Path):
+        return RemoteTransport(lambda: _of_store(host), str(host), use)
+    address = Address(_checked_url(host), token or os.environ.get(_TOKEN, ""))
+    return RemoteTransport(lambda: address, address.url, use)
+
+
+def _of_store(store: Path) -> Address:
+    """Return the local socket of the host that has the file open. Raises LookupError."""
+    found = find_host(store)
+    if found is None:
+        raise LookupError("no host of this user has the file open, or it could not make its socket")
+    return Address("http://localhost", found.secret, str(found.socket))
+
+
+def _checked_url(url: object) -> str:
+    """Return the url without a slash at its end. Raises ``actor.validation_error``."""
+    if isinstance(url, str) and _is_url(url):
+        return url.rstrip("/")
+    raise ValidationFailed(
+        f"The url of a host is like 'http://127.0.0.1:6420', as %agentq serve shows it, not {url!r:.100}. For a host on "
+        "this machine: create_client(store=...)"
+    )
+
+
+def _is_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port != 0
+    except ValueError:  # an impossible port, or a bracket that is not closed
+        return False
+    is_server = parts.scheme in ("http", "https") and bool(parts.hostname) and has_port
+    return is_server and url.isprintable() and not (parts.query or parts.fragment or parts.username or " " in url)

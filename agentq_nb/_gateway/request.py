@@ -1,13 +1,13 @@
-"""A request and its response, as the gateway's parts see them: the same for every listener."""
+"""Requests, responses and routes, as the gateway's parts see them: the same for every listener."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from agentq_nb._core import origin as origins
@@ -20,6 +20,10 @@ Origin: TypeAlias = Literal["http", "socket"]
 ORIGIN_HEADER = "x-agentq-origin"
 """In which a client says that it acts for work that is less trusted than itself: for a message that came by a webhook."""
 
+_KEY_HEADER = "idempotency-key"
+_PARAMETERS_HEADER = "x-rivet-conn-params"
+_KEY_PARAMETER = "idempotencyKey"
+
 _CLAIM = re.compile(r"process|socket|http|webhook:[\w.-]{1,100}", re.ASCII)
 
 MAX_BODY = 32 * 1024 * 1024
@@ -28,12 +32,13 @@ MAX_BODY = 32 * 1024 * 1024
 _MOST_PARAMETERS = 50
 
 
-@dataclass(frozen=True)
+@dataclass
 class Request:
     """One HTTP request, or the opening of a WebSocket.
 
     :ivar path: as it was sent, percent-encoded: an encoded slash is not a separator.
     :ivar headers: by name in lower case; of several of one name, joined by commas.
+    :ivar body: empty until it has come.
     :ivar peer: who connected to the local socket, where the system says it.
     """
 
@@ -81,6 +86,25 @@ class Request:
             raise BadRequest(f"The header {ORIGIN_HEADER} is process, socket, http or webhook:NAME.")
         return origins.least_trusted(self.origin, claimed)
 
+    @property
+    def idempotency_key(self) -> str | None:
+        """The idempotency key of a message that is sent: a header, or a parameter that RivetKit's client adds to its calls.
+
+        Raises BadRequest.
+        """
+        if (key := self.header(_KEY_HEADER)) is not None:
+            return key
+        if (text := self.header(_PARAMETERS_HEADER)) is None:
+            return None
+        try:
+            parameters: Any = json.loads(text)
+        except (ValueError, RecursionError):
+            return None  # the other parameters are the client's own
+        key = cast("dict[str, Any]", parameters).get(_KEY_PARAMETER) if isinstance(parameters, dict) else None
+        if not isinstance(key, str | None):
+            raise BadRequest(f"The parameter {_KEY_PARAMETER} is text.")
+        return key
+
     def header(self, name: str) -> str | None:
         """Return a header; the name in lower case."""
         return self.headers.get(name)
@@ -112,3 +136,18 @@ class Response:
 def json_response(value: Any, status: int = 200) -> Response:
     """Return a response whose body is plain JSON."""
     return Response(status, json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+Answer: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class Route(NamedTuple):
+    """A method and a path, whose segment ``*`` is any one segment, and who answers.
+
+    :ivar admit: raises an error for a request that is not allowed, before its body is read.
+    """
+
+    method: str
+    path: tuple[str, ...]
+    answer: Answer
+    admit: Callable[[Request], None] | None = None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, cast
 
 from agentq_nb._core.origin import under
 from agentq_nb._gateway.access import Access, preflight, sub_protocols
@@ -17,27 +17,13 @@ from agentq_nb._gateway.encodings import encoding_of
 from agentq_nb._gateway.error_response import error_response
 from agentq_nb._gateway.load import Load
 from agentq_nb._gateway.operations import Operations
-from agentq_nb._gateway.request import Request, Response, decoded, json_response
+from agentq_nb._gateway.request import Request, Response, Route, decoded, json_response
 from agentq_nb._gateway.target import Target, of_description, of_wire_id, target_of
 from agentq_nb.errors import BadRequest, Refused
-
-Answer: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
 
 _MOST_IDS = 100
 
 _log = logging.getLogger("agentq.gateway")
-
-
-class Route(NamedTuple):
-    """A method and a path, whose segment ``*`` is any one segment, and who answers.
-
-    :ivar admit: raises an error for a request that may not go on, before its body is read.
-    """
-
-    method: str
-    path: tuple[str, ...]
-    answer: Answer
-    admit: Callable[[Request], None] | None = None
 
 
 class Router:
@@ -61,7 +47,7 @@ class Router:
         self._operations = operations
         self._access = access
         self._answered: Counter[int] = Counter() if answered is None else answered
-        self._routes = (
+        every_route = (
             Route("GET", ("health",), self._health),
             Route("GET", ("metadata",), self._metadata),
             Route("GET", ("actors",), self._find_actors),
@@ -71,9 +57,13 @@ class Router:
             Route("POST", ("gateway", "*", "action", "*"), self._call),
             *routes,
         )
+        self._by_shape: dict[tuple[str, int], list[Route]] = {}
+        """Routes by the first segment of their paths, which is no ``*``, and the number of segments."""
+        for route in every_route:
+            self._by_shape.setdefault((route.path[0], len(route.path)), []).append(route)
 
     def refusal(self, request: Request) -> Response | None:
-        """Return the answer to a request that may not go on, so that its body need not be read; else None."""
+        """Return the answer to a request that is refused, so that its body need not be read; else None."""
         try:
             self._access.check(request)
             if request.method != "OPTIONS" and (admit := self._find(request).admit) is not None:
@@ -83,7 +73,7 @@ class Router:
         return None
 
     def refusal_of_connection(self, request: Request) -> Response | None:
-        """Return the answer to a WebSocket that may not be opened. Other errors are told to the client once it is open."""
+        """Return the answer to a WebSocket that is refused. Other errors are sent to the client once it is open."""
         try:
             self._access.check(request)
         except Exception as error:
@@ -133,7 +123,7 @@ class Router:
         """Return the route of a request. Raises Refused."""
         segments = request.segments
         allowed: list[str] = []
-        for route in self._routes:
+        for route in self._by_shape.get((segments[0], len(segments)), ()):
             if _matches(route.path, segments):
                 if route.method == request.method:
                     return route
@@ -181,7 +171,9 @@ class Router:
         encoding = encoding_of(request.header("x-rivet-encoding"))
         message = encoding.read_send(request.body)
         with self.load.enter("waits") if message.wait else nullcontext():
-            status, reply = await self._operations.send(_target(request), request.segments[3], message)
+            status, reply = await self._operations.send(
+                _target(request), request.segments[3], message, request.idempotency_key
+            )
         return Response(200, encoding.sent(status, reply), encoding.content_type)
 
     async def _call(self, request: Request) -> Response:
@@ -192,9 +184,7 @@ class Router:
 
 
 def _matches(path: tuple[str, ...], segments: tuple[str, ...]) -> bool:
-    return len(path) == len(segments) and all(
-        expected in ("*", segment) for expected, segment in zip(path, segments, strict=True)
-    )
+    return all(expected in ("*", segment) for expected, segment in zip(path, segments, strict=True))
 
 
 def _target(request: Request) -> Target:

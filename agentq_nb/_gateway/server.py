@@ -9,16 +9,19 @@ import os
 import secrets
 import socket
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+
+from jupyter_core.paths import jupyter_runtime_dir
 
 from agentq_nb._core.origin import HTTP
 from agentq_nb._core.runtime_files import write_private
 from agentq_nb._gateway.access import TokenAccess
 from agentq_nb._gateway.event_stream import EventStreams
 from agentq_nb._gateway.host_calls import HostCalls
-from agentq_nb._gateway.jupyter_proxy import proxy_url
 from agentq_nb._gateway.listener import Listener
+from agentq_nb._gateway.load import Load
 from agentq_nb._gateway.local_socket import choose_path
 from agentq_nb._gateway.metrics import Metrics
 from agentq_nb._gateway.operations import Operations
@@ -30,6 +33,8 @@ from agentq_nb.errors import PortInUse, ValidationFailed
 
 _SHORTEST_TOKEN = 16
 _BACKLOG = 1024
+
+_PREFIX, _PUBLIC_URL, _SERVER = "JUPYTERHUB_SERVICE_PREFIX", "JUPYTERHUB_PUBLIC_URL", "JPY_PARENT_PID"
 
 
 class HttpServer:
@@ -89,8 +94,9 @@ async def open_server(
         calls = HostCalls(registry, HTTP)
         answered: Counter[int] = Counter()
         subjects = (Webhooks(registry, calls), Metrics(calls, answered), EventStreams(registry))
-        routes = (*(route for subject in subjects for route in subject.routes), *TransportRoutes(calls).routes())
-        router = Router(Operations(calls), access, routes, answered=answered)
+        load = Load()
+        routes = (*(route for subject in subjects for route in subject.routes), *TransportRoutes(calls, load).routes())
+        router = Router(Operations(calls), access, routes, load, answered)
         listener = await Listener.open(listening, router, "http", "agentq gateway")
     except BaseException:
         listening.close()
@@ -113,7 +119,7 @@ def _checked_token(token: object) -> str:
         return secrets.token_urlsafe(32)
     if not isinstance(token, str) or len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
         raise ValidationFailed(
-            f"token is None, or text of at least {_SHORTEST_TOKEN} printable ASCII characters, so that nobody guesses it."
+            f"token is None, or text of at least {_SHORTEST_TOKEN} printable ASCII characters, so that it cannot be guessed."
         )
     return token
 
@@ -144,3 +150,21 @@ def _reachable(host: str) -> str:
             return "127.0.0.1" if address.version == 4 else "[::1]"
         return f"[{host}]" if address.version == 6 else host
     return host
+
+
+def proxy_url(port: int, environment: Mapping[str, str]) -> str | None:
+    """Return the URL of a port through the Jupyter server of this kernel, only its path where the rest is not known.
+
+    ``https://hub.example.org/user/ann/proxy/6420``, ``/user/ann/proxy/6420``; None outside Jupyter.
+    """
+    base = environment.get(_PUBLIC_URL) or environment.get(_PREFIX) or _server_url(environment.get(_SERVER))
+    return None if base is None else f"{base.rstrip('/')}/proxy/{port}"
+
+
+def _server_url(pid: str | None) -> str | None:
+    """Return the URL of the server that started this kernel: its file among those that servers write has it."""
+    if pid is None or not pid.isdigit():
+        return None
+    with suppress(OSError, ValueError, KeyError):
+        return str(json.loads(Path(jupyter_runtime_dir(), f"jpserver-{pid}.json").read_text(encoding="utf-8"))["url"])
+    return None

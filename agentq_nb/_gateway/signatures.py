@@ -29,7 +29,7 @@ _MOST_SIGNATURES = 20
 
 
 def check_headers(webhook: Webhook, request: Request) -> None:
-    """Raise WebhookRefused for what can be told from the headers: no signature, a wrong bearer token, a bad id."""
+    """Raise WebhookRefused for what the headers alone show: no signature, a wrong bearer token, a bad id."""
     missing = [name for name in _NEEDED[webhook.signature] if request.header(name) is None]
     if missing:
         raise WebhookRefused(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from agentq_nb._core.ids import ActorId, actor_id, actor_key, key_parts, snake_case
+from agentq_nb._core.tagged_values import revived
 from agentq_nb._gateway import cbor
-from agentq_nb._gateway.values import revived
 from agentq_nb.errors import BadRequest
 
 Method: TypeAlias = Literal["get", "getOrCreate", "id"]

@@ -1,25 +1,22 @@
 """The calls of a Python client to a host's server: their names, what they ask and answer, and how that is written.
 
 Both sides use these definitions. A call is one ``POST /transport/NAME``; what it asks and answers is JSON. Bodies and
-replies of messages are JSON already, and travel as texts; so do values of users, see :func:`dumped`.
+replies of messages are JSON already, and travel as texts; so do values of users, see :func:`agentq_nb._core.tagged_values.dumped`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from functools import cached_property
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from agentq_nb._brokers.batches import BatchCounts, BatchRow, Cursor, NewBatch, SettledRows
-from agentq_nb._brokers.values import NewMessage, StoredResult
+from agentq_nb._brokers.messages import NewMessage, StoredResult
+from agentq_nb._client.class_descriptions import ClassDescription
 from agentq_nb._client.status import ActorStatus
 from agentq_nb._core.ids import ActorId, MessageId
-from agentq_nb._gateway.remote_classes import ClassDescription
-from agentq_nb._gateway.values import plain, revived
 from agentq_nb.errors import BadRequest
 
 Asked = TypeVar("Asked")
@@ -32,7 +29,7 @@ LONGEST_WAIT = 20.0
 """Seconds after which the server answers a wait at the latest, so that proxies and dead connections do not hold it up."""
 
 Text: TypeAlias = str
-"""A value of a user, as :func:`dumped` writes it."""
+"""A value of a user, as :func:`agentq_nb._core.tagged_values.dumped` writes it."""
 
 Span: TypeAlias = tuple[int, int, int]
 """Numbers of rows: the start, the stop and the step of a range."""
@@ -79,26 +76,6 @@ class Call(Generic[Asked, Answered]):
     def read_answer(self, body: bytes) -> Answered:
         """Return the answer. Raises ValueError."""
         return self._answered.validate_json(body)
-
-
-def dumped(value: Any, what: str) -> Text:
-    """Write a value of a user: JSON, in which bytes, sets, dates and large numbers are tagged.
-
-    Raises ``actor.validation_error``, naming ``what``.
-    """
-    return json.dumps(plain(value, what), ensure_ascii=False, separators=(",", ":"), default=_tagged)
-
-
-def _tagged(moment: datetime) -> list[str]:
-    return ["$Date", moment.isoformat()]
-
-
-def loaded(text: Text) -> Any:
-    """Return the value that :func:`dumped` wrote. Raises BadRequest."""
-    try:
-        return revived(json.loads(text))
-    except (ValueError, RecursionError):
-        raise BadRequest("A value cannot be read: it is no JSON, or nested too deeply.") from None
 
 
 # --- the host and its actors ------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any
 
 from agentq_nb._actor.queue import Queue
 from agentq_nb._actor.send_options import StoredOptions, stored_options
-from agentq_nb._client import queue_arguments
+from agentq_nb._client import handle_arguments
 from agentq_nb._core.ids import ActorId, MessageId, actor_id, actor_key, actor_name, is_message_id
 from agentq_nb.errors import BadRequest
 
@@ -36,5 +36,5 @@ def checked_options(options: StoredOptions) -> StoredOptions:
 def checked_body(declared: Queue[Any, Any], actor: ActorId, body: bytes, what: str) -> bytes:
     """Return a body as the queue's type writes it. Raises ``actor.validation_error`` and ``queue.message_too_large``."""
     encoded = declared.body.encode(declared.body.load(body, what), what)
-    queue_arguments.check_size(declared, actor, encoded)
+    handle_arguments.check_size(declared, actor, encoded)
     return encoded

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
 from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 from agentq_nb._actor.queue import Queue
-from agentq_nb._brokers.values import Cancel, Change, NewMessage, Pause, Purge, Redeliver, Resume
-from agentq_nb._client import queue_arguments
+from agentq_nb._brokers.changes import Cancel, Change, Pause, Purge, Redeliver, Resume
+from agentq_nb._brokers.messages import NewMessage
+from agentq_nb._client import handle_arguments
+from agentq_nb._client.class_descriptions import describe
 from agentq_nb._client.status import ActorStatus
 from agentq_nb._client.transport import Standing as LocalStanding
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
+from agentq_nb._core.tagged_values import dumped, loaded
 from agentq_nb._gateway import transport_calls as calls
 from agentq_nb._gateway.batch_routes import BatchRoutes
 from agentq_nb._gateway.event_subscriptions import EventSubscriptions
 from agentq_nb._gateway.host_calls import HostCalls
-from agentq_nb._gateway.remote_classes import describe
-from agentq_nb._gateway.request import Request, Response
-from agentq_nb._gateway.router import Route
+from agentq_nb._gateway.load import Load
+from agentq_nb._gateway.request import Request, Response, Route
 from agentq_nb._gateway.transport_calls import Call
 from agentq_nb._gateway.transport_checks import checked_actor, checked_body, checked_message_id, checked_options
 from agentq_nb._host.host import Host
@@ -50,10 +53,13 @@ class TransportRoutes:
 
     Bodies are checked against the types of their queues here, in the server's thread, as a sender in the host's process
     checks them in its own. Nothing that a client says of a queue is believed.
+
+    :param load: what the server has taken on.
     """
 
-    def __init__(self, host_calls: HostCalls) -> None:
+    def __init__(self, host_calls: HostCalls, load: Load) -> None:
         self._calls = host_calls
+        self._load = load
         self._subscriptions = EventSubscriptions(host_calls)
         self._table: _Table = {}
         self._add(calls.DESCRIBE, self._describe)
@@ -85,7 +91,9 @@ class TransportRoutes:
             raise Refused(
                 404, "no_route", "There is no such call: the client's agentq_nb may be newer than the host's."
             )
-        answered = await found.carry_out(found.call.read_request(request.body))
+        asked = found.call.read_request(request.body)
+        with self._load.enter("waits") if _may_wait(asked) else nullcontext():
+            answered = await found.carry_out(asked)
         return Response(200, found.call.write_answer(answered))
 
     async def _on_host(self, function: Callable[[LocalTransport], Coroutine[Any, Any, Answered]]) -> Answered:
@@ -105,7 +113,7 @@ class TransportRoutes:
         return calls.HostDescription(calls.PROTOCOL, host.clock.time(), described)
 
     async def _create(self, asked: calls.ActorInput) -> None:
-        actor, given = checked_actor(asked.actor), calls.loaded(asked.input)
+        actor, given = checked_actor(asked.actor), loaded(asked.input)
         await self._on_host(lambda local: local.create(actor, given))
 
     async def _require(self, asked: ActorId) -> None:
@@ -113,12 +121,12 @@ class TransportRoutes:
         await self._on_host(lambda local: local.require(actor))
 
     async def _ensure(self, asked: calls.ActorInput) -> None:
-        actor, given = checked_actor(asked.actor), calls.loaded(asked.input)
+        actor, given = checked_actor(asked.actor), loaded(asked.input)
         await self._on_host(lambda local: local.ensure(actor, given))
 
     async def _act(self, asked: calls.ActionCall) -> calls.Text:
         actor = checked_actor(asked.actor)
-        args, kwargs, given = (calls.loaded(text) for text in (asked.args, asked.kwargs, asked.input))
+        args, kwargs, given = (loaded(text) for text in (asked.args, asked.kwargs, asked.input))
         if not isinstance(args, list) or not isinstance(kwargs, dict):
             raise BadRequest("The arguments of an action are a list and an object.")
         arguments, named = cast("list[Any]", args), cast("dict[str, Any]", kwargs)
@@ -126,7 +134,7 @@ class TransportRoutes:
         async def act(local: LocalTransport) -> calls.Text:
             result = await local.call(actor, asked.action, arguments, named, given)
             # Written on the host's loop, where nothing changes it meanwhile.
-            return calls.dumped(result, f"The result of action `{asked.action}`")
+            return dumped(result, f"The result of action `{asked.action}`")
 
         return await self._on_host(act)
 
@@ -161,7 +169,7 @@ class TransportRoutes:
 
     def _queue(self, actor: ActorId, queue: str) -> Queue[Any, Any]:
         """Return the queue's declaration. Raises ActorUnknown, QueueUnknown."""
-        return queue_arguments.declared(self._calls.host.classes, actor_name(checked_actor(actor)), queue)
+        return handle_arguments.declared(self._calls.host.classes, actor_name(checked_actor(actor)), queue)
 
     def _checked_message(self, asked: NewMessage) -> NewMessage:
         """Return the message to enqueue. Raises what a send raises."""
@@ -176,6 +184,11 @@ class TransportRoutes:
             declared.max_size,
             declared.max_bytes,
         )
+
+
+def _may_wait(asked: object) -> bool:
+    """Whether a call waits, for a result, an event or room: if so, it says for how long."""
+    return any(getattr(asked, name, 0.0) != 0.0 for name in ("timeout", "room_timeout"))
 
 
 def _written(standing: LocalStanding) -> calls.Standing:

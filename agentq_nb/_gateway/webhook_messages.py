@@ -11,8 +11,8 @@ from agentq_nb._actor.action import Action
 from agentq_nb._actor.actor import Actor
 from agentq_nb._actor.message import SCHEDULE_QUEUE
 from agentq_nb._actor.send_options import NO_OPTIONS, StoredOptions, stored_options
-from agentq_nb._brokers.values import Enqueued, NewMessage
-from agentq_nb._client import queue_arguments
+from agentq_nb._brokers.messages import Enqueued, NewMessage
+from agentq_nb._client import handle_arguments
 from agentq_nb._client.client import Client
 from agentq_nb._client.handle import ActorHandle
 from agentq_nb._core.codec import Schema
@@ -74,8 +74,8 @@ def _new_message(
     webhook: Webhook, cls: type[Actor], handle: ActorHandle, body: Any, options: StoredOptions
 ) -> NewMessage:
     if webhook.queue is not None:
-        declared = queue_arguments.declared({handle.name: cls}, handle.name, webhook.queue)
-        return queue_arguments.new_message(declared, handle.actor_id, body, options)
+        declared = handle_arguments.declared({handle.name: cls}, handle.name, webhook.queue)
+        return handle_arguments.new_message(declared, handle.actor_id, body, options)
     actions, name = cls.declared.actions, webhook.action or ""
     if name not in actions:
         raise ActionNotFound(handle.name, name, list(actions))

@@ -12,8 +12,7 @@ from agentq_nb._core.clock import Clock, SystemClock
 from agentq_nb._core.origin import under
 from agentq_nb._gateway.error_response import error_response
 from agentq_nb._gateway.host_calls import HostCalls
-from agentq_nb._gateway.request import Request, Response, json_response
-from agentq_nb._gateway.router import Route
+from agentq_nb._gateway.request import Request, Response, Route, json_response
 from agentq_nb._gateway.signatures import check_headers, check_signature, delivery_id
 from agentq_nb._gateway.webhook_messages import stored
 from agentq_nb._host.registry_server import Serveable

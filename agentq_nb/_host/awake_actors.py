@@ -12,20 +12,28 @@ import anyio
 from agentq_nb._actor.actor import Actor
 from agentq_nb._actor.message import describe
 from agentq_nb._brokers.base import Broker
-from agentq_nb._core.ids import ActorId, actor_name
+from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._core.origin import current_origin
 from agentq_nb._host.waker import WakeBackoff
 from agentq_nb._policies.limits import ConcurrencyLimit
 from agentq_nb._runtime.activation import Surroundings
 from agentq_nb._runtime.actor_lifecycle import AwakeActor
 from agentq_nb._runtime.invocation import Receiver
-from agentq_nb.errors import ActorUnknown, NoHost, Unavailable
+from agentq_nb.errors import ActorElsewhere, ActorUnknown, NoHost, Unavailable
 
 _AT_ONCE = 200
 """How many actors are stopped at the same time."""
 
 _NEXT_GROUP = 0.1
 """Seconds after which the next group is stopped, even if this one has not ended: a hook may be slow."""
+
+
+class AwakeElsewhere(Unavailable):
+    """Another host runs the actor; nothing was done here."""
+
+    def __init__(self, actor: ActorId) -> None:
+        super().__init__(f"Another host runs actor '{actor}' just now. Try again.")
+        self.actor = actor
 
 
 class ActivationHost(Surroundings, Protocol):
@@ -69,7 +77,7 @@ class ActivationDirectory:
         return activation if found is not None and found.while_ending else None
 
     async def wake(self, actor: ActorId, input: Any) -> AwakeActor:
-        """Return the awake actor. Raises ActorUnknown, the error of waking it, Unavailable if another host has it."""
+        """Return the awake actor. Raises ActorUnknown, the error of waking it, AwakeElsewhere."""
         while True:
             if not self._host.running:
                 raise NoHost()
@@ -90,9 +98,14 @@ class ActivationDirectory:
         cls = host.classes.get(name)
         if cls is None:
             raise ActorUnknown(name, list(host.classes))
-        lease = await host.broker.acquire(actor, host.identity)
+        try:
+            lease = await host.broker.acquire(actor, host.identity, keeps_files=cls.declared.keeps_files)
+        except ActorElsewhere as error:
+            if not error.running or error.given_up:
+                raise
+            raise AwakeElsewhere(actor) from None  # the host that has its files wakes it
         if lease is None:
-            raise Unavailable(f"Another host runs actor '{actor}' just now. Try again.")
+            raise AwakeElsewhere(actor)
         activation = self._activations[actor] = AwakeActor(host, cls, lease)
         activation.origin = current_origin.get()
         host.spawn(self._live, activation, input)
@@ -119,6 +132,11 @@ class ActivationDirectory:
         """Return the receivers that block this queue of an actor."""
         activation = self.find(actor)
         return [] if activation is None else activation.in_flight.of(queue)
+
+    def receiver_of_message(self, actor: ActorId, message: MessageId) -> Receiver | None:
+        """Return the receiver that holds a message of an actor."""
+        activation = self.find(actor)
+        return None if activation is None else activation.in_flight.find(message)
 
     def full_limits(self, actor: ActorId, queue: str) -> dict[str, list[Receiver]]:
         """Return the named concurrency limits of a queue that have no free place, each with those who have the places.

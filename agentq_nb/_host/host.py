@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,25 @@ from typing import Any
 from agentq_nb._actor.actor import Actor, takes_messages
 from agentq_nb._actor.actor_context import ActorLog, CallLimits, CallStart
 from agentq_nb._brokers.base import Broker
+from agentq_nb._brokers.changes import Cancel, Change, DeadLetters
 from agentq_nb._brokers.history import HostLog
-from agentq_nb._brokers.values import Cancel, Change, DeadLetters, NewMessage, QueueStatus, StoredResult
+from agentq_nb._brokers.messages import StoredResult
+from agentq_nb._brokers.statuses import ActorHome, QueueStatus
 from agentq_nb._client.broadcasts import Listener, Listeners
+from agentq_nb._client.receipt import Result, result_of
 from agentq_nb._client.status import ActorStatus, HostStatus
+from agentq_nb._client.transport import standing_of
 from agentq_nb._core.clock import Clock, SystemClock
 from agentq_nb._core.ids import ActorId, MessageId, actor_name, mint_id
 from agentq_nb._core.loop_monitor import Stall, StallWatch
 from agentq_nb._core.loop_portal import LoopPortal
-from agentq_nb._core.message_status import WAITING, is_final
+from agentq_nb._core.message_status import WAITING
 from agentq_nb._core.origin import current_origin
 from agentq_nb._core.time_slice import Slices, TimeSlices
-from agentq_nb._host.awake_actors import ActivationDirectory
+from agentq_nb._host.awake_actors import ActivationDirectory, AwakeElsewhere
 from agentq_nb._host.background_tasks import Part
+from agentq_nb._host.host_messages import HostMessages
 from agentq_nb._host.host_status import Circumstances, SwallowedLimits, actor_status, why_unsettled
-from agentq_nb._host.host_tasks import HostTasks
 from agentq_nb._host.waker import WakeBackoff, Waker
 from agentq_nb._host.webhook_rates import Flood, WebhookRates
 from agentq_nb._runtime import actions
@@ -34,13 +38,10 @@ from agentq_nb._runtime.actor_lifecycle import AwakeActor
 from agentq_nb._runtime.deadlock import WaitGraph
 from agentq_nb._runtime.invocation import current_call, holding_here
 from agentq_nb._runtime.state_migration import check_deployment
-from agentq_nb.errors import ActorDuplicate, ActorNotFound, QueueFull, Unavailable
-
-_ENQUEUE_AGAIN = (0.1, 0.2, 0.4, 0.8)
-_NO_EDGE = nullcontext()
+from agentq_nb.errors import ActorDuplicate, ActorNotFound, ActorUnknown, Unavailable
 
 
-class Host(HostTasks):
+class Host(HostMessages):
     """Runs actors over a broker, in the event loop in which it is created. Started and stopped once.
 
     All of it belongs to that loop. Code elsewhere calls its methods through :meth:`enter` only.
@@ -62,19 +63,20 @@ class Host(HostTasks):
         extra_parts: Sequence[Part] = (),
         floods: Sequence[Flood] = (),
     ) -> None:
-        super().__init__(clock or SystemClock(), portal or LoopPortal(asyncio.get_running_loop()))
+        super().__init__(clock or SystemClock(), portal or LoopPortal(asyncio.get_running_loop()), broker)
         self.slices = TimeSlices()
         self.listeners = Listeners(self.portal.loop)
-        self.broker = broker
         self.log = log
         self.workspaces = workspaces
         self.identity = mint_id()
         self.classes: dict[str, type[Actor]] = {}
         self.client: Any = None
-        """The client that actors get as ``self.actors``; set by ``host_lifecycle``."""
+        """The client that actors get as ``self.actors``; set by ``start_and_stop``."""
         self.wake_backoff = WakeBackoff(self.clock)
         self.activations = ActivationDirectory(self)
-        self.waits = WaitGraph(self.activations.receivers_of, self.activations.full_limits)
+        self.waits = WaitGraph(
+            self.activations.receivers_of, self.activations.full_limits, self.activations.receiver_of_message
+        )
         self._waker = Waker(self)
         self._stalls = StallWatch()
         self._swallowed = SwallowedLimits()
@@ -85,6 +87,11 @@ class Host(HostTasks):
             Part("Limiting webhooks", self.webhook_rates.watch, waits=True),
             *extra_parts,
         ]
+        if broker.exchange is not None:
+            from agentq_nb._host.other_hosts import OtherHosts  # what it needs is not loaded for one host
+
+            self.others = OtherHosts(self, broker.exchange, self.portal, self.listeners)
+            self.parts.append(self.others.part)
 
     async def end_actors(self) -> None:
         """End every actor."""
@@ -113,6 +120,8 @@ class Host(HostTasks):
             check_deployment(cls, old, await self.broker.states(name))
         await self.declare_limits(name, cls)
         self.classes[name] = cls
+        if self.others is not None:
+            await self.others.describe(name, cls)
         self.wake_backoff.forget(name)
         self.activations.replace(name, self._waker.wake)
         self._waker.ask_again()
@@ -124,56 +133,6 @@ class Host(HostTasks):
         await self.broker.limits.declare(name, self.webhook_rates.with_floods(name, declared))
 
     # --- for clients --------------------------------------------------------------------------------------------------
-
-    async def enqueue(self, new_message: NewMessage, room_timeout: float | None = 0.0) -> MessageId:
-        """Send one message; durable on return. Returns the earlier message's id if the idempotency key is known.
-
-        While the broker is unavailable, retries for about 1.5 seconds, which the message's id makes safe.
-        ``room_timeout`` is how many seconds to wait for room in a full queue (0: not at all; None: no limit). Raises
-        WaitWouldDeadlock if there could never be any. The message gets the origin of the caller.
-        """
-        new_message = new_message.from_origin(current_origin.get())
-        for pause in _ENQUEUE_AGAIN:
-            try:
-                return (await self.broker.enqueue((new_message,)))[0].id
-            except QueueFull:
-                if room_timeout == 0:
-                    raise
-                return await self._enqueue_in_turn(new_message, room_timeout)
-            except Unavailable:
-                if not self.running:
-                    raise
-                await self.clock.sleep(pause)
-        if room_timeout != 0:
-            return await self._enqueue_in_turn(new_message, room_timeout)
-        return (await self.broker.enqueue((new_message,)))[0].id
-
-    async def _enqueue_in_turn(self, new_message: NewMessage, room_timeout: float | None) -> MessageId:
-        """Wait for room. A write that fails meanwhile ends the wait in the broker, and it begins again."""
-        deadline = None if room_timeout is None else self.clock.monotonic() + room_timeout
-        left = room_timeout
-        with self.waits.waiting(new_message.id, new_message.actor, new_message.queue, room=True):
-            for pause in _ENQUEUE_AGAIN:
-                try:
-                    return (await self.broker.enqueue((new_message,), left))[0].id
-                except Unavailable:
-                    if not self.running:
-                        raise
-                    await self.clock.sleep(pause)
-                if deadline is not None:
-                    left = max(0.0, deadline - self.clock.monotonic())
-            return (await self.broker.enqueue((new_message,), left))[0].id
-
-    async def wait(self, message: MessageId, timeout: float | None) -> StoredResult:
-        """Return a message's result, or its status after ``timeout`` s. Raises WaitWouldDeadlock, MessageUnknown."""
-        self._check_running()
-        standing = await self.broker.wait(message, 0)
-        if is_final(standing.status) or timeout == 0:
-            return standing
-        if (call := current_call.get()) is None:
-            return await self.broker.wait(message, timeout)
-        with self.waits.waiting(message, standing.actor, standing.queue):
-            return await self.broker.wait(message, timeout, call.actor_id)
 
     async def why(self, message: StoredResult) -> str:
         """Return why a message is not settled yet, in sentences."""
@@ -187,26 +146,9 @@ class Host(HostTasks):
             running_for=None if receiver is None else self.clock.monotonic() - receiver.since,
             trouble=self.upkeep.trouble,
             now=self.clock.time(),
+            before=[await self.broker.wait(one, 0) for one in message.after[:1]],
         )
         return why_unsettled(known)
-
-    async def enqueue_and_wait(
-        self, new_message: NewMessage, timeout: float | None, *, waits_for_room: bool = False
-    ) -> StoredResult:
-        """Send and wait, for room in the queue too if ``waits_for_room``.
-
-        Raises WaitWouldDeadlock, before anything is written, if the wait could never end, and QueueFull when the time
-        is up before there was room.
-        """
-        call = current_call.get()
-        deadline = None if timeout is None else self.clock.monotonic() + timeout
-        # Code outside actors holds no messages, so its waits hold nothing up.
-        waits = _NO_EDGE if call is None else self.waits.waiting(new_message.id, new_message.actor, new_message.queue)
-        with waits:
-            message = await self.enqueue(new_message, timeout if waits_for_room else 0.0)
-            if deadline is not None and waits_for_room:
-                timeout = max(0.0, deadline - self.clock.monotonic())
-            return await self.broker.wait(message, timeout, None if call is None else call.actor_id)
 
     async def change(self, actor: ActorId, change: Change) -> int:
         self._check_running()
@@ -232,15 +174,37 @@ class Host(HostTasks):
         """Wake an actor for the first time. Raises ActorDuplicate."""
         if await self.exists(actor):
             raise ActorDuplicate(actor)
-        await self.awake(actor, input)
+        await self._first_awake(actor, input, must_be_new=True)
+
+    async def ensure(self, actor: ActorId, input: Any) -> None:
+        """Wake an actor for the first time, unless it exists."""
+        if not await self.exists(actor):
+            await self._first_awake(actor, input, must_be_new=False)
+
+    async def _first_awake(self, actor: ActorId, input: Any, *, must_be_new: bool) -> None:
+        try:
+            await self.awake(actor, input)
+        except (AwakeElsewhere, ActorUnknown) as error:
+            if self.others is None or not await self.others.have(actor, error):
+                raise
+            await self.others.create(actor, input, must_be_new=must_be_new)
 
     async def act(
         self, actor: ActorId, action: str, args: Sequence[Any], kwargs: Mapping[str, Any], input: Any = None
     ) -> Any:
-        """Call an action; see :func:`agentq_nb._runtime.actions.act`."""
+        """Call an action; see :func:`agentq_nb._runtime.actions.act`. If another host runs the actor, it does so there."""
         caller, behind = current_call.get(), holding_here()
-        activation = self.activations.ending(actor, action) or await self._begun(actor, input)
+        try:
+            activation = await self.awake_for(actor, action, input)
+        except (AwakeElsewhere, ActorUnknown) as error:
+            if self.others is None or not await self.others.have(actor, error):
+                raise
+            return await self.others.call(actor, action, args, kwargs, input, stoppable=caller is not None)
         return await actions.act(activation, action, args, kwargs, caller, behind, current_origin.get())
+
+    async def awake_for(self, actor: ActorId, action: str, input: Any) -> AwakeActor:
+        """Return the awake actor to call this action. Raises what :meth:`awake` raises."""
+        return self.activations.ending(actor, action) or await self._begun(actor, input)
 
     async def _begun(self, actor: ActorId, input: Any) -> AwakeActor:
         """Return the awake actor once its ``run`` has come to its first await: an action finds what it has set up."""
@@ -254,6 +218,8 @@ class Host(HostTasks):
 
     def listen(self, actor: ActorId, event: str, listener: Listener) -> Callable[[], None]:
         """See :class:`agentq_nb._client.broadcasts.Listeners`. Can be called from any loop or thread."""
+        if self.others is not None:
+            return self.others.events.listen(actor, event, listener)
         return self.listeners.add(actor, event, listener)
 
     # --- for activations ----------------------------------------------------------------------------------------------
@@ -287,6 +253,8 @@ class Host(HostTasks):
 
     def broadcast(self, actor: ActorId, event: str, payload: Any) -> None:
         self.listeners.tell(actor, event, payload)
+        if self.others is not None:
+            self.others.share(actor, event, payload)
 
     async def push(self, actor: ActorId, queue: str, body: Any, options: Mapping[str, Any]) -> Any:
         return await self.client.handle_of(actor).send(queue, body, **options)
@@ -298,28 +266,36 @@ class Host(HostTasks):
             return False
         return await self.broker.change(standing.actor, Cancel(message)) > 0
 
+    def results(self, stored: Sequence[StoredResult]) -> Sequence[Result[Any]]:
+        return [result_of(standing_of(self.classes, one)) for one in stored]
+
     # --- status -------------------------------------------------------------------------------------------------------
 
     async def status(self, notices: Sequence[str] = (), trouble: str | None = None) -> HostStatus:
-        """Return the status of the host and its actors, from memory."""
+        """Return the status of the host and its actors. While the queues cannot be reached, it says so, without them."""
         self._check_running()
         actors: list[ActorStatus] = []
         waiting_for: set[str] = set()
-        async for actor in self.actor_statuses():
-            actors.append(actor)
-            if actor.state == "waiting for its class" and any(queue.live for queue in actor.queues):
-                waiting_for.add(actor.name)
+        try:
+            async for actor in self.actor_statuses():
+                actors.append(actor)
+                if actor.state == "waiting for its class" and any(queue.live for queue in actor.queues):
+                    waiting_for.add(actor.name)
+        except Unavailable as error:
+            trouble = trouble or error.message
         return replace(self.summary(notices, trouble), actors=actors, waiting_for=sorted(waiting_for))
 
     async def actor_statuses(self) -> AsyncIterator[ActorStatus]:
         """Yield every actor's status, ordered by id, without blocking the loop, however many there are."""
         queues: dict[ActorId, list[QueueStatus]] = {}
         slices = Slices()
+        await self.broker.limits.look()
         for queue in await self.broker.status():
             queues.setdefault(queue.actor, []).append(queue)
             await slices.pause()
+        homes = await self.broker.homes()
         for actor in sorted({*queues, *self.activations.actors, *self.wake_backoff.actors}):
-            yield self._status_of(actor, queues.get(actor, ()))
+            yield self._status_of(actor, queues.get(actor, ()), homes.get(actor))
             await slices.pause()
 
     def summary(self, notices: Sequence[str] = (), trouble: str | None = None) -> HostStatus:
@@ -342,9 +318,19 @@ class Host(HostTasks):
 
     async def status_of(self, actor: ActorId) -> ActorStatus:
         self._check_running()
-        return self._status_of(actor, await self.broker.status(actor))
+        elsewhere = None
+        if self.others is not None and self.activations.find(actor) is None:
+            elsewhere = await self.others.status(actor)
+        if elsewhere is None:
+            return await self.status_here(actor)
+        return replace(elsewhere, home=(await self.broker.homes(actor)).get(actor))
 
-    def _status_of(self, actor: ActorId, queues: Sequence[QueueStatus]) -> ActorStatus:
+    async def status_here(self, actor: ActorId) -> ActorStatus:
+        """Return the status of an actor as far as this host knows it."""
+        queues, homes = await self.broker.status(actor), await self.broker.homes(actor)
+        return self._status_of(actor, queues, homes.get(actor))
+
+    def _status_of(self, actor: ActorId, queues: Sequence[QueueStatus], home: ActorHome | None) -> ActorStatus:
         cls = self.classes.get(actor_name(actor))
-        status = actor_status(actor, cls, self.activations.find(actor), self.wake_backoff, queues)
+        status = actor_status(actor, cls, self.activations.find(actor), self.wake_backoff, queues, home)
         return self._swallowed.added_to(status)

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 from agentq_nb._actor.actor import Actor
 from agentq_nb._actor.message import INTERNAL_QUEUES, brief
-from agentq_nb._brokers.values import QueueStatus, StoredResult
+from agentq_nb._brokers.messages import StoredResult
+from agentq_nb._brokers.statuses import ActorHome, QueueStatus
 from agentq_nb._client.status import ActorState, ActorStatus
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._host.waker import WakeBackoff
@@ -42,8 +43,9 @@ def actor_status(
     activation: AwakeActor | None,
     wake_backoff: WakeBackoff,
     queues: Sequence[QueueStatus],
+    home: ActorHome | None = None,
 ) -> ActorStatus:
-    """Return one actor's status; ``cls`` and ``activation`` are None if it has none."""
+    """Return one actor's status; ``cls``, ``activation`` and ``home`` are None if it has none."""
     visible = [queue for queue in queues if queue.queue not in INTERNAL_QUEUES or queue.live or queue.dead]
     declared = () if cls is None else cls.declared.queues
     return ActorStatus(
@@ -57,6 +59,7 @@ def actor_status(
         closing=None if activation is None else activation.closing,
         queues=visible,
         overdue=[] if activation is None else list(activation.overdue),
+        home=home,
         orphaned=[] if cls is None else [queue.queue for queue in visible if _orphaned(queue, declared)],
     )
 
@@ -91,6 +94,7 @@ class Circumstances:
     :ivar running_for: seconds since its handler got it; None if no handler has it.
     :ivar trouble: what keeps the host itself from working.
     :ivar now: seconds since 1970.
+    :ivar before: the first of the messages that it waits for.
     """
 
     message: StoredResult
@@ -100,6 +104,7 @@ class Circumstances:
     has_handler: bool = False
     running_for: float | None = None
     trouble: str | None = None
+    before: Sequence[StoredResult] = ()
 
     @property
     def queue(self) -> QueueStatus:
@@ -113,6 +118,8 @@ def why_unsettled(known: Circumstances) -> str:
     message = known.message
     if message.status == "running":
         said = [_running(known), _attempt(known)]
+    elif message.status == "blocked":
+        said = [_blocked(known)]
     elif message.status == "delayed":
         said = [_attempt(known), _delayed(known), _expiring(known)]
     else:
@@ -123,6 +130,17 @@ def why_unsettled(known: Circumstances) -> str:
 def _running(known: Circumstances) -> str:
     since = "" if known.running_for is None else f" for {_length(known.running_for)}"
     return f"It has been running{since}, attempt {known.message.attempts}."
+
+
+def _blocked(known: Circumstances) -> str:
+    others = len(known.message.after) - 1
+    first = "other messages" if not known.before else _named(known.before[0])
+    also = "" if others < 1 else f", and for {others:,} other{'' if others == 1 else 's'}"
+    return f"It waits for {first}{also}."
+
+
+def _named(message: StoredResult) -> str:
+    return f"message {message.message} of queue '{message.queue}' of '{message.actor}', which is {message.status}"
 
 
 def _attempt(known: Circumstances) -> str:
@@ -149,6 +167,8 @@ def _expiring(known: Circumstances) -> str:
 def _waiting(known: Circumstances) -> str:
     actor, queue = known.actor, known.queue
     name, failed = actor.name, _error(known)
+    if actor.home is not None and actor.home.elsewhere:
+        return f"Not started: {_elsewhere(actor.actor_id, actor.home)}"
     if actor.state == "waiting for its class":
         return f"Not started: no actor class is registered as '{name}'. Run the cell that defines it, or pass it to setup(use=...)."
     if queue.queue in actor.orphaned:
@@ -184,6 +204,17 @@ def _waiting(known: Circumstances) -> str:
         left = "" if actor.restarts_at is None else f" in {_length(actor.restarts_at - known.now)}"
         return f"Not started: `run` of its actor failed. {failed}It is started again{left}."
     return f"Not started: {_in_line(known)}{'' if actor.recovered else f' {failed}'.rstrip()}"
+
+
+def _elsewhere(actor: ActorId, home: ActorHome) -> str:
+    if home.given_up:
+        return f"its files here were given up, and another host has to start it. To take that back: %agentq move {actor} --back"
+    if home.running:
+        return f"its files are on host {home.name}, which runs; only that host wakes its actor."
+    return (
+        f"its files are on host {home.name}, which does not run; only that host wakes its actor. Start it there, or give up "
+        f"the files: %agentq move {actor}"
+    )
 
 
 def _overdue(known: Circumstances) -> MessageId | None:

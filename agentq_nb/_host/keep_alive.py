@@ -8,14 +8,15 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, Protocol, TypeAlias, get_args
 
 from agentq_nb._actor.actor import Actor
 from agentq_nb._actor.message import CRON_QUEUE, SCHEDULE_QUEUE
-from agentq_nb._brokers.local.broker import LocalBroker
-from agentq_nb.errors import ValidationFailed
+from agentq_nb._core.clock import Clock
+from agentq_nb.errors import Unavailable, ValidationFailed
 
 KeepAliveMode: TypeAlias = Literal["never", "work", "always"]
 """When a kernel is kept alive: never, while there is work, or as long as its host runs."""
@@ -23,7 +24,6 @@ KeepAliveMode: TypeAlias = Literal["never", "work", "always"]
 HORIZON = 12 * 3600.0
 """Seconds. Neither work due later than this keeps a kernel alive, nor work that settles nothing for this long."""
 
-_LOOK_EVERY = 2.0
 _SHORTEST_INTERVAL = 1.0
 
 _TARGET = "agentq-keep-alive"
@@ -53,8 +53,32 @@ def keep_alive_interval(seconds: float) -> float:
     return float(seconds)
 
 
+class BrokerAtWork(Protocol):
+    """A broker, as far as it says whether its queues have work."""
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def look_every(self) -> float:
+        """Seconds between two checks."""
+        ...
+
+    @property
+    def settled(self) -> int:
+        """A number that is higher once messages have been settled."""
+        ...
+
+    async def works_until(self, queues: Mapping[str, Collection[str]], moment: float) -> bool:
+        """Whether actors have messages in flight, due now, or due by ``moment``. May raise Unavailable.
+
+        ``queues`` maps the registered names of the actors that count to their queues that count.
+        """
+        ...
+
+
 class KeepAlive:
-    """Shows activity while the kernel must be kept alive. Runs beside the local broker as long as the host runs.
+    """Shows activity while the kernel must be kept alive. Runs beside the broker as long as the host runs.
 
     :param classes: the actor classes, by the name they are registered under.
     :param show_activity: called once per interval while the kernel must be kept alive.
@@ -64,7 +88,7 @@ class KeepAlive:
 
     def __init__(
         self,
-        broker: LocalBroker,
+        broker: BrokerAtWork,
         settings: KeepAliveSettings,
         classes: Mapping[str, type[Actor]],
         show_activity: Callable[[], None],
@@ -93,11 +117,12 @@ class KeepAlive:
 
     async def work(self) -> None:
         """Check once, and show activity if the interval is over."""
-        self.active = await self._called_for()
+        with suppress(Unavailable):  # then it stays as it was: the work is there, though out of reach
+            self.active = await self._called_for()
         if self.active and self._without_activity >= self._settings.interval:
             self._without_activity = 0.0
             self._show_activity()
-        pause = min(_LOOK_EVERY, self._settings.interval)
+        pause = min(self._broker.look_every, self._settings.interval)
         await self._broker.clock.sleep(pause)
         self._without_activity += pause
         self._without_progress += pause
@@ -145,29 +170,6 @@ def kernel_activity() -> Callable[[], None] | None:
         session.send(socket, "comm_msg", {"comm_id": _TARGET, "data": {}}, ident=b"comm")
 
     return show
-
-
-def end_of_host_before(kind: str, time: float, facts: Mapping[str, Any], unfinished: int) -> str | None:
-    """Return how the previous host ended if its unfinished work stopped with it, in a sentence; else None.
-
-    :param kind: the kind of its last row: ``host.stopped``, or anything else if it was killed.
-    :param time: the time of that row, in seconds since 1970.
-    :param facts: the data of ``host.stopped``.
-    :param unfinished: how many messages are not settled.
-    """
-    stopped = kind == "host.stopped"
-    if not unfinished or (stopped and not facts.get("at_exit")):
-        return None
-    counted = f"{unfinished:,} unfinished message{'' if unfinished == 1 else 's'}"
-    if not stopped:
-        return f"The process that had this file before was killed at {moment(time)} or later, with {counted}; work resumes now."
-    said = f"The process that had this file before was shut down at {moment(time)} with {counted}; work resumes now."
-    kept = facts.get("keep_alive")
-    if kept == "never":
-        said += " It was not kept alive; to keep a kernel alive while there is work: %agentq start --keep-alive=work"
-    elif kept == "ended":
-        said += " It was not kept alive any more, since nothing had been settled for 12 hours."
-    return said
 
 
 def moment(seconds: float) -> str:

@@ -8,11 +8,12 @@ from typing import Any, Protocol
 
 from agentq_nb._actor.actor import Actor
 from agentq_nb._brokers.batches import Batches
-from agentq_nb._brokers.values import Cancel, Change, NewMessage, StoredResult
+from agentq_nb._brokers.changes import Cancel, Change
+from agentq_nb._brokers.messages import NewMessage, StoredResult
 from agentq_nb._client.broadcasts import Listener
 from agentq_nb._client.status import ActorStatus
-from agentq_nb._client.transport import Standing, registered_name
-from agentq_nb._core.ids import ActorId, MessageId, actor_name
+from agentq_nb._client.transport import Standing, registered_name, standing_of
+from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.message_status import LIVE
 from agentq_nb._host.host import Host
 from agentq_nb._host.thread_safe_batches import ThreadSafeBatches
@@ -84,8 +85,7 @@ class LocalTransport:
 
     async def ensure(self, actor: ActorId, input: Any) -> None:
         host = self._host()
-        if not await host.enter(host.exists, actor):
-            await host.enter(host.awake, actor, input)
+        await host.enter(host.ensure, actor, input)
 
     def send(self, new_message: NewMessage, room_timeout: float | None = 0.0) -> Coroutine[Any, Any, MessageId]:
         host = self._host()
@@ -129,10 +129,8 @@ class LocalTransport:
 
 async def _standing(host: Host, stored: StoredResult, *, explained: bool) -> Standing:
     """Add the type of the replies and, if ``explained``, the reason why the message is not settled."""
-    cls = host.classes.get(actor_name(stored.actor))
-    queue = None if cls is None else cls.declared.queues.get(stored.queue)
-    reason = None
+    standing = standing_of(host.classes, stored)
     if explained and stored.status in LIVE:
         with suppress(AgentqError):  # the host has stopped: the result of the wait matters more
-            reason = await host.enter(host.why, stored)
-    return Standing(stored, None if queue is None else queue.reply, reason)
+            return standing._replace(reason=await host.enter(host.why, stored))
+    return standing

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,16 +14,17 @@ import anyio
 
 from agentq_nb._actor.actor import Actor
 from agentq_nb._brokers.history import Moment, dead_letters
+from agentq_nb._client.branch_columns import with_branches
 from agentq_nb._client.client import Client
 from agentq_nb._client.status import HostStatus
 from agentq_nb._core.blocking import block_on
 from agentq_nb._core.result_table import Table
 from agentq_nb._core.threads import in_long_thread
 from agentq_nb._host.host import Host
-from agentq_nb._host.host_lifecycle import HostLifecycle
 from agentq_nb._host.registry_batches import Batch, all_batches, find_batch
+from agentq_nb._host.registry_hosts import SharingRegistry
 from agentq_nb._host.registry_limits import RegistryLimits, check_limits
-from agentq_nb._host.registry_server import ServingRegistry
+from agentq_nb._host.start_and_stop import HostLifecycle
 from agentq_nb._host.store_socket import StoreSocket
 from agentq_nb._store.renamed_notebook import check_before_begun
 from agentq_nb.errors import AgentqError, LimitConflict, ValidationFailed, WouldBlockHost
@@ -46,7 +48,7 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-class Registry(ServingRegistry):
+class Registry(SharingRegistry):
     """The actors of one file in this process, and the host that runs them. Made by :func:`setup`.
 
         async with setup(use={"task_runner": TaskRunner}) as registry:      # start() and stop()
@@ -60,8 +62,7 @@ class Registry(ServingRegistry):
     def __init__(self, store: Path, notices: list[str], notebook: Path | None) -> None:
         super().__init__()
         self.store_path = store
-        self._notebook = notebook
-        self._said_of_place = notices
+        self._notebook, self._said_of_place = notebook, notices
         self._said_at_start: list[str] = []
         self._said_at_stop: list[str] = []
         self.on_stop: list[Callable[[], None]] = []
@@ -84,6 +85,7 @@ class Registry(ServingRegistry):
 
     @property
     def running(self) -> bool:
+        """Whether the host runs."""
         return self.lifecycle.running
 
     @property
@@ -93,12 +95,12 @@ class Registry(ServingRegistry):
 
     @property
     def retention(self) -> float | None:
-        """Seconds after which the history of settled messages is deleted; None keeps it. Read when the host starts."""
+        """Seconds after which the history of settled messages is deleted, except dead letters; None keeps it."""
         return self.lifecycle.retention
 
     @property
     def limits(self) -> RegistryLimits:
-        """The limits of the queues: the use of each, and the time of its next start. You can change them at any time."""
+        """The limits of the queues: how much of each is used, and when the next message may start. You can change them."""
         return RegistryLimits(lambda: self.host, self.sql)
 
     @property
@@ -162,7 +164,7 @@ class Registry(ServingRegistry):
 
         Raises ``actor.validation_error`` if an actor's stored state fits the old class but not the new one; the old class
         stays in use. Raises ``queue.limit_conflict`` if another class declares a limit of the same name with other values.
-        To change a shared limit, change both classes: the first raises this error, and the second deploys both.
+        To change a shared limit, redefine both classes: the first redefinition raises this error, the second deploys both.
         """
         check_name(name, cls)
         self._conflicting[name] = cls
@@ -200,11 +202,10 @@ class Registry(ServingRegistry):
 
     async def status(self) -> HostStatus:
         """Return the actors, queues and problems of the host, without reading the file; also while it is stopped."""
-        trouble = self.lifecycle.trouble
+        trouble, server = self.lifecycle.trouble, self.lifecycle.server
         if not self.running:
-            return HostStatus(running=False, store=self.store_path, notices=self.notices, trouble=trouble)
-        host = self.host
-        return await host.enter(host.status, self.notices, trouble)
+            return HostStatus(False, self.store_path, notices=self.notices, trouble=trouble, server=server)
+        return replace(await self.host.enter(self.host.status, self.notices, trouble), server=server)
 
     async def batch(self, name: str) -> Batch[Any]:
         """Return the batch of this name, of this kernel or an earlier one. Raises ``batch.unknown``."""
@@ -219,9 +220,11 @@ class Registry(ServingRegistry):
 
             await registry.sql("select * from messages where queue = ? and attempts > ?", ["tasks", 1])
 
+        The SQL is DuckDB's; where the queues are on PostgreSQL, that of PostgreSQL: see ``docs/postgresql.md``.
+
         :param parameters: values for the query's ``?``, in order; or for its ``$name``, by name.
 
-        Raises ``store.sql_refused`` for anything but a read.
+        Raises ``store.sql_refused`` for anything but a read, and on PostgreSQL ``store.interrupted`` after 60 seconds.
         """
         return await self.host.enter(self.lifecycle.history.sql, query, parameters)
 
@@ -236,7 +239,7 @@ class Registry(ServingRegistry):
 
         :param actor: only those of one actor (``"reviewer/main"``), or of all actors of a name (``"reviewer"``).
         :param queue: only those of queues of this name.
-        :param status: a status, or a list of them: ``queued``, ``delayed``, ``running``, ``completed``, ``failed``,
+        :param status: a status, or a list of them: ``queued``, ``delayed``, ``blocked``, ``running``, ``completed``, ``failed``,
             ``cancelled``, ``expired``.
         :param since: only those sent since then: a datetime (naive: local time), seconds since 1970, or a timedelta before now.
 
@@ -253,9 +256,10 @@ class Registry(ServingRegistry):
     ) -> Any:
         """Return the results of settled messages as a DataFrame, in the order they were settled, without bodies.
 
-        The parameters are those of :meth:`messages`.
+        The parameters are those of :meth:`messages`. Rows of ``map`` over a repository have columns of their branches.
         """
-        return await self._frame(self.lifecycle.history.results, actor, queue, status, since)
+        table = await self.host.enter(self.lifecycle.history.results, actor, queue, status, since)
+        return await in_long_thread(lambda: with_branches(table).frame())
 
     async def transcripts(
         self, session: str | None = None, actor: str | None = None, since: Moment | None = None
@@ -284,21 +288,17 @@ class Registry(ServingRegistry):
         :param since: only those that failed since then, as in :meth:`messages`; so are ``actor`` and ``queue``.
         :param error: only those whose error type, message or code contains this text, ignoring case.
 
-        They are put back a few at a time, oldest first, and can be handled at once. If you cancel this call, those that
-        were put back stay in their queues; call it again for the rest.
+        They are put back a few at a time, oldest first, and can be handled at once. If you cancel this, call it again.
         """
         which = dead_letters(actor, queue, since, error)
         return await self.host.enter(self.host.redeliver, which)
 
     async def export(self, target: str | Path) -> None:
-        """Write a copy to ``target`` for other programs, which cannot open the file while the host runs."""
+        """Write a copy to ``target`` for other programs; of queues on PostgreSQL a DuckDB file with the views as tables."""
         await self.host.enter(self.lifecycle.history.export, Path(target))
 
     async def prune(self, before: Moment) -> int:
-        """Delete the history of messages settled before a time; return the number of rows. Dead letters are kept.
-
-        :param before: a time, as ``since`` of :meth:`messages`.
-        """
+        """Delete entries of messages settled before a time (see ``since`` above), except dead letters; return how many."""
         return await self.host.enter(self.lifecycle.history.prune, before)
 
     def run(self, work: Coroutine[Any, Any, Returned]) -> Returned:

@@ -7,7 +7,7 @@ from typing import Any
 
 from agentq_nb._actor.actor import Actor
 from agentq_nb._brokers.history import Moment, moment
-from agentq_nb._brokers.values import LimitStatus
+from agentq_nb._brokers.statuses import LimitStatus
 from agentq_nb._core.result_table import Table
 from agentq_nb._core.suggestions import did_you_mean
 from agentq_nb._core.threads import in_long_thread
@@ -22,10 +22,10 @@ _PAUSES = """
 select began_at, ended_at, seconds, cause, reason, actor_id, queue, limit_name
 from pauses
 where (
-    $name is null or $name in (limit_name, actor_id || ' ' || queue)
-    or list_contains(shared_by, split_part($name, '/', 1) || ' ' || split_part($name, ' ', 2))
+    $name::varchar is null or $name in (limit_name, actor_id || ' ' || queue)
+    or (split_part($name, '/', 1) || ' ' || split_part($name, ' ', 2)) = any(shared_by)
 )
-and ($since is null or ended_at is null or ended_at >= make_timestamp(($since * 1e6)::bigint))
+and ($since::double precision is null or ended_at is null or extract(epoch from ended_at) >= $since)
 order by began_at
 """
 
@@ -56,7 +56,7 @@ class RegistryLimits(Mapping[str, LimitStatus]):
         self._sql = sql
 
     def status(self) -> Sequence[LimitStatus]:
-        """Return every limit with its present use."""
+        """Return every limit with its present use; of queues that hosts share, as it was a moment ago."""
         host = self._host()
         if host.portal.inside or not host.portal.apart:
             return host.broker.limits.status()
@@ -135,4 +135,4 @@ class RegistryLimits(Mapping[str, LimitStatus]):
 
 
 async def _status(host: Host) -> Sequence[LimitStatus]:
-    return host.broker.limits.status()
+    return await host.broker.limits.look()

@@ -8,9 +8,8 @@ from typing import Any, Protocol
 
 from agentq_nb._core import number_options
 from agentq_nb._host.host import Host
-from agentq_nb._host.registry_webhooks import WebhookRegistry
+from agentq_nb._host.registry_homes import MovingRegistry
 from agentq_nb._host.webhook import Webhook
-from agentq_nb.errors import NoHost
 
 DEFAULT_PORT = 6420
 """The port that RivetKit's client takes when it is given no endpoint."""
@@ -108,7 +107,7 @@ open_server: OpenServer | None = None
 """Set by the gateway when the package is imported."""
 
 
-class ServingRegistry(WebhookRegistry):
+class ServingRegistry(MovingRegistry):
     """The part of a registry that opens servers. They are closed when the host stops."""
 
     def __init__(self) -> None:
@@ -118,11 +117,6 @@ class ServingRegistry(WebhookRegistry):
         self.before_stop.append(self._before_stop)
         self._servers: dict[tuple[str, int, tuple[str, ...]], Server] = {}
         """By address, port and origins, as they were asked for."""
-
-    @property
-    def host(self) -> Host:
-        """The running host. Raises NoHost."""
-        raise NoHost
 
     async def serve(
         self,

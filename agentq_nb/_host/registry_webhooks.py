@@ -55,22 +55,22 @@ class WebhookRegistry:
         :param queue: the queue that the messages go to; or:
         :param action: the action that is called with what ``map`` returns. A tuple is several arguments. The call is stored
             as a message is, so it survives a restart, and is repeated if it fails.
-        :param signature: ``"github"``: the header ``X-Hub-Signature-256``; its ping is answered. ``"standard-webhooks"``:
+        :param signature: ``"github"``: the header ``X-Hub-Signature-256``; GitHub's ping is answered. ``"standard-webhooks"``:
             see standardwebhooks.com; a delivery whose time is more than 5 minutes off is refused. ``"bearer"``: the secret
             itself in ``Authorization: Bearer``.
-        :param map: makes the message's body of the payload (and of the delivery, if it has two parameters). None: the
+        :param map: makes the message's body from the payload (and the delivery, if it has two parameters). None: the
             payload. If it returns None, the delivery is ignored. It runs on the host's event loop.
 
         The answer 202 means that the message is on disk. A delivery that is sent again has the same id
         (``X-GitHub-Delivery``, ``webhook-id``; with ``"bearer"`` the header ``Idempotency-Key``, if there is one), and is
-        not stored twice, also after a restart; one whose message has failed is.
+        stored only once, even after a restart. If its message has failed, a repeat is stored again.
 
-        Of more than 600 deliveries within a minute all are accepted, but then the messages of the queue start at
-        60 a minute until none is left; ``status()`` shows it as trouble, and ``registry.limits["webhook:NAME"]`` its use.
+        Above 600 deliveries a minute all are still accepted, but the queue's messages then start at 60 a minute until it is
+        empty; ``status()`` shows it as trouble, and ``registry.limits["webhook:NAME"]`` is the limit.
         A full queue is answered with 429.
 
-        Raises ``actor.validation_error``, ``queue.unknown`` and ``actor.action_not_found``. Can be called before the host
-        is started, and should be: what a kernel left behind may start before.
+        Raises ``actor.validation_error``, ``queue.unknown`` and ``actor.action_not_found``. Declare webhooks before the host
+        starts: work that the last kernel left starts at once.
         """
         webhook = declared_webhook(name, to, key, queue, action, secret, signature, map)
         self._webhooks[name] = webhook

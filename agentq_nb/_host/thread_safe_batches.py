@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agentq_nb._brokers.batches import BatchCounts, BatchRow, Cursor, NewBatch, SettledRows, StoredBatch
-from agentq_nb._brokers.values import StoredResult
+from agentq_nb._brokers.messages import StoredResult
 from agentq_nb._core.origin import current_origin
 from agentq_nb._host.host import Host
 from agentq_nb._policies.admission import Limits

@@ -1,6 +1,6 @@
 """How fast deliveries of each webhook come, and slower starts of their work when they come too fast.
 
-An agent that answers an issue by an event that is a delivery again makes a loop, which nobody stops at night. Nothing is
+An agent that answers an issue by an event that is a delivery again makes a loop, which runs on unattended all night. Nothing is
 refused because of that, since many senders do not send again; but the work starts slowly until it is done.
 """
 

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from agentq_nb._commands.command_context import Command, CommandContext, Where
 from agentq_nb._commands.doctor import agents, files, front_end, host, packages
-from agentq_nb._commands.doctor.check import Check
+from agentq_nb._commands.doctor.diagnosis import Check, Diagnosis, checked
 from agentq_nb._commands.parser import flag
-from agentq_nb._core.safe_text import LONGEST_CELL
 from agentq_nb._core.threads import in_long_thread
-from agentq_nb._display.document import Document, shows, tone
 from agentq_nb.errors import AgentqError, StoreNotBegun
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """The checks of one run of doctor."""
-
-    checks: tuple[Check, ...]
-
-    @property
-    def healthy(self) -> bool:
-        """Whether no check found a problem."""
-        return all(check.state != "problem" for check in self.checks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,24 +27,14 @@ class Doctor(Command):
 
     async def run(self, context: CommandContext) -> Diagnosis:
         looks = (
-            [_packages, _front_end, _kernel, _host, _file, _agents]
+            [_packages, _front_end, _kernel, _host, _server, _file, _agents]
             if context.in_kernel
-            else [_packages, _file, _agents]
+            else [_packages, _server, _file, _agents]
         )
         checks = await _opening(context) if self.accept_loss else []
         for look in looks:
-            checks += await _checked(look, context)
+            checks += await checked(look, context)
         return Diagnosis(tuple(checks))
-
-
-async def _checked(look: Callable[[CommandContext], Awaitable[list[Check]]], context: CommandContext) -> list[Check]:
-    """Return the checks of one group. An error in one group must not prevent the others."""
-    try:
-        return await look(context)
-    except AgentqError as error:
-        return [Check(look.__name__.strip("_"), "problem", error.message, error.full_code)]
-    except Exception as error:
-        return [Check(look.__name__.strip("_"), "problem", f"cannot be checked: {type(error).__name__}: {error}")]
 
 
 async def _opening(context: CommandContext) -> list[Check]:
@@ -87,6 +62,11 @@ async def _host(context: CommandContext) -> list[Check]:
     return list(host.checks(None if registry is None else await registry.status()))
 
 
+async def _server(context: CommandContext) -> list[Check]:
+    address = context.queues()
+    return [] if address is None else await in_long_thread(lambda: list(files.server_checks(address)))
+
+
 async def _file(context: CommandContext) -> list[Check]:
     registry = context.registry()
     running = registry is not None and registry.running
@@ -102,12 +82,3 @@ async def _file(context: CommandContext) -> list[Check]:
 
 async def _agents(context: CommandContext) -> list[Check]:
     return await agents.checks()
-
-
-@shows(Diagnosis)
-def _diagnosis(diagnosis: Diagnosis) -> Document:
-    return Document(
-        columns=("what", "state", "found", "what to do"),
-        rows=[(check.what, tone(check.state), check.found, check.advice) for check in diagnosis.checks],
-        widest=LONGEST_CELL,
-    )

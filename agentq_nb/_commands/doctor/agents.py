@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from agentq_nb._commands.doctor.check import Check
+from agentq_nb._commands.doctor.diagnosis import Check
 from agentq_nb._core.threads import in_long_thread
 
 _ALLOW_NAMESPACES = "Allow user and network namespaces, which give them a network of their own."

@@ -1,4 +1,4 @@
-"""Check the file that holds the queues, and the folder it is in."""
+"""Check what has the queues: the file and the folder it is in, or a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from agentq_nb._commands.doctor.check import Check
+from agentq_nb._commands.doctor.diagnosis import Check
+from agentq_nb._core.redaction import without_passwords
 from agentq_nb._store.filesystem import warn_about
 from agentq_nb._store.guard import guard_of
 from agentq_nb._store.journal import Journal, journal_of
 from agentq_nb._store.journal_scan import scan
 from agentq_nb._store.open_store import check_log
 from agentq_nb._store.renamed_notebook import left_behind
-from agentq_nb.errors import StoreDamaged, StoreError, StoreInUse
+from agentq_nb.errors import AgentqError, StoreDamaged, StoreError, StoreInUse
 
 _FULL, _NEARLY_FULL = 100e6, 1e9  # bytes
 
@@ -111,3 +112,27 @@ def _room(folder: Path) -> Check:
 
 def _size(store: Path) -> str:
     return f"{store.stat().st_size / 1e6:,.1f} MB"
+
+
+def server_checks(address: str) -> Iterator[Check]:
+    """Check that the server answers and may be written, and which version it is. Blocks; changes nothing."""
+    shown = without_passwords(address)
+    try:
+        from agentq_nb._brokers.postgres.status import server_facts
+    except ImportError as error:
+        yield Check("queues", "problem", f"psycopg is missing ({error})", "pip install 'agentq-nb[postgres]'")
+        return
+    try:
+        facts = server_facts(address)
+    except AgentqError as error:
+        yield Check("queues", "problem", f"{shown}: {error.message}", "Start the server, or correct the address.")
+        return
+    said = f"{shown}: PostgreSQL {facts.version}"
+    if facts.number < 150000:
+        yield Check("queues", "problem", said, "Use a server of version 15 or newer.")
+    elif facts.read_only:
+        yield Check("queues", "problem", f"{said}, which refuses to write", "Connect to the primary.")
+    elif facts.hosts is None:
+        yield Check("queues", "ok", f"{said}; the tables are made by the first host that starts")
+    else:
+        yield Check("queues", "ok", f"{said}; {facts.hosts} host{'' if facts.hosts == 1 else 's'}")

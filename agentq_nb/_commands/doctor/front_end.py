@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from agentq_nb._commands.doctor.check import Check
+from agentq_nb._commands.doctor.diagnosis import Check
 from agentq_nb._core.paths import DEFAULT_NAME, notebook_path
 
 _MANAGER = Path("labextensions", "@jupyter-widgets", "jupyterlab-manager", "package.json")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from agentq_nb._client.status import HostStatus
-from agentq_nb._commands.doctor.check import Check
+from agentq_nb._commands.doctor.diagnosis import Check
 from agentq_nb._core.loop_monitor import advice
 from agentq_nb._display.document import duration, moment_text
 

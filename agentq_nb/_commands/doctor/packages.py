@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from packaging.requirements import Requirement
 
-from agentq_nb._commands.doctor.check import Check
+from agentq_nb._commands.doctor.diagnosis import Check
 from agentq_nb._core.package_versions import differ, loaded_version
 
 _NAME = "agentq-nb"

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pytest
 
-from agentq_nb._commands.catalog import COMMANDS, offered, read_arguments, read_line
+from agentq_nb._commands.catalog import COMMANDS, offered, read_arguments, read_line, read_magic
 from agentq_nb._commands.help import Help
 from agentq_nb._commands.host import Start, Status
 from agentq_nb._commands.messages import Ask, Send
@@ -176,3 +176,22 @@ def test_a_pause_has_one_end() -> None:
 
 def test_the_parser_needs_no_running_host() -> None:
     assert read_line("start --store a.duckdb") == Start(store="a.duckdb")
+
+
+@pytest.mark.parametrize(
+    ("line", "cell"),
+    [
+        ("", None),
+        ("status", None),
+        ("results runner/main", None),
+        ("retry --all 'runner/my key' --error 'a b'", None),
+        ("sql select '--x', 1 + 1", None),
+        ("sql -- --comment", None),
+        ("sql", "select 1,\n  2\n"),
+        ("pause runner/main tasks --for=10m", None),
+        ("help send", None),
+    ],
+)
+def test_a_line_of_a_magic_is_the_same_command_as_arguments_of_a_shell(line: str, cell: str | None) -> None:
+    command, arguments = read_magic(line, cell)
+    assert read_arguments(arguments) == command

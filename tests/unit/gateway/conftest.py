@@ -62,6 +62,13 @@ class TaskRunner(Actor, sleep_timeout=None, action_timeout=20):
         await self.queue.push("small", {"title": title})
 
     @action
+    async def answer_small(self, reply: Any) -> bool:
+        message = await self.queue.next("small", timeout=10, completable=True)
+        if message is not None:
+            await message.complete(reply)
+        return message is not None
+
+    @action
     async def fail(self, how: str) -> None:
         if how == "user":
             raise UserError("Not this one.", code="own", metadata={"pair": ["$x", 1]})

@@ -37,6 +37,7 @@ class Reviewer(Actor, sleep_timeout=None, action_timeout=None):
     held = Queue(Any, reply=Any, retry=Retry(attempts=1))
     one = Queue(Any, max_size=1, on_full="wait")
     untaken = Queue(Any, max_size=2)
+    counted = Queue(int, max_size=1_000_000, max_bytes=None)
 
     @tasks.handler
     async def review(self, task: Task) -> Review:
@@ -49,6 +50,9 @@ class Reviewer(Actor, sleep_timeout=None, action_timeout=None):
         if isinstance(body, (int, float)):
             await asyncio.sleep(body)
         return body
+
+    @counted.handler
+    async def count(self, number: int) -> None: ...
 
     async def on_create(self, input: Any) -> None:
         if isinstance(input, dict):

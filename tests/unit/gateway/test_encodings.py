@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentq_nb._core.tagged_values import as_json, plain, read_json, revived
 from agentq_nb._gateway import cbor
 from agentq_nb._gateway.encodings import ActionRequest, Missing, QueueSend, Subscription, WireError, encoding_of
-from agentq_nb._gateway.values import as_json, plain, read_json, revived
 from agentq_nb.errors import BadRequest, ValidationFailed
 
 BARE, CBOR, JSON = encoding_of("bare"), encoding_of("cbor"), encoding_of("json")
@@ -107,6 +107,12 @@ def test_a_result_that_holds_itself_or_cannot_be_written_is_an_error_that_names_
     for value in (endless, object()):
         with pytest.raises(ValidationFailed, match="The result of action `x` cannot be sent"):
             plain(value, "The result of action `x`")
+
+
+@pytest.mark.parametrize("value", [int, list[int], ValidationFailed])
+def test_a_type_is_an_error_that_says_where_to_make_the_call(value: Any) -> None:
+    with pytest.raises(ValidationFailed, match="Make the call where the host runs"):
+        plain({"reply": value}, "The arguments of `send_prompt`")
 
 
 def test_cbor_of_other_writers_is_read() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tests.gateway_fuzz import fuzz
+from tests.gateway_fuzz.fuzzer import fuzz
 
 INPUTS = int(os.environ.get("AGENTQ_FUZZ_INPUTS", "1000"))
 

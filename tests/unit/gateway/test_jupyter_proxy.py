@@ -14,7 +14,7 @@ from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
 from agentq_nb import Registry, create_client
-from agentq_nb._gateway.jupyter_proxy import proxy_url
+from agentq_nb._gateway.server import proxy_url
 from tests.browser.serving import JupyterServer
 from tests.unit.gateway.deliveries import SECRET, encoded, github_signature
 from tests.unit.gateway.raw_client import TOKEN, Reply, ask

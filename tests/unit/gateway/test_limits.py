@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from agentq_nb import Registry
+from agentq_nb import Registry, create_client
 from agentq_nb._gateway import http_handler, http_server, listener, load, websocket_handler
 from agentq_nb._gateway.load import Limits, Load, OpenConnections
 from agentq_nb._gateway.server import HttpServer
@@ -202,6 +202,22 @@ async def test_waits_leave_room_for_other_requests(serve: Serve) -> None:
     assert (await ask(server.url, "POST", small, {"body": 1, "wait": True})).status == 200
     also.cancel()
     await server.freed()
+
+
+async def test_waits_of_python_clients_leave_room_for_other_requests(serve: Serve) -> None:
+    server = await serve(waits=2)
+    client = create_client(server.url, token=TOKEN)
+    runner = client.task_runner.get_or_create("main")
+    receipt = await runner.send("small", 1)  # nothing takes it
+    runner.on("added", print)
+    waiting = asyncio.create_task(receipt.result())
+    await server.taken("waits", 2)
+    third = asyncio.create_task(runner.send("typed", 7, wait=True))
+    assert await runner.send("typed", 1)
+    assert await runner.echo("here") == "here"
+    assert not third.done()
+    waiting.cancel()
+    assert (await third).unwrap() == 7
 
 
 async def test_websockets_beyond_the_limit_are_refused_before_they_open(serve: Serve) -> None:

@@ -13,11 +13,10 @@ import pytest
 
 from agentq_nb import Registry, agent_os, create_client
 from agentq_nb._core.runtime_files import secret_of
-from agentq_nb._gateway import socket_access
+from agentq_nb._gateway.access import SocketAccess
 from agentq_nb._gateway.local_socket import choose_path
 from agentq_nb._gateway.peer import Peer, is_of_vm
 from agentq_nb._gateway.request import Request
-from agentq_nb._gateway.socket_access import SocketAccess
 from agentq_nb._store.running_host import RunningHost, find_host
 from agentq_nb.agent_os.sandbox import isolation
 from agentq_nb.agent_os.sandbox.process import run
@@ -128,7 +127,7 @@ async def test_a_folder_that_agents_can_read_is_not_used(tmp_path: Path, monkeyp
 def test_another_user_is_refused_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
     refused: list[int] = []
     access = SocketAccess("secret", refused.append)
-    monkeypatch.setattr(socket_access, "is_of_vm", lambda _: False)
+    monkeypatch.setattr("agentq_nb._gateway.access.is_of_vm", lambda _: False)
     request = Request("GET", "/health", "", {"authorization": "Bearer secret"}, "socket")
     access.check(Request(**{**vars(request), "peer": Peer(os.getpid(), os.geteuid())}))
     with pytest.raises(Refused) as caught:

@@ -16,7 +16,7 @@ import pytest
 
 from agentq_nb import AgentqError, Result, create_client, gather
 from agentq_nb._client.client import Client
-from agentq_nb._gateway.remote_calls import client_loop
+from agentq_nb._gateway.client_loop import client_loop
 from agentq_nb.errors import (
     ActionNotFound,
     ActorDuplicate,

@@ -14,6 +14,7 @@ from agentq_nb._client.client import Client
 from tests.unit.gateway.raw_client import TOKEN
 from tests.unit.runtime import (
     test_acting,
+    test_after,
     test_cancelling,
     test_full_queues,
     test_looking,
@@ -40,6 +41,8 @@ DIFFERENT = {
     "test_sending_without_a_host_says_how_to_start_one",
     # Between two calls the actor has time to take a message.
     "test_messages_of_an_actor_without_its_class_can_be_held_back_before_it_is_defined",
+    # The loop that must not be blocked is the host's.
+    "test_ten_thousand_that_wait_for_one_do_not_block_the_loop",
 }
 
 
@@ -52,6 +55,7 @@ def collect(module: ModuleType) -> None:
 
 for each in (
     test_acting,
+    test_after,
     test_cancelling,
     test_full_queues,
     test_looking,

@@ -10,9 +10,11 @@ import pytest
 
 from agentq_nb import Actor, Queue, action, setup
 from agentq_nb._actor.message import CRON_QUEUE, SCHEDULE_QUEUE
-from agentq_nb._brokers.values import Cancel, Commit, NewMessage, Pause, Settlement, Take
+from agentq_nb._brokers.changes import Cancel, Pause
+from agentq_nb._brokers.messages import Commit, NewMessage, Settlement, Take
 from agentq_nb._core.ids import mint_id
-from agentq_nb._host.keep_alive import HORIZON, KeepAlive, KeepAliveSettings, end_of_host_before
+from agentq_nb._host.earlier_hosts import end_of_host_before
+from agentq_nb._host.keep_alive import HORIZON, KeepAlive, KeepAliveSettings
 from agentq_nb.errors import ValidationFailed
 from tests.unit.brokers.settings import LocalSetting
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agentq_nb._brokers.values import QueueStatus, StoredResult
+from agentq_nb._brokers.messages import StoredResult
+from agentq_nb._brokers.statuses import QueueStatus
 from agentq_nb._client.status import ActorStatus
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.message_status import LiveStatus

@@ -159,3 +159,13 @@ async def test_six_hundred_a_minute_for_an_hour_are_no_flood(world: World) -> No
         await world.pass_by(60.5)
     assert (await world.registry.status()).trouble is None
     assert len(Worker.starts) == 1800
+
+
+async def test_a_loop_of_thirteen_a_minute_is_never_slowed(world: World) -> None:
+    for minute in range(60):
+        await deliver(world, 13 * minute, 13 * (minute + 1))
+        await world.pass_by(1)
+        assert len(Worker.starts) == 13 * (minute + 1)
+        await world.pass_by(59)
+    rows = await world.registry.sql("select kind from events where starts_with(kind, 'webhook.')")
+    assert list(rows) == []

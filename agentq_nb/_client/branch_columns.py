@@ -1,0 +1,56 @@
+"""The branches that replies name, as columns of a table of results: ``map`` over a repository replies with them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import astuple, dataclass, replace
+from typing import Any, cast
+
+from agentq_nb._core.result_table import Table
+
+_REPLY = "reply"
+_COLUMNS = {"branch": "VARCHAR", "files": "BIGINT", "insertions": "BIGINT", "deletions": "BIGINT"}
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyBranch:
+    """The branch with the work of one message, and its size; ``branch`` is None where nothing was changed."""
+
+    branch: str | None
+    files: int
+    insertions: int
+    deletions: int
+
+
+def branches_of(table: Table) -> list[ReplyBranch | None]:
+    """Return for each row the branch that its reply names; None where there is no such reply."""
+    place = table.columns.index(_REPLY)
+    return [_branch_of(row[place]) for row in table.rows]
+
+
+def with_branches(table: Table) -> Table:
+    """Return the table with the columns ``branch``, ``files``, ``insertions`` and ``deletions``, if any reply names a branch."""
+    branches = branches_of(table)
+    if not any(branches):
+        return table
+    nothing = (None,) * len(_COLUMNS)
+    rows = [
+        (*row, *(nothing if branch is None else astuple(branch)))
+        for row, branch in zip(table.rows, branches, strict=True)
+    ]
+    types = [*table.types, *_COLUMNS.values()] if table.types else ()
+    return replace(table, columns=[*table.columns, *_COLUMNS], rows=rows, types=types)
+
+
+def _branch_of(reply: Any) -> ReplyBranch | None:
+    """Read a stored reply. One that has only some of the fields is of another kind, whatever they mean there."""
+    if not isinstance(reply, str) or '"insertions"' not in reply:
+        return None
+    fields = json.loads(reply)
+    if not isinstance(fields, dict):
+        return None
+    found = [cast("dict[str, Any]", fields).get(name, ...) for name in _COLUMNS]
+    branch, *numbers = found
+    if not (branch is None or isinstance(branch, str)) or not all(type(number) is int for number in numbers):
+        return None
+    return ReplyBranch(branch, *numbers)

@@ -1,0 +1,47 @@
+"""The event loop of this process's clients of hosts elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from agentq_nb._core.loop_portal import LoopPortal
+from agentq_nb._core.loop_thread import LoopThread
+from agentq_nb.errors import AgentqError
+
+_lock = threading.Lock()
+_thread: tuple[int, LoopThread] | None = None
+
+
+def client_loop() -> LoopPortal:
+    """Return the event loop on which all clients of this process hold their connections, in a thread of its own.
+
+    So a client can be used on any loop, and from threads without one. A forked child gets a loop of its own.
+    """
+    global _thread
+    with _lock:
+        if _thread is None or _thread[0] != os.getpid() or not _thread[1].portal.open:
+            thread = LoopThread("agentq client")
+            thread.at_exit = lambda: _close_all(thread.portal)
+            _thread = os.getpid(), thread
+        return _thread[1].portal
+
+
+_AT_EXIT = 2.0
+"""Seconds that closing connections may take at the end of the process."""
+
+close_at_exit: set[Callable[[], Coroutine[Any, Any, None]]] = set()
+"""Called on the loop, all at once, at an orderly end of the process. Changed on the loop only."""
+
+
+def _close_all(portal: LoopPortal) -> None:
+    async def close() -> None:
+        await asyncio.gather(*(each() for each in list(close_at_exit)), return_exceptions=True)
+
+    if close_at_exit:
+        with suppress(AgentqError, TimeoutError):  # a forked child has no such loop; the server may be away
+            portal.submit(close).result(_AT_EXIT)

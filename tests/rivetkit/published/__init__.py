@@ -1,0 +1,1 @@
+"""RivetKit's own published driver tests, run against hosts of this package."""
