@@ -42,23 +42,28 @@ from agentq_nb._client.receipt import Receipt, Result, as_completed, gather
 from agentq_nb._gateway import install as _install_gateway
 from agentq_nb._host.registry import Registry, current_registry
 from agentq_nb._host.setup import create_client, setup
+from agentq_nb._policies.budget import Budget
 from agentq_nb._policies.limits import ConcurrencyLimit
 from agentq_nb._policies.rate_limit import RateLimit
 from agentq_nb._policies.retry import Retry
-from agentq_nb.agent_os import agent_os, agents
+from agentq_nb.agent_os import LLM, Folder, Repository, agent_os, agents
 from agentq_nb.errors import AgentqError, RateLimited, UserError, WaitWouldDeadlock
 
 __all__ = [
+    "LLM",
     "Actor",
     "AgentqError",
     "Batch",
+    "Budget",
     "ConcurrencyLimit",
+    "Folder",
     "Message",
     "Queue",
     "RateLimit",
     "RateLimited",
     "Receipt",
     "Registry",
+    "Repository",
     "Result",
     "Retry",
     "SyncBatch",
@@ -81,10 +86,10 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-async def _run_command(registry: Any, arguments: Any, folder: Any) -> Any:
+async def _run_command(registry: Any, arguments: Any, folder: Any, in_notebook: Any) -> Any:
     from agentq_nb._commands.from_shell import run  # what is imported here is not needed until someone asks
 
-    return await run(registry, arguments, folder)
+    return await run(registry, arguments, folder, in_notebook)
 
 
 _install_gateway(_run_command)
@@ -116,14 +121,18 @@ def unload_ipython_extension(ip: Any) -> None:
 
 # Users read these names in help(), errors and pickles: the folders that hold them are private, and may change.
 for _public in (
+    LLM,
     Actor,
     Batch,
+    Budget,
     ConcurrencyLimit,
+    Folder,
     Message,
     Queue,
     RateLimit,
     Receipt,
     Registry,
+    Repository,
     Result,
     Retry,
     SyncBatch,

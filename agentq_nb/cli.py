@@ -6,25 +6,33 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from agentq_nb._commands.agents import Agents
 from agentq_nb._commands.catalog import read_arguments
-from agentq_nb._commands.chosen_store import existing_store
 from agentq_nb._commands.command_context import Command
+from agentq_nb._commands.connections import Serve
 from agentq_nb._commands.demo import Demo
 from agentq_nb._commands.doctor import Diagnosis, Doctor
 from agentq_nb._commands.file_context import FileContext
+from agentq_nb._commands.from_shell import error_text, printed_text
 from agentq_nb._commands.help import Help
-from agentq_nb._commands.host_connection import HostGone, ask_host
-from agentq_nb._commands.hosting import host_program
+from agentq_nb._commands.migrate import Migrate
 from agentq_nb._commands.parser import UsageError
-from agentq_nb._commands.run import Run
-from agentq_nb._commands.serve import Serve
-from agentq_nb._commands.shell_text import error_text, printed_text
+from agentq_nb._commands.repositories import ShowDiff
+from agentq_nb._commands.run import Run, host_program
+from agentq_nb._commands.store import existing_store, host_of_server
 from agentq_nb._commands.watch import Watch
+from agentq_nb._core.paths import queues_address
+from agentq_nb._core.redaction import without_passwords
+from agentq_nb._display.repositories import for_terminal
+from agentq_nb._gateway.commands import HostGone, ask_host
 from agentq_nb._store.running_host import RunningHost, find_host
 from agentq_nb.errors import AgentqError
+
+_WITHOUT_STORE = (Help, Doctor, Agents, Migrate)
+"""Commands that open no store, or the one that they name."""
 
 _FAILED, _USAGE_ERROR, _INTERRUPTED = 1, 2, 130
 
@@ -52,37 +60,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _carry_out(command: Command, words: Sequence[str], store: str | None) -> int:
     if isinstance(command, Demo):
         return command.show()
-    if isinstance(command, (Help, Doctor, Agents)):
+    if isinstance(command, _WITHOUT_STORE):
         return asyncio.run(_run(command, store))
     if isinstance(command, Run):
         return command.show(store)
     if isinstance(command, Serve) and command.program is not None:
         return host_program(command.program, store, command)
+    if (queues := queues_address(store, os.environ)) is not None:
+        return _on_server(command, words, queues)
     path = existing_store(store)
     if isinstance(command, Watch):
         return command.show(path)
     if (host := find_host(path)) is not None:
         try:
-            return _ask(host, words)
+            return _ask(host, command, words)
         except HostGone:  # it has ended meanwhile
             pass
     if command.needs_host:
-        raise AgentqError(
-            f"{command.name} needs a host, and none runs on {path}. Start one: %agentq start in the notebook, or in a shell "
-            "agentq run MODULE_OR_NOTEBOOK",
-            group="host",
-            code="none",
-        )
+        raise _no_host(command, f"on {path}")
     return asyncio.run(_run(command, str(path)))
 
 
-def _ask(host: RunningHost, words: Sequence[str]) -> int:
+def _on_server(command: Command, words: Sequence[str], queues: str) -> int:
+    """Run a command on the queues of a server: in a host of this folder that uses them, if there is one."""
+    host = host_of_server(queues)
+    if host is not None and isinstance(command, Watch):
+        return command.show(host.store)
+    if host is not None:
+        with suppress(HostGone):  # it has ended meanwhile
+            return _ask(host, command, words)
+    if command.needs_host or isinstance(command, Watch):
+        raise _no_host(command, f"in this folder on {without_passwords(queues)}")
+    return asyncio.run(_run(command, queues))
+
+
+def _no_host(command: Command, where: str) -> AgentqError:
+    return AgentqError(
+        f"{command.name} needs a host, and none runs {where}. Start one: %agentq start in the notebook, or in a shell "
+        "agentq run MODULE_OR_NOTEBOOK",
+        group="host",
+        code="none",
+    )
+
+
+def _ask(host: RunningHost, command: Command, words: Sequence[str]) -> int:
     """Run a command in the host, and print what it prints."""
     print(f"agentq: asking {host}", file=sys.stderr)
     printed = ask_host(host, words, Path.cwd())
     if printed.error:
         return _print_error(printed.error, printed.status)
-    _print(printed.text)
+    _print(printed.text, command)
     return printed.status
 
 
@@ -90,7 +117,7 @@ async def _run(command: Command, store: str | None) -> int:
     """Run a command on a file that no other process has open."""
     context = FileContext(store)
     try:
-        if not isinstance(command, (Help, Doctor, Agents)):
+        if not isinstance(command, _WITHOUT_STORE):
             await context.start(None)
         value = await command.run(context)
     finally:
@@ -111,7 +138,9 @@ def _store(arguments: list[str]) -> tuple[str | None, list[str]]:
     return None, arguments
 
 
-def _print(text: str) -> None:
+def _print(text: str, command: Command | None = None) -> None:
+    if isinstance(command, ShowDiff):
+        text = for_terminal(text)
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "replace").decode(encoding), flush=True)
 

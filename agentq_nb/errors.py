@@ -253,14 +253,14 @@ class ReplyNeeded(QueueError):
 
 
 class IdempotencyConflict(QueueError):
-    """The idempotency key already names a message with another body; nothing was written."""
+    """The idempotency key already names a message with another body or another ``after``; nothing was written."""
 
     code = "idempotency_conflict"
 
     def __init__(self, key: str, message_id: str) -> None:
         super().__init__(
-            f"Nothing was sent: idempotency key {key!r} already names message {message_id}, which has another body. "
-            f"Use another key, or send the same body.",
+            f"Nothing was sent: idempotency key {key!r} already names message {message_id}, which has another body "
+            f"or waits for other messages. Use another key, or send the same body and the same `after`.",
             metadata={"idempotency_key": key, "message_id": message_id},
         )
 
@@ -274,6 +274,35 @@ class MessageUnknown(QueueError):
         super().__init__(
             f"No message '{message_id}' is known here. It may belong to another file, or its history was pruned. "
             f"await registry.messages() lists those of this file.",
+            metadata={"message_id": message_id},
+        )
+
+
+class PredecessorUnknown(QueueError):
+    """A message was to be sent after one that is not stored with it; nothing was written."""
+
+    code = "predecessor_unknown"
+
+    def __init__(self, message_id: str) -> None:
+        super().__init__(
+            f"Nothing was sent: `after` names message '{message_id}', which is not known here. Messages can wait only for "
+            f"messages of the same store, and history that was pruned is gone. await registry.messages() lists what it has.",
+            metadata={"message_id": message_id},
+        )
+
+
+class PredecessorFailed(QueueError):
+    """A message that others wait for did not complete.
+
+    Raised by a send or a redelivery: nothing was written. As the error of a cancelled message: why it was cancelled.
+    """
+
+    code = "predecessor_failed"
+
+    def __init__(self, message_id: str, how: str) -> None:
+        super().__init__(
+            f"Nothing was written: message {message_id}, which has to complete before, {how}. To try that one again: "
+            f"%agentq retry {message_id}. What waits for it then comes back with it.",
             metadata={"message_id": message_id},
         )
 
@@ -394,7 +423,7 @@ class RateLimited(QueueError):
             RateLimited._noted(self)
 
     _noted: ClassVar[Callable[[RateLimited], None] | None] = None
-    """Notes each one, so that a handler that goes on in spite of it can be named."""
+    """Notes each one, so that a handler that ignores it can be named."""
 
     @property
     def limit(self) -> str | None:
@@ -405,6 +434,15 @@ class RateLimited(QueueError):
         """Return when the limit ends, in seconds since 1970; None if that is unknown. ``now`` is such a time too."""
         seconds = self.metadata.get("retry_after")
         return self.metadata.get("until") if seconds is None else now + seconds
+
+
+class BudgetSpent(RateLimited):
+    """The budget of a language model is spent: ``send_prompt`` raises it. It costs a message no attempt, and pauses its queue.
+
+    The prompt was cancelled, and its session is still open. ``%agentq budget 40`` raises the budget, and the queue continues.
+    """
+
+    code = "budget_spent"
 
 
 def _retry_after(value: object) -> tuple[float | None, float | None]:
@@ -440,16 +478,27 @@ def _moment(value: object) -> float | None:
 
 
 class LimitConflict(QueueError):
-    """Two queues declare limits of the same name with different values: the class was not deployed."""
+    """Two queues declare limits of the same name with different values: the class was not deployed.
+
+    The queues may be in two hosts that work on the same PostgreSQL database.
+    """
 
     code = "limit_conflict"
 
-    def __init__(self, name: str, declared: Mapping[str, str]) -> None:
+    def __init__(self, name: str, declared: Mapping[str, str], *, hosts: bool = False) -> None:
         said = " and ".join(f"{limit} by {queue}" for queue, limit in declared.items())
+        if hosts:
+            advice = (
+                f"A name is one limit for all hosts of these queues: change it for all at once with %agentq limits {name} "
+                f"--count N, stop the other host first, or give one of them another name."
+            )
+        else:
+            advice = (
+                f"A name is one limit for the whole host: declare it once, as in limit = RateLimit(50, per=60, "
+                f"name={name!r}), and use that in each queue; or give one of them another name."
+            )
         super().__init__(
-            f"Limit '{name}' is declared in two ways: {said}. Nothing was deployed. A name is one limit for the whole host: "
-            f"declare it once, as in limit = RateLimit(50, per=60, name={name!r}), and use that in each queue; or give "
-            f"one of them another name.",
+            f"Limit '{name}' is declared in two ways: {said}. Nothing was deployed. {advice}",
             metadata={"limit": name, "declared": dict(declared)},
         )
 
@@ -608,6 +657,29 @@ class ActorDuplicate(ActorError):
         super().__init__(
             f"Actor '{actor_id}' already exists. Use get(...) or get_or_create(...) to work with it.",
             metadata={"actor": actor_id},
+        )
+
+
+class ActorElsewhere(ActorError):
+    """The files of an actor, such as a VM's workspace, are on another host, the only one that wakes it."""
+
+    code = "elsewhere"
+
+    def __init__(self, actor_id: str, home: str, *, running: bool, given_up: bool) -> None:
+        """
+        :param home: the machine and folder of the host that has the files.
+        :param running: whether that host runs.
+        :param given_up: whether that is this host, which has given them up.
+        """
+        self.running = running
+        self.given_up = given_up
+        super().__init__(
+            f"The files of actor '{actor_id}' here ({home}) were given up: another host starts it. To take that back: "
+            f"%agentq move {actor_id} --back"
+            if given_up
+            else f"The files of actor '{actor_id}' are on another host ({home}), the only one that wakes it. "
+            f"{'It runs: call the actor there' if running else 'Start that host'}, or give up the files: %agentq move {actor_id}",
+            metadata={"actor": actor_id, "home": home, "running": running, "given_up": given_up},
         )
 
 
@@ -978,6 +1050,24 @@ class PromptFailed(AgentError):
     code = "prompt_failed"
 
 
+class ReplyInvalid(AgentError):
+    """The agent gave no answer that fits the ``reply`` type of its prompt, though it was asked again.
+
+    ``metadata["text"]`` is its last answer (of one that is longer than 65,536 characters, the end); all are in the transcript.
+    """
+
+    code = "reply_invalid"
+
+    def __init__(self, agent: str, session_id: str, reply: str, times: int, reason: str) -> None:
+        asked = "once" if times == 1 else f"{times} times"
+        super().__init__(
+            f"Agent '{agent}' was asked {asked} in session {session_id} for an answer of type {reply}, and gave none that "
+            f"fits. {reason} Its last answer is in this error's metadata, and all of them are in the transcript. Ask for "
+            "less, describe the fields in the type, or take another model.",
+            metadata={"agent": agent, "session_id": session_id, "reply": reply, "times": times, "reason": reason},
+        )
+
+
 class ProcessUnknown(AgentError):
     """The VM has no such process."""
 
@@ -988,6 +1078,18 @@ class WorkspaceError(AgentError):
     """A path is outside the workspace, or the file action failed."""
 
     code = "workspace"
+
+
+class RepositoryError(AgentError):
+    """Something about a VM's repository or folder failed; ``code`` says what.
+
+    Codes: ``git_failed``, ``git_missing``, ``not_found``, ``setup_failed``, ``damaged``, ``no_isolation``,
+    ``branch_moved``, ``branch_checked_out``, ``bad_branch``, ``bad_bundle``, ``uncommitted``, ``unsaved_work``,
+    ``folder_in_use``, ``has_store``, ``no_repository``.
+    """
+
+    group = "repository"
+    code = "git_failed"
 
 
 class IsolationUnavailable(AgentError):

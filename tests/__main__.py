@@ -18,7 +18,12 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
 """Three workers for two cores, since half of the time is spent waiting. Each takes one file of tests after the other."""
 
-FULL = {"AGENTQ_NIGHT_TASKS": "200", "AGENTQ_IDLE_CONNECTIONS": "10000", "AGENTQ_FUZZ_INPUTS": "100000"}
+FULL = {
+    "AGENTQ_NIGHT_TASKS": "200",
+    "AGENTQ_IDLE_CONNECTIONS": "10000",
+    "AGENTQ_FUZZ_INPUTS": "100000",
+    "AGENTQ_LOAD_SECONDS": "30",
+}
 """What makes single tests larger with ``--full``."""
 
 
@@ -36,6 +41,7 @@ def main(words: list[str]) -> int:
         [python, "-m", "pyright", "--pythonpath", python],
         [str(Path(sysconfig.get_path("scripts"), "lint-imports"))],
         [python, "-m", "pytest", *((not full and words) or SIDE_BY_SIDE)],
+        *([] if words and not full else [[python, "-m", "tests.postgres", "--part"]]),
         *environments,
     ]
     for check in checks:

@@ -9,9 +9,12 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.postgres_server import HOW_TO_GET_IT, programs, running_server
 
 # The first run makes tables of all characters, which counts as slow data.
 settings.register_profile("agentq", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -31,3 +34,16 @@ atexit.register(shutil.rmtree, _runtime, ignore_errors=True)
 def anyio_backend() -> str:
     """Without this, anyio would run each test under trio as well where that is installed."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The address of a server that runs as long as the tests do."""
+    found = programs()
+    if found is None:
+        # A run that must prove everything fails; on someone's own machine the rest is worth running.
+        if os.environ.get("CI"):
+            pytest.fail(HOW_TO_GET_IT)
+        pytest.skip(HOW_TO_GET_IT)
+    with running_server(found) as server:
+        yield server.url

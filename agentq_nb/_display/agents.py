@@ -83,6 +83,7 @@ def _prompt(result: PromptResult) -> Document:
         facts=[
             ("stopped", result.stop_reason),
             ("tool calls", len(result.tool_calls)),
+            *([("changed files", ", ".join(map(str, result.files)) or "none")] if result.files is not None else []),
             *([("usage", pretty(dict(result.usage)))] if result.usage else []),
         ],
         texts=[("Text", result.text)],

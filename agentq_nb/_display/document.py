@@ -42,6 +42,8 @@ class Document:
     """How many characters of a cell a terminal shows."""
     longest: int = LONGEST_TEXT
     """How many characters of each of the ``texts`` are shown."""
+    is_diff: bool = False
+    """Whether the texts are unified diffs, whose lines are shown in colours."""
 
 
 def tone(status: str) -> Cell:
@@ -53,6 +55,7 @@ def tone(status: str) -> Cell:
         "running": "busy",
         "queued": "quiet",
         "delayed": "quiet",
+        "blocked": "quiet",
         "asleep": "quiet",
         "cancelled": "quiet",
         "expired": "bad",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agentq_nb._actor.message import headline
-from agentq_nb._brokers.values import QueueStatus
+from agentq_nb._brokers.statuses import ActorHome, QueueStatus
 from agentq_nb._client.status import ActorStatus, HostStatus
 from agentq_nb._core.loop_monitor import advice
 from agentq_nb._core.result_table import Table
@@ -25,12 +25,13 @@ _QUEUE_COLUMNS = (
     "expired",
     "waiting",
     "delayed",
+    "blocked",
     "running",
     "per min",
     "time left",
     "oldest",
 )
-_SELDOM = ("failed", "expired", "delayed", "per min", "time left", "oldest", "problem")
+_SELDOM = ("failed", "expired", "delayed", "blocked", "per min", "time left", "oldest", "problem")
 
 
 @shows(Registry)
@@ -40,6 +41,7 @@ def _registry(registry: Registry) -> Document:
         facts=[
             ("state", Cell("running", "good") if registry.running else Cell("not running", "quiet")),
             *([("runs in", _place(registry.background))] if registry.running else []),
+            *([("queues", server)] if (server := registry.lifecycle.server) else []),
             ("file", registry.store_path),
             ("actor classes", ", ".join(sorted(registry.classes)) or "none yet"),
         ],
@@ -50,6 +52,8 @@ def _registry(registry: Registry) -> Document:
 @shows(HostStatus)
 def _host(status: HostStatus) -> Document:
     facts: list[tuple[str, object]] = [("file", status.store)]
+    if status.server:
+        facts.insert(0, ("queues", status.server))
     if status.trouble:
         facts.append(("trouble", Cell(status.trouble, "bad")))
     if not status.running:
@@ -85,6 +89,8 @@ def _actor(status: ActorStatus) -> Document:
     facts: list[tuple[str, object]] = [("state", tone(status.state)), ("run", status.run)]
     if status.restarts_at is not None:
         facts.append(("starts again at", f"{moment_text(status.restarts_at)} UTC"))
+    if status.home is not None:
+        facts.append(("files", _home(status.home)))
     if status.closing:
         facts.append(("closing", status.closing))
     if status.overdue:
@@ -123,6 +129,12 @@ def _table(table: Table) -> Document:
     )
 
 
+def _home(home: ActorHome) -> Cell:
+    where = "on this host" if home.here else f"on another host, which {'runs' if home.running else 'does not run'}"
+    given_up = "; they were given up, so another host may start it" if home.given_up else ""
+    return Cell(f"{where}: {home.name}{given_up}", "busy" if home.elsewhere else "quiet")
+
+
 def _place(background: bool) -> str:
     return "the background, in a thread of its own" if background else "the kernel's event loop"
 
@@ -142,7 +154,8 @@ def _rows(actor: ActorStatus) -> list[tuple[object, ...]]:
         ("",) * len(_QUEUE_COLUMNS)
     ]
     first, *others = queues
-    state = tone(actor.state)
+    away = actor.home is not None and actor.home.elsewhere
+    state = tone(actor.state) if not away else Cell("on another host", "quiet")
     return [(actor.actor_id, state, *first, problem), *(("", "", *queue, "") for queue in others)]
 
 
@@ -171,7 +184,7 @@ def _queue_cells(queue: QueueStatus, orphaned: bool = False) -> tuple[object, ..
     expired = Cell(str(queue.expired), "bad") if queue.expired else ""
     pace = (queue.per_minute if queue.per_minute < 10 else round(queue.per_minute)) or ""
     left = duration(None if queue.time_left is None else round(queue.time_left))
-    counts = (queue.ready, queue.delayed, queue.running)
+    counts = (queue.ready, queue.delayed, queue.blocked, queue.running)
     return (name, done, failed, expired, *counts, pace, left, duration(queue.oldest))
 
 

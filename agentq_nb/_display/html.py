@@ -37,6 +37,7 @@ _LONG_TEXT = (
 )
 # In notebooks that JupyterLab does not trust it keeps only the first of these; elsewhere the second one applies.
 _BREAKS_WORDS = "word-break:break-all;word-break:break-word"
+_DIFF_HEADERS = ("+++", "---", "diff --git", "index ", "new file", "deleted file", "rename ", "similarity ")
 # In characters: up to the first, a text stays on one line; a longer one is wrapped between the two widths.
 _SHORT, _NARROWEST, _WIDEST = 24, 16, 60
 
@@ -59,10 +60,22 @@ def _parts(document: Document) -> Iterable[str]:
     for heading, text in document.texts:
         yield (
             f'<details open style="margin:4px 0"><summary style="{_QUIET}">{_text(heading)}</summary>'
-            f'<pre style="{_LONG_TEXT}">{_text(text, document.longest)}</pre></details>'
+            f'<pre style="{_LONG_TEXT}">{_long_text(text, document)}</pre></details>'
         )
     for note in document.notes:
         yield f'<div style="{_QUIET};{_PROSE};max-width:100ch">{_text(note, LONGEST_TEXT)}</div>'
+
+
+def _long_text(text: str, document: Document) -> str:
+    escaped = _text(text, document.longest)
+    return "\n".join(map(_diff_line, escaped.split("\n"))) if document.is_diff else escaped
+
+
+def _diff_line(line: str) -> str:
+    """Return a line of a diff, which is escaped, in its colour."""
+    tones: dict[str, Tone] = {"+": "good", "-": "bad", "@": "busy"}
+    tone = "quiet" if line.startswith(_DIFF_HEADERS) else tones.get(line[:1])
+    return line if tone is None else f'<span style="{_TONES[tone]}">{line}</span>'
 
 
 def _table(rows: Iterable[str], head: str = "") -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from agentq_nb._brokers.values import LimitStatus, QueueStatus
+from agentq_nb._brokers.statuses import LimitStatus, QueueStatus
 from agentq_nb._display.document import Cell, Document, duration, moment_text, shows
 from agentq_nb._host.registry_limits import RegistryLimits
 from agentq_nb._policies.rate_limit import RateLimit

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agentq_nb._actor.actor import Actor, definitions
 from agentq_nb._actor.message import INTERNAL_QUEUES
-from agentq_nb._brokers.values import Pause, Resume
-from agentq_nb._commands.discover_actors import claims
+from agentq_nb._brokers.changes import Pause, Resume
+from agentq_nb._commands.actor_classes import claims
 from agentq_nb._core.ids import ActorId, actor_name
 from agentq_nb._core.safe_text import LONGEST_TEXT, safe
 from agentq_nb._host.local_transport import LocalTransport
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Generator, Mapping, Sequence
 
     from agentq_nb._actor.actor import Actor
-    from agentq_nb._brokers.values import QueueStatus
+    from agentq_nb._brokers.statuses import QueueStatus
     from agentq_nb._host.registry import Registry
     from agentq_nb._notebook.ipython_types import CellInfo, CellResult
 
@@ -200,7 +200,7 @@ async def _hold(registry: Registry, name: str, cls: type[Actor]) -> Held:
     host = registry.host
     check_deployment(cls, host.classes.get(name), await host.broker.states(name))
     # Without totals: reading them takes so long that the cell would end before the line below is printed. Scheduled
-    # calls go on, because users cannot resume their queue.
+    # calls continue, because users cannot resume their queue.
     queues = [
         queue
         for queue in await host.broker.status(totals=False)

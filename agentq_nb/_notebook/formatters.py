@@ -13,10 +13,11 @@ from agentq_nb._client.receipt import Receipt
 from agentq_nb._display import document_of, kinds
 from agentq_nb._display.document import as_text
 from agentq_nb._display.html import as_html
+from agentq_nb._display.repositories import for_terminal
 from agentq_nb._host import unawaited_calls
 from agentq_nb._host.registry import current_registry
 from agentq_nb._notebook.dashboard import show_receipt, show_session
-from agentq_nb.agent_os import SessionInfo
+from agentq_nb.agent_os import Diff, SessionInfo
 from agentq_nb.errors import AgentqError
 
 if TYPE_CHECKING:
@@ -33,6 +34,13 @@ def plain(value: object, printer: Any, cycle: bool) -> None:
     """Write a value as plain text to IPython's printer; inside a list or dict, its repr."""
     document = document_of(value)
     printer.text(repr(value) if document is None or cycle or printer.stack[:-1] else as_text(document))
+
+
+def diff_in_terminal(diff: Diff, printer: Any, cycle: bool) -> None:
+    """Write a diff in colours, for IPython's terminal shell; inside a list or dict, its repr."""
+    document = document_of(diff)
+    inside = cycle or printer.stack[:-1]
+    printer.text(repr(diff) if document is None or inside else for_terminal(as_text(document)))
 
 
 def coroutine_form(shell: Shell) -> Callable[[CoroutineType[Any, Any, Any], Any, bool], None]:
@@ -85,7 +93,10 @@ def install(shell: Shell) -> None:
         formatters["text/html"].for_type(kind, html)
         formatters["text/plain"].for_type(kind, plain)
     formatters["text/plain"].for_type(CoroutineType, coroutine_form(shell))
-    if getattr(shell, "kernel", None) is not None:
+    if getattr(shell, "kernel", None) is None:
+        if shell.colors.lower() != "nocolor":
+            formatters["text/plain"].for_type(Diff, diff_in_terminal)
+    else:
         for kind, show in _LIVE.items():
             shell.display_formatter.ipython_display_formatter.for_type(kind, show)
 

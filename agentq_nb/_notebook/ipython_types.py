@@ -63,6 +63,7 @@ class Shell(Protocol):
 
     user_ns: dict[str, Any]
     autoawait: bool
+    colors: str
     loop_runner: Callable[..., Any]
     input_transformers_post: list[Callable[[list[str]], list[str]]]
     events: Events

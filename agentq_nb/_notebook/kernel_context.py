@@ -9,15 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agentq_nb._commands.actor_classes import claims
 from agentq_nb._commands.catalog import offered
-from agentq_nb._commands.discover_actors import claims
+from agentq_nb._commands.command_context import client_of
 from agentq_nb._commands.host import Start
 from agentq_nb._commands.parser import UsageError
-from agentq_nb._core.paths import notebook_path, store_path
+from agentq_nb._core.paths import is_address, notebook_path, queues_address, store_path
 from agentq_nb._core.programs import loop_is_unfit
 from agentq_nb.errors import ActorUnknown, NoHost
 
 if TYPE_CHECKING:
+    from agentq_nb._client.client import Client
+    from agentq_nb._client.transport import Transport
     from agentq_nb._commands.command_context import Command
     from agentq_nb._host.keep_alive import KeepAliveMode
     from agentq_nb._host.registry import Registry
@@ -72,6 +75,24 @@ class KernelContext:
             raise NoHost
         return registry
 
+    def connected(self) -> Transport | None:
+        """Return the way to the host of another process that ``%agentq connect`` found; None while a host runs here."""
+        from agentq_nb._host.setup import connected
+
+        return connected()
+
+    def client(self) -> Client:
+        """Return a client of this kernel's host, else of the one that it is connected to. Raises NoHost."""
+        from agentq_nb._client.client import RemoteClient
+
+        elsewhere = self.connected()
+        return client_of(self.host(), of_user=True) if elsewhere is None else RemoteClient(elsewhere)
+
+    def queues(self) -> str | None:
+        """Return the address of the server that has the queues; None: the file has them."""
+        registry = self.registry()
+        return queues_address(None, os.environ) if registry is None else registry.lifecycle.queues
+
     def store(self) -> Path:
         """Return the file of this kernel's registry, else the one that ``setup`` would choose."""
         registry = self.registry()
@@ -116,13 +137,13 @@ class KernelContext:
         from agentq_nb._host.setup import setup
 
         known = self.registry()
-        if store is not None and known is not None and known.running:
+        if store is not None and not is_address(store) and known is not None and known.running:
             asked = Path(os.path.realpath(store_path(store, os.environ, None)[0]))
             if asked != known.store_path:
                 raise UsageError(f"The host of this kernel runs on {known.store_path}. Stop it first: %agentq stop")
         registry = setup(
             use=claims(self._shell.user_ns),
-            store=store or (known.store_path if known else None),
+            store=store or (known and (known.lifecycle.queues or known.store_path)),
             keep_alive=keep_alive,
         )
         await registry.start(accept_loss=accept_loss, background=background or None, new=new)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from IPython.core.error import UsageError as IPythonUsageError
 from IPython.core.magic import needs_local_scope  # pyright: ignore[reportUnknownVariableType]  # IPython has no types
 from IPython.core.magic import no_var_expand as _no_var_expand  # pyright: ignore[reportUnknownVariableType]  # IPython has no types
 
-from agentq_nb._commands.catalog import read_line
+from agentq_nb._commands.catalog import read_magic
 from agentq_nb._commands.command_context import Command
 from agentq_nb._commands.parser import UsageError
 from agentq_nb._core.blocking import detachable
 from agentq_nb._notebook.cell_await import AWAITED_MAGIC, MAGIC, on_one_line, run_blocking, run_nested, silent
+from agentq_nb._notebook.connected_host import run_command
 from agentq_nb._notebook.tracebacks import STOPPED
 from agentq_nb.errors import ActorUnknown, AgentqError
 
@@ -40,9 +41,9 @@ class Magics:
         def agentq(line: str, cell: str | None = None, local_ns: Variables | None = None) -> object:
             """Durable actor queues. Type %agentq help."""
             context = self._context.seeing(local_ns or {})
-            command = _read(line, cell, context)
+            command, arguments = _read(line, cell, context)
             wait = run_blocking if context.may_block(command) else run_nested
-            return wait(self._run(command, context))
+            return wait(self._run(command, arguments, context))
 
         @_as_typed
         def awaited(
@@ -50,7 +51,7 @@ class Magics:
         ) -> Coroutine[Any, Any, object]:
             """The form of %agentq that a cell awaits."""
             context = self._context.seeing(local_ns or {})
-            return self._run(_read(line, cell, context), context)
+            return self._run(*_read(line, cell, context), context)
 
         for kind in ("line", "cell"):
             self._shell.magics_manager.register_function(agentq, kind, MAGIC)
@@ -62,10 +63,10 @@ class Magics:
             known.pop(MAGIC, None)
             known.pop(AWAITED_MAGIC, None)
 
-    async def _run(self, command: Command, context: KernelContext) -> object:
+    async def _run(self, command: Command, arguments: Sequence[str], context: KernelContext) -> object:
         await context.ready()
-        work = command.run(context)
         try:
+            work = run_command(command, arguments, context)
             return await (work if command.only_waits else detachable(work))
         except asyncio.CancelledError as stopped:
             raise on_one_line(asyncio.CancelledError(*(stopped.args or (STOPPED,)))) from None
@@ -77,11 +78,11 @@ class Magics:
             raise on_one_line(error) from None
 
 
-def _read(line: str, cell: str | None, context: KernelContext) -> Command:
+def _read(line: str, cell: str | None, context: KernelContext) -> tuple[Command, list[str]]:
     # A final semicolon means "show nothing", as everywhere in a notebook; the rewritten cell has one.
     words = line.rstrip().removesuffix(";") if cell is None and silent(line) else line
     try:
-        return read_line(words, cell, context.variables)
+        return read_magic(words, cell, context.variables)
     except UsageError as error:
         raise IPythonUsageError(str(error)) from None
 

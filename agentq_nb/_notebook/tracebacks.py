@@ -11,7 +11,7 @@ from agentq_nb._actor.message import is_ours, is_users
 from agentq_nb._notebook.cell_await import on_one_line
 from agentq_nb._notebook.ipython_types import Shell
 
-STOPPED = "Stopped waiting; work that was begun continues."
+STOPPED = "Stopped waiting; work that has started continues."
 
 _SHOWN = (Exception, asyncio.CancelledError, KeyboardInterrupt)
 

@@ -59,7 +59,7 @@ class _Listener:
 
 @asynccontextmanager
 async def _by_hand(agent: AcpAgent, root: Path) -> AsyncIterator[ClientSideConnection]:
-    programs, _, command = agent._prepared()
+    programs, _, command = agent.prepared()
     path = os.pathsep.join([*programs, os.environ["PATH"]])
     process = await asyncio.create_subprocess_exec(
         *command,

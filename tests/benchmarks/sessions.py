@@ -96,7 +96,7 @@ async def settled(before: Held | None = None) -> Held:
 
 async def growth(agent: Agent, count: int, folder: Path, model: FakeModel) -> tuple[dict[str, int], float]:
     """What is held more after ``count`` sessions than after the first ones, and seconds for each session."""
-    async with setup(use={"vm": agent_os(agents=[agent])}, store=folder / f"{agent.name}.duckdb"):
+    async with setup(use={"vm": agent_os(agents=[agent], hosts=[model.url])}, store=folder / f"{agent.name}.duckdb"):
         vm = create_client().vm.get_or_create("v")
         await configure(vm, model)
         await use_sessions(vm, agent.name, _WARM_UP)
@@ -109,7 +109,9 @@ async def growth(agent: Agent, count: int, folder: Path, model: FakeModel) -> tu
 
 async def seconds_at_once(agent: Agent, vms: int, folder: Path, model: FakeModel) -> float:
     """Seconds for a session with a prompt in each of so many VMs, all begun at the same time."""
-    async with setup(use={"vm": agent_os(agents=[agent])}, store=folder / f"{agent.name}-{vms}.duckdb"):
+    async with setup(
+        use={"vm": agent_os(agents=[agent], hosts=[model.url])}, store=folder / f"{agent.name}-{vms}.duckdb"
+    ):
         machines = [create_client().vm.get_or_create(str(number)) for number in range(vms)]
         for vm in machines:
             await configure(vm, model)

@@ -335,6 +335,7 @@ def read_without_kernel(lab: Lab, folder: Path, name: str) -> None:
 
 def test_a_page_that_was_reloaded_is_saved_with_pictures_once_the_host_has_stopped(lab: Lab, folder: Path) -> None:
     opened(lab, folder, [*CELLS, "await reviewer.send('review', 'last.py')"])
+    expect(lab.notebook.locator("[data-agentq-picture=message]")).to_have_count(1, timeout=30_000)
     lab.save()
     lab.reload()
     shown = dashboard(lab)

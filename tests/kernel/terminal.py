@@ -19,6 +19,7 @@ IPYTHON = (
     ["-m", "IPython", "--simple-prompt", "--no-banner", "--no-confirm-exit", "--colors=NoColor"],
     r"In \[\d+\]: ",
 )
+COLOURED = ([*(word for word in IPYTHON[0] if "colors" not in word), "--colors=Linux"], IPYTHON[1])
 ASYNCIO = (["-m", "asyncio"], r"(?m)^>>> ")
 
 
@@ -26,16 +27,20 @@ class Terminal:
     """A prompt in a process of its own, working in the folder ``cwd``. Use it in a ``with`` statement.
 
     :param prompt: the words of its command line, and the pattern of its prompt.
+    :param kind: the terminal's kind, as programs find it in ``TERM``.
     """
 
-    def __init__(self, cwd: Path, prompt: tuple[Sequence[str], str]) -> None:
+    shown = ""
+    """What the last line printed, with the sequences that make colours."""
+
+    def __init__(self, cwd: Path, prompt: tuple[Sequence[str], str], kind: str = "dumb") -> None:
         words, self._prompt = prompt
         environment = {
             **os.environ,
             "IPYTHONDIR": str(cwd / ".ipython"),
             "PYTHON_BASIC_REPL": "1",
             "PYTHONPATH": os.pathsep.join([str(PROJECT), str(cwd)]),
-            "TERM": "dumb",
+            "TERM": kind,
         }
         environment.pop("AGENTQ_DB", None)
         self._process = pexpect.spawn(
@@ -59,4 +64,5 @@ class Terminal:
 
     def _answer(self) -> str:
         self._process.expect(self._prompt)
-        return _SEQUENCES.sub("", self._process.before or "").replace("\r\n", "\n")
+        self.shown = (self._process.before or "").replace("\r\n", "\n")
+        return _SEQUENCES.sub("", self.shown)

@@ -296,7 +296,7 @@ def test_completion_offers_commands_options_actors_and_queues(kernel: Kernel) ->
     assert kernel.complete("x = %agentq ask --") == ["--key", "--no-check", "--timeout", "--ttl"]
     assert kernel.complete("%agentq send e") == ["echo/main"]
     assert kernel.complete("%agentq send echo/main w") == ["words"]
-    assert kernel.complete("%agentq help re") == ["results", "resume", "retry"]
+    assert kernel.complete("%agentq help re") == ["repos", "results", "resume", "retry"]
 
 
 @pytest.mark.parametrize(

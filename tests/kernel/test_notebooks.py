@@ -17,6 +17,7 @@ import pytest
 
 from tests.kernel.driving import PROJECT, Kernel
 from tests.kernel.notebook_cells import code_of, run_all
+from tests.unit.agent_os.user_repository import git
 
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 FIRST, SECOND = PROJECT / "notebooks/01_first_queue.ipynb", PROJECT / "notebooks/02_request_response.ipynb"
@@ -124,7 +125,13 @@ def test_the_fourth_notebook_works_offline_and_again_after_a_restart(tmp_path: P
         shown += [run_all(kernel, FOURTH), run_all(kernel, FOURTH)]
         kernel.restart()
         shown.append(run_all(kernel, FOURTH))
-        assert messages(kernel) == {"messages": 9, "attempts": 9, "statuses": ["completed"]}
+        assert messages(kernel) == {"messages": 12, "attempts": 12, "statuses": ["completed"]}
+        assert kernel.value("table[['files', 'insertions', 'deletions']].values.tolist()") == [
+            [1, 1, 1],
+            [1, 2, 1],
+            [1, 3, 0],
+        ]
+    assert git(tmp_path / "shop", "log", "--format=%s", "--all").splitlines()[-1] == "Two modules"
     for text in shown:
         assert "Review: 2 problems: default value is shared by all calls" in text
         assert "The file is empty." in text
@@ -134,6 +141,11 @@ def test_the_fourth_notebook_works_offline_and_again_after_a_restart(tmp_path: P
         assert "It asks: Edit src/auth.py" in text
         assert "def login(user, password, tried=()):" in text
         assert "2 incidents, the last one: 2024-09" in text
+        assert len(re.findall(r"^  agentq/shop/", text, re.MULTILINE)) == 3
+        assert text.count("+    if discount < 0:") == 2
+        assert "agentq/branching/try: 1 file" in text
+        assert "Discarded: 1 file\n" in text
+        assert "Nothing has changed in the work tree." in text
 
 
 # --- the README ---
@@ -161,7 +173,7 @@ def test_the_program_in_the_readme_runs(tmp_path: Path) -> None:
         assert kernel.value("table['stars'].tolist()") == [4, 3]
         assert kernel.value("table['status'].tolist()") == ["completed"] * 2
         kernel.run(f"from datetime import timedelta\n{looking}").check()
-        assert kernel.value("(len(messages), len(results), 'text' in set(said['type']))") == [0, 5, True]
+        assert kernel.value("(len(failed), len(results), 'text' in set(transcripts['type']))") == [0, 5, True]
 
 
 # --- notebook 05 ---

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.driving import PROJECT
-from tests.kernel.terminal import ASYNCIO, IPYTHON, Terminal
+from tests.kernel.terminal import ASYNCIO, COLOURED, IPYTHON, Terminal
 
 ACTORS = """
 from pathlib import Path
@@ -169,3 +169,21 @@ def run(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
             text=True,
             timeout=120,
         )
+
+
+DIFF = r"Diff('fix', '0' * 40, 'diff --git a/x b/x\n@@ -1 +1 @@\n-old\n+new\n', (), 1, 1)"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "kind", "in_colours"), [(COLOURED, "xterm", True), (COLOURED, "dumb", False), (IPYTHON, "xterm", False)]
+)
+def test_ipython_shows_diffs_in_the_colours_that_its_terminal_has(
+    folder: Path, prompt: tuple[list[str], str], kind: str, in_colours: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    with Terminal(folder, prompt, kind) as terminal:
+        terminal.line("%load_ext agentq_nb")
+        terminal.line("from agentq_nb.agent_os import Diff")
+        assert "\n  -old\n  +new" in terminal.line(DIFF)
+        assert ("\x1b[31m  -old\x1b[0m\n\x1b[32m  +new\x1b[0m" in terminal.shown) is in_colours
+        assert "[Diff(branch='fix'" in terminal.line(f"[{DIFF}]")

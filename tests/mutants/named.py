@@ -304,8 +304,8 @@ NAMED = (
     Named(
         "a link in the place of the workspace is followed",
         "agentq_nb/agent_os/sandbox/workspace.py",
-        "os.open(self.root, DIRECTORY | os.O_NOFOLLOW)",
-        "os.open(self.root, DIRECTORY)",
+        "os.open(folder, DIRECTORY | (0 if folder == self.mounted else os.O_NOFOLLOW))",
+        "os.open(folder, DIRECTORY)",
         ("tests/unit/agent_os/test_workspace.py::test_a_link_in_the_place_of_the_workspace_itself_is_not_followed",),
         fixed=True,
     ),

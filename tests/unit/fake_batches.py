@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from agentq_nb._brokers.batches import BatchCounts, BatchRow, Cursor, NewBatch, SettledRows, StoredBatch
-from agentq_nb._brokers.values import Cancel, NewMessage, Resume, StoredResult
+from agentq_nb._brokers.changes import Cancel, Resume
+from agentq_nb._brokers.messages import NewMessage, StoredResult
 from agentq_nb._core.ids import mint_id
 from agentq_nb._policies.admission import Limits
 from agentq_nb.errors import BatchElsewhere, BatchPruned, BatchTooLarge, BatchUnknown

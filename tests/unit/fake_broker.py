@@ -7,19 +7,11 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
-from agentq_nb._brokers.values import (
-    Change,
-    Commit,
-    DeadLetters,
-    Delivery,
-    Enqueued,
-    NewMessage,
-    QueueStatus,
-    StoredResult,
-    Take,
-    Unsettled,
-)
+from agentq_nb._brokers.changes import Change, DeadLetters
+from agentq_nb._brokers.messages import Commit, Delivery, Enqueued, NewMessage, Place, StoredResult, Take, Unsettled
+from agentq_nb._brokers.statuses import ActorHome, QueueStatus
 from agentq_nb._core.ids import ActorId, MessageId
+from agentq_nb._core.message_status import LIVE
 from agentq_nb.errors import BatchTooLarge, LeaseLost, QueueFull, Unavailable
 from tests.unit.fake_batches import FakeBatches
 from tests.unit.fake_server import Epoch, Server
@@ -42,6 +34,9 @@ class NoLimits:
     async def declare(self, name: str, limits: Mapping[str, Sequence[object]]) -> None:
         assert not any(limits.values())
 
+    async def look(self) -> Sequence[object]:
+        return []
+
     def status(self) -> Sequence[object]:
         return []
 
@@ -55,6 +50,7 @@ class FakeBroker:
         self.leases: list[FakeLease] = []
         self.limits = NoLimits()
         self.batches = FakeBatches(self)
+        self.exchange = None
         self._closed = False
 
     async def call(self, apply: Callable[[], T]) -> T:
@@ -90,7 +86,13 @@ class FakeBroker:
         finally:
             self.server.leave(sender)
 
-    async def acquire(self, actor: ActorId, host: str) -> FakeLease | None:
+    async def homes(self, actor: ActorId | None = None) -> Mapping[ActorId, ActorHome]:
+        return {}
+
+    async def give_up_home(self, actor: ActorId, *, back: bool = False) -> bool:
+        return False
+
+    async def acquire(self, actor: ActorId, host: str, *, keeps_files: bool = False) -> FakeLease | None:
         lease = FakeLease(self, actor)
         claimed: list[Epoch | None] = []
         try:
@@ -131,10 +133,13 @@ class FakeBroker:
         while True:
             version = self.server.version
             standing = await self.call(lambda: self.server.standing(message))
-            final = standing.status not in ("queued", "delayed", "running")
+            final = standing.status not in LIVE
             if final or (deadline is not None and self.server.clock.monotonic() >= deadline):
                 return standing
             await self.server.change(version, deadline)
+
+    async def unsettled_before(self, messages: Sequence[MessageId]) -> Sequence[Place]:
+        return await self.call(lambda: self.server.unsettled_before(messages))
 
     async def change(self, actor: ActorId, change: Change) -> int:
         return await self.call(lambda: self.server.apply(actor, change))
@@ -166,11 +171,13 @@ class FakeLease:
     """See :class:`agentq_nb._brokers.base.Lease`. Its calls reach the server in the order they were made."""
 
     epoch: Epoch
+    moved = False
 
     def __init__(self, broker: FakeBroker, actor: ActorId) -> None:
         self.actor = actor
         self.lost = asyncio.Event()
         self.cancelling: Callable[[MessageId], None] | None = None
+        self.leaving: Callable[[], None] | None = None
         self._broker = broker
         self._server = broker.server
         self._last: asyncio.Future[None] | None = None

@@ -108,15 +108,19 @@ class FakeClock:
             timer.ring()
         self._monotonic = max(self._monotonic, until)
 
+    async def settled(self) -> None:
+        """Return once nothing is left to do before time goes on."""
+        await settle()
+
     async def pass_by(self, seconds: float) -> None:
         """Move on by ``seconds``, letting everything that is woken on the way run before time goes on."""
         until = self._monotonic + seconds
-        await settle()
+        await self.settled()
         while (due := self.next_due()) is not None and due <= until:
             self.advance(max(0.0, due - self._monotonic))
-            await settle()
-        self._monotonic = max(self._monotonic, until)
-        await settle()
+            await self.settled()
+        self.advance(max(0.0, until - self._monotonic))
+        await self.settled()
 
     @asynccontextmanager
     async def racing(self) -> AsyncIterator[None]:
@@ -131,7 +135,7 @@ class FakeClock:
 
     async def _race(self) -> None:
         while True:
-            await settle()
+            await self.settled()
             if (due := self.next_due()) is not None:
                 self.advance(max(0.0, due - self._monotonic))
             else:

@@ -15,26 +15,30 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentq_nb._actor.message import headline
-from agentq_nb._brokers.values import (
-    Cancel,
-    Change,
+from agentq_nb._brokers.changes import Cancel, Change, DeadLetters, Pause, Purge, Resume
+from agentq_nb._brokers.messages import (
     Commit,
-    DeadLetters,
     Delivery,
     Enqueued,
     NewMessage,
-    Pause,
-    Purge,
-    QueueStatus,
-    Resume,
+    Place,
     Settlement,
     StoredResult,
     Unsettled,
 )
+from agentq_nb._brokers.statuses import QueueStatus
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._core.message_status import FinalStatus, MessageStatus
 from agentq_nb._policies.retry import Failure, FailureRun
-from agentq_nb.errors import IdempotencyConflict, LeaseLost, MessageUnknown, QueueFull
+from agentq_nb.errors import (
+    IdempotencyConflict,
+    LeaseLost,
+    MessageUnknown,
+    PredecessorFailed,
+    PredecessorUnknown,
+    QueueFull,
+    ValidationFailed,
+)
 from tests.unit.fake_clock import FakeClock
 
 
@@ -62,6 +66,13 @@ class Stored:
     error: dict[str, Any] | None = None
     ended_at: float = 0.0
     redelivered: bool = False
+    released_because: str | None = None
+    unmet: set[MessageId] = field(default_factory=set[MessageId])
+    """What it was sent after and has not completed."""
+    freed_at: float = 0.0
+    """When the last of that completed; what it was sent after may have completed before."""
+    because: MessageId | None = None
+    """It was cancelled because of this one."""
     batch: tuple[Rows, int] | None = None
     """The batch that it belongs to, and the number of its row there."""
     began_at: float = 0.0
@@ -80,7 +91,9 @@ class Stored:
     def expires(self) -> float:
         """When it expires unless it was started or redelivered before; never: infinite."""
         ttl = self.new_message.ttl
-        return math.inf if ttl is None or self.starts or self.redelivered else (self.due or self.created_at) + ttl
+        if ttl is None or self.starts or self.redelivered or self.unmet:
+            return math.inf
+        return (self.due or self.freed_at or self.created_at) + ttl
 
     @property
     def rank(self) -> tuple[bool, int, int]:
@@ -181,10 +194,12 @@ class Server:
             if new_message.id in self.messages or new_message.id in fresh:
                 accepted.append(Enqueued(new_message.id, repeated=True))
             elif (namesake := self._namesake(new_message, fresh)) is not None:
-                if json.loads(namesake.body) != json.loads(new_message.body):
+                same = list(namesake.after) == list(new_message.after)
+                if not same or json.loads(namesake.body) != json.loads(new_message.body):
                     raise IdempotencyConflict(new_message.idempotency_key or "", namesake.id)
                 accepted.append(Enqueued(namesake.id, repeated=True))
             else:
+                self._check_after(new_message.after, [other.id for other in new_messages])
                 beside = [f for f in fresh.values() if (f.actor, f.queue) == (new_message.actor, new_message.queue)]
                 self._check_room(new_message, beside, sender)
                 fresh[new_message.id] = new_message
@@ -193,6 +208,15 @@ class Server:
             self._store(new_message)
         self.changed()
         return accepted
+
+    def _check_after(self, after: Sequence[MessageId], own: Collection[MessageId]) -> None:
+        for message in after:
+            if message in own:
+                raise ValidationFailed(f"Message {message} is sent with what waits for it.")
+            if message not in self.messages:
+                raise PredecessorUnknown(message)
+            if self.messages[message].status not in (None, "completed"):
+                raise PredecessorFailed(message, "failed")
 
     def _check_room(self, new_message: NewMessage, beside: Sequence[NewMessage], sender: object) -> None:
         place = (new_message.actor, new_message.queue)
@@ -230,9 +254,10 @@ class Server:
 
     def _store(self, new_message: NewMessage) -> None:
         now = self.clock.time()
-        self.messages[new_message.id] = Stored(
-            new_message, next(self._orders), now, now + new_message.delay if new_message.delay else 0.0
-        )
+        stored = self.messages[new_message.id] = Stored(new_message, next(self._orders), now, 0.0)
+        stored.unmet = {message for message in new_message.after if self.messages[message].live}
+        if not stored.unmet and new_message.delay:
+            stored.due = now + new_message.delay
 
     def expire(self) -> None:
         """Settle what was not started in time. Whoever looks at messages begins with it."""
@@ -262,7 +287,7 @@ class Server:
     def due(self, actor: ActorId, queues: Collection[str] | None) -> list[Stored]:
         """The same, as if no queue were paused."""
         now = self.clock.time()
-        waiting = [m for m in self.live(actor) if m.holder is None and m.id not in self.withheld]
+        waiting = [m for m in self.live(actor) if m.holder is None and not m.unmet and m.id not in self.withheld]
         blocked = {m.new_message.queue for m in waiting if m.in_order and m.due > now}
         due = [m for m in waiting if m.due <= now and m.new_message.queue not in blocked]
         return sorted((m for m in due if _wanted(m.new_message.queue, queues)), key=lambda m: m.rank)
@@ -290,6 +315,9 @@ class Server:
                 m.starts,
                 1 + m.ended,
                 m.new_message.origin,
+                [self.standing(message) for message in m.new_message.after],
+                None if m.batch is None else m.batch[0].name,
+                m.released_because,
             )
             for m in taken
         ]
@@ -381,7 +409,7 @@ class Server:
     def _others_ready(self, message: Stored) -> bool:
         place, now = (message.new_message.actor, message.new_message.queue), self.clock.time()
         others = [m for m in self.messages.values() if m.live and (m.new_message.actor, m.new_message.queue) != place]
-        return any(m.due <= now and (m.order > self.began or not self.after_a_crash) for m in others)
+        return any(not m.unmet and m.due <= now and (m.order > self.began or not self.after_a_crash) for m in others)
 
     def end(self, epoch: Epoch, *, lost: bool = False, crashed: bool = False) -> None:
         """Released, taken away, or its host died: what it held goes back, first."""
@@ -421,8 +449,7 @@ class Server:
         if commit.successor is not None and self._succeeds(epoch.actor, commit, commit.successor):
             self._store(commit.successor)
         if commit.destroy:
-            for message in self.live(epoch.actor):
-                self._finish(message, "cancelled", handled=False)
+            self._cancel_all(self.live(epoch.actor))
             self.states.pop(epoch.actor, None)
             epoch.state = None
             self.pauses = {place: until for place, until in self.pauses.items() if place[0] != epoch.actor}
@@ -486,10 +513,36 @@ class Server:
             message.ended += 1
             message.due = self.clock.time() + settlement.delay if settlement.delay > 0 else 0.0
             message.front, message.in_order = settlement.front, settlement.in_order
+            message.released_because = None
         else:
             message.front, message.due = True, 0.0
+            if settlement.limited is not None:
+                message.released_because = settlement.limited.reason
 
     def _finish(self, message: Stored, status: FinalStatus, *, handled: bool) -> None:
+        self._end(message, status, handled)
+        self._follow([message])
+
+    def _cancel_all(self, messages: Sequence[Stored]) -> None:
+        for message in messages:
+            self._end(message, "cancelled", handled=False)
+        self._follow(messages)
+
+    def _follow(self, messages: Sequence[Stored]) -> None:
+        """Release or cancel what waits for messages that were settled."""
+        ended = list(messages)
+        while ended:
+            before = ended.pop()
+            for dependent in [m for m in self.messages.values() if m.live and before.id in m.unmet]:
+                if before.status == "completed":
+                    self._meet(dependent, before.id)
+                else:
+                    dependent.because = before.id
+                    dependent.error = {"group": "queue", "code": "predecessor_failed"}
+                    self._end(dependent, "cancelled", handled=False)
+                    ended.append(dependent)
+
+    def _end(self, message: Stored, status: FinalStatus, handled: bool) -> None:
         message.holder = None
         self.cleared(message)
         message.status = status
@@ -499,12 +552,24 @@ class Server:
             batch, row = message.batch
             batch.order.append(row)
 
+    def _meet(self, dependent: Stored, message: MessageId) -> None:
+        dependent.unmet.discard(message)
+        if not dependent.unmet and not dependent.redelivered:
+            dependent.freed_at = self.clock.time()
+            delay = dependent.new_message.delay
+            dependent.due = dependent.freed_at + delay if delay else 0.0
+
     def prune(self, before: float) -> None:
         """Drop what was settled before, except dead letters and the rows of batches that are not wholly settled."""
+        staying = [m for m in self.messages.values() if m.status != "completed" and not _is_old(m, before)]
+        needed = {message for m in staying for message in m.new_message.after}
         live = {m.batch[0].name for m in self.messages.values() if m.live and m.batch is not None}
         for message in list(self.messages.values()):
-            old = message.status not in (None, "failed") and message.ended_at < before
-            if old and (message.batch is None or message.batch[0].name not in live):
+            if (
+                _is_old(message, before)
+                and message.id not in needed
+                and (message.batch is None or message.batch[0].name not in live)
+            ):
                 del self.messages[message.id]
                 if message.batch is not None:
                     batch, row = message.batch
@@ -524,9 +589,24 @@ class Server:
                 message, actor, queue, stored.status, stored.attempts, stored.reply, stored.error, batch=batch
             )
         status: MessageStatus = "delayed" if stored.due > self.clock.time() else "queued"
+        if stored.unmet:
+            status = "blocked"
         if stored.holder is not None:
             status = "running"
-        return StoredResult(message, actor, queue, status, stored.ended + (status == "running"), batch=batch)
+        after = [one for one in stored.new_message.after if one in stored.unmet]
+        attempts = stored.ended + (status == "running")
+        return StoredResult(message, actor, queue, status, attempts, batch=batch, after=after)
+
+    def unsettled_before(self, messages: Sequence[MessageId]) -> list[Place]:
+        self.expire()
+        found: dict[MessageId, Place] = {}
+        pending = list(messages)
+        while pending:
+            stored = self.messages.get(pending.pop())
+            if stored is not None and stored.live and stored.id not in found:
+                found[stored.id] = Place(stored.id, stored.new_message.actor, stored.new_message.queue)
+                pending += stored.unmet
+        return list(found.values())
 
     def states_of(self, name: str) -> dict[ActorId, bytes]:
         return {actor: state for actor, state in self.states.items() if actor_name(actor) == name}
@@ -535,8 +615,7 @@ class Server:
         self.expire()
         if isinstance(change, Purge):
             found = [message for message in self.live(actor, change.queue) if message.holder is None]
-            for message in found:
-                self._finish(message, "cancelled", handled=False)
+            self._cancel_all(found)
             self.changed()
             return len(found)
         if isinstance(change, (Pause, Resume)):
@@ -567,12 +646,37 @@ class Server:
     def put_back(self, message: Stored) -> bool:
         if message.status not in ("failed", "cancelled", "expired"):
             return False
+        if message.status == "cancelled" and not message.starts:
+            for one in message.new_message.after:
+                if (before := self.messages.get(one)) is None or before.status not in (None, "completed"):
+                    raise PredecessorFailed(one, "failed")
+        self._revive(message)
+        message.redelivered = True
+        self._bring_back(message)
+        return True
+
+    def _bring_back(self, message: Stored) -> None:
+        """Put back those that were cancelled because of it, as far as nothing else is in their way."""
+        pending = [message.id]
+        while pending:
+            back = pending.pop(0)
+            for other in list(self.messages.values()):
+                if other.because is None or other.status != "cancelled" or back not in other.new_message.after:
+                    continue
+                before = [self.messages[one] for one in other.new_message.after if one in self.messages]
+                if len(before) == len(other.new_message.after) and all(m.status in (None, "completed") for m in before):
+                    self._revive(other)
+                    other.redelivered = False
+                    pending.append(other.id)
+
+    def _revive(self, message: Stored) -> None:
+        message.unmet = {one for one in message.new_message.after if one in self.messages and self.messages[one].live}
+        message.because, message.freed_at = None, 0.0
         message.status = message.reply = message.error = None
         message.failures = message.crashes = message.ended = message.attempts = 0
         message.front = message.in_order = message.cancelling = False
-        message.redelivered = True
+        message.released_because = None
         message.due, message.order = 0.0, next(self._orders)
-        return True
 
     def redeliver(self, which: DeadLetters) -> int:
         dead = [message for message in self.messages.values() if message.status == "failed" and _fits(message, which)]
@@ -589,12 +693,13 @@ class Server:
         now, live = self.clock.time(), self.live(actor, queue)
         running = [m.id for m in live if m.holder is not None]
         delayed = [m for m in live if m.holder is None and m.due > now]
+        blocked = [m for m in live if m.unmet]
         due, paused = self.due(actor, {queue}), self.paused(actor, queue)
         dead = [m for m in self.messages.values() if m.status == "failed"]
         return QueueStatus(
             actor=actor,
             queue=queue,
-            ready=len(live) - len(running) - len(delayed),
+            ready=len(live) - len(running) - len(delayed) - len(blocked),
             delayed=len(delayed),
             running=len(running),
             dead=sum((m.new_message.actor, m.new_message.queue) == (actor, queue) for m in dead),
@@ -605,7 +710,17 @@ class Server:
             waiting_senders=len(self.lines.get((actor, queue), ())),
             pause_reason=self.stops.get((actor, queue)),
             stopped=(actor, queue) in self.stops,
+            blocked=len(blocked),
+            expired=sum(
+                (m.new_message.actor, m.new_message.queue) == (actor, queue)
+                for m in self.messages.values()
+                if m.status == "expired"
+            ),
         )
+
+
+def _is_old(message: Stored, before: float) -> bool:
+    return message.status not in (None, "failed") and message.ended_at < before
 
 
 def _wanted(queue: str, queues: Collection[str] | None) -> bool:

@@ -23,16 +23,20 @@ from agentq_nb._core.message_status import ALL
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 NAMES = [
+    "LLM",
     "Actor",
     "AgentqError",
     "Batch",
+    "Budget",
     "ConcurrencyLimit",
+    "Folder",
     "Message",
     "Queue",
     "RateLimit",
     "RateLimited",
     "Receipt",
     "Registry",
+    "Repository",
     "Result",
     "Retry",
     "SyncBatch",
@@ -53,10 +57,17 @@ NAMES = [
 ]
 
 AGENT_OS_NAMES = [
+    "LLM",
     "VM",
     "AgentCheck",
+    "BroughtBack",
+    "Commit",
+    "Diff",
+    "Discarded",
     "ExecResult",
+    "FileChange",
     "FileInfo",
+    "Folder",
     "Forward",
     "Isolation",
     "OutputSoFar",
@@ -64,9 +75,11 @@ AGENT_OS_NAMES = [
     "ProcessInfo",
     "ProcessOutput",
     "PromptResult",
+    "Repository",
     "SessionEvent",
     "SessionInfo",
     "TranscriptView",
+    "Updated",
     "agent_os",
     "agents",
 ]
@@ -124,7 +137,7 @@ def test_public_names_say_that_they_are_in_the_package_and_not_in_a_private_modu
 
 
 MEMBERS = {
-    agentq_nb.Message: ["complete", "fail", "retry"],
+    agentq_nb.Message: ["after", "complete", "fail", "retry"],
     agentq_nb.Actor: [
         "aborted",
         "actor_id",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from agentq_nb._actor.message import headline
 from agentq_nb._brokers.batches import BatchCounts, Batches, StoredBatch
-from agentq_nb._brokers.values import StoredResult
+from agentq_nb._brokers.messages import StoredResult
 from agentq_nb._client.progress import Progress, progress_of, three_digits
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.safe_text import safe_name

@@ -1,14 +1,14 @@
 """Handlers of the dashboard's buttons. Each runs on the host's loop; errors are AgentqError, shown on one line.
 
-A page may name only what it is shown: no request of a page creates an actor, or wakes one.
+A page may name only what it is shown: no request of a page creates an actor, and only that for a VM's diff wakes one.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from agentq_nb._brokers.values import Cancel, Redeliver
-from agentq_nb._client import queue_arguments
+from agentq_nb._brokers.changes import Cancel, Redeliver
+from agentq_nb._client import handle_arguments
 from agentq_nb._client.handle import ActorHandle
 from agentq_nb._core.ids import ActorId
 from agentq_nb._host.host import Host
@@ -24,7 +24,7 @@ from agentq_nb.errors import ActorNotFound, PermissionRequestUnknown, SessionUnk
 async def perform(host: Host, asked: Asked) -> str:
     """Perform the action that a page asks for, and return what was done, in a few words.
 
-    ``action`` is ``pause`` (``seconds`` or for good), ``resume`` or ``purge`` with a queue's ``key``; ``end pause`` with
+    ``action`` is ``pause`` (for ``seconds`` or until it is resumed), ``resume`` or ``purge`` with a queue's ``key``; ``end pause`` with
     a ``limit``; ``retry failed``, ``resume batch`` or ``cancel batch`` with a ``batch``; ``cancel`` or ``retry`` with a ``message``;
     ``answer`` with ``actor``, ``session``, a permission's ``ask`` and ``allow``; ``stop`` with
     ``actor`` and ``session``, which cancels the prompt that runs. Raises ``AgentqError``.
@@ -58,7 +58,7 @@ async def _with_queue(
     host: Host, handle: ActorHandle, action: Literal["pause", "resume", "purge"], queue: str, seconds: Any
 ) -> str:
     if action == "pause":
-        await handle.pause(queue, queue_arguments.end_of_pause_for(seconds, host.clock.time()))
+        await handle.pause(queue, handle_arguments.end_of_pause_for(seconds, host.clock.time()))
         return f"Paused {queue}: what is being handled is finished."
     if action == "resume":
         await handle.resume(queue)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentq_nb._actor.message import headline
-from agentq_nb._brokers.values import StoredResult
+from agentq_nb._brokers.messages import StoredResult
 from agentq_nb._core.ids import MessageId
 from agentq_nb._core.message_status import WAITING, is_final
 from agentq_nb._core.safe_text import pretty
@@ -110,7 +110,7 @@ class OneSession(_Small):
         recorder = recorder_of(self.host)
         session = self._info.session_id
         if self._actor is None:
-            rows = (await self.registry.sql("select actor_id from sessions where session_id = ?", [session])).rows
+            rows = (await self.registry.file_sql("select actor_id from sessions where session_id = ?", [session])).rows
             if not rows:
                 self.settled = True
                 raise AgentqError(f"No session {session} is known here.")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentq_nb._brokers.values import QueueStatus
+from agentq_nb._brokers.statuses import QueueStatus
 from agentq_nb._host.host import Host
 from agentq_nb._notebook.dashboard.transcripts import MOST_BLOCKS, Blocks, said_last
 from agentq_nb.agent_os import SessionEvent, SessionInfo

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from agentq_nb._brokers.values import LimitStatus, QueueStatus
+from agentq_nb._brokers.statuses import LimitStatus, QueueStatus
 from agentq_nb._core.safe_text import safe_name
 from agentq_nb._display.document import safe
 from agentq_nb._policies.rate_limit import RateLimit

@@ -28,9 +28,16 @@ FILTERS: Mapping[str, Sequence[MessageStatus]] = {
     "cancelled": _WITHOUT_A_HANDLER,
 }
 """The statuses that each filter of the table shows."""
+
+
+def _seconds(moment: str) -> str:
+    return f"extract(epoch from {moment})::double precision"
+
+
 _QUERY = f"""
 select
-    message_id, actor_id, queue, status, attempts, epoch(created_at), epoch(started_at), epoch(finished_at),
+    message_id, actor_id, queue, status, attempts, {_seconds("created_at")}, {_seconds("started_at")},
+    {_seconds("finished_at")},
     left(body::varchar, {_PREVIEW}), left(reply::varchar, {_PREVIEW}), left({HEADLINE}, {_PREVIEW})
 from messages {{where}} order by created_at desc, message_id desc limit {PAGE + 1} offset ?
 """
@@ -75,7 +82,7 @@ def _where(page: Page) -> tuple[str, list[str]]:
     columns = "concat_ws(' ', message_id, actor_id, queue, status, body::varchar, reply::varchar, error::varchar)"
     words = [_searched(word) for word in page.search.split()]
     conditions = [f"status in {sql_list(FILTERS[page.status])}"] if page.status != "all" else []
-    conditions += [f"contains(lower({columns}), ?)" for _ in words]
+    conditions += [f"position(? in lower({columns})) > 0" for _ in words]
     return f"where {' and '.join(conditions)}" if conditions else "", words
 
 

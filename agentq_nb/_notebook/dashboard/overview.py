@@ -17,6 +17,7 @@ from agentq_nb._host.registry import Registry
 from agentq_nb._notebook.dashboard import messages, page_requests
 from agentq_nb._notebook.dashboard.buttons import perform
 from agentq_nb._notebook.dashboard.depth_history import recorder_of
+from agentq_nb._notebook.dashboard.diffs import Diffs
 from agentq_nb._notebook.dashboard.patch import Sections
 from agentq_nb._notebook.dashboard.snapshot import Snapshot
 from agentq_nb._notebook.dashboard.sync import Message
@@ -47,6 +48,7 @@ class Overview:
         self._next_read = 0.0
         self._reading: asyncio.Task[None] | None = None
         self._chosen: tuple[str, str] | None = None
+        self._diffs = Diffs(self._host)
 
     async def look(self, *, refresh: bool = False) -> Sections:
         if not self._host.running:
@@ -73,7 +75,7 @@ class Overview:
 
     async def _recall(self, snapshot: Snapshot) -> None:
         """Add earlier sessions from the log, which are not in memory."""
-        for session, actor, agent, status, created in (await self._registry.sql(_EARLIER_SESSIONS)).rows:
+        for session, actor, agent, status, created in (await self._registry.file_sql(_EARLIER_SESSIONS)).rows:
             row = {"actor": safe(actor), "at": actor, "agent": safe(agent), "status": status, "created_at": created}
             snapshot.remember(session, row)
 
@@ -121,6 +123,8 @@ class Overview:
                 return {}
             case "earlier":
                 return {"blocks": await self._earlier(asked)}
+            case "diff":
+                return {"diff": await self._diffs.read(self._actor_of(page_requests.text(asked, "session")))}
             case "show":
                 return {"shown": await self._show(page_requests.text(asked, "message"))}
             case "do":

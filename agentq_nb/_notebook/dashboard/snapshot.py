@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from agentq_nb._actor.message import CRON_QUEUE, INTERNAL_QUEUES, SCHEDULE_QUEUE, headline
-from agentq_nb._brokers.values import QueueStatus
+from agentq_nb._brokers.statuses import QueueStatus
 from agentq_nb._client.status import ActorStatus, HostStatus
 from agentq_nb._core.safe_text import safe_name
 from agentq_nb._display.document import safe
@@ -18,9 +18,11 @@ from agentq_nb._host.host import Host
 from agentq_nb._host.registry import Registry
 from agentq_nb._notebook.dashboard.batches import BatchRows
 from agentq_nb._notebook.dashboard.depth_history import HistoryRecorder, key_of
+from agentq_nb._notebook.dashboard.diffs import works_in_clone
 from agentq_nb._notebook.dashboard.limits import MOST_LIMITS, HeldQueues, reason_of
 from agentq_nb._notebook.dashboard.patch import Row
 from agentq_nb.agent_os import PermissionRequest, SessionInfo
+from agentq_nb.agent_os.meter.account import charged_since_start
 from agentq_nb.agent_os.sessions.sessions import remembered
 
 MOST_QUEUES = 400
@@ -99,7 +101,7 @@ class Snapshot:
             "more_batches": self._batches.more,
         }
         return {
-            "host": {"it": {**_host(summary, seen, now), **left_out}},
+            "host": {"it": {**_host(summary, seen, now), **left_out, "cost": self._cost()}},
             "queues": {key_of(queue): self._queue(queue, now, seen.orphaned) for queue in shown},
             "batches": batches,
             "limits": seen.held.limits(limits, now),
@@ -109,6 +111,10 @@ class Snapshot:
             "requests": requests(self._recorder.host),
         }
 
+    def _cost(self) -> float | None:
+        spent = charged_since_start(self._recorder.host.workspaces)
+        return None if spent is None else round(spent, 6)
+
     def _queue(self, queue: QueueStatus, now: float, orphaned: set[str]) -> dict[str, Any]:
         key = key_of(queue)
         return {
@@ -117,6 +123,7 @@ class Snapshot:
             "internal": queue.queue in INTERNAL_QUEUES,
             "ready": queue.ready,
             "delayed": queue.delayed,
+            "blocked": queue.blocked,
             "running": queue.running,
             "running_ids": list(queue.running_ids[:_RUNNING_NAMED]),
             "dead": queue.dead,
@@ -166,7 +173,10 @@ class Snapshot:
         newest = sorted(self._ended.items(), key=lambda item: item[1]["created_at"], reverse=True)
         self._ended = dict(newest[: max(0, MOST_SESSIONS - len(present))])
         shown = [*list(present.items())[:MOST_SESSIONS], *self._ended.items()]
-        return {session: {**row, **self._activity(session, row)} for session, row in shown}
+        return {session: {**row, **self._activity(session, row), **self._place(row)} for session, row in shown}
+
+    def _place(self, row: Row) -> dict[str, Any]:
+        return {"in_clone": works_in_clone(self._recorder.host, row["at"])}
 
     def _activity(self, session: str, row: Row) -> dict[str, Any]:
         activity = self._recorder.activity.get(session)

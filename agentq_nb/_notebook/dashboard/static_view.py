@@ -13,6 +13,7 @@ from agentq_nb._client.progress import three_digits
 from agentq_nb._display.document import Cell, Document, as_text, duration, tone
 from agentq_nb._display.html import as_html
 from agentq_nb._notebook.dashboard.patch import Row, Sections
+from agentq_nb._policies.budget import dollars
 
 _MOST_ROWS = 50
 _MOST_BATCHES, _MOST_LIMITS, _MOST_SESSIONS, _MOST_MESSAGES = 8, 8, 8, 10  # few, so that the static view stays short
@@ -75,6 +76,8 @@ def of_session(sections: Sections, at: float) -> list[Document]:
 
 def _head(host: Row, sections: Sections, at: float) -> Document:
     facts: list[tuple[str, Any]] = [("file", host["store"]), ("as of", f"{_clock(at)} UTC")]
+    if host.get("cost") is not None:
+        facts.append(("cost of language models", dollars(host["cost"])))
     if host["trouble"]:
         facts.append(("trouble", Cell(host["trouble"], "bad")))
     for actor in _rows(sections, "actors")[:_MOST_ROWS]:
@@ -189,7 +192,7 @@ def _queue_name(row: Row) -> str | Cell:
 
 def _progress(row: Row) -> str:
     done = row["completed"] + row["dead"]
-    return f"{done:,} of {done + row['ready'] + row['delayed'] + row['running']:,}"
+    return f"{done:,} of {done + row['ready'] + row['delayed'] + row['blocked'] + row['running']:,}"
 
 
 def _sessions(sessions: Sequence[Row]) -> Document:

@@ -196,7 +196,7 @@ class PageSync:
             self._watched_at = now
 
     def _failed(self, error: Exception) -> None:
-        """Report an error and pause snapshots. Heartbeats go on, so that the page sees that the kernel is alive."""
+        """Report an error and pause snapshots. Heartbeats continue, so that the page sees that the kernel is alive."""
         self._failures += 1
         self._next_look = self._clock.monotonic() + backoff(self._failures, first=TICK, longest=30.0)
         self._upkeep.note(self._name, error)

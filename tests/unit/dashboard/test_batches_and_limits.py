@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agentq_nb import Actor, ConcurrencyLimit, Queue, RateLimit, RateLimited, Retry
-from agentq_nb._brokers.values import StoredResult
+from agentq_nb._brokers.messages import StoredResult
 from agentq_nb._core.clock import SystemClock
 from agentq_nb._notebook.dashboard import batches as batch_rows
 from agentq_nb._notebook.dashboard.overview import Overview
@@ -284,7 +284,8 @@ async def test_a_queue_that_waits_for_a_limit_of_its_own_says_so_without_repeati
         await handle.send("jobs", body)
     shown = overview(world)
     await until_row(shown, "queues", "own/main jobs", lambda row: row["limit"] == "its limit")
-    await until_row(shown, "limits", "own/main jobs", lambda row: row["queues"] == ["jobs of own/main"])
+    row = await until_row(shown, "limits", "own/main jobs", lambda row: row["queues"] == ["jobs of own/main"])
+    assert row["queues"] == ["jobs of own/main"]
 
 
 async def test_a_providers_pause_of_a_limit_is_shown_with_its_end_and_reason_and_a_button_ends_it(world: World) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agentq_nb import Actor, Queue, RateLimit, RateLimited, Retry, agent_os, agents
-from agentq_nb._brokers.values import QueueStatus
+from agentq_nb._brokers.statuses import QueueStatus
 from agentq_nb._core.clock import SystemClock
 from agentq_nb._core.message_status import ALL
 from agentq_nb._notebook.dashboard.cards import OneMessage, OneSession

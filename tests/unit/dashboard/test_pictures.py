@@ -44,7 +44,16 @@ class Tags(HTMLParser):
 
 def sections(text: str = HOSTILE) -> dict[str, dict[str, dict[str, Any]]]:
     bad = safe(text)
-    queue = {"actor": bad, "queue": bad, "ready": 1, "delayed": 2, "running": 0, "dead": 3, "completed": 4}
+    queue = {
+        "actor": bad,
+        "queue": bad,
+        "ready": 1,
+        "delayed": 2,
+        "blocked": 0,
+        "running": 0,
+        "dead": 3,
+        "completed": 4,
+    }
     return {
         "host": {"it": {"store": bad, "trouble": bad}},
         "queues": {"a": {**queue, "oldest_at": 5.0, "paused": True}},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import agentq_nb._display.hosts  # noqa: F401  # it says how these are shown
-from agentq_nb._brokers.values import QueueStatus
+from agentq_nb._brokers.statuses import QueueStatus
 from agentq_nb._client.status import ActorStatus, HostStatus
 from agentq_nb._core.loop_monitor import Stall
 from agentq_nb._display.document import Cell, as_text, document_of

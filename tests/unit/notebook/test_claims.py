@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from agentq_nb._actor.actor import Actor
-from agentq_nb._brokers.values import QueueStatus
-from agentq_nb._commands.discover_actors import NameClaimedTwice, claims
+from agentq_nb._brokers.statuses import QueueStatus
+from agentq_nb._commands.actor_classes import NameClaimedTwice, claims
 from agentq_nb._notebook import deploy_classes
 from agentq_nb._notebook.deploy_classes import Deployments, changed
 

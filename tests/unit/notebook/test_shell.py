@@ -63,6 +63,9 @@ class Context:
     def registry(self) -> Any:
         return self._registry
 
+    def connected(self) -> None:
+        return None
+
 
 def magics() -> dict[str, Any]:
     shell: Any = Shell()

@@ -90,7 +90,7 @@ def test_a_message_shows_where_it_came_from(path: Path, facts: dict[str, Any], o
 def test_the_views_know_every_status_and_no_other(path: Path) -> None:
     """The statuses of ``message_status``, in the order in which the columns of ``queues`` have them."""
     told = VIEWS.read_text(encoding="utf-8")
-    assert {status for _, status in STATUSES} == set(message_status.ALL)
+    assert {status for _, status in STATUSES} == set(message_status.ALL) - {"blocked"}
     assert set(re.findall(r"message\.(\w+)' then '(\w+)'", told)) >= {
         (status, status) for status in message_status.FINAL
     }
@@ -98,6 +98,35 @@ def test_the_views_know_every_status_and_no_other(path: Path) -> None:
     assert columns[2 : columns.index("oldest_waiting")] == list(message_status.ALL)
     lists = {tuple(re.findall(r"'([^']+)'", listed)) for listed in re.findall(r"status in \(([^)]*)\)", told)}
     assert lists == {message_status.WAITING, message_status.FINAL}
+
+
+AFTER: dict[str, Any] = {"options": {"after": ["first", "other"], "delay": 3600.0}}
+
+
+@pytest.mark.parametrize(
+    ("history", "status"),
+    [
+        ([], "blocked"),
+        ([event("message.completed", "first")], "blocked"),
+        ([event("message.completed", "first"), event("message.failed", "other", error=ERROR)], "blocked"),
+        ([message("cancelled", error=ERROR)], "cancelled"),
+        ([message("cancelled", error=ERROR), message("redelivered", revived=True)], "blocked"),
+    ],
+)
+def test_a_message_is_blocked_until_all_that_it_was_sent_after_has_completed(
+    path: Path, history: list[Row], status: str
+) -> None:
+    rows = [queued("first"), queued("other"), queued("m", **AFTER), *history]
+    found = view(path, "select status, after from messages where message_id = 'm'", *enumerate(rows))
+    assert found == [(status, ["first", "other"])]
+
+
+@pytest.mark.parametrize(("ago", "status"), [(3500, "delayed"), (3700, "queued")])
+def test_its_delay_counts_from_when_the_last_of_them_completed(path: Path, ago: int, status: str) -> None:
+    now = time.time() - 1_800_000_000
+    rows = [(now - 9000, queued("first")), (now - 9000, queued("other")), (now - 9000, queued("m", **AFTER))]
+    rows += [(now - ago, event("message.completed", name)) for name in ("first", "other")]
+    assert view(path, "select status from messages where message_id = 'm'", *rows) == [(status,)]
 
 
 @pytest.mark.parametrize("status", message_status.FINAL)

@@ -56,7 +56,8 @@ def test_every_acknowledged_row_survives_a_kill(path: Path) -> None:
         ids = [int(message) for (message,) in log.fetch("select message_id from events order by seq")]
         assert ids == list(range(1, len(ids) + 1))
         assert len(ids) >= acknowledged
-        assert log.notices == []
+        # A kill may end a write in the middle.
+        assert all("a write that was not finished" in notice for notice in log.notices)
         log.close()
     assert acknowledged > 200
 

@@ -49,7 +49,7 @@ export class Dashboard extends View {
 
   parts() {
     return {
-      host: [this.head, this.alerts, this.batches, this.limits],
+      host: [this.head, this.alerts, this.tiles, this.batches, this.limits],
       actors: [this.alerts],
       requests: [this.requests],
       queues: [this.queues, this.tiles],

@@ -6,6 +6,9 @@
 /** @param {number | null | undefined} value */
 export const number = (value) => Math.round(value ?? 0).toLocaleString("en");
 
+/** US dollars, with more places where cents are too coarse. @param {number} usd */
+export const money = (usd) => `$${usd.toLocaleString("en", usd >= 0.1 || !usd ? { minimumFractionDigits: 2, maximumFractionDigits: 2 } : { maximumSignificantDigits: 2 })}`;
+
 /** @param {number} count */
 export const messageCount = (count) => `${number(count)} message${count === 1 ? "" : "s"}`;
 
@@ -38,7 +41,7 @@ export const timeOfDay = (time) => (time ? new Date(time * 1000).toLocaleTimeStr
 export const doneOf = (row) => (row.completed ?? 0) + row.dead;
 
 /** @param {QueueRow} row */
-export const totalOf = (row) => doneOf(row) + row.ready + row.delayed + row.running;
+export const totalOf = (row) => doneOf(row) + row.ready + row.delayed + row.blocked + row.running;
 
 /**
  * @param {number} done

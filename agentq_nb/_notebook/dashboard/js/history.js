@@ -34,7 +34,7 @@ export class QueueHistory {
     const points = this.of(key);
     this.points.set(key, points);
     const last = points.at(-1);
-    const depth = row.ready + row.delayed + row.running;
+    const depth = row.ready + row.delayed + row.blocked + row.running;
     if (last && last[1] === depth && last[2] === row.handled) return;
     if (points.length > 1 && elapsed - points[points.length - 2][0] < SPACING) points.pop();
     points.push([elapsed, depth, row.handled]);

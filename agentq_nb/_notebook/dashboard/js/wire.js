@@ -1,6 +1,6 @@
 // @ts-check
-// The messages between a page and the kernel. The Python side is in sync.py, patch.py, overview.py, cards.py and
-// buttons.py.
+// The messages between a page and the kernel. The Python side is in sync.py, patch.py, overview.py, cards.py, diffs.py
+// and buttons.py.
 //
 // All times are in seconds. Those since 1970 are by the kernel's wall clock. Lengths and rates use its monotonic clock,
 // which nobody can set: `elapsed`, the points of a history, and `since` and `settled` of a message's card.
@@ -38,6 +38,7 @@
  * @property {string} [note] What a button did.
  * @property {Record<string, BlockRow>} [blocks] Answers "earlier".
  * @property {MessageDetails} [shown] Answers "show".
+ * @property {VmDiff} [diff] Answers "diff".
  */
 
 /** @typedef {Omit<Answer, "type" | "request">} Reply */
@@ -64,6 +65,7 @@
  * @typedef {({ type: "page" } & PageOfMessages)
  *   | { type: "choose", session: string | null }
  *   | { type: "earlier", session: string | null, before: number }
+ *   | { type: "diff", session: string | undefined }
  *   | { type: "show", message: string }
  *   | ({ type: "do" } & Action)} Request
  */
@@ -123,6 +125,7 @@
  * @property {string | null} stall
  * @property {number | null} stall_at
  * @property {string[]} notices
+ * @property {number | null} cost US dollars of requests to language models since the kernel began; null: there were none.
  * @property {number} left_out Queues beyond those that are sent.
  * @property {number} limits_left_out The same of limits.
  * @property {boolean} more_batches There are batches beyond those that are sent.
@@ -135,6 +138,7 @@
  * @property {boolean} internal Nothing for buttons.
  * @property {number} ready
  * @property {number} delayed
+ * @property {number} blocked
  * @property {number} running
  * @property {string[]} running_ids
  * @property {number} dead
@@ -218,6 +222,7 @@
  * @property {number} last_at
  * @property {number | null} events
  * @property {string} said
+ * @property {boolean} in_clone Its VM works in a clone of a repository, which has a diff.
  */
 
 /**
@@ -278,5 +283,7 @@
  */
 
 /** @typedef {{ actor: string, at: string, agent: string, status: string, id: string }} SessionCardRow */
+
+/** @typedef {{ title: string, text: string, note: string }} VmDiff The note says if some of it is missing. */
 
 export {};

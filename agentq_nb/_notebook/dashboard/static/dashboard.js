@@ -45,6 +45,7 @@ function keepFocus(...leaving) {
 
 // format.js
 var number = (value) => Math.round(value ?? 0).toLocaleString("en");
+var money = (usd) => `$${usd.toLocaleString("en", usd >= 0.1 || !usd ? { minimumFractionDigits: 2, maximumFractionDigits: 2 } : { maximumSignificantDigits: 2 })}`;
 var messageCount = (count) => `${number(count)} message${count === 1 ? "" : "s"}`;
 var rowCount = (count) => `${number(count)} row${count === 1 ? "" : "s"}`;
 var queueCount = (count) => `${number(count)} queue${count === 1 ? "" : "s"}`;
@@ -58,7 +59,7 @@ function duration(seconds) {
 }
 var timeOfDay = (time) => time ? new Date(time * 1e3).toLocaleTimeString([], { hour12: false }) : "";
 var doneOf = (row) => (row.completed ?? 0) + row.dead;
-var totalOf = (row) => doneOf(row) + row.ready + row.delayed + row.running;
+var totalOf = (row) => doneOf(row) + row.ready + row.delayed + row.blocked + row.running;
 var progress = (done, total) => total ? `${number(done)} of ${number(total)}` : "–";
 var range = (offset, end) => `${offset + 1}–${end}`;
 var settledOf = (row) => row.done + row.failed + row.cancelled;
@@ -171,6 +172,30 @@ var Pager = class {
     show(this.node, hasBack || hasNext);
   }
 };
+
+// parts/diff_lines.js
+var SIGNS = { "+": "aq-added", "-": "aq-removed", "@": "aq-hunk", "\\": "aq-hunk" };
+var FILE = "diff --git ";
+function runsOf(text) {
+  const runs = [];
+  let inHeader = false;
+  for (const line of text.split("\n")) {
+    if (line.startsWith(FILE)) inHeader = true;
+    else if (line.startsWith("@@")) inHeader = false;
+    const kind = inHeader ? "aq-hunk" : SIGNS[line[0]] ?? "";
+    const run = runs.at(-1);
+    if (run?.kind === kind) run.lines.push(line);
+    else runs.push({ kind, lines: [line] });
+  }
+  return runs;
+}
+function diffOf(text) {
+  return runsOf(text).map(({ kind, lines }) => {
+    const node = bdiOf(lines.join("\n"));
+    node.className = `aq-diff ${kind}`;
+    return node;
+  });
+}
 
 // parts/requests.js
 var REQUESTS_SHOWN = 10;
@@ -289,21 +314,6 @@ function contentOf(row) {
     )
   );
 }
-var SIGNS = { "+": "aq-added", "-": "aq-removed", "@": "aq-hunk", "\\": "aq-hunk" };
-function diffOf(text) {
-  const runs = [];
-  for (const line of text.split("\n")) {
-    const kind = SIGNS[line[0]] ?? "";
-    const run = runs.at(-1);
-    if (run?.kind === kind) run.lines.push(line);
-    else runs.push({ kind, lines: [line] });
-  }
-  return runs.map((run) => {
-    const node = bdiOf(run.lines.join("\n"));
-    node.className = `aq-diff ${run.kind}`;
-    return node;
-  });
-}
 
 // parts/transcript.js
 var LABELS = {
@@ -411,7 +421,7 @@ var QueueHistory = class {
     const points = this.of(key);
     this.points.set(key, points);
     const last = points.at(-1);
-    const depth = row.ready + row.delayed + row.running;
+    const depth = row.ready + row.delayed + row.blocked + row.running;
     if (last && last[1] === depth && last[2] === row.handled) return;
     if (points.length > 1 && elapsed - points[points.length - 2][0] < SPACING) points.pop();
     points.push([elapsed, depth, row.handled]);
@@ -1687,8 +1697,10 @@ var QueueItem = class {
     setAttribute(done, "title", "completed or failed, before a restart of the kernel too");
     setText(failed, row.dead ? number(row.dead) : "–");
     setAttribute(failed, "class", row.dead ? "aq-number aq-bad" : "aq-number");
-    setText(waiting, number(row.ready + row.delayed));
-    setAttribute(waiting, "title", row.delayed ? `${number(row.delayed)} of them for later` : null);
+    setText(waiting, number(row.ready + row.delayed + row.blocked));
+    const later = row.delayed ? [`${number(row.delayed)} of them for later`] : [];
+    const blocked = row.blocked ? [`${number(row.blocked)} of them until other messages complete`] : [];
+    setAttribute(waiting, "title", [...later, ...blocked].join(", ") || null);
     setText(running, row.running || "–");
     setText(rate, mirror.perMinute(this.key) || "–");
     setText(left, duration(mirror.timeLeft(this.key)) || "–");
@@ -1712,7 +1724,7 @@ var QueueActions = class {
   /** @param {QueueRow} row */
   update(row) {
     this.paused = row.paused;
-    const waiting = row.ready + row.delayed;
+    const waiting = row.ready + row.delayed + row.blocked;
     const count = messageCount(waiting);
     const what = `queue ${row.queue} of ${row.actor}`;
     setText(this.pause, row.paused ? "Resume" : "Pause");
@@ -1783,6 +1795,59 @@ function headings3() {
   );
 }
 
+// parts/session_diff.js
+var SessionDiff = class {
+  /** @param {View} view */
+  constructor(view) {
+    this.view = view;
+    this.session = void 0;
+    this.open = false;
+    this.toggle = button("Diff", "", () => this.open ? this.fold() : this.unfold());
+    this.title = bdi("aq-quiet");
+    this.text = make("pre", { tabindex: "0", role: "region", "aria-label": "Diff" });
+    this.note = bdi("aq-quiet");
+    this.node = make("div", { class: "aq-session-diff" }, this.title, this.text, this.note);
+    this.fold();
+  }
+  fold() {
+    this.open = false;
+    setAttribute(this.toggle, "aria-expanded", "false");
+    show(this.node, false);
+    this.text.replaceChildren();
+  }
+  async unfold() {
+    const { session } = this;
+    this.open = true;
+    setAttribute(this.toggle, "aria-expanded", "true");
+    this.fill({ title: "Reading the diff…", text: "", note: "" });
+    show(this.node, true);
+    const { diff, error } = await this.view.mirror.ask({ type: "diff", session });
+    if (!this.open || this.session !== session) return;
+    if (diff) return this.fill(diff);
+    this.fold();
+    this.view.say(error ?? "", true);
+  }
+  /** @param {{ title: string, text: string, note: string }} diff */
+  fill({ title, text, note }) {
+    setText(this.title, title);
+    this.text.replaceChildren(...text ? diffOf(text) : []);
+    setText(this.note, note);
+    show(this.text, text);
+    show(this.note, note);
+  }
+  /**
+   * @param {string | undefined} session
+   * @param {SessionRow | undefined} row
+   */
+  update(session, row) {
+    const offered = row?.in_clone;
+    if (session !== this.session || !offered) this.fold();
+    this.session = session;
+    show(this.toggle, offered);
+    if (row) rename(this.toggle, `Diff: all that ${row.actor} has changed in its repository`);
+  }
+};
+
 // parts/sessions.js
 var SESSIONS_SHOWN = 8;
 var Sessions = class {
@@ -1796,10 +1861,12 @@ var Sessions = class {
       this.page += step;
       this.update();
     });
+    this.diff = new SessionDiff(view);
     this.transcript = new Transcript(view);
     this.stop = button("Cancel prompt", "", (event) => this.cancelPrompt(event));
     this.title = bdi("aq-strong");
-    this.head = make("div", { class: "aq-transcript-head" }, this.title, this.stop);
+    const buttons = make("div", { class: "aq-buttons" }, this.diff.toggle, this.stop);
+    this.head = make("div", { class: "aq-transcript-head" }, this.title, buttons);
     this.hint = make("p", { class: "aq-empty" }, "Choose a session to read along.");
     this.count = make("span", { class: "aq-quiet" });
     this.node = make(
@@ -1810,7 +1877,7 @@ var Sessions = class {
         "div",
         { class: "aq-split" },
         make("div", { class: "aq-split-list" }, this.items, this.pager.node),
-        make("div", { class: "aq-split-main" }, this.head, this.transcript.node, this.hint)
+        make("div", { class: "aq-split-main" }, this.head, this.diff.node, this.transcript.node, this.hint)
       )
     );
   }
@@ -1836,7 +1903,9 @@ var Sessions = class {
     const running = keys.filter((key) => rows[key].status === "running").length;
     setText(this.count, running ? `${running} at work` : "");
     const session = this.chosen();
-    this.updateChosen(session === void 0 ? void 0 : rows[session]);
+    const row = session === void 0 ? void 0 : rows[session];
+    this.updateChosen(row);
+    this.diff.update(session, row);
     show(this.node, keys.length);
   }
   /**
@@ -1906,7 +1975,8 @@ var TILES = (
     ["running", "running"],
     ["rate", "done / min"],
     ["left", "time left"],
-    ["oldest", "oldest"]
+    ["oldest", "oldest"],
+    ["cost", "cost"]
   ]
 );
 var Tiles = class {
@@ -1931,11 +2001,14 @@ var Tiles = class {
     const left = Math.max(...queues.map(([key]) => mirror.timeLeft(key) ?? -1));
     setText(this.values.done, progress(sum(doneOf), sum(totalOf)));
     setText(this.values.left, left < 0 ? "–" : duration(left));
-    setText(this.values.waiting, number(sum((row) => row.ready + row.delayed)));
+    setText(this.values.waiting, number(sum((row) => row.ready + row.delayed + row.blocked)));
     setText(this.values.running, number(sum((row) => row.running)));
     setText(this.values.rate, number(sum((_, key) => mirror.perMinute(key))));
     setText(this.values.dead, number(dead));
     setText(this.values.oldest, oldest === Infinity ? "–" : duration(mirror.now - oldest));
+    const cost = mirror.single("host")?.cost ?? null;
+    setText(this.values.cost, money(cost ?? 0));
+    this.values.cost.parentElement.hidden = cost === null;
     setAttribute(this.values.dead, "class", dead ? "aq-figure aq-bad" : "aq-figure");
   }
 };
@@ -1972,7 +2045,7 @@ var Dashboard = class extends View {
   }
   parts() {
     return {
-      host: [this.head, this.alerts, this.batches, this.limits],
+      host: [this.head, this.alerts, this.tiles, this.batches, this.limits],
       actors: [this.alerts],
       requests: [this.requests],
       queues: [this.queues, this.tiles],

@@ -5,12 +5,17 @@ import test from "node:test";
 
 import * as format from "../../../../agentq_nb/_notebook/dashboard/js/format.js";
 
-const ROW = { completed: 1200, dead: 34, ready: 5, delayed: 6, running: 1 };
+const ROW = { completed: 1200, dead: 34, ready: 5, delayed: 4, blocked: 2, running: 1 };
 
 test("a number is rounded and grouped, and nothing counts as 0", () => {
   assert.equal(format.number(1234567.6), "1,234,568");
   assert.equal(format.number(undefined), "0");
   assert.equal(format.number(null), "0");
+});
+
+test("money has as many places as it needs", () => {
+  const expected = { 0: "$0.00", 20: "$20.00", 1234.5: "$1,234.50", 0.0031: "$0.0031" };
+  for (const [usd, text] of Object.entries(expected)) assert.equal(format.money(Number(usd)), text);
 });
 
 test("a duration is told by its two largest units", () => {

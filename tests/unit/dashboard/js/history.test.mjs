@@ -6,7 +6,7 @@ import test from "node:test";
 import { HISTORY, QueueHistory } from "../../../../agentq_nb/_notebook/dashboard/js/history.js";
 
 /** A queue in which so many wait, and so many were handled. */
-const queue = (ready, handled, more = {}) => ({ ready, delayed: 0, running: 0, handled, paused: false, ...more });
+const queue = (ready, handled, more = {}) => ({ ready, delayed: 0, blocked: 0, running: 0, handled, paused: false, ...more });
 
 function recorded(...samples) {
   const history = new QueueHistory();

@@ -42,7 +42,7 @@ function opened(t) {
   return at;
 }
 
-const queue = (ready, handled) => ({ ready, delayed: 0, running: 0, handled, paused: false });
+const queue = (ready, handled) => ({ ready, delayed: 0, blocked: 0, running: 0, handled, paused: false });
 
 /** The same with a snapshot of one queue, numbered 1. */
 function filled(t) {

@@ -86,8 +86,10 @@ export class QueueItem {
     setAttribute(done, "title", "completed or failed, before a restart of the kernel too");
     setText(failed, row.dead ? number(row.dead) : "–");
     setAttribute(failed, "class", row.dead ? "aq-number aq-bad" : "aq-number");
-    setText(waiting, number(row.ready + row.delayed));
-    setAttribute(waiting, "title", row.delayed ? `${number(row.delayed)} of them for later` : null);
+    setText(waiting, number(row.ready + row.delayed + row.blocked));
+    const later = row.delayed ? [`${number(row.delayed)} of them for later`] : [];
+    const blocked = row.blocked ? [`${number(row.blocked)} of them until other messages complete`] : [];
+    setAttribute(waiting, "title", [...later, ...blocked].join(", ") || null);
     setText(running, row.running || "–");
     setText(rate, mirror.perMinute(this.key) || "–");
     setText(left, duration(mirror.timeLeft(this.key)) || "–");
@@ -114,7 +116,7 @@ class QueueActions {
   /** @param {QueueRow} row */
   update(row) {
     this.paused = row.paused;
-    const waiting = row.ready + row.delayed;
+    const waiting = row.ready + row.delayed + row.blocked;
     const count = messageCount(waiting);
     const what = `queue ${row.queue} of ${row.actor}`;
     setText(this.pause, row.paused ? "Resume" : "Pause");

@@ -7,6 +7,7 @@
 import { bdi, bdiOf, button, make, setAttribute, setText, show } from "../dom.js";
 import { number } from "../format.js";
 import { KeyedList } from "../lists.js";
+import { diffOf } from "./diff_lines.js";
 
 const REQUESTS_SHOWN = 10;
 
@@ -139,27 +140,4 @@ function contentOf(row) {
       make("pre", {}, ...(part.diff ? diffOf(part.text) : [bdiOf(part.text)])),
     ),
   );
-}
-
-/** @type {Record<string, string>} */
-const SIGNS = { "+": "aq-added", "-": "aq-removed", "@": "aq-hunk", "\\": "aq-hunk" };
-
-/**
- * The lines of a diff. Neighbours of one kind share an element: a diff may have thousands of lines.
- * @param {string} text
- */
-function diffOf(text) {
-  /** @type {{ kind: string, lines: string[] }[]} */
-  const runs = [];
-  for (const line of text.split("\n")) {
-    const kind = SIGNS[line[0]] ?? "";
-    const run = runs.at(-1);
-    if (run?.kind === kind) run.lines.push(line);
-    else runs.push({ kind, lines: [line] });
-  }
-  return runs.map((run) => {
-    const node = bdiOf(run.lines.join("\n"));
-    node.className = `aq-diff ${run.kind}`;
-    return node;
-  });
 }

@@ -7,6 +7,7 @@
 import { bdi, button, make, renameStop, setAttribute, setText, show } from "../dom.js";
 import { duration, range } from "../format.js";
 import { KeyedList, Pager } from "../lists.js";
+import { SessionDiff } from "./session_diff.js";
 import { Transcript } from "./transcript.js";
 
 const SESSIONS_SHOWN = 8;
@@ -22,10 +23,12 @@ export class Sessions {
       this.page += step;
       this.update();
     });
+    this.diff = new SessionDiff(view);
     this.transcript = new Transcript(view);
     this.stop = button("Cancel prompt", "", (event) => this.cancelPrompt(event));
     this.title = bdi("aq-strong");
-    this.head = make("div", { class: "aq-transcript-head" }, this.title, this.stop);
+    const buttons = make("div", { class: "aq-buttons" }, this.diff.toggle, this.stop);
+    this.head = make("div", { class: "aq-transcript-head" }, this.title, buttons);
     this.hint = make("p", { class: "aq-empty" }, "Choose a session to read along.");
     this.count = make("span", { class: "aq-quiet" });
     this.node = make(
@@ -36,7 +39,7 @@ export class Sessions {
         "div",
         { class: "aq-split" },
         make("div", { class: "aq-split-list" }, this.items, this.pager.node),
-        make("div", { class: "aq-split-main" }, this.head, this.transcript.node, this.hint),
+        make("div", { class: "aq-split-main" }, this.head, this.diff.node, this.transcript.node, this.hint),
       ),
     );
   }
@@ -66,7 +69,9 @@ export class Sessions {
     const running = keys.filter((key) => rows[key].status === "running").length;
     setText(this.count, running ? `${running} at work` : "");
     const session = this.chosen();
-    this.updateChosen(session === undefined ? undefined : rows[session]);
+    const row = session === undefined ? undefined : rows[session];
+    this.updateChosen(row);
+    this.diff.update(session, row);
     show(this.node, keys.length);
   }
 

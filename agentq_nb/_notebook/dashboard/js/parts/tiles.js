@@ -5,7 +5,7 @@
 /** @import { QueueRow } from "../wire.js" */
 
 import { make, setAttribute, setText } from "../dom.js";
-import { doneOf, duration, number, progress, totalOf } from "../format.js";
+import { doneOf, duration, money, number, progress, totalOf } from "../format.js";
 
 const TILES = /** @type {const} */ ([
   ["done", "done"],
@@ -15,6 +15,7 @@ const TILES = /** @type {const} */ ([
   ["rate", "done / min"],
   ["left", "time left"],
   ["oldest", "oldest"],
+  ["cost", "cost"],
 ]);
 
 export class Tiles {
@@ -41,11 +42,14 @@ export class Tiles {
     const left = Math.max(...queues.map(([key]) => mirror.timeLeft(key) ?? -1));
     setText(this.values.done, progress(sum(doneOf), sum(totalOf)));
     setText(this.values.left, left < 0 ? "–" : duration(left));
-    setText(this.values.waiting, number(sum((row) => row.ready + row.delayed)));
+    setText(this.values.waiting, number(sum((row) => row.ready + row.delayed + row.blocked)));
     setText(this.values.running, number(sum((row) => row.running)));
     setText(this.values.rate, number(sum((_, key) => mirror.perMinute(key))));
     setText(this.values.dead, number(dead));
     setText(this.values.oldest, oldest === Infinity ? "–" : duration(mirror.now - oldest));
+    const cost = mirror.single("host")?.cost ?? null;
+    setText(this.values.cost, money(cost ?? 0));
+    /** @type {HTMLElement} */ (this.values.cost.parentElement).hidden = cost === null;
     setAttribute(this.values.dead, "class", dead ? "aq-figure aq-bad" : "aq-figure");
   }
 }

@@ -1,0 +1,48 @@
+"""Tests that are written for queues in a file, with their queues on a real PostgreSQL server: ``python -m tests.postgres``.
+
+Words after it go to pytest, in place of the tests of flow control. One server runs for all of them. ``python -m
+tests.postgres --part`` is what always runs: one file of each subject.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.postgres_address.sitecustomize import SERVER
+from tests.postgres_server import HOW_TO_GET_IT, programs, running_server
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+_ADDRESS = CHECKOUT / "tests" / "postgres_address"
+_TESTS = ["tests/unit/policies", "tests/unit/runtime", "tests/unit/batches"]
+_PART = [
+    "tests/unit/batches/test_gathering.py",
+    "tests/unit/batches/test_redo.py",
+    "tests/unit/runtime/test_handlers.py",
+    "tests/unit/runtime/test_stop_after.py",
+    # The notice of a stopped queue is made from the host's own log, which has nothing of queues on a server.
+    "--deselect=tests/unit/runtime/test_stop_after.py::test_status_log_and_results_say_why_it_stopped_and_what_to_type",
+]
+
+
+def main(words: Sequence[str]) -> int:
+    """Run pytest; its exit code."""
+    found = programs()
+    if found is None:
+        print(HOW_TO_GET_IT, file=sys.stderr)
+        return 1
+    with running_server(found) as server:
+        paths = [str(_ADDRESS), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, SERVER: server.url, "PYTHONPATH": os.pathsep.join(paths)}
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", *(_PART if words == ["--part"] else words or _TESTS)],
+            cwd=CHECKOUT,
+            env=environment,
+        ).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
