@@ -66,7 +66,7 @@ def _for_one_row(query: str) -> str:
     return _UNNESTED.sub(lambda found: f"(values ({found[1].replace('[]', '')})){found[2] or ' as one_row'}", query)
 
 
-def _untyped(value: Any) -> Any:
+def untyped(value: Any) -> Any:
     """Leave a value's type to the query's casts: psycopg types a number by its size, and each type is a statement."""
     return value if value is None or isinstance(value, bytes) else str(value)
 
@@ -92,7 +92,7 @@ class Transaction:
         if any(len(column) != 1 for column in columns.values()):
             return await self.ask(query, **columns)
         values = {name: column[0] for name, column in columns.items()}
-        return await self.ask(_for_one_row(query), **{name: _untyped(value) for name, value in values.items()})
+        return await self.ask(_for_one_row(query), **{name: untyped(value) for name, value in values.items()})
 
     async def rows(self, query: str, **parameters: Any) -> list[Row]:
         """Return the rows of a query."""
@@ -200,19 +200,25 @@ class Database:
             raise Unavailable("The connection to the queues was closed. Start the host again.")
 
     async def run(
-        self, work: Callable[[Transaction], Awaitable[T]], *, repeatable: bool = False, patience: float | None = None
+        self,
+        work: Callable[[Transaction], Awaitable[T]],
+        *,
+        repeatable: bool = False,
+        one_statement: bool = False,
+        patience: float | None = None,
     ) -> T:
         """Run a transaction, durable on return.
 
-        It is repeated for ``patience`` seconds (by default :attr:`patience`) while it is certain that nothing was written, or if it is ``repeatable``:
-        then doing it twice is doing it once. Raises Unavailable; then it is unknown whether it was written.
+        It is repeated for ``patience`` seconds (by default :attr:`patience`) while it is certain that nothing was
+        written, or if it is ``repeatable``: then doing it twice is doing it once. If it is ``one_statement``, begin and
+        commit need no messages of their own. Raises Unavailable; then it is unknown whether it was written.
         """
         patience = self.patience if patience is None else patience
         until, tries = time.monotonic() + patience, 0
         while True:
             self.check()
             try:
-                transaction, result = await self._once(work)
+                transaction, result = await self._once(work, one_statement)
             except _Failed as failed:
                 if isinstance(failed.error, PoolTimeout):
                     # As long as the server answers, it is only that others of this host come first.
@@ -230,13 +236,15 @@ class Database:
             self.announce(transaction.announced)
             return result
 
-    async def _once(self, work: Callable[[Transaction], Awaitable[T]]) -> tuple[Transaction, T]:
-        worked, cancellation = False, Cancellation()
+    async def _once(self, work: Callable[[Transaction], Awaitable[T]], one_statement: bool) -> tuple[Transaction, T]:
+        worked, cancellation = one_statement, Cancellation()
         try:
             async with self._pool.connection() as connection:
                 cancellation.check()
+                transaction = Transaction(connection, self.address)
+                if one_statement:
+                    return transaction, await work(transaction)
                 async with connection.pipeline(), connection.transaction():
-                    transaction = Transaction(connection, self.address)
                     result = await work(transaction)
                     worked = True
         except _FAILED as error:

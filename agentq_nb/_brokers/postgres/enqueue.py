@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
+from psycopg.errors import UniqueViolation
+
 from agentq_nb._brokers.messages import Enqueued, NewMessage
 from agentq_nb._brokers.postgres import expirations
 from agentq_nb._brokers.postgres.admission import LEAVE, Admission, Sending, end_waits
 from agentq_nb._brokers.postgres.connection import Database, Transaction
-from agentq_nb._brokers.postgres.new_rows import insert
+from agentq_nb._brokers.postgres.new_rows import insert, insert_alone
 from agentq_nb._brokers.postgres.notifications import Notifications
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId
@@ -118,6 +120,8 @@ class Enqueuer:
 
     async def _store(self, group: Sequence[Sending]) -> Sequence[Sequence[Enqueued] | Exception]:
         try:
+            if len(group) == 1 and await self._stored_alone(group[0]):
+                return [[Enqueued(message.id) for message in group[0].new_messages]]
             return await self._database.run(lambda tx: store(tx, group, self._session), repeatable=True)
         except Unavailable as error:
             return [Unavailable(error.message, metadata=error.metadata) for _ in group]
@@ -125,6 +129,18 @@ class Enqueuer:
             if len(group) == 1:
                 return [error]
             return [outcome for sending in group for outcome in await self._store([sending])]
+
+    async def _stored_alone(self, sending: Sending) -> bool:
+        """Store a call's only message in one statement, where that is enough; return whether it was."""
+        message = sending.new_messages[0]
+        if len(sending.new_messages) > 1 or message.idempotency_key is not None or message.after:
+            return False
+        if sending.sender is not None or never_fits(sending.new_messages):
+            return False
+        try:
+            return await self._database.run(lambda tx: insert_alone(tx, message), repeatable=True, one_statement=True)
+        except UniqueViolation:  # its id is known: an earlier try was written
+            return False
 
     def _next_group(self) -> list[Sending]:
         messages = size = count = 0

@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from agentq_nb._brokers.messages import NewMessage, digest
-from agentq_nb._brokers.postgres.connection import Transaction
-from agentq_nb._core.ids import MessageId
+from agentq_nb._brokers.postgres.connection import Transaction, untyped
+from agentq_nb._core.ids import MessageId, actor_name
 
 
 def key_hash(key: str | None) -> bytes:
@@ -45,6 +45,34 @@ async def insert(
         sizes=[len(message.body) for message in messages],
     )
     tx.announce(*dict.fromkeys(("sent", message.actor, message.queue) for message in messages))
+
+
+async def insert_alone(tx: Transaction, message: NewMessage) -> bool:
+    """Store a message in one statement, if its queue has room and no sender waits for that; return whether it did.
+
+    :param message: one without an idempotency key and without predecessors.
+
+    Raises UniqueViolation if its id is known.
+    """
+    values = {
+        "id": message.id,
+        "actor": message.actor,
+        "queue": message.queue,
+        "name": actor_name(message.actor),
+        "body": message.body,
+        "options": json.dumps(dict(message.options)),
+        "priority": message.priority,
+        "delay": message.delay,
+        "ttl": message.ttl,
+        "schedule": schedule_name(message.schedule),
+        "max_size": message.max_size,
+        "max_bytes": message.max_bytes,
+    }
+    stored = await tx.ask(_INSERT_ALONE, **{name: untyped(value) for name, value in values.items()})
+    if stored.rowcount != 1:
+        return False
+    tx.announce(("sent", message.actor, message.queue))
+    return True
 
 
 def _columns(messages: Sequence[NewMessage], blocked: Collection[MessageId]) -> dict[str, Any]:
@@ -83,6 +111,27 @@ from unnest(
     %(priorities)s::int[], %(delays)s::float8[], %(ttls)s::float8[], %(keys)s::bytea[], %(digests)s::bytea[],
     %(schedules)s::text[], %(blocked)s::bool[], %(batches)s::text[]
 ) as new (id, actor, queue, body, options, priority, delay, ttl, key, digest, schedule, blocked, batch)
+"""
+
+# The queue is locked before the message gets its place, as by all others that send to it.
+_INSERT_ALONE = """
+with room as (
+    insert into agentq.queues as q (actor, queue, name, live, bytes)
+    values (%(actor)s, %(queue)s, %(name)s, 1, length(%(body)s::bytea))
+    on conflict (actor, queue) do update set live = q.live + 1, bytes = q.bytes + excluded.bytes
+    where coalesce(q.live < %(max_size)s::bigint, true)
+      and coalesce(q.bytes + excluded.bytes <= %(max_bytes)s::bigint, true)
+      and not exists (select from agentq.senders s where s.actor = q.actor and s.queue = q.queue)
+    returning q.actor, q.queue
+)
+insert into agentq.messages (
+    id, actor, queue, status, place, priority, due, expires, created_at, body, options, size, schedule
+)
+select %(id)s, actor, queue, 'queued', nextval('agentq.places'), %(priority)s::int,
+       case when %(delay)s::float8 > 0 then agentq.now() + %(delay)s::float8 else 0 end,
+       agentq.now() + %(delay)s::float8 + %(ttl)s::float8,
+       agentq.now(), %(body)s::bytea, %(options)s, length(%(body)s::bytea), %(schedule)s
+from room
 """
 
 _INSERT_PREDECESSORS = """
