@@ -6,10 +6,12 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from psycopg import AsyncCursor
+
 from agentq_nb._actor.send_options import origin_of
 from agentq_nb._brokers.chains import lost
 from agentq_nb._brokers.messages import Delivery
-from agentq_nb._brokers.postgres.connection import Transaction
+from agentq_nb._brokers.postgres.connection import Row, Transaction
 from agentq_nb._brokers.postgres.results import read
 from agentq_nb._core.ids import ActorId, MessageId
 
@@ -102,16 +104,36 @@ async def take(
 
     ``places`` are the concurrency limits of queues that have any.
     """
+    deliveries = await read_taken(await ask_to_take(tx, actor, epoch, wanted, limit, only, places))
+    return await with_results(tx, deliveries) if awaited(deliveries) else deliveries
+
+
+async def ask_to_take(
+    tx: Transaction,
+    actor: ActorId,
+    epoch: int,
+    wanted: Wanted,
+    limit: int,
+    only: MessageId | None = None,
+    places: Mapping[str, Sequence[str]] | None = None,
+) -> AsyncCursor[Row]:
+    """Start messages as :func:`take` does, without waiting for them; :func:`read_taken` returns them."""
     asked = {"actor": actor, "epoch": epoch, "limit": limit, "only": only, **wanted.parameters}
     if places:
-        found = await tx.rows(_TAKE_PLACES, places=json.dumps(places), **asked)
-    else:
-        found = await tx.rows(_TAKE_FREELY, **asked)
+        return await tx.ask(_TAKE_PLACES, places=json.dumps(places), **asked)
+    return await tx.ask(_TAKE_FREELY, **asked)
+
+
+async def read_taken(taken: AsyncCursor[Row]) -> list[Delivery]:
+    """Return the messages that were started, in their order, without the results that they waited for."""
+    found = await taken.fetchall()
     found.sort(key=lambda row: (not row[0], -row[1], row[2]))
-    deliveries = [_delivery(*row[3:]) for row in found]
-    if any(delivery.after for delivery in deliveries):
-        return await _with_results(tx, deliveries)
-    return deliveries
+    return [_delivery(*row[3:]) for row in found]
+
+
+def awaited(deliveries: Sequence[Delivery]) -> bool:
+    """Whether one of them was sent after others."""
+    return any(delivery.after for delivery in deliveries)
 
 
 def _delivery(
@@ -135,7 +157,7 @@ def _delivery(
     )
 
 
-async def _with_results(tx: Transaction, deliveries: Sequence[Delivery]) -> list[Delivery]:
+async def with_results(tx: Transaction, deliveries: Sequence[Delivery]) -> list[Delivery]:
     """Return deliveries with the results of what they were sent after, which may be deleted by now."""
     _, found = await read(tx, list({one.message for delivery in deliveries for one in delivery.after}))
     return [delivery._replace(after=[found.get(one.message, one) for one in delivery.after]) for delivery in deliveries]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from agentq_nb._brokers.messages import Commit, Delivery, Take, Unsettled
@@ -11,7 +12,7 @@ from agentq_nb._brokers.postgres import settlement
 from agentq_nb._brokers.postgres.connection import Database, Transaction
 from agentq_nb._brokers.postgres.dependents import save
 from agentq_nb._brokers.postgres.limited_work import note_thread
-from agentq_nb._brokers.postgres.receivers import Receivers, ReceivingBroker, Work
+from agentq_nb._brokers.postgres.receivers import Receivers, ReceivingBroker, Unread, Work
 from agentq_nb._brokers.postgres.rows import lock_messages
 from agentq_nb._brokers.postgres.settlement import Beginning
 from agentq_nb._brokers.postgres.unsettled import unsettled_of
@@ -121,6 +122,10 @@ class PostgresLease:
         """Begin a call; it waits for those before it."""
         return self._keep(self._in_turn(work))
 
+    def begin_and_read(self, work: Work[Unread[T]]) -> asyncio.Task[T]:
+        """Begin a call, and read what it has asked for, before the next one."""
+        return self._keep(self._read_in_turn(work))
+
     def _keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
@@ -137,6 +142,13 @@ class PostgresLease:
             self.check()
             return await self._after_pending(work)
 
+    async def _read_in_turn(self, work: Work[Unread[T]]) -> T:
+        async with self._turn:
+            self.check()
+            unread = await self._after_pending(work)
+            with self._losing():
+                return await unread.read()
+
     async def _write_pending(self) -> None:
         """Write the commits that no other call has written in the meantime."""
         async with self._turn:
@@ -146,7 +158,7 @@ class PostgresLease:
 
     async def _after_pending(self, work: Work[T]) -> T:
         commits, self._pending = self._pending, []
-        try:
+        with self._losing():
             try:
                 return await self._run(commits, work)
             except LeaseLost:
@@ -154,11 +166,13 @@ class PostgresLease:
                 for commit in commits if len(commits) > 1 else ():
                     await self._run([commit], _nothing)
                 raise
-        except LeaseLost:
-            self.lose()
-            self._broker.ended(self, known=False)
-            raise
-        except Unavailable:
+
+    @contextmanager
+    def _losing(self) -> Generator[None]:
+        """Give the lease up where it is lost, or where it is unknown what was written."""
+        try:
+            yield
+        except (LeaseLost, Unavailable):
             self.lose()
             self._broker.ended(self, known=False)
             raise

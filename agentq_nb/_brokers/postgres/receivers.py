@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import ExitStack
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from psycopg import AsyncCursor
+
 from agentq_nb._brokers.messages import Delivery, Take
 from agentq_nb._brokers.postgres import delivery, limit_line
-from agentq_nb._brokers.postgres.connection import Transaction
+from agentq_nb._brokers.postgres.connection import Database, Row, Transaction
 from agentq_nb._brokers.postgres.crash_gate import LOOK_AGAIN, CrashGate
 from agentq_nb._brokers.postgres.delivery import Wanted
 from agentq_nb._brokers.postgres.limit_gate import Gate
@@ -23,8 +25,15 @@ from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 Work: TypeAlias = Callable[[Transaction, Beginning], Awaitable[T]]
 """Part of a transaction of a lease."""
+
+
+class Unread(Protocol[T_co]):
+    """What a transaction has asked for, to be read once it is committed: nothing waits for it before."""
+
+    async def read(self) -> T_co: ...
 
 
 class Seen(NamedTuple, Generic[T]):
@@ -42,6 +51,31 @@ class Seen(NamedTuple, Generic[T]):
     limited: bool = False
     in_time: float | None = None
 
+    async def read(self) -> Seen[T]:
+        """Return this."""
+        return self
+
+
+class Taken(NamedTuple):
+    """A look whose messages are not read yet, if it has any; without any limit."""
+
+    database: Database
+    actor: ActorId
+    cursor: AsyncCursor[Row]
+    now: float
+
+    async def read(self) -> Seen[list[Delivery]]:
+        """Return the messages. What they waited for, and when there may be more, need not be of the same transaction."""
+        taken, moment = await delivery.read_taken(self.cursor), None
+        if not taken:
+            moment = await self._ask(lambda tx: delivery.next_moment(tx, self.actor, self.now))
+        elif delivery.awaited(taken):
+            taken = await self._ask(lambda tx: delivery.with_results(tx, taken))
+        return Seen(taken, self.now, moment)
+
+    async def _ask(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        return await self.database.run(work, repeatable=True, one_statement=True)
+
 
 class Look(NamedTuple):
     """A look that found nothing: a watch for what has changed since, and when to look again by this machine's clock."""
@@ -54,6 +88,7 @@ class Look(NamedTuple):
 class ReceivingBroker(Protocol):
     """What receivers need of the broker."""
 
+    database: Database
     notifications: Notifications
     limits: PostgresLimits
     clock: Clock
@@ -81,6 +116,10 @@ class Calls(Protocol):
         """Begin the next call."""
         ...
 
+    def begin_and_read(self, work: Work[Unread[T]]) -> asyncio.Task[T]:
+        """Begin the next call, and read what it has asked for."""
+        ...
+
     async def do(self, work: Work[T]) -> T:
         """Run the next call to its end even if the caller is cancelled."""
         ...
@@ -98,7 +137,7 @@ class Receivers:
     async def take(self, take: Take) -> Sequence[Delivery]:
         """Start messages and return them, none if there are none in time."""
 
-        async def look(tx: Transaction, beginning: Beginning) -> Seen[list[Delivery]]:
+        async def look(tx: Transaction, beginning: Beginning) -> Unread[Seen[list[Delivery]]]:
             wanted = Wanted.of(take.queues, self._broker.withheld)
             gate = await self._gate(tx, beginning, wanted, lock=True)
             before = self._broker.clock.monotonic()
@@ -107,7 +146,9 @@ class Receivers:
             elif gate is not None:
                 taken = await gate.take(tx, self._lease.epoch, wanted, take.limit)
             else:
-                taken = await delivery.take(tx, self._lease.actor, self._lease.epoch, wanted, take.limit)
+                actor, epoch = self._lease.actor, self._lease.epoch
+                asked = await delivery.ask_to_take(tx, actor, epoch, wanted, take.limit)
+                return Taken(self._broker.database, actor, asked, beginning.now)
             seen = await self._seen(tx, beginning, taken)
             if gate is None:
                 return seen
@@ -226,8 +267,8 @@ class Receivers:
             if queues in self._latest_looks:
                 self._latest_looks.pop(queues).end()
 
-    async def _taken(self, look: Work[Seen[list[Delivery]]]) -> Seen[list[Delivery]]:
-        taking = self._lease.begin(look)
+    async def _taken(self, look: Work[Unread[Seen[list[Delivery]]]]) -> Seen[list[Delivery]]:
+        taking = self._lease.begin_and_read(look)
         try:
             seen = await asyncio.shield(taking)
             while seen.in_time is not None and self._broker.clock.monotonic() > seen.in_time:

@@ -12,11 +12,10 @@ import psycopg
 import pytest
 
 from agentq_nb._brokers.messages import Commit, Settlement, Take
-from agentq_nb._brokers.postgres import broker as broker_module
-from agentq_nb._brokers.postgres import session
+from agentq_nb._brokers.postgres import session, upkeep
 from agentq_nb._brokers.postgres.address import parse_address
 from agentq_nb._brokers.postgres.broker import PostgresBroker
-from agentq_nb._brokers.postgres.connection import Transaction
+from agentq_nb._brokers.postgres.connection import Transaction, _Failed
 from agentq_nb.errors import LeaseLost, Unavailable
 from tests.postgres_server import HOW_TO_GET_IT, Server, programs, running_server
 from tests.unit.brokers.conformance.words import ACTOR, HOST, drain, new_message, send, settle, soon, take_one
@@ -90,14 +89,14 @@ async def test_a_lease_whose_commit_was_cut_off_is_lost_and_the_work_goes_on_wit
     delivery = await take_one(lease)
     once = broker.database._once
 
-    async def cut(work: object) -> object:
+    async def cut(work: object, one_statement: bool) -> object:
         async def and_break(tx: Transaction) -> object:
             result = await work(tx)  # type: ignore[operator]
             with psycopg.connect(server.url, autocommit=True) as connection:
                 connection.execute("select pg_terminate_backend(%s)", [tx._connection.info.backend_pid])
             return result
 
-        return await once(and_break)
+        return await once(and_break, one_statement)
 
     monkeypatch.setattr(broker.database, "_once", cut)
     with pytest.raises((Unavailable, LeaseLost)):
@@ -111,6 +110,32 @@ async def test_a_lease_whose_commit_was_cut_off_is_lost_and_the_work_goes_on_wit
         assert [one.attempt for one in repeated] == [1]
         await settle(again, repeated[0], reply=b"1")
     assert (await broker.wait(message, 0)).reply == b"1"
+    await broker.close()
+
+
+async def test_a_send_whose_acknowledgement_was_lost_is_repeated_and_makes_one_message(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone, so that it is one statement; its repetition finds that it was written."""
+    broker = await opened(server, "unheard")
+    message, once, lost = new_message("x"), broker.database._once, list[bool]()
+
+    async def lose(work: object, one_statement: bool) -> object:
+        outcome = await once(work, one_statement)
+        if not lost:
+            lost.append(one_statement)
+            raise _Failed(psycopg.OperationalError("the connection was cut"), unwritten=False)
+        return outcome
+
+    monkeypatch.setattr(broker.database, "_once", lose)
+    assert [sent.id for sent in await soon(broker.enqueue([message]))] == [message.id]
+    assert lost == [True]
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        counted = connection.execute("select live, bytes from unheard.queues").fetchall()
+    assert counted == [(1, len(message.body))]
+    lease = await broker.acquire(ACTOR, HOST)
+    assert lease is not None
+    assert await drain(lease) == ["x"]
     await broker.close()
 
 
@@ -264,7 +289,7 @@ async def test_a_host_that_stops_in_the_middle_of_a_transaction_holds_nobody_up_
 ) -> None:
     """What it has locked is its own actor's row, which the next host of the actor needs."""
     monkeypatch.setattr(session, "STALLED", 0.5)
-    monkeypatch.setattr(broker_module, "POLL", 0.2)
+    monkeypatch.setattr(upkeep, "POLL", 0.2)
     stalled, other = await opened(server, "stalled"), await opened(server, "stalled")
     assert await stalled.acquire(ACTOR, "stalled") is not None
     locked, over = asyncio.Event(), asyncio.Event()
