@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.postgres_server import HOW_TO_GET_IT, programs, running_server
+from tests.postgres_server import required_server
 
 # The first run makes tables of all characters, which counts as slow data.
 settings.register_profile("agentq", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -39,11 +39,5 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The address of a server that runs as long as the tests do."""
-    found = programs()
-    if found is None:
-        # A run that must prove everything fails; on someone's own machine the rest is worth running.
-        if os.environ.get("CI"):
-            pytest.fail(HOW_TO_GET_IT)
-        pytest.skip(HOW_TO_GET_IT)
-    with running_server(found) as server:
+    with required_server() as server:
         yield server.url

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import psycopg
 
+from tests.requirements import missing
+
 PATIENCE = 60.0
 """Seconds in which a server must be there."""
 
@@ -23,6 +25,9 @@ HOW_TO_GET_IT = "Install PostgreSQL 15 or newer: apt-get install postgresql, or 
 
 # Nothing of a test's server outlives a power failure.
 _FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+
+DURABLE = {"synchronous_commit": "on"}
+"""For tests that kill the server: what is acknowledged must be in its log file by then."""
 
 
 def programs() -> Path | None:
@@ -32,6 +37,11 @@ def programs() -> Path | None:
         return Path(on_path).resolve().parent
     found = [path for path in Path("/usr/lib/postgresql").glob("*/bin") if (path / "initdb").exists()]
     return max(found, key=lambda path: int(path.parent.name), default=None)
+
+
+def required_programs() -> Path:
+    """The folder of PostgreSQL's programs. Without them the test is skipped, and fails in CI."""
+    return programs() or missing(HOW_TO_GET_IT)
 
 
 class Server:
@@ -142,6 +152,13 @@ def running_server(
     finally:
         server.stop(signal.SIGQUIT)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def required_server(settings: dict[str, str] | None = None, folder: Path | None = None) -> Generator[Server]:
+    """As :func:`running_server`. Without PostgreSQL the test is skipped, and fails in CI."""
+    with running_server(required_programs(), settings, folder) as server:
+        yield server
 
 
 def ordinary_user() -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any, cast
 
@@ -33,13 +34,22 @@ def with_branches(table: Table) -> Table:
     branches = branches_of(table)
     if not any(branches):
         return table
-    nothing = (None,) * len(_COLUMNS)
-    rows = [
-        (*row, *(nothing if branch is None else astuple(branch)))
-        for row, branch in zip(table.rows, branches, strict=True)
-    ]
-    types = [*table.types, *_COLUMNS.values()] if table.types else ()
-    return replace(table, columns=[*table.columns, *_COLUMNS], rows=rows, types=types)
+    cells = [branch and astuple(branch) for branch in branches]
+    return with_columns(table, len(table.columns), _COLUMNS, cells)
+
+
+def with_columns(table: Table, place: int, added: Mapping[str, str], cells: Sequence[tuple[Any, ...] | None]) -> Table:
+    """Return the table with more columns before the one at a place.
+
+    :param added: their names and SQL types.
+    :param cells: their values in each row; None: they have no values in it.
+    """
+    nothing = (None,) * len(added)
+    columns, types = list(table.columns), list(table.types)
+    columns[place:place] = added
+    types[place:place] = added.values() if types else ()
+    rows = [(*row[:place], *(given or nothing), *row[place:]) for row, given in zip(table.rows, cells, strict=True)]
+    return replace(table, columns=columns, rows=rows, types=types)
 
 
 def _branch_of(reply: Any) -> ReplyBranch | None:

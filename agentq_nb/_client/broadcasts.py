@@ -53,21 +53,33 @@ class Listeners:
         self._of_events: dict[tuple[ActorId, str], list[_Subscription]] = {}
         self._observers: list[_Subscription] = []
 
-    def add(self, actor: ActorId, event: str, listener: Listener) -> Callable[[], None]:
-        """Call ``listener`` for each event of this name that the actor broadcasts. Returns a function to stop it."""
-        return self._subscribe(self._of_events.setdefault((actor, event), []), listener)
+    def add(
+        self, actor: ActorId, event: str, listener: Listener, stopped: Callable[[], object] | None = None
+    ) -> Callable[[], None]:
+        """Call ``listener`` for each event of this name that the actor broadcasts. Returns a function to stop it.
+
+        :param stopped: called when it is stopped, once.
+        """
+        return self._subscribe(self._of_events.setdefault((actor, event), []), listener, stopped)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call ``observer`` for every event of every actor. Returns a function to stop it."""
         return self._subscribe(self._observers, observer)
 
-    def _subscribe(self, subscriptions: list[_Subscription], listener: Callable[..., None]) -> Callable[[], None]:
+    def _subscribe(
+        self,
+        subscriptions: list[_Subscription],
+        listener: Callable[..., None],
+        stopped: Callable[[], object] | None = None,
+    ) -> Callable[[], None]:
         subscription = _Subscription(listener, _running_loop() or self._host_loop)
         subscriptions.append(subscription)
 
         def end() -> None:
             if subscription in subscriptions:
                 subscriptions.remove(subscription)
+                if stopped is not None:
+                    stopped()
 
         return end
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentq_nb._actor.message import headline
-from agentq_nb._client.branch_columns import branches_of
+from agentq_nb._client.branch_columns import branches_of, with_columns
 from agentq_nb._commands.command_context import Command, CommandContext, Where, address
 from agentq_nb._commands.parser import count, option, word
 from agentq_nb._core.safe_text import pretty
@@ -195,16 +195,10 @@ def _with_branches(table: Table) -> Table:
     branches = branches_of(table)
     if not any(branches):
         return table
-    place = table.columns.index("reply")
-    sizes = [branch and counted(branch.files, branch.insertions, branch.deletions) for branch in branches]
-    rows = [
-        (*row[:place], branch and branch.branch, size, *row[place:])
-        for row, branch, size in zip(table.rows, branches, sizes, strict=True)
+    cells = [
+        branch and (branch.branch, counted(branch.files, branch.insertions, branch.deletions)) for branch in branches
     ]
-    columns, types = list(table.columns), list(table.types)
-    columns[place:place] = ["branch", "diff"]
-    types[place:place] = ["VARCHAR", "VARCHAR"] if types else []
-    return replace(table, columns=columns, rows=rows, types=types)
+    return with_columns(table, table.columns.index("reply"), {"branch": "VARCHAR", "diff": "VARCHAR"}, cells)
 
 
 def _without_empty(table: Table, columns: Sequence[str]) -> Table:

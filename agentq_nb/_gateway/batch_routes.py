@@ -7,22 +7,17 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from agentq_nb._actor.queue import Queue
-from agentq_nb._brokers.batches import BatchCounts, Batches, BatchRow, NewBatch, SettledRows, StoredBatch
+from agentq_nb._brokers.batches import BatchCounts, Batches, BatchRow, SettledRows, StoredBatch
 from agentq_nb._brokers.messages import StoredResult
-from agentq_nb._client.batch_bodies import checked_name
 from agentq_nb._core.ids import ActorId, actor_name
-from agentq_nb._core.time_slice import Slices
 from agentq_nb._gateway import transport_calls as calls
 from agentq_nb._gateway.transport_calls import Call
-from agentq_nb._gateway.transport_checks import checked_body, checked_options
+from agentq_nb._gateway.transport_checks import checked_batch
 from agentq_nb._host.local_transport import LocalTransport
 from agentq_nb._policies.admission import Limits
-from agentq_nb.errors import BadRequest
 
 Asked = TypeVar("Asked")
 Answered = TypeVar("Answered")
-
-_STEP = 50
 
 
 class OnHost(Protocol):
@@ -74,27 +69,8 @@ class BatchRoutes:
     # --- sending and finding ------------------------------------------------------------------------------------------
 
     async def _send(self, asked: calls.SendBatch) -> calls.BatchDescription:
-        batch = await self._checked(asked.batch)
+        batch = await checked_batch(self._queue(asked.batch.actor, asked.batch.queue), asked.batch)
         return _described(await self._run(lambda batches: batches.send(batch, asked.room_timeout)))
-
-    async def _checked(self, asked: NewBatch) -> NewBatch:
-        """Return the batch to send. Raises what sending it raises."""
-        declared = self._queue(asked.actor, asked.queue)
-        slices, encoded = Slices(), list[bytes]()
-        for number, body in enumerate(asked.bodies):
-            what = f"Body {number} for queue '{asked.queue}' of actor '{actor_name(asked.actor)}'"
-            encoded.append(checked_body(declared, asked.actor, body, what))
-            if not number % _STEP:
-                await slices.pause()
-        if not encoded:
-            raise BadRequest("A batch has at least one body.")
-        return asked._replace(
-            name=checked_name(asked.name),
-            bodies=encoded,
-            options=checked_options(asked.options),
-            max_size=declared.max_size,
-            max_bytes=declared.max_bytes,
-        )
 
     async def _find(self, name: str) -> calls.BatchDescription:
         return _described(await self._run(lambda batches: batches.find(name)))

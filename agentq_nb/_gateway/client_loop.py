@@ -1,10 +1,11 @@
-"""The event loop of this process's clients of hosts elsewhere."""
+"""The event loop of this process's clients of hosts elsewhere, and how their connections end."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -29,6 +30,29 @@ def client_loop() -> LoopPortal:
             thread.at_exit = lambda: _close_all(thread.portal)
             _thread = os.getpid(), thread
         return _thread[1].portal
+
+
+def close_when_unused(client: object, portal: LoopPortal, begin_to_close: Callable[[], None]) -> None:
+    """Have the connections of a client closed when it is not used any more.
+
+    :param begin_to_close: called on the loop. It must not hold the client.
+    """
+    weakref.finalize(client, _on_loop, portal, begin_to_close).atexit = False
+
+
+def _on_loop(portal: LoopPortal, begin_to_close: Callable[[], None]) -> None:
+    """The garbage collector calls this wherever it runs, so it takes no lock: this thread may hold that already."""
+    with suppress(RuntimeError):  # the loop is closed
+        portal.loop.call_soon_threadsafe(begin_to_close)
+
+
+_in_background: set[asyncio.Future[None]] = set()
+
+
+def finish_in_background(closing: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that closes a connection, without waiting for it. Called on the loop."""
+    _in_background.add(task := asyncio.ensure_future(closing))
+    task.add_done_callback(_in_background.discard)
 
 
 _AT_EXIT = 2.0

@@ -11,7 +11,7 @@ from agentq_nb._brokers.postgres.broker import PostgresBroker
 from agentq_nb._client.broadcasts import Listeners
 from agentq_nb._core.loop_portal import LoopPortal
 from agentq_nb._core.programs import this_program
-from agentq_nb._gateway.client_loop import close_at_exit
+from agentq_nb._gateway.client_loop import close_at_exit, finish_in_background
 from agentq_nb._host.shared_events import SharedEvents
 from agentq_nb.errors import Unavailable
 
@@ -30,7 +30,6 @@ class QueuesConnection:
         self.place = f"the queues on PostgreSQL, {parse_address(url).shown}"
         self.events = SharedEvents(self._exchange, portal, Listeners(portal.loop))
         self._url = url
-        self._portal = portal
         self._opening: asyncio.Task[PostgresBroker] | None = None
 
     async def broker(self) -> PostgresBroker:
@@ -61,20 +60,11 @@ class QueuesConnection:
     async def _exchange(self) -> Exchange:
         return (await self.broker()).exchange
 
-    def close_soon(self) -> None:
-        """Close it in the background; takes no lock, so it can be called anywhere."""
-        with suppress(RuntimeError):  # the loop is closed
-            self._portal.loop.call_soon_threadsafe(self._begin_to_close)
-
-    def _begin_to_close(self) -> None:
-        # Where something listens, events are all that it is used for now.
+    def begin_to_close(self) -> None:
+        """Close it in the background, unless something listens: events are all that it is used for now."""
         if self._opening is not None and not self.events.listening:
             opening, self._opening = self._opening, None
-            _closing.add(closing := asyncio.ensure_future(_close(opening)))
-            closing.add_done_callback(_closing.discard)
-
-
-_closing: set[asyncio.Future[None]] = set()
+            finish_in_background(_close(opening))
 
 
 async def _close(opening: asyncio.Task[PostgresBroker]) -> None:

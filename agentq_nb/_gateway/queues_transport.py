@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 import time
-import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -25,7 +24,7 @@ from agentq_nb._client.transport import Standing, standing_of
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._core.message_status import LIVE
 from agentq_nb._core.origin import current_origin
-from agentq_nb._gateway.client_loop import client_loop
+from agentq_nb._gateway.client_loop import client_loop, close_when_unused
 from agentq_nb._gateway.queues_batches import QueuesBatches
 from agentq_nb._gateway.queues_connection import QueuesConnection
 from agentq_nb._host.host_status import Circumstances, actor_status, why_unsettled
@@ -59,7 +58,7 @@ class QueuesTransport:
         self._asked_at = self._failed_at = -_AT_ONCE
         self._ahead = 0.0
         self._lock = threading.Lock()
-        weakref.finalize(self, _close, self._connection).atexit = False
+        close_when_unused(self, self._portal, self._connection.begin_to_close)
 
     async def _run(self, function: Callable[[PostgresBroker], Coroutine[Any, Any, Answered]]) -> Answered:
         """Call a coroutine function with the broker, on the client's loop. What it causes reaches earlier listeners."""
@@ -214,11 +213,6 @@ class QueuesTransport:
 async def _described(broker: PostgresBroker) -> tuple[Mapping[str, bytes], float]:
     """Return the descriptions of classes, and the database's time."""
     return await broker.exchange.described(), await broker.now()
-
-
-def _close(connection: QueuesConnection) -> None:
-    """Close the connections of a client that is not used any more. The garbage collector calls this wherever it runs."""
-    connection.close_soon()
 
 
 def open_transport(url: str, use: Mapping[str, type[Actor]] | None) -> QueuesTransport:

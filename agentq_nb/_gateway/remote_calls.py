@@ -12,6 +12,7 @@ import httpx2
 
 from agentq_nb._core.error_fields import error_of
 from agentq_nb._core.origin import PROCESS, current_origin
+from agentq_nb._gateway.client_loop import finish_in_background
 from agentq_nb._gateway.request import MAX_BODY, ORIGIN_HEADER
 from agentq_nb._gateway.transport_calls import LONGEST_WAIT, Call
 from agentq_nb.errors import AgentqError, BodyTooLarge, GatewayError, HostUnreachable, NoHost, Refused, Unavailable
@@ -190,8 +191,7 @@ class RemoteCalls:
         """Close the connections in the background. The next call opens others."""
         if self._open is not None:
             (_, client), self._open = self._open, None
-            _closing.add(closing := asyncio.ensure_future(client.aclose()))
-            closing.add_done_callback(_closing.discard)
+            finish_in_background(client.aclose())
 
     async def _found(self) -> Address:
         """Return where the host is now. Raises _NotAnsweredError."""
@@ -217,9 +217,6 @@ def _client_of(address: Address) -> httpx2.AsyncClient:
     )
     # A proxy of the environment must not get the token.
     return httpx2.AsyncClient(transport=transport, trust_env=False)
-
-
-_closing: set[asyncio.Future[None]] = set()
 
 
 def _keep_alive_options() -> list[tuple[int, int, int]]:

@@ -35,17 +35,8 @@ class RemoteEvents:
 
     def listen(self, actor: ActorId, event: str, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` for each event. Returns a function to stop it."""
-        stop_listening = self._listeners.add(actor, event, listener)
+        stop = self._listeners.add(actor, event, listener, lambda: self._portal.submit(self._end, actor, event))
         self._portal.submit(self._begin, actor, event)
-        stopped = False
-
-        def stop() -> None:
-            nonlocal stopped
-            stop_listening()
-            if not stopped:
-                stopped = True
-                self._portal.submit(self._end, actor, event)
-
         return stop
 
     async def told(self) -> None:

@@ -6,9 +6,7 @@ import asyncio
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -23,11 +21,10 @@ from agentq_nb._client.status import ActorStatus
 from agentq_nb._client.transport import Standing, registered_name
 from agentq_nb._core.codec import Schema
 from agentq_nb._core.ids import ActorId, MessageId, actor_name, snake_case
-from agentq_nb._core.loop_portal import LoopPortal
 from agentq_nb._core.message_status import is_final
 from agentq_nb._core.tagged_values import dumped, loaded
 from agentq_nb._gateway import transport_calls as calls
-from agentq_nb._gateway.client_loop import client_loop
+from agentq_nb._gateway.client_loop import client_loop, close_when_unused
 from agentq_nb._gateway.remote_batches import RemoteBatches
 from agentq_nb._gateway.remote_calls import PATIENCE, READ_TIMEOUT, Address, Patience, RemoteCalls
 from agentq_nb._gateway.remote_events import RemoteEvents
@@ -76,7 +73,7 @@ class RemoteTransport:
         self._failed_at = -_AT_ONCE
         self._ahead = 0.0
         self._lock = threading.Lock()
-        weakref.finalize(self, _close, self._remote, self._portal).atexit = False
+        close_when_unused(self, self._portal, self._remote.begin_to_close)  # its listeners open other connections
 
     # --- calls --------------------------------------------------------------------------------------------------------
 
@@ -219,15 +216,6 @@ class RemoteTransport:
 
     def listen(self, actor: ActorId, event: str, listener: Listener) -> Callable[[], None]:
         return self._events.listen(actor, event, listener)
-
-
-def _close(remote: RemoteCalls, portal: LoopPortal) -> None:
-    """Close the connections of a client that is not used any more. Its listeners open others.
-
-    The garbage collector calls this wherever it runs, so it takes no lock: this thread may hold that already.
-    """
-    with suppress(RuntimeError):  # the loop is closed
-        portal.loop.call_soon_threadsafe(remote.begin_to_close)
 
 
 def _input(actor: ActorId, input: Any) -> calls.ActorInput:

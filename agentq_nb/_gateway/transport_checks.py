@@ -6,9 +6,16 @@ from typing import Any
 
 from agentq_nb._actor.queue import Queue
 from agentq_nb._actor.send_options import StoredOptions, stored_options
+from agentq_nb._brokers.batches import NewBatch
+from agentq_nb._brokers.messages import NewMessage
 from agentq_nb._client import handle_arguments
+from agentq_nb._client.batch_bodies import checked_name
 from agentq_nb._core.ids import ActorId, MessageId, actor_id, actor_key, actor_name, is_message_id
+from agentq_nb._core.time_slice import Slices
 from agentq_nb.errors import BadRequest
+
+_STEP = 50
+"""Bodies between two looks at whether others wait."""
 
 
 def checked_actor(actor: ActorId) -> ActorId:
@@ -33,8 +40,40 @@ def checked_options(options: StoredOptions) -> StoredOptions:
         raise BadRequest(str(error)) from None
 
 
-def checked_body(declared: Queue[Any, Any], actor: ActorId, body: bytes, what: str) -> bytes:
+def checked_message(declared: Queue[Any, Any], asked: NewMessage) -> NewMessage:
+    """Return the message to enqueue. Raises what a send raises."""
+    return NewMessage(
+        checked_message_id(asked.id),
+        asked.actor,
+        asked.queue,
+        _checked_body(declared, asked, asked.body, "Body"),
+        checked_options(asked.options),
+        declared.max_size,
+        declared.max_bytes,
+    )
+
+
+async def checked_batch(declared: Queue[Any, Any], asked: NewBatch) -> NewBatch:
+    """Return the batch to send. Raises what sending it raises. Many bodies are checked with pauses for other tasks."""
+    slices, encoded = Slices(), list[bytes]()
+    for number, body in enumerate(asked.bodies):
+        encoded.append(_checked_body(declared, asked, body, f"Body {number}"))
+        if not number % _STEP:
+            await slices.pause()
+    if not encoded:
+        raise BadRequest("A batch has at least one body.")
+    return asked._replace(
+        name=checked_name(asked.name),
+        bodies=encoded,
+        options=checked_options(asked.options),
+        max_size=declared.max_size,
+        max_bytes=declared.max_bytes,
+    )
+
+
+def _checked_body(declared: Queue[Any, Any], asked: NewMessage | NewBatch, body: bytes, what: str) -> bytes:
     """Return a body as the queue's type writes it. Raises ``actor.validation_error`` and ``queue.message_too_large``."""
-    encoded = declared.body.encode(declared.body.load(body, what), what)
-    handle_arguments.check_size(declared, actor, encoded)
+    where = f"{what} for queue '{asked.queue}' of actor '{actor_name(asked.actor)}'"
+    encoded = declared.body.encode(declared.body.load(body, where), where)
+    handle_arguments.check_size(declared, asked.actor, encoded)
     return encoded

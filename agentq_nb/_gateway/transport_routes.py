@@ -22,7 +22,7 @@ from agentq_nb._gateway.host_calls import HostCalls
 from agentq_nb._gateway.load import Load
 from agentq_nb._gateway.request import Request, Response, Route
 from agentq_nb._gateway.transport_calls import Call
-from agentq_nb._gateway.transport_checks import checked_actor, checked_body, checked_message_id, checked_options
+from agentq_nb._gateway.transport_checks import checked_actor, checked_message
 from agentq_nb._host.host import Host
 from agentq_nb._host.local_transport import LocalTransport
 from agentq_nb.errors import BadRequest, Refused
@@ -173,17 +173,7 @@ class TransportRoutes:
 
     def _checked_message(self, asked: NewMessage) -> NewMessage:
         """Return the message to enqueue. Raises what a send raises."""
-        declared = self._queue(asked.actor, asked.queue)
-        what = f"Body for queue '{asked.queue}' of actor '{actor_name(asked.actor)}'"
-        return NewMessage(
-            checked_message_id(asked.id),
-            asked.actor,
-            asked.queue,
-            checked_body(declared, asked.actor, asked.body, what),
-            checked_options(asked.options),
-            declared.max_size,
-            declared.max_bytes,
-        )
+        return checked_message(self._queue(asked.actor, asked.queue), asked)
 
 
 def _may_wait(asked: object) -> bool:

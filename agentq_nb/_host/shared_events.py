@@ -47,20 +47,11 @@ class SharedEvents:
 
     def listen(self, actor: ActorId, event: str, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` for each event of here and elsewhere. Returns a function to stop it. Callable anywhere."""
-        stop_here = self._listeners.add(actor, event, listener)
+        stop = self._listeners.add(actor, event, listener, lambda: self._portal.submit(self._end, actor, event))
         begun = self._portal.submit(self._begin, actor, event)
         with self._lock:
             self._asking.add(begun)
         begun.add_done_callback(self._begun)
-        stopped = False
-
-        def stop() -> None:
-            nonlocal stopped
-            stop_here()
-            if not stopped:
-                stopped = True
-                self._portal.submit(self._end, actor, event)
-
         return stop
 
     def _begun(self, begun: Future[None]) -> None:

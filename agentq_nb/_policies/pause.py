@@ -83,6 +83,16 @@ def _next(before: ProviderPause | None, now: float, until: float | None, reason:
     return ProviderPause(since, now + length, False, guesses, reason)
 
 
+class Held(NamedTuple):
+    """Why messages of a queue may not start now: a provider's pause, or a limit. Times are in seconds since 1970."""
+
+    paused: bool = False
+    paused_until: float | None = None
+    reason: str | None = None
+    limit: str | None = None
+    next_start: float | None = None
+
+
 class PastPause(NamedTuple):
     """A pause because of a provider's limit, and how long it lasted. Times are in seconds since 1970.
 

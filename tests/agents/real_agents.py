@@ -22,8 +22,9 @@ from agentq_nb.agent_os.values import IsolationMode
 from agentq_nb.errors import AgentError, PromptFailed, RateLimited
 from tests.agents.fake_llm import REFUSALS, FakeModel, serving
 from tests.agents.running import all_gone, marked, new_mark
+from tests.requirements import missing
 from tests.unit.agent_os.machine import Machine
-from tests.unit.agent_os.needs import missing, use_only
+from tests.unit.agent_os.needs import use_only
 
 PROJECT = Path(__file__).resolve().parents[2]
 KEY = "sk-ant-not-a-real-key"

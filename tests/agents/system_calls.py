@@ -13,8 +13,8 @@ from agentq_nb import agent_os
 from agentq_nb.agent_os.agents import AcpAgent
 from tests.agents.fake_llm import FakeModel, serving
 from tests.agents.real_agents import KEYS, configure
+from tests.requirements import missing
 from tests.unit.agent_os.machine import Machine
-from tests.unit.agent_os.needs import missing
 
 _INTERNET = re.compile(
     r"sa_family=AF_INET6?, sin6?_port=htons\((\d+)\).*?(?:inet_addr\(|inet_pton\(AF_INET6, )\"([^\"]+)\""

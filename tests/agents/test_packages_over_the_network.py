@@ -22,8 +22,9 @@ import pytest
 
 from agentq_nb import agent_os
 from agentq_nb.agent_os.values import ExecResult
+from tests.requirements import missing
 from tests.unit.agent_os.machine import Machine
-from tests.unit.agent_os.needs import missing, need_own_network, use_ports
+from tests.unit.agent_os.needs import need_own_network, use_ports
 
 
 @pytest.fixture(autouse=True, params=["namespace", "ports"])

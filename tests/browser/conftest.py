@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from tests.browser.driving import HEIGHT, WIDE, Lab
 from tests.browser.serving import JupyterServer
-from tests.unit.agent_os.needs import missing
+from tests.requirements import missing
 
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 # No sandbox, since containers have none; no sound of Chromium's own on the network, and no other machine to be found.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -10,16 +9,13 @@ import pytest
 from tests.distributed.plan import KINDS, SMALL, make_plan
 from tests.distributed.promises import broken_promises
 from tests.distributed.run import Run
-from tests.postgres_server import HOW_TO_GET_IT, programs
+from tests.postgres_server import required_programs
 
 
 @pytest.fixture
 def found() -> Path:
     """The programs of PostgreSQL."""
-    path = programs()
-    if path is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(HOW_TO_GET_IT)
-    return path
+    return required_programs()
 
 
 @pytest.mark.parametrize("seed", range(len(KINDS)), ids=KINDS)

@@ -47,15 +47,20 @@ class Notebooks:
         return ran.stdout + ran.stderr + (ran.error_value or "")
 
 
+def connect(host: Kernel, other: Kernel, store: str) -> None:
+    """Start a host in one kernel, and connect the other one to it."""
+    host.run("%load_ext agentq_nb").check()
+    host.run(ACTORS).check()
+    host.run(f"%agentq start --store {store}").check()
+    other.run("%load_ext agentq_nb").check()
+    other.run(f"%agentq connect {store}").check()
+
+
 @pytest.fixture(scope="module")
 def notebooks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebooks]:
     folder = tmp_path_factory.mktemp("notebooks")
     with Kernel(folder) as host, Kernel(folder) as other:
-        host.run("%load_ext agentq_nb").check()
-        host.run(ACTORS).check()
-        host.run("%agentq start --store work.agentq.duckdb").check()
-        other.run("%load_ext agentq_nb").check()
-        other.run("%agentq connect work.agentq.duckdb").check()
+        connect(host, other, "work.agentq.duckdb")
         yield Notebooks(host, other)
 
 
@@ -144,11 +149,7 @@ def test_over_a_url_send_works_and_the_others_say_how_to_connect(notebooks: Note
 
 def test_a_host_that_ended_is_said_in_one_line(tmp_path: Path) -> None:
     with Kernel(tmp_path) as host, Kernel(tmp_path) as other:
-        host.run("%load_ext agentq_nb").check()
-        host.run(ACTORS).check()
-        host.run("%agentq start --store ends.agentq.duckdb").check()
-        other.run("%load_ext agentq_nb").check()
-        other.run("%agentq connect ends.agentq.duckdb").check()
+        connect(host, other, "ends.agentq.duckdb")
         host.run("%agentq stop").check()
         said = other.run("%agentq status")
         assert "no host has the file open" in said.stdout + said.stderr + (said.error_value or "")

@@ -5,8 +5,6 @@ Cells with queries are left out: those are in DuckDB's SQL.
 
 from __future__ import annotations
 
-import itertools
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +13,14 @@ import pytest
 
 from tests.kernel.driving import PROJECT, Kernel
 from tests.kernel.notebook_cells import code_of
+from tests.postgres_queues import new_schema
 
-_schemas = itertools.count(1)
 _QUERY = re.compile(r"^(%%|.*%)agentq sql|registry\.sql\(", re.MULTILINE)
 
 
 @pytest.fixture
 def kernel(tmp_path: Path, postgres_url: str) -> Iterator[Kernel]:
-    address = f"{postgres_url}?schema=notebooks_{os.getpid()}_{next(_schemas)}"
+    address = f"{postgres_url}?schema={new_schema()}"
     project = tmp_path / "project"
     project.mkdir()
     (project / "good.py").write_text('"""Good."""\n\nANSWER = 42\n')

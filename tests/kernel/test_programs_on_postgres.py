@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,15 +9,14 @@ import pytest
 
 from tests.kernel.driving import Kernel
 from tests.kernel.test_programs import INGEST, PROMPTS, REQUEST, REVIEWED, SERIALIZE, run_cells
-
-_schemas = itertools.count(1)
+from tests.postgres_queues import new_schema
 
 
 @pytest.fixture(params=[False, True], ids=["in the kernel's loop", "in the background"])
 def notebook(tmp_path: Path, postgres_url: str, request: pytest.FixtureRequest) -> Iterator[Kernel]:
     environment = {
         "ANTHROPIC_API_KEY": "a key that is never written",
-        "AGENTQ_DB": f"{postgres_url}?schema=kernel_{os.getpid()}_{next(_schemas)}",
+        "AGENTQ_DB": f"{postgres_url}?schema={new_schema()}",
     }
     with Kernel(tmp_path, environment, background=request.param) as kernel:
         yield kernel

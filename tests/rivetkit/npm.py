@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.unit.agent_os.needs import missing
+from tests.requirements import missing
 
 VERSION = "2.3.19"
 """Of RivetKit."""

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from agentq_nb import Actor, Queue, Registry, Retry, UserError, action, setup
+from agentq_nb import Queue, Registry, Retry, action, setup
 from agentq_nb._host.registry_server import Server
 from tests.rivetkit.npm import run_node, script_folder
+from tests.unit.gateway.client_actor import ClientActor
+from tests.unit.gateway.raw_client import TOKEN
 
 pytestmark = pytest.mark.anyio
-
-TOKEN = "a-token-for-tests-only"
 
 
 class Task(BaseModel):
@@ -31,23 +31,11 @@ class Review(BaseModel):
     summary: str
 
 
-class Total(BaseModel):
-    value: int = 0
-
-
-class TaskRunner(Actor, sleep_timeout=None):
-    state: Total = Total()
-    tasks = Queue(Any, reply=Any)
+class TaskRunner(ClientActor, sleep_timeout=None):
     review = Queue(ReviewRequest, reply=Review)
     found = Queue(Any)
-    small = Queue(Any, max_size=1)
-    short = Queue(Any, max_message_bytes=64)
     failing = Queue(Any, reply=Any, retry=Retry(attempts=1))
     nobody = Queue(Any)
-
-    @tasks.handler
-    async def work(self, body: Any) -> Any:
-        return {"echo": body}
 
     @review.handler
     async def look(self, request: ReviewRequest) -> Review:
@@ -67,31 +55,8 @@ class TaskRunner(Actor, sleep_timeout=None):
         return None if message is None else message.body
 
     @action
-    async def add(self, number: int) -> int:
-        self.state.value += number
-        self.broadcast("added", {"value": self.state.value})
-        return self.state.value
-
-    @action
     async def own_key(self) -> list[str]:
         return list(self.key)
-
-    @action
-    async def echo(self, value: Any) -> Any:
-        return value
-
-    @action
-    async def nothing(self) -> None: ...
-
-    @action
-    async def maybe(self) -> str | None:
-        return None
-
-    @action
-    async def fail(self, how: str) -> None:
-        if how == "user":
-            raise UserError("Not this one.", code="own", metadata={"pair": ["$x", 1]})
-        raise ValueError("password=hunter2")
 
 
 @pytest.fixture

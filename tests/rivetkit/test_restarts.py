@@ -30,10 +30,8 @@ def recipe() -> str:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[OtherProcess]:
-    made = OtherProcess(tmp_path, "http")
-    made.start()
-    yield made
-    made.stop()
+    with OtherProcess.running(tmp_path, "http") as process:
+        yield process
 
 
 @pytest.fixture

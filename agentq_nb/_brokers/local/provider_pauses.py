@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from agentq_nb._brokers.local import limit_rows
 from agentq_nb._brokers.local.limit_rows import own_name
@@ -13,7 +12,7 @@ from agentq_nb._brokers.local.queues import LiveMessage, QueueState
 from agentq_nb._brokers.messages import LimitReached, Outcome
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId
-from agentq_nb._policies.pause import ProviderPause, after_limit
+from agentq_nb._policies.pause import Held, ProviderPause, after_limit
 from agentq_nb._store import Row
 
 
@@ -139,16 +138,6 @@ def forget(limits: Limits, queue_state: QueueState) -> list[Row]:
         return []
     end(limits, [own])
     return [limit_rows.resumed(own.name)]
-
-
-class Held(NamedTuple):
-    """Why messages of a queue may not start now. Times are in seconds since 1970."""
-
-    paused: bool = False
-    paused_until: float | None = None
-    reason: str | None = None
-    limit: str | None = None
-    next_start: float | None = None
 
 
 _NOT_HELD = Held()

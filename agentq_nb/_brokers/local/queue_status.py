@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 
 from agentq_nb._brokers.local.live_messages import LiveMessages
-from agentq_nb._brokers.local.provider_pauses import Held, held
+from agentq_nb._brokers.local.provider_pauses import held
 from agentq_nb._brokers.local.queues import ActorQueues, QueueState, SettledBefore
 from agentq_nb._brokers.statuses import QueueStatus
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId
-from agentq_nb._policies.pause import PastPause
+from agentq_nb._policies.pause import Held, PastPause
 
 
 def statuses(live_messages: LiveMessages, clock: Clock, actor: ActorId | None = None) -> list[QueueStatus]:

@@ -11,7 +11,7 @@ import psycopg
 from agentq_nb._brokers.postgres.address import Address, parse_address
 from agentq_nb._brokers.postgres.connection import Transaction
 from agentq_nb._brokers.postgres.expirations import settle_all_expired
-from agentq_nb._brokers.postgres.holding import Holding
+from agentq_nb._brokers.postgres.limit_status import Holding
 from agentq_nb._brokers.postgres.provider_pause import Paused
 from agentq_nb._brokers.postgres.rows import UNSETTLED
 from agentq_nb._brokers.statuses import HostLease, QueueStatus

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
-from typing import NoReturn
 
 import pytest
 
 from agentq_nb.agent_os.network import availability
 from agentq_nb.agent_os.sandbox import isolation
 from agentq_nb.agent_os.values import IsolationKind
+from tests.requirements import missing
 from tests.unit.agent_os import probe
 
 _HOW = {
@@ -78,10 +77,3 @@ def use_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     need_ports()
     use_only("landlock", monkeypatch)
     monkeypatch.setitem(availability._tried, "namespace", "not in this test")
-
-
-def missing(sentence: str) -> NoReturn:
-    """Fail in CI, skip elsewhere."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(sentence)
-    pytest.skip(sentence)

@@ -7,32 +7,23 @@ the other half are messages of a queue that shares the limit.
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import sys
-import time
 from pathlib import Path
 
 from agentq_nb import Actor, Queue, RateLimit, agents, create_client, setup
 from agentq_nb.agent_os import agent_os
 from agentq_nb.agent_os.agents import AgentSession
+from tests.unit.ledger import Ledger
 
 COUNT, PER = 4, 0.8
 _LIMIT = RateLimit(COUNT, per=PER, name="api")
 
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path()
-
-
-def note(fact: str, number: str) -> None:
-    """Write a line. The monotonic clock is one for all processes, and nobody sets it."""
-    line = json.dumps({"at": time.monotonic(), "fact": fact, "number": number}).encode() + b"\n"
-    ledger = os.open(folder / "ledger.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.write(ledger, line)
-    os.close(ledger)
+ledger = Ledger(folder)
 
 
 async def model(session: AgentSession, prompt: str) -> str:
-    note("began", prompt)
+    ledger.note("began", number=prompt)
     return prompt
 
 
@@ -46,7 +37,7 @@ class Asker(Actor):
         vm = self.actors.vm.get_or_create(str(int(body) % 3))
         session = await vm.create_session("model")
         await vm.send_prompt(session.session_id, body)
-        note("ended", body)
+        ledger.note("ended", number=body)
 
 
 class Caller(Actor):
@@ -56,8 +47,8 @@ class Caller(Actor):
 
     @tasks.handler
     async def work(self, body: str) -> None:
-        note("began", body)
-        note("ended", body)
+        ledger.note("began", number=body)
+        ledger.note("ended", number=body)
 
 
 async def main(messages: int) -> None:
@@ -72,7 +63,7 @@ async def main(messages: int) -> None:
         ]
         for receipt in receipts:
             await receipt.result()
-    note("finished", "")
+    ledger.note("finished")
 
 
 if __name__ == "__main__":

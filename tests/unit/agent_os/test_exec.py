@@ -13,15 +13,6 @@ from agentq_nb.agent_os.sandbox import isolation
 from agentq_nb.agent_os.values import IsolationKind
 from agentq_nb.errors import IsolationUnavailable, ValidationFailed, WorkspaceError
 from tests.unit.agent_os.machine import Machine
-from tests.unit.agent_os.needs import need
-
-
-@pytest.fixture(params=["bubblewrap", "landlock", "none"])
-def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> IsolationKind:
-    need(request.param)
-    kinds: tuple[IsolationKind, ...] = ("bubblewrap", "landlock")
-    monkeypatch.setattr(isolation, "_tried", {name: "" if name == request.param else "off" for name in kinds})
-    return request.param
 
 
 def test_commands_and_file_actions_see_the_same_files(kind: IsolationKind, tmp_path: Path) -> None:

@@ -9,19 +9,9 @@ from typing import Any
 import pytest
 
 from agentq_nb import Folder, agent_os, agents
-from agentq_nb.agent_os.sandbox import isolation
 from agentq_nb.agent_os.values import IsolationKind
 from agentq_nb.errors import RepositoryError, WorkspaceError
 from tests.unit.agent_os.machine import Machine
-from tests.unit.agent_os.needs import need
-
-
-@pytest.fixture(params=["bubblewrap", "landlock", "none"])
-def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> IsolationKind:
-    need(request.param)
-    kinds: tuple[IsolationKind, ...] = ("bubblewrap", "landlock")
-    monkeypatch.setattr(isolation, "_tried", {name: "" if name == request.param else "off" for name in kinds})
-    return request.param
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,8 @@ from agentq_nb.agent_os.sandbox import isolation, process
 from agentq_nb.agent_os.sandbox.confinement import _KEYCTL
 from agentq_nb.agent_os.sandbox.open_process import open_process
 from agentq_nb.agent_os.values import IsolationKind
-from tests.unit.agent_os.needs import missing, need
+from tests.requirements import missing
+from tests.unit.agent_os.needs import need
 
 KEYCTL = _KEYCTL.get(os.uname().machine, 0)
 ADD_KEY = {"x86_64": 248}.get(os.uname().machine, 217)

@@ -17,14 +17,6 @@ from tests.unit.agent_os.needs import need
 from tests.unit.agent_os.user_repository import UserRepository, git
 
 
-@pytest.fixture(params=["bubblewrap", "landlock", "none"])
-def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> IsolationKind:
-    need(request.param)
-    kinds: tuple[IsolationKind, ...] = ("bubblewrap", "landlock")
-    monkeypatch.setattr(isolation, "_tried", {name: "" if name == request.param else "off" for name in kinds})
-    return request.param
-
-
 @pytest.fixture
 def user(tmp_path: Path) -> UserRepository:
     return UserRepository(tmp_path)

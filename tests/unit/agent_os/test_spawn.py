@@ -14,25 +14,16 @@ import pytest
 
 from agentq_nb.agent_os import ProcessInfo, ProcessOutput, agent_os, agents
 from agentq_nb.agent_os.agents import AgentSession
-from agentq_nb.agent_os.sandbox import isolation, output
+from agentq_nb.agent_os.sandbox import output
 from agentq_nb.agent_os.sandbox.process import LARGEST_OUTPUT, Execution
 from agentq_nb.agent_os.sandbox.processes import MOST_ENDED
 from agentq_nb.agent_os.values import IsolationKind
 from agentq_nb.errors import ProcessUnknown, ValidationFailed, WorkspaceError
 from tests.unit.agent_os.machine import Machine
-from tests.unit.agent_os.needs import need
 from tests.unit.agent_os.test_process import family, marked, wait_for_family
 from tests.unit.runtime.world import until
 
 SECRET = "sk-ant-0123456789abcdef"
-
-
-@pytest.fixture(params=["bubblewrap", "landlock", "none"])
-def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> IsolationKind:
-    need(request.param)
-    kinds: tuple[IsolationKind, ...] = ("bubblewrap", "landlock")
-    monkeypatch.setattr(isolation, "_tried", {name: "" if name == request.param else "off" for name in kinds})
-    return request.param
 
 
 class Heard:

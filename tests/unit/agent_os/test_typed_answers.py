@@ -286,17 +286,23 @@ class Slow:
         return GOOD
 
 
+async def begin_to_ask_again(vm: Machine, slow: Slow) -> tuple[str, asyncio.Future[Any]]:
+    """A session, and a prompt in it whose first answer was wrong, and which the agent is asked again now."""
+    session = await vm.create_session("slow")
+    prompt = asyncio.ensure_future(vm.send_prompt(session.session_id, "go", reply=Review))
+    await slow.asked_again.wait()
+    return session.session_id, prompt
+
+
 def test_a_cancel_while_it_is_asked_again_ends_the_prompt(tmp_path: Path) -> None:
     async def program() -> None:
         slow = Slow()
         async with Machine(agent_os(agents=[agents.function(slow, name="slow")]), tmp_path) as vm:
-            session = await vm.create_session("slow")
-            prompt = asyncio.ensure_future(vm.send_prompt(session.session_id, "go", reply=Review))
-            await slow.asked_again.wait()
-            assert await vm.cancel_prompt(session.session_id)
+            session, prompt = await begin_to_ask_again(vm, slow)
+            assert await vm.cancel_prompt(session)
             result = await prompt
             assert (result.stop_reason, result.reply, slow.times) == ("cancelled", None, 2)
-            assert not await vm.cancel_prompt(session.session_id)
+            assert not await vm.cancel_prompt(session)
 
     asyncio.run(program())
 
@@ -328,13 +334,11 @@ def test_a_session_that_is_closed_between_two_questions_is_not_asked_again(tmp_p
     async def program() -> None:
         slow = Slow()
         async with Machine(agent_os(agents=[agents.function(slow, name="slow")]), tmp_path) as vm:
-            session = await vm.create_session("slow")
-            prompt = asyncio.ensure_future(vm.send_prompt(session.session_id, "go", reply=Review))
-            await slow.asked_again.wait()
-            await vm.close_session(session.session_id)
+            session, prompt = await begin_to_ask_again(vm, slow)
+            await vm.close_session(session)
             assert (await prompt).stop_reason == "cancelled"
             with pytest.raises(SessionUnknown):
-                await vm.send_prompt(session.session_id, "go", reply=Review)
+                await vm.send_prompt(session, "go", reply=Review)
 
     asyncio.run(program())
 

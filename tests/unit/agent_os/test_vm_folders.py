@@ -13,10 +13,10 @@ import pytest
 
 from agentq_nb import agent_os, agents
 from agentq_nb._commands.vm_folders import VmFolder, remove_folders, vm_folders
-from tests.unit.runtime.conftest import world
+from tests.unit.runtime.conftest import new_world, world
 from tests.unit.runtime.world import World
 
-__all__ = ["world"]
+__all__ = ["new_world", "world"]
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,6 @@ import logging
 import re
 import statistics
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,6 @@ from agentq_nb._host.registry_batches import all_batches
 from agentq_nb.errors import BatchElsewhere, BatchStopped, ValidationFailed
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
-    registry = setup(store=tmp_path / "map.agentq.duckdb")
-    yield registry
-    await registry.stop()
 
 
 class Review(BaseModel):

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import agentq_nb
-from agentq_nb import Registry, Repository, Retry, agent_os, agents, setup
+from agentq_nb import Registry, Repository, Retry, agent_os, agents
 from agentq_nb._commands.from_shell import run
 from agentq_nb.agent_os.sandbox import isolation
 from agentq_nb.errors import ValidationFailed
 from tests.unit.agent_os.user_repository import UserRepository
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
-    registry = setup(store=tmp_path / "map.agentq.duckdb")
-    yield registry
-    await registry.stop()
 
 
 @pytest.fixture

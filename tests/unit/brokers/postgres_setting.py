@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
 from typing import Any
 
 import psycopg
 
 from agentq_nb._brokers.postgres import ready_actors
 from agentq_nb._brokers.postgres.broker import PostgresBroker
+from tests.postgres_queues import drop_schema, new_schema
 from tests.unit.fake_clock import FakeClock, settle
-
-_schemas = itertools.count(1)
 
 
 def is_busy(broker: PostgresBroker) -> bool:
@@ -32,6 +29,7 @@ class DatabaseClock(FakeClock):
     def __init__(self, url: str) -> None:
         super().__init__()
         self.calm = settle
+        self._url = url
         self._connection = psycopg.connect(url, autocommit=True)
         self._schema: str | None = None
         self._apart = 0
@@ -95,8 +93,8 @@ class DatabaseClock(FakeClock):
 
     def end(self) -> None:
         """Drop the schema, and that of its views."""
-        self._execute("drop schema {schema} cascade")
-        self._execute("drop schema {schema}_views cascade")
+        assert self._schema is not None
+        drop_schema(self._url, self._schema)
         self._connection.close()
 
 
@@ -106,7 +104,7 @@ class PostgresSetting:
     broker: PostgresBroker
 
     def __init__(self, url: str) -> None:
-        self._schema = f"test_{os.getpid()}_{next(_schemas)}"
+        self._schema = new_schema()
         self.url = f"{url}?schema={self._schema}"
         self.clock = DatabaseClock(url)
         self.clock.calm = self.calm

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,13 +29,6 @@ from tests.unit.brokers.conformance.words import (
 from tests.unit.brokers.settings import LocalSetting
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def setting(tmp_path: Path) -> AsyncIterator[LocalSetting]:
-    setting = await LocalSetting.open(tmp_path)
-    yield setting
-    await setting.close()
 
 
 async def failed_chain(setting: LocalSetting) -> list[str]:

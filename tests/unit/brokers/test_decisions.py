@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,13 +26,10 @@ LATER = START + 86400.0
 
 
 @pytest.fixture
-async def setting(tmp_path: Path) -> AsyncIterator[LocalSetting]:
-    setting = await LocalSetting.open(tmp_path)
-    await (
-        setting.broker._commit_log.learn_keys()
-    )  # else it is done first, in another thread, and the order is not the test's
-    yield setting
-    await setting.close()
+async def setting(setting: LocalSetting) -> LocalSetting:
+    # Else it is done first, in another thread, and the order is not the test's.
+    await setting.broker._commit_log.learn_keys()
+    return setting
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -20,12 +19,10 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def setting(tmp_path: Path) -> AsyncIterator[LocalSetting]:
-    setting = await LocalSetting.open(tmp_path)
+async def setting(setting: LocalSetting) -> AsyncIterator[LocalSetting]:
     await setting.broker._commit_log.learn_keys()  # it is read once, in another thread
     yield setting
     HeldWrites.let_go_all()
-    await setting.close()
 
 
 class Ending(NamedTuple):

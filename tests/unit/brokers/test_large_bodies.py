@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -36,13 +35,6 @@ from tests.unit.brokers.conformance.words import (
 from tests.unit.brokers.settings import LocalSetting
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def setting(tmp_path: Path) -> AsyncIterator[LocalSetting]:
-    setting = await LocalSetting.open(tmp_path)
-    yield setting
-    await setting.close()
 
 
 class SlowReading:

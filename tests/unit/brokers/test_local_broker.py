@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,12 +20,6 @@ from tests.unit.brokers.settings import LocalSetting, Setting
 
 
 class TestLocalBroker(Conformance):
-    @pytest.fixture
-    async def setting(self, tmp_path: Path) -> AsyncIterator[Setting]:
-        setting = await LocalSetting.open(tmp_path)
-        yield setting
-        await setting.close()
-
     async def test_pausing_while_it_is_resumed_leaves_it_paused(self, setting: Setting) -> None:
         await setting.broker.change(ACTOR, Pause("tasks"))
         changes: list[Change] = [Resume("tasks"), Pause("tasks")]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from agentq_nb._brokers.changes import Redeliver
@@ -14,13 +11,6 @@ from tests.unit.brokers.conformance.words import ACTOR, acquire, send, settle, t
 from tests.unit.brokers.settings import LocalSetting
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def setting(tmp_path: Path) -> AsyncIterator[LocalSetting]:
-    setting = await LocalSetting.open(tmp_path)
-    yield setting
-    await setting.close()
 
 
 async def test_status_counts_what_is_done_what_failed_and_all_of_it(setting: LocalSetting) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
@@ -18,13 +17,6 @@ from tests.unit.fake_clock import settle as let_run
 pytestmark = pytest.mark.anyio
 
 FIRST, SECOND, THIRD = "worker/first", "worker/second", "worker/third"
-
-
-@pytest.fixture
-async def setting(tmp_path: Path) -> AsyncIterator[LocalSetting]:
-    setting = await LocalSetting.open(tmp_path)
-    yield setting
-    await setting.close()
 
 
 async def die_with_in_flight(setting: LocalSetting, *actors: str) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -13,13 +11,6 @@ from tests.unit.brokers.conformance.words import acquire, drain, new_message, re
 from tests.unit.brokers.settings import LocalSetting
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def setting(tmp_path: Path) -> AsyncIterator[LocalSetting]:
-    setting = await LocalSetting.open(tmp_path)
-    yield setting
-    await setting.close()
 
 
 async def test_a_thousand_senders_are_served_in_order_and_none_is_lost(setting: LocalSetting) -> None:

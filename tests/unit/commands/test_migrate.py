@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from agentq_nb import Actor, Queue, Retry, action, create_client, setup
 from agentq_nb._brokers.postgres.address import parse_address
 from agentq_nb.cli import main
-from tests.unit.host.test_shared_queues import store  # noqa: F401  # a fixture
+from tests.postgres_queues import ask
 
 HANDLED: list[object] = []
 LARGE = "x" * 100_000
@@ -85,13 +85,13 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "old.agentq.duckdb"
 
 
-def migrate(file: Path, store: str) -> int:  # noqa: F811
+def migrate(file: Path, store: str) -> int:
     return main(["migrate", str(file), store])
 
 
 def test_what_was_in_the_file_is_worked_on_from_the_server(
     file: Path,
-    store: str,  # noqa: F811
+    store: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     ids = asyncio.run(fill(file))
@@ -141,7 +141,7 @@ def test_what_was_in_the_file_is_worked_on_from_the_server(
 
 def test_the_file_has_no_work_left_and_a_second_run_moves_nothing(
     file: Path,
-    store: str,  # noqa: F811
+    store: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     asyncio.run(fill(file))
@@ -164,22 +164,19 @@ def test_the_file_has_no_work_left_and_a_second_run_moves_nothing(
     asyncio.run(look())
 
 
-async def begin(store: str) -> None:  # noqa: F811
+async def begin(store: str) -> None:
     """Make the tables."""
     async with setup(store=store):
         pass
 
 
-def count(store: str) -> int:  # noqa: F811
-    address = parse_address(store)
-    with psycopg.connect(address.conninfo) as connection:
-        found = connection.execute(address.statement("select count(*) from agentq.messages where queue <> '$schedule'"))
-        return (found.fetchone() or (0,))[0]
+def count(store: str) -> int:
+    return len(ask(store, "select id from agentq.messages where queue <> '$schedule'"))
 
 
 def test_killed_in_the_middle_it_has_moved_nothing_and_moves_all_when_it_is_run_again(
     file: Path,
-    store: str,  # noqa: F811
+    store: str,
 ) -> None:
     asyncio.run(fill(file))
     address = parse_address(store)
@@ -203,7 +200,7 @@ def test_killed_in_the_middle_it_has_moved_nothing_and_moves_all_when_it_is_run_
 
 def test_killed_before_the_messages_left_the_file_they_leave_it_when_it_is_run_again(
     file: Path,
-    store: str,  # noqa: F811
+    store: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asyncio.run(fill(file))
@@ -233,7 +230,7 @@ async def _die(*_: object) -> None:
 
 def test_names_that_the_server_has_are_refused_and_nothing_is_moved(
     file: Path,
-    store: str,  # noqa: F811
+    store: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -250,7 +247,7 @@ def test_names_that_the_server_has_are_refused_and_nothing_is_moved(
 
 def test_a_file_that_a_host_has_open_is_refused(
     file: Path,
-    store: str,  # noqa: F811
+    store: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     async def both() -> subprocess.CompletedProcess[str]:
@@ -266,7 +263,7 @@ def test_a_file_that_a_host_has_open_is_refused(
 
 def test_words_that_name_no_server_or_no_file_are_refused(
     file: Path,
-    store: str,  # noqa: F811
+    store: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["migrate", str(file), "mysql://me:hidden@server/db"]) == 2

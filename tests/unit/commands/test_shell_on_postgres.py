@@ -20,7 +20,6 @@ from agentq_nb._display.html import as_html
 from agentq_nb._notebook.dashboard.overview import Overview
 from agentq_nb.cli import main
 from agentq_nb.errors import AgentqError, ValidationFailed
-from tests.unit.host.test_shared_queues import store  # noqa: F401  # a fixture
 
 PASSWORD = "tr0ub4dor"
 
@@ -35,7 +34,7 @@ class Worker(Actor):
         return f"done {text}"
 
 
-async def fill(store: str) -> list[str]:  # noqa: F811
+async def fill(store: str) -> list[str]:
     async with setup(use={"worker": Worker}, store=store):
         worker = create_client().worker.get_or_create("main")
         receipts = [await worker.send("tasks", body) for body in ("one", "fails")]
@@ -47,7 +46,7 @@ async def fill(store: str) -> list[str]:  # noqa: F811
 
 
 @pytest.fixture
-def ids(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:  # noqa: F811
+def ids(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Messages on the server; the shell is in another folder than their host was, and has the address from its variable."""
     found = asyncio.run(fill(store))
     folder = tmp_path / "elsewhere"
@@ -94,7 +93,7 @@ def test_the_commands_that_need_no_host_work_on_the_server(ids: list[str], capsy
 
 def test_the_address_may_be_given_as_store(
     ids: list[str],
-    store: str,  # noqa: F811
+    store: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -103,7 +102,7 @@ def test_the_address_may_be_given_as_store(
     assert ids[0] in capsys.readouterr().out
 
 
-def test_a_host_in_the_folder_is_asked(store: str, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+def test_a_host_in_the_folder_is_asked(store: str, capsys: pytest.CaptureFixture[str]) -> None:
     async def ask() -> subprocess.CompletedProcess[str]:
         async with setup(use={"worker": Worker}, store=store) as registry:
             await create_client().worker.get_or_create("main").send("tasks", "one", wait=True, timeout=30)

@@ -1,5 +1,5 @@
 """A world for each test, see :mod:`tests.unit.runtime.world`."""
 
-from tests.unit.runtime.conftest import slow_world, world
+from tests.unit.runtime.conftest import new_world, slow_world, standing_clock, world
 
-__all__ = ["slow_world", "world"]
+__all__ = ["new_world", "slow_world", "standing_clock", "world"]

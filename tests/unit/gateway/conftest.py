@@ -8,27 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
-from agentq_nb import Actor, Queue, Registry, Retry, UserError, action, setup
+from agentq_nb import Queue, Registry, Retry, action, setup
 from agentq_nb._host.registry_server import Server
+from tests.unit.gateway.client_actor import ClientActor
 from tests.unit.gateway.raw_client import TOKEN
 
 
-class Total(BaseModel):
-    value: int = 0
-
-
-class TaskRunner(Actor, sleep_timeout=None, action_timeout=20):
-    state: Total = Total()
-    tasks = Queue(Any, reply=Any)
+class TaskRunner(ClientActor, sleep_timeout=None, action_timeout=20):
     typed = Queue(int, reply=int | None, retry=Retry(attempts=1))
-    small = Queue(Any, max_size=1)
-    short = Queue(Any, max_message_bytes=64)
-
-    @tasks.handler
-    async def answer(self, body: Any) -> Any:
-        return {"echo": body}
 
     @typed.handler
     async def count(self, body: int) -> int | None:
@@ -41,23 +29,6 @@ class TaskRunner(Actor, sleep_timeout=None, action_timeout=20):
             self.state.value = input["value"]
 
     @action
-    async def add(self, number: int) -> int:
-        self.state.value += number
-        self.broadcast("added", {"value": self.state.value})
-        return self.state.value
-
-    @action
-    async def echo(self, value: Any) -> Any:
-        return value
-
-    @action
-    async def nothing(self) -> None: ...
-
-    @action
-    async def maybe(self) -> str | None:
-        return None
-
-    @action
     async def ingest_issue(self, title: str) -> None:
         await self.queue.push("small", {"title": title})
 
@@ -67,12 +38,6 @@ class TaskRunner(Actor, sleep_timeout=None, action_timeout=20):
         if message is not None:
             await message.complete(reply)
         return message is not None
-
-    @action
-    async def fail(self, how: str) -> None:
-        if how == "user":
-            raise UserError("Not this one.", code="own", metadata={"pair": ["$x", 1]})
-        raise ValueError("password=hunter2")
 
     @action
     async def wait(self, seconds: float) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from agentq_nb import create_client
@@ -30,6 +32,15 @@ class OtherProcess:
         self.way = way
         self.port = free_port() if way == "http" else -1
         self._program: subprocess.Popen[str] | None = None
+
+    @classmethod
+    @contextmanager
+    def running(cls, folder: Path, way: str) -> Generator[OtherProcess]:
+        """Start one, and end it in an orderly way."""
+        process = cls(folder, way)
+        process.start()
+        yield process
+        process.stop()
 
     def start(self) -> None:
         command = [sys.executable, "-m", "tests.unit.gateway.host_program", str(self.store), str(self.port)]

@@ -5,51 +5,25 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from agentq_nb import create_client, setup
-from agentq_nb._brokers.postgres.address import parse_address
 from agentq_nb.errors import ActorNotFound, ActorUnknown, Unavailable, ValidationFailed, WaitTimedOut
-from tests.unit.host.shared_host import SharedHost, Where, Worker
+from tests.postgres_queues import ask
+from tests.unit.host.shared_host import SharedHost, Where, Worker, requests_gone, running_host
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def store(postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.chdir(tmp_path)
-    schema = f"hostless_{os.getpid()}_{tmp_path.name[-20:].lower().replace('-', '_')}"
-    yield f"{postgres_url}?schema={schema}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"drop schema if exists {schema} cascade".encode())
-
-
-@pytest.fixture
 async def host(store: str, tmp_path: Path) -> AsyncIterator[SharedHost]:
-    host = await asyncio.to_thread(SharedHost, store, tmp_path / "host")
-    yield host
-    host.signal(signal.SIGCONT)
-    await asyncio.to_thread(host.stop)
-
-
-def ask(store: str, query: str) -> list[tuple[object, ...]]:
-    address = parse_address(store)
-    with psycopg.connect(address.conninfo) as connection:
-        return connection.execute(address.statement(query)).fetchall()
-
-
-async def gone(store: str) -> None:
-    """Return once no request is left."""
-    async with asyncio.timeout(10):
-        while ask(store, "select id from agentq.requests"):  # noqa: ASYNC110  # the broker deletes what it has read
-            await asyncio.sleep(0.02)
+    async with running_host(store, tmp_path / "host") as host:
+        yield host
 
 
 async def test_messages_are_sent_before_any_host_runs_and_handled_once_one_does(store: str) -> None:
@@ -99,7 +73,7 @@ async def test_actions_events_status_and_cancellation_go_to_the_host_and_nothing
     assert (await receipt.result(timeout=30)).status == "cancelled"
     typed = create_client(store=store, use={"worker": Worker})
     assert Where(**await typed.actor(Worker).get_or_create("main").where()).process == host.process
-    await gone(store)
+    await requests_gone(store)
 
 
 async def test_the_client_learns_of_a_killed_host(store: str, host: SharedHost, tmp_path: Path) -> None:
@@ -121,7 +95,7 @@ async def test_an_action_that_no_host_takes_says_that_nothing_was_done(
     worker = create_client(store, use={"worker": Worker}).worker.get_or_create("main")
     with pytest.raises(Unavailable, match=r"Start one that knows its class\. Nothing was done"):
         await worker.add(1)
-    await gone(store)
+    await requests_gone(store)
 
 
 def test_code_that_cannot_await_uses_run(store: str, tmp_path: Path) -> None:

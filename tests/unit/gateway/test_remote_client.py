@@ -45,10 +45,8 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(scope="module", params=["http", "socket"])
 def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OtherProcess]:
     """One host for all tests here: each uses actors of its own."""
-    made = OtherProcess(tmp_path_factory.mktemp("host"), request.param)
-    made.start()
-    yield made
-    made.stop()
+    with OtherProcess.running(tmp_path_factory.mktemp("host"), request.param) as process:
+        yield process
 
 
 @pytest.fixture

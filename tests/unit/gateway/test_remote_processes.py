@@ -43,10 +43,8 @@ print(client.run(reviewer.add(1)), flush=True)
 
 @pytest.fixture
 def other(tmp_path: Path) -> Iterator[OtherProcess]:
-    made = OtherProcess(tmp_path, "socket")
-    made.start()
-    yield made
-    made.stop()
+    with OtherProcess.running(tmp_path, "socket") as process:
+        yield process
 
 
 def outcome(script: str) -> tuple[list[str], str, float]:

@@ -20,18 +20,14 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(params=["http", "socket"])
 def other(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OtherProcess]:
-    made = OtherProcess(tmp_path, request.param)
-    made.start()
-    yield made
-    made.stop()
+    with OtherProcess.running(tmp_path, request.param) as process:
+        yield process
 
 
 @pytest.fixture
 def over_http(tmp_path: Path) -> Iterator[OtherProcess]:
-    made = OtherProcess(tmp_path, "http")
-    made.start()
-    yield made
-    made.stop()
+    with OtherProcess.running(tmp_path, "http") as process:
+        yield process
 
 
 async def start(other: OtherProcess) -> None:

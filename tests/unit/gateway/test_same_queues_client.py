@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import inspect
-import itertools
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import ModuleType
 
-import psycopg
 import pytest
 
-from agentq_nb import Actor, create_client, setup
-from agentq_nb._brokers.postgres.address import parse_address
+from agentq_nb import Actor, create_client
 from agentq_nb._client.client import Client
 from tests.unit.gateway import test_same_client
 from tests.unit.runtime import test_acting, test_cancelling, test_looking, test_pausing, test_send_options, test_sending
+from tests.unit.runtime.postgres_world import SharedWorld
 from tests.unit.runtime.test_cancelling import work  # noqa: F401  # a fixture
 from tests.unit.runtime.test_looking import stepwise  # noqa: F401  # a fixture
 from tests.unit.runtime.test_pausing import worker  # noqa: F401  # a fixture
-from tests.unit.runtime.world import World, _abandon
+from tests.unit.runtime.world import World
 
 pytestmark = pytest.mark.anyio
 
@@ -30,8 +27,6 @@ DIFFERENT = {
     *test_same_client.DIFFERENT,
     "test_pruning_drops_old_pauses_and_keeps_the_present_ones",
 }
-
-_schemas = itertools.count(1)
 
 
 def collect(module: ModuleType) -> None:
@@ -46,45 +41,16 @@ for each in (test_acting, test_cancelling, test_looking, test_pausing, test_send
     collect(each)
 
 
-class SharedWorld(World):
-    """A world whose queues are on PostgreSQL, and whose client knows only their address."""
-
-    def __init__(self, folder: Path, address: str) -> None:
-        super().__init__(folder)
-        self.address = address
-        self._clients: list[Client] = []
+class ClientsWorld(SharedWorld):
+    """A world whose client knows only the address of the queues."""
 
     async def start(self, **use: type[Actor]) -> Client:
-        self.registry = setup(use=use, store=self.address)
-        self._used.append(self.registry)
-        await self.registry.start()
+        await super().start(**use)
         return create_client(self.address, use=use)
-
-    async def crash(self, **use: type[Actor]) -> Client:
-        """The host ends without a word, and others have noticed."""
-        use = use or dict(self.registry.classes)
-        broker = self.registry.lifecycle.shared_broker
-        assert broker is not None
-        assert broker.on_close is not None
-        await broker.abandon()
-        await _abandon(self.registry)
-        await broker.on_close()
-        schema = parse_address(self.address).schema
-        with psycopg.connect(parse_address(self.address).conninfo) as connection:
-            connection.execute(f"update {schema}.sessions set until = 0 where session = %s".encode(), [broker.session])
-        return await self.start(**use)
 
 
 @pytest.fixture
-async def world(
-    tmp_path: Path,
-    postgres_url: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[World]:
-    monkeypatch.chdir(tmp_path)
-    schema = f"client_{os.getpid()}_{next(_schemas)}"
-    made = SharedWorld(tmp_path, f"{postgres_url}?schema={schema}")
+async def world(tmp_path: Path, store: str) -> AsyncIterator[World]:
+    made = ClientsWorld(tmp_path, store)
     yield made
     await made.close()
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"drop schema if exists {schema} cascade".encode())

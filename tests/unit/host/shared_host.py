@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from pydantic import BaseModel
 
 from agentq_nb import Actor, Queue, UserError, action, setup
-from agentq_nb._brokers.postgres.address import parse_address
+from tests.postgres_queues import ask, expire_sessions
 
 _CHECKOUT = Path(__file__).resolve().parents[3]
 
@@ -161,11 +163,7 @@ class SharedHost:
 
     def expire(self) -> None:
         """End its leases for others, as time does."""
-        address = parse_address(self.store)
-        with psycopg.connect(address.conninfo) as connection:
-            connection.execute(
-                address.statement("update agentq.sessions set until = 0 where session = %s"), [self._session]
-            )
+        expire_sessions(self.store, self._session)
 
     def stop(self) -> None:
         """End in an orderly way."""
@@ -174,6 +172,22 @@ class SharedHost:
         self._program.stdin.close()
         self._program.wait(30)
         self._program.stdout.close()
+
+
+@asynccontextmanager
+async def running_host(store: str, folder: Path) -> AsyncGenerator[SharedHost]:
+    """Run one, also if a test stops it on the way, and end it in an orderly way."""
+    host = await asyncio.to_thread(SharedHost, store, folder)
+    yield host
+    host.signal(signal.SIGCONT)
+    await asyncio.to_thread(host.stop)
+
+
+async def requests_gone(store: str) -> None:
+    """Return once no host has anything left to answer to another program."""
+    async with asyncio.timeout(10):
+        while ask(store, "select id from agentq.requests"):  # noqa: ASYNC110  # the broker deletes what it has read
+            await asyncio.sleep(0.02)
 
 
 async def host(store: str) -> None:

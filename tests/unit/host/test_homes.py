@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from agentq_nb import Registry, create_client, setup
 from agentq_nb._client.handle import ActorHandle
 from agentq_nb.errors import ActorElsewhere, ValidationFailed
+from tests.postgres_queues import own_queues
 from tests.unit.host.pinned_host import Box
 
 pytestmark = pytest.mark.anyio
@@ -31,10 +31,8 @@ def store(postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for folder in ("here", "there"):
         (tmp_path / folder).mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    schema = f"homes_{os.getpid()}_{re.sub('[^a-z0-9]', '_', tmp_path.name.lower())[-20:]}"
-    yield f"{postgres_url}?schema={schema}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"drop schema if exists {schema} cascade".encode())
+    with own_queues(postgres_url) as address:
+        yield address
 
 
 class OtherHost:

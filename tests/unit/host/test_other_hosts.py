@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from agentq_nb import create_client, setup
-from agentq_nb._brokers.postgres.address import parse_address
 from agentq_nb._host.registry import Registry
 from agentq_nb.errors import (
     Aborted,
@@ -24,30 +22,18 @@ from agentq_nb.errors import (
     UserError,
     ValidationFailed,
 )
-from tests.unit.host.shared_host import Caller, SharedHost, Where, Worker
+from tests.unit.host.shared_host import Caller, SharedHost, Where, Worker, requests_gone, running_host
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def store(postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An address with a schema of its own; the file of the host in this process is in a folder of the test."""
-    monkeypatch.chdir(tmp_path)
-    schema = f"others_{os.getpid()}_{tmp_path.name[-20:].lower().replace('-', '_')}"
-    yield f"{postgres_url}?schema={schema}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"drop schema if exists {schema} cascade".encode())
-
-
-@pytest.fixture
 async def other(store: str, tmp_path: Path) -> AsyncIterator[SharedHost]:
     """Another program that runs worker/main."""
-    other = await asyncio.to_thread(SharedHost, store, tmp_path / "other")
-    worker = create_client(store).worker.get_or_create("main")
-    assert (await worker.send("tasks", "wake up", wait=True, timeout=60)).response == other.process
-    yield other
-    other.signal(signal.SIGCONT)
-    await asyncio.to_thread(other.stop)
+    async with running_host(store, tmp_path / "other") as other:
+        worker = create_client(store).worker.get_or_create("main")
+        assert (await worker.send("tasks", "wake up", wait=True, timeout=60)).response == other.process
+        yield other
 
 
 @pytest.fixture
@@ -55,21 +41,6 @@ async def registry(store: str, other: SharedHost) -> AsyncIterator[Registry]:
     """A host of this process, which leaves worker/main where it is."""
     async with setup(use={"worker": Worker, "caller": Caller}, store=store) as registry:
         yield registry
-
-
-def rows(store: str, table: str = "requests") -> int:
-    address = parse_address(store)
-    with psycopg.connect(address.conninfo) as connection:
-        row = connection.execute(f"select count(*) from {address.schema}.{table}".encode()).fetchone()
-        assert row is not None
-        return row[0]
-
-
-async def gone(store: str) -> None:
-    """Return once no request is left."""
-    async with asyncio.timeout(10):
-        while rows(store):  # noqa: ASYNC110  # the broker deletes what it has read
-            await asyncio.sleep(0.02)
 
 
 async def lines(path: Path, count: int) -> list[str]:
@@ -87,7 +58,7 @@ async def test_an_action_runs_where_the_actor_is_awake_and_its_result_has_the_de
     assert await worker.where() == Where(process=other.process)
     assert [await worker.add(2), await worker.add(number=3)] == [2, 5]
     assert await create_client().worker.get_or_create("mine").where() == Where(process=os.getpid())
-    await gone(store)
+    await requests_gone(store)
 
 
 async def test_errors_of_actions_come_back_as_they_are_raised(registry: Registry) -> None:
@@ -115,7 +86,7 @@ async def test_arguments_may_be_large_and_those_that_cannot_be_sent_are_refused(
     ]
     with pytest.raises(ValidationFailed, match="arguments of action `echo`"):
         await worker.echo(int)
-    await gone(store)
+    await requests_gone(store)
 
 
 async def test_a_result_that_cannot_be_sent_is_said_and_what_the_action_changed_is_kept(registry: Registry) -> None:
@@ -150,7 +121,7 @@ async def test_the_caller_learns_of_a_killed_host_and_the_action_is_not_run_agai
     assert await worker.where() == Where(process=os.getpid())
     assert await worker.add(1) == 2  # what the killed action had changed was not written
     assert file.read_text().split() == ["begun"]
-    await gone(store)
+    await requests_gone(store)
 
 
 async def test_a_host_that_stalls_past_its_lease_answers_nothing_and_writes_nothing(

@@ -17,10 +17,9 @@ from agentq_nb._brokers.postgres.address import parse_address
 from agentq_nb._brokers.postgres.broker import PostgresBroker
 from agentq_nb._host.keep_alive import HORIZON, KeepAlive, KeepAliveSettings
 from agentq_nb.errors import StoreError, Unavailable
-from tests.postgres_server import HOW_TO_GET_IT, Server, programs, running_server
+from tests.postgres_server import Server, required_server
 from tests.unit.brokers.conformance.words import ACTOR, acquire, rest, send, settle, take_one
 from tests.unit.brokers.postgres_setting import PostgresSetting
-from tests.unit.host.test_shared_queues import store  # noqa: F401  # a fixture
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +39,7 @@ async def answer(_session: object, text: str) -> str:
 
 
 async def test_sql_dataframes_and_an_export_have_messages_of_the_server_and_sessions_of_the_host(
-    store: str,  # noqa: F811
+    store: str,
     tmp_path: Path,
 ) -> None:
     vm = agent_os(agents=[agents.function(answer, name="echo")], isolation="off")
@@ -157,10 +156,7 @@ async def test_a_settled_message_is_progress(setting: PostgresSetting) -> None:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    found = programs()
-    if found is None:
-        pytest.skip(HOW_TO_GET_IT)
-    with running_server(found) as server:
+    with required_server() as server:
         yield server
 
 

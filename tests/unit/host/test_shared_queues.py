@@ -6,15 +6,12 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 from pydantic import BaseModel
 
 from agentq_nb import Actor, Message, Queue, action, create_client, setup
-from agentq_nb._brokers.postgres.address import parse_address
 from agentq_nb.errors import Unavailable, ValidationFailed
 
 pytestmark = pytest.mark.anyio
@@ -55,16 +52,6 @@ class Counter(Actor):
     @action
     async def push(self, number: int) -> None:
         await self.numbers.push(number)
-
-
-@pytest.fixture
-def store(postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An address with a schema of its own; the host's file is in a folder of the test."""
-    monkeypatch.chdir(tmp_path)
-    schema = f"host_{os.getpid()}_{tmp_path.name[-20:].lower().replace('-', '_')}"
-    yield f"{postgres_url}?schema={schema}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"drop schema if exists {schema} cascade".encode())
 
 
 async def test_work_is_serialised_and_replies_come_back(store: str) -> None:
@@ -223,4 +210,3 @@ async def test_a_server_that_is_not_there_is_said_at_the_start_and_the_file_is_c
     async with setup(use={"counter": Counter}, store=store):
         result = await create_client().counter.get_or_create("a").send("numbers", 1, wait=True, timeout=30)
         assert result.response == 2
-    assert parse_address(store).schema.startswith("host_")

@@ -15,7 +15,7 @@ import pytest
 
 from agentq_nb import Actor, Queue, Registry, create_client, setup
 from agentq_nb.errors import AgentqError, Unavailable
-from tests.postgres_server import HOW_TO_GET_IT, Server, programs, running_server
+from tests.postgres_server import DURABLE, Server, required_server
 
 pytestmark = pytest.mark.anyio
 
@@ -31,10 +31,7 @@ class Echo(Actor):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    found = programs()
-    if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(HOW_TO_GET_IT)
-    with running_server(found, {"synchronous_commit": "on"}) as server:
+    with required_server(DURABLE) as server:
         yield server
 
 

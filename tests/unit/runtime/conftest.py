@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,38 +12,48 @@ import pytest
 from tests.postgres_address.sitecustomize import SERVER
 from tests.unit.brokers.postgres_setting import DatabaseClock
 from tests.unit.fake_clock import FakeClock
-from tests.unit.runtime.postgres_world import PostgresWorld
+from tests.unit.runtime.postgres_world import FileWorld
 from tests.unit.runtime.world import World
-
-KIND = PostgresWorld if SERVER in os.environ else World
-"""Of worlds; see :mod:`tests.postgres`."""
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+def new_world(tmp_path: Path) -> Callable[..., World]:
+    """Makes a world, given what it has besides a folder; see :mod:`tests.postgres`."""
+    return partial(FileWorld if SERVER in os.environ else World, tmp_path)
+
+
+@pytest.fixture
+def standing_clock() -> FakeClock:
+    """A clock that stands still for hosts and, where there is one, their database."""
+    return DatabaseClock(os.environ[SERVER]) if SERVER in os.environ else FakeClock()
+
+
+@pytest.fixture
+async def world(new_world: Callable[..., World]) -> AsyncIterator[World]:
     """On the machine's clock."""
-    made = KIND(tmp_path)
+    made = new_world()
     yield made
     await made.close()
 
 
 @pytest.fixture
-async def slow_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+async def slow_world(
+    new_world: Callable[..., World], standing_clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[World]:
     """On a clock that stands still until ``await slow_world.pass_by(seconds)``."""
-    clock = DatabaseClock(os.environ[SERVER]) if SERVER in os.environ else FakeClock()
     for module in ("_host.host", "_brokers.local.broker", "_brokers.postgres.broker"):
-        monkeypatch.setattr(f"agentq_nb.{module}.SystemClock", lambda: clock)
+        monkeypatch.setattr(f"agentq_nb.{module}.SystemClock", lambda: standing_clock)
     # In one process no notification is lost, and looking every few seconds makes hours of a test's clock long.
     for module in ("broker", "notifications"):
         monkeypatch.setattr(f"agentq_nb._brokers.postgres.{module}.POLL", 3600.0)
-    made = KIND(tmp_path, clock)
+    made = new_world(standing_clock)
     yield made
     await made.close()
 
 
 @pytest.fixture
-async def background_world(tmp_path: Path) -> AsyncIterator[World]:
+async def background_world(new_world: Callable[..., World]) -> AsyncIterator[World]:
     """On the machine's clock, its host in a thread of its own."""
-    made = KIND(tmp_path, background=True)
+    made = new_world(background=True)
     yield made
     await made.close()

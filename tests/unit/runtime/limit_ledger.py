@@ -7,14 +7,11 @@ with their keys, and works until all are done, or until it is killed.
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 from agentq_nb import Actor, ConcurrencyLimit, Queue, RateLimit, RateLimited, create_client, setup
+from tests.unit.ledger import Ledger
 
 COUNT, PER = 4, 0.8
 PAUSE = 1.5
@@ -22,14 +19,7 @@ PAUSE = 1.5
 _LIMITS = [RateLimit(COUNT, per=PER, name="api"), ConcurrencyLimit(2, name="places")]
 
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path()
-
-
-def note(**facts: Any) -> None:
-    """Write a line. The monotonic clock is one for all processes, and nobody sets it."""
-    line = json.dumps({"at": time.monotonic(), **facts}).encode() + b"\n"
-    ledger = os.open(folder / "ledger.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.write(ledger, line)
-    os.close(ledger)
+ledger = Ledger(folder)
 
 
 class Caller(Actor):
@@ -37,13 +27,13 @@ class Caller(Actor):
 
     async def run(self) -> None:
         async for message in self.queue.iter():
-            note(fact="began", id=message.id, attempt=message.attempt, number=message.body)
+            ledger.note("began", id=message.id, attempt=message.attempt, number=message.body)
             if message.body == 5 and not (folder / "limited").exists():
                 (folder / "limited").touch()
-                note(fact="limited", id=message.id)
+                ledger.note("limited", id=message.id)
                 raise RateLimited("the provider's limit", retry_after=PAUSE, limit="api")
             await asyncio.sleep(0.01)
-            note(fact="ended", id=message.id)
+            ledger.note("ended", id=message.id)
 
 
 class Other(Caller):
@@ -61,7 +51,7 @@ async def main(messages: int) -> None:
         ]
         for receipt in receipts:
             await receipt.result()
-    note(fact="finished")
+    ledger.note("finished")
 
 
 if __name__ == "__main__":

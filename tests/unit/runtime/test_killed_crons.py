@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.unit.ledger import lines_until_killed
 
 PROGRAM = """
 import asyncio, os, signal, sys, time
@@ -62,13 +60,7 @@ HOUR = 3600.0
 
 
 def live(folder: Path, does: str, ahead: float) -> list[str]:
-    """One process, until it is killed; what it has written into the ledger."""
-    ledger = folder / "ledger"
-    ledger.unlink(missing_ok=True)
-    command = [sys.executable, "-c", PROGRAM, str(folder / "a.duckdb"), str(ledger), str(ahead), does]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "TZ": "UTC"})
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
-    return sorted(ledger.read_text().splitlines()) if ledger.exists() else []
+    return sorted(lines_until_killed(PROGRAM, folder, "a", str(ahead), does))
 
 
 def test_schedules_survive_kills_and_what_was_missed_is_called_once(tmp_path: Path) -> None:

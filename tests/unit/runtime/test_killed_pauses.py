@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.unit.ledger import lines_until_killed
 
 PROGRAM = """
 import asyncio, os, signal, sys
@@ -83,13 +81,7 @@ asyncio.run(main())
 
 
 def live(folder: Path, name: str, does: str, ahead: float) -> list[str]:
-    """One process, until it is killed; what it has written into the ledger."""
-    ledger = folder / "ledger"
-    ledger.unlink(missing_ok=True)
-    command = [sys.executable, "-c", PROGRAM, str(folder / f"{name}.duckdb"), str(ledger), str(ahead), does]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "TZ": "UTC"})
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
-    return ledger.read_text().splitlines() if ledger.exists() else []
+    return lines_until_killed(PROGRAM, folder, name, str(ahead), does)
 
 
 def test_a_pause_of_unknown_end_lasts_across_kills_and_one_message_is_tried_after_it(tmp_path: Path) -> None:

@@ -235,21 +235,26 @@ async def test_a_scheduled_action_that_fails_is_tried_again_and_then_a_dead_lett
     assert status.last_error["message"] == "no bell"
 
 
-async def test_a_scheduled_action_has_its_time_limit_and_a_stop_releases_it(slow_world: World) -> None:
-    tries = 0
+def hanging(tries: list[int], **options: Any) -> type[Actor]:
+    """An actor whose scheduled action never ends; each call of it is added to ``tries``."""
 
-    class Hanging(Actor, action_timeout=5):
+    class Hanging(Actor, **options):
         @action
         async def plan(self) -> None:
             await self.schedule.after(1, "hang")
 
         @action
         async def hang(self) -> None:
-            nonlocal tries
-            tries += 1
+            tries.append(len(tries))
             await asyncio.Event().wait()
 
-    client = await slow_world.start(hanging=Hanging)
+    return Hanging
+
+
+async def test_a_scheduled_action_has_its_time_limit_and_a_stop_releases_it(slow_world: World) -> None:
+    tries: list[int] = []
+    kind = hanging(tries, action_timeout=5)
+    client = await slow_world.start(hanging=kind)
     handle = client.hanging.get_or_create("x")
     await handle.plan()
     await slow_world.pass_by(6.1)
@@ -257,42 +262,31 @@ async def test_a_scheduled_action_has_its_time_limit_and_a_stop_releases_it(slow
     assert status.last_error is not None
     assert status.last_error["code"] == "action_timed_out"
     await slow_world.pass_by(1)
-    assert tries == 2
+    assert len(tries) == 2
     stopping = asyncio.create_task(slow_world.registry.stop())
     await slow_world.pass_by(4)
     await slow_world.pass_by(7)
     await asyncio.wait_for(stopping, 5)
-    await slow_world.start(hanging=Hanging)
+    await slow_world.start(hanging=kind)
     await slow_world.pass_by(3)
-    await until(lambda: tries == 3)
+    await until(lambda: len(tries) == 3)
 
 
 async def test_a_scheduled_action_that_a_stop_interrupts_comes_again_uncounted(slow_world: World) -> None:
-    tries = 0
-
-    class Hanging(Actor):
-        @action
-        async def plan(self) -> None:
-            await self.schedule.after(1, "hang")
-
-        @action
-        async def hang(self) -> None:
-            nonlocal tries
-            tries += 1
-            await asyncio.Event().wait()
-
-    client = await slow_world.start(hanging=Hanging)
+    tries: list[int] = []
+    kind = hanging(tries)
+    client = await slow_world.start(hanging=kind)
     await client.hanging.get_or_create("x").plan()
     for number in range(1, 6):  # more often than a call may fail
         await slow_world.pass_by(2)
-        assert tries == number
+        assert len(tries) == number
         stopping = asyncio.create_task(slow_world.registry.stop())
         for _ in range(20):
             await slow_world.pass_by(1)
         await asyncio.wait_for(stopping, 5)
-        client = await slow_world.start(hanging=Hanging)
+        client = await slow_world.start(hanging=kind)
     await slow_world.pass_by(2)
-    await until(lambda: tries == 6)
+    await until(lambda: len(tries) == 6)
     assert (await client.hanging.get_or_create("x").status()).last_error is None
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agentq_nb import Actor, Registry, create_client, current_registry, setup
+from agentq_nb._brokers.postgres.broker import PostgresBroker
 from agentq_nb._brokers.statuses import QueueStatus
 from agentq_nb._client.client import Client
 from agentq_nb._client.status import ActorStatus
@@ -100,7 +101,12 @@ def _writing() -> bool:
     if registry is None or not registry.lifecycle.running:
         return False
     shared = registry.lifecycle.shared_broker
-    return not registry.lifecycle.log._writer.idle() or (shared is not None and is_busy(shared))
+    return not registry.lifecycle.log._writer.idle() or (shared is not None and _is_busy(shared))
+
+
+def _is_busy(shared: PostgresBroker) -> bool:
+    """Whether something is on its way to or from the server. What is shown of limits follows in a moment."""
+    return not shared.database.closed and (is_busy(shared) or shared.limits._refreshing is not None)
 
 
 async def _abandon(registry: Registry) -> None:

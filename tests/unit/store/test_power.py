@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 from collections import Counter
@@ -16,6 +15,7 @@ from tests.faults.power_disk import DROPPED, KEPT, MIXED, Disk
 from tests.faults.power_ledger import WHOLE
 from tests.faults.power_recording import Kind, Operation
 from tests.faults.power_traffic import STORE
+from tests.requirements import missing
 
 SEED = 7
 CUTS = 40
@@ -39,10 +39,8 @@ def scratch() -> Iterator[Path]:
 def library(base: Path) -> Path:
     try:
         return power_recording.build(base)
-    except power_recording.NoCompiler as missing:
-        if os.environ.get("CI"):
-            pytest.fail(str(missing))
-        pytest.skip(str(missing))
+    except power_recording.NoCompiler as error:
+        missing(str(error))
 
 
 @pytest.fixture(scope="module")

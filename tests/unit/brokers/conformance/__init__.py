@@ -1,6 +1,6 @@
 """What every broker must do, by ``_brokers/base.py`` alone.
 
-A test class of a broker derives from :class:`Conformance` and gives a fixture ``setting`` (see ``settings.Setting``).
+A test class of a broker derives from :class:`Conformance`, where there is a fixture ``setting`` (see ``settings.Setting``).
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from tests.unit.brokers.conformance.words import (
     until,
 )
 from tests.unit.brokers.limited import THREE_A_MINUTE
-from tests.unit.brokers.limited_hosts import GPU, Join, lease_of, send_to, until_waiting, used
+from tests.unit.brokers.postgres.hosts import GPU, Join, lease_of, send_to, until_waiting, used
 from tests.unit.brokers.postgres_setting import PostgresSetting
 
 pytestmark = pytest.mark.anyio
@@ -48,6 +49,21 @@ async def test_of_hosts_that_want_the_last_place_at_once_one_gets_it(
         setting.clock.pass_by_alive(61)
 
 
+def after_the_next_commit(
+    setting: PostgresSetting, monkeypatch: pytest.MonkeyPatch, do: Callable[[], Awaitable[None]]
+) -> None:
+    """Let something happen once the database has committed, before the broker has its answer."""
+    run, left = setting.broker.database.run, [do]
+
+    async def run_slowly(*args: Any, **options: Any) -> Any:
+        result = await run(*args, **options)
+        if left:
+            await left.pop()()
+        return result
+
+    monkeypatch.setattr(setting.broker.database, "run", run_slowly)
+
+
 async def test_a_start_that_took_long_to_commit_counts_from_when_it_is_handed_out(
     setting: PostgresSetting, join: Join, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,15 +72,11 @@ async def test_a_start_that_took_long_to_commit_counts_from_when_it_is_handed_ou
     await send_to(setting.broker, ACTOR, 2)
     await send_to(setting.broker, OTHER, 2)
     lease, behind = await lease_of(setting.broker, ACTOR), await lease_of(other, OTHER)
-    run, slow = setting.broker.database.run, [30.0]
 
-    async def run_slowly(*args: Any, **options: Any) -> Any:
-        result = await run(*args, **options)
-        if slow:
-            setting.clock.pass_by_alive(slow.pop())
-        return result
+    async def time_passes() -> None:
+        setting.clock.pass_by_alive(30)
 
-    monkeypatch.setattr(setting.broker.database, "run", run_slowly)
+    after_the_next_commit(setting, monkeypatch, time_passes)
     assert bodies(await take(lease)) == [0]
     setting.clock.pass_by_alive(59)
     assert await take(behind) == []
@@ -80,16 +92,12 @@ async def test_a_start_whose_place_has_gone_meanwhile_is_put_back_uncounted(
     await send_to(setting.broker, ACTOR, 1)
     await send_to(setting.broker, OTHER, 1)
     lease, between = await lease_of(setting.broker, ACTOR), await lease_of(other, OTHER)
-    run, slow = setting.broker.database.run, [30.0]
 
-    async def run_slowly(*args: Any, **options: Any) -> Any:
-        result = await run(*args, **options)
-        if slow:
-            setting.clock.pass_by_alive(slow.pop())
-            assert bodies(await take(between)) == [0]
-        return result
+    async def another_starts() -> None:
+        setting.clock.pass_by_alive(30)
+        assert bodies(await take(between)) == [0]
 
-    monkeypatch.setattr(setting.broker.database, "run", run_slowly)
+    after_the_next_commit(setting, monkeypatch, another_starts)
     assert await take(lease) == []
     monkeypatch.undo()
     assert await used(setting.broker, "api") == 1

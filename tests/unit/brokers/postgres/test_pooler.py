@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, suppress
 
@@ -15,8 +13,10 @@ from agentq_nb._brokers.postgres import notifications
 from agentq_nb._brokers.postgres.broker import PostgresBroker
 from agentq_nb.errors import Unavailable
 from tests.pooler import HOW_TO_GET_POOLER, pooler_program, running_pooler
-from tests.postgres_server import HOW_TO_GET_IT, Server, programs, running_server
+from tests.postgres_server import Server
+from tests.requirements import missing
 from tests.unit.brokers.conformance.words import ACTOR, HOST, bodies, drain, new_message, send, settle, soon, take_one
+from tests.unit.brokers.postgres.hosts import crash_while_sending
 
 pytestmark = pytest.mark.anyio
 
@@ -24,21 +24,8 @@ Join = Callable[[], Awaitable[PostgresBroker]]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """A server of these tests' own, which they stop and start."""
-    found = programs()
-    if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(HOW_TO_GET_IT)
-    with running_server(found, {"synchronous_commit": "on"}) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def pooled_url(server: Server) -> Iterator[str]:
-    program = pooler_program()
-    if program is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(HOW_TO_GET_POOLER)
-    with running_pooler(program, server) as url:
+    with running_pooler(pooler_program() or missing(HOW_TO_GET_POOLER), server) as url:
         yield url
 
 
@@ -123,12 +110,7 @@ async def test_a_server_that_dies_behind_it_and_comes_back_has_everything_that_w
                     await broker.enqueue([message])
                     acknowledged.append(number)
 
-    senders = [asyncio.ensure_future(sender(first)) for first in range(0, 200, 20)]
-    while len(acknowledged) < 20:  # noqa: ASYNC110  # nothing tells
-        await asyncio.sleep(0.001)
-    await asyncio.to_thread(server.stop, signal.SIGQUIT)
-    await asyncio.to_thread(server.start)
-    await asyncio.wait_for(asyncio.gather(*senders), 60)
+    await crash_while_sending(server, [sender(first) for first in range(0, 200, 20)], acknowledged, 20)
     lease = await broker.acquire(ACTOR, HOST)
     assert lease is not None
     assert sorted(await drain(lease)) == list(range(200))

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
-from agentq_nb._brokers.postgres.address import parse_address
 from agentq_nb._brokers.postgres.broker import PostgresBroker
+from tests.postgres_queues import ask, new_schema
 from tests.unit.brokers.conformance.words import new_message
-from tests.unit.brokers.limit_racer import COUNT, LIMITS, PER, PLACES
+from tests.unit.brokers.postgres.limit_racer import COUNT, LIMITS, PER, PLACES
+from tests.unit.ledger import CHECKOUT, Ledger, too_early
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
@@ -27,10 +25,9 @@ BUSY = 0.1
 """Seconds that a busy machine may take from the commit of a start to the line in the ledger."""
 
 
-async def begin(url: str, ledger: Path, host: str) -> asyncio.subprocess.Process:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    command = [sys.executable, "-m", "tests.unit.brokers.limit_racer", url, str(ledger), host]
-    return await asyncio.create_subprocess_exec(*command, env=environment)
+async def begin(url: str, folder: Path, host: str) -> asyncio.subprocess.Process:
+    command = [sys.executable, "-m", "tests.unit.brokers.postgres.limit_racer", url, str(folder), host]
+    return await asyncio.create_subprocess_exec(*command, cwd=CHECKOUT)
 
 
 async def send_all(broker: PostgresBroker, bodies: list[Any]) -> list[str]:
@@ -41,13 +38,9 @@ async def send_all(broker: PostgresBroker, bodies: list[Any]) -> list[str]:
     return [one.id for one in await broker.enqueue(messages)]
 
 
-def lines(ledger: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in ledger.read_text().splitlines()] if ledger.exists() else []
-
-
-async def until_lines(ledger: Path, count: int) -> None:
+async def until_lines(ledger: Ledger, count: int) -> None:
     async with asyncio.timeout(60):
-        while len(lines(ledger)) < count:  # noqa: ASYNC110  # what is waited for has no event
+        while len(ledger.facts()) < count:  # noqa: ASYNC110  # what is waited for has no event
             await asyncio.sleep(0.02)
 
 
@@ -63,48 +56,36 @@ def most_at_work(seen: list[dict[str, Any]], *, gone: set[int]) -> int:
     return most
 
 
-def check_window(times: list[float], per: float) -> None:
-    times = sorted(times)
-    for first, later in zip(times, times[COUNT:], strict=False):
-        assert later - first >= per, f"{COUNT + 1} starts within {later - first} s"
-
-
-def stored_starts(url: str, name: str) -> list[float]:
-    address = parse_address(url)
-    with psycopg.connect(address.conninfo) as connection:
-        query = address.statement(f"select at from agentq.limit_starts where name = '{name}'")
-        return [row[0] for row in connection.execute(query)]
-
-
 @pytest.mark.parametrize("kill", [False, True], ids=["all live", "one is killed"])
 async def test_no_limit_is_exceeded_over_all_hosts(
     postgres_url: str,
     tmp_path: Path,
     kill: bool,
 ) -> None:
-    url, ledger = f"{postgres_url}?schema=races_{os.getpid()}_{'kill' if kill else 'live'}", tmp_path / "ledger.jsonl"
+    url, ledger = f"{postgres_url}?schema={new_schema()}", Ledger(tmp_path)
     broker = await PostgresBroker.open(url)
     sent = await send_all(broker, list(range(EACH)))
-    hosts = [await begin(url, ledger, host) for host in HOSTS]
+    hosts = [await begin(url, tmp_path, host) for host in HOSTS]
     gone: set[int] = set()
     if kill:
         await until_lines(ledger, 20)
         hosts[0].kill()
         await hosts[0].wait()
         gone.add(hosts[0].pid)
-        hosts[0] = await begin(url, ledger, HOSTS[0])
+        hosts[0] = await begin(url, tmp_path, HOSTS[0])
     for message in sent:
         assert (await broker.wait(message, 60)).status == "completed"
     await send_all(broker, ["over"])
     for host in hosts:
         assert await asyncio.wait_for(host.wait(), 60) == 0
     await broker.close()
-    seen = lines(ledger)
-    began = [line for line in seen if line["fact"] == "began"]
+    seen = ledger.facts()
+    began = ledger.facts("began")
     assert {line["id"] for line in began} == set(sent)
     assert len(began) - len(sent) <= 2 * kill, "nothing is handled twice but what was in flight"
     assert most_at_work(seen, gone=gone) <= PLACES
-    check_window(stored_starts(url, "api"), PER)
-    check_window([line["at"] for line in began], PER - BUSY)
+    stored = ask(url, "select at from agentq.limit_starts where name = 'api' order by at")
+    assert too_early([at for (at,) in stored], COUNT, PER) == []
+    assert too_early(sorted(line["at"] for line in began), COUNT, PER - BUSY) == []
     assert LIMITS[0].name == "api"
     assert all(later["at"] >= earlier["at"] - 1 for earlier, later in itertools.pairwise(seen))

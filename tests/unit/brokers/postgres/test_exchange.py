@@ -4,61 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
-import psycopg
 import pytest
 
 from agentq_nb._brokers.exchange import Request
 from agentq_nb._brokers.messages import Answer, Commit
-from agentq_nb._brokers.postgres.address import parse_address
 from agentq_nb._brokers.postgres.broker import PostgresBroker
 from agentq_nb._core.error_fields import error_json
 from agentq_nb._core.ids import mint_id
 from agentq_nb.errors import BodyTooLarge, LeaseLost, Unavailable, UserError
+from tests.postgres_queues import count
 from tests.unit.brokers.conformance.words import ACTOR, rest, soon, until
+from tests.unit.brokers.postgres.hosts import Join
 from tests.unit.brokers.postgres_setting import PostgresSetting
 
 pytestmark = pytest.mark.anyio
 
-Join = Callable[[], Awaitable[PostgresBroker]]
-
 
 @pytest.fixture
-async def setting(postgres_url: str) -> AsyncIterator[PostgresSetting]:
-    setting = await PostgresSetting.open(postgres_url)
-    yield setting
-    await setting.close()
+def join(join: Join, setting: PostgresSetting) -> Join:
+    """Add another host, and let the hosts notice each other.
 
+    One that thinks it is alone notifies nothing until it looks, for which these tests' time does not pass.
+    """
+    hosts = [setting.broker]
 
-@pytest.fixture
-async def join(setting: PostgresSetting) -> AsyncIterator[Join]:
-    """Add another host on the same queues."""
-    joined: list[PostgresBroker] = []
+    async def join_and_notice(*limits: Any, options: str = "") -> PostgresBroker:
+        hosts.append(await join(*limits, options=options))
+        await until(lambda: all(broker.notifications.others for broker in hosts))
+        return hosts[-1]
 
-    async def join() -> PostgresBroker:
-        joined.append(await PostgresBroker.open(setting.url, clock=setting.clock))
-        # A host that thinks it is alone notifies nothing until it looks, for which these tests' time does not pass.
-        await until(lambda: all(broker.notifications.others for broker in (setting.broker, *joined)))
-        return joined[-1]
-
-    yield join
-    for broker in joined:
-        await broker.close()
+    return join_and_notice
 
 
 def request(asked: bytes = b'["add",[3],{},null]') -> Request:
     return Request(mint_id(), ACTOR, "call", asked, "process")
-
-
-def count(setting: PostgresSetting, table: str = "requests") -> int:
-    """How many rows a table has."""
-    address = parse_address(setting.url)
-    with psycopg.connect(address.conninfo) as connection:
-        row = connection.execute(f"select count(*) from {address.schema}.{table}".encode()).fetchone()
-        assert row is not None
-        return row[0]
 
 
 async def taken(broker: PostgresBroker) -> Request:
@@ -95,7 +77,7 @@ async def test_a_request_reaches_the_host_of_the_actor_with_its_arguments_and_it
     assert await taken(other) == sent
     await other.exchange.answer(Answer(sent.id, b'"done"'))
     assert await soon(asking) == b'"done"'
-    await until(lambda: count(setting) == 0)
+    await until(lambda: count(setting.url, "requests") == 0)
 
 
 async def test_an_error_comes_back_with_its_class_code_and_metadata(setting: PostgresSetting, join: Join) -> None:
@@ -155,7 +137,7 @@ async def test_an_answer_is_written_with_the_state_and_neither_after_the_lease_w
     with pytest.raises(Unavailable, match="not known how far"):
         await soon(second)
     assert stolen.state == b'{"n":1}'
-    await until(lambda: count(setting) == 0)
+    await until(lambda: count(setting.url, "requests") == 0)
 
 
 async def test_what_was_answered_otherwise_is_not_written(setting: PostgresSetting, join: Join) -> None:
@@ -196,7 +178,7 @@ async def test_a_request_that_no_host_begins_in_time_is_taken_back_and_was_not_c
     setting: PostgresSetting, join: Join
 ) -> None:
     asking = asyncio.ensure_future(setting.broker.exchange.ask(request()))
-    await until(lambda: count(setting) == 1)
+    await until(lambda: count(setting.url, "requests") == 1)
     await looked(setting, asking.done)
     with pytest.raises(Unavailable, match="Nothing was done"):
         await soon(asking)
@@ -231,9 +213,9 @@ async def test_a_withdrawn_request_is_not_begun_and_one_that_was_begun_is_stoppe
     asking = [asyncio.ensure_future(exchange.ask(begun))]
     assert (await taken(other)).id == begun.id
     asking.append(asyncio.ensure_future(exchange.ask(unbegun)))
-    await until(lambda: count(setting) == 2)
+    await until(lambda: count(setting.url, "requests") == 2)
     await exchange.withdraw(unbegun.id)
-    assert count(setting) == 1
+    assert count(setting.url, "requests") == 1
     await exchange.withdraw(begun.id)
     await until(lambda: told == [begun.id])
     await end(*asking)
@@ -253,7 +235,7 @@ async def test_without_notifications_requests_answers_and_withdrawals_arrive_by_
     await rest()
     sent = request()
     asking = asyncio.ensure_future(setting.broker.exchange.ask(sent))
-    await until(lambda: count(setting) == 1)
+    await until(lambda: count(setting.url, "requests") == 1)
     await looked(setting, waiting.done)
     assert (await waiting).id == sent.id
     await setting.broker.exchange.withdraw(sent.id)
@@ -271,14 +253,14 @@ async def test_answers_that_nothing_reads_and_requests_of_the_dead_are_deleted(
     found = await taken(other)
     asking.cancel()
     await other.exchange.answer(Answer(found.id, b"1"))
-    assert count(setting) == 1
+    assert count(setting.url, "requests") == 1
     setting.clock.advance(600)
-    await looked(setting, lambda: count(setting) == 0)
+    await looked(setting, lambda: count(setting.url, "requests") == 0)
     third = await join()
     dying = asyncio.ensure_future(third.exchange.ask(request()))
-    await until(lambda: count(setting) == 1)
+    await until(lambda: count(setting.url, "requests") == 1)
     await third.close()
-    assert count(setting) == 0
+    assert count(setting.url, "requests") == 0
     with pytest.raises(Unavailable):
         await soon(dying)
 
@@ -289,7 +271,7 @@ async def test_arguments_that_are_too_large_are_refused_before_anything_is_writt
     monkeypatch.setattr("agentq_nb._brokers.postgres.pending_calls._MOST_BYTES", 10)
     with pytest.raises(BodyTooLarge):
         await setting.broker.exchange.ask(request())
-    assert count(setting) == 0
+    assert count(setting.url, "requests") == 0
 
 
 # --- events -----------------------------------------------------------------------------------------------------------
@@ -338,6 +320,6 @@ async def test_events_end_with_listening_and_with_the_session_of_the_listener_an
     await until(lambda: heard == [b"1"])
     await other.exchange.ignore(ACTOR, "progress")
     await third.close()
-    assert count(setting, "listeners") == 0
-    await looked(setting, lambda: count(setting, "events") == 0)
+    assert count(setting.url, "listeners") == 0
+    await looked(setting, lambda: count(setting.url, "events") == 0)
     assert not setting.broker.exchange.wants(ACTOR, "progress")

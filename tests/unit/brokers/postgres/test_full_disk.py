@@ -14,7 +14,8 @@ import pytest
 from agentq_nb._brokers.messages import NewMessage
 from agentq_nb._brokers.postgres.broker import PostgresBroker
 from agentq_nb.errors import Unavailable
-from tests.postgres_server import HOW_TO_GET_IT, Server, programs, running_server
+from tests.postgres_server import DURABLE, Server, required_server
+from tests.requirements import missing
 from tests.unit.brokers.conformance.words import ACTOR, HOST, drain, new_message, send
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.anyio
 _SIZE = "160m"
 _HOW_TO_MOUNT = "The server needs a small disk of its own: run the tests as root, or allow sudo without a password."
 # What is acknowledged is in the log file, which has its space before the disk is full.
-_SETTINGS = {"synchronous_commit": "on", "max_wal_size": "64MB", "min_wal_size": "64MB"}
+_SETTINGS = {**DURABLE, "max_wal_size": "64MB", "min_wal_size": "64MB"}
 
 
 class Disk:
@@ -51,7 +52,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     options = f"size={_SIZE},uid={os.getuid()},gid={os.getgid()}"
     mounted = subprocess.run([*as_root, "mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True)
     if mounted.returncode:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(_HOW_TO_MOUNT)
+        missing(_HOW_TO_MOUNT)
     for parent in (tmp_path, *tmp_path.parents):
         mode = parent.stat().st_mode
         if not mode & 0o001:
@@ -62,12 +63,9 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 @pytest.fixture
 def server(disk: Disk) -> Iterator[Server]:
-    found = programs()
-    if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(HOW_TO_GET_IT)
     folder = disk.folder / "server"
     folder.mkdir()
-    with running_server(found, _SETTINGS, folder) as server:
+    with required_server(_SETTINGS, folder) as server:
         yield server
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
 
 import psycopg
 import pytest
@@ -15,6 +14,7 @@ from agentq_nb._brokers.postgres.address import parse_address
 from agentq_nb._brokers.postgres.broker import PostgresBroker
 from agentq_nb._brokers.postgres.migration import VERSION
 from agentq_nb.errors import LeaseLost, StoreTooNew, Unavailable, ValidationFailed
+from tests.postgres_queues import own_queues
 from tests.unit.brokers.conformance.words import (
     ACTOR,
     bodies,
@@ -29,40 +29,17 @@ from tests.unit.brokers.conformance.words import (
     take_one,
     until,
 )
+from tests.unit.brokers.postgres.hosts import Join, lease_of
 from tests.unit.brokers.postgres_setting import PostgresSetting
 
 pytestmark = pytest.mark.anyio
-
-Join = Callable[[], Awaitable[PostgresBroker]]
-
-
-@pytest.fixture
-async def setting(postgres_url: str) -> AsyncIterator[PostgresSetting]:
-    setting = await PostgresSetting.open(postgres_url)
-    yield setting
-    await setting.close()
-
-
-@pytest.fixture
-async def join(setting: PostgresSetting) -> AsyncIterator[Join]:
-    """Add another host on the same queues."""
-    joined: list[PostgresBroker] = []
-
-    async def join() -> PostgresBroker:
-        joined.append(await PostgresBroker.open(setting.url, clock=setting.clock))
-        return joined[-1]
-
-    yield join
-    for broker in joined:
-        await broker.close()
 
 
 async def test_a_message_sent_by_one_host_is_handled_by_another_and_its_reply_comes_back(
     setting: PostgresSetting, join: Join
 ) -> None:
     other = await join()
-    lease = await other.acquire(ACTOR, "other")
-    assert lease is not None
+    lease = await lease_of(other, ACTOR)
     receiving = asyncio.ensure_future(lease.turn(None, Take(None)))
     await rest()
     message = await send(setting.broker, "hello")
@@ -88,8 +65,7 @@ async def test_of_hosts_that_want_an_actor_at_once_one_gets_it(setting: Postgres
 
 async def test_a_running_message_is_cancelled_from_another_host(setting: PostgresSetting, join: Join) -> None:
     other = await join()
-    lease = await other.acquire(ACTOR, "other")
-    assert lease is not None
+    lease = await lease_of(other, ACTOR)
     told: list[str] = []
     lease.cancelling = told.append
     message = await send(setting.broker)
@@ -104,8 +80,7 @@ async def test_a_cancellation_whose_notification_was_lost_reaches_the_handler_by
     setting: PostgresSetting, join: Join
 ) -> None:
     other = await join()
-    lease = await other.acquire(ACTOR, "other")
-    assert lease is not None
+    lease = await lease_of(other, ACTOR)
     told: list[str] = []
     lease.cancelling = told.append
     message = await send(setting.broker)
@@ -126,8 +101,7 @@ async def test_a_pause_made_by_one_host_holds_for_all_and_so_does_its_end(settin
     other = await join()
     await other.change(ACTOR, Pause("tasks"))
     await send(setting.broker, "held")
-    lease = await setting.broker.acquire(ACTOR, "host-1")
-    assert lease is not None
+    lease = await lease_of(setting.broker, ACTOR)
     assert await take(lease) == []
     receiving = asyncio.ensure_future(lease.turn(None, Take(None)))
     await rest()
@@ -141,13 +115,11 @@ async def test_a_host_taken_for_dead_writes_nothing_and_the_message_comes_first_
     """Not even the part of a commit that does not concern the message."""
     message = await send(setting.broker, "in flight")
     await send(setting.broker, "next")
-    stalled = await setting.broker.acquire(ACTOR, "host-1")
-    assert stalled is not None
+    stalled = await lease_of(setting.broker, ACTOR)
     held = await take_one(stalled)
     setting.clock.expire_sessions()
     other = await join()
-    lease = await other.acquire(ACTOR, "host-2")
-    assert lease is not None
+    lease = await lease_of(other, ACTOR)
     late = Commit([Settlement(held, "completed", reply=b'"late"')], b'{"n":1}', [new_message("call", "$schedule")])
     with pytest.raises(LeaseLost):
         await stalled.commit(late)
@@ -163,13 +135,11 @@ async def test_what_a_process_had_in_flight_that_ended_without_a_loop_comes_agai
     setting: PostgresSetting, join: Join
 ) -> None:
     await send(setting.broker)
-    lease = await setting.broker.acquire(ACTOR, "host-1")
-    assert lease is not None
+    lease = await lease_of(setting.broker, ACTOR)
     await take_one(lease)
     setting.broker.close_now()
     other = await join()
-    taken = await other.acquire(ACTOR, "host-2")
-    assert taken is not None
+    taken = await lease_of(other, ACTOR)
     again = await take_one(taken)
     assert (again.attempt, again.crashes) == (1, 0)
     await setting.broker.abandon()
@@ -197,8 +167,7 @@ async def test_what_several_actors_had_in_flight_comes_again_one_at_a_time(
 
 
 async def test_a_host_that_is_alive_keeps_its_actors_while_its_loop_is_blocked(setting: PostgresSetting) -> None:
-    lease = await setting.broker.acquire(ACTOR, "host-1")
-    assert lease is not None
+    await lease_of(setting.broker, ACTOR)
     renewal = setting.broker._renewal
     assert renewal is not None
     setting.clock.expire_sessions()
@@ -211,8 +180,7 @@ async def test_a_host_that_is_alive_keeps_its_actors_while_its_loop_is_blocked(s
 async def test_a_host_that_others_have_ended_loses_every_lease_and_goes_on_with_a_new_session(
     setting: PostgresSetting, join: Join
 ) -> None:
-    lease = await setting.broker.acquire(ACTOR, "host-1")
-    assert lease is not None
+    lease = await lease_of(setting.broker, ACTOR)
     setting.clock.expire_sessions()
     await join()
     setting.broker._session_lost()  # what the renewal finds out at its next turn
@@ -231,8 +199,7 @@ async def test_two_hosts_send_at_once_and_every_message_is_there_once_and_in_its
             await send(broker, [name, number])
 
     await asyncio.gather(send_all(setting.broker, "a"), send_all(other, "b"))
-    lease = await setting.broker.acquire(ACTOR, "host-1")
-    assert lease is not None
+    lease = await lease_of(setting.broker, ACTOR)
     seen = await drain(lease)
     for name in ("a", "b"):
         assert [number for sender, number in seen if sender == name] == list(range(30))
@@ -240,13 +207,11 @@ async def test_two_hosts_send_at_once_and_every_message_is_there_once_and_in_its
 
 async def test_the_state_follows_an_actor_from_host_to_host(setting: PostgresSetting, join: Join) -> None:
     other = await join()
-    lease = await setting.broker.acquire(ACTOR, "host-1")
-    assert lease is not None
+    lease = await lease_of(setting.broker, ACTOR)
     await lease.commit(Commit(state=b'{"n":1}'))
     assert await other.acquire(ACTOR, "host-2") is None
     await lease.release()
-    taken = await other.acquire(ACTOR, "host-2")
-    assert taken is not None
+    taken = await lease_of(other, ACTOR)
     assert json.loads(taken.state or b"") == {"n": 1}
 
 
@@ -255,16 +220,14 @@ async def test_a_providers_limit_pauses_the_queue_of_the_message_that_met_it_in_
 ) -> None:
     await send(setting.broker, "limited")
     await send(setting.broker, "next")
-    lease = await setting.broker.acquire(ACTOR, "host-1")
-    assert lease is not None
+    lease = await lease_of(setting.broker, ACTOR)
     held = await take_one(lease)
     until, otherwise = setting.clock.time() + 30, Settlement(held, "dead")
     met = LimitReached(None, until, "429 Too Many Requests", None, otherwise)
     await lease.commit(Commit([Settlement(held, "limited", limited=met)]))
     await lease.release()
     other = await join()
-    taken = await other.acquire(ACTOR, "host-2")
-    assert taken is not None
+    taken = await lease_of(other, ACTOR)
     assert await take(taken) == []
     (queue,) = await other.status(ACTOR)
     assert (queue.paused, queue.paused_until, queue.pause_reason) == (True, until, "429 Too Many Requests")
@@ -275,8 +238,7 @@ async def test_a_providers_limit_pauses_the_queue_of_the_message_that_met_it_in_
 
 async def test_a_providers_limit_that_would_pause_for_too_long_settles_otherwise(setting: PostgresSetting) -> None:
     message = await send(setting.broker, "limited")
-    lease = await setting.broker.acquire(ACTOR, "host-1")
-    assert lease is not None
+    lease = await lease_of(setting.broker, ACTOR)
     held = await take_one(lease)
     otherwise = Settlement(held, "dead", error={"message": "a limit of a week"})
     met = LimitReached(None, setting.clock.time() + 604_800, "limit", 60.0, otherwise)
@@ -292,14 +254,14 @@ async def test_a_providers_limit_that_would_pause_for_too_long_settles_otherwise
 async def test_hosts_that_start_at_once_on_an_empty_database_create_the_tables_once(
     postgres_url: str,
 ) -> None:
-    url = f"{postgres_url}?schema=at_once"
-    brokers = await asyncio.gather(*(PostgresBroker.open(url) for _ in range(4)))
-    await send(brokers[0], "there")
-    lease = await brokers[3].acquire(ACTOR, "host-3")
-    assert lease is not None
-    assert await drain(lease) == ["there"]
-    for broker in brokers:
-        await broker.close()
+    with own_queues(postgres_url) as url:
+        brokers = await asyncio.gather(*(PostgresBroker.open(url) for _ in range(4)))
+        await send(brokers[0], "there")
+        lease = await brokers[3].acquire(ACTOR, "host-3")
+        assert lease is not None
+        assert await drain(lease) == ["there"]
+        for broker in brokers:
+            await broker.close()
 
 
 async def test_tables_of_a_newer_version_are_refused_and_left_as_they_are(setting: PostgresSetting) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,6 @@ from tests.unit.brokers.settings import LocalSetting, Setting
 from tests.unit.fake_clock import START
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def setting(postgres_url: str) -> AsyncIterator[PostgresSetting]:
-    setting = await PostgresSetting.open(postgres_url)
-    yield setting
-    await setting.close()
 
 
 async def work(setting: Setting) -> None:

@@ -35,13 +35,6 @@ OWN = {
 
 
 @pytest.fixture
-async def setting(postgres_url: str) -> AsyncIterator[PostgresSetting]:
-    setting = await PostgresSetting.open(postgres_url)
-    yield setting
-    await setting.close()
-
-
-@pytest.fixture
 async def local(tmp_path: Path) -> AsyncIterator[LocalSetting]:
     setting = await LocalSetting.open(tmp_path)
     yield setting

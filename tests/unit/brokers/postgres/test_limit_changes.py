@@ -23,7 +23,7 @@ from tests.unit.brokers.conformance.words import (
     until,
 )
 from tests.unit.brokers.limited import THREE_A_MINUTE, meets_limit
-from tests.unit.brokers.limited_hosts import Join, lease_of, send_to
+from tests.unit.brokers.postgres.hosts import Join, lease_of, send_to
 from tests.unit.brokers.postgres_setting import PostgresSetting
 
 pytestmark = pytest.mark.anyio

@@ -1,6 +1,6 @@
 """A process that works under limits beside others, and writes into a ledger outside of the database when it is at work.
 
-Run as ``python -m tests.unit.brokers.limit_racer URL LEDGER NUMBER``: it receives the messages of two actors until a message
+Run as ``python -m tests.unit.brokers.postgres.limit_racer URL FOLDER NUMBER``: it receives the messages of two actors until a message
 says that it is over, or it is killed.
 """
 
@@ -10,24 +10,18 @@ import asyncio
 import json
 import os
 import sys
-import time
+from pathlib import Path
 
 from agentq_nb import ConcurrencyLimit, RateLimit
 from agentq_nb._brokers.messages import Commit, Settlement, Take
 from agentq_nb._brokers.postgres.broker import PostgresBroker
+from tests.unit.ledger import Ledger
 
 COUNT, PER, PLACES = 5, 0.4, 2
 LIMITS = [RateLimit(COUNT, per=PER, name="api"), ConcurrencyLimit(PLACES, name="places")]
 
 
-def note(ledger: str, **facts: object) -> None:
-    """Write a line. The monotonic clock is one for all processes."""
-    file = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.write(file, json.dumps({"at": time.monotonic(), **facts}).encode() + b"\n")
-    os.close(file)
-
-
-async def receive(broker: PostgresBroker, actor: str, ledger: str) -> None:
+async def receive(broker: PostgresBroker, actor: str, ledger: Ledger) -> None:
     while (lease := await broker.acquire(actor, str(os.getpid()))) is None:  # noqa: ASYNC110  # what is waited for has no event
         await asyncio.sleep(0.2)
     commit: Commit | None = None
@@ -37,13 +31,14 @@ async def receive(broker: PostgresBroker, actor: str, ledger: str) -> None:
         if body == "over":
             await lease.commit(Commit([Settlement(delivery, "completed")]))
             return
-        note(ledger, fact="began", id=delivery.id, pid=os.getpid(), attempt=delivery.attempt)
+        ledger.note("began", id=delivery.id, pid=os.getpid(), attempt=delivery.attempt)
         await asyncio.sleep(0.01)
-        note(ledger, fact="ended", id=delivery.id, pid=os.getpid())
+        ledger.note("ended", id=delivery.id, pid=os.getpid())
         commit = Commit([Settlement(delivery, "completed")])
 
 
-async def main(url: str, ledger: str, number: str) -> None:
+async def main(url: str, folder: str, number: str) -> None:
+    ledger = Ledger(Path(folder))
     broker = await PostgresBroker.open(url)
     await broker.limits.declare("worker", {"tasks": LIMITS})
     await asyncio.gather(*(receive(broker, f"worker/{number}{letter}", ledger) for letter in "ab"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -22,13 +21,6 @@ pytestmark = pytest.mark.anyio
 
 TURNS = 6
 """Turns of the loop in which a task that waits for a connection has it."""
-
-
-@pytest.fixture
-async def setting(postgres_url: str) -> AsyncIterator[PostgresSetting]:
-    setting = await PostgresSetting.open(postgres_url)
-    yield setting
-    await setting.close()
 
 
 async def nothing(tx: Transaction) -> None:

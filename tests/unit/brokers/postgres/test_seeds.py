@@ -8,13 +8,12 @@ import os
 import random
 from collections.abc import AsyncIterator
 
-import psycopg
 import pytest
 
 from agentq_nb._brokers.messages import Commit, Settlement, Take
-from agentq_nb._brokers.postgres.address import parse_address
 from agentq_nb._brokers.postgres.broker import PostgresBroker
 from agentq_nb.errors import LeaseLost, Unavailable
+from tests.postgres_queues import expire_sessions
 from tests.unit.brokers.conformance.words import new_message
 
 pytestmark = [
@@ -80,14 +79,9 @@ class Cluster:
             await victim.abandon()
             self.tasks.pop(victim).cancel()  # a process that died runs nothing
         # Not in this thread: it may have to wait for a transaction of one of the hosts.
-        await asyncio.to_thread(self._expire, victim.session)
+        await asyncio.to_thread(expire_sessions, self.url, victim.session)
         if dies:
             await self.join()
-
-    def _expire(self, session: str) -> None:
-        address = parse_address(self.url)
-        with psycopg.connect(address.conninfo, autocommit=True, options="-c lock_timeout=60s") as connection:
-            connection.execute(address.statement("update agentq.sessions set until = 0 where session = %s"), [session])
 
     async def send(self, actor: str) -> None:
         """Send numbers one after the other; what may not have arrived is sent again with its id."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from agentq_nb._brokers.messages import Commit, Take
@@ -16,13 +14,6 @@ from tests.unit.brokers.postgres_setting import PostgresSetting
 pytestmark = pytest.mark.anyio
 
 HERE, THERE = Home("1", "here, /a"), Home("2", "there, /b")
-
-
-@pytest.fixture
-async def setting(postgres_url: str) -> AsyncIterator[PostgresSetting]:
-    setting = await PostgresSetting.open(postgres_url)
-    yield setting
-    await setting.close()
 
 
 async def opened(setting: PostgresSetting, home: Home) -> PostgresBroker:

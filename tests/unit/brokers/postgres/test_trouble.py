@@ -17,21 +17,11 @@ from agentq_nb._brokers.postgres.address import parse_address
 from agentq_nb._brokers.postgres.broker import PostgresBroker
 from agentq_nb._brokers.postgres.connection import Transaction, _Failed
 from agentq_nb.errors import LeaseLost, Unavailable
-from tests.postgres_server import HOW_TO_GET_IT, Server, programs, running_server
+from tests.postgres_server import Server
 from tests.unit.brokers.conformance.words import ACTOR, HOST, drain, new_message, send, settle, soon, take_one
+from tests.unit.brokers.postgres.hosts import crash_while_sending
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """A server of these tests' own, which they stop and start."""
-    found = programs()
-    if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(HOW_TO_GET_IT)
-    # What is acknowledged must be in the log file when the server is killed.
-    with running_server(found, {"synchronous_commit": "on"}) as server:
-        yield server
 
 
 async def opened(server: Server, schema: str) -> PostgresBroker:
@@ -48,12 +38,7 @@ async def test_a_server_that_dies_and_comes_back_has_everything_that_was_acknowl
             await broker.enqueue([new_message(number)])
             acknowledged.append(number)
 
-    senders = [asyncio.ensure_future(sender(first)) for first in range(0, 400, 40)]
-    while len(acknowledged) < 50:  # noqa: ASYNC110  # nothing tells
-        await asyncio.sleep(0.001)
-    await asyncio.to_thread(server.stop, signal.SIGQUIT)
-    await asyncio.to_thread(server.start)
-    await asyncio.wait_for(asyncio.gather(*senders), 60)
+    await crash_while_sending(server, [sender(first) for first in range(0, 400, 40)], acknowledged, 50)
     lease = await broker.acquire(ACTOR, HOST)
     assert lease is not None
     assert sorted(await drain(lease)) == sorted(acknowledged) == list(range(400))

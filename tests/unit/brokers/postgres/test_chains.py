@@ -6,10 +6,9 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
-import psycopg
 import pytest
 
 from agentq_nb._brokers.base import Lease
@@ -19,54 +18,21 @@ from agentq_nb._brokers.messages import Commit, Delivery, Outcome, Settlement, T
 from agentq_nb._brokers.postgres.broker import PostgresBroker
 from agentq_nb._core.ids import MessageId
 from agentq_nb.errors import PredecessorFailed, PredecessorUnknown
+from tests.postgres_queues import ask
 from tests.unit.brokers.conformance.words import ACTOR, OTHER, bodies, new_message, rest, send, settle, soon, take_one
+from tests.unit.brokers.postgres.hosts import Join, lease_of
 from tests.unit.brokers.postgres_setting import PostgresSetting
 
 pytestmark = pytest.mark.anyio
-
-Join = Callable[..., Awaitable[PostgresBroker]]
 
 PATIENT = "&options=-c%20deadlock_timeout%3D1min"
 """With this in its address the server leaves a host's deadlocks alone, so that they fail the test."""
 
 
-@pytest.fixture
-async def setting(postgres_url: str) -> AsyncIterator[PostgresSetting]:
-    setting = await PostgresSetting.open(postgres_url)
-    yield setting
-    await setting.close()
-
-
-@pytest.fixture
-async def join(setting: PostgresSetting) -> AsyncIterator[Join]:
-    """Add another host on the same queues."""
-    joined: list[PostgresBroker] = []
-
-    async def join(options: str = "") -> PostgresBroker:
-        joined.append(await PostgresBroker.open(setting.url + options, clock=setting.clock))
-        return joined[-1]
-
-    yield join
-    for broker in joined:
-        await broker.close()
-
-
-async def lease_of(broker: PostgresBroker, actor: str) -> Lease:
-    lease = await broker.acquire(actor, broker.session)
-    assert lease is not None
-    return lease
-
-
-def query(setting: PostgresSetting, text: str) -> list[tuple[object, ...]]:
-    """What the database has, read apart from the brokers."""
-    with psycopg.connect(setting.broker.database.address.conninfo, autocommit=True) as connection:
-        return connection.execute(setting.broker.database.address.statement(text)).fetchall()
-
-
 def inconsistent(setting: PostgresSetting) -> list[tuple[object, ...]]:
     """Messages whose status does not follow from those that they were sent after."""
-    return query(
-        setting,
+    return ask(
+        setting.url,
         """
         select m.id, m.status, array_agg(p.status) from agentq.messages m
         join agentq.predecessors d on d.message = m.id
@@ -84,8 +50,8 @@ def inconsistent(setting: PostgresSetting) -> list[tuple[object, ...]]:
 
 def miscounted(setting: PostgresSetting) -> list[tuple[object, ...]]:
     """Queues whose counters are not those of their messages."""
-    return query(
-        setting,
+    return ask(
+        setting.url,
         """
         select q.actor, q.queue, q.live, q.bytes, m.live, m.bytes from agentq.queues q
         left join (
@@ -162,7 +128,9 @@ async def test_hosts_that_end_what_the_same_messages_wait_for_at_once_meet_no_de
     setting: PostgresSetting, join: Join, seed: int
 ) -> None:
     chance = random.Random(seed)
-    held = await one_of_each(setting, [await join(PATIENT), await join(PATIENT), await join(PATIENT)])
+    held = await one_of_each(
+        setting, [await join(options=PATIENT), await join(options=PATIENT), await join(options=PATIENT)]
+    )
     ids = [delivery.id for delivery in held.values()]
     waiting: list[MessageId] = []
     for number in range(40):
@@ -210,14 +178,14 @@ async def test_what_is_sent_after_a_message_while_it_ends_is_never_left_waiting(
         assert all(isinstance(one, (str, PredecessorFailed)) for one in sent)
         await lease.release()
     assert inconsistent(setting) == []
-    assert query(setting, "select 1 from agentq.messages where status = 'blocked'") == []
+    assert ask(setting.url, "select 1 from agentq.messages where status = 'blocked'") == []
 
 
 async def test_senders_do_not_block_the_actor_that_works_through_what_they_wait_for(
     setting: PostgresSetting, join: Join
 ) -> None:
-    sender = await join(PATIENT)
-    lease = await lease_of(await join(PATIENT), ACTOR)
+    sender = await join(options=PATIENT)
+    lease = await lease_of(await join(options=PATIENT), ACTOR)
 
     async def send_chain() -> None:
         last = await send(sender)
@@ -232,7 +200,7 @@ async def test_senders_do_not_block_the_actor_that_works_through_what_they_wait_
         done += len(found)
     await sending
     await lease.commit(commit or Commit())
-    assert query(setting, "select distinct status from agentq.messages") == [("completed",)]
+    assert ask(setting.url, "select distinct status from agentq.messages") == [("completed",)]
 
 
 @pytest.mark.parametrize("seed", range(4))
