@@ -1,9 +1,9 @@
 """Send notifications about what happens in a host. Nothing waits for them.
 
-What happened is read from the log, every second and only where a channel is set; of queues that several hosts share, from
-their server (see ``shared_notices``). A row of the log says up to where it
-was read and what was still to be sent: so the next host reports what happened while this one died, and
-nothing is sent twice, but for a notice that was sent in the moment before a crash.
+What happened is read from the log, every second and only where a channel is set; that of queues which several hosts share
+from their server (see ``shared_notices``). A row of the log says up to where it was read and what was still to be sent: so the
+next host reports what happened while this one died, and nothing is sent twice, but for a notice that was sent in the moment
+before a crash.
 """
 
 from __future__ import annotations

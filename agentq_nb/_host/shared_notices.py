@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agentq_nb._brokers.postgres.notable_events import NotableEvents
 
 SHARED = "shared"
-"""In a mark: the numbers of the events that were taken in, and that the server may still have."""
+"""In a mark: the ids of the events that were taken in, and that the server may still have."""
 
 _BATCH_DONE = "batch.done"
 
@@ -28,8 +28,8 @@ class SharedNotices:
     """Reads the events for one host. What fails because the server is away is done the next time."""
 
     def __init__(self, events: NotableEvents, batches: Batches) -> None:
-        self.taken: list[int] = []
-        """The numbers of the events that were returned, and are still on the server."""
+        self.taken: list[str] = []
+        """The ids of the events that were returned, and are still on the server."""
         self._events = events
         self._batches = batches
         self._begins = False
@@ -47,13 +47,13 @@ class SharedNotices:
             if self._begins:
                 await self._events.begin()
                 self._begins = False
-            while found := [Row(*event) for event in await self._events.read(self.taken, at_once=at_once)]:
-                names = [str(row.fields["batch"]) for row in found if row.kind == _BATCH_DONE]
+            while found := await self._events.read(self.taken, at_once=at_once):
+                names = [str(event.fields["batch"]) for event in found if event.kind == _BATCH_DONE]
                 # A batch with new rows since is none of them: there will be another event.
                 finished = await finished_batches(self._batches, list(dict.fromkeys(names)))
                 done += [happened for happened in finished.values() if happened is not None]
-                rows += [row for row in found if row.kind != _BATCH_DONE]
-                self.taken += [row.number for row in found]
+                rows += [Row(0, *event[1:]) for event in found if event.kind != _BATCH_DONE]
+                self.taken += [event.id for event in found]
         return rows, done
 
     async def delete_taken(self) -> None:

@@ -82,7 +82,7 @@ async def _note(tx: Transaction, kind: str, events: Sequence[tuple[ActorId, Mapp
 class NotableEvent(NamedTuple):
     """One event. ``fields`` are those of a row of the local log of this kind."""
 
-    number: int
+    id: str
     kind: str
     actor: ActorId
     fields: Mapping[str, str | None]
@@ -118,7 +118,7 @@ class NotableEvents:
         """Leave the events to other hosts that send notifications; without any, forget them. Raises Unavailable."""
         await self._database.run(_leave, repeatable=True, patience=STATUS_PATIENCE)
 
-    async def read(self, known: Collection[int], *, at_once: bool = False) -> list[NotableEvent]:
+    async def read(self, known: Collection[str], *, at_once: bool = False) -> list[NotableEvent]:
         """Return events that this host is to notify of, without those that are ``known``; at most :data:`AT_ONCE`.
 
         Unless it is to be done ``at_once``, it looks for them only if there may be some. Raises Unavailable.
@@ -132,16 +132,16 @@ class NotableEvents:
             await _enter(tx)
             await tx.ask(_TAKE_OVER, host=tx.host)
             found = await tx.rows(_READ, host=tx.host, known=list(known))
-            return [NotableEvent(number, kind, actor, json.loads(fields)) for number, kind, actor, fields in found]
+            return [NotableEvent(event, kind, actor, json.loads(fields)) for event, kind, actor, fields in found]
 
         events = await self._database.run(read, repeatable=True, patience=STATUS_PATIENCE)
         self._changed = self._changed or len(events) == AT_ONCE
         return events
 
-    async def delete(self, numbers: Collection[int]) -> None:
+    async def delete(self, events: Collection[str]) -> None:
         """Delete events that this host has taken in. Raises Unavailable."""
         await self._database.run(
-            lambda tx: tx.ask(_DELETE, host=tx.host, numbers=list(numbers)), repeatable=True, patience=STATUS_PATIENCE
+            lambda tx: tx.ask(_DELETE, host=tx.host, ids=list(events)), repeatable=True, patience=STATUS_PATIENCE
         )
 
 
@@ -168,8 +168,8 @@ _FORGET = "delete from agentq.notable_events where not exists (select from agent
 
 _TAKE_OVER = """
 update agentq.notable_events set host = %(host)s
-where number in (
-    select e.number from agentq.notable_events e
+where id in (
+    select e.id from agentq.notable_events e
     where e.host <> %(host)s
       and not exists (select from agentq.notifiers n where n.host = e.host and n.until > agentq.now())
     order by e.number
@@ -177,9 +177,9 @@ where number in (
 )
 """
 _READ = f"""
-select number, kind, actor, fields from agentq.notable_events
-where host = %(host)s and number <> all(%(known)s::bigint[])
+select id, kind, actor, fields from agentq.notable_events
+where host = %(host)s and id <> all(%(known)s::text[])
 order by number
 limit {AT_ONCE}
 """
-_DELETE = "delete from agentq.notable_events where host = %(host)s and number = any(%(numbers)s::bigint[])"
+_DELETE = "delete from agentq.notable_events where host = %(host)s and id = any(%(ids)s::text[])"

@@ -344,10 +344,11 @@ create unlogged table agentq.events (
 );
 
 -- The hosts that send notifications, each until it may be taken for gone; and the events that they are to notify of, each with
--- the host that caused it or took it over. ``fields`` is JSON. See ``notable_events``.
+-- the host that caused it or took it over. Hosts keep the ``id``, which no other server has. ``fields`` is JSON.
 create table agentq.notifiers (host text primary key, until float8 not null);
 create table agentq.notable_events (
-    number bigint generated always as identity primary key,
+    id text primary key default gen_random_uuid(),
+    number bigint generated always as identity,
     host text not null,
     at float8 not null,
     kind text not null,
