@@ -48,11 +48,11 @@ class SharedNotices:
                 await self._events.begin()
                 self._begins = False
             while found := await self._events.read(self.taken, at_once=at_once):
-                names = [str(event.fields["batch"]) for event in found if event.kind == _BATCH_DONE]
+                names = [str(event.fields.get("batch")) for event in found if event.kind == _BATCH_DONE]
                 # A batch with new rows since is none of them: there will be another event.
                 finished = await finished_batches(self._batches, list(dict.fromkeys(names)))
                 done += [happened for happened in finished.values() if happened is not None]
-                rows += [Row(0, *event[1:]) for event in found if event.kind != _BATCH_DONE]
+                rows += [Row.shared(*event[1:]) for event in found if event.kind != _BATCH_DONE]
                 self.taken += [event.id for event in found]
         return rows, done
 
