@@ -23,8 +23,6 @@ _PART = [
     "tests/unit/batches/test_redo.py",
     "tests/unit/runtime/test_handlers.py",
     "tests/unit/runtime/test_stop_after.py",
-    # The notice of a stopped queue is made from the host's own log, which has nothing of queues on a server.
-    "--deselect=tests/unit/runtime/test_stop_after.py::test_status_log_and_results_say_why_it_stopped_and_what_to_type",
 ]
 
 

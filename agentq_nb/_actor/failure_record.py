@@ -1,4 +1,4 @@
-"""Count failures by kind, and log a warning for the first ones of each."""
+"""Count failures by kind, and log a warning for the first ones of each, and for each queue that they stop."""
 
 from __future__ import annotations
 
@@ -87,6 +87,15 @@ class Failures:
         alike = f" ({failure.count:,} failures like this so far)" if failure.count > 1 else ""
         logger = logging.getLogger(f"agentq.{failure.kind.name}")
         logger.warning("%s%s", text, alike, extra={"actor_id": actor, "failure": failure})
+
+
+def warn_of_stop(actor: ActorId, queue: str, reason: str | None) -> None:
+    """Log that failures have stopped a queue."""
+    logging.getLogger(f"agentq.{actor_name(actor)}").warning(
+        "Queue '%s' of '%s' has stopped: %s. Messages that wait in it are kept. Correct the cause, then resume it: %%agentq resume %s %s",
+        *(queue, actor, reason, actor, queue),
+        extra={"actor_id": actor},
+    )
 
 
 def new_failures(before: Counts, now: Counts) -> list[Failure]:

@@ -61,6 +61,11 @@ class Row(NamedTuple):
     actor: str
     fields: Mapping[str, str | None]
 
+    @classmethod
+    def shared(cls, kind: str, actor: str, fields: Mapping[str, str | None]) -> Row:
+        """Return an event of queues that several hosts share as the log would have it. Another version may leave out fields."""
+        return cls(0, kind, actor, {**dict.fromkeys(_FIELDS), **fields})
+
 
 async def last_mark(log: ActorLog) -> str | None:
     """Return the data of the last :data:`MARK`, JSON; None if there is none."""

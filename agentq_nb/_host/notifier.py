@@ -1,8 +1,9 @@
 """Send notifications about what happens in a host. Nothing waits for them.
 
-What happened is read from the log, every few seconds and only where a channel is set. A row of the log says up to where it
-was read and what was still to be sent: so the next host reports what happened while this one died, and
-nothing is sent twice, but for a notice that was sent in the moment before a crash.
+What happened is read from the log, every second and only where a channel is set; that of queues which several hosts share
+from their server (see ``shared_notices``). A row of the log says up to where it was read and what was still to be sent: so the
+next host reports what happened while this one died, and nothing is sent twice, but for a notice that was sent in the moment
+before a crash.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
@@ -37,9 +38,13 @@ from agentq_nb._host.notice_events import (
     rows_after,
     unfinished_batches,
 )
+from agentq_nb._host.shared_notices import SHARED, SharedNotices
 from agentq_nb._policies.notices import Grouping, Notice
 from agentq_nb._policies.retry import backoff
 from agentq_nb.errors import AgentqError
+
+if TYPE_CHECKING:
+    from agentq_nb._brokers.postgres.broker import PostgresBroker
 
 LOOK_AGAIN = 1.0
 """Seconds between two looks at the log."""
@@ -145,11 +150,15 @@ class Outbox:
 
 
 class Notifier:
-    """Reads what happens in a host, and sends it to the channels of its settings."""
+    """Reads what happens in a host, and sends it to the channels of its settings.
 
-    def __init__(self, host: Notified, settings: NotifySettings) -> None:
+    :param shared: the broker of queues that several hosts share; None: the host's log has all that happens.
+    """
+
+    def __init__(self, host: Notified, settings: NotifySettings, shared: PostgresBroker | None = None) -> None:
         self._host = host
         self._settings = settings
+        self._shared = None if shared is None else SharedNotices(shared.notable_events, shared.batches)
         self._log = host.log.of("")
         self._wanted = asyncio.Event()
         self._outboxes: dict[Channel, Outbox] = {}
@@ -190,6 +199,8 @@ class Notifier:
             self._grouping = None
             self._outboxes.clear()
             await self._log.append(MARK, {"off": True})
+            if self._shared is not None:
+                await self._shared.end()
 
     async def test(self) -> list[str]:
         """Send a notice to every channel once. Returns why it could not be sent, for each where it could not."""
@@ -221,6 +232,12 @@ class Notifier:
             await self._recall()
         assert self._grouping is not None
         await self._take_in(self._grouping)
+        if self._shared is not None:
+            rows, done = await self._shared.read(at_once=all)
+            for row in rows:
+                self._take(row, self._grouping)
+            for event in done:
+                self._grouping.add(event, self._host.clock.time())
         notices = self._grouping.due(self._host.clock.time(), all=all)
         self._hand_over([self._signed(notice) for notice in notices])
         await self._mark()
@@ -284,13 +301,16 @@ class Notifier:
         last = self._host.log.last_event
         found = await last_mark(self._log)
         mark: dict[str, Any] = {} if found is None else json.loads(found)
+        if self._shared is not None:
+            self._shared.recall(mark)
         if "read" not in mark:
             self._grouping, self._read = Grouping(), last
-            self._open = await unfinished_batches(self._host.broker.batches)
+            if self._shared is None:
+                self._open = await unfinished_batches(self._host.broker.batches)
             return
         self._grouping = Grouping(mark["grouping"])
         self._read = min(mark["read"], last)  # a damaged file may have lost its last rows
-        self._open, self._limits = set(mark["open"]), mark["limits"]
+        self._open, self._limits = set(mark["open"] if self._shared is None else ()), mark["limits"]
         self._hand_over([Notice(**notice) for notice in mark["unsent"]])
 
     async def _mark(self) -> None:
@@ -305,7 +325,10 @@ class Notifier:
             "limits": self._limits,
             "unsent": [asdict(notice) for notice in unsent],
         }
+        shared = [] if self._shared is None else self._shared.taken
         written = json.dumps(facts)
-        if written != self._marked:
-            await self._log.append(MARK, {"read": self._read, **facts})
+        if written != self._marked or shared:
+            await self._log.append(MARK, {"read": self._read, **facts, SHARED: shared})
             self._marked = written
+        if self._shared is not None:
+            await self._shared.delete_taken()

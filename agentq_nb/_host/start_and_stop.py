@@ -289,7 +289,7 @@ class HostLifecycle:
         )
         host.classes.update(self._classes)
         host.client = Client(LocalTransport.of(host))
-        self.notifier = Notifier(host, self.notify_settings)
+        self.notifier = Notifier(host, self.notify_settings, shared)
         host.parts = [*host.parts, Part("Sending notifications", self.notifier.work, waits=True)]
         await host.start()
         self._broker, self.shared_broker, self._keep_alive = broker, shared, keep_alive

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agentq_nb._actor.failure_record import warn_of_stop
 from agentq_nb._actor.message import brief
 from agentq_nb._brokers.local import event_rows, provider_pauses, schedules
 from agentq_nb._brokers.local.commit import CommitLog
 from agentq_nb._brokers.local.queues import ActorQueues, LiveMessage, Pausing
 from agentq_nb._brokers.messages import Commit, Settlement, StoredResult
-from agentq_nb._core.ids import MessageId, actor_name
+from agentq_nb._core.ids import MessageId
 from agentq_nb._core.message_status import FinalStatus
 from agentq_nb._policies.retry import Failure, FailureRun
 from agentq_nb._store import Row
@@ -42,7 +42,7 @@ class Applied:
         for pause, reason in self.stopped:
             pause.reason = reason
             commit_log.batches.wake(pause.actor, pause.queue)
-            _log_stop(pause)
+            warn_of_stop(pause.actor, pause.queue, reason)
 
 
 def apply(commit_log: CommitLog, actor_queues: ActorQueues, commit: Commit) -> Applied:
@@ -130,14 +130,6 @@ def _failed(
         applied.stopped = [*applied.stopped, (pause, reason)]
         applied.rows.append(event_rows.paused(entry.actor, entry.queue, None, reason))
     return settlement
-
-
-def _log_stop(pause: Pausing) -> None:
-    logging.getLogger(f"agentq.{actor_name(pause.actor)}").warning(
-        "Queue '%s' of '%s' has stopped: %s. Messages that wait in it are kept. Correct the cause, then resume it: %%agentq resume %s %s",
-        *(pause.queue, pause.actor, pause.reason, pause.actor, pause.queue),
-        extra={"actor_id": pause.actor},
-    )
 
 
 def _settle(commit_log: CommitLog, settlement: Settlement, applied: Applied) -> None:

@@ -37,6 +37,7 @@ from agentq_nb._brokers.postgres.history import MessageHistory, prune
 from agentq_nb._brokers.postgres.lease import PostgresLease
 from agentq_nb._brokers.postgres.limits import PostgresLimits
 from agentq_nb._brokers.postgres.migration import migrate
+from agentq_nb._brokers.postgres.notable_events import NotableEvents
 from agentq_nb._brokers.postgres.notifications import POLL, Notifications
 from agentq_nb._brokers.postgres.settlement import Runs
 from agentq_nb._brokers.postgres.upkeep import Upkeep
@@ -57,7 +58,9 @@ class PostgresBroker:
         self.database = Database(parse_address(url))
         self.session = uuid.uuid4().hex
         self.home = home or Home(self.session, "a host without a folder")
+        self.database.host = f"{self.home.id} {self.home.name}"
         self.notifications = Notifications(self.database, self.clock, self.session)
+        self.notable_events = NotableEvents(self.database, self.notifications, self.clock)
         self.withheld: set[MessageId] = set()
         self.limits = PostgresLimits(self.database, self.notifications, self.clock, self.session)
         self.history = MessageHistory(self.database)

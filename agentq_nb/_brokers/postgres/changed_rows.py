@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from agentq_nb._actor.failure_record import FAILURES
 from agentq_nb._actor.message import headline
+from agentq_nb._brokers.postgres import notable_events
 from agentq_nb._brokers.postgres.connection import Key, Transaction
 from agentq_nb._brokers.postgres.rows import MessageRow, QueueRow, lock_queues
 from agentq_nb._core.ids import ActorId, MessageId
@@ -40,6 +43,12 @@ async def write(
     await tx.ask_with_rows(_SAVE, **_arrays(changed, numbers), places=await _places(tx, changed))
     await tx.ask_with_rows(_COUNT, **_counters(queues, changed, revived or {}))
     tx.announce(*dict.fromkeys(key for row in changed for key in _news(row)))
+    await notable_events.note_settled(tx, [row for row in changed if row.settled])
+    tx.committed += [
+        partial(FAILURES.note_message, row.id, row.actor, row.queue, row.error)
+        for row in changed
+        if row.status == "failed"
+    ]
 
 
 async def _places(tx: Transaction, changed: Sequence[MessageRow]) -> list[int | None]:

@@ -72,12 +72,18 @@ def untyped(value: Any) -> Any:
 
 
 class Transaction:
-    """One transaction. What it announces reaches others once it is committed."""
+    """One transaction. What it announces reaches others once it is committed.
 
-    def __init__(self, connection: AsyncConnection[Row], address: Address) -> None:
+    :ivar host: who works in it; see :attr:`Database.host`.
+    :ivar committed: called once it is committed.
+    """
+
+    def __init__(self, connection: AsyncConnection[Row], address: Address, host: str = "") -> None:
         self._connection = connection
         self._address = address
+        self.host = host
         self.announced: dict[Key, None] = {}
+        self.committed: list[Callable[[], None]] = []
 
     async def ask(self, query: str, **parameters: Any) -> AsyncCursor[Row]:
         """Send a query without waiting for its rows."""
@@ -137,11 +143,13 @@ class Database:
     """The connections of one broker.
 
     :ivar announce: called with what a committed transaction announced.
+    :ivar host: the name of the host that this is of, the same after a restart; empty for other programs.
     """
 
     def __init__(self, address: Address) -> None:
         self.address = address
         self.announce: Callable[[Iterable[Key]], None] = lambda _: None
+        self.host = ""
         self.trouble: str | None = None
         """Why the last transaction failed, until one succeeds."""
         self.patience = PATIENCE
@@ -234,6 +242,8 @@ class Database:
                 continue
             self.trouble, self._succeeded = None, time.monotonic()
             self.announce(transaction.announced)
+            for call in transaction.committed:
+                call()
             return result
 
     async def _once(self, work: Callable[[Transaction], Awaitable[T]], one_statement: bool) -> tuple[Transaction, T]:
@@ -241,7 +251,7 @@ class Database:
         try:
             async with self._pool.connection() as connection:
                 cancellation.check()
-                transaction = Transaction(connection, self.address)
+                transaction = Transaction(connection, self.address, self.host)
                 if one_statement:
                     return transaction, await work(transaction)
                 async with connection.pipeline(), connection.transaction():

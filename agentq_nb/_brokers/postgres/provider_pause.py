@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from agentq_nb._brokers.messages import Settlement
 from agentq_nb._brokers.postgres.connection import Transaction
 from agentq_nb._brokers.postgres.limit_register import own_name
+from agentq_nb._brokers.postgres.notable_events import note
 from agentq_nb._brokers.postgres.rows import MessageRow, QueueRow
 from agentq_nb._core.ids import ActorId
 from agentq_nb._policies.pause import PastPause, PauseHistory, ProviderPause, after_limit
@@ -155,8 +156,23 @@ async def write(tx: Transaction, group: Group, pause: ProviderPause | None, now:
     tx.announce(("limit", group.name))
     if pause is not None:
         await tx.ask(_NOTE, name=group.name, since=pause.since, pause=json.dumps(asdict(pause)))
+        if group.paused is None or group.paused.pause.since != pause.since:
+            await _note_limit(tx, group, pause)
     elif group.paused is not None and not group.paused.pause.is_over(now):
         await tx.ask(_NOTE_END, name=group.name, since=group.paused.pause.since)
+
+
+async def _note_limit(tx: Transaction, group: Group, pause: ProviderPause) -> None:
+    await note(
+        tx,
+        "limit.paused",
+        "" if group.queue is None else group.queue[0],
+        limit=group.name,
+        since=str(pause.since),
+        until=str(pause.until),
+        known=str(pause.known).lower(),
+        reason=pause.reason,
+    )
 
 
 def stored(pause: ProviderPause, began: float) -> str:

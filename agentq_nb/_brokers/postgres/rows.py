@@ -46,6 +46,7 @@ class MessageRow(NamedTuple):
     """The limits in which it has a place while it runs."""
     released_because: str | None
     """As JSON, since a column cannot hold every text."""
+    batch: str | None
     attempts: int = 0
     reply: bytes | None = None
     error: dict[str, Any] | None = None
@@ -130,7 +131,7 @@ class MessageRow(NamedTuple):
 
 _COLUMNS = (
     "id, actor, queue, status, size, due, expires, began_at, front, in_order, cancelling, failures, crashes, ended, "
-    "suspicion, epoch, token, limits, released_because"
+    "suspicion, epoch, token, limits, released_because, batch"
 )
 
 LOCK = f"select {_COLUMNS} from agentq.messages where {{condition}} order by place for update"

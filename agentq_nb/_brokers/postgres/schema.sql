@@ -130,6 +130,8 @@ create index messages_schedules on agentq.messages (actor, schedule, place) wher
 create index messages_ended on agentq.messages (ended_at) where ended_at is not null;
 create index messages_suspect on agentq.messages (actor) where suspicion > 0 and status in ('queued', 'running');
 create index messages_limited on agentq.messages (id) where status = 'running' and limits is not null;
+create index messages_of_batches on agentq.messages (batch)
+    where batch is not null and status in ('queued', 'blocked', 'running');
 create index messages_settled on agentq.messages (actor, queue, settled) where settled is not null;
 
 -- What messages were sent after, in the order in which it was given.
@@ -339,6 +341,19 @@ create unlogged table agentq.events (
     payload bytea not null,
     session text not null,
     created_at float8 not null
+);
+
+-- The hosts that send notifications, each until it may be taken for gone; and the events that they are to notify of, each with
+-- the host that caused it or took it over. Hosts keep the ``id``, which no other server has. ``fields`` is JSON.
+create table agentq.notifiers (host text primary key, until float8 not null);
+create table agentq.notable_events (
+    id text primary key default gen_random_uuid(),
+    number bigint generated always as identity,
+    host text not null,
+    at float8 not null,
+    kind text not null,
+    actor text not null,
+    fields text not null
 );
 
 -- The latest description of each actor class, for clients that have no host.

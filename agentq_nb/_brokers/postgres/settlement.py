@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from psycopg import AsyncCursor
 
+from agentq_nb._actor.failure_record import warn_of_stop
 from agentq_nb._brokers.messages import Commit, NewMessage, Settlement
 from agentq_nb._brokers.postgres import provider_pause
 from agentq_nb._brokers.postgres.connection import Row, Transaction
@@ -14,6 +16,7 @@ from agentq_nb._brokers.postgres.dependents import lock_ahead, lock_waiting, sav
 from agentq_nb._brokers.postgres.limit_register import LimitRegister
 from agentq_nb._brokers.postgres.limit_states import lock_limits
 from agentq_nb._brokers.postgres.new_rows import insert, schedule_name
+from agentq_nb._brokers.postgres.notable_events import note
 from agentq_nb._brokers.postgres.requests import answer_in_commit
 from agentq_nb._brokers.postgres.rows import (
     UNSETTLED,
@@ -225,6 +228,8 @@ async def _judged(
     for name, reason in stopped.items():
         await tx.ask(_STOP, actor=actor, queue=name, reason=reason)
         tx.announce(("stopped", actor, name))
+        await note(tx, "queue.paused", actor, queue=name, reason=reason)
+        tx.committed.append(partial(warn_of_stop, actor, name, reason))
     return judged
 
 

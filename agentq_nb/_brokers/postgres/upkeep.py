@@ -6,7 +6,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import Protocol
 
-from agentq_nb._brokers.postgres import control, homes, lease, session
+from agentq_nb._brokers.postgres import control, homes, lease, notable_events, session
 from agentq_nb._brokers.postgres.connection import Database
 from agentq_nb._brokers.postgres.exchange import PostgresExchange
 from agentq_nb._brokers.postgres.expirations import settle_all_expired
@@ -16,6 +16,8 @@ from agentq_nb._brokers.statuses import Home
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb.errors import Unavailable
+
+_HOUR = 3600.0
 
 
 class LookedAfter(Protocol):
@@ -44,6 +46,8 @@ class Upkeep:
 
     def __init__(self, broker: LookedAfter) -> None:
         self._broker = broker
+        self._deletes_at = 0.0
+        """When it deletes old rows again, on the monotonic clock."""
 
     async def look_after(self) -> None:
         """Expire messages, and end dead sessions and actors that were moved away, every few seconds."""
@@ -57,6 +61,13 @@ class Upkeep:
                 await self._look_for_moves()
                 await self._broker.exchange.look_after()
                 await self._look_for_cancellations()
+                await self._delete_old()
+
+    async def _delete_old(self) -> None:
+        now = self._broker.clock.monotonic()
+        if now >= self._deletes_at:
+            await self._broker.database.run(notable_events.delete_old, repeatable=True)
+            self._deletes_at = now + _HOUR
 
     async def _look_for_moves(self) -> None:
         """Leave actors that were moved away, in case the notifications were lost."""

@@ -1,6 +1,6 @@
 """A host on queues that others share, in a process of its own: ``python -m tests.unit.host.shared_host ADDRESS``.
 
-It prints its session once it runs, and stops in an orderly way at the end of its stdin.
+It sends notifications to a URL that follows the address. It prints its session once it runs, and stops in an orderly way at the end of its stdin.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from agentq_nb import Actor, Queue, UserError, action, setup
+from agentq_nb import Actor, Queue, Retry, UserError, action, setup
 from tests.postgres_queues import ask, expire_sessions
 
 _CHECKOUT = Path(__file__).resolve().parents[3]
@@ -39,6 +39,7 @@ class Worker(Actor, sleep_timeout=None, action_timeout=None):
     state: Total = Total()
     tasks = Queue(str, reply=int)
     long = Queue(str)
+    risky = Queue(str, reply=int, retry=Retry(attempts=1))
 
     @tasks.handler
     async def handle(self, task: str) -> int:
@@ -48,6 +49,12 @@ class Worker(Actor, sleep_timeout=None, action_timeout=None):
     @long.handler
     async def handle_long(self, file: str) -> None:
         await self.slow(file)
+
+    @risky.handler
+    async def fail_if_told(self, task: str) -> int:
+        if task == "fail":
+            raise ValueError("it fails")
+        return os.getpid()
 
     async def on_create(self, input: Any) -> None:
         if isinstance(input, int):
@@ -137,11 +144,11 @@ def _write(path: Path, line: str) -> None:
 class SharedHost:
     """A host in another process, with a folder of its own."""
 
-    def __init__(self, store: str, folder: Path) -> None:
+    def __init__(self, store: str, folder: Path, notify: str | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.store = store
         self._program = subprocess.Popen(
-            [sys.executable, "-m", "tests.unit.host.shared_host", store],
+            [sys.executable, "-m", "tests.unit.host.shared_host", store, *([] if notify is None else [notify])],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(_CHECKOUT)},
             stdin=subprocess.PIPE,
@@ -190,10 +197,10 @@ async def requests_gone(store: str) -> None:
             await asyncio.sleep(0.02)
 
 
-async def host(store: str) -> None:
+async def host(store: str, notify: str | None = None) -> None:
     from tests.unit.host import shared_host  # so that the class has the same module for all
 
-    async with setup(use={"worker": shared_host.Worker}, store=store) as registry:
+    async with setup(use={"worker": shared_host.Worker}, store=store, notify=notify) as registry:
         broker = registry.lifecycle.shared_broker
         assert broker is not None
         print(broker.session, flush=True)
@@ -201,4 +208,4 @@ async def host(store: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(host(sys.argv[1]))
+    asyncio.run(host(*sys.argv[1:]))
