@@ -38,7 +38,8 @@ class AwakeActor(Activation):
         self.supervisor = Supervisor(self)
         self.origin: Origin = PROCESS
         """Where the call came from that woke it: the input of ``on_create`` is from there."""
-        self._idleness = Idleness(self.clock, cls.declared.sleep_timeout, lambda: self.close("going to sleep"))
+        sleep_timeout = cls.declared.sleep_timeout
+        self._idleness = Idleness(self.clock, sleep_timeout, self._is_idle, lambda: self.close("going to sleep"))
 
     async def live(self, input: Any) -> None:
         """Run the activation from waking to its end. Never raises: errors are in ``failure`` and ``last_error``."""
@@ -134,11 +135,13 @@ class AwakeActor(Activation):
         return await performed.finished
 
     def changed(self) -> None:
+        self._idleness.note(self._is_idle())
+
+    def _is_idle(self) -> bool:
         if self.in_flight.receivers:
-            self._idleness.note(False)
-            return
+            return False
         in_hook = any(call.kind == "hook" for call in self.call_tasks)
-        self._idleness.note(not (self.acting or in_hook or self.kept_awake) and self.supervisor.is_idle())
+        return not (self.acting or in_hook or self.kept_awake) and self.supervisor.is_idle()
 
 
 async def _wind_down(activation: AwakeActor) -> None:
@@ -222,11 +225,18 @@ async def _last_hook(activation: AwakeActor) -> None:
 
 
 class Idleness:
-    """Calls ``sleep`` after ``timeout`` seconds without work. Its one timer is set again when it rings too early."""
+    """Calls ``sleep`` after ``timeout`` seconds without work. Its one timer is set again when it rings too early.
 
-    def __init__(self, clock: Clock, timeout: float | None, sleep: Callable[[], None]) -> None:
+    Asking the broker for work is not noted, for it happens too often; so when the timer rings, ``is_idle`` decides. If
+    the answer is still under way then, a sleep would put back what it brings, and wake for it and sleep again for ever.
+    """
+
+    def __init__(
+        self, clock: Clock, timeout: float | None, is_idle: Callable[[], bool], sleep: Callable[[], None]
+    ) -> None:
         self._clock = clock
         self._timeout = timeout
+        self._is_idle = is_idle
         self._sleep = sleep
         self._since: float | None = None
         self._timer: Timer | None = None
@@ -245,10 +255,12 @@ class Idleness:
         if self._since is None or self._timeout is None:
             return
         left = self._since + self._timeout - self._clock.monotonic()
-        if left <= 0:
+        if left > 0:
+            self._timer = self._clock.call_later(left, self._ring)
+        elif self._is_idle():
             self._sleep()
         else:
-            self._timer = self._clock.call_later(left, self._ring)
+            self._since = None
 
     def close(self) -> None:
         if self._timer is not None:

@@ -45,6 +45,8 @@ class Deliveries:
         self._unnamed: tuple[frozenset[str], frozenset[str]] | None = None
         self.waiting = 0
         """How many receivers of ``run`` and actions are waiting for a message or for their turn."""
+        self.delayed = 0
+        """How many receivers have not asked the broker yet, because the time slice of all is over."""
 
     @property
     def queues(self) -> Mapping[str, Queue[Any, Any]]:
@@ -144,7 +146,11 @@ class Deliveries:
             if ended:
                 raise Aborted(self._owner.actor_id, "asked to stop by the event given as until")
             if slices.over():
-                await slices.next()
+                self.delayed += 1
+                try:
+                    await slices.next()
+                finally:
+                    self.delayed -= 1
                 continue
             left = None if deadline is None else deadline - clock.monotonic()
             if left is not None and left <= 0:

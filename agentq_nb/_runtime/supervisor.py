@@ -33,6 +33,8 @@ class Supervisor:
         if not has_run(activation.cls):
             self.begun.set()
         self._restarts: float | None = None
+        self._awaits_calls = False
+        """Whether it waits until a scheduled call is due: it has asked the broker, and got none."""
 
     @property
     def restarts_at(self) -> float | None:
@@ -41,8 +43,8 @@ class Supervisor:
         return None if self._restarts is None else clock.time() + max(0.0, self._restarts - clock.monotonic())
 
     def is_idle(self) -> bool:
-        """Whether ``run`` does nothing but wait for messages."""
-        if self._activation.in_flight.receivers:
+        """Whether ``run`` does nothing but wait for messages, and no request for a message or a call is under way."""
+        if self._activation.in_flight.receivers or self._activation.deliveries.delayed or not self._awaits_calls:
             return False
         waits = self.run_state == "running" and self._activation.deliveries.waiting > 0
         return waits or self.run_state in ("none", "returned")
@@ -121,7 +123,10 @@ class Supervisor:
         activation = self._activation
         while activation.closing is None:
             try:
-                deliveries = await activation.lease.turn(None, Take(INTERNAL_QUEUES))
+                deliveries = await activation.lease.turn(None, Take(INTERNAL_QUEUES, timeout=0))
+                if not deliveries:
+                    await self._until_called()
+                    continue
             except (LeaseLost, Unavailable):
                 return
             if activation.closing is not None:  # a call that a stop interrupted becomes due again at once
@@ -129,6 +134,15 @@ class Supervisor:
                 return
             for delivery in deliveries:
                 activation.begin(self._call_one(delivery))
+
+    async def _until_called(self) -> None:
+        """Return when a scheduled call is due. Raises LeaseLost, Unavailable."""
+        self._awaits_calls = True
+        self._activation.changed()
+        try:
+            await self._activation.lease.until_due(INTERNAL_QUEUES, None)
+        finally:
+            self._awaits_calls = False
 
     async def _call_one(self, delivery: Delivery) -> None:
         began = self._activation.clock.time()

@@ -17,6 +17,8 @@ from tests.postgres_server import HOW_TO_GET_IT, Server, programs, running_serve
 
 ACTORS = 1000
 HOSTS = 3
+PATIENCE = 300.0
+"""Seconds in which all messages must be handled and all actors asleep."""
 SETTLING = 75.0
 """Seconds until connections that were needed only for the work before are closed."""
 IDLE = 60.0
@@ -37,10 +39,11 @@ async def measure(server: Server, folder: Path, samples: Samples) -> None:
             row = await (await connection.execute(query.encode())).fetchone()
             return 0 if row is None else row[0]
 
-        busy = True
-        while busy:
+        begun = time.perf_counter()
+        while (unsettled := await count(AGENTQ.unsettled)) + (awake := await count(_AWAKE)):
+            if time.perf_counter() - begun > PATIENCE:
+                raise TimeoutError(f"{unsettled} messages are unsettled, and {awake} actors awake.")
             await asyncio.sleep(1.0)
-            busy = bool(await count(AGENTQ.unsettled) or await count(_AWAKE))
         await asyncio.sleep(SETTLING)
         used, processes = cpu_seconds([server.process_id]), [host.process.pid for host in hosts]
         used_by_hosts, begun = cpu_seconds(processes), time.perf_counter()

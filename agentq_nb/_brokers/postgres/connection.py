@@ -9,6 +9,7 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
@@ -48,6 +49,8 @@ _QUIET = 2 * _WAIT
 """Seconds without a transaction that succeeded, after which the server itself may be in trouble."""
 _IDLE = 5.0
 """Seconds after which the pool closes a connection that it did not need; one at a time, so that an idle host soon has one."""
+_TURN = 0.25
+"""Seconds for which a look of the host's own waits for another one that is under way."""
 _REPEATED = (DeadlockDetected, SerializationFailure)
 """The server has undone the transaction and asks for a repetition."""
 _FAILED = (
@@ -155,6 +158,7 @@ class Database:
         self.patience = PATIENCE
         """Seconds in which a transaction is repeated."""
         self.closed = False
+        self._looking = asyncio.Lock()
         self._succeeded = -math.inf
         """When a transaction last succeeded, on the monotonic clock."""
         self._reason: asyncio.Task[Exception | None] | None = None
@@ -245,6 +249,22 @@ class Database:
             for call in transaction.committed:
                 call()
             return result
+
+    async def look(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run a repeatable transaction that a host begins by itself again and again. Raises Unavailable.
+
+        They are made one after the other unless one takes long. Otherwise those of an idle host would often meet, and
+        each time the pool would open one more connection, to close it much later.
+        """
+        alone = False
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TURN):
+                    alone = await self._looking.acquire()
+            return await self.run(work, repeatable=True)
+        finally:
+            if alone:
+                self._looking.release()
 
     async def _once(self, work: Callable[[Transaction], Awaitable[T]], one_statement: bool) -> tuple[Transaction, T]:
         worked, cancellation = one_statement, Cancellation()

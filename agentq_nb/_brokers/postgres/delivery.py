@@ -192,6 +192,29 @@ async def next_moment(tx: Transaction, actor: ActorId, since: float) -> float | 
     return None if row is None else row[0]
 
 
+# One message of each queue is looked for, and only in queues of these actors: the last condition needs a row of both tables.
+# The moment is a query of its own, so that it is computed once and not for each message.
+_AWAKE = """
+select q.actor, q.queue
+from agentq.actors a
+join agentq.queues q on q.actor = a.actor
+where a.session = %(session)s and q.live > 0
+  and not (q.paused and coalesce(q.paused_until > agentq.now() + %(soon)s, true))
+  and (
+    select true from agentq.messages m
+    where a.epoch is not null and m.actor = q.actor and m.queue = q.queue and m.status = 'queued'
+      and m.due <= (select agentq.now() + %(soon)s)
+    order by m.place
+    limit 1
+  )
+"""
+
+
+async def awake_with_work(tx: Transaction, session: str, soon: float) -> Sequence[tuple[ActorId, str]]:
+    """Return the actors that a session runs, each with a queue that has messages due within ``soon`` seconds."""
+    return [(actor, queue) for actor, queue in await tx.rows(_AWAKE, session=session, soon=soon)]
+
+
 async def give_back(tx: Transaction, epoch: int, deliveries: Sequence[Delivery]) -> None:
     """Undo the start of messages that never reached their receiver."""
     rows = await tx.rows(

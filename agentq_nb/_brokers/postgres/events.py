@@ -203,7 +203,7 @@ class Events:
     async def look_after(self) -> None:
         """Learn who listens, in case notifications were lost, and delete what all have read. Raises Unavailable."""
         self._noted = set()
-        wanted = await self._database.run(self._look_after, repeatable=True)
+        wanted = await self._database.look(self._look_after)
         self._wanted = wanted | self._noted
 
     async def _look_after(self, tx: Transaction) -> set[Place]:

@@ -99,7 +99,7 @@ class PostgresExchange:
 
     async def look_after(self) -> None:
         """Learn what notifications have not told, and delete what is over. Raises Unavailable."""
-        for request in await self._database.run(lambda tx: requests.look_after(tx, self._session), repeatable=True):
+        for request in await self._database.look(lambda tx: requests.look_after(tx, self._session)):
             self.on_withdrawn(request)
         await self._events.look_after()
 

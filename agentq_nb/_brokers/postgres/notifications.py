@@ -3,7 +3,7 @@
 A change is a tuple of texts: ``("sent", actor, queue)``, ``("work", actor)`` for what else may let an actor receive,
 ``("settled", message)``, ``("room", actor, queue)``, ``("cancel", actor, message)``, ``("moved", actor)``, ``("batch", name)``,
 ``("limit", name)``, ``("turn", actor)``, and those of ``requests`` and ``events``. Notifications may be lost, so those who wait
-also look by themselves every few seconds. They are sent after the commit and not within it: PostgreSQL commits transactions
+also look by themselves every few seconds, but for receivers: ``upkeep`` looks for all of a host at once. They are sent after the commit and not within it: PostgreSQL commits transactions
 with notifications one after the other.
 """
 
@@ -53,13 +53,15 @@ class Watch:
         self.clear = self._event.clear
         self.rung = self._event.is_set
 
-    async def wait(self, deadline: float | None = None, moment: float | None = None) -> None:
+    async def wait(self, deadline: float | None = None, moment: float | None = None, *, polls: bool = True) -> None:
         """Return after a change, or to look again.
 
         :param deadline: on the monotonic clock.
         :param moment: when something falls due, in seconds since 1970 by this machine's clock.
+        :param polls: whether to look again after a while in any case.
         """
-        now, timers = self._clock.monotonic(), [self._clock.call_later(POLL, self.ring)]
+        now = self._clock.monotonic()
+        timers = [self._clock.call_later(POLL, self.ring)] if polls else []
         if deadline is not None:
             timers.append(self._clock.call_later(deadline - now, self.ring))
         if moment is not None:

@@ -54,9 +54,7 @@ async def ready_actors(
         while not database.closed:
             watch.clear()
             before, begun = clock.time(), time.monotonic()
-            found, sleeping, now, moment = await database.run(
-                lambda tx: _look(tx, queues, withheld, limits, home), repeatable=True
-            )
+            found, sleeping, now, moment = await database.look(lambda tx: _look(tx, queues, withheld, limits, home))
             limits.sleeping = sleeping.limits
             # Other hosts say of each message that it was sent: looking must not take all of the server's time.
             ended = time.monotonic()

@@ -216,7 +216,8 @@ class Receivers:
     ) -> T:
         """Return what is seen when it is not empty, or when the time is over.
 
-        It waits at once if nothing has changed since the ``latest`` look.
+        It waits at once if nothing has changed since the ``latest`` look. Only those in line for limits look again every
+        few seconds: if every receiver of every awake actor did, they would keep the server busy with nothing to do.
         """
         clock, line = self._broker.clock, self._broker.limits.line
         deadline = None if timeout is None else clock.monotonic() + timeout
@@ -226,7 +227,7 @@ class Receivers:
             if latest is not None:
                 latest.end()
                 if not latest.watch.rung():
-                    await watch.wait(deadline, latest.moment)
+                    await watch.wait(deadline, latest.moment, polls=False)
                     self._lease.check()
             try:
                 while True:
@@ -243,7 +244,7 @@ class Receivers:
                         if not seen.limited:
                             self._note(queues, Look(watch, moment, watching.pop_all().close))
                         return seen.what
-                    await watch.wait(deadline, moment)
+                    await watch.wait(deadline, moment, polls=seen.refused is not None)
                     self._lease.check()
             finally:
                 self._leave_line(line.leave(watch))

@@ -125,7 +125,7 @@ async def requests(
     with notifications.watch(_ASKED) as watch:
         while not database.closed:
             watch.clear()
-            taken = await database.run(lambda tx: _take(tx, session, home, names(), begun), repeatable=True)
+            taken = await database.look(lambda tx: _take(tx, session, home, names(), begun))
             for request in taken:
                 yield request
             if len(taken) < _AT_ONCE and not database.closed:

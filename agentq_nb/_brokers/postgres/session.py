@@ -107,14 +107,13 @@ async def end_predecessors(tx: Transaction, session: str, home: Home) -> None:
 
 async def end_dead(database: Database, session: str) -> None:
     """End every other session whose time is over."""
-    rows = await database.run(
+    rows = await database.look(
         lambda tx: tx.rows(
             "select session from agentq.sessions where until < agentq.now() and session <> %(session)s", session=session
-        ),
-        repeatable=True,
+        )
     )
     for (dead,) in rows:
-        await database.run(lambda tx, dead=dead: _end_if_dead(tx, dead), repeatable=True)
+        await database.look(lambda tx, dead=dead: _end_if_dead(tx, dead))
 
 
 async def _end_if_dead(tx: Transaction, session: str) -> None:

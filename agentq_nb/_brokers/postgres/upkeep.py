@@ -6,7 +6,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import Protocol
 
-from agentq_nb._brokers.postgres import control, homes, lease, notable_events, session
+from agentq_nb._brokers.postgres import control, delivery, homes, lease, notable_events, session
 from agentq_nb._brokers.postgres.connection import Database
 from agentq_nb._brokers.postgres.exchange import PostgresExchange
 from agentq_nb._brokers.postgres.expirations import settle_all_expired
@@ -50,13 +50,14 @@ class Upkeep:
         """When it deletes old rows again, on the monotonic clock."""
 
     async def look_after(self) -> None:
-        """Expire messages, and end dead sessions and actors that were moved away, every few seconds."""
+        """Expire messages, wake receivers, and end dead sessions and actors that were moved away, every few seconds."""
         while not self._broker.database.closed:
             await self._broker.clock.sleep(POLL)
             with suppress(Unavailable):
-                await self._broker.database.run(settle_all_expired, repeatable=True)
+                await self._broker.database.look(settle_all_expired)
                 await session.end_dead(self._broker.database, self._broker.session)
                 await self.end_unused()
+                await self.wake_receivers()
                 await self.look_for_others()
                 await self._look_for_moves()
                 await self._broker.exchange.look_after()
@@ -69,21 +70,26 @@ class Upkeep:
             await self._broker.database.run(notable_events.delete_old, repeatable=True)
             self._deletes_at = now + _HOUR
 
+    async def wake_receivers(self) -> None:
+        """Let receivers look whose messages wait or fall due soon, in case they were not notified of them.
+
+        This is one look for all that are awake here: a receiver that looked by itself would cost the same for each actor.
+        """
+        broker = self._broker
+        for actor, queue in await broker.database.look(lambda tx: delivery.awake_with_work(tx, broker.session, POLL)):
+            broker.notifications.ring(("sent", actor, queue))
+
     async def _look_for_moves(self) -> None:
         """Leave actors that were moved away, in case the notifications were lost."""
         broker = self._broker
-        for actor in await broker.database.run(
-            lambda tx: homes.leaving(tx, broker.home, broker.session), repeatable=True
-        ):
+        for actor in await broker.database.look(lambda tx: homes.leaving(tx, broker.home, broker.session)):
             broker.leave(actor)
 
     async def _look_for_cancellations(self) -> None:
         """Stop messages that were cancelled by other hosts, in case the notifications were lost."""
         epochs = [held.epoch for held in self._broker.leases.values()]
         if epochs:
-            for actor, message in await self._broker.database.run(
-                lambda tx: control.cancelling(tx, epochs), repeatable=True
-            ):
+            for actor, message in await self._broker.database.look(lambda tx: control.cancelling(tx, epochs)):
                 self._broker.cancelling(actor, message)
 
     async def look_after_stalled(self) -> None:
@@ -91,24 +97,26 @@ class Upkeep:
         while not self._broker.database.closed:
             await self._broker.clock.sleep(POLL)
             with suppress(Unavailable):
-                await self._broker.database.run(session.end_stalled, repeatable=True)
+                await self._broker.database.look(session.end_stalled)
 
     async def look_for_others(self) -> None:
         """A host that is alone sends no notifications of its changes. Another that joins says so."""
-        self._broker.notifications.others = await self._broker.database.run(
-            lambda tx: session.has_others(tx, self._broker.session), repeatable=True
+        self._broker.notifications.others = await self._broker.database.look(
+            lambda tx: session.has_others(tx, self._broker.session)
         )
 
     async def end_unused(self) -> None:
-        """End leases that the database has given to this host, and whose answer never reached those who asked.
+        """End leases that only the database or only this host has.
 
-        They were cancelled, or the connection broke. Nothing else would wake these actors.
+        The database may have given one to callers that were cancelled, or that its answer never reached: nothing else
+        would wake these actors. A lease that it has no more, as after a failover, is noticed by the receivers as they look.
         """
-        for actor, epoch in await self._broker.database.run(
-            lambda tx: session.leases(tx, self._broker.session), repeatable=True
-        ):
-            held = self._broker.leases.get(actor)
-            if (held is None or held.epoch != epoch) and actor not in self._broker.acquiring:
-                await self._broker.database.run(
-                    lambda tx, actor=actor, epoch=epoch: lease.end(tx, actor, epoch), repeatable=True
-                )
+        broker, before = self._broker, dict(self._broker.leases)
+        found = dict(await broker.database.look(lambda tx: session.leases(tx, broker.session)))
+        for actor, held in before.items():
+            if found.get(actor) != held.epoch and broker.leases.get(actor) is held:
+                broker.notifications.ring(("work", actor))
+        for actor, epoch in found.items():
+            held = broker.leases.get(actor)
+            if (held is None or held.epoch != epoch) and actor not in broker.acquiring:
+                await broker.database.look(lambda tx, actor=actor, epoch=epoch: lease.end(tx, actor, epoch))

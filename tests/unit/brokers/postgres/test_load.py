@@ -48,3 +48,24 @@ async def test_what_waits_for_its_turn_neither_fails_nor_opens_connections(datab
             await asyncio.sleep(0.02)
     await asyncio.gather(*waiting)
     assert 2 <= most <= 8
+
+
+async def test_looks_of_a_host_that_meet_need_one_connection(database: Database) -> None:
+    opened = database._pool.get_stats()["connections_num"]
+    found = await asyncio.gather(*(database.look(lambda tx: tx.row("select pg_sleep(0.01), 1")) for _ in range(5)))
+    assert [row and row[1] for row in found] == [1] * 5
+    assert database._pool.get_stats()["connections_num"] == opened
+
+
+async def test_a_look_does_not_wait_for_one_that_is_held_up(database: Database) -> None:
+    go_on = asyncio.Event()
+
+    async def held_up(tx: Transaction) -> None:
+        await tx.row("select 1")
+        await go_on.wait()
+
+    first = asyncio.create_task(database.look(held_up))
+    assert await database.look(lambda tx: tx.row("select 1")) == (1,)
+    assert not first.done()
+    go_on.set()
+    await first
