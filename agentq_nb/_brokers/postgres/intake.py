@@ -60,8 +60,11 @@ def take_over(address: Address, contents: Contents) -> Moved:
     Raises StoreError if a name exists here, and Unavailable (unknown: repeat).
     """
     try:
-        with psycopg.connect(address.conninfo) as connection, connection.transaction():
-            return _Intake(connection, address, contents).run()
+        # Poolers would take prepared statements for those of other clients.
+        with psycopg.connect(address.slow_conninfo, prepare_threshold=None) as connection:
+            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+            with connection.transaction():
+                return _Intake(connection, address, contents).run()
     except psycopg.Error as error:
         text = address.hide(" ".join(str(error).split()))
         raise Unavailable(

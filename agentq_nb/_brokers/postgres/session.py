@@ -30,6 +30,8 @@ LEASE = 15.0
 """Seconds after which a host that is not heard of has lost its actors."""
 RENEWAL = 5.0
 """Seconds between two renewals."""
+_RECONNECT = 1.0
+"""Seconds after which the connection for renewals is opened again."""
 STALLED = 15.0
 """Seconds after which a transaction is undone whose host does not go on with it. Usual ones take milliseconds."""
 _LOOKING = 3.0
@@ -131,9 +133,10 @@ async def _end_if_dead(tx: Transaction, session: str) -> None:
 
 
 async def end_stalled(tx: Transaction) -> None:
-    """Undo transactions whose hosts stand still, or are gone without a word: others wait for what they have locked.
+    """Undo transactions of hosts that have stalled or disappeared: other hosts wait for the rows that they have locked.
 
-    The server's own timeouts do not hold for them: within a pipeline it counts as busy while it waits for its client.
+    The server's own timeouts do not apply to them: within a pipeline a connection counts as active while the server waits for
+    its client. Exports and moves wait for their programs much longer, on connections with another name.
     """
     await tx.ask(_END_STALLED, looking=_LOOKING, stalled=STALLED)
 
@@ -228,13 +231,16 @@ class Renewal:
         self._thread.start()
 
     def _work(self) -> None:
+        pause = RENEWAL
         while not self._ended.is_set():
             with suppress(psycopg.Error), self._connect() as connection:
-                while not self._ended.wait(RENEWAL):
+                while not self._ended.wait(pause):
+                    pause = RENEWAL
                     if not self._renewed(connection):
                         self._tell_lost()
                         return
-            self._ended.wait(1.0)
+            pause = 0.0  # the connection broke, so little may be left of the lease
+            self._ended.wait(_RECONNECT)
 
     def _connect(self) -> psycopg.Connection[Row]:
         # A pooler would take prepared statements for those of any other client.

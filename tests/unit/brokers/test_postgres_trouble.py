@@ -12,14 +12,13 @@ import psycopg
 import pytest
 
 from agentq_nb._brokers.messages import Commit, Settlement, Take
-from agentq_nb._brokers.postgres import broker as broker_module
-from agentq_nb._brokers.postgres import session
+from agentq_nb._brokers.postgres import session, upkeep
 from agentq_nb._brokers.postgres.address import parse_address
 from agentq_nb._brokers.postgres.broker import PostgresBroker
 from agentq_nb._brokers.postgres.connection import Transaction
 from agentq_nb.errors import LeaseLost, Unavailable
 from tests.postgres_server import HOW_TO_GET_IT, Server, programs, running_server
-from tests.unit.brokers.conformance.words import ACTOR, HOST, drain, new_message, send, settle, soon, take_one
+from tests.unit.brokers.conformance.words import ACTOR, HOST, drain, new_message, send, settle, soon, take_one, until
 
 pytestmark = pytest.mark.anyio
 
@@ -264,7 +263,7 @@ async def test_a_host_that_stops_in_the_middle_of_a_transaction_holds_nobody_up_
 ) -> None:
     """What it has locked is its own actor's row, which the next host of the actor needs."""
     monkeypatch.setattr(session, "STALLED", 0.5)
-    monkeypatch.setattr(broker_module, "POLL", 0.2)
+    monkeypatch.setattr(upkeep, "POLL", 0.2)
     stalled, other = await opened(server, "stalled"), await opened(server, "stalled")
     assert await stalled.acquire(ACTOR, "stalled") is not None
     locked, over = asyncio.Event(), asyncio.Event()
@@ -289,6 +288,35 @@ async def test_a_host_that_stops_in_the_middle_of_a_transaction_holds_nobody_up_
         over.set()
         await stalled.close()
         await other.close()
+
+
+async def test_a_session_is_renewed_as_soon_as_there_is_a_connection_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Little may be left of it: the usual time between two renewals could be too long."""
+    monkeypatch.setattr(session, "RENEWAL", 0.01)
+    connect = session.Renewal._connect
+    connections: list[object] = []
+
+    def connected(renewal: session.Renewal) -> psycopg.Connection[tuple[object, ...]]:
+        if connections:
+            monkeypatch.setattr(session, "RENEWAL", 3600.0)
+            with psycopg.connect(server.url, autocommit=True) as connection:
+                connection.execute("update renewed.sessions set until = until + 1000")
+        connections.append(connect(renewal))
+        return connections[-1]  # type: ignore[return-value]  # what connect returns
+
+    monkeypatch.setattr(session.Renewal, "_connect", connected)
+    broker = await opened(server, "renewed")
+    is_renewed = "select until < extract(epoch from now()) + 100 from renewed.sessions"
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where query like '%set until =%' and pid <> pg_backend_pid()"
+        )
+        await until(lambda: len(connections) == 2)
+        await until(lambda: connection.execute(is_renewed).fetchone() == (True,))
+    await broker.close()
 
 
 async def test_connections_notice_a_network_that_lets_nothing_through_in_seconds(server: Server) -> None:
