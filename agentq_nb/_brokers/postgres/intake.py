@@ -14,7 +14,7 @@ from agentq_nb._brokers.postgres.address import Address
 from agentq_nb._brokers.postgres.changed_rows import searchable
 from agentq_nb._brokers.postgres.connection import Database, Row
 from agentq_nb._brokers.postgres.migration import migrate
-from agentq_nb._brokers.postgres.new_rows import key_hash, schedule_name
+from agentq_nb._brokers.postgres.new_rows import digest_of, key_hash, schedule_name
 from agentq_nb._core.ids import actor_name
 from agentq_nb.errors import StoreError, Unavailable
 
@@ -252,7 +252,7 @@ def _columns(message: MovedMessage) -> tuple[Any, ...]:
         json.dumps(dict(message.options)),
         len(message.body),
         None if key is None else key_hash(key),
-        None if key is None else digest(message.body),
+        None if key is None else digest_of(message.body, message.options.get("after", ())),
         schedule_name(message.options.get("schedule")),
         message.began_at,
         message.front,
