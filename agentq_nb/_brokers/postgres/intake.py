@@ -1,4 +1,4 @@
-"""Take over what another store holds, in one transaction: an interrupted one leaves nothing. Blocking."""
+"""Move the contents of another store here, in one transaction, so that an interrupted move leaves nothing. Blocking."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _COLUMNS = (
 
 
 class Moved(NamedTuple):
-    """What was taken over.
+    """How much was moved.
 
-    :ivar messages: the unsettled ones, by id.
-    :ivar earlier: when the same store was taken over before, in seconds since 1970; then nothing was taken over now.
+    :ivar messages: the ids of the unsettled messages.
+    :ivar earlier: when the same store was moved before, in seconds since 1970; then nothing was moved now.
     """
 
     messages: frozenset[str]
@@ -60,7 +60,7 @@ def take_over(address: Address, contents: Contents) -> Moved:
     Raises StoreError if a name exists here, and Unavailable (unknown: repeat).
     """
     try:
-        # Poolers would take prepared statements for those of other clients.
+        # Behind a pooler, prepared statements would be shared with other clients.
         with psycopg.connect(address.slow_conninfo, prepare_threshold=None) as connection:
             connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             with connection.transaction():
@@ -85,7 +85,7 @@ class _Intake:
         self._counts = {"dead": 0, "results": 0, "scheduled": 0}
 
     def run(self) -> Moved:
-        # Two at once would not see each other's names.
+        # Two moves at once would not see each other's names.
         self._do("lock table agentq.version in share row exclusive mode")
         earlier = self._do("select at from agentq.takeovers where store = %s", self._contents.store).fetchone()
         if earlier is not None:
@@ -158,7 +158,7 @@ class _Intake:
         )
 
     def _noted(self) -> Iterator[MovedMessage]:
-        """Yield the messages, and note what they count as."""
+        """Yield the messages, and count them by kind."""
         for message in self._contents.messages():
             self._names.add(message.actor)
             if message.status == "queued":

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from agentq_nb._brokers.messages import Enqueued, NewMessage
 from agentq_nb._brokers.moved import MovedMessage
 from agentq_nb._brokers.postgres import session
 from agentq_nb._brokers.postgres.address import parse_address
@@ -133,3 +134,18 @@ async def test_a_change_that_fits_into_no_notification_does_not_keep_others_from
         await until(watch.rung)
     assert not any(task.done() for task in setting.broker.notifications._tasks)
     await other.close()
+
+
+# --- what was moved ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_key_of_a_message_that_was_sent_after_others_names_it_where_it_was_moved_to(
+    setting: PostgresSetting,
+) -> None:
+    contents = SlowContents()
+    options = {"idempotency_key": "key", "after": [mint_id()]}
+    contents.message = contents.message._replace(status="completed", options=options, ended_at=1.0, reply=b"2")
+    contents.read_on.set()
+    await asyncio.to_thread(take_over, parse_address(setting.url), contents)
+    again = await setting.broker.enqueue([NewMessage(mint_id(), ACTOR, "tasks", b"1", options)])
+    assert again == [Enqueued(contents.message.id, repeated=True)]

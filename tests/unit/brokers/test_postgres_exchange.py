@@ -195,7 +195,7 @@ async def test_a_request_that_a_dead_host_had_begun_is_never_given_to_another(
     setting.clock.expire_sessions()
     await setting.broker.acquire("worker/any", "host-1")
     setting.clock.advance(6)  # the hosts that live look after the others
-    with pytest.raises(Unavailable, match="not repeated by itself"):
+    with pytest.raises(Unavailable, match="not repeated automatically"):
         await soon(asking)
     await rest()
     assert not waiting.done()
