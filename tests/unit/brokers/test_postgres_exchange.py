@@ -162,7 +162,7 @@ async def test_an_answer_is_written_with_the_state_and_neither_after_the_lease_w
     assert stolen is not None
     with pytest.raises(LeaseLost):
         await lease.commit(Commit(state=b'{"n":2}', answer=Answer(found.id, b"2")))
-    with pytest.raises(Unavailable, match="not known how far"):
+    with pytest.raises(Unavailable, match="how far the call got is not known"):
         await soon(second)
     assert stolen.state == b'{"n":1}'
     await until(lambda: count(setting) == 0)
