@@ -45,7 +45,7 @@ class AgentWork:
     :param reply: the type of the answers; None takes them as text.
 
     Raises ``actor.validation_error`` if the agent could not work: it is not installed, has no key, or asks for permission
-    when nobody can answer.
+    when there is no one to answer.
     """
 
     def __init__(self, agent: Agent, vm: type[VM] | None, env: Mapping[str, str] | None, reply: Any = None) -> None:
@@ -70,7 +70,7 @@ class AgentWork:
             )
         if self.vm._permits.asks_user:  # pyright: ignore[reportPrivateUsage]  # nor for this
             raise ValidationFailed(
-                "The VM given to map asks for permission, and nobody answers while many prompts run: every row would wait. "
+                "The VM given to map asks for permission, and there is no one to answer while many prompts run: every row would wait. "
                 'Give agent_os permissions="allow" or "deny", or a function that decides.'
             )
         check = self.agent.check()

@@ -155,6 +155,6 @@ def _presented(error: BaseException, request: Request) -> AgentqError:
 
 def _lost(request: Request) -> Unavailable:
     return Unavailable(
-        f"The host that ran actor '{request.actor}' lost it, or could not reach the server, so it is not known how far the "
-        "call came. It is not repeated by itself. Look with status() or results, then call again if needed."
+        f"The host that ran actor '{request.actor}' lost it, or could not reach the server, so how far the call got is not "
+        "known. It is not repeated automatically: check what it did, then call again if needed."
     )

@@ -1,4 +1,4 @@
-"""What the log says that people want to know of when they are elsewhere."""
+"""Events in the log that notifications are about."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def rows_after(log: ActorLog, number: int) -> list[Row]:
 
 
 def happened(row: Row, before: int) -> Happened | None:
-    """Return what a row says; None if it need not be told. Rows up to ``before`` are those of earlier hosts."""
+    """Return the event that a row records; None if no notice is about it. Rows up to ``before`` are those of earlier hosts."""
     fields, actor = row.fields, row.actor
     match row.kind:
         case "message.failed":
@@ -122,9 +122,9 @@ def happened(row: Row, before: int) -> Happened | None:
 
 
 def is_new_pause(row: Row, known: dict[str, str]) -> bool:
-    """Whether a pause is the first of those in a row. ``known`` has when the last ones began, by limit.
+    """Whether a pause is the first of several in a row. ``known`` has the beginnings of the last ones, by limit.
 
-    One because of a budget is none: that the budget is spent is told by itself.
+    A pause because of a budget does not count: the spent budget has a notice of its own.
     """
     if (row.fields["reason"] or "").startswith(f"{BudgetSpent.__name__}: "):
         return False

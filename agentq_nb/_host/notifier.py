@@ -1,9 +1,9 @@
 """Send notifications about what happens in a host. Nothing waits for them.
 
-What happened is read from the log, every second and only where a channel is set; that of queues which several hosts share
-from their server (see ``shared_notices``). A row of the log says up to where it was read and what was still to be sent: so the
-next host reports what happened while this one died, and nothing is sent twice, but for a notice that was sent in the moment
-before a crash.
+The notifier reads the log every second, if a channel is set; what happens to queues that several hosts share it reads from
+their server (see ``shared_notices``). A row of the log records how far it has read and which notices were still to be sent. So
+the next host reports what happened while this one died, and no notice is sent twice, except one that was sent just before a
+crash.
 """
 
 from __future__ import annotations
@@ -170,6 +170,7 @@ class Notifier:
         """The batches that are not done."""
         self._limits: dict[str, str] = {}
         self._marked = ""
+        self._looking = asyncio.Lock()
         self._began_after = host.log.last_event
         """The number of the last row of the host before."""
         settings.changed = self._wake
@@ -217,32 +218,38 @@ class Notifier:
             with anyio.move_on_after(_AT_STOP):
                 await self._look(all=True)
                 boxes = [box for box in self._outboxes.values() if not box.sending]
+                for box in boxes:
+                    box.sending = True  # so that nothing else sends its notices as well
                 await asyncio.gather(*(self._send_once(box) for box in boxes))
                 await self._mark()
         except AgentqError as error:  # it must not keep the host from being stopped
             logging.getLogger("agentq").warning("The last notifications were not sent: %s", error.message)
 
     async def _send_once(self, box: Outbox) -> None:
-        while box.waiting and await box.attempt(box.waiting[0]):
-            box.waiting.popleft()
+        try:
+            while box.waiting and await box.attempt(box.waiting[0]):
+                box.waiting.popleft()
+        finally:
+            box.sending = False
 
     async def _look(self, *, all: bool = False) -> None:
         """Read what is new, and hand the notices that are due to the channels."""
-        if self._grouping is None:
-            await self._recall()
-        assert self._grouping is not None
-        await self._take_in(self._grouping)
-        if self._shared is not None:
-            rows, done = await self._shared.read(at_once=all)
-            for row in rows:
-                self._take(row, self._grouping)
-            for event in done:
-                self._grouping.add(event, self._host.clock.time())
-        notices = self._grouping.due(self._host.clock.time(), all=all)
-        self._hand_over([self._signed(notice) for notice in notices])
-        await self._mark()
-        if not all:
-            self._start()
+        async with self._looking:  # a host may stop meanwhile, and no row counts twice
+            if self._grouping is None:
+                await self._recall()
+            assert self._grouping is not None
+            await self._take_in(self._grouping)
+            if self._shared is not None:
+                rows, done = await self._shared.read(at_once=all)
+                for row in rows:
+                    self._take(row, self._grouping)
+                for event in done:
+                    self._grouping.add(event, self._host.clock.time())
+            notices = self._grouping.due(self._host.clock.time(), all=all)
+            self._hand_over([self._signed(notice) for notice in notices])
+            await self._mark()
+            if not all:
+                self._start()
 
     async def _take_in(self, grouping: Grouping) -> None:
         """Read the rows that are new. Where there are none, no batch can have been done either."""

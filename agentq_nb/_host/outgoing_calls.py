@@ -18,7 +18,7 @@ from agentq_nb._core.tagged_values import dumped, loaded
 from agentq_nb.errors import AgentqError, Unavailable
 
 _STATUS_WITHIN = 2.0
-"""Seconds in which a host must say an actor's status. Those who ask want to know it now."""
+"""Seconds in which a host must answer with an actor's status."""
 
 _STATUS = TypeAdapter(ActorStatus)
 write_status = _STATUS.dump_json
@@ -65,7 +65,7 @@ class OutgoingCalls:
         try:
             async with asyncio.timeout(_STATUS_WITHIN):
                 return read_status(await self._ask(actor, "status", "null", stoppable=True))
-        except (TimeoutError, AgentqError, ValueError):  # it is blocked, has died, or is of another version
+        except (TimeoutError, AgentqError, ValueError):  # the host is blocked, has died, or is of another version
             return None
 
     async def _ask(self, actor: ActorId, verb: Verb, text: str, *, stoppable: bool = False) -> bytes:

@@ -48,12 +48,11 @@ def setup(
     :param store: the path of the file. By default the environment variable ``AGENTQ_DB``, else a file beside the
         notebook, else one in the working directory. Or the address of a PostgreSQL server that has the queues,
         ``postgresql://user@server/database``: several hosts then share them, with gaps that docs/postgresql.md lists.
-    :param retention: seconds (or a timedelta) after which the history of settled messages is deleted, except dead letters, as by
-        ``registry.prune``. It is checked when the host starts and every hour. By default everything is kept.
-    :param max_store_bytes: the largest size of the file, in bytes, not counting the journal beside it (about 8 MiB). A send that would
-        exceed it is refused with ``store.full``. So is then a send that would leave less than 16 MiB
-        of the disk free. Queued messages are still handled and settled. By default there is no limit, and the free space
-        is not checked.
+    :param retention: seconds (or a timedelta) after which the history of settled messages is deleted, except dead letters, as
+        by ``registry.prune``. It is checked when the host starts and every hour. By default everything is kept.
+    :param max_store_bytes: the largest size of the file, in bytes, not counting the journal beside it (about 8 MiB). A send
+        that would exceed it is refused with ``store.full``, and so is one that would leave less than 16 MiB of the disk free.
+        Queued messages are still handled and settled. By default there is no limit, and the free space is not checked.
     :param background: True runs the host on its own event loop in a background thread, so that actors keep working while
         a cell blocks. Actors may then use the notebook's variables, but nothing bound to the kernel's event loop, such as
         tasks, locks and clients made in a cell. False runs it on the event loop in which it is started. The default is
@@ -66,16 +65,17 @@ def setup(
         * ``"always"``: as long as the host runs.
         * ``"never"``.
     :param keep_alive_interval: seconds between two signs of activity, 20 by default.
-    :param notify: where notifications are sent when a batch is done, messages have failed, an agent asks for permission, a provider's
-        limit is reached, a queue has stopped or a budget is spent: a URL of the apprise package, or a list of them; a command
-        as a list, such as ``["notify-send", "agentq"]``, which gets the text on stdin; or a function, plain or async, that
-        gets a notice with ``kind``, ``title``, ``text`` and ``count``. Notifications contain no bodies of messages. See
+    :param notify: where notifications are sent when a batch is done, messages have failed, an agent asks for permission, a
+        provider's limit is reached, a queue has stopped or a budget is spent: a URL of the apprise package, or a list of them;
+        a command as a list, such as ``["notify-send", "agentq"]``, which gets the text on stdin; or a function, plain or async,
+        that gets a notice with ``kind``, ``title``, ``text`` and ``count``. Notifications contain no bodies of messages. See
         ``docs/overnight.md``.
 
-    If you call it again for the same file, it returns the same registry. An option that is None then keeps its earlier
-    value (to remove a limit, restart the kernel), and classes replace those of the same name at the next ``await registry.start()``. Raises ``host.elsewhere``
-    when the host already runs with another value of ``background``, and ``actor.validation_error`` for names and classes
-    that cannot be registered.
+    If you call it again for the same file, it returns the same registry. An option that is None then keeps its earlier value
+    (to remove a limit, restart the kernel), and classes replace those of the same name at the next ``await registry.start()``.
+
+    Raises ``host.elsewhere`` when the host already runs with another value of ``background``, and ``actor.validation_error``
+    for names and classes that cannot be registered, for options out of range, and when the host runs with other queues.
     """
     unawaited_calls.install(Registry)
     main = sys.modules.get("__main__")
@@ -150,8 +150,8 @@ def create_client(
     which says whether anything was done. A server that cannot be reached raises ``host.unavailable`` too.
 
     With neither ``url`` nor ``store``, raises NoHost if ``setup`` has not been called. Raises TypeError for a url together
-    with a store, and ``actor.validation_error`` if ``url`` is not a URL, or the extra ``postgres`` is not installed. Codes such as ``host.blocked`` are the
-    ``full_code`` of an :class:`AgentqError`; ``help(agentq_nb.errors)`` lists them.
+    with a store, and ``actor.validation_error`` if ``url`` is not a URL, or the extra ``postgres`` is not installed. Codes such
+    as ``host.blocked`` are the ``full_code`` of an :class:`AgentqError`; ``help(agentq_nb.errors)`` lists them.
     """
     if url is not None and store is not None:
         raise TypeError("create_client takes a url or a store, not both.")

@@ -29,9 +29,12 @@ _HOME = ".host"
 
 
 async def open_queues(url: str, facts: Mapping[str, Any], local: LocalBroker, workspaces: Path) -> PostgresBroker:
-    """Connect to the queues. ``local`` has the file that this host writes of itself, and is closed with them.
+    """Connect to the queues.
 
-    ``workspaces`` has the files of actors. Raises ``actor.validation_error`` if psycopg is not installed, Unavailable and StoreTooNew.
+    :param local: the broker of this host's own file, closed together with the queues.
+    :param workspaces: the folder with the files of actors.
+
+    Raises ``actor.validation_error`` if psycopg is not installed, Unavailable and StoreTooNew.
     """
     try:
         from agentq_nb._brokers.postgres.broker import PostgresBroker
@@ -45,15 +48,18 @@ async def open_queues(url: str, facts: Mapping[str, Any], local: LocalBroker, wo
 
 
 def home_in(workspaces: Path) -> Home:
-    """Return the home whose actors have their workspaces there. Blocks. Raises OSError.
+    """Return the home of the actors whose workspaces are in this folder. Blocks. Raises OSError.
 
-    The id is kept in the folder, so that it goes where the folder goes, and a new folder is another home.
+    Its id is kept in the folder: a folder that is moved to another machine is still the same home, and a new folder is a new one.
     """
     workspaces.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = workspaces / _HOME
     if not file.exists():
-        file.write_text(uuid.uuid4().hex)
-    return Home(file.read_text(), f"{platform.node()}, {workspaces}")
+        # In one step: a process that is killed here must not leave an empty id, which others could have too.
+        new = workspaces / f"{_HOME}-{uuid.uuid4().hex}"
+        new.write_text(uuid.uuid4().hex)
+        new.replace(file)
+    return Home(file.read_text().strip(), f"{platform.node()}, {workspaces}")
 
 
 def host_facts() -> Mapping[str, Any]:

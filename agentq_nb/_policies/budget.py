@@ -82,7 +82,7 @@ class Spending:
 
     def dearest(self) -> str:
         """Return the period in which most was spent."""
-        return max(self._spent, key=self.spent, default="")
+        return max(list(self._spent), key=self.spent, default="")  # another thread may add periods
 
     def add(self, period: str, usd: float) -> None:
         """Count the cost of a request."""

@@ -157,7 +157,7 @@ class AgentSession:
     reply_schema: Mapping[str, Any] | None = field(default=None, repr=False)
     """The JSON Schema that the answer must fit, where ``send_prompt`` was given ``reply``."""
     instructions: str = field(default="", repr=False)
-    """What the agent is to be told besides the prompt, whose own text is never changed; ``reply_schema`` in words."""
+    """Text for the agent in addition to the prompt, which is never changed: ``reply_schema`` in words."""
     models: ModelAccess | None = field(default=None, repr=False)
     """Access to the language models of ``agent_os(llm=...)``; its variables are also part of ``env``."""
     redact: Callable[[str], str] = field(default=str, repr=False)

@@ -64,7 +64,7 @@ def agent_os(
     :param isolation: the sandbox of commands and coding agents. ``"auto"`` uses bubblewrap, else Landlock, else none;
         ``"required"`` refuses to run anything without one; ``"off"`` uses none. ``await box.isolation()`` returns which one
         is used, what it protects and what it does not.
-    :param workspace: what the VMs work in: ``Repository(path_or_url)``, of which each VM gets a clone on a branch of its
+    :param workspace: what the VMs work in: ``Repository(path_or_url)``, each VM gets a clone of it on a branch of its
         own; ``Folder(path)``, which one VM at a time changes in place; or the path of the folder that holds the VMs'
         folders, which are empty at first, instead of ``<notebook>.agentq``.
     :param readable: more folders and files that processes in the sandbox can read, at their own paths: tool chains, data.
@@ -74,10 +74,10 @@ def agent_os(
         tools over MCP on loopback, with a token for each session. Arguments and results, or errors, are in the
         transcript.
     :param permissions: the answer to agents that ask before they act: ``"allow"``, ``"deny"``, ``"ask"``, or a function
-        of a ``PermissionRequest`` that returns one of these; a plain function is called in a thread, and if it
-        raises, the answer is ``"deny"``. With ``"ask"`` the event ``permission_request`` is broadcast, and the agent waits for
-        ``respond_permission``. Permissions are not a security boundary, since an agent asks only if it
-        chooses to. The sandbox is the boundary.
+        of a ``PermissionRequest`` that returns one of these; a plain function is called in a thread, and if it raises, the
+        answer is ``"deny"``. With ``"ask"`` the event ``permission_request`` is broadcast, and the agent waits for
+        ``respond_permission``. Permissions are not a security boundary, since an agent asks only if it chooses to. The sandbox
+        is the boundary.
     :param permission_timeout: seconds after which a request without an answer is refused (None: no limit).
     :param processes: how many processes a command, or an agent together with all that it starts, may have at once.
     :param memory: how many bytes of memory a command, or an agent together with all that it starts, may use at once.
@@ -95,9 +95,9 @@ def agent_os(
         address. Some hosts are added automatically: those of base URLs (``OPENAI_BASE_URL`` and the like) and of package
         indexes, in ``env``, in this process's environment and in this machine's settings of pip, npm and git. The
         transcript and the command's result list each refusal, with the option that would allow it.
-    :param limits: rate and concurrency limits on prompts: ``[RateLimit(50, per=60, name="anthropic"), ConcurrencyLimit(4)]``. Each prompt is one
-        start, and is at work until the agent has answered. A prompt over the limit waits, and so does the call that sent
-        it. A limit with a name is shared with the queues and VMs that name it; while that is paused, prompts raise
+    :param limits: rate and concurrency limits on prompts: ``[RateLimit(50, per=60, name="anthropic"), ConcurrencyLimit(4)]``.
+        Each prompt is one start, and is at work until the agent has answered. A prompt over the limit waits, and so does the
+        call that sent it. A limit with a name is shared with the queues and VMs that name it; while that is paused, prompts raise
         ``RateLimited``. Unnamed limits apply to each VM separately.
     :param llm: the language model of the agents, ``LLM("anthropic")``, or several of different kinds. Agents reach it through
         a proxy that keeps the key, and counts tokens and money; sessions need no keys in ``env`` then.

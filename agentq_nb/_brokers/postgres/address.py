@@ -42,8 +42,10 @@ def views_of(schema: str) -> str:
 
 
 class Address(NamedTuple):
-    """Where the queues are: how to connect, and the schema that holds the tables.
+    """Where the queues are.
 
+    :ivar conninfo: how to connect, as libpq reads it.
+    :ivar schema: the schema that holds the tables.
     :ivar sql_timeout: seconds after which a user's query is ended.
     """
 
@@ -53,6 +55,11 @@ class Address(NamedTuple):
 
     def __repr__(self) -> str:
         return f"<Address {self.shown}, schema {self.schema}>"  # without the password
+
+    @property
+    def slow_conninfo(self) -> str:
+        """How to connect for transactions that wait long for this program: no host takes them for stalled ones."""
+        return conninfo.make_conninfo(self.conninfo, application_name="agentq-slow")
 
     @property
     def shown(self) -> str:

@@ -51,6 +51,15 @@ select
 {ROWS}
 """
 
+# By the index of what is unsettled: the rows that are settled would be counted anew each time that one ends.
+_ANY_LEFT = f"""
+select exists (
+    select from agentq.messages m join agentq.batch_rows r on r.message = m.id
+    where m.actor = %(actor)s and m.queue = %(queue)s and m.status in {UNSETTLED}
+      and r.batch = %(name)s and r.number = any(%(numbers)s)
+)
+"""
+
 _SETTLED = f"""
 select r.number, m.id, m.settled
 from agentq.messages m join agentq.batch_rows r on r.message = m.id
@@ -167,8 +176,8 @@ class PostgresBatches:
 
         async def look(tx: Transaction) -> tuple[bool, str | None]:
             await settle_all_expired(tx)
-            row = await tx.row(f"select count(*) {ROWS} and m.status in {UNSETTLED}", name=name, numbers=numbers)
-            if row is not None and row[0] == 0:
+            row = await tx.row(_ANY_LEFT, name=name, actor=batch.actor, queue=batch.queue, numbers=numbers)
+            if row is None or not row[0]:
                 return True, None
             reason = await self._stopped(tx, batch, numbers)
             return reason is not None, reason
@@ -186,7 +195,7 @@ class PostgresBatches:
         row = await tx.row(
             f"""
             select q.stopped from agentq.queues q
-            where q.actor = %(actor)s and q.queue = %(queue)s
+            where q.actor = %(actor)s and q.queue = %(queue)s and q.stopped is not null
               and not exists (select {ROWS} and m.status = 'running')
             """,
             actor=batch.actor,

@@ -1,7 +1,7 @@
 """A broker whose queues are in PostgreSQL, shared by the hosts that use the same database.
 
-Everything is decided in short transactions, by the rows as they are; nothing is kept in memory but who waits for what
-and which leases this host has. A host that is not heard of for a while loses its leases (see ``session``).
+Every decision is made in a short transaction from the stored rows; memory holds only this host's leases and waiters. A host
+that does not renew its session in time loses its leases (see ``session``).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class PostgresBroker:
     """See :class:`agentq_nb._brokers.base.Broker`. Make it with :meth:`open`; call it from one event loop only."""
 
     look_every = POLL
-    """Seconds after which those who look for work by themselves may look again."""
+    """Seconds between two checks for work, see :class:`agentq_nb._host.keep_alive.BrokerAtWork`."""
 
     def __init__(self, url: str, clock: Clock | None = None, home: Home | None = None) -> None:
         self.clock = clock or SystemClock()
@@ -94,7 +94,10 @@ class PostgresBroker:
     ) -> PostgresBroker:
         """Connect to ``postgresql://…``, and create the tables if they are missing.
 
-        ``facts`` (JSON-able) describe this host to others; ``home`` has the files of its actors. Raises Unavailable, StoreTooNew, ``actor.validation_error``.
+        :param facts: a description of this host for others, as plain JSON values.
+        :param home: where the files of its actors are.
+
+        Raises Unavailable, StoreTooNew, ``actor.validation_error``.
         """
         broker = cls(url, clock, home)
         broker._facts = {**(facts or {}), "home": broker.home.id, "place": broker.home.name}
@@ -247,7 +250,7 @@ class PostgresBroker:
             held.leaving()
 
     def _session_lost(self) -> None:
-        """Others took this host for dead: everything that it ran is theirs. It continues with a new session."""
+        """Lose all leases, since another host has ended this session as dead, and begin a new session."""
         leases, self.leases = list(self.leases.values()), {}
         for held in leases:
             held.lose()
@@ -300,7 +303,7 @@ class PostgresBroker:
             session.end_now(self.database.address, self.session)
 
     async def abandon(self) -> None:
-        """Close the connections and give nothing back, as if the process had died."""
+        """Close the connections without giving leases back, as if the process had died."""
         self.database.closed = True
         for held in list(self.leases.values()):
             held.lose()

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
 import psycopg
-from psycopg import AsyncConnection, AsyncCursor
+from psycopg import AsyncConnection, AsyncCursor, IsolationLevel
 from psycopg.errors import DeadlockDetected, DiskFull, SerializationFailure
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -27,15 +27,15 @@ logging.getLogger("psycopg").addHandler(logging.NullHandler())
 T = TypeVar("T")
 Row: TypeAlias = tuple[Any, ...]
 Key: TypeAlias = tuple[str, ...]
-"""What changed, as :mod:`notifications` announces it."""
+"""A change, as :mod:`notifications` announces it."""
 
 PATIENCE = 10.0
 """Seconds in which a transaction that was not written is repeated."""
 STATUS_PATIENCE = 1.0
-"""The same of what a status is read with: who asks for it wants to know what is wrong."""
+"""The same for reading a status, which has to say soon what is wrong."""
 _MOST_CONNECTIONS = 8
 _WAIT = 2.0
-"""Seconds to wait for a connection. Then the pool tries again: left alone it would pause longer and longer between its tries."""
+"""Seconds to wait for a connection. After that the pool is asked again, since by itself it tries less and less often."""
 _OPEN_AGAIN = 0.3
 _LASTING = (
     "authentication failed",
@@ -44,7 +44,7 @@ _LASTING = (
     "permission denied",
     "not permitted to log in",
 )
-"""What refuses a connection until someone changes it."""
+"""Parts of errors that do not go away by themselves."""
 _QUIET = 2 * _WAIT
 """Seconds without a transaction that succeeded, after which the server itself may be in trouble."""
 _IDLE = 5.0
@@ -117,7 +117,9 @@ class Transaction:
 
 
 async def _configure(connection: AsyncConnection[Row]) -> None:
-    """Recognise a pooler, by the number of the server's process that it makes up."""
+    """Isolate transactions as their code expects, and recognise a pooler by the server process's number that it makes up."""
+    # Whatever the default here is: a statement after a lock has to see what others committed before that.
+    await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
     row = await (await connection.execute("select pg_backend_pid()")).fetchone()
     if row is None or row[0] != connection.info.backend_pid:
         # There is a pooler in between: the next transaction may run in another process of the server, which does not know
@@ -221,9 +223,12 @@ class Database:
     ) -> T:
         """Run a transaction, durable on return.
 
-        It is repeated for ``patience`` seconds (by default :attr:`patience`) while it is certain that nothing was
-        written, or if it is ``repeatable``: then doing it twice is doing it once. If it is ``one_statement``, begin and
-        commit need no messages of their own. Raises Unavailable; then it is unknown whether it was written.
+        :param repeatable: whether running it twice has the same effect as running it once.
+        :param one_statement: whether it is a single statement, so that begin and commit need no messages of their own.
+        :param patience: seconds in which it is repeated if it is repeatable, or if nothing was written for certain; None:
+            :attr:`patience`.
+
+        Raises Unavailable; then it is unknown whether it was written.
         """
         patience = self.patience if patience is None else patience
         until, tries = time.monotonic() + patience, 0
@@ -286,8 +291,10 @@ class Database:
     async def run_statement(self, query: str, **parameters: Any) -> None:
         """Run one statement, once and without a transaction around it. Raises Unavailable."""
         self.check()
+        cancellation = Cancellation()
         try:
             async with self._pool.connection() as connection:
+                cancellation.check()
                 await connection.execute(self.address.statement(query), parameters)
         except _FAILED as error:
             raise self._unavailable(await self._text(error)) from error

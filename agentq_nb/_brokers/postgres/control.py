@@ -20,6 +20,8 @@ _WAITING = "actor = %(actor)s and queue = %(queue)s and status in ('queued', 'bl
 
 async def apply(tx: Transaction, actor: ActorId, change: Change) -> int:
     """Apply one change; return the number of messages that it settled or moved, or whether it ended a pause."""
+    if isinstance(change, Redeliver):
+        await redelivery.one_at_a_time(tx)  # before any row is locked, those of expired messages included
     await settle_all_expired(tx)
     match change:
         case Pause():

@@ -1,8 +1,9 @@
 """Find the message that crashes its host, by handling each suspect with nothing else in flight on this host.
 
-When a host dies with several messages in flight, none of them counts a crash: they are suspects. While there are any, this
-decides what is delivered: a suspect when nothing else is in flight here, the one that was started last before the others,
-and nothing beside it. After a minute without progress everything is delivered, for a suspect may need what is held back.
+When a host dies with several messages in flight, no crash is counted for any of them: they become suspects. While there are
+suspects, the gate decides what is delivered: a suspect only while nothing else is in flight on this host, those started last
+first, and nothing beside it. After a minute without progress everything is delivered, since a suspect may wait for a message
+that is held back.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ order by front desc, priority desc, place
 
 
 class CrashGate:
-    """What the broker of one host delivers while there are suspects."""
+    """Decides what the broker of one host delivers while there are suspects."""
 
     def __init__(self, clock: Clock, session: str) -> None:
         self._clock = clock

@@ -1,11 +1,11 @@
-"""Messages that wait for others (``after=``): due once those have completed, cancelled when one of them cannot any more.
+"""Messages that wait for others (``after=``): due once all of those have completed, cancelled when one of them cannot.
 
-Both happen in the transaction that ends the others, whichever hosts run the actors. Whoever sends a message after others
-holds a share of their rows until it is stored, and whoever ends a message has its row alone. So none of those that wait
-for it is missed, and of several transactions that end what one message waits for, the last one finds that.
+Both happen in the transaction that settles the predecessors, whichever hosts run the actors. A transaction that sends a message
+locks the rows of its predecessors in share mode until it commits, and one that settles a message locks its row exclusively. So
+no dependent is missed, and if several transactions settle the predecessors of one message, the last one releases it.
 
-A message is always behind those that it waits for in the order of sending. So rows that are locked in that order are
-locked before what depends on them, and two transactions seldom wait for each other.
+In the order of sending, a message is always behind its predecessors. Rows are locked in that order, predecessors first, so two
+transactions seldom wait for each other.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ id in (
 async def lock_ahead(tx: Transaction, condition: str, **parameters: Any) -> None:
     """Lock the messages that meet a condition, and what waits for them, in the order of sending.
 
-    For those who lock several at once: what waits for one of them may be before another.
+    Call it before locking several messages: what waits for one of them may be before another.
     """
     await ask_messages(tx, _WITH_WAITING.format(condition=condition), **parameters)
 
@@ -63,7 +63,7 @@ async def lock_waiting(
 ) -> list[MessageRow]:
     """Lock what waits for these messages, whose rows are locked, in the order of sending.
 
-    Of those that have not ``completed``, that is all that waits for them directly or not.
+    Of a message that has not ``completed``, these are all its dependents, direct or not; of one that has, only the direct ones.
     """
     asked = {"messages": list(messages), "completed": list(completed)}
     waiting: dict[MessageId, MessageRow] = {}

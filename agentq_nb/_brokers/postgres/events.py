@@ -1,7 +1,7 @@
-"""Events of actors, for hosts and clients that listen to them elsewhere.
+"""Events of actors, for listeners in other hosts and clients.
 
-Each is a row, so that it may be large, and so that none is lost where notifications are. Those that nothing elsewhere
-listens to are not written.
+Each event is a row, so that it can be large, and so that a lost notification loses no event. Events without a listener
+elsewhere are not written.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from agentq_nb._core.ids import ActorId
 from agentq_nb.errors import Unavailable
 
 _KEPT = 60.0
-"""Seconds after which an event is deleted: those who listen look every few seconds."""
+"""Seconds after which an event is deleted. Listeners look for new ones every few seconds."""
 _AT_ONCE = 1000
 _BYTES_AT_ONCE = 8 * 1024 * 1024
 _AGAIN = 0.5
 _LONGEST_NAME = 1000
-"""Longer names do not fit into a notification: others learn of them when they look."""
+"""Longer names do not fit into a notification: other brokers learn of them when they look."""
 _MOST_UNSENT = 10_000
-"""Events that wait for the server at most. If it is away, the oldest are dropped."""
+"""How many events wait for the server. While it cannot be reached, the oldest are dropped."""
 
 _EVENTS: Key = ("events",)
 
@@ -53,6 +53,8 @@ class Events:
         """What others listen to."""
         self._heard: Counter[Place] = Counter()
         """What this broker listens to, and how often."""
+        self._changing = asyncio.Lock()
+        """Held while listening begins or ends: the server must see both in their order."""
         self._noted: set[Place] = set()
         """What others have begun to listen to since this broker began to look last."""
         self._unsent: deque[tuple[ActorId, str, bytes]] = deque(maxlen=_MOST_UNSENT)
@@ -80,8 +82,13 @@ class Events:
                 try:
                     await self._database.run(lambda tx, events=events: self._insert(tx, events))
                 except Unavailable:
-                    self._unsent.extendleft(reversed(events))
+                    self._put_back(events)
                     await asyncio.sleep(_AGAIN)
+
+    def _put_back(self, events: Sequence[tuple[ActorId, str, bytes]]) -> None:
+        """Put events back before the later ones, the newest of them that there is room for."""
+        room = _MOST_UNSENT - len(self._unsent)
+        self._unsent.extendleft(reversed(events[max(0, len(events) - room) :]))
 
     def _next(self) -> list[tuple[ActorId, str, bytes]]:
         """Take the next events, as many as one transaction should hold."""
@@ -115,26 +122,30 @@ class Events:
 
     async def listen(self, actor: ActorId, event: str) -> None:
         """See :meth:`agentq_nb._brokers.exchange.Exchange.listen`."""
-        self._heard[actor, event] += 1
-        if self._heard[actor, event] == 1:
-            last = await self._database.run(lambda tx: self._begin(tx, [(actor, event)]), repeatable=True)
-            if not self._listening.is_set():
-                self._last = last
-                self._listening.set()
+        async with self._changing:
+            if (actor, event) not in self._heard:
+                last = await self._database.run(lambda tx: self._begin(tx, [(actor, event)]), repeatable=True)
+                if not self._listening.is_set():
+                    self._last = last
+                    self._listening.set()
+            self._heard[actor, event] += 1
 
     async def ignore(self, actor: ActorId, event: str) -> None:
         """See :meth:`agentq_nb._brokers.exchange.Exchange.ignore`."""
-        self._heard[actor, event] -= 1
-        if self._heard[actor, event] <= 0:
+        async with self._changing:
+            self._heard[actor, event] -= 1
+            if self._heard[actor, event] > 0:
+                return
             del self._heard[actor, event]
+            if not self._heard:
+                self._listening.clear()
             await self._database.run(lambda tx: self._end(tx, actor, event), repeatable=True)
-        if not self._heard:
-            self._listening.clear()
 
     async def listen_again(self) -> None:
-        """Say what this broker listens to, with its new session. Raises Unavailable."""
-        if self._heard:
-            await self._database.run(lambda tx: self._begin(tx, list(self._heard)), repeatable=True)
+        """Register what this broker listens to under its new session. Raises Unavailable."""
+        async with self._changing:
+            if self._heard:
+                await self._database.run(lambda tx: self._begin(tx, list(self._heard)), repeatable=True)
 
     async def _begin(self, tx: Transaction, places: Sequence[Place]) -> int:
         await tx.ask(
@@ -193,7 +204,7 @@ class Events:
         )
         return [(row[0], row[1], row[2], row[3]) for row in rows]
 
-    # --- who listens --------------------------------------------------------------------------------------------------
+    # --- listeners elsewhere ------------------------------------------------------------------------------------------
 
     def note_listener(self, actor: ActorId, event: str) -> None:
         """Note that another broker listens to this event from now on."""
@@ -201,7 +212,7 @@ class Events:
         self._wanted.add((actor, event))
 
     async def look_after(self) -> None:
-        """Learn who listens, in case notifications were lost, and delete what all have read. Raises Unavailable."""
+        """Read who listens, in case notifications were lost, and delete events that all have read. Raises Unavailable."""
         self._noted = set()
         wanted = await self._database.look(self._look_after)
         self._wanted = wanted | self._noted

@@ -1,4 +1,4 @@
-"""What this broker exchanges with others besides messages. See :class:`agentq_nb._brokers.exchange.Exchange`."""
+"""Calls, events and class descriptions between brokers. See :class:`agentq_nb._brokers.exchange.Exchange`."""
 
 from __future__ import annotations
 
@@ -94,11 +94,11 @@ class PostgresExchange:
         self.on_withdrawn(request)
 
     async def begin_again(self) -> None:
-        """Go on after the session was lost. Raises Unavailable."""
+        """Register listeners under the new session. Raises Unavailable."""
         await self._events.listen_again()
 
     async def look_after(self) -> None:
-        """Learn what notifications have not told, and delete what is over. Raises Unavailable."""
+        """Read what notifications may have missed, and delete old rows. Raises Unavailable."""
         for request in await self._database.look(lambda tx: requests.look_after(tx, self._session)):
             self.on_withdrawn(request)
         await self._events.look_after()

@@ -74,12 +74,9 @@ async def _expire(tx: Transaction) -> None:
 
 _PRUNABLE = f"""
 m.ended_at < %(before)s and m.status in {sql_list(PRUNABLE)}
-and not exists (
-    select from agentq.batch_rows mine
-    join agentq.batch_rows r on r.batch = mine.batch
-    join agentq.messages live on live.id = r.message
-    where mine.message = m.id and live.status in {UNSETTLED}
-)
+and (m.batch is null or m.batch not in (
+    select live.batch from agentq.messages live where live.status in {UNSETTLED} and live.batch is not null
+))
 and not exists (
     select from agentq.predecessors d join agentq.messages later on later.id = d.message
     where d.predecessor = m.id and later.status <> 'completed'
@@ -100,13 +97,13 @@ _DELETE = f"delete from agentq.messages m where m.id = any(%(ids)s) and {_PRUNAB
 async def prune(database: Database, before: float) -> int:
     """Delete messages settled before a time, in seconds since 1970, a thousand at a time; return their number.
 
-    Dead letters stay, the rows of batches that are not wholly settled, and what a message was sent after that may still
-    be handled.
+    What stays: dead letters, the rows of batches that are not wholly settled, and the predecessors of messages that may
+    still be handled.
     """
 
     async def delete(tx: Transaction) -> tuple[int, int]:
         found = [message for (message,) in await tx.rows(_LOCK, before=before)]
-        # Until they were locked, messages may have been sent after them.
+        # Before they were locked, other messages may have been sent after them.
         return len(found), len(await tx.rows(_DELETE, before=before, ids=found))
 
     deleted = 0

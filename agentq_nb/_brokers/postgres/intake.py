@@ -1,4 +1,4 @@
-"""Take over what another store holds, in one transaction: an interrupted one leaves nothing. Blocking."""
+"""Move the contents of another store here, in one transaction, so that an interrupted move leaves nothing. Blocking."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agentq_nb._brokers.postgres.address import Address
 from agentq_nb._brokers.postgres.changed_rows import searchable
 from agentq_nb._brokers.postgres.connection import Database, Row
 from agentq_nb._brokers.postgres.migration import migrate
-from agentq_nb._brokers.postgres.new_rows import key_hash, schedule_name
+from agentq_nb._brokers.postgres.new_rows import digest_of, key_hash, schedule_name
 from agentq_nb._core.ids import actor_name
 from agentq_nb.errors import StoreError, Unavailable
 
@@ -28,10 +28,10 @@ _COLUMNS = (
 
 
 class Moved(NamedTuple):
-    """What was taken over.
+    """How much was moved.
 
-    :ivar messages: the unsettled ones, by id.
-    :ivar earlier: when the same store was taken over before, in seconds since 1970; then nothing was taken over now.
+    :ivar messages: the ids of the unsettled messages.
+    :ivar earlier: when the same store was moved before, in seconds since 1970; then nothing was moved now.
     """
 
     messages: frozenset[str]
@@ -60,8 +60,11 @@ def take_over(address: Address, contents: Contents) -> Moved:
     Raises StoreError if a name exists here, and Unavailable (unknown: repeat).
     """
     try:
-        with psycopg.connect(address.conninfo) as connection, connection.transaction():
-            return _Intake(connection, address, contents).run()
+        # Behind a pooler, prepared statements would be shared with other clients.
+        with psycopg.connect(address.slow_conninfo, prepare_threshold=None) as connection:
+            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+            with connection.transaction():
+                return _Intake(connection, address, contents).run()
     except psycopg.Error as error:
         text = address.hide(" ".join(str(error).split()))
         raise Unavailable(
@@ -82,7 +85,7 @@ class _Intake:
         self._counts = {"dead": 0, "results": 0, "scheduled": 0}
 
     def run(self) -> Moved:
-        # Two at once would not see each other's names.
+        # Two moves at once would not see each other's names.
         self._do("lock table agentq.version in share row exclusive mode")
         earlier = self._do("select at from agentq.takeovers where store = %s", self._contents.store).fetchone()
         if earlier is not None:
@@ -155,7 +158,7 @@ class _Intake:
         )
 
     def _noted(self) -> Iterator[MovedMessage]:
-        """Yield the messages, and note what they count as."""
+        """Yield the messages, and count them by kind."""
         for message in self._contents.messages():
             self._names.add(message.actor)
             if message.status == "queued":
@@ -249,7 +252,7 @@ def _columns(message: MovedMessage) -> tuple[Any, ...]:
         json.dumps(dict(message.options)),
         len(message.body),
         None if key is None else key_hash(key),
-        None if key is None else digest(message.body),
+        None if key is None else digest_of(message.body, message.options.get("after", ())),
         schedule_name(message.options.get("schedule")),
         message.began_at,
         message.front,

@@ -21,7 +21,7 @@ from agentq_nb.errors import LeaseLost, Unavailable
 
 T = TypeVar("T")
 _SOON = 0.001
-"""Seconds for which a commit that nothing waits for may wait for company."""
+"""Seconds that a commit that nothing waits for is held back, so that the next call of the lease writes it too."""
 
 
 class Leaseholder(ReceivingBroker, Protocol):
@@ -31,12 +31,12 @@ class Leaseholder(ReceivingBroker, Protocol):
     runs: dict[ActorId, settlement.Runs]
 
     def ended(self, lease: PostgresLease, *, known: bool) -> None:
-        """Forget a lease; if it is not ``known`` whether the database has ended it, have it ended there too."""
+        """Forget a lease. Unless it is ``known`` that the database has ended it, end it there too."""
         ...
 
 
 class PostgresLease:
-    """See :class:`agentq_nb._brokers.base.Lease`. Its calls reach the database one after the other, in their order."""
+    """See :class:`agentq_nb._brokers.base.Lease`. Its calls reach the database one after the other, in order."""
 
     def __init__(
         self, broker: Leaseholder, actor: ActorId, epoch: int, state: bytes | None, moved: bool = False
@@ -50,8 +50,9 @@ class PostgresLease:
         self.leaving: Callable[[], None] | None = None
         self._broker = broker
         self._released = False
+        self._releasing: asyncio.Task[None] | None = None
         self._pending: list[Commit] = []
-        """Commits that go before whatever this lease does next."""
+        """Commits to write before the next call of this lease."""
         self._runs = broker.runs.setdefault(actor, {})
         self._receivers = Receivers(broker, self)
         self._turn = asyncio.Lock()
@@ -88,7 +89,7 @@ class PostgresLease:
         return limits.keep_places(message, noting)
 
     async def started(self, deliveries: Sequence[Delivery]) -> None:
-        """Starts are durable before their messages are delivered."""
+        """Return at once: starts are durable before their messages are delivered."""
         self.check()
 
     # --- settling -----------------------------------------------------------------------------------------------------
@@ -135,7 +136,7 @@ class PostgresLease:
     def _note_end(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # those who wait for it see it; where nobody does, the lease is lost
+            task.exception()  # marks it as seen: a caller raises it, and without one the lease is lost
 
     async def _in_turn(self, work: Work[T]) -> T:
         async with self._turn:
@@ -169,7 +170,7 @@ class PostgresLease:
 
     @contextmanager
     def _losing(self) -> Generator[None]:
-        """Give the lease up where it is lost, or where it is unknown what was written."""
+        """Give the lease up if it is lost, or if what was written is unknown."""
         try:
             yield
         except (LeaseLost, Unavailable):
@@ -212,7 +213,7 @@ class PostgresLease:
     # --- its end ------------------------------------------------------------------------------------------------------
 
     def lose(self) -> None:
-        """Note that another host may run the actor now, or that it is unknown what was written."""
+        """Note that another host may run the actor now, or that what was written is unknown."""
         self.lost.set()
         self._receivers.forget()
         self._broker.notifications.ring(("work", self.actor))
@@ -220,8 +221,14 @@ class PostgresLease:
     async def release(self) -> None:
         if self.over:
             return
+        if self._releasing is None:
+            self._releasing = self._keep(self._release())
+        # It is carried out even if the caller is cancelled: nothing else would let the actor wake again.
+        await asyncio.shield(self._releasing)
+
+    async def _release(self) -> None:
         try:
-            await self.do(lambda tx, _: end(tx, self.actor, self.epoch))
+            await self._in_turn(lambda tx, _: end(tx, self.actor, self.epoch))
         finally:
             self._released = True
             self._receivers.forget()

@@ -1,6 +1,6 @@
-"""What has places besides running messages: calls such as prompts, and threads that outlive their attempt.
+"""What holds places of concurrency limits besides running messages: calls such as prompts, and threads that outlive an attempt.
 
-They end with their session, as messages in flight do.
+Their places are free again when their session ends, as those of messages in flight are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from agentq_nb._core.ids import MessageId
 
 
 def thread_of(message: MessageId) -> str:
-    """Return what the thread of an attempt goes by."""
+    """Return the name of the work of a thread that outlives its attempt."""
     return f"{message} thread"
 
 

@@ -1,16 +1,18 @@
-"""Wake what waits for a change of the database: in this process at once, in others by LISTEN and NOTIFY.
+"""Wake waiters when the database changes: in this process at once, in others by LISTEN and NOTIFY.
 
-A change is a tuple of texts: ``("sent", actor, queue)``, ``("work", actor)`` for what else may let an actor receive,
-``("settled", message)``, ``("room", actor, queue)``, ``("cancel", actor, message)``, ``("moved", actor)``, ``("batch", name)``,
-``("limit", name)``, ``("turn", actor)``, and those of ``requests`` and ``events``. Notifications may be lost, so those who wait
-also look by themselves every few seconds, but for receivers: ``upkeep`` looks for all of a host at once. They are sent after the commit and not within it: PostgreSQL commits transactions
-with notifications one after the other.
+A change is a tuple of texts: ``("sent", actor, queue)``, ``("work", actor)`` for anything else that may let an actor receive,
+``("settled", message)``, ``("room", actor, queue)``, ``("stopped", actor, queue)``, ``("cancel", actor, message)``,
+``("moved", actor)``, ``("batch", name)``, ``("limit", name)``, ``("turn", actor)``, ``("resumed",)``, ``("joined", session)``,
+``("left", session)``, and those of ``requests`` and ``events``. A notification may be lost, so waiters also look by themselves
+every few seconds; for receivers ``upkeep`` does, for all of a host at once. Notifications are sent after the commit and not
+within it: PostgreSQL commits transactions with notifications one after the other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable, Collection, Generator, Iterable
 from contextlib import contextmanager, suppress
 
@@ -23,13 +25,13 @@ from agentq_nb._core.ids import ActorId
 from agentq_nb.errors import Unavailable
 
 POLL = 5.0
-"""Seconds after which those who wait look again, in case a notification was lost."""
+"""Seconds after which waiters look again, in case a notification was lost."""
 _MOST_BYTES = 7000
 """A notification holds fewer than 8,000 bytes."""
 _RECONNECT = 0.5
 
 ANY_WORK: Key = ("work",)
-"""Stands for the work of every actor that is not awake here."""
+"""The work of every actor that is not awake in this process."""
 
 _NOTIFY = """
 select set_config('synchronous_commit', 'off', true), pg_notify(%(channel)s, payload)
@@ -77,16 +79,16 @@ def by_this_clock(moment: float | None, now: float, before: float) -> float | No
     """Return when to look for what falls due at ``moment`` by the database's clock.
 
     :param now: what that clock showed.
-    :param before: what this machine's clock showed when it was asked. So one looks a little early rather than late.
+    :param before: what this machine's clock showed when the database was asked. So the result is rather early than late.
     """
     return None if moment is None else moment - (now - before)
 
 
 class Notifications:
-    """Changes that this broker makes or hears of, and those that wait for them.
+    """Changes that this broker makes or hears of, and their waiters.
 
     :ivar is_awake: whether an actor is awake in this process: then its new messages wake no other.
-    :ivar handlers: what is called, by the first text of a change, with its other texts. All other changes wake who waits.
+    :ivar handlers: functions by the first text of a change, called with its other texts. Changes without one wake their waiters.
     :ivar others: whether other brokers are connected; without any, nothing is sent.
     """
 
@@ -107,7 +109,7 @@ class Notifications:
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._send())]
 
     async def close(self) -> None:
-        """Stop, and wake everything that waits."""
+        """Stop, and wake all waiters."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -130,7 +132,7 @@ class Notifications:
                     del self._watches[key]
 
     def ring(self, key: Key) -> None:
-        """Wake those of this process who wait for it."""
+        """Wake the waiters of this process."""
         self._ring(key)
         if key[0] == "sent" and not key[2].startswith("$"):
             self._ring(key[:2])
@@ -142,7 +144,7 @@ class Notifications:
             watch.ring()
 
     def ring_all(self) -> None:
-        """Wake everything, after changes without a notification."""
+        """Wake all waiters, after changes without a notification."""
         for watches in self._watches.values():
             for watch in watches:
                 watch.ring()
@@ -193,17 +195,23 @@ class Notifications:
         return self._database.address.schema
 
     def _received(self, payload: str) -> None:
-        session, *keys = json.loads(payload)
-        if session != self._session:
-            for key in keys:
-                self._hear(tuple(key))
+        # Any program may send notifications, and newer hosts others than these.
+        try:
+            session, *keys = json.loads(payload)
+            if session != self._session:
+                for key in keys:
+                    self._hear(tuple(key))
+        except (ValueError, TypeError, LookupError) as error:
+            logging.getLogger("agentq").debug("a notification could not be read: %r: %s", error, payload)
 
 
 def _payloads(session: str, keys: Iterable[Key]) -> Generator[str]:
-    """Pack changes into as few notifications as possible."""
+    """Pack changes into as few notifications as possible. One that fits into none is left out: others look for it."""
     packed, size = [json.dumps(session)], 0
     for key in keys:
         text = json.dumps(key)
+        if len(text) > _MOST_BYTES:
+            continue
         if size + len(text) > _MOST_BYTES:
             yield f"[{','.join(packed)}]"
             packed, size = packed[:1], 0

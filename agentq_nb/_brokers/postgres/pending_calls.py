@@ -94,7 +94,7 @@ class PendingCalls:
                     await watch.wait(min(deadlines, default=None))
             finally:
                 self._fail_all(
-                    Unavailable("The connection to the queues was closed. It is not known how far the call came.")
+                    Unavailable("The connection to the queues was closed, so how far the call got is not known.")
                 )
 
     def _next(self) -> tuple[list[_Pending], bool]:
@@ -163,6 +163,6 @@ def _note(pending: _Pending, begun: bool, ended: bool, answer: bytes | None, err
 
 def _forgotten(request: Request) -> Unavailable:
     return Unavailable(
-        f"The call to actor '{request.actor}' was forgotten, because this process was not heard of for too long. It is not "
-        "known whether it was carried out."
+        f"The call to actor '{request.actor}' was deleted, because this process did not renew its session in time. Whether it "
+        "was carried out is not known."
     )

@@ -250,7 +250,7 @@ class Receivers:
                 self._leave_line(line.leave(watch))
 
     def _leave_line(self, refused: Refused | None) -> None:
-        """Let those behind a receiver go that waited for limits and does not any more."""
+        """Take the queues of a receiver that stopped waiting for limits out of the line, so that those behind them may start."""
         if refused is not None and not self._lease.over:
             self._lease.begin(lambda tx, _: limit_line.leave_line(tx, self._lease.actor, refused.queues))
 
@@ -290,7 +290,7 @@ class Receivers:
         return Seen([], beginning.now, beginning.now + RESERVE)
 
     async def _give_back(self, tx: Transaction, taking: asyncio.Task[Seen[list[Delivery]]]) -> None:
-        """Undo a take whose receiver did not live to get the messages. Calls are in order: it is over now."""
+        """Undo a take whose receiver was cancelled before it got the messages. Calls run in order, so the take has ended."""
         if not taking.cancelled() and taking.exception() is None and taking.result().what:
             await delivery.give_back(tx, self._lease.epoch, taking.result().what)
             tx.announce(("work", self._lease.actor))

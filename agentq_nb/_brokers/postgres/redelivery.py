@@ -1,7 +1,7 @@
 """Put messages back that ended without a reply, together with those that were cancelled because they waited for them.
 
-One transaction at a time puts messages back: two would lock what waits for them in different orders, and bulk ones would not
-keep the order of sending.
+One transaction at a time puts messages back: two would lock the messages that wait for theirs in different orders, and the
+order of sending would be lost.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ async def one_at_a_time(tx: Transaction) -> None:
 
 
 async def put_back_one(tx: Transaction, message: MessageId) -> int:
-    """Put one message back; return 0 if it has not ended, or completed. Raises MessageUnknown, PredecessorFailed."""
-    await one_at_a_time(tx)
+    """Put one message back; return 0 if it has not ended, or completed. Call :func:`one_at_a_time` first.
+
+    Raises MessageUnknown, PredecessorFailed.
+    """
     await lock_ahead(tx, f"id = %(id)s and status in {sql_list(REDELIVERABLE)}", id=message)
     return await put_back(tx, [await lock_message(tx, message)])
 

@@ -1,7 +1,7 @@
-"""Calls to actors that other hosts run: a row for each, which one host takes and answers at most once.
+"""Calls to actors that other hosts run. Each is a row, which one host takes and answers at most once.
 
-The answer of an action is written in the commit of what it changed, fenced by the lease. If the session of the host that
-has taken a request ends without an answer, that is its answer: it is never carried out again.
+The answer of an action is written in the same commit as its changes, fenced by the lease. If the session of the host that took
+a request ends before it has answered, the request is answered with an error and never carried out again.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from agentq_nb.errors import LeaseLost, Unavailable
 _AT_ONCE = 10
 """Requests that are taken in one transaction: their arguments may be large."""
 _KEPT = 600.0
-"""Seconds for which an answer is kept that nothing has read."""
+"""Seconds for which an unread answer is kept."""
 
 _ASKED: Key = ("asked",)
 _LOST = (
-    "The host that ran actor '{actor}' has ended or lost the actor, so it is not known how far the call came. What it changed "
-    "of the actor's state was not written, and it is not repeated by itself. Look with status() or results, then call again "
+    "The host that ran actor '{actor}' has ended or lost the actor before it answered, so how far the call got is not known. "
+    "Its changes to the actor's state were not written. It is not repeated automatically: check what it did, then call again "
     "if needed."
 )
 
@@ -35,7 +35,7 @@ _LOST = (
 
 
 async def insert(tx: Transaction, asked: Sequence[Request], session: str) -> None:
-    """Add requests, those that are not there already."""
+    """Add those of the requests that are not stored yet."""
     for request in asked:
         await tx.ask(
             """
@@ -51,7 +51,7 @@ async def insert(tx: Transaction, asked: Sequence[Request], session: str) -> Non
 
 
 async def take_back(tx: Transaction, request: Request) -> str | None:
-    """Delete a request that no host has begun, and return why none has; None: one has."""
+    """Delete a request that no host has taken, and return the reason as a sentence; None: a host has taken it."""
     deleted = await tx.row(
         "delete from agentq.requests where id = %(id)s and session is null returning id", id=request.id
     )
@@ -135,9 +135,9 @@ async def requests(
 async def _take(
     tx: Transaction, session: str, home: Home, names: Collection[str], begun: Collection[str]
 ) -> Sequence[Request]:
-    """Take what nothing has begun, and what was taken before when the answer of the server got lost."""
+    """Take requests that no host has taken, and those that this host took when the server's answer got lost."""
     rows = await tx.rows(_TAKE, session=session, home=home.id, names=list(names), begun=list(begun), limit=_AT_ONCE)
-    # Callers wait longer for what has begun.
+    # Callers wait longer for requests that were taken.
     tx.announce(*(("answered", row[6]) for row in rows))
     return [Request(*row[1:6]) for row in sorted(rows)]
 
@@ -176,7 +176,7 @@ async def answer_in_commit(tx: Transaction, given: Answer) -> None:
 
 
 def lost(actor: ActorId) -> Unavailable:
-    """Return the error of a call whose host has lost the actor meanwhile."""
+    """Return the error of a call whose host has lost the actor before it answered."""
     return Unavailable(_LOST.format(actor=actor))
 
 
@@ -184,7 +184,7 @@ def lost(actor: ActorId) -> Unavailable:
 
 
 async def end_session(tx: Transaction, session: str) -> None:
-    """Answer what a host had taken, and forget what it asked for and nothing has begun."""
+    """Answer the requests that a session has taken with an error, and delete its own ones that no host has taken."""
     rows = await tx.rows(
         "select id, actor from agentq.requests where session = %(session)s and ended_at is null for update",
         session=session,
@@ -195,7 +195,7 @@ async def end_session(tx: Transaction, session: str) -> None:
 
 
 async def look_after(tx: Transaction, session: str) -> Sequence[str]:
-    """Forget answers that nothing has read. Return the requests that this session has begun and that were withdrawn."""
+    """Delete old unread answers. Return the requests that this session has taken and that were withdrawn."""
     await tx.ask("delete from agentq.requests where ended_at < agentq.now() - %(kept)s", kept=_KEPT)
     rows = await tx.rows(
         "select id from agentq.requests where session = %(session)s and withdrawn and ended_at is null",

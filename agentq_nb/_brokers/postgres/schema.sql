@@ -134,7 +134,7 @@ create index messages_of_batches on agentq.messages (batch)
     where batch is not null and status in ('queued', 'blocked', 'running');
 create index messages_settled on agentq.messages (actor, queue, settled) where settled is not null;
 
--- What messages were sent after, in the order in which it was given.
+-- The messages that a message was sent after, in the order given.
 create table agentq.predecessors (
     message text not null references agentq.messages on delete cascade,
     number integer not null,
@@ -203,7 +203,7 @@ create table agentq.limit_starts (
 create index on agentq.limit_starts (token);
 create index on agentq.limit_starts using brin (at);
 
--- What has places besides running messages: calls, and threads that outlive their attempt.
+-- What holds places of concurrency limits besides running messages: calls, and threads that outlive their attempt.
 create table agentq.limited_work (
     work text primary key,
     session text not null,
@@ -304,7 +304,7 @@ execute function agentq.keep_pause();
 create trigger keep_first_pause after insert on agentq.queues for each row when (new.paused)
 execute function agentq.keep_pause();
 
--- Calls to actors that their callers do not run. ``caller`` is the session that asks, ``session`` the one that has begun it.
+-- Calls to actors that other hosts run. ``caller`` is the session that asks, ``session`` the one that has taken the call.
 -- ``asked``, ``answer`` and ``error`` are JSON.
 create table agentq.requests (
     id text primary key,
@@ -324,7 +324,7 @@ create table agentq.requests (
 create index requests_open on agentq.requests (session) where ended_at is null;
 create index requests_ended on agentq.requests (ended_at) where ended_at is not null;
 
--- Who listens to which events of actors.
+-- The sessions that listen to events of actors.
 create table agentq.listeners (
     session text not null,
     actor text not null,
@@ -332,7 +332,7 @@ create table agentq.listeners (
     primary key (session, actor, event)
 );
 
--- Events on their way to those who listen. None is worth a write to the disk.
+-- Events on their way to their listeners. They need not survive a crash of the server.
 create sequence agentq.event_numbers cache 1;
 create unlogged table agentq.events (
     number bigint primary key default nextval('agentq.event_numbers'),

@@ -1,7 +1,7 @@
-"""This broker's session: its lease of everything that it runs, renewed from a thread, and the end of dead sessions.
+"""A broker's session, which is its lease of all actors that it runs: its renewal from a thread, and the end of dead sessions.
 
-A session is alive until the moment in its row. Its broker moves that moment on from a thread with a connection of its own,
-so that a blocked event loop does not lose it. Any other broker ends a dead session: what it had in flight comes again,
+A session is alive until the time in its row. Its broker extends that time from a thread with a connection of its own, so that a
+blocked event loop does not lose the session. Any other broker ends a dead session: its messages in flight are delivered again,
 as after a crash.
 """
 
@@ -27,17 +27,19 @@ from agentq_nb._brokers.statuses import Home
 from agentq_nb._core.ids import ActorId, actor_name
 
 LEASE = 15.0
-"""Seconds after which a host that is not heard of has lost its actors."""
+"""Seconds after its last renewal after which a host has lost its actors."""
 RENEWAL = 5.0
 """Seconds between two renewals."""
+_RECONNECT = 1.0
+"""Seconds after which the connection for renewals is opened again."""
 STALLED = 15.0
-"""Seconds after which a transaction is undone whose host does not go on with it. Usual ones take milliseconds."""
+"""Seconds without a statement after which a transaction is undone. Usual ones take milliseconds in all."""
 _LOOKING = 3.0
-"""How many of all hosts look for such transactions at each time, on average."""
+"""How many of all hosts look for stalled transactions in each round, on average."""
 
 
 async def begin(tx: Transaction, session: str, facts: Mapping[str, Any]) -> None:
-    """Add the session's row, and tell the others that there is one more."""
+    """Add the session's row, and announce it to the other brokers."""
     await tx.ask(
         """
         insert into agentq.sessions (session, facts, until)
@@ -58,7 +60,7 @@ async def has_others(tx: Transaction, session: str) -> bool:
 
 
 async def end(tx: Transaction, session: str, *, crashed: bool) -> None:
-    """End a session and its leases; what they hold goes back, and counts as a crash if it has ``crashed``."""
+    """End a session and its leases. Messages in flight go back into their queues; if it ``crashed``, that counts as a crash."""
     row = await tx.row("select 1 from agentq.sessions where session = %(session)s for update", session=session)
     if row is None:
         return
@@ -68,7 +70,7 @@ async def end(tx: Transaction, session: str, *, crashed: bool) -> None:
     held = await lock_messages(
         tx, "epoch = any(%(epochs)s) and status = 'running'", epochs=[epoch for _, epoch in actors]
     )
-    # Of several messages it cannot be told which one it was.
+    # With several messages in flight, the one that caused it is unknown.
     await save(tx, [row.put_back(crashed=crashed, alone=len(held) == 1) for row in held])
     await end_works(tx, session)
     await requests.end_session(tx, session)
@@ -84,7 +86,7 @@ async def end(tx: Transaction, session: str, *, crashed: bool) -> None:
 
 
 def end_now(address: Address, session: str) -> None:
-    """Leave a session to others to end, as one that did not crash. Blocks."""
+    """Mark a session as over, for another broker to end it, without a crash. Blocks."""
     with suppress(psycopg.Error), psycopg.connect(address.conninfo, autocommit=True) as connection:
         connection.execute(
             address.statement("update agentq.sessions set until = 0, orderly = true where session = %(session)s"),
@@ -93,7 +95,7 @@ def end_now(address: Address, session: str) -> None:
 
 
 async def end_predecessors(tx: Transaction, session: str, home: Home) -> None:
-    """Take earlier sessions of this home for dead. Its file is open in one process at a time, so theirs has ended."""
+    """Mark earlier sessions of this home as dead: its file is open in one process at a time, so theirs have ended."""
     await tx.ask(
         """
         update agentq.sessions set until = 0
@@ -106,7 +108,7 @@ async def end_predecessors(tx: Transaction, session: str, home: Home) -> None:
 
 
 async def end_dead(database: Database, session: str) -> None:
-    """End every other session whose time is over."""
+    """End every other session that was not renewed in time."""
     rows = await database.look(
         lambda tx: tx.rows(
             "select session from agentq.sessions where until < agentq.now() and session <> %(session)s", session=session
@@ -130,9 +132,10 @@ async def _end_if_dead(tx: Transaction, session: str) -> None:
 
 
 async def end_stalled(tx: Transaction) -> None:
-    """Undo transactions whose hosts stand still, or are gone without a word: others wait for what they have locked.
+    """Undo transactions of hosts that have stalled or disappeared: other hosts wait for the rows that they have locked.
 
-    The server's own timeouts do not hold for them: within a pipeline it counts as busy while it waits for its client.
+    The server's own timeouts do not apply to them: within a pipeline a connection counts as active while the server waits for
+    its client. Exports and moves wait for their programs much longer, on connections with another name.
     """
     await tx.ask(_END_STALLED, looking=_LOOKING, stalled=STALLED)
 
@@ -161,9 +164,9 @@ class Acquired(NamedTuple):
 
 
 async def acquire(tx: Transaction, actor: ActorId, host: str, session: str, home: Home | None) -> Acquired | str | None:
-    """Become the one that runs an actor, and with ``home`` the one that has its files. Raises ActorElsewhere.
+    """Acquire the lease of an actor, and with ``home`` become the home of its files. Raises ActorElsewhere.
 
-    None: another host runs it. A text: the dead session that has it.
+    Returns None if another host runs the actor, and a str, the session's id, if a dead session has it.
     """
     await tx.ask(
         "insert into agentq.actors (actor, name) values (%(actor)s, %(name)s) on conflict do nothing",
@@ -189,7 +192,7 @@ async def acquire(tx: Transaction, actor: ActorId, host: str, session: str, home
     if epoch is not None:
         if owner_host != host:
             return None
-        # The answer to its first call did not arrive.
+        # This host has acquired it before, and the answer got lost.
         held = await lock_messages(tx, "epoch = %(epoch)s and status = 'running'", epoch=epoch)
         await save(tx, [message.put_back() for message in held])
     taken = await tx.row(
@@ -227,16 +230,19 @@ class Renewal:
         self._thread.start()
 
     def _work(self) -> None:
+        pause = RENEWAL
         while not self._ended.is_set():
             with suppress(psycopg.Error), self._connect() as connection:
-                while not self._ended.wait(RENEWAL):
+                while not self._ended.wait(pause):
+                    pause = RENEWAL
                     if not self._renewed(connection):
                         self._tell_lost()
                         return
-            self._ended.wait(1.0)
+            pause = 0.0  # the connection broke, so little may be left of the lease
+            self._ended.wait(_RECONNECT)
 
     def _connect(self) -> psycopg.Connection[Row]:
-        # A pooler would take prepared statements for those of any other client.
+        # Behind a pooler, prepared statements would be shared with other clients.
         return psycopg.connect(self._address.conninfo, autocommit=True, prepare_threshold=None)
 
     def _renewed(self, connection: psycopg.Connection[Row]) -> bool:

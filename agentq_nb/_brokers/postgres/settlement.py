@@ -39,9 +39,11 @@ _HELD = "id = any(%(ids)s) and status = 'running' and epoch = %(epoch)s"
 
 
 class Beginning(NamedTuple):
-    """The database's time, whether there are messages that may have crashed a host, and whether a queue is paused.
+    """What a transaction of a lease begins with.
 
-    See ``crash_gate`` and ``provider_pause``.
+    :ivar now: the database's time, in seconds since 1970.
+    :ivar suspects: whether there are messages that may have crashed a host (see ``crash_gate``).
+    :ivar held: whether a queue of the actor is paused because of a provider's limit (see ``provider_pause``).
     """
 
     now: float
@@ -50,9 +52,9 @@ class Beginning(NamedTuple):
 
 
 class Locks:
-    """What a commit locks. It is asked for at once, since each answer of the server that is waited for takes its time.
+    """The rows that a commit locks. They are requested together, to save round trips.
 
-    If other messages wait for those that it settles, they are locked before any queue.
+    Messages that wait for those that the commit settles are locked before any queue.
     """
 
     def __init__(self, messages: AsyncCursor[Row] | None, queues: AsyncCursor[Row] | None) -> None:
@@ -132,7 +134,7 @@ async def apply(
         raise LeaseLost(f"Actor '{actor}' is not run here any more: nothing was written.")
     beginning = Beginning(*row)
     if first is not None and len(commits) > 1:
-        # Those of all commits, so that no message is locked after a queue. Each commit reads what the one before wrote.
+        # The rows of all commits, so that no message is locked after a queue. Each commit reads what the one before wrote.
         await first.queues(tx, actor, settlements)
         first = None
     for commit in commits:

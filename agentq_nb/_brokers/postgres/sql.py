@@ -76,7 +76,7 @@ class _Moment(TimestamptzLoader):
 
 def reading_connection(address: Address) -> psycopg.Connection[Row]:
     """Connect, to read values as :class:`Table` has them."""
-    connection = psycopg.connect(address.conninfo, cursor_factory=psycopg.RawCursor)
+    connection = psycopg.connect(address.slow_conninfo, cursor_factory=psycopg.RawCursor)
     for kind in ("json", "jsonb"):
         connection.adapters.register_loader(kind, _Text)
     connection.adapters.register_loader("timestamptz", _Moment)

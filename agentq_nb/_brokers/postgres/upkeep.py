@@ -1,4 +1,4 @@
-"""What a host on PostgreSQL does every few seconds: for hosts that died, and in case notifications were lost."""
+"""Periodic work of a host on PostgreSQL: expirations, dead hosts, and lost notifications."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LookedAfter(Protocol):
 
 
 class Upkeep:
-    """Started and ended by the broker. What fails because the server is away is done the next time."""
+    """Started and ended by the broker. A round that fails because the server cannot be reached is repeated by the next one."""
 
     def __init__(self, broker: LookedAfter) -> None:
         self._broker = broker
@@ -93,14 +93,14 @@ class Upkeep:
                 self._broker.cancelling(actor, message)
 
     async def look_after_stalled(self) -> None:
-        """End transactions that stand still, every few seconds. Apart from the rest, which may wait for them."""
+        """End stalled transactions, every few seconds. In a task of its own, since the other work may wait for them."""
         while not self._broker.database.closed:
             await self._broker.clock.sleep(POLL)
             with suppress(Unavailable):
                 await self._broker.database.look(session.end_stalled)
 
     async def look_for_others(self) -> None:
-        """A host that is alone sends no notifications of its changes. Another that joins says so."""
+        """Learn whether there are other hosts: a host that is alone sends no notifications. One that joins says so."""
         self._broker.notifications.others = await self._broker.database.look(
             lambda tx: session.has_others(tx, self._broker.session)
         )
@@ -108,8 +108,8 @@ class Upkeep:
     async def end_unused(self) -> None:
         """End leases that only the database or only this host has.
 
-        The database may have given one to callers that were cancelled, or that its answer never reached: nothing else
-        would wake these actors. A lease that it has no more, as after a failover, is noticed by the receivers as they look.
+        The database may have given one after the caller was cancelled or the connection broke: nothing else would wake
+        that actor. One that the database has no more, as after a failover, is noticed by its receivers as they look.
         """
         broker, before = self._broker, dict(self._broker.leases)
         found = dict(await broker.database.look(lambda tx: session.leases(tx, broker.session)))

@@ -41,7 +41,7 @@ _CHANGE = f"select data->>'$.usd' from events where kind = '{CHANGED}' and data-
 
 
 class BudgetSpentNow(Exception):
-    """A request is refused: the budget is spent, and nobody has raised it in time."""
+    """A request is refused: the budget is spent, and was not raised in time."""
 
     def __init__(self, reason: str, resumes_at: float | None, period: str) -> None:
         """``period``: the batch or day whose budget is spent, and the budget, which may have been raised."""

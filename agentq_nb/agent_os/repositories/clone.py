@@ -64,7 +64,12 @@ class CloneMaker:
 
     def transfer(self, name: str) -> Path:
         """Return the path, outside the VM, of a file with commits that are on their way."""
-        return self.mirror.path.with_name(f"{self._root.name}{name}")
+        return self.mirror.path.with_name(f"{self._transfers}{name}")
+
+    @property
+    def _transfers(self) -> str:
+        """The beginning of the names of this VM's files there. VMs of other classes have the same keys."""
+        return f"{self._root.parent.name}-{self._root.name}"
 
     async def ready(self) -> CloneRecord:
         """Return the record of the clone, which is made first if it is not there. Raises ``RepositoryError``."""
@@ -94,7 +99,7 @@ class CloneMaker:
         for left in self._root.parent.glob(f"{UNFINISHED}{self._root.name}-*"):
             with suppress(OSError):
                 remove_tree(str(left))
-        for left in self.mirror.path.parent.glob(f"{self._root.name}{TRANSFER}*"):
+        for left in self.mirror.path.parent.glob(f"{self._transfers}{TRANSFER}*"):
             with suppress(OSError):
                 remove_tree(str(left)) if left.is_dir() else left.unlink()
         workspace = Workspace(self._root)

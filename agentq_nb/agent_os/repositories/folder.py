@@ -64,7 +64,7 @@ class FolderLock:
             os.close(file)
             raise RepositoryError(
                 f"The folder {self._folder} is in use by {other}: one VM at a time works in it. It is free when that VM "
-                "sleeps or is destroyed. Or give agent_os a Repository, of which each VM gets a clone of its own.",
+                "sleeps or is destroyed. Or give agent_os a Repository: each VM then gets its own clone.",
                 code="folder_in_use",
                 metadata={"holder": other},
             ) from None

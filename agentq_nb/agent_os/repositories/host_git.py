@@ -59,8 +59,11 @@ async def host_git(
 ) -> tuple[int, str]:
     """Run git in ``at``; return its exit code and what it printed.
 
-    It reads ``input``, or the open file ``stdin``. ``doing`` says what failed in the error: "Repository x could not be read". Raises ``RepositoryError`` for an exit
-    code that is not among those to ``accept``.
+    :param doing: the beginning of the error: "The repository x could not be read".
+    :param input: text for its stdin; or ``stdin``, an open file.
+    :param accept: exit codes that are no error.
+
+    Raises ``RepositoryError`` for any other exit code.
     """
     settings = [part for name, value in (*_OPTIONS.items(), *options) for part in ("-c", f"{name}={value}")]
     try:

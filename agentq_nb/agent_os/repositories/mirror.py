@@ -98,25 +98,21 @@ class Mirror:
 
     async def fetch(self, resolved: Resolved) -> None:
         """Get the commit with its history, if it is not here yet. Raises ``RepositoryError``."""
-        key = (id(asyncio.get_running_loop()), self.path)
-        lock = _locks.setdefault(key, asyncio.Lock())
-        async with lock:
+        async with self._lock():
             if not self.path.is_dir():
                 await self._create(resolved.commit)
             elif await self._has(resolved.commit):
                 return
             await self._fetch(resolved)
 
+    def _lock(self) -> asyncio.Lock:
+        return _locks.setdefault((id(asyncio.get_running_loop()), self.path), asyncio.Lock())
+
     async def _create(self, commit: str) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         making = self.path.with_name(f".new-{secrets.token_hex(8)}")
         await init(making, commit, "--bare")
-        try:
-            os.rename(making, self.path)
-        except OSError:  # another host has made it meanwhile
-            if not self.path.is_dir():
-                raise
-            await to_its_end(remove_tree, str(making))
+        await to_its_end(_put_in_place, making, self.path)
 
     async def _has(self, commit: str) -> bool:
         code, _ = await host_git(
@@ -142,18 +138,19 @@ class Mirror:
         )
 
     async def for_branches(self) -> Path:
-        """Return the repository for branches that come back from VMs, where the user has none of their own.
+        """Return the repository for branches that are brought back from VMs, if the user's repository is a URL.
 
         It is not the mirror itself, so that no VM's work gets into the clones of others.
         """
         path = self.path.with_name(f"{self.path.stem}-branches.git")
-        if not path.is_dir():
-            making = path.with_name(f".new-{secrets.token_hex(8)}")
-            objects = 64 if "sha256" in await self._format() else 40
-            await init(making, "0" * objects, "--bare")
-            await to_its_end(borrow, making, self.path)
-            os.rename(making, path)
-        await to_its_end(borrow, path, self.path)
+        async with self._lock():
+            if not path.is_dir():
+                making = path.with_name(f".new-{secrets.token_hex(8)}")
+                objects = 64 if "sha256" in await self._format() else 40
+                await init(making, "0" * objects, "--bare")
+                await to_its_end(borrow, making, self.path)
+                await to_its_end(_put_in_place, making, path)
+            await to_its_end(borrow, path, self.path)
         return path
 
     async def _format(self) -> str:
@@ -164,6 +161,16 @@ class Mirror:
         """Return the tags, as input for ``git update-ref --stdin``."""
         words = ("for-each-ref", "--format=create %(refname) %(objectname)", "refs/tags")
         return (await host_git(*words, at=self.path, doing="The tags could not be read"))[1]
+
+
+def _put_in_place(making: Path, path: Path) -> None:
+    """Give a new repository its name, unless another host has made it meanwhile. Blocks."""
+    try:
+        os.rename(making, path)
+    except OSError:
+        if not path.is_dir():
+            raise
+        remove_tree(str(making))
 
 
 def _kept(commit: str) -> str:
@@ -178,10 +185,12 @@ async def init(folder: Path, commit: str, *options: str) -> None:
 
 
 def borrow(borrower: Path, lender: Path) -> None:
-    """Let a new repository of ours use the objects of another, as if they were its own. Blocks."""
-    info = borrower / "objects" / "info"
+    """Let a repository of ours use the objects of another, as if they were its own. Blocks."""
+    info, line = borrower / "objects" / "info", os.fsencode(lender / "objects") + b"\n"
     info.mkdir(exist_ok=True)
-    (info / "alternates").write_bytes(os.fsencode(lender / "objects") + b"\n")
+    alternates = info / "alternates"
+    if not alternates.exists() or alternates.read_bytes() != line:  # git may be reading it
+        alternates.write_bytes(line)
     with suppress(FileNotFoundError):
         shutil.copyfile(lender / "shallow", borrower / "shallow")
 

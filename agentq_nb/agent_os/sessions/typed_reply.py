@@ -1,4 +1,4 @@
-"""Typed answers: an agent is told the type of its answer as a JSON Schema, and asked again when it does not fit."""
+"""Typed answers: an agent gets the type of its answer as a JSON Schema, and is asked again when the answer does not fit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ReplyType:
     """The declared type of an answer: any type that pydantic can validate. Raises ``actor.validation_error``.
 
     :ivar json_schema: the type as a JSON Schema.
-    :ivar instructions: what an agent is told besides the prompt.
+    :ivar instructions: text that an agent gets in addition to the prompt.
     """
 
     def __init__(self, declared: Any) -> None:

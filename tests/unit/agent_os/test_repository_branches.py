@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 from agentq_nb import Repository, agent_os
-from agentq_nb.agent_os.repositories.mirror import resolve
+from agentq_nb.agent_os.repositories.clone import TRANSFER, CloneMaker
+from agentq_nb.agent_os.repositories.mirror import Mirror, resolve
+from agentq_nb.agent_os.sandbox.workspace import root_folder
+from agentq_nb.agent_os.values import ExecResult
 from agentq_nb.errors import RepositoryError
 from tests.unit.agent_os.machine import Machine
 from tests.unit.agent_os.user_repository import UserRepository, git
@@ -158,3 +161,34 @@ def test_a_repository_with_a_url_gives_its_branches_to_one_of_ours(
 
     asyncio.run(program())
     assert [name for name in user.changed_since(before) if "FETCH_HEAD" not in name] == []
+
+
+def test_vms_that_bring_branches_back_at_once_share_one_repository(user: UserRepository, tmp_path: Path) -> None:
+    async def program() -> None:
+        repository = Repository(user.path)
+        mirror = Mirror(repository, tmp_path / "workspaces")
+        await mirror.fetch(await resolve(repository))
+        paths = await asyncio.gather(*(Mirror(repository, tmp_path / "workspaces").for_branches() for _ in range(5)))
+        assert len(set(paths)) == 1
+        assert git(paths[0], "cat-file", "-t", user.git("rev-parse", "HEAD")) == "commit"
+        assert not list(paths[0].parent.glob(".new-*"))
+
+    asyncio.run(program())
+
+
+def test_commits_on_their_way_out_of_a_vm_are_left_alone_by_vms_of_other_classes(
+    user: UserRepository, tmp_path: Path
+) -> None:
+    async def run(*arguments: object, **options: object) -> ExecResult:
+        raise AssertionError("nothing is run")
+
+    makers = [
+        CloneMaker(Repository(user.path), root_folder(tmp_path, name, ("main",)), tmp_path, f"{name}/main", "b", run)
+        for name in ("reviewer", "tester")
+    ]
+    transfers = [maker.transfer(f"{TRANSFER}1.bundle") for maker in makers]
+    for transfer in transfers:
+        transfer.parent.mkdir(exist_ok=True)
+        transfer.write_text("commits")
+    assert makers[0]._usable() is None
+    assert [transfer.exists() for transfer in transfers] == [False, True]

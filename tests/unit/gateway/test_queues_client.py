@@ -83,7 +83,7 @@ async def test_the_client_learns_of_a_killed_host(store: str, host: SharedHost, 
         while not file.exists():  # noqa: ASYNC110  # another process writes it
             await asyncio.sleep(0.01)
     await asyncio.to_thread(host.kill)
-    with pytest.raises(Unavailable, match="not repeated by itself"):
+    with pytest.raises(Unavailable, match="not repeated automatically"):
         await asyncio.wait_for(calling, 60)
     assert file.read_text() == "begun\n"
 

@@ -451,6 +451,19 @@ async def test_a_host_that_stops_first_says_what_is_left(world: World, receiver:
     assert receiver.titles == ["Batch 'one' is done"]
 
 
+async def test_a_host_that_stops_while_it_looks_counts_and_sends_everything_once(
+    world: World, receiver: Receiver
+) -> None:
+    worker = await began(world, receiver)
+    await (await worker.send("tasks", "fail")).result()
+    lifecycle = world.registry.lifecycle
+    assert lifecycle.notifier is not None
+    await asyncio.gather(lifecycle.notifier._look(), lifecycle.notifier.finish(), lifecycle.notifier._look())
+    assert receiver.titles == ["1 message of worker, queue 'tasks', failed"]
+    await passing(world, 10)
+    assert receiver.titles == ["1 message of worker, queue 'tasks', failed"]
+
+
 async def test_setup_takes_a_target(tmp_path: Path, receiver: Receiver) -> None:
     registry = setup(store=tmp_path / "x.agentq.duckdb", notify=receiver.url)
     assert [channel.shown for channel in registry.lifecycle.notify_settings.channels] == [receiver.url[:-8]]

@@ -116,7 +116,7 @@ async def test_the_caller_learns_of_a_killed_host_and_the_action_is_not_run_agai
     calling = asyncio.ensure_future(worker.slow(str(file)))
     assert await lines(file, 1) == ["begun"]
     await asyncio.to_thread(other.kill)
-    with pytest.raises(Unavailable, match="not repeated by itself"):
+    with pytest.raises(Unavailable, match="not repeated automatically"):
         await asyncio.wait_for(calling, 60)
     assert await worker.where() == Where(process=os.getpid())
     assert await worker.add(1) == 2  # what the killed action had changed was not written

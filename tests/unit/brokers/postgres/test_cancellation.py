@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
 import psycopg
 import pytest
 
+from agentq_nb._brokers.messages import Commit
 from agentq_nb._brokers.postgres.address import parse_address
 from agentq_nb._brokers.postgres.broker import PostgresBroker
 from agentq_nb._brokers.postgres.connection import Database, Transaction
 from agentq_nb._brokers.postgres.notifications import POLL
 from agentq_nb.errors import Unavailable
-from tests.unit.brokers.conformance.words import ACTOR, drain, send, soon
+from tests.unit.brokers.conformance.words import ACTOR, HOST, drain, send, soon, until
 from tests.unit.brokers.postgres_setting import PostgresSetting
 
 pytestmark = pytest.mark.anyio
@@ -27,10 +29,20 @@ async def nothing(tx: Transaction) -> None:
     await tx.ask("select 1")
 
 
+async def transaction(database: Database) -> None:
+    await database.run(nothing)
+
+
+async def statement(database: Database) -> None:
+    await database.run_statement("select 1")
+
+
+@pytest.mark.parametrize("run", [transaction, statement])
 @pytest.mark.parametrize("turns", range(TURNS))
 async def test_a_transaction_that_is_cancelled_as_it_gets_its_connection_is_cancelled(
     postgres_url: str,
     turns: int,
+    run: Callable[[Database], Coroutine[Any, Any, None]],
 ) -> None:
     """Until Python 3.12, asyncio.wait_for forgets a cancellation that comes together with what it waits for."""
     database = Database(parse_address(postgres_url))
@@ -39,7 +51,7 @@ async def test_a_transaction_that_is_cancelled_as_it_gets_its_connection_is_canc
         for _ in range(7):
             await stack.enter_async_context(database._pool.connection())
         async with database._pool.connection():
-            task = asyncio.create_task(database.run(nothing))
+            task = asyncio.create_task(run(database))
             while not database._pool._waiting:  # noqa: ASYNC110  # nothing tells
                 await asyncio.sleep(0)
         for _ in range(turns):
@@ -154,3 +166,34 @@ async def test_a_session_that_ends_while_its_row_is_locked_is_ended_all_the_same
         connection.rollback()
     await soon(closing)
     assert await setting.broker.acquire(ACTOR, "host-1") is not None
+
+
+async def test_a_release_that_is_cancelled_gives_the_actor_up_all_the_same(
+    setting: PostgresSetting, postgres_url: str
+) -> None:
+    """It waits behind another call of the lease when it is cancelled. What was committed before is written, too."""
+    await send(setting.broker, 1)
+    lease = await setting.broker.acquire(ACTOR, HOST)
+    assert lease is not None
+    schema = parse_address(setting.url).schema
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(f"select 1 from {schema}.actors for update".encode())
+        before = asyncio.ensure_future(lease.unsettled("tasks"))
+        await asyncio.sleep(0)
+        lease.commit_soon(Commit(state=b"7"))
+        releasing = asyncio.ensure_future(lease.release())
+        await asyncio.sleep(0)
+        releasing.cancel()
+        await asyncio.wait([releasing])
+    await soon(before)
+    await until(lambda: owner(setting) is None)
+    again = await setting.broker.acquire(ACTOR, "other")
+    assert again is not None
+    assert again.state == b"7"
+
+
+def owner(setting: PostgresSetting) -> int | None:
+    """The number of the actor's lease."""
+    row = setting.clock._execute("select epoch from {schema}.actors").fetchone()
+    assert row is not None
+    return row[0]

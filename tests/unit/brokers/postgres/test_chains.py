@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 
+import psycopg
 import pytest
 
 from agentq_nb._brokers.base import Lease
@@ -245,6 +246,29 @@ async def test_anything_at_once_leaves_every_message_as_those_before_it_say(
             await lease.commit(Commit())
     assert inconsistent(setting) == []
     assert miscounted(setting) == []
+
+
+async def test_a_redelivery_waits_for_another_before_it_locks_anything(
+    setting: PostgresSetting, join: Join, postgres_url: str
+) -> None:
+    """Else one that has the turn, and needs what has expired, would wait for this one in turn."""
+    other = await join(PATIENT)
+    first = await send(setting.broker, "first")
+    await other.change(ACTOR, Cancel(first))
+    await send(setting.broker, "expires", ttl=1)
+    setting.clock.advance(2)
+    schema = setting.broker.database.address.schema
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(f"lock table {schema}.version in share row exclusive mode".encode())
+        redelivering = asyncio.ensure_future(other.change(ACTOR, Redeliver(first)))
+        waiting = "select 1 from pg_stat_activity where pg_backend_pid() = any(pg_blocking_pids(pid))"
+        async with asyncio.timeout(20):
+            while connection.execute(waiting).fetchone() is None:
+                connection.execute("select pg_stat_clear_snapshot()")
+                await asyncio.sleep(0.01)
+        free = f"select count(*) from (select from {schema}.messages for update skip locked) free"
+        assert connection.execute(free.encode()).fetchone() == (2,)
+    assert await soon(redelivering) == 1
 
 
 # --- history ----------------------------------------------------------------------------------------------------------

@@ -7,10 +7,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 
 from agentq_nb._brokers.exchange import Request
 from agentq_nb._brokers.messages import Answer, Commit
+from agentq_nb._brokers.postgres import events
+from agentq_nb._brokers.postgres.address import parse_address
 from agentq_nb._brokers.postgres.broker import PostgresBroker
 from agentq_nb._core.error_fields import error_json
 from agentq_nb._core.ids import mint_id
@@ -46,6 +49,15 @@ def request(asked: bytes = b'["add",[3],{},null]') -> Request:
 async def taken(broker: PostgresBroker) -> Request:
     """The next request that this host gets."""
     return await soon(anext(aiter(broker.exchange.requests(lambda: ["worker"], ()))))
+
+
+async def waits_for_a_lock(connection: psycopg.Connection[Any]) -> None:
+    """Return when another connection waits for what this one has locked."""
+    waiting = "select 1 from pg_stat_activity where pg_backend_pid() = any(pg_blocking_pids(pid))"
+    async with asyncio.timeout(20):
+        while connection.execute(waiting).fetchone() is None:
+            connection.execute("select pg_stat_clear_snapshot()")
+            await asyncio.sleep(0.01)
 
 
 async def looked(setting: PostgresSetting, true: Callable[[], bool]) -> None:
@@ -134,7 +146,7 @@ async def test_an_answer_is_written_with_the_state_and_neither_after_the_lease_w
     assert stolen is not None
     with pytest.raises(LeaseLost):
         await lease.commit(Commit(state=b'{"n":2}', answer=Answer(found.id, b"2")))
-    with pytest.raises(Unavailable, match="not known how far"):
+    with pytest.raises(Unavailable, match="how far the call got is not known"):
         await soon(second)
     assert stolen.state == b'{"n":1}'
     await until(lambda: count(setting.url, "requests") == 0)
@@ -167,7 +179,7 @@ async def test_a_request_that_a_dead_host_had_begun_is_never_given_to_another(
     setting.clock.expire_sessions()
     await setting.broker.acquire("worker/any", "host-1")
     setting.clock.advance(6)  # the hosts that live look after the others
-    with pytest.raises(Unavailable, match="not repeated by itself"):
+    with pytest.raises(Unavailable, match="not repeated automatically"):
         await soon(asking)
     await rest()
     assert not waiting.done()
@@ -323,3 +335,59 @@ async def test_events_end_with_listening_and_with_the_session_of_the_listener_an
     assert count(setting.url, "listeners") == 0
     await looked(setting, lambda: count(setting.url, "events") == 0)
     assert not setting.broker.exchange.wants(ACTOR, "progress")
+
+
+async def test_a_listener_that_could_not_be_added_at_first_hears_events_once_it_was(
+    setting: PostgresSetting, join: Join
+) -> None:
+    other = await join()
+    heard: list[bytes] = []
+    other.exchange.on_event = lambda actor, event, payload: heard.append(payload)
+    setting.clock._execute("alter table {schema}.listeners rename to away")
+    with pytest.raises(Unavailable):
+        await other.exchange.listen(ACTOR, "progress")
+    setting.clock._execute("alter table {schema}.away rename to listeners")
+    await other.exchange.listen(ACTOR, "progress")
+    await until(lambda: setting.broker.exchange.wants(ACTOR, "progress"))
+    setting.broker.exchange.broadcast(ACTOR, "progress", b"1")
+    await until(lambda: heard == [b"1"])
+    await other.exchange.ignore(ACTOR, "progress")
+    assert count(setting.url, "listeners") == 0
+
+
+async def test_an_event_that_is_listened_to_again_while_listening_ends_is_still_listened_to(
+    setting: PostgresSetting, join: Join
+) -> None:
+    other = await join()
+    await other.exchange.listen(ACTOR, "progress")
+    with psycopg.connect(setting.url.partition("?")[0]) as connection:
+        schema = parse_address(setting.url).schema
+        connection.execute(f"select * from {schema}.listeners for update".encode())
+        ending = asyncio.ensure_future(other.exchange.ignore(ACTOR, "progress"))
+        await waits_for_a_lock(connection)
+        again = asyncio.ensure_future(other.exchange.listen(ACTOR, "progress"))
+        await asyncio.wait([again], timeout=0.2)
+    await soon(asyncio.gather(ending, again))
+    assert count(setting.url, "listeners") == 1
+
+
+async def test_of_too_many_events_while_the_server_takes_none_the_oldest_are_dropped(
+    setting: PostgresSetting, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "_MOST_UNSENT", 10)
+    sender = await join()
+    heard: list[int] = []
+    setting.broker.exchange.on_event = lambda actor, event, payload: heard.append(int(payload))
+    await setting.broker.exchange.listen(ACTOR, "progress")
+    with psycopg.connect(setting.url.partition("?")[0]) as connection:
+        schema = parse_address(setting.url).schema
+        connection.execute(f"alter table {schema}.events rename to away".encode())
+        for number in range(6):
+            sender.exchange.broadcast(ACTOR, "progress", b"%d" % number)
+        await waits_for_a_lock(connection)
+        for number in range(6, 14):
+            sender.exchange.broadcast(ACTOR, "progress", b"%d" % number)
+    await until(lambda: sender.trouble is not None)
+    setting.clock._execute("alter table {schema}.away rename to events")
+    await until(lambda: 13 in heard)
+    assert heard == list(range(4, 14))

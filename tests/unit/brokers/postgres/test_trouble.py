@@ -18,7 +18,7 @@ from agentq_nb._brokers.postgres.broker import PostgresBroker
 from agentq_nb._brokers.postgres.connection import Transaction, _Failed
 from agentq_nb.errors import LeaseLost, Unavailable
 from tests.postgres_server import Server
-from tests.unit.brokers.conformance.words import ACTOR, HOST, drain, new_message, send, settle, soon, take_one
+from tests.unit.brokers.conformance.words import ACTOR, HOST, drain, new_message, send, settle, soon, take_one, until
 from tests.unit.brokers.postgres.hosts import crash_while_sending
 
 pytestmark = pytest.mark.anyio
@@ -299,6 +299,35 @@ async def test_a_host_that_stops_in_the_middle_of_a_transaction_holds_nobody_up_
         over.set()
         await stalled.close()
         await other.close()
+
+
+async def test_a_session_is_renewed_as_soon_as_there_is_a_connection_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Little may be left of it: the usual time between two renewals could be too long."""
+    monkeypatch.setattr(session, "RENEWAL", 0.01)
+    connect = session.Renewal._connect
+    connections: list[object] = []
+
+    def connected(renewal: session.Renewal) -> psycopg.Connection[tuple[object, ...]]:
+        if connections:
+            monkeypatch.setattr(session, "RENEWAL", 3600.0)
+            with psycopg.connect(server.url, autocommit=True) as connection:
+                connection.execute("update renewed.sessions set until = until + 1000")
+        connections.append(connect(renewal))
+        return connections[-1]  # type: ignore[return-value]  # what connect returns
+
+    monkeypatch.setattr(session.Renewal, "_connect", connected)
+    broker = await opened(server, "renewed")
+    is_renewed = "select until < extract(epoch from now()) + 100 from renewed.sessions"
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where query like '%set until =%' and pid <> pg_backend_pid()"
+        )
+        await until(lambda: len(connections) == 2)
+        await until(lambda: connection.execute(is_renewed).fetchone() == (True,))
+    await broker.close()
 
 
 async def test_connections_notice_a_network_that_lets_nothing_through_in_seconds(server: Server) -> None:
