@@ -145,14 +145,14 @@ class Admission:
         key = message.idempotency_key
         name = None if key is None else (message.actor, message.queue, key_hash(key))
         if name is not None and (namesake := self._keys.get(name)) is not None:
-            if namesake.digest != digest_of(message):
+            if namesake.digest != digest_of(message.body, message.after):
                 raise IdempotencyConflict(key or "", namesake.id)
             return Enqueued(namesake.id, repeated=True)
         waits = self._waits(message, own)
         self._take_room(message, sender)
         self._ids.add(message.id)
         if name is not None:
-            self._keys[name] = Known(message.id, digest_of(message))
+            self._keys[name] = Known(message.id, digest_of(message.body, message.after))
         if waits:
             self.blocked.add(message.id)
         self.fresh.append(message)

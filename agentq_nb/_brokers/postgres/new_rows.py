@@ -17,10 +17,9 @@ def key_hash(key: str | None) -> bytes:
     return hashlib.blake2b((key or "").encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def digest_of(message: NewMessage) -> bytes:
+def digest_of(body: bytes, after: Sequence[MessageId]) -> bytes:
     """Return a hash that is equal for messages that one idempotency key may name."""
-    after = json.dumps(list(message.after)).encode() if message.after else b""
-    return digest(message.body) + (key_hash(after.decode()) if after else b"")
+    return digest(body) + (key_hash(json.dumps(list(after))) if after else b"")
 
 
 async def insert(
@@ -59,7 +58,10 @@ def _columns(messages: Sequence[NewMessage], blocked: Collection[MessageId]) -> 
         "delays": [message.delay for message in messages],
         "ttls": [message.ttl for message in messages],
         "keys": [key_hash(one.idempotency_key) if has else None for one, has in zip(messages, keyed, strict=True)],
-        "digests": [digest_of(message) if has else None for message, has in zip(messages, keyed, strict=True)],
+        "digests": [
+            digest_of(message.body, message.after) if has else None
+            for message, has in zip(messages, keyed, strict=True)
+        ],
         "schedules": [schedule_name(message.schedule) for message in messages],
         "blocked": [message.id in blocked for message in messages],
     }
