@@ -25,6 +25,7 @@ from agentq_nb._brokers.postgres.limited_work import end_works
 from agentq_nb._brokers.postgres.rows import lock_messages
 from agentq_nb._brokers.statuses import Home
 from agentq_nb._core.ids import ActorId, actor_name
+from agentq_nb._core.threads import in_long_thread
 
 LEASE = 15.0
 """Seconds after which a host that is not heard of has lost its actors."""
@@ -256,4 +257,4 @@ class Renewal:
     async def end(self) -> None:
         """Stop renewing."""
         self._ended.set()
-        await asyncio.to_thread(self._thread.join, 2 * RENEWAL)
+        await in_long_thread(self._thread.join, 2 * RENEWAL)
