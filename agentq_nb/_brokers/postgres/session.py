@@ -52,6 +52,15 @@ async def begin(tx: Transaction, session: str, facts: Mapping[str, Any]) -> None
     tx.announce(("joined", session))
 
 
+async def add_facts(tx: Transaction, session: str, facts: Mapping[str, Any]) -> None:
+    """Add to what a session says of itself."""
+    await tx.ask(
+        "update agentq.sessions set facts = (facts::jsonb || %(facts)s::jsonb)::text where session = %(session)s",
+        session=session,
+        facts=json.dumps(dict(facts)),
+    )
+
+
 async def has_others(tx: Transaction, session: str) -> bool:
     """Whether other brokers use the same queues."""
     row = await tx.row("select exists (select from agentq.sessions where session <> %(session)s)", session=session)

@@ -190,7 +190,7 @@ def fail_in_file(file: Path, message: str) -> None:
     async def run() -> None:
         log = EventLog.open(file, holder={"notebook": None})
         written = row("message.failed", "step/paused", message, None, '{"error":{"message":"it did"},"reason":"fail"}')
-        await migration._append(log, [written])  # pyright: ignore[reportPrivateUsage]
+        await migration._append(log, [written])
         log.close()
 
     asyncio.run(run())
@@ -262,7 +262,7 @@ def test_interrupted_while_a_chain_leaves_the_file_the_rest_leaves_it_when_it_is
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     ids = fill(file, chain)
-    append = migration._append  # pyright: ignore[reportPrivateUsage]
+    append = migration._append
 
     async def append_one(log: EventLog, rows: list[Row]) -> None:
         """Let the first message leave the file: others wait for it."""
