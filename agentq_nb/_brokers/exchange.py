@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from agentq_nb._brokers.messages import Answer
+from agentq_nb._brokers.statuses import Elsewhere
 from agentq_nb._core.ids import ActorId
 from agentq_nb._core.origin import PROCESS, Origin
 
@@ -92,6 +93,13 @@ class Exchange(Protocol):
 
     async def describe(self, classes: Mapping[str, bytes]) -> None:
         """Publish the descriptions of this host's classes, as JSON, by name. Raises Unavailable."""
+        ...
+
+    async def elsewhere(self, actor: ActorId | None = None) -> Elsewhere:
+        """Return which classes other hosts have, and which actors are awake in them: of all actors, or of one.
+
+        Raises Unavailable.
+        """
         ...
 
     async def described(self) -> Mapping[str, bytes]:

@@ -10,9 +10,10 @@ from agentq_nb._core.message_status import MessageStatus
 
 
 class MovedMessage(NamedTuple):
-    """A message that is unsettled (``queued``), or the result of one. Times are seconds since 1970.
+    """A message that is unsettled (``queued`` or ``blocked``), or the result of one. Times are seconds since 1970.
 
-    ``options`` and ``error`` are JSON objects, ``body`` and ``reply`` JSON.
+    ``options`` and ``error`` are JSON objects, ``body`` and ``reply`` JSON. While it is ``blocked``, ``due`` and ``expires``
+    are seconds that count from the end of that.
     """
 
     id: MessageId
@@ -92,7 +93,14 @@ class Contents(Protocol):
         ...
 
     def messages(self) -> Iterator[MovedMessage]:
-        """Yield unsettled messages, dead letters, and results that keys and batches need: each queue's in its order."""
+        """Yield unsettled messages, dead letters, and results that keys, batches and messages sent after them need.
+
+        Each queue's are in its order. An unsettled one that can only be cancelled any more is yielded as ``cancelled``.
+        """
+        ...
+
+    def unsettled(self) -> Sequence[MessageId]:
+        """Return the messages that are unsettled here."""
         ...
 
     def actors(self) -> Sequence[MovedActor]: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -126,6 +126,21 @@ class Home(NamedTuple):
 
     id: str
     name: str
+
+
+class Elsewhere(NamedTuple):
+    """What the other hosts of the queues do, as long as they are alive.
+
+    :ivar awake: the actors that are awake in them, each with its host: the machine and the process.
+    :ivar classes: the names of the actor classes that they have.
+    """
+
+    awake: Mapping[ActorId, str]
+    classes: Collection[str]
+
+
+NOWHERE = Elsewhere({}, ())
+"""There are no other hosts."""
 
 
 class ActorHome(NamedTuple):

@@ -28,6 +28,7 @@ class ActorStatus:
     :ivar orphaned: queues that hold messages but are no longer declared by the class.
     :ivar home: the host that has the actor's files, such as the workspace of a VM; None if it keeps none, or if no other
         host has the queues.
+    :ivar host: the other host that runs the actor, by its machine and process; None: this one, or none.
     """
 
     actor_id: ActorId
@@ -43,6 +44,7 @@ class ActorStatus:
     orphaned: Sequence[str] = ()
     swallowed_limit: str | None = None
     home: ActorHome | None = None
+    host: str | None = None
 
 
 @dataclass(frozen=True)

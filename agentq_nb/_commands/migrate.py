@@ -23,9 +23,10 @@ def _server(text: str) -> str:
 class Migrate(Command):
     """Move the queues of a file to a PostgreSQL server, while no host has the file open.
 
-    Moved are: unsettled messages, also scheduled ones, with their order and attempts; dead letters; actors' states;
-    completed messages that an idempotency key names; pauses; batches with their results. The rest of the history, sessions
-    and transcripts stay in the file, where a host beside it finds them. Changed limits and what limits have counted stay too.
+    Moved are: unsettled messages, also scheduled ones, with their order, their attempts, and what they wait for; dead letters;
+    actors' states; completed messages that an idempotency key names; pauses; batches with their results. The rest of the
+    history, sessions and transcripts stay in the file, where a host beside it finds them. Changed limits and what limits have
+    counted stay too.
 
     It moves everything or nothing, and can be run again after it was interrupted. It refuses actors and batches whose names
     the server has already: ?schema=NAME in the address makes a place of its own.
@@ -44,12 +45,11 @@ class Migrate(Command):
 @shows(Migration)
 def _migration(found: Migration) -> Document:
     moved = found.moved
-    waiting = len(moved.messages) - moved.scheduled
     counts = {
-        "unsettled messages": waiting,
+        "unsettled messages": moved.unsettled,
         "scheduled calls": moved.scheduled,
         "dead letters": moved.dead,
-        "results that keys or batches need": moved.results,
+        "results that keys, batches or messages need": moved.results,
         "actors' states": moved.actors,
         "paused queues": moved.pauses,
         "batches": moved.batches,

@@ -31,7 +31,7 @@ _QUEUE_COLUMNS = (
     "time left",
     "oldest",
 )
-_SELDOM = ("failed", "expired", "delayed", "blocked", "per min", "time left", "oldest", "problem")
+_SELDOM = ("host", "failed", "expired", "delayed", "blocked", "per min", "time left", "oldest", "problem")
 
 
 @shows(Registry)
@@ -73,7 +73,7 @@ def _host(status: HostStatus) -> Document:
         stood = f"{duration(status.stall.seconds)} at {moment_text(status.stall.began)} UTC, {status.stall.place}"
         facts.append(("stood still", Cell(f"{stood}. {advice(status.stall, status.background)}", "busy")))
     rows = [row for actor in status.actors[:_MOST_ROWS] for row in _rows(actor)]
-    columns, rows = _without_empty(("actor", "state", *_QUEUE_COLUMNS, "problem"), rows)
+    columns, rows = _without_empty(("actor", "state", "host", *_QUEUE_COLUMNS, "problem"), rows)
     return Document(
         title="agentq host",
         facts=facts,
@@ -89,6 +89,8 @@ def _actor(status: ActorStatus) -> Document:
     facts: list[tuple[str, object]] = [("state", tone(status.state)), ("run", status.run)]
     if status.restarts_at is not None:
         facts.append(("starts again at", f"{moment_text(status.restarts_at)} UTC"))
+    if status.host is not None:
+        facts.append(("runs on", status.host))
     if status.home is not None:
         facts.append(("files", _home(status.home)))
     if status.closing:
@@ -154,9 +156,12 @@ def _rows(actor: ActorStatus) -> list[tuple[object, ...]]:
         ("",) * len(_QUEUE_COLUMNS)
     ]
     first, *others = queues
-    away = actor.home is not None and actor.home.elsewhere
+    away = actor.home is not None and actor.home.elsewhere and actor.host is None
     state = tone(actor.state) if not away else Cell("on another host", "quiet")
-    return [(actor.actor_id, state, *first, problem), *(("", "", *queue, "") for queue in others)]
+    return [
+        (actor.actor_id, state, actor.host or "", *first, problem),
+        *(("", "", "", *queue, "") for queue in others),
+    ]
 
 
 def _without_empty(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> tuple[list[str], list[list[object]]]:

@@ -61,11 +61,28 @@ _AT_EXIT = 2.0
 close_at_exit: set[Callable[[], Coroutine[Any, Any, None]]] = set()
 """Called on the loop, all at once, at an orderly end of the process. Changed on the loop only."""
 
+_until_exit: set[asyncio.Task[None]] = set()
+
+
+def until_exit(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Start work without end, on the loop. It is cancelled at an orderly end of the process.
+
+    Python ends its worker threads before the loop's thread: the work could not even look up the name of a host any more.
+    """
+    task = asyncio.ensure_future(work)
+    _until_exit.add(task)
+    task.add_done_callback(_until_exit.discard)
+    return task
+
 
 def _close_all(portal: LoopPortal) -> None:
     async def close() -> None:
-        await asyncio.gather(*(each() for each in list(close_at_exit)), return_exceptions=True)
+        ending = list(_until_exit)
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, *(each() for each in list(close_at_exit)), return_exceptions=True)
+        await asyncio.sleep(0)  # in which the loop closes the sockets of what was cancelled
 
-    if close_at_exit:
+    if close_at_exit or _until_exit:
         with suppress(AgentqError, TimeoutError):  # a forked child has no such loop; the server may be away
             portal.submit(close).result(_AT_EXIT)

@@ -197,11 +197,12 @@ class QueuesTransport:
 
     async def status(self, actor: ActorId) -> ActorStatus:
         async def status(broker: PostgresBroker) -> ActorStatus:
-            if (said := await OutgoingCalls(broker.exchange).status(actor)) is not None:
-                return said
-            cls = self._known.classes.get(actor_name(actor))
-            found = actor_status(actor, cls, None, WakeBackoff(broker.clock), await broker.status(actor))
-            return replace(found, state="awake") if await broker.exchange.is_awake(actor) else found
+            said = await OutgoingCalls(broker.exchange).status(actor)
+            elsewhere = await broker.exchange.elsewhere(actor)
+            if said is not None:
+                return replace(said, host=elsewhere.awake.get(actor))
+            cls, queues = self._known.classes.get(actor_name(actor)), await broker.status(actor)
+            return actor_status(actor, cls, None, WakeBackoff(broker.clock), queues, elsewhere=elsewhere)
 
         await self.ready()
         return await self._run(status)

@@ -12,7 +12,8 @@ import httpx2
 
 from agentq_nb._core.error_fields import error_of
 from agentq_nb._core.origin import PROCESS, current_origin
-from agentq_nb._gateway.client_loop import finish_in_background
+from agentq_nb._core.threads import in_thread
+from agentq_nb._gateway.client_loop import close_at_exit, finish_in_background
 from agentq_nb._gateway.request import MAX_BODY, ORIGIN_HEADER
 from agentq_nb._gateway.transport_calls import LONGEST_WAIT, Call
 from agentq_nb.errors import AgentqError, BodyTooLarge, GatewayError, HostUnreachable, NoHost, Refused, Unavailable
@@ -184,19 +185,27 @@ class RemoteCalls:
                 if self._open is not None:
                     self.begin_to_close()
                 self._open = address, _client_of(address)
+                close_at_exit.add(self._close)
             self._is_current = True
         return self._open
 
     def begin_to_close(self) -> None:
         """Close the connections in the background. The next call opens others."""
+        close_at_exit.discard(self._close)
         if self._open is not None:
             (_, client), self._open = self._open, None
             finish_in_background(client.aclose())
 
+    async def _close(self) -> None:
+        """Close the connections at the end of the process."""
+        if self._open is not None:
+            (_, client), self._open = self._open, None
+            await client.aclose()
+
     async def _found(self) -> Address:
         """Return where the host is now. Raises _NotAnsweredError."""
         try:
-            return await asyncio.to_thread(self._find)  # it may read files
+            return await in_thread(self._find)  # it may read files
         except LookupError as error:
             raise _NotAnsweredError(str(error), was_sent=False) from None
 

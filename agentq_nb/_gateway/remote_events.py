@@ -13,6 +13,7 @@ from agentq_nb._core.ids import ActorId, mint_id
 from agentq_nb._core.loop_portal import LoopPortal
 from agentq_nb._core.tagged_values import loaded
 from agentq_nb._gateway import transport_calls as calls
+from agentq_nb._gateway.client_loop import until_exit
 from agentq_nb._gateway.remote_calls import RemoteCalls
 from agentq_nb.errors import AgentqError, HostBlocked
 
@@ -48,13 +49,13 @@ class RemoteEvents:
         self._wanted[actor, event] += 1
         if self._wanted[actor, event] > 1:
             return
-        asking = asyncio.ensure_future(self._ask_for(actor, event))
+        asking = until_exit(self._ask_for(actor, event))
         self._asking.add(asking)
         asking.add_done_callback(self._asking.discard)
 
     async def _ask_for(self, actor: ActorId, event: str) -> None:
         if await self._tell(actor, event, on=True) and (self._following is None or self._following.done()):
-            self._following = asyncio.ensure_future(self._follow())
+            self._following = until_exit(self._follow())
 
     async def _end(self, actor: ActorId, event: str) -> None:
         self._wanted[actor, event] -= 1

@@ -15,7 +15,7 @@ from agentq_nb._brokers.base import Broker
 from agentq_nb._brokers.changes import Cancel, Change, DeadLetters
 from agentq_nb._brokers.history import HostLog
 from agentq_nb._brokers.messages import StoredResult
-from agentq_nb._brokers.statuses import ActorHome, QueueStatus
+from agentq_nb._brokers.statuses import NOWHERE, ActorHome, Elsewhere, QueueStatus
 from agentq_nb._client.broadcasts import Listener, Listeners
 from agentq_nb._client.receipt import Result, result_of
 from agentq_nb._client.status import ActorStatus, HostStatus
@@ -138,10 +138,13 @@ class Host(HostMessages):
         """Return why a message is not settled yet, in sentences."""
         activation, cls = self.activations.find(message.actor), self.classes.get(actor_name(message.actor))
         receiver = None if activation is None else activation.in_flight.find(message.message)
+        status = await self.status_of(message.actor)
+        # Of a class that only another host has, nothing else is known here.
+        is_taken = status.state != "waiting for its class" if cls is None else takes_messages(cls, message.queue)
         known = Circumstances(
             message=message,
-            actor=await self.status_of(message.actor),
-            is_taken=cls is not None and takes_messages(cls, message.queue),
+            actor=status,
+            is_taken=is_taken,
             has_handler=cls is not None and message.queue in cls.declared.handlers,
             running_for=None if receiver is None else self.clock.monotonic() - receiver.since,
             trouble=self.upkeep.trouble,
@@ -293,9 +296,9 @@ class Host(HostMessages):
         for queue in await self.broker.status():
             queues.setdefault(queue.actor, []).append(queue)
             await slices.pause()
-        homes = await self.broker.homes()
-        for actor in sorted({*queues, *self.activations.actors, *self.wake_backoff.actors}):
-            yield self._status_of(actor, queues.get(actor, ()), homes.get(actor))
+        homes, elsewhere = await self.broker.homes(), await self._elsewhere()
+        for actor in sorted({*queues, *self.activations.actors, *self.wake_backoff.actors, *elsewhere.awake}):
+            yield self._status_of(actor, queues.get(actor, ()), homes.get(actor), elsewhere)
             await slices.pause()
 
     def summary(self, notices: Sequence[str] = (), trouble: str | None = None) -> HostStatus:
@@ -318,19 +321,25 @@ class Host(HostMessages):
 
     async def status_of(self, actor: ActorId) -> ActorStatus:
         self._check_running()
-        elsewhere = None
+        said = None
         if self.others is not None and self.activations.find(actor) is None:
-            elsewhere = await self.others.status(actor)
-        if elsewhere is None:
+            said = await self.others.status(actor)
+        if said is None:
             return await self.status_here(actor)
-        return replace(elsewhere, home=(await self.broker.homes(actor)).get(actor))
+        homes, elsewhere = await self.broker.homes(actor), await self._elsewhere(actor)
+        return replace(said, home=homes.get(actor), host=elsewhere.awake.get(actor))
 
     async def status_here(self, actor: ActorId) -> ActorStatus:
         """Return the status of an actor as far as this host knows it."""
         queues, homes = await self.broker.status(actor), await self.broker.homes(actor)
-        return self._status_of(actor, queues, homes.get(actor))
+        return self._status_of(actor, queues, homes.get(actor), await self._elsewhere(actor))
 
-    def _status_of(self, actor: ActorId, queues: Sequence[QueueStatus], home: ActorHome | None) -> ActorStatus:
+    async def _elsewhere(self, actor: ActorId | None = None) -> Elsewhere:
+        return NOWHERE if self.others is None else await self.others.elsewhere(actor)
+
+    def _status_of(
+        self, actor: ActorId, queues: Sequence[QueueStatus], home: ActorHome | None, elsewhere: Elsewhere
+    ) -> ActorStatus:
         cls = self.classes.get(actor_name(actor))
-        status = actor_status(actor, cls, self.activations.find(actor), self.wake_backoff, queues, home)
+        status = actor_status(actor, cls, self.activations.find(actor), self.wake_backoff, queues, home, elsewhere)
         return self._swallowed.added_to(status)

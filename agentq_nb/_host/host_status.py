@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from agentq_nb._actor.actor import Actor
 from agentq_nb._actor.message import INTERNAL_QUEUES, brief
 from agentq_nb._brokers.messages import StoredResult
-from agentq_nb._brokers.statuses import ActorHome, QueueStatus
+from agentq_nb._brokers.statuses import NOWHERE, ActorHome, Elsewhere, QueueStatus
 from agentq_nb._client.status import ActorState, ActorStatus
 from agentq_nb._core.ids import ActorId, MessageId, actor_name
 from agentq_nb._host.waker import WakeBackoff
@@ -44,14 +44,16 @@ def actor_status(
     wake_backoff: WakeBackoff,
     queues: Sequence[QueueStatus],
     home: ActorHome | None = None,
+    elsewhere: Elsewhere = NOWHERE,
 ) -> ActorStatus:
     """Return one actor's status; ``cls``, ``activation`` and ``home`` are None if it has none."""
+    host = elsewhere.awake.get(actor) if activation is None else None
     visible = [queue for queue in queues if queue.queue not in INTERNAL_QUEUES or queue.live or queue.dead]
     declared = () if cls is None else cls.declared.queues
     return ActorStatus(
         actor_id=actor,
         name=actor_name(actor),
-        state=_state(cls, activation, wake_backoff.failed(actor)),
+        state="awake" if host is not None else _state(actor, cls, activation, wake_backoff, elsewhere),
         run="none" if activation is None else activation.supervisor.run_state,
         restarts_at=None if activation is None else activation.supervisor.restarts_at,
         last_error=wake_backoff.last_error(actor) if activation is None else activation.last_error,
@@ -60,6 +62,7 @@ def actor_status(
         queues=visible,
         overdue=[] if activation is None else list(activation.overdue),
         home=home,
+        host=host,
         orphaned=[] if cls is None else [queue.queue for queue in visible if _orphaned(queue, declared)],
     )
 
@@ -68,11 +71,17 @@ def _orphaned(queue: QueueStatus, declared: Container[str]) -> bool:
     return queue.queue not in declared and queue.queue not in INTERNAL_QUEUES and queue.live > 0
 
 
-def _state(cls: type[Actor] | None, activation: AwakeActor | None, failed: bool) -> ActorState:
+def _state(
+    actor: ActorId,
+    cls: type[Actor] | None,
+    activation: AwakeActor | None,
+    wake_backoff: WakeBackoff,
+    elsewhere: Elsewhere,
+) -> ActorState:
     if cls is None:
-        return "waiting for its class"
+        return "asleep" if actor_name(actor) in elsewhere.classes else "waiting for its class"
     if activation is None:
-        return "failed to start" if failed else "asleep"
+        return "failed to start" if wake_backoff.failed(actor) else "asleep"
     if activation.closing is not None:
         return "closing"
     return "awake" if activation.started.is_set() else "waking"
@@ -231,6 +240,8 @@ def _in_line(known: Circumstances) -> str:
     if running := [(queue.queue, message) for queue in actor.queues for message in queue.running_ids]:
         queue, message = running[0]
         return f"its actor is handling message {message} of queue '{queue}'{_others(known)}."
+    if actor.host is not None:
+        return f"its actor is awake on another host, {actor.host}, which has not started it yet{_others(known)}."
     if not known.is_taken:
         return f"the class of '{actor.name}' has no handler for it and no `run`: only its actions can take messages."
     if actor.run == "returned" and not known.has_handler:

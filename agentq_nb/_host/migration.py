@@ -31,7 +31,7 @@ async def migrate_file(file: Path, url: str) -> Migration:
     nothing; run it again. Messages leave the file once they are durable on the server.
 
     Raises StoreInUse while a host has the file open, ``store.exists`` if the server has actors or batches of the same
-    names, ``store.chained`` if messages wait for others, Unavailable, and ``actor.validation_error``.
+    names, Unavailable, and ``actor.validation_error``.
     """
     try:
         from agentq_nb._brokers.postgres import intake
@@ -46,16 +46,10 @@ async def migrate_file(file: Path, url: str) -> Migration:
     log = await in_long_thread(lambda: EventLog.open(file, holder={"notebook": None}))
     try:
         contents = await in_long_thread(FileContents, log)
-        if waiting := contents.waiting_for_others:
-            raise StoreError(
-                f"{waiting:,} messages of {file} wait for others (send(..., after=...)), which cannot be moved. Let them "
-                "finish, or cancel them. Nothing was moved.",
-                code="chained",
-            )
         await intake.prepare(address)
         left = await in_long_thread(contents.left)
         moved = await in_long_thread(intake.take_over, address, contents)
-        for rows in contents.departures(address.shown, moved.messages):
+        for rows in contents.departures(address.shown, moved.departed):
             await _append(log, rows)
         return Migration(address.shown, moved, left)
     finally:

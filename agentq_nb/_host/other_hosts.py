@@ -8,6 +8,7 @@ from typing import Any
 
 from agentq_nb._actor.actor import Actor
 from agentq_nb._brokers.exchange import Exchange
+from agentq_nb._brokers.statuses import Elsewhere
 from agentq_nb._client.broadcasts import Listeners
 from agentq_nb._client.status import ActorStatus
 from agentq_nb._core.ids import ActorId, actor_name
@@ -68,6 +69,10 @@ class OtherHosts:
     async def status(self, actor: ActorId) -> ActorStatus | None:
         """See :meth:`agentq_nb._host.outgoing_calls.OutgoingCalls.status`."""
         return await self._outgoing.status(actor)
+
+    async def elsewhere(self, actor: ActorId | None = None) -> Elsewhere:
+        """See :meth:`agentq_nb._brokers.exchange.Exchange.elsewhere`."""
+        return await self._exchange.elsewhere(actor)
 
     def share(self, actor: ActorId, event: str, payload: Any) -> None:
         """Send an event of an actor of this host to those who listen elsewhere."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from agentq_nb._commands.help import Help
 from agentq_nb._commands.host import Start
 from agentq_nb._commands.messages import Ask, Cancel, Send
 from agentq_nb._commands.parser import UsageError
+from agentq_nb._core.threads import in_long_thread
 from agentq_nb._gateway.commands import ask_host
 from agentq_nb._store.running_host import find_host
 from agentq_nb.errors import AgentqError, HostUnreachable
@@ -81,4 +81,4 @@ async def _run_there(store: Path, arguments: Sequence[str], folder: Path) -> Pri
             raise AgentqError(printed.error)
         return PrintedThere(printed.text)
 
-    return await asyncio.to_thread(ask)
+    return await in_long_thread(ask)

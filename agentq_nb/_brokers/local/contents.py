@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from agentq_nb._brokers.local import batch_log, event_rows
+from agentq_nb._brokers.local import batch_log, event_rows, moved_chains
 from agentq_nb._brokers.local.queues import DIED, LiveMessage
+from agentq_nb._brokers.messages import StoredResult
 from agentq_nb._brokers.moved import MovedActor, MovedBatch, MovedMessage, MovedPause, Totals
+from agentq_nb._core.ids import MessageId
 from agentq_nb._core.message_status import FINAL, sql_list
 from agentq_nb._store import EventLog, Row
 
@@ -21,10 +23,11 @@ select message_id, (data->'$.body')::varchar, epoch(time) from events
 where kind = 'message.queued' and message_id in (select unnest(?::varchar[]))
 """
 
-# Of what is settled, someone may still ask for these.
+# Of what is settled, someone may still ask for these, and for those that moved messages were sent after.
 _NEEDED = f"""
 m.status in {sql_list(FINAL)} and (
     m.status = 'failed' or (m.status = 'completed' and m.idempotency_key is not null) or q.data->>'$.batch' is not null
+    or {moved_chains.IN_CHAIN} or m.message_id in (select unnest($awaited::varchar[]))
 )
 """
 
@@ -70,24 +73,40 @@ class FileContents:
         """The unsettled messages in the order of sending."""
         return sorted(self._memory.entries.values(), key=lambda entry: entry.order)
 
+    @cached_property
+    def _awaited(self) -> set[MessageId]:
+        return moved_chains.awaited(self._log, self.live)
+
+    @cached_property
+    def _ended(self) -> Mapping[MessageId, StoredResult]:
+        """The live messages that cannot complete any more."""
+        return moved_chains.ended(self.live, self._memory.failed)
+
     @property
-    def waiting_for_others(self) -> int:
-        """How many unsettled messages were sent ``after`` others."""
-        return sum(bool(entry.after) for entry in self.live)
+    def _which(self) -> dict[str, Any]:
+        return {"awaited": list(self._awaited)}
+
+    def unsettled(self) -> Sequence[MessageId]:
+        return [entry.id for entry in self.live]
 
     def left(self) -> Mapping[str, int]:
         """Return how many there are of each kind of thing that stays in the file."""
         return {
-            "settled messages": self._log.fetch(_LEFT)[0][0],
+            "settled messages": self._log.fetch(_LEFT, self._which)[0][0],
             "sessions": self._log.fetch("select count(*) from sessions")[0][0],
         }
 
     def messages(self) -> Iterator[MovedMessage]:
-        yield from (_settled(*row) for row in self._log.stream(_SETTLED))
-        for start in range(0, len(self.live), _AT_ONCE):
-            page = [entry for entry in self.live[start : start + _AT_ONCE] if not entry.cancelling]
+        yield from (_settled(*row) for row in self._log.stream(_SETTLED, self._which))
+        now = time.time()
+        # A message that was being cancelled is gone with the file, unless others were sent after it.
+        moving = [entry for entry in self.live if not entry.cancelling or entry.id in self._awaited]
+        for start in range(0, len(moving), _AT_ONCE):
+            page = moving[start : start + _AT_ONCE]
             stored = {message: facts for message, *facts in self._log.fetch(_BODIES, [[entry.id for entry in page]])}
-            yield from (_live(entry, *stored[entry.id]) for entry in page)
+            for entry in page:
+                message = _live(entry, *stored[entry.id])
+                yield message if (result := self._ended.get(entry.id)) is None else _cancelled(message, result, now)
 
     def actors(self) -> Sequence[MovedActor]:
         query = "select actor_id, epoch(created_at), epoch(state_at) from actors"
@@ -133,7 +152,7 @@ class FileContents:
 
 
 def _live(entry: LiveMessage, body: str, created_at: float) -> MovedMessage:
-    return MovedMessage(
+    message = MovedMessage(
         entry.id,
         entry.actor,
         entry.queue,
@@ -153,6 +172,17 @@ def _live(entry: LiveMessage, body: str, created_at: float) -> MovedMessage:
         problem=entry.problem,
         batch=entry.batch,
         row=entry.row,
+    )
+    if not entry.unmet:
+        return message
+    if entry.redelivered:  # by itself: its delay and its ttl do not count any more
+        return message._replace(status="blocked")
+    return message._replace(status="blocked", due=entry.options.get("delay", 0.0), expires=entry.options.get("ttl"))
+
+
+def _cancelled(message: MovedMessage, result: StoredResult, now: float) -> MovedMessage:
+    return message._replace(
+        status="cancelled", error=result.error, due=0.0, expires=None, suspicion=0, attempts=message.ended, ended_at=now
     )
 
 

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
 from agentq_nb._brokers.exchange import Request
 from agentq_nb._brokers.messages import Answer
-from agentq_nb._brokers.postgres import requests
-from agentq_nb._brokers.postgres.connection import Database, Transaction
+from agentq_nb._brokers.postgres import requests, session, status
+from agentq_nb._brokers.postgres.connection import STATUS_PATIENCE, Database, Transaction
 from agentq_nb._brokers.postgres.events import Events
 from agentq_nb._brokers.postgres.notifications import Notifications
 from agentq_nb._brokers.postgres.pending_calls import PendingCalls
-from agentq_nb._brokers.statuses import Home
+from agentq_nb._brokers.statuses import Elsewhere, Home
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import ActorId
 
@@ -32,6 +32,8 @@ class PostgresExchange:
         self._calls = PendingCalls(database, notifications, clock, session)
         self._events = Events(database, notifications, session, self._received)
         self._tasks: list[asyncio.Task[None]] = []
+        self._classes: set[str] = set()
+        """The names of this host's classes."""
 
     # --- calls --------------------------------------------------------------------------------------------------------
 
@@ -70,7 +72,19 @@ class PostgresExchange:
     # --- classes ------------------------------------------------------------------------------------------------------
 
     async def describe(self, classes: Mapping[str, bytes]) -> None:
+        self._classes |= classes.keys()
         await self._database.run(lambda tx: _describe(tx, classes), repeatable=True)
+        await self._declare()
+
+    async def _declare(self) -> None:
+        await self._database.run(
+            lambda tx: session.add_facts(tx, self._session, {"classes": sorted(self._classes)}), repeatable=True
+        )
+
+    async def elsewhere(self, actor: ActorId | None = None) -> Elsewhere:
+        return await self._database.run(
+            lambda tx: status.elsewhere(tx, self._session, actor), repeatable=True, patience=STATUS_PATIENCE
+        )
 
     async def described(self) -> Mapping[str, bytes]:
         rows = await self._database.run(
@@ -94,7 +108,8 @@ class PostgresExchange:
         self.on_withdrawn(request)
 
     async def begin_again(self) -> None:
-        """Register listeners under the new session. Raises Unavailable."""
+        """Go on with a new session: describe its classes, and register its listeners. Raises Unavailable."""
+        await self._declare()
         await self._events.listen_again()
 
     async def look_after(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import psycopg
@@ -15,7 +15,7 @@ from agentq_nb._brokers.postgres.changed_rows import searchable
 from agentq_nb._brokers.postgres.connection import Database, Row
 from agentq_nb._brokers.postgres.migration import migrate
 from agentq_nb._brokers.postgres.new_rows import digest_of, key_hash, schedule_name
-from agentq_nb._core.ids import actor_name
+from agentq_nb._core.ids import MessageId, actor_name
 from agentq_nb.errors import StoreError, Unavailable
 
 _SHOWN = 10
@@ -30,11 +30,13 @@ _COLUMNS = (
 class Moved(NamedTuple):
     """How much was moved.
 
-    :ivar messages: the ids of the unsettled messages.
+    :ivar departed: the messages that were unsettled in their store, by id: they leave it.
+    :ivar unsettled: how many of them still are, without scheduled calls.
     :ivar earlier: when the same store was moved before, in seconds since 1970; then nothing was moved now.
     """
 
-    messages: frozenset[str]
+    departed: frozenset[MessageId]
+    unsettled: int = 0
     dead: int = 0
     results: int = 0
     scheduled: int = 0
@@ -81,8 +83,10 @@ class _Intake:
         self._batches: dict[str, MovedBatch] = {one.name: one for one in contents.batches()}
         self._rows: dict[str, dict[int, tuple[str, bytes]]] = {name: {} for name in self._batches}
         self._names: set[str] = set()
-        self._live: set[str] = set()
-        self._counts = {"dead": 0, "results": 0, "scheduled": 0}
+        self._unsettled = frozenset(contents.unsettled())
+        self._departed: set[MessageId] = set()
+        self._predecessors: list[tuple[MessageId, int, MessageId]] = []
+        self._counts = {"unsettled": 0, "dead": 0, "results": 0, "scheduled": 0}
 
     def run(self) -> Moved:
         # Two moves at once would not see each other's names.
@@ -97,7 +101,7 @@ class _Intake:
         self._insert_batches()
         self._do("insert into agentq.takeovers values (%s, agentq.now())", self._contents.store)
         return Moved(
-            frozenset(self._live),
+            frozenset(self._departed),
             **self._counts,
             actors=len(self._contents.actors()),
             pauses=len(self._contents.pauses()),
@@ -106,8 +110,7 @@ class _Intake:
 
     def _already(self, at: float) -> Moved:
         """Return what an earlier run has stored: it may have ended before the messages left their store."""
-        ids = [message.id for message in self._contents.messages() if message.status == "queued"]
-        found = self._do("select id from agentq.messages where id = any(%s)", ids)
+        found = self._do("select id from agentq.messages where id = any(%s)", list(self._unsettled))
         return Moved(frozenset(message for (message,) in found.fetchall()), earlier=at)
 
     def _do(self, statement: str, *values: Any) -> psycopg.Cursor[Row]:
@@ -144,6 +147,10 @@ class _Intake:
         with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
             for message in self._noted():
                 copy.write_row(_columns(message))
+        statement = self._address.statement("copy agentq.predecessors (message, number, predecessor) from stdin")
+        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
+            for predecessor in self._predecessors:
+                copy.write_row(predecessor)
         # New names: all settled messages of these actors are those that were just stored.
         self._do(
             """
@@ -161,11 +168,10 @@ class _Intake:
         """Yield the messages, and count them by kind."""
         for message in self._contents.messages():
             self._names.add(message.actor)
-            if message.status == "queued":
-                self._live.add(message.id)
-                self._counts["scheduled"] += message.queue.startswith("$")
-            else:
-                self._counts["dead" if message.status == "failed" else "results"] += 1
+            if message.id in self._unsettled:
+                self._departed.add(message.id)
+            self._counts[_counted_as(message)] += 1
+            self._predecessors += [(message.id, *one) for one in enumerate(_after(message))]
             if message.batch in self._rows:
                 self._rows[message.batch][message.row] = (message.id, digest(message.body))
             yield message
@@ -236,6 +242,16 @@ class _Intake:
                     copy.write_row((batch.name, number, message, content, number in batch.replaced))
 
 
+def _counted_as(message: MovedMessage) -> str:
+    if message.ended_at is not None:
+        return "dead" if message.status == "failed" else "results"
+    return "scheduled" if message.queue.startswith("$") else "unsettled"
+
+
+def _after(message: MovedMessage) -> Sequence[MessageId]:
+    return message.options.get("after", ())
+
+
 def _columns(message: MovedMessage) -> tuple[Any, ...]:
     key = message.options.get("idempotency_key")
     error = None if message.error is None else dict(message.error)
@@ -252,7 +268,7 @@ def _columns(message: MovedMessage) -> tuple[Any, ...]:
         json.dumps(dict(message.options)),
         len(message.body),
         None if key is None else key_hash(key),
-        None if key is None else digest_of(message.body, message.options.get("after", ())),
+        None if key is None else digest_of(message.body, _after(message)),
         schedule_name(message.options.get("schedule")),
         message.began_at,
         message.front,

@@ -25,6 +25,7 @@ from agentq_nb._brokers.postgres.limited_work import end_works
 from agentq_nb._brokers.postgres.rows import lock_messages
 from agentq_nb._brokers.statuses import Home
 from agentq_nb._core.ids import ActorId, actor_name
+from agentq_nb._core.threads import in_long_thread
 
 LEASE = 15.0
 """Seconds after its last renewal after which a host has lost its actors."""
@@ -51,6 +52,15 @@ async def begin(tx: Transaction, session: str, facts: Mapping[str, Any]) -> None
         lease=LEASE,
     )
     tx.announce(("joined", session))
+
+
+async def add_facts(tx: Transaction, session: str, facts: Mapping[str, Any]) -> None:
+    """Add to what a session says of itself."""
+    await tx.ask(
+        "update agentq.sessions set facts = (facts::jsonb || %(facts)s::jsonb)::text where session = %(session)s",
+        session=session,
+        facts=json.dumps(dict(facts)),
+    )
 
 
 async def has_others(tx: Transaction, session: str) -> bool:
@@ -261,4 +271,4 @@ class Renewal:
     async def end(self) -> None:
         """Stop renewing."""
         self._ended.set()
-        await asyncio.to_thread(self._thread.join, 2 * RENEWAL)
+        await in_long_thread(self._thread.join, 2 * RENEWAL)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -14,7 +14,7 @@ from agentq_nb._brokers.postgres.expirations import settle_all_expired
 from agentq_nb._brokers.postgres.limit_status import Holding
 from agentq_nb._brokers.postgres.provider_pause import Paused
 from agentq_nb._brokers.postgres.rows import UNSETTLED
-from agentq_nb._brokers.statuses import HostLease, QueueStatus
+from agentq_nb._brokers.statuses import Elsewhere, HostLease, QueueStatus
 from agentq_nb._core.ids import ActorId
 from agentq_nb.errors import Unavailable
 
@@ -146,6 +146,32 @@ async def hosts(tx: Transaction) -> Sequence[HostLease]:
         HostLease(session, json.loads(facts), until, actors, running)
         for session, facts, until, actors, running in await tx.rows(_HOSTS)
     ]
+
+
+_ELSEWHERE = """
+select s.facts,
+    array(
+        select a.actor from agentq.actors a
+        where a.session = s.session and (%(actor)s::text is null or a.actor = %(actor)s)
+    )
+from agentq.sessions s
+where s.session <> %(session)s and s.until >= agentq.now()
+"""
+
+
+async def elsewhere(tx: Transaction, session: str, actor: ActorId | None) -> Elsewhere:
+    """Return what sessions besides this one do."""
+    awake: dict[ActorId, str] = {}
+    classes: set[str] = set()
+    for text, actors in await tx.rows(_ELSEWHERE, session=session, actor=actor):
+        facts = json.loads(text)
+        classes.update(facts.get("classes", ()))
+        awake.update(dict.fromkeys(actors, _name(facts)))
+    return Elsewhere(awake, classes)
+
+
+def _name(facts: Mapping[str, Any]) -> str:
+    return f"{facts.get('machine', 'another machine')}, process {facts.get('process', 'unknown')}"
 
 
 class ServerFacts(NamedTuple):

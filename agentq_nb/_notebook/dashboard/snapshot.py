@@ -52,6 +52,8 @@ class _Seen:
         """Queues that have messages or are paused; they are shown first."""
         self.quiet: list[QueueStatus] = []
         self.orphaned: set[str] = set()
+        self.hosts: dict[str, str] = {}
+        """The other hosts that run actors, by actor."""
         self.in_trouble: dict[str, dict[str, Any]] = {}
         self.waiting_for: set[str] = set()
         self.held = HeldQueues()
@@ -61,6 +63,8 @@ class _Seen:
         self.awake += actor.state == "awake"
         if len(self.in_trouble) < MOST_QUEUES and _in_trouble(actor):
             self.in_trouble[actor.actor_id] = _actor(actor)
+        if actor.host is not None:
+            self.hosts[actor.actor_id] = safe(actor.host)
         for queue in actor.queues:
             self.queues += 1
             self.held.add(queue)
@@ -102,7 +106,7 @@ class Snapshot:
         }
         return {
             "host": {"it": {**_host(summary, seen, now), **left_out, "cost": self._cost()}},
-            "queues": {key_of(queue): self._queue(queue, now, seen.orphaned) for queue in shown},
+            "queues": {key_of(queue): self._queue(queue, now, seen) for queue in shown},
             "batches": batches,
             "limits": seen.held.limits(limits, now),
             "pauses": seen.held.pauses(limits),
@@ -115,7 +119,7 @@ class Snapshot:
         spent = charged_since_start(self._recorder.host.workspaces)
         return None if spent is None else round(spent, 6)
 
-    def _queue(self, queue: QueueStatus, now: float, orphaned: set[str]) -> dict[str, Any]:
+    def _queue(self, queue: QueueStatus, now: float, seen: _Seen) -> dict[str, Any]:
         key = key_of(queue)
         return {
             "actor": safe_name(queue.actor),
@@ -144,7 +148,8 @@ class Snapshot:
                 (round(pause.began), pause.ended and round(pause.ended), safe(pause.reason, 200))
                 for pause in queue.pauses[-_PAUSES_SHOWN:]
             ],
-            "orphaned": key in orphaned,
+            "orphaned": key in seen.orphaned,
+            "host": seen.hosts.get(queue.actor),
         }
 
     def _oldest_at(self, key: str, queue: QueueStatus, now: float) -> float | None:

@@ -186,6 +186,7 @@ def _queue_name(row: Row) -> str | Cell:
             else []
         ),
         *([f"{row['expired']:,} expired"] if row.get("expired") else []),
+        *([f"on {row['host']}"] if row.get("host") else []),
     ]
     return Cell(f"{row['queue']} ({', '.join(remarks)})", "busy") if remarks else row["queue"]
 

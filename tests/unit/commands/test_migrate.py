@@ -104,7 +104,7 @@ def test_what_was_in_the_file_is_worked_on_from_the_server(
         "actors' states  2",
         "paused queues  1",
         "batches  1",
-        "results that keys or batches need  3",
+        "results that keys, batches or messages need  3",
     ):
         assert " ".join(line.split()) in " ".join(said.split())
 

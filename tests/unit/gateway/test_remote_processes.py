@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.gateway.other_process import CHECKOUT, OtherProcess
+from tests.unit.gateway.raw_client import TOKEN
 
 SCRIPT = """
 from agentq_nb import create_client
@@ -20,6 +21,28 @@ events = []
 reviewer.on("added", events.append)
 print(client.run(reviewer.add(2)))
 print(client.run(reviewer.send("tasks", {{"prompt": "x"}}, wait=True)).response)
+"""
+
+LISTENING_AT_THE_END = """
+import asyncio, atexit, gc, sys, time
+from agentq_nb import create_client
+from agentq_nb._gateway.client_loop import client_loop
+
+def last():  # the interpreter has ended its worker threads
+    global client, reviewer
+    print("ending", flush=True)
+    sys.stdin.readline()  # the host is gone
+    until = time.monotonic() + 10
+    while any("_follow" in repr(task) for task in asyncio.all_tasks(client_loop().loop)) and time.monotonic() < until:
+        time.sleep(0.01)
+    del client, reviewer
+    gc.collect()
+
+atexit.register(last)
+client = create_client({url!r}, token={token!r}) if {url!r} else create_client(store={store!r})
+reviewer = client.reviewer.get_or_create("script")
+reviewer.on("added", print)
+client.run(reviewer.add(2))
 """
 
 FORKING = """
@@ -65,6 +88,22 @@ def test_a_synchronous_script_ends_cleanly_while_it_listens(other: OtherProcess)
     assert printed == ["2", "{'verdict': 'X'}"]
     assert errors == ""
     assert seconds < 30
+
+
+@pytest.mark.parametrize("way", ["http", "socket"])
+def test_a_script_that_listens_ends_without_a_word_when_its_host_ends_with_it(tmp_path: Path, way: str) -> None:
+    other = OtherProcess(tmp_path, way)
+    other.start()
+    url = f"http://localhost:{other.port}" if way == "http" else ""
+    script = LISTENING_AT_THE_END.format(url=url, token=TOKEN, store=str(other.store))
+    pipe = subprocess.PIPE
+    ending = subprocess.Popen([sys.executable, "-c", script], cwd=CHECKOUT, stdin=pipe, stdout=pipe, stderr=pipe)
+    assert ending.stdout is not None
+    lines = list(iter(ending.stdout.readline, b"ending\n"))
+    other.kill()
+    _, errors = ending.communicate(b"\n", timeout=60)
+    assert lines == [b"{'value': 2}\n"]
+    assert errors.decode() == ""
 
 
 def test_a_forked_child_makes_a_client_of_its_own(other: OtherProcess) -> None:

@@ -135,6 +135,10 @@ class Caller(Actor, sleep_timeout=None):
             return "given up"
         return "done"
 
+    @action
+    async def say(self, text: str) -> None:
+        self.broadcast("said", text)
+
 
 def _write(path: Path, line: str) -> None:
     with path.open("a") as file:

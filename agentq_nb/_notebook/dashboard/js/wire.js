@@ -118,7 +118,7 @@
  * @property {string} store
  * @property {string} path
  * @property {number} started_at
- * @property {number} awake
+ * @property {number} awake In all hosts.
  * @property {number} actors
  * @property {string[]} waiting_for Names of actors that have work and no class yet.
  * @property {string | null} trouble
@@ -154,6 +154,7 @@
  * @property {string | null} limit The limit that holds it: "limit api", or "its limit".
  * @property {number | null} next_start When that limit lets the next message start.
  * @property {boolean} orphaned
+ * @property {string | null} host The other host that runs the actor; null: this one, or none.
  */
 
 /**

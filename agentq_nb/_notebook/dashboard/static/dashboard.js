@@ -1687,6 +1687,7 @@ var QueueItem = class {
     const senders = row.waiting_senders;
     if (senders) remarks.push(`full: ${number(senders)} ${senders === 1 ? "sender waits" : "senders wait"}`);
     if (row.expired) remarks.push(`${number(row.expired)} expired`);
+    if (row.host) remarks.push(`on ${row.host}`);
     return remarks.join("; ");
   }
   /** @param {QueueRow} row */
