@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 
 from tests.benchmarks import queues
 from tests.benchmarks.figures import Samples, Table
+from tests.rivetkit.npm import VERSION, CannotInstallError, install
 
-VERSION = "2.3.19"
 CONNECTIONS = 64
 TIMES = 300
 RIVETKIT_TIMES = 30
@@ -118,14 +118,10 @@ def measure_http(samples: Samples, folder: Path) -> None:
 
 def rivetkit_folder() -> Path:
     """Where npm has put RivetKit. Raises SystemExit where that is impossible."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "agentq-tests" / f"rivetkit-{VERSION}"
-    if not (folder / "node_modules" / "rivetkit" / "package.json").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "package.json").write_text('{"private": true}')
-        install = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", f"rivetkit@{VERSION}"]
-        if shutil.which("npm") is None or subprocess.run(install, cwd=folder).returncode:
-            raise SystemExit(f"npm could not install rivetkit@{VERSION}. Install Node and npm: apt install nodejs npm.")
+    try:
+        folder = install("rivetkit", f"rivetkit@{VERSION}")
+    except CannotInstallError as error:
+        raise SystemExit(str(error)) from None
     for script in ("rivetkit_client.mjs", "rivetkit_server.mjs"):
         shutil.copyfile(_HERE / script, folder / script)
     return folder

@@ -41,11 +41,11 @@ def test_a_file_that_cannot_be_run_is_unexpected() -> None:
     assert "no such module" in judged(broken)["actor-run.test.ts"].unexpected[0]
 
 
-@pytest.mark.anyio
-@pytest.mark.timeout(3600)
-@pytest.mark.skipif(CHECKOUT is None, reason="AGENTQ_RIVETKIT_CHECKOUT is no checkout of github.com/rivet-dev/rivet")
-async def test_only_known_differences_fail() -> None:
-    assert CHECKOUT is not None
-    results = await run(Path(CHECKOUT), [])
-    assert {file: result.unexpected for file, result in results.items() if result.unexpected} == {}
-    assert set(results) == set(differences())
+if CHECKOUT is not None:  # github.com/rivet-dev/rivet; without one this is no test, rather than one that is skipped
+
+    @pytest.mark.anyio
+    @pytest.mark.timeout(3600)
+    async def test_only_known_differences_fail() -> None:
+        results = await run(Path(CHECKOUT or ""), [])
+        assert {file: result.unexpected for file, result in results.items() if result.unexpected} == {}
+        assert set(results) == set(differences())

@@ -32,7 +32,7 @@ def after(number: int) -> list[int]:
 
 
 class Worker(Actor):
-    jobs = Queue(int, reply=int, concurrency=3, retry=Retry(attempts=1))
+    jobs = Queue(int, reply=int, concurrency=3, retry=Retry(attempts=1, crashes=100))
 
     @jobs.handler
     async def work(self, number: int, message: Message[int, int]) -> int:
