@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -23,7 +23,12 @@ def new_schema() -> str:
 def drop_schema(server: str, schema: str) -> None:
     """Drop a schema and that of its views, as far as they were made."""
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"drop schema if exists {schema}, {schema}_views cascade".encode())
+        for _ in range(10):
+            # What a host that was cut off had begun goes on in the server for a moment, and locks in another order.
+            with suppress(psycopg.errors.DeadlockDetected):
+                connection.execute(f"drop schema if exists {schema}, {schema}_views cascade".encode())
+                return
+    raise AssertionError(f"The schema {schema} is in use.")
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from agentq_nb import Actor, Registry, create_client, current_registry, setup
-from agentq_nb._brokers.postgres.broker import PostgresBroker
 from agentq_nb._brokers.statuses import QueueStatus
 from agentq_nb._client.client import Client
 from agentq_nb._client.status import ActorStatus
@@ -73,11 +72,15 @@ class World:
         """Move the fake clock, giving what is woken on the way the time it needs for the disk."""
         assert self.clock is not None
         until_time = self.clock.monotonic() + seconds
-        await breathe()
+        await self._settle()
         while (due := self.clock.next_due()) is not None and due <= until_time:
             self.clock.advance(max(0.0, due - self.clock.monotonic()))
-            await breathe()
+            await self._settle()
         self.clock.advance(max(0.0, until_time - self.clock.monotonic()))
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Let everything be done that is due by now."""
         await breathe()
 
     async def close(self) -> None:
@@ -101,12 +104,7 @@ def _writing() -> bool:
     if registry is None or not registry.lifecycle.running:
         return False
     shared = registry.lifecycle.shared_broker
-    return not registry.lifecycle.log._writer.idle() or (shared is not None and _is_busy(shared))
-
-
-def _is_busy(shared: PostgresBroker) -> bool:
-    """Whether something is on its way to or from the server. What is shown of limits follows in a moment."""
-    return not shared.database.closed and (is_busy(shared) or shared.limits._refreshing is not None)
+    return not registry.lifecycle.log._writer.idle() or (shared is not None and is_busy(shared))
 
 
 async def _abandon(registry: Registry) -> None:
