@@ -39,8 +39,8 @@ _LONG_TEXT = (
 _BREAKS_WORDS = "word-break:break-all;word-break:break-word"
 _DIFF_HEADERS = ("+++", "---", "diff --git", "index ", "new file", "deleted file", "rename ", "similarity ")
 # In characters: up to the first, a text stays on one line, and up to the second a word, such as the id of a message. A longer
-# text is wrapped between the two widths.
-_SHORT, _SHORT_WORD, _NARROWEST, _WIDEST = 24, 32, 16, 60
+# text, a moment for one, is wrapped between the two widths where there is no room.
+_SHORT, _SHORT_WORD, _NARROWEST, _WIDEST = 22, 32, 16, 60
 
 
 def as_html(document: Document) -> str:
