@@ -17,7 +17,7 @@ from agentq_nb._commands.demo import Demo
 from agentq_nb._commands.doctor import Diagnosis, Doctor
 from agentq_nb._commands.file_context import FileContext
 from agentq_nb._commands.from_shell import error_text, printed_text
-from agentq_nb._commands.help import Help
+from agentq_nb._commands.help import Help, ShowVersion
 from agentq_nb._commands.migrate import Migrate
 from agentq_nb._commands.parser import UsageError
 from agentq_nb._commands.repositories import ShowDiff
@@ -31,7 +31,7 @@ from agentq_nb._gateway.commands import HostGone, ask_host
 from agentq_nb._store.running_host import RunningHost, find_host
 from agentq_nb.errors import AgentqError
 
-_WITHOUT_STORE = (Help, Doctor, Agents, Migrate)
+_WITHOUT_STORE = (Help, ShowVersion, Doctor, Agents, Migrate)
 """Commands that open no store, or the one that they name."""
 
 _FAILED, _USAGE_ERROR, _INTERRUPTED = 1, 2, 130

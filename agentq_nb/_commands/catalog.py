@@ -12,13 +12,13 @@ from agentq_nb._commands.connections import Connect, Serve
 from agentq_nb._commands.cost import Cost, SetBudget
 from agentq_nb._commands.demo import Demo
 from agentq_nb._commands.doctor import Doctor
-from agentq_nb._commands.help import Help
+from agentq_nb._commands.help import Help, ShowVersion
 from agentq_nb._commands.host import Actors, Alerts, Dashboard, Hosts, Start, Status, Stop
 from agentq_nb._commands.interpolation import filled_word
 from agentq_nb._commands.messages import Ask, Batches, Cancel, Retry, Send
 from agentq_nb._commands.migrate import Migrate
 from agentq_nb._commands.notify import Notify
-from agentq_nb._commands.parser import Arguments, Line, UsageError, declared, parse
+from agentq_nb._commands.parser import Arguments, HelpWanted, Line, UsageError, declared, parse
 from agentq_nb._commands.queries import Dead, Results, Show
 from agentq_nb._commands.queues import Limits, Pause, Purge, Resume
 from agentq_nb._commands.repositories import BringBack, Repos, ShowDiff
@@ -72,6 +72,7 @@ COMMANDS: dict[str, type[Command]] = {
         Doctor,
         Demo,
         Help,
+        ShowVersion,
     )
 }
 """Commands by name, in the order in which help shows them."""
@@ -83,6 +84,7 @@ def offered(place: Literal["kernel", "shell"]) -> dict[str, type[Command]]:
 
 
 _HELP = ("-h", "--help")
+_VERSION = ("-V", "--version")
 
 
 def read_line(line: str, cell: str | None = None, variables: Mapping[str, Any] | None = None) -> Command:
@@ -100,26 +102,35 @@ def read_magic(
 
 def _of_magic(typed: Line, line: str, cell: str | None) -> Command:
     name = typed.take() or "status"
-    if name in _HELP or typed.peek() in _HELP:
-        return _help(name)
+    if (general := _general(name, typed)) is not None:
+        return general
     command = _known(name, "kernel")
     if cell is not None and not any(field.kind == "rest" for field in declared(command).values()):
         raise UsageError(f"{name} takes no text of a cell. Type it with one percent sign: %agentq {line.strip()}")
-    return parse(command, typed)
+    return _parsed(command, typed)
 
 
 def read_arguments(arguments: Sequence[str]) -> Command:
     """Return the command of the shell's ``agentq``; no arguments mean ``help``. Raises UsageError."""
     typed = Arguments(arguments)
     name = typed.take() or "help"
-    if name in _HELP or typed.peek() in _HELP:
-        return _help(name)
-    return parse(_known(name, "shell"), typed)
+    return _general(name, typed) or _parsed(_known(name, "shell"), typed)
 
 
-def _help(name: str) -> Command:
-    """Return the help command for ``--help`` and its like."""
-    return Help(command=None if name in _HELP else name)
+def _general(name: str, typed: Line | Arguments) -> Command | None:
+    """Return the command for what programs commonly take: ``--help``, ``NAME -h``, ``--version``; None for others."""
+    if name in _HELP:
+        return _parsed(Help, typed)
+    if name in _VERSION:
+        return _parsed(ShowVersion, typed)
+    return Help(command=name) if typed.peek() in _HELP else None
+
+
+def _parsed(command: type[Command], typed: Line | Arguments) -> Command:
+    try:
+        return parse(command, typed)
+    except HelpWanted:
+        return Help(command=command.name)
 
 
 def _known(name: str, place: Literal["kernel", "shell"]) -> type[Command]:

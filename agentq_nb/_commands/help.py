@@ -1,4 +1,4 @@
-"""The command that explains the others."""
+"""The commands about agentq itself: what each command does, and which version this is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from agentq_nb._commands.command_context import Command, CommandContext, Where
 from agentq_nb._commands.parser import UsageError, declared, paragraphs, summary, usage, word, words
+from agentq_nb._core.package_versions import PACKAGE, loaded_version
 from agentq_nb._display.document import Document
 
 STORE_OPTION = "The file, or postgresql://..., is chosen with --store PATH, else the variable AGENTQ_DB, else it is the only *.agentq.duckdb here."
@@ -49,6 +50,17 @@ class Help(Command):
             facts=[(field.label, written(field.help)) for field in declared(command).values()],
             notes=[paragraph for paragraph in map(written, paragraphs(command)) if paragraph],
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowVersion(Command):
+    """Show the version of agentq, like agentq --version in a shell."""
+
+    name: ClassVar[str] = "version"
+    where: ClassVar[Where] = "both"
+
+    async def run(self, context: CommandContext) -> Document:
+        return Document(title=f"{PACKAGE} {loaded_version(PACKAGE)}")
 
 
 def in_shell(text: str, commands: Iterable[str]) -> str:

@@ -35,6 +35,10 @@ class UsageError(Exception):
         return safe(without_passwords(super().__str__()), LONGEST_TEXT)
 
 
+class HelpWanted(Exception):
+    """``--help`` was typed among the words of a command."""
+
+
 @dataclass(frozen=True)
 class Declared:
     """One field of a command as its user sees it. ``kind`` is "word", "rest", "option" or "flag"."""
@@ -214,7 +218,7 @@ def _first_word(text: str) -> tuple[str, str]:
 
 
 def parse(command: type[Parsed], typed: Line | Arguments) -> Parsed:
-    """Return an instance of ``command`` from the text after its name. Raises UsageError."""
+    """Return an instance of ``command`` from the text after its name. Raises UsageError, HelpWanted."""
     fields = declared(command)
     options = {shown.label.split()[0]: name for name, shown in fields.items() if shown.kind in ("option", "flag")}
     values: dict[str, Any] = {}
@@ -245,6 +249,8 @@ def _take_options(
         if name == "--":
             typed.options_ended = True
             return
+        if name == "--help":
+            raise HelpWanted
         if name not in options:
             near = difflib.get_close_matches(name, options, 1)
             known = f"Did you mean {near[0]}?" if near else _advice(command, typed)

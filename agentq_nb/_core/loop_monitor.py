@@ -16,7 +16,7 @@ from agentq_nb._core.programs import cell_of
 _LOOK_EVERY = 0.25
 STALL = 1.0
 """Seconds of blocking that are reported."""
-_SUSPENDED = "the whole process was suspended: the machine slept, or a signal stopped the kernel"
+_SUSPENDED = "the whole process was suspended: the machine slept or was overloaded, or a signal stopped the kernel"
 _CLOCK_WITH_SLEEP = getattr(time, "CLOCK_BOOTTIME", None) or time.CLOCK_MONOTONIC_RAW
 """A clock that includes time the machine sleeps: Linux has the first, on macOS the second does."""
 

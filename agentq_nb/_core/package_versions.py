@@ -11,7 +11,7 @@ from packaging.version import InvalidVersion, Version
 
 from agentq_nb.errors import AgentqError
 
-_NAME = "agentq-nb"
+PACKAGE = "agentq-nb"
 _ALSO = ("ipython",)
 
 
@@ -48,7 +48,7 @@ def stale_packages() -> Iterator[tuple[str, str, str]]:
 def needed() -> list[Requirement]:
     """Return this package's requirements in this environment; none where it runs from its source folder."""
     try:
-        found = [Requirement(text) for text in importlib.metadata.requires(_NAME) or ()]
+        found = [Requirement(text) for text in importlib.metadata.requires(PACKAGE) or ()]
     except (importlib.metadata.PackageNotFoundError, InvalidRequirement):  # `%agentq doctor` reports the latter
         return []
     return [one for one in found if one.marker is None or one.marker.evaluate({"extra": ""})]

@@ -15,6 +15,7 @@ _BLOCKING = ("time.sleep", "subprocess.run", "subprocess.check_output", "os.syst
 
 # The state of the warnings module is global: reviews in several threads take turns while they parse.
 _parsing = threading.Lock()
+_MOST_TRIES = 20
 
 
 class Finding(NamedTuple):
@@ -42,7 +43,7 @@ def examine(source: bytes) -> tuple[list[Finding], list[Function]]:
     with _parsing, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            tree = ast.parse(source)
+            tree = _parsed(source)
         except (SyntaxError, ValueError, LookupError, RecursionError, MemoryError) as error:
             line, why = getattr(error, "lineno", None), getattr(error, "msg", error) or "nested too deeply"
             return [Finding(line or 1, "syntax", f"does not parse: {why}", serious=True)], []
@@ -55,6 +56,16 @@ def examine(source: bytes) -> tuple[list[Finding], list[Function]]:
     for node in nodes:
         findings += _mistakes(node)
     return [*findings, *_unused_imports(tree.body, nodes)], functions
+
+
+def _parsed(source: bytes) -> ast.Module:
+    """Parse ``source``, again if another thread, such as the one that compiles cells, made the interpreter fail."""
+    for _ in range(_MOST_TRIES):
+        try:
+            return ast.parse(source)
+        except SystemError:  # until Python 3.13: "AST constructor recursion depth mismatch"
+            continue
+    return ast.parse(source)
 
 
 def _measured(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Function:

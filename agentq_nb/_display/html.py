@@ -38,8 +38,9 @@ _LONG_TEXT = (
 # In notebooks that JupyterLab does not trust it keeps only the first of these; elsewhere the second one applies.
 _BREAKS_WORDS = "word-break:break-all;word-break:break-word"
 _DIFF_HEADERS = ("+++", "---", "diff --git", "index ", "new file", "deleted file", "rename ", "similarity ")
-# In characters: up to the first, a text stays on one line; a longer one is wrapped between the two widths.
-_SHORT, _NARROWEST, _WIDEST = 24, 16, 60
+# In characters: up to the first, a text stays on one line, and up to the second a word, such as the id of a message. A longer
+# text, a moment for one, is wrapped between the two widths where there is no room.
+_SHORT, _SHORT_WORD, _NARROWEST, _WIDEST = 22, 32, 16, 60
 
 
 def as_html(document: Document) -> str:
@@ -110,7 +111,7 @@ def _cell(value: Any) -> str:
     text = _text(value)
     if is_number(value):
         style = _RIGHT
-    elif len(text) <= _SHORT:
+    elif len(text) <= (_SHORT_WORD if len(text.split()) == 1 else _SHORT):
         style = f"{_LEFT};white-space:nowrap"
     else:
         style = f"{_LEFT};{_PROSE};min-width:{_NARROWEST}ch;max-width:{_WIDEST}ch"

@@ -51,13 +51,17 @@ class Alerts(logging.Handler):
     def cell_ends(self, result: CellResult | None = None) -> None:
         """Connected to ``post_run_cell``. A cell that runs inside another one prints nothing."""
         typed = self._cells.pop() if self._cells else True
-        if typed and not self._cells and (lines := self._news()) and self.on and has_reader(self._shell):
+        if not typed or self._cells:
+            return
+        failed, warned = self._news()
+        if (lines := failed + warned) and self.on and has_reader(self._shell):
             more = f" And {len(lines) - _MOST_SHOWN} more kinds of failures." if len(lines) > _MOST_SHOWN else ""
-            text = f"agentq: {' '.join(lines[:_MOST_SHOWN])}{more} More: %agentq status, %agentq dead"
+            dead = ", %agentq dead" if failed else ""
+            text = f"agentq: {' '.join(lines[:_MOST_SHOWN])}{more} More: %agentq status{dead}"
             print(" ".join(safe(text, LONGEST_TEXT).split()), file=sys.stderr, flush=True)
 
-    def _news(self) -> list[str]:
-        """Return a sentence for each kind of failure since the last cell."""
+    def _news(self) -> tuple[list[str], list[str]]:
+        """Return a sentence for each kind of failure since the last cell, and one for each other warning."""
         counts = FAILURES.counts()
         failures, self._shown = new_failures(self._shown, counts), counts
         self.acquire()
@@ -65,8 +69,8 @@ class Alerts(logging.Handler):
             warnings, self._warnings = self._warnings, Counter[str]()
         finally:
             self.release()
-        return [_sentence(failure.text) for failure in failures] + [_sentence(text) for text in warnings]
+        return [_sentence(failure.text) for failure in failures], [_sentence(text) for text in warnings]
 
 
 def _sentence(text: str) -> str:
-    return text if text.endswith((".", "!", "?")) else f"{text}."
+    return text if text.endswith((".", "!", "?", "]")) else f"{text}."  # an error's text ends with its code in brackets

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agentq_nb._commands.agents import Agents
 from agentq_nb._commands.connections import Connect
 from agentq_nb._commands.doctor import Doctor
-from agentq_nb._commands.help import Help
+from agentq_nb._commands.help import Help, ShowVersion
 from agentq_nb._commands.host import Start
 from agentq_nb._commands.messages import Ask, Cancel, Send
 from agentq_nb._commands.parser import UsageError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agentq_nb._commands.command_context import Command
     from agentq_nb._notebook.kernel_context import KernelContext
 
-_ABOUT_THIS_KERNEL = (Start, Connect, Help, Doctor, Agents)
+_ABOUT_THIS_KERNEL = (Start, Connect, Help, ShowVersion, Doctor, Agents)
 
 _OF_ANY_CLIENT = (Send, Ask, Cancel)
 """Commands that need no more than a client. They give receipts and results, which texts of the host are not."""

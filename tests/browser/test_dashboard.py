@@ -335,7 +335,6 @@ def read_without_kernel(lab: Lab, folder: Path, name: str) -> None:
 
 def test_a_page_that_was_reloaded_is_saved_with_pictures_once_the_host_has_stopped(lab: Lab, folder: Path) -> None:
     opened(lab, folder, [*CELLS, "await reviewer.send('review', 'last.py')"])
-    expect(lab.notebook.locator("[data-agentq-picture=message]")).to_have_count(1, timeout=30_000)
     lab.save()
     lab.reload()
     shown = dashboard(lab)
@@ -344,6 +343,41 @@ def test_a_page_that_was_reloaded_is_saved_with_pictures_once_the_host_has_stopp
     expect(lab.notebook.locator("[data-agentq-picture=dashboard]")).to_have_count(1, timeout=30_000)
     expect(lab.notebook.locator("[data-agentq]")).to_have_count(0)
     read_without_kernel(lab, folder, "dashboard-saved-after-reload")
+
+
+WITHOUT_A_PAGE = """
+from pathlib import Path
+from agentq_nb._notebook.dashboard import open_views
+
+async def without_a_page():
+    while not Path("no-page").exists(): await asyncio.sleep(0.02)
+    cards = set(open_views._shown) - dashboards
+    await reviewer.resume("review")
+    while cards & set(open_views._shown): await asyncio.sleep(0.02)
+    Path("settled").touch()
+
+dashboards = set(open_views._shown)
+await reviewer.pause("review")
+unseen = asyncio.create_task(without_a_page())
+"""
+
+
+def test_a_card_that_was_settled_while_no_page_was_open_becomes_a_picture_when_one_opens(
+    lab: Lab, folder: Path
+) -> None:
+    opened(lab, folder, [*CELLS, WITHOUT_A_PAGE, "await reviewer.send('review', 'last.py')"])
+    card = lab.notebook.locator("[data-agentq=message]")
+    expect(card).to_contain_text("queued", timeout=30_000)
+    lab.save()
+    lab.page.goto("about:blank")
+    (folder / "no-page").touch()
+    lab.until((folder / "settled").exists)
+    lab.open(folder / "work.ipynb")
+    expect(card).to_contain_text("last.py is fine", timeout=30_000)
+    expect(lab.notebook.locator("[data-agentq-picture=message]")).to_contain_text("last.py is fine", timeout=30_000)
+    expect(card).to_have_count(0)
+    (output,) = lab.cells[-1].outputs
+    assert set(output["data"]) == {"text/html", "text/plain"}
 
 
 def test_after_a_restart_the_dashboard_becomes_a_picture_that_says_so(lab: Lab, folder: Path) -> None:

@@ -39,9 +39,12 @@ def test_one_line_after_a_cell_names_what_failed_since_the_last_one(kernel: Kern
     cell = kernel.run(THIRTY_ROWS).check()
     assert TOLD in cell.stderr
     assert cell.stderr.count("\n") == 1
+    assert cell.stderr.endswith(". More: %agentq status, %agentq dead\n")
     assert kernel.run("1 + 1").check().stderr == ""
     assert "1 message of runner" in kernel.run("await runner.send('rows', 7, wait=True)").check().stderr
-    assert "odd row" in kernel.run("await runner.send('rows', -1, wait=True)").check().stderr
+    warned = kernel.run("await runner.send('rows', -1, wait=True)").check().stderr
+    assert "odd row" in warned
+    assert warned.endswith(". More: %agentq status\n")
     kernel.run("%agentq alerts off").check()
     assert kernel.run("await runner.send('rows', 8, wait=True)").check().stderr == ""
     assert kernel.run("%agentq alerts on").check().stderr == ""

@@ -198,6 +198,11 @@ def test_at_its_end_the_output_becomes_a_picture_of_the_last_state(page: Page, e
     page.told[widget].clear()
     page.listen(2)
     assert page.told[widget] == []
+    page.say(widget, type="watch", have=0)  # of a page that was being loaded in the meantime
+    assert page.hear(widget, lambda message: message["type"] == "picture")["data"] == update
+    snapshot = page.hear(widget, lambda message: message["type"] == "snapshot")
+    assert snapshot["settled"] is True
+    assert [row["outcome"] for row in snapshot["sections"]["messages"].values()] == ["it was bad"]
 
 
 def test_a_picture_shows_the_end_also_where_no_page_was_open(page: Page) -> None:

@@ -11,7 +11,8 @@ nothing is sent, so that nothing piles up in the server while no page is open. F
 
 A page also gets a ``picture``, a static view of what it shows, and a newer one every ten seconds while something
 changes. It replaces the widget in the notebook by that once the kernel is gone, which cannot do it any more: JupyterLab
-forgets which output is which when a page is reloaded, and a restart begins before the kernel knows of it.
+forgets which output is which when a page is reloaded, and a restart begins before the kernel knows of it. After the end,
+each ``watch`` is answered with the last picture and the last state, since the page was being loaded when they were sent.
 
 Requests beyond fifty a second are dropped; a ``dropped`` says so, at most once a second.
 
@@ -121,6 +122,8 @@ class PageSync:
         self._dropped = 0
         """Requests that were dropped and not reported to the page yet."""
         self._dropped_told_at = -math.inf
+        self._last_picture: Mapping[str, Any] | None = None
+        """The picture for pages that open after the end."""
         self._picture = picture
         self._pictured = 0
         """The number of the message after which the last picture was sent."""
@@ -243,6 +246,10 @@ class PageSync:
         """Handle a page's message. Must be called in this object's loop."""
         if message.get("type") == "watch":
             self._watched_at = self._clock.monotonic()
+            if self._last_picture is not None:
+                self._tell("picture", self._watched_at, **self._last_picture)
+                self._tell("snapshot", self._watched_at, sections=self.latest, settled=True)
+                return
             new = message.get("have") in (0, None) or message["have"] != self._number
             self._snapshot_wanted = self._snapshot_wanted or new
             self._awake.set()
@@ -274,7 +281,11 @@ class PageSync:
             self._took(await self.subject.look(refresh=True))
 
     def last_word(self, picture: Mapping[str, Any]) -> None:
-        """Tell pages that the subject has ended, and send the picture that replaces the widget."""
+        """Tell pages that the subject has ended, and send the picture that replaces the widget.
+
+        A page that opens later is sent both, in :meth:`heard`: it may have been saved or reloaded with the widget.
+        """
+        self._last_picture = picture
         if self.watched:
             now = self._clock.monotonic()
             self._tell("picture", now, **picture)

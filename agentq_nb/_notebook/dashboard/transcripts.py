@@ -92,4 +92,5 @@ def said_last(event: SessionEvent, answer: str) -> tuple[str, str]:
 
 
 def _line(text: str) -> str:
-    return safe(" ".join(text[-_LONGEST_ANSWER:].split())[-_LONGEST_LINE:], _LONGEST_LINE)
+    line = " ".join(text[-_LONGEST_ANSWER:].split())
+    return safe(line if len(line) <= _LONGEST_LINE else f"…{line[1 - _LONGEST_LINE :]}", _LONGEST_LINE)

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,17 @@ def test_help_has_a_usage_line_and_whole_descriptions(asked: list[str], capsys: 
     assert told.startswith("usage: agentq COMMAND")
     assert "characters)" not in told
     assert "…" not in told
+
+
+@pytest.mark.parametrize("asked", ["--version", "version"])
+def test_the_version_is_the_one_of_the_package_and_needs_no_store(
+    asked: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    assert main([asked]) == 0
+    assert capsys.readouterr().out == f"{project['name']} {project['version']}\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_help_speaks_of_the_shell(capsys: pytest.CaptureFixture[str]) -> None:

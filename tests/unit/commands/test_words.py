@@ -10,7 +10,7 @@ from typing import NoReturn
 import pytest
 
 from agentq_nb._commands.catalog import COMMANDS, offered, read_arguments, read_line, read_magic
-from agentq_nb._commands.help import Help
+from agentq_nb._commands.help import Help, ShowVersion
 from agentq_nb._commands.host import Start, Status
 from agentq_nb._commands.messages import Ask, Send
 from agentq_nb._commands.parser import UsageError, declared, span, summary, usage
@@ -126,6 +126,21 @@ def test_bad_words_give_one_line_that_says_what_to_type(line: str, says: str) ->
 def test_help_is_given_to_those_who_ask_as_they_do_elsewhere(asked: str) -> None:
     assert read_line(asked) == read_arguments([asked]) == Help()
     assert read_line(f"results {asked}") == read_arguments(["results", asked]) == Help(command="results")
+    assert read_line(f"{asked} results") == read_arguments([asked, "results"]) == Help(command="results")
+
+
+def test_help_is_given_anywhere_among_the_words_of_a_command_but_not_for_a_text() -> None:
+    assert read_line("results runner/main --help") == read_arguments(["results", "--last", "5", "--help"])
+    assert read_arguments(["send", "runner/main", "--help"]) == Help(command="send")
+    assert read_arguments(["--help", "--help"]) == Help(command="help")
+    sent = read_arguments(["send", "runner/main", "tasks", "--", "--help"])
+    assert sent == read_line("send runner/main tasks -- --help")
+    assert sent != Help(command="send")
+
+
+@pytest.mark.parametrize("asked", ["version", "--version", "-V"])
+def test_the_version_is_given_to_those_who_ask_as_they_do_elsewhere(asked: str) -> None:
+    assert read_line(asked) == read_arguments([asked]) == ShowVersion()
 
 
 def test_a_cell_under_a_command_without_a_body_is_refused() -> None:

@@ -234,6 +234,24 @@ async def test_a_page_has_a_picture_that_is_at_most_ten_seconds_old_and_none_twi
     await asyncio.wait([task])
 
 
+async def test_a_page_that_opens_after_the_end_gets_the_last_state_and_the_picture() -> None:
+    async with running() as at:
+        at.subject.value, at.subject.settled = 3, True
+        await at.clock.pass_by(20)
+        at.feed.last_word({"data": 3})
+        assert at.sent == []  # no page was open
+        for _ in ("it opens", "it is reloaded"):
+            at.feed.heard({"type": "watch", "have": 0})
+            picture, snapshot = at.sent
+            assert (picture["type"], picture["data"]) == ("picture", 3)
+            assert snapshot["type"] == "snapshot"
+            assert snapshot["settled"] is True
+            assert snapshot["sections"] == {"figures": {"it": {"value": 3}}}
+            at.sent.clear()
+        await at.clock.pass_by(20)
+        assert at.sent == []
+
+
 async def test_what_a_page_asks_beyond_fifty_times_a_second_is_dropped_and_told_once() -> None:
     async with running() as at:
         await at.opened()

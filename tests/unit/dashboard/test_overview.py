@@ -558,6 +558,22 @@ async def test_a_session_whose_turn_has_ended_shows_what_the_agent_said_last(wor
     assert (await shown.look())["sessions"][session.session_id]["said"] == "I wrote result.txt."
 
 
+async def test_the_end_of_a_long_answer_says_that_there_is_more(world: World) -> None:
+    async def talker(session: object, prompt: str) -> str:
+        return "word " * 40 + "end"
+
+    client = await world.start(vm=agent_os(agents=[agents.function(talker)]))
+    vm = client.vm.get_or_create("main")
+    shown = overview(world)
+    await shown.look()
+    session = await vm.create_session("talker")
+    await vm.send_prompt(session.session_id, "go")
+    said = (await shown.look())["sessions"][session.session_id]["said"]
+    assert said.startswith("…")
+    assert said.endswith("word end")
+    assert len(said) == 120
+
+
 async def test_a_receipt_is_followed_until_its_message_is_settled(world: World) -> None:
     client = await world.start(worker=Worker)
     worker = client.worker.get_or_create("main")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import gc
 import os
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
@@ -190,6 +192,31 @@ def test_reviews_in_many_threads_find_the_same_and_leave_warnings_as_they_were()
         found = list(threads.map(lambda _: rules(review_source("a.py", source)), range(200)))
     assert found == [["warning"]] * 200
     assert list(warnings.filters) == before
+
+
+def test_source_that_is_parsed_by_other_code_in_the_middle_of_a_review_does_not_disturb_it() -> None:
+    source = Path(__file__).read_bytes()
+    expected, parsed = review_source("test.py", source), list[ast.AST]()
+
+    class Garbage:
+        def __init__(self) -> None:
+            self.own = self
+
+        def __del__(self) -> None:  # as another thread would, which may go on while garbage is collected
+            parsed.append(ast.parse("a = 1"))
+
+    before = gc.get_threshold()
+    gc.disable()
+    gc.collect()
+    try:
+        gc.set_threshold(300)  # so that it is collected while the tree is built
+        Garbage()
+        gc.enable()
+        assert review_source("test.py", source) == expected
+    finally:
+        gc.set_threshold(*before)
+        gc.enable()
+    assert len(parsed) == 1
 
 
 def test_source_files_are_the_readable_text_files_outside_hidden_and_built_folders(tmp_path: Path) -> None:

@@ -61,6 +61,13 @@ def test_a_table_lines_up_in_a_terminal_also_with_wide_characters() -> None:
     assert lines == ["name    n", "----  ---", "世界    1", "ab    100"]
 
 
+@pytest.mark.parametrize("text", ["a22fb5843917c0475dbf010c0", "_brokers/postgres/batches.py"])
+def test_ids_and_names_of_files_stay_on_one_line_and_sentences_are_wrapped(text: str) -> None:
+    cell, sentence = re.findall("<td[^>]*>", as_html(Document(columns=("a", "b"), rows=[(text, "long " * 20)])))
+    assert "white-space:nowrap" in cell
+    assert "white-space:pre-wrap" in sentence
+
+
 def test_a_table_without_rows_says_so() -> None:
     empty = Document(columns=["name"], empty="No dead letters.")
     assert as_text(empty) == "No dead letters."
