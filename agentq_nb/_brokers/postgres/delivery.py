@@ -104,24 +104,18 @@ async def take(
 
     ``places`` are the concurrency limits of queues that have any.
     """
-    deliveries = await read_taken(await ask_to_take(tx, actor, epoch, wanted, limit, only, places))
+    asked = {"actor": actor, "epoch": epoch, "limit": limit, "only": only, **wanted.parameters}
+    if places:
+        taken = await tx.ask(_TAKE_PLACES, places=json.dumps(places), **asked)
+    else:
+        taken = await tx.ask(_TAKE_FREELY, **asked)
+    deliveries = await read_taken(taken)
     return await with_results(tx, deliveries) if awaited(deliveries) else deliveries
 
 
-async def ask_to_take(
-    tx: Transaction,
-    actor: ActorId,
-    epoch: int,
-    wanted: Wanted,
-    limit: int,
-    only: MessageId | None = None,
-    places: Mapping[str, Sequence[str]] | None = None,
-) -> AsyncCursor[Row]:
-    """Start messages as :func:`take` does, without waiting for them; :func:`read_taken` returns them."""
-    asked = {"actor": actor, "epoch": epoch, "limit": limit, "only": only, **wanted.parameters}
-    if places:
-        return await tx.ask(_TAKE_PLACES, places=json.dumps(places), **asked)
-    return await tx.ask(_TAKE_FREELY, **asked)
+async def ask_to_take(tx: Transaction, actor: ActorId, epoch: int, wanted: Wanted, limit: int) -> AsyncCursor[Row]:
+    """Start up to ``limit`` messages without waiting for them. :func:`read_taken` returns them."""
+    return await tx.ask(_TAKE_FREELY, actor=actor, epoch=epoch, limit=limit, only=None, **wanted.parameters)
 
 
 async def read_taken(taken: AsyncCursor[Row]) -> list[Delivery]:

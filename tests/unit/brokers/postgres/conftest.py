@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agentq_nb._brokers.postgres.broker import PostgresBroker
+from agentq_nb._brokers.statuses import Home
 from tests.postgres_server import DURABLE, Server, required_server
 from tests.unit.brokers.postgres.hosts import Join
 from tests.unit.brokers.postgres_setting import PostgresSetting
@@ -32,8 +33,8 @@ async def join(setting: PostgresSetting) -> AsyncIterator[Join]:
     """Add another host on the same queues."""
     joined: list[PostgresBroker] = []
 
-    async def join(*limits: Any, options: str = "") -> PostgresBroker:
-        joined.append(await PostgresBroker.open(setting.url + options, clock=setting.clock))
+    async def join(*limits: Any, options: str = "", home: Home | None = None) -> PostgresBroker:
+        joined.append(await PostgresBroker.open(setting.url + options, clock=setting.clock, home=home))
         if limits:
             for broker in (setting.broker, joined[-1]):
                 await broker.limits.declare("worker", {"tasks": list(limits)})

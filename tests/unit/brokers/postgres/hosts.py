@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from agentq_nb import ConcurrencyLimit
 from agentq_nb._brokers.base import Lease
 from agentq_nb._brokers.postgres.broker import PostgresBroker
+from agentq_nb._brokers.statuses import Home
 from tests.postgres_server import Server
 from tests.unit.brokers.conformance.words import new_message
 
@@ -20,9 +21,10 @@ class Join(Protocol):
     """Adds a host. It and the first host declare these limits of the worker's tasks, if any are given.
 
     :param options: what its address has beside that of the first host.
+    :param home: the folder it has, if any.
     """
 
-    async def __call__(self, *limits: Any, options: str = "") -> PostgresBroker: ...
+    async def __call__(self, *limits: Any, options: str = "", home: Home | None = None) -> PostgresBroker: ...
 
 
 async def crash_while_sending(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -16,8 +16,10 @@ from agentq_nb._brokers.postgres.lease import PostgresLease
 from agentq_nb._brokers.statuses import Home
 from agentq_nb._policies.retry import Failure
 from agentq_nb.errors import LeaseLost
+from tests.postgres_queues import count
 from tests.unit.brokers.conformance.batches import new_batch
 from tests.unit.brokers.conformance.words import ACTOR, send, settle, take, take_one
+from tests.unit.brokers.postgres import hosts
 from tests.unit.brokers.postgres_setting import PostgresSetting
 
 pytestmark = pytest.mark.anyio
@@ -29,24 +31,9 @@ GONE = notable_events._RESTART + 1
 
 
 @pytest.fixture
-async def setting(postgres_url: str) -> AsyncIterator[PostgresSetting]:
-    setting = await PostgresSetting.open(postgres_url)
-    yield setting
-    await setting.close()
-
-
-@pytest.fixture
-async def join(setting: PostgresSetting) -> AsyncIterator[Join]:
+def join(join: hosts.Join) -> Join:
     """Add another host on the same queues, with a folder of this name."""
-    joined: list[PostgresBroker] = []
-
-    async def join(name: str) -> PostgresBroker:
-        joined.append(await PostgresBroker.open(setting.url, clock=setting.clock, home=Home(name, "here")))
-        return joined[-1]
-
-    yield join
-    for broker in joined:
-        await broker.close()
+    return lambda name: join(home=Home(name, "here"))
 
 
 async def leased(broker: PostgresBroker) -> PostgresLease:
@@ -67,18 +54,12 @@ async def told(broker: PostgresBroker) -> list[str]:
     return [event.kind for event in events]
 
 
-def stored(setting: PostgresSetting) -> int:
-    row = setting.clock._execute("select count(*) from {schema}.notable_events").fetchone()
-    assert row is not None
-    return row[0]
-
-
 # --- what is written ----------------------------------------------------------------------------------------------------
 
 
 async def test_nothing_is_written_while_no_host_sends_notifications(setting: PostgresSetting) -> None:
     await fail(setting.broker, await leased(setting.broker))
-    assert stored(setting) == 0
+    assert count(setting.url, "notable_events") == 0
 
 
 async def test_a_failed_message_is_told_with_its_error_and_nothing_of_its_body(setting: PostgresSetting) -> None:
@@ -262,7 +243,7 @@ async def test_what_happens_while_none_notifies_is_forgotten(setting: PostgresSe
     await broker.notable_events.begin()
     await fail(broker, lease)
     await broker.notable_events.end()
-    assert stored(setting) == 0
+    assert count(setting.url, "notable_events") == 0
     await fail(broker, lease)
     await broker.notable_events.begin()
     assert await told(broker) == []
@@ -277,13 +258,13 @@ async def test_what_no_host_comes_for_is_deleted_after_a_week(setting: PostgresS
     delete = notable_events.delete_old
     setting.clock.advance(notable_events._KEPT)
     await setting.broker.database.run(delete)
-    assert stored(setting) == 1
+    assert count(setting.url, "notable_events") == 1
     setting.clock.advance(GONE)
     await setting.broker.database.run(delete)
-    assert stored(setting) == 0
+    assert count(setting.url, "notable_events") == 0
     lease = await leased(setting.broker)
     await fail(setting.broker, lease)
-    assert stored(setting) == 0
+    assert count(setting.url, "notable_events") == 0
 
 
 async def test_hosts_look_only_if_there_may_be_something(setting: PostgresSetting, join: Join) -> None:
