@@ -70,6 +70,10 @@ def live_through_kills(
     return f"AGENTQ_KILL_SEED={seed}"
 
 
+BUSY = 0.1
+"""Seconds within which a busy machine has a handler write down that it began, after its message was started."""
+
+
 def too_early(starts: list[float], count: int, per: float) -> list[float]:
     """The seconds between starts of which a window of ``per`` seconds had more than ``count``."""
     pairs = zip(starts, starts[count:], strict=False)

@@ -14,15 +14,13 @@ from agentq_nb._brokers.postgres.broker import PostgresBroker
 from tests.postgres_queues import ask, new_schema
 from tests.unit.brokers.conformance.words import new_message
 from tests.unit.brokers.postgres.limit_racer import COUNT, LIMITS, PER, PLACES
-from tests.unit.ledger import CHECKOUT, Ledger, too_early
+from tests.unit.ledger import BUSY, CHECKOUT, Ledger, too_early
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 HOSTS = ["1", "2", "3"]
 EACH = 8
 """Messages for each actor."""
-BUSY = 0.1
-"""Seconds that a busy machine may take from the commit of a start to the line in the ledger."""
 
 
 async def begin(url: str, folder: Path, host: str) -> asyncio.subprocess.Process:
