@@ -11,7 +11,7 @@ import psycopg
 
 from agentq_nb._brokers.batches import BatchCounts, BatchRow, Cursor, NewBatch, SettledRows, StoredBatch
 from agentq_nb._brokers.messages import StoredResult
-from agentq_nb._brokers.postgres import batch_rows, batch_sending, control, redelivery
+from agentq_nb._brokers.postgres import batch_enqueue, batch_rows, control, redelivery
 from agentq_nb._brokers.postgres.admission import Sending
 from agentq_nb._brokers.postgres.batch_rows import ROWS, BatchRecord
 from agentq_nb._brokers.postgres.connection import Database, Transaction
@@ -94,7 +94,7 @@ class PostgresBatches:
         return await self._enqueuer.with_room([place], room_timeout, attempt)
 
     async def _attempt(self, new_batch: NewBatch, sending: Sending) -> StoredBatch:
-        sent = await self._database.run(lambda tx: batch_sending.send(tx, new_batch, sending, self._session))
+        sent = await self._database.run(lambda tx: batch_enqueue.send(tx, new_batch, sending, self._session))
         if isinstance(sent, QueueFull):
             if sending.over:
                 self._enqueuer.leave(sending)
@@ -252,14 +252,14 @@ class PostgresBatches:
             await lock_ahead(tx, dead, **asked)
             failed = await lock_messages(tx, dead, **asked)
             await redelivery.put_back(tx, failed)
-            await batch_sending.resume(tx, batch)
+            await batch_enqueue.resume(tx, batch)
             return len(failed)
 
         return await self._database.run(retry)
 
     async def redo(self, name: str, rows: Sequence[range], limits: Limits) -> StoredBatch:
         return await self._database.run(
-            lambda tx: batch_sending.redo(tx, name, batch_rows.numbers(rows), limits, self._session)
+            lambda tx: batch_enqueue.redo(tx, name, batch_rows.numbers(rows), limits, self._session)
         )
 
     async def cancel(self, name: str, rows: Sequence[range]) -> int:
@@ -274,7 +274,7 @@ class PostgresBatches:
 
     async def resume(self, name: str) -> bool:
         async def resume(tx: Transaction) -> bool:
-            return await batch_sending.resume(tx, await batch_rows.find(tx, name))
+            return await batch_enqueue.resume(tx, await batch_rows.find(tx, name))
 
         return await self._database.run(resume)
 

@@ -18,8 +18,8 @@ from urllib.parse import unquote
 from agentq_nb._policies.provider_limits import ProviderLimit
 from agentq_nb.agent_os.meter.access import ModelAccess
 from agentq_nb.agent_os.meter.account import Account, BudgetSpentNow, TooManyRequests
-from agentq_nb.agent_os.meter.forwarding import AgentRequest, Forwarded, Unreachable, forward, new_client
 from agentq_nb.agent_os.meter.llm import Provider
+from agentq_nb.agent_os.meter.upstream import AgentRequest, Forwarded, Unreachable, forward, new_client
 from agentq_nb.agent_os.meter.usage import Usage, cost_of
 from agentq_nb.agent_os.tools.http_server import listen
 

@@ -20,7 +20,7 @@ from agentq_nb.agent_os.repositories.changes import (
 )
 from agentq_nb.agent_os.repositories.clone import TRANSFER, CloneMaker, check_clone
 from agentq_nb.agent_os.repositories.clone_record import CloneRecord, read_record
-from agentq_nb.agent_os.repositories.incoming import (
+from agentq_nb.agent_os.repositories.incoming_branch import (
     bundle_commit,
     changes_between,
     check_branch,

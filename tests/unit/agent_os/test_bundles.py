@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agentq_nb.agent_os.repositories import incoming
+from agentq_nb.agent_os.repositories import incoming_branch
 from agentq_nb.agent_os.repositories.changes import parse_changes
-from agentq_nb.agent_os.repositories.incoming import checked_bundle, copy_out
+from agentq_nb.agent_os.repositories.incoming_branch import checked_bundle, copy_out
 from agentq_nb.agent_os.sandbox.workspace import HOME, Workspace
 from agentq_nb.errors import RepositoryError, WorkspaceError
 
@@ -61,7 +61,7 @@ def test_links_pipes_and_endless_files_are_not_copied(tmp_path: Path, monkeypatc
             copy_out(workspace, f"{HOME}/{name}", copy)
     assert copy_out(workspace, f"{HOME}/large", copy).read_bytes() == b"x" * 100
     copy.unlink()
-    monkeypatch.setattr(incoming, "LARGEST_BUNDLE", 99)
+    monkeypatch.setattr(incoming_branch, "LARGEST_BUNDLE", 99)
     with pytest.raises(RepositoryError, match="more than 99 bytes"):
         copy_out(workspace, f"{HOME}/large", copy)
     assert list(copy.parent.iterdir()) == []
