@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -38,14 +39,14 @@ class HostMessages(HostTasks):
     async def enqueue(self, new_message: NewMessage, room_timeout: float | None = 0.0) -> MessageId:
         """Send one message; durable on return. Returns the earlier message's id if the idempotency key is known.
 
-        While the broker is unavailable, retries for about 1.5 seconds, which the message's id makes safe.
+        While the file cannot be written, retries for about 1.5 seconds, which the message's id makes safe.
         ``room_timeout`` is how many seconds to wait for room in a full queue (0: not at all; None: no limit). Raises
         WaitWouldDeadlock if there could never be any. The message gets the origin of the caller.
         """
         new_message = new_message.from_origin(current_origin.get())
         if self.others is not None:
             await self.others.events.told()
-        for pause in _ENQUEUE_AGAIN:
+        for pause in self._pauses:
             try:
                 return (await self.broker.enqueue((new_message,)))[0].id
             except QueueFull:
@@ -60,12 +61,17 @@ class HostMessages(HostTasks):
             return await self._enqueue_in_turn(new_message, room_timeout)
         return (await self.broker.enqueue((new_message,)))[0].id
 
+    @property
+    def _pauses(self) -> Sequence[float]:
+        """Seconds before each repetition of a send. A broker on a server repeats it by itself, and longer."""
+        return _ENQUEUE_AGAIN if self.others is None else ()
+
     async def _enqueue_in_turn(self, new_message: NewMessage, room_timeout: float | None) -> MessageId:
         """Wait for room. A write that fails meanwhile ends the wait in the broker, and it begins again."""
         deadline = None if room_timeout is None else self.clock.monotonic() + room_timeout
         left = room_timeout
         with self.waits.waiting(new_message.id, new_message.actor, new_message.queue, room=True):
-            for pause in _ENQUEUE_AGAIN:
+            for pause in self._pauses:
                 try:
                     return (await self.broker.enqueue((new_message,), left))[0].id
                 except Unavailable:

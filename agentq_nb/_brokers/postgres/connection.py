@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
 import psycopg
-from psycopg import AsyncConnection, AsyncCursor, IsolationLevel
+from psycopg import AsyncConnection, AsyncCursor
 from psycopg.errors import DeadlockDetected, DiskFull, SerializationFailure
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -60,6 +60,9 @@ _FAILED = (
     psycopg.ProgrammingError,
     PoolTimeout,
 )
+# Whatever the default of the server is: a statement after a lock has to see what others committed before that.
+_BEGIN = b"begin isolation level read committed"
+_COMMIT = b"commit"
 _UNNESTED = re.compile(r"unnest\(((?:\s*%\(\w+\)s::\w+\[\],?)+)\s*\)(\s+as\b)?")
 
 
@@ -117,9 +120,7 @@ class Transaction:
 
 
 async def _configure(connection: AsyncConnection[Row]) -> None:
-    """Isolate transactions as their code expects, and recognise a pooler by the server process's number that it makes up."""
-    # Whatever the default here is: a statement after a lock has to see what others committed before that.
-    await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
+    """Recognise a pooler by the server process's number that it makes up."""
     row = await (await connection.execute("select pg_backend_pid()")).fetchone()
     if row is None or row[0] != connection.info.backend_pid:
         # There is a pooler in between: the next transaction may run in another process of the server, which does not know
@@ -279,9 +280,12 @@ class Database:
                 transaction = Transaction(connection, self.address, self.host)
                 if one_statement:
                     return transaction, await work(transaction)
-                async with connection.pipeline(), connection.transaction():
+                # As statements of the pipeline, since connection.transaction() waits for each of the two to be answered.
+                async with connection.pipeline():
+                    await connection.execute(_BEGIN, prepare=False)
                     result = await work(transaction)
                     worked = True
+                    await connection.execute(_COMMIT, prepare=False)
         except _FAILED as error:
             cancellation.check()
             self.check()

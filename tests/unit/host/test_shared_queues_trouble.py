@@ -66,11 +66,15 @@ async def test_the_status_says_what_is_wrong_and_work_continues_by_itself(regist
 async def test_a_send_fails_with_the_reason_after_a_while_and_can_be_repeated_with_its_key(
     registry: Registry, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry.host.broker.database, "patience", 0.2)  # type: ignore[attr-defined]
+    broker, tries = registry.host.broker, list[object]()
+    enqueue = broker.enqueue
+    monkeypatch.setattr(broker.database, "patience", 0.2)  # type: ignore[attr-defined]
+    monkeypatch.setattr(broker, "enqueue", lambda *words: (tries.append(words), enqueue(*words))[1])
     echo = create_client().echo.get_or_create("main")
     await asyncio.to_thread(server.stop, signal.SIGQUIT)
     with pytest.raises(Unavailable, match="cannot be reached"):
         await echo.send("texts", "once", idempotency_key="once")
+    assert len(tries) == 1  # the broker has repeated it for as long as it has patience
     await asyncio.to_thread(server.start)
     async with asyncio.timeout(60):
         for _ in range(2):
