@@ -176,7 +176,7 @@ def test_what_was_spent_and_what_was_raised_survive_a_restart(tmp_path: Path, mo
                 await asyncio.sleep(0.02)
         await until_paused(vm)
         assert len(model.counted) == 5  # two, and from the start again three of four
-        assert (seen[0], seen[-1][0] is not None) == ((None, 1), True)
+        assert (seen[0], seen[-1][0] is not None) == ((None, 1), True), seen
         await budget(vm, 50)
         assert (await vm.registry.host.client.receipt(receipt.id).result(timeout=60)).status == "completed"
 

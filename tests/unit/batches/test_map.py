@@ -363,7 +363,7 @@ async def test_an_agent_s_answers_are_of_the_type_that_is_asked_for(registry: Re
 
 async def test_a_vm_that_asks_is_refused(registry: Registry) -> None:
     agent = agents.function(lambda session, prompt: prompt, name="echo")
-    with pytest.raises(ValidationFailed, match="asks for permission, and nobody answers"):
+    with pytest.raises(ValidationFailed, match="asks for permission, and there is no one to answer"):
         await agentq_nb.map(agent, ["a"], name="asks", vm=agent_os(agents=[agent], permissions="ask"))
     with pytest.raises(ValidationFailed, match="has no agent 'echo'"):
         await agentq_nb.map(agent, ["a"], name="none", vm=agent_os())

@@ -16,7 +16,6 @@ from agentq_nb._client.handle import ActorHandle
 from agentq_nb._host import migration
 from agentq_nb._store import EventLog, Row, row
 from agentq_nb.cli import main
-from tests.unit.host.test_shared_queues import store  # noqa: F401  # a fixture
 
 HANDLED: list[tuple[str, list[object]]] = []
 
@@ -61,7 +60,7 @@ def fill(file: Path, send: Fill) -> dict[str, str]:
     return ids
 
 
-def on_server(store: str, look: Callable[[Registry, ActorHandle], Awaitable[None]]) -> None:  # noqa: F811
+def on_server(store: str, look: Callable[[Registry, ActorHandle], Awaitable[None]]) -> None:
     """Let a host on the server work, and look at it with the actor that is paused."""
 
     async def run() -> None:
@@ -71,7 +70,7 @@ def on_server(store: str, look: Callable[[Registry, ActorHandle], Awaitable[None
     asyncio.run(run())
 
 
-def migrate(file: Path, store: str) -> int:  # noqa: F811
+def migrate(file: Path, store: str) -> int:
     return main(["migrate", str(file), store])
 
 
@@ -99,7 +98,7 @@ async def chain(working: ActorHandle, paused: ActorHandle) -> dict[str, str]:
 
 def test_what_waits_is_handled_on_the_server_once_what_it_waits_for_has_completed(
     file: Path,
-    store: str,  # noqa: F811
+    store: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     ids = fill(file, chain)
@@ -135,7 +134,7 @@ def test_what_waits_is_handled_on_the_server_once_what_it_waits_for_has_complete
     on_server(store, look)
 
 
-def test_what_was_put_back_by_itself_has_no_delay_on_the_server(file: Path, store: str) -> None:  # noqa: F811
+def test_what_was_put_back_by_itself_has_no_delay_on_the_server(file: Path, store: str) -> None:
     async def send(working: ActorHandle, paused: ActorHandle) -> dict[str, str]:
         moving = await paused.send("steps", "moving")
         delayed = await working.send("steps", "delayed", after=moving, delay=3600)
@@ -168,7 +167,7 @@ async def of_a_dead_letter(working: ActorHandle, paused: ActorHandle) -> dict[st
 
 def test_a_dead_letter_that_is_put_back_on_the_server_brings_back_what_was_cancelled_because_of_it(
     file: Path,
-    store: str,  # noqa: F811
+    store: str,
 ) -> None:
     ids = fill(file, of_a_dead_letter)
     assert migrate(file, store) == 0
@@ -196,7 +195,7 @@ def fail_in_file(file: Path, message: str) -> None:
     asyncio.run(run())
 
 
-def test_what_waits_for_a_message_that_has_failed_is_cancelled_with_the_reason(file: Path, store: str) -> None:  # noqa: F811
+def test_what_waits_for_a_message_that_has_failed_is_cancelled_with_the_reason(file: Path, store: str) -> None:
     ids = fill(file, chain)
     fail_in_file(file, ids["moving"])
     assert migrate(file, store) == 0
@@ -222,7 +221,7 @@ def test_what_waits_for_a_message_that_has_failed_is_cancelled_with_the_reason(f
 
 def test_what_waits_for_a_message_that_expired_meanwhile_is_cancelled_on_the_server(
     file: Path,
-    store: str,  # noqa: F811
+    store: str,
 ) -> None:
     async def send(working: ActorHandle, paused: ActorHandle) -> dict[str, str]:
         short = await paused.send("steps", "short", ttl=3600)
@@ -257,7 +256,7 @@ def unsettled_in(file: Path) -> int:
 
 def test_interrupted_while_a_chain_leaves_the_file_the_rest_leaves_it_when_it_is_run_again(
     file: Path,
-    store: str,  # noqa: F811
+    store: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -12,11 +12,12 @@ import pytest
 from psycopg import AsyncConnection
 
 from agentq_nb import Actor, Queue, action
+from agentq_nb._brokers.postgres.address import parse_address
 from agentq_nb._core.ids import actor_id
 from tests.unit.brokers.postgres_setting import DatabaseClock
 from tests.unit.fake_clock import FakeClock
 from tests.unit.held_writes import HeldWrites
-from tests.unit.runtime.shared_world import SharedWorld
+from tests.unit.runtime.postgres_world import SharedWorld
 from tests.unit.runtime.world import World, until
 
 pytestmark = pytest.mark.anyio
@@ -63,7 +64,8 @@ class SlowServer(SlowStore):
 
     def __init__(self, world: SharedWorld) -> None:
         self.world = world
-        self._server, self._schema = world.server, world.schema
+        at = parse_address(world.address)
+        self._server, self._schema = at.conninfo, at.schema
         self._locking: AsyncConnection[Any] | None = None
 
     async def hold(self) -> None:
@@ -92,11 +94,8 @@ async def slow(
         clock = FakeClock()
         store = SlowDisk(World(tmp_path, clock))
     else:
-        server = request.getfixturevalue("postgres_url")
-        clock = DatabaseClock(server)
-        shared = SharedWorld(tmp_path, server, clock)
-        store = SlowServer(shared)
-        await shared.create()
+        clock = DatabaseClock(request.getfixturevalue("postgres_url"))
+        store = SlowServer(SharedWorld(tmp_path, request.getfixturevalue("store"), clock))
     for module in ("_host.host", "_brokers.local.broker", "_brokers.postgres.broker"):
         monkeypatch.setattr(f"agentq_nb.{module}.SystemClock", lambda: clock)
     yield store

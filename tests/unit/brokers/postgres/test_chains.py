@@ -252,7 +252,7 @@ async def test_a_redelivery_waits_for_another_before_it_locks_anything(
     setting: PostgresSetting, join: Join, postgres_url: str
 ) -> None:
     """Else one that has the turn, and needs what has expired, would wait for this one in turn."""
-    other = await join(PATIENT)
+    other = await join(options=PATIENT)
     first = await send(setting.broker, "first")
     await other.change(ACTOR, Cancel(first))
     await send(setting.broker, "expires", ttl=1)

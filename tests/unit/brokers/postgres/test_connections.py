@@ -20,7 +20,7 @@ from agentq_nb._brokers.postgres.broker import PostgresBroker
 from agentq_nb._brokers.postgres.connection import Transaction
 from agentq_nb._brokers.postgres.intake import take_over
 from agentq_nb._brokers.postgres.sql import snapshot
-from agentq_nb._core.ids import mint_id
+from agentq_nb._core.ids import MessageId, mint_id
 from tests.unit.brokers.conformance.words import ACTOR, send, soon, until
 from tests.unit.brokers.postgres_setting import PostgresSetting
 
@@ -67,6 +67,9 @@ class SlowContents:
         self.read_on.wait()
         yield self.message
 
+    def unsettled(self) -> list[MessageId]:
+        return [self.message.id]
+
     def actors(self) -> list[Any]:
         return []
 
@@ -90,7 +93,7 @@ async def test_moving_a_store_is_not_undone_however_slowly_it_is_read(
         await until(lambda: connection.execute(copies).fetchone() is not None)
     await setting.broker.database.run(session.end_stalled)
     contents.read_on.set()
-    assert (await soon(moving)).messages == {contents.message.id}
+    assert (await soon(moving)).departed == {contents.message.id}
 
 
 async def test_an_export_is_not_undone_however_slowly_it_is_written(

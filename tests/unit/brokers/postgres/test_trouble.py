@@ -321,10 +321,11 @@ async def test_a_session_is_renewed_as_soon_as_there_is_a_connection_again(
     broker = await opened(server, "renewed")
     is_renewed = "select until < extract(epoch from now()) + 100 from renewed.sessions"
     with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute(
+        ended = (
             "select pg_terminate_backend(pid) from pg_stat_activity"
             " where query like '%set until =%' and pid <> pg_backend_pid()"
         )
+        await until(lambda: connection.execute(ended).fetchone() is not None)  # once it has begun to renew
         await until(lambda: len(connections) == 2)
         await until(lambda: connection.execute(is_renewed).fetchone() == (True,))
     await broker.close()
