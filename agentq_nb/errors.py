@@ -751,20 +751,6 @@ class NoHost(AgentqError):
         super().__init__(f"No host runs in this kernel. {ended or start}")
 
 
-class HostStopping(NoHost):
-    """An actor's code calls another actor while their host stops. What was asked was not done."""
-
-    code = "stopping"
-
-    def __init__(self, actor: str) -> None:
-        AgentqError.__init__(
-            self,
-            f"The host is stopping: actor '{actor}' is not woken or called any more, and nothing was done. Send it a message "
-            "instead (handle.send(...)), which is handled when a host runs again.",
-            metadata={"actor": actor},
-        )
-
-
 class HostUnreachable(NoHost):
     """A client in another process cannot reach its host. What was asked was not done."""
 

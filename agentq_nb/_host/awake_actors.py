@@ -19,7 +19,7 @@ from agentq_nb._policies.limits import ConcurrencyLimit
 from agentq_nb._runtime.activation import Surroundings
 from agentq_nb._runtime.actor_lifecycle import AwakeActor
 from agentq_nb._runtime.invocation import Receiver
-from agentq_nb.errors import ActorElsewhere, ActorUnknown, HostStopping, Unavailable
+from agentq_nb.errors import ActorElsewhere, ActorUnknown, NoHost, Unavailable
 
 _AT_ONCE = 200
 """How many actors are stopped at the same time."""
@@ -77,10 +77,10 @@ class ActivationDirectory:
         return activation if found is not None and found.while_ending else None
 
     async def wake(self, actor: ActorId, input: Any) -> AwakeActor:
-        """Return the awake actor. Raises ActorUnknown, the error of waking it, AwakeElsewhere, HostStopping."""
+        """Return the awake actor. Raises ActorUnknown, the error of waking it, AwakeElsewhere."""
         while True:
             if not self._host.running:
-                raise HostStopping(actor)
+                raise NoHost()
             activation = self._activations.get(actor)
             if activation is None:
                 async with self._waking.setdefault(actor, asyncio.Lock()):

@@ -6,12 +6,11 @@ import asyncio
 import errno
 import time
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
 from agentq_nb import Actor, AgentqError, Queue, Retry, action, create_client, setup
-from agentq_nb.errors import HostStopping
 from tests.unit.runtime.world import World, breathe, queue_of, until, until_status
 
 pytestmark = pytest.mark.anyio
@@ -61,58 +60,6 @@ async def test_after_10_s_a_stop_releases_what_is_in_flight_uncounted_and_it_com
     gate.set()
     await slow_world.start(working=working(seen, gate))
     await until(lambda: seen == [("a", 1), ("a", 1), ("b", 1)])
-
-
-class Counter(Actor):
-    numbers = Queue(int)
-    added = 0
-
-    @numbers.handler
-    async def handle(self, number: int) -> None:
-        Counter.added += number
-
-    @action
-    async def add(self) -> None:
-        Counter.added += 1
-
-
-class Leaving(Actor):
-    """Says goodbye to a counter when it sleeps: by an action, then by a message."""
-
-    said: ClassVar[list[AgentqError]] = []
-
-    async def on_sleep(self) -> None:
-        counter = self.actors.counter.get_or_create("x")
-        try:
-            await counter.add()
-        except AgentqError as error:
-            self.said.append(error)
-            await counter.send("numbers", 10)
-
-    @action
-    async def wake(self) -> None: ...
-
-
-@pytest.mark.parametrize("awake", [True, False])
-async def test_an_action_called_by_a_hook_while_the_host_stops_says_so_and_a_message_is_handled_later(
-    world: World, awake: bool
-) -> None:
-    Counter.added = 0
-    Leaving.said.clear()
-    client = await world.start(counter=Counter, leaving=Leaving)
-    await client.leaving.get_or_create("x").wake()
-    if awake:
-        await client.counter.get_or_create("x").add()
-    before = Counter.added
-    await world.registry.stop()
-    (error,) = Leaving.said
-    assert isinstance(error, HostStopping)
-    assert "The host is stopping" in error.message
-    assert "'counter/x'" in error.message
-    assert "No host runs" not in error.message
-    assert Counter.added == before
-    await world.start(counter=Counter, leaving=Leaving)
-    await until(lambda: Counter.added == before + 10)
 
 
 async def test_a_handler_whose_own_wait_ends_with_its_actor_counts_no_attempt_and_its_message_comes_first(
