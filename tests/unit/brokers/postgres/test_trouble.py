@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from agentq_nb._brokers.messages import Commit, Settlement, Take
+from agentq_nb._brokers.postgres import connection as connection_module
 from agentq_nb._brokers.postgres import session, upkeep
 from agentq_nb._brokers.postgres.address import parse_address
 from agentq_nb._brokers.postgres.broker import PostgresBroker
@@ -199,17 +200,25 @@ def role(server: Server) -> Iterator[str]:
         connection.execute("drop role weak")
 
 
-async def test_a_host_that_gets_no_further_connections_works_with_those_it_has(role: str) -> None:
+async def test_a_host_that_gets_no_further_connections_works_with_those_it_has(
+    server: Server, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broker = await PostgresBroker.open(role)
-    await asyncio.gather(*(send(broker, number) for number in range(30)))
-    lease = await broker.acquire(ACTOR, HOST)
-    assert lease is not None
-    statuses = asyncio.gather(*(broker.status() for _ in range(10)))
-    assert len(await drain(lease)) == 30
-    assert all(await statuses)
-    with pytest.raises(Unavailable, match="too many connections"):
-        await PostgresBroker.open(role)
-    await broker.close()
+    try:
+        await asyncio.gather(*(send(broker, number) for number in range(30)))
+        lease = await broker.acquire(ACTOR, HOST)
+        assert lease is not None
+        statuses = asyncio.gather(*(broker.status() for _ in range(10)))
+        assert len(await drain(lease)) == 30
+        assert all(await statuses)
+        monkeypatch.setattr(connection_module, "PATIENCE", 0.0)  # else the first one may close a connection meanwhile
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connected = "select count(*) from pg_stat_activity where usename = 'weak'"
+            await until(lambda: connection.execute(connected).fetchone() == (3,))
+        with pytest.raises(Unavailable, match="too many connections"):
+            await PostgresBroker.open(role)
+    finally:
+        await broker.close()
 
 
 async def test_a_host_that_gets_no_connection_says_so_and_goes_on_when_there_is_one(server: Server, role: str) -> None:
