@@ -75,7 +75,7 @@ BUSY = 0.1
 
 
 def too_early(starts: list[float], count: int, per: float) -> list[float]:
-    """The seconds between starts of which a window of ``per`` seconds had more than ``count``."""
+    """Return the gaps between starts that are ``count`` apart, where a gap is shorter than ``per`` seconds."""
     pairs = zip(starts, starts[count:], strict=False)
     return [later - earlier for earlier, later in pairs if later - earlier < per]
 

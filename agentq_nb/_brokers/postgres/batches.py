@@ -51,7 +51,7 @@ select
 {ROWS}
 """
 
-# By the index of what is unsettled: the rows that are settled would be counted anew each time that one ends.
+# Uses the index of unsettled messages. Counting the settled rows would repeat the same work whenever a row ends.
 _ANY_LEFT = f"""
 select exists (
     select from agentq.messages m join agentq.batch_rows r on r.message = m.id

@@ -15,7 +15,7 @@ from agentq_nb._core.clock import SystemClock
 
 store, ledger, later, does = sys.argv[1:]
 moment = 1_790_000_000 + float(later)
-SystemClock.time = staticmethod(lambda: moment)  # it stands still, so that no pause ends because the machine is slow
+SystemClock.time = staticmethod(lambda: moment)  # fixed, so that no pause ends on a slow machine
 
 def note(word):
     with open(ledger, "a") as file:

@@ -337,6 +337,7 @@ async def test_a_session_is_renewed_as_soon_as_there_is_a_connection_again(
         await until(lambda: connection.execute(ended).fetchone() is not None)  # once it has begun to renew
         await until(lambda: len(connections) == 2)
         await until(lambda: connection.execute(is_renewed).fetchone() == (True,))
+    assert len(connections) == 2
     await broker.close()
 
 
