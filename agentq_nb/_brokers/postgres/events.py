@@ -213,12 +213,18 @@ class Events:
 
     async def look_after(self) -> None:
         """Read who listens, in case notifications were lost, and delete events that all have read. Raises Unavailable."""
+        await self.read_listeners()
+        await self._database.look(
+            lambda tx: tx.ask("delete from agentq.events where created_at < agentq.now() - %(kept)s", kept=_KEPT)
+        )
+
+    async def read_listeners(self) -> None:
+        """Read what others listen to. Raises Unavailable."""
         self._noted = set()
-        wanted = await self._database.look(self._look_after)
+        wanted = await self._database.look(self._listened_to)
         self._wanted = wanted | self._noted
 
-    async def _look_after(self, tx: Transaction) -> set[Place]:
-        await tx.ask("delete from agentq.events where created_at < agentq.now() - %(kept)s", kept=_KEPT)
+    async def _listened_to(self, tx: Transaction) -> set[Place]:
         rows = await tx.rows(
             "select distinct actor, event from agentq.listeners where session <> %(session)s", session=self._session
         )

@@ -98,6 +98,7 @@ class PostgresExchange:
         """Send and receive events until :meth:`close`."""
         self._notifications.handlers["withdrawn"] = self._withdrawn
         self._notifications.handlers["listening"] = self._events.note_listener
+        self._notifications.on_listening = self._events.read_listeners
         work = (self._calls.work, self._events.send, self._events.receive)
         self._tasks = [asyncio.create_task(each()) for each in work]
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Collection, Generator, Iterable
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
 from contextlib import contextmanager, suppress
 
 import psycopg
@@ -29,6 +29,8 @@ POLL = 5.0
 _MOST_BYTES = 7000
 """A notification holds fewer than 8,000 bytes."""
 _RECONNECT = 0.5
+_FIRST_WITHIN = 5.0
+"""Seconds that opening waits at most for the connection that listens. Without one, changes are found by looking."""
 
 ANY_WORK: Key = ("work",)
 """The work of every actor that is not awake in this process."""
@@ -90,23 +92,31 @@ class Notifications:
     :ivar is_awake: whether an actor is awake in this process: then its new messages wake no other.
     :ivar handlers: functions by the first text of a change, called with its other texts. Changes without one wake their waiters.
     :ivar others: whether other brokers are connected; without any, nothing is sent.
+    :ivar on_listening: called whenever listening has begun, to read what only notifications tell: earlier ones were missed.
     """
 
     def __init__(self, database: Database, clock: Clock, session: str) -> None:
         self.is_awake: Callable[[ActorId], bool] = lambda actor: False
         self.handlers: dict[str, Callable[..., None]] = {}
         self.others = True
+        self.on_listening: Callable[[], Awaitable[None]] | None = None
         self._database = database
         self._clock = clock
         self._session = session
         self._watches: dict[Key, set[Watch]] = {}
         self._unsent: dict[Key, None] = {}
         self._sending = asyncio.Event()
+        self._tried = asyncio.Event()
+        """Set once it listens, or has failed to."""
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
-        """Listen, and send what is announced, until :meth:`close`."""
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._send())]
+    async def start(self) -> None:
+        """Listen, and then send what is announced, until :meth:`close`. Others learn of this broker once it hears them."""
+        self._tasks = [asyncio.create_task(self._listen())]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_WITHIN):
+                await self._tried.wait()
+        self._tasks.append(asyncio.create_task(self._send()))
 
     async def close(self) -> None:
         """Stop, and wake all waiters."""
@@ -184,11 +194,19 @@ class Notifications:
                 connection = await AsyncConnection.connect(self._database.address.conninfo, autocommit=True)
                 async with connection:
                     await connection.execute(self._database.address.statement(f'listen "{self._channel}"'))
-                    self.ring_all()
-                    self.others = True  # one may have joined unheard
+                    await self._listens()
                     async for notification in connection.notifies():
                         self._received(notification.payload)
+            self._tried.set()
             await asyncio.sleep(_RECONNECT)
+
+    async def _listens(self) -> None:
+        self.others = True  # one may have joined unheard
+        if self.on_listening is not None:
+            with suppress(Unavailable):
+                await self.on_listening()
+        self.ring_all()
+        self._tried.set()
 
     @property
     def _channel(self) -> str:

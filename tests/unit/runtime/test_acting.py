@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from agentq_nb import Actor, AgentqError, Queue, UserError, action
-from tests.unit.runtime.world import World, until
+from tests.unit.runtime.world import World, breathe, until
 
 pytestmark = pytest.mark.anyio
 
@@ -239,9 +239,11 @@ async def test_events_reach_those_who_listen_until_they_stop(world: World) -> No
     client.talking.get_or_create("other").on("said", heard.append)
     handle.on("other", heard.append)
     await handle.say("one")
+    await until(lambda: bool(heard))  # in another process, it may come a moment after the result
     stop()
     stop()
     await handle.say("two")
+    await breathe()
     assert heard == [{"text": "one"}]
 
 

@@ -13,6 +13,7 @@ from agentq_nb import Actor, Registry, create_client, current_registry, setup
 from agentq_nb._brokers.statuses import QueueStatus
 from agentq_nb._client.client import Client
 from agentq_nb._client.status import ActorStatus
+from agentq_nb._core import threads
 from agentq_nb._host.host import Host
 from tests.unit.brokers.postgres_setting import is_busy
 from tests.unit.fake_clock import FakeClock, settle
@@ -100,11 +101,13 @@ async def breathe() -> None:
 
 
 def _writing() -> bool:
+    """Whether a write, or a short read in another thread, is under way."""
     registry = current_registry()
     if registry is None or not registry.lifecycle.running:
         return False
     shared = registry.lifecycle.shared_broker
-    return not registry.lifecycle.log._writer.idle() or (shared is not None and is_busy(shared))
+    reading = threads._short._waiting or any(not job.done() for job in list(threads._short._threads.values()))
+    return bool(reading) or not registry.lifecycle.log._writer.idle() or (shared is not None and is_busy(shared))
 
 
 async def _abandon(registry: Registry) -> None:

@@ -319,6 +319,37 @@ async def test_without_notifications_events_arrive_by_looking(setting: PostgresS
     assert heard == [b"1"]
 
 
+async def test_a_host_knows_the_listeners_that_were_there_before_it(setting: PostgresSetting, join: Join) -> None:
+    heard: list[bytes] = []
+    setting.broker.exchange.on_event = lambda actor, event, payload: heard.append(payload)
+    await setting.broker.exchange.listen(ACTOR, "progress")
+    other = await join()
+    assert other.exchange.wants(ACTOR, "progress")
+    other.exchange.broadcast(ACTOR, "progress", b"1")
+    await until(lambda: heard == [b"1"])
+
+
+async def test_a_host_that_has_just_started_hears_of_new_listeners(setting: PostgresSetting, join: Join) -> None:
+    other = await join()
+    third = await PostgresBroker.open(setting.url, clock=setting.clock)
+    try:
+        await other.exchange.listen(ACTOR, "progress")
+        await until(lambda: third.exchange.wants(ACTOR, "progress"))
+    finally:
+        await third.close()
+
+
+async def test_listeners_that_were_added_while_a_host_was_not_notified_are_known_once_it_is_again(
+    setting: PostgresSetting, join: Join
+) -> None:
+    other = await join()
+    listening = "from pg_stat_activity where query = 'listen \"{schema}\"'"
+    assert len(setting.clock._execute(f"select pg_terminate_backend(pid) {listening}").fetchall()) == 2
+    await until(lambda: setting.clock._execute(f"select 1 {listening}").fetchone() is None)
+    await other.exchange.listen(ACTOR, "progress")
+    await until(lambda: setting.broker.exchange.wants(ACTOR, "progress"))
+
+
 async def test_events_end_with_listening_and_with_the_session_of_the_listener_and_are_deleted(
     setting: PostgresSetting, join: Join
 ) -> None:

@@ -332,7 +332,7 @@ async def test_a_session_is_renewed_as_soon_as_there_is_a_connection_again(
     with psycopg.connect(server.url, autocommit=True) as connection:
         ended = (
             "select pg_terminate_backend(pid) from pg_stat_activity"
-            " where query like '%set until =%' and pid <> pg_backend_pid()"
+            " where query like '%update renewed.sessions set until =%' and pid <> pg_backend_pid()"
         )
         await until(lambda: connection.execute(ended).fetchone() is not None)  # once it has begun to renew
         await until(lambda: len(connections) == 2)
