@@ -44,8 +44,8 @@ async def slow_world(
     for module in ("_host.host", "_brokers.local.broker", "_brokers.postgres.broker"):
         monkeypatch.setattr(f"agentq_nb.{module}.SystemClock", lambda: standing_clock)
     # In one process no notification is lost, and looking every few seconds makes hours of a test's clock long.
-    for module in ("broker", "notifications"):
-        monkeypatch.setattr(f"agentq_nb._brokers.postgres.{module}.POLL", 3600.0)
+    for seconds in ("broker.PostgresBroker.look_every", "notifications.POLL", "upkeep.POLL"):
+        monkeypatch.setattr(f"agentq_nb._brokers.postgres.{seconds}", 3600.0)
     made = new_world(standing_clock)
     yield made
     await made.close()
